@@ -1,0 +1,50 @@
+# Every task of this project has a name here; `make help` lists them.
+# Each target does its own set-up: a fresh machine needs Python 3.11+, make and a package index.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup proto etcd demo test check format bench clean
+
+help:  ## list the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## a virtual environment in .venv with everything the tasks need
+
+$(READY): pyproject.toml constraints.txt proto/hatch_build.py
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
+	touch $@
+
+proto: $(READY)  ## generate Python from proto/ again, after editing a .proto file
+	$(BIN)/python proto/hatch_build.py
+
+etcd: $(READY)  ## a current etcd under .tools/, where the machine is a Debian one
+	$(BIN)/python -m seatkeeper.server.etcd_binary fetch
+
+demo: $(READY) etcd  ## the main job: six clients, two seats, six real TensorRT engines
+	$(BIN)/python -m bench.demo
+
+test: $(READY) etcd proto  ## every test
+	$(BIN)/python -m pytest
+
+check: $(READY) proto  ## lint, format, types, and the tests of the layout and the contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_proto_style.py
+
+format: $(READY)  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) etcd  ## the benchmarks, one JSON object a question
+	$(BIN)/python -m bench.grants --json -
+	$(BIN)/python -m bench.handoff --json -
+
+clean:  ## remove what the tasks made
+	rm -rf $(VENV) .tools .seatkeeper dist

@@ -1,0 +1,1 @@
+"""The node: stateless, keeps seats in a store, serves any client."""

@@ -1,0 +1,59 @@
+"""What can go wrong with a store, sorted by what is known afterwards.
+
+StoreError
+├── DefiniteFailure       nothing was changed
+│   ├── StoreUnavailable  (retryable) no member answered, or it refused for load
+│   ├── LeaseNotFound     the lease has ended: its keys are gone
+│   ├── LeaseExists       there is a lease of this id already
+│   └── StoreFull         the store takes no more data until an operator frees space; deletes work
+├── OutcomeUnknown        (retryable) the answer is missing: the change may have happened, or may happen yet
+├── WatchEnded            (retryable) the watch is over: list again, then watch from there
+└── StoreRefused          wrong credentials, or a request the store calls malformed; retrying will not help
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Base of every error that a store raises."""
+
+    retryable = False
+    """True: the same call may succeed later."""
+
+
+class DefiniteFailure(StoreError):
+    """Nothing was changed."""
+
+
+class StoreUnavailable(DefiniteFailure):
+    """No member of the store answered before the deadline, or it refused for load."""
+
+    retryable = True
+
+
+class LeaseNotFound(DefiniteFailure):
+    """The lease has ended, and its keys are gone."""
+
+
+class LeaseExists(DefiniteFailure):
+    """There is a lease of this id already."""
+
+
+class StoreFull(DefiniteFailure):
+    """The store takes no more data until an operator frees space. Deletes still work."""
+
+
+class OutcomeUnknown(StoreError):
+    """The answer is missing: the change may have happened, or may happen yet."""
+
+    retryable = True
+
+
+class WatchEnded(StoreError):
+    """The watch is over: list again, then watch from the listing's revision + 1."""
+
+    retryable = True
+
+
+class StoreRefused(StoreError):
+    """Wrong credentials, or a request that the store calls malformed."""

@@ -1,0 +1,181 @@
+"""What the service needs of its store, and no more.
+
+The store is a map from keys to values with one revision that grows with every change, as etcd
+offers it. Two implementations pass one contract suite (``tests/contract``): ``MemoryStore`` and
+``EtcdStore``. Everything above this line is written against the protocol here.
+
+What callers may build on:
+
+- A transaction takes effect entirely or not at all, and all it changes gets one revision.
+- A key attached to a lease goes when the lease does, and all keys of one lease go at one revision.
+- A watch delivers every change from its first revision on, in order, each revision whole, or it
+  ends with ``WatchEnded``. It never skips silently.
+- No call outlives its deadline. A call that changes something and whose answer is missing raises
+  ``OutcomeUnknown``: it may have happened, and it may still happen later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+OPERATIONS_MAX = 128
+"""Most writes, and most comparisons, in one transaction (etcd's ``--max-txn-ops`` default)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key as it was at some revision."""
+
+    key: str
+    value: bytes
+    mod_revision: int
+    """Revision that wrote this value."""
+    lease_id: int = 0
+    """Lease that the key is attached to; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All entries below a prefix at one revision, in the order of keys."""
+
+    entries: tuple[Entry, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A comparison: ``key`` was last written at ``mod_revision``. 0: the key does not exist."""
+
+    key: str
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write ``value`` under ``key``, attached to ``lease_id`` (0: to none)."""
+
+    key: str
+    value: bytes
+    lease_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove ``key``; nothing happens when it does not exist."""
+
+    key: str
+
+
+Write = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a transaction."""
+
+    succeeded: bool
+    """True: every comparison held and all writes were made. False: nothing was written."""
+    revision: int
+    """The store's revision after the transaction; that of its writes when it made any."""
+    read: Mapping[str, Entry | None] = field(default_factory=dict)
+    """Keys read because a comparison failed; None: the key does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key changed. ``entry`` is None when it was deleted."""
+
+    key: str
+    entry: Entry | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """Changes in order, whole revisions only. Without changes, it says how far the watch is."""
+
+    changes: tuple[Change, ...]
+    revision: int
+    """Every change up to this revision has been delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """What the store says of itself."""
+
+    kind: str
+    """``etcd`` or ``memory``."""
+    version: str
+    cluster_id: int
+    revision: int
+
+
+class Store(Protocol):
+    """See the module's docstring for what may be built on."""
+
+    async def get(self, key: str) -> Entry | None:
+        """Return the entry as of now, or None. Linearizable."""
+        ...
+
+    async def list(self, prefix: str) -> Listing:
+        """Return all entries whose key starts with ``prefix``, at one revision. Linearizable.
+
+        Pages behind the scenes, so a listing may be larger than one message.
+        """
+        ...
+
+    async def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        only_if: Sequence[Unchanged] = (),
+        else_read: Sequence[str] = (),
+        timeout: timedelta | None = None,
+    ) -> Committed:
+        """Make ``writes`` if every comparison holds; otherwise read ``else_read``.
+
+        Without writes it is a linearizable check of the comparisons. Each of the three lists
+        holds at most ``OPERATIONS_MAX``, and no key is written twice. Never sent again behind
+        the caller's back: raises ``OutcomeUnknown`` when the answer is missing, and
+        ``LeaseNotFound``, having written nothing, when a put names a lease that does not exist.
+        """
+        ...
+
+    def watch(self, prefix: str, *, from_revision: int) -> AsyncIterator[WatchBatch]:
+        """Yield every change below ``prefix`` from ``from_revision`` on.
+
+        Batches without changes arrive now and then, also on request of silence detection, as
+        proof of life. Ends only by raising ``WatchEnded`` (list again, then watch from the
+        listing's revision + 1) or when the consumer closes the iterator.
+        """
+        ...
+
+    async def grant_lease(self, lease_id: int, ttl: timedelta) -> timedelta:
+        """Make a lease of the caller's id and return its ttl, which may be longer than asked.
+
+        Safe to repeat after ``OutcomeUnknown``. Raises ``LeaseExists`` when there is one.
+        """
+        ...
+
+    async def keep_alive(self, lease_id: int) -> timedelta:
+        """Restart the lease's clock and return its ttl. Raises ``LeaseNotFound``."""
+        ...
+
+    async def revoke_lease(self, lease_id: int) -> None:
+        """End the lease and delete its keys. Succeeds also when there was none."""
+        ...
+
+    async def lease_remaining(self, lease_id: int) -> timedelta | None:
+        """Return the time the lease has left without renewal, or None when it does not exist."""
+        ...
+
+    async def status(self) -> StoreStatus:
+        """Return what the store says of itself."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; every call under way fails. Safe to call twice."""
+        ...
