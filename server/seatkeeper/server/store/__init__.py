@@ -25,6 +25,7 @@ from seatkeeper.server.store.interface import (
     WatchBatch,
     Write,
 )
+from seatkeeper.server.store.memory import MemoryStore
 
 __all__ = [
     "OPERATIONS_MAX",
@@ -36,6 +37,7 @@ __all__ = [
     "LeaseExists",
     "LeaseNotFound",
     "Listing",
+    "MemoryStore",
     "OutcomeUnknown",
     "Put",
     "Store",

@@ -16,7 +16,7 @@ What callers may build on:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -144,12 +144,13 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, prefix: str, *, from_revision: int) -> AsyncIterator[WatchBatch]:
+    def watch(self, prefix: str, *, from_revision: int) -> AsyncGenerator[WatchBatch, None]:
         """Yield every change below ``prefix`` from ``from_revision`` on.
 
         Batches without changes arrive now and then, also on request of silence detection, as
-        proof of life. Ends only by raising ``WatchEnded`` (list again, then watch from the
-        listing's revision + 1) or when the consumer closes the iterator.
+        proof of life; the first of them says that the watch is established. Ends only by raising
+        ``WatchEnded`` (list again, then watch from the listing's revision + 1) or when the
+        consumer closes it: read it under ``contextlib.aclosing``.
         """
         ...
 
