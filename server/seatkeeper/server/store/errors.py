@@ -6,9 +6,9 @@ StoreError
 │   ├── LeaseNotFound     the lease has ended: its keys are gone
 │   ├── LeaseExists       there is a lease of this id already
 │   └── StoreFull         the store takes no more data until an operator frees space; deletes work
-├── OutcomeUnknown        (retryable) the answer is missing: the change may have happened, or may happen yet
+├── OutcomeUnknown        (retryable) no answer: the change may have happened, or may happen yet
 ├── WatchEnded            (retryable) the watch is over: list again, then watch from there
-└── StoreRefused          wrong credentials, or a request the store calls malformed; retrying will not help
+└── StoreRefused          wrong credentials, or a malformed request; retrying will not help
 """
 
 from __future__ import annotations
