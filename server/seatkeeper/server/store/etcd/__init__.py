@@ -1,0 +1,18 @@
+"""The store on etcd's public v3 API, over grpcio and nothing else.
+
+``docs`` name why no etcd library is used: none of those for asyncio has TLS, several members and
+watches that notice their own end. The layers, each on those below it:
+
+    store      EtcdStore: the interface
+    kv  lease  watch   what is asked, and what the answers mean
+    keepalive          one stream for all leases
+    caller             one call: deadline, failover, what an error proves
+    auth  failures     the token; did the request run?
+    endpoints  endpoint  calls   members, channels, method names
+"""
+
+from seatkeeper.server.store.etcd.config import EtcdConfig
+from seatkeeper.server.store.etcd.store import EtcdStore
+from seatkeeper.server.store.etcd.versions import version_warnings
+
+__all__ = ["EtcdConfig", "EtcdStore", "version_warnings"]

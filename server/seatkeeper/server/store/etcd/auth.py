@@ -1,0 +1,85 @@
+"""The token that etcd wants with every call, where it has users.
+
+A token ends: unused for ``--auth-token-ttl``, when a member restarts, when an administrator
+changes a user. Every caller may find that out at the same moment; one of them fetches a new one
+and the others use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import grpc.aio
+
+from seatkeeper.etcd.v3 import etcd_pb2 as pb
+from seatkeeper.server.store.errors import StoreRefused, StoreUnavailable
+from seatkeeper.server.store.etcd.calls import AUTHENTICATE
+from seatkeeper.server.store.etcd.config import EtcdConfig
+from seatkeeper.server.store.etcd.endpoint import Endpoint
+from seatkeeper.server.store.etcd.failures import Failure, classify
+
+_NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
+
+# A member cut off from the others refuses at once instead of keeping the call, or a watch, for ever.
+_LEADER = ("hasleader", "true")
+
+
+class Credentials:
+    """What goes with every call."""
+
+    metadata: grpc.aio.Metadata | None
+    """Ready to send, or None where a token has to be fetched first."""
+
+    def __init__(self, config: EtcdConfig) -> None:
+        self._username = config.username
+        self._password = config.password
+        self._fetching = asyncio.Lock()
+        self.metadata = None if config.username else grpc.aio.Metadata(_LEADER)
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a new token could help after a refused one."""
+        return bool(self._username)
+
+    async def fetch(
+        self,
+        endpoint: Endpoint,
+        deadline: float,
+        *,
+        instead_of: grpc.aio.Metadata | None = None,
+    ) -> grpc.aio.Metadata:
+        """Return metadata with a token that is not ``instead_of``'s, fetched once for all callers.
+
+        Asks ``endpoint``, which is then sure to know the token. Raises ``StoreRefused`` for a
+        wrong password, ``StoreUnavailable`` when there is no answer before ``deadline``.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline), self._fetching:
+                if self.metadata is None or self.metadata is instead_of:
+                    self.metadata = None
+                    self.metadata = await self._authenticate(endpoint, deadline - loop.time())
+                return self.metadata
+        except TimeoutError:
+            raise StoreUnavailable(f"{endpoint.address}: no token in time") from None
+
+    def drop(self, metadata: grpc.aio.Metadata | None) -> None:
+        """Fetch a new token before the next call, unless that has happened."""
+        if self.renewable and self.metadata is metadata:
+            self.metadata = None
+
+    async def _authenticate(self, endpoint: Endpoint, timeout: float) -> grpc.aio.Metadata:
+        request = pb.AuthenticateRequest(name=self._username, password=self._password)
+        try:
+            answer = await endpoint.unary(AUTHENTICATE)(
+                request, timeout=timeout, metadata=grpc.aio.Metadata(_LEADER)
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.details() == _NO_AUTHENTICATION:
+                return grpc.aio.Metadata(_LEADER)
+            said = f"{endpoint.address}: user {self._username!r}: {error.details()}"
+            if classify(error.code(), error.details()) is Failure.REFUSED:
+                raise StoreRefused(said) from error
+            raise StoreUnavailable(said) from error
+        return grpc.aio.Metadata(_LEADER, ("token", answer.token))
