@@ -1,0 +1,164 @@
+"""Who of this node's clients waits for what, and what they have been told.
+
+A grant may be decided by any node, so nobody is told by the decision: after every change of the
+view, each affected grant id is compared with what its client was told last. Then a grant that
+another node made, a seat that was lost with its lease, and an own decision are one case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Protocol
+
+from seatkeeper.server.decide import (
+    Denied,
+    Grant,
+    HoldStats,
+    Instant,
+    PoolState,
+    Refusal,
+    Released,
+    estimate_wait,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A request waits."""
+
+    grant_id: str
+    position: int
+    estimate: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeatsGranted:
+    """A request was granted."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class SeatsLost:
+    """A grant ended without its holder asking."""
+
+    grant_id: str
+    message: str
+
+
+News = Position | SeatsGranted | Denied | Released | SeatsLost
+
+
+class Listener(Protocol):
+    """A client, as far as a pool is concerned. Called on the event loop; must not raise."""
+
+    def hear(self, pool: str, news: News) -> None:
+        """Take note of what became of one of the client's requests."""
+        ...
+
+
+class _Told(Enum):
+    NOTHING = auto()
+    WAITS = auto()
+    HOLDS = auto()
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One request of one client of this node."""
+
+    listener: Listener
+    session_id: str
+    told: _Told = _Told.NOTHING
+    position: int = 0
+    wait_until: Instant | None = None
+
+
+class Audience:
+    """The clients of this node that have a ticket or a grant in one pool."""
+
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._seats: dict[str, _Seat] = {}
+        self._waiting: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    def attach(self, grant_id: str, session_id: str, listener: Listener) -> None:
+        """Tell ``listener`` from now on what becomes of ``grant_id``; nobody else.
+
+        Another one that was told before hears that it is told no more.
+        """
+        earlier = self._seats.get(grant_id)
+        if earlier is not None and earlier.listener is not listener:
+            message = "the same request was sent again, and is answered there"
+            earlier.listener.hear(self._pool, Denied(grant_id, Refusal.UNAVAILABLE, message))
+        self._seats[grant_id] = _Seat(listener, session_id)
+        self._waiting.discard(grant_id)
+
+    def detach(self, grant_id: str, listener: Listener) -> None:
+        """Tell ``listener`` no more. Does nothing when another has taken its place."""
+        seat = self._seats.get(grant_id)
+        if seat is not None and seat.listener is listener:
+            self._drop(grant_id)
+
+    def waits_here(self, grant_id: str) -> bool:
+        """Return whether a client of this node waits for ``grant_id``."""
+        return grant_id in self._waiting
+
+    def review(self, grant_ids: Iterable[str], state: PoolState, holds: HoldStats) -> None:
+        """Tell the clients concerned what has changed for them."""
+        for grant_id in grant_ids:
+            seat = self._seats.get(grant_id)
+            if seat is None:
+                continue
+            if (grant := state.grants.get(grant_id)) is not None:
+                if seat.told is not _Told.HOLDS:
+                    seat.told = _Told.HOLDS
+                    self._waiting.discard(grant_id)
+                    seat.listener.hear(self._pool, SeatsGranted(grant))
+            elif grant_id in state.tickets:
+                if seat.told is _Told.NOTHING:
+                    seat.told = _Told.WAITS
+                    seat.wait_until = state.tickets[grant_id].wait_until
+                    self._waiting.add(grant_id)
+                    self._tell_position(grant_id, seat, state, holds)
+            elif seat.told is not _Told.NOTHING:
+                self._tell_end(grant_id, seat, finished=state.marks.get(seat.session_id, ""))
+
+    def review_positions(self, state: PoolState, holds: HoldStats) -> None:
+        """Tell everybody who waits here a position that has changed."""
+        for grant_id in list(self._waiting):
+            self._tell_position(grant_id, self._seats[grant_id], state, holds)
+
+    def _tell_position(
+        self, grant_id: str, seat: _Seat, state: PoolState, holds: HoldStats
+    ) -> None:
+        ticket = state.tickets.get(grant_id)
+        if ticket is None:
+            return
+        position = state.position(ticket)
+        if position != seat.position:
+            seat.position = position
+            capacity = state.spec.seats if state.spec else 0
+            estimate = estimate_wait(position, capacity, holds)
+            seat.listener.hear(self._pool, Position(grant_id, position, estimate))
+
+    def _tell_end(self, grant_id: str, seat: _Seat, *, finished: str) -> None:
+        self._drop(grant_id)
+        news: News
+        if grant_id > finished:
+            news = SeatsLost(grant_id, "the session has ended")
+        elif seat.told is _Told.WAITS and seat.wait_until is not None:
+            news = Denied(grant_id, Refusal.NO_SEAT_FREE, "no seat became free in time")
+        else:
+            news = Released(grant_id)
+        seat.listener.hear(self._pool, news)
+
+    def _drop(self, grant_id: str) -> None:
+        del self._seats[grant_id]
+        self._waiting.discard(grant_id)

@@ -1,0 +1,89 @@
+"""The pools that exist, as this node sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from seatkeeper.server import records
+from seatkeeper.server.decide import PoolSpec
+from seatkeeper.server.follow import follow
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.store import Entry, Listing, Store, WatchBatch
+
+
+class PoolCatalogue:
+    """A view of all pools' specifications. May be old; commits compare its revisions."""
+
+    def __init__(self, store: Store, keys: Keys, observer: Observer) -> None:
+        self.on_change: Callable[[str], None] | None = None
+        """Called with the name of a pool whose specification has changed."""
+        self._store = store
+        self._keys = keys
+        self._observer = observer
+        self._specs: dict[str, tuple[PoolSpec, int]] = {}
+        self._revisions: dict[str, int] = {}
+        self._listed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._task = asyncio.create_task(
+            follow(self._store, self._keys.pools(), self, self._observer)
+        )
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Wait for the first listing."""
+        await self._listed.wait()
+
+    def names(self) -> list[str]:
+        """Return the names of all pools, sorted."""
+        return sorted(self._specs)
+
+    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
+        """Return a pool's specification and its revision; None and 0 when there is none."""
+        return self._specs.get(pool, (None, 0))
+
+    async def refresh(self, pool: str) -> None:
+        """Read one pool's specification afresh."""
+        entry = await self._store.get(self._keys.pool(pool))
+        if entry is not None:
+            self._news(pool, entry, entry.mod_revision)
+        elif pool in self._specs:
+            # Deleted at a revision that we do not know; the watch will tell. Until then, gone.
+            del self._specs[pool]
+
+    def reset(self, listing: Listing) -> None:
+        """Take in a listing of all pools."""
+        names = {self._name(entry.key) for entry in listing.entries}
+        for name in [name for name in self._specs if name not in names]:
+            self._news(name, None, listing.revision)
+        for entry in listing.entries:
+            self._news(self._name(entry.key), entry, entry.mod_revision)
+        self._listed.set()
+
+    def apply(self, batch: WatchBatch) -> None:
+        """Take in what changed."""
+        for change in batch.changes:
+            self._news(self._name(change.key), change.entry, change.revision)
+
+    def _name(self, key: str) -> str:
+        return key.removeprefix(self._keys.pools())
+
+    def _news(self, name: str, entry: Entry | None, revision: int) -> None:
+        if revision <= self._revisions.get(name, 0):
+            return
+        self._revisions[name] = revision
+        if entry is not None:
+            self._specs[name] = (records.decode_spec(entry.value), entry.mod_revision)
+        else:
+            self._specs.pop(name, None)
+        if self.on_change is not None:
+            self.on_change(name)

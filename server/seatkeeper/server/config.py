@@ -1,0 +1,189 @@
+"""A node's configuration: read from file, environment and flags, checked once, then frozen."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "SEATKEEPER_"
+
+
+class ConfigError(Exception):
+    """A setting is wrong. The message names it and where it may be set."""
+
+
+class NodeConfig(BaseSettings):
+    """The settings of one node.
+
+    Each can be given in the file as ``name``, in the environment as ``SEATKEEPER_NAME``, or as the
+    flag ``--name``; a flag wins over the environment, and that over the file.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    node_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname().lower()[:40]}-{uuid.uuid4().hex[:8]}",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$",
+        description="Unique among live nodes.",
+    )
+    listen: str = Field(
+        default="127.0.0.1:7420", description="Address to serve gRPC on, host:port."
+    )
+    advertise: str = Field(
+        default="", description="Address that clients reach this node at; default: listen."
+    )
+    metrics_listen: str = Field(
+        default="",
+        description="Address to serve Prometheus metrics on, host:port; empty: do not.",
+    )
+    store: Literal["etcd", "memory"] = Field(
+        default="etcd", description="Where state is kept; memory is for trials of one node."
+    )
+    etcd_endpoints: str = Field(
+        default="127.0.0.1:2379", description="Addresses of etcd, host:port, comma-separated."
+    )
+    etcd_ca_file: Path | None = Field(default=None, description="CA of etcd's certificates.")
+    etcd_cert_file: Path | None = Field(default=None, description="Certificate for etcd.")
+    etcd_key_file: Path | None = Field(default=None, description="Key of that certificate.")
+    etcd_username: str = Field(default="", description="User name for etcd.")
+    etcd_password_file: Path | None = Field(
+        default=None, description="File with the password for etcd, in its first line."
+    )
+    etcd_timeout: float = Field(
+        default=2.0, gt=0, le=60, description="Seconds until a call to etcd is given up."
+    )
+    prefix: str = Field(
+        default="seatkeeper",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,100}$",
+        description="Prefix of all keys in the store.",
+    )
+    session_ttl: float = Field(
+        default=15.0,
+        ge=2,
+        le=3600,
+        description="Seconds that a session outlives its last renewal, where it does not say.",
+    )
+    queue_max: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most tickets of one pool."
+    )
+    tls_cert_file: Path | None = Field(default=None, description="Certificate of this node.")
+    tls_key_file: Path | None = Field(default=None, description="Key of that certificate.")
+    tls_client_ca_file: Path | None = Field(
+        default=None, description="CA of client certificates; given: clients must have one."
+    )
+    token_key_file: Path | None = Field(
+        default=None,
+        description="Ed25519 key (PEM) to sign tokens with; default: a new one at each start.",
+    )
+    start_timeout: float = Field(
+        default=10.0, gt=0, le=600, description="Seconds to wait for the store at start."
+    )
+    stop_grace: float = Field(
+        default=5.0, ge=0, le=600, description="Seconds that calls may go on after a stop."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log lines to write."
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="json: one object a line; text: for people."
+    )
+
+    @field_validator("listen", "advertise", "metrics_listen")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value:
+            host, _, port = value.rpartition(":")
+            if not host or not port.isdigit() or int(port) > 65535:
+                raise ValueError(f"{value!r} is not host:port")
+        return value
+
+    @field_validator("etcd_endpoints")
+    @classmethod
+    def _check_endpoints(cls, value: str) -> str:
+        for endpoint in value.split(","):
+            cls._check_address(endpoint.strip() or "(empty)")
+        return value
+
+    @field_validator(
+        "etcd_ca_file",
+        "etcd_cert_file",
+        "etcd_key_file",
+        "etcd_password_file",
+        "tls_cert_file",
+        "tls_key_file",
+        "tls_client_ca_file",
+        "token_key_file",
+    )
+    @classmethod
+    def _check_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not os.access(value, os.R_OK):
+            raise ValueError(f"{value} cannot be read")
+        return value
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> NodeConfig:
+        for first, second in (
+            ("tls_cert_file", "tls_key_file"),
+            ("etcd_cert_file", "etcd_key_file"),
+            ("etcd_username", "etcd_password_file"),
+        ):
+            if bool(getattr(self, first)) != bool(getattr(self, second)):
+                raise ValueError(f"{first} and {second} go together: give both or neither")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return self
+
+    @property
+    def default_session_ttl(self) -> timedelta:
+        """``session_ttl`` as a duration."""
+        return timedelta(seconds=self.session_ttl)
+
+
+def load_config(file: Path | None, flags: Mapping[str, Any]) -> NodeConfig:
+    """Return the configuration; flags that are None were not given. Raises ``ConfigError``."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = _read_file(file) if file else {}
+    for name in list(settings):
+        if f"{ENVIRONMENT_PREFIX}{name.upper()}" in os.environ:
+            del settings[name]
+    try:
+        return NodeConfig(**(settings | given))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file}: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if not name:
+            lines.append(message)
+        elif problem["type"] == "extra_forbidden":
+            lines.append(
+                f"{name}: there is no such setting; `seatkeeper serve --help` lists them"
+            )
+        else:
+            flag, variable = name.replace("_", "-"), name.upper()
+            lines.append(
+                f"{name}: {message} (set by --{flag}, {ENVIRONMENT_PREFIX}{variable}, or the file)"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,339 @@
+"""Decide what becomes of a pool: the one place where seats are given out.
+
+Theory of operation
+-------------------
+A decision is made on one node's view of a pool and takes effect only if nobody else has decided
+meanwhile (the commit compares the guard). It may therefore trust its view to hold every grant
+and ticket that exists. It may hold some that no longer do: a lease that ended deletes its keys
+without touching the guard. That only frees seats, so a decision on the fuller view is safe.
+
+Every request goes through the queue, if only for the length of one decision: commands first add
+and remove tickets and grants, then the queue is served from its head while seats last, and only
+what is still waiting after that becomes a stored ticket. So "free seat, nobody ahead", "a
+release hands its seat to the next" and "a capacity was raised" are one case.
+
+What is never true: more seats granted than the capacity minus what is held in the view; two
+grants with one fence; a grant made for an id that its session has finished with; a ticket served
+before one of the same project and priority that was accepted earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from seatkeeper.server.decide.commands import (
+    Acquire,
+    Command,
+    Denied,
+    Granted,
+    Outcome,
+    Queued,
+    Refusal,
+    Release,
+    Released,
+)
+from seatkeeper.server.decide.policy import serve
+from seatkeeper.server.decide.state import (
+    Grant,
+    Guard,
+    Instant,
+    PoolSpec,
+    PoolState,
+    Ticket,
+    service_key,
+)
+
+RELEASE_WRITES = 4
+"""Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
+RETRY_WHEN_FULL = timedelta(seconds=1)
+NO_SUCH_POOL = "there is no such pool; `seatkeeper pool list` shows those there are"
+SESSION_ENDED = "the session has ended; open a new one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one decision."""
+
+    writes_max: int = 127
+    """Most writes: one less than a transaction holds, for the guard."""
+    queue_max: int = 10_000
+    """Most tickets of a pool. More are refused with ``OVERLOADED``."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """What to write, and what to answer once it is written.
+
+    ``deferred`` are the commands that did not fit into one transaction: decide again with them.
+    ``unserved`` is true when tickets could have been served but did not fit.
+    """
+
+    guard: Guard
+    grants: list[Grant] = field(default_factory=list)
+    tickets: list[Ticket] = field(default_factory=list)
+    marks: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By session: its lease, and the highest grant id that it has finished with."""
+    grants_ended: list[str] = field(default_factory=list)
+    tickets_ended: list[str] = field(default_factory=list)
+    outcomes: list[tuple[Command, Outcome]] = field(default_factory=list)
+    deferred: list[Command] = field(default_factory=list)
+    unserved: bool = False
+
+    @property
+    def writes(self) -> int:
+        """Number of keys that change, the guard not counted."""
+        return (
+            len(self.grants)
+            + len(self.tickets)
+            + len(self.marks)
+            + len(self.grants_ended)
+            + len(self.tickets_ended)
+        )
+
+
+def decide(
+    pool: PoolState, commands: Sequence[Command], now: Instant, limits: Limits
+) -> Decision:
+    """Answer ``commands`` in order, give up tickets that are due, and serve the queue.
+
+    Changes nothing: the decision says what to write. The same arguments give the same decision.
+    """
+    draft = _Draft(pool, now, limits)
+    for ticket in pool.due(now):
+        if not draft.has_room(2):
+            draft.decision.unserved = True
+            break
+        draft.give_up(ticket)
+    for command in commands:
+        draft.take(command)
+    draft.serve_queue()
+    draft.store_waiting()
+    return draft.decision
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A decision being made: the pool as read, and what has been decided so far."""
+
+    pool: PoolState
+    now: Instant
+    limits: Limits
+    decision: Decision = field(init=False)
+    held: int = field(init=False)
+    reserved: int = 0
+    """Writes that commands taken so far may still need."""
+    asked: dict[str, tuple[Acquire, Ticket]] = field(default_factory=dict)
+    """New requests, not stored yet, by grant id, in order of arrival."""
+    again: list[tuple[Acquire, str]] = field(default_factory=list)
+    """Requests that found a ticket: answered when the queue has been served."""
+    gone: set[str] = field(default_factory=set)
+    """Stored tickets and grants that this decision ends."""
+    served: dict[str, Grant] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.decision = Decision(guard=self.pool.guard)
+        self.held = self.pool.held
+
+    def has_room(self, writes: int) -> bool:
+        return self.decision.writes + self.reserved + writes <= self.limits.writes_max
+
+    def take(self, command: Command) -> None:
+        """Apply one command, or defer it when the transaction is full."""
+        need = 1 if isinstance(command, Acquire) else RELEASE_WRITES
+        if self.decision.deferred or not self.has_room(need):
+            self.decision.deferred.append(command)
+        elif isinstance(command, Acquire):
+            self._acquire(command)
+        else:
+            self._release(command)
+
+    def give_up(self, ticket: Ticket) -> None:
+        """End a ticket that has waited long enough."""
+        self.gone.add(ticket.grant_id)
+        self.decision.tickets_ended.append(ticket.grant_id)
+        self._mark(ticket.session_id, ticket.lease_id, ticket.grant_id)
+
+    def _answer(self, command: Command, outcome: Outcome) -> None:
+        self.decision.outcomes.append((command, outcome))
+
+    def _deny(self, command: Command, reason: Refusal, message: str) -> None:
+        retry = RETRY_WHEN_FULL if reason is Refusal.OVERLOADED else None
+        self._answer(command, Denied(command.grant_id, reason, message, retry))
+
+    def _acquire(self, command: Acquire) -> None:
+        grant_id = command.grant_id
+        if (earlier := self.asked.get(grant_id)) is not None:
+            if earlier[0].session_id == command.session_id:
+                self.again.append((command, grant_id))
+            else:
+                self._deny_not_yours(command)
+            return
+        if (found := self._existing(grant_id)) is not None:
+            self._acquire_again(command, found)
+            return
+        if (refusal := self._refusal(command)) is not None:
+            self._deny(command, *refusal)
+            return
+        number = self.decision.guard.ticket_number + 1
+        self.decision.guard = Guard(self.decision.guard.fence, number)
+        ticket = Ticket(
+            grant_id=grant_id,
+            session_id=command.session_id,
+            lease_id=command.lease_id,
+            holder=command.holder,
+            project=command.project,
+            seats=command.seats,
+            priority=command.priority,
+            number=number,
+            queued_at=self.now,
+            wait_until=command.wait_until,
+        )
+        self.asked[grant_id] = (command, ticket)
+        self.reserved += 1
+
+    def _acquire_again(self, command: Acquire, found: Grant | Ticket) -> None:
+        if found.session_id != command.session_id:
+            self._deny_not_yours(command)
+        elif command.session_id in self.pool.dead_sessions:
+            self._deny(command, Refusal.SESSION_LOST, SESSION_ENDED)
+        elif isinstance(found, Grant):
+            self._answer(command, Granted(found))
+        else:
+            self.again.append((command, found.grant_id))
+
+    def _existing(self, grant_id: str) -> Grant | Ticket | None:
+        if grant_id in self.gone:
+            return None
+        return self.pool.grants.get(grant_id) or self.pool.tickets.get(grant_id)
+
+    def _refusal(self, command: Acquire) -> tuple[Refusal, str] | None:
+        """Return why a new request cannot be accepted, or None."""
+        spec = self.pool.spec
+        if spec is None:
+            return (
+                Refusal.POOL_NOT_FOUND,
+                "there is no such pool; `seatkeeper pool list` shows those there are",
+            )
+        if command.session_id in self.pool.dead_sessions:
+            return Refusal.SESSION_LOST, SESSION_ENDED
+        if command.grant_id <= self._finished(command.session_id):
+            return Refusal.FINISHED, "this grant id is finished with; ask again with a new one"
+        if command.seats > spec.seats:
+            return (
+                Refusal.TOO_MANY_SEATS,
+                f"{command.seats} seats asked of a pool of {spec.seats}; ask for fewer",
+            )
+        waiting = len(self.pool.tickets) + len(self.asked) - len(self.decision.tickets_ended)
+        if waiting >= self.limits.queue_max:
+            return Refusal.OVERLOADED, f"the queue is full ({self.limits.queue_max} tickets)"
+        return None
+
+    def _deny_not_yours(self, command: Command) -> None:
+        self._deny(command, Refusal.NOT_YOURS, "this grant id belongs to another session")
+
+    def _release(self, command: Release) -> None:
+        grant_id = command.grant_id
+        if (earlier := self.asked.get(grant_id)) is not None:
+            if earlier[0].session_id != command.session_id:
+                self._deny_not_yours(command)
+                return
+            del self.asked[grant_id]
+            self.reserved -= 1
+            self._deny(earlier[0], Refusal.FINISHED, "released before it was granted")
+        elif (found := self._existing(grant_id)) is not None:
+            if found.session_id != command.session_id:
+                self._deny_not_yours(command)
+                return
+            self.gone.add(grant_id)
+            if isinstance(found, Grant):
+                self.decision.grants_ended.append(grant_id)
+                self.held -= found.seats
+                self.reserved += RELEASE_WRITES - 2  # for whoever is next
+            else:
+                self.decision.tickets_ended.append(grant_id)
+        self._mark(command.session_id, command.lease_id, grant_id)
+        self._answer(command, Released(grant_id))
+
+    def _finished(self, session_id: str) -> str:
+        if (mark := self.decision.marks.get(session_id)) is not None:
+            return mark[1]
+        return self.pool.marks.get(session_id, "")
+
+    def _mark(self, session_id: str, lease_id: int, grant_id: str) -> None:
+        # A dead session's keys go with its lease, and nothing can be attached to that any more.
+        if session_id not in self.pool.dead_sessions and grant_id > self._finished(session_id):
+            self.decision.marks[session_id] = (lease_id, grant_id)
+
+    def serve_queue(self) -> None:
+        """Turn tickets into grants, in the order of service, while seats and room last."""
+        spec = self.pool.spec
+        self.reserved = len(self.asked)
+        new = sorted((ticket for _, ticket in self.asked.values()), key=service_key)
+        stored = (
+            ticket
+            for ticket in self.pool.queue()
+            if ticket.grant_id not in self.gone
+            and ticket.session_id not in self.pool.dead_sessions
+        )
+        for ticket in serve(stored, new, free=max(0, spec.seats - self.held) if spec else 0):
+            is_new = ticket.grant_id in self.asked
+            if not is_new and not self.has_room(2):
+                self.decision.unserved = True
+                return
+            self._grant(ticket, is_new=is_new)
+
+    def _grant(self, ticket: Ticket, *, is_new: bool) -> None:
+        fence = self.decision.guard.fence + 1
+        self.decision.guard = Guard(fence, self.decision.guard.ticket_number)
+        grant = Grant(
+            grant_id=ticket.grant_id,
+            session_id=ticket.session_id,
+            lease_id=ticket.lease_id,
+            holder=ticket.holder,
+            project=ticket.project,
+            seats=ticket.seats,
+            priority=ticket.priority,
+            fence=fence,
+            asked_at=ticket.queued_at,
+            granted_at=self.now,
+        )
+        self.held += grant.seats
+        self.served[grant.grant_id] = grant
+        self.decision.grants.append(grant)
+        if is_new:
+            command, _ = self.asked.pop(grant.grant_id)
+            self.reserved -= 1
+            self._answer(command, Granted(grant))
+        else:
+            self.decision.tickets_ended.append(grant.grant_id)
+
+    def store_waiting(self) -> None:
+        """Give a stored ticket to each request that still waits, and answer those asked again."""
+        for grant_id, (command, ticket) in self.asked.items():
+            if command.may_wait:
+                self.decision.tickets.append(ticket)
+                self._answer(command, Queued(ticket))
+            elif self.decision.unserved:
+                # A seat may be free: the queue was cut short by the size of the transaction.
+                self.decision.deferred.append(command)
+            else:
+                self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
+                self._mark(command.session_id, command.lease_id, grant_id)
+        for command, grant_id in self.again:
+            if (grant := self.served.get(grant_id)) is not None:
+                self._answer(command, Granted(grant))
+            elif grant_id in self.gone:
+                self._deny(command, Refusal.FINISHED, "released before it was granted")
+            elif (asked := self.asked.get(grant_id)) is not None and asked[0].may_wait:
+                self._answer(command, Queued(asked[1]))
+            elif (stored := self.pool.tickets.get(grant_id)) is not None:
+                self._answer(command, Queued(stored))
+            else:
+                self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
+
+
+def _no_seat(spec: PoolSpec | None) -> str:
+    seats = spec.seats if spec else 0
+    return f"no seat is free ({seats} in the pool); wait for one, or try again later"

@@ -1,0 +1,49 @@
+"""List, then watch, then list again: how a node keeps a view of a part of the store."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from typing import Protocol
+
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.store import Listing, Store, StoreError, WatchBatch
+
+PAUSE_MIN = 0.02
+PAUSE_MAX = 2.0
+
+
+class View(Protocol):
+    """What is kept up to date."""
+
+    def reset(self, listing: Listing) -> None:
+        """Replace everything by what was listed."""
+        ...
+
+    def apply(self, batch: WatchBatch) -> None:
+        """Bring in what changed."""
+        ...
+
+
+async def follow(store: Store, prefix: str, view: View, observer: Observer) -> None:
+    """Keep ``view`` equal to what is below ``prefix``, for ever; cancel to stop.
+
+    Between the end of a watch and the next listing the view is old, never wrong: it is brought
+    up to date by the listing, including what was deleted meanwhile. Retries pause for up to 2 s,
+    with jitter, so that a cluster of nodes does not fall upon a store that comes back.
+    """
+    pause = PAUSE_MIN
+    while True:
+        try:
+            listing = await store.list(prefix)
+            view.reset(listing)
+            watch = store.watch(prefix, from_revision=listing.revision + 1)
+            async with aclosing(watch):
+                async for batch in watch:
+                    pause = PAUSE_MIN
+                    view.apply(batch)
+        except StoreError as error:
+            observer.relisted(prefix, f"{type(error).__name__}: {error}")
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        pause = min(2 * pause, PAUSE_MAX)

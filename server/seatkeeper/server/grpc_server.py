@@ -1,0 +1,64 @@
+"""What every gRPC server of ours has in common: options, certificates, and a port of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+# A port taken by another process must be an error, not a second server that gets half the calls.
+# Clients ping every 20 s through balancers that cut idle connections; gRPC's default is to
+# punish that. Without the ping timeout, a frozen peer is noticed only after a minute.
+SERVER_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+]
+
+
+class ListenError(Exception):
+    """The address cannot be listened on."""
+
+
+def server_credentials(
+    cert_file: Path, key_file: Path, client_ca_file: Path | None
+) -> grpc.ServerCredentials:
+    """Return credentials; with ``client_ca_file``, clients must have a certificate of that CA."""
+    return grpc.ssl_server_credentials(
+        [(key_file.read_bytes(), cert_file.read_bytes())],
+        root_certificates=client_ca_file.read_bytes() if client_ca_file else None,
+        require_client_auth=client_ca_file is not None,
+    )
+
+
+def listen(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+) -> str:
+    """Have ``server`` listen on ``address`` (port 0: any) and return it with its port.
+
+    Raises ``ListenError``.
+    """
+    host, _, wanted = address.rpartition(":")
+    try:
+        port = (
+            server.add_secure_port(address, credentials)
+            if credentials
+            else server.add_insecure_port(address)
+        )
+    except RuntimeError as error:
+        raise ListenError(_cannot(address)) from error
+    if port == 0 or wanted not in {"0", str(port)}:
+        raise ListenError(_cannot(address))
+    return f"{host}:{port}"
+
+
+def _cannot(address: str) -> str:
+    return (
+        f"cannot listen on {address}: the port is in use by another process, or the address is not "
+        "this machine's; choose another with --listen"
+    )

@@ -1,0 +1,93 @@
+"""Where things are in the store.
+
+::
+
+    <prefix>/pools/<pool>                      PoolSpec, written by administrators
+    <prefix>/seats/<pool>/guard                GuardRecord; rewritten by every decision
+    <prefix>/seats/<pool>/grants/<grant_id>    GrantRecord, attached to the session's lease
+    <prefix>/seats/<pool>/queue/<grant_id>     TicketRecord, attached to the session's lease
+    <prefix>/seats/<pool>/marks/<session_id>   MarkRecord, attached to the session's lease
+    <prefix>/sessions/<session_id>             SessionRecord, attached to its own lease
+    <prefix>/nodes/<node_id>                   NodeRecord, attached to its own lease
+    <prefix>/agents/<agent_id>                 AgentRecord, attached to the agent's session
+    <prefix>/engines/<key>                     EngineRecord
+    <prefix>/keys/<kid>                        KeyRecord
+
+All that a decision reads and writes is below ``seats/<pool>/``: one listing gets it at one revision,
+and one watch delivers each of its revisions whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The layout below one prefix. Several services can share a store under different ones."""
+
+    prefix: str = "seatkeeper"
+
+    def pools(self) -> str:
+        """Return the prefix of all pools' specifications."""
+        return f"{self.prefix}/pools/"
+
+    def pool(self, name: str) -> str:
+        """Return the key of a pool's specification."""
+        return f"{self.prefix}/pools/{name}"
+
+    def seats(self, pool: str) -> str:
+        """Return the prefix of all that decisions about a pool read and write."""
+        return f"{self.prefix}/seats/{pool}/"
+
+    def guard(self, pool: str) -> str:
+        """Return the key of a pool's guard."""
+        return f"{self.prefix}/seats/{pool}/guard"
+
+    def grant(self, pool: str, grant_id: str) -> str:
+        """Return the key of a grant."""
+        return f"{self.prefix}/seats/{pool}/grants/{grant_id}"
+
+    def ticket(self, pool: str, grant_id: str) -> str:
+        """Return the key of a ticket."""
+        return f"{self.prefix}/seats/{pool}/queue/{grant_id}"
+
+    def mark(self, pool: str, session_id: str) -> str:
+        """Return the key of a session's finished-mark in a pool."""
+        return f"{self.prefix}/seats/{pool}/marks/{session_id}"
+
+    def session(self, session_id: str) -> str:
+        """Return the key of a session."""
+        return f"{self.prefix}/sessions/{session_id}"
+
+    def nodes(self) -> str:
+        """Return the prefix of all nodes."""
+        return f"{self.prefix}/nodes/"
+
+    def node(self, node_id: str) -> str:
+        """Return the key of a node."""
+        return f"{self.prefix}/nodes/{node_id}"
+
+    def agents(self) -> str:
+        """Return the prefix of all agents."""
+        return f"{self.prefix}/agents/"
+
+    def agent(self, agent_id: str) -> str:
+        """Return the key of an agent."""
+        return f"{self.prefix}/agents/{agent_id}"
+
+    def engines(self) -> str:
+        """Return the prefix of all engines."""
+        return f"{self.prefix}/engines/"
+
+    def engine(self, key: str) -> str:
+        """Return the key of an engine."""
+        return f"{self.prefix}/engines/{key}"
+
+    def signing_keys(self) -> str:
+        """Return the prefix of all public token-verification keys."""
+        return f"{self.prefix}/keys/"
+
+    def signing_key(self, kid: str) -> str:
+        """Return the key of a public token-verification key."""
+        return f"{self.prefix}/keys/{kid}"

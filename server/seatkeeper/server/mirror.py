@@ -1,0 +1,116 @@
+"""One node's view of one pool: the state that decisions are made on, and how old it is.
+
+Theory of operation
+-------------------
+Two streams of news arrive in no common order: this node's own commits, known the moment the store
+answers, and the watch, which tells of everybody's, including our own once more. Each key
+remembers the revision of the last news about it, and older news is dropped. A key that is gone
+leaves a tombstone until the watch has passed the revision of its end; without it, the late echo
+of an earlier put would bring it back.
+
+``guard_revision`` is the version that the next commit compares with. It may run ahead of the watch
+only by our own commits, whose writes have been applied here; so the state holds everything that was
+written up to that version.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from seatkeeper.server import records
+from seatkeeper.server.decide import Grant, Guard, PoolState
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.store import Delete, Entry, Listing, Put, Write
+
+
+class PoolMirror:
+    """The view. Changed by listings, watch batches and own commits; read by decisions."""
+
+    def __init__(self, keys: Keys, pool: str) -> None:
+        self.state = PoolState()
+        self.guard_revision = 0
+        """Revision of the guard that the state belongs to; 0: there is no guard."""
+        self._prefix = keys.seats(pool)
+        self._revisions: dict[str, int] = {}
+        self._tombstones: deque[tuple[int, str]] = deque()
+        self.ended: list[Grant] = []
+        """Grants seen to end since the caller last looked; the caller empties it."""
+
+    def reset(self, listing: Listing) -> set[str]:
+        """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
+        listed = {entry.key for entry in listing.entries}
+        touched = set()
+        for key in [key for key in self._revisions if key not in listed]:
+            touched |= self._news(key, None, listing.revision)
+        for entry in listing.entries:
+            touched |= self._news(entry.key, entry, entry.mod_revision)
+        self._forget_tombstones(listing.revision)
+        return touched
+
+    def apply(self, changes: Iterable[tuple[str, Entry | None, int]], upto: int) -> set[str]:
+        """Bring in what a watch tells. Returns the grant ids that are affected."""
+        touched = set()
+        for key, entry, revision in changes:
+            touched |= self._news(key, entry, revision)
+        self._forget_tombstones(upto)
+        return touched
+
+    def committed(self, writes: Iterable[Write], revision: int) -> set[str]:
+        """Bring in an own commit. Returns the grant ids that are affected."""
+        touched = set()
+        for write in writes:
+            match write:
+                case Put(key, value, lease_id):
+                    entry = Entry(key, value, revision, lease_id)
+                    touched |= self._news(key, entry, revision)
+                case Delete(key):
+                    touched |= self._news(key, None, revision)
+        return touched
+
+    def _news(self, key: str, entry: Entry | None, revision: int) -> set[str]:
+        if revision <= self._revisions.get(key, 0):
+            return set()
+        self._revisions[key] = revision
+        if entry is None:
+            self._tombstones.append((revision, key))
+        kind, _, name = key.removeprefix(self._prefix).partition("/")
+        match kind:
+            case "guard":
+                self.guard_revision = revision if entry else 0
+                self.state.guard = records.decode_guard(entry.value) if entry else Guard()
+            case "grants":
+                self._grant_news(name, entry)
+                return {name}
+            case "queue":
+                self._ticket_news(name, entry)
+                return {name}
+            case "marks":
+                self._mark_news(name, entry)
+        return set()
+
+    def _grant_news(self, grant_id: str, entry: Entry | None) -> None:
+        if entry is not None:
+            self.state.put_grant(records.decode_grant(grant_id, entry.value))
+        elif (ended := self.state.remove_grant(grant_id)) is not None:
+            self.ended.append(ended)
+
+    def _ticket_news(self, grant_id: str, entry: Entry | None) -> None:
+        if entry is not None:
+            self.state.put_ticket(records.decode_ticket(grant_id, entry.value))
+        else:
+            self.state.remove_ticket(grant_id)
+
+    def _mark_news(self, session_id: str, entry: Entry | None) -> None:
+        if entry is not None:
+            self.state.marks[session_id] = records.decode_mark(entry.value)
+        else:
+            # The mark goes with the session's lease, so nothing of a dead session is left to skip.
+            self.state.marks.pop(session_id, None)
+            self.state.dead_sessions.discard(session_id)
+
+    def _forget_tombstones(self, upto: int) -> None:
+        while self._tombstones and self._tombstones[0][0] <= upto:
+            revision, key = self._tombstones.popleft()
+            if self._revisions.get(key) == revision:
+                del self._revisions[key]

@@ -1,0 +1,256 @@
+"""A node: the place where its parts are put together, started, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version as version_of
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from seatkeeper.server.catalogue import PoolCatalogue
+from seatkeeper.server.clock import Clock, SystemClock
+from seatkeeper.server.config import NodeConfig
+from seatkeeper.server.core import Core
+from seatkeeper.server.decide import Limits
+from seatkeeper.server.engines import Engines
+from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen, server_credentials
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.leased_record import LeasedRecord
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.pool_loop import LoopConfig
+from seatkeeper.server.pools import Pools
+from seatkeeper.server.seats import Seats
+from seatkeeper.server.service.cluster_service import ClusterService, NodeVersion
+from seatkeeper.server.service.engine_service import EngineService
+from seatkeeper.server.service.pool_service import PoolService
+from seatkeeper.server.service.seat_service import SeatService
+from seatkeeper.server.sessions import Sessions
+from seatkeeper.server.store import Store, StoreError, StoreStatus
+from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
+from seatkeeper.server.store.memory import MemoryStore
+from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
+from seatkeeper.server.verification_keys import VerificationKeys
+from seatkeeper.v1 import (
+    cluster_service_pb2,
+    engine_service_pb2,
+    pool_service_pb2,
+    seat_service_pb2,
+    state_pb2,
+)
+from seatkeeper.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
+from seatkeeper.v1.engine_service_pb2_grpc import add_EngineServiceServicer_to_server
+from seatkeeper.v1.pool_service_pb2_grpc import add_PoolServiceServicer_to_server
+from seatkeeper.v1.seat_service_pb2_grpc import add_SeatServiceServicer_to_server
+
+logger = logging.getLogger(__name__)
+
+NODE_TTL = timedelta(seconds=10)
+SIGNING_KEY_TTL = TOKEN_LIFE_MAX + timedelta(minutes=10)
+"""How long a key stays published after its node has died: longer than any token lives."""
+SERVICES = (
+    seat_service_pb2.DESCRIPTOR.services_by_name["SeatService"].full_name,
+    pool_service_pb2.DESCRIPTOR.services_by_name["PoolService"].full_name,
+    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+    engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name,
+)
+
+
+class StartError(Exception):
+    """The node cannot start. The message says what to do about it."""
+
+
+@dataclass
+class Node:
+    """A running node. ``await Node.start(config)``, then ``await node.stop()``."""
+
+    node_id: str
+    address: str
+    """Where it listens: ``host:port``."""
+    _store: Store
+    _core: Core
+    _server: grpc.aio.Server
+    _health: health.aio.HealthServicer
+    _seat_service: SeatService
+    _records: list[LeasedRecord]
+    _stop_grace: timedelta
+
+    @classmethod
+    async def start(
+        cls,
+        config: NodeConfig,
+        *,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+    ) -> Node:
+        """Start a node; returns when it serves.
+
+        Raises ``StartError`` when the store does not answer in time, and ``ListenError`` when the
+        address is in use. ``store`` is closed with the node.
+        """
+        store = store or open_store(config)
+        try:
+            return await _start(config, store, clock or SystemClock(), observer or Observer())
+        except BaseException:
+            await store.close()
+            raise
+
+    async def stop(self) -> None:
+        """Stop: not serving, streams told to go, calls under way finished, then gone.
+
+        Sessions, grants and tickets stay in the store, for the other nodes to serve.
+        """
+        logger.info("stopping", extra={"node_id": self.node_id})
+        await self._health.enter_graceful_shutdown()
+        for record in self._records:
+            # The node's own record goes; its key must outlive the tokens that it signed.
+            await record.stop(remove=record is self._records[0])
+        self._seat_service.go_away("the node is stopping", self._stop_grace)
+        await self._server.stop(self._stop_grace.total_seconds())
+        await self._core.seats.stop()
+        await self._store.close()
+        logger.info("stopped", extra={"node_id": self.node_id})
+
+    async def wait(self) -> None:
+        """Wait until the server has ended."""
+        await self._server.wait_for_termination()
+
+
+def open_store(config: NodeConfig) -> Store:
+    """Return the store that ``config`` names."""
+    if config.store == "memory":
+        return MemoryStore()
+    password = ""
+    if config.etcd_password_file is not None:
+        password = config.etcd_password_file.read_text().partition("\n")[0]
+    return EtcdStore(
+        EtcdConfig(
+            endpoints=tuple(e.strip() for e in config.etcd_endpoints.split(",")),
+            ca_file=config.etcd_ca_file,
+            cert_file=config.etcd_cert_file,
+            key_file=config.etcd_key_file,
+            username=config.etcd_username,
+            password=password,
+            call_timeout=timedelta(seconds=config.etcd_timeout),
+        )
+    )
+
+
+async def _start(config: NodeConfig, store: Store, clock: Clock, observer: Observer) -> Node:
+    status = await _store_status(config, store)
+    warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
+    for warning in warnings:
+        logger.warning("store version", extra={"version": status.version, "defect": warning})
+    keys = Keys(config.prefix)
+    seats = Seats(
+        store,
+        keys,
+        PoolCatalogue(store, keys, observer),
+        clock,
+        config=LoopConfig(limits=Limits(queue_max=config.queue_max)),
+        observer=observer,
+    )
+    core = Core(
+        node_id=config.node_id,
+        sessions=Sessions(store, keys, clock, default_ttl=config.default_session_ttl),
+        seats=seats,
+        signer=TokenSigner.load(config.token_key_file)
+        if config.token_key_file
+        else TokenSigner.generate(),
+        clock=clock,
+    )
+    seat_service = SeatService(core, observer)
+    verification = VerificationKeys(store, keys)
+    version = NodeVersion(
+        config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
+    )
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    add_SeatServiceServicer_to_server(seat_service, server)
+    add_PoolServiceServicer_to_server(PoolService(Pools(store, keys), seats), server)
+    add_ClusterServiceServicer_to_server(
+        ClusterService(store, keys, verification, version), server
+    )
+    add_EngineServiceServicer_to_server(
+        EngineService(core, Engines(store, keys), verification), server
+    )
+    health_servicer = _add_health_and_reflection(server)
+    credentials = None
+    if config.tls_cert_file and config.tls_key_file:
+        credentials = server_credentials(
+            config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
+        )
+    address = listen(server, config.listen, credentials)
+    records = _records(config, store, keys, core.signer, clock, config.advertise or address)
+    await seats.start()
+    for record in records:
+        await record.start()
+    await server.start()
+    for service in ("", *SERVICES):
+        await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    logger.info(
+        "serving",
+        extra={"node_id": config.node_id, "address": address, "store": status.version},
+    )
+    return Node(
+        config.node_id,
+        address,
+        store,
+        core,
+        server,
+        health_servicer,
+        seat_service,
+        records,
+        timedelta(seconds=config.stop_grace),
+    )
+
+
+async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:
+    """Return the store's status, waiting for it to come up for as long as is configured."""
+    deadline = asyncio.get_running_loop().time() + config.start_timeout
+    while True:
+        try:
+            return await store.status()
+        except StoreError as error:
+            if not error.retryable or asyncio.get_running_loop().time() >= deadline:
+                raise StartError(
+                    f"etcd at {config.etcd_endpoints} does not answer ({error}); "
+                    "start it, or say where it is with --etcd-endpoints"
+                ) from error
+        await asyncio.sleep(0.2)
+
+
+def _records(
+    config: NodeConfig,
+    store: Store,
+    keys: Keys,
+    signer: TokenSigner,
+    clock: Clock,
+    advertised: str,
+) -> list[LeasedRecord]:
+    node = state_pb2.NodeRecord(
+        address=advertised,
+        version=version_of("seatkeeper"),
+        started_at_millis=clock.now(),
+    )
+    key = state_pb2.KeyRecord(jwk_json=signer.jwk_json)
+    return [
+        LeasedRecord(store, keys.node(config.node_id), node.SerializeToString(), NODE_TTL),
+        LeasedRecord(
+            store, keys.signing_key(signer.kid), key.SerializeToString(), SIGNING_KEY_TTL
+        ),
+    ]
+
+
+def _add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection(
+        (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    return servicer

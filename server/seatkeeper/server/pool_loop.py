@@ -1,0 +1,483 @@
+"""Collect, decide, commit, deliver: the loop that serves one pool on one node.
+
+Theory of operation
+-------------------
+One transaction is in flight at a time; what arrives meanwhile is the next batch. So a busy pool
+commits large batches and an idle one commits at once, without a timer (group commit).
+
+A commit ends in one of five ways:
+
+- It succeeded. The view takes the writes in, and the clients are told.
+- It conflicted: another node has decided since. Wait until the watch has brought that in, and decide
+  again on the same commands.
+- It named a dead lease. The store refuses such a transaction whole, so find the dead sessions,
+  set them apart, and decide again.
+- Its outcome is unknown. Read the pool afresh and decide again on the same commands: those that took
+  effect find their own records. The lost transaction may still commit while the guard is the one
+  it compared with, so "no record" proves nothing yet; the next commit therefore moves the guard
+  whatever it decides, and only then is anybody answered.
+- The store was not there. Decide again, until the commands have waited too long.
+
+Nothing is answered from the view alone. Also a decision without writes is checked against the
+store (a comparison costs no consensus round), because this node's view may be old.
+
+What is never true: two transactions of this loop in flight; an answer given for a decision that
+is not committed; a command dropped without an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from seatkeeper.server import records
+from seatkeeper.server.audience import Audience, Listener
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.decide import (
+    Acquire,
+    Command,
+    Decision,
+    Denied,
+    Granted,
+    HoldStats,
+    Limits,
+    PoolSpec,
+    PoolState,
+    Queued,
+    Refusal,
+    decide,
+)
+from seatkeeper.server.follow import follow
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.mirror import PoolMirror
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.store import (
+    Committed,
+    Delete,
+    LeaseNotFound,
+    Listing,
+    OutcomeUnknown,
+    Put,
+    Store,
+    StoreError,
+    Unchanged,
+    WatchBatch,
+    Write,
+)
+
+logger = logging.getLogger(__name__)
+
+RETRY_PAUSE_MIN = 0.01
+RETRY_PAUSE_MAX = 1.0
+BYSTANDER_DELAY = (0.05, 0.2)
+"""Seconds until a node serves a queue whose head waits elsewhere: that node should do it."""
+TIMER_MAX = 3600.0
+ISOLATIONS_MAX = 4
+"""Dead sessions are looked for this often before a batch is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """Bounds of one pool's loop."""
+
+    limits: Limits = field(default_factory=Limits)
+    commands_max: int = 20_000
+    """Commands waiting to be decided. More are refused with ``OVERLOADED``."""
+    command_timeout: timedelta = timedelta(seconds=10)
+    """A command not committed within this is answered ``UNAVAILABLE``: outcome unknown."""
+    catch_up_timeout: timedelta = timedelta(milliseconds=500)
+    """After a conflict, how long to wait for the watch before reading the pool afresh."""
+    position_interval: timedelta = timedelta(milliseconds=500)
+    """How often those who wait are told a new position, at most."""
+
+
+class SpecSource(Protocol):
+    """Where a pool's specification comes from."""
+
+    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
+        """Return the specification and its revision; None and 0 when there is none."""
+        ...
+
+    async def refresh(self, pool: str) -> None:
+        """Read the specification afresh."""
+        ...
+
+
+@dataclass(slots=True)
+class _Ask:
+    command: Command
+    listener: Listener
+    deadline: float
+
+
+class PoolLoop:
+    """Serves one pool on one node. Start it once; ``submit`` from then on."""
+
+    def __init__(
+        self,
+        pool: str,
+        store: Store,
+        keys: Keys,
+        specs: SpecSource,
+        clock: Clock,
+        *,
+        config: LoopConfig | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.pool = pool
+        self.holds = HoldStats()
+        self.audience = Audience(pool)
+        self._followers: set[asyncio.Event] = set()
+        self._store = store
+        self._keys = keys
+        self._specs = specs
+        self._clock = clock
+        self._config = config or LoopConfig()
+        self._observer = observer or Observer()
+        self._mirror = PoolMirror(keys, pool)
+        self._spec_revision = 0
+        self._asks: deque[_Ask] = deque()
+        self._wake = asyncio.Event()
+        self._listed = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._unsettled = False
+        self._pause = RETRY_PAUSE_MIN
+        self._timer: asyncio.TimerHandle | None = None
+        self._positions_changed = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def state(self) -> PoolState:
+        """The pool as this node sees it."""
+        return self._mirror.state
+
+    def start(self) -> None:
+        """Begin to follow the pool and to decide."""
+        self._tasks = [
+            asyncio.create_task(
+                follow(self._store, self._keys.seats(self.pool), self, self._observer)
+            ),
+            asyncio.create_task(self._decide_forever()),
+            asyncio.create_task(self._tell_positions_forever()),
+        ]
+
+    async def stop(self) -> None:
+        """Stop deciding. Commands not committed are answered ``UNAVAILABLE``: outcome unknown."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._give_up(self._asks, "the node is stopping")
+        self._asks.clear()
+
+    @contextmanager
+    def following(self) -> Iterator[asyncio.Event]:
+        """Yield an event that is set after every change of the view; clear it yourself."""
+        changed = asyncio.Event()
+        self._followers.add(changed)
+        try:
+            yield changed
+        finally:
+            self._followers.discard(changed)
+
+    @property
+    def idle(self) -> bool:
+        """True when no client of this node has anything in this pool."""
+        return not self._asks and not len(self.audience) and not self._followers
+
+    async def listed(self) -> None:
+        """Wait until the pool has been read for the first time."""
+        await self._listed.wait()
+
+    def submit(self, command: Command, listener: Listener) -> None:
+        """Have ``command`` decided; ``listener`` hears the outcome."""
+        if len(self._asks) >= self._config.commands_max:
+            listener.hear(self.pool, _overloaded(command))
+            return
+        deadline = self._clock.monotonic() + self._config.command_timeout.total_seconds()
+        self._asks.append(_Ask(command, listener, deadline))
+        self._wake.set()
+
+    # What the watch tells -------------------------------------------------------------------
+
+    def reset(self, listing: Listing) -> None:
+        """Take in a listing of the whole pool."""
+        self._changed(self._mirror.reset(listing))
+        self._listed.set()
+
+    def apply(self, batch: WatchBatch) -> None:
+        """Take in what changed."""
+        changes = ((change.key, change.entry, change.revision) for change in batch.changes)
+        self._changed(self._mirror.apply(changes, batch.revision))
+
+    def spec_changed(self) -> None:
+        """Take in a new specification."""
+        self._read_spec()
+        self._changed(set())
+
+    def _read_spec(self) -> None:
+        self._mirror.state.spec, self._spec_revision = self._specs.spec(self.pool)
+
+    def _changed(self, grant_ids: set[str]) -> None:
+        now = self._clock.now()
+        for grant in self._mirror.ended:
+            self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
+        self._mirror.ended.clear()
+        self.audience.review(grant_ids, self.state, self.holds)
+        self._positions_changed = True
+        self._moved.set()
+        if self._can_serve():
+            self._wake_to_serve()
+        for follower in self._followers:
+            follower.set()
+
+    # Deciding -------------------------------------------------------------------------------
+
+    async def _decide_forever(self) -> None:
+        await self._listed.wait()
+        self._read_spec()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._decide_once()
+            except StoreError as error:
+                await self._store_failed(error)
+            except Exception:
+                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
+                await self._rest()
+
+    async def _decide_once(self) -> None:
+        self._expire_asks()
+        asks = [self._asks.popleft() for _ in range(min(len(self._asks), self._batch_max))]
+        now = self._clock.now()
+        if not asks and not self._can_serve() and not self._is_due(now):
+            self._set_timer()
+            return
+        decision = None
+        try:
+            decision = await self._commit(asks)
+        finally:
+            if decision is None:
+                self._asks.extendleft(reversed(asks))
+        if decision is not None:
+            self._deliver(asks, decision)
+        if self._asks or (decision is not None and decision.unserved) or self._can_serve():
+            self._wake.set()
+        self._set_timer()
+
+    @property
+    def _batch_max(self) -> int:
+        return self._config.limits.writes_max
+
+    async def _commit(self, asks: list[_Ask]) -> Decision | None:
+        """Decide and commit. None: it conflicted, and must be decided again."""
+        commands = [ask.command for ask in asks]
+        for _ in range(ISOLATIONS_MAX):
+            decision = decide(self.state, commands, self._clock.now(), self._config.limits)
+            writes = self._writes(decision)
+            started = self._clock.monotonic()
+            try:
+                committed = await self._store.commit(
+                    writes,
+                    only_if=(
+                        Unchanged(self._keys.guard(self.pool), self._mirror.guard_revision),
+                        Unchanged(self._keys.pool(self.pool), self._spec_revision),
+                    ),
+                    else_read=(self._keys.guard(self.pool), self._keys.pool(self.pool)),
+                )
+            except LeaseNotFound:
+                await self._set_dead_sessions_apart(decision)
+                continue
+            except OutcomeUnknown:
+                self._observer.outcome_unknown(self.pool)
+                self._unsettled = True
+                self.reset(await self._store.list(self._keys.seats(self.pool)))
+                raise
+            if not committed.succeeded:
+                self._observer.conflicted(self.pool)
+                await self._catch_up(committed)
+                return None
+            self._pause = RETRY_PAUSE_MIN
+            self._unsettled = False
+            self._observer.committed(
+                self.pool,
+                commands=len(commands) - len(decision.deferred),
+                writes=len(writes),
+                seconds=self._clock.monotonic() - started,
+            )
+            self._take_in(asks, decision, writes, committed.revision)
+            return decision
+        raise OutcomeUnknown("sessions end faster than they can be set apart")
+
+    def _writes(self, decision: Decision) -> list[Write]:
+        if not decision.writes and not self._unsettled:
+            return []
+        keys, pool = self._keys, self.pool
+        writes: list[Write] = []
+        if self._mirror.guard_revision or decision.writes:
+            writes.append(Put(keys.guard(pool), records.encode_guard(decision.guard)))
+        writes += [
+            Put(keys.grant(pool, g.grant_id), records.encode_grant(g), g.lease_id)
+            for g in decision.grants
+        ]
+        writes += [
+            Put(keys.ticket(pool, t.grant_id), records.encode_ticket(t), t.lease_id)
+            for t in decision.tickets
+        ]
+        writes += [
+            Put(keys.mark(pool, session_id), records.encode_mark(lease_id, finished), lease_id)
+            for session_id, (lease_id, finished) in decision.marks.items()
+        ]
+        writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
+        writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
+        return writes
+
+    async def _set_dead_sessions_apart(self, decision: Decision) -> None:
+        """Find the sessions of a refused transaction whose lease has ended."""
+        leases = {g.session_id: g.lease_id for g in decision.grants}
+        leases |= {t.session_id: t.lease_id for t in decision.tickets}
+        leases |= {session: lease for session, (lease, _) in decision.marks.items()}
+        remaining = await asyncio.gather(
+            *(self._store.lease_remaining(lease) for lease in leases.values())
+        )
+        for session_id, left in zip(leases, remaining, strict=True):
+            if left is None:
+                self._observer.dead_session(self.pool)
+                self.state.dead_sessions.add(session_id)
+
+    async def _catch_up(self, committed: Committed) -> None:
+        """After a conflict, wait until the view has what the other node decided."""
+        guard = committed.read.get(self._keys.guard(self.pool))
+        spec = committed.read.get(self._keys.pool(self.pool))
+        if (spec.mod_revision if spec else 0) != self._spec_revision:
+            await self._specs.refresh(self.pool)
+            self._read_spec()
+        target = guard.mod_revision if guard else 0
+        try:
+            async with asyncio.timeout(self._config.catch_up_timeout.total_seconds()):
+                while self._mirror.guard_revision < target:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            self._observer.relisted(self.pool, "the watch is behind")
+        if self._mirror.guard_revision < target or not target:
+            self.reset(await self._store.list(self._keys.seats(self.pool)))
+        self._wake.set()
+
+    # Delivering -----------------------------------------------------------------------------
+
+    def _take_in(
+        self, asks: list[_Ask], decision: Decision, writes: list[Write], revision: int
+    ) -> None:
+        listeners = {id(ask.command): ask.listener for ask in asks}
+        for command, outcome in decision.outcomes:
+            listener = listeners[id(command)]
+            if isinstance(outcome, Granted | Queued):
+                self.audience.attach(command.grant_id, command.session_id, listener)
+            else:
+                self.audience.detach(command.grant_id, listener)  # it is answered below
+        touched = self._mirror.committed(writes, revision)
+        touched.update(command.grant_id for command, _ in decision.outcomes)
+        self._changed(touched)
+
+    def _deliver(self, asks: list[_Ask], decision: Decision) -> None:
+        by_command = {id(ask.command): ask for ask in asks}
+        for command, outcome in decision.outcomes:
+            if isinstance(outcome, Denied):
+                self._observer.denied(self.pool, outcome.reason.name)
+            if not isinstance(outcome, Granted | Queued):
+                by_command[id(command)].listener.hear(self.pool, outcome)
+        for grant in decision.grants:
+            self._observer.granted(self.pool, waited_millis=grant.granted_at - grant.asked_at)
+        deferred = [by_command[id(command)] for command in decision.deferred]
+        self._asks.extendleft(reversed(deferred))
+
+    async def _tell_positions_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.position_interval.total_seconds())
+            if self._positions_changed:
+                self._positions_changed = False
+                self.audience.review_positions(self.state, self.holds)
+                spec = self.state.spec
+                self._observer.pool_changed(
+                    self.pool,
+                    capacity=spec.seats if spec else 0,
+                    held=self.state.held,
+                    queued=len(self.state.tickets),
+                )
+
+    # Waking up ------------------------------------------------------------------------------
+
+    def _can_serve(self) -> bool:
+        head = self.state.head()
+        return head is not None and head.seats <= self.state.free
+
+    def _is_due(self, now: int) -> bool:
+        deadline = self.state.next_deadline()
+        return deadline is not None and deadline <= now
+
+    def _wake_to_serve(self) -> None:
+        head = self.state.head()
+        if head is not None and self.audience.waits_here(head.grant_id):
+            self._wake.set()
+        else:
+            self._wake_in(random.uniform(*BYSTANDER_DELAY))
+
+    def _set_timer(self) -> None:
+        if (deadline := self.state.next_deadline()) is not None:
+            self._wake_in(min(max(deadline - self._clock.now(), 1) / 1000, TIMER_MAX))
+
+    def _wake_in(self, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + delay:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(delay, self._timer_rang)
+
+    def _timer_rang(self) -> None:
+        self._timer = None
+        self._wake.set()
+
+    # Trouble --------------------------------------------------------------------------------
+
+    async def _store_failed(self, error: StoreError) -> None:
+        self._observer.store_failed(self.pool, type(error).__name__)
+        logger.warning(
+            "the store failed a pool", extra={"pool": self.pool, "error": str(error)}
+        )
+        await self._rest()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+        self._wake.set()
+
+    def _expire_asks(self) -> None:
+        now = self._clock.monotonic()
+        if self._asks and self._asks[0].deadline <= now:
+            late = [ask for ask in self._asks if ask.deadline <= now]
+            self._asks = deque(ask for ask in self._asks if ask.deadline > now)
+            self._give_up(late, "the store did not answer in time")
+
+    def _give_up(self, asks: list[_Ask] | deque[_Ask], why: str) -> None:
+        for ask in asks:
+            message = f"{why}; the outcome is unknown: send the same request again"
+            retry = timedelta(seconds=1)
+            denied = Denied(ask.command.grant_id, Refusal.UNAVAILABLE, message, retry)
+            ask.listener.hear(self.pool, denied)
+
+
+def _overloaded(command: Command) -> Denied:
+    what = "requests" if isinstance(command, Acquire) else "releases"
+    message = f"too many {what} wait to be decided; try again later"
+    return Denied(command.grant_id, Refusal.OVERLOADED, message, timedelta(seconds=1))

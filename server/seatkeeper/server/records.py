@@ -1,0 +1,110 @@
+"""Between the values in the store and the values that decisions are made on."""
+
+from __future__ import annotations
+
+from seatkeeper.server.decide import Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.v1 import pool_service_pb2, state_pb2
+
+
+def encode_spec(spec: PoolSpec) -> bytes:
+    """Return the value stored for a pool's specification."""
+    return pool_service_pb2.PoolSpec(
+        name=spec.name, seats=spec.seats, description=spec.description
+    ).SerializeToString()
+
+
+def decode_spec(value: bytes) -> PoolSpec:
+    """Return the specification stored in ``value``."""
+    record = pool_service_pb2.PoolSpec.FromString(value)
+    return PoolSpec(record.name, record.seats, record.description)
+
+
+def encode_guard(guard: Guard) -> bytes:
+    """Return the value stored for a guard."""
+    return state_pb2.GuardRecord(
+        fence=guard.fence, ticket_number=guard.ticket_number
+    ).SerializeToString()
+
+
+def decode_guard(value: bytes) -> Guard:
+    """Return the guard stored in ``value``."""
+    record = state_pb2.GuardRecord.FromString(value)
+    return Guard(record.fence, record.ticket_number)
+
+
+def encode_grant(grant: Grant) -> bytes:
+    """Return the value stored for a grant."""
+    return state_pb2.GrantRecord(
+        session_id=grant.session_id,
+        lease_id=grant.lease_id,
+        holder=grant.holder,
+        project=grant.project,
+        seats=grant.seats,
+        priority=grant.priority,
+        fence=grant.fence,
+        granted_at_millis=grant.granted_at,
+        asked_at_millis=grant.asked_at,
+        agent_id=grant.agent_id,
+        claim_id=grant.claim_id,
+    ).SerializeToString()
+
+
+def decode_grant(grant_id: str, value: bytes) -> Grant:
+    """Return the grant stored in ``value``."""
+    record = state_pb2.GrantRecord.FromString(value)
+    return Grant(
+        grant_id=grant_id,
+        session_id=record.session_id,
+        lease_id=record.lease_id,
+        holder=record.holder,
+        project=record.project,
+        seats=record.seats,
+        priority=record.priority,
+        fence=record.fence,
+        granted_at=Instant(record.granted_at_millis),
+        asked_at=Instant(record.asked_at_millis),
+        agent_id=record.agent_id,
+        claim_id=record.claim_id,
+    )
+
+
+def encode_ticket(ticket: Ticket) -> bytes:
+    """Return the value stored for a ticket."""
+    return state_pb2.TicketRecord(
+        session_id=ticket.session_id,
+        lease_id=ticket.lease_id,
+        holder=ticket.holder,
+        project=ticket.project,
+        seats=ticket.seats,
+        priority=ticket.priority,
+        number=ticket.number,
+        queued_at_millis=ticket.queued_at,
+        wait_until_millis=ticket.wait_until or 0,
+    ).SerializeToString()
+
+
+def decode_ticket(grant_id: str, value: bytes) -> Ticket:
+    """Return the ticket stored in ``value``."""
+    record = state_pb2.TicketRecord.FromString(value)
+    return Ticket(
+        grant_id=grant_id,
+        session_id=record.session_id,
+        lease_id=record.lease_id,
+        holder=record.holder,
+        project=record.project,
+        seats=record.seats,
+        priority=record.priority,
+        number=record.number,
+        queued_at=Instant(record.queued_at_millis),
+        wait_until=Instant(record.wait_until_millis) if record.wait_until_millis else None,
+    )
+
+
+def encode_mark(lease_id: int, finished: str) -> bytes:
+    """Return the value stored for a session's finished-mark."""
+    return state_pb2.MarkRecord(finished=finished, lease_id=lease_id).SerializeToString()
+
+
+def decode_mark(value: bytes) -> str:
+    """Return the grant id stored in a finished-mark."""
+    return state_pb2.MarkRecord.FromString(value).finished

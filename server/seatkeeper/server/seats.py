@@ -1,0 +1,176 @@
+"""The node's core: every door (stream, unary call) asks here for seats.
+
+It knows which pools this node serves and passes commands to their loops. Where a pool is served by
+another node, passing on happens here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from seatkeeper.server.audience import Listener
+from seatkeeper.server.catalogue import PoolCatalogue
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.decide import (
+    Acquire,
+    Denied,
+    Grant,
+    HoldStats,
+    Instant,
+    Refusal,
+    Release,
+)
+from seatkeeper.server.decide.decision import NO_SUCH_POOL
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
+from seatkeeper.server.sessions import Session
+from seatkeeper.server.store import Store
+from seatkeeper.server.validate import check_acquire, check_grant_ref
+from seatkeeper.v1 import seat_pb2, seat_service_pb2
+
+IDLE_SWEEP = timedelta(minutes=1)
+"""How often pools that nobody on this node uses are looked for, to stop following them."""
+
+
+class Seats:
+    """Takes commands to the loops of their pools."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        catalogue: PoolCatalogue,
+        clock: Clock,
+        *,
+        config: LoopConfig,
+        observer: Observer,
+    ) -> None:
+        self.catalogue = catalogue
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._config = config
+        self._observer = observer
+        self._loops: dict[str, PoolLoop] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        catalogue.on_change = self._spec_changed
+
+    async def start(self) -> None:
+        """Begin to follow the pools that exist; returns when they are known."""
+        self.catalogue.start()
+        await self.catalogue.ready()
+        self._sweeper = asyncio.create_task(self._sweep_forever())
+
+    async def stop(self) -> None:
+        """Stop every loop; commands under way are answered ``UNAVAILABLE``."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self.catalogue.stop()
+        await asyncio.gather(*(loop.stop() for loop in self._loops.values()))
+        self._loops.clear()
+
+    async def acquire(
+        self,
+        session: Session,
+        request: seat_pb2.Acquire,
+        listener: Listener,
+        *,
+        wait_max: timedelta | None = None,
+    ) -> None:
+        """Have a request decided; ``listener`` hears what becomes of it.
+
+        ``wait_max`` bounds the wait where the request does not. Raises ``Malformed``.
+        """
+        check_acquire(request)
+        wait = request.wait.ToTimedelta() if request.HasField("wait") else wait_max
+        command = Acquire(
+            grant_id=request.grant_id,
+            session_id=session.session_id,
+            lease_id=session.lease_id,
+            holder=session.holder,
+            project=request.project or session.project,
+            seats=request.seats,
+            priority=request.priority,
+            wait_until=None if wait is None else self._after(wait),
+            may_wait=wait is None or wait > timedelta(0),
+        )
+        loop = self._loops.get(request.pool) or await self._open_loop(request.pool)
+        if loop is None:
+            listener.hear(
+                request.pool,
+                Denied(request.grant_id, Refusal.POOL_NOT_FOUND, NO_SUCH_POOL),
+            )
+            return
+        loop.submit(command, listener)
+
+    async def release(
+        self, session: Session, grant: seat_service_pb2.GrantRef, listener: Listener
+    ) -> None:
+        """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
+        check_grant_ref(grant)
+        loop = self._loops.get(grant.pool) or await self._open_loop(grant.pool)
+        if loop is None:
+            listener.hear(
+                grant.pool, Denied(grant.grant_id, Refusal.POOL_NOT_FOUND, NO_SUCH_POOL)
+            )
+            return
+        loop.submit(Release(grant.grant_id, session.session_id, session.lease_id), listener)
+
+    def detach(self, pool: str, grant_id: str, listener: Listener) -> None:
+        """Tell ``listener`` no more of a grant or ticket; it stays."""
+        if (loop := self._loops.get(pool)) is not None:
+            loop.audience.detach(grant_id, listener)
+
+    def grant(self, pool: str, grant_id: str) -> Grant | None:
+        """Return a grant as this node sees it, if it serves the pool and the grant exists."""
+        loop = self._loops.get(pool)
+        return loop.state.grants.get(grant_id) if loop else None
+
+    def holds(self, pool: str) -> HoldStats:
+        """Return how long seats of a pool have been held lately, as far as this node has seen."""
+        loop = self._loops.get(pool)
+        return loop.holds if loop else HoldStats()
+
+    async def loop(self, pool: str) -> PoolLoop | None:
+        """Return the loop that serves a pool here, begun if need be; None: no such pool."""
+        return self._loops.get(pool) or await self._open_loop(pool)
+
+    async def _open_loop(self, pool: str) -> PoolLoop | None:
+        if self.catalogue.spec(pool)[0] is None:
+            # Perhaps it was created a moment ago, through another node.
+            await self.catalogue.refresh(pool)
+            if self.catalogue.spec(pool)[0] is None:
+                return None
+        if pool not in self._loops:
+            loop = PoolLoop(
+                pool,
+                self._store,
+                self._keys,
+                self.catalogue,
+                self._clock,
+                config=self._config,
+                observer=self._observer,
+            )
+            loop.start()
+            self._loops[pool] = loop
+        return self._loops[pool]
+
+    def _spec_changed(self, pool: str) -> None:
+        if (loop := self._loops.get(pool)) is not None:
+            loop.spec_changed()
+
+    def _after(self, wait: timedelta) -> Instant:
+        return Instant(self._clock.now() + int(wait.total_seconds() * 1000))
+
+    async def _sweep_forever(self) -> None:
+        """Stop following pools that were idle at two sweeps in a row."""
+        idle: set[str] = set()
+        while True:
+            await asyncio.sleep(IDLE_SWEEP.total_seconds())
+            still_idle = {name for name, loop in self._loops.items() if loop.idle}
+            for name in idle & still_idle:
+                await self._loops.pop(name).stop()
+            idle = still_idle

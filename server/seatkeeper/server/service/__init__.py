@@ -1,0 +1,1 @@
+"""The doors of a node: thin adapters from gRPC to the core."""

@@ -1,0 +1,73 @@
+"""``ClusterService``: tells about the service itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.service.failures import Context, answers
+from seatkeeper.server.store import Store
+from seatkeeper.server.verification_keys import VerificationKeys
+from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc, state_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVersion:
+    """What a node is."""
+
+    node_id: str
+    version: str
+    store: str
+    store_version: str
+    store_warnings: tuple[str, ...]
+
+
+class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
+    """Tells about the service itself."""
+
+    def __init__(
+        self, store: Store, keys: Keys, verification: VerificationKeys, version: NodeVersion
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._verification = verification
+        self._version = version
+
+    @answers
+    async def ListNodes(
+        self, request: cluster_service_pb2.ListNodesRequest, context: Context
+    ) -> cluster_service_pb2.ListNodesResponse:
+        """Return the nodes that are alive."""
+        response = cluster_service_pb2.ListNodesResponse()
+        listing = await self._store.list(self._keys.nodes())
+        for entry in listing.entries:
+            record = state_pb2.NodeRecord.FromString(entry.value)
+            node = response.nodes.add(
+                node_id=entry.key.removeprefix(self._keys.nodes()),
+                address=record.address,
+                version=record.version,
+            )
+            node.started_at.FromMilliseconds(record.started_at_millis)
+        return response
+
+    @answers
+    async def GetVersion(
+        self, request: cluster_service_pb2.GetVersionRequest, context: Context
+    ) -> cluster_service_pb2.GetVersionResponse:
+        """Return the versions."""
+        version = self._version
+        return cluster_service_pb2.GetVersionResponse(
+            version=version.version,
+            node_id=version.node_id,
+            store=version.store,
+            store_version=version.store_version,
+            store_warnings=version.store_warnings,
+        )
+
+    @answers
+    async def GetJwks(
+        self, request: cluster_service_pb2.GetJwksRequest, context: Context
+    ) -> cluster_service_pb2.GetJwksResponse:
+        """Return the public keys that verify tokens."""
+        jwks = await self._verification.jwks()
+        return cluster_service_pb2.GetJwksResponse(jwks_json=jwks)

@@ -1,0 +1,225 @@
+"""``EngineService``: agents, claims and published engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+
+from seatkeeper.client.errors import TokenInvalid
+from seatkeeper.client.tokens import TokenClaims, verify_token
+from seatkeeper.server.core import Core
+from seatkeeper.server.engines import (
+    AgentIdTaken,
+    ClaimedElsewhere,
+    EngineError,
+    EngineMissing,
+    Engines,
+    FenceStale,
+    GrantEnded,
+)
+from seatkeeper.server.service.failures import Context, Failure, answers, not_found, streams
+from seatkeeper.server.service.identity import identity_of
+from seatkeeper.server.sessions import Session
+from seatkeeper.server.validate import Malformed, check_grant_ref, check_id, check_name
+from seatkeeper.server.verification_keys import VerificationKeys
+from seatkeeper.v1 import (
+    build_pb2,
+    engine_service_pb2,
+    engine_service_pb2_grpc,
+    seat_service_pb2,
+)
+
+CHECK_INTERVAL = 2.0
+"""Seconds after which a claim is checked though no change was seen."""
+PAGE_MAX = 1_000
+PAGE_DEFAULT = 100
+
+
+class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
+    """Agents, claims and published engines."""
+
+    def __init__(self, core: Core, engines: Engines, keys: VerificationKeys) -> None:
+        self._core = core
+        self._engines = engines
+        self._keys = keys
+        self._jwks = '{"keys": []}'
+
+    @answers
+    async def RegisterAgent(
+        self, request: engine_service_pb2.RegisterAgentRequest, context: Context
+    ) -> engine_service_pb2.RegisterAgentResponse:
+        """Make an agent known."""
+        check_name("agent.agent_id", request.agent.agent_id)
+        session = await self._session(request.credentials, context)
+        try:
+            await self._engines.register(session, request.agent)
+        except EngineError as error:
+            raise _failure(error) from error
+        return engine_service_pb2.RegisterAgentResponse()
+
+    @answers
+    async def ListAgents(
+        self, request: engine_service_pb2.ListAgentsRequest, context: Context
+    ) -> engine_service_pb2.ListAgentsResponse:
+        """Return the agents that are alive."""
+        return engine_service_pb2.ListAgentsResponse(agents=await self._engines.agents())
+
+    @streams
+    async def ClaimGrant(
+        self, request: engine_service_pb2.ClaimGrantRequest, context: Context
+    ) -> AsyncIterator[engine_service_pb2.ClaimGrantResponse]:
+        """Claim a grant, and tell when it ends."""
+        await self._session(request.credentials, context)
+        check_name("agent_id", request.agent_id)
+        check_id("claim_id", request.claim_id)
+        claims = await self._verify(request.token)
+        pool, grant_id, fence = claims.pool, claims.grant_id, claims.fence
+        try:
+            await self._engines.claim(
+                pool, grant_id, fence, agent_id=request.agent_id, claim_id=request.claim_id
+            )
+        except EngineError as error:
+            raise _failure(error) from error
+        yield engine_service_pb2.ClaimGrantResponse(made=engine_service_pb2.ClaimMade())
+        await self._until_ended(pool, grant_id, fence, request.claim_id)
+        ended = engine_service_pb2.ClaimEnded(message="the seat was released or lost")
+        yield engine_service_pb2.ClaimGrantResponse(ended=ended)
+
+    @answers
+    async def YieldGrant(
+        self, request: engine_service_pb2.YieldGrantRequest, context: Context
+    ) -> engine_service_pb2.YieldGrantResponse:
+        """Give a claim up."""
+        await self._session(request.credentials, context)
+        check_grant_ref(request.grant)
+        check_id("claim_id", request.claim_id)
+        await self._engines.yield_claim(
+            request.grant.pool, request.grant.grant_id, request.claim_id
+        )
+        return engine_service_pb2.YieldGrantResponse()
+
+    @answers
+    async def PublishEngine(
+        self, request: engine_service_pb2.PublishEngineRequest, context: Context
+    ) -> engine_service_pb2.PublishEngineResponse:
+        """Publish an engine under a claimed grant."""
+        await self._session(request.credentials, context)
+        check_id("claim_id", request.claim_id)
+        try:
+            manifest = build_pb2.EngineManifest.FromString(request.manifest.manifest)
+        except Exception as error:
+            raise Malformed("manifest.manifest", "is not an EngineManifest") from error
+        check_name("manifest.pool", manifest.pool)
+        check_id("manifest.grant_id", manifest.grant_id)
+        _check_key("manifest.key", manifest.key)
+        try:
+            await self._engines.publish(manifest, request.manifest, request.claim_id)
+        except EngineError as error:
+            raise Failure(grpc.StatusCode.ABORTED, f"{error}; nothing is published") from error
+        return engine_service_pb2.PublishEngineResponse()
+
+    @answers
+    async def GetEngine(
+        self, request: engine_service_pb2.GetEngineRequest, context: Context
+    ) -> engine_service_pb2.GetEngineResponse:
+        """Return one published engine."""
+        _check_key("key", request.key)
+        try:
+            signed = await self._engines.engine(request.key)
+        except EngineMissing as error:
+            raise not_found("engine", request.key, str(error)) from error
+        engine = _published(signed, await self._addresses())
+        return engine_service_pb2.GetEngineResponse(engine=engine)
+
+    @answers
+    async def ListEngines(
+        self, request: engine_service_pb2.ListEnginesRequest, context: Context
+    ) -> engine_service_pb2.ListEnginesResponse:
+        """Return published engines."""
+        if not 0 <= request.page_size <= PAGE_MAX:
+            raise Malformed("page_size", f"{request.page_size} is not from 0 to {PAGE_MAX}")
+        size = request.page_size or PAGE_DEFAULT
+        addresses = await self._addresses()
+        engines = [_published(signed, addresses) for signed in await self._engines.engines()]
+        keyed = [(_manifest(engine.manifest).key, engine) for engine in engines]
+        page = [(key, engine) for key, engine in keyed if key > request.after][: size + 1]
+        return engine_service_pb2.ListEnginesResponse(
+            engines=[engine for _, engine in page[:size]],
+            next=page[size - 1][0] if len(page) > size else "",
+        )
+
+    async def _session(
+        self, credentials: seat_service_pb2.SessionCredentials, context: Context
+    ) -> Session:
+        """Return the agent's session, which must be alive."""
+        session = await self._core.sessions.find(credentials, identity_of(context).name)
+        await self._core.sessions.assure(session)
+        return session
+
+    async def _verify(self, token: str) -> TokenClaims:
+        """Verify a token with the keys known, then once more with the keys as they are now."""
+        try:
+            return verify_token(token, self._jwks)
+        except TokenInvalid:
+            self._jwks = await self._keys.jwks()
+        try:
+            return verify_token(token, self._jwks)
+        except TokenInvalid as error:
+            raise Failure(grpc.StatusCode.UNAUTHENTICATED, str(error)) from error
+
+    async def _until_ended(self, pool: str, grant_id: str, fence: int, claim_id: str) -> None:
+        """Return when the grant, or the claim on it, has ended."""
+        loop = await self._core.seats.loop(pool)
+        if loop is None:
+            return
+        await loop.listed()
+        with loop.following() as changed:
+            while True:
+                grant = loop.state.grants.get(grant_id)
+                # The view may be older than the claim: what it lacks is looked up.
+                if (
+                    grant is None or (grant.fence, grant.claim_id) != (fence, claim_id)
+                ) and not await self._engines.is_claimed(pool, grant_id, fence, claim_id):
+                    return
+                changed.clear()
+                try:
+                    await asyncio.wait_for(changed.wait(), CHECK_INTERVAL)
+                except TimeoutError:
+                    continue
+
+    async def _addresses(self) -> dict[str, str]:
+        return {agent.agent_id: agent.address for agent in await self._engines.agents()}
+
+
+def _manifest(signed: build_pb2.SignedManifest) -> build_pb2.EngineManifest:
+    return build_pb2.EngineManifest.FromString(signed.manifest)
+
+
+def _published(
+    signed: build_pb2.SignedManifest, addresses: dict[str, str]
+) -> engine_service_pb2.PublishedEngine:
+    address = addresses.get(_manifest(signed).agent_id)
+    return engine_service_pb2.PublishedEngine(
+        manifest=signed, addresses=[address] if address else []
+    )
+
+
+def _check_key(field: str, key: str) -> None:
+    if len(key) != 64 or set(key) - set("0123456789abcdef"):
+        raise Malformed(field, f"{key[:80]!r} is not 64 lower-case hexadecimal digits")
+
+
+def _failure(error: EngineError) -> Failure:
+    match error:
+        case GrantEnded():
+            return not_found("grant", "", str(error))
+        case ClaimedElsewhere():
+            return Failure(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        case AgentIdTaken():
+            return Failure(grpc.StatusCode.ALREADY_EXISTS, str(error))
+        case FenceStale():
+            return Failure(grpc.StatusCode.ABORTED, str(error))
+        case _:
+            return Failure(grpc.StatusCode.INTERNAL, str(error))

@@ -1,0 +1,135 @@
+"""``PoolService``: administers pools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+
+from seatkeeper.server.pools import (
+    PoolChanged,
+    PoolError,
+    PoolExists,
+    PoolInUse,
+    PoolMissing,
+    Pools,
+    PoolView,
+    pool_message,
+)
+from seatkeeper.server.seats import Seats
+from seatkeeper.server.service.failures import Context, Failure, answers, not_found, streams
+from seatkeeper.server.validate import check_name, check_spec
+from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
+
+WATCH_INTERVAL = 0.25
+"""Seconds between two messages of one watch, at least."""
+_CODES = {
+    PoolExists: grpc.StatusCode.ALREADY_EXISTS,
+    PoolChanged: grpc.StatusCode.ABORTED,
+    PoolInUse: grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+
+class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
+    """Administers pools."""
+
+    def __init__(self, pools: Pools, seats: Seats) -> None:
+        self._pools = pools
+        self._seats = seats
+
+    @answers
+    async def CreatePool(
+        self, request: pool_service_pb2.CreatePoolRequest, context: Context
+    ) -> pool_service_pb2.CreatePoolResponse:
+        """Create a pool."""
+        spec = check_spec(request.spec)
+        try:
+            view = await self._pools.create(spec)
+        except PoolError as error:
+            raise _failure(spec.name, error) from error
+        return pool_service_pb2.CreatePoolResponse(pool=self._message(view))
+
+    @answers
+    async def UpdatePool(
+        self, request: pool_service_pb2.UpdatePoolRequest, context: Context
+    ) -> pool_service_pb2.UpdatePoolResponse:
+        """Replace a pool's specification."""
+        spec = check_spec(request.spec)
+        expected = request.expected_revision
+        try:
+            view = await self._pools.update(spec, expected_revision=expected)
+        except PoolError as error:
+            raise _failure(spec.name, error) from error
+        return pool_service_pb2.UpdatePoolResponse(pool=self._message(view))
+
+    @answers
+    async def DeletePool(
+        self, request: pool_service_pb2.DeletePoolRequest, context: Context
+    ) -> pool_service_pb2.DeletePoolResponse:
+        """Delete a pool that nobody uses."""
+        check_name("name", request.name)
+        try:
+            await self._pools.delete(request.name)
+        except PoolError as error:
+            raise _failure(request.name, error) from error
+        return pool_service_pb2.DeletePoolResponse()
+
+    @answers
+    async def GetPool(
+        self, request: pool_service_pb2.GetPoolRequest, context: Context
+    ) -> pool_service_pb2.GetPoolResponse:
+        """Return one pool."""
+        view = await self._read(request.name)
+        return pool_service_pb2.GetPoolResponse(pool=self._message(view))
+
+    @answers
+    async def ListPools(
+        self, request: pool_service_pb2.ListPoolsRequest, context: Context
+    ) -> pool_service_pb2.ListPoolsResponse:
+        """Return every pool."""
+        response = pool_service_pb2.ListPoolsResponse()
+        for name in await self._pools.names():
+            try:
+                view = await self._pools.read(name)
+            except PoolMissing:
+                continue  # deleted since
+            response.pools.append(self._message(view, details=False))
+        return response
+
+    @streams
+    async def WatchPool(
+        self, request: pool_service_pb2.WatchPoolRequest, context: Context
+    ) -> AsyncIterator[pool_service_pb2.WatchPoolResponse]:
+        """Stream a pool."""
+        await self._read(request.name)
+        loop = await self._seats.loop(request.name)
+        if loop is not None:
+            await loop.listed()
+            with loop.following() as changed:
+                while True:
+                    spec, revision = self._seats.catalogue.spec(request.name)
+                    if spec is None:
+                        break
+                    pool = pool_message(PoolView(spec, revision, loop.state), loop.holds)
+                    yield pool_service_pb2.WatchPoolResponse(pool=pool)
+                    await asyncio.sleep(WATCH_INTERVAL)
+                    await changed.wait()
+                    changed.clear()
+        raise not_found("pool", request.name, f"pool {request.name} was deleted")
+
+    async def _read(self, name: str) -> PoolView:
+        check_name("name", name)
+        try:
+            return await self._pools.read(name)
+        except PoolMissing as error:
+            raise _failure(name, error) from error
+
+    def _message(self, view: PoolView, *, details: bool = True) -> pool_service_pb2.Pool:
+        return pool_message(view, self._seats.holds(view.spec.name), details=details)
+
+
+def _failure(name: str, error: PoolError) -> Failure:
+    if isinstance(error, PoolMissing):
+        return not_found("pool", name, str(error))
+    return Failure(_CODES[type(error)], str(error))

@@ -1,0 +1,105 @@
+"""What a request must look like. Pure; each function returns nothing or raises ``Malformed``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from seatkeeper.server.decide import PoolSpec
+from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
+
+SEATS_MAX = 100_000
+PRIORITY_MAX = 1_000
+HOLDER_MAX = 253
+DESCRIPTION_MAX = 500
+SECRET_BYTES = range(16, 65)
+TTL_MIN = timedelta(seconds=2)
+TTL_MAX = timedelta(hours=1)
+WAIT_MAX = timedelta(days=7)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Malformed(Exception):
+    """A field of a request is not as documented."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+def check_name(field: str, name: str) -> None:
+    """Check the name of a pool or a project."""
+    if not _NAME.fullmatch(name):
+        raise Malformed(
+            field,
+            f"{name!r} is not a name: 1 to 63 of `a-z 0-9 . _ -`, starting with a letter or a digit",
+        )
+
+
+def check_id(field: str, value: str) -> None:
+    """Check the id of a session or a grant."""
+    if not _UUID7.fullmatch(value):
+        raise Malformed(field, f"{value[:64]!r} is not a UUIDv7 in lower-case canonical form")
+
+
+def check_acquire(request: seat_pb2.Acquire) -> None:
+    """Check a request for seats."""
+    check_name("pool", request.pool)
+    check_id("grant_id", request.grant_id)
+    if request.seats < 1:
+        raise Malformed("seats", f"{request.seats} seats asked; ask for at least 1")
+    if request.seats > SEATS_MAX:
+        raise Malformed("seats", f"{request.seats} seats asked; no pool has over {SEATS_MAX}")
+    if request.project:
+        check_name("project", request.project)
+    if abs(request.priority) > PRIORITY_MAX:
+        raise Malformed("priority", f"{request.priority} is not from -1000 to 1000")
+    if request.HasField("wait") and (
+        not 0 <= request.wait.seconds <= WAIT_MAX.total_seconds() or request.wait.nanos < 0
+    ):
+        raise Malformed("wait", f"must be from 0 to {WAIT_MAX.days} days")
+
+
+def check_grant_ref(grant: seat_service_pb2.GrantRef) -> None:
+    """Check the name of a grant."""
+    check_name("grant.pool", grant.pool)
+    check_id("grant.grant_id", grant.grant_id)
+
+
+def check_credentials(credentials: seat_service_pb2.SessionCredentials) -> None:
+    """Check what proves that a caller owns a session."""
+    check_id("credentials.session_id", credentials.session_id)
+    if len(credentials.secret) not in SECRET_BYTES:
+        raise Malformed(
+            "credentials.secret",
+            f"has {len(credentials.secret)} bytes; use 16 to 64 random ones",
+        )
+
+
+def check_open(request: seat_service_pb2.Open) -> None:
+    """Check a request for a session."""
+    check_credentials(request.credentials)
+    if not request.holder or len(request.holder) > HOLDER_MAX:
+        raise Malformed("holder", f"must have 1 to {HOLDER_MAX} characters")
+    if not request.holder.isprintable():
+        raise Malformed("holder", "has characters that cannot be printed")
+    if request.project:
+        check_name("project", request.project)
+    if request.HasField("ttl"):
+        # Compared as numbers first: a Duration's range is wider than timedelta's.
+        seconds = request.ttl.seconds + request.ttl.nanos / 1e9
+        if not TTL_MIN.total_seconds() <= seconds <= TTL_MAX.total_seconds():
+            raise Malformed("ttl", f"{seconds:g} s is not from 2 s to 1 h")
+
+
+def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
+    """Check a pool's specification and return it."""
+    check_name("spec.name", spec.name)
+    if not 1 <= spec.seats <= SEATS_MAX:
+        raise Malformed("spec.seats", f"{spec.seats} is not from 1 to {SEATS_MAX}")
+    if len(spec.description) > DESCRIPTION_MAX:
+        raise Malformed("spec.description", f"has over {DESCRIPTION_MAX} characters")
+    return PoolSpec(spec.name, spec.seats, spec.description)
