@@ -1,0 +1,169 @@
+"""What the session driver remembers: requests on their way, seats held, seats being given back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from seatkeeper.client import holding
+from seatkeeper.client._translate import as_duration
+from seatkeeper.client.errors import SeatError
+from seatkeeper.client.holding import HoldingState, SessionView
+from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
+
+_T = TypeVar("_T")
+_log = logging.getLogger("seatkeeper.client")
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """Where a request stands in the queue."""
+
+    position: int
+    """Place in the order of service; 1 is next."""
+    estimate: timedelta | None
+    """Estimated time until the grant; None when nothing is known."""
+
+
+OnQueued = Callable[[QueuePosition], None]
+OnState = Callable[[HoldingState], None]
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One session: who we are to the service, and what we believe of it."""
+
+    credentials: pb.SessionCredentials
+    asked_at: float
+    """When `open` was first sent."""
+    view: SessionView | None = None
+    """What is believed; None until the service has opened it."""
+    renewing: frozenset[str] = frozenset()
+    """Grants that the renewal now unanswered asked tokens for."""
+
+    def state(self, now: float) -> HoldingState:
+        """Return what may be believed at ``now``."""
+        return HoldingState.LOST if self.view is None else holding.believes(self.view, now)
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """A request for seats that has not been answered for good."""
+
+    grant_id: str
+    pool: str
+    seats: int
+    project: str
+    priority: int
+    wait: float | None
+    """Seconds to wait in the queue; None: for ever."""
+    asked_at: float
+    future: asyncio.Future[Held]
+    on_queued: OnQueued | None
+    on_state: OnState | None
+    expires_at: float
+    """When the client gives up by itself, because no node answers."""
+    sent: bool = False
+    """Whether any node may have heard of this id."""
+    answered: bool = False
+    """Whether the node on this stream has said anything about it."""
+    attempt: int = 0
+    """Refusals so far that asked us to come again."""
+    retry_at: float | None = None
+    """When to send it again."""
+    refusal: SeatError | None = None
+    """The last of those refusals."""
+
+    def wait_left(self, now: float) -> float | None:
+        """Return how long it may still wait in the queue; None: for ever."""
+        return None if self.wait is None else max(0.0, self.asked_at + self.wait - now)
+
+    def command(self, now: float) -> pb.SessionCommand:
+        """Return the command that asks for it."""
+        return _acquire(
+            self.grant_id,
+            self.pool,
+            self.seats,
+            self.project,
+            self.priority,
+            self.wait_left(now),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """Seats that are held."""
+
+    grant_id: str
+    pool: str
+    seats: int
+    project: str
+    priority: int
+    fence: int
+    token: str
+    granted_at: Timestamp
+    lease: Lease
+    on_state: OnState | None
+    lost: str = ""
+    """Why they are gone; empty while they are not."""
+
+    def state(self, now: float) -> HoldingState:
+        """Return how sure the holder may be at ``now``."""
+        return HoldingState.LOST if self.lost else self.lease.state(now)
+
+    def command(self) -> pb.SessionCommand:
+        """Return the command that finds the grant again on another stream, and never waits."""
+        return _acquire(self.grant_id, self.pool, self.seats, self.project, self.priority, 0.0)
+
+    def tell(self, state: HoldingState) -> None:
+        """Tell the holder. An error in the callback is logged and stops nothing."""
+        if self.on_state is not None:
+            call_back(self.on_state, state)
+
+
+@dataclass(slots=True, eq=False)
+class Leaving:
+    """A grant or ticket that is being given up."""
+
+    grant_id: str
+    pool: str
+    asked_at: float
+    future: asyncio.Future[None] | None
+    """Whoever waits for the answer; None: nobody any more."""
+    retry_at: float | None = None
+
+    def command(self) -> pb.SessionCommand:
+        """Return the command that gives it up."""
+        ref = pb.GrantRef(pool=self.pool, grant_id=self.grant_id)
+        return pb.SessionCommand(release=pb.Release(grant=ref))
+
+    def done(self) -> None:
+        """Tell whoever waits."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+
+def call_back(callback: Callable[[_T], None], value: _T) -> None:
+    """Call the user's ``callback``; an error in it is logged and stops nothing."""
+    try:
+        callback(value)
+    except Exception:
+        _log.exception("a callback given to the client failed")
+
+
+def _acquire(
+    grant_id: str, pool: str, seats: int, project: str, priority: int, wait: float | None
+) -> pb.SessionCommand:
+    acquire = seat_pb2.Acquire(
+        pool=pool, grant_id=grant_id, seats=seats, project=project, priority=priority
+    )
+    if wait is not None:
+        acquire.wait.CopyFrom(as_duration(wait))
+    return pb.SessionCommand(acquire=acquire)

@@ -1,0 +1,270 @@
+"""The client for programs that run an event loop."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import random
+import socket
+from collections.abc import Awaitable, Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from seatkeeper.client._asks import Held, OnQueued, OnState
+from seatkeeper.client._channels import open_channel
+from seatkeeper.client._session import SessionDriver
+from seatkeeper.client.clock import Clock, SystemClock, Timer
+from seatkeeper.client.config import ClientConfig, TlsConfig
+from seatkeeper.client.errors import ClientClosed, InvalidArgument
+from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest
+from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.linger import LingerCache, LingerKey
+from seatkeeper.client.nodes import NodePicker, parse_addresses
+from seatkeeper.v1 import seat_service_pb2 as pb
+
+HOLDER_LENGTH_MAX = 253
+
+
+class AsyncSeatClient:
+    """Takes seats of a Seatkeeper service, and administers it.
+
+    ::
+
+        async with AsyncSeatClient("seats-1:7400,seats-2:7400", project="cv") as client:
+            async with client.seat("tensorrt") as grant:
+                await build(grant.token)
+
+    One client is one session: whatever it holds lives and dies together, and is kept alive by the
+    event loop that it was first used in. Blocking that loop for longer than the lease loses it.
+    """
+
+    def __init__(
+        self,
+        addresses: str | Iterable[str],
+        *,
+        holder: str | None = None,
+        project: str = "",
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Make a client. Connects when it is first used.
+
+        ``addresses`` are nodes or load balancers: ``"host:port"``, several separated by commas, or
+        a sequence. ``holder`` says who holds (default: user@host); ``project`` who is charged where
+        a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
+        """
+        self._config = config or ClientConfig()
+        self._clock = clock or SystemClock()
+        self._tls = tls
+        self._pid = os.getpid()
+        self._closed = False
+        self._nodes = NodePicker(
+            parse_addresses(addresses), self._config.breaker, random=random.random()
+        )
+        self._holder = default_holder() if holder is None else holder
+        if not 0 < len(self._holder) <= HOLDER_LENGTH_MAX:
+            raise InvalidArgument(
+                f"holder must have from 1 to {HOLDER_LENGTH_MAX} characters", field="holder"
+            )
+        self._connect = functools.partial(open_channel, config=self._config, tls=tls)
+        self._project = project
+        self._session: SessionDriver | None = None
+        self._lingering: LingerCache[Held] = LingerCache(
+            self._config.linger.total_seconds(),
+            self._config.linger_max,
+            is_safe=lambda held: held.state(self._clock.now()) is HoldingState.SAFE,
+        )
+        self._linger_timer: Timer | None = None
+
+    async def __aenter__(self) -> Self:
+        """Do nothing yet: the client connects when it is first used."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        await self.close()
+
+    def seat(
+        self,
+        pool: str,
+        *,
+        project: str = "",
+        seats: int = 1,
+        priority: int = 0,
+        wait: float | timedelta | None = None,
+        on_queued: OnQueued | None = None,
+        on_state: OnState | None = None,
+    ) -> AsyncSeat:
+        """Return an ``async with`` that holds seats of ``pool``; also a decorator.
+
+        ``wait`` is how long to queue, in seconds or as a timedelta: None waits for ever, 0 does
+        not queue. ``on_queued`` is told the place in the queue when it changes; ``on_state`` is
+        told when the seats are in doubt, safe again, or lost. Both are called in the event loop and
+        must not block. ``priority`` goes from -1000 to 1000; higher is served earlier.
+
+        Entering raises what `acquire` raises.
+        """
+        request = SeatRequest.of(
+            pool,
+            project=project,
+            seats=seats,
+            priority=priority,
+            wait=wait,
+            on_queued=on_queued,
+            on_state=on_state,
+        )
+        return AsyncSeat(self, request)
+
+    async def acquire(
+        self,
+        pool: str,
+        *,
+        project: str = "",
+        seats: int = 1,
+        priority: int = 0,
+        wait: float | timedelta | None = None,
+        on_queued: OnQueued | None = None,
+        on_state: OnState | None = None,
+    ) -> AsyncGrant:
+        """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
+
+        Raises `NoSeatFree` when none became free in time, `PoolNotFound`, `TooManySeats`,
+        `InvalidArgument`, `Overloaded` when the queue is full, and `ServiceUnavailable` when no
+        node answered; none of them leaves anything held. Cancelling leaves the queue. The
+        place in the queue survives the loss of nodes and connections; when the session itself is
+        lost, it is asked for anew.
+        """
+        request = SeatRequest.of(
+            pool,
+            project=project,
+            seats=seats,
+            priority=priority,
+            wait=wait,
+            on_queued=on_queued,
+            on_state=on_state,
+        )
+        return await self.take(request)
+
+    @property
+    def state(self) -> HoldingState:
+        """How sure this client may be of all it holds; LOST while there is no session."""
+        return HoldingState.LOST if self._session is None else self._session.state()
+
+    async def session(self) -> pb.SessionCredentials:
+        """Return what proves to the service that this client's session is its own.
+
+        Opens a session when there is none. For the calls that name a session, such as those of a
+        build agent. Raises `ServiceUnavailable` when no node answers.
+        """
+        return await self._driver().opened()
+
+    async def close(self) -> None:
+        """Give back everything, at once where a node answers, and end the session.
+
+        Requests that still wait fail with `ClientClosed`. Safe to call twice.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+        if self._session is not None and self._pid == os.getpid():
+            await self._session.close()
+
+    # For grants --------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time by which grants are believed."""
+        return self._clock.now()
+
+    async def take(self, request: SeatRequest) -> AsyncGrant:
+        """Take what ``request`` says: a seat that lingers here, or one of the service."""
+        session = self._driver()
+        if self._config.linger:
+            kept = self._lingering.take(_linger_key(request), self._clock.now())
+            if kept is not None:
+                kept.on_state = request.on_state
+                return AsyncGrant(self, kept)
+            # Seats that linger here for another project must not keep this request waiting.
+            for held in self._lingering.of_pool(request.pool):
+                session.release(held)
+        held = await session.acquire(
+            request.pool,
+            seats=request.seats,
+            project=request.project,
+            priority=request.priority,
+            wait=request.wait_seconds,
+            on_queued=request.on_queued,
+            on_state=request.on_state,
+        )
+        return AsyncGrant(self, held)
+
+    def give_back(self, held: Held) -> Awaitable[None] | None:
+        """Give seats back, or let them linger when none of our own requests waits for them."""
+        session = self._session
+        if session is None or self._closed:
+            return None
+        if not self._config.linger or session.is_waiting(held.pool):
+            return session.release(held)
+        held.on_state = None
+        key = LingerKey(held.pool, held.project, held.seats, held.priority)
+        for surplus in self._lingering.put(key, held, self._clock.now()):
+            session.release(surplus)
+        self._watch_lingering()
+        return None
+
+    def _watch_lingering(self) -> None:
+        until = self._lingering.next_expiry()
+        if self._linger_timer is None and until is not None:
+            self._linger_timer = self._clock.call_at(until, self._end_lingering)
+
+    def _end_lingering(self) -> None:
+        self._linger_timer = None
+        if self._session is not None and not self._closed:
+            for held in self._lingering.expired(self._clock.now()):
+                self._session.release(held)
+            self._watch_lingering()
+
+    def _driver(self) -> SessionDriver:
+        self._check_usable()
+        if self._session is None:
+            self._session = SessionDriver(
+                self._nodes,
+                self._connect,
+                self._config,
+                holder=self._holder,
+                project=self._project,
+                clock=self._clock,
+            )
+        return self._session
+
+    def _check_usable(self) -> None:
+        if self._pid != os.getpid():
+            raise ClientClosed(
+                "this client came through a fork, where neither its connection nor its session "
+                "is its own; make one after forking"
+            )
+        if self._closed:
+            raise ClientClosed("this client is closed; make another")
+
+
+def default_holder() -> str:
+    """Return user@host, as far as the system knows them."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        # A container may run under a number that has no name.
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"[:HOLDER_LENGTH_MAX]
+
+
+def _linger_key(request: SeatRequest) -> LingerKey:
+    return LingerKey(request.pool, request.project, request.seats, request.priority)

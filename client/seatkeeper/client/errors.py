@@ -1,0 +1,192 @@
+"""What can go wrong, and what to do next.
+
+::
+
+    SeatError
+    ├── NoSeatFree           every seat is held; `retry_after` says when to ask again (retryable)
+    ├── SeatLost             a grant ended while it was held: stop using the licence
+    ├── SessionLost          the session ended, and everything it held with it
+    ├── ServiceUnavailable   no node answered before the deadline (retryable)
+    │   └── Overloaded       the queue or the node is full; come back at `retry_after` (retryable)
+    ├── UsageError           the caller's mistake; repeating the call will not help
+    │   ├── InvalidArgument      a field is malformed; `field` names it
+    │   ├── PoolNotFound         no pool of that name exists
+    │   ├── EngineNotFound       no engine of that key is published
+    │   ├── TooManySeats         more seats than the pool has
+    │   ├── AlreadyExists        something of that name exists
+    │   ├── InUse                it has holders or waiters, or another agent has claimed it
+    │   ├── Changed              it changed since you read it: read again, then decide
+    │   ├── NotYours             it belongs to another session, or you may not do this
+    │   └── ClientClosed         the client was closed, or came through a fork
+    ├── TokenInvalid         do not work under this token
+    │   ├── TokenMalformed       not a token of this service, or a claim is missing
+    │   ├── TokenForged          the signature does not match, or the algorithm is not ours
+    │   ├── TokenExpired         its time is over
+    │   ├── TokenForOtherPool    it proves a seat of another pool
+    │   └── TokenKeyUnknown      signed by a key that is not in the key set: fetch the set again
+    └── BuildFailed          nothing was published
+        ├── AgentUnavailable     no agent that can build this answered (retryable)
+        ├── AgentFull            the agents' builds, memory or disk are all in use (retryable)
+        ├── ModelRejected        the model or the options cannot be built
+        ├── BuildTimedOut        the build took longer than the agent allows
+        ├── CompilerCrashed      the compiler died; the message has its last words
+        └── EngineDamaged        the engine or its manifest is not what was published
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class SeatError(Exception):
+    """The base of every error of this library. Its message says what to do next."""
+
+    _retryable = False
+
+    def __init__(self, message: str = "") -> None:
+        # The sentence is written once: a class without a message of its own says its docstring.
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call, made later, may succeed."""
+        return self._retryable
+
+
+class _Later(SeatError):
+    """An error that may know when to come back."""
+
+    _retryable = True
+
+    def __init__(self, message: str = "", *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """When to try again, counted from now; None when the service did not say."""
+
+
+class NoSeatFree(_Later):
+    """Every seat is held, and none became free in time."""
+
+
+class SeatLost(SeatError):
+    """A grant ended while it was held: stop using the licence."""
+
+    def __init__(self, message: str = "", *, grant_id: str = "") -> None:
+        super().__init__(message)
+        self.grant_id = grant_id
+        """The grant that ended; empty when the service did not say."""
+
+
+class SessionLost(SeatError):
+    """The session ended, and everything it held with it. The client opens a new one by itself."""
+
+    _retryable = True
+
+
+class ServiceUnavailable(_Later):
+    """No node answered before the deadline."""
+
+
+class Overloaded(ServiceUnavailable):
+    """The queue or the node is full."""
+
+
+class UsageError(SeatError):
+    """The caller's mistake; repeating the call will not help."""
+
+
+class InvalidArgument(UsageError):
+    """A field is malformed."""
+
+    def __init__(self, message: str = "", *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+        """The malformed field or setting; empty when the service did not say."""
+
+
+class PoolNotFound(UsageError):
+    """No pool of that name exists."""
+
+
+class EngineNotFound(UsageError):
+    """No engine of that key is published."""
+
+
+class TooManySeats(UsageError):
+    """More seats were asked for than the pool has; waiting would never help."""
+
+
+class AlreadyExists(UsageError):
+    """Something of that name exists."""
+
+
+class InUse(UsageError):
+    """It has holders or waiters, or another agent has claimed it."""
+
+
+class Changed(UsageError):
+    """It changed since you read it: read again, then decide."""
+
+
+class NotYours(UsageError):
+    """It belongs to another session, or you may not do this."""
+
+
+class ClientClosed(UsageError):
+    """The client was closed, or came through a fork: make a new one in this process."""
+
+
+class TokenInvalid(SeatError):
+    """The token proves nothing: do not work under it."""
+
+
+class TokenMalformed(TokenInvalid):
+    """Not a token of this service, or a claim is missing."""
+
+
+class TokenForged(TokenInvalid):
+    """The signature does not match, or the algorithm is not ours."""
+
+
+class TokenExpired(TokenInvalid):
+    """The token's time is over."""
+
+
+class TokenForOtherPool(TokenInvalid):
+    """The token proves a seat of another pool."""
+
+
+class TokenKeyUnknown(TokenInvalid):
+    """Signed by a key that is not in the key set: fetch the set again, then verify again."""
+
+
+class BuildFailed(SeatError):
+    """The build failed, and nothing was published."""
+
+
+class AgentUnavailable(BuildFailed):
+    """No agent that can build this answered."""
+
+    _retryable = True
+
+
+class AgentFull(BuildFailed):
+    """The agents' builds, memory or disk are all in use."""
+
+    _retryable = True
+
+
+class ModelRejected(BuildFailed):
+    """The model or the options cannot be built."""
+
+
+class BuildTimedOut(BuildFailed):
+    """The build took longer than the agent allows."""
+
+
+class CompilerCrashed(BuildFailed):
+    """The compiler died; the message has its last words."""
+
+
+class EngineDamaged(BuildFailed):
+    """The engine or its manifest is not what was published: fetch it again, or build it again."""

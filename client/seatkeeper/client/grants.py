@@ -1,0 +1,213 @@
+"""Seats in the hands of an async program: the grant, and the ``async with`` that takes it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import ParamSpec, Protocol, Self, TypeVar
+
+from seatkeeper.client._asks import Held, OnQueued, OnState
+from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
+from seatkeeper.client.holding import HoldingState
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatRequest:
+    """What to take, and how long to wait for it."""
+
+    pool: str
+    project: str
+    seats: int
+    priority: int
+    wait_seconds: float | None
+    on_queued: OnQueued | None
+    on_state: OnState | None
+
+    @classmethod
+    def of(
+        cls,
+        pool: str,
+        *,
+        project: str,
+        seats: int,
+        priority: int,
+        wait: float | timedelta | None,
+        on_queued: OnQueued | None,
+        on_state: OnState | None,
+    ) -> SeatRequest:
+        """Check what can be checked here; the service checks the rest.
+
+        Raises `InvalidArgument` for an empty pool, less than one seat, or a wait below zero.
+        """
+        seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        if not pool:
+            raise InvalidArgument("pool must not be empty", field="pool")
+        if seats < 1:
+            raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
+        if seconds is not None and not 0 <= seconds < float("inf"):
+            raise InvalidArgument(
+                "wait must be at least 0 s, or None to wait for ever", field="wait"
+            )
+        return cls(
+            pool=pool,
+            project=project,
+            seats=seats,
+            priority=priority,
+            wait_seconds=seconds,
+            on_queued=on_queued,
+            on_state=on_state,
+        )
+
+
+class Keeper(Protocol):
+    """Whoever takes and gives back the seats of grants."""
+
+    def now(self) -> float:
+        """Return the time by which grants are believed."""
+
+    async def take(self, request: SeatRequest) -> AsyncGrant:
+        """Take seats."""
+
+    def give_back(self, held: Held) -> Awaitable[None] | None:
+        """Give seats back; None when that was all."""
+
+
+class AsyncGrant:
+    """Seats that this program holds, until they are released or lost."""
+
+    __slots__ = ("_held", "_keeper", "_released")
+
+    def __init__(self, keeper: Keeper, held: Held) -> None:
+        self._keeper = keeper
+        self._held = held
+        self._released = False
+
+    def __repr__(self) -> str:
+        # Never the token: reprs end up in logs.
+        return (
+            f"<{type(self).__name__} {self.grant_id} pool={self.pool} seats={self.seats} "
+            f"fence={self.fence} {self.state.value}>"
+        )
+
+    @property
+    def grant_id(self) -> str:
+        """The grant's id: a UUIDv7."""
+        return self._held.grant_id
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self._held.pool
+
+    @property
+    def seats(self) -> int:
+        """How many seats."""
+        return self._held.seats
+
+    @property
+    def fence(self) -> int:
+        """Strictly increasing over the grants of a pool; a lower fence is stale."""
+        return self._held.fence
+
+    @property
+    def granted_at(self) -> datetime:
+        """When it was granted, by the clock of the node that decided it."""
+        return self._held.granted_at.ToDatetime(UTC)
+
+    @property
+    def token(self) -> str:
+        """Signed proof of the grant: a JWT, renewed as long as the grant is held.
+
+        Read it when you need it rather than keeping it. Raises `SeatLost` once there is nothing
+        to prove any more.
+        """
+        self.raise_if_lost()
+        return self._held.token
+
+    @property
+    def state(self) -> HoldingState:
+        """How sure you may be of the seats right now, by the clock; LOST also after release."""
+        if self._released:
+            return HoldingState.LOST
+        return self._held.state(self._keeper.now())
+
+    def raise_if_lost(self) -> None:
+        """Raise `SeatLost` unless the seats may be counted on right now.
+
+        Cheap: call it between the steps of long work.
+        """
+        if self.state is HoldingState.LOST:
+            why = self._held.lost or "the lease ran out before a node answered"
+            raise SeatLost(
+                f"{self.pool}: {'the grant was released' if self._released else why}",
+                grant_id=self.grant_id,
+            )
+
+    async def release(self) -> None:
+        """Give the seats back now instead of when the lease runs out.
+
+        Safe to call twice. If no node answers within ``call_timeout``, this returns all the same:
+        the client goes on trying, and the seats are free when the lease ends at the latest.
+        Cancelling does not stop the seats from being given back.
+        """
+        if self._released:
+            return
+        self._released = True
+        given = self._keeper.give_back(self._held)
+        if given is not None:
+            await given
+
+
+class AsyncSeat:
+    """Takes seats when entered and gives them back when left, however it is left.
+
+    Also a decorator for ``async def`` functions: each call takes seats of its own.
+    """
+
+    def __init__(self, keeper: Keeper, request: SeatRequest) -> None:
+        self._keeper = keeper
+        self._request = request
+        self._grant: AsyncGrant | None = None
+
+    async def __aenter__(self) -> AsyncGrant:
+        """Take the seats, waiting for them as long as was asked for."""
+        if self._grant is not None:
+            raise UsageError("this seat is entered already; ask the client for another")
+        self._grant = await self._keeper.take(self._request)
+        return self._grant
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the seats back."""
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            await grant.release()
+
+    def __call__(self, function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
+        """Make ``function`` run while holding the seats."""
+        if not inspect.iscoroutinefunction(function):
+            raise UsageError(
+                "AsyncSeatClient.seat decorates async functions; use SeatClient for plain ones"
+            )
+
+        @functools.wraps(function)
+        async def seated(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            async with self.another():
+                return await function(*args, **kwargs)
+
+        return seated
+
+    def another(self) -> Self:
+        """Return the same request, not entered."""
+        return type(self)(self._keeper, self._request)

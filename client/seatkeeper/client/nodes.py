@@ -1,0 +1,100 @@
+"""Which node to call next. Pure: time and randomness are passed in.
+
+The last node that answered is called first, then the others in an order drawn once per client,
+so that many clients with the same list spread over it. A node whose breaker is open is left out,
+and so is one that said it is going away. When that leaves none, breakers tell nothing any more
+(a load balancer is one address, and an outage opens them all): the one that would be tried
+soonest is tried, and the caller's backoff keeps the rate down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from seatkeeper.client.breaker import Breaker, BreakerState
+from seatkeeper.client.config import BreakerConfig
+from seatkeeper.client.errors import InvalidArgument
+
+NODES_MAX = 64
+"""Most addresses that one client takes."""
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+
+def parse_addresses(addresses: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses in ``"host:port,host:port"`` or in a sequence of such, in order.
+
+    Raises `InvalidArgument` naming the first that is not ``host:port``, or when there is none.
+    """
+    texts = [addresses] if isinstance(addresses, str) else list(addresses)
+    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    for part in parts:
+        match = _ADDRESS.fullmatch(part)
+        if match is None or not 0 < int(match[2]) < 65536:
+            raise InvalidArgument(
+                f"address: {part!r} is not host:port, such as seats.example.com:7400",
+                field="address",
+            )
+    unique = tuple(dict.fromkeys(parts))
+    if not 1 <= len(unique) <= NODES_MAX:
+        raise InvalidArgument(
+            f"address: give from 1 to {NODES_MAX} of host:port, not {len(unique)}",
+            field="address",
+        )
+    return unique
+
+
+class NodePicker:
+    """Picks nodes, and learns from what became of the calls."""
+
+    def __init__(
+        self, addresses: Sequence[str], config: BreakerConfig, *, random: float = 0.0
+    ) -> None:
+        first = int(random * len(addresses)) % len(addresses)
+        self._order = [*addresses[first:], *addresses[:first]]
+        self._config = config
+        self._breakers = {address: Breaker() for address in addresses}
+        self._leaving: dict[str, float] = {}
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address, in the order in which they would be tried."""
+        return tuple(self._order)
+
+    def pick(self, now: float, *, tried: Iterable[str] = ()) -> str:
+        """Return the address to call at ``now``, rather one that is not among ``tried``."""
+        behind = frozenset(tried)
+        address = min(self._order, key=lambda a: self._reluctance(a, now, behind))
+        self._breakers[address] = self._breakers[address].tried(now)
+        return address
+
+    def succeeded(self, address: str) -> None:
+        """Note that the node answered: it is called first from now on."""
+        self._breakers[address] = self._breakers[address].succeeded()
+        self._order.remove(address)
+        self._order.insert(0, address)
+
+    def failed(self, address: str, now: float) -> None:
+        """Note that the node could not be reached or did not answer."""
+        self._breakers[address] = self._breakers[address].failed(now, self._config)
+
+    def leaving(self, address: str, until: float) -> None:
+        """Note that the node asked to be left alone until then. This is no failure."""
+        self._leaving[address] = until
+
+    def state(self, address: str, now: float) -> BreakerState:
+        """Return what the node's breaker says."""
+        return self._breakers[address].state(now, self._config)
+
+    def _reluctance(
+        self, address: str, now: float, tried: frozenset[str]
+    ) -> tuple[bool, bool, bool, float]:
+        breaker = self._breakers[address]
+        is_open = not breaker.allows(now, self._config)
+        return (
+            is_open,
+            address in tried,
+            now < self._leaving.get(address, now),
+            breaker.retry_at(self._config) if is_open else 0.0,
+        )

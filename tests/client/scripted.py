@@ -1,0 +1,417 @@
+"""A small SeatService over real loopback sockets, that misbehaves on request.
+
+One `ScriptedService` is the truth that several `ScriptedNode`s serve, as etcd is for real nodes. It
+keeps no time: a session ends when the test says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+from grpc_status import rpc_status
+
+from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
+from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
+
+Reason = seat_pb2.DenialReason
+
+
+@dataclass(eq=False)
+class ScriptedSession:
+    secret: bytes
+    holder: str
+    project: str
+    events: deque[pb.SessionEvent] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    marks: dict[str, str] = field(default_factory=dict)
+    renewals: int = 0
+
+    def tell(self, **event: object) -> None:
+        self.events.append(pb.SessionEvent(**event))  # type: ignore[arg-type]
+        self.wake.set()
+
+
+@dataclass(eq=False)
+class ScriptedGrant:
+    session_id: str
+    acquire: seat_pb2.Acquire
+    fence: int
+
+
+class ScriptedService:
+    """Pools, sessions, grants and tickets, by the book unless told otherwise."""
+
+    def __init__(self, **capacities: int) -> None:
+        self.capacities = capacities
+        self.ttl_seconds = 30.0
+        self.renew_in_seconds = 10.0
+        self.sessions: dict[str, ScriptedSession] = {}
+        self.grants: dict[str, ScriptedGrant] = {}
+        self.tickets: dict[str, ScriptedGrant] = {}
+        self.commands: list[pb.SessionCommand] = []
+        self.refusals: deque[seat_pb2.Denied] = deque()
+        self.answers_renewals = True
+        self.answers = True
+        self.tokens_signed = 0
+        self._fence = 0
+
+    def refuse_next(
+        self, reason: seat_pb2.DenialReason.ValueType, *, retry_after: float | None = None
+    ) -> None:
+        denied = seat_pb2.Denied(reason=reason, message=Reason.Name(reason))
+        if retry_after is not None:
+            denied.retry_after.CopyFrom(_duration(retry_after))
+        self.refusals.append(denied)
+
+    def count(self, kind: str) -> int:
+        return sum(command.WhichOneof("command") == kind for command in self.commands)
+
+    def held(self, pool: str) -> int:
+        return sum(g.acquire.seats for g in self.grants.values() if g.acquire.pool == pool)
+
+    def force_release(self, grant_id: str) -> None:
+        grant = self.grants.pop(grant_id)
+        session = self.sessions[grant.session_id]
+        session.marks[grant.acquire.pool] = grant_id
+        session.tell(lost=seat_pb2.Lost(grant_id=grant_id, message="taken back"))
+        self._promote(grant.acquire.pool)
+
+    def end_session(self, session_id: str, *, tell: bool = True) -> None:
+        session = self.sessions.pop(session_id)
+        for table in (self.grants, self.tickets):
+            for grant_id in [i for i, g in table.items() if g.session_id == session_id]:
+                del table[grant_id]
+        if tell:
+            session.tell(session_lost=pb.SessionLost(message="the lease ended"))
+        for pool in self.capacities:
+            self._promote(pool)
+
+    def apply(self, session_id: str, command: pb.SessionCommand) -> None:
+        self.commands.append(command)
+        session = self.sessions.get(session_id)
+        if session is None or not self.answers:
+            return
+        match command.WhichOneof("command"):
+            case "renew":
+                self._renew(session, command.renew)
+            case "acquire":
+                self._acquire(session_id, session, command.acquire)
+            case "release":
+                self._release(session, command.release.grant)
+            case "close":
+                self.end_session(session_id)
+            case other:
+                raise AssertionError(other)
+
+    def _renew(self, session: ScriptedSession, renew: pb.Renew) -> None:
+        session.renewals += 1
+        if self.answers_renewals:
+            session.tell(renewed=self.renewed(renew))
+
+    def renewed(self, renew: pb.Renew) -> pb.Renewed:
+        refs = [ref for ref in renew.tokens_for if ref.grant_id in self.grants]
+        return pb.Renewed(
+            sequence=renew.sequence,
+            ttl=_duration(self.ttl_seconds),
+            renew_in=_duration(self.renew_in_seconds),
+            tokens=[
+                pb.TokenRefresh(grant=ref, token=self._token(ref.grant_id)) for ref in refs
+            ],
+        )
+
+    def _acquire(
+        self, session_id: str, session: ScriptedSession, acquire: seat_pb2.Acquire
+    ) -> None:
+        grant_id, pool = acquire.grant_id, acquire.pool
+        if self.refusals:
+            refusal = self.refusals.popleft()
+            refusal.grant_id = grant_id
+            session.tell(denied=refusal)
+        elif pool not in self.capacities:
+            session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_POOL_NOT_FOUND))
+        elif acquire.seats > self.capacities[pool]:
+            session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_TOO_MANY_SEATS))
+        elif grant_id in self.grants:
+            session.tell(granted=self.granted(grant_id))
+        elif grant_id in self.tickets:
+            self._tell_position(grant_id)
+        elif grant_id <= session.marks.get(pool, ""):
+            session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_FINISHED))
+        else:
+            wants_no_queue = acquire.HasField("wait") and not acquire.wait.ToNanoseconds()
+            self.tickets[grant_id] = ScriptedGrant(session_id, acquire, 0)
+            self._promote(pool)
+            if grant_id in self.tickets and wants_no_queue:
+                del self.tickets[grant_id]
+                session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_NO_SEAT_FREE))
+            elif grant_id in self.tickets:
+                self._tell_position(grant_id)
+
+    def _release(self, session: ScriptedSession, ref: pb.GrantRef) -> None:
+        self.grants.pop(ref.grant_id, None)
+        self.tickets.pop(ref.grant_id, None)
+        session.marks[ref.pool] = max(session.marks.get(ref.pool, ""), ref.grant_id)
+        session.tell(released=seat_pb2.Released(grant_id=ref.grant_id))
+        self._promote(ref.pool)
+
+    def _promote(self, pool: str) -> None:
+        for grant_id, ticket in list(self.tickets.items()):
+            if ticket.acquire.pool != pool:
+                continue
+            if self.held(pool) + ticket.acquire.seats > self.capacities[pool]:
+                return
+            del self.tickets[grant_id]
+            self._fence += 1
+            ticket.fence = self._fence
+            self.grants[grant_id] = ticket
+            self.sessions[ticket.session_id].tell(granted=self.granted(grant_id))
+
+    def granted(self, grant_id: str) -> seat_pb2.Granted:
+        grant = self.grants[grant_id]
+        granted = seat_pb2.Granted(
+            grant_id=grant_id,
+            pool=grant.acquire.pool,
+            seats=grant.acquire.seats,
+            fence=grant.fence,
+            token=self._token(grant_id),
+        )
+        granted.granted_at.FromSeconds(1_700_000_000)
+        return granted
+
+    def _token(self, grant_id: str) -> str:
+        self.tokens_signed += 1
+        return f"token-{grant_id}-{self.tokens_signed}"
+
+    def _tell_position(self, grant_id: str) -> None:
+        ticket = self.tickets[grant_id]
+        position = 1 + list(self.tickets).index(grant_id)
+        queued = seat_pb2.Queued(grant_id=grant_id, position=position, estimate=_duration(90))
+        self.sessions[ticket.session_id].tell(queued=queued)
+
+
+class ScriptedNode(pb_grpc.SeatServiceServicer):
+    """One node: a door to the service, which may be frozen, killed or told to drain."""
+
+    def __init__(self, service: ScriptedService, name: str) -> None:
+        self.service = service
+        self.name = name
+        self.address = ""
+        self.streams_opened = 0
+        self.refuse_with: tuple[grpc.StatusCode, str] | None = None
+        self._server: aio.Server | None = None
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._streams: set[asyncio.Task[None]] = set()
+        self._sessions: set[str] = set()
+
+    async def start(self) -> None:
+        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
+        pb_grpc.add_SeatServiceServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        await self._server.start()
+
+    async def kill(self) -> None:
+        """Stop at once, as a crash would: streams break, connections are refused."""
+        self._thawed.set()
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    def freeze(self) -> None:
+        """Answer nothing any more, and keep every connection open."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        self._thawed.set()
+
+    def go_away(self, within: float = 1.0) -> None:
+        for session_id in self._sessions & self.service.sessions.keys():
+            away = pb.GoAway(message="draining", within=_duration(within))
+            self.service.sessions[session_id].tell(go_away=away)
+
+    def break_streams(self) -> None:
+        for stream in self._streams:
+            stream.cancel()
+
+    async def Session(  # type: ignore[override] # noqa: N802
+        self,
+        requests: AsyncIterator[pb.SessionRequest],
+        context: aio.ServicerContext[pb.SessionRequest, pb.SessionResponse],
+    ) -> None:
+        first = (await anext(requests)).commands[0]
+        await self._thawed.wait()
+        if self.refuse_with is not None:
+            await context.abort(*self.refuse_with)
+        session_id, session = await self._begin(first, context)
+        self.streams_opened += 1
+        self._sessions.add(session_id)
+        reader = asyncio.create_task(self._read(session_id, requests))
+        writer = asyncio.create_task(self._write(session, context))
+        self._streams.add(writer)
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if writer.cancelled():
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream broke")
+        finally:
+            reader.cancel()
+            writer.cancel()
+            self._streams.discard(writer)
+            self._sessions.discard(session_id)
+
+    async def _begin(
+        self,
+        first: pb.SessionCommand,
+        context: aio.ServicerContext[pb.SessionRequest, pb.SessionResponse],
+    ) -> tuple[str, ScriptedSession]:
+        service = self.service
+        service.commands.append(first)
+        credentials = first.open.credentials if first.HasField("open") else None
+        if credentials is not None:
+            session = ScriptedSession(credentials.secret, first.open.holder, first.open.project)
+            session = service.sessions.setdefault(credentials.session_id, session)
+        else:
+            credentials = first.resume.credentials
+            known = service.sessions.get(credentials.session_id)
+            if known is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "the session has ended")
+            session = known
+            # Events that nobody took belonged to the stream before.
+            session.events.clear()
+        session.tell(opened=self._opened(credentials.session_id))
+        return credentials.session_id, session
+
+    def _opened(self, session_id: str) -> pb.Opened:
+        return pb.Opened(
+            session_id=session_id,
+            ttl=_duration(self.service.ttl_seconds),
+            renew_in=_duration(self.service.renew_in_seconds),
+            node_id=self.name,
+        )
+
+    async def _read(self, session_id: str, requests: AsyncIterator[pb.SessionRequest]) -> None:
+        async for request in requests:
+            await self._thawed.wait()
+            assert len(request.commands) <= 1024
+            for command in request.commands:
+                self.service.apply(session_id, command)
+
+    async def _write(
+        self,
+        session: ScriptedSession,
+        context: aio.ServicerContext[pb.SessionRequest, pb.SessionResponse],
+    ) -> None:
+        ended = False
+        while not ended:
+            await session.wake.wait()
+            await self._thawed.wait()
+            session.wake.clear()
+            events = list(session.events)
+            session.events.clear()
+            if events:
+                await context.write(pb.SessionResponse(events=events))
+            ended = any(event.HasField("session_lost") for event in events)
+
+    async def OpenSession(  # noqa: N802
+        self,
+        request: pb.OpenSessionRequest,
+        context: aio.ServicerContext[pb.OpenSessionRequest, pb.OpenSessionResponse],
+    ) -> pb.OpenSessionResponse:
+        credentials = request.open.credentials
+        self.service.sessions.setdefault(
+            credentials.session_id,
+            ScriptedSession(credentials.secret, request.open.holder, request.open.project),
+        )
+        return pb.OpenSessionResponse(opened=self._opened(credentials.session_id))
+
+    async def Acquire(  # noqa: N802
+        self,
+        request: pb.AcquireRequest,
+        context: aio.ServicerContext[pb.AcquireRequest, pb.AcquireResponse],
+    ) -> pb.AcquireResponse:
+        grant_id = request.acquire.grant_id
+        command = pb.SessionCommand(acquire=request.acquire)
+        self.service.apply(request.credentials.session_id, command)
+        if grant_id not in self.service.grants:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no seat is free")
+        return pb.AcquireResponse(granted=self.service.granted(grant_id))
+
+    async def Renew(  # noqa: N802
+        self,
+        request: pb.RenewRequest,
+        context: aio.ServicerContext[pb.RenewRequest, pb.RenewResponse],
+    ) -> pb.RenewResponse:
+        if request.credentials.session_id not in self.service.sessions:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "the session has ended")
+        return pb.RenewResponse(renewed=self.service.renewed(request.renew))
+
+    async def Release(  # noqa: N802
+        self,
+        request: pb.ReleaseRequest,
+        context: aio.ServicerContext[pb.ReleaseRequest, pb.ReleaseResponse],
+    ) -> pb.ReleaseResponse:
+        command = pb.SessionCommand(release=request.release)
+        self.service.apply(request.credentials.session_id, command)
+        grant_id = request.release.grant.grant_id
+        return pb.ReleaseResponse(released=seat_pb2.Released(grant_id=grant_id))
+
+    async def CloseSession(  # noqa: N802
+        self,
+        request: pb.CloseSessionRequest,
+        context: aio.ServicerContext[pb.CloseSessionRequest, pb.CloseSessionResponse],
+    ) -> pb.CloseSessionResponse:
+        await self._thawed.wait()
+        if request.credentials.session_id in self.service.sessions:
+            self.service.end_session(request.credentials.session_id)
+        return pb.CloseSessionResponse()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    service: ScriptedService, count: int = 1
+) -> AsyncIterator[list[ScriptedNode]]:
+    """Run ``count`` nodes of one service."""
+    nodes = [ScriptedNode(service, f"node-{i}") for i in range(1, count + 1)]
+    for node in nodes:
+        await node.start()
+    try:
+        yield nodes
+    finally:
+        for node in nodes:
+            await node.kill()
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until ``condition`` holds; fail when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 # whatever it is has no event to wait for
+            await asyncio.sleep(0.005)
+
+
+def rich_status(
+    code: grpc.StatusCode, message: str, *details: error_details_pb2.RetryInfo
+) -> grpc.Status:
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    made: grpc.Status = rpc_status.to_status(status)
+    return made
+
+
+def _denied(grant_id: str, reason: seat_pb2.DenialReason.ValueType) -> seat_pb2.Denied:
+    return seat_pb2.Denied(grant_id=grant_id, reason=reason, message=Reason.Name(reason))
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
