@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, Guard, PoolState
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Delete, Entry, Listing, Put, Write
+from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write
 
 
 class PoolMirror:
@@ -40,54 +40,51 @@ class PoolMirror:
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
         listed = {entry.key for entry in listing.entries}
-        touched = set()
+        touched: set[str] = set()
         for key in [key for key in self._revisions if key not in listed]:
-            touched |= self._news(key, None, listing.revision)
+            self._news(key, None, listing.revision, touched)
         for entry in listing.entries:
-            touched |= self._news(entry.key, entry, entry.mod_revision)
+            self._news(entry.key, entry, entry.mod_revision, touched)
         self._forget_tombstones(listing.revision)
         return touched
 
-    def apply(self, changes: Iterable[tuple[str, Entry | None, int]], upto: int) -> set[str]:
+    def apply(self, batch: WatchBatch) -> set[str]:
         """Bring in what a watch tells. Returns the grant ids that are affected."""
-        touched = set()
-        for key, entry, revision in changes:
-            touched |= self._news(key, entry, revision)
-        self._forget_tombstones(upto)
+        touched: set[str] = set()
+        for change in batch.changes:
+            self._news(change.key, change.entry, change.revision, touched)
+        self._forget_tombstones(batch.revision)
         return touched
 
     def committed(self, writes: Iterable[Write], revision: int) -> set[str]:
         """Bring in an own commit. Returns the grant ids that are affected."""
-        touched = set()
+        touched: set[str] = set()
         for write in writes:
-            match write:
-                case Put(key, value, lease_id):
-                    entry = Entry(key, value, revision, lease_id)
-                    touched |= self._news(key, entry, revision)
-                case Delete(key):
-                    touched |= self._news(key, None, revision)
+            entry = None
+            if isinstance(write, Put):
+                entry = Entry(write.key, write.value, revision, write.lease_id)
+            self._news(write.key, entry, revision, touched)
         return touched
 
-    def _news(self, key: str, entry: Entry | None, revision: int) -> set[str]:
+    def _news(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
         if revision <= self._revisions.get(key, 0):
-            return set()
+            return
         self._revisions[key] = revision
         if entry is None:
             self._tombstones.append((revision, key))
-        kind, _, name = key.removeprefix(self._prefix).partition("/")
+        kind, _, name = key[len(self._prefix) :].partition("/")
         match kind:
+            case "grants":
+                self._grant_news(name, entry)
+                touched.add(name)
+            case "queue":
+                self._ticket_news(name, entry)
+                touched.add(name)
+            case "marks":
+                self._mark_news(name, entry)
             case "guard":
                 self.guard_revision = revision if entry else 0
                 self.state.guard = records.decode_guard(entry.value) if entry else Guard()
-            case "grants":
-                self._grant_news(name, entry)
-                return {name}
-            case "queue":
-                self._ticket_news(name, entry)
-                return {name}
-            case "marks":
-                self._mark_news(name, entry)
-        return set()
 
     def _grant_news(self, grant_id: str, entry: Entry | None) -> None:
         if entry is not None:

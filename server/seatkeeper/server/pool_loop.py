@@ -52,6 +52,7 @@ from seatkeeper.server.decide import (
     PoolState,
     Queued,
     Refusal,
+    Release,
     decide,
 )
 from seatkeeper.server.follow import follow
@@ -202,6 +203,9 @@ class PoolLoop:
         if len(self._asks) >= self._config.commands_max:
             listener.hear(self.pool, _overloaded(command))
             return
+        if isinstance(command, Release):
+            # The answer tells; the watch, which is often faster, would tell the same before.
+            self.audience.detach(command.grant_id, listener)
         deadline = self._clock.monotonic() + self._config.command_timeout.total_seconds()
         self._asks.append(_Ask(command, listener, deadline))
         self._wake.set()
@@ -215,8 +219,10 @@ class PoolLoop:
 
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
-        changes = ((change.key, change.entry, change.revision) for change in batch.changes)
-        self._changed(self._mirror.apply(changes, batch.revision))
+        touched = self._mirror.apply(batch)
+        self._moved.set()
+        if touched:  # else it was the echo of an own commit
+            self._changed(touched)
 
     def spec_changed(self) -> None:
         """Take in a new specification."""
@@ -383,8 +389,6 @@ class PoolLoop:
             listener = listeners[id(command)]
             if isinstance(outcome, Granted | Queued):
                 self.audience.attach(command.grant_id, command.session_id, listener)
-            else:
-                self.audience.detach(command.grant_id, listener)  # it is answered below
         touched = self._mirror.committed(writes, revision)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)

@@ -42,7 +42,7 @@ class SessionStream:
         self._context = context
         self._identity: Identity = identity_of(context)
         self._session: Session | None = None
-        self._events: list[Event] = []
+        self._events: list[Event | tuple[str, News]] = []
         self._pending = asyncio.Event()
         self._finished = False
         self._failure: Exception | None = None
@@ -69,33 +69,13 @@ class SessionStream:
 
     def hear(self, pool: str, news: News) -> None:
         """Tell the client what became of one of its requests."""
-        match news:
-            case SeatsGranted(grant):
-                self._open.add((pool, grant.grant_id))
-                self._send(
-                    Event(
-                        granted=self._core.granted(
-                            pool, grant, self.session, self._identity.certificate_sha256
-                        )
-                    )
-                )
-            case Position(grant_id, position, estimate):
-                self._open.add((pool, grant_id))
-                queued = seat_pb2.Queued(grant_id=grant_id, position=position)
-                if estimate is not None:
-                    queued.estimate.FromTimedelta(estimate)
-                self._send(Event(queued=queued))
-            case Released(grant_id):
-                self._open.discard((pool, grant_id))
-                self._send(Event(released=seat_pb2.Released(grant_id=grant_id)))
-            case Denied():
-                self._open.discard((pool, news.grant_id))
-                self._send(Event(denied=denied_message(news)))
-            case SeatsLost(grant_id, message):
-                self._open.discard((pool, grant_id))
-                reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
-                lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
-                self._send(Event(lost=lost))
+        if isinstance(news, SeatsGranted):
+            self._open.add((pool, news.grant.grant_id))
+        elif isinstance(news, Position):
+            self._open.add((pool, news.grant_id))
+        else:
+            self._open.discard((pool, news.grant_id))
+        self._send((pool, news))
 
     @property
     def session(self) -> Session:
@@ -103,9 +83,32 @@ class SessionStream:
         assert self._session is not None
         return self._session
 
-    def _send(self, event: Event) -> None:
+    def _send(self, event: Event | tuple[str, News]) -> None:
         self._events.append(event)
         self._pending.set()
+
+    def _event(self, event: Event | tuple[str, News]) -> Event:
+        """Return the message of an event. Signs tokens: done here, while the next batch commits."""
+        if isinstance(event, Event):
+            return event
+        pool, news = event
+        match news:
+            case SeatsGranted(grant):
+                certificate = self._identity.certificate_sha256
+                return Event(granted=self._core.granted(pool, grant, self.session, certificate))
+            case Position(grant_id, position, estimate):
+                queued = seat_pb2.Queued(grant_id=grant_id, position=position)
+                if estimate is not None:
+                    queued.estimate.FromTimedelta(estimate)
+                return Event(queued=queued)
+            case Released(grant_id):
+                return Event(released=seat_pb2.Released(grant_id=grant_id))
+            case Denied():
+                return Event(denied=denied_message(news))
+            case SeatsLost(grant_id, message):
+                reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
+                lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
+                return Event(lost=lost)
 
     async def _write(self) -> None:
         while True:
@@ -118,7 +121,8 @@ class SessionStream:
                 )
             while self._events:
                 batch, self._events = self._events[:EVENTS_MAX], self._events[EVENTS_MAX:]
-                await self._context.write(seat_service_pb2.SessionResponse(events=batch))
+                response = seat_service_pb2.SessionResponse(events=map(self._event, batch))
+                await self._context.write(response)
             if self._failure is not None:
                 raise self._failure
             if self._finished:
