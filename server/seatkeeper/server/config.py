@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import tomllib
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings
 
-ENVIRONMENT_PREFIX = "SEATKEEPER_"
+from seatkeeper.server.settings import (
+    ConfigError,
+    check_address,
+    check_readable,
+    load_settings,
+    settings_of,
+)
 
-
-class ConfigError(Exception):
-    """A setting is wrong. The message names it and where it may be set."""
+__all__ = ["ConfigError", "NodeConfig", "load_config"]
 
 
 class NodeConfig(BaseSettings):
@@ -28,9 +30,7 @@ class NodeConfig(BaseSettings):
     flag ``--name``; a flag wins over the environment, and that over the file.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
-    )
+    model_config = settings_of("SEATKEEPER_")
 
     node_id: str = Field(
         default_factory=lambda: f"{socket.gethostname().lower()[:40]}-{uuid.uuid4().hex[:8]}",
@@ -102,17 +102,13 @@ class NodeConfig(BaseSettings):
     @field_validator("listen", "advertise", "metrics_listen")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        if value:
-            host, _, port = value.rpartition(":")
-            if not host or not port.isdigit() or int(port) > 65535:
-                raise ValueError(f"{value!r} is not host:port")
-        return value
+        return check_address(value) if value else value
 
     @field_validator("etcd_endpoints")
     @classmethod
     def _check_endpoints(cls, value: str) -> str:
         for endpoint in value.split(","):
-            cls._check_address(endpoint.strip() or "(empty)")
+            check_address(endpoint.strip())
         return value
 
     @field_validator(
@@ -127,9 +123,7 @@ class NodeConfig(BaseSettings):
     )
     @classmethod
     def _check_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not os.access(value, os.R_OK):
-            raise ValueError(f"{value} cannot be read")
-        return value
+        return check_readable(value)
 
     @model_validator(mode="after")
     def _check_pairs(self) -> NodeConfig:
@@ -151,39 +145,5 @@ class NodeConfig(BaseSettings):
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> NodeConfig:
-    """Return the configuration; flags that are None were not given. Raises ``ConfigError``."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    settings = _read_file(file) if file else {}
-    for name in list(settings):
-        if f"{ENVIRONMENT_PREFIX}{name.upper()}" in os.environ:
-            del settings[name]
-    try:
-        return NodeConfig(**(settings | given))
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file}: {error}") from error
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if not name:
-            lines.append(message)
-        elif problem["type"] == "extra_forbidden":
-            lines.append(
-                f"{name}: there is no such setting; `seatkeeper serve --help` lists them"
-            )
-        else:
-            flag, variable = name.replace("_", "-"), name.upper()
-            lines.append(
-                f"{name}: {message} (set by --{flag}, {ENVIRONMENT_PREFIX}{variable}, or the file)"
-            )
-    return "\n".join(lines)
+    """Return a node's configuration. Raises ``ConfigError``."""
+    return load_settings(NodeConfig, file, flags)

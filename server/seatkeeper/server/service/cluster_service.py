@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.service.failures import Context, answers
+from seatkeeper.server.service.failures import answers
 from seatkeeper.server.store import Store
 from seatkeeper.server.verification_keys import VerificationKeys
 from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc, state_pb2

@@ -19,7 +19,8 @@ from seatkeeper.server.engines import (
     FenceStale,
     GrantEnded,
 )
-from seatkeeper.server.service.failures import Context, Failure, answers, not_found, streams
+from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.service.failures import answers, streams
 from seatkeeper.server.service.identity import identity_of
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.validate import Malformed, check_grant_ref, check_id, check_name

@@ -5,21 +5,26 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
 import grpc
-import grpc.aio
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 
 from seatkeeper.server.decide import Denied, Refusal
+from seatkeeper.server.grpc_failure import (
+    Context,
+    Failure,
+    bad_request,
+    error_info,
+    not_found,
+    resource_info,
+    retry_info,
+)
 from seatkeeper.server.sessions import NotYourSession, SessionGone
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
 from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import seat_pb2
 
-DOMAIN = "seatkeeper"
 RETRY_AFTER = timedelta(seconds=1)
 
 DENIAL_REASONS = {
@@ -44,55 +49,15 @@ _STATUS = {
     Refusal.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class Failure(Exception):
-    """A call fails: what its client is told."""
-
-    def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.details = details
-
-    async def tell(self, context: Context) -> NoReturn:
-        """End the call."""
-        number: int = self.code.value[0]
-        status = status_pb2.Status(code=number, message=self.message)
-        for detail in self.details:
-            packed = AnyMessage()
-            packed.Pack(detail)
-            status.details.append(packed)
-        metadata = (("grpc-status-details-bin", status.SerializeToString()),)
-        await context.abort(self.code, self.message, metadata)
-
-
-def not_found(kind: str, name: str, message: str) -> Failure:
-    """Return the failure of a call that named something that does not exist."""
-    info = error_details_pb2.ResourceInfo(
-        resource_type=kind, resource_name=name, description=message
-    )
-    return Failure(grpc.StatusCode.NOT_FOUND, message, info)
-
-
-def retry_info(after: timedelta) -> error_details_pb2.RetryInfo:
-    """Return the detail that says when to try again."""
-    detail = error_details_pb2.RetryInfo()
-    detail.retry_delay.FromTimedelta(after)
-    return detail
-
 
 def failure_of_denial(pool: str, denied: Denied) -> Failure:
     """Return the failure of a unary call whose command was refused."""
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=denied.reason.name, domain=DOMAIN)
-    ]
+    details: list[Message] = [error_info(denied.reason.name)]
     code = _STATUS[denied.reason]
     if denied.reason is Refusal.TOO_MANY_SEATS:
-        details.append(_bad_request("acquire.seats", denied.message))
+        details.append(bad_request("acquire.seats", denied.message))
     if denied.reason is Refusal.POOL_NOT_FOUND:
-        details.append(_resource("pool", pool, denied.message))
+        details.append(resource_info("pool", pool, denied.message))
     if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
         details.append(retry_info(denied.retry_after or RETRY_AFTER))
     return Failure(code, denied.message, *details)
@@ -104,7 +69,7 @@ def failure_of(error: Exception) -> Failure | None:
         case Failure():
             return error
         case Malformed(field=field, description=description):
-            detail = _bad_request(field, description)
+            detail = bad_request(field, description)
             return Failure(grpc.StatusCode.INVALID_ARGUMENT, str(error), detail)
         case SessionGone(session_id=session_id):
             return not_found("session", session_id, str(error))
@@ -162,15 +127,3 @@ def streams(
             await failure.tell(context)
 
     return call
-
-
-def _bad_request(field: str, description: str) -> error_details_pb2.BadRequest:
-    detail = error_details_pb2.BadRequest()
-    detail.field_violations.add(field=field, description=description)
-    return detail
-
-
-def _resource(kind: str, name: str, description: str) -> error_details_pb2.ResourceInfo:
-    return error_details_pb2.ResourceInfo(
-        resource_type=kind, resource_name=name, description=description
-    )

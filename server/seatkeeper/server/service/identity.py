@@ -6,7 +6,7 @@ import hashlib
 import ssl
 from dataclasses import dataclass
 
-from seatkeeper.server.service.failures import Context
+from seatkeeper.server.grpc_failure import Context
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,9 @@ from datetime import timedelta
 from seatkeeper.server.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Refusal
+from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.service.failures import (
-    Context,
-    answers,
-    failure_of,
-    failure_of_denial,
-)
+from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial
 from seatkeeper.server.service.identity import identity_of
 from seatkeeper.server.service.session_stream import SessionStream
 from seatkeeper.server.sessions import SessionGone

@@ -16,7 +16,8 @@ import grpc.aio
 from seatkeeper.server.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Released
-from seatkeeper.server.service.failures import DENIAL_REASONS, Context, Failure
+from seatkeeper.server.grpc_failure import Context, Failure
+from seatkeeper.server.service.failures import DENIAL_REASONS
 from seatkeeper.server.service.identity import Identity, identity_of
 from seatkeeper.server.sessions import Session, SessionError, SessionGone
 from seatkeeper.server.store import StoreError

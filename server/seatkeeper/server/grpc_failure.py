@@ -1,0 +1,68 @@
+"""How a gRPC call of ours fails: a status, a sentence, and details that programs can read."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "seatkeeper"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Failure(Exception):
+    """A call fails: what its client is told."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+    async def tell(self, context: Context) -> NoReturn:
+        """End the call."""
+        number: int = self.code.value[0]
+        status = status_pb2.Status(code=number, message=self.message)
+        for detail in self.details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+        await context.abort(self.code, self.message, metadata)
+
+
+def not_found(kind: str, name: str, message: str) -> Failure:
+    """Return the failure of a call that named something that does not exist."""
+    return Failure(grpc.StatusCode.NOT_FOUND, message, resource_info(kind, name, message))
+
+
+def error_info(reason: str) -> error_details_pb2.ErrorInfo:
+    """Return the detail that names the cause for programs."""
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+
+
+def bad_request(field: str, description: str) -> error_details_pb2.BadRequest:
+    """Return the detail that names a malformed field."""
+    detail = error_details_pb2.BadRequest()
+    detail.field_violations.add(field=field, description=description)
+    return detail
+
+
+def resource_info(kind: str, name: str, description: str) -> error_details_pb2.ResourceInfo:
+    """Return the detail that names what does not exist."""
+    return error_details_pb2.ResourceInfo(
+        resource_type=kind, resource_name=name, description=description
+    )
+
+
+def retry_info(after: timedelta) -> error_details_pb2.RetryInfo:
+    """Return the detail that says when to try again."""
+    detail = error_details_pb2.RetryInfo()
+    detail.retry_delay.FromTimedelta(after)
+    return detail
