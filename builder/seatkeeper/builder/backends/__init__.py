@@ -1,0 +1,49 @@
+"""The compilers, behind one interface.
+
+Nothing of a vendor is imported until ``load_backend`` is called, and then in the worker.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from seatkeeper.builder.backends.tensorrt import load_tensorrt, load_tensorrt_rtx
+from seatkeeper.builder.errors import BackendUnknown
+from seatkeeper.builder.plan import BuildPlan
+from seatkeeper.builder.progress import OnProgress
+
+_LOADERS = {"tensorrt_rtx": load_tensorrt_rtx, "tensorrt": load_tensorrt}
+
+
+class Backend(Protocol):
+    """A compiler that is loaded in this process."""
+
+    @property
+    def name(self) -> str:
+        """As in ``BuildPlan.backend``."""
+
+    @property
+    def version(self) -> str:
+        """Version of the library; part of an engine's key."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """GPU architectures that it can compile for on this host; empty when it can for none."""
+
+    def compile(self, model: bytes, plan: BuildPlan, on_progress: OnProgress) -> bytes:
+        """Return the engine.
+
+        Blocks for as long as it takes. Raises a ``ModelError``, ``TargetUnsupported`` or
+        ``OutOfMemory``. The library may also take the whole process down.
+        """
+
+
+def load_backend(name: str) -> Backend:
+    """Load a backend's library into this process.
+
+    Raises ``BackendMissing``, with the command that installs it, when it does not load, and
+    ``BackendUnknown`` for a name that no backend has.
+    """
+    if name not in _LOADERS:
+        raise BackendUnknown(f"no backend is called {name[:100]!r}")
+    return _LOADERS[name]()

@@ -1,0 +1,193 @@
+"""TensorRT and TensorRT-RTX: one class, two libraries.
+
+The two modules have the same calls. TensorRT-RTX compiles ahead of time for architectures that
+it is told, on a host without a GPU; TensorRT compiles for the GPU of its host, and its config
+has no compute capabilities. What differs is asked of the module (``hasattr``), never its version.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from seatkeeper.builder.backends._driver import host_targets
+from seatkeeper.builder.backends._tensorrt_listeners import (
+    ErrorLog,
+    make_logger,
+    make_progress_monitor,
+)
+from seatkeeper.builder.backends._untyped import Untyped
+from seatkeeper.builder.errors import (
+    BackendMissing,
+    BuildError,
+    CompilerRefused,
+    EngineDamaged,
+    InputUnsupported,
+    ModelInvalid,
+    OperatorUnsupported,
+    OutOfMemory,
+)
+from seatkeeper.builder.plan import TARGETS, BuildPlan, check_targets
+from seatkeeper.builder.progress import BUILDING, PARSING, OnProgress, Progress
+
+PARSER_ERRORS_MAX = 20
+
+_OUT_OF_MEMORY_WORDS = ("bad_alloc", "out of memory", "outofmemory", "failed to allocate")
+_RTX_MAGIC = b"vtrt"
+_RTX_HEADER_BYTES = 28
+
+
+def load_tensorrt_rtx() -> TensorRtBackend:
+    """Load TensorRT-RTX, whichever of its two packagings is installed."""
+    try:
+        # Importing the first loads the native libraries that the second links against.
+        importlib.import_module("onnxruntime_ep_nv_tensorrt_rtx")
+        module = importlib.import_module("tensorrt_rtx_bindings")
+    except (ImportError, OSError):
+        module = _import_or_explain("tensorrt_rtx", "pip install 'seatkeeper[tensorrt-rtx]'")
+    return TensorRtBackend("tensorrt_rtx", module)
+
+
+def load_tensorrt() -> TensorRtBackend:
+    """Load TensorRT, which needs a GPU host."""
+    return TensorRtBackend("tensorrt", _import_or_explain("tensorrt", "pip install tensorrt"))
+
+
+def check_rtx_engine(engine: bytes) -> None:
+    """Raise ``EngineDamaged`` unless the header is a TensorRT-RTX engine's of this size.
+
+    Observed, not documented: ``vtrt`` at 0, the size in bytes as 64 bits at 16.
+    """
+    if len(engine) < _RTX_HEADER_BYTES or engine[:4] != _RTX_MAGIC:
+        raise EngineDamaged(f"{len(engine)} bytes without an engine's header")
+    if (size_bytes := int.from_bytes(engine[16:24], "little")) != len(engine):
+        raise EngineDamaged(f"the engine has {len(engine)} bytes, its header says {size_bytes}")
+
+
+class TensorRtBackend:
+    """A ``Backend`` on the module ``tensorrt`` or ``tensorrt_rtx_bindings``."""
+
+    def __init__(self, name: str, module: Untyped) -> None:
+        self.name = name
+        self.version = str(module.__version__)
+        self._module = module
+        self._compiles_ahead = hasattr(module.IBuilderConfig, "set_compute_capability")
+        if self._compiles_ahead:
+            known = module.ComputeCapability.__members__
+            self.targets = tuple(target for target in TARGETS[name] if target in known)
+        else:
+            self.targets = tuple(target for target in TARGETS[name] if target in host_targets())
+
+    def compile(self, model: bytes, plan: BuildPlan, on_progress: OnProgress) -> bytes:
+        """Keep the promise of ``Backend.compile``."""
+        check_targets(plan.targets, self.targets)
+        log = ErrorLog()
+        builder = self._module.Builder(make_logger(self._module, log))
+        network = builder.create_network(self._network_flags())
+        on_progress(Progress(phase=PARSING))
+        # The parser must outlive the build: the network's weights are its.
+        parser = self._module.OnnxParser(network, builder.logger)
+        if not parser.parse(model):
+            raise self._parse_error(parser, log)
+        self._check_network(network)
+        config = self._config(builder, plan)
+        config.progress_monitor = make_progress_monitor(self._module, on_progress)
+        on_progress(Progress(phase=BUILDING))
+        serialised = builder.build_serialized_network(network, config)
+        if serialised is None:
+            raise self._build_error(log)
+        engine = bytes(serialised)
+        if self._compiles_ahead:
+            check_rtx_engine(engine)
+        return engine
+
+    def _network_flags(self) -> int:
+        # Since 11 every network is strongly typed, and the flag is on its way out.
+        if self._compiles_ahead or int(self.version.split(".")[0]) >= 11:
+            return 0
+        return 1 << int(self._module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+    def _config(self, builder: Untyped, plan: BuildPlan) -> Untyped:
+        config = builder.create_builder_config()
+        if self._compiles_ahead:
+            config.num_compute_capabilities = len(plan.targets)
+            for index, target in enumerate(plan.targets):
+                capability = getattr(self._module.ComputeCapability, target)
+                config.set_compute_capability(capability, index)
+        if plan.workspace_bytes is not None:
+            pool = self._module.MemoryPoolType.WORKSPACE
+            config.set_memory_pool_limit(pool, plan.workspace_bytes)
+        config.builder_optimization_level = plan.optimisation_level
+        for number, profile in enumerate(plan.profiles):
+            optimisation = builder.create_optimization_profile()
+            for shape in profile.shapes:
+                optimisation.set_shape(shape.input, shape.min, shape.opt, shape.max)
+            if config.add_optimization_profile(optimisation) != number:
+                raise CompilerRefused(f"the compiler refused profile {number} without a reason")
+        return config
+
+    def _check_network(self, network: Untyped) -> None:
+        # Parsing says True of empty files and of models without outputs.
+        if network.num_outputs == 0:
+            raise ModelInvalid("the compiler found no outputs in the model")
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            if tensor.is_shape_tensor:
+                raise InputUnsupported(f"input {tensor.name!r} is used as a shape")
+
+    def _parse_error(self, parser: Untyped, log: ErrorLog) -> BuildError:
+        errors = [
+            _ParserError(parser.get_error(index))
+            for index in range(min(parser.num_errors, PARSER_ERRORS_MAX))
+        ]
+        if _says_out_of_memory((*log.messages, *(error.text for error in errors))):
+            return OutOfMemory("the compiler ran out of memory while it read the model")
+        unsupported = [error for error in errors if error.is_about_support]
+        if unsupported:
+            listed = dict.fromkeys(error.where for error in unsupported)
+            return OperatorUnsupported(
+                f"{self.name} {self.version} does not have {'; '.join(listed)}"
+            )
+        if errors:
+            return ModelInvalid(f"{errors[0].where}: {errors[0].text}".lstrip(": "))
+        return ModelInvalid(log.last() or "the compiler could not read the model")
+
+    def _build_error(self, log: ErrorLog) -> BuildError:
+        if _says_out_of_memory(log.messages):
+            return OutOfMemory("the compiler ran out of memory")
+        return CompilerRefused(log.last() or "the compiler gave no engine and no reason")
+
+
+class _ParserError:
+    """What the parser says of one error, read with care: names may not be UTF-8."""
+
+    def __init__(self, error: Untyped) -> None:
+        self.text = _text(error.desc)
+        operator, name = _text(error.node_operator), _text(error.node_name)
+        self.where = f"operator {operator}" if operator else ""
+        if operator and name:
+            self.where += f" (node {name!r})"
+        code = _text(lambda: error.code().name)
+        self.is_about_support = bool(operator) and (
+            code.startswith("UNSUPPORTED_NODE")
+            # The last resort for an unknown operator is a plug-in of that name.
+            or "Plugin not found" in self.text
+        )
+
+
+def _text(read: Callable[[], Untyped]) -> str:
+    try:
+        return str(read() or "")
+    except UnicodeDecodeError:
+        return "(not UTF-8)"
+
+
+def _says_out_of_memory(messages: tuple[str, ...]) -> bool:
+    return any(word in message.lower() for message in messages for word in _OUT_OF_MEMORY_WORDS)
+
+
+def _import_or_explain(module: str, command: str) -> Untyped:
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        raise BackendMissing(f"{module} does not load ({error}): {command}") from error

@@ -1,0 +1,43 @@
+"""How far a build is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from seatkeeper.v1 import build_service_pb2
+
+STEP_CHARS_MAX = 200
+
+CHECKING = build_service_pb2.BUILD_PHASE_CHECKING
+PARSING = build_service_pb2.BUILD_PHASE_PARSING
+BUILDING = build_service_pb2.BUILD_PHASE_BUILDING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One thing that a build has to say about itself."""
+
+    phase: build_service_pb2.BuildPhase.ValueType
+    """What the build is at, in the words of the wire."""
+    step: str = ""
+    """What the compiler says it is doing; empty when it does not say."""
+    steps_done: int = 0
+    """Steps done of ``steps``. The compiler may go back, and may be silent for long."""
+    steps: int = 0
+    """Steps in all; zero when unknown."""
+
+    def to_message(self, elapsed: timedelta) -> build_service_pb2.BuildProgress:
+        """Return this as it goes over the wire, ``elapsed`` after the build began."""
+        return build_service_pb2.BuildProgress(
+            phase=self.phase,
+            step=self.step,
+            steps_done=self.steps_done,
+            steps=self.steps,
+            elapsed_millis=elapsed // timedelta(milliseconds=1),
+        )
+
+
+OnProgress = Callable[[Progress], None]
+"""Is told of progress. What it raises ends the build."""
