@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.client.scripted import ScriptedNode, ScriptedService, running
 
 from seatkeeper.client.aio import AsyncSeatClient
-from tests.client.scripted import ScriptedNode, ScriptedService, running
 
 
 @pytest.fixture

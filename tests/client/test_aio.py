@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.client.scripted import ScriptedService, eventually
 
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.errors import NoSeatFree, SeatLost
 from seatkeeper.client.holding import HoldingState
-from tests.client.scripted import ScriptedService, eventually
 
 
 async def test_a_seat_is_held_inside_the_block_and_free_after_it(

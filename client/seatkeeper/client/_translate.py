@@ -39,6 +39,7 @@ _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {
     _Code.INVALID_ARGUMENT: errors.InvalidArgument,
     _Code.OUT_OF_RANGE: errors.InvalidArgument,
     _Code.UNIMPLEMENTED: errors.UsageError,
+    _Code.NOT_FOUND: errors.UsageError,
     _Code.ALREADY_EXISTS: errors.AlreadyExists,
     _Code.FAILED_PRECONDITION: errors.InUse,
     _Code.ABORTED: errors.Changed,
@@ -81,13 +82,12 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
     info = _first(details, error_details_pb2.ErrorInfo)
     resource = _first(details, error_details_pb2.ResourceInfo)
     kind = None
-    if overrides is not None:
-        kind = overrides.get(code)
-    if kind is None and info is not None and info.domain == "seatkeeper":
+    if info is not None and info.domain == "seatkeeper":
         kind = _BY_REASON.get(info.reason.removeprefix(_REASON_PREFIX))
-    if kind is None and code is _Code.NOT_FOUND:
-        name = resource.resource_type.rpartition(".")[2].lower() if resource else ""
-        kind = _BY_RESOURCE.get(name, errors.UsageError)
+    if kind is None and resource is not None and code is _Code.NOT_FOUND:
+        kind = _BY_RESOURCE.get(resource.resource_type)
+    if kind is None and overrides is not None:
+        kind = overrides.get(code)
     if kind is None:
         kind = _BY_CODE.get(code, errors.ServiceUnavailable)
     field = bad.field_violations[0].field if bad and bad.field_violations else ""

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import getpass
 import os
 import random
 import socket
 from collections.abc import Awaitable, Iterable
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from seatkeeper.client._asks import Held, OnQueued, OnState
+from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
+from seatkeeper.client._model import Model
 from seatkeeper.client._session import SessionDriver
+from seatkeeper.client.agents import AsyncAgent
+from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
 from seatkeeper.client.clock import Clock, SystemClock, Timer
+from seatkeeper.client.cluster import AsyncCluster
 from seatkeeper.client.config import ClientConfig, TlsConfig
+from seatkeeper.client.engines import AsyncEngines
 from seatkeeper.client.errors import ClientClosed, InvalidArgument
 from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.linger import LingerCache, LingerKey
 from seatkeeper.client.nodes import NodePicker, parse_addresses
+from seatkeeper.client.pools import AsyncPools
+from seatkeeper.client.seats import AsyncUnarySeats
+from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 HOLDER_LENGTH_MAX = 253
@@ -72,6 +84,18 @@ class AsyncSeatClient:
         self._connect = functools.partial(open_channel, config=self._config, tls=tls)
         self._project = project
         self._session: SessionDriver | None = None
+        self._calls = Calls(
+            self._nodes, self._connect, self._config, self._clock, self._check_usable
+        )
+        self.pools = AsyncPools(self._calls)
+        """Administers pools."""
+        self.cluster = AsyncCluster(self._calls)
+        """Tells about nodes, versions and keys."""
+        self.engines = AsyncEngines(self._calls, self.session)
+        """The catalogue of build agents and engines."""
+        self.seats = AsyncUnarySeats(self._calls, self._config.call_timeout)
+        """Sessions without a stream, for those who keep their own."""
+        self._builds = AsyncBuilds(self)
         self._lingering: LingerCache[Held] = LingerCache(
             self._config.linger.total_seconds(),
             self._config.linger_max,
@@ -166,6 +190,48 @@ class AsyncSeatClient:
         """
         return await self._driver().opened()
 
+    async def build(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        options: build_pb2.BuildOptions,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        model_name: str | None = None,
+        pool: str | None = None,
+        project: str = "",
+        priority: int = 0,
+        wait: float | timedelta | None = None,
+        on_queued: OnQueued | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> BuiltEngine:
+        """Return the engine that ``options`` make of ``model``, building it only if nobody has.
+
+        Takes a seat only to build, and gives it back when the engine is published. With ``to``, the
+        engine is fetched to that file. ``pool`` names the pool to take the seat of, where agents of
+        several are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
+        `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
+        """
+        read = await asyncio.to_thread(Model.read, model, model_name)
+        request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)
+        built = await self._builds.build(read, request)
+        if to is not None:
+            await self._builds.fetch(built.key, to)
+            built = replace(built, path=Path(to))
+        return built
+
+    async def fetch(self, key: str, to: str | os.PathLike[str]) -> build_pb2.EngineManifest:
+        """Fetch a published engine to the file ``to``; return its manifest. Needs no seat.
+
+        The file is replaced at once, and only by bytes whose hash and signature are right. Raises
+        `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
+        """
+        return await self._builds.fetch(key, to)
+
+    def agent(self, address: str) -> AsyncAgent:
+        """Return a connection to the build agent at ``address``; use it as ``async with``."""
+        (address,) = parse_addresses(address)
+        return AsyncAgent(address, self._connect(address), self._config.call_timeout)
+
     async def close(self) -> None:
         """Give back everything, at once where a node answers, and end the session.
 
@@ -176,8 +242,11 @@ class AsyncSeatClient:
         self._closed = True
         if self._linger_timer is not None:
             self._linger_timer.cancel()
-        if self._session is not None and self._pid == os.getpid():
+        if self._pid != os.getpid():
+            return
+        if self._session is not None:
             await self._session.close()
+        await self._calls.close()
 
     # For grants --------------------------------------------------------------------------------
 

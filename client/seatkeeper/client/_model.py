@@ -1,0 +1,97 @@
+"""A model that is to be built, and an engine that is being written. Everything here blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from seatkeeper.client.errors import EngineDamaged, InvalidArgument
+from seatkeeper.v1 import build_pb2
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's bytes, known by their hash."""
+
+    source: Path | bytes
+    name: str
+    """A base name, for people."""
+    sha256: str
+    size_bytes: int
+
+    @classmethod
+    def read(cls, source: str | os.PathLike[str] | bytes, name: str | None) -> Model:
+        """Read it once. Raises `InvalidArgument` when the file cannot be read."""
+        if isinstance(source, bytes):
+            digest = hashlib.sha256(source).hexdigest()
+            return cls(source, name or "model.onnx", digest, len(source))
+        path = Path(source)
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                size = file.tell()
+        except OSError as error:
+            raise InvalidArgument(f"model {path}: {error.strerror}", field="model") from error
+        return cls(path, name or path.name, digest, size)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes in pieces."""
+        if isinstance(self.source, bytes):
+            for start in range(0, len(self.source), CHUNK_BYTES):
+                yield self.source[start : start + CHUNK_BYTES]
+            return
+        with self.source.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+
+class EngineWriter:
+    """Writes an engine beside its place, and moves it there when it is whole and true.
+
+    Whoever looks sees the old file or the new one, never a part; leaving early leaves nothing.
+    """
+
+    def __init__(self, to: str | os.PathLike[str], expected: build_pb2.EngineFile) -> None:
+        self._to = Path(to)
+        self._expected = expected
+        self._hash = hashlib.sha256()
+        self._size = 0
+        number, path = tempfile.mkstemp(prefix=f".{self._to.name}.", dir=self._to.parent)
+        self._file = os.fdopen(number, "wb")
+        self._path = Path(path)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave nothing behind that is not whole."""
+        self._file.close()
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+
+    def write(self, chunk: bytes) -> None:
+        """Append. Raises `EngineDamaged` as soon as it is longer than it should be."""
+        self._size += len(chunk)
+        if self._size > self._expected.size_bytes:
+            raise EngineDamaged("the engine is longer than its manifest says")
+        self._hash.update(chunk)
+        self._file.write(chunk)
+
+    def finish(self) -> None:
+        """Put it in its place. Raises `EngineDamaged` when it is not what the manifest says."""
+        if self._hash.hexdigest() != self._expected.sha256:
+            raise EngineDamaged("the engine's bytes are not what its manifest says")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        # mkstemp lets only the owner read; an engine is for whoever may look into its folder.
+        os.fchmod(self._file.fileno(), 0o644)
+        self._path.replace(self._to)

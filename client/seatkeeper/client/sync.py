@@ -1,0 +1,335 @@
+"""The client for programs without an event loop. Usable from many threads.
+
+Nothing is decided here: one background thread runs an event loop, and an `AsyncSeatClient` in it
+does all the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+from seatkeeper.client._asks import OnQueued, OnState
+from seatkeeper.client._loop_thread import LoopThread
+from seatkeeper.client.aio import AsyncSeatClient
+from seatkeeper.client.builds import BuiltEngine, OnProgress
+from seatkeeper.client.config import ClientConfig, TlsConfig
+from seatkeeper.client.errors import UsageError
+from seatkeeper.client.grants import AsyncGrant, SeatRequest
+from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.sync_admin import Cluster, Engines, Pools, UnarySeats
+from seatkeeper.v1 import build_pb2, build_service_pb2
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class SeatClient:
+    """Takes seats of a Seatkeeper service, and administers it.
+
+    ::
+
+        with SeatClient("seats-1:7400,seats-2:7400", project="cv") as client:
+            with client.seat("tensorrt") as grant:
+                build(grant.token)
+
+    One client is one session, shared by all threads that use it: whatever it holds lives and
+    dies together, and is kept alive in the background even while the program computes. Does not
+    survive ``os.fork``: make a client in each process.
+    """
+
+    def __init__(
+        self,
+        addresses: str | Iterable[str],
+        *,
+        holder: str | None = None,
+        project: str = "",
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+    ) -> None:
+        """Make a client; arguments as for `AsyncSeatClient`. Connects when it is first used."""
+        self._async = AsyncSeatClient(
+            addresses, holder=holder, project=project, tls=tls, config=config
+        )
+        self._thread = LoopThread()
+        self.pools = Pools(self._thread, self._async.pools)
+        """Administers pools."""
+        self.cluster = Cluster(self._thread, self._async.cluster)
+        """Tells about nodes, versions and keys."""
+        self.engines = Engines(self._thread, self._async.engines)
+        """The catalogue of build agents and engines."""
+        self.seats = UnarySeats(self._thread, self._async.seats)
+        """Sessions without a stream, for those who keep their own."""
+        # A program that ends, or forgets the client, gives its seats back all the same: a thread
+        # that renews for nobody would keep them for ever.
+        self._end = weakref.finalize(self, self._thread.end, self._async.close)
+
+    def __enter__(self) -> Self:
+        """Do nothing yet: the client connects when it is first used."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        self.close()
+
+    def seat(
+        self,
+        pool: str,
+        *,
+        project: str = "",
+        seats: int = 1,
+        priority: int = 0,
+        wait: float | timedelta | None = None,
+        on_queued: OnQueued | None = None,
+        on_state: OnState | None = None,
+    ) -> Seat:
+        """Return a ``with`` that holds seats of ``pool``; also a decorator.
+
+        Arguments and errors as for `AsyncSeatClient.seat`. The callbacks are called in the
+        client's own thread: they must not block, nor call the client.
+        """
+        request = SeatRequest.of(
+            pool,
+            project=project,
+            seats=seats,
+            priority=priority,
+            wait=wait,
+            on_queued=on_queued,
+            on_state=on_state,
+        )
+        return Seat(self, request)
+
+    def acquire(
+        self,
+        pool: str,
+        *,
+        project: str = "",
+        seats: int = 1,
+        priority: int = 0,
+        wait: float | timedelta | None = None,
+        on_queued: OnQueued | None = None,
+        on_state: OnState | None = None,
+    ) -> Grant:
+        """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
+
+        Arguments and errors as for `AsyncSeatClient.acquire`. An interrupt while waiting leaves the
+        queue.
+        """
+        return self.seat(
+            pool,
+            project=project,
+            seats=seats,
+            priority=priority,
+            wait=wait,
+            on_queued=on_queued,
+            on_state=on_state,
+        ).take()
+
+    @property
+    def state(self) -> HoldingState:
+        """How sure this client may be of all it holds; LOST while there is no session."""
+        return self._async.state
+
+    def build(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        options: build_pb2.BuildOptions,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        model_name: str | None = None,
+        pool: str | None = None,
+        project: str = "",
+        priority: int = 0,
+        wait: float | timedelta | None = None,
+        on_queued: OnQueued | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> BuiltEngine:
+        """Return the engine that ``options`` make of ``model``, building it only if nobody has.
+
+        Arguments and errors as for `AsyncSeatClient.build`. An interrupt stops the build.
+        """
+        return self._thread.call(
+            self._async.build(
+                model,
+                options,
+                to=to,
+                model_name=model_name,
+                pool=pool,
+                project=project,
+                priority=priority,
+                wait=wait,
+                on_queued=on_queued,
+                on_progress=on_progress,
+            )
+        )
+
+    def fetch(self, key: str, to: str | os.PathLike[str]) -> build_pb2.EngineManifest:
+        """Fetch a published engine to the file ``to``; as `AsyncSeatClient.fetch`."""
+        return self._thread.call(self._async.fetch(key, to))
+
+    def capabilities(self, address: str) -> build_service_pb2.AgentInfo:
+        """Return what the build agent at ``address`` can build. Raises `AgentUnavailable`."""
+
+        async def ask() -> build_service_pb2.AgentInfo:
+            async with self._async.agent(address) as agent:
+                return await agent.capabilities()
+
+        return self._thread.call(ask())
+
+    def close(self) -> None:
+        """Give back everything, and end the session and the thread. Safe to call twice."""
+        self._end()
+
+
+class Grant:
+    """Seats that this program holds, until they are released or lost."""
+
+    __slots__ = ("_client", "_grant")
+
+    def __init__(self, client: SeatClient, grant: AsyncGrant) -> None:
+        # The client must live as long as what it keeps alive.
+        self._client = client
+        self._grant = grant
+
+    def __repr__(self) -> str:
+        return repr(self._grant).replace("AsyncGrant", "Grant", 1)
+
+    @property
+    def grant_id(self) -> str:
+        """The grant's id: a UUIDv7."""
+        return self._grant.grant_id
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self._grant.pool
+
+    @property
+    def seats(self) -> int:
+        """How many seats."""
+        return self._grant.seats
+
+    @property
+    def fence(self) -> int:
+        """Strictly increasing over the grants of a pool; a lower fence is stale."""
+        return self._grant.fence
+
+    @property
+    def granted_at(self) -> datetime:
+        """When it was granted, by the clock of the node that decided it."""
+        return self._grant.granted_at
+
+    @property
+    def token(self) -> str:
+        """Signed proof of the grant, always fresh; as `AsyncGrant.token`."""
+        return self._grant.token
+
+    @property
+    def state(self) -> HoldingState:
+        """How sure you may be of the seats right now; as `AsyncGrant.state`."""
+        return self._grant.state
+
+    def raise_if_lost(self) -> None:
+        """Raise `SeatLost` unless the seats may be counted on right now."""
+        self._grant.raise_if_lost()
+
+    def release(self) -> None:
+        """Give the seats back now; as `AsyncGrant.release`. Safe to call twice."""
+        thread = self._client._thread
+        if thread.is_running:
+            thread.finish(self._grant.release())
+
+
+class Seat:
+    """Takes seats when entered and gives them back when left, however it is left.
+
+    Also a decorator, for plain and for ``async def`` functions: each call takes seats of its own.
+    """
+
+    def __init__(self, client: SeatClient, request: SeatRequest) -> None:
+        self._client = client
+        self._request = request
+        self._grant: Grant | None = None
+
+    def __enter__(self) -> Grant:
+        """Take the seats, waiting for them as long as was asked for."""
+        if self._grant is not None:
+            raise UsageError("this seat is entered already; ask the client for another")
+        self._grant = self.take()
+        return self._grant
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the seats back."""
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            grant.release()
+
+    def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
+        """Make ``function`` run while holding the seats."""
+        if inspect.iscoroutinefunction(function):
+            return cast("Callable[_P, _T]", self._seated_coroutine(function))
+
+        @functools.wraps(function)
+        def seated(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            with Seat(self._client, self._request):
+                return function(*args, **kwargs)
+
+        return seated
+
+    def take(self) -> Grant:
+        """Take the seats, for the caller to release."""
+        thread = self._client._thread
+        taken, future = self._submit()
+        try:
+            return Grant(self._client, future.result())
+        except BaseException:
+            future.cancel()
+            # An interrupt may have come after the grant did, and the result is nobody's then.
+            thread.submit(_give_back(taken))
+            raise
+
+    def _submit(self) -> tuple[list[AsyncGrant], Future[AsyncGrant]]:
+        taken: list[AsyncGrant] = []
+
+        async def take() -> AsyncGrant:
+            taken.append(await self._client._async.take(self._request))
+            return taken[0]
+
+        return taken, self._client._thread.submit(take())
+
+    def _seated_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def seated(*args: object, **kwargs: object) -> object:
+            # Waits in the caller's own event loop, which may not be blocked.
+            taken, future = self._submit()
+            try:
+                await asyncio.wrap_future(future)
+                return await function(*args, **kwargs)
+            finally:
+                given = self._client._thread.submit(_give_back(taken))
+                await asyncio.wrap_future(given)
+
+        return seated
+
+
+async def _give_back(taken: list[AsyncGrant]) -> None:
+    for grant in taken:
+        await grant.release()
