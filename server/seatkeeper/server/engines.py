@@ -43,6 +43,10 @@ class AgentIdTaken(EngineError):
     """Another live session has registered this agent id."""
 
 
+class NotRegistered(EngineError):
+    """The session has not registered the agent it speaks for."""
+
+
 class EngineMissing(EngineError):
     """No engine of this key is published."""
 
@@ -83,6 +87,14 @@ class Engines:
         """Return the agents that are alive, in the order of ids."""
         listing = await self._store.list(self._keys.agents())
         return [state_pb2.AgentRecord.FromString(e.value).agent for e in listing.entries]
+
+    async def registered(self, session: Session, agent_id: str) -> build_service_pb2.AgentInfo:
+        """Return what ``session`` has registered of its agent. Raises ``NotRegistered``."""
+        entry = await self._store.get(self._keys.agent(agent_id))
+        record = state_pb2.AgentRecord.FromString(entry.value) if entry else None
+        if record is None or record.session_id != session.session_id:
+            raise NotRegistered(f"register agent {agent_id} with this session first")
+        return record.agent
 
     async def claim(
         self, pool: str, grant_id: str, fence: int, *, agent_id: str, claim_id: str

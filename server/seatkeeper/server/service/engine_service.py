@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
+import jwt
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from seatkeeper.client.errors import TokenInvalid
-from seatkeeper.client.tokens import TokenClaims, verify_token
+from seatkeeper.client.tokens import verify_token
 from seatkeeper.server.core import Core
 from seatkeeper.server.engines import (
     AgentIdTaken,
@@ -18,6 +21,7 @@ from seatkeeper.server.engines import (
     Engines,
     FenceStale,
     GrantEnded,
+    NotRegistered,
 )
 from seatkeeper.server.grpc_failure import Context, Failure, not_found
 from seatkeeper.server.service.failures import answers, streams
@@ -72,12 +76,14 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         self, request: engine_service_pb2.ClaimGrantRequest, context: Context
     ) -> AsyncIterator[engine_service_pb2.ClaimGrantResponse]:
         """Claim a grant, and tell when it ends."""
-        await self._session(request.credentials, context)
+        session = await self._session(request.credentials, context)
         check_name("agent_id", request.agent_id)
         check_id("claim_id", request.claim_id)
-        claims = await self._verify(request.token)
-        pool, grant_id, fence = claims.pool, claims.grant_id, claims.fence
         try:
+            await self._engines.registered(session, request.agent_id)
+            pool, grant_id, fence = await self._claimed_before(request) or await self._verify(
+                request.token
+            )
             await self._engines.claim(
                 pool, grant_id, fence, agent_id=request.agent_id, claim_id=request.claim_id
             )
@@ -106,7 +112,7 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         self, request: engine_service_pb2.PublishEngineRequest, context: Context
     ) -> engine_service_pb2.PublishEngineResponse:
         """Publish an engine under a claimed grant."""
-        await self._session(request.credentials, context)
+        session = await self._session(request.credentials, context)
         check_id("claim_id", request.claim_id)
         try:
             manifest = build_pb2.EngineManifest.FromString(request.manifest.manifest)
@@ -116,6 +122,8 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         check_id("manifest.grant_id", manifest.grant_id)
         _check_key("manifest.key", manifest.key)
         try:
+            agent = await self._engines.registered(session, manifest.agent_id)
+            _check_signature(request.manifest, agent.public_key)
             await self._engines.publish(manifest, request.manifest, request.claim_id)
         except EngineError as error:
             raise Failure(grpc.StatusCode.ABORTED, f"{error}; nothing is published") from error
@@ -159,16 +167,33 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         await self._core.sessions.assure(session)
         return session
 
-    async def _verify(self, token: str) -> TokenClaims:
-        """Verify a token with the keys known, then once more with the keys as they are now."""
+    async def _claimed_before(
+        self, request: engine_service_pb2.ClaimGrantRequest
+    ) -> tuple[str, str, int] | None:
+        """Return the grant, if this very claim on it stands; the token may have expired since.
+
+        A build outlives its first token by hours, and must be able to follow its claim through
+        another node. What the token says is not believed here, only looked up.
+        """
         try:
-            return verify_token(token, self._jwks)
+            said = jwt.decode(request.token, options={"verify_signature": False})
+            pool, grant_id, fence = str(said["aud"]), str(said["jti"]), int(said["fence"])
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
+            return None
+        grant = (pool, grant_id, fence)
+        return grant if await self._engines.is_claimed(*grant, request.claim_id) else None
+
+    async def _verify(self, token: str) -> tuple[str, str, int]:
+        """Return the grant that a token proves; keys that are not known yet are looked up."""
+        try:
+            claims = verify_token(token, self._jwks)
         except TokenInvalid:
             self._jwks = await self._keys.jwks()
-        try:
-            return verify_token(token, self._jwks)
-        except TokenInvalid as error:
-            raise Failure(grpc.StatusCode.UNAUTHENTICATED, str(error)) from error
+            try:
+                claims = verify_token(token, self._jwks)
+            except TokenInvalid as error:
+                raise Failure(grpc.StatusCode.UNAUTHENTICATED, str(error)) from error
+        return claims.pool, claims.grant_id, claims.fence
 
     async def _until_ended(self, pool: str, grant_id: str, fence: int, claim_id: str) -> None:
         """Return when the grant, or the claim on it, has ended."""
@@ -212,11 +237,24 @@ def _check_key(field: str, key: str) -> None:
         raise Malformed(field, f"{key[:80]!r} is not 64 lower-case hexadecimal digits")
 
 
+def _check_signature(signed: build_pb2.SignedManifest, public_key: bytes) -> None:
+    """Check that a registered agent's key has signed a manifest. Raises ``Malformed``."""
+    if signed.public_key != public_key:
+        raise Malformed("manifest.public_key", "is not the one that the agent registered")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(public_key)
+        key.verify(signed.signature, signed.manifest)
+    except (ValueError, InvalidSignature) as error:
+        raise Malformed("manifest.signature", "does not hold") from error
+
+
 def _failure(error: EngineError) -> Failure:
     match error:
         case GrantEnded():
             return not_found("grant", "", str(error))
         case ClaimedElsewhere():
+            return Failure(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        case NotRegistered():
             return Failure(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         case AgentIdTaken():
             return Failure(grpc.StatusCode.ALREADY_EXISTS, str(error))
