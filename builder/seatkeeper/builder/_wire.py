@@ -1,10 +1,12 @@
 """Tells a broken-off ONNX file from one that never was ONNX.
 
 Protobuf's parser says the same of both. The outermost message has few fields, so walking them
-tells the two apart: the walk either leaves the known fields, or runs over the end of the bytes.
+tells the two apart: the walk leaves the known fields, runs over the end, or ends with the bytes.
 """
 
 from __future__ import annotations
+
+from enum import Enum, auto
 
 _VARINT = 0
 _LENGTH_DELIMITED = 2
@@ -26,22 +28,33 @@ _MODEL_FIELDS = {
 _VARINT_BYTES_MAX = 10
 
 
-def looks_truncated(model: bytes) -> bool:
-    """Return whether the bytes are known fields of a model until they run out in one."""
+class Shape(Enum):
+    """What bytes look like from outside."""
+
+    FOREIGN = auto()
+    """Not the fields of a model."""
+    TRUNCATED = auto()
+    """Fields of a model, and the bytes run out in one."""
+    WHOLE = auto()
+    """Fields of a model up to the last byte; what is in them may still be damaged."""
+
+
+def shape_of(model: bytes) -> Shape:
+    """Return what the bytes look like, without looking into any field."""
     position = 0
     while position < len(model):
         try:
             tag, position = _varint(model, position)
             if _MODEL_FIELDS.get(tag >> 3) != tag & 7:
-                return False
+                return Shape.FOREIGN
             value, position = _varint(model, position)
         except IndexError:
-            return True
+            return Shape.TRUNCATED
         except OverflowError:
-            return False
+            return Shape.FOREIGN
         if tag & 7 == _LENGTH_DELIMITED:
             position += value
-    return position > len(model)
+    return Shape.WHOLE if position == len(model) else Shape.TRUNCATED
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

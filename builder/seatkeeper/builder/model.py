@@ -17,7 +17,6 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from seatkeeper.builder._tensors import check_tensor, constant_dims, item_bits
-from seatkeeper.builder._wire import looks_truncated
 from seatkeeper.builder.errors import (
     InputUnsupported,
     ModelExternalData,
@@ -86,11 +85,13 @@ def _parse(model: bytes) -> ModelProto:
     try:
         parsed.ParseFromString(model)
     except DecodeError as error:
-        if looks_truncated(model):
-            raise ModelTruncated(
-                f"the model ends in the middle, at byte {len(model)}"
-            ) from error
-        raise ModelNotOnnx("the file is not an ONNX model") from error
+        match shape_of(model):
+            case Shape.TRUNCATED:
+                raise ModelTruncated(f"the model breaks off at byte {len(model)}") from error
+            case Shape.WHOLE:
+                raise ModelInvalid("the model is damaged inside") from error
+            case Shape.FOREIGN:
+                raise ModelNotOnnx("the file is not an ONNX model") from error
     if not parsed.HasField("graph"):
         if parsed.ir_version > 0:
             raise ModelTruncated("the model ends before its graph")

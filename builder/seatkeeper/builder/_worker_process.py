@@ -1,0 +1,256 @@
+"""The asyncio side of one worker: start it, listen to it, end it, explain its end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+from seatkeeper.builder.engines import DISK_FULL_ERRNOS
+from seatkeeper.builder.errors import (
+    BuildError,
+    BuildTimeout,
+    CompilerCrashed,
+    DiskFull,
+    OutOfMemory,
+    WorkerKilled,
+)
+from seatkeeper.builder.job import (
+    REPORT_LINE_BYTES_MAX,
+    BuildLimits,
+    Done,
+    Report,
+    WorkerJob,
+    report_from_line,
+)
+from seatkeeper.builder.progress import OnProgress, Progress
+
+NOISE_CHUNK_BYTES = 1 << 16
+
+_OUT_OF_MEMORY = re.compile(r"bad_alloc|MemoryError|Cannot allocate memory", re.ASCII)
+
+
+async def run_worker(
+    job: WorkerJob,
+    folder: Path,
+    limits: BuildLimits,
+    on_progress: OnProgress,
+    environment: Mapping[str, str],
+) -> Done:
+    """Run one worker to its end and return what it reports as done.
+
+    Its files are in ``folder``. However this ends, the worker's whole process group is dead
+    when it does: on cancellation, on a timeout, and when ``on_progress`` raises. Raises what
+    the worker reports, or a ``ProcessError``, ``OutOfMemory`` or ``BuildTimeout``.
+    """
+    oom_kills_before = _oom_kills()
+    job_path = folder / "job.json"
+    job_path.write_text(job.to_json())
+    last_words = LastWords(limits.last_words_bytes_max)
+    async with _started(job_path, folder, environment, last_words) as (process, reports):
+        try:
+            async with asyncio.timeout(limits.timeout.total_seconds()) as deadline:
+                result = await _listen(reports, on_progress)
+                status = await process.wait()
+                await last_words.complete.wait()
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise BuildTimeout(
+                f"the build took longer than {limits.timeout.total_seconds():g} seconds",
+                last_words=last_words.text,
+            ) from error
+    match result:
+        case Done():
+            return result
+        case BuildError():
+            raise type(result)(result.message, last_words=last_words.text)
+        case None:
+            oom_killed = _oom_kills() > oom_kills_before
+            raise explain_end(status, last_words.text, oom_killed=oom_killed)
+
+
+def explain_end(status: int, last_words: str, *, oom_killed: bool) -> BuildError:
+    """Return why a worker ended with ``status`` and without a result.
+
+    ``oom_killed`` says that the host's kernel killed some process for memory meanwhile.
+    """
+    if status == -signal.SIGKILL and not oom_killed:
+        return WorkerKilled("someone killed the worker", last_words=last_words)
+    if status == -signal.SIGKILL:
+        return OutOfMemory("the host ran out of memory and killed the worker", last_words)
+    if _OUT_OF_MEMORY.search(last_words):
+        return OutOfMemory("the build needs more memory than it may have", last_words)
+    if status < 0:
+        name = signal.Signals(-status).name
+        return CompilerCrashed(f"the compiler died of {name}", last_words=last_words)
+    return CompilerCrashed(f"the worker ended with status {status}, silently", last_words)
+
+
+@contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """Make an empty folder for one worker, only ours, and remove it with all it holds.
+
+    Raises ``DiskFull`` when there is no room in it.
+    """
+    folder: str | None = None
+    try:
+        folder = tempfile.mkdtemp(prefix=".build-", dir=parent)
+        Path(folder, "empty").mkdir()
+        yield Path(folder)
+    except OSError as error:
+        if error.errno in DISK_FULL_ERRNOS:
+            raise DiskFull("no room for the files of the build") from error
+        raise
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class LastWords:
+    """The end of what a worker printed."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._tail = bytearray()
+        self.complete = asyncio.Event()
+        """Set when the worker will print no more."""
+
+    @property
+    def text(self) -> str:
+        """What is kept, as text; bytes that are not UTF-8 are replaced."""
+        return self._tail.decode(errors="replace").strip()
+
+    async def collect(self, reader: asyncio.StreamReader) -> None:
+        """Read to the end, and keep only the last bytes on the way."""
+        while chunk := await reader.read(NOISE_CHUNK_BYTES):
+            self._tail += chunk
+            del self._tail[: max(0, len(self._tail) - self._bytes_max)]
+        self.complete.set()
+
+
+async def _listen(
+    reports: asyncio.StreamReader, on_progress: OnProgress
+) -> Done | BuildError | None:
+    """Return the worker's result, or None when it ends without one."""
+    while True:
+        report = await _next_report(reports)
+        if not isinstance(report, Progress):
+            return report
+        on_progress(report)
+
+
+async def _next_report(reports: asyncio.StreamReader) -> Report | None:
+    try:
+        line = await reports.readuntil(b"\n")
+        return report_from_line(line)
+    except asyncio.IncompleteReadError:
+        # The pipe is closed; half a line is a worker that died while it wrote.
+        return None
+    except (ValueError, asyncio.LimitOverrunError) as error:
+        raise CompilerCrashed(f"the worker's report makes no sense: {error}") from error
+
+
+@asynccontextmanager
+async def _started(
+    job_path: Path, folder: Path, environment: Mapping[str, str], last_words: LastWords
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
+    """Start a worker; on leaving, it and its group are dead and nothing of it is open."""
+    empty = folder / "empty"
+    async with _pipe() as (reports, report_end), _pipe() as (noise, noise_end):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(
+                    sys.executable,
+                    "-P",
+                    "-X",
+                    "faulthandler",
+                    "-m",
+                    "seatkeeper.builder.worker",
+                ),
+                *(str(job_path), str(report_end.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=noise_end,
+                stderr=noise_end,
+                pass_fds=(report_end.fileno(),),
+                cwd=empty,
+                env={
+                    **environment,
+                    "HOME": str(empty),
+                    "TMPDIR": str(empty),
+                    # One buffer a core would count against the worker's memory.
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+                start_new_session=True,
+            )
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise OutOfMemory("no memory on the host to start a worker") from error
+            raise
+        finally:
+            # The worker has its own copies; ours would keep the pipes open after its death.
+            report_end.close()
+            noise_end.close()
+        listening = asyncio.create_task(last_words.collect(noise))
+        try:
+            yield process, reports
+        finally:
+            _kill_group(process)
+            listening.cancel()
+            await _reap(process)
+
+
+@asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, io.FileIO]]:
+    """Open a pipe: its reader, and the end that a worker writes to."""
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(write_fd, "wb", buffering=0) as write_end:
+        reader = asyncio.StreamReader(limit=REPORT_LINE_BYTES_MAX)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_fd, "rb", buffering=0)
+        )
+        try:
+            yield reader, write_end
+        finally:
+            transport.close()
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        # The worker leads its session, so its group has its number.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _reap(process: asyncio.subprocess.Process) -> None:
+    """Wait until a killed process is gone, however often we are cancelled meanwhile.
+
+    Killed means gone in milliseconds, and its folder must not be removed under its feet.
+    """
+    waiting = asyncio.ensure_future(process.wait())
+    cancelled = False
+    while not waiting.done():
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def _oom_kills() -> int:
+    """Return how many processes the kernel has killed for memory; 0 where it does not say."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,88 @@
+"""From what can go wrong in a build to what its client is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import grpc
+from google.rpc import error_details_pb2
+
+from seatkeeper.builder.errors import (
+    BackendMissing,
+    BuildCancelled,
+    BuildError,
+    BuildTimeout,
+    EngineError,
+    EngineNotFound,
+    ModelError,
+    ModelTooLarge,
+    PlanError,
+    ResourceError,
+)
+from seatkeeper.client.errors import (
+    InUse,
+    SeatError,
+    SeatLost,
+    ServiceUnavailable,
+    TokenInvalid,
+)
+from seatkeeper.server.grpc_failure import Failure, bad_request, error_info, retry_info
+
+RETRY_AFTER = timedelta(seconds=5)
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """Return the failure that ``error`` means to a client; None: it is a bug of ours."""
+    match error:
+        case Failure():
+            return error
+        case BuildError():
+            return _of_build(error)
+        case SeatError():
+            return _of_seat(error)
+        case _:
+            return None
+
+
+def _of_build(error: BuildError) -> Failure:
+    message = error.explain()
+    info = error_info(error.code)
+    match error:
+        case ModelTooLarge() | ResourceError() if not isinstance(error, BuildTimeout):
+            retry = [retry_info(RETRY_AFTER)] if error.retryable else []
+            return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, *retry)
+        case BuildTimeout():
+            return Failure(grpc.StatusCode.DEADLINE_EXCEEDED, message, info)
+        case PlanError():
+            detail = bad_request("options", error.message)
+            return Failure(grpc.StatusCode.INVALID_ARGUMENT, message, info, detail)
+        case ModelError():
+            detail = bad_request("model", error.message)
+            return Failure(grpc.StatusCode.INVALID_ARGUMENT, message, info, detail)
+        case BuildCancelled():
+            return Failure(grpc.StatusCode.ABORTED, message, info)
+        case BackendMissing():
+            return Failure(grpc.StatusCode.FAILED_PRECONDITION, message, info)
+        case EngineNotFound():
+            return Failure(grpc.StatusCode.NOT_FOUND, message, info)
+        case EngineError():
+            return Failure(grpc.StatusCode.DATA_LOSS, message, info)
+        case _:
+            last_words = error_details_pb2.DebugInfo(detail=error.last_words)
+            return Failure(grpc.StatusCode.INTERNAL, message, info, last_words)
+
+
+def _of_seat(error: SeatError) -> Failure:
+    match error:
+        case TokenInvalid():
+            return Failure(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        case SeatLost():
+            message = f"{error}; the build is stopped and nothing is published"
+            return Failure(grpc.StatusCode.ABORTED, message)
+        case InUse():
+            return Failure(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        case ServiceUnavailable():
+            message = f"the agent cannot reach the licence service: {error}"
+            return Failure(grpc.StatusCode.UNAVAILABLE, message, retry_info(RETRY_AFTER))
+        case _:
+            return Failure(grpc.StatusCode.INTERNAL, str(error))

@@ -1,0 +1,175 @@
+"""Compiles a model in a process of its own, on behalf of an asyncio program."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from seatkeeper.builder._worker_process import private_folder, run_worker
+from seatkeeper.builder.errors import CompilerCrashed, EngineTooLarge
+from seatkeeper.builder.job import BuildLimits, Done, WorkerJob, options_hex
+from seatkeeper.builder.plan import TARGETS, BuildPlan
+from seatkeeper.builder.progress import OnProgress
+from seatkeeper.builder.summary import ModelSummary, check_model_size, summary_from_fields
+from seatkeeper.v1 import build_service_pb2
+
+_PASSED_ON = frozenset({"LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"})
+_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileJob:
+    """One model to compile."""
+
+    model_path: Path
+    """The model. It is read while the job runs, and left alone."""
+    plan: BuildPlan
+    """What to make of it."""
+    engine_path: Path
+    """Where the engine shall be. Its folder holds the worker's files, too, while it runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledEngine:
+    """An engine that was just compiled."""
+
+    path: Path
+    """The job's ``engine_path``."""
+    sha256: str
+    """Of its bytes, in lower-case hexadecimal."""
+    size_bytes: int
+    backend_version: str
+    """Version of the library that made it; part of its key."""
+    summary: ModelSummary
+    """What the model was."""
+    build_time: timedelta
+    """Wall time from the start of the worker to the finished engine."""
+
+
+async def compile_engine(
+    job: CompileJob,
+    limits: BuildLimits,
+    on_progress: OnProgress,
+    environment: Mapping[str, str] | None = None,
+) -> CompiledEngine:
+    """Compile one model and return its engine.
+
+    The compiler runs in a process of its own, so whatever it does costs this build alone, and
+    cancelling this call kills it at once. Unless this returns, nothing is at ``engine_path``;
+    in every case no other file is left. ``environment`` is all that the worker sees of ours:
+    see ``worker_environment``. Raises a ``BuildError`` other than ``EngineError``s, and what
+    ``on_progress`` raises.
+    """
+    check_model_size(job.model_path.stat().st_size, limits.model)
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    with private_folder(job.engine_path.parent) as folder:
+        draft = folder / "engine"
+        worker_job = _worker_job(
+            limits,
+            backend=job.plan.backend,
+            model_path=str(job.model_path.absolute()),
+            engine_path=str(draft.absolute()),
+            options=options_hex(job.plan),
+        )
+        done = await run_worker(worker_job, folder, limits, on_progress, environment or {})
+        summary, version = _read_result(done)
+        sha256, size_bytes = await asyncio.to_thread(_measure, draft, limits.engine_bytes_max)
+        build_time = timedelta(seconds=clock() - began)
+        draft.replace(job.engine_path)
+    return CompiledEngine(
+        path=job.engine_path,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        backend_version=version,
+        summary=summary,
+        build_time=build_time,
+    )
+
+
+async def probe_backend(
+    name: str,
+    scratch: Path,
+    limits: BuildLimits,
+    environment: Mapping[str, str] | None = None,
+) -> build_service_pb2.BackendInfo:
+    """Return the version of a backend and the targets it can compile for on this host.
+
+    The library is loaded in a worker, never in this process; ``scratch`` holds its files. Raises
+    ``BackendMissing`` when it does not load, and what a crash of it becomes.
+    """
+    with private_folder(scratch) as folder:
+        worker_job = _worker_job(limits, backend=name)
+        done = await run_worker(
+            worker_job, folder, limits, lambda progress: None, environment or {}
+        )
+    try:
+        known = set(TARGETS[name])
+        return build_service_pb2.BackendInfo(
+            name=name,
+            version=str(done.fields["version"]),
+            targets=[target for target in done.fields["targets"] if target in known],
+        )
+    except (KeyError, TypeError) as error:
+        raise CompilerCrashed("the worker's result makes no sense") from error
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what of a process's environment its workers need: paths and the GPU's settings.
+
+    A worker reads what strangers sent, so tokens and passwords must not be in its sight.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+
+
+def _worker_job(
+    limits: BuildLimits,
+    *,
+    backend: str,
+    model_path: str = "",
+    engine_path: str = "",
+    options: str = "",
+) -> WorkerJob:
+    return WorkerJob(
+        parent_pid=os.getpid(),
+        backend=backend,
+        model_path=model_path,
+        engine_path=engine_path,
+        options_hex=options,
+        memory_bytes=limits.memory_bytes,
+        stack_bytes=limits.stack_bytes,
+        engine_bytes_max=limits.engine_bytes_max,
+        model_limits=limits.model,
+    )
+
+
+def _read_result(done: Done) -> tuple[ModelSummary, str]:
+    try:
+        return summary_from_fields(done.fields["summary"]), str(done.fields["version"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CompilerCrashed("the worker's result makes no sense") from error
+
+
+def _measure(engine: Path, bytes_max: int) -> tuple[str, int]:
+    """Return the hash and the size of the file that a worker says is an engine."""
+    try:
+        descriptor = os.open(engine, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise CompilerCrashed("the worker left no engine") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise CompilerCrashed("what the worker left is not a file")
+        if status.st_size > bytes_max:
+            raise EngineTooLarge(f"the engine has {status.st_size} bytes, over {bytes_max}")
+        return hashlib.file_digest(file, "sha256").hexdigest(), status.st_size

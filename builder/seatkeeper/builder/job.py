@@ -1,0 +1,139 @@
+"""What the agent and its worker say to each other.
+
+The agent writes a job to a file. The worker answers with one JSON object a line, on a pipe of
+its own: any number of ``progress``, then ``done`` or ``error``. The worker reads what strangers
+sent, so the agent believes nothing in its report that it has not checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from seatkeeper.builder.errors import BuildError, error_from_fields, error_to_fields
+from seatkeeper.builder.plan import BuildPlan, plan_from_options, plan_to_options
+from seatkeeper.builder.progress import STEP_CHARS_MAX, Progress
+from seatkeeper.builder.summary import ModelLimits
+from seatkeeper.v1 import build_pb2, build_service_pb2
+
+REPORT_LINE_BYTES_MAX = 16 << 20
+INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildLimits:
+    """What one build may take of the agent's host."""
+
+    timeout: timedelta = timedelta(minutes=90)
+    """Wall time from the start of the worker to its end."""
+    memory_bytes: int = 16 << 30
+    """Memory that the worker may write to. Python and the libraries take about 200 MiB of it.
+
+    It limits data, not address space, because a GPU driver reserves far more than it uses.
+    """
+    stack_bytes: int = 64 << 20
+    """Stack of the worker. At the usual 8 MiB the compiler dies of a chain of 3,000 nodes."""
+    engine_bytes_max: int = 8 << 30
+    """Largest engine."""
+    last_words_bytes_max: int = 16_000
+    """How much of the end of the compiler's output is kept."""
+    model: ModelLimits = field(default_factory=ModelLimits)
+    """What a model may have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerJob:
+    """What one worker shall do, as it reads it."""
+
+    parent_pid: int
+    """Who started the worker; it does not outlive them."""
+    backend: str
+    """The backend to load."""
+    model_path: str = ""
+    """The model to compile; empty to say only what the backend can do."""
+    engine_path: str = ""
+    """Where to write the engine."""
+    options_hex: str = ""
+    """A serialised ``BuildOptions``, in hexadecimal."""
+    memory_bytes: int
+    stack_bytes: int
+    engine_bytes_max: int
+    model_limits: ModelLimits
+
+    def plan(self) -> BuildPlan:
+        """Return the plan to build."""
+        return plan_from_options(
+            build_pb2.BuildOptions.FromString(bytes.fromhex(self.options_hex))
+        )
+
+    def to_json(self) -> str:
+        """Return the text of the job's file."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerJob:
+        """Return the job that ``to_json`` wrote."""
+        fields = json.loads(text)
+        return cls(**fields | {"model_limits": ModelLimits(**fields["model_limits"])})
+
+
+def options_hex(plan: BuildPlan) -> str:
+    """Return the plan as a job carries it."""
+    return plan_to_options(plan).SerializeToString(deterministic=True).hex()
+
+
+@dataclass(frozen=True)
+class Done:
+    """The worker did its job."""
+
+    fields: Mapping[str, Any]
+    """What it found out; unchecked."""
+
+
+Report = Progress | Done | BuildError
+
+
+def report_to_line(report: Report) -> bytes:
+    """Return a report as one line."""
+    fields: dict[str, Any]
+    match report:
+        case Progress():
+            fields = {"progress": asdict(report)}
+        case Done():
+            fields = {"done": dict(report.fields)}
+        case BuildError():
+            fields = {"error": error_to_fields(report)}
+    return json.dumps(fields).encode() + b"\n"
+
+
+def report_from_line(line: bytes) -> Report:
+    """Return the report that a line carries.
+
+    Raises ``ValueError`` for a line that is not one.
+    """
+    try:
+        match json.loads(line):
+            case {"progress": dict(fields)}:
+                return _progress_from_fields(fields)
+            case {"done": dict(fields)}:
+                return Done(fields)
+            case {"error": dict(fields)}:
+                return error_from_fields({name: str(fields[name]) for name in fields})
+            case _:
+                raise ValueError("no report is called that")
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("a report has wrong fields") from error
+
+
+def _progress_from_fields(fields: dict[str, Any]) -> Progress:
+    if fields["phase"] not in build_service_pb2.BuildPhase.values():
+        raise ValueError("no phase has that number")
+    return Progress(
+        phase=fields["phase"],
+        step=str(fields["step"])[:STEP_CHARS_MAX],
+        steps_done=max(0, min(int(fields["steps_done"]), INT32_MAX)),
+        steps=max(0, min(int(fields["steps"]), INT32_MAX)),
+    )

@@ -1,0 +1,144 @@
+"""The process that builds one model and is allowed to die of it.
+
+``python -m seatkeeper.builder.worker JOB_FILE REPORT_FD``, started by ``compile`` in an empty
+folder and a session of its own. It does not outlive its parent, and limits itself before it
+looks at anything a stranger sent. What the libraries print goes where the parent listens for
+last words; reports go to ``REPORT_FD``. It ends with status 0 whenever it could report.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from seatkeeper.builder.backends import load_backend
+from seatkeeper.builder.engines import DISK_FULL_ERRNOS, create_file
+from seatkeeper.builder.errors import (
+    BackendMissing,
+    BuildError,
+    DiskFull,
+    EngineTooLarge,
+    OutOfMemory,
+)
+from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
+from seatkeeper.builder.progress import CHECKING, Progress
+from seatkeeper.builder.summary import check_model_size
+
+PROGRESS_INTERVAL_SECONDS = 0.05
+"""Least time between two progress reports of one phase: the compiler makes thousands of steps."""
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job in the file that is named first; report to the descriptor named second."""
+    job = WorkerJob.from_json(Path(arguments[0]).read_text())
+    descriptor = int(arguments[1])
+
+    def report(what: Report) -> None:
+        _write_all(descriptor, report_to_line(what))
+
+    confine(job)
+    try:
+        report(do_job(job, thinned(report, time.monotonic)))
+    except BuildError as error:
+        report(error)
+    except MemoryError:
+        report(OutOfMemory(f"the build needs more than {job.memory_bytes} bytes"))
+    except OSError as error:
+        if error.errno not in DISK_FULL_ERRNOS:
+            raise
+        report(DiskFull("no room for the engine while it was built"))
+    return 0
+
+
+def confine(job: WorkerJob) -> None:
+    """Limit this process, and bind its life to its parent's."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if os.getppid() != job.parent_pid:
+        # The parent died before we asked to die with it.
+        os._exit(1)
+    # When the host runs out of memory, the kernel should take this process, not the agent.
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_DATA, job.memory_bytes)
+    _limit(resource.RLIMIT_FSIZE, job.engine_bytes_max)
+    _, stack_hard = resource.getrlimit(resource.RLIMIT_STACK)
+    # The stack of a running process's main thread grows up to the limit of the moment.
+    resource.setrlimit(resource.RLIMIT_STACK, (_lower(job.stack_bytes, stack_hard), stack_hard))
+
+
+def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
+    """Compile, or say what the backend can do when the job names no model."""
+    if not job.model_path:
+        backend = load_backend(job.backend)
+        return Done({"version": backend.version, "targets": list(backend.targets)})
+    plan = job.plan()
+    report(Progress(phase=CHECKING))
+    model_path = Path(job.model_path)
+    check_model_size(model_path.stat().st_size, job.model_limits)
+    model = model_path.read_bytes()
+    try:
+        from seatkeeper.builder.model import check_model
+    except ImportError as error:
+        raise BackendMissing(f"{error}: pip install 'seatkeeper[builder]'") from error
+    summary = check_model(model, plan, job.model_limits)
+    backend = load_backend(job.backend)
+    engine = backend.compile(model, plan, report)
+    if len(engine) > job.engine_bytes_max:
+        raise EngineTooLarge(f"the engine has {len(engine)} bytes, over {job.engine_bytes_max}")
+    with create_file(Path(job.engine_path)) as file:
+        file.write(engine)
+    return Done({"version": backend.version, "summary": asdict(summary)})
+
+
+def thinned(
+    report: Callable[[Report], None], clock: Callable[[], float]
+) -> Callable[[Progress], None]:
+    """Return ``report`` without the progress that comes too soon after other progress.
+
+    The first of each phase always goes through.
+    """
+    last_phase, last_time = -1, 0.0
+
+    def report_some(progress: Progress) -> None:
+        nonlocal last_phase, last_time
+        now = clock()
+        if progress.phase == last_phase and now - last_time < PROGRESS_INTERVAL_SECONDS:
+            return
+        last_phase, last_time = progress.phase, now
+        report(progress)
+
+    return report_some
+
+
+def _limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    lowered = _lower(value, hard)
+    resource.setrlimit(kind, (lowered, lowered))
+
+
+def _lower(value: int, hard: int) -> int:
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    # The libraries' own teardown could still crash, and nothing of it is needed.
+    os._exit(status)
