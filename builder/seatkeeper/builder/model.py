@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from seatkeeper.builder._tensors import check_tensor, constant_dims, item_bits
+from seatkeeper.builder._wire import Shape, shape_of
 from seatkeeper.builder.errors import (
     InputUnsupported,
     ModelExternalData,
