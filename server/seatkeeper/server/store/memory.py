@@ -102,6 +102,7 @@ class MemoryStore:
 
     async def get(self, key: str) -> Entry | None:
         """Return the entry as of now, or None."""
+        check_key(key)
         await self._enter("get")
         entry = self._entries.get(key)
         await self._leave("get")
