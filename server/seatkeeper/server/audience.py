@@ -128,7 +128,8 @@ class Audience:
                     self._waiting.add(grant_id)
                     self._tell_position(grant_id, seat, state, holds)
             elif seat.told is not _Told.NOTHING:
-                self._tell_end(grant_id, seat, finished=state.marks.get(seat.session_id, ""))
+                finished = state.finished.contains(seat.session_id, grant_id)
+                self._tell_end(grant_id, seat, finished=finished)
 
     def review_positions(self, state: PoolState, holds: HoldStats) -> None:
         """Tell everybody who waits here a position that has changed."""
@@ -148,10 +149,10 @@ class Audience:
             estimate = estimate_wait(position, capacity, holds)
             seat.listener.hear(self._pool, Position(grant_id, position, estimate))
 
-    def _tell_end(self, grant_id: str, seat: _Seat, *, finished: str) -> None:
+    def _tell_end(self, grant_id: str, seat: _Seat, *, finished: bool) -> None:
         self._drop(grant_id)
         news: News
-        if grant_id > finished:
+        if not finished:
             news = SeatsLost(grant_id, "the session has ended")
         elif seat.told is _Told.WAITS and seat.wait_until is not None:
             news = Denied(grant_id, Refusal.NO_SEAT_FREE, "no seat became free in time")

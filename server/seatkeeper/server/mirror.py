@@ -32,6 +32,7 @@ class PoolMirror:
         self.guard_revision = 0
         """Revision of the guard that the state belongs to; 0: there is no guard."""
         self._prefix = keys.seats(pool)
+        self._marks = keys.mark(pool, "")
         self._revisions: dict[str, int] = {}
         self._tombstones: deque[tuple[int, str]] = deque()
         self.ended: list[Grant] = []
@@ -45,6 +46,9 @@ class PoolMirror:
             self._news(key, None, listing.revision, touched)
         for entry in listing.entries:
             self._news(entry.key, entry, entry.mod_revision, touched)
+            if entry.key.startswith(self._marks):
+                mark = records.decode_mark(entry.value)
+                self.state.finished.listed(entry.key[len(self._marks) :], mark.finished)
         self._forget_tombstones(listing.revision)
         return touched
 
@@ -91,19 +95,25 @@ class PoolMirror:
             self.state.put_grant(records.decode_grant(grant_id, entry.value))
         elif (ended := self.state.remove_grant(grant_id)) is not None:
             self.ended.append(ended)
+            self.state.finished.add_ended(ended.session_id, grant_id)
 
     def _ticket_news(self, grant_id: str, entry: Entry | None) -> None:
         if entry is not None:
             self.state.put_ticket(records.decode_ticket(grant_id, entry.value))
-        else:
-            self.state.remove_ticket(grant_id)
+            return
+        ended = self.state.remove_ticket(grant_id)
+        # A transaction that serves a ticket puts its grant before it deletes the ticket.
+        if ended is not None and grant_id not in self.state.grants:
+            self.state.finished.add_ended(ended.session_id, grant_id)
 
     def _mark_news(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:
-            self.state.marks[session_id] = records.decode_mark(entry.value)
+            mark = records.decode_mark(entry.value)
+            for grant_id in (*mark.unrecorded, mark.finished):
+                self.state.finished.add(session_id, grant_id)
         else:
-            # The mark goes with the session's lease, so nothing of a dead session is left to skip.
-            self.state.marks.pop(session_id, None)
+            # The mark goes with the session's lease: nothing of that session comes any more.
+            self.state.finished.forget(session_id)
             self.state.dead_sessions.discard(session_id)
 
     def _forget_tombstones(self, upto: int) -> None:

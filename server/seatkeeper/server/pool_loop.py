@@ -340,8 +340,8 @@ class PoolLoop:
             for t in decision.tickets
         ]
         writes += [
-            Put(keys.mark(pool, session_id), records.encode_mark(lease_id, finished), lease_id)
-            for session_id, (lease_id, finished) in decision.marks.items()
+            Put(keys.mark(pool, session_id), records.encode_mark(mark), mark.lease_id)
+            for session_id, mark in decision.marks.items()
         ]
         writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
         writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
@@ -351,7 +351,7 @@ class PoolLoop:
         """Find the sessions of a refused transaction whose lease has ended."""
         leases = {g.session_id: g.lease_id for g in decision.grants}
         leases |= {t.session_id: t.lease_id for t in decision.tickets}
-        leases |= {session: lease for session, (lease, _) in decision.marks.items()}
+        leases |= {session_id: mark.lease_id for session_id, mark in decision.marks.items()}
         remaining = await asyncio.gather(
             *(self._store.lease_remaining(lease) for lease in leases.values())
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.decide import Grant, Guard, Instant, Mark, PoolSpec, Ticket
 from seatkeeper.v1 import pool_service_pb2, state_pb2
 
 
@@ -100,11 +100,14 @@ def decode_ticket(grant_id: str, value: bytes) -> Ticket:
     )
 
 
-def encode_mark(lease_id: int, finished: str) -> bytes:
+def encode_mark(mark: Mark) -> bytes:
     """Return the value stored for a session's finished-mark."""
-    return state_pb2.MarkRecord(finished=finished, lease_id=lease_id).SerializeToString()
+    return state_pb2.MarkRecord(
+        finished=mark.finished, lease_id=mark.lease_id, unrecorded=mark.unrecorded
+    ).SerializeToString()
 
 
-def decode_mark(value: bytes) -> str:
-    """Return the grant id stored in a finished-mark."""
-    return state_pb2.MarkRecord.FromString(value).finished
+def decode_mark(value: bytes) -> Mark:
+    """Return the finished-mark stored in ``value``."""
+    record = state_pb2.MarkRecord.FromString(value)
+    return Mark(record.lease_id, record.finished, list(record.unrecorded))

@@ -49,6 +49,7 @@ RELEASE_WRITES = 4
 """Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
 RETRY_WHEN_FULL = timedelta(seconds=1)
 NO_SUCH_POOL = "there is no such pool; `seatkeeper pool list` shows those there are"
+RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
 
 
@@ -63,6 +64,18 @@ class Limits:
 
 
 @dataclass(slots=True)
+class Mark:
+    """What a session has finished with."""
+
+    lease_id: int
+    finished: str
+    """The highest grant id of all."""
+    unrecorded: list[str] = field(default_factory=list)
+    """Ids that this decision finished with and that had no ticket or grant, whose end other nodes
+    would see."""
+
+
+@dataclass(slots=True)
 class Decision:
     """What to write, and what to answer once it is written.
 
@@ -73,8 +86,8 @@ class Decision:
     guard: Guard
     grants: list[Grant] = field(default_factory=list)
     tickets: list[Ticket] = field(default_factory=list)
-    marks: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """By session: its lease, and the highest grant id that it has finished with."""
+    marks: dict[str, Mark] = field(default_factory=dict)
+    """By session."""
     grants_ended: list[str] = field(default_factory=list)
     tickets_ended: list[str] = field(default_factory=list)
     outcomes: list[tuple[Command, Outcome]] = field(default_factory=list)
@@ -130,6 +143,8 @@ class _Draft:
     """Requests that found a ticket: answered when the queue has been served."""
     gone: set[str] = field(default_factory=set)
     """Stored tickets and grants that this decision ends."""
+    finished: set[tuple[str, str]] = field(default_factory=set)
+    """Sessions and grant ids that this decision finishes with."""
     served: dict[str, Grant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,7 +168,7 @@ class _Draft:
         """End a ticket that has waited long enough."""
         self.gone.add(ticket.grant_id)
         self.decision.tickets_ended.append(ticket.grant_id)
-        self._mark(ticket.session_id, ticket.lease_id, ticket.grant_id)
+        self._finish(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
         self.decision.outcomes.append((command, outcome))
@@ -218,7 +233,7 @@ class _Draft:
             )
         if command.session_id in self.pool.dead_sessions:
             return Refusal.SESSION_LOST, SESSION_ENDED
-        if command.grant_id <= self._finished(command.session_id):
+        if self._is_finished(command.session_id, command.grant_id):
             return Refusal.FINISHED, "this grant id is finished with; ask again with a new one"
         if command.seats > spec.seats:
             return (
@@ -235,17 +250,19 @@ class _Draft:
 
     def _release(self, command: Release) -> None:
         grant_id = command.grant_id
+        recorded = False
         if (earlier := self.asked.get(grant_id)) is not None:
             if earlier[0].session_id != command.session_id:
                 self._deny_not_yours(command)
                 return
             del self.asked[grant_id]
             self.reserved -= 1
-            self._deny(earlier[0], Refusal.FINISHED, "released before it was granted")
+            self._deny(earlier[0], Refusal.FINISHED, RELEASED_BEFORE)
         elif (found := self._existing(grant_id)) is not None:
             if found.session_id != command.session_id:
                 self._deny_not_yours(command)
                 return
+            recorded = True
             self.gone.add(grant_id)
             if isinstance(found, Grant):
                 self.decision.grants_ended.append(grant_id)
@@ -253,18 +270,29 @@ class _Draft:
                 self.reserved += RELEASE_WRITES - 2  # for whoever is next
             else:
                 self.decision.tickets_ended.append(grant_id)
-        self._mark(command.session_id, command.lease_id, grant_id)
+        self._finish(command.session_id, command.lease_id, grant_id, recorded=recorded)
         self._answer(command, Released(grant_id))
 
-    def _finished(self, session_id: str) -> str:
-        if (mark := self.decision.marks.get(session_id)) is not None:
-            return mark[1]
-        return self.pool.marks.get(session_id, "")
+    def _is_finished(self, session_id: str, grant_id: str) -> bool:
+        return (session_id, grant_id) in self.finished or self.pool.finished.contains(
+            session_id, grant_id
+        )
 
-    def _mark(self, session_id: str, lease_id: int, grant_id: str) -> None:
+    def _finish(self, session_id: str, lease_id: int, grant_id: str, *, recorded: bool) -> None:
+        """Note that an id is finished with, in the store where other nodes could not see it."""
         # A dead session's keys go with its lease, and nothing can be attached to that any more.
-        if session_id not in self.pool.dead_sessions and grant_id > self._finished(session_id):
-            self.decision.marks[session_id] = (lease_id, grant_id)
+        if session_id in self.pool.dead_sessions or self._is_finished(session_id, grant_id):
+            return
+        self.finished.add((session_id, grant_id))
+        mark = self.decision.marks.get(session_id)
+        highest = mark.finished if mark else self.pool.finished.mark(session_id)
+        if mark is None:
+            if recorded and grant_id <= highest:
+                return
+            mark = self.decision.marks[session_id] = Mark(lease_id, highest)
+        mark.finished = max(highest, grant_id)
+        if not recorded:
+            mark.unrecorded.append(grant_id)
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, in the order of service, while seats and room last."""
@@ -320,12 +348,12 @@ class _Draft:
                 self.decision.deferred.append(command)
             else:
                 self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
-                self._mark(command.session_id, command.lease_id, grant_id)
+                self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
                 self._answer(command, Granted(grant))
             elif grant_id in self.gone:
-                self._deny(command, Refusal.FINISHED, "released before it was granted")
+                self._deny(command, Refusal.FINISHED, RELEASED_BEFORE)
             elif (asked := self.asked.get(grant_id)) is not None and asked[0].may_wait:
                 self._answer(command, Queued(asked[1]))
             elif (stored := self.pool.tickets.get(grant_id)) is not None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NewType
 
+from seatkeeper.server.decide.finished import FinishedIds
+
 Instant = NewType("Instant", int)
 """Unix milliseconds by one node's clock. Good for giving up waiting, never for who holds a seat."""
 
@@ -80,16 +82,15 @@ def service_key(ticket: Ticket) -> ServiceKey:
 class PoolState:
     """Everything that is known of a pool, with the indexes that decisions need.
 
-    ``spec`` is None when the pool does not exist. ``marks`` has, for each session, the highest
-    grant id that it has finished with. ``dead_sessions`` are those whose lease was found to have
-    ended before the store's deletions were seen; their tickets are not served.
+    ``spec`` is None when the pool does not exist. ``dead_sessions`` are those whose lease was found
+    to have ended before the store's deletions were seen; their tickets are not served.
     """
 
     spec: PoolSpec | None = None
     guard: Guard = Guard()
     grants: dict[str, Grant] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
-    marks: dict[str, str] = field(default_factory=dict)
+    finished: FinishedIds = field(default_factory=FinishedIds)
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
     _queue: list[ServiceKey] = field(default_factory=list)

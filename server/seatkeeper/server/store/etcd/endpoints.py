@@ -25,13 +25,14 @@ class Endpoints:
 
     def __init__(self, config: EtcdConfig) -> None:
         self._all = [Endpoint(address, config) for address in config.addresses]
-        self._current = self._all[0]
+        self.current = self._all[0]
+        """The member in use; maybe not connected."""
         self._closed = False
         self._avoided_seconds = config.endpoint_avoided.total_seconds()
 
     def ready(self) -> Endpoint | None:
         """Return the member in use when a request to it would leave now, else None."""
-        return self._current if self._current.ready() else None
+        return self.current if self.current.ready() else None
 
     async def connect(self, deadline: float) -> Endpoint:
         """Return a member that a request would leave to; connects to all of them at once.
@@ -47,7 +48,7 @@ class Endpoints:
             ready = [endpoint for endpoint in self._all if endpoint.ready()]
             for endpoint in ready:
                 if endpoint.avoided_until <= now or now >= patient_until:
-                    self._current = endpoint
+                    self.current = endpoint
                     return endpoint
             if now >= deadline:
                 addresses = ", ".join(endpoint.address for endpoint in self._all)
@@ -59,10 +60,10 @@ class Endpoints:
     def leave(self, endpoint: Endpoint) -> None:
         """Prefer other members to this one for a while, because a call to it failed."""
         endpoint.avoided_until = asyncio.get_running_loop().time() + self._avoided_seconds
-        if endpoint is self._current:
+        if endpoint is self.current:
             start = self._all.index(endpoint) + 1
             others = self._all[start:] + self._all[:start]
-            self._current = min(others, key=lambda other: other.avoided_until)
+            self.current = min(others, key=lambda other: other.avoided_until)
 
     def __len__(self) -> int:
         return len(self._all)

@@ -40,6 +40,11 @@ class EtcdStore:
         self._watches = Watches(self._endpoints, credentials, config)
         self._leases = Leases(self._caller, self._endpoints, credentials, config)
 
+    @property
+    def endpoint(self) -> str:
+        """Address of the member in use, as ``host:port``; for logs and metrics."""
+        return self._endpoints.current.address
+
     async def get(self, key: str) -> Entry | None:
         """Return the entry as of now, or None. Linearizable."""
         return await self._keys.get(key)

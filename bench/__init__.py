@@ -1,0 +1,1 @@
+"""Measurements: one file a question. Each prints one JSON object with ``--json -``."""

@@ -1,0 +1,89 @@
+"""Which grant ids are finished with, so that a late duplicate of a request takes no effect.
+
+Theory of operation
+-------------------
+A request may arrive again long after it was granted and released: from the buffer of a node that was
+frozen, through a balancer that tried twice. It must not take a seat again. Keeping every id for
+ever is no way, so three facts of one session together say whether an id was finished with:
+
+- Its *mark*, stored with the session: the highest id finished with. Ids grow with time (UUIDv7), so an
+  id above the mark is new.
+- The ids seen to finish, in this node's view, since the pool was last listed. Requests of one session
+  overtake each other, so an id below the mark may be new too, if it is not among these.
+- The *floor*: below it nothing is known, so every id counts as finished. It is the mark as it was when
+  the pool was listed, and it follows the mark at a distance of ``WINDOW_MILLIS``.
+
+A request that is refused though it was new (it arrived more than the window late, or at a node that
+has just begun to follow the pool) is asked again under a new id. One that is accepted though it was
+old cannot happen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+WINDOW_MILLIS = 10_000
+"""How far requests of one session may overtake each other, by the time in their ids."""
+
+
+@dataclass(slots=True)
+class _Session:
+    mark: str = ""
+    floor: str = ""
+    recent: dict[str, None] = field(default_factory=dict)
+    """Ids above the floor that are finished with, in the order they were."""
+
+
+@dataclass(slots=True)
+class FinishedIds:
+    """The ids that the sessions of one pool have finished with."""
+
+    _sessions: dict[str, _Session] = field(default_factory=dict)
+
+    def contains(self, session_id: str, grant_id: str) -> bool:
+        """Return whether ``grant_id`` is, or may be, finished with."""
+        session = self._sessions.get(session_id)
+        if session is None or grant_id > session.mark:
+            return False
+        return (
+            grant_id <= session.floor
+            or grant_id in session.recent
+            or _millis(grant_id) + WINDOW_MILLIS < _millis(session.mark)
+        )
+
+    def mark(self, session_id: str) -> str:
+        """Return the highest id that a session has finished with; empty: it has with none."""
+        session = self._sessions.get(session_id)
+        return session.mark if session else ""
+
+    def listed(self, session_id: str, mark: str) -> None:
+        """Take in a mark from a listing: what finished before is not known one by one."""
+        session = self._sessions.setdefault(session_id, _Session())
+        session.mark = max(session.mark, mark)
+        session.floor = max(session.floor, mark)
+
+    def add(self, session_id: str, grant_id: str) -> None:
+        """Take in that an id was finished with."""
+        session = self._sessions.setdefault(session_id, _Session())
+        session.mark = max(session.mark, grant_id)
+        session.recent[grant_id] = None
+        newest = _millis(session.mark)
+        while _millis(oldest := next(iter(session.recent))) + WINDOW_MILLIS < newest:
+            del session.recent[oldest]
+
+    def add_ended(self, session_id: str, grant_id: str) -> None:
+        """Take in that a ticket or a grant has ended.
+
+        One that was released has left a mark before; without a mark it went with its session.
+        """
+        if session_id in self._sessions:
+            self.add(session_id, grant_id)
+
+    def forget(self, session_id: str) -> None:
+        """Take in that a session has ended."""
+        self._sessions.pop(session_id, None)
+
+
+def _millis(grant_id: str) -> int:
+    """Return the time in a UUIDv7 (RFC 9562): Unix milliseconds in its first 48 bits."""
+    return int(grant_id[:8] + grant_id[9:13], 16)
