@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.client.fakes import FakeClock
 from tests.client.scripted import ScriptedNode, ScriptedService, running
 
 from seatkeeper.client.aio import AsyncSeatClient
@@ -14,12 +15,37 @@ def service() -> ScriptedService:
 
 
 @pytest.fixture
-async def node(service: ScriptedService) -> AsyncIterator[ScriptedNode]:
-    async with running(service) as nodes:
-        yield nodes[0]
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-async def client(node: ScriptedNode) -> AsyncIterator[AsyncSeatClient]:
-    async with AsyncSeatClient(node.address, holder="alice@host", project="cv") as client:
+async def nodes(service: ScriptedService) -> AsyncIterator[list[ScriptedNode]]:
+    """Two nodes of one service."""
+    async with running(service, 2) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def node(nodes: list[ScriptedNode]) -> ScriptedNode:
+    return nodes[0]
+
+
+@pytest.fixture
+async def client(node: ScriptedNode, clock: FakeClock) -> AsyncIterator[AsyncSeatClient]:
+    """A client that knows one node."""
+    async with AsyncSeatClient(
+        node.address, holder="alice@host", project="cv", clock=clock
+    ) as client:
         yield client
+        node.thaw()
+
+
+@pytest.fixture
+async def roamer(nodes: list[ScriptedNode], clock: FakeClock) -> AsyncIterator[AsyncSeatClient]:
+    """A client that knows both nodes."""
+    addresses = [node.address for node in nodes]
+    async with AsyncSeatClient(addresses, holder="bob@host", clock=clock) as client:
+        yield client
+        for node in nodes:
+            node.thaw()

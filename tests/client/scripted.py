@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -62,7 +63,7 @@ class ScriptedService:
         self.answers_renewals = True
         self.answers = True
         self.tokens_signed = 0
-        self._fence = 0
+        self.fence_of_last_grant = 0
 
     def refuse_next(
         self, reason: seat_pb2.DenialReason.ValueType, *, retry_after: float | None = None
@@ -170,8 +171,8 @@ class ScriptedService:
             if self.held(pool) + ticket.acquire.seats > self.capacities[pool]:
                 return
             del self.tickets[grant_id]
-            self._fence += 1
-            ticket.fence = self._fence
+            self.fence_of_last_grant += 1
+            ticket.fence = self.fence_of_last_grant
             self.grants[grant_id] = ticket
             self.sessions[ticket.session_id].tell(granted=self.granted(grant_id))
 
@@ -206,6 +207,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self.name = name
         self.address = ""
         self.streams_opened = 0
+        self.streams_refused = 0
         self.refuse_with: tuple[grpc.StatusCode, str] | None = None
         self._server: aio.Server | None = None
         self._thawed = asyncio.Event()
@@ -251,6 +253,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         first = (await anext(requests)).commands[0]
         await self._thawed.wait()
         if self.refuse_with is not None:
+            self.streams_refused += 1
             await context.abort(*self.refuse_with)
         session_id, session = await self._begin(first, context)
         self.streams_opened += 1
@@ -388,6 +391,34 @@ async def running(
     finally:
         for node in nodes:
             await node.kill()
+
+
+@contextlib.asynccontextmanager
+async def pulse(beats: int = 6) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Yield a function that returns when what was under way on the sockets has probably arrived.
+
+    It makes calls of its own over the same poller and event loop and waits for their answers,
+    so it takes longer where the machine is slower, which no sleep does.
+    """
+
+    async def beat(request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+        return request
+
+    server = aio.server()
+    handlers: dict[str, Any] = {"Beat": grpc.unary_unary_rpc_method_handler(beat)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Pulse", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/Pulse/Beat")
+
+        async def settle() -> None:
+            for _ in range(beats):
+                await call(b"")
+
+        await settle()
+        yield settle
+    await server.stop(None)
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:

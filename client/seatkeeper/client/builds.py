@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from uhashring import HashRing
 
-from seatkeeper.builder.errors import PlanError
+from seatkeeper.builder.errors import ManifestUntrusted, PlanError
+from seatkeeper.builder.manifest import verify_manifest
 from seatkeeper.builder.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
 from seatkeeper.client._asks import OnQueued
 from seatkeeper.client._model import EngineWriter, Model
@@ -32,7 +33,6 @@ from seatkeeper.client.errors import (
 )
 from seatkeeper.client.grants import AsyncGrant
 from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.manifests import verify_manifest
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as engines_pb
 
@@ -182,7 +182,7 @@ class AsyncBuilds:
             except (AgentUnavailable, AgentFull) as error:
                 trouble = error
                 continue
-            manifest = verify_manifest(done.manifest, public_key=agent.public_key, key=key)
+            manifest = _verified(done.manifest, agent.public_key, key)
             if manifest.model_sha256 != model.sha256:
                 raise EngineDamaged("the manifest is of another model")
             return manifest, done.cached
@@ -258,8 +258,19 @@ def _plan(options: build_pb2.BuildOptions) -> BuildPlan:
 
 def _of_catalogue(engine: engines_pb.PublishedEngine, key: str) -> build_pb2.EngineManifest:
     # The catalogue is what we trust: a node took this key from the agent that it knew.
-    signed = engine.manifest
-    return verify_manifest(signed, public_key=signed.public_key, key=key)
+    return _verified(engine.manifest, engine.manifest.public_key, key)
+
+
+def _verified(
+    signed: build_pb2.SignedManifest, public_key: bytes, key: str
+) -> build_pb2.EngineManifest:
+    try:
+        manifest = verify_manifest(signed, public_key)
+    except ManifestUntrusted as error:
+        raise EngineDamaged(error.explain()) from error
+    if manifest.key != key:
+        raise EngineDamaged(f"the manifest is of engine {manifest.key}, not {key}")
+    return manifest
 
 
 async def _read(model: Model) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@
     SeatError
     ├── NoSeatFree           every seat is held; `retry_after` says when to ask again (retryable)
     ├── SeatLost             a grant ended while it was held: stop using the licence
-    ├── SessionLost          the session ended, and everything it held with it
+    ├── SessionLost          the session ended, and all it held with it; a new one is opened (retryable)
     ├── ServiceUnavailable   no node answered before the deadline (retryable)
     │   └── Overloaded       the queue or the node is full; come back at `retry_after` (retryable)
     ├── UsageError           the caller's mistake; repeating the call will not help
