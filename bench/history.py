@@ -1,0 +1,239 @@
+"""Replay what a store remembers, and say whether seats were handed out as promised.
+
+The judge of every test and benchmark that has real nodes in it. It asks no node: it reads the
+store's own change history, revision by revision, so nothing that was true for a moment only is
+missed, and no clock is involved.
+
+What it looks for, at every revision at which a grant was made:
+
+- more seats out than the capacity that held at that revision;
+- a fence that is not above every earlier one of the pool, also across the pool's deletion;
+- a grant made while a ticket that comes earlier in the order of service kept waiting;
+- a grant id that was granted a second time after it had ended.
+
+``read_history`` gets the changes, ``replay`` judges them. ``replay`` is pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import groupby
+
+from seatkeeper.server import records
+from seatkeeper.server.decide import Grant, Ticket
+from seatkeeper.server.decide.state import ServiceKey, service_key
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.store import Change, Entry, Store
+
+FAULTS_MAX = 100
+"""Faults kept of one pool; more are only counted."""
+
+
+class FaultKind(Enum):
+    """How a history can be wrong."""
+
+    OVER_GRANT = "over-grant"
+    FENCE = "fence"
+    ORDER = "order"
+    GRANTED_TWICE = "granted twice"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One revision at which seats were handed out wrongly."""
+
+    kind: FaultKind
+    revision: int
+    message: str
+
+
+@dataclass(slots=True)
+class PoolHistory:
+    """What became of one pool between the first and the last revision."""
+
+    pool: str
+    capacity: int = 0
+    """Seats at the last revision; 0: the pool does not exist."""
+    max_out: int = 0
+    """Most seats held at any revision."""
+    out: int = 0
+    """Seats held at the last revision."""
+    waiting: int = 0
+    """Tickets at the last revision."""
+    grants: int = 0
+    """Grants made."""
+    tickets: int = 0
+    """Tickets made."""
+    decisions: int = 0
+    """Revisions at which grants were made: ``grants / decisions`` is the mean batch."""
+    fence: int = 0
+    """The highest fence given out."""
+    fault_counts: dict[FaultKind, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    """The first ``FAULTS_MAX`` of them."""
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether nothing was wrong at any revision."""
+        return not self.fault_counts
+
+    def count(self, kind: FaultKind) -> int:
+        """Return how many faults of one kind there were."""
+        return self.fault_counts.get(kind, 0)
+
+
+async def read_history(store: Store, keys: Keys) -> list[Change]:
+    """Return every change below the prefix, from the first revision up to the present one.
+
+    Raises ``WatchEnded`` when the store has compacted a part of it: run etcd without
+    auto-compaction where the history is to be judged. Watches until the store says how far it is;
+    a ``MemoryStore`` does so when it expires leases.
+    """
+    prefix = f"{keys.prefix}/"
+    present = (await store.list(prefix)).revision
+    changes: list[Change] = []
+    async with aclosing(store.watch(prefix, from_revision=1)) as watch:
+        async for batch in watch:
+            changes += [change for change in batch.changes if change.revision <= present]
+            if batch.revision >= present:
+                break
+    return changes
+
+
+def replay(changes: Iterable[Change], keys: Keys | None = None) -> dict[str, PoolHistory]:
+    """Judge a history; return what became of each pool, by name.
+
+    ``changes`` must be all changes below the prefix of ``keys``, from the first revision on, in
+    order of revisions. Changes of one revision took effect together, in whatever order they are
+    given. Keys of other kinds are passed over.
+    """
+    keys = keys or Keys()
+    ledgers: dict[str, _PoolLedger] = {}
+    for revision, together in groupby(changes, key=lambda change: change.revision):
+        touched: set[str] = set()
+        for pool, kind, name, change in _located(together, keys):
+            ledgers.setdefault(pool, _PoolLedger(pool)).note(kind, name, change)
+            touched.add(pool)
+        for pool in touched:
+            ledgers[pool].settle(revision)
+    return {pool: ledgers[pool].summary() for pool in sorted(ledgers)}
+
+
+def _located(changes: Iterable[Change], keys: Keys) -> Iterator[tuple[str, str, str, Change]]:
+    """Yield pool, kind, name and change of the keys that matter here."""
+    for change in changes:
+        if change.key.startswith(keys.pools()):
+            yield change.key.removeprefix(keys.pools()), "spec", "", change
+        elif change.key.startswith(seats := keys.seats("").removesuffix("/")):
+            pool, kind, *name = change.key.removeprefix(seats).split("/", 2)
+            yield pool, kind, "".join(name), change
+
+
+class _PoolLedger:
+    """One pool at some revision, and the changes of the next one, not applied yet."""
+
+    def __init__(self, pool: str) -> None:
+        self._history = PoolHistory(pool)
+        self._held: dict[str, Grant] = {}
+        self._waiting: dict[str, Ticket] = {}
+        self._order: list[ServiceKey] = []
+        self._ever_granted: set[str] = set()
+        self._granted: dict[str, Grant] = {}
+        self._queued: dict[str, Ticket] = {}
+        self._grants_ended: list[str] = []
+        self._tickets_ended: list[str] = []
+
+    def note(self, kind: str, name: str, change: Change) -> None:
+        """Take a change of the revision at hand."""
+        match kind, change.entry:
+            case "spec", None:
+                self._history.capacity = 0
+            case "spec", Entry(value=value):
+                self._history.capacity = records.decode_spec(value).seats
+            case "grants", None:
+                self._grants_ended.append(name)
+            case "grants", Entry(value=value):
+                self._granted[name] = records.decode_grant(name, value)
+            case "queue", None:
+                self._tickets_ended.append(name)
+            case "queue", Entry(value=value):
+                self._queued[name] = records.decode_ticket(name, value)
+
+    def settle(self, revision: int) -> None:
+        """Apply the changes taken since the last revision, all at once, and judge them."""
+        ended = {name: self._waiting.pop(name, None) for name in self._tickets_ended}
+        for ticket in ended.values():
+            if ticket is not None:
+                del self._order[bisect_left(self._order, service_key(ticket))]
+        for name in self._grants_ended:
+            if (grant := self._held.pop(name, None)) is not None:
+                self._history.out -= grant.seats
+        made = [grant for name, grant in self._granted.items() if name not in self._held]
+        for grant in self._granted.values():  # also those rewritten, as a claim does
+            earlier = self._held.get(grant.grant_id)
+            self._history.out += grant.seats - (earlier.seats if earlier else 0)
+            self._held[grant.grant_id] = grant
+        self._history.max_out = max(self._history.max_out, self._history.out)
+        if made:
+            self._judge(revision, made, ended)
+        # Only now: a grant without a ticket was asked for before the tickets of its revision.
+        for ticket in self._queued.values():
+            if ticket.grant_id not in self._waiting:
+                self._history.tickets += 1
+                self._waiting[ticket.grant_id] = ticket
+                insort(self._order, service_key(ticket))
+        self._granted, self._queued = {}, {}
+        self._grants_ended, self._tickets_ended = [], []
+
+    def summary(self) -> PoolHistory:
+        """Return the history as of the last revision settled."""
+        self._history.waiting = len(self._waiting)
+        return self._history
+
+    def _judge(self, revision: int, made: list[Grant], ended: dict[str, Ticket | None]) -> None:
+        history = self._history
+        history.decisions += 1
+        history.grants += len(made)
+        if history.out > history.capacity:
+            message = f"{history.out} seats out of a pool of {history.capacity}"
+            self._fault(FaultKind.OVER_GRANT, revision, message)
+        self._judge_fences(revision, made)
+        for grant in made:
+            if grant.grant_id in self._ever_granted:
+                message = f"{grant.grant_id} had been granted before, and had ended"
+                self._fault(FaultKind.GRANTED_TWICE, revision, message)
+            self._ever_granted.add(grant.grant_id)
+            self._judge_order(revision, grant, ended.get(grant.grant_id))
+
+    def _judge_fences(self, revision: int, made: list[Grant]) -> None:
+        for grant in sorted(made, key=lambda grant: grant.fence):
+            if grant.fence <= self._history.fence:
+                message = (
+                    f"{grant.grant_id} got fence {grant.fence} after {self._history.fence}"
+                )
+                self._fault(FaultKind.FENCE, revision, message)
+            self._history.fence = max(self._history.fence, grant.fence)
+
+    def _judge_order(self, revision: int, grant: Grant, ticket: Ticket | None) -> None:
+        if not self._order:
+            return
+        priority, number, passed = self._order[0]
+        earlier = (
+            (priority, number) < service_key(ticket)[:2]
+            if ticket is not None
+            # It never waited, so it was accepted after every ticket there is.
+            else priority <= -grant.priority
+        )
+        if earlier:
+            message = f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
+            self._fault(FaultKind.ORDER, revision, message)
+
+    def _fault(self, kind: FaultKind, revision: int, message: str) -> None:
+        counts = self._history.fault_counts
+        counts[kind] = counts.get(kind, 0) + 1
+        if len(self._history.faults) < FAULTS_MAX:
+            self._history.faults.append(Fault(kind, revision, message))

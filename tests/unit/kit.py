@@ -1,0 +1,185 @@
+"""What the tests of the server are written with: ids, a clock that is moved, and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from bench.history import PoolHistory, read_history, replay
+
+from seatkeeper.server import records
+from seatkeeper.server.audience import News, Position
+from seatkeeper.server.decide import Acquire, Grant, Instant, PoolSpec, Release, Ticket
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.sessions import lease_id_of
+from seatkeeper.server.store import Change, MemoryStore, Put
+
+KEYS = Keys("sk")
+POOL = "tensorrt"
+NOW = Instant(1_700_000_000_000)
+PATIENCE = 10.0
+"""Seconds after which a condition that does not come true fails its test."""
+
+
+def uuid7(number: int) -> str:
+    """Return the ``number``-th of a rising sequence of valid UUIDv7."""
+    return f"{number:08x}-0000-7000-8000-000000000000"
+
+
+@dataclass
+class FakeClock:
+    """Stands still until it is moved."""
+
+    unix_millis: int = NOW
+    seconds: float = 1000.0
+
+    def now(self) -> Instant:
+        return Instant(self.unix_millis)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def advance(self, duration: timedelta) -> None:
+        self.unix_millis += int(duration.total_seconds() * 1000)
+        self.seconds += duration.total_seconds()
+
+
+async def eventually(condition: Callable[[], object], *, within: float = PATIENCE) -> None:
+    """Return once ``condition`` is true; fail when it does not become so."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
+        await asyncio.sleep(0.002)
+
+
+def acquire(
+    number: int,
+    session: str = "anna",
+    *,
+    seats: int = 1,
+    priority: int = 0,
+    wait_until: int | None = None,
+    may_wait: bool = True,
+    lease_id: int = 0,
+) -> Acquire:
+    """Ask for seats under the ``number``-th grant id."""
+    return Acquire(
+        grant_id=uuid7(number),
+        session_id=session,
+        lease_id=lease_id or lease_id_of(session),
+        holder=f"{session}@host",
+        project="cv",
+        seats=seats,
+        priority=priority,
+        wait_until=None if wait_until is None else Instant(wait_until),
+        may_wait=may_wait,
+    )
+
+
+def release(number: int, session: str = "anna", *, lease_id: int = 0) -> Release:
+    """Give the ``number``-th grant id up."""
+    return Release(uuid7(number), session, lease_id or lease_id_of(session))
+
+
+def a_grant(
+    number: int, *, fence: int = 1, session: str = "anna", seats: int = 1, priority: int = 0
+) -> Grant:
+    """Return a grant as the store has it."""
+    return Grant(
+        grant_id=uuid7(number),
+        session_id=session,
+        lease_id=lease_id_of(session),
+        holder=f"{session}@host",
+        project="cv",
+        seats=seats,
+        priority=priority,
+        fence=fence,
+        asked_at=NOW,
+        granted_at=NOW,
+    )
+
+
+def a_ticket(
+    number: int,
+    *,
+    order: int | None = None,
+    session: str = "anna",
+    seats: int = 1,
+    priority: int = 0,
+    wait_until: int | None = None,
+) -> Ticket:
+    """Return a ticket as the store has it; ``order`` is its ticket number."""
+    return Ticket(
+        grant_id=uuid7(number),
+        session_id=session,
+        lease_id=lease_id_of(session),
+        holder=f"{session}@host",
+        project="cv",
+        seats=seats,
+        priority=priority,
+        number=number if order is None else order,
+        queued_at=NOW,
+        wait_until=None if wait_until is None else Instant(wait_until),
+    )
+
+
+@dataclass
+class Ear:
+    """A listener that remembers what it was told."""
+
+    heard: list[News] = field(default_factory=list)
+
+    def hear(self, pool: str, news: News) -> None:
+        self.heard.append(news)
+
+    @property
+    def answers(self) -> list[News]:
+        """All but positions in the queue."""
+        return [news for news in self.heard if not isinstance(news, Position)]
+
+    def of(self, grant_id: str) -> list[News]:
+        """What was told of one grant id, positions left out."""
+        return [news for news in self.answers if grant_id_of(news) == grant_id]
+
+
+def grant_id_of(news: News) -> str:
+    """Return the grant id that news are about."""
+    grant: Grant | None = getattr(news, "grant", None)
+    if grant is not None:
+        return grant.grant_id
+    grant_id: str = news.grant_id  # type: ignore[union-attr]
+    return grant_id
+
+
+async def create_pool(store: MemoryStore, seats: int, name: str = POOL) -> None:
+    """Write a pool's specification, as an administrator does."""
+    spec = records.encode_spec(PoolSpec(name, seats))
+    await store.commit([Put(KEYS.pool(name), spec)])
+
+
+async def open_lease(
+    store: MemoryStore, session: str, ttl: timedelta = timedelta(hours=1)
+) -> None:
+    """Make a session's lease."""
+    await store.grant_lease(lease_id_of(session), ttl)
+
+
+async def history(store: MemoryStore) -> PoolHistory:
+    """Replay all that the store remembers of the pool."""
+    reading = asyncio.create_task(read_history(store, KEYS))
+    while not reading.done():
+        await asyncio.sleep(0)
+        store.expire_due()  # the watch's sign of life
+    return replay(await reading, KEYS)[POOL]
+
+
+def in_revisions(revisions: Iterable[Iterable[Change]]) -> list[Change]:
+    """Return the changes of consecutive revisions, from 2 on, as a watch tells them."""
+    return [
+        Change(change.key, change.entry, number)
+        for number, changes in enumerate(revisions, start=2)
+        for change in changes
+    ]
