@@ -209,6 +209,8 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self.streams_opened = 0
         self.streams_refused = 0
         self.refuse_with: tuple[grpc.StatusCode, str] | None = None
+        self.calls: list[str] = []
+        """Full names of the methods that were called, in order, whether they exist or not."""
         self._server: aio.Server | None = None
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -216,7 +218,9 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self._sessions: set[str] = set()
 
     async def start(self) -> None:
-        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = aio.server(
+            options=[("grpc.so_reuseport", 0)], interceptors=[_Recorder(self.calls)]
+        )
         pb_grpc.add_SeatServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
@@ -376,6 +380,21 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         if request.credentials.session_id in self.service.sessions:
             self.service.end_session(request.credentials.session_id)
         return pb.CloseSessionResponse()
+
+
+class _Recorder(aio.ServerInterceptor):
+    def __init__(self, calls: list[str]) -> None:
+        self._calls = calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        self._calls.append(handler_call_details.method)
+        return await continuation(handler_call_details)
 
 
 @contextlib.asynccontextmanager
