@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +18,104 @@ QUICK_ETCD = EtcdOptions(
     fsync=False,
 )
 """Elects within a second and grants leases of 1 s."""
+
+
+class TcpProxy:
+    """Stands between a client and a server, and can be the network at its worst."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = host, int(port)
+        self._server: asyncio.Server | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._losing_replies = False
+        self._cutting = False
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, as ``host:port``."""
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"{host}:{port}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    def freeze(self) -> None:
+        """Nothing gets through, and nobody is told."""
+        self._flowing.clear()
+
+    def lose_replies(self) -> None:
+        """Requests arrive, answers do not, and nobody is told."""
+        self._losing_replies = True
+
+    def cut_at_reply(self) -> None:
+        """The connection breaks when the next answer comes."""
+        self._cutting = True
+
+    def heal(self) -> None:
+        """All is well again, for connections made from now on."""
+        self._losing_replies = self._cutting = False
+        for pump in self._pumps:
+            pump.cancel()
+        self._flowing.set()
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for pump in self._pumps:
+            pump.cancel()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            remote_reader, remote_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
+        there = asyncio.create_task(self._pump(reader, remote_writer, replies=False))
+        back = asyncio.create_task(self._pump(remote_reader, writer, replies=True))
+        self._pumps |= {there, back}
+        await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+        for pump in (there, back):
+            pump.cancel()
+        await asyncio.wait((there, back))
+        self._pumps -= {there, back}
+        writer.close()
+        remote_writer.close()
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
+    ) -> None:
+        try:
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                if replies and self._cutting:
+                    return
+                if not (replies and self._losing_replies):
+                    writer.write(data)
+                    await writer.drain()
+        except OSError:
+            return
+
+
+@pytest.fixture
+async def proxy_to() -> AsyncIterator[Callable[[str], Awaitable[TcpProxy]]]:
+    """Make a proxy to a ``host:port``; it is closed after the test."""
+    proxies: list[TcpProxy] = []
+
+    async def make(target: str) -> TcpProxy:
+        proxy = TcpProxy(target)
+        await proxy.start()
+        proxies.append(proxy)
+        return proxy
+
+    yield make
+    for proxy in proxies:
+        await proxy.close()
 
 
 @pytest.fixture(scope="session")
