@@ -211,6 +211,8 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self.refuse_with: tuple[grpc.StatusCode, str] | None = None
         self.calls: list[str] = []
         """Full names of the methods that were called, in order, whether they exist or not."""
+        self.more: list[Callable[[aio.Server], None]] = []
+        """What else to serve; for those who start the node themselves."""
         self._server: aio.Server | None = None
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -222,6 +224,8 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
             options=[("grpc.so_reuseport", 0)], interceptors=[_Recorder(self.calls)]
         )
         pb_grpc.add_SeatServiceServicer_to_server(self, self._server)
+        for add in self.more:
+            add(self._server)
         port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
         await self._server.start()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from grpc import aio
 
+from seatkeeper.client._status import FirstStatus
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
@@ -71,10 +72,14 @@ class SessionStream:
     async def _read(
         self, call: aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]
     ) -> None:
-        while isinstance(response := await call.read(), pb.SessionResponse):
-            if self._stopped:
-                return
-            self._on_events(response.events)
+        status = FirstStatus(call)
+        try:
+            while isinstance(response := await call.read(), pb.SessionResponse):
+                if self._stopped:
+                    return
+                self._on_events(response.events)
+        except aio.AioRpcError as error:
+            raise status.of(error) from None
 
     async def _write(
         self, call: aio.StreamStreamCall[pb.SessionRequest, pb.SessionResponse]

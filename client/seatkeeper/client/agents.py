@@ -10,6 +10,7 @@ from typing import Self
 import grpc
 from grpc import aio
 
+from seatkeeper.client._status import FirstStatus
 from seatkeeper.client._translate import from_rpc
 from seatkeeper.client.errors import (
     AgentFull,
@@ -91,11 +92,12 @@ class AsyncAgent:
                 yield pb.BuildRequest(model_chunk=chunk)
 
         call = pb_grpc.BuildServiceStub(self._channel).Build(parts())
+        status = FirstStatus(call)
         try:
             async for answer in call:
                 yield answer
         except aio.AioRpcError as error:
-            raise from_rpc(error, _MEANINGS) from error
+            raise from_rpc(status.of(error), _MEANINGS) from error
         finally:
             call.cancel()
 
