@@ -30,8 +30,8 @@ class TcpProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._losing_replies = False
-        self._cutting = False
         self._pumps: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     @property
     def endpoint(self) -> str:
@@ -51,41 +51,49 @@ class TcpProxy:
         """Requests arrive, answers do not, and nobody is told."""
         self._losing_replies = True
 
-    def cut_at_reply(self) -> None:
-        """The connection breaks when the next answer comes."""
-        self._cutting = True
+    def cut(self) -> None:
+        """Every connection there is breaks."""
+        for pump in self._pumps:
+            pump.cancel()
 
     def heal(self) -> None:
         """All is well again, for connections made from now on."""
-        self._losing_replies = self._cutting = False
-        for pump in self._pumps:
-            pump.cancel()
+        self.cut()
+        self._losing_replies = False
         self._flowing.set()
 
     async def close(self) -> None:
         assert self._server is not None
         self._server.close()
-        for pump in self._pumps:
-            pump.cancel()
-        if self._pumps:
-            await asyncio.wait(self._pumps)
+        self.heal()
+        if self._connections:
+            await asyncio.wait(self._connections)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+        writers = [writer]
         try:
             remote_reader, remote_writer = await asyncio.open_connection(*self._target)
+            writers.append(remote_writer)
+            pumps = {
+                asyncio.create_task(self._pump(reader, remote_writer, replies=False)),
+                asyncio.create_task(self._pump(remote_reader, writer, replies=True)),
+            }
+            self._pumps |= pumps
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.wait(pumps)
+            self._pumps -= pumps
         except OSError:
-            writer.close()
-            return
-        there = asyncio.create_task(self._pump(reader, remote_writer, replies=False))
-        back = asyncio.create_task(self._pump(remote_reader, writer, replies=True))
-        self._pumps |= {there, back}
-        await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
-        for pump in (there, back):
-            pump.cancel()
-        await asyncio.wait((there, back))
-        self._pumps -= {there, back}
-        writer.close()
-        remote_writer.close()
+            pass
+        finally:
+            for each in writers:
+                each.transport.abort()
+            await asyncio.sleep(0)  # a transport ends in the loop's next turn
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
@@ -93,8 +101,6 @@ class TcpProxy:
         try:
             while data := await reader.read(65536):
                 await self._flowing.wait()
-                if replies and self._cutting:
-                    return
                 if not (replies and self._losing_replies):
                     writer.write(data)
                     await writer.drain()
