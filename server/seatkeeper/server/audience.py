@@ -59,6 +59,10 @@ class Listener(Protocol):
         """Take note of what became of one of the client's requests."""
         ...
 
+    def expect(self, pool: str, grant: Grant) -> None:
+        """Get ready for a grant that is being committed. It may come to nothing."""
+        ...
+
 
 class _Told(Enum):
     NOTHING = auto()
@@ -105,6 +109,11 @@ class Audience:
         seat = self._seats.get(grant_id)
         if seat is not None and seat.listener is listener:
             self._drop(grant_id)
+
+    def listener(self, grant_id: str) -> Listener | None:
+        """Return who is told of ``grant_id``, if anybody here is."""
+        seat = self._seats.get(grant_id)
+        return seat.listener if seat else None
 
     def waits_here(self, grant_id: str) -> bool:
         """Return whether a client of this node waits for ``grant_id``."""

@@ -80,6 +80,8 @@ RETRY_PAUSE_MAX = 1.0
 BYSTANDER_DELAY = (0.05, 0.2)
 """Seconds until a node serves a queue whose head waits elsewhere: that node should do it."""
 TIMER_MAX = 3600.0
+CROWD_PAUSE = 0.003
+"""Seconds that a batch of nothing but patient commands waits for more to join it."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
 
@@ -116,6 +118,7 @@ class _Ask:
     command: Command
     listener: Listener
     deadline: float
+    patient: bool
 
 
 class PoolLoop:
@@ -198,8 +201,12 @@ class PoolLoop:
         """Wait until the pool has been read for the first time."""
         await self._listed.wait()
 
-    def submit(self, command: Command, listener: Listener) -> None:
-        """Have ``command`` decided; ``listener`` hears the outcome."""
+    def submit(self, command: Command, listener: Listener, *, patient: bool = False) -> None:
+        """Have ``command`` decided; ``listener`` hears the outcome.
+
+        A ``patient`` one is of a crowd of calls that all get faster when each waits a little for
+        the others: a commit, and waking up for its answers, cost the same for one as for many.
+        """
         if len(self._asks) >= self._config.commands_max:
             listener.hear(self.pool, _overloaded(command))
             return
@@ -207,7 +214,7 @@ class PoolLoop:
             # The answer tells; the watch, which is often faster, would tell the same before.
             self.audience.detach(command.grant_id, listener)
         deadline = self._clock.monotonic() + self._config.command_timeout.total_seconds()
-        self._asks.append(_Ask(command, listener, deadline))
+        self._asks.append(_Ask(command, listener, deadline, patient))
         self._wake.set()
 
     # What the watch tells -------------------------------------------------------------------
@@ -262,6 +269,8 @@ class PoolLoop:
                 await self._rest()
 
     async def _decide_once(self) -> None:
+        if self._asks and all(ask.patient for ask in self._asks):
+            await asyncio.sleep(CROWD_PAUSE)
         self._expire_asks()
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), self._batch_max))]
         now = self._clock.now()
@@ -292,14 +301,7 @@ class PoolLoop:
             writes = self._writes(decision)
             started = self._clock.monotonic()
             try:
-                committed = await self._store.commit(
-                    writes,
-                    only_if=(
-                        Unchanged(self._keys.guard(self.pool), self._mirror.guard_revision),
-                        Unchanged(self._keys.pool(self.pool), self._spec_revision),
-                    ),
-                    else_read=(self._keys.guard(self.pool), self._keys.pool(self.pool)),
-                )
+                committed = await self._send(asks, decision, writes)
             except LeaseNotFound:
                 await self._set_dead_sessions_apart(decision)
                 continue
@@ -323,6 +325,33 @@ class PoolLoop:
             self._take_in(asks, decision, writes, committed.revision)
             return decision
         raise OutcomeUnknown("sessions end faster than they can be set apart")
+
+    async def _send(
+        self, asks: list[_Ask], decision: Decision, writes: list[Write]
+    ) -> Committed:
+        """Commit a decision if nobody has decided since the view that it was made on."""
+        guard, spec = self._keys.guard(self.pool), self._keys.pool(self.pool)
+        commit = asyncio.ensure_future(
+            self._store.commit(
+                writes,
+                only_if=(
+                    Unchanged(guard, self._mirror.guard_revision),
+                    Unchanged(spec, self._spec_revision),
+                ),
+                else_read=(guard, spec),
+            )
+        )
+        await asyncio.sleep(0)  # it is on its way
+        self._foretell(asks, decision)
+        return await commit
+
+    def _foretell(self, asks: list[_Ask], decision: Decision) -> None:
+        """Let the listeners of likely grants get ready for them."""
+        listeners = {ask.command.grant_id: ask.listener for ask in asks}
+        for grant in decision.grants:
+            listener = listeners.get(grant.grant_id) or self.audience.listener(grant.grant_id)
+            if listener is not None:
+                listener.expect(self.pool, grant)
 
     def _writes(self, decision: Decision) -> list[Write]:
         if not decision.writes and not self._unsettled:

@@ -79,10 +79,12 @@ class Seats:
         listener: Listener,
         *,
         wait_max: timedelta | None = None,
+        patient: bool = False,
     ) -> None:
         """Have a request decided; ``listener`` hears what becomes of it.
 
-        ``wait_max`` bounds the wait where the request does not. Raises ``Malformed``.
+        ``wait_max`` bounds the wait where the request does not. ``patient``: see
+        ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
         wait = request.wait.ToTimedelta() if request.HasField("wait") else wait_max
@@ -104,10 +106,15 @@ class Seats:
                 Denied(request.grant_id, Refusal.POOL_NOT_FOUND, NO_SUCH_POOL),
             )
             return
-        loop.submit(command, listener)
+        loop.submit(command, listener, patient=patient)
 
     async def release(
-        self, session: Session, grant: seat_service_pb2.GrantRef, listener: Listener
+        self,
+        session: Session,
+        grant: seat_service_pb2.GrantRef,
+        listener: Listener,
+        *,
+        patient: bool = False,
     ) -> None:
         """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
         check_grant_ref(grant)
@@ -117,7 +124,8 @@ class Seats:
                 grant.pool, Denied(grant.grant_id, Refusal.POOL_NOT_FOUND, NO_SUCH_POOL)
             )
             return
-        loop.submit(Release(grant.grant_id, session.session_id, session.lease_id), listener)
+        command = Release(grant.grant_id, session.session_id, session.lease_id)
+        loop.submit(command, listener, patient=patient)
 
     def detach(self, pool: str, grant_id: str, listener: Listener) -> None:
         """Tell ``listener`` no more of a grant or ticket; it stays."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from seatkeeper.server.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.core import Core
-from seatkeeper.server.decide import Denied, Refusal
+from seatkeeper.server.decide import Denied, Grant, Refusal
 from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial
@@ -15,6 +15,9 @@ from seatkeeper.server.service.identity import identity_of
 from seatkeeper.server.service.session_stream import SessionStream
 from seatkeeper.server.sessions import SessionGone
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
+
+CROWD_MIN = 32
+"""Unary calls under way at once from which on they wait a little for each other."""
 
 
 class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
@@ -24,6 +27,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._core = core
         self._observer = observer
         self._streams: set[SessionStream] = set()
+        self._callers = 0
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the clients of all streams to resume elsewhere."""
@@ -56,6 +60,10 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         session = await self._core.sessions.open(request.open, identity_of(context).name)
         return seat_service_pb2.OpenSessionResponse(opened=self._core.opened(session))
 
+    @property
+    def _crowded(self) -> bool:
+        return self._callers >= CROWD_MIN
+
     @answers
     async def Acquire(
         self, request: seat_service_pb2.AcquireRequest, context: Context
@@ -66,12 +74,14 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         await self._core.sessions.assure(session)
         acquire = request.acquire
         caller = _Caller()
+        self._callers += 1
         try:
             await self._core.seats.acquire(
-                session, acquire, caller, wait_max=_wait_max(context)
+                session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
             )
             news = await caller.answer
         finally:
+            self._callers -= 1
             self._core.seats.detach(acquire.pool, acquire.grant_id, caller)
         match news:
             case SeatsGranted(grant):
@@ -107,8 +117,12 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         session = await self._core.sessions.find(request.credentials, identity_of(context).name)
         ref = request.release.grant
         caller = _Caller()
-        await self._core.seats.release(session, ref, caller)
-        news = await caller.answer
+        self._callers += 1
+        try:
+            await self._core.seats.release(session, ref, caller, patient=self._crowded)
+            news = await caller.answer
+        finally:
+            self._callers -= 1
         if isinstance(news, Denied):
             raise failure_of_denial(ref.pool, news)
         released = seat_pb2.Released(grant_id=ref.grant_id)
@@ -134,6 +148,9 @@ class _Caller:
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[News] = asyncio.get_running_loop().create_future()
+
+    def expect(self, pool: str, grant: Grant) -> None:
+        pass
 
     def hear(self, pool: str, news: News) -> None:
         if not isinstance(news, Position) and not self.answer.done():

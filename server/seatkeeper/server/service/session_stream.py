@@ -15,7 +15,7 @@ import grpc.aio
 
 from seatkeeper.server.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.core import Core
-from seatkeeper.server.decide import Denied, Released
+from seatkeeper.server.decide import Denied, Grant, Released
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.service.failures import DENIAL_REASONS
 from seatkeeper.server.service.identity import Identity, identity_of
@@ -30,6 +30,8 @@ EVENTS_MAX = 512
 """Most events in one message."""
 PENDING_MAX = 50_000
 """A client that leaves this many events unread is cut off; its session lives on."""
+EXPECTED_MAX = 1024
+"""Grants signed ahead of their commit."""
 RENEWALS_MAX = 4
 """Renewals of one stream under way at once; more are dropped, and the client sends another."""
 Event = seat_service_pb2.SessionEvent
@@ -48,6 +50,7 @@ class SessionStream:
         self._finished = False
         self._failure: Exception | None = None
         self._open: set[tuple[str, str]] = set()
+        self._signed: dict[int, seat_pb2.Granted] = {}
         self._renewals: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -77,6 +80,12 @@ class SessionStream:
         else:
             self._open.discard((pool, news.grant_id))
         self._send((pool, news))
+
+    def expect(self, pool: str, grant: Grant) -> None:
+        """Sign a grant's token while the store commits the grant."""
+        if len(self._signed) >= EXPECTED_MAX:  # what came to nothing
+            self._signed.clear()
+        self._signed[grant.fence] = self._granted(pool, grant)
 
     @property
     def session(self) -> Session:
@@ -110,6 +119,10 @@ class SessionStream:
                 reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
                 lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
                 return Event(lost=lost)
+
+    def _granted(self, pool: str, grant: Grant) -> seat_pb2.Granted:
+        certificate = self._identity.certificate_sha256
+        return self._core.granted(pool, grant, self.session, certificate)
 
     async def _write(self) -> None:
         while True:
