@@ -58,7 +58,7 @@ class Subject:
         return batches
 
 
-async def etcd_call(endpoint: str, method: Method[Req, Resp], request: Req) -> Resp:
+async def call_etcd(endpoint: str, method: Method[Req, Resp], request: Req) -> Resp:
     """Call etcd past the store, as an operator's tool does."""
     async with grpc.aio.insecure_channel(endpoint) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[Req, Resp] = channel.unary_unary(
@@ -67,6 +67,12 @@ async def etcd_call(endpoint: str, method: Method[Req, Resp], request: Req) -> R
             response_deserializer=method.response.FromString,
         )
         return await call(request, timeout=DEADLINE_SECONDS)
+
+
+@pytest.fixture(name="etcd_call")
+def etcd_call_fixture() -> Callable[..., Awaitable[object]]:
+    """``call_etcd``, for tests that play the operator."""
+    return call_etcd
 
 
 @pytest.fixture(params=["memory", "etcd"])
@@ -101,7 +107,7 @@ def _memory_subject() -> Subject:
 def _etcd_subject(etcd: EtcdCluster) -> Subject:
     async def compact(revision: int) -> None:
         request = pb.CompactionRequest(revision=revision, physical=True)
-        await etcd_call(etcd.endpoints[0], COMPACT, request)
+        await call_etcd(etcd.endpoints[0], COMPACT, request)
 
     store = EtcdStore(EtcdConfig(endpoints=etcd.endpoints))
     return Subject(store, lambda duration: None, compact)

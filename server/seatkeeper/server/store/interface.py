@@ -109,6 +109,7 @@ class StoreStatus:
     kind: str
     """``etcd`` or ``memory``."""
     version: str
+    """Empty where the store does not tell."""
     cluster_id: int
     revision: int
 
