@@ -1,19 +1,81 @@
-"""The table of contents of the command line."""
+"""The table of contents of the command line.
+
+A command's module is imported when the command is used: ``seatkeeper --help`` needs neither gRPC
+nor the server, and a machine that has only the client can still list what there is.
+"""
 
 from __future__ import annotations
 
-import typer
+import importlib
+import os
+import sys
+from typing import Any, NamedTuple
 
-from seatkeeper.cli.serve import serve
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command as as_command
+
+from seatkeeper.cli.exits import Exit, exit_codes, fail
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what it does, as the list of commands says it."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "dev": Entry("dev", "Run a whole cluster here, to try it: etcd, nodes, build agent."),
+    "status": Entry("status", "Show nodes, agents and pools, or who holds and waits in one."),
+    "pool": Entry("pool", "Create, change, delete and list pools."),
+    "run": Entry("run", "Run a program while holding a seat."),
+    "build": Entry("build", "Compile a model to an engine, under a seat."),
+    "engines": Entry("engines", "List, fetch and verify published engines."),
+    "token": Entry("token", "Verify and show tokens; fetch the keys to do so offline."),
+    "serve": Entry("serve", "Run one node."),
+    "agent": Entry("agent", "Run one build agent."),
+}
+
+_FIRST_STEPS = """\b
+First steps:
+  seatkeeper dev
+  seatkeeper status
+  seatkeeper run --pool tensorrt -- env
+
+\b
+"""
+
+
+class _Lazy(TyperGroup):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ANN401
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"seatkeeper.cli.{entry.module}")
+        command = as_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
 
 app = typer.Typer(
     name="seatkeeper",
+    cls=_Lazy,
     help="Floating-licence seats that survive the loss of a node.",
+    epilog=_FIRST_STEPS + exit_codes(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(serve)
 
 
 @app.callback()
@@ -21,6 +83,40 @@ def _commands() -> None:
     """Floating-licence seats that survive the loss of a node."""
 
 
+# The classes moved when typer took click in; their place in this family did not.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. A user's mistake ends in one line, never in a traceback."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except _CommandLineError as error:
+        fail(Exit.USAGE, _command_line_advice(error))
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(int(Exit.INTERRUPTED)) from None
+    except BrokenPipeError:
+        # Whoever read our output has gone. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(int(Exit.FAILED)) from None
+    except Exception as error:
+        # Imported here, with gRPC behind it: help texts can do without.
+        from seatkeeper.cli.failures import explain
+
+        explained = explain(error)
+        if explained is None:
+            raise
+        fail(*explained)
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _command_line_advice(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help(), file=sys.stderr)
+        raise SystemExit(int(Exit.USAGE))
+    message = str(getattr(error, "format_message", error.__str__)()).strip().rstrip(".")
+    message = " ".join(message.split())
+    path = context.command_path if context is not None else "seatkeeper"
+    return f"{message[:1].lower()}{message[1:]}; see `{path} --help`"

@@ -1,36 +1,46 @@
 """Exit codes, the same for every command, and how a command fails.
 
 They follow sysexits.h where that has a fitting one, so that a script can tell "try again" from
-"mend the command".
+"mend the command". `seatkeeper --help` lists them; `failures` says which error has which.
 """
 
 from __future__ import annotations
 
 import sys
 from enum import IntEnum
-from typing import NoReturn
+from typing import NoReturn, Self
 
 
 class Exit(IntEnum):
-    """Exit codes."""
+    """Exit codes, each with what it means."""
 
-    OK = 0
-    FAILED = 1
-    """Something went wrong that has no code of its own."""
-    USAGE = 2
-    """The command line, or an argument, is wrong; trying again will not help."""
-    REFUSED = 65
-    """The input was refused: a bad model, a bad token, a damaged engine."""
-    NOT_FOUND = 66
-    """What was named does not exist: a pool, an engine, a file."""
-    UNAVAILABLE = 69
-    """No node, agent or store answered; trying again may help."""
-    NO_SEAT = 75
-    """No seat became free in time; trying again may help."""
-    SEAT_LOST = 76
-    """The seat was lost while it was in use; what was run has been stopped."""
-    CONFIG = 78
-    """A setting is wrong; the message names it."""
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """Make a code that knows what it means."""
+        self = int.__new__(cls, code)
+        self._value_ = code
+        self.meaning = meaning
+        return self
+
+    OK = (0, "Done.")
+    FAILED = (1, "Something went wrong that has no code of its own.")
+    USAGE = (2, "The command line, or an argument, is wrong; trying again will not help.")
+    REFUSED = (65, "The input was refused: a bad model, a bad token, a damaged engine.")
+    NOT_FOUND = (66, "What was named does not exist: a pool, an engine, a file.")
+    UNAVAILABLE = (69, "No node, agent or store answered; trying again may help.")
+    NO_SEAT = (75, "No seat became free in time; trying again may help.")
+    SEAT_LOST = (76, "The seat was lost while in use; what was run has been stopped.")
+    CONFIG = (78, "A setting is wrong, or something to install is missing.")
+    NOT_EXECUTABLE = (126, "`run`: the command was found and cannot be executed.")
+    NO_COMMAND = (127, "`run`: the command was not found.")
+    INTERRUPTED = (130, "Interrupted by Ctrl-C; 128+N: ended by signal N.")
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes, for the end of a help text."""
+    lines = [f"  {code:>3}  {code.meaning}" for code in Exit]
+    return "\n".join(["Exit codes:", *lines])
 
 
 def fail(code: Exit, message: str) -> NoReturn:

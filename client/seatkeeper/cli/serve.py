@@ -63,6 +63,22 @@ def with_settings(
     return parsed
 
 
+def settings_app(
+    command: Callable[[Path | None, dict[str, Any]], None], settings: type[BaseModel] | None
+) -> typer.Typer:
+    """Return the app of one command that has a flag for each field of ``settings``.
+
+    None: what it needs is not installed, so there are no flags. Then it takes whatever is given,
+    so that its answer is what to install and not which option it does not know.
+    """
+    lenient = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(context_settings=None if settings else lenient)(
+        with_settings(command, settings)
+    )
+    return app
+
+
 def _shown(default: object) -> str:
     return "none" if default in {None, ""} else str(default)
 
@@ -133,4 +149,4 @@ def _run_loop(main: Any) -> None:  # noqa: ANN401
 
 
 _serve.__name__ = "serve"
-serve = with_settings(_serve, _settings())
+app = settings_app(_serve, _settings())

@@ -1,0 +1,231 @@
+"""``seatkeeper build``: from a model to an engine."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from seatkeeper.builder.plan import (
+    OPTIMISATION_LEVEL_DEFAULT,
+    OPTIMISATION_LEVEL_MAX,
+    BuildPlan,
+    parse_profile,
+    plan_to_options,
+)
+from seatkeeper.cli.connection import Claimant, claiming
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.files import check_output
+from seatkeeper.cli.render import (
+    about,
+    console,
+    engine_facts,
+    engine_json,
+    facts,
+    show,
+    span,
+    write_json,
+)
+from seatkeeper.v1 import build_service_pb2
+
+if TYPE_CHECKING:
+    from seatkeeper.client._asks import QueuePosition
+    from seatkeeper.client.builds import BuiltEngine
+
+UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]iB|B|)", re.IGNORECASE)
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(
+    epilog=examples(
+        "seatkeeper build model.onnx --target SM86 --output model.engine",
+        "seatkeeper build model.onnx --target SM86 --target SM89 --workspace 1GiB",
+        "seatkeeper build dynamic.onnx --target SM86 --profile x=1x8:4x8:16x8",
+    )
+)
+@claiming
+async def build(
+    at: Claimant,
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool", metavar="NAME", help="Pool of the seat. [default: the build agents' own]"
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="tensorrt_rtx or tensorrt.")
+    ] = "tensorrt_rtx",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", metavar="SM", help="GPU architecture, such as SM86; may be repeated."
+        ),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile",
+            metavar="INPUT=MIN:OPT:MAX,...",
+            help="Sizes to optimise for, such as input=1x3x224x224:8x3x224x224:32x3x224x224; "
+            "one for each use, may be repeated.",
+        ),
+    ] = None,
+    workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--workspace", metavar="SIZE", help="Most scratch memory of a layer: 1GiB, 512MiB."
+        ),
+    ] = None,
+    optimisation_level: Annotated[
+        int,
+        typer.Option(
+            "--optimisation-level",
+            metavar="N",
+            min=0,
+            max=OPTIMISATION_LEVEL_MAX,
+            help=f"Effort, from 0 to {OPTIMISATION_LEVEL_MAX}.",
+        ),
+    ] = OPTIMISATION_LEVEL_DEFAULT,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Fetch the engine to this file."),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="Longest to wait for a seat; 0: not at all.",
+        ),
+    ] = None,
+) -> None:
+    """Compile a model to an engine, or find the one that was compiled from it before.
+
+    A seat is taken only to compile, and given back when the engine is published.
+    """
+    plan = BuildPlan(
+        backend=backend,
+        targets=tuple(target or ()),
+        profiles=tuple(parse_profile(text) for text in profile or ()),
+        workspace_bytes=None if workspace is None else parse_size(workspace),
+        optimisation_level=optimisation_level,
+    )
+    if not model.is_file():
+        fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
+    if output is not None:
+        check_output(output)
+    async with at.claiming_client() as client:
+        with _Screen(model.name) as screen:
+            built = await client.build(
+                model,
+                plan_to_options(plan),
+                to=output,
+                pool=pool,
+                wait=wait,
+                on_queued=screen.queued,
+                on_progress=screen.progress,
+            )
+    if at.json:
+        write_json(
+            engine_json(built.manifest)
+            | {
+                "cached": built.cached,
+                "waited_seconds": round(built.waited.total_seconds(), 3),
+                "path": None if built.path is None else str(built.path),
+            }
+        )
+    else:
+        _summarise(built)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that ``text`` means, such as ``1.5GiB``; fail when it means none."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        fail(Exit.USAGE, f"--workspace {text!r} is no size; write bytes, or 512MiB, or 1.5GiB")
+    return round(float(match[1]) * UNITS[match[2].upper()])
+
+
+def _summarise(built: BuiltEngine) -> None:
+    how = "found: published before, nothing was built" if built.cached else "built now"
+    rows = [("", how), ("waited", span(built.waited)), *engine_facts(built.manifest)]
+    if built.path is not None:
+        rows.append(("file", str(built.path)))
+    else:
+        rows.append(("fetch it", f"seatkeeper engines get {built.key[:16]} --output FILE"))
+    show(facts(rows))
+
+
+class _Screen:
+    """Shows on standard error what a build is at: a bar on a terminal, lines elsewhere."""
+
+    def __init__(self, model_name: str) -> None:
+        out = console(stderr=True)
+        self._name = model_name
+        self._last = ""
+        self._live = None
+        if out.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[steps]}"),
+                TimeElapsedColumn(),
+            )
+            self._live = Progress(*columns, console=out, transient=True)
+            self._task = self._live.add_task(f"{model_name}: asking", total=None, steps="")
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def queued(self, place: QueuePosition) -> None:
+        """Show the place in the queue."""
+        left = "" if place.estimate is None else f", {about(place.estimate)}"
+        self._show(f"waiting for a seat: place {place.position}{left}")
+
+    def progress(self, progress: build_service_pb2.BuildProgress) -> None:
+        """Show how far the build is."""
+        phase = build_service_pb2.BuildPhase.Name(progress.phase)
+        what = phase.removeprefix("BUILD_PHASE_").lower()
+        if self._live is None:
+            # Steps go by too fast, and back too often, to be worth a line each.
+            elapsed = span(timedelta(milliseconds=progress.elapsed_millis))
+            self._show(what, f" after {elapsed}")
+            return
+        what = f"{what}: {progress.step}" if progress.step else what
+        self._show(what, done=progress.steps_done, steps=progress.steps)
+
+    def _show(self, what: str, more: str = "", *, done: int = 0, steps: int = 0) -> None:
+        if self._live is None:
+            if what != self._last:
+                print_line = f"seatkeeper: {self._name}: {what}{more}"
+                console(stderr=True).print(print_line)
+            self._last = what
+            return
+        self._live.update(
+            self._task,
+            description=f"{self._name}: {what}",
+            completed=done,
+            total=steps or None,
+            steps=f"{done}/{steps}" if steps else "",
+        )

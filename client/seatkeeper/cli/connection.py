@@ -1,0 +1,179 @@
+"""What the commands that call a node share: their options, and how they run and end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    from seatkeeper.client import AsyncSeatClient
+
+P = ParamSpec("P")
+
+DEFAULT_NODES = "127.0.0.1:7420"
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Write JSON on standard output, and nothing else.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How to reach the service, and who we are to it: each field is an option."""
+
+    nodes: Annotated[
+        str,
+        typer.Option(
+            envvar="SEATKEEPER_NODES",
+            metavar="HOST:PORT,...",
+            help="Nodes, or a load balancer in front of them.",
+        ),
+    ] = DEFAULT_NODES
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEATKEEPER_TLS_CA",
+            metavar="FILE",
+            help="CA of the nodes' certificates, PEM; given: use TLS.",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEATKEEPER_TLS_CERT",
+            metavar="FILE",
+            help="Our own certificate, PEM, for mutual TLS.",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
+        ),
+    ] = None
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.1, help="Time after which a silent service is given up."
+        ),
+    ] = 10.0
+    json: Json = False
+
+    def client(
+        self,
+        *,
+        project: str = "",
+        holder: str | None = None,
+        ttl: timedelta | None = None,
+        safety_margin: timedelta = timedelta(seconds=1),
+    ) -> AsyncSeatClient:
+        """Return a client. Raises `InvalidArgument` naming the option that is wrong."""
+        from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
+
+        timeout = timedelta(seconds=self.timeout)
+        tls = None
+        if self.tls_ca or self.tls_cert or self.tls_key:
+            tls = TlsConfig(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
+        return AsyncSeatClient(
+            self.nodes,
+            project=project,
+            holder=holder,
+            tls=tls,
+            config=ClientConfig(
+                connect_timeout=timeout,
+                call_timeout=timeout,
+                ttl=ttl,
+                safety_margin=safety_margin,
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimant(Connection):
+    """The same for commands that take seats: also who holds, and who is charged."""
+
+    project: Annotated[
+        str,
+        typer.Option(
+            envvar="SEATKEEPER_PROJECT", metavar="NAME", help="Who is charged for the seat."
+        ),
+    ] = field(default="default")
+    holder: Annotated[
+        str,
+        typer.Option(
+            envvar="SEATKEEPER_HOLDER",
+            metavar="NAME",
+            help="Who holds it. [default: user@host]",
+        ),
+    ] = ""
+
+    def claiming_client(self, **settings: timedelta | None) -> AsyncSeatClient:
+        """Return a client that holds and is charged as the options say."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        return self.client(project=self.project, holder=self.holder or None, **given)
+
+
+def connected(
+    command: Callable[Concatenate[Connection, P], Coroutine[Any, Any, None] | None],
+) -> Callable[..., None]:
+    """Make ``command`` one of the command line, with the options of `Connection` after its own."""
+    return _with_options(Connection, command)
+
+
+def claiming(
+    command: Callable[Concatenate[Claimant, P], Coroutine[Any, Any, None] | None],
+) -> Callable[..., None]:
+    """Make ``command`` one of the command line, with the options of `Claimant` after its own."""
+    return _with_options(Claimant, command)
+
+
+def _with_options(
+    options: type[Connection], command: Callable[..., Any]
+) -> Callable[..., None]:
+    shared = inspect.signature(options, eval_str=True).parameters
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def parsed(**arguments: Any) -> None:  # noqa: ANN401
+        given = options(**{name: arguments.pop(name) for name in shared})
+        result = command(given, **arguments)
+        if inspect.iscoroutine(result):
+            run_to_end(result)
+
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in (*own, *shared.values())
+    ]
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__annotations__ = {each.name: each.annotation for each in parameters}
+    return parsed
+
+
+def run_to_end(main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main``. Ctrl-C and SIGTERM cancel it, so that it gives back what it holds."""
+    ended_by: list[int] = []
+
+    async def guarded() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            ended_by.append(signal.SIGTERM)
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+        await main
+
+    try:
+        asyncio.run(guarded())
+    except asyncio.CancelledError:
+        raise SystemExit(128 + (ended_by[0] if ended_by else signal.SIGINT)) from None

@@ -1,0 +1,134 @@
+"""``seatkeeper dev``: a whole cluster on this machine, to try it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seatkeeper.cli.connection import Json
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.serve import INSTALL_SERVER
+
+PORT_DEFAULT = 7420
+AGENT_OFFSET = 20
+ETCD_OFFSET = 30
+NODES_MAX = 20
+ETCD_MEMBERS_MAX = 5
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(
+    epilog=examples(
+        "seatkeeper dev",
+        "seatkeeper dev --nodes 1 --seats 4 --no-agent --state /tmp/seats --port 17420",
+    )
+)
+def dev(
+    nodes: Annotated[
+        int, typer.Option("--nodes", metavar="N", min=1, max=NODES_MAX, help="Nodes to run.")
+    ] = 3,
+    etcd_members: Annotated[
+        int | None,
+        typer.Option(
+            "--etcd-members",
+            metavar="N",
+            min=1,
+            max=ETCD_MEMBERS_MAX,
+            help="Members of etcd: 1, 3 or 5. [default: as the state has it, else 1]",
+        ),
+    ] = None,
+    state: Annotated[
+        Path,
+        typer.Option(
+            "--state", metavar="FOLDER", help="Where data, engines and logs are kept."
+        ),
+    ] = Path(".seatkeeper/dev"),
+    seats: Annotated[
+        int,
+        typer.Option(
+            "--seats", metavar="N", min=1, help="Seats of the pool `tensorrt`, when it is made."
+        ),
+    ] = 2,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            metavar="BASE",
+            min=1024,
+            max=65_000,
+            help=f"First of the ports used: nodes from here on, the agent at +{AGENT_OFFSET}, "
+            f"etcd from +{ETCD_OFFSET}. [default: as the state has it, else {PORT_DEFAULT}]",
+        ),
+    ] = None,
+    etcd: Annotated[
+        Path | None,
+        typer.Option(
+            "--etcd",
+            envvar="SEATKEEPER_ETCD",
+            metavar="FILE",
+            help="The etcd program. [default: found]",
+        ),
+    ] = None,
+    no_agent: Annotated[bool, typer.Option("--no-agent", help="Run no build agent.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a whole cluster here until Ctrl-C: etcd, nodes, and a build agent.
+
+    Everything listens on 127.0.0.1 only. What it did is kept in the state folder and found again
+    at the next start. Not for production: one machine is one machine.
+    """
+    try:
+        from seatkeeper.cli.cluster import Cluster, ClusterFailed, Plan, StateFolder
+    except ModuleNotFoundError:
+        fail(Exit.CONFIG, INSTALL_SERVER)
+    _leave_the_terminal()
+    try:
+        with StateFolder(state) as folder:
+            plan = Plan.of(folder, nodes=nodes, members=etcd_members, seats=seats, port=port)
+            cluster = Cluster(folder, plan, etcd=etcd, with_agent=not no_agent, as_json=as_json)
+            asyncio.run(cluster.run())
+    except ClusterFailed as error:
+        fail(Exit.CONFIG if error.mendable else Exit.FAILED, str(error))
+
+
+def _leave_the_terminal() -> None:
+    """Go on as a child in a process group of its own, and come back only to end.
+
+    Ctrl-C at a terminal reaches every process of the group, so etcd would stop at the same time as
+    the nodes that still need it. Here it reaches this process alone, which tells its child.
+    Forking is safe: there are no other threads yet.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        die_with_parent(os.getppid())
+        return
+
+    def pass_on(number: int, frame: object) -> None:
+        os.kill(child, signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    # Nothing but the exit code: what was to be said and flushed, the child did.
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process, cleanly, when ``parent`` is gone."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,225 @@
+"""``seatkeeper engines``: what has been built."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import string
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from google.protobuf.message import DecodeError
+
+from seatkeeper.builder.manifest import MANIFEST_BYTES_MAX, verify_engine_file
+from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.files import check_output
+from seatkeeper.cli.render import (
+    engine_facts,
+    engine_json,
+    facts,
+    show,
+    since,
+    size,
+    table,
+    write_json,
+)
+from seatkeeper.v1 import build_pb2
+from seatkeeper.v1 import engine_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from seatkeeper.client import AsyncSeatClient
+
+KEY_CHARS = 64
+PREFIX_CHARS_MIN = 6
+SHOWN_CHARS = 16
+
+app = typer.Typer(
+    help="List, fetch and verify published engines. None of it needs a seat.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+KEY_HELP = f"The engine's key, or its first {PREFIX_CHARS_MIN} characters or more."
+
+
+@app.command("list", epilog=examples("seatkeeper engines list"))
+@connected
+async def list_(at: Connection) -> None:
+    """List every published engine."""
+    async with at.client() as client:
+        engines = [engine async for engine in client.engines.list()]
+    manifests = [_manifest(engine) for engine in engines]
+    if at.json:
+        listed = [
+            engine_json(manifest) | {"addresses": list(engine.addresses)}
+            for engine, manifest in zip(engines, manifests, strict=True)
+        ]
+        write_json({"engines": listed})
+        return
+    if not engines:
+        print("no engine is published yet; `seatkeeper build MODEL.onnx` makes one")
+        return
+    show(
+        table(
+            ("key", "model", "backend", "targets", ">size", ">age", ">fence", "at"),
+            [
+                (
+                    manifest.key[:SHOWN_CHARS],
+                    manifest.model_name,
+                    manifest.options.backend,
+                    " ".join(manifest.options.targets),
+                    size(manifest.file.size_bytes),
+                    since(manifest.built_at),
+                    str(manifest.fence),
+                    " ".join(engine.addresses) or "nowhere now",
+                )
+                for engine, manifest in zip(engines, manifests, strict=True)
+            ],
+        )
+    )
+
+
+@app.command(
+    epilog=examples(
+        "seatkeeper engines get 0123456789ab --output model.engine --manifest model.manifest"
+    )
+)
+@connected
+async def get(
+    at: Connection,
+    key: Annotated[str, typer.Argument(metavar="KEY", help=KEY_HELP)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to put the engine.")
+    ],
+    manifest: Annotated[
+        Path | None,
+        typer.Option("--manifest", metavar="FILE", help="Where to put its signed manifest."),
+    ] = None,
+) -> None:
+    """Fetch an engine, and verify it on the way: FILE is whole and true, or not there at all."""
+    check_output(output)
+    async with at.client() as client:
+        engine = await _find(client, key)
+        fetched = await client.fetch(_manifest(engine).key, output)
+    if manifest is not None:
+        manifest.write_bytes(engine.manifest.SerializeToString())
+    if at.json:
+        write_json(engine_json(fetched) | {"path": str(output)})
+    else:
+        show(facts([("file", str(output)), *engine_facts(fetched)]))
+
+
+@app.command(
+    epilog=examples(
+        "seatkeeper engines verify model.engine",
+        "seatkeeper engines verify model.engine --manifest model.manifest",
+    )
+)
+@connected
+async def verify(
+    at: Connection,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The engine.")],
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="The key it must have been built as.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest", metavar="FILE", help="Signed manifest to check against, offline."
+        ),
+    ] = None,
+    signer: Annotated[
+        str | None,
+        typer.Option(
+            "--signer", metavar="HEX", help="Public key that must have signed the manifest."
+        ),
+    ] = None,
+) -> None:
+    """Verify that a file is a published engine; exit 65 and say why when it is not.
+
+    Asks the catalogue: for KEY, or else for any engine with these bytes. With --manifest it asks
+    nobody; then the signature shows that the manifest is unchanged, and only --signer shows whose
+    it is (`seatkeeper status --json` tells the public keys of live agents).
+    """
+    if manifest is not None and key is not None:
+        fail(Exit.USAGE, "give KEY or --manifest, not both")
+    if not file.is_file():
+        fail(Exit.NOT_FOUND, f"{file}: no such file")
+    if manifest is not None:
+        signed = _read_manifest(manifest)
+    else:
+        async with at.client() as client:
+            found = await (_find(client, key) if key else _with_bytes_of(client, file))
+        signed = found.manifest
+    trusted = signed.public_key if signer is None else _public_key(signer)
+    checked = await asyncio.to_thread(verify_engine_file, file, signed, trusted)
+    if at.json:
+        shown = {"verified": True, "path": str(file), "signer": signed.public_key.hex()}
+        write_json(shown | engine_json(checked))
+    else:
+        shown_facts = [("verified", str(file)), ("signer", signed.public_key.hex())]
+        show(facts([*shown_facts, *engine_facts(checked)]))
+
+
+async def _find(client: AsyncSeatClient, key: str) -> pb.PublishedEngine:
+    """Return the engine of a key, or of the beginning of one."""
+    if len(key) == KEY_CHARS:
+        return await client.engines.get(key)
+    if len(key) < PREFIX_CHARS_MIN or not set(key) <= set(string.hexdigits.lower()):
+        fail(
+            Exit.USAGE,
+            f"{key!r} is not a key: give {KEY_CHARS} hexadecimal digits, or the first "
+            f"{PREFIX_CHARS_MIN} or more; `seatkeeper engines list` shows them",
+        )
+    found: list[pb.PublishedEngine] = []
+    async for engine in client.engines.list(after=key):
+        if not _manifest(engine).key.startswith(key):
+            break
+        found.append(engine)
+    if not found:
+        fail(
+            Exit.NOT_FOUND,
+            f"no engine's key begins with {key}; `seatkeeper engines list` shows what there is",
+        )
+    if len(found) > 1:
+        fail(Exit.USAGE, f"{len(found)} engines' keys begin with {key}: give more of it")
+    return found[0]
+
+
+async def _with_bytes_of(client: AsyncSeatClient, file: Path) -> pb.PublishedEngine:
+    digest = await asyncio.to_thread(_sha256, file)
+    async for engine in client.engines.list():
+        if _manifest(engine).file.sha256 == digest:
+            break
+    else:
+        fail(Exit.REFUSED, f"{file}: no published engine has these bytes (SHA-256 {digest})")
+    return engine
+
+
+def _manifest(engine: pb.PublishedEngine) -> build_pb2.EngineManifest:
+    # Only shown or looked up here; whoever fetches or verifies checks the signature.
+    return build_pb2.EngineManifest.FromString(engine.manifest.manifest)
+
+
+def _read_manifest(file: Path) -> build_pb2.SignedManifest:
+    try:
+        with file.open("rb") as opened:
+            return build_pb2.SignedManifest.FromString(opened.read(MANIFEST_BYTES_MAX))
+    except DecodeError:
+        fail(Exit.REFUSED, f"{file} is not a manifest; `engines get --manifest` writes one")
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        fail(Exit.USAGE, "--signer is not hexadecimal; `seatkeeper status --json` tells keys")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

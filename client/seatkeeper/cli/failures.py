@@ -1,0 +1,58 @@
+"""What an error means to whoever typed the command: an exit code, and what to do next."""
+
+from __future__ import annotations
+
+from seatkeeper.builder.errors import BuildError, Fault
+from seatkeeper.cli.exits import Exit
+from seatkeeper.client import errors
+
+_START_A_NODE = (
+    "start one (`seatkeeper dev` starts a cluster to try), or say where they are with --nodes"
+)
+_ASK_AGAIN = "wait longer with --wait, or see who holds them with `seatkeeper status`"
+
+# The first row whose class fits decides: leaves before the branches that they are on.
+_MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
+    (errors.NoSeatFree, Exit.NO_SEAT, _ASK_AGAIN),
+    (errors.SeatLost, Exit.SEAT_LOST, "start it again to get another seat"),
+    (errors.SessionLost, Exit.SEAT_LOST, "start it again to get another seat"),
+    (errors.Overloaded, Exit.UNAVAILABLE, "try again later"),
+    (errors.ServiceUnavailable, Exit.UNAVAILABLE, _START_A_NODE),
+    (errors.PoolNotFound, Exit.NOT_FOUND, "`seatkeeper pool list` shows what there is"),
+    (errors.EngineNotFound, Exit.NOT_FOUND, "`seatkeeper engines list` shows what there is"),
+    (errors.TooManySeats, Exit.USAGE, ""),
+    (errors.AlreadyExists, Exit.USAGE, ""),
+    (errors.InUse, Exit.FAILED, ""),
+    (errors.Changed, Exit.FAILED, ""),
+    (errors.NotYours, Exit.FAILED, ""),
+    (errors.UsageError, Exit.USAGE, ""),
+    (errors.TokenInvalid, Exit.REFUSED, ""),
+    (errors.AgentUnavailable, Exit.UNAVAILABLE, "`seatkeeper status` shows the live agents"),
+    (errors.AgentFull, Exit.UNAVAILABLE, "try again later"),
+    (errors.ModelRejected, Exit.REFUSED, ""),
+    (errors.EngineDamaged, Exit.REFUSED, ""),
+    (errors.SeatError, Exit.FAILED, ""),
+)
+
+
+def explain(error: Exception) -> tuple[Exit, str] | None:
+    """Return how the command ends because of ``error``; None: it is a bug of ours."""
+    if isinstance(error, errors.SeatError):
+        code, advice = next((c, a) for kind, c, a in _MEANINGS if isinstance(error, kind))
+        return code, _sentence(str(error), advice)
+    if isinstance(error, BuildError):
+        blamed = Exit.REFUSED if error.fault is Fault.CALLER else Exit.FAILED
+        return blamed, error.explain()
+    if isinstance(error, OSError) and error.filename is not None:
+        missing = isinstance(error, FileNotFoundError)
+        code = Exit.NOT_FOUND if missing else Exit.FAILED
+        return code, f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _sentence(message: str, advice: str) -> str:
+    """Join them, unless the service has said what to do already."""
+    message = " ".join(message.split()).rstrip(".")
+    command = advice.partition("`seatkeeper ")[2].partition("`")[0]
+    said = not advice or (command and command in message)
+    return message if said else f"{message}; {advice}"

@@ -1,0 +1,120 @@
+"""``seatkeeper pool``: administer pools."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.render import count, facts, pool_json, show, write_json
+from seatkeeper.cli.views import grants_table, pools_table, queue_table
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+app = typer.Typer(
+    help="Create, change, delete and list pools: named sets of interchangeable seats.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pool.")]
+Seats = typer.Option("--seats", metavar="N", min=1, max=100_000, help="How many seats it has.")
+Description = typer.Option("--description", metavar="TEXT", help="For people.")
+
+
+@app.command(
+    epilog=examples('seatkeeper pool create tensorrt --seats 2 --description "engine builds"')
+)
+@connected
+async def create(
+    at: Connection,
+    name: Name,
+    seats: Annotated[int, Seats],
+    description: Annotated[str, Description] = "",
+) -> None:
+    """Create a pool."""
+    async with at.client() as client:
+        pool = await client.pools.create(name, seats=seats, description=description)
+    _done(at, "created", pool)
+
+
+@app.command(epilog=examples("seatkeeper pool update tensorrt --seats 4"))
+@connected
+async def update(
+    at: Connection,
+    name: Name,
+    seats: Annotated[int | None, Seats] = None,
+    description: Annotated[str | None, Description] = None,
+) -> None:
+    """Change what is given of a pool, and nothing else.
+
+    Fewer seats take none from anyone: nothing new is granted until the surplus is released.
+    """
+    if seats is None and description is None:
+        fail(Exit.USAGE, "nothing to change: give --seats, --description, or both")
+    async with at.client() as client:
+        pool = await client.pools.update(name, seats=seats, description=description)
+    _done(at, "updated", pool)
+
+
+@app.command(epilog=examples("seatkeeper pool delete tensorrt"))
+@connected
+async def delete(at: Connection, name: Name) -> None:
+    """Delete a pool that nobody holds seats of or waits for."""
+    async with at.client() as client:
+        await client.pools.delete(name)
+    if at.json:
+        write_json({"deleted": name})
+    else:
+        print(f"pool {name} deleted")
+
+
+@app.command("list", epilog=examples("seatkeeper pool list --json"))
+@connected
+async def list_(at: Connection) -> None:
+    """List all pools."""
+    async with at.client() as client:
+        pools = await client.pools.list()
+    if at.json:
+        write_json({"pools": [pool_json(pool, details=False) for pool in pools]})
+    elif not pools:
+        print("there is no pool yet; `seatkeeper pool create NAME --seats N` makes one")
+    else:
+        show(pools_table(pools))
+
+
+@app.command("show", epilog=examples("seatkeeper pool show tensorrt"))
+@connected
+async def show_(at: Connection, name: Name) -> None:
+    """Show one pool: what it is, who holds its seats, who waits."""
+    async with at.client() as client:
+        pool = await client.pools.get(name)
+    if at.json:
+        write_json(pool_json(pool, details=True))
+        return
+    show(
+        facts(
+            [
+                ("pool", pool.spec.name),
+                ("description", pool.spec.description or "-"),
+                ("seats", f"{pool.spec.seats} ({pool.held} held, {pool.free} free)"),
+                ("queued", str(pool.queued)),
+                ("last fence", str(pool.fence)),
+                ("revision", str(pool.revision)),
+            ]
+        ),
+        "",
+        grants_table(pool),
+        "",
+        queue_table(pool),
+    )
+
+
+def _done(at: Connection, what: str, pool: pb.Pool) -> None:
+    if at.json:
+        write_json(pool_json(pool, details=False))
+    else:
+        print(f"pool {pool.spec.name} {what}: {count(pool.spec.seats, 'seat')}")

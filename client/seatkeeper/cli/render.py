@@ -1,0 +1,253 @@
+"""How things look: as JSON for programs, as text and tables for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
+from seatkeeper.v1 import pool_service_pb2 as pools_pb
+
+PLAIN_WIDTH = 200
+"""Columns where nobody can tell us how many there are: a file, a pipe."""
+
+Json = dict[str, Any]
+
+
+def write_json(value: Json) -> None:
+    """Write one line of JSON, at once: a program may be waiting for it."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where people read. Not wrapped where it goes to a file or a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    narrow = stream.isatty() or "COLUMNS" in os.environ
+    return Console(
+        stderr=stderr, width=None if narrow else PLAIN_WIDTH, highlight=False, markup=False
+    )
+
+
+def show(*shown: RenderableType) -> None:
+    """Write tables and text for people on standard output."""
+    out = console()
+    if out.is_terminal:
+        out.print(*shown, sep="\n")
+        return
+    with out.capture() as captured:
+        out.print(*shown, sep="\n")
+    # Tables fill their lines up with blanks, which only disturb whoever compares or cuts them.
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table without lines; headings that begin with ``>`` are of numbers."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        numeric = heading.startswith(">")
+        made.add_column(
+            heading.removeprefix(">").upper(),
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
+            overflow="fold",
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Return names and values, one pair a line."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(Text(name), Text(value))
+    return made
+
+
+def span(length: timedelta | float) -> str:
+    """Return a length of time in its two largest units."""
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if 0.05 <= seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = max(0, round(seconds))
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+def about(estimate: timedelta) -> str:
+    """Return an estimated time to wait; no more exact than it is."""
+    seconds = estimate.total_seconds()
+    return "less than 1 s to go" if seconds < 1 else f"about {span(round(seconds))} to go"
+
+
+def count(number: int, thing: str) -> str:
+    """Return ``1 seat``, ``2 seats``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def since(moment: Timestamp) -> str:
+    """Return how long ago that was, by this machine's clock."""
+    return span(datetime.now(UTC) - moment.ToDatetime(UTC))
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.2f} GiB"
+
+
+def iso(moment: Timestamp) -> str:
+    """Return a time as RFC 3339 in UTC."""
+    return moment.ToDatetime(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(length: Duration) -> float:
+    """Return a duration in seconds."""
+    return length.ToTimedelta().total_seconds()
+
+
+def node_json(node: cluster_service_pb2.Node) -> Json:
+    """Return a node for programs."""
+    return {
+        "node_id": node.node_id,
+        "address": node.address,
+        "version": node.version,
+        "started_at": iso(node.started_at),
+    }
+
+
+def agent_json(agent: build_service_pb2.AgentInfo) -> Json:
+    """Return an agent for programs."""
+    return {
+        "agent_id": agent.agent_id,
+        "address": agent.address,
+        "version": agent.version,
+        "pool": agent.pool,
+        "builds_max": agent.builds_max,
+        "model_bytes_max": agent.model_bytes_max,
+        "public_key": agent.public_key.hex(),
+        "backends": [
+            {"name": each.name, "version": each.version, "targets": list(each.targets)}
+            for each in agent.backends
+        ],
+    }
+
+
+def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
+    """Return a pool for programs; ``details``: also its grants and queue."""
+    summary: Json = {
+        "name": pool.spec.name,
+        "seats": pool.spec.seats,
+        "description": pool.spec.description,
+        "held": pool.held,
+        "free": pool.free,
+        "queued": pool.queued,
+        "fence": pool.fence,
+        "revision": pool.revision,
+    }
+    if details:
+        summary["grants"] = [_grant_json(grant) for grant in pool.grants]
+        summary["queue"] = [_ticket_json(ticket) for ticket in pool.tickets]
+    return summary
+
+
+def _grant_json(grant: pools_pb.HeldGrant) -> Json:
+    return {
+        "grant_id": grant.grant_id,
+        "session_id": grant.session_id,
+        "holder": grant.holder,
+        "project": grant.project,
+        "seats": grant.seats,
+        "fence": grant.fence,
+        "granted_at": iso(grant.granted_at),
+        "agent_id": grant.agent_id or None,
+    }
+
+
+def _ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
+    return {
+        "position": ticket.position,
+        "grant_id": ticket.grant_id,
+        "session_id": ticket.session_id,
+        "holder": ticket.holder,
+        "project": ticket.project,
+        "seats": ticket.seats,
+        "priority": ticket.priority,
+        "queued_at": iso(ticket.queued_at),
+        "estimate_seconds": seconds(ticket.estimate) if ticket.HasField("estimate") else None,
+    }
+
+
+def engine_json(manifest: build_pb2.EngineManifest) -> Json:
+    """Return an engine's manifest for programs."""
+    # As it is written, not as this version understands it: a newer agent may know more.
+    options = manifest.options
+    return {
+        "key": manifest.key,
+        "sha256": manifest.file.sha256,
+        "size_bytes": manifest.file.size_bytes,
+        "model_name": manifest.model_name,
+        "model_sha256": manifest.model_sha256,
+        "backend": options.backend,
+        "backend_version": manifest.backend_version,
+        "targets": list(options.targets),
+        "profiles": [_profile(profile) for profile in options.profiles],
+        "workspace_bytes": options.workspace_bytes or None,
+        "optimisation_level": options.optimisation_level,
+        "agent_id": manifest.agent_id,
+        "pool": manifest.pool,
+        "grant_id": manifest.grant_id,
+        "fence": manifest.fence,
+        "holder": manifest.holder,
+        "project": manifest.project,
+        "built_at": iso(manifest.built_at),
+        "build_seconds": manifest.build_millis / 1000,
+    }
+
+
+def _profile(profile: build_pb2.Profile) -> str:
+    return ",".join(
+        f"{shape.input}="
+        + ":".join("x".join(map(str, dims)) for dims in (shape.min, shape.opt, shape.max))
+        for shape in profile.shapes
+    )
+
+
+def engine_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]]:
+    """Return an engine's manifest for people."""
+    return [
+        ("engine", manifest.key),
+        ("model", manifest.model_name),
+        (
+            "built for",
+            f"{', '.join(manifest.options.targets)} by {manifest.options.backend} "
+            f"{manifest.backend_version}",
+        ),
+        ("size", f"{size(manifest.file.size_bytes)} ({manifest.file.size_bytes} bytes)"),
+        ("sha256", manifest.file.sha256),
+        ("built", f"{iso(manifest.built_at)} in {span(manifest.build_millis / 1000)}"),
+        ("by", f"agent {manifest.agent_id}, for {manifest.holder} ({manifest.project})"),
+        ("under", f"grant {manifest.grant_id} of {manifest.pool}, fence {manifest.fence}"),
+    ]

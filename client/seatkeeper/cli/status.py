@@ -1,0 +1,194 @@
+"""``seatkeeper status``: how things stand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.render import (
+    Json,
+    agent_json,
+    console,
+    node_json,
+    pool_json,
+    show,
+    write_json,
+)
+from seatkeeper.cli.views import (
+    agents_table,
+    grants_table,
+    nodes_table,
+    pools_table,
+    queue_table,
+)
+from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
+from seatkeeper.v1 import pool_service_pb2 as pools_pb
+
+if TYPE_CHECKING:
+    from seatkeeper.client import AsyncSeatClient
+
+POLL_SECONDS = 1.0
+"""Time between two looks at everything. One pool is told to us instead."""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything, as one node sees it."""
+
+    version: cluster_service_pb2.GetVersionResponse
+    nodes: tuple[cluster_service_pb2.Node, ...]
+    agents: tuple[build_service_pb2.AgentInfo, ...]
+    pools: tuple[pools_pb.Pool, ...]
+
+    def json(self) -> Json:
+        """Return it for programs."""
+        return {
+            "store": self.version.store,
+            "store_version": self.version.store_version,
+            "store_warnings": list(self.version.store_warnings),
+            "nodes": [node_json(node) for node in self.nodes],
+            "agents": [agent_json(agent) for agent in self.agents],
+            "pools": [pool_json(pool, details=False) for pool in self.pools],
+        }
+
+    def view(self) -> RenderableType:
+        """Return it for people."""
+        store = f"store: {self.version.store} {self.version.store_version}".rstrip()
+        none_yet = Text("no pool yet; `seatkeeper pool create NAME --seats N` makes one")
+        parts: list[RenderableType] = [nodes_table(self.nodes), Text(), Text(store)]
+        parts += [Text(f"warning: {warning}") for warning in self.version.store_warnings]
+        parts += [Text(), pools_table(self.pools) if self.pools else none_yet]
+        if self.agents:
+            parts += [Text(), agents_table(self.agents)]
+        return Group(*parts)
+
+    def lines(self) -> list[str]:
+        """Return it for a log: what is worth a line when it changes."""
+        members = f"nodes={len(self.nodes)} agents={len(self.agents)}"
+        return [members, *(_line(pool) for pool in self.pools)]
+
+
+@dataclass(frozen=True)
+class OnePool:
+    """One pool with who holds and who waits."""
+
+    pool: pools_pb.Pool
+
+    def json(self) -> Json:
+        """Return it for programs."""
+        return pool_json(self.pool, details=True)
+
+    def view(self) -> RenderableType:
+        """Return it for people."""
+        holders, waiters = grants_table(self.pool), queue_table(self.pool)
+        return Group(pools_table([self.pool]), Text(), holders, Text(), waiters)
+
+    def lines(self) -> list[str]:
+        """Return it for a log: what is worth a line when it changes."""
+        holders = ",".join(grant.holder for grant in self.pool.grants) or "-"
+        waiters = ",".join(ticket.holder for ticket in self.pool.tickets) or "-"
+        return [f"{_line(self.pool)} holders={holders} waiting={waiters}"]
+
+
+@app.command(epilog=examples("seatkeeper status", "seatkeeper status tensorrt --watch"))
+@connected
+async def status(
+    at: Connection,
+    pool: Annotated[
+        str | None, typer.Argument(metavar="[POOL]", help="Show only this pool, in detail.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it as it changes, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show nodes, agents and pools; or of one pool, who holds its seats and who waits.
+
+    With --watch on a terminal the tables are kept up to date in place; elsewhere a line, or with
+    --json an object, is written for each change.
+    """
+    async with at.client() as client:
+        if watch:
+            await _watch(at, _pool_changes(client, pool) if pool else _all_changes(client))
+            return
+        state = OnePool(await client.pools.get(pool)) if pool else await _overview(client)
+    if at.json:
+        write_json(state.json())
+    else:
+        show(state.view())
+
+
+async def _overview(client: AsyncSeatClient) -> Overview:
+    version, nodes, agents, pools = await asyncio.gather(
+        client.cluster.version(),
+        client.cluster.nodes(),
+        client.engines.agents(),
+        client.pools.list(),
+    )
+    return Overview(version, tuple(nodes), tuple(agents), tuple(pools))
+
+
+async def _all_changes(client: AsyncSeatClient) -> AsyncIterator[Overview]:
+    while True:
+        yield await _overview(client)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _pool_changes(client: AsyncSeatClient, name: str) -> AsyncIterator[OnePool]:
+    async for pool in client.pools.watch(name):
+        yield OnePool(pool)
+
+
+async def _watch(
+    at: Connection, changes: AsyncIterator[Overview] | AsyncIterator[OnePool]
+) -> None:
+    out = console()
+    if at.json or not out.is_terminal:
+        await _write_changes(at, changes)
+        return
+    latest: list[Overview | OnePool] = []
+
+    def view() -> RenderableType:
+        # Made anew at each refresh, so that "held for" goes on while nothing changes.
+        return latest[-1].view() if latest else Text()
+
+    with Live(get_renderable=view, console=out, refresh_per_second=2) as live:
+        async for state in changes:
+            latest[:] = [state]
+            live.refresh()
+
+
+async def _write_changes(
+    at: Connection, changes: AsyncIterator[Overview] | AsyncIterator[OnePool]
+) -> None:
+    before: Json | list[str] | None = None
+    async for state in changes:
+        now: Json | list[str] = state.json() if at.json else state.lines()
+        if now == before:
+            continue
+        if isinstance(now, dict):
+            write_json(now)
+        else:
+            moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            for line in now:
+                if before is None or line not in before:
+                    print(moment, line, flush=True)
+        before = now
+
+
+def _line(pool: pools_pb.Pool) -> str:
+    return (
+        f"pool={pool.spec.name} seats={pool.spec.seats} held={pool.held} free={pool.free} "
+        f"queued={pool.queued}"
+    )

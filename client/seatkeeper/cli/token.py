@@ -1,0 +1,158 @@
+"""``seatkeeper token``: what a token proves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import jwt
+import typer
+
+from seatkeeper.cli.connection import Connection, Json, connected
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.render import facts, show, span, write_json
+from seatkeeper.client.errors import InvalidArgument
+from seatkeeper.client.tokens import TOKEN_BYTES_MAX, TokenClaims, verify_token
+
+app = typer.Typer(
+    help="Verify and show tokens: signed proof of a seat, good for as long as its lease.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+TokenFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="File with the token; -: stdin.")
+]
+
+
+@app.command(
+    epilog=examples(
+        "seatkeeper token jwks > keys.json",
+        "seatkeeper run -- sh -c 'seatkeeper token verify $SEATKEEPER_TOKEN_FILE --jwks keys.json'",
+    )
+)
+def verify(
+    file: TokenFile,
+    jwks: Annotated[
+        Path,
+        typer.Option("--jwks", metavar="FILE", help="Public keys: what `token jwks` wrote."),
+    ],
+    pool: Annotated[
+        str | None,
+        typer.Option("--pool", metavar="NAME", help="The pool that the token must be for."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a token without asking anybody; exit 65 and say why when it proves nothing.
+
+    It proves that the seat was granted, and that its lease had not ended when the token was
+    signed; not that nobody has taken it back since.
+    """
+    keys = _read(str(jwks))
+    try:
+        claims = verify_token(_token(file), keys, pool=pool)
+    except InvalidArgument as error:
+        fail(Exit.REFUSED, f"{jwks}: {error}")
+    if as_json:
+        write_json(_claims_json(claims))
+        return
+    left = claims.expires_at - datetime.now(UTC)
+    show(
+        facts(
+            [
+                ("valid for", span(left)),
+                ("holder", claims.holder),
+                ("pool", claims.pool),
+                ("project", claims.project),
+                ("seats", str(claims.seats)),
+                ("fence", str(claims.fence)),
+                ("grant", claims.grant_id),
+                ("issued", claims.issued_at.isoformat()),
+                ("expires", claims.expires_at.isoformat()),
+                ("key", claims.key_id),
+                ("certificate", claims.certificate_sha256 or "-"),
+            ]
+        )
+    )
+
+
+@app.command(
+    "show",
+    epilog=examples("seatkeeper run -- sh -c 'seatkeeper token show $SEATKEEPER_TOKEN_FILE'"),
+)
+def show_(file: TokenFile, as_json: Json = False) -> None:
+    """Show what a token says, without checking whether it is true."""
+    token = _token(file)
+    try:
+        header = jwt.get_unverified_header(token)
+        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError as error:
+        fail(Exit.REFUSED, f"not a token: {error}")
+    if as_json:
+        write_json({"verified": False, "header": header, "claims": claims})
+        return
+    print("not verified: `seatkeeper token verify` does that", file=sys.stderr)
+    pairs = [(name, _readable(name, value)) for name, value in (header | claims).items()]
+    show(facts(pairs))
+
+
+@app.command("jwks", epilog=examples("seatkeeper token jwks > keys.json"))
+@connected
+async def jwks_(at: Connection) -> None:
+    """Fetch the public keys that verify tokens: a JSON Web Key Set (RFC 7517).
+
+    Fetch it again when `verify` does not know a token's key: nodes have keys of their own.
+    """
+    async with at.client() as client:
+        keys = json.loads(await client.cluster.jwks())
+    print(json.dumps(keys, indent=None if at.json else 2))
+
+
+def _token(file: str) -> str:
+    token = _read(file).strip()
+    if not token:
+        fail(Exit.REFUSED, f"{'standard input' if file == '-' else file} holds no token")
+    return token
+
+
+def _read(file: str) -> str:
+    """Return a small text file's contents; of a large one only enough to be refused."""
+    try:
+        if file == "-":
+            return sys.stdin.read(64 * TOKEN_BYTES_MAX)
+        with Path(file).open(encoding="utf-8") as opened:
+            return opened.read(64 * TOKEN_BYTES_MAX)
+    except FileNotFoundError:
+        fail(Exit.NOT_FOUND, f"{file}: no such file")
+    except UnicodeDecodeError:
+        fail(Exit.REFUSED, f"{file} is not text")
+
+
+def _readable(name: str, value: Any) -> str:  # noqa: ANN401
+    if name in {"iat", "exp"} and isinstance(value, int | float):
+        try:
+            return datetime.fromtimestamp(value, UTC).isoformat()
+        except (OverflowError, ValueError, OSError):
+            pass
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _claims_json(claims: TokenClaims) -> dict[str, Any]:
+    return {
+        "valid": True,
+        "holder": claims.holder,
+        "pool": claims.pool,
+        "project": claims.project,
+        "seats": claims.seats,
+        "fence": claims.fence,
+        "grant_id": claims.grant_id,
+        "issued_at": claims.issued_at.isoformat(),
+        "expires_at": claims.expires_at.isoformat(),
+        "key_id": claims.key_id,
+        "certificate_sha256": claims.certificate_sha256,
+    }

@@ -1,0 +1,49 @@
+"""Tells people on standard error where their request stands in the queue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from seatkeeper.cli.render import Json, about
+
+if TYPE_CHECKING:
+    from seatkeeper.client._asks import QueuePosition
+
+
+class Waiting:
+    """One line that is rewritten on a terminal; a line for each change elsewhere."""
+
+    def __init__(self, pool: str, *, tell: Callable[[Json], None] | None = None) -> None:
+        """``tell``: report to a program instead, as JSON."""
+        self._pool = pool
+        self._tell = tell
+        self._rewrites = sys.stderr.isatty()
+        self._width = 0
+
+    def queued(self, place: QueuePosition) -> None:
+        """Say where the request stands now."""
+        estimate = None if place.estimate is None else place.estimate.total_seconds()
+        if self._tell is not None:
+            self._tell(
+                {
+                    "event": "queued",
+                    "position": place.position,
+                    "estimate_seconds": estimate,
+                }
+            )
+            return
+        left = "" if place.estimate is None else f", {about(place.estimate)}"
+        line = f"seatkeeper: waiting for a seat of {self._pool}: place {place.position}{left}"
+        if self._rewrites:
+            print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
+            self._width = len(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        """Leave a clean line to whoever writes next."""
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
+            self._width = 0
