@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.serve import settings_app
+from seatkeeper.cli.serve import run_loop, settings_app
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,6 +34,7 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
     try:
         from seatkeeper.builder.agent.config import AgentConfig
         from seatkeeper.builder.agent.main import run
+        from seatkeeper.server.logs import configure_logs
         from seatkeeper.server.settings import ConfigError, load_settings
     except ModuleNotFoundError:
         fail(Exit.CONFIG, INSTALL_BUILDER)
@@ -40,7 +42,23 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
         settings = load_settings(AgentConfig, config, flags)
     except ConfigError as error:
         fail(Exit.CONFIG, str(error))
-    run(settings)
+    configure_logs(settings.log_level, settings.log_format)
+    run_loop(_run_until_stopped(run(settings)))
+
+
+async def _run_until_stopped(agent: Coroutine[Any, Any, None]) -> None:
+    from seatkeeper.builder.errors import BuildError
+    from seatkeeper.client.errors import SeatError
+    from seatkeeper.server.grpc_server import ListenError
+
+    try:
+        await agent
+    except ListenError as error:
+        fail(Exit.CONFIG, str(error))
+    except BuildError as error:
+        fail(Exit.CONFIG, error.explain())
+    except SeatError as error:
+        fail(Exit.UNAVAILABLE, f"no node takes this agent on: {error}")
 
 
 _agent.__name__ = "agent"

@@ -107,7 +107,7 @@ def _serve(config: Path | None, flags: dict[str, Any]) -> None:
     except ConfigError as error:
         fail(Exit.CONFIG, str(error))
     configure_logs(settings.log_level, settings.log_format)
-    _run_loop(_serve_until_stopped(settings))
+    run_loop(_serve_until_stopped(settings))
 
 
 async def _serve_until_stopped(settings: NodeConfig) -> None:
@@ -138,7 +138,7 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
     await node.stop()
 
 
-def _run_loop(main: Any) -> None:  # noqa: ANN401
+def run_loop(main: Any) -> None:  # noqa: ANN401
     """Run on uvloop where it is installed: a third less CPU for each message."""
     try:
         import uvloop

@@ -27,6 +27,7 @@ from seatkeeper.client.errors import (
     TokenInvalid,
 )
 from seatkeeper.server.grpc_failure import Failure, bad_request, error_info, retry_info
+from seatkeeper.server.validate import Malformed
 
 RETRY_AFTER = timedelta(seconds=5)
 
@@ -40,6 +41,9 @@ def failure_of(error: Exception) -> Failure | None:
             return _of_build(error)
         case SeatError():
             return _of_seat(error)
+        case Malformed(field=field, description=description):
+            detail = bad_request(field, description)
+            return Failure(grpc.StatusCode.INVALID_ARGUMENT, str(error), detail)
         case _:
             return None
 
@@ -48,11 +52,11 @@ def _of_build(error: BuildError) -> Failure:
     message = error.explain()
     info = error_info(error.code)
     match error:
-        case ModelTooLarge() | ResourceError() if not isinstance(error, BuildTimeout):
-            retry = [retry_info(RETRY_AFTER)] if error.retryable else []
-            return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, *retry)
         case BuildTimeout():
             return Failure(grpc.StatusCode.DEADLINE_EXCEEDED, message, info)
+        case ModelTooLarge() | ResourceError():
+            retry = [retry_info(RETRY_AFTER)] if error.retryable else []
+            return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, *retry)
         case PlanError():
             detail = bad_request("options", error.message)
             return Failure(grpc.StatusCode.INVALID_ARGUMENT, message, info, detail)

@@ -1,0 +1,103 @@
+"""An agent: the place where its parts are put together, started, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from importlib.metadata import version as version_of
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from seatkeeper.builder.agent.config import AgentConfig
+from seatkeeper.builder.agent.registration import keep_registered
+from seatkeeper.builder.agent.service import BuildService
+from seatkeeper.builder.agent.verifier import Verifier
+from seatkeeper.builder.agent.workshop import Workshop
+from seatkeeper.builder.job import BuildLimits
+from seatkeeper.builder.summary import ModelLimits
+from seatkeeper.client import AsyncSeatClient, TlsConfig
+from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen, server_credentials
+from seatkeeper.v1 import build_service_pb2
+from seatkeeper.v1.build_service_pb2_grpc import add_BuildServiceServicer_to_server
+
+logger = logging.getLogger(__name__)
+
+SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_name
+
+
+async def run(config: AgentConfig) -> None:
+    """Run an agent until it is told to stop (SIGTERM, SIGINT).
+
+    Raises ``ListenError``, a ``BuildError`` when nothing can be built on this host, and a
+    ``SeatError`` when no node takes it on.
+    """
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(_client(config))
+        workshop = await Workshop.open(config.engines, _limits(config), config.builds_max)
+        info = _info(config, workshop)
+        verifier = Verifier(client, config.pool)
+        await verifier.fetch()
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        servicer = BuildService(workshop, client, verifier, info)
+        add_BuildServiceServicer_to_server(servicer, server)
+        health_servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        address = listen(server, config.listen, _credentials(config))
+        info.address = config.advertise or address
+        await server.start()
+        stack.push_async_callback(server.stop, config.stop_grace)
+        await client.engines.register_agent(info)
+        registration = asyncio.create_task(keep_registered(client, info))
+        stack.callback(registration.cancel)
+        for service in ("", SERVICE):
+            await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+        logger.info("serving", extra={"agent_id": config.agent_id, "address": address})
+        await stop.wait()
+        logger.info("stopping", extra={"agent_id": config.agent_id})
+        await health_servicer.enter_graceful_shutdown()
+    logger.info("stopped", extra={"agent_id": config.agent_id})
+
+
+def _client(config: AgentConfig) -> AsyncSeatClient:
+    tls = None
+    if config.nodes_ca_file is not None:
+        tls = TlsConfig(
+            ca=config.nodes_ca_file, cert=config.nodes_cert_file, key=config.nodes_key_file
+        )
+    return AsyncSeatClient(config.nodes, holder=f"agent {config.agent_id}", tls=tls)
+
+
+def _limits(config: AgentConfig) -> BuildLimits:
+    return BuildLimits(
+        timeout=timedelta(seconds=config.build_timeout),
+        memory_bytes=config.build_memory_bytes,
+        engine_bytes_max=config.engine_bytes_max,
+        model=ModelLimits(bytes_max=config.model_bytes_max),
+    )
+
+
+def _info(config: AgentConfig, workshop: Workshop) -> build_service_pb2.AgentInfo:
+    return build_service_pb2.AgentInfo(
+        agent_id=config.agent_id,
+        backends=workshop.backends.values(),
+        pool=config.pool,
+        builds_max=config.builds_max,
+        model_bytes_max=config.model_bytes_max,
+        public_key=workshop.key.public_key,
+        version=version_of("seatkeeper"),
+    )
+
+
+def _credentials(config: AgentConfig) -> grpc.ServerCredentials | None:
+    if config.tls_cert_file is None or config.tls_key_file is None:
+        return None
+    return server_credentials(
+        config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
+    )

@@ -1,0 +1,46 @@
+"""The progress of one build, for one client who may read slower than it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from time import monotonic
+
+from seatkeeper.builder.progress import Progress
+from seatkeeper.v1 import build_service_pb2
+
+HEARTBEAT = 5.0
+"""Seconds after which the last progress is told again: the compiler may be silent for long."""
+
+
+class ProgressFeed:
+    """Keeps the newest progress only: an old one is of no use to anybody."""
+
+    def __init__(self) -> None:
+        self._began = monotonic()
+        self._newest = Progress(phase=build_service_pb2.BUILD_PHASE_RECEIVING)
+        self._news = asyncio.Event()
+        self._news.set()
+        self._closed = False
+
+    def tell(self, progress: Progress) -> None:
+        """Take note of progress."""
+        self._newest = progress
+        self._news.set()
+
+    def close(self) -> None:
+        """Say that there is no more to come."""
+        self._closed = True
+        self._news.set()
+
+    async def messages(self) -> AsyncIterator[build_service_pb2.BuildProgress]:
+        """Yield the newest progress whenever there is a newer one, until closed."""
+        while not self._closed:
+            self._news.clear()
+            elapsed = timedelta(seconds=monotonic() - self._began)
+            yield self._newest.to_message(elapsed)
+            try:
+                await asyncio.wait_for(self._news.wait(), HEARTBEAT)
+            except TimeoutError:
+                continue

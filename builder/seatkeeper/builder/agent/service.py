@@ -1,0 +1,96 @@
+"""``BuildService``: compiles models into engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc.aio
+
+from seatkeeper.builder.agent.build import Build
+from seatkeeper.builder.agent.failures import failure_of
+from seatkeeper.builder.agent.progress_feed import ProgressFeed
+from seatkeeper.builder.agent.verifier import Verifier
+from seatkeeper.builder.agent.workshop import Workshop
+from seatkeeper.client import AsyncSeatClient
+from seatkeeper.server.grpc_failure import Context
+from seatkeeper.server.validate import Malformed
+from seatkeeper.v1 import build_service_pb2, build_service_pb2_grpc
+
+
+class BuildService(build_service_pb2_grpc.BuildServiceServicer):
+    """Compiles models into engines."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        client: AsyncSeatClient,
+        verifier: Verifier,
+        info: build_service_pb2.AgentInfo,
+    ) -> None:
+        self._workshop = workshop
+        self._client = client
+        self._verifier = verifier
+        self._info = info
+
+    # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
+    async def Build(  # type: ignore[override]
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """Compile one model under one grant."""
+        feed = ProgressFeed()
+        build = asyncio.create_task(self._build(feed, context))
+        build.add_done_callback(lambda _: feed.close())
+        try:
+            async for progress in feed.messages():
+                await context.write(build_service_pb2.BuildResponse(progress=progress))
+            done = await build
+            await context.write(build_service_pb2.BuildResponse(done=done))
+        except Exception as error:
+            if (failure := failure_of(error)) is None:
+                raise
+            await failure.tell(context)
+        finally:
+            # The client is gone, or the build is over: either way nobody waits for it.
+            build.cancel()
+            await asyncio.gather(build, return_exceptions=True)
+
+    async def _build(self, feed: ProgressFeed, context: Context) -> build_service_pb2.BuildDone:
+        first = await context.read()
+        if first is grpc.aio.EOF or first.WhichOneof("part") != "header":
+            raise Malformed("part", "the first message must carry the header")
+        claims = await self._verifier.verify(first.header.token)
+
+        async def chunks() -> bytes | None:
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                return None
+            if message.WhichOneof("part") != "model_chunk":
+                raise Malformed("part", "the header comes once")
+            chunk: bytes = message.model_chunk
+            return chunk
+
+        build = Build(
+            self._workshop, self._client, self._info.agent_id, first.header, claims, feed
+        )
+        return await build.run(chunks)
+
+    async def FetchEngine(
+        self, request: build_service_pb2.FetchEngineRequest, context: Context
+    ) -> AsyncIterator[build_service_pb2.FetchEngineResponse]:
+        """Return a published engine."""
+        try:
+            with self._workshop.store.open(request.key) as engine:
+                yield build_service_pb2.FetchEngineResponse(manifest=engine.signed_manifest)
+                for chunk in engine.chunks():
+                    yield build_service_pb2.FetchEngineResponse(chunk=chunk)
+        except Exception as error:
+            if (failure := failure_of(error)) is None:
+                raise
+            await failure.tell(context)
+
+    async def GetCapabilities(
+        self, request: build_service_pb2.GetCapabilitiesRequest, context: Context
+    ) -> build_service_pb2.GetCapabilitiesResponse:
+        """Return what this agent can build."""
+        return build_service_pb2.GetCapabilitiesResponse(agent=self._info)
