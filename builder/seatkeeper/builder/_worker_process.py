@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from seatkeeper.builder._watch import Watch, judge, read_vital_signs
 from seatkeeper.builder.engines import DISK_FULL_ERRNOS
 from seatkeeper.builder.errors import (
     BuildError,
@@ -35,8 +36,9 @@ from seatkeeper.builder.job import (
 from seatkeeper.builder.progress import OnProgress, Progress
 
 NOISE_CHUNK_BYTES = 1 << 16
+WATCH_INTERVAL_SECONDS = 0.1
 
-_OUT_OF_MEMORY = re.compile(r"bad_alloc|MemoryError|Cannot allocate memory", re.ASCII)
+_OUT_OF_MEMORY = re.compile("bad_alloc|MemoryError|Cannot allocate memory")
 
 
 async def run_worker(
@@ -57,11 +59,13 @@ async def run_worker(
     job_path.write_text(job.to_json())
     last_words = LastWords(limits.last_words_bytes_max)
     async with _started(job_path, folder, environment, last_words) as (process, reports):
+        watching = asyncio.create_task(_watch(process, limits))
         try:
             async with asyncio.timeout(limits.timeout.total_seconds()) as deadline:
                 result = await _listen(reports, on_progress)
                 status = await process.wait()
                 await last_words.complete.wait()
+                verdict = await watching
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -69,14 +73,14 @@ async def run_worker(
                 f"the build took longer than {limits.timeout.total_seconds():g} seconds",
                 last_words=last_words.text,
             ) from error
-    match result:
-        case Done():
-            return result
-        case BuildError():
-            raise type(result)(result.message, last_words=last_words.text)
-        case None:
-            oom_killed = _oom_kills() > oom_kills_before
-            raise explain_end(status, last_words.text, oom_killed=oom_killed)
+        finally:
+            watching.cancel()
+    if result is None:
+        oom_killed = _oom_kills() > oom_kills_before
+        result = verdict or explain_end(status, last_words.text, oom_killed=oom_killed)
+    if isinstance(result, BuildError):
+        raise type(result)(result.message, last_words=last_words.text)
+    return result
 
 
 def explain_end(status: int, last_words: str, *, oom_killed: bool) -> BuildError:
@@ -147,6 +151,20 @@ async def _listen(
         if not isinstance(report, Progress):
             return report
         on_progress(report)
+
+
+async def _watch(process: asyncio.subprocess.Process, limits: BuildLimits) -> BuildError | None:
+    """Kill the worker when it must end, and return why; None when it ends by itself."""
+    clock = asyncio.get_running_loop().time
+    watch = Watch(last_busy_at=clock())
+    while process.returncode is None and (signs := read_vital_signs(process.pid)) is not None:
+        match judge(watch, signs, clock(), limits):
+            case Watch() as watch:
+                await asyncio.sleep(WATCH_INTERVAL_SECONDS)
+            case BuildError() as verdict:
+                _kill_group(process)
+                return verdict
+    return None
 
 
 async def _next_report(reports: asyncio.StreamReader) -> Report | None:

@@ -146,7 +146,7 @@ def _worker_job(
         model_path=model_path,
         engine_path=engine_path,
         options_hex=options,
-        memory_bytes=limits.memory_bytes,
+        memory_bytes=limits.memory_bytes + limits.memory_bytes // 4,
         stack_bytes=limits.stack_bytes,
         engine_bytes_max=limits.engine_bytes_max,
         model_limits=limits.model,

@@ -27,6 +27,7 @@ BuildError                      never raised itself
 │   └── BuildTimeout            the build took longer than it may
 ├── ProcessError                the worker process
 │   ├── CompilerCrashed         the native library died; its last words are attached
+│   ├── CompilerStalled (retryable)  the native library fell asleep and did not wake up
 │   ├── WorkerKilled (retryable)  someone else killed the worker
 │   └── BuildCancelled          we killed it because nobody waits for it any more
 ├── BackendMissing              the backend's library is not installed here
@@ -259,6 +260,15 @@ class CompilerCrashed(ProcessError):
     code = "compiler_crashed"
     fault = Fault.COMPILER
     advice = "Send the model and the last words to the library's vendor; a retry ends the same."
+
+
+class CompilerStalled(ProcessError):
+    """Every thread of the native library waits for another."""
+
+    code = "compiler_stalled"
+    fault = Fault.COMPILER
+    retryable = True
+    advice = "Send the build again; if it stalls again, send the model to the library's vendor."
 
 
 class WorkerKilled(ProcessError):

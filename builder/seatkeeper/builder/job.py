@@ -29,10 +29,13 @@ class BuildLimits:
 
     timeout: timedelta = timedelta(minutes=90)
     """Wall time from the start of the worker to its end."""
+    stall_timeout: timedelta = timedelta(minutes=2)
+    """How long every thread of the worker may sleep before it counts as dead."""
     memory_bytes: int = 16 << 30
     """Memory that the worker may write to. Python and the libraries take about 200 MiB of it.
 
-    It limits data, not address space, because a GPU driver reserves far more than it uses.
+    It limits data, not address space, because a GPU driver reserves far more than it uses. The
+    worker is killed when it is seen over the limit, and refused more at a quarter above it.
     """
     stack_bytes: int = 64 << 20
     """Stack of the worker. At the usual 8 MiB the compiler dies of a chain of 3,000 nodes."""
@@ -59,6 +62,7 @@ class WorkerJob:
     options_hex: str = ""
     """A serialised ``BuildOptions``, in hexadecimal."""
     memory_bytes: int
+    """Where the kernel refuses it more; a quarter above the build's limit."""
     stack_bytes: int
     engine_bytes_max: int
     model_limits: ModelLimits

@@ -90,6 +90,8 @@ def _parse(model: bytes) -> ModelProto:
             case Shape.TRUNCATED:
                 raise ModelTruncated(f"the model breaks off at byte {len(model)}") from error
             case Shape.WHOLE:
+                # Protobuf says the same when memory runs out, so see whether it has.
+                bytearray(2 * len(model))
                 raise ModelInvalid("the model is damaged inside") from error
             case Shape.FOREIGN:
                 raise ModelNotOnnx("the file is not an ONNX model") from error

@@ -32,12 +32,16 @@ class ErrorLog:
         self._messages.append(message[:MESSAGE_CHARS_MAX])
 
     def last(self) -> str:
-        """Return the last message that is about the model, empty if there is none.
+        """Return the last message that is about the model, empty if there is none."""
+        return next(filter(None, map(about_model, reversed(self._messages))), "")
 
-        On a host without a GPU the library also complains about its driver, after each error.
-        """
-        about_model = [text for text in self._messages if "catchCudaError" not in text]
-        return (about_model or list(self._messages) or [""])[-1]
+
+def about_model(message: str) -> str:
+    """Return the lines that are about the model, as one line.
+
+    On a host without a GPU the library also complains about its driver, after each error.
+    """
+    return " ".join(line for line in message.splitlines() if "catchCudaError" not in line)
 
 
 def make_logger(module: Untyped, log: ErrorLog) -> Untyped:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from seatkeeper.builder.backends._driver import host_targets
 from seatkeeper.builder.backends._tensorrt_listeners import (
     ErrorLog,
+    about_model,
     make_logger,
     make_progress_monitor,
 )
@@ -32,7 +33,10 @@ from seatkeeper.builder.progress import BUILDING, PARSING, OnProgress, Progress
 
 PARSER_ERRORS_MAX = 20
 
-_OUT_OF_MEMORY_WORDS = ("bad_alloc", "out of memory", "outofmemory", "failed to allocate")
+_OUT_OF_MEMORY_WORDS = (
+    *("bad_alloc", "out of memory", "outofmemory", "failed to allocate"),
+    "resource temporarily unavailable",  # no memory for another thread's stack
+)
 _RTX_MAGIC = b"vtrt"
 _RTX_HEADER_BYTES = 28
 
@@ -162,7 +166,7 @@ class _ParserError:
     """What the parser says of one error, read with care: names may not be UTF-8."""
 
     def __init__(self, error: Untyped) -> None:
-        self.text = _text(error.desc)
+        self.text = about_model(_text(error.desc))
         operator, name = _text(error.node_operator), _text(error.node_name)
         self.where = f"operator {operator}" if operator else ""
         if operator and name:

@@ -1,0 +1,61 @@
+"""Every way to have no engine is told apart, and survives the way out of the worker."""
+
+from __future__ import annotations
+
+import pytest
+
+from seatkeeper.builder import errors
+from seatkeeper.builder.errors import (
+    ERRORS_BY_CODE,
+    BuildError,
+    ModelError,
+    error_from_fields,
+    error_to_fields,
+)
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS_BY_CODE))
+def test_every_leaf_says_what_to_do_next(code: str) -> None:
+    leaf = ERRORS_BY_CODE[code]
+    assert leaf.advice.endswith(".")
+    assert leaf("The disk is full.").explain() == f"The disk is full. {leaf.advice}"
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS_BY_CODE))
+def test_every_leaf_is_drawn_in_the_tree(code: str) -> None:
+    assert f"── {ERRORS_BY_CODE[code].__name__} " in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS_BY_CODE))
+def test_an_error_is_the_same_on_the_other_side(code: str) -> None:
+    error = ERRORS_BY_CODE[code]("what happened", last_words="the last words")
+    copy = error_from_fields(error_to_fields(error))
+    assert type(copy) is type(error)
+    assert error_to_fields(copy) == error_to_fields(error)
+
+
+def test_no_two_leaves_share_a_code() -> None:
+    def leaves(cls: type[BuildError]) -> list[str]:
+        return [cls.code] * bool(cls.code) + [
+            code for child in cls.__subclasses__() for code in leaves(child)
+        ]
+
+    assert sorted(leaves(BuildError)) == sorted(ERRORS_BY_CODE)
+
+
+def test_only_leaves_are_raised() -> None:
+    with pytest.raises(AssertionError, match="raise a leaf"):
+        ModelError("something is wrong")
+
+
+def test_a_code_that_no_leaf_has_is_not_guessed() -> None:
+    with pytest.raises(KeyError):
+        error_from_fields({"code": "new_code", "message": ""})
+
+
+def test_a_compiler_that_quotes_its_graph_does_not_fill_the_wire() -> None:
+    error = ERRORS_BY_CODE["compiler_crashed"]("m" * 10**6, last_words="a" * 10**6 + "z")
+    assert len(error.message) == errors.MESSAGE_CHARS_MAX
+    assert len(str(error)) == errors.MESSAGE_CHARS_MAX
+    assert error.last_words.endswith("az")
+    assert len(error.last_words) == errors.LAST_WORDS_CHARS_MAX
