@@ -240,10 +240,11 @@ class _Draft:
                 Refusal.TOO_MANY_SEATS,
                 f"{command.seats} seats asked of a pool of {spec.seats}; ask for fewer",
             )
-        waiting = len(self.pool.tickets) + len(self.asked) - len(self.decision.tickets_ended)
-        if waiting >= self.limits.queue_max:
-            return Refusal.OVERLOADED, f"the queue is full ({self.limits.queue_max} tickets)"
         return None
+
+    def _deny_overloaded(self, command: Command) -> None:
+        message = f"the queue is full ({self.limits.queue_max} tickets)"
+        self._deny(command, Refusal.OVERLOADED, message)
 
     def _deny_not_yours(self, command: Command) -> None:
         self._deny(command, Refusal.NOT_YOURS, "this grant id belongs to another session")
@@ -270,8 +271,16 @@ class _Draft:
                 self.reserved += RELEASE_WRITES - 2  # for whoever is next
             else:
                 self.decision.tickets_ended.append(grant_id)
+        self._answer_again(grant_id)
         self._finish(command.session_id, command.lease_id, grant_id, recorded=recorded)
         self._answer(command, Released(grant_id))
+
+    def _answer_again(self, grant_id: str) -> None:
+        """Answer those who asked again for what is released now; the id may get another owner."""
+        for command, asked_for in self.again:
+            if asked_for == grant_id:
+                self._deny(command, Refusal.FINISHED, RELEASED_BEFORE)
+        self.again = [entry for entry in self.again if entry[1] != grant_id]
 
     def _is_finished(self, session_id: str, grant_id: str) -> bool:
         return (session_id, grant_id) in self.finished or self.pool.finished.contains(
@@ -339,10 +348,15 @@ class _Draft:
 
     def store_waiting(self) -> None:
         """Give a stored ticket to each request that still waits, and answer those asked again."""
+        room = self.limits.queue_max - len(self.pool.tickets) + len(self.decision.tickets_ended)
+        refused: set[str] = set()
         for grant_id, (command, ticket) in self.asked.items():
-            if command.may_wait:
+            if command.may_wait and len(self.decision.tickets) < room:
                 self.decision.tickets.append(ticket)
                 self._answer(command, Queued(ticket))
+            elif command.may_wait:
+                refused.add(grant_id)
+                self._deny_overloaded(command)
             elif self.decision.unserved:
                 # A seat may be free: the queue was cut short by the size of the transaction.
                 self.decision.deferred.append(command)
@@ -352,10 +366,12 @@ class _Draft:
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
                 self._answer(command, Granted(grant))
-            elif grant_id in self.gone:
-                self._deny(command, Refusal.FINISHED, RELEASED_BEFORE)
+            elif grant_id in refused:
+                self._deny_overloaded(command)
             elif (asked := self.asked.get(grant_id)) is not None and asked[0].may_wait:
                 self._answer(command, Queued(asked[1]))
+            elif asked is not None and self.decision.unserved:
+                self.decision.deferred.append(command)  # as the first of the two
             elif (stored := self.pool.tickets.get(grant_id)) is not None:
                 self._answer(command, Queued(stored))
             else:
