@@ -206,6 +206,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self.service = service
         self.name = name
         self.address = ""
+        self.credentials: grpc.ServerCredentials | None = None
         self.streams_opened = 0
         self.streams_refused = 0
         self.refuse_with: tuple[grpc.StatusCode, str] | None = None
@@ -226,7 +227,11 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         pb_grpc.add_SeatServiceServicer_to_server(self, self._server)
         for add in self.more:
             add(self._server)
-        port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
+        wanted = self.address or "127.0.0.1:0"
+        if self.credentials is None:
+            port = self._server.add_insecure_port(wanted)
+        else:
+            port = self._server.add_secure_port(wanted, self.credentials)
         self.address = f"127.0.0.1:{port}"
         await self._server.start()
 

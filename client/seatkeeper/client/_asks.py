@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from seatkeeper.client import holding
+from seatkeeper.client._lease import Lease
 from seatkeeper.client._translate import as_duration
 from seatkeeper.client.errors import SeatError
-from seatkeeper.client.holding import HoldingState, SessionView
+from seatkeeper.client.holding import HoldingState
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -34,23 +34,6 @@ class QueuePosition:
 
 OnQueued = Callable[[QueuePosition], None]
 OnState = Callable[[HoldingState], None]
-
-
-@dataclass(slots=True, eq=False)
-class Lease:
-    """One session: who we are to the service, and what we believe of it."""
-
-    credentials: pb.SessionCredentials
-    asked_at: float
-    """When `open` was first sent."""
-    view: SessionView | None = None
-    """What is believed; None until the service has opened it."""
-    renewing: frozenset[str] = frozenset()
-    """Grants that the renewal now unanswered asked tokens for."""
-
-    def state(self, now: float) -> HoldingState:
-        """Return what may be believed at ``now``."""
-        return HoldingState.LOST if self.view is None else holding.believes(self.view, now)
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +61,8 @@ class Ask:
     """Refusals so far that asked us to come again."""
     retry_at: float | None = None
     """When to send it again."""
+    retry_anew: bool = False
+    """Whether to do so under a new id."""
     refusal: SeatError | None = None
     """The last of those refusals."""
 

@@ -26,6 +26,9 @@ _T = TypeVar("_T")
 _Q = TypeVar("_Q")
 _Invoke = Callable[[aio.Channel, float], Awaitable[_T]]
 _Open = Callable[[aio.Channel], aio.UnaryStreamCall[_Q, _T]]
+STABLE_SECONDS = 1.0
+"""A stream that lived for so long was a good one: the next is tried at once."""
+
 _TRY_ANOTHER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _log = logging.getLogger("seatkeeper.client")
 
@@ -105,27 +108,34 @@ class Calls:
         attempt = _Attempt(self, self._clock.now() + whole)
         while True:
             address = await attempt.next_address()
-            left = max(0.0, attempt.deadline - self._clock.now())
+            began = self._clock.now()
+            left = max(0.0, attempt.deadline - began)
+            trouble = ServiceUnavailable(f"{address} cannot be reached")
+            answered = False
             try:
                 channel = await self._reach(address, self._attempt_seconds(left))
                 call = open_stream(channel)
                 try:
                     async for message in call:
-                        self._nodes.succeeded(address)
-                        attempt = _Attempt(self, self._clock.now() + whole)
+                        answered = True
                         yield message
-                        attempt.deadline = self._clock.now() + whole
                     return
                 finally:
                     call.cancel()
             except aio.AioRpcError as error:
                 if error.code() not in _TRY_ANOTHER:
                     raise from_rpc(error, overrides) from error
-                await self._failed(address)
-                attempt.failed(ServiceUnavailable(f"{address}: {from_rpc(error)}"))
+                trouble = ServiceUnavailable(f"{address}: {from_rpc(error)}")
             except _NotReached:
-                await self._failed(address)
-                attempt.failed(ServiceUnavailable(f"{address} cannot be reached"))
+                pass
+            await self._failed(address)
+            attempt.failed(trouble)
+            now = self._clock.now()
+            if answered:
+                attempt.deadline = now + whole
+            if answered and now - began >= STABLE_SECONDS:
+                # Otherwise a node that says one thing and breaks would be asked without rest.
+                attempt.rounds = 0
 
     async def close(self) -> None:
         """Close every channel; calls under way are cancelled."""
@@ -168,7 +178,7 @@ class _Attempt:
         self._calls = calls
         self.deadline = deadline
         self._tried: set[str] = set()
-        self._rounds = 0
+        self.rounds = 0
         self._trouble: SeatError = ServiceUnavailable()
 
     def failed(self, trouble: SeatError) -> None:
@@ -180,8 +190,8 @@ class _Attempt:
         address = calls._nodes.pick(now, tried=self._tried)
         if address in self._tried:
             self._tried.clear()
-            self._rounds += 1
-            delay = delay_seconds(self._rounds, calls._config.backoff, random=random.random())
+            self.rounds += 1
+            delay = delay_seconds(self.rounds, calls._config.backoff, random=random.random())
             if now + delay >= self.deadline:
                 raise ServiceUnavailable(f"no node answered; {self._trouble}")
             await asyncio.sleep(delay)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import grpc
+
 from seatkeeper.client._calls import Calls
-from seatkeeper.client.errors import Changed
+from seatkeeper.client.errors import Changed, PoolNotFound
 from seatkeeper.v1 import pool_service_pb2 as pb
 from seatkeeper.v1 import pool_service_pb2_grpc as pb_grpc
 
 UPDATE_ATTEMPTS_MAX = 5
 """How often an update that somebody else's update overtook is made anew."""
+
+_NO_POOL = {grpc.StatusCode.NOT_FOUND: PoolNotFound}
 
 
 class AsyncPools:
@@ -68,7 +72,8 @@ class AsyncPools:
         answer = await self._calls.unary(
             lambda channel, timeout: pb_grpc.PoolServiceStub(channel).UpdatePool(
                 request, timeout=timeout
-            )
+            ),
+            overrides=_NO_POOL,
         )
         return answer.pool
 
@@ -80,6 +85,7 @@ class AsyncPools:
                 request, timeout=timeout
             ),
             repeatable=False,
+            overrides=_NO_POOL,
         )
 
     async def get(self, name: str) -> pb.Pool:
@@ -88,7 +94,8 @@ class AsyncPools:
         answer = await self._calls.unary(
             lambda channel, timeout: pb_grpc.PoolServiceStub(channel).GetPool(
                 request, timeout=timeout
-            )
+            ),
+            overrides=_NO_POOL,
         )
         return answer.pool
 
@@ -108,6 +115,7 @@ class AsyncPools:
         """
         request = pb.WatchPoolRequest(name=name)
         async for answer in self._calls.listen(
-            lambda channel: pb_grpc.PoolServiceStub(channel).WatchPool(request)
+            lambda channel: pb_grpc.PoolServiceStub(channel).WatchPool(request),
+            overrides=_NO_POOL,
         ):
             yield answer.pool
