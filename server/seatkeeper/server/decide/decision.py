@@ -314,7 +314,11 @@ class _Draft:
             if ticket.grant_id not in self.gone
             and ticket.session_id not in self.pool.dead_sessions
         )
-        for ticket in serve(stored, new, free=max(0, spec.seats - self.held) if spec else 0):
+        impatient = {
+            grant_id for grant_id, (command, _) in self.asked.items() if not command.may_wait
+        }
+        free = max(0, spec.seats - self.held) if spec else 0
+        for ticket in serve(stored, new, free=free, impatient=impatient):
             is_new = ticket.grant_id in self.asked
             if not is_new and not self.has_room(2):
                 self.decision.unserved = True
