@@ -9,7 +9,7 @@ What it looks for, at every revision at which a grant was made:
 - more seats out than the capacity that held at that revision;
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
 - a grant made while a ticket that comes earlier in the order of service kept waiting;
-- a grant id that was granted a second time after it had ended.
+- a session's request (its grant id) that was granted a second time after it had ended.
 
 ``read_history`` gets the changes, ``replay`` judges them. ``replay`` is pure.
 """
@@ -141,7 +141,7 @@ class _PoolLedger:
         self._held: dict[str, Grant] = {}
         self._waiting: dict[str, Ticket] = {}
         self._order: list[ServiceKey] = []
-        self._ever_granted: set[str] = set()
+        self._ever_granted: set[tuple[str, str]] = set()
         self._granted: dict[str, Grant] = {}
         self._queued: dict[str, Ticket] = {}
         self._grants_ended: list[str] = []
@@ -203,10 +203,11 @@ class _PoolLedger:
             self._fault(FaultKind.OVER_GRANT, revision, message)
         self._judge_fences(revision, made)
         for grant in made:
-            if grant.grant_id in self._ever_granted:
+            request = (grant.session_id, grant.grant_id)
+            if request in self._ever_granted:
                 message = f"{grant.grant_id} had been granted before, and had ended"
                 self._fault(FaultKind.GRANTED_TWICE, revision, message)
-            self._ever_granted.add(grant.grant_id)
+            self._ever_granted.add(request)
             self._judge_order(revision, grant, ended.get(grant.grant_id))
 
     def _judge_fences(self, revision: int, made: list[Grant]) -> None:
