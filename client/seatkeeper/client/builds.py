@@ -226,7 +226,7 @@ def able_agents(
     if not able:
         raise AgentUnavailable(
             f"no live agent builds {plan.backend} for {', '.join(plan.targets)} from a model of "
-            f"{model_bytes} bytes; `seatkeeper agent list` shows what there is"
+            f"{model_bytes} bytes; `seatkeeper status` shows what there is"
         )
     version = max((version for version, _ in able), key=_version_order)
     newest = [agent for found, agent in able if found == version]
