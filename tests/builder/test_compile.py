@@ -18,10 +18,11 @@ from tests.builder.full_disks import can_mount, tiny_disk
 from tests.builder.models import dynamic_relu, light_model, model, node, relu, relu_chain, value
 from tests.builder.workshop import Workshop, rtx_plan
 
-from seatkeeper.builder._worker_process import explain_end, private_folder
+from seatkeeper.builder._worker_process import LastWords, explain_end, private_folder
 from seatkeeper.builder.backends.tensorrt import check_rtx_engine
 from seatkeeper.builder.compile import probe_backend, worker_environment
 from seatkeeper.builder.errors import (
+    LAST_WORDS_BYTES_MAX,
     BackendUnknown,
     BuildError,
     BuildTimeout,
@@ -185,11 +186,16 @@ async def test_a_crash_of_the_compiler_costs_this_build_alone(workshop: Workshop
     assert (await workshop.compile(relu())).size_bytes > 0
 
 
-async def test_the_last_words_are_bounded(workshop: Workshop) -> None:
-    limits = BuildLimits(stack_bytes=8 << 20, last_words_bytes_max=100)
-    with pytest.raises(CompilerCrashed) as caught:
-        await workshop.compile(relu_chain(3_000), limits=limits)
-    assert 0 < len(caught.value.last_words) <= 100
+async def test_the_last_words_are_the_last() -> None:
+    last_words = LastWords()
+    reader = asyncio.StreamReader()
+    reader.feed_data(b"the first\n" + b"." * 1_000_000)
+    reader.feed_data(b"\xff the last\n")
+    reader.feed_eof()
+    await last_words.collect(reader)
+    assert last_words.complete.is_set()
+    assert last_words.text.endswith("\N{REPLACEMENT CHARACTER} the last")
+    assert len(last_words.text) < LAST_WORDS_BYTES_MAX
 
 
 async def test_a_compiler_that_takes_too_much_memory_is_ended(workshop: Workshop) -> None:

@@ -53,9 +53,10 @@ def test_a_code_that_no_leaf_has_is_not_guessed() -> None:
         error_from_fields({"code": "new_code", "message": ""})
 
 
-def test_a_compiler_that_quotes_its_graph_does_not_fill_the_wire() -> None:
-    error = ERRORS_BY_CODE["compiler_crashed"]("m" * 10**6, last_words="a" * 10**6 + "z")
-    assert len(error.message) == errors.MESSAGE_CHARS_MAX
-    assert len(str(error)) == errors.MESSAGE_CHARS_MAX
-    assert error.last_words.endswith("az")
-    assert len(error.last_words) == errors.LAST_WORDS_CHARS_MAX
+@pytest.mark.parametrize("letter", ["m", "\u5ea7", "\udc80"])
+def test_a_compiler_that_quotes_its_graph_does_not_fill_the_wire(letter: str) -> None:
+    error = ERRORS_BY_CODE["compiler_crashed"](letter * 10**5, last_words=letter * 10**5 + "z")
+    assert error.message == str(error)
+    assert 0 < len(error.message.encode()) <= errors.MESSAGE_BYTES_MAX
+    assert error.last_words.endswith("z")
+    assert len(error.last_words.encode()) <= errors.LAST_WORDS_BYTES_MAX

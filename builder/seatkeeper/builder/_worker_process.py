@@ -18,6 +18,7 @@ from pathlib import Path
 from seatkeeper.builder._watch import Watch, judge, read_vital_signs
 from seatkeeper.builder.engines import DISK_FULL_ERRNOS
 from seatkeeper.builder.errors import (
+    LAST_WORDS_BYTES_MAX,
     BuildError,
     BuildTimeout,
     CompilerCrashed,
@@ -57,7 +58,7 @@ async def run_worker(
     oom_kills_before = _oom_kills()
     job_path = folder / "job.json"
     job_path.write_text(job.to_json())
-    last_words = LastWords(limits.last_words_bytes_max)
+    last_words = LastWords()
     async with _started(job_path, folder, environment, last_words) as (process, reports):
         watching = asyncio.create_task(_watch(process, limits))
         try:
@@ -65,7 +66,7 @@ async def run_worker(
                 result = await _listen(reports, on_progress)
                 status = await process.wait()
                 await last_words.complete.wait()
-                verdict = await watching
+                verdict = watching.result() if watching.done() else None
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -123,8 +124,7 @@ def private_folder(parent: Path) -> Iterator[Path]:
 class LastWords:
     """The end of what a worker printed."""
 
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+    def __init__(self) -> None:
         self._tail = bytearray()
         self.complete = asyncio.Event()
         """Set when the worker will print no more."""
@@ -138,7 +138,7 @@ class LastWords:
         """Read to the end, and keep only the last bytes on the way."""
         while chunk := await reader.read(NOISE_CHUNK_BYTES):
             self._tail += chunk
-            del self._tail[: max(0, len(self._tail) - self._bytes_max)]
+            del self._tail[:-LAST_WORDS_BYTES_MAX]
         self.complete.set()
 
 

@@ -43,8 +43,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-MESSAGE_CHARS_MAX = 4_000
-LAST_WORDS_CHARS_MAX = 16_000
+MESSAGE_BYTES_MAX = 1_000
+LAST_WORDS_BYTES_MAX = 3_000
+"""Together they fit into the trailing metadata of a gRPC answer: 8 KiB, with everything twice."""
 
 
 class Fault(StrEnum):
@@ -74,9 +75,11 @@ class BuildError(Exception):
 
     def __init__(self, message: str, last_words: str = "") -> None:
         assert self.code, "raise a leaf of the tree"
-        super().__init__(message[:MESSAGE_CHARS_MAX])
-        self.message = message[:MESSAGE_CHARS_MAX]
-        self.last_words = last_words[-LAST_WORDS_CHARS_MAX:]
+        self.message = _wire_text(message.encode(errors="replace")[:MESSAGE_BYTES_MAX])
+        super().__init__(self.message)
+        self.last_words = _wire_text(
+            last_words.encode(errors="replace")[-LAST_WORDS_BYTES_MAX:]
+        )
         """The end of what the compiler printed; empty when it had no part in this."""
 
     def explain(self) -> str:
@@ -324,6 +327,11 @@ class AgentKeyUnusable(EngineError):
 
     code = "agent_key_unusable"
     advice = "Restrict the file to its owner, or remove it to have a new key made."
+
+
+def _wire_text(cut: bytes) -> str:
+    """Return the text without the character that was cut in two."""
+    return cut.decode(errors="ignore")
 
 
 def _leaves(cls: type[BuildError]) -> dict[str, type[BuildError]]:

@@ -41,8 +41,6 @@ class BuildLimits:
     """Stack of the worker. At the usual 8 MiB the compiler dies of a chain of 3,000 nodes."""
     engine_bytes_max: int = 8 << 30
     """Largest engine."""
-    last_words_bytes_max: int = 16_000
-    """How much of the end of the compiler's output is kept."""
     model: ModelLimits = field(default_factory=ModelLimits)
     """What a model may have."""
 

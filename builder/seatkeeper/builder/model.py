@@ -27,7 +27,7 @@ from seatkeeper.builder.errors import (
     ModelTruncated,
     OpsetUnsupported,
 )
-from seatkeeper.builder.plan import NAME_CHARS_MAX, RANK_MAX, BuildPlan
+from seatkeeper.builder.plan import NAME_CHARS_MAX, QUOTE_CHARS_MAX, RANK_MAX, BuildPlan
 from seatkeeper.builder.summary import (
     ModelLimits,
     ModelSummary,
@@ -316,8 +316,8 @@ def _operator(node: NodeProto) -> str:
 
 def _where(node: NodeProto) -> str:
     name = f" {_short(node.name)}" if node.name else ""
-    return f"node{name} ({_operator(node)[:NAME_CHARS_MAX]})"
+    return f"node{name} ({_operator(node)[:QUOTE_CHARS_MAX]})"
 
 
 def _short(name: str | bytes) -> str:
-    return repr(name[:NAME_CHARS_MAX])
+    return repr(name[:QUOTE_CHARS_MAX])

@@ -30,6 +30,8 @@ DIM_MAX = 2**31 - 1
 VOLUME_MAX = 2**34
 """Most elements of one input: 64 GiB of FP32. TensorRT itself builds for 2^40 and more."""
 NAME_CHARS_MAX = 512
+QUOTE_CHARS_MAX = 100
+"""How much of what is wrong is quoted in a message."""
 WORKSPACE_BYTES_MAX = 2**48
 OPTIMISATION_LEVEL_MAX = 5
 OPTIMISATION_LEVEL_DEFAULT = 3
@@ -125,7 +127,7 @@ class BuildPlan:
 
     def __post_init__(self) -> None:
         if self.backend not in TARGETS:
-            raise BackendUnknown(f"no backend is called {self.backend[:NAME_CHARS_MAX]!r}")
+            raise BackendUnknown(f"no backend is called {self.backend[:QUOTE_CHARS_MAX]!r}")
         object.__setattr__(self, "targets", _normal_targets(self.backend, self.targets))
         if len(self.profiles) > PROFILES_MAX:
             raise ProfileInvalid(f"{len(self.profiles)} profiles are more than {PROFILES_MAX}")
@@ -151,12 +153,12 @@ def parse_profile(text: str) -> Profile:
     for part in text.split(",", SHAPES_MAX):
         name, equals, sizes = part.rpartition("=")
         if not equals:
-            raise ProfileInvalid(f"{part[:NAME_CHARS_MAX]!r} has no `=`")
+            raise ProfileInvalid(f"{part[:QUOTE_CHARS_MAX]!r} has no `=`")
         triple = [_parse_dims(size, part) for size in sizes.split(":", 3)]
         if len(triple) == 1:
             triple *= 3
         if len(triple) != 3:
-            raise ProfileInvalid(f"{part[:NAME_CHARS_MAX]!r} has not one or three shapes")
+            raise ProfileInvalid(f"{part[:QUOTE_CHARS_MAX]!r} has not one or three shapes")
         shapes.append(ProfileShape(input=name, min=triple[0], opt=triple[1], max=triple[2]))
     return Profile(shapes=tuple(shapes))
 
@@ -257,7 +259,7 @@ def check_targets(targets: Iterable[str], available: Iterable[str]) -> None:
     for target in targets:
         if target not in known:
             raise TargetUnsupported(
-                f"target {target[:NAME_CHARS_MAX]!r} is not one of {', '.join(known) or 'none'}"
+                f"target {target[:QUOTE_CHARS_MAX]!r} is not one of {', '.join(known) or 'none'}"
             )
 
 
@@ -291,6 +293,6 @@ def _check_name(name: str) -> None:
 def _parse_dims(text: str, part: str) -> tuple[int, ...]:
     if not _DIMS.fullmatch(text):
         raise ProfileInvalid(
-            f"{part[:NAME_CHARS_MAX]!r}: {text[:NAME_CHARS_MAX]!r} is not sizes joined by `x`"
+            f"{part[:QUOTE_CHARS_MAX]!r}: {text[:QUOTE_CHARS_MAX]!r} is not sizes joined by `x`"
         )
     return tuple(map(int, text.split("x")))

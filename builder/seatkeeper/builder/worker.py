@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def confine(job: WorkerJob) -> None:
         # The parent died before we asked to die with it.
         os._exit(1)
     # When the host runs out of memory, the kernel should take this process, not the agent.
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_DATA, job.memory_bytes)
     _limit(resource.RLIMIT_FSIZE, job.engine_bytes_max)
