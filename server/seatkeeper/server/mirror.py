@@ -3,10 +3,13 @@
 Theory of operation
 -------------------
 Two streams of news arrive in no common order: this node's own commits, known the moment the store
-answers, and the watch, which tells of everybody's, including our own once more. Each key
-remembers the revision of the last news about it, and older news is dropped. A key that is gone
-leaves a tombstone until the watch has passed the revision of its end; without it, the late echo
-of an earlier put would bring it back.
+answers, and the watch, which tells of everybody's, including our own once more. Listings come
+between them, and any of the three may overtake the others.
+
+``_complete`` is the revision up to which the view has everything, from listings and the watch; news
+of a change up to it is dropped. Above it, each key remembers the revision of the last news about
+it, and older news is dropped; one that is gone leaves a tombstone until then. So nothing comes
+back, not for a moment: a ticket that did could be served a second time.
 
 ``guard_revision`` is the version that the next commit compares with. It may run ahead of the watch
 only by our own commits, whose writes have been applied here; so the state holds everything that was
@@ -31,6 +34,8 @@ class PoolMirror:
         self.state = PoolState()
         self.guard_revision = 0
         """Revision of the guard that the state belongs to; 0: there is no guard."""
+        self._listed = 0
+        self._complete = 0
         self._prefix = keys.seats(pool)
         self._marks = keys.mark(pool, "")
         self._revisions: dict[str, int] = {}
@@ -40,29 +45,37 @@ class PoolMirror:
 
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
+        if listing.revision < self._complete:
+            return set()
         listed = {entry.key for entry in listing.entries}
         touched: set[str] = set()
-        for key in [key for key in self._revisions if key not in listed]:
-            self._news(key, None, listing.revision, touched)
+        # What is there first: a ticket that is gone may have become a grant.
         for entry in listing.entries:
             self._news(entry.key, entry, entry.mod_revision, touched)
             if entry.key.startswith(self._marks):
                 mark = records.decode_mark(entry.value)
                 self.state.finished.listed(entry.key[len(self._marks) :], mark.finished)
-        self._forget_tombstones(listing.revision)
+        for key in [key for key in self._revisions if key not in listed]:
+            self._news(key, None, listing.revision, touched)
+        self._listed = listing.revision
+        self._completed(listing.revision)
         return touched
 
     def apply(self, batch: WatchBatch) -> set[str]:
         """Bring in what a watch tells. Returns the grant ids that are affected."""
         touched: set[str] = set()
         for change in batch.changes:
-            self._news(change.key, change.entry, change.revision, touched)
-        self._forget_tombstones(batch.revision)
+            # Not `_complete`: etcd before 3.5.8 may say that it is further than its events are.
+            if change.revision > self._listed:
+                self._news(change.key, change.entry, change.revision, touched)
+        self._completed(batch.revision)
         return touched
 
     def committed(self, writes: Iterable[Write], revision: int) -> set[str]:
         """Bring in an own commit. Returns the grant ids that are affected."""
         touched: set[str] = set()
+        if revision <= self._complete:
+            return touched
         for write in writes:
             entry = None
             if isinstance(write, Put):
@@ -116,8 +129,9 @@ class PoolMirror:
             self.state.finished.forget(session_id)
             self.state.dead_sessions.discard(session_id)
 
-    def _forget_tombstones(self, upto: int) -> None:
-        while self._tombstones and self._tombstones[0][0] <= upto:
+    def _completed(self, upto: int) -> None:
+        self._complete = max(self._complete, upto)
+        while self._tombstones and self._tombstones[0][0] <= self._complete:
             revision, key = self._tombstones.popleft()
             if self._revisions.get(key) == revision:
                 del self._revisions[key]
