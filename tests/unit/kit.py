@@ -12,10 +12,18 @@ from bench.history import PoolHistory, read_history, replay
 
 from seatkeeper.server import records
 from seatkeeper.server.audience import News, Position
-from seatkeeper.server.decide import Acquire, Grant, Instant, PoolSpec, Release, Ticket
+from seatkeeper.server.decide import (
+    Acquire,
+    Decision,
+    Grant,
+    Instant,
+    PoolSpec,
+    Release,
+    Ticket,
+)
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.sessions import lease_id_of
-from seatkeeper.server.store import Change, MemoryStore, Put
+from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write
 
 KEYS = Keys("sk")
 POOL = "tensorrt"
@@ -25,8 +33,9 @@ PATIENCE = 10.0
 
 
 def uuid7(number: int) -> str:
-    """Return the ``number``-th of a rising sequence of valid UUIDv7."""
-    return f"{number:08x}-0000-7000-8000-000000000000"
+    """Return the ``number``-th of a rising sequence of valid UUIDv7, 100 ms apart."""
+    millis = NOW + 100 * number
+    return f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7000-8000-{number:012x}"
 
 
 @dataclass
@@ -152,6 +161,27 @@ def grant_id_of(news: News) -> str:
         return grant.grant_id
     grant_id: str = news.grant_id  # type: ignore[union-attr]
     return grant_id
+
+
+def writes_of(decision: Decision, pool: str = POOL) -> list[Write]:
+    """Return what a loop writes for a decision, in its order."""
+    return [
+        Put(KEYS.guard(pool), records.encode_guard(decision.guard)),
+        *(
+            Put(KEYS.grant(pool, g.grant_id), records.encode_grant(g), g.lease_id)
+            for g in decision.grants
+        ),
+        *(
+            Put(KEYS.ticket(pool, t.grant_id), records.encode_ticket(t), t.lease_id)
+            for t in decision.tickets
+        ),
+        *(
+            Put(KEYS.mark(pool, session), records.encode_mark(mark), mark.lease_id)
+            for session, mark in decision.marks.items()
+        ),
+        *(Delete(KEYS.grant(pool, grant_id)) for grant_id in decision.grants_ended),
+        *(Delete(KEYS.ticket(pool, grant_id)) for grant_id in decision.tickets_ended),
+    ]
 
 
 async def create_pool(store: MemoryStore, seats: int, name: str = POOL) -> None:
