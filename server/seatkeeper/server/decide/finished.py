@@ -68,7 +68,10 @@ class FinishedIds:
         session.mark = max(session.mark, grant_id)
         session.recent[grant_id] = None
         newest = _millis(session.mark)
-        while _millis(oldest := next(iter(session.recent))) + WINDOW_MILLIS < newest:
+        while session.recent:
+            oldest = next(iter(session.recent))
+            if _millis(oldest) + WINDOW_MILLIS >= newest:
+                break
             del session.recent[oldest]
 
     def add_ended(self, session_id: str, grant_id: str) -> None:
