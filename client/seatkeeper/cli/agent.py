@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.serve import run_loop, settings_app
+from seatkeeper.cli.serve import settings_app
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -43,7 +44,8 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
     except ConfigError as error:
         fail(Exit.CONFIG, str(error))
     configure_logs(settings.log_level, settings.log_format)
-    run_loop(_run_until_stopped(run(settings)))
+    # Not uvloop: it starts processes by fork, in which gRPC's threads crash now and then.
+    asyncio.run(_run_until_stopped(run(settings)))
 
 
 async def _run_until_stopped(agent: Coroutine[Any, Any, None]) -> None:
