@@ -144,6 +144,9 @@ def _fetch_from_suite(
         f"Signed-By: {archive.keyring}\n"
     )
     _apt(folder, "apt-get", "update", "--quiet=2")
+    if not any((folder / "state" / "lists").glob("*Release")):
+        # Which apt calls a warning.
+        raise FetchError(f"{archive.uri} cannot be reached, or has no such suite")
     policy = _apt(folder, "apt-cache", "policy", PACKAGES[0])
     candidate = re.search(r"Candidate: (\S+)", policy)
     if candidate is None or candidate[1] == "(none)":

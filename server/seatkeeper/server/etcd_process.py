@@ -201,6 +201,8 @@ class EtcdProcess:
         """Stop the process in its tracks: its connections stay open and say nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # A busy process runs on for a moment, and could answer one more request.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let a frozen process go on."""

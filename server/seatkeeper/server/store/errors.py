@@ -40,7 +40,11 @@ class LeaseExists(DefiniteFailure):
 
 
 class StoreFull(DefiniteFailure):
-    """The store takes no more data until an operator frees space. Deletes still work."""
+    """The store takes no more data until an operator frees space.
+
+    A commit that only deletes still works, and so does ending a lease. One put beside the deletes
+    is enough to be refused.
+    """
 
 
 class OutcomeUnknown(StoreError):

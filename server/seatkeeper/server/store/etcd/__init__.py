@@ -1,7 +1,7 @@
 """The store on etcd's public v3 API, over grpcio and nothing else.
 
-``docs`` name why no etcd library is used: none of those for asyncio has TLS, several members and
-watches that notice their own end. The layers, each on those below it:
+No etcd library for asyncio has TLS, several members, revisions in its answers and watches that
+notice their own end, so this is ours. The layers, each on those below it:
 
     store      EtcdStore: the interface
     kv  lease  watch   what is asked, and what the answers mean

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
 from seatkeeper.server.store._request import check_key, check_transaction
-from seatkeeper.server.store.errors import OutcomeUnknown, StoreFull, StoreUnavailable
+from seatkeeper.server.store.errors import (
+    OutcomeUnknown,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 from seatkeeper.server.store.etcd.caller import Caller
 from seatkeeper.server.store.etcd.calls import RANGE, TXN
 from seatkeeper.server.store.etcd.config import EtcdConfig
@@ -82,7 +87,7 @@ class Keys:
         try:
             return _committed(await self._caller.change(TXN, request, timeout), else_read)
         except StoreFull as full:
-            if await self._was_written(writes):
+            if await self._may_be_written(writes):
                 raise OutcomeUnknown("etcd is full, and this transaction filled it") from full
             raise
 
@@ -99,21 +104,20 @@ class Keys:
                 return Listing(tuple(entries), request.revision)
             request.key = page.kvs[-1].key + b"\0"
 
-    async def _was_written(self, writes: Sequence[Write]) -> bool:
+    async def _may_be_written(self, writes: Sequence[Write]) -> bool:
         """Look whether a transaction that was answered "full" is in the store nevertheless.
 
         etcd applies the transaction that crosses its quota, then answers it with an error (its
         ``quotaApplierV3``). The answer comes after the transaction has run or never will, and a
         full store takes no other writes, so what it holds now tells.
         """
-        puts = [write for write in writes if type(write) is Put]
-        request = pb.TxnRequest()
-        for put in puts:
-            request.success.add().request_range.key = encode(put.key)
-        answer = await self._caller.read(TXN, request, self._timeout)
-        for put, response in zip(puts, answer.responses, strict=True):
-            for kv in response.response_range.kvs:
-                if kv.value == put.value and kv.lease == put.lease_id:
+        for write in writes:
+            if type(write) is Put:
+                try:
+                    entry = await self.get(write.key)
+                except StoreError:
+                    return True
+                if entry is not None and entry.value == write.value:
                     return True
         return False
 

@@ -39,7 +39,8 @@ from seatkeeper.server.store.etcd.kv import decode, prefix_range
 from seatkeeper.server.store.interface import Change, Entry, WatchBatch
 
 _PROGRESS = pb.WatchRequest(progress_request=pb.WatchProgressRequest())
-_TOKEN_REASON = "auth token"
+# Before 3.5.13 or so, a bad token was called a lack of permission here.
+_TOKEN_REASONS = ("auth token", "permission denied")
 
 
 class Watches:
@@ -159,7 +160,7 @@ class _WatchStream:
         if answer.compact_revision:
             raise self._ended(f"revisions before {answer.compact_revision} are compacted")
         if answer.canceled:
-            if _TOKEN_REASON in answer.cancel_reason:
+            if any(reason in answer.cancel_reason for reason in _TOKEN_REASONS):
                 self._credentials.drop(self._metadata)
             raise self._ended(answer.cancel_reason or "etcd cancelled the watch")
         return answer
