@@ -18,47 +18,27 @@ from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
-from seatkeeper.server.engines import Engines
 from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen, server_credentials
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool_loop import LoopConfig
-from seatkeeper.server.pools import Pools
 from seatkeeper.server.seats import Seats
-from seatkeeper.server.service.cluster_service import ClusterService, NodeVersion
-from seatkeeper.server.service.engine_service import EngineService
-from seatkeeper.server.service.pool_service import PoolService
+from seatkeeper.server.service import SERVICES, add_services
+from seatkeeper.server.service.cluster_service import NodeVersion
 from seatkeeper.server.service.seat_service import SeatService
 from seatkeeper.server.sessions import Sessions
 from seatkeeper.server.store import Store, StoreError, StoreStatus
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
-from seatkeeper.server.verification_keys import VerificationKeys
-from seatkeeper.v1 import (
-    cluster_service_pb2,
-    engine_service_pb2,
-    pool_service_pb2,
-    seat_service_pb2,
-    state_pb2,
-)
-from seatkeeper.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
-from seatkeeper.v1.engine_service_pb2_grpc import add_EngineServiceServicer_to_server
-from seatkeeper.v1.pool_service_pb2_grpc import add_PoolServiceServicer_to_server
-from seatkeeper.v1.seat_service_pb2_grpc import add_SeatServiceServicer_to_server
+from seatkeeper.v1 import state_pb2
 
 logger = logging.getLogger(__name__)
 
 NODE_TTL = timedelta(seconds=10)
 SIGNING_KEY_TTL = TOKEN_LIFE_MAX + timedelta(minutes=10)
 """How long a key stays published after its node has died: longer than any token lives."""
-SERVICES = (
-    seat_service_pb2.DESCRIPTOR.services_by_name["SeatService"].full_name,
-    pool_service_pb2.DESCRIPTOR.services_by_name["PoolService"].full_name,
-    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
-    engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name,
-)
 
 
 class StartError(Exception):
@@ -123,9 +103,11 @@ class Node:
 
 
 def open_store(config: NodeConfig) -> Store:
-    """Return the store that ``config`` names."""
+    """Return the store that ``config`` names. Needs a running event loop."""
     if config.store == "memory":
-        return MemoryStore()
+        memory = MemoryStore()
+        memory.start_expiry()
+        return memory
     password = ""
     if config.etcd_password_file is not None:
         password = config.etcd_password_file.read_text().partition("\n")[0]
@@ -165,20 +147,11 @@ async def _start(config: NodeConfig, store: Store, clock: Clock, observer: Obser
         else TokenSigner.generate(),
         clock=clock,
     )
-    seat_service = SeatService(core, observer)
-    verification = VerificationKeys(store, keys)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    add_SeatServiceServicer_to_server(seat_service, server)
-    add_PoolServiceServicer_to_server(PoolService(Pools(store, keys), seats), server)
-    add_ClusterServiceServicer_to_server(
-        ClusterService(store, keys, verification, version), server
-    )
-    add_EngineServiceServicer_to_server(
-        EngineService(core, Engines(store, keys), verification), server
-    )
+    seat_service = add_services(server, core, store, keys, version, observer)
     health_servicer = _add_health_and_reflection(server)
     credentials = None
     if config.tls_cert_file and config.tls_key_file:

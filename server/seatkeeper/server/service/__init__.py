@@ -1,1 +1,57 @@
 """The doors of a node: thin adapters from gRPC to the core."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from seatkeeper.server.core import Core
+from seatkeeper.server.engines import Engines
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.pools import Pools
+from seatkeeper.server.service.cluster_service import ClusterService, NodeVersion
+from seatkeeper.server.service.engine_service import EngineService
+from seatkeeper.server.service.pool_service import PoolService
+from seatkeeper.server.service.seat_service import SeatService
+from seatkeeper.server.store import Store
+from seatkeeper.server.verification_keys import VerificationKeys
+from seatkeeper.v1 import (
+    cluster_service_pb2,
+    engine_service_pb2,
+    pool_service_pb2,
+    seat_service_pb2,
+)
+from seatkeeper.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
+from seatkeeper.v1.engine_service_pb2_grpc import add_EngineServiceServicer_to_server
+from seatkeeper.v1.pool_service_pb2_grpc import add_PoolServiceServicer_to_server
+from seatkeeper.v1.seat_service_pb2_grpc import add_SeatServiceServicer_to_server
+
+SERVICES = (
+    seat_service_pb2.DESCRIPTOR.services_by_name["SeatService"].full_name,
+    pool_service_pb2.DESCRIPTOR.services_by_name["PoolService"].full_name,
+    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+    engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name,
+)
+"""Full names of the services that every node has."""
+
+
+def add_services(
+    server: grpc.aio.Server,
+    core: Core,
+    store: Store,
+    keys: Keys,
+    version: NodeVersion,
+    observer: Observer,
+) -> SeatService:
+    """Open every door of a node; return the one that has streams to close."""
+    seat_service = SeatService(core, observer)
+    verification = VerificationKeys(store, keys)
+    add_SeatServiceServicer_to_server(seat_service, server)
+    add_PoolServiceServicer_to_server(PoolService(Pools(store, keys), core.seats), server)
+    add_ClusterServiceServicer_to_server(
+        ClusterService(store, keys, verification, version), server
+    )
+    add_EngineServiceServicer_to_server(
+        EngineService(core, Engines(store, keys), verification), server
+    )
+    return seat_service
