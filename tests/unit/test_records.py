@@ -1,0 +1,113 @@
+"""Values survive the store, and keys are where the design has them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.kit import uuid7
+
+from seatkeeper.server import records
+from seatkeeper.server.decide import Grant, Guard, Instant, Mark, PoolSpec, Ticket
+from seatkeeper.server.keys import Keys
+
+NUMBERS = st.integers(0, 2**63 - 1)
+SEATS = st.integers(1, 100_000)
+PRIORITIES = st.integers(-1000, 1000)
+INSTANTS = st.integers(1, 2**53).map(Instant)
+TEXT = st.text(max_size=20)
+
+
+@given(st.builds(PoolSpec, TEXT, SEATS, TEXT))
+def test_a_specification_survives_the_store(spec: PoolSpec) -> None:
+    assert records.decode_spec(records.encode_spec(spec)) == spec
+
+
+@given(st.builds(Guard, NUMBERS, NUMBERS))
+def test_a_guard_survives_the_store(guard: Guard) -> None:
+    assert records.decode_guard(records.encode_guard(guard)) == guard
+
+
+@given(
+    st.builds(
+        Grant,
+        TEXT,
+        TEXT,
+        NUMBERS,
+        TEXT,
+        TEXT,
+        SEATS,
+        PRIORITIES,
+        NUMBERS,
+        INSTANTS,
+        INSTANTS,
+        TEXT,
+        TEXT,
+    )
+)
+def test_a_grant_survives_the_store(grant: Grant) -> None:
+    assert records.decode_grant(grant.grant_id, records.encode_grant(grant)) == grant
+
+
+@given(
+    st.builds(
+        Ticket,
+        TEXT,
+        TEXT,
+        NUMBERS,
+        TEXT,
+        TEXT,
+        SEATS,
+        PRIORITIES,
+        NUMBERS,
+        INSTANTS,
+        st.none() | INSTANTS,
+    )
+)
+def test_a_ticket_survives_the_store(ticket: Ticket) -> None:
+    assert records.decode_ticket(ticket.grant_id, records.encode_ticket(ticket)) == ticket
+
+
+@given(st.builds(Mark, NUMBERS, TEXT, st.lists(TEXT)))
+def test_a_mark_survives_the_store(mark: Mark) -> None:
+    assert records.decode_mark(records.encode_mark(mark)) == mark
+
+
+SESSION = uuid7(2)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (Keys("p").pool("a"), "p/pools/a"),
+        (Keys("p").guard("a"), "p/seats/a/guard"),
+        (Keys("p").grant("a", uuid7(1)), f"p/seats/a/grants/{uuid7(1)}"),
+        (Keys("p").ticket("a", uuid7(1)), f"p/seats/a/queue/{uuid7(1)}"),
+        (Keys("p").mark("a", SESSION), f"p/seats/a/marks/{SESSION}"),
+        (Keys("p").session(SESSION), f"p/sessions/{SESSION}"),
+        (Keys("p").node("n"), "p/nodes/n"),
+        (Keys("p").agent("n"), "p/agents/n"),
+        (Keys("p").engine("e"), "p/engines/e"),
+        (Keys("p").signing_key("k"), "p/keys/k"),
+        (Keys().pool("a"), "seatkeeper/pools/a"),
+    ],
+)
+def test_keys_are_where_the_design_has_them(key: str, expected: str) -> None:
+    assert key == expected
+
+
+def test_all_that_a_decision_needs_is_below_one_prefix_and_nothing_of_another_pool() -> None:
+    keys = Keys()
+    mine = [keys.guard("a"), keys.grant("a", "g"), keys.ticket("a", "g"), keys.mark("a", "s")]
+    assert all(key.startswith(keys.seats("a")) for key in mine)
+    others = [keys.guard("a.b"), keys.guard("a-1"), keys.guard("ab"), keys.pool("a")]
+    assert not any(key.startswith(keys.seats("a")) for key in others)
+
+
+def test_each_prefix_holds_its_kind() -> None:
+    keys = Keys()
+    assert keys.pool("x").removeprefix(keys.pools()) == "x"
+    assert keys.node("x").removeprefix(keys.nodes()) == "x"
+    assert keys.agent("x").removeprefix(keys.agents()) == "x"
+    assert keys.engine("x").removeprefix(keys.engines()) == "x"
+    assert keys.signing_key("x").removeprefix(keys.signing_keys()) == "x"
