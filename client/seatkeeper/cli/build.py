@@ -158,7 +158,7 @@ def parse_size(text: str) -> int:
 
 def _summarise(built: BuiltEngine) -> None:
     how = "found: published before, nothing was built" if built.cached else "built now"
-    rows = [("", how), ("waited", span(built.waited)), *engine_facts(built.manifest)]
+    rows = [("outcome", how), ("waited", span(built.waited)), *engine_facts(built.manifest)]
     if built.path is not None:
         rows.append(("file", str(built.path)))
     else:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import importlib.util
 import json
 import os
 import signal
@@ -31,9 +30,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from seatkeeper.cli.agent import INSTALL_BUILDER
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
 from seatkeeper.cli.program import launched
 from seatkeeper.cli.render import Json, count, write_json
+from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
@@ -192,9 +193,19 @@ class Service:
         self.name = name
         self.log = log
         arguments = (sys.executable, "-P", "-m", "seatkeeper.cli", *command)
+        # Settings for other nodes that the user has in the environment are not for these.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("SEATKEEPER_")
+        }
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                launched(arguments), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                launched(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
             )
 
     @property
@@ -440,16 +451,8 @@ async def _have_pool(client: AsyncSeatClient, seats: int) -> int:
 
 
 def _missing_for_agent() -> str | None:
-    from seatkeeper.cli.agent import INSTALL_BUILDER
-
-    needed = ("onnx", "structlog", "pydantic_settings")
-    if any(importlib.util.find_spec(name) is None for name in needed):
-        return INSTALL_BUILDER
-    try:
-        found = importlib.util.find_spec("seatkeeper.builder.agent.main")
-    except ModuleNotFoundError:
-        found = None
-    return None if found else "this version has none"
+    needed = ("onnx", "numpy", "seatkeeper.builder.agent.main")
+    return None if installed(*needed) else INSTALL_BUILDER
 
 
 def _check_free(port: int) -> None:

@@ -14,7 +14,7 @@ import typer
 from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.serve import INSTALL_SERVER
+from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
 
 PORT_DEFAULT = 7420
 AGENT_OFFSET = 20
@@ -85,10 +85,10 @@ def dev(
     Everything listens on 127.0.0.1 only. What it did is kept in the state folder and found again
     at the next start. Not for production: one machine is one machine.
     """
-    try:
-        from seatkeeper.cli.cluster import Cluster, ClusterFailed, Plan, StateFolder
-    except ModuleNotFoundError:
+    if not installed(*SERVER_NEEDS):
         fail(Exit.CONFIG, INSTALL_SERVER)
+    from seatkeeper.cli.cluster import Cluster, ClusterFailed, Plan, StateFolder
+
     _leave_the_terminal()
     try:
         with StateFolder(state) as folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seatkeeper.builder.errors import BuildError, Fault
+from seatkeeper.builder import errors as builder
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import errors
 
@@ -40,9 +40,13 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
     if isinstance(error, errors.SeatError):
         code, advice = next((c, a) for kind, c, a in _MEANINGS if isinstance(error, kind))
         return code, _sentence(str(error), advice)
-    if isinstance(error, BuildError):
-        blamed = Exit.REFUSED if error.fault is Fault.CALLER else Exit.FAILED
-        return blamed, error.explain()
+    if isinstance(error, builder.BuildError):
+        code = Exit.FAILED
+        if isinstance(error, builder.PlanError):
+            code = Exit.USAGE
+        elif isinstance(error, builder.ModelError | builder.EngineError):
+            code = Exit.REFUSED
+        return code, error.explain().rstrip(".")
     if isinstance(error, OSError) and error.filename is not None:
         missing = isinstance(error, FileNotFoundError)
         code = Exit.NOT_FOUND if missing else Exit.FAILED

@@ -39,7 +39,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
     context_settings={"allow_interspersed_args": False},
     epilog=examples(
         "seatkeeper run -- env",
-        "seatkeeper run --pool tensorrt --wait 600 -- trtexec --onnx=model.onnx",
+        "seatkeeper run --pool tensorrt --wait 600 -- sleep 1",
         "seatkeeper run --seats 2 -- sh -c 'echo under fence $SEATKEEPER_FENCE'",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import inspect
 import signal
 from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from seatkeeper.server.config import NodeConfig
 
+SERVER_NEEDS = ("grpc_health", "prometheus_client", "pydantic_settings", "structlog")
 INSTALL_SERVER = "this command needs the server: pip install 'seatkeeper[server]'"
 
 
@@ -77,6 +79,14 @@ def settings_app(
         with_settings(command, settings)
     )
     return app
+
+
+def installed(*modules: str) -> bool:
+    """Return whether all of them can be imported, without importing them."""
+    try:
+        return all(importlib.util.find_spec(module) is not None for module in modules)
+    except ImportError:
+        return False
 
 
 def _shown(default: object) -> str:

@@ -1,0 +1,165 @@
+"""The console script as a user runs it, and the nodes that it talks to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(sys.executable).with_name("seatkeeper")
+SECONDS_MAX = 20.0
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401
+        """What it wrote, which must be one JSON object and nothing else."""
+        (line,) = self.out.splitlines()
+        return json.loads(line)
+
+    def check(self, code: int = 0) -> Result:
+        """Fail unless it ended so; a failure says why in one line, and shows no traceback."""
+        assert self.code == code, f"exit code {self.code}, not {code}:\n{self.out}\n{self.err}"
+        assert "Traceback" not in self.err
+        return self
+
+    def refused(self, code: int) -> str:
+        """Return why it refused: the only line that it wrote."""
+        self.check(code)
+        assert self.out == ""
+        (line,) = [line for line in self.err.splitlines() if "waiting for" not in line]
+        assert line.startswith("seatkeeper: ")
+        return line
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a user with no settings but ``more``."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("SEATKEEPER_")}
+    # As in a shell with the virtual environment: help examples call `seatkeeper` by name.
+    kept["PATH"] = f"{SCRIPT.parent}{os.pathsep}{kept['PATH']}"
+    return kept | more
+
+
+def seatkeeper(
+    *arguments: str, stdin: str | None = None, environ: Mapping[str, str] | None = None
+) -> Result:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [SCRIPT, *arguments],
+        capture_output=True,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        text=True,
+        timeout=60,
+        env=environment(**(environ or {})),
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def started(
+    *arguments: str, folder: Path, cwd: Path | None = None, **more: str
+) -> Iterator[Running]:
+    """Run a command beside the test; it is killed at the end if it still runs."""
+    out, err = folder / "out.txt", folder / "err.txt"
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        process = subprocess.Popen(
+            [SCRIPT, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out_file,
+            stderr=err_file,
+            cwd=cwd,
+            env=environment(**more),
+            # Without a terminal, as in CI, wherever the tests are run.
+            start_new_session=True,
+        )
+    try:
+        yield Running(process, out, err)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that runs beside the test."""
+
+    process: subprocess.Popen[bytes]
+    out_file: Path
+    err_file: Path
+
+    @property
+    def out(self) -> str:
+        """What it has written so far."""
+        return self.out_file.read_text()
+
+    @property
+    def err(self) -> str:
+        """What it has complained so far."""
+        return self.err_file.read_text()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, and to nobody else."""
+        self.process.send_signal(number)
+
+    def says(self, text: str) -> None:
+        """Wait until it has written ``text``, on either side."""
+        eventually(lambda: text in self.out or text in self.err, f"{text!r} in {self.err!r}")
+
+    def ends(self) -> Result:
+        """Wait until it ends by itself."""
+        code = self.process.wait(SECONDS_MAX)
+        return Result(code, self.out, self.err)
+
+
+def eventually(condition: Callable[[], object], what: str = "") -> None:
+    """Wait until ``condition`` holds."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def serving(folder: Path, *flags: str) -> Iterator[Running]:
+    """Run a node on the memory store; `address_of` tells where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = ("serve", "--store", "memory", "--listen", "127.0.0.1:0", *flags)
+    with started(*arguments, folder=folder) as running:
+        running.says('"serving"')
+        yield running
+
+
+def address_of(running: Running) -> str:
+    """Return where a node or an agent listens, from its log."""
+    for line in running.err.splitlines():
+        entry: Mapping[str, Any] = json.loads(line) if line.startswith("{") else {}
+        if entry.get("event") == "serving":
+            return str(entry["address"])
+    raise AssertionError(f"no address in the log: {running.err}")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

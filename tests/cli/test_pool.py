@@ -1,0 +1,63 @@
+"""``seatkeeper pool``."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cli.conftest import Cluster
+
+from seatkeeper.cli.exits import Exit
+
+FIELDS = {"name", "seats", "description", "held", "free", "queued", "fence", "revision"}
+
+
+def test_a_pool_is_made_changed_and_deleted(cluster: Cluster) -> None:
+    made = cluster("pool", "create", "vision", "--seats", "2", "--json").check().json
+    assert made.keys() == FIELDS
+    assert (made["name"], made["seats"], made["held"], made["free"]) == ("vision", 2, 0, 2)
+
+    update = ("pool", "update", "vision", "--seats", "3", "--description", "cameras", "--json")
+    changed = cluster(*update).check().json
+    assert (changed["seats"], changed["description"]) == (3, "cameras")
+    assert changed["revision"] != made["revision"]
+
+    listed = cluster("pool", "list", "--json").check().json
+    assert {**changed, "name": "vision"} in listed["pools"]
+
+    shown = cluster("pool", "show", "vision", "--json").check().json
+    assert shown.keys() == FIELDS | {"grants", "queue"}
+    assert shown["grants"] == shown["queue"] == []
+
+    assert cluster("pool", "delete", "vision", "--json").check().json == {"deleted": "vision"}
+    assert "pool list" in cluster("pool", "show", "vision").refused(Exit.NOT_FOUND)
+
+
+def test_tables_are_for_people(cluster: Cluster) -> None:
+    name = cluster.pool(seats=7)
+    assert (
+        f"pool {name} updated: 8 seats" in cluster("pool", "update", name, "--seats", "8").out
+    )
+    text = cluster("pool", "list").check().out
+    assert "SEATS" in text
+    assert name in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
+    assert "nobody waits" in cluster("pool", "show", name).check().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (["create", "{pool}", "--seats", "1"], Exit.USAGE, "exists"),
+        (["create", "Not A Name", "--seats", "1"], Exit.USAGE, "is not a name"),
+        (["update", "{pool}"], Exit.USAGE, "nothing to change"),
+        (["update", "absent", "--seats", "1"], Exit.NOT_FOUND, "absent"),
+        (["delete", "absent"], Exit.NOT_FOUND, "absent"),
+        (["show", "absent"], Exit.NOT_FOUND, "absent"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_changes_nothing(
+    cluster: Cluster, pool: str, words: list[str], code: Exit, why: str
+) -> None:
+    before = cluster.look(pool)
+    assert why in cluster("pool", *(word.format(pool=pool) for word in words)).refused(code)
+    assert cluster.look(pool) == before

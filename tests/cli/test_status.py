@@ -1,0 +1,92 @@
+"""``seatkeeper status``, once and for as long as one looks."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import started
+from tests.cli.conftest import Cluster
+from tests.cli.terminal import Terminal
+
+from seatkeeper.cli.exits import Exit
+
+
+def test_everything_for_programs(cluster: Cluster, pool: str) -> None:
+    status = cluster("status", "--json").check().json
+    assert (status["store"], status["store_warnings"]) == ("memory", [])
+    (node,) = status["nodes"]
+    assert node["address"] == cluster.address
+    assert node.keys() == {"node_id", "address", "version", "started_at"}
+    assert pool in {each["name"] for each in status["pools"]}
+
+
+def test_everything_for_people(cluster: Cluster, pool: str) -> None:
+    text = cluster("status").check().out
+    for word in (cluster.address, "store: memory", pool, "UP FOR"):
+        assert word in text
+
+
+def test_one_pool_shows_who_holds_and_who_waits(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    look = "seatkeeper status $SEATKEEPER_POOL"
+    script = f"{look} --json; {look}"
+    options = ("--pool", pool, "--holder", "alice", "--project", "cv")
+    result = cluster("run", *options, "--", "sh", "-c", script).check()
+    line, _, text = result.out.partition("\n")
+    state = json.loads(line)
+    (grant,) = state["grants"]
+    assert (grant["holder"], grant["project"], grant["seats"]) == ("alice", "cv", 1)
+    assert (grant["fence"], grant["agent_id"]) == (state["fence"], None)
+    assert "alice" in text
+    assert "HELD FOR" in text
+
+
+def test_watching_without_a_terminal_writes_a_line_for_each_change(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    with started(
+        "status", pool, "--watch", folder=tmp_path, SEATKEEPER_NODES=cluster.address
+    ) as watch:
+        watch.says("held=0 free=1 queued=0 holders=- waiting=-")
+        cluster.client.pools.update(pool, seats=5)
+        watch.says("seats=5 held=0 free=5")
+        watch.send(signal.SIGINT)
+        assert watch.ends().check(Exit.INTERRUPTED).err == ""
+
+
+def test_watching_for_programs_ends_when_the_pool_is_gone(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    pool = cluster.pool()
+    with started(
+        "status", pool, "--watch", "--json", folder=tmp_path, SEATKEEPER_NODES=cluster.address
+    ) as watch:
+        watch.says('"held": 0')
+        cluster.client.pools.delete(pool)
+        result = watch.ends().check(Exit.NOT_FOUND)
+    assert all(json.loads(line)["name"] == pool for line in result.out.splitlines())
+
+
+def test_watching_everything_sees_new_pools(cluster: Cluster, tmp_path: Path) -> None:
+    with started(
+        "status", "--watch", folder=tmp_path, SEATKEEPER_NODES=cluster.address
+    ) as watch:
+        watch.says("nodes=1")
+        watch.says(cluster.pool(seats=9))
+        watch.send(signal.SIGTERM)
+        watch.ends().check(128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "{pool}"]], ids=["all", "one"])
+def test_watching_on_a_terminal_is_live(cluster: Cluster, pool: str, words: list[str]) -> None:
+    arguments = [word.format(pool=pool) for word in words]
+    with Terminal(*arguments, "--watch", SEATKEEPER_NODES=cluster.address) as terminal:
+        terminal.shows(pool)
+        cluster.client.pools.update(pool, seats=77)
+        terminal.shows("77")
+        terminal.type("\x03")
+        assert terminal.ends() == Exit.INTERRUPTED
