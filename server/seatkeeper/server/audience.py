@@ -136,7 +136,7 @@ class Audience:
                     seat.wait_until = state.tickets[grant_id].wait_until
                     self._waiting.add(grant_id)
                     self._tell_position(grant_id, seat, state, holds)
-            elif seat.told is not _Told.NOTHING:
+            else:  # also when it was told nothing yet: the answer that it waits for is this one
                 finished = state.finished.contains(seat.session_id, grant_id)
                 self._tell_end(grant_id, seat, finished=finished)
 
