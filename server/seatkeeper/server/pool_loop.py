@@ -32,7 +32,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -80,6 +80,8 @@ RETRY_PAUSE_MAX = 1.0
 BYSTANDER_DELAY = (0.05, 0.2)
 """Seconds until a node serves a queue whose head waits elsewhere: that node should do it."""
 TIMER_MAX = 3600.0
+UNREAD_CHECK = 0.25
+"""Seconds between two looks for commands that have waited too long for the first listing."""
 CROWD_PAUSE = 0.003
 """Seconds that a batch of nothing but patient commands waits for more to join it."""
 ISOLATIONS_MAX = 4
@@ -255,7 +257,10 @@ class PoolLoop:
     # Deciding -------------------------------------------------------------------------------
 
     async def _decide_forever(self) -> None:
-        await self._listed.wait()
+        while not self._listed.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._listed.wait(), UNREAD_CHECK)
+            self._expire_asks()
         self._read_spec()
         while True:
             await self._wake.wait()
@@ -347,9 +352,10 @@ class PoolLoop:
 
     def _foretell(self, asks: list[_Ask], decision: Decision) -> None:
         """Let the listeners of likely grants get ready for them."""
-        listeners = {ask.command.grant_id: ask.listener for ask in asks}
+        listeners = {(a.command.grant_id, a.command.session_id): a.listener for a in asks}
         for grant in decision.grants:
-            listener = listeners.get(grant.grant_id) or self.audience.listener(grant.grant_id)
+            listener = listeners.get((grant.grant_id, grant.session_id))
+            listener = listener or self.audience.listener(grant.grant_id)
             if listener is not None:
                 listener.expect(self.pool, grant)
 
