@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version as version_of
 
@@ -32,37 +33,67 @@ SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_nam
 async def run(config: AgentConfig) -> None:
     """Run an agent until it is told to stop (SIGTERM, SIGINT).
 
-    Raises ``ListenError``, a ``BuildError`` when nothing can be built on this host, and a
-    ``SeatError`` when no node takes it on.
+    Raises what ``Agent.start`` raises.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(_client(config))
-        workshop = await Workshop.open(config.engines, _limits(config), config.builds_max)
-        info = _info(config, workshop)
-        verifier = Verifier(client, config.pool)
-        await verifier.fetch()
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        servicer = BuildService(workshop, client, verifier, info)
-        add_BuildServiceServicer_to_server(servicer, server)
-        health_servicer = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-        address = listen(server, config.listen, _credentials(config))
-        info.address = config.advertise or address
-        await server.start()
-        stack.push_async_callback(server.stop, config.stop_grace)
-        await client.engines.register_agent(info)
-        registration = asyncio.create_task(keep_registered(client, info))
-        stack.callback(registration.cancel)
-        for service in ("", SERVICE):
-            await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-        logger.info("serving", extra={"agent_id": config.agent_id, "address": address})
-        await stop.wait()
-        logger.info("stopping", extra={"agent_id": config.agent_id})
-        await health_servicer.enter_graceful_shutdown()
-    logger.info("stopped", extra={"agent_id": config.agent_id})
+    agent = await Agent.start(config)
+    await stop.wait()
+    await agent.stop()
+
+
+@dataclass
+class Agent:
+    """A running agent."""
+
+    info: build_service_pb2.AgentInfo
+    """What it says of itself."""
+    workshop: Workshop
+    client: AsyncSeatClient
+    """Its own session, for which it is registered."""
+    _health: health.aio.HealthServicer
+    _stack: AsyncExitStack
+
+    @classmethod
+    async def start(cls, config: AgentConfig, workshop: Workshop | None = None) -> Agent:
+        """Start an agent; returns when it serves and is registered.
+
+        Without ``workshop``, opens that of ``config``. Raises ``ListenError``, a ``BuildError``
+        when nothing can be built on this host, and a ``SeatError`` when no node takes it on.
+        """
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(_client(config))
+            if workshop is None:
+                workshop = await Workshop.open(
+                    config.engines, _limits(config), config.builds_max
+                )
+            info = _info(config, workshop)
+            verifier = Verifier(client, config.pool)
+            await verifier.fetch()
+            server = grpc.aio.server(options=SERVER_OPTIONS)
+            servicer = BuildService(workshop, client, verifier, info)
+            add_BuildServiceServicer_to_server(servicer, server)
+            health_servicer = health.aio.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+            address = listen(server, config.listen, _credentials(config))
+            info.address = config.advertise or address
+            await server.start()
+            stack.push_async_callback(server.stop, config.stop_grace)
+            await client.engines.register_agent(info)
+            registration = asyncio.create_task(keep_registered(client, info))
+            stack.callback(registration.cancel)
+            for service in ("", SERVICE):
+                await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+            logger.info("serving", extra={"agent_id": config.agent_id, "address": address})
+            return cls(info, workshop, client, health_servicer, stack.pop_all())
+
+    async def stop(self) -> None:
+        """Stop: builds under way get the configured grace, then they are ended."""
+        logger.info("stopping", extra={"agent_id": self.info.agent_id})
+        await self._health.enter_graceful_shutdown()
+        await self._stack.aclose()
+        logger.info("stopped", extra={"agent_id": self.info.agent_id})
 
 
 def _client(config: AgentConfig) -> AsyncSeatClient:

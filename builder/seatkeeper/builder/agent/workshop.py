@@ -50,7 +50,7 @@ class Workshop:
 
         Raises ``BackendMissing`` when nothing can.
         """
-        store, key = await asyncio.to_thread(_open_folder, folder.absolute())
+        store, key = await asyncio.to_thread(_open_folder, folder)
         backends = await _probe(store.staging, limits)
         return cls(store, key, limits, builds_max, backends)
 
@@ -96,6 +96,7 @@ class Workshop:
 
 
 def _open_folder(folder: Path) -> tuple[EngineStore, AgentKey]:
+    folder = folder.absolute()
     store = EngineStore(folder)
     store.sweep()
     return store, AgentKey.load_or_create(folder / "agent-key.pem")
