@@ -45,6 +45,8 @@ format: $(READY)  ## mend what ruff can mend
 bench: $(READY) etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.grants --json -
 	$(BIN)/python -m bench.handoff --json -
+	$(BIN)/python -m bench.crowd --json -
+	$(BIN)/python -m bench.reclaim --json -
 
 clean:  ## remove what the tasks made
 	rm -rf $(VENV) .tools .seatkeeper dist

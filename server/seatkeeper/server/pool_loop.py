@@ -31,10 +31,11 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from seatkeeper.server import records
@@ -82,6 +83,8 @@ BYSTANDER_DELAY = (0.05, 0.2)
 TIMER_MAX = 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
+TURNS_UNTIL_SENT = 1
+"""Turns of the event loop in which a request to the store gets on its way."""
 CROWD_PAUSE = 0.003
 """Seconds that a batch of nothing but patient commands waits for more to join it."""
 ISOLATIONS_MAX = 4
@@ -336,19 +339,16 @@ class PoolLoop:
     ) -> Committed:
         """Commit a decision if nobody has decided since the view that it was made on."""
         guard, spec = self._keys.guard(self.pool), self._keys.pool(self.pool)
-        commit = asyncio.ensure_future(
-            self._store.commit(
-                writes,
-                only_if=(
-                    Unchanged(guard, self._mirror.guard_revision),
-                    Unchanged(spec, self._spec_revision),
-                ),
-                else_read=(guard, spec),
-            )
+        if decision.grants:
+            _call_after(TURNS_UNTIL_SENT, partial(self._foretell, asks, decision))
+        return await self._store.commit(
+            writes,
+            only_if=(
+                Unchanged(guard, self._mirror.guard_revision),
+                Unchanged(spec, self._spec_revision),
+            ),
+            else_read=(guard, spec),
         )
-        await asyncio.sleep(0)  # it is on its way
-        self._foretell(asks, decision)
-        return await commit
 
     def _foretell(self, asks: list[_Ask], decision: Decision) -> None:
         """Let the listeners of likely grants get ready for them."""
@@ -520,3 +520,12 @@ def _overloaded(command: Command) -> Denied:
     what = "requests" if isinstance(command, Acquire) else "releases"
     message = f"too many {what} wait to be decided; try again later"
     return Denied(command.grant_id, Refusal.OVERLOADED, message, timedelta(seconds=1))
+
+
+def _call_after(turns: int, call: Callable[[], None]) -> None:
+    """Call ``call`` after so many turns of the event loop."""
+    loop = asyncio.get_running_loop()
+    if turns > 0:
+        loop.call_soon(_call_after, turns - 1, call)
+    else:
+        call()

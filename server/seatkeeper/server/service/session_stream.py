@@ -104,8 +104,10 @@ class SessionStream:
         pool, news = event
         match news:
             case SeatsGranted(grant):
-                certificate = self._identity.certificate_sha256
-                return Event(granted=self._core.granted(pool, grant, self.session, certificate))
+                expected = self._signed.pop(grant.fence, None)
+                if expected is None or expected.grant_id != grant.grant_id:
+                    expected = self._granted(pool, grant)
+                return Event(granted=expected)
             case Position(grant_id, position, estimate):
                 queued = seat_pb2.Queued(grant_id=grant_id, position=position)
                 if estimate is not None:
