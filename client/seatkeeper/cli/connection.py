@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -79,6 +80,8 @@ class Connection:
         """Return a client. Raises `InvalidArgument` naming the option that is wrong."""
         from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 
+        # Commands say what went wrong in their own words, once.
+        logging.getLogger("seatkeeper").addHandler(logging.NullHandler())
         timeout = timedelta(seconds=self.timeout)
         tls = None
         if self.tls_ca or self.tls_cert or self.tls_key:

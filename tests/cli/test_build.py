@@ -1,0 +1,215 @@
+"""``seatkeeper build`` and ``seatkeeper engines``: a real model, agent and compiler."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx.backend.test
+import pytest
+from tests.cli.commands import Result, address_of, started
+from tests.cli.conftest import Cluster
+from tests.cli.terminal import Terminal
+
+from seatkeeper.cli.exits import Exit
+
+MODELS = Path(onnx.backend.test.__file__).parent / "data" / "light"
+MODEL = str(MODELS / "light_squeezenet.onnx")
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A node with an agent, and a pool of one seat for it."""
+
+    cluster: Cluster
+    pool: str
+
+    def __call__(self, *arguments: str) -> Result:
+        return self.cluster(*arguments)
+
+    def build(self, *arguments: str) -> Result:
+        return self.cluster("build", *arguments)
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine that was built by command."""
+
+    said: dict[str, Any]
+    progress: str
+    file: Path
+
+
+@pytest.fixture(scope="module")
+def workshop(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    pool = cluster.pool()
+    folder = tmp_path_factory.mktemp("agent")
+    flags = ("--listen", "127.0.0.1:0", "--nodes", cluster.address, "--pool", pool)
+    with started(
+        "agent",
+        *flags,
+        "--agent-id",
+        "a-1",
+        "--engines",
+        str(folder / "engines"),
+        folder=folder,
+    ) as agent:
+        agent.says('"serving"')
+        assert address_of(agent)
+        yield Workshop(cluster, pool)
+        agent.send(signal.SIGTERM)
+        agent.ends().check()
+
+
+@pytest.fixture(scope="module")
+def built(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    file = tmp_path_factory.mktemp("built") / "squeezenet.engine"
+    options = ("--target", "SM86", "--workspace", "64MiB", "--project", "cv")
+    result = workshop.build(MODEL, *options, "--output", str(file), "--json").check()
+    return Built(result.json, result.err, file)
+
+
+def test_a_build_says_what_it_made(workshop: Workshop, built: Built) -> None:
+    said = built.said
+    assert (said["cached"], said["project"], said["pool"]) == (False, "cv", workshop.pool)
+    assert (said["targets"], said["workspace_bytes"]) == (["SM86"], 64 << 20)
+    assert said["path"] == str(built.file)
+    assert said["size_bytes"] == built.file.stat().st_size
+    assert said["fence"] == workshop.cluster.look(workshop.pool).fence
+    for phase in ("checking", "building", "publishing"):
+        assert f"light_squeezenet.onnx: {phase} after" in built.progress
+    assert workshop.cluster.look(workshop.pool).held == 0
+
+
+def test_what_was_built_before_needs_no_seat(workshop: Workshop, built: Built) -> None:
+    fence = workshop.cluster.look(workshop.pool).fence
+    result = workshop.build(MODEL, "--target", "SM86", "--workspace", "64 MiB").check()
+    assert "nothing was built" in result.out
+    assert built.said["key"] in result.out
+    assert f"seatkeeper engines get {built.said['key'][:16]}" in result.out
+    assert workshop.cluster.look(workshop.pool).fence == fence
+
+
+def test_engines_are_listed_fetched_and_verified(
+    workshop: Workshop, built: Built, tmp_path: Path
+) -> None:
+    key = built.said["key"]
+    engines = workshop("engines", "list", "--json").check().json["engines"]
+    (listed,) = [engine for engine in engines if engine["key"] == key]
+    assert len(listed["addresses"]) == 1
+    assert key[:16] in workshop("engines", "list").check().out
+
+    copy, manifest = tmp_path / "copy", tmp_path / "manifest"
+    get = ("engines", "get", key[:12], "--output", str(copy), "--manifest", str(manifest))
+    fetched = workshop(*get, "--json").check().json
+    assert copy.read_bytes() == built.file.read_bytes()
+    assert fetched["sha256"] == built.said["sha256"]
+
+    verify = ("engines", "verify", str(copy))
+    assert workshop(*verify, "--json").check().json["key"] == key
+    assert workshop(*verify, key).check().out.startswith("verified")
+    signer = workshop("status", "--json").json["agents"][0]["public_key"]
+    offline = (*verify, "--manifest", str(manifest), "--nodes", "127.0.0.1:9")
+    verified = workshop(*offline, "--signer", signer, "--json").check().json
+    assert (verified["verified"], verified["signer"]) == (True, signer)
+    stranger = workshop(*offline, "--signer", "ab" * 32)
+    assert "another key" in stranger.refused(Exit.REFUSED)
+
+    copy.write_bytes(b"!" + copy.read_bytes()[1:])
+    assert "do not hash" in workshop(*offline).refused(Exit.REFUSED)
+    assert "no published engine" in workshop(*verify).refused(Exit.REFUSED)
+    assert workshop(*verify, key).check(Exit.REFUSED)
+    manifest.write_bytes(b"!" + manifest.read_bytes())
+    workshop(*offline).refused(Exit.REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["get", "f" * 64, "-o", "{folder}/x"], Exit.NOT_FOUND),
+        (["get", "ffffff", "-o", "{folder}/x"], Exit.NOT_FOUND),
+        (["get", "ff", "-o", "{folder}/x"], Exit.USAGE),
+        (["get", "../../etc/passwd", "-o", "{folder}/x"], Exit.USAGE),
+        (["get", "f" * 64, "-o", "{folder}/absent/x"], Exit.NOT_FOUND),
+        (["get", "f" * 64, "-o", "{folder}"], Exit.USAGE),
+        (["verify", "{folder}/absent"], Exit.NOT_FOUND),
+    ],
+)
+def test_an_engine_that_is_not_there(
+    cluster: Cluster, tmp_path: Path, words: list[str], code: Exit
+) -> None:
+    cluster("engines", *(word.format(folder=tmp_path) for word in words)).refused(code)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_model_is_refused_and_takes_no_seat_along(
+    workshop: Workshop, write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(Path(MODEL).read_bytes()[:5000])
+    for model, options, why in (
+        (write("text.onnx", "no model"), (), "not an ONNX model"),
+        (broken, (), "breaks off"),
+        (Path(MODEL), ("--profile", "nobody=1x3"), "nobody"),
+    ):
+        result = workshop.build(str(model), "--target", "SM86", *options).check(Exit.REFUSED)
+        assert result.out == ""
+        assert why in result.err.splitlines()[-1]
+    assert workshop.cluster.look(workshop.pool).held == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "why"),
+    [
+        (["absent.onnx", "--target", "SM86"], Exit.NOT_FOUND, "absent.onnx"),
+        ([str(MODELS), "--target", "SM86"], Exit.NOT_FOUND, "not a file"),
+        ([MODEL], Exit.USAGE, "SM86"),
+        ([MODEL, "--target", "SM1"], Exit.USAGE, "SM1"),
+        ([MODEL, "--target", "SM86", "--backend", "gcc"], Exit.USAGE, "gcc"),
+        ([MODEL, "--target", "SM86", "--profile", "x=3:2:1"], Exit.USAGE, "min 3"),
+        ([MODEL, "--target", "SM86", "--workspace", "lots"], Exit.USAGE, "lots"),
+        ([MODEL, "--target", "SM86", "--optimisation-level", "6"], Exit.USAGE, "level"),
+        ([MODEL, "--target", "SM86", "-o", "absent/x"], Exit.NOT_FOUND, "absent"),
+        ([MODEL, "--target", "SM86", "--pool", "absent"], Exit.UNAVAILABLE, "status"),
+    ],
+)
+def test_what_cannot_be_built_as_asked_is_said_at_once(
+    cluster: Cluster, options: list[str], code: Exit, why: str
+) -> None:
+    assert why in cluster("build", *options).refused(code)
+
+
+def test_a_build_waits_for_its_seat_and_gives_up_in_time(
+    workshop: Workshop, built: Built
+) -> None:
+    other = ("--target", "SM89")
+    with workshop.cluster.client.seat(workshop.pool):
+        waited = workshop.build(MODEL, *other, "--wait", "0.3").check(Exit.NO_SEAT)
+        assert "waiting for a seat: place 1" in waited.err
+        with Terminal(
+            "build", MODEL, *other, SEATKEEPER_NODES=workshop.cluster.address
+        ) as terminal:
+            terminal.shows("place 1")
+            terminal.type("\x03")
+            assert terminal.ends() == Exit.INTERRUPTED
+        assert workshop.cluster.look(workshop.pool).queued == 0
+
+
+def test_a_build_on_a_terminal_shows_a_bar_and_then_a_summary(workshop: Workshop) -> None:
+    command = ("build", MODEL, "--target", "SM75")
+    with Terminal(*command, SEATKEEPER_NODES=workshop.cluster.address) as terminal:
+        assert terminal.ends() == 0
+        seen = terminal.seen
+    assert "━" in seen
+    assert re.search(r"outcome +built now", seen)
+
+
+def test_the_summary_is_one_object(built: Built) -> None:
+    assert json.loads(json.dumps(built.said)) == built.said
+    assert {"key", "sha256", "size_bytes", "fence", "cached", "waited_seconds"} <= {*built.said}
+    assert built.said["build_seconds"] > 0

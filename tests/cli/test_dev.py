@@ -1,0 +1,128 @@
+"""``seatkeeper dev``: a whole cluster, started, found again, and stopped without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.commands import Running, eventually, is_running, seatkeeper, started
+from tests.cli.terminal import Terminal
+
+from seatkeeper.cli.exits import Exit
+
+FLAGS = ("--nodes", "2", "--no-agent", "--json")
+
+
+@pytest.fixture
+def base() -> int:
+    """The first of a row of ports that are free now."""
+    for base in range(20_000, 60_000, 50):
+        if all(_is_free(base + offset) for offset in (0, 1, 20, 30, 31, 32)):
+            return base
+    raise AssertionError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def dev(folder: Path, etcd: Path, *flags: str) -> Iterator[Running]:
+    state = str(folder / "state")
+    flags = ("--state", state, "--etcd", str(etcd), *FLAGS, *flags)
+    with started("dev", *flags, folder=folder) as running:
+        yield running
+
+
+def ready(running: Running) -> dict[str, Any]:
+    """What it says when everything runs."""
+    running.says('"ready"')
+    event: dict[str, Any] = json.loads(running.out.splitlines()[-1])
+    return event
+
+
+def test_a_cluster_starts_survives_a_node_stops_and_is_found_again(
+    tmp_path: Path, etcd_program: Path, base: int
+) -> None:
+    with dev(tmp_path, etcd_program, "--port", str(base), "--seats", "3") as running:
+        event = ready(running)
+        pids = event["pids"]
+        assert event["nodes"] == [f"127.0.0.1:{base}", f"127.0.0.1:{base + 1}"]
+        assert (event["pool"], event["seats"], event["agent"]) == ("tensorrt", 3, None)
+        assert pids.keys() == {"etcd-1", "dev-1", "dev-2"}
+        nodes = {"SEATKEEPER_NODES": ",".join(event["nodes"])}
+        status = seatkeeper("status", "--json", environ=nodes).check().json
+        assert (status["store"], len(status["nodes"])) == ("etcd", 2)
+        seatkeeper("pool", "update", "tensorrt", "--seats", "5", environ=nodes).check()
+
+        second = seatkeeper("dev", "--state", event["state"], *FLAGS)
+        assert "another `seatkeeper dev` (pid" in second.refused(Exit.CONFIG)
+
+        os.kill(pids["dev-1"], signal.SIGKILL)
+        running.says('"ended"')
+        ended = json.loads(running.out.splitlines()[-1])
+        assert (ended["name"], ended["exit_code"]) == ("dev-1", -signal.SIGKILL)
+        seatkeeper("run", "--", "true", environ=nodes).check()
+
+        running.send(signal.SIGTERM)
+        assert running.ends().check().out.splitlines()[-1] == '{"event": "stopped"}'
+    assert not any(is_running(pid) for pid in pids.values())
+
+    assert "--port" in seatkeeper(
+        "dev", "--state", event["state"], "--port", str(base + 100), *FLAGS
+    ).refused(Exit.CONFIG)
+    with dev(tmp_path, etcd_program) as running:
+        again = ready(running)
+        assert (again["nodes"], again["seats"]) == (event["nodes"], 5)
+        # Even the worst end leaves nothing running.
+        running.send(signal.SIGKILL)
+        eventually(
+            lambda: not any(is_running(pid) for pid in again["pids"].values()), "its death"
+        )
+
+
+def test_ctrl_c_stops_everything_in_order(
+    tmp_path: Path, etcd_program: Path, base: int
+) -> None:
+    state = str(tmp_path / "state")
+    flags = ("--nodes", "1", "--no-agent", "--state", state, "--port", str(base))
+    with Terminal("dev", *flags, "--etcd", str(etcd_program)) as terminal:
+        terminal.shows("Ctrl-C stops everything")
+        assert f"export SEATKEEPER_NODES=127.0.0.1:{base}" in terminal.seen
+        terminal.type("\x03")
+        terminal.shows("goes on from here")
+        assert terminal.ends() == 0
+    log = (tmp_path / "state" / "logs" / "dev-1.log").read_text()
+    # A node that found no etcd to say goodbye to would have complained.
+    assert [json.loads(line)["event"] for line in log.splitlines()][-2:] == [
+        "stopping",
+        "stopped",
+    ]
+
+
+def test_ports_in_use_are_named(tmp_path: Path, etcd_program: Path, base: int) -> None:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", base + 1))
+        other.listen()
+        flags = ("--state", str(tmp_path / "state"), "--port", str(base), *FLAGS)
+        said = seatkeeper("dev", *flags, "--etcd", str(etcd_program))
+    assert f"port {base + 1}" in said.check(Exit.CONFIG).err
+    assert "--port" in said.err
+
+
+def test_an_etcd_that_is_none_is_named(tmp_path: Path, base: int) -> None:
+    flags = ("--state", str(tmp_path / "state"), "--port", str(base), *FLAGS)
+    said = seatkeeper("dev", *flags, "--etcd", "/bin/false").check(Exit.CONFIG)
+    assert "/bin/false is not an etcd" in said.err
