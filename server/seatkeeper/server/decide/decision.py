@@ -190,6 +190,8 @@ class _Draft:
             return
         if (refusal := self._refusal(command)) is not None:
             self._deny(command, *refusal)
+            if refusal[0] is Refusal.FINISHED:
+                self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
             return
         number = self.decision.guard.ticket_number + 1
         self.decision.guard = Guard(self.decision.guard.fence, number)
@@ -290,7 +292,9 @@ class _Draft:
     def _finish(self, session_id: str, lease_id: int, grant_id: str, *, recorded: bool) -> None:
         """Note that an id is finished with, in the store where other nodes could not see it."""
         # A dead session's keys go with its lease, and nothing can be attached to that any more.
-        if session_id in self.pool.dead_sessions or self._is_finished(session_id, grant_id):
+        if session_id in self.pool.dead_sessions or (session_id, grant_id) in self.finished:
+            return
+        if self.pool.finished.is_known_to_all(session_id, grant_id):
             return
         self.finished.add((session_id, grant_id))
         mark = self.decision.marks.get(session_id)

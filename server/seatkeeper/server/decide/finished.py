@@ -15,7 +15,8 @@ ever is no way, so three facts of one session together say whether an id was fin
 
 A request that is refused though it was new (it arrived more than the window late, or at a node that
 has just begun to follow the pool) is asked again under a new id. One that is accepted though it was
-old cannot happen.
+old cannot happen. Nor one that is accepted by one node after another refused it: what a node refuses
+for its own floor alone, it marks as finished for all.
 """
 
 from __future__ import annotations
@@ -48,6 +49,17 @@ class FinishedIds:
         return (
             grant_id <= session.floor
             or grant_id in session.recent
+            or _millis(grant_id) + WINDOW_MILLIS < _millis(session.mark)
+        )
+
+    def is_known_to_all(self, session_id: str, grant_id: str) -> bool:
+        """Return whether every node takes ``grant_id`` for finished, not only this one.
+
+        What is below this node's floor may be new to a node that listed the pool earlier.
+        """
+        session = self._sessions.get(session_id)
+        return session is not None and (
+            grant_id in session.recent
             or _millis(grant_id) + WINDOW_MILLIS < _millis(session.mark)
         )
 
