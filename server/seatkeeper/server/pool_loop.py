@@ -30,7 +30,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -57,6 +56,7 @@ from seatkeeper.server.decide import (
     decide,
 )
 from seatkeeper.server.follow import follow
+from seatkeeper.server.inbox import Ask, Inbox
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.mirror import PoolMirror
 from seatkeeper.server.observer import Observer
@@ -85,8 +85,6 @@ UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
 TURNS_UNTIL_SENT = 1
 """Turns of the event loop in which a request to the store gets on its way."""
-CROWD_PAUSE = 0.003
-"""Seconds that a batch of nothing but patient commands waits for more to join it."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
 
@@ -100,6 +98,8 @@ class LoopConfig:
     """Commands waiting to be decided. More are refused with ``OVERLOADED``."""
     command_timeout: timedelta = timedelta(seconds=10)
     """A command not committed within this is answered ``UNAVAILABLE``: outcome unknown."""
+    company_pause: timedelta = timedelta(milliseconds=3)
+    """How long commands without haste wait for others to share their commit."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
     position_interval: timedelta = timedelta(milliseconds=500)
@@ -116,14 +116,6 @@ class SpecSource(Protocol):
     async def refresh(self, pool: str) -> None:
         """Read the specification afresh."""
         ...
-
-
-@dataclass(slots=True)
-class _Ask:
-    command: Command
-    listener: Listener
-    deadline: float
-    patient: bool
 
 
 class PoolLoop:
@@ -152,7 +144,12 @@ class PoolLoop:
         self._observer = observer or Observer()
         self._mirror = PoolMirror(keys, pool)
         self._spec_revision = 0
-        self._asks: deque[_Ask] = deque()
+        self._inbox = Inbox(
+            clock,
+            commands_max=self._config.commands_max,
+            timeout=self._config.command_timeout,
+            company_pause=self._config.company_pause,
+        )
         self._wake = asyncio.Event()
         self._listed = asyncio.Event()
         self._moved = asyncio.Event()
@@ -184,8 +181,7 @@ class PoolLoop:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._give_up(self._asks, "the node is stopping")
-        self._asks.clear()
+        self._give_up(self._inbox.take(len(self._inbox)), "the node is stopping")
 
     @contextmanager
     def following(self) -> Iterator[asyncio.Event]:
@@ -200,7 +196,7 @@ class PoolLoop:
     @property
     def idle(self) -> bool:
         """True when no client of this node has anything in this pool."""
-        return not self._asks and not len(self.audience) and not self._followers
+        return not len(self._inbox) and not len(self.audience) and not self._followers
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -209,18 +205,20 @@ class PoolLoop:
     def submit(self, command: Command, listener: Listener, *, patient: bool = False) -> None:
         """Have ``command`` decided; ``listener`` hears the outcome.
 
-        A ``patient`` one is of a crowd of calls that all get faster when each waits a little for
-        the others: a commit, and waking up for its answers, cost the same for one as for many.
+        A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
         """
-        if len(self._asks) >= self._config.commands_max:
+        patient = patient or self._will_queue(command)
+        if not self._inbox.add(command, listener, patient=patient):
             listener.hear(self.pool, _overloaded(command))
             return
         if isinstance(command, Release):
             # The answer tells; the watch, which is often faster, would tell the same before.
             self.audience.detach(command.grant_id, listener)
-        deadline = self._clock.monotonic() + self._config.command_timeout.total_seconds()
-        self._asks.append(_Ask(command, listener, deadline, patient))
         self._wake.set()
+
+    def _will_queue(self, command: Command) -> bool:
+        """Return whether a command can only join a queue that there is already."""
+        return isinstance(command, Acquire) and command.may_wait and bool(self.state.tickets)
 
     # What the watch tells -------------------------------------------------------------------
 
@@ -277,10 +275,9 @@ class PoolLoop:
                 await self._rest()
 
     async def _decide_once(self) -> None:
-        if self._asks and all(ask.patient for ask in self._asks):
-            await asyncio.sleep(CROWD_PAUSE)
+        await self._inbox.gather()
         self._expire_asks()
-        asks = [self._asks.popleft() for _ in range(min(len(self._asks), self._batch_max))]
+        asks = self._inbox.take(self._config.limits.writes_max)
         now = self._clock.now()
         if not asks and not self._can_serve() and not self._is_due(now):
             self._set_timer()
@@ -290,18 +287,18 @@ class PoolLoop:
             decision = await self._commit(asks)
         finally:
             if decision is None:
-                self._asks.extendleft(reversed(asks))
+                self._inbox.put_back(asks)
         if decision is not None:
             self._deliver(asks, decision)
-        if self._asks or (decision is not None and decision.unserved) or self._can_serve():
+        if (
+            len(self._inbox)
+            or (decision is not None and decision.unserved)
+            or self._can_serve()
+        ):
             self._wake.set()
         self._set_timer()
 
-    @property
-    def _batch_max(self) -> int:
-        return self._config.limits.writes_max
-
-    async def _commit(self, asks: list[_Ask]) -> Decision | None:
+    async def _commit(self, asks: list[Ask]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again."""
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
@@ -335,7 +332,7 @@ class PoolLoop:
         raise OutcomeUnknown("sessions end faster than they can be set apart")
 
     async def _send(
-        self, asks: list[_Ask], decision: Decision, writes: list[Write]
+        self, asks: list[Ask], decision: Decision, writes: list[Write]
     ) -> Committed:
         """Commit a decision if nobody has decided since the view that it was made on."""
         guard, spec = self._keys.guard(self.pool), self._keys.pool(self.pool)
@@ -350,7 +347,7 @@ class PoolLoop:
             else_read=(guard, spec),
         )
 
-    def _foretell(self, asks: list[_Ask], decision: Decision) -> None:
+    def _foretell(self, asks: list[Ask], decision: Decision) -> None:
         """Let the listeners of likely grants get ready for them."""
         listeners = {(a.command.grant_id, a.command.session_id): a.listener for a in asks}
         for grant in decision.grants:
@@ -417,7 +414,7 @@ class PoolLoop:
     # Delivering -----------------------------------------------------------------------------
 
     def _take_in(
-        self, asks: list[_Ask], decision: Decision, writes: list[Write], revision: int
+        self, asks: list[Ask], decision: Decision, writes: list[Write], revision: int
     ) -> None:
         listeners = {id(ask.command): ask.listener for ask in asks}
         for command, outcome in decision.outcomes:
@@ -428,7 +425,7 @@ class PoolLoop:
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
 
-    def _deliver(self, asks: list[_Ask], decision: Decision) -> None:
+    def _deliver(self, asks: list[Ask], decision: Decision) -> None:
         by_command = {id(ask.command): ask for ask in asks}
         for command, outcome in decision.outcomes:
             if isinstance(outcome, Denied):
@@ -438,7 +435,7 @@ class PoolLoop:
         for grant in decision.grants:
             self._observer.granted(self.pool, waited_millis=grant.granted_at - grant.asked_at)
         deferred = [by_command[id(command)] for command in decision.deferred]
-        self._asks.extendleft(reversed(deferred))
+        self._inbox.put_back(deferred)
 
     async def _tell_positions_forever(self) -> None:
         while True:
@@ -502,13 +499,9 @@ class PoolLoop:
         self._wake.set()
 
     def _expire_asks(self) -> None:
-        now = self._clock.monotonic()
-        if self._asks and self._asks[0].deadline <= now:
-            late = [ask for ask in self._asks if ask.deadline <= now]
-            self._asks = deque(ask for ask in self._asks if ask.deadline > now)
-            self._give_up(late, "the store did not answer in time")
+        self._give_up(self._inbox.take_late(), "the store did not answer in time")
 
-    def _give_up(self, asks: list[_Ask] | deque[_Ask], why: str) -> None:
+    def _give_up(self, asks: list[Ask], why: str) -> None:
         for ask in asks:
             message = f"{why}; the outcome is unknown: send the same request again"
             retry = timedelta(seconds=1)

@@ -1,0 +1,149 @@
+"""Several nodes' loops of one pool over one store, and what the store says of them afterwards."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from bench.history import PoolHistory
+from tests.unit.faults import FaultyStore
+from tests.unit.kit import (
+    KEYS,
+    POOL,
+    Ear,
+    FakeClock,
+    create_pool,
+    eventually,
+    history,
+    open_lease,
+)
+
+from seatkeeper.server.catalogue import PoolCatalogue
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.decide import Command, Denied, Limits, Refusal
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
+from seatkeeper.server.sessions import lease_id_of
+from seatkeeper.server.store import MemoryStore
+
+SESSIONS = ("anna", "bert", "cora", "dave")
+
+
+class Tally(Observer):
+    """Counts what a loop tells its operator."""
+
+    def __init__(self) -> None:
+        self.conflicts = 0
+        self.unknown = 0
+        self.dead: int = 0
+
+    def conflicted(self, pool: str) -> None:
+        self.conflicts += 1
+
+    def outcome_unknown(self, pool: str) -> None:
+        self.unknown += 1
+
+    def dead_session(self, pool: str) -> None:
+        self.dead += 1
+
+
+@dataclass
+class NodeLoop:
+    """One node's loop, and what is between it and the store."""
+
+    loop: PoolLoop
+    store: FaultyStore
+    catalogue: PoolCatalogue
+    tally: Tally
+
+    def submit(self, command: Command, ear: Ear | None = None) -> Ear:
+        """Have a command decided; return who hears of it."""
+        ear = ear or Ear()
+        self.loop.submit(command, ear)
+        return ear
+
+
+@dataclass
+class Loops:
+    """One store in memory and the nodes on it."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    nodes: list[NodeLoop] = field(default_factory=list)
+    store: MemoryStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(now=self.clock.monotonic)
+
+    async def pool(self, seats: int) -> None:
+        """Create the pool, or change its capacity; open everybody's lease once."""
+        await create_pool(self.store, seats)
+        for session in SESSIONS:
+            if await self.store.lease_remaining(lease_id_of(session)) is None:
+                await open_lease(self.store, session)
+
+    async def node(
+        self,
+        *,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        commands_max: int = 20_000,
+        rng: random.Random | None = None,
+        is_down: bool = False,
+    ) -> NodeLoop:
+        """Start one more node's loop."""
+        store = FaultyStore(self.store, rng=rng)
+        tally = Tally()
+        catalogue = PoolCatalogue(store, KEYS, tally)
+        config = LoopConfig(
+            company_pause=timedelta(0),
+            limits=limits or Limits(),
+            commands_max=commands_max,
+            position_interval=timedelta(milliseconds=20),
+            catch_up_timeout=timedelta(milliseconds=100),
+        )
+        loop = PoolLoop(
+            POOL, store, KEYS, catalogue, clock or self.clock, config=config, observer=tally
+        )
+
+        def spec_changed(pool: str) -> None:
+            if pool == POOL:
+                loop.spec_changed()
+
+        catalogue.on_change = spec_changed
+        catalogue.start()
+        await catalogue.ready()
+        store.is_down = is_down
+        loop.start()
+        if not is_down:
+            await loop.listed()
+        node = NodeLoop(loop, store, catalogue, tally)
+        self.nodes.append(node)
+        return node
+
+    async def end_session(self, session: str) -> None:
+        """Its lease ends, and its keys go."""
+        await self.store.revoke_lease(lease_id_of(session))
+
+    async def judged(self) -> PoolHistory:
+        """Return what the store remembers, which must be without fault."""
+        judgement = await history(self.store)
+        assert judgement.is_correct, judgement.faults
+        return judgement
+
+    async def close(self) -> None:
+        """Stop every loop."""
+        for node in self.nodes:
+            await node.loop.stop()
+            await node.catalogue.stop()
+        await self.store.close()
+
+
+def refusals(ear: Ear) -> list[Refusal]:
+    """The reasons of the refusals heard."""
+    return [news.reason for news in ear.answers if isinstance(news, Denied)]
+
+
+async def heard(ear: Ear, count: int = 1) -> None:
+    """Wait until that many answers were heard, places in the queue not counted."""
+    await eventually(lambda: len(ear.answers) >= count)
