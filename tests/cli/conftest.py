@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.cli.commands import Result, address_of, seatkeeper, serving
+from tests.cli.commands import Result, address_of, in_process, seatkeeper, serving
 
 from seatkeeper.client.sync import SeatClient
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -29,6 +29,10 @@ class Cluster:
         return seatkeeper(
             *arguments, stdin=stdin, environ=more | {"SEATKEEPER_NODES": self.address}
         )
+
+    def here(self, *arguments: str) -> Result:
+        """Run a command against the node in this process."""
+        return in_process(*arguments, environ={"SEATKEEPER_NODES": self.address})
 
     def pool(self, seats: int = 1) -> str:
         """Make a pool that no other test uses."""

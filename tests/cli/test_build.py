@@ -143,7 +143,7 @@ def test_engines_are_listed_fetched_and_verified(
 def test_an_engine_that_is_not_there(
     cluster: Cluster, tmp_path: Path, words: list[str], code: Exit
 ) -> None:
-    cluster("engines", *(word.format(folder=tmp_path) for word in words)).refused(code)
+    cluster.here("engines", *(word.format(folder=tmp_path) for word in words)).refused(code)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,7 +181,7 @@ def test_a_bad_model_is_refused_and_takes_no_seat_along(
 def test_what_cannot_be_built_as_asked_is_said_at_once(
     cluster: Cluster, options: list[str], code: Exit, why: str
 ) -> None:
-    assert why in cluster("build", *options).refused(code)
+    assert why in cluster.here("build", *options).refused(code)
 
 
 def test_a_build_waits_for_its_seat_and_gives_up_in_time(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.cli.commands import Result, environment, seatkeeper
+from tests.cli.commands import Result, environment, in_process, seatkeeper
 from tests.cli.conftest import Cluster
 
 from seatkeeper.cli.app import COMMANDS
@@ -42,7 +42,7 @@ EXTRAS = {
 @functools.cache
 def help_of(*words: str) -> str:
     """Return a command's help."""
-    return seatkeeper(*words, "--help").check().out
+    return in_process(*words, "--help").check().out
 
 
 def bare(*arguments: str) -> Result:
@@ -90,7 +90,7 @@ def test_help_loads_neither_grpc_nor_the_server() -> None:
 
 @pytest.mark.parametrize("words", [[], ["pool"], ["token"], ["engines"]], ids=" ".join)
 def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
-    result = seatkeeper(*words).check(Exit.USAGE)
+    result = in_process(*words).check(Exit.USAGE)
     assert "Commands:" in result.err
     assert result.out == ""
 
@@ -112,7 +112,7 @@ def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_wrong_command_line_is_told_in_one_line(words: list[str], why: str) -> None:
-    assert why in seatkeeper(*words).refused(Exit.USAGE).lower()
+    assert why in in_process(*words).refused(Exit.USAGE).lower()
 
 
 def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:

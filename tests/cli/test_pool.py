@@ -59,5 +59,7 @@ def test_a_mistake_changes_nothing(
     cluster: Cluster, pool: str, words: list[str], code: Exit, why: str
 ) -> None:
     before = cluster.look(pool)
-    assert why in cluster("pool", *(word.format(pool=pool) for word in words)).refused(code)
+    assert why in cluster.here("pool", *(word.format(pool=pool) for word in words)).refused(
+        code
+    )
     assert cluster.look(pool) == before

@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.cli.commands import Result, seatkeeper
+from tests.cli.commands import Result, in_process, seatkeeper
 from tests.cli.conftest import Cluster
 
 from seatkeeper.cli.exits import Exit
@@ -52,7 +52,7 @@ class Issuer:
     def verify(self, token: str, *options: str) -> Result:
         file = self.folder / "token"
         file.write_text(token)
-        return seatkeeper("token", "verify", str(file), "--jwks", str(self.jwks), *options)
+        return in_process("token", "verify", str(file), "--jwks", str(self.jwks), *options)
 
 
 @pytest.fixture
@@ -103,16 +103,16 @@ def test_files_that_are_missing_or_wrong_are_named(
     token = write("good", issuer.sign())
     absent = str(issuer.folder / "absent")
     verify = ("token", "verify")
-    assert "absent" in seatkeeper(*verify, absent, "--jwks", str(issuer.jwks)).refused(66)
-    assert "absent" in seatkeeper(*verify, str(token), "--jwks", absent).refused(66)
+    assert "absent" in in_process(*verify, absent, "--jwks", str(issuer.jwks)).refused(66)
+    assert "absent" in in_process(*verify, str(token), "--jwks", absent).refused(66)
     wrong = write("wrong.json", '{"keys": 7}')
-    assert "wrong.json" in seatkeeper(*verify, str(token), "--jwks", str(wrong)).refused(65)
+    assert "wrong.json" in in_process(*verify, str(token), "--jwks", str(wrong)).refused(65)
     binary = issuer.folder / "binary"
     binary.write_bytes(bytes(range(128, 256)))
-    assert "not text" in seatkeeper(*verify, str(binary), "--jwks", str(issuer.jwks)).refused(
+    assert "not text" in in_process(*verify, str(binary), "--jwks", str(issuer.jwks)).refused(
         65
     )
-    folder = seatkeeper(*verify, str(issuer.folder), "--jwks", str(issuer.jwks))
+    folder = in_process(*verify, str(issuer.folder), "--jwks", str(issuer.jwks))
     assert "directory" in folder.refused(Exit.FAILED)
 
 

@@ -90,7 +90,7 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line. A user's mistake ends in one line, never in a traceback."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="seatkeeper", standalone_mode=False)
         sys.stdout.flush()
     except _CommandLineError as error:
         fail(Exit.USAGE, _command_line_advice(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import inspect
 import signal
@@ -144,6 +145,7 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
         fail(Exit.CONFIG, f"token_key_file: {error}")
     except StartError as error:
         fail(Exit.UNAVAILABLE, str(error))
+    gc.freeze()  # what was imported lives as long as the node: not to be looked through again
     await stop.wait()
     await node.stop()
 
