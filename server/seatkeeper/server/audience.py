@@ -119,8 +119,8 @@ class Audience:
         """Return whether a client of this node waits for ``grant_id``."""
         return grant_id in self._waiting
 
-    def review(self, grant_ids: Iterable[str], state: PoolState, holds: HoldStats) -> None:
-        """Tell the clients concerned what has changed for them."""
+    def review(self, grant_ids: Iterable[str], state: PoolState) -> None:
+        """Tell the clients concerned what has changed for them, but for positions."""
         for grant_id in grant_ids:
             seat = self._seats.get(grant_id)
             if seat is None:
@@ -132,10 +132,11 @@ class Audience:
                     seat.listener.hear(self._pool, SeatsGranted(grant))
             elif grant_id in state.tickets:
                 if seat.told is _Told.NOTHING:
+                    # Its position is told by the next ``review_positions``, or never if it is
+                    # served before: who waits for a moment only need not be told that it waits.
                     seat.told = _Told.WAITS
                     seat.wait_until = state.tickets[grant_id].wait_until
                     self._waiting.add(grant_id)
-                    self._tell_position(grant_id, seat, state, holds)
             else:  # also when it was told nothing yet: the answer that it waits for is this one
                 finished = state.finished.contains(seat.session_id, grant_id)
                 self._tell_end(grant_id, seat, finished=finished)

@@ -34,6 +34,8 @@ class PoolMirror:
         self.state = PoolState()
         self.guard_revision = 0
         """Revision of the guard that the state belongs to; 0: there is no guard."""
+        self.decision_id = 0
+        """The decision that wrote the guard at that revision."""
         self._listed = 0
         self._complete = 0
         self._prefix = keys.seats(pool)
@@ -101,7 +103,9 @@ class PoolMirror:
                 self._mark_news(name, entry)
             case "guard":
                 self.guard_revision = revision if entry else 0
-                self.state.guard = records.decode_guard(entry.value) if entry else Guard()
+                self.state.guard, self.decision_id = (
+                    records.decode_guard(entry.value) if entry else (Guard(), 0)
+                )
 
     def _grant_news(self, grant_id: str, entry: Entry | None) -> None:
         if entry is not None:

@@ -55,6 +55,7 @@ from seatkeeper.server.decide import (
     Release,
     decide,
 )
+from seatkeeper.server.flight import Flight
 from seatkeeper.server.follow import follow
 from seatkeeper.server.inbox import Ask, Inbox
 from seatkeeper.server.keys import Keys
@@ -102,8 +103,8 @@ class LoopConfig:
     """How long commands without haste wait for others to share their commit."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
-    position_interval: timedelta = timedelta(milliseconds=500)
-    """How often those who wait are told a new position, at most."""
+    position_interval: timedelta = timedelta(milliseconds=250)
+    """How often those who wait are told their position, at most, where it has changed."""
 
 
 class SpecSource(Protocol):
@@ -154,6 +155,7 @@ class PoolLoop:
         self._listed = asyncio.Event()
         self._moved = asyncio.Event()
         self._unsettled = False
+        self._flight: Flight | None = None
         self._pause = RETRY_PAUSE_MIN
         self._timer: asyncio.TimerHandle | None = None
         self._positions_changed = False
@@ -230,6 +232,8 @@ class PoolLoop:
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
         touched = self._mirror.apply(batch)
+        if self._flight is not None:
+            self._flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
         self._moved.set()
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
@@ -247,7 +251,7 @@ class PoolLoop:
         for grant in self._mirror.ended:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
-        self.audience.review(grant_ids, self.state, self.holds)
+        self.audience.review(grant_ids, self.state)
         self._positions_changed = True
         self._moved.set()
         if self._can_serve():
@@ -303,10 +307,11 @@ class PoolLoop:
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
             decision = decide(self.state, commands, self._clock.now(), self._config.limits)
-            writes = self._writes(decision)
+            decision_id = random.getrandbits(63) | 1
+            writes = self._writes(decision, decision_id)
             started = self._clock.monotonic()
             try:
-                committed = await self._send(asks, decision, writes)
+                committed = await self._send(asks, decision, writes, decision_id)
             except LeaseNotFound:
                 await self._set_dead_sessions_apart(decision)
                 continue
@@ -332,20 +337,27 @@ class PoolLoop:
         raise OutcomeUnknown("sessions end faster than they can be set apart")
 
     async def _send(
-        self, asks: list[Ask], decision: Decision, writes: list[Write]
+        self, asks: list[Ask], decision: Decision, writes: list[Write], decision_id: int
     ) -> Committed:
         """Commit a decision if nobody has decided since the view that it was made on."""
         guard, spec = self._keys.guard(self.pool), self._keys.pool(self.pool)
+        flight = self._flight = Flight(
+            self._store.commit(
+                writes,
+                only_if=(
+                    Unchanged(guard, self._mirror.guard_revision),
+                    Unchanged(spec, self._spec_revision),
+                ),
+                else_read=(guard, spec),
+            ),
+            decision_id,
+        )
         if decision.grants:
             _call_after(TURNS_UNTIL_SENT, partial(self._foretell, asks, decision))
-        return await self._store.commit(
-            writes,
-            only_if=(
-                Unchanged(guard, self._mirror.guard_revision),
-                Unchanged(spec, self._spec_revision),
-            ),
-            else_read=(guard, spec),
-        )
+        try:
+            return await flight.landed
+        finally:
+            self._flight = None
 
     def _foretell(self, asks: list[Ask], decision: Decision) -> None:
         """Let the listeners of likely grants get ready for them."""
@@ -356,13 +368,15 @@ class PoolLoop:
             if listener is not None:
                 listener.expect(self.pool, grant)
 
-    def _writes(self, decision: Decision) -> list[Write]:
+    def _writes(self, decision: Decision, decision_id: int) -> list[Write]:
         if not decision.writes and not self._unsettled:
             return []
         keys, pool = self._keys, self.pool
         writes: list[Write] = []
         if self._mirror.guard_revision or decision.writes:
-            writes.append(Put(keys.guard(pool), records.encode_guard(decision.guard)))
+            writes.append(
+                Put(keys.guard(pool), records.encode_guard(decision.guard, decision_id))
+            )
         writes += [
             Put(keys.grant(pool, g.grant_id), records.encode_grant(g), g.lease_id)
             for g in decision.grants

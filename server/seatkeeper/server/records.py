@@ -19,17 +19,17 @@ def decode_spec(value: bytes) -> PoolSpec:
     return PoolSpec(record.name, record.seats, record.description)
 
 
-def encode_guard(guard: Guard) -> bytes:
-    """Return the value stored for a guard."""
+def encode_guard(guard: Guard, decision_id: int = 0) -> bytes:
+    """Return the value stored for a guard that the decision of this id wrote."""
     return state_pb2.GuardRecord(
-        fence=guard.fence, ticket_number=guard.ticket_number
+        fence=guard.fence, ticket_number=guard.ticket_number, decision_id=decision_id
     ).SerializeToString()
 
 
-def decode_guard(value: bytes) -> Guard:
-    """Return the guard stored in ``value``."""
+def decode_guard(value: bytes) -> tuple[Guard, int]:
+    """Return the guard stored in ``value``, and the id of the decision that wrote it."""
     record = state_pb2.GuardRecord.FromString(value)
-    return Guard(record.fence, record.ticket_number)
+    return Guard(record.fence, record.ticket_number), record.decision_id
 
 
 def encode_grant(grant: Grant) -> bytes:

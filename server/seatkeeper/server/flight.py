@@ -1,0 +1,47 @@
+"""A commit on its way, and the two messengers that may tell of its success.
+
+The store answers the commit, and the watch tells of what it wrote. Each decision leaves an id of
+its own in the guard, so when the watch shows that id the decision took effect, whatever becomes of
+the answer. Under load the watch is often the faster one, and when the answer is lost it is the only one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from seatkeeper.server.store import Committed
+
+
+class Flight:
+    """One commit. ``landed`` is its outcome: an answer, an error, or what the watch told."""
+
+    def __init__(self, commit: Coroutine[Any, Any, Committed], decision_id: int) -> None:
+        """Send ``commit``. ``decision_id`` is what it leaves in the guard; 0: nothing."""
+        self.landed: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._decision_id = decision_id
+        self._commit = asyncio.ensure_future(commit)
+        self._commit.add_done_callback(self._answered)
+        self.landed.add_done_callback(self._given_up)
+
+    def seen(self, decision_id: int, revision: int) -> None:
+        """Take note that the guard was written at ``revision`` by the decision of this id."""
+        if decision_id and decision_id == self._decision_id and not self.landed.done():
+            self.landed.set_result(Committed(True, revision))
+
+    def _answered(self, commit: asyncio.Future[Committed]) -> None:
+        # The result is taken in any case: an error that nobody takes is reported as lost.
+        error = None if commit.cancelled() else commit.exception()
+        if self.landed.done():
+            return
+        if commit.cancelled():
+            self.landed.cancel()
+        elif error is not None:
+            self.landed.set_exception(error)
+        else:
+            self.landed.set_result(commit.result())
+
+    def _given_up(self, landed: asyncio.Future[Committed]) -> None:
+        if landed.cancelled():
+            self._commit.cancel()
