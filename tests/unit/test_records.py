@@ -23,9 +23,10 @@ def test_a_specification_survives_the_store(spec: PoolSpec) -> None:
     assert records.decode_spec(records.encode_spec(spec)) == spec
 
 
-@given(st.builds(Guard, NUMBERS, NUMBERS))
-def test_a_guard_survives_the_store(guard: Guard) -> None:
-    assert records.decode_guard(records.encode_guard(guard)) == guard
+@given(st.builds(Guard, NUMBERS, NUMBERS), st.integers(0, 2**63))
+def test_a_guard_survives_the_store(guard: Guard, decision_id: int) -> None:
+    value = records.encode_guard(guard, decision_id)
+    assert records.decode_guard(value) == (guard, decision_id)
 
 
 @given(
