@@ -56,18 +56,15 @@ class Agent:
     _stack: AsyncExitStack
 
     @classmethod
-    async def start(cls, config: AgentConfig, workshop: Workshop | None = None) -> Agent:
+    async def start(cls, config: AgentConfig) -> Agent:
         """Start an agent; returns when it serves and is registered.
 
-        Without ``workshop``, opens that of ``config``. Raises ``ListenError``, a ``BuildError``
-        when nothing can be built on this host, and a ``SeatError`` when no node takes it on.
+        Raises ``ListenError``, a ``BuildError`` when nothing can be built on this host, and a
+        ``SeatError`` when no node takes it on.
         """
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(_client(config))
-            if workshop is None:
-                workshop = await Workshop.open(
-                    config.engines, _limits(config), config.builds_max
-                )
+            workshop = await Workshop.open(config.engines, _limits(config), config.builds_max)
             info = _info(config, workshop)
             verifier = Verifier(client, config.pool)
             await verifier.fetch()
