@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto etcd demo test check format bench clean
+.PHONY: help setup proto etcd demo test check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,11 @@ check: $(READY) proto  ## lint, format, types, and the tests of the layout and t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/generate_reference.py --check
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_proto_style.py
+
+docs: $(READY) proto  ## write the generated reference pages again
+	$(BIN)/python docs/generate_reference.py
 
 format: $(READY)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

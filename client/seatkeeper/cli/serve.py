@@ -9,7 +9,7 @@ import inspect
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -45,11 +45,13 @@ def with_settings(
         )
     ]
     for name, field in (settings.model_fields if settings else {}).items():
-        default = "" if field.default_factory else f" [default: {_shown(field.default)}]"
+        told = field.default_factory is not None or "default:" in (field.description or "")
+        default = "" if told else f" [default: {_shown(field.default)}]"
         option = typer.Option(
             f"--{name.replace('_', '-')}",
             help=f"{field.description}{default}",
             show_default=False,
+            metavar=_kind(field.annotation),
         )
         parameters.append(
             inspect.Parameter(
@@ -88,6 +90,14 @@ def installed(*modules: str) -> bool:
         return all(importlib.util.find_spec(module) is not None for module in modules)
     except ImportError:
         return False
+
+
+def _kind(annotation: object) -> str:
+    """Return what a value of a setting looks like, for people."""
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    kinds = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT"}
+    return kinds.get(annotation, "PATH")  # type: ignore[call-overload, no-any-return]
 
 
 def _shown(default: object) -> str:

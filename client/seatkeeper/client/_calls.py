@@ -50,6 +50,7 @@ class Calls:
         self._config = config
         self._clock = clock
         self._channels: dict[str, aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def unary(
         self,
@@ -90,7 +91,7 @@ class Calls:
                 attempt.failed(ServiceUnavailable(f"{address}: {trouble}"))
             except _NotReached:
                 await self._failed(address)
-                attempt.failed(ServiceUnavailable(f"{address} cannot be reached"))
+                attempt.failed(ServiceUnavailable(_unreachable(address)))
             else:
                 self._nodes.succeeded(address)
                 return answer
@@ -110,7 +111,7 @@ class Calls:
             address = await attempt.next_address()
             began = self._clock.now()
             left = max(0.0, attempt.deadline - began)
-            trouble = ServiceUnavailable(f"{address} cannot be reached")
+            trouble = ServiceUnavailable(_unreachable(address))
             answered = False
             try:
                 channel = await self._reach(address, self._attempt_seconds(left))
@@ -141,6 +142,9 @@ class Calls:
         """Close every channel; calls under way are cancelled."""
         channels, self._channels = self._channels, {}
         await asyncio.gather(*(channel.close() for channel in channels.values()))
+        for closing in list(self._closing):
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _attempt_seconds(self, left: float) -> float:
         return min(left, self._config.attempt_timeout.total_seconds())
@@ -164,7 +168,16 @@ class Calls:
         # A channel that has failed waits before it connects again; a new one does not.
         channel = self._channels.pop(address, None)
         if channel is not None:
-            await channel.close()
+            # Other calls may be under way on it: they fail by themselves, or are answered yet.
+            closing = asyncio.create_task(
+                channel.close(self._config.call_timeout.total_seconds())
+            )
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+
+def _unreachable(address: str) -> str:
+    return f"{address} cannot be reached: is it running, and is it right about TLS?"
 
 
 class _NotReached(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -101,7 +101,7 @@ class AsyncAgent:
         finally:
             call.cancel()
 
-    async def fetch(self, key: str) -> AsyncIterator[pb.FetchEngineResponse]:
+    async def fetch(self, key: str) -> AsyncGenerator[pb.FetchEngineResponse, None]:
         """Yield an engine's manifest, then its bytes in pieces. What arrives is not verified here.
 
         Raises `EngineNotFound`, `EngineDamaged` or `AgentUnavailable`.

@@ -44,7 +44,7 @@ class AsyncSeatClient:
 
     ::
 
-        async with AsyncSeatClient("seats-1:7400,seats-2:7400", project="cv") as client:
+        async with AsyncSeatClient("seats-1:7420,seats-2:7420", project="cv") as client:
             async with client.seat("tensorrt") as grant:
                 await build(grant.token)
 

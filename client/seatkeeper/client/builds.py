@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -144,7 +145,18 @@ class AsyncBuilds:
         except EngineNotFound:
             return None
         # What no live agent has cannot be fetched, and must be built again.
-        return _of_catalogue(engine, key) if engine.addresses else None
+        for address in engine.addresses:
+            if await self._has(address, key):
+                return _of_catalogue(engine, key)
+        return None
+
+    async def _has(self, address: str, key: str) -> bool:
+        """Ask an agent for an engine that the catalogue says it has; it checks every byte."""
+        async with self._client.agent(address) as agent, aclosing(agent.fetch(key)) as parts:
+            try:
+                return await anext(parts, None) is not None
+            except (AgentUnavailable, EngineDamaged, EngineNotFound):
+                return False
 
     async def _fetch_from(
         self,

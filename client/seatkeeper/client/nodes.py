@@ -33,7 +33,7 @@ def parse_addresses(addresses: str | Iterable[str]) -> tuple[str, ...]:
         match = _ADDRESS.fullmatch(part)
         if match is None or not 0 < int(match[2]) < 65536:
             raise InvalidArgument(
-                f"address: {part!r} is not host:port, such as seats.example.com:7400",
+                f"address: {part!r} is not host:port, such as seats.example.com:7420",
                 field="address",
             )
     unique = tuple(dict.fromkeys(parts))

@@ -37,7 +37,7 @@ class SeatClient:
 
     ::
 
-        with SeatClient("seats-1:7400,seats-2:7400", project="cv") as client:
+        with SeatClient("seats-1:7420,seats-2:7420", project="cv") as client:
             with client.seat("tensorrt") as grant:
                 build(grant.token)
 

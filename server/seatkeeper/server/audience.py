@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from seatkeeper.server.decide import (
+    RETRY_LATER,
     Denied,
     Grant,
     HoldStats,
@@ -165,7 +166,8 @@ class Audience:
         if not finished:
             news = SeatsLost(grant_id, "the session has ended")
         elif seat.told is _Told.WAITS and seat.wait_until is not None:
-            news = Denied(grant_id, Refusal.NO_SEAT_FREE, "no seat became free in time")
+            message = "no seat became free in time"
+            news = Denied(grant_id, Refusal.NO_SEAT_FREE, message, RETRY_LATER)
         else:
             news = Released(grant_id)
         seat.listener.hear(self._pool, news)

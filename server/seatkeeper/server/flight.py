@@ -2,7 +2,7 @@
 
 The store answers the commit, and the watch tells of what it wrote. Each decision leaves an id of
 its own in the guard, so when the watch shows that id the decision took effect, whatever becomes of
-the answer. Under load the watch is often the faster one, and when the answer is lost it is the only one.
+the answer. Under load the watch is often the faster one; when the answer is lost, the only one.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Theory of operation
 -------------------
 One transaction is in flight at a time; what arrives meanwhile is the next batch. So a busy pool
-commits large batches and an idle one commits at once, without a timer (group commit).
+commits large batches and an idle one commits at once (group commit). Only what is in no haste
+waits a few milliseconds for company (``inbox``).
 
 A commit ends in one of five ways:
 

@@ -62,8 +62,11 @@ class AgentConfig(BaseSettings):
     tls_client_ca_file: Path | None = Field(
         default=None, description="CA of client certificates; given: clients must have one."
     )
+    nodes_tls: bool = Field(
+        default=False, description="Whether nodes use TLS; implied by the files below."
+    )
     nodes_ca_file: Path | None = Field(
-        default=None, description="CA of the nodes' certificates."
+        default=None, description="CA of the nodes' certificates; without it: well-known CAs."
     )
     nodes_cert_file: Path | None = Field(default=None, description="Certificate for the nodes.")
     nodes_key_file: Path | None = Field(default=None, description="Key of that certificate.")
@@ -103,6 +106,8 @@ class AgentConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> AgentConfig:
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
         for first, second in (
             ("tls_cert_file", "tls_key_file"),
             ("nodes_cert_file", "nodes_key_file"),

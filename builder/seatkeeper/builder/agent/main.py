@@ -95,7 +95,7 @@ class Agent:
 
 def _client(config: AgentConfig) -> AsyncSeatClient:
     tls = None
-    if config.nodes_ca_file is not None:
+    if config.nodes_tls or config.nodes_ca_file or config.nodes_cert_file:
         tls = TlsConfig(
             ca=config.nodes_ca_file, cert=config.nodes_cert_file, key=config.nodes_key_file
         )

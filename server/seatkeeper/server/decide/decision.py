@@ -47,7 +47,8 @@ from seatkeeper.server.decide.state import (
 
 RELEASE_WRITES = 4
 """Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
-RETRY_WHEN_FULL = timedelta(seconds=1)
+RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
+RETRY_LATER = timedelta(seconds=1)
 NO_SUCH_POOL = "there is no such pool; `seatkeeper pool list` shows those there are"
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
@@ -174,7 +175,7 @@ class _Draft:
         self.decision.outcomes.append((command, outcome))
 
     def _deny(self, command: Command, reason: Refusal, message: str) -> None:
-        retry = RETRY_WHEN_FULL if reason is Refusal.OVERLOADED else None
+        retry = RETRY_LATER if reason in RETRYABLE else None
         self._answer(command, Denied(command.grant_id, reason, message, retry))
 
     def _acquire(self, command: Acquire) -> None:

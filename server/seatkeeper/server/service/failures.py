@@ -76,7 +76,10 @@ def failure_of(error: Exception) -> Failure | None:
         case NotYourSession():
             return Failure(grpc.StatusCode.PERMISSION_DENIED, str(error))
         case StoreFull():
-            message = "the store is full; an operator must free space. Releases still work"
+            message = (
+                "the store is full: an operator must free space. "
+                "Closing a session still frees what it holds"
+            )
             return Failure(grpc.StatusCode.UNAVAILABLE, message, retry_info(10 * RETRY_AFTER))
         case StoreUnavailable() | OutcomeUnknown():
             message = f"the store did not answer in time ({error}); send the same request again"
