@@ -140,9 +140,13 @@ class Ear:
     """A listener that remembers what it was told."""
 
     heard: list[News] = field(default_factory=list)
+    expected: list[Grant] = field(default_factory=list)
 
     def hear(self, pool: str, news: News) -> None:
         self.heard.append(news)
+
+    def expect(self, pool: str, grant: Grant) -> None:
+        self.expected.append(grant)
 
     @property
     def answers(self) -> list[News]:

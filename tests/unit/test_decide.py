@@ -173,6 +173,24 @@ def test_a_late_duplicate_of_a_released_request_is_refused() -> None:
     assert answers(decided(state, acquire(3, "bert"))) == {0: "Granted"}
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"), [(acquire(3), "FINISHED"), (release(3), "Released")]
+)
+def test_what_only_this_node_takes_for_finished_is_made_known_to_all(
+    command: Command, answer: str
+) -> None:
+    """Another node, which has not listed the pool since, may have the same request before it."""
+    state = pool(seats=5)
+    state.finished.listed("anna", uuid7(5))
+    decision = decided(state, command)
+
+    assert answers(decision) == {0: answer}
+    assert decision.marks["anna"] == Mark(command.lease_id, uuid7(5), unrecorded=[uuid7(3)])
+
+    state.finished.add("anna", uuid7(3))
+    assert decided(state, command).writes == 0
+
+
 def test_requests_of_one_session_may_overtake_each_other() -> None:
     state = pool(seats=5)
     state.finished.add("anna", uuid7(3))
