@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version as version_of
 
 import pytest
 from tests.cli.commands import Result, environment, in_process, seatkeeper
@@ -64,6 +65,10 @@ def test_help_lists_every_command_and_every_exit_code() -> None:
         assert entry.summary in " ".join(text.split())
     for code in Exit:
         assert f"{code}  {code.meaning}" in text
+
+
+def test_the_version_is_the_packages() -> None:
+    assert in_process("--version").check().out == f"seatkeeper {version_of('seatkeeper')}\n"
 
 
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)

@@ -7,9 +7,10 @@ nor the server, and a machine that has only the client can still list what there
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import sys
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -78,8 +79,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"seatkeeper {importlib.metadata.version('seatkeeper')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
+def _commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
+) -> None:
     """Floating-licence seats that survive the loss of a node."""
 
 

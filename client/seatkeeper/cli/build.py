@@ -23,6 +23,7 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import check_output
 from seatkeeper.cli.render import (
+    Json,
     about,
     console,
     engine_facts,
@@ -44,6 +45,62 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]iB|B|)", re.IGNORECASE)
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")]
+Pool = Annotated[
+    str | None,
+    typer.Option(
+        "--pool", metavar="NAME", help="Pool of the seat. [default: the build agents' own]"
+    ),
+]
+Backend = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="tensorrt_rtx or tensorrt.")
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", metavar="SM", help="GPU architecture, such as SM86; may be repeated."
+    ),
+]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        metavar="INPUT=MIN:OPT:MAX,...",
+        help="Sizes to optimise for, such as input=1x3x224x224:8x3x224x224:32x3x224x224; "
+        "one for each use, may be repeated.",
+    ),
+]
+Workspace = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace", metavar="SIZE", help="Most scratch memory of a layer: 1GiB, 512MiB."
+    ),
+]
+Level = Annotated[
+    int,
+    typer.Option(
+        "--optimisation-level",
+        metavar="N",
+        min=0,
+        max=OPTIMISATION_LEVEL_MAX,
+        help=f"Effort, from 0 to {OPTIMISATION_LEVEL_MAX}.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Fetch the engine to this file."),
+]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        help="Longest to wait for a seat; 0: not at all. [default: for ever]",
+    ),
+]
+
+
 @app.command(
     epilog=examples(
         "seatkeeper build model.onnx --target SM86 --output model.engine",
@@ -54,60 +111,15 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @claiming
 async def build(
     at: Claimant,
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
-    pool: Annotated[
-        str | None,
-        typer.Option(
-            "--pool", metavar="NAME", help="Pool of the seat. [default: the build agents' own]"
-        ),
-    ] = None,
-    backend: Annotated[
-        str, typer.Option("--backend", metavar="NAME", help="tensorrt_rtx or tensorrt.")
-    ] = "tensorrt_rtx",
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target", metavar="SM", help="GPU architecture, such as SM86; may be repeated."
-        ),
-    ] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profile",
-            metavar="INPUT=MIN:OPT:MAX,...",
-            help="Sizes to optimise for, such as input=1x3x224x224:8x3x224x224:32x3x224x224; "
-            "one for each use, may be repeated.",
-        ),
-    ] = None,
-    workspace: Annotated[
-        str | None,
-        typer.Option(
-            "--workspace", metavar="SIZE", help="Most scratch memory of a layer: 1GiB, 512MiB."
-        ),
-    ] = None,
-    optimisation_level: Annotated[
-        int,
-        typer.Option(
-            "--optimisation-level",
-            metavar="N",
-            min=0,
-            max=OPTIMISATION_LEVEL_MAX,
-            help=f"Effort, from 0 to {OPTIMISATION_LEVEL_MAX}.",
-        ),
-    ] = OPTIMISATION_LEVEL_DEFAULT,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Fetch the engine to this file."),
-    ] = None,
-    wait: Annotated[
-        float | None,
-        typer.Option(
-            "--wait",
-            metavar="SECONDS",
-            min=0,
-            help="Longest to wait for a seat; 0: not at all.",
-        ),
-    ] = None,
+    model: Model,
+    pool: Pool = None,
+    backend: Backend = "tensorrt_rtx",
+    target: Targets = None,
+    profile: Profiles = None,
+    workspace: Workspace = None,
+    optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT,
+    output: Output = None,
+    wait: Wait = None,
 ) -> None:
     """Compile a model to an engine, or find the one that was compiled from it before.
 
@@ -136,14 +148,7 @@ async def build(
                 on_progress=screen.progress,
             )
     if at.json:
-        write_json(
-            engine_json(built.manifest)
-            | {
-                "cached": built.cached,
-                "waited_seconds": round(built.waited.total_seconds(), 3),
-                "path": None if built.path is None else str(built.path),
-            }
-        )
+        write_json(_built_json(built))
     else:
         _summarise(built)
 
@@ -154,6 +159,14 @@ def parse_size(text: str) -> int:
     if match is None:
         fail(Exit.USAGE, f"--workspace {text!r} is no size; write bytes, or 512MiB, or 1.5GiB")
     return round(float(match[1]) * UNITS[match[2].upper()])
+
+
+def _built_json(built: BuiltEngine) -> Json:
+    return engine_json(built.manifest) | {
+        "cached": built.cached,
+        "waited_seconds": round(built.waited.total_seconds(), 3),
+        "path": None if built.path is None else str(built.path),
+    }
 
 
 def _summarise(built: BuiltEngine) -> None:

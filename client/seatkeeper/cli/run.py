@@ -86,6 +86,9 @@ def run(
     The command finds in its environment SEATKEEPER_TOKEN_FILE, a file whose token is always
     fresh; SEATKEEPER_TOKEN, the first token; SEATKEEPER_POOL, SEATKEEPER_GRANT_ID,
     SEATKEEPER_FENCE and SEATKEEPER_SEATS.
+
+    Standard output is the command's own. With --json, what happens to the seat is written to
+    standard error, one object a line.
     """
     if sys.platform != "linux":
         fail(Exit.FAILED, "run needs Linux; elsewhere, use the Python library")
