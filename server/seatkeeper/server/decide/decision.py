@@ -189,6 +189,10 @@ class _Draft:
         if (found := self._existing(grant_id)) is not None:
             self._acquire_again(command, found)
             return
+        if grant_id in self.gone and not self._is_finished(command.session_id, grant_id):
+            # Another session's until now. A transaction writes no key twice.
+            self._deny_not_yours(command)
+            return
         if (refusal := self._refusal(command)) is not None:
             self._deny(command, *refusal)
             if refusal[0] is Refusal.FINISHED:
