@@ -272,8 +272,11 @@ def _type_of(annotation: Any, metadata: Sequence[Any]) -> str:  # noqa: ANN401
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     names = {
-        **{"str": "text", "int": "whole number", "float": "number"},
-        **{"bool": "true or false", "Path": "path"},
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "true or false",
+        "Path": "path",
     }
     name = names[annotation.__name__]
     bounds = [
