@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -92,6 +93,9 @@ class Sessions:
         try:
             ttl = await self._store.grant_lease(lease_id, ttl)
         except LeaseExists:
+            # Whose it is comes first, or a stranger could keep it alive.
+            with suppress(SessionGone):  # without a record: left by an opening that was cut short
+                await self.find(request.credentials, identity)
             ttl = await self._keep_alive(session_id, lease_id)
         record = state_pb2.SessionRecord(
             secret_sha256=_sha256(request.credentials.secret),
