@@ -83,11 +83,13 @@ class Seats:
     ) -> None:
         """Have a request decided; ``listener`` hears what becomes of it.
 
-        ``wait_max`` bounds the wait where the request does not. ``patient``: see
+        ``wait_max`` bounds the wait, whatever the request says. ``patient``: see
         ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
-        wait = request.wait.ToTimedelta() if request.HasField("wait") else wait_max
+        wait = wait_max
+        if request.HasField("wait"):
+            wait = min(request.wait.ToTimedelta(), wait_max or timedelta.max)
         command = Acquire(
             grant_id=request.grant_id,
             session_id=session.session_id,
