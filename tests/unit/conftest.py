@@ -1,10 +1,12 @@
-"""Nodes' loops over one store in memory."""
+"""Nodes over a store in memory: their loops alone, and whole, behind a socket."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from tests.unit.doors import Doors, running_doors
 from tests.unit.loops import Loops
 
 from seatkeeper.server import pool_loop
@@ -18,3 +20,10 @@ async def loops(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Loops]:
     loops = Loops()
     yield loops
     await loops.close()
+
+
+@pytest.fixture
+async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
+    """A node behind a socket."""
+    async with running_doors(tmp_path) as doors:
+        yield doors
