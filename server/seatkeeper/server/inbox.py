@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -37,7 +36,8 @@ class Inbox:
         self._commands_max = commands_max
         self._timeout = timeout.total_seconds()
         self._asks: deque[Ask] = deque()
-        self._haste = asyncio.Event()
+        self._in_haste = False
+        self._company: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._asks)
@@ -49,7 +49,7 @@ class Inbox:
         deadline = self._clock.monotonic() + self._timeout
         self._asks.append(Ask(command, listener, deadline, patient))
         if not patient:
-            self._haste.set()
+            self._hurry()
         return True
 
     async def gather(self) -> None:
@@ -59,22 +59,35 @@ class Inbox:
         of calls, and requests that will only join a queue, get faster when each waits for the others,
         and what is in haste finds the store free.
         """
-        if self._asks and self._company_pause and not self._haste.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._haste.wait(), self._company_pause)
+        if not self._asks or self._in_haste or not self._company_pause:
+            return
+        # By hand: ``wait_for`` takes several turns of the event loop to end, in haste.
+        loop = asyncio.get_running_loop()
+        company = self._company = loop.create_future()
+        timer = loop.call_later(self._company_pause, self._hurry)
+        try:
+            await company
+        finally:
+            timer.cancel()
+            self._company = None
 
     def take(self, count_max: int) -> list[Ask]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
         if all(ask.patient for ask in self._asks):
-            self._haste.clear()
+            self._in_haste = False
         return asks
 
     def put_back(self, asks: Sequence[Ask]) -> None:
         """Put commands that were not decided back in front."""
         self._asks.extendleft(reversed(asks))
         if asks:
-            self._haste.set()
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self._in_haste = True
+        if self._company is not None and not self._company.done():
+            self._company.set_result(None)
 
     def take_late(self) -> list[Ask]:
         """Remove and return the commands that have waited too long."""

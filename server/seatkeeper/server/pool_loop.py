@@ -104,7 +104,7 @@ class LoopConfig:
     """How long commands without haste wait for others to share their commit."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
-    position_interval: timedelta = timedelta(milliseconds=250)
+    position_interval: timedelta = timedelta(seconds=1)
     """How often those who wait are told their position, at most, where it has changed."""
 
 
@@ -291,10 +291,10 @@ class PoolLoop:
         try:
             decision = await self._commit(asks)
         finally:
-            if decision is None:
-                self._inbox.put_back(asks)
-        if decision is not None:
-            self._deliver(asks, decision)
+            deferred = set(map(id, decision.deferred)) if decision is not None else None
+            self._inbox.put_back(
+                [ask for ask in asks if deferred is None or id(ask.command) in deferred]
+            )
         if (
             len(self._inbox)
             or (decision is not None and decision.unserved)
@@ -310,9 +310,11 @@ class PoolLoop:
             decision = decide(self.state, commands, self._clock.now(), self._config.limits)
             decision_id = random.getrandbits(63) | 1
             writes = self._writes(decision, decision_id)
-            started = self._clock.monotonic()
+            succeeded = partial(
+                self._succeeded, asks, decision, writes, self._clock.monotonic()
+            )
             try:
-                committed = await self._send(asks, decision, writes, decision_id)
+                committed = await self._send(asks, decision, writes, decision_id, succeeded)
             except LeaseNotFound:
                 await self._set_dead_sessions_apart(decision)
                 continue
@@ -325,20 +327,16 @@ class PoolLoop:
                 self._observer.conflicted(self.pool)
                 await self._catch_up(committed)
                 return None
-            self._pause = RETRY_PAUSE_MIN
-            self._unsettled = False
-            self._observer.committed(
-                self.pool,
-                commands=len(commands) - len(decision.deferred),
-                writes=len(writes),
-                seconds=self._clock.monotonic() - started,
-            )
-            self._take_in(asks, decision, writes, committed.revision)
             return decision
         raise OutcomeUnknown("sessions end faster than they can be set apart")
 
     async def _send(
-        self, asks: list[Ask], decision: Decision, writes: list[Write], decision_id: int
+        self,
+        asks: list[Ask],
+        decision: Decision,
+        writes: list[Write],
+        decision_id: int,
+        succeeded: Callable[[Committed], None],
     ) -> Committed:
         """Commit a decision if nobody has decided since the view that it was made on."""
         guard, spec = self._keys.guard(self.pool), self._keys.pool(self.pool)
@@ -352,6 +350,7 @@ class PoolLoop:
                 else_read=(guard, spec),
             ),
             decision_id,
+            succeeded,
         )
         if decision.grants:
             _call_after(TURNS_UNTIL_SENT, partial(self._foretell, asks, decision))
@@ -428,29 +427,40 @@ class PoolLoop:
 
     # Delivering -----------------------------------------------------------------------------
 
-    def _take_in(
-        self, asks: list[Ask], decision: Decision, writes: list[Write], revision: int
+    def _succeeded(
+        self,
+        asks: list[Ask],
+        decision: Decision,
+        writes: list[Write],
+        sent_at: float,
+        committed: Committed,
     ) -> None:
+        """Take in what was committed, and tell everybody."""
+        self._pause = RETRY_PAUSE_MIN
+        self._unsettled = False
         listeners = {id(ask.command): ask.listener for ask in asks}
         for command, outcome in decision.outcomes:
-            listener = listeners[id(command)]
             if isinstance(outcome, Granted | Queued):
+                listener = listeners[id(command)]
                 self.audience.attach(command.grant_id, command.session_id, listener)
-        touched = self._mirror.committed(writes, revision)
+        touched = self._mirror.committed(writes, committed.revision)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
-
-    def _deliver(self, asks: list[Ask], decision: Decision) -> None:
-        by_command = {id(ask.command): ask for ask in asks}
         for command, outcome in decision.outcomes:
-            if isinstance(outcome, Denied):
-                self._observer.denied(self.pool, outcome.reason.name)
             if not isinstance(outcome, Granted | Queued):
-                by_command[id(command)].listener.hear(self.pool, outcome)
+                listeners[id(command)].hear(self.pool, outcome)
+        self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
+
+    def _observe(
+        self, asks: list[Ask], decision: Decision, writes: int, seconds: float
+    ) -> None:
+        commands = len(asks) - len(decision.deferred)
+        self._observer.committed(self.pool, commands=commands, writes=writes, seconds=seconds)
         for grant in decision.grants:
             self._observer.granted(self.pool, waited_millis=grant.granted_at - grant.asked_at)
-        deferred = [by_command[id(command)] for command in decision.deferred]
-        self._inbox.put_back(deferred)
+        for _, outcome in decision.outcomes:
+            if isinstance(outcome, Denied):
+                self._observer.denied(self.pool, outcome.reason.name)
 
     async def _tell_positions_forever(self) -> None:
         while True:

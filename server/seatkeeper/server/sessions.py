@@ -94,7 +94,9 @@ class Sessions:
             ttl = await self._store.grant_lease(lease_id, ttl)
         except LeaseExists:
             # Whose it is comes first, or a stranger could keep it alive.
-            with suppress(SessionGone):  # without a record: left by an opening that was cut short
+            with suppress(
+                SessionGone
+            ):  # without a record: left by an opening that was cut short
                 await self.find(request.credentials, identity)
             ttl = await self._keep_alive(session_id, lease_id)
         record = state_pb2.SessionRecord(
