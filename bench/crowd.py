@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from time import perf_counter
 
 from bench.history import FaultKind, read_history, replay
-from bench.report import parser, progress, tell
+from bench.report import parser, progress, run, tell
 from bench.service import running_service
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.server.keys import Keys
@@ -82,4 +82,4 @@ async def take_turns(
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main)

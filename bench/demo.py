@@ -28,9 +28,9 @@ from rich.live import Live
 from rich.table import Table
 
 from bench.history import PoolHistory, read_history, replay
+from bench.report import run
 from bench.service import ServerProcess, Service, running_service, spawn
-from seatkeeper.client import AsyncSeatClient
-from seatkeeper.client._asks import QueuePosition
+from seatkeeper.client import AsyncSeatClient, QueuePosition
 from seatkeeper.client.builds import BuiltEngine
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
@@ -284,4 +284,4 @@ def rotated(addresses: list[str], by: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main)

@@ -27,7 +27,7 @@ from time import perf_counter
 
 import grpc.aio
 
-from bench.report import median, parser, percentile, progress, tell
+from bench.report import median, parser, percentile, progress, run, tell
 from bench.service import running_service
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.client.ids import new_id
@@ -243,4 +243,4 @@ def _shown(rates: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main)

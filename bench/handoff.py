@@ -21,7 +21,7 @@ from time import perf_counter
 
 from bench.grants import raw
 from bench.history import read_history, replay
-from bench.report import parser, percentile, progress, tell
+from bench.report import parser, percentile, progress, run, tell
 from bench.service import Service, running_service
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.server.keys import Keys
@@ -80,7 +80,7 @@ async def main() -> None:
     async with running_service() as service:
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
         raw_seconds = await raw_latencies(store)
-        timeline = await run(service, arguments)
+        timeline = await take_turns_all(service, arguments)
         raw_seconds += await raw_latencies(store)
         history = replay(await read_history(store, Keys()))[POOL]
         await store.close()
@@ -115,7 +115,7 @@ async def raw_latencies(store: Store, samples: int = 500) -> list[float]:
     return seconds
 
 
-async def run(service: Service, arguments: argparse.Namespace) -> Timeline:
+async def take_turns_all(service: Service, arguments: argparse.Namespace) -> Timeline:
     """Let the clients take seats in turns; return the time during which all of them did."""
     timeline = Timeline()
     async with AsyncExitStack() as stack:
@@ -145,4 +145,4 @@ async def take_turns(
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main)

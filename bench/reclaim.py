@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE
 from datetime import timedelta
 from time import perf_counter
 
-from bench.report import median, parser, progress, tell
+from bench.report import median, parser, progress, run, tell
 from bench.service import running_service
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 
@@ -82,4 +82,4 @@ async def hold_for_ever(address: str, ttl: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main)

@@ -6,9 +6,11 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -46,3 +48,11 @@ def median(values: Sequence[float]) -> float:
 def progress(text: str) -> None:
     """Tell people how far it is, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a measurement, on the event loop that nodes run on. Ctrl-C ends it in order."""
+    try:
+        uvloop.run(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -90,6 +90,7 @@ def spawn(folder: Path, name: str, arguments: Sequence[str]) -> ServerProcess:
             stdout=DEVNULL,
             stderr=file,
             env=_environment(),
+            process_group=0,  # Ctrl-C is for us, who then stop it in order
         )
     return ServerProcess(process, log)
 

@@ -158,6 +158,8 @@ class EtcdProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # Ctrl-C at a terminal is for whoever started it, to end it last.
+                process_group=0,
             )
 
     async def wait_healthy(self, timeout: float = START_SECONDS_MAX) -> None:
