@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import pytest
 from tests.agent.site import Site, running_site
 
-from seatkeeper.builder.agent import workshop
+from seatkeeper.builder.agent import build, workshop
+from seatkeeper.builder.agent.claim import Claim
 from seatkeeper.builder.agent.main import Agent
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.v1.build_service_pb2 import BackendInfo
@@ -25,14 +28,42 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Backends:
 async def site(
     tmp_path: Path, backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Site]:
-    async def probed(scratch: Path, limits: BuildLimits) -> Backends:
-        return backends
-
-    monkeypatch.setattr(workshop, "_probe", probed)
+    _probe_at_once(backends, monkeypatch)
     async with running_site(tmp_path) as site:
         yield site
 
 
 @pytest.fixture
+async def patient_site(
+    tmp_path: Path, backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Site]:
+    """A site where sessions outlive the absences of the service."""
+    _probe_at_once(backends, monkeypatch)
+    async with running_site(tmp_path, session_ttl=timedelta(minutes=5)) as site:
+        yield site
+
+
+def _probe_at_once(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def probed(scratch: Path, limits: BuildLimits) -> Backends:
+        return backends
+
+    monkeypatch.setattr(workshop, "_probe", probed)
+
+
+@pytest.fixture
 async def agent(site: Site) -> Agent:
     return await site.start_agent()
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[Claim]:
+    """Every claim that an agent has made, in order."""
+    made: list[Claim] = []
+
+    class Noted(Claim):
+        async def __aenter__(self) -> Self:
+            made.append(self)
+            return await super().__aenter__()
+
+    monkeypatch.setattr(build, "Claim", Noted)
+    return made

@@ -22,15 +22,17 @@ from grpc_status import rpc_status
 
 from seatkeeper.builder.agent.config import AgentConfig
 from seatkeeper.builder.agent.main import Agent
-from seatkeeper.client import AsyncGrant, AsyncSeatClient, ClientConfig
+from seatkeeper.client import AsyncGrant, AsyncSeatClient
 from seatkeeper.client._status import FirstStatus
-from seatkeeper.client.testing import InMemoryService
+from seatkeeper.client.errors import ServiceUnavailable
+from seatkeeper.client.testing import DEFAULT_TTL, InMemoryService
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, PoolState
 from seatkeeper.server.pools import Pools
-from seatkeeper.server.store import Put
+from seatkeeper.server.sessions import lease_id_of
+from seatkeeper.server.store import Delete, Put
 from seatkeeper.server.tokens import TokenSigner
-from seatkeeper.v1 import build_pb2, build_service_pb2_grpc
+from seatkeeper.v1 import build_pb2, build_service_pb2_grpc, engine_service_pb2, state_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
 POOL = "tensorrt"
@@ -65,15 +67,10 @@ class Site:
         self._stack.push_async_callback(agent.stop)
         return agent
 
-    def client(
-        self, holder: str = "alice", *, ttl_seconds: float | None = None
-    ) -> AsyncSeatClient:
+    def client(self, holder: str = "alice") -> AsyncSeatClient:
         """The client of that holder; it is closed after the test."""
         if holder not in self._clients:
-            ttl = None if ttl_seconds is None else timedelta(seconds=ttl_seconds)
-            client = AsyncSeatClient(
-                self.service.address, holder=holder, project="cv", config=ClientConfig(ttl=ttl)
-            )
+            client = AsyncSeatClient(self.service.address, holder=holder, project="cv")
             self._stack.push_async_callback(client.close)
             self._clients[holder] = client
         return self._clients[holder]
@@ -99,6 +96,22 @@ class Site:
         """Grant and agent of every claim that stands."""
         grants = self._pool().grants.values()
         return [(grant.grant_id, grant.agent_id) for grant in grants if grant.claim_id]
+
+    @property
+    def claims_followed(self) -> int:
+        """How many agents are listening for the end of a grant."""
+        node = self.service._running
+
+        async def count() -> int:
+            loop = await node._core.seats.loop(POOL)
+            return 0 if loop is None else len(loop._followers)
+
+        return self.service._call(count())
+
+    def drop(self, grant_id: str) -> None:
+        """Remove a grant behind everybody's back, as the end of its lease does."""
+        node = self.service._running
+        self.service._call(node._store.commit([Delete(node._keys.grant(POOL, grant_id))]))
 
     def rewrite(self, grant_id: str, **changes: object) -> None:
         """Change a grant's record behind everybody's back."""
@@ -127,16 +140,36 @@ class Site:
             expires_at=type(now)(now + millis),
         )
 
+    def publish_key(self, signer: TokenSigner) -> None:
+        """Let the service know a signing key, as a node does that starts."""
+        node = self.service._running
+        record = state_pb2.KeyRecord(jwk_json=signer.jwk_json).SerializeToString()
+        self.service._call(
+            node._store.commit([Put(node._keys.signing_key(signer.kid), record)])
+        )
+
+    def forget_key(self, signer: TokenSigner) -> None:
+        """Let the service forget a signing key: what it signed proves nothing any more."""
+        node = self.service._running
+        self.service._call(node._store.commit([Delete(node._keys.signing_key(signer.kid))]))
+
+    async def lose_session_of(self, client: AsyncSeatClient) -> None:
+        """End the session of one client, as if it had not been renewed in time."""
+        lease_id = lease_id_of((await client.session()).session_id)
+        self.service._call(self.service._running._store.revoke_lease(lease_id))
+
     def _pool(self) -> PoolState:
         node = self.service._running
         return self.service._call(Pools(node._store, node._keys).read(POOL)).state
 
 
 @asynccontextmanager
-async def running_site(folder: Path, seats: int = 4) -> AsyncIterator[Site]:
-    """Run a service with a pool of that many seats."""
+async def running_site(
+    folder: Path, session_ttl: timedelta = DEFAULT_TTL
+) -> AsyncIterator[Site]:
+    """Run a service with two pools, of 4 seats each."""
     async with (
-        InMemoryService({POOL: seats, "other": 4}) as service,
+        InMemoryService({POOL: 4, "other": 4}, session_ttl=session_ttl) as service,
         AsyncExitStack() as stack,
     ):
         yield Site(service, folder, stack)
@@ -158,6 +191,26 @@ def is_idle(agent: Agent) -> bool:
     return not workers(agent) and not list(agent.workshop.store.staging.iterdir())
 
 
+def mute_claims(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never tell the agent that a grant has ended."""
+    claim = agent.client.engines.claim
+
+    async def muted(
+        token: str, *, agent_id: str, claim_id: str
+    ) -> AsyncIterator[engine_service_pb2.ClaimGrantResponse]:
+        async for event in claim(token, agent_id=agent_id, claim_id=claim_id):
+            if event.HasField("ended"):
+                await asyncio.Event().wait()
+            yield event
+
+    monkeypatch.setattr(agent.client.engines, "claim", muted)
+
+
+async def unanswered(*arguments: object, **named: object) -> None:
+    """A call to a service that cannot be reached."""
+    raise ServiceUnavailable("no node answers")
+
+
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait until ``condition`` holds; fail when it never does."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -168,6 +221,11 @@ async def eventually(condition: Callable[[], object]) -> None:
 def manifest_of(signed: build_pb2.SignedManifest) -> build_pb2.EngineManifest:
     """What a manifest says."""
     return build_pb2.EngineManifest.FromString(signed.manifest)
+
+
+def key_of(done: pb.BuildDone) -> str:
+    """The key of what was built."""
+    return manifest_of(done.manifest).key
 
 
 # Builds without the client's kindness: what is on the wire, and what comes back ---------------
@@ -221,6 +279,8 @@ class Call:
         self._call = stub.Build(_sent(iter(requests)))
         self._first_status = FirstStatus(self._call)
         self._task = asyncio.create_task(self._read())
+        # A call that a test cancels and forgets has nothing to say.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def result(self) -> pb.BuildDone:
         """Return the build's end. Raises ``aio.AioRpcError``."""
@@ -247,6 +307,7 @@ class Call:
         self._call.cancel()
 
     async def _read(self) -> None:
+        """Read to the end. What went wrong is kept for `result`."""
         try:
             async for answer in self._call:
                 assert self.done is None

@@ -1,7 +1,8 @@
 """One build: from a token and a model to a published engine.
 
 The order is what keeps the promises. The token is verified and the grant is claimed before a byte of
-the model is taken; while the claim stands the compiler runs; the engine is on this agent's disk before
+the model is taken, and before anybody waits for another's build of the same: by its end the token may
+have expired. While the claim stands the compiler runs; the engine is on this agent's disk before
 it is in the catalogue; and it gets into the catalogue only by a transaction that compares the grant,
 so a seat that was lost on the way publishes nothing, however late this agent learns of it.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from seatkeeper.builder._worker_process import private_folder
 from seatkeeper.builder.agent.claim import Claim
 from seatkeeper.builder.agent.progress_feed import ProgressFeed
 from seatkeeper.builder.agent.workshop import Workshop
@@ -28,13 +30,24 @@ from seatkeeper.builder.plan import BuildPlan, engine_key, plan_from_options
 from seatkeeper.builder.progress import Progress
 from seatkeeper.builder.summary import check_model_size
 from seatkeeper.client import AsyncSeatClient
-from seatkeeper.client.errors import EngineNotFound, SeatLost
+from seatkeeper.client.errors import (
+    AlreadyExists,
+    EngineNotFound,
+    SeatError,
+    SeatLost,
+    ServiceUnavailable,
+    SessionLost,
+)
 from seatkeeper.client.tokens import TokenClaims
 from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 logger = logging.getLogger(__name__)
 
+PUBLISH_AGAIN = 1.0
+"""Seconds until an engine that no node would take is offered again."""
+COME_BACK = (ServiceUnavailable, SessionLost, AlreadyExists)
+"""No node answers, or our own session has ended: the grant may stand all the same."""
 PUBLISHING = build_service_pb2.BUILD_PHASE_PUBLISHING
 Chunks = Callable[[], Awaitable[bytes | None]]
 """Returns the model's next bytes; None: there are no more."""
@@ -47,7 +60,7 @@ class Build:
 
     workshop: Workshop
     client: AsyncSeatClient
-    agent_id: str
+    agent: build_service_pb2.AgentInfo
     header: build_service_pb2.BuildHeader
     claims: TokenClaims
     feed: ProgressFeed
@@ -59,35 +72,40 @@ class Build:
         plan = plan_from_options(self.header.options)
         version = self.workshop.version(plan)
         key = engine_key(self.header.model_sha256, plan, version)
-        async with self.workshop.only_build_of(key):
-            if (published := await self._published(key)) is not None:
-                return build_service_pb2.BuildDone(manifest=published, cached=True)
-            async with (
-                self.workshop.place(),
-                Claim(self.client, self.agent_id, self.header.token, self.claims) as claim,
-            ):
-                signed = await while_seat_is_held(claim, self._build(plan, claim, chunks))
-        return build_service_pb2.BuildDone(manifest=signed)
+        if (published := await self._published(key)) is not None:
+            return build_service_pb2.BuildDone(manifest=published, cached=True)
+        async with Claim(self.client, self.agent, self.header.token, self.claims) as claim:
+            return await while_seat_is_held(claim, self._build_once(key, plan, claim, chunks))
 
     async def _published(self, key: str) -> build_pb2.SignedManifest | None:
         """Return the engine's manifest when it is in the catalogue and its bytes are here."""
-        if not self.workshop.store.has(key):
-            return None
+        ours = await self.workshop.whole(key)
+        return ours if ours is not None and await self._is_in_catalogue(key, ours) else None
+
+    async def _is_in_catalogue(self, key: str, signed: build_pb2.SignedManifest) -> bool:
+        # Another agent's engine of this key is none that could be fetched here.
         try:
-            return (await self.client.engines.get(key)).manifest
+            return (await self.client.engines.get(key)).manifest == signed
         except EngineNotFound:
-            return None
+            return False
+
+    async def _build_once(
+        self, key: str, plan: BuildPlan, claim: Claim, chunks: Chunks
+    ) -> build_service_pb2.BuildDone:
+        async with self.workshop.only_build_of(key):
+            if (published := await self._published(key)) is not None:
+                return build_service_pb2.BuildDone(manifest=published, cached=True)
+            async with self.workshop.place():
+                signed = await self._build(plan, claim, chunks)
+        return build_service_pb2.BuildDone(manifest=signed)
 
     async def _build(
         self, plan: BuildPlan, claim: Claim, chunks: Chunks
     ) -> build_pb2.SignedManifest:
-        staging = self.workshop.store.staging
-        with tempfile.TemporaryDirectory(dir=staging, ignore_cleanup_errors=True) as folder:
-            model = Path(folder) / "model.onnx"
+        with private_folder(self.workshop.store.staging) as folder:
+            model = folder / "model.onnx"
             await receive(self.header, chunks, model)
-            engine = await self.workshop.compile(
-                model, plan, Path(folder) / "engine", self.feed.tell
-            )
+            engine = await self.workshop.compile(model, plan, folder / "engine", self.feed.tell)
             model.unlink()
             self.feed.tell(Progress(phase=PUBLISHING))
             manifest = build_manifest(
@@ -97,7 +115,7 @@ class Build:
                 model_sha256=self.header.model_sha256,
                 model_name=self.header.model_name,
                 backend_version=engine.backend_version,
-                agent_id=self.agent_id,
+                agent_id=self.agent.agent_id,
                 pool=self.claims.pool,
                 grant_id=self.claims.grant_id,
                 fence=self.claims.fence,
@@ -107,17 +125,52 @@ class Build:
                 build_time=engine.build_time,
             )
             signed = self.workshop.key.sign(manifest)
-            await asyncio.to_thread(self.workshop.store.publish, signed, engine.path)
-        try:
-            await self.client.engines.publish(signed, claim_id=claim.claim_id)
-        except SeatLost:
-            await asyncio.to_thread(self.workshop.store.remove, manifest.key)
-            raise
+            given_up = asyncio.Event()
+            publishing = self._publish(manifest.key, signed, engine.path, claim, given_up)
+            await to_its_end(publishing, given_up)
         logger.info(
             "published",
             extra={"key": manifest.key, "fence": manifest.fence, "holder": manifest.holder},
         )
         return signed
+
+    async def _publish(
+        self,
+        key: str,
+        signed: build_pb2.SignedManifest,
+        engine: Path,
+        claim: Claim,
+        given_up: asyncio.Event,
+    ) -> None:
+        """Put the engine on our disk and into the catalogue, or into neither.
+
+        Tries until a node answers, or until it is ``given_up``. When nobody knows then whether it
+        was published, the engine stays on the disk: the catalogue may name it.
+        """
+        await asyncio.to_thread(self.workshop.store.publish, signed, engine)
+        may_be_published = False
+        while True:
+            try:
+                # Our own session may have been lost on the way; the seat is the client's.
+                await self.client.engines.register_agent(self.agent)
+                may_be_published = True
+                await self.client.engines.publish(signed, claim_id=claim.claim_id)
+            except SeatError as error:
+                is_answer = not isinstance(error, COME_BACK)
+                if not is_answer and not given_up.is_set():
+                    logger.warning("not published yet", extra={"key": key, "error": str(error)})
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(given_up.wait(), PUBLISH_AGAIN)
+                    continue
+                if may_be_published and not is_answer:
+                    raise
+                # An earlier try may have succeeded without our hearing of it.
+                if may_be_published and await self._is_in_catalogue(key, signed):
+                    return
+                await asyncio.to_thread(self.workshop.store.remove, key)
+                raise
+            else:
+                return
 
 
 async def while_seat_is_held(claim: Claim, work: Awaitable[Result]) -> Result:
@@ -127,11 +180,26 @@ async def while_seat_is_held(claim: Claim, work: Awaitable[Result]) -> Result:
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise SeatLost(claim.lost.result())
+            task.cancel()
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            # What could not be stopped any more, because it was published, is done.
+            if isinstance(outcome, BaseException):
+                raise SeatLost(claim.lost.result())
         return task.result()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def to_its_end(work: Coroutine[Any, Any, None], given_up: asyncio.Event) -> None:
+    """Wait until ``work`` has ended; when we are cancelled, tell it by ``given_up`` and wait on."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            given_up.set()
+    task.result()
 
 
 async def receive(header: build_service_pb2.BuildHeader, chunks: Chunks, model: Path) -> None:

@@ -7,10 +7,21 @@ import logging
 from types import TracebackType
 from typing import Self
 
+import grpc
+
 from seatkeeper.client import AsyncSeatClient
-from seatkeeper.client.errors import SeatError, SeatLost, ServiceUnavailable
+from seatkeeper.client.errors import (
+    AlreadyExists,
+    InUse,
+    SeatError,
+    SeatLost,
+    ServiceUnavailable,
+    SessionLost,
+)
 from seatkeeper.client.ids import new_id
 from seatkeeper.client.tokens import TokenClaims
+from seatkeeper.server.grpc_failure import Failure, error_info
+from seatkeeper.v1 import build_service_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -26,23 +37,38 @@ class Claim:
     """
 
     def __init__(
-        self, client: AsyncSeatClient, agent_id: str, token: str, claims: TokenClaims
+        self,
+        client: AsyncSeatClient,
+        agent: build_service_pb2.AgentInfo,
+        token: str,
+        claims: TokenClaims,
     ) -> None:
         self.claim_id = new_id()
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why the grant ended."""
         self._client = client
-        self._agent_id = agent_id
+        self._agent = agent
         self._token = token
         self._claims = claims
         self._made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._grant_ended = False
+        self._in_doubt = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Make the claim. Raises ``SeatLost``, ``InUse``, ``TokenInvalid``, ``ServiceUnavailable``."""
+        """Make the claim. Raises ``InUse``, ``TokenInvalid``, ``ServiceUnavailable`` or ``Failure``."""
         self._task = asyncio.create_task(self._listen_forever())
         try:
             await self._made
+        except asyncio.CancelledError:
+            # It may have been made all the same.
+            await self._stop()
+            await self._give_up()
+            raise
+        except SeatLost as error:
+            await self._stop()
+            gone = error_info("FINISHED")
+            raise Failure(grpc.StatusCode.FAILED_PRECONDITION, str(error), gone) from error
         except BaseException:
             await self._stop()
             raise
@@ -56,8 +82,10 @@ class Claim:
     ) -> None:
         """Give the claim up, so that another build may use the grant."""
         await self._stop()
-        if self.lost.done():
-            return
+        if not self._grant_ended:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
         try:
             await self._client.engines.yield_claim(
                 pool=self._claims.pool,
@@ -75,25 +103,36 @@ class Claim:
     async def _listen_forever(self) -> None:
         while not self.lost.done():
             try:
+                # Our own session may have been lost; the seat is the client's, and stands.
+                await self._client.engines.register_agent(self._agent)
                 await self._listen()
             except SeatLost as error:
+                self._grant_ended = True
                 self._tell(error)
-            except ServiceUnavailable as error:
+            except (ServiceUnavailable, SessionLost, AlreadyExists) as error:
                 if not self._made.done():
                     self._tell(error)
                     return
-                logger.warning("no node answers about a claim", extra={"error": str(error)})
+                logger.warning("a claim is not followed", extra={"error": str(error)})
                 await asyncio.sleep(LISTEN_AGAIN)
+            except InUse as error:
+                # A stream that broke is opened again as it was. Under a session that was lost
+                # meanwhile it finds the agent unknown; once registered again, it may not.
+                if not self._made.done() or self._in_doubt:
+                    self._tell(error)
+                self._in_doubt = True
             except SeatError as error:
                 self._tell(error)
 
     async def _listen(self) -> None:
         stream = self._client.engines.claim(
-            self._token, agent_id=self._agent_id, claim_id=self.claim_id
+            self._token, agent_id=self._agent.agent_id, claim_id=self.claim_id
         )
         async for event in stream:
-            if event.HasField("made") and not self._made.done():
-                self._made.set_result(None)
+            if event.HasField("made"):
+                self._in_doubt = False
+                if not self._made.done():
+                    self._made.set_result(None)
             if event.HasField("ended"):
                 raise SeatLost(event.ended.message)
 

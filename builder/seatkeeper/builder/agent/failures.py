@@ -8,6 +8,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from seatkeeper.builder.errors import (
+    MESSAGE_BYTES_MAX,
     BackendMissing,
     BuildCancelled,
     BuildError,
@@ -20,10 +21,12 @@ from seatkeeper.builder.errors import (
     ResourceError,
 )
 from seatkeeper.client.errors import (
+    AlreadyExists,
     InUse,
     SeatError,
     SeatLost,
     ServiceUnavailable,
+    SessionLost,
     TokenInvalid,
 )
 from seatkeeper.server.grpc_failure import Failure, bad_request, error_info, retry_info
@@ -77,16 +80,21 @@ def _of_build(error: BuildError) -> Failure:
 
 
 def _of_seat(error: SeatError) -> Failure:
+    # What a token says of itself is quoted in its refusal, and may be long.
+    said = str(error).encode(errors="replace")[:MESSAGE_BYTES_MAX].decode(errors="ignore")
     match error:
         case TokenInvalid():
-            return Failure(grpc.StatusCode.UNAUTHENTICATED, str(error))
+            return Failure(grpc.StatusCode.UNAUTHENTICATED, said)
         case SeatLost():
-            message = f"{error}; the build is stopped and nothing is published"
+            message = f"{said}; the build is stopped and nothing is published"
             return Failure(grpc.StatusCode.ABORTED, message)
         case InUse():
-            return Failure(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            return Failure(grpc.StatusCode.FAILED_PRECONDITION, said)
         case ServiceUnavailable():
-            message = f"the agent cannot reach the licence service: {error}"
+            message = f"the agent cannot reach the licence service: {said}"
+            return Failure(grpc.StatusCode.UNAVAILABLE, message, retry_info(RETRY_AFTER))
+        case SessionLost() | AlreadyExists():
+            message = f"the agent is just now not known to the licence service: {said}"
             return Failure(grpc.StatusCode.UNAVAILABLE, message, retry_info(RETRY_AFTER))
         case _:
-            return Failure(grpc.StatusCode.INTERNAL, str(error))
+            return Failure(grpc.StatusCode.INTERNAL, said)

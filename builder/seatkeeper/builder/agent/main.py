@@ -76,6 +76,7 @@ class Agent:
             address = listen(server, config.listen, _credentials(config))
             info.address = config.advertise or address
             await server.start()
+            stack.push_async_callback(servicer.ended)
             stack.push_async_callback(server.stop, config.stop_grace)
             await client.engines.register_agent(info)
             registration = asyncio.create_task(keep_registered(client, info))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import grpc.aio
 
@@ -32,6 +33,12 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
         self._client = client
         self._verifier = verifier
         self._info = info
+        self._builds: set[asyncio.Task[build_service_pb2.BuildDone]] = set()
+
+    async def ended(self) -> None:
+        """Wait until nothing is left of any build."""
+        if self._builds:
+            await asyncio.wait(self._builds)
 
     # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
     async def Build(  # type: ignore[override]
@@ -41,6 +48,8 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
         feed = ProgressFeed()
         build = asyncio.create_task(self._build(feed, context))
         build.add_done_callback(lambda _: feed.close())
+        self._builds.add(build)
+        build.add_done_callback(self._builds.discard)
         try:
             async for progress in feed.messages():
                 await context.write(build_service_pb2.BuildResponse(progress=progress))
@@ -70,9 +79,7 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
             chunk: bytes = message.model_chunk
             return chunk
 
-        build = Build(
-            self._workshop, self._client, self._info.agent_id, first.header, claims, feed
-        )
+        build = Build(self._workshop, self._client, self._info, first.header, claims, feed)
         return await build.run(chunks)
 
     async def FetchEngine(
@@ -80,9 +87,14 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
     ) -> AsyncIterator[build_service_pb2.FetchEngineResponse]:
         """Return a published engine."""
         try:
-            with self._workshop.store.open(request.key) as engine:
+            with ExitStack() as stack:
+                # On threads: reading gigabytes here would keep everybody waiting, and our own
+                # session from being renewed.
+                opened = self._workshop.store.open(request.key)
+                engine = await asyncio.to_thread(stack.enter_context, opened)
                 yield build_service_pb2.FetchEngineResponse(manifest=engine.signed_manifest)
-                for chunk in engine.chunks():
+                chunks = engine.chunks()
+                while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
                     yield build_service_pb2.FetchEngineResponse(chunk=chunk)
         except Exception as error:
             if (failure := failure_of(error)) is None:

@@ -21,13 +21,13 @@ from seatkeeper.builder.compile import (
     worker_environment,
 )
 from seatkeeper.builder.engines import EngineStore
-from seatkeeper.builder.errors import BackendMissing, BuildError
+from seatkeeper.builder.errors import BackendMissing, BuildError, EngineError
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.manifest import AgentKey
 from seatkeeper.builder.plan import TARGETS, BuildPlan, check_targets
 from seatkeeper.builder.progress import OnProgress
 from seatkeeper.server.grpc_failure import Failure, retry_info
-from seatkeeper.v1 import build_service_pb2
+from seatkeeper.v1 import build_pb2, build_service_pb2
 
 RETRY_WHEN_FULL = timedelta(seconds=5)
 
@@ -62,6 +62,10 @@ class Workshop:
         check_targets(plan.targets, info.targets)
         return info.version
 
+    async def whole(self, key: str) -> build_pb2.SignedManifest | None:
+        """Return the manifest of an engine that is here, and whole; None: it is not."""
+        return await asyncio.to_thread(_whole, self.store, key)
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """Take a place to build at. Raises ``Failure`` when all are taken."""
@@ -93,6 +97,14 @@ class Workshop:
         job = CompileJob(model_path=model, plan=plan, engine_path=engine)
         environment = worker_environment(os.environ)
         return await compile_engine(job, self.limits, on_progress, environment)
+
+
+def _whole(store: EngineStore, key: str) -> build_pb2.SignedManifest | None:
+    try:
+        with store.open(key) as engine:
+            return engine.signed_manifest
+    except EngineError:
+        return None
 
 
 def _open_folder(folder: Path) -> tuple[EngineStore, AgentKey]:
