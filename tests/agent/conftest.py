@@ -45,7 +45,7 @@ async def patient_site(
 
 def _probe_at_once(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     async def probed(scratch: Path, limits: BuildLimits) -> Backends:
-        return backends
+        return dict(backends)
 
     monkeypatch.setattr(workshop, "_probe", probed)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 PUBLISH_AGAIN = 1.0
 """Seconds until an engine that no node would take is offered again."""
+MODEL_NAME_CHARS_MAX = 255
 COME_BACK = (ServiceUnavailable, SessionLost, AlreadyExists)
 """No node answers, or our own session has ended: the grant may stand all the same."""
 PUBLISHING = build_service_pb2.BUILD_PHASE_PUBLISHING
@@ -236,5 +238,8 @@ def _check_header(header: build_service_pb2.BuildHeader) -> None:
         raise Malformed("model_sha256", "is not 64 lower-case hexadecimal digits")
     if header.model_size_bytes < 0:
         raise Malformed("model_size_bytes", "is negative")
-    if not header.model_name or len(header.model_name) > 255:
-        raise Malformed("model_name", "must have 1 to 255 characters")
+    name = re.split(r"[/\\]", header.model_name)[-1]
+    if not 0 < len(name) <= MODEL_NAME_CHARS_MAX or not name.isprintable():
+        raise Malformed(
+            "model_name", f"must have 1 to {MODEL_NAME_CHARS_MAX} characters, all printable"
+        )
