@@ -265,7 +265,8 @@ class PoolLoop:
     async def _decide_forever(self) -> None:
         while not self._listed.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._listed.wait(), UNREAD_CHECK)
+                async with asyncio.timeout(UNREAD_CHECK):
+                    await self._listed.wait()
             self._expire_asks()
         self._read_spec()
         while True:
