@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import grpc
 import jwt
@@ -210,10 +211,9 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
                 ) and not await self._engines.is_claimed(pool, grant_id, fence, claim_id):
                     return
                 changed.clear()
-                try:
-                    await asyncio.wait_for(changed.wait(), CHECK_INTERVAL)
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CHECK_INTERVAL):
+                        await changed.wait()
 
     async def _addresses(self) -> dict[str, str]:
         return {agent.agent_id: agent.address for agent in await self._engines.agents()}
