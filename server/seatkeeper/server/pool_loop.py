@@ -292,10 +292,7 @@ class PoolLoop:
         try:
             decision = await self._commit(asks)
         finally:
-            deferred = set(map(id, decision.deferred)) if decision is not None else None
-            self._inbox.put_back(
-                [ask for ask in asks if deferred is None or id(ask.command) in deferred]
-            )
+            self._inbox.put_back(asks)
         if (
             len(self._inbox)
             or (decision is not None and decision.unserved)
@@ -305,7 +302,10 @@ class PoolLoop:
         self._set_timer()
 
     async def _commit(self, asks: list[Ask]) -> Decision | None:
-        """Decide and commit. None: it conflicted, and must be decided again."""
+        """Decide and commit. None: it conflicted, and must be decided again.
+
+        Those of ``asks`` that are answered are taken out, in the moment in which they are.
+        """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
             decision = decide(self.state, commands, self._clock.now(), self._config.limits)
@@ -451,6 +451,8 @@ class PoolLoop:
             if not isinstance(outcome, Granted | Queued):
                 listeners[id(command)].hear(self.pool, outcome)
         self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
+        deferred = set(map(id, decision.deferred))
+        asks[:] = [ask for ask in asks if id(ask.command) in deferred]
 
     def _observe(
         self, asks: list[Ask], decision: Decision, writes: int, seconds: float
