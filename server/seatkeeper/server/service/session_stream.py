@@ -50,7 +50,7 @@ class SessionStream:
         self._finished = False
         self._failure: Exception | None = None
         self._open: set[tuple[str, str]] = set()
-        self._signed: dict[int, seat_pb2.Granted] = {}
+        self._signed: dict[tuple[str, Grant], seat_pb2.Granted] = {}
         self._renewals: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -85,7 +85,7 @@ class SessionStream:
         """Sign a grant's token while the store commits the grant."""
         if len(self._signed) >= EXPECTED_MAX:  # what came to nothing
             self._signed.clear()
-        self._signed[grant.fence] = self._granted(pool, grant)
+        self._signed[pool, grant] = self._granted(pool, grant)
 
     @property
     def session(self) -> Session:
@@ -104,10 +104,9 @@ class SessionStream:
         pool, news = event
         match news:
             case SeatsGranted(grant):
-                expected = self._signed.pop(grant.fence, None)
-                if expected is None or expected.grant_id != grant.grant_id:
-                    expected = self._granted(pool, grant)
-                return Event(granted=expected)
+                # Of this very grant only: what was signed for one that came to nothing is no proof.
+                expected = self._signed.pop((pool, grant), None)
+                return Event(granted=expected or self._granted(pool, grant))
             case Position(grant_id, position, estimate):
                 queued = seat_pb2.Queued(grant_id=grant_id, position=position)
                 if estimate is not None:
