@@ -29,6 +29,8 @@ class Fault(Enum):
 
     ANSWER_LOST = auto()
     """It took effect; nobody was told."""
+    ANSWER_LOST_LATE = auto()
+    """The same, and it takes a while until that is known: the watch may tell first."""
     REQUEST_LOST = auto()
     """It did not take effect; nobody was told."""
     APPLIED_AFTER_THE_NEXT_READ = auto()
@@ -43,6 +45,7 @@ class Fault(Enum):
 
 UNKNOWN = (
     Fault.ANSWER_LOST,
+    Fault.ANSWER_LOST_LATE,
     Fault.REQUEST_LOST,
     Fault.APPLIED_AFTER_THE_NEXT_READ,
     Fault.APPLIED_AFTER_THE_NEXT_COMMIT,
@@ -65,6 +68,9 @@ class FaultyStore:
         self.gate = asyncio.Event()
         """Commits wait for it."""
         self.gate.set()
+        self.answers = asyncio.Event()
+        """Commits that took effect are answered when it is set."""
+        self.answers.set()
         self.commits: list[Sequence[Write]] = []
         """Guarded commits that were tried."""
         self._rng = rng or random.Random(0)
@@ -110,11 +116,12 @@ class FaultyStore:
                 self._after_commit.append((writes, only_if))
                 raise OutcomeUnknown(fault.name)
         committed = await self.store.commit(writes, only_if=only_if, else_read=else_read)
-        if fault is Fault.ANSWER_LOST:
-            raise OutcomeUnknown(fault.name)
-        if fault is Fault.SLOW:
+        await self.answers.wait()
+        if fault in {Fault.SLOW, Fault.ANSWER_LOST_LATE}:
             for _ in range(self._rng.randrange(50)):
                 await asyncio.sleep(0)
+        if fault in {Fault.ANSWER_LOST, Fault.ANSWER_LOST_LATE}:
+            raise OutcomeUnknown(fault.name)
         return committed
 
     async def list(self, prefix: str) -> Listing:

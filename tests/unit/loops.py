@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from typing import Any
 
 from bench.history import PoolHistory
 from tests.unit.faults import FaultyStore
@@ -27,6 +28,7 @@ from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
 
+PAUSES = [field.name for field in fields(LoopConfig) if field.name.endswith("_pause")]
 SESSIONS = ("anna", "bert", "cora", "dave")
 
 
@@ -90,17 +92,20 @@ class Loops:
         commands_max: int = 20_000,
         rng: random.Random | None = None,
         is_down: bool = False,
+        pause: timedelta = timedelta(0),
     ) -> NodeLoop:
-        """Start one more node's loop."""
+        """Start one more node's loop. ``pause`` is how long commands wait for company."""
         store = FaultyStore(self.store, rng=rng)
         tally = Tally()
         catalogue = PoolCatalogue(store, KEYS, tally)
+        # Without pauses for company, unless they are what is tested.
+        pauses: dict[str, Any] = dict.fromkeys(PAUSES, pause)
         config = LoopConfig(
-            company_pause=timedelta(0),
             limits=limits or Limits(),
             commands_max=commands_max,
             position_interval=timedelta(milliseconds=20),
             catch_up_timeout=timedelta(milliseconds=100),
+            **pauses,
         )
         loop = PoolLoop(
             POOL, store, KEYS, catalogue, clock or self.clock, config=config, observer=tally

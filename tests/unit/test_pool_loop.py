@@ -447,6 +447,55 @@ async def test_a_lost_transaction_cannot_take_effect_after_an_answer(loops: Loop
     assert (judgement.grants, judgement.out) == (2, 1)
 
 
+async def test_a_decision_is_believed_when_the_watch_tells_of_it_first(loops: Loops) -> None:
+    await loops.pool(seats=2)
+    node = await loops.node()
+    node.store.answers.clear()
+    first = node.submit(acquire(1))
+    await heard(first)
+    second = node.submit(acquire(2))
+    await heard(second)
+    node.store.answers.set()
+
+    assert granted(first) + granted(second) == [uuid7(1), uuid7(2)]
+    assert (await loops.judged()).grants == 2
+
+
+async def test_an_answer_that_is_lost_after_the_watch_has_told_changes_nothing(
+    loops: Loops,
+) -> None:
+    await loops.pool(seats=2)
+    node = await loops.node()
+    node.store.answers.clear()
+    node.store.faults.append(Fault.ANSWER_LOST)
+    ear = node.submit(acquire(1))
+    await heard(ear)
+    node.store.answers.set()
+    await heard(node.submit(release(1)))
+
+    assert kinds(ear) == [SeatsGranted, Released]
+    assert node.tally.unknown == 0
+
+
+@pytest.mark.parametrize("answers_first", [True, False], ids=["answer first", "watch first"])
+async def test_a_loop_that_stops_answers_each_command_once_in_whatever_moment(
+    answers_first: bool,
+    loops: Loops,
+) -> None:
+    await loops.pool(seats=100)
+    for turns in range(25):
+        node = await loops.node()
+        if not answers_first:
+            node.store.answers.clear()
+        ears = [node.submit(acquire(10 * turns + place)) for place in (1, 2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await node.loop.stop()
+        node.store.answers.set()
+
+        assert [len(ear.answers) for ear in ears] == [1, 1], f"stopped after {turns} turns"
+
+
 # Several nodes --------------------------------------------------------------------------------
 
 

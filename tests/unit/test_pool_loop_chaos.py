@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from bench.history import read_history
@@ -125,7 +126,11 @@ async def test_whatever_fails_no_seat_is_granted_twice_and_nobody_is_forgotten(
     await loops.pool(seats=SEATS)
     for number in range(1 + seed % 3):
         limits = Limits(writes_max=rng.choice([7, 127]))
-        node = await loops.node(rng=random.Random(f"{seed}/{number}"), limits=limits)
+        node = await loops.node(
+            rng=random.Random(f"{seed}/{number}"),
+            limits=limits,
+            pause=timedelta(milliseconds=rng.choice([0, 1])),
+        )
         node.store.fault_rate = rng.choice([0.0, 0.1, 0.4])
         node.store.watch_lag = rng.choice([0, 30])
     clients = [

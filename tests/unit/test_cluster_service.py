@@ -1,0 +1,110 @@
+"""``ClusterService`` over a socket, and what else every node answers."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.unit.doors import DEADLINE, STORE_KEYS, Doors, running_doors
+
+from seatkeeper.client.tokens import verify_token
+from seatkeeper.server.config import NodeConfig
+from seatkeeper.server.grpc_server import ListenError
+from seatkeeper.server.node import Node, StartError
+from seatkeeper.server.service import SERVICES
+from seatkeeper.server.store import MemoryStore, StoreUnavailable
+from seatkeeper.v1 import cluster_service_pb2 as pb
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_the_nodes_that_are_alive_are_listed(doors: Doors) -> None:
+    response = await doors.cluster.ListNodes(pb.ListNodesRequest(), timeout=DEADLINE)
+
+    [node] = response.nodes
+    assert (node.node_id, node.address) == ("node-1", doors.node.address)
+    assert node.version == version("seatkeeper")
+    assert node.started_at.ToMilliseconds() == doors.clock.now()
+
+
+async def test_a_second_node_of_the_same_store_is_listed_until_it_stops(doors: Doors) -> None:
+    class Shared(MemoryStore):
+        """The first node's store, which the second must not close."""
+
+        async def close(self) -> None:
+            pass
+
+    doors.store.__class__ = Shared
+    config = NodeConfig(
+        node_id="node-2",
+        listen="127.0.0.1:0",
+        advertise="far:7420",
+        store="memory",
+        stop_grace=0,
+    )
+    second = await Node.start(config, store=doors.store, clock=doors.clock)
+    nodes = (await doors.cluster.ListNodes(pb.ListNodesRequest(), timeout=DEADLINE)).nodes
+    assert [(node.node_id, node.address) for node in nodes] == [
+        ("node-1", doors.node.address),
+        ("node-2", "far:7420"),
+    ]
+    await second.stop()
+
+    nodes = (await doors.cluster.ListNodes(pb.ListNodesRequest(), timeout=DEADLINE)).nodes
+    assert [node.node_id for node in nodes] == ["node-1"]
+    keys = (await doors.cluster.GetJwks(pb.GetJwksRequest(), timeout=DEADLINE)).jwks_json
+    assert len(json.loads(keys)["keys"]) == 2, "its key outlives it, for the tokens it signed"
+    doors.store.__class__ = MemoryStore
+
+
+async def test_a_node_says_what_it_is(doors: Doors) -> None:
+    told = await doors.cluster.GetVersion(pb.GetVersionRequest(), timeout=DEADLINE)
+    assert (told.node_id, told.version) == ("node-1", version("seatkeeper"))
+    assert (told.store, list(told.store_warnings)) == ("memory", [])
+
+
+async def test_the_published_keys_verify_a_token(doors: Doors) -> None:
+    await doors.pool(1)
+    granted = await doors.acquire(await doors.session(), 1)
+    keys = (await doors.cluster.GetJwks(pb.GetJwksRequest(), timeout=DEADLINE)).jwks_json
+    assert verify_token(granted.token, keys).fence == granted.fence
+
+
+async def test_a_node_is_healthy_while_it_serves(doors: Doors) -> None:
+    async with grpc.aio.insecure_channel(doors.node.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", *SERVICES):
+            request = health_pb2.HealthCheckRequest(service=service)
+            answer = await health.Check(request, timeout=DEADLINE)  # type: ignore[attr-defined]
+            assert answer.status == SERVING
+
+
+async def test_a_node_that_stops_takes_its_name_off_the_list(tmp_path: Path) -> None:
+    async with running_doors(tmp_path) as doors:
+        assert STORE_KEYS.node("node-1") in doors.store._entries
+    assert STORE_KEYS.node("node-1") not in doors.store._entries
+    assert STORE_KEYS.signing_key(doors.signer.kid) in doors.store._entries
+
+
+async def test_a_port_that_is_taken_is_named(doors: Doors) -> None:
+    config = NodeConfig(listen=doors.node.address, store="memory")
+    with pytest.raises(ListenError, match=doors.node.address):
+        await Node.start(config)
+
+
+async def test_a_store_that_does_not_answer_is_named() -> None:
+    class Down(MemoryStore):
+        """Nobody is there."""
+
+    async def refuse(call: str) -> None:
+        raise StoreUnavailable("down")
+
+    store = Down()
+    store.before_call = refuse
+    config = NodeConfig(listen="127.0.0.1:0", etcd_endpoints="10.9.8.7:2379", start_timeout=0.1)
+    with pytest.raises(StartError, match=r"10\.9\.8\.7:2379.*--etcd-endpoints"):
+        await Node.start(config, store=store)

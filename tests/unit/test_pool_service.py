@@ -1,0 +1,223 @@
+"""``PoolService`` over a socket: the administration of pools, and how it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from tests.unit.doors import DEADLINE, STORE_KEYS, Doors, Stream, refused
+from tests.unit.kit import POOL, eventually, uuid7
+
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+def spec(name: str = POOL, seats: int = 1, description: str = "") -> pb.PoolSpec:
+    return pb.PoolSpec(name=name, seats=seats, description=description)
+
+
+async def create(doors: Doors, wanted: pb.PoolSpec) -> pb.Pool:
+    request = pb.CreatePoolRequest(spec=wanted)
+    return (await doors.pools.CreatePool(request, timeout=DEADLINE)).pool
+
+
+async def update(doors: Doors, wanted: pb.PoolSpec, expected_revision: int = 0) -> pb.Pool:
+    request = pb.UpdatePoolRequest(spec=wanted, expected_revision=expected_revision)
+    return (await doors.pools.UpdatePool(request, timeout=DEADLINE)).pool
+
+
+async def delete(doors: Doors, name: str = POOL) -> None:
+    await doors.pools.DeletePool(pb.DeletePoolRequest(name=name), timeout=DEADLINE)
+
+
+async def test_a_new_pool_is_empty_and_as_it_was_asked_for(doors: Doors) -> None:
+    pool = await create(doors, spec(seats=3, description="for CI"))
+
+    assert pool == await doors.look()
+    assert pool.spec == spec(seats=3, description="for CI")
+    assert (pool.held, pool.free, pool.queued, pool.fence) == (0, 3, 0, 0)
+    assert pool.revision > 0
+
+
+async def test_a_pool_is_created_once(doors: Doors) -> None:
+    await create(doors, spec(seats=3))
+    failure = await refused(create(doors, spec(seats=4)))
+
+    assert failure.code is grpc.StatusCode.ALREADY_EXISTS
+    assert (await doors.look()).spec.seats == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        (spec(name="Not a name"), "spec.name"),
+        (spec(seats=0), "spec.seats"),
+        (spec(seats=-1), "spec.seats"),
+        (spec(seats=100_001), "spec.seats"),
+        (spec(description="x" * 501), "spec.description"),
+    ],
+    ids=["name", "zero", "negative", "too many", "description"],
+)
+async def test_a_malformed_specification_is_refused_by_its_field(
+    wanted: pb.PoolSpec, field: str, doors: Doors
+) -> None:
+    for call in (create(doors, wanted), update(doors, wanted)):
+        failure = await refused(call)
+        assert failure.code is INVALID
+        assert failure.fields == [field]
+
+
+async def test_a_pool_shows_who_holds_and_who_waits(doors: Doors) -> None:
+    await create(doors, spec(seats=2))
+    who = await doors.session()
+    await doors.acquire(who, 1, seats=2)
+    stream = Stream(doors)
+    await stream.open(doors.stranger())
+    await stream.acquire(2, priority=-1)
+    await stream.acquire(3, project="nlp")
+    await stream.event("queued")
+    await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(3)) in doors.store._entries)
+    pool = await doors.look()
+    stream.call.cancel()
+
+    [grant] = pool.grants
+    assert (grant.grant_id, grant.session_id, grant.seats) == (uuid7(1), who.session_id, 2)
+    assert (grant.holder, grant.project, grant.fence) == ("anna@host", "cv", 1)
+    assert grant.granted_at.ToMilliseconds() == doors.clock.now()
+    first, second = pool.tickets
+    assert (first.grant_id, first.position, first.project) == (uuid7(3), 1, "nlp")
+    assert (second.grant_id, second.position, second.priority) == (uuid7(2), 2, -1)
+    assert (pool.held, pool.free, pool.queued, pool.fence) == (2, 0, 2, 1)
+
+
+async def test_the_capacity_is_changed_only_as_it_was_seen(doors: Doors) -> None:
+    seen = await create(doors, spec(seats=1))
+    changed = await update(doors, spec(seats=2), seen.revision)
+    failure = await refused(update(doors, spec(seats=3), seen.revision))
+
+    assert changed.spec.seats == 2
+    assert changed.revision > seen.revision
+    assert failure.code is grpc.StatusCode.ABORTED
+    assert (await doors.look()).spec.seats == 2
+    assert (await update(doors, spec(seats=4))).spec.seats == 4
+
+
+async def test_lowering_the_capacity_takes_no_seat(doors: Doors) -> None:
+    await create(doors, spec(seats=2))
+    who = await doors.session()
+    for number in (1, 2):
+        await doors.acquire(who, number)
+    pool = await update(doors, spec(seats=1))
+
+    assert (pool.held, pool.free) == (2, 0)
+
+
+async def test_raising_the_capacity_serves_the_queue(doors: Doors) -> None:
+    await create(doors, spec(seats=1))
+    who = await doors.session()
+    await doors.acquire(who, 1)
+    waiting = asyncio.create_task(doors.acquire(who, 2))
+    await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in doors.store._entries)
+    await update(doors, spec(seats=2))
+
+    assert (await waiting).fence == 2
+
+
+async def test_a_pool_in_use_is_not_deleted(doors: Doors) -> None:
+    await create(doors, spec(seats=1))
+    who = await doors.session()
+    await doors.acquire(who, 1)
+    failure = await refused(delete(doors))
+
+    assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert "1 seats held" in failure.message
+    await doors.release(who, 1)
+    await delete(doors)
+    assert (await refused(doors.look())).code is NOT_FOUND
+
+
+async def test_a_pool_that_was_deleted_and_created_again_goes_on_with_its_fence(
+    doors: Doors,
+) -> None:
+    await create(doors, spec(seats=1))
+    who = await doors.session()
+    await doors.acquire(who, 1)
+    await doors.release(who, 1)
+    await delete(doors)
+    assert (await refused(doors.acquire(who, 2))).reason == "POOL_NOT_FOUND"
+    pool = await create(doors, spec(seats=1))
+
+    assert pool.fence == 1
+    assert (await doors.acquire(who, 3)).fence == 2
+
+
+async def test_what_does_not_exist_is_named(doors: Doors) -> None:
+    calls = [doors.look("none"), update(doors, spec("none")), delete(doors, "none")]
+    for call in calls:
+        failure = await refused(call)
+        assert failure.code is NOT_FOUND
+        assert failure.resource == ("pool", "none")
+
+
+async def test_a_malformed_name_is_refused_and_not_looked_up(doors: Doors) -> None:
+    for call in (doors.look("a/b"), delete(doors, "a/b")):
+        failure = await refused(call)
+        assert (failure.code, failure.fields) == (INVALID, ["name"])
+
+
+async def test_pools_are_listed_by_name_and_without_their_holders(doors: Doors) -> None:
+    for name in ("b", "a", "c"):
+        await create(doors, spec(name, seats=2))
+    await doors.acquire(await doors.session(), 1, pool="b")
+    response = await doors.pools.ListPools(pb.ListPoolsRequest(), timeout=DEADLINE)
+
+    assert [pool.spec.name for pool in response.pools] == ["a", "b", "c"]
+    assert [pool.held for pool in response.pools] == [0, 1, 0]
+    assert not any(pool.grants for pool in response.pools)
+
+
+# WatchPool --------------------------------------------------------------------------------------
+
+
+async def test_a_watched_pool_is_shown_as_it_is_and_as_it_changes(doors: Doors) -> None:
+    await create(doors, spec(seats=2))
+    watch = doors.pools.WatchPool(pb.WatchPoolRequest(name=POOL), timeout=DEADLINE)
+    messages = aiter(watch)
+    assert (await anext(messages)).pool.held == 0
+    await doors.acquire(await doors.session(), 1)
+    assert (await anext(messages)).pool.held == 1
+    await update(doors, spec(seats=5))
+    pool = (await anext(messages)).pool
+    assert (pool.spec.seats, pool.free) == (5, 4)
+    watch.cancel()
+
+
+async def test_a_watch_ends_when_the_pool_is_deleted(doors: Doors) -> None:
+    await create(doors, spec(seats=2))
+    watch = doors.pools.WatchPool(pb.WatchPoolRequest(name=POOL), timeout=DEADLINE)
+    messages = aiter(watch)
+    await anext(messages)
+    await delete(doors)
+    failure = await refused(anext(messages))
+
+    assert failure.code is NOT_FOUND
+    assert failure.resource == ("pool", POOL)
+
+
+async def test_a_pool_that_does_not_exist_is_not_watched(doors: Doors) -> None:
+    for name, code in (("none", NOT_FOUND), ("a/b", INVALID)):
+        watch = doors.pools.WatchPool(pb.WatchPoolRequest(name=name), timeout=DEADLINE)
+        assert (await refused(anext(aiter(watch)))).code is code
+
+
+async def test_a_watch_that_is_cancelled_leaves_nothing_behind(doors: Doors) -> None:
+    await create(doors, spec(seats=2))
+    watch = doors.pools.WatchPool(pb.WatchPoolRequest(name=POOL), timeout=DEADLINE)
+    await anext(aiter(watch))
+    loop = doors.node._core.seats._loops[POOL]
+    assert not loop.idle
+    watch.cancel()
+    await eventually(lambda: loop.idle)

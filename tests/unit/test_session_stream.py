@@ -1,0 +1,510 @@
+"""The session stream, over a socket: commands in, events out, and every way in which it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+
+import grpc
+import pytest
+from tests.unit.doors import (
+    STORE_KEYS,
+    TTL,
+    Command,
+    Doors,
+    EndOfStream,
+    Stream,
+    Who,
+    acquire_of,
+    open_of,
+    ref_of,
+    refused,
+)
+from tests.unit.kit import POOL, a_grant, eventually, uuid7
+
+from seatkeeper.client.tokens import verify_token
+from seatkeeper.server.decide import Grant
+from seatkeeper.server.pool_loop import PoolLoop
+from seatkeeper.server.service import session_stream
+from seatkeeper.server.tokens import TokenSigner, jwks
+from seatkeeper.v1 import seat_pb2, seat_service_pb2
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.fixture
+async def stream(doors: Doors) -> AsyncIterator[Stream]:
+    """A stream of which nothing has been said yet."""
+    stream = Stream(doors)
+    yield stream
+    stream.call.cancel()
+
+
+async def ended(stream: Stream) -> grpc.StatusCode:
+    """Read to the end of the stream; return its status."""
+    with suppress(EndOfStream, grpc.aio.AioRpcError):
+        while True:
+            await stream.next()
+    return await stream.call.code()
+
+
+async def waiting(doors: Doors, number: int) -> None:
+    await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(number)) in doors.store._entries)
+
+
+# The course of a session -----------------------------------------------------------------------
+
+
+async def test_a_stream_opens_a_session_takes_a_seat_and_gives_it_back(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    who = doors.stranger()
+    opened = await stream.open(who)
+    await stream.acquire(1)
+    granted = (await stream.event("granted")).granted
+    assert (await doors.look()).held == 1
+    await stream.release(1)
+    released = (await stream.event("released")).released
+
+    assert (opened.session_id, opened.node_id) == (who.session_id, "node-1")
+    assert opened.ttl.ToTimedelta() == TTL
+    assert (granted.grant_id, granted.pool, granted.fence) == (uuid7(1), POOL, 1)
+    assert verify_token(granted.token, jwks([doors.signer.jwk_json]), pool=POOL).fence == 1
+    assert released.grant_id == uuid7(1)
+    assert (await doors.look()).held == 0
+
+
+async def test_commands_of_one_message_are_applied_in_order(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(3)
+    await stream.send(
+        Command(open=open_of(doors.stranger())),
+        *(Command(acquire=acquire_of(number)) for number in (1, 2, 3)),
+    )
+    kinds = [(await stream.next()).WhichOneof("event") for _ in range(4)]
+    assert kinds == ["opened", "granted", "granted", "granted"]
+
+
+async def test_who_waits_hears_his_place_and_then_of_his_seat(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    holder = await doors.session()
+    await doors.acquire(holder, 1)
+    await stream.open(doors.stranger())
+    await stream.acquire(2)
+    await stream.acquire(3)
+    told = [(await stream.next()).queued for _ in range(2)]
+    await doors.release(holder, 1)
+    granted = (await stream.event("granted")).granted
+    moved = (await stream.event("queued")).queued
+
+    places = {queued.grant_id: queued.position for queued in told}
+    assert places == {uuid7(2): 1, uuid7(3): 2}
+    assert granted.grant_id == uuid7(2)
+    assert (moved.grant_id, moved.position) == (uuid7(3), 1)
+    assert moved.HasField("estimate"), "one hold has been seen to end"
+
+
+async def test_a_ticket_is_given_up_by_releasing_it(doors: Doors, stream: Stream) -> None:
+    await doors.pool(1)
+    await doors.acquire(await doors.session(), 1)
+    await stream.open(doors.stranger())
+    await stream.acquire(2)
+    await stream.event("queued")
+    await stream.release(2)
+
+    assert (await stream.event("released")).released.grant_id == uuid7(2)
+    assert (await doors.look()).queued == 0
+
+
+async def test_each_grant_is_signed_once(
+    doors: Doors, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed: list[str] = []
+    sign = TokenSigner.sign
+
+    def counted(signer: TokenSigner, pool: str, *args: object, **kwargs: object) -> str:
+        signed.append(pool)
+        return sign(signer, pool, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TokenSigner, "sign", counted)
+    await doors.pool(2)
+    await stream.open(doors.stranger())
+    for number in (1, 2):
+        await stream.acquire(number)
+        await stream.event("granted")
+
+    assert len(signed) == 2
+
+
+@pytest.mark.parametrize(
+    "came_to_nothing",
+    [("other", a_grant(1, fence=1)), (POOL, a_grant(1, fence=1, seats=5))],
+    ids=["in another pool", "of more seats"],
+)
+async def test_what_was_signed_ahead_and_came_to_nothing_is_not_handed_out(
+    came_to_nothing: tuple[str, Grant],
+    doors: Doors,
+    stream: Stream,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A token proves a grant offline, so one that was never made must not leave the node."""
+    monkeypatch.setattr(PoolLoop, "_foretell", lambda *_: None)
+    await doors.pool(5)
+    await stream.open(doors.stranger())
+    [served] = doors.node._seat_service._streams
+    served.expect(*came_to_nothing)
+    await stream.acquire(1)
+    granted = (await stream.event("granted")).granted
+
+    claims = verify_token(granted.token, jwks([doors.signer.jwk_json]))
+    assert (claims.pool, claims.seats, claims.fence) == (POOL, 1, 1)
+    assert (granted.pool, granted.seats) == (POOL, 1)
+
+
+# Renewal ------------------------------------------------------------------------------------------
+
+
+async def test_a_renewal_is_answered_with_its_number_and_new_tokens(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    await stream.acquire(1)
+    await stream.event("granted")
+    doors.pass_time(TTL * 0.9)
+    renew = seat_service_pb2.Renew(sequence=41, tokens_for=[ref_of(1), ref_of(2)])
+    await stream.send(Command(renew=renew))
+    renewed = (await stream.event("renewed")).renewed
+    doors.pass_time(TTL * 0.9)
+
+    assert renewed.sequence == 41
+    assert renewed.ttl.ToTimedelta() == TTL
+    assert [refresh.grant.grant_id for refresh in renewed.tokens] == [uuid7(1)]
+    assert (await doors.look()).held == 1
+
+
+async def test_a_renewal_that_comes_too_late_ends_the_session_and_the_stream(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    await stream.acquire(1)
+    await stream.event("granted")
+    doors.clock.advance(TTL * 1.1)
+    await stream.send(Command(renew=seat_service_pb2.Renew(sequence=1)))
+    kinds = {(await stream.next()).WhichOneof("event")}
+    while "session_lost" not in kinds:
+        kinds.add((await stream.next()).WhichOneof("event"))
+
+    assert kinds <= {"lost", "session_lost"}
+    assert await ended(stream) is grpc.StatusCode.OK
+    assert (await doors.look()).held == 0
+
+
+async def test_a_session_that_dies_loses_its_seats_and_its_tickets(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    await stream.acquire(1)
+    await stream.event("granted")
+    await stream.acquire(2)
+    await stream.event("queued")
+    doors.pass_time(TTL * 1.1)
+    lost = [(await stream.event("lost")).lost for _ in range(2)]
+
+    assert {each.grant_id for each in lost} == {uuid7(1), uuid7(2)}
+    assert {each.reason for each in lost} == {seat_pb2.LOST_REASON_SESSION_EXPIRED}
+
+
+# Refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"pool": "none"}, seat_pb2.DENIAL_REASON_POOL_NOT_FOUND),
+        ({"seats": 2}, seat_pb2.DENIAL_REASON_TOO_MANY_SEATS),
+        ({"seats": 0}, seat_pb2.DENIAL_REASON_INVALID_ARGUMENT),
+        ({"grant_id": "x"}, seat_pb2.DENIAL_REASON_INVALID_ARGUMENT),
+        ({"wait": timedelta(0)}, seat_pb2.DENIAL_REASON_NO_SEAT_FREE),
+        ({"grant_id": uuid7(1)}, seat_pb2.DENIAL_REASON_NOT_YOURS),
+    ],
+    ids=str,
+)
+async def test_a_refused_request_says_why_and_the_stream_goes_on(
+    fields: dict[str, object], reason: int, doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    holder = await doors.session()
+    await doors.acquire(holder, 1)
+    await stream.open(doors.stranger())
+    await stream.acquire(2, **fields)
+    denied = (await stream.event("denied")).denied
+
+    assert denied.reason == reason
+    assert denied.grant_id == fields.get("grant_id", uuid7(2))
+    assert denied.message
+    await doors.release(holder, 1)
+    await stream.acquire(3)
+    await stream.event("granted")
+
+
+async def test_a_malformed_release_is_refused_and_the_stream_goes_on(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    ref = seat_service_pb2.GrantRef(pool=POOL, grant_id="x")
+    await stream.send(Command(release=seat_service_pb2.Release(grant=ref)))
+    denied = (await stream.event("denied")).denied
+
+    assert (denied.grant_id, denied.reason) == ("x", seat_pb2.DENIAL_REASON_INVALID_ARGUMENT)
+    await stream.acquire(1)
+    await stream.event("granted")
+
+
+async def test_a_released_id_is_finished_with(doors: Doors, stream: Stream) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    await stream.acquire(1)
+    await stream.event("granted")
+    await stream.release(1)
+    await stream.event("released")
+    await stream.acquire(1)
+
+    assert (await stream.event("denied")).denied.reason == seat_pb2.DENIAL_REASON_FINISHED
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Command(),
+        Command(acquire=acquire_of(1)),
+        Command(renew=seat_service_pb2.Renew()),
+        Command(close=seat_service_pb2.Close()),
+    ],
+    ids=["nothing", "acquire", "renew", "close"],
+)
+async def test_the_first_command_must_open_or_resume(command: Command, stream: Stream) -> None:
+    await stream.send(command)
+    assert await ended(stream) is INVALID
+
+
+async def test_a_session_is_opened_once_on_a_stream(doors: Doors, stream: Stream) -> None:
+    await stream.open(doors.stranger())
+    await stream.send(Command(open=open_of(doors.stranger())))
+    assert await ended(stream) is INVALID
+
+
+async def test_too_many_commands_at_once_end_the_stream_and_not_the_session(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    who = doors.stranger()
+    await stream.open(who)
+    await stream.acquire(1)
+    await stream.event("granted")
+    renew = Command(renew=seat_service_pb2.Renew())
+    await stream.send(*[renew] * 1025)
+
+    assert await ended(stream) is INVALID
+    assert (await doors.look()).held == 1
+
+
+async def test_as_many_commands_at_once_as_are_allowed_are_applied(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1024)
+    await stream.send(
+        Command(open=open_of(doors.stranger())),
+        *(Command(acquire=acquire_of(number)) for number in range(1, 1024)),
+    )
+    await stream.event("opened")
+    fences = [(await stream.event("granted")).granted.fence for _ in range(1023)]
+    assert sorted(fences) == list(range(1, 1024))
+
+
+@pytest.mark.parametrize(
+    ("impostor", "code"),
+    [(True, grpc.StatusCode.PERMISSION_DENIED), (False, grpc.StatusCode.NOT_FOUND)],
+    ids=["wrong secret", "no such session"],
+)
+async def test_only_the_owner_of_a_living_session_resumes_it(
+    impostor: bool,
+    code: grpc.StatusCode,
+    doors: Doors,
+    stream: Stream,
+) -> None:
+    who = (await doors.session()).impostor if impostor else doors.stranger()
+    resume = seat_service_pb2.Resume(credentials=who.credentials)
+    await stream.send(Command(resume=resume))
+    assert await ended(stream) is code
+
+
+async def test_a_session_that_has_ended_is_not_resumed(doors: Doors, stream: Stream) -> None:
+    who = await doors.session()
+    doors.pass_time(TTL * 1.1)
+    await stream.send(Command(resume=seat_service_pb2.Resume(credentials=who.credentials)))
+    assert await ended(stream) is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_keeps_its_session(
+    doors: Doors, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_stream, "PENDING_MAX", 3)
+    await doors.pool(9)
+    who = doors.stranger()
+    await stream.send(
+        Command(open=open_of(who)),
+        *(Command(acquire=acquire_of(number)) for number in range(1, 8)),
+    )
+    assert await ended(stream) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await doors.look()).held == 7
+
+
+# Breaking off and going on ----------------------------------------------------------------------
+
+
+async def test_a_session_goes_on_with_its_grants_and_its_place_on_another_stream(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    who = doors.stranger()
+    await stream.open(who)
+    for number in (1, 2):
+        await stream.acquire(number)
+    await stream.event("granted")
+    await stream.event("queued")
+    await stream.break_off()
+
+    other = Stream(doors)
+    await other.resume(who)
+    for number in (1, 2):
+        await other.acquire(number)
+    granted = (await other.event("granted")).granted
+    queued = (await other.event("queued")).queued
+    await other.release(1)
+    news = [await other.next(), await other.next()]
+    other.call.cancel()
+
+    assert (granted.grant_id, granted.fence) == (uuid7(1), 1)
+    assert (queued.grant_id, queued.position) == (uuid7(2), 1)
+    kinds = {event.WhichOneof("event") for event in news}
+    assert kinds == {"released", "granted"}
+    pool = await doors.look()
+    assert [grant.grant_id for grant in pool.grants] == [uuid7(2)]
+
+
+async def test_a_stream_that_breaks_frees_nothing(doors: Doors, stream: Stream) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    await stream.acquire(1)
+    await stream.event("granted")
+    streams = doors.node._seat_service._streams
+    assert len(streams) == 1
+    await stream.break_off()
+    await eventually(lambda: not streams)
+
+    assert (await doors.look()).held == 1
+
+
+async def test_a_grant_made_while_nobody_listened_is_found(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    holder, who = await doors.session(), doors.stranger()
+    await doors.acquire(holder, 1)
+    await stream.open(who)
+    await stream.acquire(2)
+    await stream.event("queued")
+    await stream.break_off()
+    await eventually(lambda: not doors.node._seat_service._streams)
+    await doors.release(holder, 1)
+    await eventually(lambda: STORE_KEYS.grant(POOL, uuid7(2)) in doors.store._entries)
+    other = Stream(doors)
+    await other.resume(who)
+    await other.acquire(2)
+
+    assert (await other.event("granted")).granted.grant_id == uuid7(2)
+    other.call.cancel()
+
+
+async def test_one_session_through_both_doors(doors: Doors, stream: Stream) -> None:
+    await doors.pool(2)
+    who = await doors.session()
+    await stream.resume(who)
+    await stream.acquire(1)
+    await stream.event("granted")
+
+    assert (await doors.acquire(who, 1)).fence == 1
+    assert (await stream.event("denied")).denied.reason == seat_pb2.DENIAL_REASON_UNAVAILABLE
+    await doors.release(who, 1)
+    assert (await doors.look()).held == 0
+
+
+async def test_a_seat_given_back_through_another_door_is_told(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    who = await doors.session()
+    await stream.resume(who)
+    await stream.acquire(1)
+    await stream.event("granted")
+    await doors.release(who, 1)
+
+    assert (await stream.event("released")).released.grant_id == uuid7(1)
+
+
+async def test_closing_frees_everything_and_ends_the_stream(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(3)
+    who = doors.stranger()
+    await stream.open(who)
+    for number in (1, 2):
+        await stream.acquire(number)
+        await stream.event("granted")
+    await stream.send(Command(close=seat_service_pb2.Close()))
+    kinds = []
+    while "session_lost" not in kinds:
+        kinds.append((await stream.next()).WhichOneof("event"))
+
+    assert await ended(stream) is grpc.StatusCode.OK
+    assert (await doors.look()).held == 0
+    assert (await refused(doors.acquire(who, 3))).code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_client_that_says_no_more_gets_its_answers_and_a_clean_end(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    await stream.call.done_writing()
+    assert await ended(stream) is grpc.StatusCode.OK
+
+
+async def test_a_node_that_stops_asks_its_streams_to_go_and_keeps_the_seats(
+    doors: Doors, stream: Stream
+) -> None:
+    await doors.pool(1)
+    await stream.open(doors.stranger())
+    await stream.acquire(1)
+    await stream.event("granted")
+    stopping = asyncio.create_task(doors.node.stop())
+    away = (await stream.event("go_away")).go_away
+
+    assert away.within.ToTimedelta() == timedelta(seconds=0.5)
+    await ended(stream)
+    await stopping
+    assert STORE_KEYS.grant(POOL, uuid7(1)) in doors.store._entries
+
+
+async def test_what_these_tests_know_of_a_session_is_its_secret() -> None:
+    assert Who("x", b"1").impostor.credentials.secret != b"1"
