@@ -182,5 +182,6 @@ class Seats:
             await asyncio.sleep(IDLE_SWEEP.total_seconds())
             still_idle = {name for name, loop in self._loops.items() if loop.idle}
             for name in idle & still_idle:
-                await self._loops.pop(name).stop()
+                if self._loops[name].idle:  # still, after the others were stopped
+                    await self._loops.pop(name).stop()
             idle = still_idle
