@@ -198,8 +198,9 @@ class PoolLoop:
 
     @property
     def idle(self) -> bool:
-        """True when no client of this node has anything in this pool."""
-        return not len(self._inbox) and not len(self.audience) and not self._followers
+        """True when the pool was read, and no client of this node has anything in it."""
+        in_use = len(self._inbox) or len(self.audience) or self._followers
+        return self._listed.is_set() and not in_use
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
