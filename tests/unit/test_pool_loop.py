@@ -223,6 +223,16 @@ async def test_commands_are_answered_after_a_while_though_the_pool_was_never_rea
     assert refusals(ear) == [Refusal.UNAVAILABLE]
 
 
+async def test_a_loop_that_has_not_read_its_pool_yet_is_not_idle(loops: Loops) -> None:
+    """Else it could be put away under somebody who waits for that."""
+    await loops.pool(seats=1)
+    node = await loops.node(is_down=True)
+    assert not node.loop.idle
+    node.store.is_down = False
+    await node.loop.listed()
+    assert node.loop.idle
+
+
 async def test_a_loop_that_stops_answers_everything(loops: Loops) -> None:
     await loops.pool(seats=5)
     node = await loops.node()
