@@ -74,6 +74,7 @@ class FaultyStore:
         self.commits: list[Sequence[Write]] = []
         """Guarded commits that were tried."""
         self._rng = rng or random.Random(0)
+        self._deck: list[Fault] = []
         self._after_read: list[tuple[Sequence[Write], Sequence[Unchanged]]] = []
         self._after_commit: list[tuple[Sequence[Write], Sequence[Unchanged]]] = []
 
@@ -174,7 +175,9 @@ class FaultyStore:
         if self.faults:
             fault = self.faults.popleft()
         elif self._rng.random() < self.fault_rate:
-            fault = self._rng.choice(list(Fault))
+            # From a shuffled deck, so that none stays away for long.
+            self._deck = self._deck or self._rng.sample(list(Fault), len(Fault))
+            fault = self._deck.pop()
         if fault is not None:
             self.injected.append(fault)
         return fault

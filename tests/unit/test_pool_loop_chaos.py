@@ -183,13 +183,14 @@ async def test_the_faults_of_these_tests_do_happen(loops: Loops) -> None:
     await loops.pool(seats=SEATS)
     for number in range(2):
         node = await loops.node(rng=random.Random(number))
-        node.store.fault_rate = 0.4
+        node.store.fault_rate = 0.5
         node.store.watch_lag = 100
     clients = [
-        Client(loops, random.Random(n), SESSIONS[n % 4], [1 + c * 8 + n for c in range(6)])
+        Client(loops, random.Random(n), SESSIONS[n % 4], [1 + c * 8 + n for c in range(CYCLES)])
         for n in range(8)
     ]
-    await asyncio.gather(*(client.run() for client in clients))
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(client.run() for client in clients))
 
     assert {fault for node in loops.nodes for fault in node.store.injected} == set(Fault)
     assert sum(node.tally.conflicts for node in loops.nodes) > 0
