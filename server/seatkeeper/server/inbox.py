@@ -21,18 +21,15 @@ class Ask:
     listener: Listener
     deadline: float
     """When it has waited too long, by the monotonic clock."""
-    patient: bool
-    """Whether it may wait a little for company. See ``Inbox.gather``."""
+    patience: float
+    """Seconds that it may wait for company; 0: it is in haste. See ``Inbox.gather``."""
 
 
 class Inbox:
     """A bounded queue, in the order of arrival."""
 
-    def __init__(
-        self, clock: Clock, *, commands_max: int, timeout: timedelta, company_pause: timedelta
-    ) -> None:
+    def __init__(self, clock: Clock, *, commands_max: int, timeout: timedelta) -> None:
         self._clock = clock
-        self._company_pause = company_pause.total_seconds()
         self._commands_max = commands_max
         self._timeout = timeout.total_seconds()
         self._asks: deque[Ask] = deque()
@@ -42,13 +39,13 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._asks)
 
-    def add(self, command: Command, listener: Listener, *, patient: bool) -> bool:
+    def add(self, command: Command, listener: Listener, *, patience: timedelta) -> bool:
         """Add a command; return False, and do nothing, when there are too many."""
         if len(self._asks) >= self._commands_max:
             return False
         deadline = self._clock.monotonic() + self._timeout
-        self._asks.append(Ask(command, listener, deadline, patient))
-        if not patient:
+        self._asks.append(Ask(command, listener, deadline, patience.total_seconds()))
+        if not patience:
             self._hurry()
         return True
 
@@ -59,12 +56,12 @@ class Inbox:
         of calls, and requests that will only join a queue, get faster when each waits for the others,
         and what is in haste finds the store free.
         """
-        if not self._asks or self._in_haste or not self._company_pause:
+        if not self._asks or self._in_haste:
             return
         # By hand: ``wait_for`` takes several turns of the event loop to end, in haste.
         loop = asyncio.get_running_loop()
         company = self._company = loop.create_future()
-        timer = loop.call_later(self._company_pause, self._hurry)
+        timer = loop.call_later(min(ask.patience for ask in self._asks), self._hurry)
         try:
             await company
         finally:
@@ -74,8 +71,7 @@ class Inbox:
     def take(self, count_max: int) -> list[Ask]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
-        if all(ask.patient for ask in self._asks):
-            self._in_haste = False
+        self._in_haste = not all(ask.patience for ask in self._asks)
         return asks
 
     def put_back(self, asks: Sequence[Ask]) -> None:

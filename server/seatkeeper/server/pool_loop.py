@@ -100,8 +100,10 @@ class LoopConfig:
     """Commands waiting to be decided. More are refused with ``OVERLOADED``."""
     command_timeout: timedelta = timedelta(seconds=10)
     """A command not committed within this is answered ``UNAVAILABLE``: outcome unknown."""
-    company_pause: timedelta = timedelta(milliseconds=3)
-    """How long commands without haste wait for others to share their commit."""
+    crowd_pause: timedelta = timedelta(milliseconds=3)
+    """How long a call of a crowd waits for others to share its commit."""
+    queue_pause: timedelta = timedelta(milliseconds=10)
+    """How long a request that can only join a queue waits for that."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
     position_interval: timedelta = timedelta(seconds=1)
@@ -150,7 +152,6 @@ class PoolLoop:
             clock,
             commands_max=self._config.commands_max,
             timeout=self._config.command_timeout,
-            company_pause=self._config.company_pause,
         )
         self._wake = asyncio.Event()
         self._listed = asyncio.Event()
@@ -211,8 +212,12 @@ class PoolLoop:
 
         A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
         """
-        patient = patient or self._will_queue(command)
-        if not self._inbox.add(command, listener, patient=patient):
+        patience = timedelta(0)
+        if patient:
+            patience = self._config.crowd_pause
+        elif self._will_queue(command):
+            patience = self._config.queue_pause
+        if not self._inbox.add(command, listener, patience=patience):
             listener.hear(self.pool, _overloaded(command))
             return
         if isinstance(command, Release):

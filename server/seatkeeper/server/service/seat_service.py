@@ -16,7 +16,7 @@ from seatkeeper.server.service.session_stream import SessionStream
 from seatkeeper.server.sessions import SessionGone
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
-CROWD_MIN = 32
+CROWD_MIN = 8
 """Unary calls under way at once from which on they wait a little for each other."""
 
 
