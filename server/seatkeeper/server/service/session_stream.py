@@ -62,8 +62,7 @@ class SessionStream:
             for task in (reader, *self._renewals):
                 task.cancel()
             await asyncio.gather(reader, *self._renewals, return_exceptions=True)
-            for pool, grant_id in self._open:
-                self._core.seats.detach(pool, grant_id, self)
+            self._detach()
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the client to resume elsewhere."""
@@ -86,6 +85,10 @@ class SessionStream:
         if len(self._signed) >= EXPECTED_MAX:  # what came to nothing
             self._signed.clear()
         self._signed[pool, grant] = self._granted(pool, grant)
+
+    def _detach(self) -> None:
+        for pool, grant_id in self._open:
+            self._core.seats.detach(pool, grant_id, self)
 
     @property
     def session(self) -> Session:
@@ -174,6 +177,7 @@ class SessionStream:
         elif kind == "renew":
             self._start_renewal(command.renew)
         elif kind == "close":
+            self._detach()  # it asked for this: nothing is lost
             await self._core.sessions.close(self.session)
             self._session_lost("closed")
             raise _Closed
