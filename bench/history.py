@@ -86,17 +86,18 @@ class PoolHistory:
         return self.fault_counts.get(kind, 0)
 
 
-async def read_history(store: Store, keys: Keys) -> list[Change]:
+async def read_history(store: Store, keys: Keys, *, from_revision: int = 1) -> list[Change]:
     """Return every change below the prefix, from the first revision up to the present one.
 
-    Raises ``WatchEnded`` when the store has compacted a part of it: run etcd without
-    auto-compaction where the history is to be judged. Watches until the store says how far it is;
-    a ``MemoryStore`` does so when it expires leases.
+    ``from_revision`` may be any from before the first key below the prefix was written. Raises
+    ``WatchEnded`` when the store has compacted a part of it: run etcd without auto-compaction where
+    the history is to be judged. Watches until the store says how far it is; a ``MemoryStore`` does
+    so when it expires leases.
     """
     prefix = f"{keys.prefix}/"
     present = (await store.list(prefix)).revision
     changes: list[Change] = []
-    async with aclosing(store.watch(prefix, from_revision=1)) as watch:
+    async with aclosing(store.watch(prefix, from_revision=from_revision)) as watch:
         async for batch in watch:
             changes += [change for change in batch.changes if change.revision <= present]
             if batch.revision >= present:
