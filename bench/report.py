@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import statistics
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
-
-import uvloop
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -51,8 +50,8 @@ def progress(text: str) -> None:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a measurement, on the event loop that nodes run on. Ctrl-C ends it in order."""
+    """Run a measurement on the event loop that most clients have. Ctrl-C ends it in order."""
     try:
-        uvloop.run(main())
+        asyncio.run(main())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -106,7 +106,7 @@ class LoopConfig:
     """How long a request that can only join a queue waits for that."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
-    position_interval: timedelta = timedelta(seconds=1)
+    position_interval: timedelta = timedelta(milliseconds=500)
     """How often those who wait are told their position, at most, where it has changed."""
 
 
