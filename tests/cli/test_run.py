@@ -134,7 +134,7 @@ def test_who_waits_too_long_gives_up_and_leaves_the_queue(cluster: Cluster, pool
     with cluster.client.seat(pool):
         said = cluster("run", "--pool", pool, "--wait", "0", "--", "echo", "ran")
         assert "--wait" in said.refused(Exit.NO_SEAT)
-        waited = cluster("run", "--pool", pool, "--wait", "0.3", "--", "echo", "ran")
+        waited = cluster("run", "--pool", pool, "--wait", "2", "--", "echo", "ran")
         assert f"waiting for a seat of {pool}: place 1" in waited.err
         waited.refused(Exit.NO_SEAT)
         assert cluster.look(pool).queued == 0
