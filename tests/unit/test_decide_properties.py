@@ -170,6 +170,8 @@ class Deciding(RuleBasedStateMachine):
         again = decide(before, batch, self.now, self.limits)
         assert again == decision, "the same input gave another decision"
         assert decision.writes <= self.limits.writes_max
+        keys = [write.key for write in writes_of(decision)]
+        assert len(keys) == len(set(keys)), "a transaction writes no key twice"
         handled = [id(command) for command, _ in decision.outcomes]
         handled += [id(command) for command in decision.deferred]
         assert sorted(handled) == sorted(map(id, batch)), (

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.doors import DEADLINE, TTL, Doors, Refused, Stream, Who, ref_of, refused
 from tests.unit.kit import POOL, uuid7
 
+from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.tokens import TokenSigner
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb
@@ -392,6 +393,22 @@ async def test_nothing_is_published_under_a_grant_that_is_gone(doors: Doors) -> 
     for number, fence in ((1, 1), (2, 1), (2, 2), (1, 2)):
         failure = await refused(agent.publish(agent.manifest(number, fence=fence)))
         assert failure.code is ABORTED
+    await nothing_published(doors)
+
+
+async def test_a_seat_that_is_lost_in_the_moment_of_publishing_stops_it(doors: Doors) -> None:
+    """Between the look at the grant and the transaction, which must therefore look again."""
+    holder, token = await a_holder(doors)
+    agent = await an_agent(doors)
+    await agent.claim(token)
+
+    async def lose_the_seat(call: str) -> None:
+        if call == "commit":
+            doors.store.before_call = None
+            await doors.store.revoke_lease(lease_id_of(holder.session_id))
+
+    doors.store.before_call = lose_the_seat
+    assert (await refused(agent.publish(agent.manifest(1)))).code is ABORTED
     await nothing_published(doors)
 
 

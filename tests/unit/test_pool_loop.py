@@ -437,6 +437,20 @@ async def test_a_release_is_answered_when_it_is_sure_whatever_became_of_the_firs
     assert (await loops.judged()).grants == 2
 
 
+async def test_after_an_unknown_outcome_nobody_is_answered_before_the_guard_has_moved(
+    loops: Loops,
+) -> None:
+    await loops.pool(seats=1)
+    node = await loops.node()
+    await heard(node.submit(acquire(1)))
+    before = node.loop._mirror.guard_revision
+    node.store.faults.append(Fault.REQUEST_LOST)
+    await heard(node.submit(acquire(1)))
+
+    assert node.loop._mirror.guard_revision > before
+    assert [write.key for write in node.store.commits[-1]] == [KEYS.guard(POOL)]
+
+
 async def test_a_lost_transaction_cannot_take_effect_after_an_answer(loops: Loops) -> None:
     """Two tries are lost and one of them arrives late: it finds the guard moved."""
     await loops.pool(seats=1)
