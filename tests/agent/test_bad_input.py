@@ -133,6 +133,21 @@ async def test_a_backend_that_this_agent_lacks_is_refused(site: Site, agent: Age
     await assert_nothing_happened(site, agent)
 
 
+async def test_a_target_that_this_host_lacks_is_refused_by_name(
+    site: Site, agent: Agent
+) -> None:
+    """As that of `tensorrt`, which compiles for its own GPU alone."""
+    backend = agent.workshop.backends["tensorrt_rtx"]
+    agent.workshop.backends = {
+        "tensorrt_rtx": pb.BackendInfo(version=backend.version, targets=["SM89"])
+    }
+    grant = await site.grant()
+    refusal = await build(agent, grant.token, RELU).refused()
+    assert (refusal.code, refusal.reason) == (Code.INVALID_ARGUMENT, "target_unsupported")
+    assert "SM89" in refusal.message
+    await assert_nothing_happened(site, agent)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

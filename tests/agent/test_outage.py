@@ -22,6 +22,7 @@ from tests.builder.models import relu, relu_chain
 from seatkeeper.builder.agent.claim import Claim
 from seatkeeper.builder.agent.main import Agent
 from seatkeeper.client.errors import ServiceUnavailable
+from seatkeeper.client.ids import new_id
 from seatkeeper.server.tokens import TokenSigner
 from seatkeeper.v1 import build_service_pb2 as pb
 
@@ -206,6 +207,25 @@ async def test_a_claim_is_followed_again_under_the_agent_s_next_session(
     assert site.claims == [(grant.grant_id, "agent-1")]
     call.cancel()
     await eventually(lambda: is_idle(agent) and not site.claims)
+
+
+async def test_a_claim_that_another_agent_took_meanwhile_is_not_taken_back(
+    patient_site: Site,
+) -> None:
+    site = patient_site
+    agent = await site.start_agent()
+    await site.start_agent("agent-2")
+    grant = await site.grant()
+    call = build(agent, grant.token, LONG)
+    await call.until(pb.BUILD_PHASE_CHECKING)
+    await away(site)
+    site.rewrite(grant.grant_id, agent_id="agent-2", claim_id=new_id())
+    await back(site)
+    refusal = await call.refused()
+    assert refusal.code is grpc.StatusCode.ABORTED, refusal
+    assert "agent-2" in refusal.message
+    assert is_idle(agent)
+    assert site.claims == [(grant.grant_id, "agent-2")]
 
 
 async def test_an_agent_whose_session_was_lost_registers_again(
