@@ -18,6 +18,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+INT32_MAX = 2**31 - 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeatRequest:
     """What to take, and how long to wait for it."""
@@ -44,11 +47,18 @@ class SeatRequest:
     ) -> SeatRequest:
         """Check what can be checked here; the service checks the rest.
 
-        Raises `InvalidArgument` for an empty pool, less than one seat, or a wait below zero.
+        Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero, or a
+        number that is none or does not fit the wire.
         """
         seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
         if not pool:
             raise InvalidArgument("pool must not be empty", field="pool")
+        for field, number in (("seats", seats), ("priority", priority)):
+            if not isinstance(number, int) or abs(number) > INT32_MAX:
+                raise InvalidArgument(
+                    f"{field} must be a whole number of at most {INT32_MAX}, not {number!r}",
+                    field=field,
+                )
         if seats < 1:
             raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
         if seconds is not None and not 0 <= seconds < float("inf"):
