@@ -189,7 +189,7 @@ def test_a_build_waits_for_its_seat_and_gives_up_in_time(
 ) -> None:
     other = ("--target", "SM89")
     with workshop.cluster.client.seat(workshop.pool):
-        waited = workshop.build(MODEL, *other, "--wait", "0.3").check(Exit.NO_SEAT)
+        waited = workshop.build(MODEL, *other, "--wait", "2").check(Exit.NO_SEAT)
         assert "waiting for a seat: place 1" in waited.err
         with Terminal(
             "build", MODEL, *other, SEATKEEPER_NODES=workshop.cluster.address
