@@ -100,7 +100,8 @@ def started(
 ) -> Iterator[Running]:
     """Run a command beside the test; it is killed at the end if it still runs."""
     out, err = folder / "out.txt", folder / "err.txt"
-    with out.open("wb") as out_file, err.open("wb") as err_file:
+    # Appended to: several programs write to one file here, and none may write over another.
+    with out.open("ab") as out_file, err.open("ab") as err_file:
         process = subprocess.Popen(
             [SCRIPT, *arguments],
             stdin=subprocess.DEVNULL,
@@ -140,9 +141,18 @@ class Running:
         """Send it a signal, and to nobody else."""
         self.process.send_signal(number)
 
-    def says(self, text: str) -> None:
-        """Wait until it has written ``text``, on either side."""
-        eventually(lambda: text in self.out or text in self.err, f"{text!r} in {self.err!r}")
+    def says(self, text: str, times: int = 1) -> None:
+        """Wait until it has written ``text`` so many times, on either side."""
+
+        def said() -> bool:
+            return (self.out + self.err).count(text) >= times
+
+        try:
+            eventually(said, f"{text!r}")
+        except AssertionError as late:
+            ended = self.process.poll()
+            message = f"{late}; it wrote {self.out!r} and {self.err!r}, and ended with {ended}"
+            raise AssertionError(message) from None
 
     def ends(self) -> Result:
         """Wait until it ends by itself."""

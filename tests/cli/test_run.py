@@ -221,7 +221,7 @@ def test_the_token_in_the_file_is_renewed(tmp_path: Path) -> None:
     script = 'sleep 0.05; while cmp -s "$0" "$SEATKEEPER_TOKEN_FILE"; do sleep 0.05; done'
     first = tmp_path / "first"
     wrapped = f"printf %s \"$SEATKEEPER_TOKEN\" > {first}; sh -c '{script}' {first}"
-    with serving(tmp_path / "node", "--session-ttl", "2") as node:
+    with serving(tmp_path / "node", "--session-ttl", str(TTL_SECONDS)) as node:
         address = address_of(node)
         seatkeeper("pool", "create", "p", "--seats", "1", "--nodes", address).check()
         run = ("run", "--pool", "p", "--nodes", address, "--", "sh", "-c", wrapped)
@@ -252,13 +252,13 @@ def test_when_the_seat_is_lost_the_program_has_ended_before_another_may_have_it(
 
 def test_what_does_not_end_when_told_is_killed_with_all_it_started(tmp_path: Path) -> None:
     script = 'setsid python3 -c "$0" & python3 -c "$0"'
-    with serving(tmp_path / "node", "--session-ttl", "2") as node:
+    with serving(tmp_path / "node", "--session-ttl", str(TTL_SECONDS)) as node:
         address = address_of(node)
         seatkeeper("pool", "create", "p", "--seats", "1", "--nodes", address).check()
         options = ("--pool", "p", "--nodes", address, "--grace", "0.3", "--json")
         command = ("run", *options, "--", "sh", "-c", script, STUBBORN)
         with started(*command, folder=tmp_path) as run:
-            eventually(lambda: run.out.count("ready ") == 2, "both programs")
+            run.says("ready ", times=2)
             programs = [int(line.split()[1]) for line in run.out.splitlines()]
             node.send(signal.SIGKILL)
             result = run.ends().check(Exit.SEAT_LOST)
