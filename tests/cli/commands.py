@@ -101,6 +101,8 @@ def started(
     """Run a command beside the test; it is killed at the end if it still runs."""
     out, err = folder / "out.txt", folder / "err.txt"
     # Appended to: several programs write to one file here, and none may write over another.
+    for file in (out, err):
+        file.write_bytes(b"")
     with out.open("ab") as out_file, err.open("ab") as err_file:
         process = subprocess.Popen(
             [SCRIPT, *arguments],
