@@ -85,7 +85,7 @@ BYSTANDER_DELAY = (0.05, 0.2)
 TIMER_MAX = 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
-TURNS_UNTIL_SENT = 1
+TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
