@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, release, uuid7
@@ -132,6 +134,20 @@ def test_asking_twice_in_one_batch_takes_one_seat() -> None:
 
     assert granted_ids(decision) == [uuid7(1)]
     assert answers(decision) == {0: "Granted", 1: "Granted"}
+
+
+@pytest.mark.parametrize("other", [{"seats": 2}, {"project": "nlp"}, {"priority": 1}], ids=str)
+@pytest.mark.parametrize("seats", [1, 3], ids=["ticket", "grant"])
+def test_an_id_that_asked_for_something_else_is_refused_and_keeps_what_it_has(
+    seats: int, other: dict[str, Any]
+) -> None:
+    first = acquire(1)
+    state = pool(a_grant(2), a_ticket(1), seats=1) if seats == 1 else pool(a_grant(1), seats=3)
+    decision = decided(state, replace(first, **other), first)
+
+    kept = "Queued" if seats == 1 else "Granted"
+    assert set(answers(decision).values()) == {"OTHER_TERMS", kept}
+    assert decision.writes == 0
 
 
 @pytest.mark.parametrize("record", [a_grant(1), a_ticket(1)], ids=["grant", "ticket"])

@@ -16,6 +16,7 @@ from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
 from seatkeeper.server.seats import Seats
 from seatkeeper.server.sessions import Session, lease_id_of
 from seatkeeper.server.store import Delete, MemoryStore
+from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 SESSION = Session(
@@ -28,6 +29,9 @@ SESSION = Session(
     identity="",
     alive_until=Instant(0),
 )
+
+DAY_TENTHS = 864_000
+"""``uuid7`` counts tenths of a second."""
 
 
 @pytest.fixture
@@ -108,7 +112,23 @@ async def test_a_pool_that_is_not_there_is_looked_up_once_more(
     refused, granted = ear.answers
     assert isinstance(refused, Denied)
     assert refused.reason is Refusal.POOL_NOT_FOUND
+    assert "'a'" in refused.message
     assert not isinstance(granted, Denied)
+
+
+async def test_an_id_of_the_future_is_refused_and_finishes_nothing(
+    seats: Seats, store: MemoryStore
+) -> None:
+    await create_pool(store, 1, "a")
+    ear = Ear()
+    tomorrow = acquire_in("a", DAY_TENTHS)
+    await seats.acquire(SESSION, tomorrow, ear)  # a day: a clock may be so far ahead
+    late = acquire_in("a", DAY_TENTHS + 1)
+    ref = seat_service_pb2.GrantRef(pool="a", grant_id=late.grant_id)
+    with pytest.raises(Malformed, match=r"^grant_id: the time in .* is 1 days ahead"):
+        await seats.acquire(SESSION, late, ear)
+    with pytest.raises(Malformed, match=r"^grant\.grant_id: "):
+        await seats.release(SESSION, ref, ear)
 
 
 async def test_the_catalogue_forgets_a_deleted_pool_and_an_old_rumour_of_it(

@@ -21,13 +21,12 @@ from seatkeeper.server.decide import (
     Refusal,
     Release,
 )
-from seatkeeper.server.decide.decision import NO_SUCH_POOL
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.store import Store
-from seatkeeper.server.validate import check_acquire, check_grant_ref
+from seatkeeper.server.validate import check_acquire, check_grant_ref, check_id_age
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)
@@ -87,6 +86,7 @@ class Seats:
         ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
+        check_id_age("grant_id", request.grant_id, self._clock.now())
         wait = wait_max
         if request.HasField("wait"):
             wait = min(request.wait.ToTimedelta(), wait_max or timedelta.max)
@@ -103,10 +103,7 @@ class Seats:
         )
         loop = self._loops.get(request.pool) or await self._open_loop(request.pool)
         if loop is None:
-            listener.hear(
-                request.pool,
-                Denied(request.grant_id, Refusal.POOL_NOT_FOUND, NO_SUCH_POOL),
-            )
+            listener.hear(request.pool, _no_such_pool(request.pool, request.grant_id))
             return
         loop.submit(command, listener, patient=patient)
 
@@ -120,11 +117,10 @@ class Seats:
     ) -> None:
         """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
         check_grant_ref(grant)
+        check_id_age("grant.grant_id", grant.grant_id, self._clock.now())
         loop = self._loops.get(grant.pool) or await self._open_loop(grant.pool)
         if loop is None:
-            listener.hear(
-                grant.pool, Denied(grant.grant_id, Refusal.POOL_NOT_FOUND, NO_SUCH_POOL)
-            )
+            listener.hear(grant.pool, _no_such_pool(grant.pool, grant.grant_id))
             return
         command = Release(grant.grant_id, session.session_id, session.lease_id)
         loop.submit(command, listener, patient=patient)
@@ -185,3 +181,8 @@ class Seats:
                 if self._loops[name].idle:  # still, after the others were stopped
                     await self._loops.pop(name).stop()
             idle = still_idle
+
+
+def _no_such_pool(pool: str, grant_id: str) -> Denied:
+    message = f"there is no pool {pool!r}; `seatkeeper pool list` shows those there are"
+    return Denied(grant_id, Refusal.POOL_NOT_FOUND, message)

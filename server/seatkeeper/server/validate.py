@@ -16,6 +16,8 @@ SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
 WAIT_MAX = timedelta(days=7)
+ID_AHEAD_MAX = timedelta(days=1)
+"""How far the clock of a client may be ahead of a node's."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -43,6 +45,21 @@ def check_id(field: str, value: str) -> None:
     """Check the id of a session or a grant."""
     if not _UUID7.fullmatch(value):
         raise Malformed(field, f"{value[:64]!r} is not a UUIDv7 in lower-case canonical form")
+
+
+def check_id_age(field: str, value: str, now: int) -> None:
+    """Check that an id is not of the future. ``now``: Unix milliseconds.
+
+    The service remembers the highest id that a session has finished with instead of all of them, so
+    one from far ahead would finish everything that the session could ask for until then.
+    """
+    ahead = timedelta(milliseconds=int(value[:8] + value[9:13], 16) - now)
+    if ahead > ID_AHEAD_MAX:
+        raise Malformed(
+            field,
+            f"the time in {value} is {ahead.days} days ahead of this node's clock; "
+            "make ids with the present time (UUIDv7), and set the clock of whichever is wrong",
+        )
 
 
 def check_acquire(request: seat_pb2.Acquire) -> None:

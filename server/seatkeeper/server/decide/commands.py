@@ -50,6 +50,7 @@ class Refusal(Enum):
     OVERLOADED = auto()
     FINISHED = auto()
     NOT_YOURS = auto()
+    OTHER_TERMS = auto()
     SESSION_LOST = auto()
     UNAVAILABLE = auto()
 

@@ -49,7 +49,7 @@ RELEASE_WRITES = 4
 """Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
-NO_SUCH_POOL = "there is no such pool; `seatkeeper pool list` shows those there are"
+POOL_DELETED = "the pool was deleted; `seatkeeper pool list` shows those there are"
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
 
@@ -181,10 +181,7 @@ class _Draft:
     def _acquire(self, command: Acquire) -> None:
         grant_id = command.grant_id
         if (earlier := self.asked.get(grant_id)) is not None:
-            if earlier[0].session_id == command.session_id:
-                self.again.append((command, grant_id))
-            else:
-                self._deny_not_yours(command)
+            self._acquire_again(command, earlier[1])
             return
         if (found := self._existing(grant_id)) is not None:
             self._acquire_again(command, found)
@@ -220,6 +217,13 @@ class _Draft:
             self._deny_not_yours(command)
         elif command.session_id in self.pool.dead_sessions:
             self._deny(command, Refusal.SESSION_LOST, SESSION_ENDED)
+        elif (terms := _terms(found)) != _terms(command):
+            seats, project, priority = terms
+            asked_before = f"{seats} seats for project {project} at priority {priority}"
+            message = (
+                f"this grant id asked for {asked_before} before; ask for others under a new id"
+            )
+            self._deny(command, Refusal.OTHER_TERMS, message)
         elif isinstance(found, Grant):
             self._answer(command, Granted(found))
         else:
@@ -234,10 +238,7 @@ class _Draft:
         """Return why a new request cannot be accepted, or None."""
         spec = self.pool.spec
         if spec is None:
-            return (
-                Refusal.POOL_NOT_FOUND,
-                "there is no such pool; `seatkeeper pool list` shows those there are",
-            )
+            return Refusal.POOL_NOT_FOUND, POOL_DELETED
         if command.session_id in self.pool.dead_sessions:
             return Refusal.SESSION_LOST, SESSION_ENDED
         if self._is_finished(command.session_id, command.grant_id):
@@ -394,3 +395,7 @@ class _Draft:
 def _no_seat(spec: PoolSpec | None) -> str:
     seats = spec.seats if spec else 0
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
+
+
+def _terms(asked: Acquire | Grant | Ticket) -> tuple[int, str, int]:
+    return asked.seats, asked.project, asked.priority

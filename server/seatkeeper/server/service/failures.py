@@ -34,6 +34,7 @@ DENIAL_REASONS = {
     Refusal.OVERLOADED: seat_pb2.DENIAL_REASON_OVERLOADED,
     Refusal.FINISHED: seat_pb2.DENIAL_REASON_FINISHED,
     Refusal.NOT_YOURS: seat_pb2.DENIAL_REASON_NOT_YOURS,
+    Refusal.OTHER_TERMS: seat_pb2.DENIAL_REASON_INVALID_ARGUMENT,
     Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
 }
@@ -45,6 +46,7 @@ _STATUS = {
     Refusal.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Refusal.FINISHED: grpc.StatusCode.ABORTED,
     Refusal.NOT_YOURS: grpc.StatusCode.PERMISSION_DENIED,
+    Refusal.OTHER_TERMS: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.SESSION_LOST: grpc.StatusCode.NOT_FOUND,
     Refusal.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
