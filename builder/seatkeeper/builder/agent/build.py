@@ -162,7 +162,8 @@ class Build:
                 if not is_answer and not given_up.is_set():
                     logger.warning("not published yet", extra={"key": key, "error": str(error)})
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(given_up.wait(), PUBLISH_AGAIN)
+                        async with asyncio.timeout(PUBLISH_AGAIN):
+                            await given_up.wait()
                     continue
                 if may_be_published and not is_answer:
                     raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 
@@ -40,7 +41,8 @@ class ProgressFeed:
             self._news.clear()
             elapsed = timedelta(seconds=monotonic() - self._began)
             yield self._newest.to_message(elapsed)
-            try:
-                await asyncio.wait_for(self._news.wait(), HEARTBEAT)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the news, and
+            # then the build of a client that has gone is never stopped.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._news.wait()
