@@ -9,7 +9,7 @@ import pytest
 from tests.unit.doors import Doors, running_doors
 from tests.unit.loops import Loops
 
-from seatkeeper.server import pool_loop
+from seatkeeper.server.pool import loop as pool_loop
 
 
 @pytest.fixture

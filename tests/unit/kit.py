@@ -11,7 +11,6 @@ from datetime import timedelta
 from bench.history import PoolHistory, read_history, replay
 
 from seatkeeper.server import records
-from seatkeeper.server.audience import News, Position
 from seatkeeper.server.decide import (
     Acquire,
     Decision,
@@ -22,6 +21,7 @@ from seatkeeper.server.decide import (
     Ticket,
 )
 from seatkeeper.server.keys import Keys
+from seatkeeper.server.pool.audience import News, Position
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write
 

@@ -20,11 +20,11 @@ from tests.unit.kit import (
     open_lease,
 )
 
-from seatkeeper.server.catalogue import PoolCatalogue
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Command, Denied, Limits, Refusal
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
 

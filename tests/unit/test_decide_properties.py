@@ -36,7 +36,7 @@ from seatkeeper.server.decide import (
     decide,
 )
 from seatkeeper.server.decide.state import service_key
-from seatkeeper.server.mirror import PoolMirror
+from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Change, WatchBatch
 
 SESSIONS = ("anna", "bert", "cora")

@@ -16,7 +16,7 @@ from tests.unit.test_decide_properties import check_indexes
 
 from seatkeeper.server import records
 from seatkeeper.server.decide import Guard, Mark
-from seatkeeper.server.mirror import PoolMirror
+from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import (
     Change,

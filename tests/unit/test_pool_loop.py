@@ -20,9 +20,9 @@ from tests.unit.kit import (
 )
 from tests.unit.loops import Loops, heard, refusals
 
-from seatkeeper.server.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.decide import Denied, Limits, Refusal, Released
+from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import Delete
 

@@ -17,8 +17,8 @@ from tests.unit.kit import KEYS, POOL, Ear, acquire, eventually, release, uuid7
 from tests.unit.loops import SESSIONS, Loops
 
 from seatkeeper.server import records
-from seatkeeper.server.audience import News, SeatsGranted, SeatsLost
 from seatkeeper.server.decide import Command, Denied, Grant, Limits, Refusal, Released
+from seatkeeper.server.pool.audience import News, SeatsGranted, SeatsLost
 
 SEATS = 3
 CYCLES = 10

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 from tests.unit.kit import KEYS, Ear, FakeClock, create_pool, eventually, open_lease, uuid7
 
-from seatkeeper.server import seats as seats_module
-from seatkeeper.server.catalogue import PoolCatalogue
 from seatkeeper.server.decide import Denied, Instant, Refusal
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
-from seatkeeper.server.seats import Seats
+from seatkeeper.server.pool import seats as seats_module
+from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.sessions import Session, lease_id_of
 from seatkeeper.server.store import Delete, MemoryStore
 from seatkeeper.server.validate import Malformed

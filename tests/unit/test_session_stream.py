@@ -26,7 +26,7 @@ from tests.unit.kit import POOL, a_grant, eventually, uuid7
 
 from seatkeeper.client.tokens import verify_token
 from seatkeeper.server.decide import Grant
-from seatkeeper.server.pool_loop import PoolLoop
+from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.service import session_stream
 from seatkeeper.server.tokens import TokenSigner, jwks
 from seatkeeper.v1 import seat_pb2, seat_service_pb2

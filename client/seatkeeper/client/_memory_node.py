@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 import grpc.aio
 
-from seatkeeper.server.catalogue import PoolCatalogue
 from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import PoolSpec
@@ -17,9 +16,10 @@ from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool_loop import LoopConfig
+from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.loop import LoopConfig
+from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import PoolExists, Pools
-from seatkeeper.server.seats import Seats
 from seatkeeper.server.service import add_services
 from seatkeeper.server.service.cluster_service import NodeVersion
 from seatkeeper.server.sessions import Sessions

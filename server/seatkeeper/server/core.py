@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Grant
-from seatkeeper.server.seats import Seats
+from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.sessions import Session, Sessions
 from seatkeeper.server.tokens import TokenSigner
 from seatkeeper.server.validate import check_grant_ref

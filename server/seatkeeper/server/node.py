@@ -13,7 +13,6 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from seatkeeper.server.catalogue import PoolCatalogue
 from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
@@ -22,8 +21,9 @@ from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen, server_credent
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool_loop import LoopConfig
-from seatkeeper.server.seats import Seats
+from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.loop import LoopConfig
+from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.cluster_service import NodeVersion
 from seatkeeper.server.service.seat_service import SeatService

@@ -8,7 +8,7 @@ from datetime import timedelta
 from seatkeeper.server import records
 from seatkeeper.server.decide import Guard, HoldStats, PoolSpec, PoolState, estimate_wait
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.mirror import PoolMirror
+from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write
 from seatkeeper.v1 import pool_service_pb2
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import (
     PoolChanged,
     PoolError,
@@ -18,7 +19,6 @@ from seatkeeper.server.pools import (
     PoolView,
     pool_message,
 )
-from seatkeeper.server.seats import Seats
 from seatkeeper.server.service.failures import answers, streams
 from seatkeeper.server.validate import check_name, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc

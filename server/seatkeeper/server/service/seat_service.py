@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from seatkeeper.server.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Refusal
 from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.observer import Observer
+from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial
 from seatkeeper.server.service.identity import identity_of
 from seatkeeper.server.service.session_stream import SessionStream

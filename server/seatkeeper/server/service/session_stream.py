@@ -13,10 +13,10 @@ from datetime import timedelta
 import grpc
 import grpc.aio
 
-from seatkeeper.server.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Released
 from seatkeeper.server.grpc_failure import Context, Failure
+from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.failures import DENIAL_REASONS
 from seatkeeper.server.service.identity import Identity, identity_of
 from seatkeeper.server.sessions import Session, SessionError, SessionGone

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from seatkeeper.server.audience import Listener
-from seatkeeper.server.catalogue import PoolCatalogue
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
@@ -23,7 +21,9 @@ from seatkeeper.server.decide import (
 )
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool_loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.audience import Listener
+from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.validate import check_acquire, check_grant_ref, check_id_age

@@ -39,7 +39,6 @@ from functools import partial
 from typing import Protocol
 
 from seatkeeper.server import records
-from seatkeeper.server.audience import Audience, Listener
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
@@ -56,12 +55,13 @@ from seatkeeper.server.decide import (
     Release,
     decide,
 )
-from seatkeeper.server.flight import Flight
 from seatkeeper.server.follow import follow
-from seatkeeper.server.inbox import Ask, Inbox
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.mirror import PoolMirror
 from seatkeeper.server.observer import Observer
+from seatkeeper.server.pool.audience import Audience, Listener
+from seatkeeper.server.pool.flight import Flight
+from seatkeeper.server.pool.inbox import Ask, Inbox
+from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import (
     Committed,
     Delete,

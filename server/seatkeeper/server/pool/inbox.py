@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.audience import Listener
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Command
+from seatkeeper.server.pool.audience import Listener
 
 
 @dataclass(slots=True)
