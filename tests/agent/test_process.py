@@ -162,8 +162,33 @@ def test_an_agent_id_that_is_taken_is_named(
     service: InMemoryService, client: SeatClient, tmp_path: Path
 ) -> None:
     client.engines.register_agent(pb.AgentInfo(agent_id="agent-1", pool=POOL))
-    result = seatkeeper(*arguments(service.address, tmp_path)).check(Exit.UNAVAILABLE)
+    taken = arguments(service.address, tmp_path)
+    result = seatkeeper(*taken, "--register-timeout", "0").check(Exit.UNAVAILABLE)
     assert "agent-1" in last_line(result.err)
+
+
+def test_an_agent_waits_for_the_session_that_a_killed_one_left_behind(
+    service: InMemoryService, client: SeatClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / "engines"
+    with agent(service, folder) as running:
+        running.says('"serving"')
+        running.send(signal.SIGKILL)
+        running.ends()
+    with agent(service, folder) as running:
+        running.says("waiting for an earlier session to end")
+        running.says('"serving"')
+        assert not client.build(relu(), OPTIONS).cached
+
+
+def test_an_agent_that_is_told_to_stop_while_it_waits_does_so_at_once(
+    service: InMemoryService, client: SeatClient, tmp_path: Path
+) -> None:
+    client.engines.register_agent(pb.AgentInfo(agent_id="agent-1", pool=POOL))
+    with agent(service, tmp_path / "engines") as running:
+        running.says("waiting for an earlier session to end")
+        running.send(signal.SIGTERM)
+        running.ends().check(Exit.OK)
 
 
 def test_a_host_that_can_build_nothing_is_told_what_to_install(

@@ -143,14 +143,14 @@ class Running:
         """Send it a signal, and to nobody else."""
         self.process.send_signal(number)
 
-    def says(self, text: str, times: int = 1) -> None:
+    def says(self, text: str, times: int = 1, seconds_max: float = SECONDS_MAX) -> None:
         """Wait until it has written ``text`` so many times, on either side."""
 
         def said() -> bool:
             return (self.out + self.err).count(text) >= times
 
         try:
-            eventually(said, f"{text!r}")
+            eventually(said, f"{text!r}", seconds_max)
         except AssertionError as late:
             ended = self.process.poll()
             message = f"{late}; it wrote {self.out!r} and {self.err!r}, and ended with {ended}"
@@ -162,9 +162,11 @@ class Running:
         return Result(code, self.out, self.err)
 
 
-def eventually(condition: Callable[[], object], what: str = "") -> None:
+def eventually(
+    condition: Callable[[], object], what: str = "", seconds_max: float = SECONDS_MAX
+) -> None:
     """Wait until ``condition`` holds."""
-    deadline = time.monotonic() + SECONDS_MAX
+    deadline = time.monotonic() + seconds_max
     while not condition():
         assert time.monotonic() < deadline, f"it never came: {what}"
         time.sleep(POLL_SECONDS)

@@ -112,6 +112,33 @@ def test_ctrl_c_stops_everything_in_order(
     ]
 
 
+def test_an_agent_that_was_killed_is_there_again_at_the_next_start(
+    tmp_path: Path, etcd_program: Path, base: int
+) -> None:
+    """Its session keeps its name until the lease runs out, and etcd keeps the lease."""
+    where = ("--state", str(tmp_path / "state"), "--port", str(base))
+    flags = ("--nodes", "1", "--json", *where, "--etcd", str(etcd_program))
+    with started("dev", *flags, folder=tmp_path) as running:
+        event = ready(running)
+        os.kill(event["pids"]["agent"], signal.SIGKILL)
+        running.says('"ended"')
+        running.send(signal.SIGTERM)
+        running.ends().check()
+    with started("dev", *flags, folder=tmp_path) as running:
+        running.says('"ready"', seconds_max=60)
+        pid = json.loads(running.out.splitlines()[-1])["pids"]["agent"]
+        assert is_running(pid)
+        assert "ended" not in running.out
+        log = (tmp_path / "state" / "logs" / "agent.log").read_text()
+        assert '"serving"' in log.rpartition("waiting for an earlier session to end")[2]
+        running.send(signal.SIGTERM)
+        # One stop may be told twice: by whoever started us, and by the group we are in.
+        running.send(signal.SIGINT)
+        running.ends().check()
+    log = (tmp_path / "state" / "logs" / "agent.log").read_text()
+    assert json.loads(log.splitlines()[-1])["event"] == "stopped"
+
+
 def test_ports_in_use_are_named(tmp_path: Path, etcd_program: Path, base: int) -> None:
     with closing(socket.socket()) as other:
         other.bind(("127.0.0.1", base + 1))

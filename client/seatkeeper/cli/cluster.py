@@ -9,7 +9,8 @@
     <state>/logs/      one file a process
 
 Started in the order etcd, nodes, agent; stopped in the opposite order, because each needs the one
-before to say goodbye.
+before to say goodbye. An agent that could not say it, because it was killed, leaves a session that
+keeps its name for some seconds: the next one waits for its end.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from seatkeeper.cli.agent import INSTALL_BUILDER
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
 from seatkeeper.cli.program import launched
@@ -39,15 +43,24 @@ from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
+from seatkeeper.v1 import build_service_pb2
 
 POOL = "tensorrt"
 AGENT_ID = "dev-agent"
+AGENT_SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_name
 PORTS_PER_MEMBER = 3
 NODE_START_SECONDS_MAX = 30.0
 AGENT_START_SECONDS_MAX = 60.0
 """A compiler's libraries take their time to load, and an agent that was killed to be forgotten."""
-STOP_SECONDS_MAX = 10.0
-"""How long a process has to end by itself before it is killed."""
+STOP_GRACE_SECONDS = 2
+"""How long calls and builds may go on after a stop."""
+NODE_STOP_SECONDS_MAX = 10.0
+"""How long a node has to end by itself before it is killed."""
+AGENT_STOP_SECONDS_MAX = 30.0
+"""The same of the agent: what it is publishing gets into the catalogue, or not, and every claim is
+given up; each is a call that may take its time."""
+ONE_SIGNAL_SECONDS = 1.0
+"""Signals that come within this time are one: a wrapper may tell us, and our group as well."""
 POLL_SECONDS = 0.1
 LOG_LINES_SHOWN = 5
 
@@ -223,11 +236,11 @@ class Service:
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         return "\n".join(f"  {line}" for line in lines)
 
-    async def stop(self, hurry: asyncio.Event) -> None:
+    async def stop(self, hurry: asyncio.Event, seconds_max: float) -> None:
         """End it: ask, wait, kill. ``hurry`` ends the waiting."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        deadline = asyncio.get_running_loop().time() + STOP_SECONDS_MAX
+        deadline = asyncio.get_running_loop().time() + seconds_max
         while self._process.poll() is None:
             if hurry.is_set() or asyncio.get_running_loop().time() >= deadline:
                 self._process.kill()
@@ -258,6 +271,7 @@ class Cluster:
         self._agent: Service | None = None
         self._told: set[str] = set()
         self._stopping = asyncio.Event()
+        self._stopping_since = 0.0
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
@@ -271,9 +285,12 @@ class Cluster:
             await self._stop()
 
     def _on_signal(self) -> None:
-        if self._stopping.is_set():
+        now = asyncio.get_running_loop().time()
+        if not self._stopping.is_set():
+            self._stopping_since = now
+            self._stopping.set()
+        elif now >= self._stopping_since + ONE_SIGNAL_SECONDS:
             self._hurry.set()
-        self._stopping.set()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do ``work`` to its end, and return whether that came before we were told to stop."""
@@ -297,7 +314,8 @@ class Cluster:
         assert self._etcd is not None
         for number, address in enumerate(self._plan.node_addresses, start=1):
             name = f"dev-{number}"
-            command = ["serve", "--node-id", name, "--listen", address, "--stop-grace", "2"]
+            command = ["serve", "--node-id", name, "--listen", address]
+            command += ["--stop-grace", str(STOP_GRACE_SECONDS)]
             command += ["--etcd-endpoints", ",".join(self._etcd.endpoints)]
             self._nodes.append(Service(name, self._folder.log(name), command))
         for service, address in zip(self._nodes, self._plan.node_addresses, strict=True):
@@ -334,10 +352,14 @@ class Cluster:
         command = ["agent", "--agent-id", AGENT_ID, "--listen", self._plan.agent_address]
         command += ["--nodes", ",".join(self._plan.node_addresses), "--pool", POOL]
         command += ["--engines", str(self._folder.path / "engines")]
+        command += ["--stop-grace", str(STOP_GRACE_SECONDS)]
+        if any(each.agent_id == AGENT_ID for each in await client.engines.agents()):
+            self._tell("the last run's agent was killed: its session ends in some seconds")
         self._agent = Service("agent", self._folder.log("agent"), command)
         try:
             async with asyncio.timeout(AGENT_START_SECONDS_MAX):
-                while all(each.agent_id != AGENT_ID for each in await client.engines.agents()):
+                # Not the list of agents: the last run's may still be on it.
+                while not await _is_registered(self._plan.agent_address):
                     if self._agent.exit_code is not None:
                         return  # `_watch` will say so
                     await asyncio.sleep(POLL_SECONDS)
@@ -360,8 +382,9 @@ class Cluster:
 
     async def _stop(self) -> None:
         if self._agent is not None:
-            await self._agent.stop(self._hurry)
-        await asyncio.gather(*(node.stop(self._hurry) for node in self._nodes))
+            await self._agent.stop(self._hurry, AGENT_STOP_SECONDS_MAX)
+        nodes = (node.stop(self._hurry, NODE_STOP_SECONDS_MAX) for node in self._nodes)
+        await asyncio.gather(*nodes)
         if self._etcd is not None:
             await self._etcd.stop()
         if self._as_json:
@@ -433,6 +456,18 @@ async def _serving(service: Service, address: str) -> None:
                     f"node {service.name} does not answer:\n{service.tail()}", mendable=False
                 )
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def _is_registered(agent_address: str) -> bool:
+    """Return whether an agent serves, which it says once the nodes know it."""
+    asked = health_pb2.HealthCheckRequest(service=AGENT_SERVICE)
+    async with aio.insecure_channel(agent_address) as channel:
+        try:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(asked, timeout=1)  # type: ignore[attr-defined]
+        except aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def _have_pool(client: AsyncSeatClient, seats: int) -> int:

@@ -70,6 +70,12 @@ class AgentConfig(BaseSettings):
     )
     nodes_cert_file: Path | None = Field(default=None, description="Certificate for the nodes.")
     nodes_key_file: Path | None = Field(default=None, description="Key of that certificate.")
+    register_timeout: float = Field(
+        default=45.0,
+        ge=0,
+        le=7300,
+        description="Seconds to wait at start while an earlier session still has the agent_id.",
+    )
     stop_grace: float = Field(
         default=5.0, ge=0, le=600, description="Seconds that builds may go on after a stop."
     )

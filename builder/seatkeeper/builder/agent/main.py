@@ -14,7 +14,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from seatkeeper.builder.agent.config import AgentConfig
-from seatkeeper.builder.agent.registration import keep_registered
+from seatkeeper.builder.agent.registration import keep_registered, register
 from seatkeeper.builder.agent.service import BuildService
 from seatkeeper.builder.agent.verifier import Verifier
 from seatkeeper.builder.agent.workshop import Workshop
@@ -31,15 +31,26 @@ SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_nam
 
 
 async def run(config: AgentConfig) -> None:
-    """Run an agent until it is told to stop (SIGTERM, SIGINT).
+    """Run an agent until it is told to stop (SIGTERM, SIGINT), also while it starts.
 
     Raises what ``Agent.start`` raises.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    agent = await Agent.start(config)
-    await stop.wait()
+    starting = asyncio.create_task(Agent.start(config))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # What it has begun, it undoes: the session is closed, so that the next run finds the name
+        # free.
+        starting.cancel()
+        await asyncio.wait({starting})
+    if starting.cancelled():
+        logger.info("stopped", extra={"agent_id": config.agent_id})
+        return
+    agent = starting.result()
+    await stopping
     await agent.stop()
 
 
@@ -78,7 +89,7 @@ class Agent:
             await server.start()
             stack.push_async_callback(servicer.ended)
             stack.push_async_callback(server.stop, config.stop_grace)
-            await client.engines.register_agent(info)
+            await register(client, info, config.register_timeout)
             registration = asyncio.create_task(keep_registered(client, info))
             stack.callback(registration.cancel)
             for service in ("", SERVICE):
