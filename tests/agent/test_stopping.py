@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -13,6 +14,7 @@ from google.rpc import error_details_pb2
 from tests.agent.site import OPTIONS, POOL, Site, build, eventually, is_idle, key_of, workers
 from tests.builder.models import light_model, relu, relu_chain
 
+from seatkeeper.builder.agent.failures import LINES_LOGGED_MAX
 from seatkeeper.builder.agent.main import Agent
 from seatkeeper.client import CompilerCrashed
 from seatkeeper.v1 import build_service_pb2 as pb
@@ -53,6 +55,20 @@ async def test_a_client_whose_worker_was_killed_gives_its_seat_back(
     assert site.service.held(POOL) == 0
     assert await site.published() == []
     assert is_idle(agent)
+
+
+async def test_what_the_compiler_said_while_it_died_is_logged_and_told(
+    site: Site, agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent.workshop.limits = replace(agent.workshop.limits, stack_bytes=8 << 20)
+    with pytest.raises(CompilerCrashed, match=r"^deep\.onnx: the compiler died") as caught:
+        await site.client().build(relu_chain(3_000), OPTIONS, model_name="deep.onnx")
+    assert "Segmentation fault" in caught.value.last_words
+    (record,) = [each for each in caplog.records if each.message == "a worker failed"]
+    about = vars(record)
+    assert (about["code"], about["model"]) == ("compiler_crashed", "deep.onnx")
+    assert "Segmentation fault" in "".join(about["last_words"])
+    assert len(about["last_words"]) <= LINES_LOGGED_MAX
 
 
 @pytest.mark.parametrize("phase", [pb.BUILD_PHASE_CHECKING, pb.BUILD_PHASE_BUILDING])

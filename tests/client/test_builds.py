@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -176,8 +177,10 @@ async def test_what_went_wrong_has_a_name_and_is_not_tried_elsewhere(
 ) -> None:
     for agent in agents:
         agent.fail_with = (code, "told")
-    with pytest.raises(kind, match="told"):
-        await client.build(MODEL, OPTIONS)
+    # Most of these name the model: who builds many must know which it was.
+    named = "" if code is Code.ABORTED else "^light.onnx: "
+    with pytest.raises(kind, match=f"{named}told"):
+        await client.build(MODEL, OPTIONS, model_name="light.onnx")
     assert len(builders(agents)) == 1
     assert not service.grants
 
@@ -335,15 +338,38 @@ def test_only_agents_that_can_do_it_are_asked() -> None:
     old, new, newest = info("old", "1.7.1"), info("new", "1.10.0"), info("newest", "1.10.0.1")
     able, version = able_agents([small, old, newest, new], plan, 50, None)
     assert ([agent.agent_id for agent in able], version) == (["newest"], "1.10.0.1")
-    with pytest.raises(AgentUnavailable):
-        able_agents([small], plan, 50, None)
-    with pytest.raises(AgentUnavailable):
-        able_agents([new], plan, 50, "other-pool")
-    blackwell = plan_from_options(
-        build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86", "SM120"])
-    )
-    with pytest.raises(AgentUnavailable, match="SM120"):
-        able_agents([new], blackwell, 50, None)
+    assert [agent.agent_id for agent in able_agents([small, old], plan, 10, None)[0]] == [
+        "small"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("agents", "plan", "pool", "why"),
+    [
+        ([], {}, None, ["no build agent is alive", "`seatkeeper agent`"]),
+        (["big"], {}, "other", ["seats of pool other;", "seats of tensorrt"]),
+        (["big"], {"backend": "tensorrt"}, None, ["backend tensorrt;", "tensorrt_rtx"]),
+        (
+            ["big", "small"],
+            {"targets": ["SM86", "SM120"]},
+            "tensorrt",
+            ["of pool tensorrt", "for SM86, SM120;", "build for SM86 SM89"],
+        ),
+        (["tiny", "small"], {}, None, ["50 bytes", "than 10 (agent small)", "model_bytes_max"]),
+    ],
+    ids=["nobody", "pool", "backend", "targets", "size"],
+)
+def test_when_no_agent_can_do_it_the_error_says_what_they_lack(
+    agents: list[str], plan: dict[str, Any], pool: str | None, why: list[str]
+) -> None:
+    limits = {"tiny": 5, "small": 10, "big": 100}
+    known = [info(name, model_bytes_max=limits[name]) for name in agents]
+    options = {"backend": "tensorrt_rtx", "targets": ["SM86"]} | plan
+    with pytest.raises(AgentUnavailable) as caught:
+        able_agents(known, plan_from_options(build_pb2.BuildOptions(**options)), 50, pool)
+    assert [words for words in why if words not in str(caught.value)] == []
+    # The size is to blame only when it is.
+    assert ("bytes" in str(caught.value)) == ("50 bytes" in why)
 
 
 def test_agents_of_one_pool_only_share_a_build() -> None:

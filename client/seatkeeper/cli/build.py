@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from seatkeeper.client._asks import QueuePosition
     from seatkeeper.client.builds import BuiltEngine
 
+LAST_WORDS_LINES_SHOWN = 20
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]iB|B|)", re.IGNORECASE)
 
@@ -136,17 +137,23 @@ async def build(
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
     if output is not None:
         check_output(output)
+    from seatkeeper.client.errors import CompilerCrashed
+
     async with at.claiming_client() as client:
         with _Screen(model.name) as screen:
-            built = await client.build(
-                model,
-                plan_to_options(plan),
-                to=output,
-                pool=pool,
-                wait=wait,
-                on_queued=screen.queued,
-                on_progress=screen.progress,
-            )
+            try:
+                built = await client.build(
+                    model,
+                    plan_to_options(plan),
+                    to=output,
+                    pool=pool,
+                    wait=wait,
+                    on_queued=screen.queued,
+                    on_progress=screen.progress,
+                )
+            except CompilerCrashed as error:
+                screen.last_words(error.last_words)
+                raise
     if at.json:
         write_json(_built_json(built))
     else:
@@ -215,6 +222,14 @@ class _Screen:
         """Show the place in the queue."""
         left = "" if place.estimate is None else f", {about(place.estimate)}"
         self._show(f"waiting for a seat: place {place.position}{left}")
+
+    def last_words(self, text: str) -> None:
+        """Show the end of what a compiler said while it died: they help its vendor."""
+        out = console(stderr=True) if self._live is None else self._live.console
+        for line in text.splitlines()[-LAST_WORDS_LINES_SHOWN:]:
+            # What controls a terminal is not for a compiler to write on one.
+            shown = "".join(letter if letter.isprintable() else " " for letter in line)
+            out.print(f"seatkeeper: {self._name}: the compiler said: {shown}")
 
     def progress(self, progress: build_service_pb2.BuildProgress) -> None:
         """Show how far the build is."""

@@ -81,6 +81,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
     bad = _first(details, error_details_pb2.BadRequest)
     info = _first(details, error_details_pb2.ErrorInfo)
     resource = _first(details, error_details_pb2.ResourceInfo)
+    debug = _first(details, error_details_pb2.DebugInfo)
     kind = None
     if info is not None and info.domain == "seatkeeper":
         kind = _BY_REASON.get(info.reason.removeprefix(_REASON_PREFIX))
@@ -96,6 +97,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         message or f"the call failed with {code.name}",
         retry_after=retry.retry_delay if retry is not None else None,
         field=field,
+        last_words=debug.detail if debug is not None else "",
     )
 
 
@@ -117,6 +119,7 @@ def _make(
     retry_after: Duration | None = None,
     field: str = "",
     grant_id: str = "",
+    last_words: str = "",
 ) -> SeatError:
     if issubclass(kind, errors.NoSeatFree | errors.ServiceUnavailable):
         after = None if retry_after is None else timedelta(seconds=seconds(retry_after))
@@ -125,6 +128,8 @@ def _make(
         return kind(message, field=field)
     if issubclass(kind, errors.SeatLost):
         return kind(message, grant_id=grant_id)
+    if issubclass(kind, errors.CompilerCrashed):
+        return kind(message, last_words=last_words)
     return kind(message)
 
 
@@ -140,6 +145,7 @@ def _details(error: aio.AioRpcError) -> Iterable[Message]:
                 error_details_pb2.BadRequest,
                 error_details_pb2.ErrorInfo,
                 error_details_pb2.ResourceInfo,
+                error_details_pb2.DebugInfo,
             ):
                 if detail.Is(kind.DESCRIPTOR):
                     message = kind()

@@ -27,6 +27,7 @@ from seatkeeper.client.errors import (
     AgentFull,
     AgentUnavailable,
     BuildFailed,
+    CompilerCrashed,
     EngineDamaged,
     EngineNotFound,
     InvalidArgument,
@@ -192,8 +193,10 @@ class AsyncBuilds:
             try:
                 done = await self._on_agent(agent, header, model, on_progress)
             except (AgentUnavailable, AgentFull) as error:
-                trouble = error
+                trouble = _about(model, error)
                 continue
+            except BuildFailed as error:
+                raise _about(model, error) from error
             manifest = _verified(done.manifest, agent.public_key, key)
             if manifest.model_sha256 != model.sha256:
                 raise EngineDamaged("the manifest is of another model")
@@ -224,24 +227,45 @@ def able_agents(
 ) -> tuple[Sequence[build_service_pb2.AgentInfo], str]:
     """Return the agents that can build this with the newest library, and that library's version.
 
-    All of them take seats of one pool. Raises `AgentUnavailable` when there is none.
+    All of them take seats of one pool. Raises `AgentUnavailable` when there is none, saying what
+    the agents there are lack.
     """
-    able = [
-        (backend.version, agent)
-        for agent in agents
+    known = list(agents)
+    if not known:
+        raise AgentUnavailable("no build agent is alive; start one with `seatkeeper agent`")
+    of_pool = [agent for agent in known if pool in (None, agent.pool)]
+    if not of_pool:
+        raise AgentUnavailable(
+            f"no live agent takes seats of pool {pool}; those there are take seats of "
+            f"{_listed(agent.pool for agent in known)}"
+        )
+    of_backend = [
+        (backend, agent)
+        for agent in of_pool
         for backend in agent.backends
         if backend.name == plan.backend
-        and set(plan.targets) <= set(backend.targets)
-        and model_bytes <= agent.model_bytes_max
-        and pool in (None, agent.pool)
     ]
-    if not able:
+    among = "live agent" if pool is None else f"live agent of pool {pool}"
+    if not of_backend:
+        there = _listed(backend.name for agent in of_pool for backend in agent.backends)
+        raise AgentUnavailable(f"no {among} has the backend {plan.backend}; there is {there}")
+    of_targets = [each for each in of_backend if {*plan.targets} <= {*each[0].targets}]
+    if not of_targets:
+        sets = {" ".join(backend.targets) for backend, _ in of_backend}
         raise AgentUnavailable(
-            f"no live agent builds {plan.backend} for {', '.join(plan.targets)} from a model of "
-            f"{model_bytes} bytes; `seatkeeper status` shows what there is"
+            f"no {among} builds with {plan.backend} for {', '.join(plan.targets)}; "
+            f"those there are build for {' or for '.join(sorted(sets))}"
         )
-    version = max((version for version, _ in able), key=_version_order)
-    newest = [agent for found, agent in able if found == version]
+    able = [each for each in of_targets if model_bytes <= each[1].model_bytes_max]
+    if not able:
+        roomiest = max((agent for _, agent in of_targets), key=lambda a: a.model_bytes_max)
+        raise AgentUnavailable(
+            f"the model has {model_bytes} bytes, and no {among} that could build it takes more "
+            f"than {roomiest.model_bytes_max} (agent {roomiest.agent_id}): make the model "
+            "smaller, or raise the agent's model_bytes_max"
+        )
+    version = max((backend.version for backend, _ in able), key=_version_order)
+    newest = [agent for backend, agent in able if backend.version == version]
     # Seats of one pool are no good at an agent of another.
     first_pool = min(agent.pool for agent in newest)
     return [agent for agent in newest if agent.pool == first_pool], version
@@ -254,6 +278,10 @@ def in_ring_order(
     by_id = {agent.agent_id: agent for agent in agents}
     ring = HashRing(nodes=sorted(by_id))
     return [by_id[node["nodename"]] for node in ring.range(key)]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names))) or "none"
 
 
 def _version_order(version: str) -> tuple[tuple[int, str], ...]:
@@ -283,6 +311,14 @@ def _verified(
     if manifest.key != key:
         raise EngineDamaged(f"the manifest is of engine {manifest.key}, not {key}")
     return manifest
+
+
+def _about(model: Model, error: BuildFailed) -> BuildFailed:
+    """Return the error with the model's name in front: who builds many must know which it was."""
+    message = f"{model.name}: {error}"
+    if isinstance(error, CompilerCrashed):
+        return CompilerCrashed(message, last_words=error.last_words)
+    return type(error)(message)
 
 
 async def _read(model: Model) -> AsyncIterator[bytes]:

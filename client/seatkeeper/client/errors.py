@@ -29,7 +29,7 @@
         ├── AgentFull            the agents' builds, memory or disk are all in use (retryable)
         ├── ModelRejected        the model or the options cannot be built
         ├── BuildTimedOut        the build took longer than the agent allows
-        ├── CompilerCrashed      the compiler died; the message has its last words
+        ├── CompilerCrashed      the compiler died; `last_words` is the end of what it printed
         └── EngineDamaged        the engine or its manifest is not what was published
 """
 
@@ -185,7 +185,12 @@ class BuildTimedOut(BuildFailed):
 
 
 class CompilerCrashed(BuildFailed):
-    """The compiler died; the message has its last words."""
+    """The compiler died while it built."""
+
+    def __init__(self, message: str = "", *, last_words: str = "") -> None:
+        super().__init__(message)
+        self.last_words = last_words
+        """The end of what it printed, at most some 3 kB; empty when the agent did not say."""
 
 
 class EngineDamaged(BuildFailed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 import grpc
@@ -32,7 +33,22 @@ from seatkeeper.client.errors import (
 from seatkeeper.server.grpc_failure import Failure, bad_request, error_info, retry_info
 from seatkeeper.server.validate import Malformed
 
+logger = logging.getLogger(__name__)
+
 RETRY_AFTER = timedelta(seconds=5)
+LINES_LOGGED_MAX = 20
+"""Of a worker's last words, which are bounded in bytes as well."""
+
+
+def log_end_of_worker(error: BuildError, **about: str) -> None:
+    """Log what came of a worker that this agent's operator may have to see to.
+
+    A client may be gone, or keep what it was told to itself; what the compiler said while it died
+    is found here.
+    """
+    lines = error.last_words.splitlines()[-LINES_LOGGED_MAX:]
+    told = {"code": error.code, "error": error.message, "last_words": lines, **about}
+    logger.warning("a worker failed", extra=told)
 
 
 def failure_of(error: Exception) -> Failure | None:

@@ -9,10 +9,11 @@ from contextlib import ExitStack
 import grpc.aio
 
 from seatkeeper.builder.agent.build import Build
-from seatkeeper.builder.agent.failures import failure_of
+from seatkeeper.builder.agent.failures import failure_of, log_end_of_worker
 from seatkeeper.builder.agent.progress_feed import ProgressFeed
 from seatkeeper.builder.agent.verifier import Verifier
 from seatkeeper.builder.agent.workshop import Workshop
+from seatkeeper.builder.errors import ProcessError, ResourceError
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.validate import Malformed
@@ -80,7 +81,11 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
             return chunk
 
         build = Build(self._workshop, self._client, self._info, first.header, claims, feed)
-        return await build.run(chunks)
+        try:
+            return await build.run(chunks)
+        except (ProcessError, ResourceError) as error:
+            log_end_of_worker(error, model=first.header.model_name, holder=claims.holder)
+            raise
 
     async def FetchEngine(
         self, request: build_service_pb2.FetchEngineRequest, context: Context

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import grpc
 
+from seatkeeper.builder.agent.failures import log_end_of_worker
 from seatkeeper.builder.compile import (
     CompiledEngine,
     CompileJob,
@@ -125,6 +126,8 @@ async def _probe(
             info = await probe_backend(name, scratch, limits, worker_environment(os.environ))
         except BuildError as error:
             reasons.append(f"{name}: {error.explain()}")
+            if error.last_words:
+                log_end_of_worker(error, backend=name)
         else:
             if info.targets:
                 backends[name] = info
