@@ -116,7 +116,7 @@ def replay(changes: Iterable[Change], keys: Keys | None = None) -> dict[str, Poo
     ledgers: dict[str, _PoolLedger] = {}
     for revision, together in groupby(changes, key=lambda change: change.revision):
         touched: set[str] = set()
-        for pool, kind, name, change in _located(together, keys):
+        for pool, kind, name, change in located(together, keys):
             ledgers.setdefault(pool, _PoolLedger(pool)).note(kind, name, change)
             touched.add(pool)
         for pool in touched:
@@ -124,7 +124,7 @@ def replay(changes: Iterable[Change], keys: Keys | None = None) -> dict[str, Poo
     return {pool: ledgers[pool].summary() for pool in sorted(ledgers)}
 
 
-def _located(changes: Iterable[Change], keys: Keys) -> Iterator[tuple[str, str, str, Change]]:
+def located(changes: Iterable[Change], keys: Keys) -> Iterator[tuple[str, str, str, Change]]:
     """Yield pool, kind, name and change of the keys that matter here."""
     for change in changes:
         if change.key.startswith(keys.pools()):

@@ -29,6 +29,11 @@ class ServerProcess:
     log: Path
     address: str = ""
 
+    @property
+    def name(self) -> str:
+        """What it was started as; a node's id."""
+        return self.log.stem
+
     async def wait_serving(self) -> None:
         """Wait until it has logged where it serves. Raises ``RuntimeError`` with its last words."""
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
@@ -44,10 +49,21 @@ class ServerProcess:
         self.process.kill()
         self.process.wait()
 
+    def freeze(self) -> None:
+        """Stop it in its tracks: its connections stay open and say nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+        # A busy process runs on for a moment, and could answer one more request.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        """Let it go on after a freeze."""
+        self.process.send_signal(signal.SIGCONT)
+
     async def stop(self) -> int:
         """End it as its operator would, and return its exit code. Safe to call twice."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+            self.thaw()
         try:
             return await asyncio.to_thread(self.process.wait, STOP_SECONDS_MAX)
         finally:
@@ -95,17 +111,26 @@ def spawn(folder: Path, name: str, arguments: Sequence[str]) -> ServerProcess:
     return ServerProcess(process, log)
 
 
-async def start_node(service: Service, name: str, flags: Sequence[str] = ()) -> ServerProcess:
-    """Start one more node of ``service``, and wait until it serves."""
+async def start_node(
+    service: Service, name: str, flags: Sequence[str] = (), *, listen: str = "127.0.0.1:0"
+) -> ServerProcess:
+    """Start a node of ``service``, and wait until it serves.
+
+    One of that name that has ended is replaced; ``listen`` can give the new one its address.
+    """
     node = spawn(
         service.folder,
         name,
         [
-            *("serve", "--node-id", name, "--listen", "127.0.0.1:0"),
+            *("serve", "--node-id", name, "--listen", listen),
             *("--etcd-endpoints", ",".join(service.etcd.endpoints), *flags),
         ],
     )
-    service.nodes.append(node)
+    names = [each.name for each in service.nodes]
+    if name in names:
+        service.nodes[names.index(name)] = node
+    else:
+        service.nodes.append(node)
     await node.wait_serving()
     return node
 
