@@ -137,16 +137,20 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
     from seatkeeper.server.node import Node, StartError
     from seatkeeper.server.tokens import SigningKeyError
 
-    stop = asyncio.Event()
+    told = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        asyncio.get_running_loop().add_signal_handler(signum, told.set)
     observer = MetricsObserver()
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
         try:
             observer.serve(host, int(port))
         except OSError as error:
-            fail(Exit.CONFIG, f"cannot serve metrics on {settings.metrics_listen}: {error}")
+            fail(
+                Exit.CONFIG,
+                f"cannot serve metrics on {settings.metrics_listen}: {error.strerror}; choose "
+                "another address with --metrics-listen",
+            )
     try:
         node = await Node.start(settings, observer=observer)
     except ListenError as error:
@@ -156,7 +160,10 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
     except StartError as error:
         fail(Exit.UNAVAILABLE, str(error))
     gc.freeze()  # what was imported lives as long as the node: not to be looked through again
-    await stop.wait()
+    reasons = [asyncio.create_task(event.wait()) for event in (told, node.drained)]
+    await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+    for reason in reasons:
+        reason.cancel()
     await node.stop()
 
 

@@ -111,6 +111,9 @@ class MemoryNode:
         if self._server is None:
             self._server = grpc.aio.server(options=SERVER_OPTIONS)
             number = NodeVersion(self._core.node_id, version("seatkeeper"), "memory", "", ())
-            add_services(self._server, self._core, self._store, self._keys, number, Observer())
+            add_services(
+                *(self._server, self._core, self._store, self._keys, number, Observer()),
+                drain=lambda: None,
+            )
             self.address = listen(self._server, self.address, None)
             await self._server.start()

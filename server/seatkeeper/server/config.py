@@ -77,10 +77,18 @@ class NodeConfig(BaseSettings):
     queue_max: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Most tickets of one pool."
     )
+    routing: Literal["owner", "local"] = Field(
+        default="owner",
+        description="Who decides for a pool: the node that owns it, or each node that is asked.",
+    )
     tls_cert_file: Path | None = Field(default=None, description="Certificate of this node.")
     tls_key_file: Path | None = Field(default=None, description="Key of that certificate.")
     tls_client_ca_file: Path | None = Field(
         default=None, description="CA of client certificates; given: clients must have one."
+    )
+    tls_peer_ca_file: Path | None = Field(
+        default=None,
+        description="CA of the nodes' certificates; default: tls_client_ca_file, or gRPC's.",
     )
     token_key_file: Path | None = Field(
         default=None,
@@ -119,6 +127,7 @@ class NodeConfig(BaseSettings):
         "tls_cert_file",
         "tls_key_file",
         "tls_client_ca_file",
+        "tls_peer_ca_file",
         "token_key_file",
     )
     @classmethod

@@ -12,6 +12,7 @@
     <prefix>/agents/<agent_id>                 AgentRecord, attached to the agent's session
     <prefix>/engines/<key>                     EngineRecord
     <prefix>/keys/<kid>                        KeyRecord
+    <prefix>/secret                            what nodes prove themselves to each other with
 
 All that a decision reads and writes is below ``seats/<pool>/``: one listing gets it at one revision,
 and one watch delivers each of its revisions whole.
@@ -91,3 +92,7 @@ class Keys:
     def signing_key(self, kid: str) -> str:
         """Return the key of a public token-verification key."""
         return f"{self.prefix}/keys/{kid}"
+
+    def secret(self) -> str:
+        """Return the key of the secret that the nodes share."""
+        return f"{self.prefix}/secret"

@@ -66,6 +66,18 @@ class MetricsObserver(Observer):
         self._capacity = self._gauge("pool_capacity", "Seats of the pool.")
         self._held = self._gauge("pool_held", "Seats held.")
         self._queued = self._gauge("pool_queued", "Tickets waiting.")
+        self._forwards = self._counter(
+            "forwarded_commands", "Commands passed on to the pool's owner."
+        )
+        self._forward_failures = self._counter(
+            "forward_failures", "Times that the pool's owner did not answer."
+        )
+        self._nodes = Gauge("seatkeeper_nodes", "Nodes registered.", registry=self.registry)
+        self._silent = Gauge(
+            "seatkeeper_nodes_silent",
+            "Registered nodes that do not answer this one.",
+            registry=self.registry,
+        )
         self._streams = Gauge(
             "seatkeeper_session_streams", "Session streams open here.", registry=self.registry
         )
@@ -116,6 +128,19 @@ class MetricsObserver(Observer):
         self._capacity.labels(pool).set(capacity)
         self._held.labels(pool).set(held)
         self._queued.labels(pool).set(queued)
+
+    def forwarded(self, pool: str, *, commands: int) -> None:
+        """Count commands passed on."""
+        self._forwards.labels(pool).inc(commands)
+
+    def forward_failed(self, pool: str) -> None:
+        """Count an owner that did not answer."""
+        self._forward_failures.labels(pool).inc()
+
+    def ring_changed(self, *, nodes: int, silent: int) -> None:
+        """Show the nodes."""
+        self._nodes.set(nodes)
+        self._silent.set(silent)
 
     def stream_opened(self) -> None:
         """Count a session stream."""

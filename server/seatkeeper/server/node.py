@@ -24,8 +24,13 @@ from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig
 from seatkeeper.server.pool.seats import Seats
+from seatkeeper.server.routing.membership import Membership
+from seatkeeper.server.routing.peers import Peers
+from seatkeeper.server.routing.routing import Routing
+from seatkeeper.server.routing.secret import cluster_secret
 from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.cluster_service import NodeVersion
+from seatkeeper.server.service.peer_service import PeerService
 from seatkeeper.server.service.seat_service import SeatService
 from seatkeeper.server.sessions import Sessions
 from seatkeeper.server.store import Store, StoreError, StoreStatus
@@ -33,6 +38,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
 from seatkeeper.v1 import state_pb2
+from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +64,10 @@ class Node:
     _health: health.aio.HealthServicer
     _seat_service: SeatService
     _records: list[LeasedRecord]
+    _routing: Routing
     _stop_grace: timedelta
+    drained: asyncio.Event
+    """Set when somebody has asked this node to stop: then call ``stop``."""
 
     @classmethod
     async def start(
@@ -88,12 +97,14 @@ class Node:
         """
         logger.info("stopping", extra={"node_id": self.node_id})
         await self._health.enter_graceful_shutdown()
+        self._seat_service.go_away("the node is stopping", self._stop_grace)
         for record in self._records:
             # The node's own record goes; its key must outlive the tokens that it signed.
             await record.stop(remove=record is self._records[0])
-        self._seat_service.go_away("the node is stopping", self._stop_grace)
         await self._server.stop(self._stop_grace.total_seconds())
         await self._core.seats.stop()
+        await self._routing.membership.stop()
+        await self._routing.peers.stop()
         await self._store.close()
         logger.info("stopped", extra={"node_id": self.node_id})
 
@@ -130,40 +141,32 @@ async def _start(config: NodeConfig, store: Store, clock: Clock, observer: Obser
     for warning in warnings:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
-    seats = Seats(
-        store,
-        keys,
-        PoolCatalogue(store, keys, observer),
-        clock,
-        config=LoopConfig(limits=Limits(queue_max=config.queue_max)),
-        observer=observer,
-    )
-    core = Core(
-        node_id=config.node_id,
-        sessions=Sessions(store, keys, clock, default_ttl=config.default_session_ttl),
-        seats=seats,
-        signer=TokenSigner.load(config.token_key_file)
-        if config.token_key_file
-        else TokenSigner.generate(),
-        clock=clock,
-    )
+    secret = await cluster_secret(store, keys)
+    routing = _routing(config, store, keys, observer, secret)
+    core = _core(config, store, keys, clock, observer, routing)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    seat_service = add_services(server, core, store, keys, version, observer)
+    drained = asyncio.Event()
+    seat_service = add_services(server, core, store, keys, version, observer, drain=drained.set)
+    peer_service = PeerService(core.seats, clock, secret)
+    add_PeerServiceServicer_to_server(peer_service, server)
     health_servicer = _add_health_and_reflection(server)
-    credentials = None
-    if config.tls_cert_file and config.tls_key_file:
-        credentials = server_credentials(
-            config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
-        )
-    address = listen(server, config.listen, credentials)
+    address = listen(server, config.listen, _server_credentials(config))
     records = _records(config, store, keys, core.signer, clock, config.advertise or address)
-    await seats.start()
+    membership = routing.membership
+    membership.on_change += [
+        core.seats.ring_changed,
+        lambda: seat_service.ring_changed(membership.ring),
+    ]
+    membership.start()
+    await membership.ready()
+    await core.seats.start()
+    await server.start()
+    # In the ring from now on: others pass on to it what it owns.
     for record in records:
         await record.start()
-    await server.start()
     for service in ("", *SERVICES):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
     logger.info(
@@ -179,8 +182,61 @@ async def _start(config: NodeConfig, store: Store, clock: Clock, observer: Obser
         health_servicer,
         seat_service,
         records,
+        routing,
         timedelta(seconds=config.stop_grace),
+        drained,
     )
+
+
+def _routing(
+    config: NodeConfig, store: Store, keys: Keys, observer: Observer, secret: str
+) -> Routing:
+    credentials = None
+    if config.tls_cert_file and config.tls_key_file:
+        ca_file = config.tls_peer_ca_file or config.tls_client_ca_file
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=ca_file.read_bytes() if ca_file else None,
+            private_key=config.tls_key_file.read_bytes(),
+            certificate_chain=config.tls_cert_file.read_bytes(),
+        )
+    membership = Membership(store, keys, observer, config.node_id)
+    return Routing(membership, Peers(membership, secret, observer, credentials=credentials))
+
+
+def _core(
+    config: NodeConfig,
+    store: Store,
+    keys: Keys,
+    clock: Clock,
+    observer: Observer,
+    routing: Routing,
+) -> Core:
+    seats = Seats(
+        store,
+        keys,
+        PoolCatalogue(store, keys, observer),
+        clock,
+        config=LoopConfig(limits=Limits(queue_max=config.queue_max)),
+        observer=observer,
+        passing=routing if config.routing == "owner" else None,
+    )
+    return Core(
+        node_id=config.node_id,
+        sessions=Sessions(store, keys, clock, default_ttl=config.default_session_ttl),
+        seats=seats,
+        signer=TokenSigner.load(config.token_key_file)
+        if config.token_key_file
+        else TokenSigner.generate(),
+        clock=clock,
+    )
+
+
+def _server_credentials(config: NodeConfig) -> grpc.ServerCredentials | None:
+    if config.tls_cert_file and config.tls_key_file:
+        return server_credentials(
+            config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
+        )
+    return None
 
 
 async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:

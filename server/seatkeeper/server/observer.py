@@ -37,6 +37,15 @@ class Observer:
     def pool_changed(self, pool: str, *, capacity: int, held: int, queued: int) -> None:
         """The node's view of a pool changed."""
 
+    def forwarded(self, pool: str, *, commands: int) -> None:
+        """Commands were passed on to the pool's owner, and answered."""
+
+    def forward_failed(self, pool: str) -> None:
+        """The pool's owner did not answer; this node decides itself."""
+
+    def ring_changed(self, *, nodes: int, silent: int) -> None:
+        """Nodes have come or gone, or begun or ceased to answer this one."""
+
     def stream_opened(self) -> None:
         """A session stream began on this node."""
 

@@ -132,9 +132,12 @@ class Pools:
 
 
 def pool_message(
-    view: PoolView, holds: HoldStats, *, details: bool = True
+    view: PoolView, holds: HoldStats, owner: str, *, details: bool = True
 ) -> pool_service_pb2.Pool:
-    """Return what clients are shown of a pool; ``details``: also its grants and tickets."""
+    """Return what clients are shown of a pool; ``details``: also its grants and tickets.
+
+    ``owner``: id of the node that decides for it.
+    """
     spec, state = view.spec, view.state
     message = pool_service_pb2.Pool(
         spec=pool_service_pb2.PoolSpec(
@@ -145,6 +148,7 @@ def pool_message(
         free=max(0, spec.seats - state.held),
         queued=len(state.tickets),
         fence=state.guard.fence,
+        owner=owner,
     )
     if details:
         _add_grants(message, state)

@@ -38,7 +38,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
-from seatkeeper.server import records
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
@@ -62,13 +61,14 @@ from seatkeeper.server.pool.audience import Audience, Listener
 from seatkeeper.server.pool.flight import Flight
 from seatkeeper.server.pool.inbox import Ask, Inbox
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.passed import PassedOn, Passing
+from seatkeeper.server.pool.writes import write_of, writes_of
+from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.store import (
     Committed,
-    Delete,
     LeaseNotFound,
     Listing,
     OutcomeUnknown,
-    Put,
     Store,
     StoreError,
     Unchanged,
@@ -81,7 +81,7 @@ logger = logging.getLogger(__name__)
 RETRY_PAUSE_MIN = 0.01
 RETRY_PAUSE_MAX = 1.0
 BYSTANDER_DELAY = (0.05, 0.2)
-"""Seconds until a node serves a queue whose head waits elsewhere: that node should do it."""
+"""Seconds until a node decides what another one should: the pool's owner, if there are owners."""
 TIMER_MAX = 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
@@ -135,6 +135,7 @@ class PoolLoop:
         *,
         config: LoopConfig | None = None,
         observer: Observer | None = None,
+        passing: Passing | None = None,
     ) -> None:
         self.pool = pool
         self.holds = HoldStats()
@@ -146,6 +147,7 @@ class PoolLoop:
         self._clock = clock
         self._config = config or LoopConfig()
         self._observer = observer or Observer()
+        self._passing = passing
         self._mirror = PoolMirror(keys, pool)
         self._spec_revision = 0
         self._inbox = Inbox(
@@ -213,7 +215,9 @@ class PoolLoop:
         A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
         """
         patience = timedelta(0)
-        if patient:
+        if isinstance(listener, PassedOn):
+            pass  # it has waited for company where it came from
+        elif patient:
             patience = self._config.crowd_pause
         elif self._will_queue(command):
             patience = self._config.queue_pause
@@ -249,6 +253,13 @@ class PoolLoop:
         """Take in a new specification."""
         self._read_spec()
         self._changed(set())
+
+    def ring_changed(self) -> None:
+        """Take in that another node may be the owner now."""
+        if self._listed.is_set():
+            if self._can_serve():
+                self._wake_to_serve()
+            self._set_timer()
 
     def _read_spec(self) -> None:
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self.pool)
@@ -296,16 +307,53 @@ class PoolLoop:
             return
         decision = None
         try:
-            decision = await self._commit(asks)
+            if not await self._pass_on(asks):
+                decision = await self._commit(asks)
         finally:
             self._inbox.put_back(asks)
-        if (
-            len(self._inbox)
-            or (decision is not None and decision.unserved)
-            or self._can_serve()
-        ):
+        if len(self._inbox) or (decision is not None and decision.unserved):
             self._wake.set()
+        elif self._can_serve():
+            self._wake_to_serve()
         self._set_timer()
+
+    @property
+    def _owner_elsewhere(self) -> str | None:
+        return self._passing.owner_elsewhere(self.pool) if self._passing else None
+
+    async def _pass_on(self, asks: list[Ask]) -> bool:
+        """Have the pool's owner decide, where it is another node; return whether all is done.
+
+        What was passed on to us is decided here: whoever did so takes us for the owner.
+        """
+        owner = self._owner_elsewhere
+        if owner is None or self._passing is None or not asks or any(map(_is_passed, asks)):
+            return False
+        try:
+            decided = await self._passing.decide(
+                owner, self.pool, [ask.command for ask in asks]
+            )
+        except PeerSilent:
+            # It may have decided, or may yet. The same ids decided again find what it made.
+            self._observer.forward_failed(self.pool)
+            return False
+        self._observer.forwarded(self.pool, commands=len(asks))
+        touched: set[str] = set()
+        undecided: list[Ask] = []
+        for ask, outcome in zip(asks, decided.outcomes, strict=True):
+            if isinstance(outcome, Denied) and outcome.reason is Refusal.UNAVAILABLE:
+                undecided.append(ask)
+            elif isinstance(outcome, Granted | Queued):
+                command = ask.command
+                self.audience.attach(command.grant_id, command.session_id, ask.listener)
+                news = [write_of(self._keys, self.pool, outcome)]
+                touched |= self._mirror.committed(news, decided.revision)
+                touched.add(command.grant_id)
+            else:
+                ask.listener.hear(self.pool, outcome)
+        self._changed(touched)
+        asks[:] = undecided
+        return not undecided
 
     async def _commit(self, asks: list[Ask]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again.
@@ -316,7 +364,12 @@ class PoolLoop:
         for _ in range(ISOLATIONS_MAX):
             decision = decide(self.state, commands, self._clock.now(), self._config.limits)
             decision_id = random.getrandbits(63) | 1
-            writes = self._writes(decision, decision_id)
+            writes = []
+            if decision.writes or self._unsettled:
+                has_guard = bool(self._mirror.guard_revision)
+                writes = writes_of(
+                    self._keys, self.pool, decision, decision_id, has_guard=has_guard
+                )
             succeeded = partial(
                 self._succeeded, asks, decision, writes, self._clock.monotonic()
             )
@@ -375,31 +428,6 @@ class PoolLoop:
             if listener is not None:
                 listener.expect(self.pool, grant)
 
-    def _writes(self, decision: Decision, decision_id: int) -> list[Write]:
-        if not decision.writes and not self._unsettled:
-            return []
-        keys, pool = self._keys, self.pool
-        writes: list[Write] = []
-        if self._mirror.guard_revision or decision.writes:
-            writes.append(
-                Put(keys.guard(pool), records.encode_guard(decision.guard, decision_id))
-            )
-        writes += [
-            Put(keys.grant(pool, g.grant_id), records.encode_grant(g), g.lease_id)
-            for g in decision.grants
-        ]
-        writes += [
-            Put(keys.ticket(pool, t.grant_id), records.encode_ticket(t), t.lease_id)
-            for t in decision.tickets
-        ]
-        writes += [
-            Put(keys.mark(pool, session_id), records.encode_mark(mark), mark.lease_id)
-            for session_id, mark in decision.marks.items()
-        ]
-        writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
-        writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
-        return writes
-
     async def _set_dead_sessions_apart(self, decision: Decision) -> None:
         """Find the sessions of a refused transaction whose lease has ended."""
         leases = {g.session_id: g.lease_id for g in decision.grants}
@@ -447,15 +475,18 @@ class PoolLoop:
         self._unsettled = False
         listeners = {id(ask.command): ask.listener for ask in asks}
         for command, outcome in decision.outcomes:
-            if isinstance(outcome, Granted | Queued):
-                listener = listeners[id(command)]
+            listener = listeners[id(command)]
+            if isinstance(listener, PassedOn):
+                listener.decided(outcome, committed.revision)
+            elif isinstance(outcome, Granted | Queued):
                 self.audience.attach(command.grant_id, command.session_id, listener)
         touched = self._mirror.committed(writes, committed.revision)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
         for command, outcome in decision.outcomes:
-            if not isinstance(outcome, Granted | Queued):
-                listeners[id(command)].hear(self.pool, outcome)
+            listener = listeners[id(command)]
+            if not isinstance(outcome, Granted | Queued) and not isinstance(listener, PassedOn):
+                listener.hear(self.pool, outcome)
         self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
         deferred = set(map(id, decision.deferred))
         asks[:] = [ask for ask in asks if id(ask.command) in deferred]
@@ -495,16 +526,26 @@ class PoolLoop:
         deadline = self.state.next_deadline()
         return deadline is not None and deadline <= now
 
-    def _wake_to_serve(self) -> None:
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this node should be the first to decide what nobody asks for."""
+        if self._passing is not None:
+            return self._owner_elsewhere is None
         head = self.state.head()
-        if head is not None and self.audience.waits_here(head.grant_id):
+        return head is not None and self.audience.waits_here(head.grant_id)
+
+    def _wake_to_serve(self) -> None:
+        if self._is_ours:
             self._wake.set()
         else:
             self._wake_in(random.uniform(*BYSTANDER_DELAY))
 
     def _set_timer(self) -> None:
         if (deadline := self.state.next_deadline()) is not None:
-            self._wake_in(min(max(deadline - self._clock.now(), 1) / 1000, TIMER_MAX))
+            delay = min(max(deadline - self._clock.now(), 1) / 1000, TIMER_MAX)
+            if self._owner_elsewhere is not None:
+                delay += random.uniform(*BYSTANDER_DELAY)
+            self._wake_in(delay)
 
     def _wake_in(self, delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -556,3 +597,7 @@ def _call_after(turns: int, call: Callable[[], None]) -> None:
         loop.call_soon(_call_after, turns - 1, call)
     else:
         call()
+
+
+def _is_passed(ask: Ask) -> bool:
+    return isinstance(ask.listener, PassedOn)

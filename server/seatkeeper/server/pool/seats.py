@@ -1,7 +1,6 @@
 """The node's core: every door (stream, unary call) asks here for seats.
 
-It knows which pools this node serves and passes commands to their loops. Where a pool is served by
-another node, passing on happens here too.
+It knows which pools this node serves and passes commands to their loops.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import Listener
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.passed import Passing
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.validate import check_acquire, check_grant_ref, check_id_age
@@ -45,13 +45,16 @@ class Seats:
         *,
         config: LoopConfig,
         observer: Observer,
+        passing: Passing | None = None,
     ) -> None:
+        """Serve pools; ``passing``: how to have other nodes decide; None: decide everything here."""
         self.catalogue = catalogue
         self._store = store
         self._keys = keys
         self._clock = clock
         self._config = config
         self._observer = observer
+        self._passing = passing
         self._loops: dict[str, PoolLoop] = {}
         self._sweeper: asyncio.Task[None] | None = None
         catalogue.on_change = self._spec_changed
@@ -135,6 +138,10 @@ class Seats:
         loop = self._loops.get(pool)
         return loop.state.grants.get(grant_id) if loop else None
 
+    def owner(self, pool: str) -> str:
+        """Return the id of the node that decides for a pool; empty: any that is asked."""
+        return (self._passing.owner(pool) if self._passing else None) or ""
+
     def holds(self, pool: str) -> HoldStats:
         """Return how long seats of a pool have been held lately, as far as this node has seen."""
         loop = self._loops.get(pool)
@@ -143,6 +150,11 @@ class Seats:
     async def loop(self, pool: str) -> PoolLoop | None:
         """Return the loop that serves a pool here, begun if need be; None: no such pool."""
         return self._loops.get(pool) or await self._open_loop(pool)
+
+    def ring_changed(self) -> None:
+        """Take in that pools may have other owners."""
+        for loop in self._loops.values():
+            loop.ring_changed()
 
     async def _open_loop(self, pool: str) -> PoolLoop | None:
         if self.catalogue.spec(pool)[0] is None:
@@ -159,6 +171,7 @@ class Seats:
                 self._clock,
                 config=self._config,
                 observer=self._observer,
+                passing=self._passing,
             )
             loop.start()
             self._loops[pool] = loop

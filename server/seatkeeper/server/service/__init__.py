@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc.aio
 
 from seatkeeper.server.core import Core
@@ -42,14 +44,18 @@ def add_services(
     keys: Keys,
     version: NodeVersion,
     observer: Observer,
+    drain: Callable[[], None],
 ) -> SeatService:
-    """Open every door of a node; return the one that has streams to close."""
+    """Open every door of a node for clients; return the one that has streams to close.
+
+    ``drain`` is called when somebody asks the node to stop.
+    """
     seat_service = SeatService(core, observer)
     verification = VerificationKeys(store, keys)
     add_SeatServiceServicer_to_server(seat_service, server)
     add_PoolServiceServicer_to_server(PoolService(Pools(store, keys), core.seats), server)
     add_ClusterServiceServicer_to_server(
-        ClusterService(store, keys, verification, version), server
+        ClusterService(store, keys, verification, version, drain), server
     )
     add_EngineServiceServicer_to_server(
         EngineService(core, Engines(store, keys), verification), server

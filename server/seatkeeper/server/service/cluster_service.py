@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from seatkeeper.server.grpc_failure import Context
+import grpc
+
+from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.service.failures import answers
 from seatkeeper.server.store import Store
@@ -27,12 +30,18 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
     """Tells about the service itself."""
 
     def __init__(
-        self, store: Store, keys: Keys, verification: VerificationKeys, version: NodeVersion
+        self,
+        store: Store,
+        keys: Keys,
+        verification: VerificationKeys,
+        version: NodeVersion,
+        drain: Callable[[], None],
     ) -> None:
         self._store = store
         self._keys = keys
         self._verification = verification
         self._version = version
+        self._drain = drain
 
     @answers
     async def ListNodes(
@@ -64,6 +73,21 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             store_version=version.store_version,
             store_warnings=version.store_warnings,
         )
+
+    @answers
+    async def DrainNode(
+        self, request: cluster_service_pb2.DrainNodeRequest, context: Context
+    ) -> cluster_service_pb2.DrainNodeResponse:
+        """Have this node stop."""
+        here = self._version.node_id
+        if request.node_id != here:
+            raise Failure(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"this is node {here}, not {request.node_id}; call that node's own address, not a "
+                "balancer's",
+            )
+        self._drain()
+        return cluster_service_pb2.DrainNodeResponse()
 
     @answers
     async def GetJwks(

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from seatkeeper.server.decide import Denied, Refusal
+from seatkeeper.server.denials import DENIAL_REASONS
 from seatkeeper.server.grpc_failure import (
     Context,
     Failure,
@@ -27,18 +28,6 @@ from seatkeeper.v1 import seat_pb2
 
 RETRY_AFTER = timedelta(seconds=1)
 
-DENIAL_REASONS = {
-    Refusal.POOL_NOT_FOUND: seat_pb2.DENIAL_REASON_POOL_NOT_FOUND,
-    Refusal.TOO_MANY_SEATS: seat_pb2.DENIAL_REASON_TOO_MANY_SEATS,
-    Refusal.NO_SEAT_FREE: seat_pb2.DENIAL_REASON_NO_SEAT_FREE,
-    Refusal.OVERLOADED: seat_pb2.DENIAL_REASON_OVERLOADED,
-    Refusal.FINISHED: seat_pb2.DENIAL_REASON_FINISHED,
-    Refusal.NOT_YOURS: seat_pb2.DENIAL_REASON_NOT_YOURS,
-    Refusal.OTHER_TERMS: seat_pb2.DENIAL_REASON_INVALID_ARGUMENT,
-    Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
-    Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
-}
-
 _STATUS = {
     Refusal.POOL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Refusal.TOO_MANY_SEATS: grpc.StatusCode.INVALID_ARGUMENT,
@@ -54,8 +43,11 @@ _STATUS = {
 
 def failure_of_denial(pool: str, denied: Denied) -> Failure:
     """Return the failure of a unary call whose command was refused."""
-    details: list[Message] = [error_info(denied.reason.name)]
+    reason = seat_pb2.DenialReason.Name(DENIAL_REASONS[denied.reason])
+    details: list[Message] = [error_info(reason.removeprefix("DENIAL_REASON_"))]
     code = _STATUS[denied.reason]
+    if denied.reason is Refusal.OTHER_TERMS:
+        details.append(bad_request("acquire.grant_id", denied.message))
     if denied.reason is Refusal.TOO_MANY_SEATS:
         details.append(bad_request("acquire.seats", denied.message))
     if denied.reason is Refusal.POOL_NOT_FOUND:

@@ -112,8 +112,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     spec, revision = self._seats.catalogue.spec(request.name)
                     if spec is None:
                         break
-                    pool = pool_message(PoolView(spec, revision, loop.state), loop.holds)
-                    yield pool_service_pb2.WatchPoolResponse(pool=pool)
+                    view = PoolView(spec, revision, loop.state)
+                    yield pool_service_pb2.WatchPoolResponse(pool=self._message(view))
                     await asyncio.sleep(WATCH_INTERVAL)
                     await changed.wait()
                     changed.clear()
@@ -127,7 +127,9 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
             raise _failure(name, error) from error
 
     def _message(self, view: PoolView, *, details: bool = True) -> pool_service_pb2.Pool:
-        return pool_message(view, self._seats.holds(view.spec.name), details=details)
+        name = view.spec.name
+        holds, owner = self._seats.holds(name), self._seats.owner(name)
+        return pool_message(view, holds, owner, details=details)
 
 
 def _failure(name: str, error: PoolError) -> Failure:

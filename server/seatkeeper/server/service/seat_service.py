@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from seatkeeper.client.ring import Ring
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Refusal
 from seatkeeper.server.grpc_failure import Context
@@ -28,18 +29,27 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._observer = observer
         self._streams: set[SessionStream] = set()
         self._callers = 0
+        self._ring = seat_service_pb2.Ring()
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the clients of all streams to resume elsewhere."""
         for stream in self._streams:
             stream.go_away(message, within)
 
+    def ring_changed(self, ring: Ring) -> None:
+        """Tell the clients of all streams which nodes there are."""
+        self._ring = seat_service_pb2.Ring(revision=ring.revision)
+        for node_id, address in ring.addresses.items():
+            self._ring.nodes.add(node_id=node_id, address=address)
+        for stream in self._streams:
+            stream.tell_ring(self._ring)
+
     # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
     async def Session(  # type: ignore[override]
         self, request_iterator: object, context: Context
     ) -> None:
         """Run a session over one stream."""
-        stream = SessionStream(self._core, context)
+        stream = SessionStream(self._core, context, self._ring)
         self._streams.add(stream)
         self._observer.stream_opened()
         try:

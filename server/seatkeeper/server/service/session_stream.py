@@ -15,9 +15,9 @@ import grpc.aio
 
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Released
+from seatkeeper.server.denials import encode_denied
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
-from seatkeeper.server.service.failures import DENIAL_REASONS
 from seatkeeper.server.service.identity import Identity, identity_of
 from seatkeeper.server.sessions import Session, SessionError, SessionGone
 from seatkeeper.server.store import StoreError
@@ -40,14 +40,16 @@ Event = seat_service_pb2.SessionEvent
 class SessionStream:
     """Serves one stream. A ``Listener`` of every pool that its session uses."""
 
-    def __init__(self, core: Core, context: Context) -> None:
+    def __init__(self, core: Core, context: Context, ring: seat_service_pb2.Ring) -> None:
         self._core = core
         self._context = context
+        self._ring = ring
         self._identity: Identity = identity_of(context)
         self._session: Session | None = None
         self._events: list[Event | tuple[str, News]] = []
         self._pending = asyncio.Event()
         self._finished = False
+        self._leaving = False
         self._failure: Exception | None = None
         self._open: set[tuple[str, str]] = set()
         self._signed: dict[tuple[str, Grant], seat_pb2.Granted] = {}
@@ -66,9 +68,16 @@ class SessionStream:
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the client to resume elsewhere."""
+        self._leaving = True
         event = Event(go_away=seat_service_pb2.GoAway(message=message))
         event.go_away.within.FromTimedelta(within)
         self._send(event)
+
+    def tell_ring(self, ring: seat_service_pb2.Ring) -> None:
+        """Tell the client which nodes there are."""
+        self._ring = ring
+        if self._session is not None and not self._leaving and ring.nodes:
+            self._send(Event(ring=ring))
 
     def hear(self, pool: str, news: News) -> None:
         """Tell the client what became of one of its requests."""
@@ -118,7 +127,7 @@ class SessionStream:
             case Released(grant_id):
                 return Event(released=seat_pb2.Released(grant_id=grant_id))
             case Denied():
-                return Event(denied=denied_message(news))
+                return Event(denied=encode_denied(news))
             case SeatsLost(grant_id, message):
                 reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
                 lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
@@ -194,7 +203,9 @@ class SessionStream:
             self._session = session
         else:
             raise Malformed("command", "the first command must be `open` or `resume`")
-        self._send(Event(opened=self._core.opened(self.session)))
+        opened = self._core.opened(self.session)
+        opened.ring.CopyFrom(self._ring)
+        self._send(Event(opened=opened))
 
     async def _acquire(self, request: seat_pb2.Acquire) -> None:
         try:
@@ -233,18 +244,6 @@ class SessionStream:
 
 class _Closed(Exception):
     """The client closed its session."""
-
-
-def denied_message(denied: Denied) -> seat_pb2.Denied:
-    """Return the message that tells of a refusal."""
-    message = seat_pb2.Denied(
-        grant_id=denied.grant_id,
-        reason=DENIAL_REASONS[denied.reason],
-        message=denied.message,
-    )
-    if denied.retry_after is not None:
-        message.retry_after.FromTimedelta(denied.retry_after)
-    return message
 
 
 def _invalid(grant_id: str, error: Malformed) -> seat_pb2.Denied:

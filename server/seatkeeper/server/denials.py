@@ -1,0 +1,42 @@
+"""Between reasons to refuse and the words of the contract for them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from seatkeeper.server.decide import Denied, Refusal
+from seatkeeper.v1 import seat_pb2
+
+DENIAL_REASONS = {
+    Refusal.POOL_NOT_FOUND: seat_pb2.DENIAL_REASON_POOL_NOT_FOUND,
+    Refusal.TOO_MANY_SEATS: seat_pb2.DENIAL_REASON_TOO_MANY_SEATS,
+    Refusal.NO_SEAT_FREE: seat_pb2.DENIAL_REASON_NO_SEAT_FREE,
+    Refusal.OVERLOADED: seat_pb2.DENIAL_REASON_OVERLOADED,
+    Refusal.FINISHED: seat_pb2.DENIAL_REASON_FINISHED,
+    Refusal.NOT_YOURS: seat_pb2.DENIAL_REASON_NOT_YOURS,
+    Refusal.OTHER_TERMS: seat_pb2.DENIAL_REASON_INVALID_ARGUMENT,
+    Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
+    Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
+}
+_REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
+
+
+def encode_denied(denied: Denied) -> seat_pb2.Denied:
+    """Return the message that tells of a refusal."""
+    message = seat_pb2.Denied(
+        grant_id=denied.grant_id,
+        reason=DENIAL_REASONS[denied.reason],
+        message=denied.message,
+    )
+    if denied.retry_after is not None:
+        message.retry_after.FromTimedelta(denied.retry_after)
+    return message
+
+
+def decode_denied(message: seat_pb2.Denied) -> Denied:
+    """Return the refusal that a message tells of. A reason of a newer node: outcome unknown."""
+    retry_after: timedelta | None = None
+    if message.HasField("retry_after"):
+        retry_after = message.retry_after.ToTimedelta()
+    reason = _REFUSALS.get(message.reason, Refusal.UNAVAILABLE)
+    return Denied(message.grant_id, reason, message.message, retry_after)

@@ -1,0 +1,52 @@
+"""Commands that one node passes on to another: both ends, as a pool's loop sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from seatkeeper.server.decide import Command, Denied, Grant, Outcome
+from seatkeeper.server.pool.audience import News
+from seatkeeper.server.routing.peers import Decided
+
+
+class Passing(Protocol):
+    """How a loop finds the owner of its pool, and passes commands on to it."""
+
+    def owner(self, pool: str) -> str | None:
+        """Return the node that decides for ``pool``; None: there is none."""
+        ...
+
+    def owner_elsewhere(self, pool: str) -> str | None:
+        """Return the node that decides for ``pool``, if it is another one than this."""
+        ...
+
+    async def decide(self, node_id: str, pool: str, commands: Sequence[Command]) -> Decided:
+        """Have that node decide. Raises ``PeerSilent``."""
+        ...
+
+
+class PassedOn:
+    """The listener of a command that another node passed on: hears the outcome, and no more.
+
+    The client is that node's; what becomes of its ticket later, that node sees for itself.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[tuple[Outcome, int]] = loop.create_future()
+        """What became of it, and a revision at which that was so."""
+
+    def decided(self, outcome: Outcome, revision: int) -> None:
+        """Take note of the outcome."""
+        if not self.outcome.done():
+            self.outcome.set_result((outcome, revision))
+
+    def hear(self, pool: str, news: News) -> None:
+        """Take note that it was refused before it was decided."""
+        if isinstance(news, Denied):
+            self.decided(news, 0)
+
+    def expect(self, pool: str, grant: Grant) -> None:
+        """Do nothing: the token is signed where the client is."""

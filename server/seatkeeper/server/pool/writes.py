@@ -1,0 +1,40 @@
+"""What a decision writes to the store."""
+
+from __future__ import annotations
+
+from seatkeeper.server import records
+from seatkeeper.server.decide import Decision, Granted, Queued
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.store import Delete, Put, Write
+
+
+def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
+    """Return the write that made the grant or the ticket of an outcome."""
+    match outcome:
+        case Granted(grant):
+            key = keys.grant(pool, grant.grant_id)
+            return Put(key, records.encode_grant(grant), grant.lease_id)
+        case Queued(ticket):
+            key = keys.ticket(pool, ticket.grant_id)
+            return Put(key, records.encode_ticket(ticket), ticket.lease_id)
+
+
+def writes_of(
+    keys: Keys, pool: str, decision: Decision, decision_id: int, *, has_guard: bool
+) -> list[Write]:
+    """Return the writes of ``decision``, in the order in which the view takes them in.
+
+    ``has_guard``: there is one, so it moves also when nothing else is written.
+    """
+    writes: list[Write] = []
+    if has_guard or decision.writes:
+        writes.append(Put(keys.guard(pool), records.encode_guard(decision.guard, decision_id)))
+    writes += [write_of(keys, pool, Granted(grant)) for grant in decision.grants]
+    writes += [write_of(keys, pool, Queued(ticket)) for ticket in decision.tickets]
+    writes += [
+        Put(keys.mark(pool, session_id), records.encode_mark(mark), mark.lease_id)
+        for session_id, mark in decision.marks.items()
+    ]
+    writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
+    writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
+    return writes

@@ -1,0 +1,120 @@
+"""The nodes that are alive, and those among them that do not answer.
+
+A node that dies stays in the store until its lease runs out; one that is frozen stays for ever. So
+each node leaves out of its own ring those that did not answer it, until they do again. Two nodes
+may then see two owners for a while: slower, never wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from seatkeeper.client.ring import Ring
+from seatkeeper.server.follow import follow
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.store import Listing, Store, WatchBatch
+from seatkeeper.v1 import state_pb2
+
+
+class Membership:
+    """A view of the nodes' records. Start it, then wait until it is ``ready``."""
+
+    def __init__(self, store: Store, keys: Keys, observer: Observer, node_id: str) -> None:
+        self.node_id = node_id
+        """This node."""
+        self.ring = Ring()
+        """All nodes that are registered."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called when nodes have come or gone, or begun or ceased to answer."""
+        self._store = store
+        self._keys = keys
+        self._observer = observer
+        self._silent: frozenset[str] = frozenset()
+        self._listed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._task = asyncio.create_task(
+            follow(self._store, self._keys.nodes(), self, self._observer)
+        )
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Wait for the first listing."""
+        await self._listed.wait()
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """The registered nodes that do not answer this one."""
+        return self._silent
+
+    def owner(self, pool: str) -> str | None:
+        """Return the node that decides for ``pool``, of those that answer; None: there is none."""
+        return self.ring.owner(pool, without=self._silent)
+
+    def owner_elsewhere(self, pool: str) -> str | None:
+        """Return the node that decides for ``pool``, if it is another one than this.
+
+        A node that is not, or no more, in the ring passes on what it is still asked.
+        """
+        owner = self.owner(pool)
+        return None if owner == self.node_id else owner
+
+    def mark_silent(self, node_id: str) -> None:
+        """Leave a node out: it does not answer."""
+        if node_id in self.ring.addresses and node_id not in self._silent:
+            self._silent |= {node_id}
+            self._tell()
+
+    def mark_answering(self, node_id: str) -> None:
+        """Count a node in again."""
+        if node_id in self._silent:
+            self._silent -= {node_id}
+            self._tell()
+
+    def reset(self, listing: Listing) -> None:
+        """Take in a listing of all nodes."""
+        addresses = {
+            self._node_id(entry.key): _address(entry.value) for entry in listing.entries
+        }
+        self._changed(listing.revision, addresses)
+        self._listed.set()
+
+    def apply(self, batch: WatchBatch) -> None:
+        """Take in what changed."""
+        addresses = dict(self.ring.addresses)
+        for change in batch.changes:
+            node_id = self._node_id(change.key)
+            if change.entry is None:
+                addresses.pop(node_id, None)
+            else:
+                addresses[node_id] = _address(change.entry.value)
+                # It has just written its record, so it lives.
+                self._silent -= {node_id}
+        self._changed(batch.revision, addresses)
+
+    def _changed(self, revision: int, addresses: dict[str, str]) -> None:
+        self._silent &= addresses.keys()
+        if addresses != self.ring.addresses:
+            self.ring = Ring(revision, dict(sorted(addresses.items())))
+            self._tell()
+
+    def _tell(self) -> None:
+        self._observer.ring_changed(nodes=len(self.ring.addresses), silent=len(self._silent))
+        for callback in self.on_change:
+            callback()
+
+    def _node_id(self, key: str) -> str:
+        return key.removeprefix(self._keys.nodes())
+
+
+def _address(value: bytes) -> str:
+    return state_pb2.NodeRecord.FromString(value).address

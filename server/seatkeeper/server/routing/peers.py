@@ -1,0 +1,163 @@
+"""Asking other nodes: passing commands on, and finding out who answers.
+
+A node that does not answer is left out of this node's ring at once, and asked again in the background
+until it does. So a dead or frozen owner costs one deadline, once, and not one for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+
+from seatkeeper.server.decide import Command, Outcome
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.routing.membership import Membership
+from seatkeeper.server.routing.wire import decode_outcome, encode_command
+from seatkeeper.v1 import peer_service_pb2 as pb
+from seatkeeper.v1 import peer_service_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    Stub = pb_grpc.PeerServiceAsyncStub  # known to mypy only
+
+logger = logging.getLogger(__name__)
+
+SECRET_METADATA = "seatkeeper-cluster"
+PATIENCE_SECONDS = 0.4
+"""A node that says nothing for so long is pinged, and given up when it does not answer that either."""
+DECIDE_SECONDS_MAX = 5.0
+"""An owner that is alive, but not done after so long, is not waited for any more."""
+PROBE_SECONDS = (0.2, 2.0)
+"""Pause between two pings of a silent node: at first, and at most."""
+CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class PeerSilent(Exception):
+    """The other node did not answer. What it was sent may have taken effect, or may yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of commands that another node decided."""
+
+    outcomes: Sequence[Outcome]
+    """In the order of the commands."""
+    revision: int
+    """A revision of the store at which all of them were true."""
+
+
+class Peers:
+    """The other nodes, as servers of this one. Of one event loop."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        secret: str,
+        observer: Observer,
+        *,
+        credentials: grpc.ChannelCredentials | None,
+    ) -> None:
+        self._membership = membership
+        self._metadata = ((SECRET_METADATA, secret),)
+        self._observer = observer
+        self._credentials = credentials
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._probes: dict[str, asyncio.Task[None]] = {}
+
+    async def stop(self) -> None:
+        """Close all connections; calls under way fail."""
+        probes = list(self._probes.values())
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+    async def decide(self, node_id: str, pool: str, commands: Sequence[Command]) -> Decided:
+        """Have another node decide. Raises ``PeerSilent``, and leaves that node out from now on."""
+        stub = self._stub(node_id)
+        request = pb.DecideRequest(pool=pool, commands=map(encode_command, commands))
+        call = asyncio.create_task(self._decide(stub, request))
+        try:
+            response = await self._patiently(stub, call)
+        except (grpc.aio.AioRpcError, TimeoutError) as error:
+            self._give_up(node_id, _words(error))
+            raise PeerSilent(f"{node_id}: {_words(error)}") from error
+        finally:
+            call.cancel()
+        if len(response.outcomes) != len(commands):
+            raise PeerSilent(f"{node_id}: answered {len(response.outcomes)} of {len(commands)}")
+        outcomes = [
+            decode_outcome(command.grant_id, outcome)
+            for command, outcome in zip(commands, response.outcomes, strict=True)
+        ]
+        return Decided(outcomes, response.revision)
+
+    async def _patiently(
+        self, stub: Stub, call: asyncio.Future[pb.DecideResponse]
+    ) -> pb.DecideResponse:
+        """Wait for an answer for as long as the node shows that it lives."""
+        for _ in range(int(DECIDE_SECONDS_MAX / PATIENCE_SECONDS)):
+            await asyncio.wait({call}, timeout=PATIENCE_SECONDS)
+            if call.done():
+                return call.result()
+            await self._ping(stub)
+        raise TimeoutError("is alive, but too slow")
+
+    async def _decide(self, stub: Stub, request: pb.DecideRequest) -> pb.DecideResponse:
+        return await stub.Decide(request, timeout=DECIDE_SECONDS_MAX, metadata=self._metadata)
+
+    async def _ping(self, stub: Stub) -> None:
+        await stub.Ping(pb.PingRequest(), timeout=PATIENCE_SECONDS, metadata=self._metadata)
+
+    def _stub(self, node_id: str) -> Stub:
+        address = self._membership.ring.addresses.get(node_id)
+        if address is None:
+            raise PeerSilent(f"{node_id}: has left")
+        if (channel := self._channels.get(address)) is None:
+            channel = self._channels[address] = (
+                grpc.aio.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
+                if self._credentials
+                else grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+            )
+        return pb_grpc.PeerServiceStub(channel)
+
+    def _give_up(self, node_id: str, why: str) -> None:
+        logger.warning("a node does not answer", extra={"node": node_id, "error": why})
+        self._membership.mark_silent(node_id)
+        if node_id not in self._probes:
+            probe = self._probes[node_id] = asyncio.create_task(self._probe(node_id))
+            probe.add_done_callback(lambda _: self._probes.pop(node_id, None))
+
+    async def _probe(self, node_id: str) -> None:
+        """Ask a silent node until it answers, or is counted in or gone for another reason."""
+        pause, pause_max = PROBE_SECONDS
+        while node_id in self._membership.silent:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, pause_max)
+            with suppress(grpc.aio.AioRpcError, PeerSilent):
+                stub = self._stub(node_id)
+                await self._ping(stub)
+                logger.info("a node answers again", extra={"node": node_id})
+                self._membership.mark_answering(node_id)
+        await self._forget_the_gone()
+
+    async def _forget_the_gone(self) -> None:
+        known = set(self._membership.ring.addresses.values())
+        for address in self._channels.keys() - known:
+            await self._channels.pop(address).close()
+
+
+def _words(error: grpc.aio.AioRpcError | TimeoutError) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name} {error.details()}"
+    return str(error)

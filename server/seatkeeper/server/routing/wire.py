@@ -1,0 +1,90 @@
+"""Between commands and outcomes and the messages in which nodes pass them on."""
+
+from __future__ import annotations
+
+from seatkeeper.server import records
+from seatkeeper.server.decide import (
+    Acquire,
+    Command,
+    Granted,
+    Instant,
+    Outcome,
+    Queued,
+    Release,
+    Released,
+    Ticket,
+)
+from seatkeeper.server.denials import decode_denied, encode_denied
+from seatkeeper.v1 import peer_service_pb2 as pb
+from seatkeeper.v1 import seat_pb2
+
+
+def encode_command(command: Command) -> pb.PeerCommand:
+    """Return the message for a command."""
+    if isinstance(command, Release):
+        return pb.PeerCommand(
+            release=pb.ReleaseCommand(
+                grant_id=command.grant_id,
+                session_id=command.session_id,
+                lease_id=command.lease_id,
+            )
+        )
+    message = pb.AcquireCommand(grant_id=command.grant_id, may_wait=command.may_wait)
+    ticket = message.ticket
+    ticket.session_id = command.session_id
+    ticket.lease_id = command.lease_id
+    ticket.holder = command.holder
+    ticket.project = command.project
+    ticket.seats = command.seats
+    ticket.priority = command.priority
+    ticket.wait_until_millis = command.wait_until or 0
+    return pb.PeerCommand(acquire=message)
+
+
+def decode_command(message: pb.PeerCommand) -> Command:
+    """Return the command in a message."""
+    if message.WhichOneof("command") == "release":
+        release = message.release
+        return Release(release.grant_id, release.session_id, release.lease_id)
+    acquire, ticket = message.acquire, message.acquire.ticket
+    return Acquire(
+        grant_id=acquire.grant_id,
+        session_id=ticket.session_id,
+        lease_id=ticket.lease_id,
+        holder=ticket.holder,
+        project=ticket.project,
+        seats=ticket.seats,
+        priority=ticket.priority,
+        wait_until=Instant(ticket.wait_until_millis) if ticket.wait_until_millis else None,
+        may_wait=acquire.may_wait,
+    )
+
+
+def encode_outcome(outcome: Outcome) -> pb.PeerOutcome:
+    """Return the message for an outcome."""
+    message = pb.PeerOutcome()
+    match outcome:
+        case Granted(grant):
+            message.granted.ParseFromString(records.encode_grant(grant))
+        case Queued(ticket):
+            message.queued.ParseFromString(records.encode_ticket(ticket))
+        case Released(grant_id):
+            message.released.CopyFrom(seat_pb2.Released(grant_id=grant_id))
+        case denied:
+            message.denied.CopyFrom(encode_denied(denied))
+    return message
+
+
+def decode_outcome(grant_id: str, message: pb.PeerOutcome) -> Outcome:
+    """Return the outcome in a message about the command of ``grant_id``."""
+    match message.WhichOneof("outcome"):
+        case "granted":
+            value = message.granted.SerializeToString()
+            return Granted(records.decode_grant(grant_id, value))
+        case "queued":
+            ticket: Ticket = records.decode_ticket(grant_id, message.queued.SerializeToString())
+            return Queued(ticket)
+        case "released":
+            return Released(grant_id)
+        case _:
+            return decode_denied(message.denied)

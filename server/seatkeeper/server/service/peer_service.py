@@ -1,0 +1,67 @@
+"""``PeerService``: what this node does for the other nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+
+import grpc
+
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.pool.passed import PassedOn
+from seatkeeper.server.pool.seats import Seats
+from seatkeeper.server.routing.peers import SECRET_METADATA
+from seatkeeper.server.routing.wire import decode_command, encode_outcome
+from seatkeeper.server.service.failures import answers
+from seatkeeper.server.validate import Malformed
+from seatkeeper.v1 import peer_service_pb2, peer_service_pb2_grpc
+
+COMMANDS_MAX = 512
+
+
+class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
+    """Decides what other nodes pass on."""
+
+    def __init__(self, seats: Seats, clock: Clock, secret: str) -> None:
+        self._seats = seats
+        self._clock = clock
+        self._secret = secret
+
+    @answers
+    async def Decide(
+        self, request: peer_service_pb2.DecideRequest, context: Context
+    ) -> peer_service_pb2.DecideResponse:
+        """Decide commands of sessions that the asking node has checked."""
+        self._check(context)
+        if len(request.commands) > COMMANDS_MAX:
+            raise Malformed(
+                "commands", f"{len(request.commands)} at once; at most {COMMANDS_MAX}"
+            )
+        loop = await self._seats.loop(request.pool)
+        if loop is None:
+            raise not_found("pool", request.pool, f"there is no pool {request.pool!r}")
+        passed = [PassedOn() for _ in request.commands]
+        for command, listener in zip(request.commands, passed, strict=True):
+            loop.submit(decode_command(command), listener)
+        decided = await asyncio.gather(*(listener.outcome for listener in passed))
+        return peer_service_pb2.DecideResponse(
+            outcomes=[encode_outcome(outcome) for outcome, _ in decided],
+            revision=max((revision for _, revision in decided), default=0),
+        )
+
+    @answers
+    async def Ping(
+        self, request: peer_service_pb2.PingRequest, context: Context
+    ) -> peer_service_pb2.PingResponse:
+        """Answer."""
+        self._check(context)
+        return peer_service_pb2.PingResponse(clock_millis=self._clock.now())
+
+    def _check(self, context: Context) -> None:
+        given = dict(context.invocation_metadata() or ()).get(SECRET_METADATA, "")
+        if not hmac.compare_digest(str(given).encode(), self._secret.encode()):
+            raise Failure(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "this service is for the nodes of one store among themselves",
+            )
