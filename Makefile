@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto etcd demo test check docs format bench clean
+.PHONY: help setup proto etcd haproxy demo test check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,13 @@ proto: $(READY)  ## generate Python from proto/ again, after editing a .proto fi
 etcd: $(READY)  ## a current etcd under .tools/, where the machine is a Debian one
 	$(BIN)/python -m seatkeeper.server.etcd_binary fetch
 
+haproxy: $(READY)  ## an HAProxy under .tools/, where the machine is a Debian one
+	$(BIN)/python -m tests.debian_tools fetch haproxy
+
 demo: $(READY) etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
-test: $(READY) etcd proto  ## every test
+test: $(READY) etcd haproxy proto  ## every test
 	$(BIN)/python -m pytest
 
 check: $(READY) proto  ## lint, format, types, and the tests of the layout and the contract

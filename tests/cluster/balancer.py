@@ -1,0 +1,148 @@
+"""A real HAProxy, run on one of the configurations in ``deploy/haproxy``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
+
+import psutil
+
+CONFIGS = Path(__file__).parents[2] / "deploy" / "haproxy"
+SECONDS_MAX = 20.0
+POLL_SECONDS = 0.05
+STOP_SECONDS_MAX = 10.0
+
+
+@dataclass
+class Balancer:
+    """A master and its workers."""
+
+    process: Popen[bytes]
+    address: str
+    admin: str
+    log: Path
+
+    async def servers(self) -> dict[str, str]:
+        """Return what the health check says of each node: UP, DOWN, ...."""
+        found = re.findall(
+            r'^haproxy_server_status{proxy="nodes",server="([^"]+)",state="([^"]+)"} 1',
+            await page(f"http://{self.admin}/metrics"),
+            re.MULTILINE,
+        )
+        return dict(found)
+
+    async def wait_for(self, server: str, state: str) -> None:
+        """Wait until the health check says so of a node."""
+
+        async def is_so() -> bool:
+            return (await self.servers()).get(server) == state
+
+        await until(is_so, f"{server} {state}: {self.log.read_text()[-2000:]}")
+
+    async def wait_serving(self) -> None:
+        """Wait until it serves, with a node to go to."""
+
+        async def is_so() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"haproxy ended: {self.log.read_text()[-2000:]}")
+            return "200" in await page(f"http://{self.admin}/ready")
+
+        await until(is_so, "haproxy is ready")
+
+    def workers(self) -> set[int]:
+        """The processes that serve."""
+        return {child.pid for child in psutil.Process(self.process.pid).children()}
+
+    async def reload(self) -> int:
+        """Reload as an operator does; return the worker that is leaving."""
+        (old,) = self.workers()
+        self.process.send_signal(signal.SIGUSR2)
+
+        async def is_reloaded() -> bool:
+            return len(self.workers() - {old}) == 1
+
+        await until(is_reloaded, "a new worker")
+        await self.wait_serving()
+        return old
+
+    def stop(self) -> None:
+        """End master and workers. Safe to call twice."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS_MAX)
+        except TimeoutExpired:
+            for worker in self.workers():
+                os.kill(worker, signal.SIGKILL)
+            self.process.kill()
+            self.process.wait()
+
+
+def launch(
+    program: Path, mode: str, nodes: Sequence[str], folder: Path, **settings: str
+) -> Balancer:
+    """Start HAProxy on ``deploy/haproxy/MODE.cfg``, in front of three nodes."""
+    listen, admin = (f"127.0.0.1:{port}" for port in free_ports(2))
+    named = {f"NODE_{number}": node for number, node in enumerate(nodes, start=1)}
+    given = {"HAPROXY_LISTEN": listen, "HAPROXY_ADMIN_LISTEN": admin} | named | settings
+    log = folder / f"haproxy-{mode}-{admin.rpartition(':')[2]}.log"
+    with log.open("wb") as file:
+        process = Popen(
+            [program, "-W", "-f", CONFIGS / f"{mode}.cfg"],
+            stdin=DEVNULL,
+            stdout=file,
+            stderr=STDOUT,
+            env=os.environ | given,
+            process_group=0,
+        )
+    return Balancer(process, listen, admin, log)
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    try:
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+async def page(url: str) -> str:
+    """Return status and text of a page; empty when nobody answers."""
+
+    def read() -> str:
+        try:
+            with urllib.request.urlopen(url, timeout=SECONDS_MAX) as answer:
+                return f"{answer.status}\n{answer.read().decode()}"
+        except urllib.error.HTTPError as error:
+            with error:
+                return f"{error.code}\n"
+        except OSError:
+            return ""
+
+    return await asyncio.to_thread(read)
+
+
+async def until(
+    condition: Callable[[], object], what: str, *, within: float = SECONDS_MAX
+) -> None:
+    """Wait until a condition holds; it may be a coroutine function."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while True:
+        holds = condition()
+        if asyncio.iscoroutine(holds):
+            holds = await holds
+        if holds:
+            return
+        assert loop.time() < deadline, f"it never came: {what}"
+        await asyncio.sleep(POLL_SECONDS)

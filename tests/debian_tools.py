@@ -1,0 +1,242 @@
+"""Programs of others that the deployment's tests run, and how to get them on a Debian machine.
+
+Each is taken from ``PATH`` where it is new enough, else from ``.tools/`` of this checkout.
+``python -m tests.debian_tools fetch NAME...`` makes the second, without root, from the archive that
+the machine's own apt configuration names. Tests skip, and say why, where a program cannot be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# What apt needs to work on folders of its own is known there already.
+from seatkeeper.server.etcd_fetch import (
+    SUITES,
+    Archive,
+    FetchError,
+    _apt,
+    _codename,
+    _run,
+    find_archive,
+)
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / ".tools"
+VERSION_SECONDS_MAX = 10
+ROUNDS_MAX = 8
+"""Libraries may miss libraries; so often is looked again."""
+
+_WRAPPER = """\
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec "$here/bin/%s" "$@"
+"""
+"""Starts a program with the libraries beside it. It becomes the program, so its pid is the same."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program, and the Debian package that it is in."""
+
+    name: str
+    version_min: tuple[int, ...]
+    packages: tuple[str, ...]
+    """Those that the suite does not have are passed over."""
+    inside: str
+    """Where the package has it."""
+    own_suite: bool = False
+    """Whether it is linked against libraries of its own suite, which must be the machine's."""
+
+
+HAPROXY = Tool("haproxy", (2, 6), ("haproxy",), "usr/sbin/haproxy", own_suite=True)
+PROMETHEUS = Tool("prometheus", (2, 37), ("prometheus",), "usr/bin/prometheus")
+PROMTOOL = Tool("promtool", (2, 37), ("promtool", "prometheus"), "usr/bin/promtool")
+COMPOSE = Tool(
+    "docker-compose",
+    (2, 20),
+    ("docker-compose",),
+    "usr/libexec/docker/cli-plugins/docker-compose",
+)
+ALL = {tool.name: tool for tool in (HAPROXY, PROMETHEUS, PROMTOOL, COMPOSE)}
+
+
+def find(tool: Tool) -> Path | None:
+    """Return the program to run, or None."""
+    places = [Path(folder) for folder in os.get_exec_path()]
+    # Daemons' folders are not on the PATH of an ordinary user.
+    places += [Path("/usr/sbin"), Path("/usr/local/sbin"), TOOLS / tool.name]
+    for path in (place / tool.name for place in places):
+        if os.access(path, os.X_OK) and _version(path) >= tool.version_min:
+            return path
+    return None
+
+
+def need(tool: Tool) -> Path:
+    """Return the program to run; without one, the test is skipped."""
+    path = find(tool)
+    if path is None:
+        least = ".".join(map(str, tool.version_min))
+        pytest.skip(
+            f"needs {tool.name} {least} or newer on PATH, or `make {tool.name}` on Debian"
+        )
+    return path
+
+
+def fetch(tool: Tool) -> Path:
+    """Return the program, putting it under ``.tools/`` where there is none. Raises ``FetchError``."""
+    present = find(tool)
+    if present is not None:
+        return present
+    missing = [name for name in ("apt-get", "apt-cache", "dpkg") if shutil.which(name) is None]
+    if missing:
+        raise FetchError(f"this is not a Debian machine (no {missing[0]})")
+    archive = find_archive(Path("/etc/apt"), _codename(Path("/etc/os-release")))
+    if archive is None:
+        raise FetchError("the machine's apt sources name no Debian archive")
+    reasons = []
+    with tempfile.TemporaryDirectory(prefix="seatkeeper-apt-") as folder:
+        for suite in (archive.suite,) if tool.own_suite else (*SUITES, archive.suite):
+            try:
+                return _fetch_from_suite(Path(folder) / suite, archive, suite, tool)
+            except FetchError as error:
+                reasons.append(f"{suite}: {error}")
+    raise FetchError("; ".join(reasons))
+
+
+def _fetch_from_suite(folder: Path, archive: Archive, suite: str, tool: Tool) -> Path:
+    for part in ("parts", "state/lists/partial", "cache/archives/partial", "root"):
+        (folder / part).mkdir(parents=True)
+    (folder / "state" / "status").touch()
+    (folder / "parts" / "archive.sources").write_text(
+        f"Types: deb\nURIs: {archive.uri}\nSuites: {suite}\nComponents: main\n"
+        f"Signed-By: {archive.keyring}\n"
+    )
+    _apt(folder, "apt-get", "update", "--quiet=2")
+    _unpack(folder, tool.packages)
+    program = folder / "root" / tool.inside
+    if not program.exists():
+        raise FetchError(f"it has no {tool.name}")
+    _add_libraries(folder, program, tool)
+    staged = Path(tempfile.mkdtemp(prefix=f".{tool.name}-", dir=_made(TOOLS)))
+    shutil.copytree(folder / "lib", _made(staged) / "lib")
+    shutil.copy2(program, _made(staged / "bin") / tool.name)
+    wrapper = staged / tool.name
+    wrapper.write_text(_WRAPPER % tool.name)
+    wrapper.chmod(0o755)
+    staged.chmod(0o755)
+    version = _version(wrapper)
+    if version < tool.version_min:
+        shutil.rmtree(staged)
+        raise FetchError(f"its {tool.name} is {version}" if version else "it does not run")
+    place = TOOLS / tool.name
+    shutil.rmtree(place, ignore_errors=True)
+    staged.replace(place)
+    return place / tool.name
+
+
+def _add_libraries(folder: Path, program: Path, tool: Tool) -> None:
+    """Put into ``folder/lib`` those shared libraries that the machine does not have."""
+    libraries = _made(folder / "lib")
+    packages = list(tool.packages)
+    for _ in range(ROUNDS_MAX):
+        missing = _missing_libraries(program, libraries)
+        if not missing:
+            return
+        # One step further from the program each time: most need no more than one or two.
+        packages = _library_packages(folder, packages)
+        if packages:
+            _unpack(folder, packages)
+        for name in missing:
+            for source in (folder / "root").rglob(name):
+                shutil.copy2(source.resolve(), libraries / name)
+    raise FetchError(f"{tool.name} needs {missing[0]}, which none of its packages has")
+
+
+def _missing_libraries(program: Path, libraries: Path) -> list[str]:
+    answer = subprocess.run(
+        ["ldd", program],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"LD_LIBRARY_PATH": str(libraries), "LC_ALL": "C"},
+        check=False,
+    )
+    return re.findall(r"^\s*(\S+) => not found", answer.stdout, re.MULTILINE)
+
+
+def _library_packages(folder: Path, packages: Sequence[str]) -> list[str]:
+    """Return the packages with libraries that these depend on."""
+    answer = _apt(folder, "apt-cache", "depends", "--important", *packages)
+    found = re.findall(r"^\s*(?:Pre)?Depends: (lib\S+)", answer, re.MULTILINE)
+    # The C library must be the one that the machine's loader belongs to.
+    return [name for name in dict.fromkeys(found) if not name.startswith("libc6")]
+
+
+def _unpack(folder: Path, packages: Sequence[str]) -> None:
+    there = [name for name in packages if _has(folder, name)]
+    if not there:
+        raise FetchError(f"it has no {packages[0]}, or cannot be reached")
+    debs = _made(folder / "debs")
+    for old in debs.glob("*.deb"):
+        old.unlink()
+    _apt(folder, "apt-get", "download", "--quiet=2", *there)
+    for deb in folder.glob("*.deb"):
+        deb.replace(debs / deb.name)
+    for deb in sorted(debs.glob("*.deb")):
+        _run(["dpkg", "-x", str(deb), str(folder / "root")], folder)
+
+
+def _has(folder: Path, package: str) -> bool:
+    policy = _apt(folder, "apt-cache", "policy", package)
+    candidate = re.search(r"Candidate: (\S+)", policy)
+    return candidate is not None and candidate[1] != "(none)"
+
+
+def _version(program: Path) -> tuple[int, ...]:
+    """Return what it says is its version; empty when it does not run."""
+    flag = "version" if program.name == COMPOSE.name else "--version"
+    try:
+        answer = subprocess.run(
+            [program, "-v" if program.name == HAPROXY.name else flag],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_SECONDS_MAX,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    match = re.search(r"version v?(\d+)\.(\d+)\.(\d+)", answer.stdout + answer.stderr)
+    return tuple(map(int, match.groups())) if match else ()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line. A fetch that fails is no error: the tests that need it are skipped."""
+    parser = argparse.ArgumentParser(prog="python -m tests.debian_tools")
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetching = commands.add_parser("fetch", help="put programs under .tools/")
+    fetching.add_argument("names", nargs="+", choices=sorted(ALL))
+    for name in parser.parse_args(arguments).names:
+        try:
+            print(f"{name}: {fetch(ALL[name])}")
+        except FetchError as error:
+            print(f"no {name}, so the tests that need it are skipped: {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
