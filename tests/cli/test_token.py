@@ -107,6 +107,20 @@ def test_files_that_are_missing_or_wrong_are_named(
     assert "absent" in in_process(*verify, str(token), "--jwks", absent).refused(66)
     wrong = write("wrong.json", '{"keys": 7}')
     assert "wrong.json" in in_process(*verify, str(token), "--jwks", str(wrong)).refused(65)
+    for text, why in (
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "list `keys`"),
+        ('{"keys": 7}', "list `keys`"),
+        ('{"keys": [7]}', "key 1 is not an object"),
+        ('{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": 7}]}', "`kid` of key 1"),
+        ('{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": 7}]}', "`x` of key 1"),
+        ('{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a"}]}', "`x` of key 1"),
+    ):
+        wrong.write_text(text)
+        said = in_process(*verify, str(token), "--jwks", str(wrong)).refused(65)
+        assert why in said
+        assert said.endswith("; `seatkeeper token jwks` fetches one")
     binary = issuer.folder / "binary"
     binary.write_bytes(bytes(range(128, 256)))
     assert "not text" in in_process(*verify, str(binary), "--jwks", str(issuer.jwks)).refused(

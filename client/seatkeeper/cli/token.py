@@ -57,7 +57,8 @@ def verify(
     try:
         claims = verify_token(_token(file), keys, pool=pool)
     except InvalidArgument as error:
-        fail(Exit.REFUSED, f"{jwks}: {error}")
+        why = str(error).removeprefix("jwks ")
+        fail(Exit.REFUSED, f"{jwks} {why}; `seatkeeper token jwks` fetches one")
     if as_json:
         write_json(_claims_json(claims))
         return

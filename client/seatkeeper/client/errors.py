@@ -44,8 +44,10 @@ class SeatError(Exception):
     _retryable = False
 
     def __init__(self, message: str = "") -> None:
-        # The sentence is written once: a class without a message of its own says its docstring.
-        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        # The sentence is written once: a class without a message of its own says its docstring,
+        # as messages are written, since they are put behind other words.
+        sentence = (type(self).__doc__ or "").partition("\n")[0].rstrip(".")
+        super().__init__(message or f"{sentence[:1].lower()}{sentence[1:]}")
 
     @property
     def retryable(self) -> bool:

@@ -124,18 +124,31 @@ def _key_of(token: str, jwks: str | Mapping[str, Any]) -> tuple[str, Ed25519Publ
 def _keys(jwks_json: str) -> Mapping[str, Ed25519PublicKey]:
     """Return the Ed25519 keys of a set by id; keys of other kinds are not ours to judge."""
     try:
-        entries = json.loads(jwks_json)["keys"]
-        ours = [
-            entry
-            for entry in entries
-            if entry.get("kty") == "OKP" and entry.get("crv") == "Ed25519" and entry.get("kid")
-        ]
-        keys = {entry["kid"]: jwt.PyJWK(entry, algorithm=ALGORITHM).key for entry in ours}
-    except (ValueError, TypeError, KeyError, AttributeError, jwt.PyJWTError) as error:
-        raise InvalidArgument(
-            f"jwks is not a JSON Web Key Set: {error}", field="jwks"
-        ) from error
-    return {kid: key for kid, key in keys.items() if isinstance(key, Ed25519PublicKey)}
+        found = json.loads(jwks_json)
+    except (ValueError, RecursionError) as error:
+        raise _no_key_set("it is not JSON") from error
+    entries = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(entries, list):
+        raise _no_key_set("it is not an object with a list `keys`")
+    keys: dict[str, Ed25519PublicKey] = {}
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            raise _no_key_set(f"key {number} is not an object")
+        if entry.get("kty") != "OKP" or entry.get("crv") != "Ed25519" or not entry.get("kid"):
+            continue
+        if not isinstance(entry["kid"], str):
+            raise _no_key_set(f"the `kid` of key {number} is not text")
+        try:
+            key = jwt.PyJWK(entry, algorithm=ALGORITHM).key
+        except (ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
+            raise _no_key_set(f"the `x` of key {number} is not an Ed25519 key") from error
+        if isinstance(key, Ed25519PublicKey):
+            keys[entry["kid"]] = key
+    return keys
+
+
+def _no_key_set(why: str) -> InvalidArgument:
+    return InvalidArgument(f"jwks is not a JSON Web Key Set: {why}", field="jwks")
 
 
 def _verified_claims(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
