@@ -38,7 +38,7 @@ from seatkeeper.builder.agent.config import AgentConfig
 from seatkeeper.builder.errors import ERRORS_BY_CODE
 from seatkeeper.cli.app import COMMANDS
 from seatkeeper.cli.app import app as seatkeeper
-from seatkeeper.cli.exits import Exit
+from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
 from seatkeeper.server.config import NodeConfig
 
 DOCS = Path(__file__).parent
@@ -295,6 +295,8 @@ def _exit_codes() -> Iterator[str]:
     yield "## Exit codes"
     yield ""
     yield "The same for every command. `run` ends with its command's own code where that ended."
+    yield ""
+    yield HOW_COMMANDS_FAIL
     yield ""
     yield from _head("code", "name", "meaning")
     for code in Exit:

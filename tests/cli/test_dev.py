@@ -68,7 +68,8 @@ def test_a_cluster_starts_survives_a_node_stops_and_is_found_again(
         seatkeeper("pool", "update", "tensorrt", "--seats", "5", environ=nodes).check()
 
         second = seatkeeper("dev", "--state", event["state"], *FLAGS)
-        assert "another `seatkeeper dev` (pid" in second.refused(Exit.CONFIG)
+        said = json.loads(second.check(Exit.CONFIG).err)
+        assert "another `seatkeeper dev` (pid" in said["error"]
 
         os.kill(pids["dev-1"], signal.SIGKILL)
         running.says('"ended"')
@@ -80,9 +81,9 @@ def test_a_cluster_starts_survives_a_node_stops_and_is_found_again(
         assert running.ends().check().out.splitlines()[-1] == '{"event": "stopped"}'
     assert not any(is_running(pid) for pid in pids.values())
 
-    assert "--port" in seatkeeper(
-        "dev", "--state", event["state"], "--port", str(base + 100), *FLAGS
-    ).refused(Exit.CONFIG)
+    moved = ("--state", event["state"], "--port", str(base + 100))
+    said = json.loads(seatkeeper("dev", *moved, *FLAGS).check(Exit.CONFIG).err)
+    assert "--port" in said["error"]
     with dev(tmp_path, etcd_program) as running:
         again = ready(running)
         assert (again["nodes"], again["seats"]) == (event["nodes"], 5)

@@ -108,9 +108,12 @@ def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
         (["pool", "create", "x", "--seats", "many"], "'--seats'"),
         (["pool", "create", "x", "--seats", "0"], "'--seats'"),
         (["status", "--nodse", "x"], "no such option"),
-        (["status", "--nodes", "nonsense"], "is not host:port"),
+        (["status", "--nodes", "nonsense"], "--nodes or seatkeeper_nodes: 'nonsense' is not"),
         (["status", "--timeout", "0"], "'--timeout'"),
-        (["status", "--tls-cert", "absent.pem"], "tls.key"),
+        (["status", "--tls-cert", "absent.pem"], "--tls-key"),
+        (["status", "--tls-ca", "absent.pem"], "--tls-ca"),
+        (["dev", "--etcd-members", "2"], "give 1 or 3"),
+        (["dev", "--etcd-members", "7"], "'--etcd-members'"),
         (["run", "--seats", "0", "true"], "'--seats'"),
         (["run"], "missing argument"),
     ],
@@ -118,6 +121,50 @@ def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
 )
 def test_a_wrong_command_line_is_told_in_one_line(words: list[str], why: str) -> None:
     assert why in in_process(*words).refused(Exit.USAGE).lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (["pool", "show", "absent", "--json"], Exit.NOT_FOUND, "absent"),
+        (["pool", "update", "absent", "--json"], Exit.USAGE, "nothing to change"),
+        (["status", "absent", "--json"], Exit.NOT_FOUND, "absent"),
+        (["run", "--json", "--pool", "absent", "true"], Exit.NOT_FOUND, "absent"),
+        (["run", "--json", "no-such-program"], Exit.NO_COMMAND, "no-such-program"),
+        (
+            ["build", "no-such.onnx", "--target", "SM86", "--json"],
+            Exit.NOT_FOUND,
+            "no-such.onnx",
+        ),
+        (["engines", "get", "0123456789", "-o", "e", "--json"], Exit.NOT_FOUND, "0123456789"),
+        (["engines", "verify", "no-such", "--json"], Exit.NOT_FOUND, "no-such"),
+        (["token", "show", "no-such", "--json"], Exit.NOT_FOUND, "no-such"),
+        (["pool", "create", "x", "--seats", "many", "--json"], Exit.USAGE, "--seats"),
+        (["pool", "list", "--json", "--timeout", "0"], Exit.USAGE, "--timeout"),
+        (["pool", "list", "--nodes", "nonsense", "--json"], Exit.USAGE, "--nodes"),
+        (["pool", "lst", "--json"], Exit.USAGE, "lst"),
+        (["pool", "show", "--bogus", "--json"], Exit.USAGE, "--bogus"),
+        (["dev", "--etcd-members", "4", "--json"], Exit.USAGE, "--etcd-members"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_with_json_an_error_is_an_object_on_standard_error(
+    cluster: Cluster, words: list[str], code: Exit, why: str
+) -> None:
+    result = cluster(*words) if words[0] == "run" else cluster.here(*words)
+    result.check(code)
+    assert result.out == ""
+    failed = json.loads(result.err)
+    assert failed.keys() == {"event", "error", "exit_code", "exit_name"}
+    assert (failed["event"], failed["exit_code"]) == ("failed", code)
+    assert failed["exit_name"] == code.name
+    assert why in failed["error"]
+
+
+def test_a_command_after_one_with_json_fails_for_people_again(cluster: Cluster) -> None:
+    cluster.here("pool", "show", "absent", "--json").check(Exit.NOT_FOUND)
+    assert cluster.here("pool", "show", "absent").refused(Exit.NOT_FOUND)
+    assert cluster("run", "--bogus", "--", "true", "--json").refused(Exit.USAGE)
 
 
 def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:

@@ -75,6 +75,8 @@ async def test_a_metrics_address_in_use_is_named(cluster: Cluster, tmp_path: Pat
         )
 
     assert (code, taken in words) == (Exit.CONFIG, True)
+    assert "--metrics-listen" in words
+    assert "Errno" not in words
     assert "Traceback" not in words
 
 

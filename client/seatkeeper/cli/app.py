@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import itertools
 import os
 import sys
 from typing import Annotated, Any, NamedTuple
@@ -16,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command as as_command
 
-from seatkeeper.cli.exits import Exit, exit_codes, fail
+from seatkeeper.cli.exits import Exit, exit_codes, fail, fail_in_json
 
 
 class Entry(NamedTuple):
@@ -103,10 +104,14 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run the command line. A user's mistake ends in one line, never in a traceback."""
+    fail_in_json(False)
     try:
         code = app(prog_name="seatkeeper", standalone_mode=False)
         sys.stdout.flush()
     except _CommandLineError as error:
+        # It may have ended the reading of options before this one was read.
+        if "--json" in itertools.takewhile(lambda word: word != "--", sys.argv):
+            fail_in_json(True)
         fail(Exit.USAGE, _command_line_advice(error))
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(int(Exit.INTERRUPTED)) from None

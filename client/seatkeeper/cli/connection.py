@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from seatkeeper.cli.exits import Exit, fail, fail_in_json
+
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
 
@@ -22,8 +24,30 @@ P = ParamSpec("P")
 
 DEFAULT_NODES = "127.0.0.1:7420"
 
+FLAG_OF = {
+    "address": "--nodes or SEATKEEPER_NODES",
+    "tls.ca": "--tls-ca or SEATKEEPER_TLS_CA",
+    "tls.cert": "--tls-cert or SEATKEEPER_TLS_CERT",
+    "tls.key": "--tls-key or SEATKEEPER_TLS_KEY",
+}
+"""What people give, by what the library calls it."""
+
+
+def _note_json(wanted: bool) -> bool:
+    fail_in_json(wanted)
+    return wanted
+
+
 Json = Annotated[
-    bool, typer.Option("--json", help="Write JSON on standard output, and nothing else.")
+    bool,
+    typer.Option(
+        "--json",
+        help="Write JSON on standard output, and nothing else. An error is JSON, too, on "
+        "standard error.",
+        # Before the other options: what is wrong with one of them is an error as well.
+        is_eager=True,
+        callback=_note_json,
+    ),
 ]
 
 
@@ -77,7 +101,26 @@ class Connection:
         ttl: timedelta | None = None,
         safety_margin: timedelta = timedelta(seconds=1),
     ) -> AsyncSeatClient:
-        """Return a client. Raises `InvalidArgument` naming the option that is wrong."""
+        """Return a client. An option that is wrong ends the command, and is named."""
+        from seatkeeper.client.errors import InvalidArgument
+
+        if (self.tls_cert is None) != (self.tls_key is None):
+            fail(Exit.USAGE, "--tls-cert and --tls-key go together: give both or neither")
+        try:
+            return self._client(project, holder, ttl, safety_margin)
+        except InvalidArgument as error:
+            flag = FLAG_OF.get(error.field)
+            if flag is None:
+                raise
+            fail(Exit.USAGE, f"{flag}{str(error).removeprefix(error.field)}")
+
+    def _client(
+        self,
+        project: str,
+        holder: str | None,
+        ttl: timedelta | None,
+        safety_margin: timedelta,
+    ) -> AsyncSeatClient:
         from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 
         # Commands say what went wrong in their own words, once.

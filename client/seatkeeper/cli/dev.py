@@ -25,6 +25,16 @@ ETCD_MEMBERS_MAX = 5
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+def _odd(members: int | None) -> int | None:
+    """Refuse an even number: it outlives no more losses than the odd number below it."""
+    if members is not None and members % 2 == 0:
+        raise typer.BadParameter(
+            f"{members} members outlive no more losses than {members - 1}, since more than half "
+            f"must live: give {members - 1} or {members + 1}"
+        )
+    return members
+
+
 @app.command(
     epilog=examples(
         "seatkeeper dev",
@@ -42,6 +52,7 @@ def dev(
             metavar="N",
             min=1,
             max=ETCD_MEMBERS_MAX,
+            callback=_odd,
             help="Members of etcd: 1, 3 or 5. [default: as the state has it, else 1]",
         ),
     ] = None,

@@ -6,6 +6,7 @@ They follow sysexits.h where that has a fitting one, so that a script can tell "
 
 from __future__ import annotations
 
+import json
 import sys
 from enum import IntEnum
 from typing import NoReturn, Self
@@ -43,7 +44,29 @@ def exit_codes() -> str:
     return "\n".join(["Exit codes:", *lines])
 
 
+HOW_COMMANDS_FAIL = (
+    "A command that fails says why at the end of standard error. With `--json` its last line there "
+    "is an object: `event` is `failed`, `error` says why in words, `exit_code` and `exit_name` are "
+    "from this table. Of what it ran and of the seat it held, `run` tells by its events `ended` "
+    "and `lost` instead."
+)
+"""For every command, and for the documentation."""
+
+_as_json = False
+
+
+def fail_in_json(wanted: bool) -> None:
+    """Decide for whom `fail` writes from now on: for programs, or else for people."""
+    global _as_json  # one command a process, and it can fail anywhere
+    _as_json = wanted
+
+
 def fail(code: Exit, message: str) -> NoReturn:
     """End the command: ``message`` on standard error, then exit with ``code``."""
-    print(f"seatkeeper: {message}", file=sys.stderr)
+    if _as_json:
+        failed = {"exit_code": int(code), "exit_name": code.name}
+        told = json.dumps({"event": "failed", "error": message} | failed, ensure_ascii=False)
+    else:
+        told = f"seatkeeper: {message}"
+    print(told, file=sys.stderr)
     raise SystemExit(int(code))
