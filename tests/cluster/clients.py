@@ -95,14 +95,14 @@ class Client:
         await self.event("session_lost")
 
     async def event(self, kind: str, *, within: float = PATIENCE) -> Event:
-        """Return the next event of this kind, which only places in the queue may precede."""
+        """Return the next event of this kind, which only passing news may precede."""
         async with asyncio.timeout(within):
             while True:
                 event = await self._next()
                 found = event.WhichOneof("event")
                 if found == kind:
                     return event
-                assert found == "queued", f"{kind} expected: {event}"
+                assert found in {"queued", "ring"}, f"{kind} expected: {event}"
 
     async def _next(self) -> Event:
         assert self._call is not None

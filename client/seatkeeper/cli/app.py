@@ -31,6 +31,7 @@ COMMANDS = {
     "dev": Entry("dev", "Run a whole cluster here, to try it: etcd, nodes, build agent."),
     "status": Entry("status", "Show nodes, agents and pools, or who holds and waits in one."),
     "pool": Entry("pool", "Create, change, delete and list pools."),
+    "node": Entry("node", "List nodes, and take one out of service."),
     "run": Entry("run", "Run a program while holding a seat."),
     "build": Entry("build", "Compile a model to an engine, under a seat."),
     "engines": Entry("engines", "List, fetch and verify published engines."),

@@ -166,6 +166,7 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         "queued": pool.queued,
         "fence": pool.fence,
         "revision": pool.revision,
+        "owner": pool.owner,
     }
     if details:
         summary["grants"] = [_grant_json(grant) for grant in pool.grants]

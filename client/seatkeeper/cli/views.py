@@ -43,7 +43,7 @@ def agents_table(agents: Sequence[build_service_pb2.AgentInfo]) -> RenderableTyp
 def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
     """Return how full pools are."""
     return table(
-        ("pool", ">seats", ">held", ">free", ">queued", "description"),
+        ("pool", ">seats", ">held", ">free", ">queued", "owner", "description"),
         [
             (
                 pool.spec.name,
@@ -51,6 +51,7 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
                 str(pool.held),
                 str(pool.free),
                 str(pool.queued),
+                pool.owner,
                 pool.spec.description,
             )
             for pool in pools

@@ -29,6 +29,7 @@ import grpc
 from grpc import aio
 
 from seatkeeper.client._asks import Ask, Held, OnQueued, OnState
+from seatkeeper.client._home import Home
 from seatkeeper.client._lease import NEVER, Lease, LeaseKeeper
 from seatkeeper.client._link import Link
 from seatkeeper.client._tables import SWEEP_SECONDS, Tables
@@ -43,6 +44,8 @@ from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
+MOVE_SECONDS = 1.0
+"""Clients that learn of a new owner go there within so long, not all at the same moment."""
 CLOSE_SECONDS_MAX = 2.0
 """How long closing waits for the service. Without an answer, the lease runs out by itself."""
 
@@ -83,6 +86,7 @@ class SessionDriver:
         self._tables = Tables(self, config, random)
         self._keeper = LeaseKeeper(self, config, clock, holder, project)
         self._link = Link(self, nodes, connect, config, clock, random)
+        self._home = Home(nodes, follow=config.follow_ring)
         self._openings: list[tuple[float, asyncio.Future[pb.SessionCredentials]]] = []
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
@@ -121,6 +125,8 @@ class SessionDriver:
             expires_at=NEVER if wait is None else now + wait + self._call_seconds,
         )
         self._tables.ask(ask, now)
+        if self._home.is_news(pool):
+            self._go_home()
         try:
             return await ask.future
         except BaseException:
@@ -289,6 +295,9 @@ class SessionDriver:
                     self._on_opened(event.opened, now)
                 case "session_lost":
                     self._lose_session(event.session_lost.message or "the session ended")
+                case "ring":
+                    self._home.learn(event.ring, self._link.address)
+                    self._go_home()
                 case "go_away":
                     self._link.leave_for(seconds(event.go_away.within))
 
@@ -323,10 +332,23 @@ class SessionDriver:
         # The renewal first: it is what everything else depends on.
         self._tick()
         self._tables.send_everything(now)
+        self._home.learn(opened.ring, self._link.address)
+        self._go_home()
         openings, self._openings = self._openings, []
         for _, future in openings:
             if not future.done():
                 future.set_result(lease.credentials)
+
+    def _go_home(self) -> None:
+        """Go where the pools that are used are decided, if that is elsewhere."""
+        if self._link.stream is None:
+            return
+        tables = self._tables
+        pools = [ask.pool for ask in tables.asks.values()]
+        pools += [held.pool for held in tables.held.values()]
+        address = self._home.address(pools, self._link.address, self._clock.now())
+        if address is not None:
+            self._link.go_to(address, MOVE_SECONDS)
 
     def _on_denied(self, denied: seat_pb2.Denied, now: float) -> None:
         if denied.reason == seat_pb2.DENIAL_REASON_SESSION_LOST:
@@ -345,6 +367,7 @@ class SessionDriver:
         self._tables.look_for(asked.difference(r.grant.grant_id for r in renewed.tokens))
         if safe_again:
             self._tables.tell(HoldingState.SAFE)
+        self._go_home()
         self._tick()
 
     def _tick(self) -> None:

@@ -39,6 +39,18 @@ class AsyncCluster:
             )
         )
 
+    async def drain(self, node_id: str) -> None:
+        """Have a node stop as on SIGTERM: its clients go to other nodes, then it ends.
+
+        Returns when it has begun. The client must be one of that node's own address; raises
+        `InvalidArgument` when another node answers.
+        """
+        await self._calls.unary(
+            lambda channel, timeout: pb_grpc.ClusterServiceStub(channel).DrainNode(
+                pb.DrainNodeRequest(node_id=node_id), timeout=timeout
+            )
+        )
+
     async def jwks(self) -> str:
         """Return the public keys that verify tokens, as the text of a JSON Web Key Set."""
         answer = await self._calls.unary(

@@ -110,6 +110,9 @@ class ClientConfig:
     """Most grants kept by ``linger``."""
     keepalive: timedelta = timedelta(seconds=20)
     """Time between pings of an idle connection, so that balancers do not cut it off."""
+    follow_ring: bool = True
+    """Learn from the nodes which others there are, and go to the one that decides for the pools in
+    use. Does nothing behind a load balancer; False: keep to the addresses given."""
     renewal: RenewalConfig = field(default_factory=RenewalConfig)
     """When the session is renewed, and when a silent node is given up."""
     backoff: BackoffConfig = field(default_factory=BackoffConfig)

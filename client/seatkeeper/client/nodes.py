@@ -19,6 +19,9 @@ from seatkeeper.client.errors import InvalidArgument
 NODES_MAX = 64
 """Most addresses that one client takes."""
 
+SHUNNED_SECONDS = 10.0
+"""How long a node that failed is not gone to on purpose, only when it is its turn."""
+
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
@@ -53,7 +56,9 @@ class NodePicker:
     ) -> None:
         first = int(random * len(addresses)) % len(addresses)
         self._order = [*addresses[first:], *addresses[:first]]
+        self._given = frozenset(addresses)
         self._config = config
+        self._shunned: dict[str, float] = {}
         self._breakers = {address: Breaker() for address in addresses}
         self._leaving: dict[str, float] = {}
 
@@ -69,15 +74,37 @@ class NodePicker:
         self._breakers[address] = self._breakers[address].tried(now)
         return address
 
+    def learn(self, addresses: Iterable[str]) -> None:
+        """Take in which nodes there are, besides the addresses that were given."""
+        known = self._given.union(list(addresses)[:NODES_MAX])
+        self._order = [address for address in self._order if address in known]
+        for address in sorted(known.difference(self._order)):
+            self._order.append(address)
+            self._breakers.setdefault(address, Breaker())
+
+    def prefer(self, address: str) -> None:
+        """Call this one first from now on, if it is known."""
+        if address in self._order:
+            self._order.remove(address)
+            self._order.insert(0, address)
+
     def succeeded(self, address: str) -> None:
         """Note that the node answered: it is called first from now on."""
         self._breakers[address] = self._breakers[address].succeeded()
-        self._order.remove(address)
-        self._order.insert(0, address)
+        self.prefer(address)
 
     def failed(self, address: str, now: float) -> None:
         """Note that the node could not be reached or did not answer."""
         self._breakers[address] = self._breakers[address].failed(now, self._config)
+        self._shunned[address] = now + SHUNNED_SECONDS
+
+    def is_welcoming(self, address: str, now: float) -> bool:
+        """Return whether nothing speaks against going to a node on purpose."""
+        return (
+            address in self._order
+            and now >= self._shunned.get(address, now)
+            and now >= self._leaving.get(address, now)
+        )
 
     def leaving(self, address: str, until: float) -> None:
         """Note that the node asked to be left alone until then. This is no failure."""

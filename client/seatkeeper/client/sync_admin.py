@@ -77,6 +77,10 @@ class Cluster:
         """Return the versions of the node that answers and of its store."""
         return self._thread.call(self._cluster.version())
 
+    def drain(self, node_id: str) -> None:
+        """Have a node stop as on SIGTERM; the client must be one of that node's own address."""
+        self._thread.call(self._cluster.drain(node_id))
+
     def jwks(self) -> str:
         """Return the public keys that verify tokens, as the text of a JSON Web Key Set."""
         return self._thread.call(self._cluster.jwks())
