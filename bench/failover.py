@@ -2,7 +2,8 @@
 
 Three etcd members, three nodes, and clients that all know all of them. 40 take turns with the seats
 that three others do not hold all the time, for 50 ms each, so that somebody always waits; four more
-do so with unary calls (``bench.waiters``). Under this load, again and again:
+do so with unary calls. Half of the 40 go to the node that owns the pool, half stay where they are
+(``bench.waiters``). Under this load, again and again:
 
 - *kill*: the node that owns the pool is killed (SIGKILL), measured, and started again at its address;
 - *freeze*: the node that owns the pool is stopped (SIGSTOP), measured, and let go on (SIGCONT);
@@ -10,7 +11,7 @@ do so with unary calls (``bench.waiters``). Under this load, again and again:
 - *rolling*: each node in turn gets SIGTERM, ends, and is started again at its address.
 
 The next one comes only when all nodes are listed, the node that was struck has served a client of its
-own, and everybody who waited has been served.
+own, and everybody who waited has been served; turn-takers are spread over nodes again before it.
 
 What is measured, in seconds from just before the signal is sent. *Waiting* is a turn-taker whose
 ``acquire`` had been called and had not returned at that moment.
@@ -132,16 +133,17 @@ class Trial:
 
     async def repeat(self, kind: str, times: int, fault: Callable[[], Awaitable[None]]) -> None:
         """Let a kind of fault happen again and again, each time to a service that is whole."""
-        await self.settle()
         failed = len(self.waiters.failures)
         for number in range(1, times + 1):
-            await fault()
+            self.waiters.spread()
             await self.settle()
+            await fault()
             told = self.recoveries[kind][-1]
             progress(
                 f"{kind} {number} of {times}: {told.seconds:.2f} s, "
                 f"everyone {told.everyone_s:.2f} s"
             )
+        await self.settle()
         self.failed_calls[kind] = len(self.waiters.failures) - failed
 
     async def settle(self) -> None:
@@ -163,7 +165,8 @@ class Trial:
             listed = {(node.node_id, node.address) for node in await self.admin.cluster.nodes()}
         except SeatError:
             return False
-        return running == listed and not self.waiters.connected()[""]
+        unsettled = self.waiters.moving or self.waiters.connected()[""]
+        return running == listed and not unsettled
 
     async def _strike(self, kind: str, strike: Callable[[], None], address: str = "") -> float:
         """Measure what ``strike`` does to those who wait; return when it was done."""
@@ -288,7 +291,7 @@ def result_of(
     told |= {"seats": arguments.seats, "ttl_s": arguments.ttl}
     for kind in KINDS:
         told |= times_of(kind, trial.recoveries[kind])
-        if kind != "calm":
+        if kind != "calm" and trial.recoveries[kind]:
             told[f"{kind}_failed_calls"] = trial.failed_calls[kind]
     told |= {
         "rolling_bad_exits": trial.bad_exits,

@@ -3,7 +3,8 @@
 *Turn-takers* take a seat, hold it a moment, give it back and ask again, over session streams; there are
 more of them than seats, so somebody always waits. *Keepers* hold one seat all the time and are
 expected never to lose it. *Callers* do as the turn-takers with unary calls, and renew their sessions
-themselves. All of them know every node.
+themselves. All of them know every node. Every second turn-taker follows the ring, and so goes to the
+node that owns the pool; the others stay where they are, as clients behind a load balancer do.
 
 ``Waiters`` remembers every seat that a turn-taker got, and every call that failed.
 """
@@ -75,7 +76,8 @@ class Waiters:
     """The clients, and what they have seen so far."""
 
     config: WaitersConfig
-    clients: Sequence[AsyncSeatClient]
+    addresses: Sequence[str]
+    clients: list[AsyncSeatClient]
     """The turn-takers', in order of their numbers."""
     served: list[Served] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -88,12 +90,27 @@ class Waiters:
     """Clients whose last call had not returned ``END_SECONDS_MAX`` after the end."""
     closed_sessions: set[str] = field(default_factory=set)
     """Ids of the sessions that their clients have ended, or are about to."""
+    moving: set[int] = field(default_factory=set)
+    """Turn-takers that are about to begin anew."""
     _asked_at: dict[int, float] = field(default_factory=dict)
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     def connected(self) -> Counter[str]:
         """Return how many turn-takers have their stream at each node's address."""
         return Counter(node_of(client) for client in self.clients)
+
+    def spread(self) -> None:
+        """Have those that do not follow the ring leave the fullest nodes, each for one that it draws.
+
+        They stay where they fled to otherwise, so that nodes that were restarted have none.
+        """
+        staying = [n for n in range(len(self.clients)) if not follows_ring(n)]
+        share = -(-len(staying) // len(self.addresses))
+        here: Counter[str] = Counter()
+        for number in staying:
+            here[node := node_of(self.clients[number])] += 1
+            if here[node] > share:
+                self.moving.add(number)
 
     def fault(self, address: str = "") -> Fault:
         """Note who waits now, before something is done to the node at ``address``."""
@@ -114,8 +131,11 @@ class Waiters:
 
     async def take_turns(self, number: int) -> None:
         """Be turn-taker ``number`` until the end."""
-        client, config = self.clients[number], self.config
+        config = self.config
         while not self._ending.is_set():
+            if number in self.moving:
+                await self._begin_anew(number)
+            client = self.clients[number]
             asked_at = self._asked_at[number] = perf_counter()
             self.calls["acquire"] += 1
             try:
@@ -165,6 +185,15 @@ class Waiters:
         grant = pb.GrantRef(pool=ask.pool, grant_id=ask.grant_id)
         await self._did("unary release", client.seats.release(me, grant))
 
+    async def _begin_anew(self, number: int) -> None:
+        left = self.clients[number]
+        self.closed_sessions.add((await left.session()).session_id)
+        await left.close()
+        self.clients[number] = new_client(
+            self.addresses, self.config, follow_ring=follows_ring(number)
+        )
+        self.moving.discard(number)
+
     async def _release(self, grant: AsyncGrant) -> None:
         self.calls["release"] += 1
         began = perf_counter()
@@ -204,12 +233,14 @@ async def running_waiters(
     addresses: Sequence[str], config: WaitersConfig
 ) -> AsyncIterator[Waiters]:
     """Run the clients. At the end each finishes its turn; how that went is in the result."""
-    settings = ClientConfig(ttl=config.ttl, call_timeout=timedelta(seconds=CALL_SECONDS))
-    count = config.clients + config.keepers + config.callers
-    everyone = [AsyncSeatClient(addresses, config=settings) for _ in range(count)]
-    takers, others = everyone[: config.clients], everyone[config.clients :]
-    waiters = Waiters(config, takers)
-    keepers = [asyncio.create_task(waiters.keep(c)) for c in others[: config.keepers]]
+    takers = [
+        new_client(addresses, config, follow_ring=follows_ring(number))
+        for number in range(config.clients)
+    ]
+    holding = [new_client(addresses, config) for _ in range(config.keepers)]
+    calling = [new_client(addresses, config) for _ in range(config.callers)]
+    waiters = Waiters(config, addresses, takers)
+    keepers = [asyncio.create_task(waiters.keep(client)) for client in holding]
     tasks: list[asyncio.Task[None]] = [*keepers]
     try:
         async with asyncio.timeout(START_SECONDS_MAX):
@@ -218,7 +249,7 @@ async def running_waiters(
                     if task.done():
                         task.result()
                 await asyncio.sleep(POLL_SECONDS)
-        tasks += [asyncio.create_task(waiters.call(c)) for c in others[config.keepers :]]
+        tasks += [asyncio.create_task(waiters.call(client)) for client in calling]
         tasks += [asyncio.create_task(waiters.take_turns(n)) for n in range(config.clients)]
         yield waiters
         waiters.end()
@@ -226,13 +257,29 @@ async def running_waiters(
         waiters.never_returned = len(left)
         for task in done:
             task.result()
-        for client in everyone[: config.clients + config.keepers]:
+        for client in waiters.clients + holding:
             waiters.closed_sessions.add((await client.session()).session_id)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        everyone = waiters.clients + holding + calling
         await asyncio.gather(*(client.close() for client in everyone))
+
+
+def follows_ring(number: int) -> bool:
+    """Tell whether the turn-taker of this number goes to the node that owns the pool."""
+    return number % 2 == 0
+
+
+def new_client(
+    addresses: Sequence[str], config: WaitersConfig, *, follow_ring: bool = True
+) -> AsyncSeatClient:
+    """Return a client of the load, not connected yet."""
+    settings = ClientConfig(
+        ttl=config.ttl, call_timeout=timedelta(seconds=CALL_SECONDS), follow_ring=follow_ring
+    )
+    return AsyncSeatClient(addresses, config=settings)
 
 
 def node_of(client: AsyncSeatClient) -> str:
@@ -240,4 +287,4 @@ def node_of(client: AsyncSeatClient) -> str:
     session = client._session
     if session is None or session._link.stream is None:
         return ""
-    return session._link._address
+    return session._link.address
