@@ -1,8 +1,9 @@
 """Measure whether three nodes that all decide for one pool ever give out too many seats.
 
 200 clients on three nodes share 20 seats for a minute, each holding a seat for a few milliseconds and
-asking again; every node decides for the pool, because each has clients that it serves. Afterwards
-etcd's own history is replayed, revision by revision.
+asking again. With ``--routing local`` every node decides for the pool, because each has clients that
+it serves: the worst that a torn ring could do. With ``--routing owner`` two of them pass everything on
+to the third. Afterwards etcd's own history is replayed, revision by revision.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from time import perf_counter
 from bench.history import FaultKind, read_history, replay
 from bench.report import parser, progress, run, tell
 from bench.service import running_service
-from seatkeeper.client import AsyncSeatClient
+from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 POOL = "crowd"
 HOLD_SECONDS_MAX = 0.02
+STAY = ClientConfig(follow_ring=False)
+"""Clients stay where they are put."""
 
 
 async def main() -> None:
@@ -30,13 +33,15 @@ async def main() -> None:
     options.add_argument("--seats", type=int, default=20)
     options.add_argument("--nodes", type=int, default=3)
     options.add_argument("--seconds", type=float, default=60.0)
+    options.add_argument("--routing", choices=("local", "owner"), default="local")
     arguments = options.parse_args()
-    async with running_service(nodes=arguments.nodes) as service:
+    flags = ("--routing", arguments.routing)
+    async with running_service(nodes=arguments.nodes, flags=flags) as service:
         cycles = [0] * arguments.clients
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(
-                    AsyncSeatClient(service.addresses[number % arguments.nodes])
+                    AsyncSeatClient(service.addresses[number % arguments.nodes], config=STAY)
                 )
                 for number in range(arguments.clients)
             ]
@@ -53,6 +58,7 @@ async def main() -> None:
         {
             "clients": arguments.clients,
             "nodes": arguments.nodes,
+            "routing": arguments.routing,
             "seats": arguments.seats,
             "seconds": arguments.seconds,
             "cycles": sum(cycles),
