@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto etcd haproxy demo test check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose demo test check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +29,13 @@ etcd: $(READY)  ## a current etcd under .tools/, where the machine is a Debian o
 haproxy: $(READY)  ## an HAProxy under .tools/, where the machine is a Debian one
 	$(BIN)/python -m tests.debian_tools fetch haproxy
 
+compose: $(READY)  ## what checks docker-compose.yml, and Prometheus, under .tools/ likewise
+	$(BIN)/python -m tests.debian_tools fetch docker-compose prometheus promtool
+
 demo: $(READY) etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
-test: $(READY) etcd haproxy proto  ## every test
+test: $(READY) etcd haproxy compose proto  ## every test
 	$(BIN)/python -m pytest
 
 check: $(READY) proto  ## lint, format, types, and the tests of the layout and the contract
