@@ -55,18 +55,21 @@ class Tool:
     """Those that the suite does not have are passed over."""
     inside: str
     """Where the package has it."""
+    made_by: str
+    """The task of the Makefile that fetches it."""
     own_suite: bool = False
     """Whether it is linked against libraries of its own suite, which must be the machine's."""
 
 
-HAPROXY = Tool("haproxy", (2, 6), ("haproxy",), "usr/sbin/haproxy", own_suite=True)
-PROMETHEUS = Tool("prometheus", (2, 37), ("prometheus",), "usr/bin/prometheus")
-PROMTOOL = Tool("promtool", (2, 37), ("promtool", "prometheus"), "usr/bin/promtool")
+HAPROXY = Tool("haproxy", (2, 6), ("haproxy",), "usr/sbin/haproxy", "haproxy", own_suite=True)
+PROMETHEUS = Tool("prometheus", (2, 37), ("prometheus",), "usr/bin/prometheus", "compose")
+PROMTOOL = Tool("promtool", (2, 37), ("promtool", "prometheus"), "usr/bin/promtool", "compose")
 COMPOSE = Tool(
     "docker-compose",
     (2, 20),
     ("docker-compose",),
     "usr/libexec/docker/cli-plugins/docker-compose",
+    "compose",
 )
 ALL = {tool.name: tool for tool in (HAPROXY, PROMETHEUS, PROMTOOL, COMPOSE)}
 
@@ -88,7 +91,7 @@ def need(tool: Tool) -> Path:
     if path is None:
         least = ".".join(map(str, tool.version_min))
         pytest.skip(
-            f"needs {tool.name} {least} or newer on PATH, or `make {tool.name}` on Debian"
+            f"needs {tool.name} {least} or newer on PATH, or `make {tool.made_by}` on Debian"
         )
     return path
 

@@ -32,13 +32,12 @@ class Balancer:
     log: Path
 
     async def servers(self) -> dict[str, str]:
-        """Return what the health check says of each node: UP, DOWN, ...."""
-        found = re.findall(
-            r'^haproxy_server_status{proxy="nodes",server="([^"]+)",state="([^"]+)"} 1',
-            await page(f"http://{self.admin}/metrics"),
-            re.MULTILINE,
-        )
-        return dict(found)
+        """Return whether each node gets anything: UP, DOWN, ...."""
+        return await self._of_each("status")
+
+    async def answers(self) -> dict[str, str]:
+        """Return how each node's last health check went: L7OK, L7STS: does not serve, ...."""
+        return await self._of_each("check_status")
 
     async def wait_for(self, server: str, state: str) -> None:
         """Wait until the health check says so of a node."""
@@ -57,6 +56,14 @@ class Balancer:
             return "200" in await page(f"http://{self.admin}/ready")
 
         await until(is_so, "haproxy is ready")
+
+    async def _of_each(self, what: str) -> dict[str, str]:
+        found = re.findall(
+            rf'^haproxy_server_{what}{{proxy="nodes",server="([^"]+)",state="([^"]+)"}} 1',
+            await page(f"http://{self.admin}/metrics"),
+            re.MULTILINE,
+        )
+        return dict(found)
 
     def workers(self) -> set[int]:
         """The processes that serve."""
@@ -87,16 +94,22 @@ class Balancer:
 
 
 def launch(
-    program: Path, mode: str, nodes: Sequence[str], folder: Path, **settings: str
+    program: Path,
+    mode: str,
+    nodes: Sequence[str],
+    folder: Path,
+    *,
+    config: Path | None = None,
+    **settings: str,
 ) -> Balancer:
-    """Start HAProxy on ``deploy/haproxy/MODE.cfg``, in front of three nodes."""
+    """Start HAProxy on ``deploy/haproxy/MODE.cfg``, or on ``config``, in front of three nodes."""
     listen, admin = (f"127.0.0.1:{port}" for port in free_ports(2))
     named = {f"NODE_{number}": node for number, node in enumerate(nodes, start=1)}
     given = {"HAPROXY_LISTEN": listen, "HAPROXY_ADMIN_LISTEN": admin} | named | settings
     log = folder / f"haproxy-{mode}-{admin.rpartition(':')[2]}.log"
     with log.open("wb") as file:
         process = Popen(
-            [program, "-W", "-f", CONFIGS / f"{mode}.cfg"],
+            [program, "-W", "-f", config or CONFIGS / f"{mode}.cfg"],
             stdin=DEVNULL,
             stdout=file,
             stderr=STDOUT,

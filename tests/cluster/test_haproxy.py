@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 import grpc.aio
 import psutil
 import pytest
 from bench.service import ServerProcess, Service, start_node
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tests.cluster.balancer import Balancer, free_ports, launch, page, until
+from tests.client.certificates import Authority
+from tests.cluster.balancer import CONFIGS, Balancer, free_ports, launch, page, until
 from tests.cluster.clients import Client, StreamEnded
 from tests.debian_tools import HAPROXY, need
 
@@ -337,6 +339,7 @@ async def test_a_node_that_says_it_does_not_serve_gets_nothing_new_and_keeps_wha
 
         await servers[1][1].set("", NOT_SERVING)
         await balancer.wait_for("node-2", "DOWN")
+        assert (await balancer.answers())["node-2"] == "L7STS"
         for _ in range(2 * NODES):
             assert await check(balancer.address) == SERVING
         # The streams of before are still where they were: one of them hears of it.
@@ -352,6 +355,44 @@ async def test_a_node_that_says_it_does_not_serve_gets_nothing_new_and_keeps_wha
         for one in watches:
             one.cancel()
         await asyncio.wait(waiting)
+
+
+async def test_with_mutual_tls_l4_passes_it_through_and_asks_under_a_certificate_of_its_own(
+    site: Site, tmp_path: Path
+) -> None:
+    """With the changes that docs/deploy.md tells to make."""
+    authority = Authority(tmp_path)
+    names = ("node", "client", "haproxy")
+    pems = {name: [file.read_bytes() for file in authority.issue(name)] for name in names}
+    (tmp_path / "both.pem").write_bytes(b"".join(pems["haproxy"]))
+    ca = authority.ca.read_bytes()
+    ours = grpc.ssl_server_credentials([(pems["node"][1], pems["node"][0])], ca, True)
+    theirs = grpc.ssl_channel_credentials(ca, pems["client"][1], pems["client"][0])
+    verify = f"verify required ca-file {authority.ca} crt {tmp_path / 'both.pem'}"
+    config = tmp_path / "l4-tls.cfg"
+    config.write_text(
+        (CONFIGS / "l4.cfg")
+        .read_text()
+        .replace("tcp-check connect\n", "tcp-check connect ssl alpn h2\n")
+        .replace("default-server check", f"default-server {verify} check")
+    )
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(health_server(ours)) for _ in range(NODES)]
+        await servers[0][1].set("", NOT_SERVING)
+        addresses = [at for at, _ in servers]
+        balancer = launch(site.program, "l4", addresses, tmp_path, config=config)
+        stack.callback(balancer.stop)
+
+        async def is_told_apart() -> bool:
+            said = {"node-1": "L7STS", "node-2": "L7OK", "node-3": "L7OK"}
+            return await balancer.answers() == said
+
+        await until(is_told_apart, balancer.log.read_text())
+        channel = grpc.aio.secure_channel(balancer.address, theirs)
+        async with channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)  # type: ignore[attr-defined]
+            assert answer.status == SERVING
 
 
 # What the tests look at -------------------------------------------------------------------------
@@ -402,12 +443,18 @@ async def total(balancer: Balancer) -> int:
 
 
 @asynccontextmanager
-async def health_server() -> AsyncIterator[tuple[str, health.aio.HealthServicer]]:
+async def health_server(
+    credentials: grpc.ServerCredentials | None = None,
+) -> AsyncIterator[tuple[str, health.aio.HealthServicer]]:
     """A server that says of itself what it is told to say."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = (
+        server.add_secure_port("127.0.0.1:0", credentials)
+        if credentials
+        else server.add_insecure_port("127.0.0.1:0")
+    )
     await servicer.set("", SERVING)
     await server.start()
     try:
