@@ -27,9 +27,11 @@ One that takes longer than ``MEASURE_SECONDS_MAX`` counts as that, and ``<kind>_
 clients that had no seat by then. p99 of less than 100 measurements is the slowest.
 
 ``<kind>_failed_calls`` are calls that raised, releases that nobody confirmed, and grants lost, from
-before the first of its kind to after the last. ``jeopardies`` counts how often a grant was in doubt
-for a while. From etcd's history: seats given out beyond the capacity, grants out of order within a
-project and priority, and tickets lost (``bench.departures``).
+before the first of its kind to after the last; ``<kind>_slowest_unary_s`` is how long the slowest unary
+call took then. ``unary_denied`` are unary acquires that waited in vain for as long as they may, and
+``jeopardies`` counts how often a grant was in doubt for a while. From etcd's history: seats given out
+beyond the capacity, grants out of order within a project and priority, and tickets lost
+(``bench.departures``).
 """
 
 from __future__ import annotations
@@ -95,6 +97,7 @@ class Trial:
         default_factory=lambda: {kind: [] for kind in KINDS}
     )
     failed_calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    slowest_unary: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
     bad_exits: int = 0
     """Nodes that did not end with 0 when asked to."""
     stop_seconds: list[float] = field(default_factory=list)
@@ -133,7 +136,7 @@ class Trial:
 
     async def repeat(self, kind: str, times: int, fault: Callable[[], Awaitable[None]]) -> None:
         """Let a kind of fault happen again and again, each time to a service that is whole."""
-        failed = len(self.waiters.failures)
+        failed, self.waiters.slowest_unary = len(self.waiters.failures), 0.0
         for number in range(1, times + 1):
             self.waiters.spread()
             await self.settle()
@@ -145,6 +148,7 @@ class Trial:
             )
         await self.settle()
         self.failed_calls[kind] = len(self.waiters.failures) - failed
+        self.slowest_unary[kind] = self.waiters.slowest_unary
 
     async def settle(self) -> None:
         """Wait until all is well: nodes listed, turn-takers connected, whoever waits served."""
@@ -293,11 +297,13 @@ def result_of(
         told |= times_of(kind, trial.recoveries[kind])
         if kind != "calm" and trial.recoveries[kind]:
             told[f"{kind}_failed_calls"] = trial.failed_calls[kind]
+            told[f"{kind}_slowest_unary_s"] = trial.slowest_unary[kind]
     told |= {
         "rolling_bad_exits": trial.bad_exits,
         "rolling_stop_max_s": max(trial.stop_seconds, default=0.0),
         "failed_calls": len(waiters.failures),
         "calls_never_returned": waiters.never_returned,
+        "unary_denied": waiters.denied,
         "jeopardies": waiters.jeopardies,
         "calls": waiters.calls.total(),
         "turns": len(waiters.served),

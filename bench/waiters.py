@@ -86,10 +86,14 @@ class Waiters:
     keepers_holding: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     """Calls made, by kind."""
+    denied: int = 0
+    """Unary acquires that got no seat in the time they had asked for."""
     never_returned: int = 0
     """Clients whose last call had not returned ``END_SECONDS_MAX`` after the end."""
     closed_sessions: set[str] = field(default_factory=set)
     """Ids of the sessions that their clients have ended, or are about to."""
+    slowest_unary: float = 0.0
+    """Seconds that the slowest unary call took; whoever measures sets it back."""
     moving: set[int] = field(default_factory=set)
     """Turn-takers that are about to begin anew."""
     _asked_at: dict[int, float] = field(default_factory=dict)
@@ -204,13 +208,17 @@ class Waiters:
     async def _did(self, what: str, call: Awaitable[object]) -> bool:
         """Make a call; return whether it succeeded. Passes ``NoSeatFree`` on."""
         self.calls[what] += 1
+        began = perf_counter()
         try:
             await call
         except NoSeatFree:
+            self.denied += 1
             raise
         except SeatError as error:
             await self._fail(what, error)
             return False
+        finally:
+            self.slowest_unary = max(self.slowest_unary, perf_counter() - began)
         return True
 
     async def _fail(self, what: str, why: SeatError | str) -> None:
