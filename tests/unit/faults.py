@@ -15,6 +15,8 @@ from seatkeeper.server.store import (
     Listing,
     MemoryStore,
     OutcomeUnknown,
+    Put,
+    StoreFull,
     StoreStatus,
     StoreUnavailable,
     Unchanged,
@@ -65,6 +67,8 @@ class FaultyStore:
         """Most turns of the event loop by which the watch tells each change later."""
         self.is_down = False
         """True: every call fails, and nothing happens."""
+        self.is_full = False
+        """True: what writes is refused, what only deletes is not."""
         self.gate = asyncio.Event()
         """Commits wait for it."""
         self.gate.set()
@@ -91,6 +95,8 @@ class FaultyStore:
         self.commits.append(writes)
         await self.gate.wait()
         self._check_up()
+        if self.is_full and any(isinstance(write, Put) for write in writes):
+            raise StoreFull("no space")
         fault = self._next_fault()
         try:
             return await self._commit(fault, writes, only_if, else_read)

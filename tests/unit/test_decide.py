@@ -392,3 +392,20 @@ def test_who_asked_twice_and_would_not_wait_is_not_denied_while_a_seat_may_be_fr
 
     assert decision.outcomes == []
     assert decision.deferred == twice
+
+
+def test_one_holder_cannot_fill_the_queue() -> None:
+    state = pool(a_grant(9, session="bert"), a_ticket(1), a_ticket(2), seats=1)
+    limits = Limits(queue_max=100, holder_queue_max=3)
+    decision = decide(state, [acquire(3), acquire(4), acquire(5, "carl")], Instant(NOW), limits)
+
+    assert answers(decision) == {0: "Queued", 1: "OVERLOADED", 2: "Queued"}
+
+
+def test_a_holder_who_is_served_may_ask_for_more() -> None:
+    state = pool(a_grant(9, session="bert"), a_ticket(1), a_ticket(2), seats=1)
+    limits = Limits(queue_max=100, holder_queue_max=2)
+    decision = decide(state, [release(9, "bert"), acquire(3)], Instant(NOW), limits)
+
+    assert answers(decision) == {0: "Released", 1: "Queued"}
+    assert granted_ids(decision) == [uuid7(1)]

@@ -22,6 +22,7 @@ from tests.unit.loops import Loops, heard, refusals
 
 from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.decide import Denied, Limits, Refusal, Released
+from seatkeeper.server.pool import audience as audience_module
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import Delete
@@ -142,6 +143,69 @@ async def test_more_tickets_than_may_wait_in_the_queue_are_refused(loops: Loops)
 
     assert refusals(ears[3]) == [Refusal.OVERLOADED]
     assert (await loops.judged()).tickets == 2
+
+
+async def test_who_is_kept_out_of_a_full_queue_costs_the_store_nothing(loops: Loops) -> None:
+    """The gate lets no transaction through, and all of them are answered."""
+    await loops.pool(seats=1)
+    node = await loops.node(limits=Limits(queue_max=2))
+    ears = [node.submit(acquire(number)) for number in (1, 2, 3)]
+    await eventually(lambda: len(node.loop.state.tickets) == 2)
+    node.store.gate.clear()
+    late = [node.submit(acquire(number)) for number in range(4, 40)]
+    again = node.submit(acquire(3), ears[2])
+    assert all(refusals(ear) == [Refusal.OVERLOADED] for ear in late)
+    assert refusals(again) == [], "it has its place"
+    denied = [ear.heard[0] for ear in late]
+    pauses = {news.retry_after for news in denied if isinstance(news, Denied)}
+    assert len(pauses) > 1, "not all at one moment"
+    node.store.gate.set()
+    node.submit(release(1))
+    await heard(ears[1])
+
+
+async def test_a_long_queue_is_told_its_places_in_turns(
+    loops: Loops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience_module, "POSITIONS_MAX", 2)
+    await loops.pool(seats=1)
+    node = await loops.node()
+    ears = [node.submit(acquire(number)) for number in range(1, 8)]
+    waiting = ears[1:]
+    await eventually(lambda: all(ear.heard for ear in waiting))
+    places = [
+        news.position for ear in waiting for news in ear.heard if isinstance(news, Position)
+    ]
+    assert places == [1, 2, 3, 4, 5, 6]
+    told = node.loop.audience.review_positions(node.loop.state, node.loop.holds)
+    assert not told, "nothing has changed"
+
+
+async def test_a_full_store_takes_seats_back_and_says_why_it_grants_none(loops: Loops) -> None:
+    await loops.pool(seats=1)
+    node = await loops.node()
+    await heard(node.submit(acquire(1)))
+    waiter = node.submit(acquire(2))
+    await eventually(lambda: node.loop.state.tickets)
+    node.store.is_full = True
+    given, unknown, asked = (
+        node.submit(command) for command in (release(1), release(9), acquire(3, "bert"))
+    )
+    for ear in (given, unknown, asked):
+        await heard(ear)
+    assert given.answers == [Released(uuid7(1))]
+    for ear in (unknown, asked):
+        assert refusals(ear) == [Refusal.UNAVAILABLE]
+        (news,) = ear.answers
+        assert isinstance(news, Denied)
+        assert "full" in news.message
+    assert waiter.answers == []
+    node.store.is_full = False
+    await heard(waiter)
+    assert granted(waiter) == [uuid7(2)]
+    late = node.submit(acquire(1))
+    await heard(late)
+    assert refusals(late) == [Refusal.FINISHED]
 
 
 async def test_a_pool_that_does_not_exist_has_no_seats(loops: Loops) -> None:

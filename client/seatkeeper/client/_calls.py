@@ -29,7 +29,11 @@ _Open = Callable[[aio.Channel], aio.UnaryStreamCall[_Q, _T]]
 STABLE_SECONDS = 1.0
 """A stream that lived for so long was a good one: the next is tried at once."""
 
-_TRY_ANOTHER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_TRY_ANOTHER = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # by a node that stopped: our own cancelling is no error
+)
 _log = logging.getLogger("seatkeeper.client")
 
 

@@ -29,7 +29,8 @@ class Core:
         """Return the answer to an opened or resumed session."""
         opened = seat_service_pb2.Opened(session_id=session.session_id, node_id=self.node_id)
         opened.ttl.FromTimedelta(session.ttl)
-        opened.renew_in.FromTimedelta(renew_in(session.ttl))
+        # Many open or resume at one moment, when a node has died: spread out what follows.
+        opened.renew_in.FromTimedelta(renew_in(session.ttl) * random.uniform(0.2, 1.0))
         return opened
 
     def granted(

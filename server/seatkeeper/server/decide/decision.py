@@ -19,10 +19,12 @@ before one of the same project and priority that was accepted earlier.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from seatkeeper.server.decide import admission
 from seatkeeper.server.decide.commands import (
     Acquire,
     Command,
@@ -34,6 +36,7 @@ from seatkeeper.server.decide.commands import (
     Release,
     Released,
 )
+from seatkeeper.server.decide.limits import Limits
 from seatkeeper.server.decide.policy import serve
 from seatkeeper.server.decide.state import (
     Grant,
@@ -52,16 +55,6 @@ RETRY_LATER = timedelta(seconds=1)
 POOL_DELETED = "the pool was deleted; `seatkeeper pool list` shows those there are"
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of one decision."""
-
-    writes_max: int = 127
-    """Most writes: one less than a transaction holds, for the guard."""
-    queue_max: int = 10_000
-    """Most tickets of a pool. More are refused with ``OVERLOADED``."""
 
 
 @dataclass(slots=True)
@@ -250,9 +243,19 @@ class _Draft:
             )
         return None
 
-    def _deny_overloaded(self, command: Command) -> None:
-        message = f"the queue is full ({self.limits.queue_max} tickets)"
-        self._deny(command, Refusal.OVERLOADED, message)
+    def _left_by_holder(self) -> Counter[str]:
+        """Return how many stored tickets this decision ends, by holder."""
+        ended = (self.pool.tickets.get(grant_id) for grant_id in self.decision.tickets_ended)
+        return Counter(ticket.holder for ticket in ended if ticket is not None)
+
+    def _kept_out(self, command: Acquire, entered: Counter[str]) -> str | None:
+        return admission.refusal(
+            self.pool,
+            command,
+            self.limits,
+            ahead=entered.total(),
+            ahead_of_holder=entered[command.holder],
+        )
 
     def _deny_not_yours(self, command: Command) -> None:
         self._deny(command, Refusal.NOT_YOURS, "this grant id belongs to another session")
@@ -362,15 +365,18 @@ class _Draft:
 
     def store_waiting(self) -> None:
         """Give a stored ticket to each request that still waits, and answer those asked again."""
-        room = self.limits.queue_max - len(self.pool.tickets) + len(self.decision.tickets_ended)
-        refused: set[str] = set()
+        refused: dict[str, str] = {}
+        entered: Counter[str] = Counter()
+        entered.subtract(self._left_by_holder())
         for grant_id, (command, ticket) in self.asked.items():
-            if command.may_wait and len(self.decision.tickets) < room:
+            if command.may_wait:
+                if (why := self._kept_out(command, entered)) is not None:
+                    refused[grant_id] = why
+                    self._deny(command, Refusal.OVERLOADED, why)
+                    continue
+                entered[command.holder] += 1
                 self.decision.tickets.append(ticket)
                 self._answer(command, Queued(ticket))
-            elif command.may_wait:
-                refused.add(grant_id)
-                self._deny_overloaded(command)
             elif self.decision.unserved:
                 # A seat may be free: the queue was cut short by the size of the transaction.
                 self.decision.deferred.append(command)
@@ -381,7 +387,7 @@ class _Draft:
             if (grant := self.served.get(grant_id)) is not None:
                 self._answer(command, Granted(grant))
             elif grant_id in refused:
-                self._deny_overloaded(command)
+                self._deny(command, Refusal.OVERLOADED, refused[grant_id])
             elif (asked := self.asked.get(grant_id)) is not None and asked[0].may_wait:
                 self._answer(command, Queued(asked[1]))
             elif asked is not None and self.decision.unserved:

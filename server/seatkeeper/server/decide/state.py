@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NewType
@@ -93,6 +94,8 @@ class PoolState:
     finished: FinishedIds = field(default_factory=FinishedIds)
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
+    tickets_of: Counter[str] = field(default_factory=Counter)
+    """How many tickets each holder has."""
     _queue: list[ServiceKey] = field(default_factory=list)
     _deadlines: list[tuple[Instant, str]] = field(default_factory=list)
 
@@ -147,6 +150,7 @@ class PoolState:
         """Add a ticket, or replace the one of this id."""
         self.remove_ticket(ticket.grant_id)
         self.tickets[ticket.grant_id] = ticket
+        self.tickets_of[ticket.holder] += 1
         insort(self._queue, service_key(ticket))
         if ticket.wait_until is not None:
             heapq.heappush(self._deadlines, (ticket.wait_until, ticket.grant_id))
@@ -155,6 +159,9 @@ class PoolState:
         """Remove and return the ticket of this id, if there is one."""
         ticket = self.tickets.pop(grant_id, None)
         if ticket is not None:
+            self.tickets_of[ticket.holder] -= 1
+            if not self.tickets_of[ticket.holder]:
+                del self.tickets_of[ticket.holder]
             del self._queue[bisect_left(self._queue, service_key(ticket))]
         while self._deadlines and not self._waits_until(*self._deadlines[0]):
             heapq.heappop(self._deadlines)

@@ -25,6 +25,9 @@ from seatkeeper.server.decide import (
     estimate_wait,
 )
 
+POSITIONS_MAX = 500
+"""Most positions told at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -88,7 +91,8 @@ class Audience:
     def __init__(self, pool: str) -> None:
         self._pool = pool
         self._seats: dict[str, _Seat] = {}
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, None] = {}
+        """In the order in which they are told their positions."""
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -103,7 +107,7 @@ class Audience:
             message = "the same request was sent again, and is answered there"
             earlier.listener.hear(self._pool, Denied(grant_id, Refusal.UNAVAILABLE, message))
         self._seats[grant_id] = _Seat(listener, session_id)
-        self._waiting.discard(grant_id)
+        self._waiting.pop(grant_id, None)
 
     def detach(self, grant_id: str, listener: Listener) -> None:
         """Tell ``listener`` no more. Does nothing when another has taken its place."""
@@ -129,7 +133,7 @@ class Audience:
             if (grant := state.grants.get(grant_id)) is not None:
                 if seat.told is not _Told.HOLDS:
                     seat.told = _Told.HOLDS
-                    self._waiting.discard(grant_id)
+                    self._waiting.pop(grant_id, None)
                     seat.listener.hear(self._pool, SeatsGranted(grant))
             elif grant_id in state.tickets:
                 if seat.told is _Told.NOTHING:
@@ -137,28 +141,41 @@ class Audience:
                     # served before: who waits for a moment only need not be told that it waits.
                     seat.told = _Told.WAITS
                     seat.wait_until = state.tickets[grant_id].wait_until
-                    self._waiting.add(grant_id)
+                    self._waiting[grant_id] = None
             else:  # also when it was told nothing yet: the answer that it waits for is this one
                 finished = state.finished.contains(seat.session_id, grant_id)
                 self._tell_end(grant_id, seat, finished=finished)
 
-    def review_positions(self, state: PoolState, holds: HoldStats) -> None:
-        """Tell everybody who waits here a position that has changed."""
+    def review_positions(self, state: PoolState, holds: HoldStats) -> bool:
+        """Tell those who wait here a position that has changed; return whether some were left out.
+
+        At most ``POSITIONS_MAX`` are told at once, in turns, so that a long queue costs no more than a
+        short one.
+        """
+        told = 0
         for grant_id in list(self._waiting):
-            self._tell_position(grant_id, self._seats[grant_id], state, holds)
+            if told == POSITIONS_MAX:
+                return True
+            if self._tell_position(grant_id, self._seats[grant_id], state, holds):
+                told += 1
+                # To the end: it is somebody else's turn.
+                self._waiting[grant_id] = self._waiting.pop(grant_id)
+        return False
 
     def _tell_position(
         self, grant_id: str, seat: _Seat, state: PoolState, holds: HoldStats
-    ) -> None:
+    ) -> bool:
         ticket = state.tickets.get(grant_id)
         if ticket is None:
-            return
+            return False
         position = state.position(ticket)
         if position != seat.position:
             seat.position = position
             capacity = state.spec.seats if state.spec else 0
             estimate = estimate_wait(position, capacity, holds)
             seat.listener.hear(self._pool, Position(grant_id, position, estimate))
+            return True
+        return False
 
     def _tell_end(self, grant_id: str, seat: _Seat, *, finished: bool) -> None:
         self._drop(grant_id)
@@ -174,4 +191,4 @@ class Audience:
 
     def _drop(self, grant_id: str) -> None:
         del self._seats[grant_id]
-        self._waiting.discard(grant_id)
+        self._waiting.pop(grant_id, None)

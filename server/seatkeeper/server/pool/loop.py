@@ -52,6 +52,8 @@ from seatkeeper.server.decide import (
     Queued,
     Refusal,
     Release,
+    Released,
+    admission,
     decide,
 )
 from seatkeeper.server.follow import follow
@@ -62,7 +64,7 @@ from seatkeeper.server.pool.flight import Flight
 from seatkeeper.server.pool.inbox import Ask, Inbox
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.passed import PassedOn, Passing
-from seatkeeper.server.pool.writes import write_of, writes_of
+from seatkeeper.server.pool.writes import deletes_of, write_of, writes_of
 from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.store import (
     Committed,
@@ -71,6 +73,7 @@ from seatkeeper.server.store import (
     OutcomeUnknown,
     Store,
     StoreError,
+    StoreFull,
     Unchanged,
     WatchBatch,
     Write,
@@ -87,6 +90,8 @@ UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
+RETRY_AFTER_SECONDS = (1.0, 3.0)
+"""When those who are kept out should come again."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
 
@@ -213,7 +218,12 @@ class PoolLoop:
         """Have ``command`` decided; ``listener`` hears the outcome.
 
         A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
+        One that is kept out of the queue hears so at once, and costs the store nothing.
         """
+        if isinstance(command, Acquire) and (why := self._kept_out(command)) is not None:
+            self._observer.denied(self.pool, Refusal.OVERLOADED.name)
+            listener.hear(self.pool, _overloaded(command, why))
+            return
         patience = timedelta(0)
         if isinstance(listener, PassedOn):
             pass  # it has waited for company where it came from
@@ -222,12 +232,20 @@ class PoolLoop:
         elif self._will_queue(command):
             patience = self._config.queue_pause
         if not self._inbox.add(command, listener, patience=patience):
-            listener.hear(self.pool, _overloaded(command))
+            listener.hear(
+                self.pool, _overloaded(command, "too many requests wait to be decided")
+            )
             return
         if isinstance(command, Release):
             # The answer tells; the watch, which is often faster, would tell the same before.
             self.audience.detach(command.grant_id, listener)
         self._wake.set()
+
+    def _kept_out(self, command: Acquire) -> str | None:
+        if not self._listed.is_set() or not admission.would_wait(self.state, command):
+            return None
+        limits, ahead = self._config.limits, len(self._inbox)
+        return admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
 
     def _will_queue(self, command: Command) -> bool:
         """Return whether a command can only join a queue that there is already."""
@@ -378,6 +396,9 @@ class PoolLoop:
             except LeaseNotFound:
                 await self._set_dead_sessions_apart(decision)
                 continue
+            except StoreFull:
+                await self._free_without_room(asks)
+                raise
             except OutcomeUnknown:
                 self._observer.outcome_unknown(self.pool)
                 self._unsettled = True
@@ -427,6 +448,45 @@ class PoolLoop:
             listener = listener or self.audience.listener(grant.grant_id)
             if listener is not None:
                 listener.expect(self.pool, grant)
+
+    async def _free_without_room(self, asks: list[Ask]) -> None:
+        """Do what a full store still lets us: give seats and places up, and refuse the rest.
+
+        Deleting a grant without moving the guard is what the end of a lease does: it only frees
+        seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
+        full nothing is granted, so no late duplicate is either.
+        """
+        ending = {
+            ask.command.grant_id: ask
+            for ask in asks
+            if isinstance(ask.command, Release) and self._is_theirs(ask.command)
+        }
+        if ending:
+            deletes = deletes_of(self._keys, self.pool, ending)
+            committed = await self._store.commit(deletes)
+            touched = self._mirror.committed(deletes, committed.revision)
+            for ask in ending.values():
+                self.state.finished.add(ask.command.session_id, ask.command.grant_id)
+                ask.listener.hear(self.pool, Released(ask.command.grant_id))
+            asks[:] = [ask for ask in asks if ask.command.grant_id not in ending]
+            self._changed(touched)
+        message = (
+            "the store is full: seats can be given back, none can be granted until an operator"
+        )
+        for ask in asks:
+            denied = Denied(
+                ask.command.grant_id,
+                Refusal.UNAVAILABLE,
+                f"{message} frees space",
+                timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS)),
+            )
+            ask.listener.hear(self.pool, denied)
+        asks.clear()
+
+    def _is_theirs(self, command: Release) -> bool:
+        grant_id = command.grant_id
+        found = self.state.grants.get(grant_id) or self.state.tickets.get(grant_id)
+        return found is not None and found.session_id == command.session_id
 
     async def _set_dead_sessions_apart(self, decision: Decision) -> None:
         """Find the sessions of a refused transaction whose lease has ended."""
@@ -507,7 +567,8 @@ class PoolLoop:
             await asyncio.sleep(self._config.position_interval.total_seconds())
             if self._positions_changed:
                 self._positions_changed = False
-                self.audience.review_positions(self.state, self.holds)
+                more = self.audience.review_positions(self.state, self.holds)
+                self._positions_changed = self._positions_changed or more
                 spec = self.state.spec
                 self._observer.pool_changed(
                     self.pool,
@@ -584,10 +645,15 @@ class PoolLoop:
             ask.listener.hear(self.pool, denied)
 
 
-def _overloaded(command: Command) -> Denied:
-    what = "requests" if isinstance(command, Acquire) else "releases"
-    message = f"too many {what} wait to be decided; try again later"
-    return Denied(command.grant_id, Refusal.OVERLOADED, message, timedelta(seconds=1))
+def _overloaded(command: Command, why: str) -> Denied:
+    # Not all at the same moment again.
+    retry_after = random.uniform(*RETRY_AFTER_SECONDS)
+    return Denied(
+        command.grant_id,
+        Refusal.OVERLOADED,
+        f"{why}; try again later",
+        timedelta(seconds=retry_after),
+    )
 
 
 def _call_after(turns: int, call: Callable[[], None]) -> None:

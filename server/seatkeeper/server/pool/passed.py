@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from seatkeeper.server.decide import Command, Denied, Grant, Outcome
+from seatkeeper.server.decide import Command, Denied, Grant, Outcome, Released
 from seatkeeper.server.pool.audience import News
 from seatkeeper.server.routing.peers import Decided
 
@@ -44,8 +44,8 @@ class PassedOn:
             self.outcome.set_result((outcome, revision))
 
     def hear(self, pool: str, news: News) -> None:
-        """Take note that it was refused before it was decided."""
-        if isinstance(news, Denied):
+        """Take note that it was refused, or done, without a decision."""
+        if isinstance(news, Denied | Released):
             self.decided(news, 0)
 
     def expect(self, pool: str, grant: Grant) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from seatkeeper.server import records
 from seatkeeper.server.decide import Decision, Granted, Queued
 from seatkeeper.server.keys import Keys
@@ -38,3 +40,12 @@ def writes_of(
     writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
     writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
     return writes
+
+
+def deletes_of(keys: Keys, pool: str, grant_ids: Iterable[str]) -> list[Write]:
+    """Return what deletes grants and tickets, whichever of them there are."""
+    return [
+        Delete(key)
+        for grant_id in grant_ids
+        for key in (keys.grant(pool, grant_id), keys.ticket(pool, grant_id))
+    ]
