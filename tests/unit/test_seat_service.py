@@ -24,6 +24,7 @@ from tests.unit.doors import (
 from tests.unit.kit import POOL, eventually, uuid7
 
 from seatkeeper.client.tokens import verify_token
+from seatkeeper.server.service.seat_service import DoorLimits
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.tokens import jwks
 from seatkeeper.server.validate import check_acquire
@@ -77,7 +78,14 @@ async def test_opening_a_session_says_how_long_it_lives_and_when_to_renew(doors:
 
     assert (opened.session_id, opened.node_id) == (who.session_id, "node-1")
     assert opened.ttl.ToTimedelta() == TTL
-    assert TTL / 3 * 0.8 <= opened.renew_in.ToTimedelta() <= TTL / 3
+    # Spread out: many open or resume at one moment, when a node has died.
+    assert TTL / 3 * 0.8 * 0.2 <= opened.renew_in.ToTimedelta() <= TTL / 3
+
+
+async def test_those_who_open_at_one_moment_renew_at_different_ones(doors: Doors) -> None:
+    answers = [await open_session(doors, open_of(doors.stranger())) for _ in range(40)]
+    moments = sorted(answer.opened.renew_in.ToTimedelta() / (TTL / 3) for answer in answers)
+    assert moments[30] - moments[10] > 0.1
 
 
 async def test_without_a_ttl_the_session_has_the_nodes_default(doors: Doors) -> None:
@@ -520,3 +528,35 @@ async def test_a_crowd_of_calls_is_served_one_seat_each(doors: Doors) -> None:
 async def test_the_acquire_message_of_these_tests_is_well_formed() -> None:
     """Else every refusal above might have another cause."""
     check_acquire(acquire_of(1))
+
+
+# Too much ---------------------------------------------------------------------------------------
+
+
+async def test_a_call_too_many_is_refused_and_told_when_to_come_again(doors: Doors) -> None:
+    await doors.pool(seats=1)
+    who, another = await doors.session(), await doors.session()
+    await doors.acquire(who, 1)
+    doors.node._seat_service._limits = DoorLimits(calls_max=1)
+    waiting = asyncio.create_task(doors.acquire(another, 2))
+    await eventually(lambda: doors.node._seat_service._callers)
+    failure = await refused(doors.acquire(another, 3))
+    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert failure.reason == "OVERLOADED"
+    assert failure.retry_after >= timedelta(seconds=1)
+    doors.node._seat_service._limits = DoorLimits()
+    await doors.release(who, 1)
+    assert (await waiting).fence == 2
+
+
+async def test_who_waits_in_a_call_is_sent_elsewhere_by_a_node_that_stops(doors: Doors) -> None:
+    await doors.pool(seats=1)
+    who, another = await doors.session(), await doors.session()
+    await doors.acquire(who, 1)
+    waiting = asyncio.create_task(doors.acquire(another, 2))
+    await eventually(lambda: doors.node._seat_service._callers)
+    doors.node._seat_service.go_away("the node is stopping", timedelta(seconds=1))
+    failure = await refused(waiting)
+    assert failure.code is grpc.StatusCode.UNAVAILABLE
+    assert "send the same request to another node" in failure.message
+    assert (await doors.look()).queued == 1, "its place stays"

@@ -28,6 +28,7 @@ from seatkeeper.client.tokens import verify_token
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.service import session_stream
+from seatkeeper.server.service.seat_service import DoorLimits
 from seatkeeper.server.tokens import TokenSigner, jwks
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
@@ -513,3 +514,20 @@ async def test_a_node_that_stops_asks_its_streams_to_go_and_keeps_the_seats(
 
 async def test_what_these_tests_know_of_a_session_is_its_secret() -> None:
     assert Who("x", b"1").impostor.credentials.secret != b"1"
+
+
+async def test_one_holder_may_open_so_many_streams_and_resume_any(doors: Doors) -> None:
+    doors.node._seat_service._limits = DoorLimits(holder_streams_max=1)
+    first, second = doors.stranger(), doors.stranger()
+    stream = Stream(doors)
+    await stream.open(first)
+    too_many = Stream(doors)
+    failure = await refused(too_many.open(second))
+    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert failure.retry_after >= timedelta(seconds=1)
+    again = Stream(doors)
+    await again.resume(first)
+    for open_stream in (stream, again):
+        open_stream.call.cancel()
+    await eventually(lambda: not doors.node._seat_service._holders)
+    await Stream(doors).open(second)

@@ -77,6 +77,21 @@ class NodeConfig(BaseSettings):
     queue_max: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Most tickets of one pool."
     )
+    holder_queue_max: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most tickets of one holder in a pool."
+    )
+    holder_streams_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Most session streams of one holder on this node; more new ones are refused.",
+    )
+    calls_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Most unary calls under way on this node.",
+    )
     routing: Literal["owner", "local"] = Field(
         default="owner",
         description="Who decides for a pool: the node that owns it, or each node that is asked.",

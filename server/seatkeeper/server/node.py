@@ -216,7 +216,9 @@ def _core(
         keys,
         PoolCatalogue(store, keys, observer),
         clock,
-        config=LoopConfig(limits=Limits(queue_max=config.queue_max)),
+        config=LoopConfig(
+            limits=Limits(queue_max=config.queue_max, holder_queue_max=config.holder_queue_max)
+        ),
         observer=observer,
         passing=routing if config.routing == "owner" else None,
     )

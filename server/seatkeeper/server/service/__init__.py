@@ -14,7 +14,7 @@ from seatkeeper.server.pools import Pools
 from seatkeeper.server.service.cluster_service import ClusterService, NodeVersion
 from seatkeeper.server.service.engine_service import EngineService
 from seatkeeper.server.service.pool_service import PoolService
-from seatkeeper.server.service.seat_service import SeatService
+from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.store import Store
 from seatkeeper.server.verification_keys import VerificationKeys
 from seatkeeper.v1 import (
@@ -45,12 +45,13 @@ def add_services(
     version: NodeVersion,
     observer: Observer,
     drain: Callable[[], None],
+    limits: DoorLimits | None = None,
 ) -> SeatService:
     """Open every door of a node for clients; return the one that has streams to close.
 
     ``drain`` is called when somebody asks the node to stop.
     """
-    seat_service = SeatService(core, observer)
+    seat_service = SeatService(core, observer, limits or DoorLimits())
     verification = VerificationKeys(store, keys)
     add_SeatServiceServicer_to_server(seat_service, server)
     add_PoolServiceServicer_to_server(PoolService(Pools(store, keys), core.seats), server)

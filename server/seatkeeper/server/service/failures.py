@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -55,6 +56,18 @@ def failure_of_denial(pool: str, denied: Denied) -> Failure:
     if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
         details.append(retry_info(denied.retry_after or RETRY_AFTER))
     return Failure(code, denied.message, *details)
+
+
+def too_much(what: str) -> Failure:
+    """Return the failure of a call that is one too many."""
+    # Not all at the same moment again.
+    retry_after = timedelta(seconds=random.uniform(1.0, 3.0))
+    return Failure(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"{what}; try again later, or another node",
+        error_info("OVERLOADED"),
+        retry_info(retry_after),
+    )
 
 
 def failure_of(error: Exception) -> Failure | None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from seatkeeper.client.ring import Ring
@@ -11,7 +15,7 @@ from seatkeeper.server.decide import Denied, Grant, Refusal
 from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
-from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial
+from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial, too_much
 from seatkeeper.server.service.identity import identity_of
 from seatkeeper.server.service.session_stream import SessionStream
 from seatkeeper.server.sessions import SessionGone
@@ -21,20 +25,35 @@ CROWD_MIN = 8
 """Unary calls under way at once from which on they wait a little for each other."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorLimits:
+    """How much one node lets in at once."""
+
+    calls_max: int = 10_000
+    """Unary calls under way."""
+    holder_streams_max: int = 10_000
+    """Session streams of one holder. Sessions that are resumed are let in nevertheless."""
+
+
 class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     """Hands out seats."""
 
-    def __init__(self, core: Core, observer: Observer) -> None:
+    def __init__(self, core: Core, observer: Observer, limits: DoorLimits) -> None:
         self._core = core
         self._observer = observer
         self._streams: set[SessionStream] = set()
-        self._callers = 0
+        self._limits = limits
+        self._holders: Counter[str] = Counter()
+        self._callers: set[_Caller] = set()
         self._ring = seat_service_pb2.Ring()
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the clients of all streams to resume elsewhere."""
         for stream in self._streams:
             stream.go_away(message, within)
+        # Their places stay, and the same request finds them through another node.
+        for caller in self._callers:
+            caller.turn_away(message)
 
     def ring_changed(self, ring: Ring) -> None:
         """Tell the clients of all streams which nodes there are."""
@@ -49,7 +68,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self, request_iterator: object, context: Context
     ) -> None:
         """Run a session over one stream."""
-        stream = SessionStream(self._core, context, self._ring)
+        stream = SessionStream(self._core, context, self._ring, self._admit)
         self._streams.add(stream)
         self._observer.stream_opened()
         try:
@@ -60,7 +79,22 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             await failure.tell(context)
         finally:
             self._streams.discard(stream)
+            if stream.holder:
+                self._leave(stream.holder)
             self._observer.stream_closed()
+
+    def _admit(self, holder: str, *, is_new: bool) -> None:
+        """Count one stream more for a holder. Raises ``Failure`` for a new session too many."""
+        if is_new and self._holders[holder] >= self._limits.holder_streams_max:
+            raise too_much(
+                f"{holder} has {self._limits.holder_streams_max} session streams on this node"
+            )
+        self._holders[holder] += 1
+
+    def _leave(self, holder: str) -> None:
+        self._holders[holder] -= 1
+        if self._holders[holder] <= 0:
+            del self._holders[holder]
 
     @answers
     async def OpenSession(
@@ -72,7 +106,19 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
 
     @property
     def _crowded(self) -> bool:
-        return self._callers >= CROWD_MIN
+        return len(self._callers) >= CROWD_MIN
+
+    @contextmanager
+    def _calling(self, grant_id: str) -> Iterator[_Caller]:
+        """Count a call among those under way. Raises ``Failure`` when there are too many."""
+        if len(self._callers) >= self._limits.calls_max:
+            raise too_much(f"{self._limits.calls_max} calls are under way on this node")
+        caller = _Caller(grant_id)
+        self._callers.add(caller)
+        try:
+            yield caller
+        finally:
+            self._callers.discard(caller)
 
     @answers
     async def Acquire(
@@ -83,16 +129,14 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         session = await self._core.sessions.find(request.credentials, identity.name)
         await self._core.sessions.assure(session)
         acquire = request.acquire
-        caller = _Caller()
-        self._callers += 1
-        try:
-            await self._core.seats.acquire(
-                session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
-            )
-            news = await caller.answer
-        finally:
-            self._callers -= 1
-            self._core.seats.detach(acquire.pool, acquire.grant_id, caller)
+        with self._calling(acquire.grant_id) as caller:
+            try:
+                await self._core.seats.acquire(
+                    session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
+                )
+                news = await caller.answer
+            finally:
+                self._core.seats.detach(acquire.pool, acquire.grant_id, caller)
         match news:
             case SeatsGranted(grant):
                 await self._core.sessions.assure(session)
@@ -126,13 +170,9 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Give back without a stream."""
         session = await self._core.sessions.find(request.credentials, identity_of(context).name)
         ref = request.release.grant
-        caller = _Caller()
-        self._callers += 1
-        try:
+        with self._calling(ref.grant_id) as caller:
             await self._core.seats.release(session, ref, caller, patient=self._crowded)
             news = await caller.answer
-        finally:
-            self._callers -= 1
         if isinstance(news, Denied):
             raise failure_of_denial(ref.pool, news)
         released = seat_pb2.Released(grant_id=ref.grant_id)
@@ -156,8 +196,14 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
 class _Caller:
     """A unary call: hears one answer. A place in the queue is not an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, grant_id: str) -> None:
+        self._grant_id = grant_id
         self.answer: asyncio.Future[News] = asyncio.get_running_loop().create_future()
+
+    def turn_away(self, message: str) -> None:
+        """Have it asked again elsewhere."""
+        message = f"{message}: send the same request to another node"
+        self.hear("", Denied(self._grant_id, Refusal.UNAVAILABLE, message, timedelta(0)))
 
     def expect(self, pool: str, grant: Grant) -> None:
         pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -37,13 +38,27 @@ RENEWALS_MAX = 4
 Event = seat_service_pb2.SessionEvent
 
 
+class Admit(Protocol):
+    """Counts a stream for its holder, or raises ``Failure`` when it is one too many."""
+
+    def __call__(self, holder: str, *, is_new: bool) -> None:
+        """Let one stream more in."""
+        ...
+
+
 class SessionStream:
     """Serves one stream. A ``Listener`` of every pool that its session uses."""
 
-    def __init__(self, core: Core, context: Context, ring: seat_service_pb2.Ring) -> None:
+    def __init__(
+        self, core: Core, context: Context, ring: seat_service_pb2.Ring, admit: Admit
+    ) -> None:
+        """Serve one stream; ``admit`` is asked before its session is opened."""
         self._core = core
         self._context = context
         self._ring = ring
+        self._admit = admit
+        self.holder = ""
+        """Whom this stream is counted for; empty: nobody yet."""
         self._identity: Identity = identity_of(context)
         self._session: Session | None = None
         self._events: list[Event | tuple[str, News]] = []
@@ -196,10 +211,15 @@ class SessionStream:
     async def _begin(self, command: seat_service_pb2.SessionCommand, kind: str | None) -> None:
         name = self._identity.name
         if kind == "open":
+            holder = name or command.open.holder
+            self._admit(holder, is_new=True)
+            self.holder = holder
             self._session = await self._core.sessions.open(command.open, name)
         elif kind == "resume":
             session = await self._core.sessions.find(command.resume.credentials, name)
             await self._core.sessions.renew(session)
+            self._admit(session.holder, is_new=False)
+            self.holder = session.holder
             self._session = session
         else:
             raise Malformed("command", "the first command must be `open` or `resume`")
