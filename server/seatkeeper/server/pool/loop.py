@@ -6,7 +6,10 @@ One transaction is in flight at a time; what arrives meanwhile is the next batch
 commits large batches and an idle one commits at once (group commit). Only what is in no haste
 waits a few milliseconds for company (``inbox``).
 
-A commit ends in one of five ways:
+Where another node owns the pool, the batch is passed on to it; only when that node is silent is it
+decided here, as after an unknown outcome.
+
+A commit ends in one of six ways:
 
 - It succeeded. The view takes the writes in, and the clients are told.
 - It conflicted: another node has decided since. Wait until the watch has brought that in, and decide
@@ -18,6 +21,7 @@ A commit ends in one of five ways:
   it compared with, so "no record" proves nothing yet; the next commit therefore moves the guard
   whatever it decides, and only then is anybody answered.
 - The store was not there. Decide again, until the commands have waited too long.
+- The store is full. It still deletes, so give back what is given back, and refuse the rest.
 
 Nothing is answered from the view alone. Also a decision without writes is checked against the
 store (a comparison costs no consensus round), because this node's view may be old.
