@@ -26,7 +26,7 @@ from tests.unit.kit import POOL, a_grant, eventually, uuid7
 
 from seatkeeper.client.tokens import verify_token
 from seatkeeper.server.decide import Grant
-from seatkeeper.server.pool.loop import PoolLoop
+from seatkeeper.server.pool.committing import Committing
 from seatkeeper.server.service import session_stream
 from seatkeeper.server.service.seat_service import DoorLimits
 from seatkeeper.server.tokens import TokenSigner, jwks
@@ -155,7 +155,7 @@ async def test_what_was_signed_ahead_and_came_to_nothing_is_not_handed_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A token proves a grant offline, so one that was never made must not leave the node."""
-    monkeypatch.setattr(PoolLoop, "_foretell", lambda *_: None)
+    monkeypatch.setattr(Committing, "_foretell", lambda *_: None)
     await doors.pool(5)
     await stream.open(doors.stranger())
     [served] = doors.node._seat_service._streams

@@ -35,52 +35,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
-from typing import Protocol
 
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
     Command,
-    Decision,
     Denied,
     Granted,
     HoldStats,
     Limits,
-    PoolSpec,
     PoolState,
     Queued,
     Refusal,
     Release,
-    Released,
     admission,
-    decide,
 )
 from seatkeeper.server.follow import follow
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import Audience, Listener
-from seatkeeper.server.pool.flight import Flight
+from seatkeeper.server.pool.committing import RETRY_AFTER_SECONDS, Committing, SpecSource
 from seatkeeper.server.pool.inbox import Ask, Inbox
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.passed import PassedOn, Passing
-from seatkeeper.server.pool.writes import deletes_of, write_of, writes_of
+from seatkeeper.server.pool.writes import write_of
 from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.store import (
-    Committed,
-    LeaseNotFound,
     Listing,
-    OutcomeUnknown,
     Store,
     StoreError,
-    StoreFull,
-    Unchanged,
     WatchBatch,
-    Write,
 )
 
 logger = logging.getLogger(__name__)
@@ -92,12 +80,6 @@ BYSTANDER_DELAY = (0.05, 0.2)
 TIMER_MAX = 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
-TURNS_UNTIL_SENT = 2
-"""Turns of the event loop in which a request to the store gets on its way."""
-RETRY_AFTER_SECONDS = (1.0, 3.0)
-"""When those who are kept out should come again."""
-ISOLATIONS_MAX = 4
-"""Dead sessions are looked for this often before a batch is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,18 +99,6 @@ class LoopConfig:
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
     position_interval: timedelta = timedelta(milliseconds=500)
     """How often those who wait are told their position, at most, where it has changed."""
-
-
-class SpecSource(Protocol):
-    """Where a pool's specification comes from."""
-
-    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
-        """Return the specification and its revision; None and 0 when there is none."""
-        ...
-
-    async def refresh(self, pool: str) -> None:
-        """Read the specification afresh."""
-        ...
 
 
 class PoolLoop:
@@ -152,13 +122,17 @@ class PoolLoop:
         self._followers: set[asyncio.Event] = set()
         self._store = store
         self._keys = keys
-        self._specs = specs
         self._clock = clock
         self._config = config or LoopConfig()
         self._observer = observer or Observer()
         self._passing = passing
         self._mirror = PoolMirror(keys, pool)
-        self._spec_revision = 0
+        self._committing = Committing(
+            *(pool, store, keys, specs, clock, self._mirror, self.audience, self._observer),
+            limits=self._config.limits,
+            catch_up_timeout=self._config.catch_up_timeout,
+            changed=self._changed,
+        )
         self._inbox = Inbox(
             clock,
             commands_max=self._config.commands_max,
@@ -166,9 +140,6 @@ class PoolLoop:
         )
         self._wake = asyncio.Event()
         self._listed = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._unsettled = False
-        self._flight: Flight | None = None
         self._pause = RETRY_PAUSE_MIN
         self._timer: asyncio.TimerHandle | None = None
         self._positions_changed = False
@@ -265,15 +236,13 @@ class PoolLoop:
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
         touched = self._mirror.apply(batch)
-        if self._flight is not None:
-            self._flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
-        self._moved.set()
+        self._committing.watch_told()
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
     def spec_changed(self) -> None:
         """Take in a new specification."""
-        self._read_spec()
+        self._committing.read_spec()
         self._changed(set())
 
     def ring_changed(self) -> None:
@@ -283,9 +252,6 @@ class PoolLoop:
                 self._wake_to_serve()
             self._set_timer()
 
-    def _read_spec(self) -> None:
-        self._mirror.state.spec, self._spec_revision = self._specs.spec(self.pool)
-
     def _changed(self, grant_ids: set[str]) -> None:
         now = self._clock.now()
         for grant in self._mirror.ended:
@@ -293,7 +259,7 @@ class PoolLoop:
         self._mirror.ended.clear()
         self.audience.review(grant_ids, self.state)
         self._positions_changed = True
-        self._moved.set()
+        self._committing.view_moved()
         if self._can_serve():
             self._wake_to_serve()
         for follower in self._followers:
@@ -307,7 +273,7 @@ class PoolLoop:
                 async with asyncio.timeout(UNREAD_CHECK):
                     await self._listed.wait()
             self._expire_asks()
-        self._read_spec()
+        self._committing.read_spec()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -327,13 +293,15 @@ class PoolLoop:
         if not asks and not self._can_serve() and not self._is_due(now):
             self._set_timer()
             return
-        decision = None
+        to_do = False
         try:
             if not await self._pass_on(asks):
-                decision = await self._commit(asks)
+                decision = await self._committing.commit(asks)
+                to_do = decision is None or decision.unserved
+                self._pause = RETRY_PAUSE_MIN
         finally:
             self._inbox.put_back(asks)
-        if len(self._inbox) or (decision is not None and decision.unserved):
+        if to_do or len(self._inbox):
             self._wake.set()
         elif self._can_serve():
             self._wake_to_serve()
@@ -376,195 +344,6 @@ class PoolLoop:
         self._changed(touched)
         asks[:] = undecided
         return not undecided
-
-    async def _commit(self, asks: list[Ask]) -> Decision | None:
-        """Decide and commit. None: it conflicted, and must be decided again.
-
-        Those of ``asks`` that are answered are taken out, in the moment in which they are.
-        """
-        commands = [ask.command for ask in asks]
-        for _ in range(ISOLATIONS_MAX):
-            decision = decide(self.state, commands, self._clock.now(), self._config.limits)
-            decision_id = random.getrandbits(63) | 1
-            writes = []
-            if decision.writes or self._unsettled:
-                has_guard = bool(self._mirror.guard_revision)
-                writes = writes_of(
-                    self._keys, self.pool, decision, decision_id, has_guard=has_guard
-                )
-            succeeded = partial(
-                self._succeeded, asks, decision, writes, self._clock.monotonic()
-            )
-            try:
-                committed = await self._send(asks, decision, writes, decision_id, succeeded)
-            except LeaseNotFound:
-                await self._set_dead_sessions_apart(decision)
-                continue
-            except StoreFull:
-                await self._free_without_room(asks)
-                raise
-            except OutcomeUnknown:
-                self._observer.outcome_unknown(self.pool)
-                self._unsettled = True
-                self.reset(await self._store.list(self._keys.seats(self.pool)))
-                raise
-            if not committed.succeeded:
-                self._observer.conflicted(self.pool)
-                await self._catch_up(committed)
-                return None
-            return decision
-        raise OutcomeUnknown("sessions end faster than they can be set apart")
-
-    async def _send(
-        self,
-        asks: list[Ask],
-        decision: Decision,
-        writes: list[Write],
-        decision_id: int,
-        succeeded: Callable[[Committed], None],
-    ) -> Committed:
-        """Commit a decision if nobody has decided since the view that it was made on."""
-        guard, spec = self._keys.guard(self.pool), self._keys.pool(self.pool)
-        flight = self._flight = Flight(
-            self._store.commit(
-                writes,
-                only_if=(
-                    Unchanged(guard, self._mirror.guard_revision),
-                    Unchanged(spec, self._spec_revision),
-                ),
-                else_read=(guard, spec),
-            ),
-            decision_id,
-            succeeded,
-        )
-        if decision.grants:
-            _call_after(TURNS_UNTIL_SENT, partial(self._foretell, asks, decision))
-        try:
-            return await flight.landed
-        finally:
-            self._flight = None
-
-    def _foretell(self, asks: list[Ask], decision: Decision) -> None:
-        """Let the listeners of likely grants get ready for them."""
-        listeners = {(a.command.grant_id, a.command.session_id): a.listener for a in asks}
-        for grant in decision.grants:
-            listener = listeners.get((grant.grant_id, grant.session_id))
-            listener = listener or self.audience.listener(grant.grant_id)
-            if listener is not None:
-                listener.expect(self.pool, grant)
-
-    async def _free_without_room(self, asks: list[Ask]) -> None:
-        """Do what a full store still lets us: give seats and places up, and refuse the rest.
-
-        Deleting a grant without moving the guard is what the end of a lease does: it only frees
-        seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
-        full nothing is granted, so no late duplicate is either.
-        """
-        ending = {
-            ask.command.grant_id: ask
-            for ask in asks
-            if isinstance(ask.command, Release) and self._is_theirs(ask.command)
-        }
-        if ending:
-            deletes = deletes_of(self._keys, self.pool, ending)
-            committed = await self._store.commit(deletes)
-            touched = self._mirror.committed(deletes, committed.revision)
-            for ask in ending.values():
-                self.state.finished.add(ask.command.session_id, ask.command.grant_id)
-                ask.listener.hear(self.pool, Released(ask.command.grant_id))
-            asks[:] = [ask for ask in asks if ask.command.grant_id not in ending]
-            self._changed(touched)
-        message = (
-            "the store is full: seats can be given back, none can be granted until an operator"
-        )
-        for ask in asks:
-            denied = Denied(
-                ask.command.grant_id,
-                Refusal.UNAVAILABLE,
-                f"{message} frees space",
-                timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS)),
-            )
-            ask.listener.hear(self.pool, denied)
-        asks.clear()
-
-    def _is_theirs(self, command: Release) -> bool:
-        grant_id = command.grant_id
-        found = self.state.grants.get(grant_id) or self.state.tickets.get(grant_id)
-        return found is not None and found.session_id == command.session_id
-
-    async def _set_dead_sessions_apart(self, decision: Decision) -> None:
-        """Find the sessions of a refused transaction whose lease has ended."""
-        leases = {g.session_id: g.lease_id for g in decision.grants}
-        leases |= {t.session_id: t.lease_id for t in decision.tickets}
-        leases |= {session_id: mark.lease_id for session_id, mark in decision.marks.items()}
-        remaining = await asyncio.gather(
-            *(self._store.lease_remaining(lease) for lease in leases.values())
-        )
-        for session_id, left in zip(leases, remaining, strict=True):
-            if left is None:
-                self._observer.dead_session(self.pool)
-                self.state.dead_sessions.add(session_id)
-
-    async def _catch_up(self, committed: Committed) -> None:
-        """After a conflict, wait until the view has what the other node decided."""
-        guard = committed.read.get(self._keys.guard(self.pool))
-        spec = committed.read.get(self._keys.pool(self.pool))
-        if (spec.mod_revision if spec else 0) != self._spec_revision:
-            await self._specs.refresh(self.pool)
-            self._read_spec()
-        target = guard.mod_revision if guard else 0
-        try:
-            async with asyncio.timeout(self._config.catch_up_timeout.total_seconds()):
-                while self._mirror.guard_revision < target:
-                    self._moved.clear()
-                    await self._moved.wait()
-        except TimeoutError:
-            self._observer.relisted(self.pool, "the watch is behind")
-        if self._mirror.guard_revision < target or not target:
-            self.reset(await self._store.list(self._keys.seats(self.pool)))
-        self._wake.set()
-
-    # Delivering -----------------------------------------------------------------------------
-
-    def _succeeded(
-        self,
-        asks: list[Ask],
-        decision: Decision,
-        writes: list[Write],
-        sent_at: float,
-        committed: Committed,
-    ) -> None:
-        """Take in what was committed, and tell everybody."""
-        self._pause = RETRY_PAUSE_MIN
-        self._unsettled = False
-        listeners = {id(ask.command): ask.listener for ask in asks}
-        for command, outcome in decision.outcomes:
-            listener = listeners[id(command)]
-            if isinstance(listener, PassedOn):
-                listener.decided(outcome, committed.revision)
-            elif isinstance(outcome, Granted | Queued):
-                self.audience.attach(command.grant_id, command.session_id, listener)
-        touched = self._mirror.committed(writes, committed.revision)
-        touched.update(command.grant_id for command, _ in decision.outcomes)
-        self._changed(touched)
-        for command, outcome in decision.outcomes:
-            listener = listeners[id(command)]
-            if not isinstance(outcome, Granted | Queued) and not isinstance(listener, PassedOn):
-                listener.hear(self.pool, outcome)
-        self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
-        deferred = set(map(id, decision.deferred))
-        asks[:] = [ask for ask in asks if id(ask.command) in deferred]
-
-    def _observe(
-        self, asks: list[Ask], decision: Decision, writes: int, seconds: float
-    ) -> None:
-        commands = len(asks) - len(decision.deferred)
-        self._observer.committed(self.pool, commands=commands, writes=writes, seconds=seconds)
-        for grant in decision.grants:
-            self._observer.granted(self.pool, waited_millis=grant.granted_at - grant.asked_at)
-        for _, outcome in decision.outcomes:
-            if isinstance(outcome, Denied):
-                self._observer.denied(self.pool, outcome.reason.name)
 
     async def _tell_positions_forever(self) -> None:
         while True:
@@ -658,15 +437,6 @@ def _overloaded(command: Command, why: str) -> Denied:
         f"{why}; try again later",
         timedelta(seconds=retry_after),
     )
-
-
-def _call_after(turns: int, call: Callable[[], None]) -> None:
-    """Call ``call`` after so many turns of the event loop."""
-    loop = asyncio.get_running_loop()
-    if turns > 0:
-        loop.call_soon(_call_after, turns - 1, call)
-    else:
-        call()
 
 
 def _is_passed(ask: Ask) -> bool:

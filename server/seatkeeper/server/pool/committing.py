@@ -1,0 +1,315 @@
+"""Making a decision true: one guarded transaction, and what becomes of it.
+
+The store's answer, the watch, or the store's silence decide what happens next: see the theory of
+operation in ``loop``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Protocol
+
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.decide import (
+    Decision,
+    Denied,
+    Granted,
+    Limits,
+    PoolSpec,
+    Queued,
+    Refusal,
+    Release,
+    Released,
+    decide,
+)
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.observer import Observer
+from seatkeeper.server.pool.audience import Audience
+from seatkeeper.server.pool.flight import Flight
+from seatkeeper.server.pool.inbox import Ask
+from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.passed import PassedOn
+from seatkeeper.server.pool.writes import deletes_of, writes_of
+from seatkeeper.server.store import (
+    Committed,
+    LeaseNotFound,
+    OutcomeUnknown,
+    Store,
+    StoreFull,
+    Unchanged,
+    Write,
+)
+
+TURNS_UNTIL_SENT = 2
+"""Turns of the event loop in which a request to the store gets on its way."""
+RETRY_AFTER_SECONDS = (1.0, 3.0)
+"""When those who are refused for want of room should come again: not all at once."""
+ISOLATIONS_MAX = 4
+"""Dead sessions are looked for this often before a batch is given up."""
+
+
+class SpecSource(Protocol):
+    """Where a pool's specification comes from."""
+
+    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
+        """Return the specification and its revision; None and 0 when there is none."""
+        ...
+
+    async def refresh(self, pool: str) -> None:
+        """Read the specification afresh."""
+        ...
+
+
+class Committing:
+    """Decides on one pool's view, and commits. One transaction is in flight at a time."""
+
+    def __init__(
+        self,
+        pool: str,
+        store: Store,
+        keys: Keys,
+        specs: SpecSource,
+        clock: Clock,
+        mirror: PoolMirror,
+        audience: Audience,
+        observer: Observer,
+        *,
+        limits: Limits,
+        catch_up_timeout: timedelta,
+        changed: Callable[[set[str]], None],
+    ) -> None:
+        """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change."""
+        self._pool = pool
+        self._store = store
+        self._keys = keys
+        self._specs = specs
+        self._clock = clock
+        self._mirror = mirror
+        self._audience = audience
+        self._observer = observer
+        self._limits = limits
+        self._catch_up_seconds = catch_up_timeout.total_seconds()
+        self._changed = changed
+        self._spec_revision = 0
+        self._moved = asyncio.Event()
+        self._unsettled = False
+        self._flight: Flight | None = None
+
+    def read_spec(self) -> None:
+        """Take in the pool's specification."""
+        self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
+
+    def watch_told(self) -> None:
+        """Take in that the watch has told something: perhaps of the commit that is in flight."""
+        if self._flight is not None:
+            self._flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
+        self._moved.set()
+
+    def view_moved(self) -> None:
+        """Take in that the view has changed."""
+        self._moved.set()
+
+    async def commit(self, asks: list[Ask]) -> Decision | None:
+        """Decide and commit. None: it conflicted, and must be decided again.
+
+        Those of ``asks`` that are answered are taken out, in the moment in which they are.
+        """
+        commands = [ask.command for ask in asks]
+        for _ in range(ISOLATIONS_MAX):
+            decision = decide(self._mirror.state, commands, self._clock.now(), self._limits)
+            decision_id = random.getrandbits(63) | 1
+            writes = []
+            if decision.writes or self._unsettled:
+                has_guard = bool(self._mirror.guard_revision)
+                writes = writes_of(
+                    self._keys, self._pool, decision, decision_id, has_guard=has_guard
+                )
+            succeeded = partial(
+                self._succeeded, asks, decision, writes, self._clock.monotonic()
+            )
+            try:
+                committed = await self._send(asks, decision, writes, decision_id, succeeded)
+            except LeaseNotFound:
+                await self._set_dead_sessions_apart(decision)
+                continue
+            except StoreFull:
+                await self._free_without_room(asks)
+                raise
+            except OutcomeUnknown:
+                self._observer.outcome_unknown(self._pool)
+                self._unsettled = True
+                self._changed(
+                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
+                )
+                raise
+            if not committed.succeeded:
+                self._observer.conflicted(self._pool)
+                await self._catch_up(committed)
+                return None
+            return decision
+        raise OutcomeUnknown("sessions end faster than they can be set apart")
+
+    async def _send(
+        self,
+        asks: list[Ask],
+        decision: Decision,
+        writes: list[Write],
+        decision_id: int,
+        succeeded: Callable[[Committed], None],
+    ) -> Committed:
+        """Commit a decision if nobody has decided since the view that it was made on."""
+        guard, spec = self._keys.guard(self._pool), self._keys.pool(self._pool)
+        flight = self._flight = Flight(
+            self._store.commit(
+                writes,
+                only_if=(
+                    Unchanged(guard, self._mirror.guard_revision),
+                    Unchanged(spec, self._spec_revision),
+                ),
+                else_read=(guard, spec),
+            ),
+            decision_id,
+            succeeded,
+        )
+        if decision.grants:
+            _call_after(TURNS_UNTIL_SENT, partial(self._foretell, asks, decision))
+        try:
+            return await flight.landed
+        finally:
+            self._flight = None
+
+    def _foretell(self, asks: list[Ask], decision: Decision) -> None:
+        """Let the listeners of likely grants get ready for them."""
+        listeners = {(a.command.grant_id, a.command.session_id): a.listener for a in asks}
+        for grant in decision.grants:
+            listener = listeners.get((grant.grant_id, grant.session_id))
+            listener = listener or self._audience.listener(grant.grant_id)
+            if listener is not None:
+                listener.expect(self._pool, grant)
+
+    async def _free_without_room(self, asks: list[Ask]) -> None:
+        """Do what a full store still lets us: give seats and places up, and refuse the rest.
+
+        Deleting a grant without moving the guard is what the end of a lease does: it only frees
+        seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
+        full nothing is granted, so no late duplicate is either.
+        """
+        ending = [
+            ask
+            for ask in asks
+            if isinstance(ask.command, Release) and self._is_theirs(ask.command)
+        ]
+        if ending:
+            grant_ids = {ask.command.grant_id for ask in ending}
+            deletes = deletes_of(self._keys, self._pool, grant_ids)
+            committed = await self._store.commit(deletes)
+            touched = self._mirror.committed(deletes, committed.revision)
+            for ask in ending:
+                self._mirror.state.finished.add(ask.command.session_id, ask.command.grant_id)
+                ask.listener.hear(self._pool, Released(ask.command.grant_id))
+            asks[:] = [ask for ask in asks if ask not in ending]
+            self._changed(touched)
+        message = (
+            "the store is full: seats can be given back, none can be granted until an operator"
+        )
+        for ask in asks:
+            denied = Denied(
+                ask.command.grant_id,
+                Refusal.UNAVAILABLE,
+                f"{message} frees space",
+                timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS)),
+            )
+            ask.listener.hear(self._pool, denied)
+        asks.clear()
+
+    def _is_theirs(self, command: Release) -> bool:
+        grant_id = command.grant_id
+        found = self._mirror.state.grants.get(grant_id) or self._mirror.state.tickets.get(
+            grant_id
+        )
+        return found is not None and found.session_id == command.session_id
+
+    async def _set_dead_sessions_apart(self, decision: Decision) -> None:
+        """Find the sessions of a refused transaction whose lease has ended."""
+        leases = {g.session_id: g.lease_id for g in decision.grants}
+        leases |= {t.session_id: t.lease_id for t in decision.tickets}
+        leases |= {session_id: mark.lease_id for session_id, mark in decision.marks.items()}
+        remaining = await asyncio.gather(
+            *(self._store.lease_remaining(lease) for lease in leases.values())
+        )
+        for session_id, left in zip(leases, remaining, strict=True):
+            if left is None:
+                self._observer.dead_session(self._pool)
+                self._mirror.state.dead_sessions.add(session_id)
+
+    async def _catch_up(self, committed: Committed) -> None:
+        """After a conflict, wait until the view has what the other node decided."""
+        guard = committed.read.get(self._keys.guard(self._pool))
+        spec = committed.read.get(self._keys.pool(self._pool))
+        if (spec.mod_revision if spec else 0) != self._spec_revision:
+            await self._specs.refresh(self._pool)
+            self.read_spec()
+        target = guard.mod_revision if guard else 0
+        try:
+            async with asyncio.timeout(self._catch_up_seconds):
+                while self._mirror.guard_revision < target:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            self._observer.relisted(self._pool, "the watch is behind")
+        if self._mirror.guard_revision < target or not target:
+            self._changed(
+                self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
+            )
+
+    def _succeeded(
+        self,
+        asks: list[Ask],
+        decision: Decision,
+        writes: list[Write],
+        sent_at: float,
+        committed: Committed,
+    ) -> None:
+        """Take in what was committed, and tell everybody."""
+        self._unsettled = False
+        listeners = {id(ask.command): ask.listener for ask in asks}
+        for command, outcome in decision.outcomes:
+            listener = listeners[id(command)]
+            if isinstance(listener, PassedOn):
+                listener.decided(outcome, committed.revision)
+            elif isinstance(outcome, Granted | Queued):
+                self._audience.attach(command.grant_id, command.session_id, listener)
+        touched = self._mirror.committed(writes, committed.revision)
+        touched.update(command.grant_id for command, _ in decision.outcomes)
+        self._changed(touched)
+        for command, outcome in decision.outcomes:
+            listener = listeners[id(command)]
+            if not isinstance(outcome, Granted | Queued) and not isinstance(listener, PassedOn):
+                listener.hear(self._pool, outcome)
+        self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
+        deferred = set(map(id, decision.deferred))
+        asks[:] = [ask for ask in asks if id(ask.command) in deferred]
+
+    def _observe(
+        self, asks: list[Ask], decision: Decision, writes: int, seconds: float
+    ) -> None:
+        commands = len(asks) - len(decision.deferred)
+        self._observer.committed(self._pool, commands=commands, writes=writes, seconds=seconds)
+        for grant in decision.grants:
+            self._observer.granted(self._pool, waited_millis=grant.granted_at - grant.asked_at)
+        for _, outcome in decision.outcomes:
+            if isinstance(outcome, Denied):
+                self._observer.denied(self._pool, outcome.reason.name)
+
+
+def _call_after(turns: int, call: Callable[[], None]) -> None:
+    """Call ``call`` after so many turns of the event loop."""
+    loop = asyncio.get_running_loop()
+    if turns > 0:
+        loop.call_soon(_call_after, turns - 1, call)
+    else:
+        call()
