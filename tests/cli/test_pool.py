@@ -7,7 +7,11 @@ from tests.cli.conftest import Cluster
 
 from seatkeeper.cli.exits import Exit
 
-FIELDS = {"name", "seats", "description", "held", "free", "queued", "fence", "revision"}
+FIELDS = {"name", "seats", "description", "held", "free", "queued"} | {
+    "fence",
+    "revision",
+    "owner",
+}
 
 
 def test_a_pool_is_made_changed_and_deleted(cluster: Cluster) -> None:

@@ -531,3 +531,11 @@ async def test_one_holder_may_open_so_many_streams_and_resume_any(doors: Doors) 
         open_stream.call.cancel()
     await eventually(lambda: not doors.node._seat_service._holders)
     await Stream(doors).open(second)
+
+
+async def test_who_comes_to_a_node_that_is_leaving_is_let_in_and_sent_on(doors: Doors) -> None:
+    """A balancer may not have noticed yet."""
+    doors.node._seat_service.go_away("the node is stopping", timedelta(seconds=1))
+    stream = Stream(doors)
+    await stream.open(doors.stranger())
+    assert (await stream.event("go_away")).go_away.message == "the node is stopping"

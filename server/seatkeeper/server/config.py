@@ -112,6 +112,12 @@ class NodeConfig(BaseSettings):
     start_timeout: float = Field(
         default=10.0, gt=0, le=600, description="Seconds to wait for the store at start."
     )
+    drain_delay: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="Seconds to go on serving after a stop, while balancers notice NOT_SERVING.",
+    )
     stop_grace: float = Field(
         default=5.0, ge=0, le=600, description="Seconds that calls may go on after a stop."
     )

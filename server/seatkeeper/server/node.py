@@ -65,6 +65,7 @@ class Node:
     _seat_service: SeatService
     _records: list[LeasedRecord]
     _routing: Routing
+    _drain_delay: timedelta
     _stop_grace: timedelta
     drained: asyncio.Event
     """Set when somebody has asked this node to stop: then call ``stop``."""
@@ -101,6 +102,8 @@ class Node:
         for record in self._records:
             # The node's own record goes; its key must outlive the tokens that it signed.
             await record.stop(remove=record is self._records[0])
+        await asyncio.sleep(self._drain_delay.total_seconds())
+        self._seat_service.go_away("the node is stopping", self._stop_grace)
         await self._server.stop(self._stop_grace.total_seconds())
         await self._core.seats.stop()
         await self._routing.membership.stop()
@@ -183,6 +186,7 @@ async def _start(config: NodeConfig, store: Store, clock: Clock, observer: Obser
         seat_service,
         records,
         routing,
+        timedelta(seconds=config.drain_delay),
         timedelta(seconds=config.stop_grace),
         drained,
     )

@@ -43,12 +43,14 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._observer = observer
         self._streams: set[SessionStream] = set()
         self._limits = limits
+        self._away: tuple[str, timedelta] | None = None
         self._holders: Counter[str] = Counter()
         self._callers: set[_Caller] = set()
         self._ring = seat_service_pb2.Ring()
 
     def go_away(self, message: str, within: timedelta) -> None:
-        """Ask the clients of all streams to resume elsewhere."""
+        """Ask the clients of all streams, also of those yet to come, to go elsewhere."""
+        self._away = (message, within)
         for stream in self._streams:
             stream.go_away(message, within)
         # Their places stay, and the same request finds them through another node.
@@ -70,6 +72,8 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Run a session over one stream."""
         stream = SessionStream(self._core, context, self._ring, self._admit)
         self._streams.add(stream)
+        if self._away is not None:
+            stream.go_away(*self._away)
         self._observer.stream_opened()
         try:
             await stream.run()

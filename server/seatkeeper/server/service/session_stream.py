@@ -65,6 +65,8 @@ class SessionStream:
         self._pending = asyncio.Event()
         self._finished = False
         self._leaving = False
+        self._farewell: Event | None = None
+        """To be said as soon as the session is open."""
         self._failure: Exception | None = None
         self._open: set[tuple[str, str]] = set()
         self._signed: dict[tuple[str, Grant], seat_pb2.Granted] = {}
@@ -86,7 +88,10 @@ class SessionStream:
         self._leaving = True
         event = Event(go_away=seat_service_pb2.GoAway(message=message))
         event.go_away.within.FromTimedelta(within)
-        self._send(event)
+        if self._session is None:
+            self._farewell = event
+        else:
+            self._send(event)
 
     def tell_ring(self, ring: seat_service_pb2.Ring) -> None:
         """Tell the client which nodes there are."""
@@ -226,6 +231,8 @@ class SessionStream:
         opened = self._core.opened(self.session)
         opened.ring.CopyFrom(self._ring)
         self._send(Event(opened=opened))
+        if self._farewell is not None:
+            self._send(self._farewell)
 
     async def _acquire(self, request: seat_pb2.Acquire) -> None:
         try:
