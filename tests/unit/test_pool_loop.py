@@ -181,6 +181,32 @@ async def test_a_long_queue_is_told_its_places_in_turns(
     assert not told, "nothing has changed"
 
 
+async def test_in_a_throng_a_release_waits_for_others_and_without_one_it_does_not(
+    loops: Loops,
+) -> None:
+    await loops.pool(seats=2)
+    node = await loops.node(pause=timedelta(milliseconds=100))
+    ears = [node.submit(acquire(number)) for number in range(1, 16)]
+    await eventually(lambda: len(node.loop.state.tickets) == 13)
+    before = len(node.store.commits)
+    node.submit(release(1))
+    for _ in range(20):  # the first is long under way, if it waits for nobody
+        await asyncio.sleep(0)
+    node.submit(release(2))
+    await heard(ears[3])
+    assert len(node.store.commits) == before + 1
+
+    for number in range(5, 16):  # until few wait
+        node.submit(release(number))
+    await eventually(lambda: not node.loop.state.tickets)
+    calm = len(node.store.commits)
+    node.submit(release(3))
+    await eventually(lambda: len(node.store.commits) > calm)
+    node.submit(release(4))
+    await eventually(lambda: not node.loop.state.grants)
+    assert len(node.store.commits) == calm + 2
+
+
 async def test_a_full_store_takes_seats_back_and_says_why_it_grants_none(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()

@@ -18,6 +18,7 @@ from tests.unit.doors import DEADLINE, Who, acquire_of, open_of, ref_of
 from tests.unit.kit import POOL, eventually, uuid7
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.client import _session as session_module
 from seatkeeper.client.ring import Ring
 from seatkeeper.server import records
 from seatkeeper.server.config import NodeConfig
@@ -385,7 +386,10 @@ async def test_denials_and_deadlines_come_through_from_the_owner(
         assert refused.value.code() is code
 
 
-async def test_a_client_learns_the_ring_and_goes_to_the_owner(town: Town) -> None:
+async def test_a_client_learns_the_ring_and_goes_to_the_owner(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "MOVE_SECONDS", (0.0, 0.1))
     owner = town.owner()
     first = town.other(owner)
     address = town.nodes[first].address
@@ -424,8 +428,9 @@ async def test_with_local_routing_each_node_decides_for_itself(stack: AsyncExitS
 
 
 async def test_a_draining_node_leaves_the_ring_and_its_clients_keep_their_seats(
-    town: Town,
+    town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session_module, "MOVE_SECONDS", (0.0, 0.1))
     owner = town.owner()
     addresses = [node.address for node in town.nodes.values()]
     async with AsyncSeatClient(addresses) as client, AsyncSeatClient(addresses) as another:

@@ -109,16 +109,11 @@ class Link:
         """The node of the running stream, or of the last one."""
         return self._address
 
-    def go_to(self, address: str, within: float) -> None:
-        """Move on to another node, at some moment of the next ``within`` seconds."""
-        stream = self._running
-
-        def go() -> None:
-            if stream is self._running and stream is not None:
-                self._nodes.prefer(address)
-                self.move_on()
-
-        self._clock.call_at(self._clock.now() + self._random() * within, go)
+    def go_to(self, address: str) -> None:
+        """Move on to another node."""
+        if self._running is not None:
+            self._nodes.prefer(address)
+            self.move_on()
 
     def leave_for(self, within: float) -> None:
         """Move on because the node is going away: at some moment in the first half of ``within``.

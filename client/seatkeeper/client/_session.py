@@ -44,8 +44,9 @@ from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
-MOVE_SECONDS = 1.0
-"""Clients that learn of a new owner go there within so long, not all at the same moment."""
+MOVE_SECONDS = (2.0, 12.0)
+"""When a client that learns of a better node goes there. Not at once: moving costs more than passing a
+few requests on. And not all at the same moment."""
 CLOSE_SECONDS_MAX = 2.0
 """How long closing waits for the service. Without an answer, the lease runs out by itself."""
 
@@ -87,6 +88,8 @@ class SessionDriver:
         self._keeper = LeaseKeeper(self, config, clock, holder, project)
         self._link = Link(self, nodes, connect, config, clock, random)
         self._home = Home(nodes, follow=config.follow_ring)
+        self._random = random
+        self._going_home: Timer | None = None
         self._openings: list[tuple[float, asyncio.Future[pb.SessionCredentials]]] = []
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
@@ -177,8 +180,9 @@ class SessionDriver:
                 await self._say_goodbye(self._keeper.opened)
         finally:
             self._lose_session("the client was closed")
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._going_home):
+                if timer is not None:
+                    timer.cancel()
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
@@ -339,16 +343,26 @@ class SessionDriver:
             if not future.done():
                 future.set_result(lease.credentials)
 
-    def _go_home(self) -> None:
-        """Go where the pools that are used are decided, if that is elsewhere."""
+    def _home_address(self) -> str | None:
+        """Return where the pools that are used are decided, if that is elsewhere."""
         if self._link.stream is None:
+            return None
+        pools = [ask.pool for ask in self._tables.asks.values()]
+        pools += [held.pool for held in self._tables.held.values()]
+        return self._home.address(pools, self._link.address, self._clock.now())
+
+    def _go_home(self) -> None:
+        """Go there, in a while, if that is still right then."""
+        if self._going_home is not None or self._home_address() is None:
             return
-        tables = self._tables
-        pools = [ask.pool for ask in tables.asks.values()]
-        pools += [held.pool for held in tables.held.values()]
-        address = self._home.address(pools, self._link.address, self._clock.now())
-        if address is not None:
-            self._link.go_to(address, MOVE_SECONDS)
+        earliest, latest = MOVE_SECONDS
+        pause = earliest + self._random() * (latest - earliest)
+        self._going_home = self._clock.call_at(self._clock.now() + pause, self._arrive_home)
+
+    def _arrive_home(self) -> None:
+        self._going_home = None
+        if not self._closed and (address := self._home_address()) is not None:
+            self._link.go_to(address)
 
     def _on_denied(self, denied: seat_pb2.Denied, now: float) -> None:
         if denied.reason == seat_pb2.DENIAL_REASON_SESSION_LOST:

@@ -25,7 +25,7 @@ from seatkeeper.server.decide import (
     estimate_wait,
 )
 
-POSITIONS_MAX = 500
+POSITIONS_MAX = 20
 """Most positions told at once."""
 
 

@@ -77,6 +77,10 @@ RETRY_PAUSE_MIN = 0.01
 RETRY_PAUSE_MAX = 1.0
 BYSTANDER_DELAY = (0.05, 0.2)
 """Seconds until a node decides what another one should: the pool's owner, if there are owners."""
+THRONG_PER_SEAT = (1, 5)
+"""It is a throng from when five times as many wait as there are seats, until as many do."""
+POSITIONS_PAUSE = 0.05
+"""Seconds between two times of telling places, where too many are to be told at once."""
 TIMER_MAX = 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
@@ -95,6 +99,8 @@ class LoopConfig:
     """How long a call of a crowd waits for others to share its commit."""
     queue_pause: timedelta = timedelta(milliseconds=10)
     """How long a request that can only join a queue waits for that."""
+    throng_pause: timedelta = timedelta(milliseconds=28)
+    """Least time from one decision to the next while there is a throng."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
     position_interval: timedelta = timedelta(milliseconds=500)
@@ -141,6 +147,8 @@ class PoolLoop:
         self._wake = asyncio.Event()
         self._listed = asyncio.Event()
         self._pause = RETRY_PAUSE_MIN
+        self._decided_at = 0.0
+        self._throng = False
         self._timer: asyncio.TimerHandle | None = None
         self._positions_changed = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -199,13 +207,9 @@ class PoolLoop:
             self._observer.denied(self.pool, Refusal.OVERLOADED.name)
             listener.hear(self.pool, _overloaded(command, why))
             return
-        patience = timedelta(0)
-        if isinstance(listener, PassedOn):
-            pass  # it has waited for company where it came from
-        elif patient:
-            patience = self._config.crowd_pause
-        elif self._will_queue(command):
-            patience = self._config.queue_pause
+        patience = self._patience(
+            command, is_passed=isinstance(listener, PassedOn), is_one_of_many=patient
+        )
         if not self._inbox.add(command, listener, patience=patience):
             listener.hear(
                 self.pool, _overloaded(command, "too many requests wait to be decided")
@@ -221,6 +225,27 @@ class PoolLoop:
             return None
         limits, ahead = self._config.limits, len(self._inbox)
         return admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
+
+    def _patience(
+        self, command: Command, *, is_passed: bool, is_one_of_many: bool
+    ) -> timedelta:
+        """Return how long a command may wait for others to share its commit."""
+        if is_passed:
+            return timedelta(0)  # it has waited for company where it came from
+        if is_one_of_many:
+            return self._config.crowd_pause
+        return self._config.queue_pause if self._will_queue(command) else timedelta(0)
+
+    async def _keep_pace(self) -> None:
+        """In a throng, make few decisions, and large ones: their cost matters more than their time."""
+        ends, begins = THRONG_PER_SEAT
+        spec, waiting = self.state.spec, len(self.state.tickets)
+        seats = spec.seats if spec else 0
+        self._throng = waiting >= (ends if self._throng else begins) * seats > 0
+        if self._throng:
+            since = self._clock.monotonic() - self._decided_at
+            await asyncio.sleep(max(0.0, self._config.throng_pause.total_seconds() - since))
+        self._decided_at = self._clock.monotonic()
 
     def _will_queue(self, command: Command) -> bool:
         """Return whether a command can only join a queue that there is already."""
@@ -287,6 +312,7 @@ class PoolLoop:
 
     async def _decide_once(self) -> None:
         await self._inbox.gather()
+        await self._keep_pace()
         self._expire_asks()
         asks = self._inbox.take(self._config.limits.writes_max)
         now = self._clock.now()
@@ -350,8 +376,6 @@ class PoolLoop:
             await asyncio.sleep(self._config.position_interval.total_seconds())
             if self._positions_changed:
                 self._positions_changed = False
-                more = self.audience.review_positions(self.state, self.holds)
-                self._positions_changed = self._positions_changed or more
                 spec = self.state.spec
                 self._observer.pool_changed(
                     self.pool,
@@ -359,6 +383,14 @@ class PoolLoop:
                     held=self.state.held,
                     queued=len(self.state.tickets),
                 )
+                await self._tell_positions()
+
+    async def _tell_positions(self) -> None:
+        """Tell a few at a time, so that a long queue holds nobody up."""
+        for _ in range(len(self.audience) + 1):
+            if not self.audience.review_positions(self.state, self.holds):
+                return
+            await asyncio.sleep(POSITIONS_PAUSE)
 
     # Waking up ------------------------------------------------------------------------------
 
