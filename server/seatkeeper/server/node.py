@@ -103,7 +103,7 @@ class Node:
             # The node's own record goes; its key must outlive the tokens that it signed.
             await record.stop(remove=record is self._records[0])
         await asyncio.sleep(self._drain_delay.total_seconds())
-        self._seat_service.go_away("the node is stopping", self._stop_grace)
+        self._seat_service.turn_away("the node is stopping")
         await self._server.stop(self._stop_grace.total_seconds())
         await self._core.seats.stop()
         await self._routing.membership.stop()

@@ -53,7 +53,10 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._away = (message, within)
         for stream in self._streams:
             stream.go_away(message, within)
-        # Their places stay, and the same request finds them through another node.
+        self.turn_away(message)
+
+    def turn_away(self, message: str) -> None:
+        """Answer the unary calls that wait. Their places stay: another node finds them."""
         for caller in self._callers:
             caller.turn_away(message)
 
