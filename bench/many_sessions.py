@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -31,6 +32,10 @@ class ManySessions:
 
     async def open(self, count: int) -> None:
         """Open so many more."""
+        for opened in range(0, count, OPEN_AT_ONCE):
+            await self._open_some(min(OPEN_AT_ONCE, count - opened))
+
+    async def _open_some(self, count: int) -> None:
         fresh = []
         for number in range(len(self.sessions), len(self.sessions) + count):
             if number % STREAMS_PER_CHANNEL == 0:
@@ -39,8 +44,7 @@ class ManySessions:
                 self.channels.append(grpc.aio.insecure_channel(address, options=options))
             fresh.append(LightSession(self, self.channels[-1]))
         self.sessions += fresh
-        for at in range(0, len(fresh), OPEN_AT_ONCE):
-            await asyncio.gather(*(one.open() for one in fresh[at : at + OPEN_AT_ONCE]))
+        await asyncio.gather(*(one.open() for one in fresh))
 
     async def acquire(self, pool: str) -> None:
         """Take a seat of ``pool`` for each session."""
@@ -58,12 +62,13 @@ class ManySessions:
 class LightSession:
     """One session on a stream of its own."""
 
-    __slots__ = ("_answer", "_awaited", "_call", "_many", "_reader", "_timer")
+    __slots__ = ("_answer", "_awaited", "_call", "_many", "_reader", "_timer", "_writing")
 
     def __init__(self, many: ManySessions, channel: grpc.aio.Channel) -> None:
         self._many = many
         self._call = seat_service_pb2_grpc.SeatServiceStub(channel).Session()
         self._awaited = ""
+        self._writing = asyncio.Lock()
         self._answer: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -92,9 +97,14 @@ class LightSession:
     async def _ask(self, command: Command, answer: str) -> None:
         self._awaited = answer
         self._answer = asyncio.get_running_loop().create_future()
-        await self._call.write(seat_service_pb2.SessionRequest(commands=[command]))
+        with suppress(asyncio.InvalidStateError):  # it has ended: the reader says why
+            await self._send(command)
         async with asyncio.timeout(ANSWER_SECONDS_MAX):
             await self._answer
+
+    async def _send(self, command: Command) -> None:
+        async with self._writing:  # two writes at once end a call
+            await self._call.write(seat_service_pb2.SessionRequest(commands=[command]))
 
     async def _read(self) -> None:
         try:
@@ -103,8 +113,11 @@ class LightSession:
             ):
                 for event in response.events:
                     self._take(event)
-        except (grpc.aio.AioRpcError, asyncio.CancelledError):
+        except asyncio.CancelledError:
             return
+        except grpc.aio.AioRpcError as error:
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_exception(error)
 
     def _take(self, event: seat_service_pb2.SessionEvent) -> None:
         kind = event.WhichOneof("event")
@@ -127,6 +140,6 @@ class LightSession:
     async def _renew(self) -> None:
         renew = Command(renew=seat_service_pb2.Renew(sequence=1))
         try:
-            await self._call.write(seat_service_pb2.SessionRequest(commands=[renew]))
+            await self._send(renew)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             self._many.lost += 1
