@@ -159,10 +159,7 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
         fail(Exit.CONFIG, f"token_key_file: {error}")
     except StartError as error:
         fail(Exit.UNAVAILABLE, str(error))
-    # What was imported lives as long as the node: not to be looked through again. And what comes is
-    # looked through less often than is Python's default: a look through all of it takes milliseconds.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.freeze()  # what was imported lives as long as the node: not to be looked through again
     reasons = [asyncio.create_task(event.wait()) for event in (told, node.drained)]
     await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     for reason in reasons:
