@@ -24,15 +24,14 @@ class Ring:
         ``without``: nodes to leave out, such as those that do not answer. Consistent hashing (Karger et
         al., 1997): a node that comes or goes moves only the pools that it takes or leaves.
         """
-        return owner_of(pool, tuple(sorted(self.addresses.keys() - set(without))))
+        return _owner(pool, tuple(self.addresses), frozenset(without))
 
 
 @lru_cache(maxsize=10_000)
-def owner_of(pool: str, node_ids: tuple[str, ...]) -> str | None:
-    """Return which of ``node_ids``, which are sorted, decides for ``pool``."""
-    if not node_ids:
-        return None
-    return str(_hash_ring(node_ids).get_node(pool))
+def _owner(pool: str, node_ids: tuple[str, ...], without: frozenset[str]) -> str | None:
+    """Decide it once: this is asked for every batch of requests."""
+    live = tuple(sorted(set(node_ids) - without))
+    return str(_hash_ring(live).get_node(pool)) if live else None
 
 
 @lru_cache(maxsize=16)

@@ -221,7 +221,7 @@ class PoolLoop:
         self._wake.set()
 
     def _kept_out(self, command: Acquire) -> str | None:
-        if not self._listed.is_set() or not admission.would_wait(self.state, command):
+        if not self.state.tickets or not admission.would_wait(self.state, command):
             return None
         limits, ahead = self._config.limits, len(self._inbox)
         return admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
