@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seatkeeper.server import records
-from seatkeeper.server.decide import Decision, Granted, Queued
+from seatkeeper.server.decide import Decision, Grant, Granted, Queued, Ticket
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Delete, Put, Write
 
 
 def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
     """Return the write that made the grant or the ticket of an outcome."""
-    match outcome:
-        case Granted(grant):
-            key = keys.grant(pool, grant.grant_id)
-            return Put(key, records.encode_grant(grant), grant.lease_id)
-        case Queued(ticket):
-            key = keys.ticket(pool, ticket.grant_id)
-            return Put(key, records.encode_ticket(ticket), ticket.lease_id)
+    if isinstance(outcome, Granted):
+        return _put_grant(keys, pool, outcome.grant)
+    return _put_ticket(keys, pool, outcome.ticket)
 
 
 def writes_of(
@@ -31,8 +27,8 @@ def writes_of(
     writes: list[Write] = []
     if has_guard or decision.writes:
         writes.append(Put(keys.guard(pool), records.encode_guard(decision.guard, decision_id)))
-    writes += [write_of(keys, pool, Granted(grant)) for grant in decision.grants]
-    writes += [write_of(keys, pool, Queued(ticket)) for ticket in decision.tickets]
+    writes += [_put_grant(keys, pool, grant) for grant in decision.grants]
+    writes += [_put_ticket(keys, pool, ticket) for ticket in decision.tickets]
     writes += [
         Put(keys.mark(pool, session_id), records.encode_mark(mark), mark.lease_id)
         for session_id, mark in decision.marks.items()
@@ -49,3 +45,12 @@ def deletes_of(keys: Keys, pool: str, grant_ids: Iterable[str]) -> list[Write]:
         for grant_id in grant_ids
         for key in (keys.grant(pool, grant_id), keys.ticket(pool, grant_id))
     ]
+
+
+def _put_grant(keys: Keys, pool: str, grant: Grant) -> Put:
+    return Put(keys.grant(pool, grant.grant_id), records.encode_grant(grant), grant.lease_id)
+
+
+def _put_ticket(keys: Keys, pool: str, ticket: Ticket) -> Put:
+    key = keys.ticket(pool, ticket.grant_id)
+    return Put(key, records.encode_ticket(ticket), ticket.lease_id)

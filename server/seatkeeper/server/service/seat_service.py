@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -115,17 +113,13 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     def _crowded(self) -> bool:
         return len(self._callers) >= CROWD_MIN
 
-    @contextmanager
-    def _calling(self, grant_id: str) -> Iterator[_Caller]:
+    def _begin_call(self, grant_id: str) -> _Caller:
         """Count a call among those under way. Raises ``Failure`` when there are too many."""
         if len(self._callers) >= self._limits.calls_max:
             raise too_much(f"{self._limits.calls_max} calls are under way on this node")
         caller = _Caller(grant_id)
         self._callers.add(caller)
-        try:
-            yield caller
-        finally:
-            self._callers.discard(caller)
+        return caller
 
     @answers
     async def Acquire(
@@ -136,14 +130,15 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         session = await self._core.sessions.find(request.credentials, identity.name)
         await self._core.sessions.assure(session)
         acquire = request.acquire
-        with self._calling(acquire.grant_id) as caller:
-            try:
-                await self._core.seats.acquire(
-                    session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
-                )
-                news = await caller.answer
-            finally:
-                self._core.seats.detach(acquire.pool, acquire.grant_id, caller)
+        caller = self._begin_call(acquire.grant_id)
+        try:
+            await self._core.seats.acquire(
+                session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
+            )
+            news = await caller.answer
+        finally:
+            self._callers.discard(caller)
+            self._core.seats.detach(acquire.pool, acquire.grant_id, caller)
         match news:
             case SeatsGranted(grant):
                 await self._core.sessions.assure(session)
@@ -177,9 +172,12 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Give back without a stream."""
         session = await self._core.sessions.find(request.credentials, identity_of(context).name)
         ref = request.release.grant
-        with self._calling(ref.grant_id) as caller:
+        caller = self._begin_call(ref.grant_id)
+        try:
             await self._core.seats.release(session, ref, caller, patient=self._crowded)
             news = await caller.answer
+        finally:
+            self._callers.discard(caller)
         if isinstance(news, Denied):
             raise failure_of_denial(ref.pool, news)
         released = seat_pb2.Released(grant_id=ref.grant_id)
