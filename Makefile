@@ -59,6 +59,7 @@ bench: $(READY) etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.reclaim --json -
 	$(BIN)/python -m bench.storm --json -
 	$(BIN)/python -m bench.scale --json -
+	$(BIN)/python -m bench.spread --json -
 	$(BIN)/python -m bench.failover --json -
 
 clean:  ## remove what the tasks made
