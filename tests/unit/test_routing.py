@@ -9,15 +9,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import grpc
 import grpc.aio
 import pytest
+from tests.client.certificates import Authority
 from tests.unit.doors import DEADLINE, Who, acquire_of, open_of, ref_of
 from tests.unit.kit import POOL, eventually, uuid7
 
-from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.client import _session as session_module
 from seatkeeper.client.ring import Ring
 from seatkeeper.server import records
@@ -79,7 +81,12 @@ class Town:
         self.counts: dict[str, Counts] = {}
         self._sessions = 0
 
-    async def start(self, *names: str, routing: Literal["owner", "local"] = "owner") -> None:
+    async def start(
+        self,
+        *names: str,
+        routing: Literal["owner", "local"] = "owner",
+        authority: Authority | None = None,
+    ) -> None:
         """Start nodes, and wait until all know all."""
         for name in names:
             config = NodeConfig(
@@ -89,6 +96,10 @@ class Town:
                 stop_grace=0.5,
                 routing=routing,
             )
+            if authority is not None:
+                cert, key = authority.issue(name)
+                tls = {"tls_cert_file": cert, "tls_key_file": key}
+                config = config.model_copy(update=tls | {"tls_client_ca_file": authority.ca})
             self.counts[name] = Counts()
             self.nodes[name] = await Node.start(
                 config, store=self.store, observer=self.counts[name]
@@ -425,6 +436,25 @@ async def test_with_local_routing_each_node_decides_for_itself(stack: AsyncExitS
         await taken(stub, who, number)
         await given_back(stub, who, number)
         assert town.counts[name].commands[POOL] == 2
+
+
+async def test_nodes_pass_on_to_each_other_under_mutual_tls(
+    stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    town, authority = Town(), Authority(tmp_path)
+    stack.push_async_callback(town.stop)
+    await town.store.commit([A_POOL])
+    await town.start("node-1", "node-2", authority=authority)
+    cert, key = authority.issue("client")
+    tls = TlsConfig(ca=authority.ca, cert=cert, key=key)
+    owner = town.owner()
+    name = town.other(owner)
+    config = ClientConfig(follow_ring=False)
+    async with AsyncSeatClient(town.nodes[name].address, tls=tls, config=config) as client:
+        grant = await client.acquire(POOL)
+        await grant.release()
+    assert town.counts[name].forwards[POOL] == 2
+    assert not town.counts[name].failures
 
 
 async def test_a_draining_node_leaves_the_ring_and_its_clients_keep_their_seats(
