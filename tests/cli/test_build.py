@@ -213,3 +213,14 @@ def test_the_summary_is_one_object(built: Built) -> None:
     assert json.loads(json.dumps(built.said)) == built.said
     assert {"key", "sha256", "size_bytes", "fence", "cached", "waited_seconds"} <= {*built.said}
     assert built.said["build_seconds"] > 0
+
+
+def test_the_engine_is_not_written_over_the_model(workshop: Workshop, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"a model")
+    link = tmp_path / "link.engine"
+    link.hardlink_to(model)
+    for output in (model, link):
+        refused = workshop.build(str(model), "--target", "SM86", "--output", str(output))
+        assert "that is the model" in refused.refused(Exit.USAGE)
+    assert model.read_bytes() == b"a model"

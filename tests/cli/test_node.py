@@ -34,3 +34,7 @@ def test_a_node_that_does_not_exist_cannot_be_drained(tmp_path: Path) -> None:
         ).refused(Exit.NOT_FOUND)
         assert "'another'" in refused
         assert "alone" in refused
+
+
+def test_a_timeout_without_end_is_refused() -> None:
+    assert "--timeout" in seatkeeper("node", "list", "--timeout", "inf").refused(Exit.USAGE)

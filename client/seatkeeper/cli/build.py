@@ -137,6 +137,8 @@ async def build(
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
     if output is not None:
         check_output(output)
+        if output.exists() and model.exists() and output.samefile(model):
+            fail(Exit.USAGE, f"--output {output}: that is the model; name another file")
     from seatkeeper.client.errors import CompilerCrashed
 
     async with at.claiming_client() as client:

@@ -88,7 +88,10 @@ class Connection:
     timeout: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", min=0.1, help="Time after which a silent service is given up."
+            metavar="SECONDS",
+            min=0.1,
+            max=86_400,
+            help="Time after which a silent service is given up; at most a day.",
         ),
     ] = 10.0
     json: Json = False
