@@ -26,6 +26,43 @@ class View(Protocol):
         ...
 
 
+class Follower:
+    """Keeps a view of a prefix up to date in the background."""
+
+    def __init__(self, store: Store, prefix: str, view: View, observer: Observer) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._view = view
+        self._observer = observer
+        self._listed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._task = asyncio.create_task(
+            follow(self._store, self._prefix, self, self._observer)
+        )
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Wait for the first listing."""
+        await self._listed.wait()
+
+    def reset(self, listing: Listing) -> None:
+        """Pass a listing on to the view."""
+        self._view.reset(listing)
+        self._listed.set()
+
+    def apply(self, batch: WatchBatch) -> None:
+        """Pass what changed on to the view."""
+        self._view.apply(batch)
+
+
 async def follow(store: Store, prefix: str, view: View, observer: Observer) -> None:
     """Keep ``view`` equal to what is below ``prefix``, for ever; cancel to stop.
 

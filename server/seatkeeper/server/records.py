@@ -32,8 +32,8 @@ def decode_guard(value: bytes) -> tuple[Guard, int]:
     return Guard(record.fence, record.ticket_number), record.decision_id
 
 
-def encode_grant(grant: Grant) -> bytes:
-    """Return the value stored for a grant."""
+def grant_record(grant: Grant) -> state_pb2.GrantRecord:
+    """Return the message for a grant."""
     return state_pb2.GrantRecord(
         session_id=grant.session_id,
         lease_id=grant.lease_id,
@@ -46,12 +46,21 @@ def encode_grant(grant: Grant) -> bytes:
         asked_at_millis=grant.asked_at,
         agent_id=grant.agent_id,
         claim_id=grant.claim_id,
-    ).SerializeToString()
+    )
+
+
+def encode_grant(grant: Grant) -> bytes:
+    """Return the value stored for a grant."""
+    return grant_record(grant).SerializeToString()
 
 
 def decode_grant(grant_id: str, value: bytes) -> Grant:
     """Return the grant stored in ``value``."""
-    record = state_pb2.GrantRecord.FromString(value)
+    return grant_of(grant_id, state_pb2.GrantRecord.FromString(value))
+
+
+def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
+    """Return the grant in a message."""
     return Grant(
         grant_id=grant_id,
         session_id=record.session_id,
@@ -68,8 +77,8 @@ def decode_grant(grant_id: str, value: bytes) -> Grant:
     )
 
 
-def encode_ticket(ticket: Ticket) -> bytes:
-    """Return the value stored for a ticket."""
+def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
+    """Return the message for a ticket."""
     return state_pb2.TicketRecord(
         session_id=ticket.session_id,
         lease_id=ticket.lease_id,
@@ -80,12 +89,21 @@ def encode_ticket(ticket: Ticket) -> bytes:
         number=ticket.number,
         queued_at_millis=ticket.queued_at,
         wait_until_millis=ticket.wait_until or 0,
-    ).SerializeToString()
+    )
+
+
+def encode_ticket(ticket: Ticket) -> bytes:
+    """Return the value stored for a ticket."""
+    return ticket_record(ticket).SerializeToString()
 
 
 def decode_ticket(grant_id: str, value: bytes) -> Ticket:
     """Return the ticket stored in ``value``."""
-    record = state_pb2.TicketRecord.FromString(value)
+    return ticket_of(grant_id, state_pb2.TicketRecord.FromString(value))
+
+
+def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
+    """Return the ticket in a message."""
     return Ticket(
         grant_id=grant_id,
         session_id=record.session_id,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from seatkeeper.server import records
 from seatkeeper.server.decide import PoolSpec
-from seatkeeper.server.follow import follow
+from seatkeeper.server.follow import Follower
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Store, WatchBatch
@@ -21,27 +20,21 @@ class PoolCatalogue:
         """Called with the name of a pool whose specification has changed."""
         self._store = store
         self._keys = keys
-        self._observer = observer
         self._specs: dict[str, tuple[PoolSpec, int]] = {}
         self._revisions: dict[str, int] = {}
-        self._listed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._follower = Follower(store, self._keys.pools(), self, observer)
 
     def start(self) -> None:
         """Begin to follow."""
-        self._task = asyncio.create_task(
-            follow(self._store, self._keys.pools(), self, self._observer)
-        )
+        self._follower.start()
 
     async def stop(self) -> None:
         """Stop following."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._follower.stop()
 
     async def ready(self) -> None:
         """Wait for the first listing."""
-        await self._listed.wait()
+        await self._follower.ready()
 
     def names(self) -> list[str]:
         """Return the names of all pools, sorted."""
@@ -67,7 +60,6 @@ class PoolCatalogue:
             self._news(name, None, listing.revision)
         for entry in listing.entries:
             self._news(self._name(entry.key), entry, entry.mod_revision)
-        self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""

@@ -7,11 +7,10 @@ may then see two owners for a while: slower, never wrong.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from seatkeeper.client.ring import Ring
-from seatkeeper.server.follow import follow
+from seatkeeper.server.follow import Follower
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.store import Listing, Store, WatchBatch
@@ -28,28 +27,22 @@ class Membership:
         """All nodes that are registered."""
         self.on_change: list[Callable[[], None]] = []
         """Called when nodes have come or gone, or begun or ceased to answer."""
-        self._store = store
         self._keys = keys
         self._observer = observer
         self._silent: frozenset[str] = frozenset()
-        self._listed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._follower = Follower(store, self._keys.nodes(), self, observer)
 
     def start(self) -> None:
         """Begin to follow."""
-        self._task = asyncio.create_task(
-            follow(self._store, self._keys.nodes(), self, self._observer)
-        )
+        self._follower.start()
 
     async def stop(self) -> None:
         """Stop following."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._follower.stop()
 
     async def ready(self) -> None:
         """Wait for the first listing."""
-        await self._listed.wait()
+        await self._follower.ready()
 
     @property
     def silent(self) -> frozenset[str]:
@@ -86,7 +79,6 @@ class Membership:
             self._node_id(entry.key): _address(entry.value) for entry in listing.entries
         }
         self._changed(listing.revision, addresses)
-        self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""

@@ -84,7 +84,7 @@ class Peers:
 
     async def decide(self, node_id: str, pool: str, commands: Sequence[Command]) -> Decided:
         """Have another node decide. Raises ``PeerSilent``, and leaves that node out from now on."""
-        stub = self._stub(node_id)
+        stub = await self._stub(node_id)
         request = pb.DecideRequest(pool=pool, commands=map(encode_command, commands))
         call = asyncio.create_task(self._decide(stub, request))
         try:
@@ -119,7 +119,7 @@ class Peers:
     async def _ping(self, stub: Stub) -> None:
         await stub.Ping(pb.PingRequest(), timeout=PATIENCE_SECONDS, metadata=self._metadata)
 
-    def _stub(self, node_id: str) -> Stub:
+    async def _stub(self, node_id: str) -> Stub:
         address = self._membership.ring.addresses.get(node_id)
         if address is None:
             raise PeerSilent(f"{node_id}: has left")
@@ -129,6 +129,7 @@ class Peers:
                 if self._credentials
                 else grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
             )
+            await self._forget_the_gone()
         return pb_grpc.PeerServiceStub(channel)
 
     def _give_up(self, node_id: str, why: str) -> None:
@@ -145,16 +146,17 @@ class Peers:
             await asyncio.sleep(pause)
             pause = min(2 * pause, pause_max)
             with suppress(grpc.aio.AioRpcError, PeerSilent):
-                stub = self._stub(node_id)
+                stub = await self._stub(node_id)
                 await self._ping(stub)
                 logger.info("a node answers again", extra={"node": node_id})
                 self._membership.mark_answering(node_id)
-        await self._forget_the_gone()
 
     async def _forget_the_gone(self) -> None:
+        """Close the connections to nodes that have left: looked for when another one is made."""
         known = set(self._membership.ring.addresses.values())
         for address in self._channels.keys() - known:
-            await self._channels.pop(address).close()
+            if (channel := self._channels.pop(address, None)) is not None:
+                await channel.close()
 
 
 def _words(error: grpc.aio.AioRpcError | TimeoutError) -> str:

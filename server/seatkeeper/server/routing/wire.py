@@ -12,7 +12,6 @@ from seatkeeper.server.decide import (
     Queued,
     Release,
     Released,
-    Ticket,
 )
 from seatkeeper.server.denials import decode_denied, encode_denied
 from seatkeeper.v1 import peer_service_pb2 as pb
@@ -62,28 +61,24 @@ def decode_command(message: pb.PeerCommand) -> Command:
 
 def encode_outcome(outcome: Outcome) -> pb.PeerOutcome:
     """Return the message for an outcome."""
-    message = pb.PeerOutcome()
     match outcome:
         case Granted(grant):
-            message.granted.ParseFromString(records.encode_grant(grant))
+            return pb.PeerOutcome(granted=records.grant_record(grant))
         case Queued(ticket):
-            message.queued.ParseFromString(records.encode_ticket(ticket))
+            return pb.PeerOutcome(queued=records.ticket_record(ticket))
         case Released(grant_id):
-            message.released.CopyFrom(seat_pb2.Released(grant_id=grant_id))
+            return pb.PeerOutcome(released=seat_pb2.Released(grant_id=grant_id))
         case denied:
-            message.denied.CopyFrom(encode_denied(denied))
-    return message
+            return pb.PeerOutcome(denied=encode_denied(denied))
 
 
 def decode_outcome(grant_id: str, message: pb.PeerOutcome) -> Outcome:
     """Return the outcome in a message about the command of ``grant_id``."""
     match message.WhichOneof("outcome"):
         case "granted":
-            value = message.granted.SerializeToString()
-            return Granted(records.decode_grant(grant_id, value))
+            return Granted(records.grant_of(grant_id, message.granted))
         case "queued":
-            ticket: Ticket = records.decode_ticket(grant_id, message.queued.SerializeToString())
-            return Queued(ticket)
+            return Queued(records.ticket_of(grant_id, message.queued))
         case "released":
             return Released(grant_id)
         case _:

@@ -208,7 +208,7 @@ class _Caller:
     def turn_away(self, message: str) -> None:
         """Have it asked again elsewhere."""
         message = f"{message}: send the same request to another node"
-        self.hear("", Denied(self._grant_id, Refusal.UNAVAILABLE, message, timedelta(0)))
+        self.hear("", Denied(self._grant_id, Refusal.UNAVAILABLE, message))
 
     def expect(self, pool: str, grant: Grant) -> None:
         pass
