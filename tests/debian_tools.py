@@ -20,15 +20,15 @@ from pathlib import Path
 
 import pytest
 
-# What apt needs to work on folders of its own is known there already.
-from seatkeeper.server.etcd_fetch import (
+from seatkeeper.server.debian import (
     SUITES,
     Archive,
     FetchError,
-    _apt,
-    _codename,
-    _run,
-    find_archive,
+    apt,
+    candidate,
+    machine_archive,
+    open_suite,
+    unpack,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -101,12 +101,7 @@ def fetch(tool: Tool) -> Path:
     present = find(tool)
     if present is not None:
         return present
-    missing = [name for name in ("apt-get", "apt-cache", "dpkg") if shutil.which(name) is None]
-    if missing:
-        raise FetchError(f"this is not a Debian machine (no {missing[0]})")
-    archive = find_archive(Path("/etc/apt"), _codename(Path("/etc/os-release")))
-    if archive is None:
-        raise FetchError("the machine's apt sources name no Debian archive")
+    archive = machine_archive()
     reasons = []
     with tempfile.TemporaryDirectory(prefix="seatkeeper-apt-") as folder:
         for suite in (archive.suite,) if tool.own_suite else (*SUITES, archive.suite):
@@ -118,14 +113,7 @@ def fetch(tool: Tool) -> Path:
 
 
 def _fetch_from_suite(folder: Path, archive: Archive, suite: str, tool: Tool) -> Path:
-    for part in ("parts", "state/lists/partial", "cache/archives/partial", "root"):
-        (folder / part).mkdir(parents=True)
-    (folder / "state" / "status").touch()
-    (folder / "parts" / "archive.sources").write_text(
-        f"Types: deb\nURIs: {archive.uri}\nSuites: {suite}\nComponents: main\n"
-        f"Signed-By: {archive.keyring}\n"
-    )
-    _apt(folder, "apt-get", "update", "--quiet=2")
+    open_suite(folder, archive, suite)
     _unpack(folder, tool.packages)
     program = folder / "root" / tool.inside
     if not program.exists():
@@ -179,30 +167,23 @@ def _missing_libraries(program: Path, libraries: Path) -> list[str]:
 
 def _library_packages(folder: Path, packages: Sequence[str]) -> list[str]:
     """Return the packages with libraries that these depend on."""
-    answer = _apt(folder, "apt-cache", "depends", "--important", *packages)
+    answer = apt(folder, "apt-cache", "depends", "--important", *packages)
     found = re.findall(r"^\s*(?:Pre)?Depends: (lib\S+)", answer, re.MULTILINE)
     # The C library must be the one that the machine's loader belongs to.
     return [name for name in dict.fromkeys(found) if not name.startswith("libc6")]
 
 
 def _unpack(folder: Path, packages: Sequence[str]) -> None:
-    there = [name for name in packages if _has(folder, name)]
+    there = [name for name in packages if candidate(folder, name) is not None]
     if not there:
         raise FetchError(f"it has no {packages[0]}, or cannot be reached")
     debs = _made(folder / "debs")
     for old in debs.glob("*.deb"):
         old.unlink()
-    _apt(folder, "apt-get", "download", "--quiet=2", *there)
+    apt(folder, "apt-get", "download", "--quiet=2", *there)
     for deb in folder.glob("*.deb"):
         deb.replace(debs / deb.name)
-    for deb in sorted(debs.glob("*.deb")):
-        _run(["dpkg", "-x", str(deb), str(folder / "root")], folder)
-
-
-def _has(folder: Path, package: str) -> bool:
-    policy = _apt(folder, "apt-cache", "policy", package)
-    candidate = re.search(r"Candidate: (\S+)", policy)
-    return candidate is not None and candidate[1] != "(none)"
+    unpack(folder, debs)
 
 
 def _version(program: Path) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from seatkeeper.server import etcd_binary, etcd_fetch
+from seatkeeper.server.debian import DEFAULT_KEYRING, Archive, FetchError, find_archive
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, fetch, find_etcd, version_of
-from seatkeeper.server.etcd_fetch import Archive, FetchError, find_archive
 
 KEYRING = "/usr/share/keyrings/archive.gpg"
 
@@ -178,7 +178,7 @@ Signed-By: {KEYRING}
     [
         (
             "deb http://mirror.invalid/debian bullseye main",
-            Archive("http://mirror.invalid/debian", etcd_fetch.DEFAULT_KEYRING, "bullseye"),
+            Archive("http://mirror.invalid/debian", DEFAULT_KEYRING, "bullseye"),
         ),
         (
             f"deb [arch=amd64 signed-by={KEYRING}] http://mirror.invalid/debian bullseye main #x",
@@ -220,7 +220,7 @@ Signed-By:
     apt = apt_with(tmp_path, "sources.list.d/x.sources", stanza)
     found = find_archive(apt, "")
     assert found is not None
-    assert found.keyring == etcd_fetch.DEFAULT_KEYRING
+    assert found.keyring == DEFAULT_KEYRING
 
 
 def _refuse(into: Path, version_min: tuple[int, ...]) -> None:

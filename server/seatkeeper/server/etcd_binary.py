@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seatkeeper.server.etcd_fetch import FetchError, fetch_from_debian
+from seatkeeper.server.debian import FetchError
+from seatkeeper.server.etcd_fetch import fetch_from_debian
 
 VERSION_MIN = (3, 5, 30)
 """Oldest release that we test with."""

@@ -1,54 +1,32 @@
-"""Take a current etcd from the archive that a Debian machine already trusts, without root.
-
-The machine's own sources name the archive and the keyring, so a mirror or a proxy that works for
-``apt`` works here, and no address is written into this project. apt runs on private folders: the
-machine's package lists, sources and database are neither used nor changed.
-"""
+"""Take an etcd that is new enough from the archive that a Debian machine already trusts."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from seatkeeper.server.debian import (
+    SUITES,
+    Archive,
+    FetchError,
+    apt,
+    candidate,
+    machine_archive,
+    open_suite,
+    unpack,
+)
 
 PACKAGES = ("etcd-server", "etcd-client")
 PROGRAMS = ("etcdutl", "etcdctl", "etcd")
 """Copied in this order: where ``etcd`` is, the others are too."""
 
-SUITES = ("sid", "testing", "stable")
-"""Tried newest first, for a release that is new enough."""
-
-APT_SECONDS_MAX = 300
-DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
-
-class FetchError(Exception):
-    """No etcd was fetched; the message says why."""
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A Debian archive, as the machine's own sources name it."""
-
-    uri: str
-    keyring: str
-    suite: str
-    """The suite that the machine itself uses."""
-
 
 def fetch_from_debian(into: Path, version_min: tuple[int, ...]) -> None:
     """Put ``PROGRAMS`` of at least this version into the folder. Raises ``FetchError``."""
-    missing = [tool for tool in ("apt-get", "apt-cache", "dpkg") if shutil.which(tool) is None]
-    if missing:
-        raise FetchError(f"this is not a Debian machine (no {missing[0]})")
-    archive = find_archive(Path("/etc/apt"), _codename(Path("/etc/os-release")))
-    if archive is None:
-        raise FetchError("the machine's apt sources name no Debian archive")
+    archive = machine_archive()
     reasons = []
     with tempfile.TemporaryDirectory(prefix="seatkeeper-apt-") as folder:
         for suite in dict.fromkeys((*SUITES, archive.suite)):
@@ -60,103 +38,18 @@ def fetch_from_debian(into: Path, version_min: tuple[int, ...]) -> None:
     raise FetchError("; ".join(reasons))
 
 
-def find_archive(apt: Path, codename: str) -> Archive | None:
-    """Return the archive that the sources below ``apt`` (``/etc/apt``) take ``codename`` from.
-
-    Reads both forms of sources, ``*.sources`` and ``*.list``. Suites of security updates and of
-    other vendors have other names, and are passed over.
-    """
-    files = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]
-    wanted = {codename, *SUITES, "unstable", "oldstable"}
-    for file in files:
-        try:
-            text = file.read_text(errors="replace")
-        except OSError:
-            continue
-        entries = {".sources": _parse_deb822, ".list": _parse_lines}.get(file.suffix)
-        for uris, suites, components, keyring in entries(text) if entries else ():
-            suite = next((suite for suite in suites if suite in wanted), None)
-            uri = next((uri for uri in uris if not uri.startswith("cdrom:")), None)
-            if suite is not None and uri is not None and "main" in components:
-                return Archive(uri, keyring or DEFAULT_KEYRING, suite)
-    return None
-
-
-_Source = tuple[list[str], list[str], list[str], str | None]
-"""URIs, suites, components, and the keyring's path."""
-
-
-def _parse_deb822(text: str) -> Iterator[_Source]:
-    for stanza in re.split(r"\n\s*\n", text):
-        lines = [line for line in stanza.splitlines() if not line.startswith("#")]
-        fields = _fields("\n".join(lines))
-        if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes") != "no":
-            keyring = fields.get("signed-by", "").strip()
-            yield (
-                fields.get("uris", "").split(),
-                fields.get("suites", "").split(),
-                fields.get("components", "").split(),
-                keyring if keyring.startswith("/") else None,
-            )
-
-
-def _fields(stanza: str) -> Mapping[str, str]:
-    fields: dict[str, str] = {}
-    name = ""
-    for line in stanza.splitlines():
-        if line[:1].isspace():
-            fields[name] = fields.get(name, "") + "\n" + line
-        elif ":" in line:
-            name, _, value = line.partition(":")
-            name = name.strip().lower()
-            fields[name] = value.strip()
-    return fields
-
-
-def _parse_lines(text: str) -> Iterator[_Source]:
-    for line in text.splitlines():
-        match = re.match(r"deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<rest>[^#]+)", line.strip())
-        if match is None:
-            continue
-        uri, suite, *components = [*match["rest"].split(), ""][:12]
-        keyring = re.search(r"signed-by=(/\S+)", match["options"] or "")
-        yield [uri], [suite], components, keyring[1] if keyring else None
-
-
-def _codename(os_release: Path) -> str:
-    try:
-        match = re.search(
-            r"^VERSION_CODENAME=\"?([\w-]+)", os_release.read_text(), re.MULTILINE
-        )
-    except OSError:
-        return ""
-    return match[1] if match else ""
-
-
 def _fetch_from_suite(
     folder: Path, archive: Archive, suite: str, into: Path, version_min: tuple[int, ...]
 ) -> None:
-    for part in ("parts", "state/lists/partial", "cache/archives/partial", "root"):
-        (folder / part).mkdir(parents=True)
-    (folder / "state" / "status").touch()
-    (folder / "parts" / "archive.sources").write_text(
-        f"Types: deb\nURIs: {archive.uri}\nSuites: {suite}\nComponents: main\n"
-        f"Signed-By: {archive.keyring}\n"
-    )
-    _apt(folder, "apt-get", "update", "--quiet=2")
-    if not any((folder / "state" / "lists").glob("*Release")):
-        # Which apt calls a warning.
-        raise FetchError(f"{archive.uri} cannot be reached, or has no such suite")
-    policy = _apt(folder, "apt-cache", "policy", PACKAGES[0])
-    candidate = re.search(r"Candidate: (\S+)", policy)
-    if candidate is None or candidate[1] == "(none)":
+    open_suite(folder, archive, suite)
+    version = candidate(folder, PACKAGES[0])
+    if version is None:
         raise FetchError("it has no etcd-server")
-    upstream = candidate[1].rpartition(":")[2].partition("-")[0]
+    upstream = version.rpartition(":")[2].partition("-")[0]
     if tuple(int(part) for part in re.findall(r"\d+", upstream)[:3]) < version_min:
         raise FetchError(f"its etcd is {upstream}")
-    _apt(folder, "apt-get", "download", "--quiet=2", *PACKAGES)
-    for package in sorted(folder.glob("*.deb")):
-        _run(["dpkg", "-x", str(package), str(folder / "root")], folder)
+    apt(folder, "apt-get", "download", "--quiet=2", *PACKAGES)
+    unpack(folder, folder)
     into.mkdir(parents=True, exist_ok=True)
     for program in PROGRAMS:
         source = folder / "root" / "usr" / "bin" / program
@@ -165,43 +58,3 @@ def _fetch_from_suite(
             staged = into / f".{program}.{os.getpid()}"
             shutil.copy2(source, staged)
             staged.replace(into / program)
-
-
-def _apt(folder: Path, *command: str) -> str:
-    """Run an apt program on folders of our own, in ``folder``, and return what it says."""
-    settings = {
-        "Dir::Etc::sourcelist": "/nonexistent",
-        "Dir::Etc::sourceparts": folder / "parts",
-        "Dir::Etc::preferences": "/nonexistent",
-        "Dir::Etc::preferencesparts": "/nonexistent",
-        "Dir::State": folder / "state",
-        "Dir::State::status": folder / "state" / "status",
-        "Dir::Cache": folder / "cache",
-        "Acquire::Languages": "none",
-        "Acquire::Retries": "1",
-        "Acquire::http::Timeout": "20",
-        "Acquire::https::Timeout": "20",
-        # apt's own lesser user could not write into our folder.
-        **({"APT::Sandbox::User": "root"} if os.geteuid() == 0 else {}),
-    }
-    options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    return _run([command[0], *options, *command[1:]], folder)
-
-
-def _run(command: list[str], folder: Path) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=APT_SECONDS_MAX,
-            env=os.environ | {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise FetchError(f"{command[0]}: {error}") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["failed"]
-        raise FetchError(f"{command[0]}: {lines[0]}")
-    return done.stdout
