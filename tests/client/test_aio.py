@@ -312,7 +312,7 @@ async def test_a_seat_does_not_linger_while_our_own_requests_wait(
         async with client.seat("tensorrt", seats=2):
             waiting = asyncio.create_task(client.acquire("tensorrt"))
             await eventually(lambda: len(service.tickets) == 1)
-        await waiting
+        assert (await waiting).fence == 2
 
 
 async def test_a_seat_that_lingers_makes_way_for_another_project(

@@ -60,8 +60,8 @@ async def test_a_node_may_be_known_by_another_name(
     cert, key = authority.issue("alice")
     address = secure_node.address.replace("127.0.0.1", "localhost")
     tls = TlsConfig(ca=authority.ca, cert=cert, key=key, server_name="seats.test")
-    async with AsyncSeatClient(address, tls=tls) as client, client.seat("tensorrt"):
-        pass
+    async with AsyncSeatClient(address, tls=tls) as client, client.seat("tensorrt") as grant:
+        assert grant.pool == "tensorrt"
 
 
 @pytest.mark.parametrize("shown", ["nothing", "a certificate of another authority"])

@@ -114,7 +114,12 @@ async def test_an_id_is_taken_once(subject: Subject) -> None:
 
 
 async def test_revoking_twice_is_fine(subject: Subject) -> None:
-    await subject.store.revoke_lease(subject.new_lease_id())
+    lease = subject.new_lease_id()
+    await subject.store.grant_lease(lease, LONG_TTL)
+    await subject.store.revoke_lease(lease)
+    await subject.store.revoke_lease(lease)
+    assert await subject.store.lease_remaining(lease) is None
+    await subject.store.revoke_lease(subject.new_lease_id())  # one that never was
 
 
 async def test_an_id_of_zero_is_refused(subject: Subject) -> None:

@@ -138,7 +138,8 @@ async def test_compaction_does_not_end_a_watch_that_keeps_up(subject: Subject) -
     async with aclosing(store.watch(p, from_revision=start + 1)) as watch:
         for n in range(5):
             done = await store.commit([Put(p + "a", b"%d" % n)])
-            await subject.changes(watch, 1)
+            ((change,),) = await subject.changes(watch, 1)
+            assert change.revision == done.revision
             await subject.compact(done.revision)
 
 

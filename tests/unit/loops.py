@@ -23,6 +23,7 @@ from tests.unit.kit import (
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Command, Denied, Limits, Refusal
 from seatkeeper.server.observer import Observer
+from seatkeeper.server.pool.audience import News, SeatsGranted
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.sessions import lease_id_of
@@ -142,6 +143,14 @@ class Loops:
             await node.loop.stop()
             await node.catalogue.stop()
         await self.store.close()
+
+
+def granted(ear: Ear) -> list[str]:
+    return [news.grant.grant_id for news in ear.answers if isinstance(news, SeatsGranted)]
+
+
+def kinds(ear: Ear) -> list[type[News]]:
+    return [type(news) for news in ear.answers]
 
 
 def refusals(ear: Ear) -> list[Refusal]:

@@ -125,8 +125,9 @@ def test_a_variable_of_another_program_part_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The client has variables of the same beginning."""
+    before = load_config(None, {"node_id": "n"})
     monkeypatch.setenv("SEATKEEPER_ADDRESS", "10.0.0.1:7420")
-    load_config(None, {})
+    assert load_config(None, {"node_id": "n"}) == before
 
 
 @pytest.mark.parametrize(
