@@ -41,7 +41,8 @@ class NodeConfig(BaseSettings):
         default="127.0.0.1:7420", description="Address to serve gRPC on, host:port."
     )
     advertise: str = Field(
-        default="", description="Address that clients and other nodes reach this at; default: listen."
+        default="",
+        description="Address that clients and other nodes reach this at; default: listen.",
     )
     metrics_listen: str = Field(
         default="",
