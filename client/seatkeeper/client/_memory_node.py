@@ -98,7 +98,8 @@ class MemoryNode:
         """End every session."""
         listing = await self._store.list(self._keys.session(""))
         for entry in listing.entries:
-            await self._store.revoke_lease(entry.lease_id)
+            if not state_pb2.SessionRecord.FromString(entry.value).closed:
+                await self._store.revoke_lease(entry.lease_id)
 
     async def go_away(self) -> None:
         """Stop answering."""

@@ -7,7 +7,8 @@
     <prefix>/seats/<pool>/grants/<grant_id>    GrantRecord, attached to the session's lease
     <prefix>/seats/<pool>/queue/<grant_id>     TicketRecord, attached to the session's lease
     <prefix>/seats/<pool>/marks/<session_id>   MarkRecord, attached to the session's lease
-    <prefix>/sessions/<session_id>             SessionRecord, attached to its own lease
+    <prefix>/sessions/<session_id>             SessionRecord, attached to its own lease; once closed,
+                                               to one that remembers this for a while
     <prefix>/nodes/<node_id>                   NodeRecord, attached to its own lease
     <prefix>/agents/<agent_id>                 AgentRecord, attached to the agent's session
     <prefix>/engines/<key>                     EngineRecord

@@ -3,6 +3,10 @@
 A session's lease has an id that follows from the session's own, so that opening a session twice,
 through whichever nodes, makes one lease and leaves none behind. The node holds no session: any node
 serves any of them, from the record in the store.
+
+A session that is closed leaves its record behind, marked as closed, for ``CLOSED_MIN`` at least. A
+copy of the request that opened it, come late from a frozen node or a balancer, finds that and opens
+nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from seatkeeper.server.store import (
     LeaseNotFound,
     Put,
     Store,
+    StoreFull,
     StoreUnavailable,
     Unchanged,
 )
@@ -31,6 +36,8 @@ from seatkeeper.v1 import seat_service_pb2, state_pb2
 KNOWN_MAX = 50_000
 """Sessions whose records this node remembers. A record never changes; forgetting costs a read."""
 DEFAULT_PROJECT = "default"
+CLOSED_MIN = timedelta(minutes=10)
+"""How long a closed session is remembered, at least; at most twice as long."""
 
 
 class SessionError(Exception):
@@ -66,6 +73,8 @@ class Session:
     identity: str
     alive_until: Instant
     """The lease lives at least until then: the time this node last sent a renewal, plus ttl."""
+    closed: bool = False
+    """It was closed, and is only remembered."""
 
 
 class Sessions:
@@ -79,11 +88,12 @@ class Sessions:
         self._clock = clock
         self._default_ttl = default_ttl
         self._known: OrderedDict[str, Session] = OrderedDict()
+        self._closed = _ClosedLease(store, clock)
 
     async def open(self, request: seat_service_pb2.Open, identity: str = "") -> Session:
         """Open a session, or return the one that was opened with the same id and secret.
 
-        Raises ``Malformed`` or ``NotYourSession``.
+        Raises ``Malformed`` or ``NotYourSession``, and ``SessionGone`` when that one was closed.
         """
         check_open(request)
         session_id = request.credentials.session_id
@@ -94,9 +104,7 @@ class Sessions:
             ttl = await self._store.grant_lease(lease_id, ttl)
         except LeaseExists:
             # Whose it is comes first, or a stranger could keep it alive.
-            with suppress(
-                SessionGone
-            ):  # without a record: left by an opening that was cut short
+            with suppress(_NeverWas):  # left by an opening that was cut short
                 await self.find(request.credentials, identity)
             ttl = await self._keep_alive(session_id, lease_id)
         record = state_pb2.SessionRecord(
@@ -124,6 +132,9 @@ class Sessions:
             record = state_pb2.SessionRecord.FromString(found.value)
         session = self._remember(session_id, record)
         self._check_owner(session, request.credentials, identity)
+        if session.closed:
+            await self._store.revoke_lease(lease_id)  # granted above, for nothing
+            raise SessionGone(session_id)
         session.alive_until = Instant(sent_at + record.ttl_millis)
         return session
 
@@ -134,13 +145,22 @@ class Sessions:
 
         Raises ``Malformed``, ``NotYourSession`` or ``SessionGone``.
         """
+        session = await self.find_any(credentials, identity)
+        if session.closed:
+            raise SessionGone(session.session_id)
+        return session
+
+    async def find_any(
+        self, credentials: seat_service_pb2.SessionCredentials, identity: str = ""
+    ) -> Session:
+        """Return a session that is open, or was closed a short while ago. Raises as ``find`` does."""
         check_credentials(credentials)
         session_id = credentials.session_id
         session = self._known.get(session_id)
         if session is None:
             entry = await self._store.get(self._keys.session(session_id))
             if entry is None:
-                raise SessionGone(session_id)
+                raise _NeverWas(session_id)
             session = self._remember(
                 session_id, state_pb2.SessionRecord.FromString(entry.value)
             )
@@ -160,9 +180,27 @@ class Sessions:
             await self.renew(session)
 
     async def close(self, session: Session) -> None:
-        """End the session; everything it holds is free. Succeeds also when it had ended."""
+        """End the session; everything it holds is free. Succeeds also when it had ended.
+
+        Safe to repeat: what a first attempt left undone is done then.
+        """
         self._known.pop(session.session_id, None)
+        if not session.closed:
+            # First, or a copy of its opening could come between.
+            await self._remember_closed(session)
         await self._store.revoke_lease(session.lease_id)
+
+    async def _remember_closed(self, session: Session) -> None:
+        record = state_pb2.SessionRecord(
+            secret_sha256=session.secret_sha256,
+            identity=session.identity,
+            lease_id=session.lease_id,
+            closed=True,
+        )
+        with suppress(StoreFull):  # it still ends leases, and nothing is granted meanwhile
+            await self._closed.put(
+                self._keys.session(session.session_id), record.SerializeToString()
+            )
 
     async def _keep_alive(self, session_id: str, lease_id: int) -> timedelta:
         try:
@@ -181,6 +219,7 @@ class Sessions:
             secret_sha256=record.secret_sha256,
             identity=record.identity,
             alive_until=Instant(0),
+            closed=record.closed,
         )
         self._known[session_id] = session
         if len(self._known) > KNOWN_MAX:
@@ -198,6 +237,40 @@ class Sessions:
         # Under mutual TLS the certificate decides: a secret that leaked is of no use.
         if not (same_identity if session.identity else same_secret):
             raise NotYourSession(session.session_id)
+
+
+class _NeverWas(SessionGone):
+    """There is no record of the session: it expired, or it never was."""
+
+
+class _ClosedLease:
+    """The lease under which this node's store remembers closed sessions.
+
+    One lease for all that are closed in ``CLOSED_MIN``: a lease for each would be many.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease_id = 0
+        self._use_until = 0.0
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Write ``value`` under ``key`` for ``CLOSED_MIN`` or longer."""
+        if self._clock.monotonic() >= self._use_until:
+            await self._grant(key)
+        try:
+            await self._store.commit([Put(key, value, self._lease_id)])
+        except LeaseNotFound:  # somebody ended it
+            await self._grant(key)
+            await self._store.commit([Put(key, value, self._lease_id)])
+
+    async def _grant(self, key: str) -> None:
+        use_until = self._clock.monotonic() + CLOSED_MIN.total_seconds()
+        lease_id = lease_id_of(f"{key} closed {self._clock.now()}")
+        with suppress(LeaseExists):  # an attempt whose answer was lost
+            await self._store.grant_lease(lease_id, 2 * CLOSED_MIN)
+        self._lease_id, self._use_until = lease_id, use_until
 
 
 def lease_id_of(session_id: str) -> int:

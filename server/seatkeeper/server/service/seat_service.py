@@ -189,7 +189,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     ) -> seat_service_pb2.CloseSessionResponse:
         """End a session without a stream."""
         try:
-            session = await self._core.sessions.find(
+            session = await self._core.sessions.find_any(
                 request.credentials, identity_of(context).name
             )
             await self._core.sessions.close(session)

@@ -1,0 +1,207 @@
+"""What is left of a session that was closed: enough to know a late copy of its opening."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import grpc
+import pytest
+from tests.unit.doors import DEADLINE, STORE_KEYS, Doors, Who, acquire_of, open_of, refused
+from tests.unit.faults import FaultyStore
+from tests.unit.kit import KEYS, FakeClock
+
+from seatkeeper.server.sessions import (
+    CLOSED_MIN,
+    NotYourSession,
+    SessionGone,
+    Sessions,
+    lease_id_of,
+)
+from seatkeeper.server.store import MemoryStore, StoreUnavailable
+from seatkeeper.v1 import seat_service_pb2
+
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+ANNA = Who("018c0000-0000-7000-8000-000000000001", b"a" * 16)
+BORIS = Who("018c0000-0000-7000-8000-000000000002", b"b" * 16)
+
+
+async def open_again(doors: Doors, who: Who) -> None:
+    request = seat_service_pb2.OpenSessionRequest(open=open_of(who))
+    await doors.seats.OpenSession(request, timeout=DEADLINE)
+
+
+async def close(doors: Doors, who: Who) -> None:
+    request = seat_service_pb2.CloseSessionRequest(credentials=who.credentials)
+    await doors.seats.CloseSession(request, timeout=DEADLINE)
+
+
+async def test_copies_that_come_after_the_close_open_nothing_and_take_nothing(
+    doors: Doors,
+) -> None:
+    await doors.pool(1)
+    who = await doors.session()
+    await doors.acquire(who, 1)
+    await doors.release(who, 1)
+    await close(doors, who)
+
+    assert (await refused(open_again(doors, who))).code is NOT_FOUND
+    assert (await refused(doors.acquire(who, 1))).code is NOT_FOUND
+    assert (await doors.look()).held == 0
+    assert await doors.store.lease_remaining(lease_id_of(who.session_id)) is None
+
+
+async def test_a_copy_on_a_stream_opens_nothing_either(doors: Doors) -> None:
+    await doors.pool(1)
+    who = await doors.session()
+    await close(doors, who)
+    copy = seat_service_pb2.SessionRequest(
+        commands=[
+            seat_service_pb2.SessionCommand(open=open_of(who)),
+            seat_service_pb2.SessionCommand(acquire=acquire_of(1)),
+        ]
+    )
+    stream = doors.seats.Session(timeout=DEADLINE)
+    await stream.write(copy)
+
+    assert (await refused(stream.read())).code is NOT_FOUND
+    assert (await doors.look()).held == 0
+
+
+async def test_a_session_closed_on_its_stream_is_remembered_too(doors: Doors) -> None:
+    who = doors.stranger()
+    stream = doors.seats.Session(timeout=DEADLINE)
+    commands = [
+        seat_service_pb2.SessionCommand(open=open_of(who)),
+        seat_service_pb2.SessionCommand(close=seat_service_pb2.Close()),
+    ]
+    await stream.write(seat_service_pb2.SessionRequest(commands=commands))
+    await stream.done_writing()
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+    assert (await refused(open_again(doors, who))).code is NOT_FOUND
+
+
+async def test_who_has_another_secret_is_not_told_that_it_was_closed(doors: Doors) -> None:
+    who = await doors.session()
+    await close(doors, who)
+
+    assert (await refused(open_again(doors, who.impostor))).code is DENIED
+    assert (await refused(close(doors, who.impostor))).code is DENIED
+
+
+async def test_what_was_closed_is_forgotten_in_the_end(doors: Doors) -> None:
+    who = await doors.session()
+    await close(doors, who)
+    doors.pass_time(CLOSED_MIN)
+    assert STORE_KEYS.session(who.session_id) in doors.store._entries
+
+    doors.pass_time(CLOSED_MIN)
+    assert STORE_KEYS.session(who.session_id) not in doors.store._entries
+
+
+async def test_sessions_that_are_closed_in_a_short_while_share_a_lease(doors: Doors) -> None:
+    several = [await doors.session() for _ in range(3)]
+    for who in several:
+        await close(doors, who)
+
+    leases = {doors.store._entries[STORE_KEYS.session(w.session_id)].lease_id for w in several}
+    assert len(leases) == 1
+    doors.pass_time(CLOSED_MIN)
+    late = await doors.session()
+    await close(doors, late)
+    assert doors.store._entries[STORE_KEYS.session(late.session_id)].lease_id not in leases
+
+
+# Through the store's faults ---------------------------------------------------------------------
+
+
+class Harness:
+    """Two nodes' sessions over one store; faults are on the first node's way to it."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.store = MemoryStore(now=self.clock.monotonic)
+        self.faulty = FaultyStore(self.store)
+        ttl = timedelta(seconds=10)
+        self.here = Sessions(self.faulty, KEYS, self.clock, default_ttl=ttl)
+        self.there = Sessions(self.store, KEYS, self.clock, default_ttl=ttl)
+
+    async def is_alive(self, who: Who) -> bool:
+        return await self.store.lease_remaining(lease_id_of(who.session_id)) is not None
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return Harness()
+
+
+async def test_another_node_finds_it_closed_though_it_knew_it_open(harness: Harness) -> None:
+    await harness.there.open(open_of(ANNA))
+    await harness.here.close(await harness.here.find(ANNA.credentials))
+
+    with pytest.raises(SessionGone):
+        await harness.there.open(open_of(ANNA))
+    with pytest.raises(SessionGone):
+        await harness.there.find(ANNA.credentials)
+    with pytest.raises(NotYourSession):
+        await harness.there.find(ANNA.impostor.credentials)
+    assert not await harness.is_alive(ANNA)
+
+
+async def test_closing_works_where_the_store_is_full(harness: Harness) -> None:
+    session = await harness.here.open(open_of(ANNA))
+    harness.faulty.is_full = True
+    await harness.here.close(session)
+
+    assert not await harness.is_alive(ANNA)
+
+
+async def test_a_close_that_was_cut_short_is_finished_by_the_next(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await harness.here.open(open_of(ANNA))
+    with monkeypatch.context() as broken:
+
+        async def fails(lease_id: int) -> None:
+            raise StoreUnavailable("no member answers")
+
+        broken.setattr(harness.faulty, "revoke_lease", fails)
+        with pytest.raises(StoreUnavailable):
+            await harness.here.close(session)
+    assert await harness.is_alive(ANNA)
+    with pytest.raises(SessionGone):
+        await harness.there.find(ANNA.credentials)
+
+    await harness.there.close(await harness.there.find_any(ANNA.credentials))
+    assert not await harness.is_alive(ANNA)
+
+
+async def test_the_shared_lease_is_made_anew_when_somebody_ended_it(harness: Harness) -> None:
+    await harness.here.close(await harness.here.open(open_of(ANNA)))
+    entry = await harness.store.get(KEYS.session(ANNA.session_id))
+    assert entry is not None
+    await harness.store.revoke_lease(entry.lease_id)
+    await harness.here.close(await harness.here.open(open_of(BORIS)))
+
+    with pytest.raises(SessionGone):
+        await harness.there.open(open_of(BORIS))
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_an_opening_that_meets_the_close_never_outlives_it(
+    harness: Harness, turns: int
+) -> None:
+    async def open_late() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await harness.there.open(open_of(ANNA))
+
+    session = await harness.here.open(open_of(ANNA))
+    await asyncio.gather(harness.here.close(session), open_late(), return_exceptions=True)
+
+    assert not await harness.is_alive(ANNA)
+    with pytest.raises(SessionGone):
+        await harness.there.open(open_of(ANNA))
