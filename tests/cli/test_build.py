@@ -81,8 +81,6 @@ def test_a_build_says_what_it_made(workshop: Workshop, built: Built) -> None:
     assert said["path"] == str(built.file)
     assert said["size_bytes"] == built.file.stat().st_size
     assert said["fence"] == workshop.cluster.look(workshop.pool).fence
-    for phase in ("checking", "building", "publishing"):
-        assert f"light_squeezenet.onnx: {phase} after" in built.progress
     assert workshop.cluster.look(workshop.pool).held == 0
 
 
@@ -207,6 +205,35 @@ def test_a_build_on_a_terminal_shows_a_bar_and_then_a_summary(workshop: Workshop
         seen = terminal.seen
     assert "━" in seen
     assert re.search(r"outcome +built now", seen)
+
+
+def test_in_a_file_what_a_build_is_at_is_a_line_for_each_phase(workshop: Workshop) -> None:
+    progress = workshop.build(MODEL, "--target", "SM120").check().err
+    for phase in ("checking", "building", "publishing"):
+        assert f"light_squeezenet.onnx: {phase} after" in progress
+
+
+def test_for_programs_what_a_build_is_at_is_an_object_a_line(built: Built) -> None:
+    events = [json.loads(line) for line in built.progress.splitlines()]
+    assert {event["event"] for event in events} == {"progress"}
+    phases = [event["phase"] for event in events]
+    assert phases == ["receiving", "checking", "parsing", "building", "publishing"]
+
+
+def test_for_programs_the_place_in_the_queue_is_an_object_too(workshop: Workshop) -> None:
+    with workshop.cluster.client.seat(workshop.pool):
+        options = ("--target", "SM89", "--wait", "2", "--json")
+        waited = workshop.build(MODEL, *options).check(Exit.NO_SEAT)
+    events = [json.loads(line) for line in waited.err.splitlines() if '"queued"' in line]
+    assert [event["position"] for event in events] == [1]
+
+
+def test_what_is_no_node_is_called_so(workshop: Workshop) -> None:
+    """A build agent's port, taken for a node's."""
+    agent = workshop("status", "--json").json["agents"][0]["address"]
+    said = workshop("pool", "list", "--nodes", agent).check(Exit.USAGE).err
+    assert "does not know this call" in said
+    assert "check the address" in said
 
 
 def test_the_summary_is_one_object(built: Built) -> None:

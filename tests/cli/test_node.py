@@ -27,6 +27,15 @@ def test_a_node_that_is_drained_ends_well(tmp_path: Path) -> None:
         assert node.ends().code == Exit.OK
 
 
+def test_whoever_drains_the_only_node_is_told_what_that_means(tmp_path: Path) -> None:
+    with serving(tmp_path, "--node-id", "alone", "--stop-grace", "1") as node:
+        drained = seatkeeper(
+            "node", "drain", "alone", environ={"SEATKEEPER_NODES": address_of(node)}
+        )
+        assert "it was the only node" in drained.check().out
+        assert node.ends().code == Exit.OK
+
+
 def test_a_node_that_does_not_exist_cannot_be_drained(tmp_path: Path) -> None:
     with serving(tmp_path, "--node-id", "alone") as node:
         refused = seatkeeper(

@@ -110,8 +110,9 @@ async def test_the_callers_mistakes_have_names(client: AsyncSeatClient) -> None:
     with pytest.raises(InvalidArgument) as caught:
         client.seat("tensorrt", seats=0)
     assert caught.value.field == "seats"
-    with pytest.raises(InvalidArgument, match="wait must be at least 0"):
-        client.seat("tensorrt", wait=timedelta(seconds=-1))
+    for wait in (timedelta(seconds=-1), timedelta(days=8), 1e300, float("nan")):
+        with pytest.raises(InvalidArgument, match="wait must be from 0 s to 7 days"):
+            client.seat("tensorrt", wait=wait)
     with pytest.raises(InvalidArgument, match="pool must not be empty"):
         client.seat("")
 

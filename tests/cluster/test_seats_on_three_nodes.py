@@ -7,17 +7,23 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
 
+import grpc.aio
 import pytest
-from tests.cluster.clients import Client, StreamEnded
+from tests.cluster.clients import PATIENCE, Client, StreamEnded
 from tests.cluster.conftest import Cluster
 
 from seatkeeper.client.ids import new_id
-from seatkeeper.v1 import pool_service_pb2
+from seatkeeper.v1 import (
+    pool_service_pb2,
+    seat_pb2,
+    seat_service_pb2,
+    seat_service_pb2_grpc,
+)
 
 ROOT = Path(__file__).parents[2]
 HOLDER_TTL = 2.0
@@ -236,3 +242,37 @@ async def until(
     deadline = time.monotonic() + 30
     while not condition(await cluster.look(pool)):
         assert time.monotonic() < deadline, "the pool did not get there in time"
+
+
+async def test_late_copies_of_a_closed_sessions_requests_take_no_seat_on_any_node(
+    cluster: Cluster,
+) -> None:
+    pool = await cluster.pool(seats=1)
+    client, grant_id = Client(), new_id()
+    opening = seat_service_pb2.Open(credentials=client.credentials, holder="test")
+    async with client.attached(cluster.addresses[0]):
+        await client.acquire(pool, grant_id)
+        await client.release(pool, grant_id)
+        await client.close()
+
+    acquire = seat_pb2.Acquire(pool=pool, grant_id=grant_id, seats=1)
+    for address in cluster.addresses:
+        async with grpc.aio.insecure_channel(address) as channel:
+            seats = seat_service_pb2_grpc.SeatServiceStub(channel)
+            copies: list[Awaitable[object]] = [
+                seats.OpenSession(
+                    seat_service_pb2.OpenSessionRequest(open=opening), timeout=PATIENCE
+                ),
+                seats.Acquire(
+                    seat_service_pb2.AcquireRequest(
+                        credentials=client.credentials, acquire=acquire
+                    ),
+                    timeout=PATIENCE,
+                ),
+            ]
+            for copy in copies:
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await copy
+                assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    history = await cluster.judged(pool)
+    assert (history.grants, history.out) == (1, 0)

@@ -110,6 +110,12 @@ def test_a_wrong_value_is_explained_by_its_setting_and_where_that_is_set(
     assert "\n" not in message, "one wrong setting, one line"
 
 
+def test_two_ports_that_are_one_are_refused() -> None:
+    assert "metrics_listen is the address of listen" in wrong(
+        listen="127.0.0.1:7420", metrics_listen="127.0.0.1:7420"
+    )
+
+
 def test_every_wrong_setting_is_told_at_once() -> None:
     lines = wrong(listen="x", queue_max="0").splitlines()
     assert [line.partition(":")[0] for line in lines] == ["listen", "queue_max"]

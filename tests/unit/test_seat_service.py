@@ -284,6 +284,15 @@ async def test_a_malformed_request_is_refused_by_its_field(
     assert (await doors.look()).held == 0
 
 
+async def test_what_is_quoted_of_a_request_is_short_enough_to_be_told(doors: Doors) -> None:
+    """Trailing metadata has room for 8 KiB; above that the client would hear of no reason."""
+    await doors.pool(1)
+    failure = await refused(doors.acquire(await doors.session(), 1, project="p" * 20_000))
+    assert (failure.code, failure.fields) == (INVALID, ["project"])
+    failure = await refused(doors.acquire(await doors.session(), 2, pool="p" * 20_000))
+    assert (failure.code, failure.fields) == (INVALID, ["pool"])
+
+
 async def test_an_id_that_was_released_is_not_granted_again(doors: Doors) -> None:
     await doors.pool(1)
     who = await doors.session()

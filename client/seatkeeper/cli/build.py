@@ -31,8 +31,10 @@ from seatkeeper.cli.render import (
     facts,
     show,
     span,
+    write_event,
     write_json,
 )
+from seatkeeper.cli.waiting import Wait, queued_event
 from seatkeeper.v1 import build_service_pb2
 
 if TYPE_CHECKING:
@@ -91,15 +93,6 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Fetch the engine to this file."),
 ]
-Wait = Annotated[
-    float | None,
-    typer.Option(
-        "--wait",
-        metavar="SECONDS",
-        min=0,
-        help="Longest to wait for a seat; 0: not at all. [default: for ever]",
-    ),
-]
 
 
 @app.command(
@@ -125,6 +118,9 @@ async def build(
     """Compile a model to an engine, or find the one that was compiled from it before.
 
     A seat is taken only to compile, and given back when the engine is published.
+
+    With --json, standard output is one object about the engine, and what the build is at is written
+    to standard error, one object a line.
     """
     plan = BuildPlan(
         backend=backend,
@@ -142,7 +138,7 @@ async def build(
     from seatkeeper.client.errors import CompilerCrashed
 
     async with at.claiming_client() as client:
-        with _Screen(model.name) as screen:
+        with _Screen(model.name, as_json=at.json) as screen:
             try:
                 built = await client.build(
                     model,
@@ -189,14 +185,18 @@ def _summarise(built: BuiltEngine) -> None:
 
 
 class _Screen:
-    """Shows on standard error what a build is at: a bar on a terminal, lines elsewhere."""
+    """Shows on standard error what a build is at: a bar on a terminal, lines elsewhere.
 
-    def __init__(self, model_name: str) -> None:
+    For a program each line is a JSON object.
+    """
+
+    def __init__(self, model_name: str, *, as_json: bool) -> None:
+        self._as_json = as_json
         out = console(stderr=True)
         self._name = model_name
         self._last = ""
         self._live = None
-        if out.is_terminal:
+        if out.is_terminal and not as_json:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -222,6 +222,9 @@ class _Screen:
 
     def queued(self, place: QueuePosition) -> None:
         """Show the place in the queue."""
+        if self._as_json:
+            write_event(queued_event(place))
+            return
         left = "" if place.estimate is None else f", {about(place.estimate)}"
         self._show(f"waiting for a seat: place {place.position}{left}")
 
@@ -231,12 +234,18 @@ class _Screen:
         for line in text.splitlines()[-LAST_WORDS_LINES_SHOWN:]:
             # What controls a terminal is not for a compiler to write on one.
             shown = "".join(letter if letter.isprintable() else " " for letter in line)
+            if self._as_json:
+                write_event({"event": "compiler_said", "line": shown})
+                continue
             out.print(f"seatkeeper: {self._name}: the compiler said: {shown}")
 
     def progress(self, progress: build_service_pb2.BuildProgress) -> None:
         """Show how far the build is."""
         phase = build_service_pb2.BuildPhase.Name(progress.phase)
         what = phase.removeprefix("BUILD_PHASE_").lower()
+        if self._as_json:
+            self._tell_phase(what, progress.elapsed_millis)
+            return
         if self._live is None:
             # Steps go by too fast, and back too often, to be worth a line each.
             elapsed = span(timedelta(milliseconds=progress.elapsed_millis))
@@ -244,6 +253,11 @@ class _Screen:
             return
         what = f"{what}: {progress.step}" if progress.step else what
         self._show(what, done=progress.steps_done, steps=progress.steps)
+
+    def _tell_phase(self, phase: str, elapsed_millis: int) -> None:
+        if phase != self._last:
+            write_event({"event": "progress", "phase": phase, "elapsed_millis": elapsed_millis})
+        self._last = phase
 
     def _show(self, what: str, more: str = "", *, done: int = 0, steps: int = 0) -> None:
         if self._live is None:

@@ -61,6 +61,8 @@ async def drain(
         write_json({"event": "draining", "node_id": node_id})
     else:
         print(f"node {node_id} has left; it ends when its clients have gone")
+        if len(addresses) == 1:
+            print("it was the only node: nobody is served until another starts")
 
 
 async def _until_gone(at: Connection, addresses: dict[str, str], node_id: str) -> None:

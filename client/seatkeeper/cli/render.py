@@ -29,6 +29,11 @@ def write_json(value: Json) -> None:
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
+def write_event(event: Json) -> None:
+    """Tell a program what happens, in a line of JSON on standard error: output is for the result."""
+    print(json.dumps(event, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
 def console(*, stderr: bool = False) -> Console:
     """Return where people read. Not wrapped where it goes to a file or a pipe."""
     stream = sys.stderr if stderr else sys.stdout

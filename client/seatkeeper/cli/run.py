@@ -17,8 +17,8 @@ from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.program import ENDING, Program, Received, Signals, find_program
-from seatkeeper.cli.render import Json, span
-from seatkeeper.cli.waiting import Waiting
+from seatkeeper.cli.render import Json, span, write_event
+from seatkeeper.cli.waiting import Wait, Waiting
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncGrant, HoldingState
@@ -55,15 +55,7 @@ def run(
     seats: Annotated[
         int, typer.Option("--seats", metavar="N", min=1, help="Seats to take, all together.")
     ] = 1,
-    wait: Annotated[
-        float | None,
-        typer.Option(
-            "--wait",
-            metavar="SECONDS",
-            min=0,
-            help="Longest to wait for a seat; 0: not at all. [default: for ever]",
-        ),
-    ] = None,
+    wait: Wait = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -131,7 +123,7 @@ class _Run:
                 task.cancel()
 
         self._signals.listen(asyncio.get_running_loop(), tell)
-        waiting = Waiting(pool, tell=_write_event if self._at.json else None)
+        waiting = Waiting(pool, tell=write_event if self._at.json else None)
         ttl, margin = lease_for(self._grace)
         async with self._at.claiming_client(ttl=ttl, safety_margin=margin) as client:
             try:
@@ -232,7 +224,7 @@ class _Run:
 
     def _say(self, event: Json, text: str = "") -> None:
         if self._at.json:
-            _write_event(event)
+            write_event(event)
         elif text:
             print(f"seatkeeper: {text}", file=sys.stderr, flush=True)
 
@@ -253,10 +245,3 @@ def write_token(file: Path, token: str) -> None:
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
         opened.write(token)
     draft.replace(file)
-
-
-def _write_event(event: Json) -> None:
-    # Standard output is the command's.
-    import json
-
-    print(json.dumps(event), file=sys.stderr, flush=True)

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from seatkeeper.cli.render import Json, about
 
 if TYPE_CHECKING:
     from seatkeeper.client._asks import QueuePosition
+
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        max=7 * 24 * 3600,
+        help="Longest to wait for a seat, at most 7 days; 0: not at all. [default: for ever]",
+    ),
+]
+
+
+def queued_event(place: QueuePosition) -> Json:
+    """Return what programs are told of a place in the queue."""
+    estimate = None if place.estimate is None else place.estimate.total_seconds()
+    return {"event": "queued", "position": place.position, "estimate_seconds": estimate}
 
 
 class Waiting:
@@ -24,15 +43,8 @@ class Waiting:
 
     def queued(self, place: QueuePosition) -> None:
         """Say where the request stands now."""
-        estimate = None if place.estimate is None else place.estimate.total_seconds()
         if self._tell is not None:
-            self._tell(
-                {
-                    "event": "queued",
-                    "position": place.position,
-                    "estimate_seconds": estimate,
-                }
-            )
+            self._tell(queued_event(place))
             return
         left = "" if place.estimate is None else f", {about(place.estimate)}"
         line = f"seatkeeper: waiting for a seat of {self._pool}: place {place.position}{left}"

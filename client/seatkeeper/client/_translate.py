@@ -91,6 +91,8 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         kind = overrides.get(code)
     if kind is None:
         kind = _BY_CODE.get(code, errors.ServiceUnavailable)
+    if code is _Code.UNIMPLEMENTED:
+        message = f"what answers there does not know this call ({message}): check the address"
     field = bad.field_violations[0].field if bad and bad.field_violations else ""
     return _make(
         kind,

@@ -19,6 +19,8 @@ _T = TypeVar("_T")
 
 
 INT32_MAX = 2**31 - 1
+WAIT_MAX = timedelta(days=7)
+"""Longest wait that a request may ask for; without one it waits for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +49,8 @@ class SeatRequest:
     ) -> SeatRequest:
         """Check what can be checked here; the service checks the rest.
 
-        Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero, or a
-        number that is none or does not fit the wire.
+        Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero or above
+        `WAIT_MAX`, or a number that is none or does not fit the wire.
         """
         seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
         if not pool:
@@ -61,9 +63,10 @@ class SeatRequest:
                 )
         if seats < 1:
             raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
-        if seconds is not None and not 0 <= seconds < float("inf"):
+        if seconds is not None and not 0 <= seconds <= WAIT_MAX.total_seconds():
             raise InvalidArgument(
-                "wait must be at least 0 s, or None to wait for ever", field="wait"
+                f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait for ever",
+                field="wait",
             )
         return cls(
             pool=pool,

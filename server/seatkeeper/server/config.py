@@ -165,6 +165,8 @@ class NodeConfig(BaseSettings):
         ):
             if bool(getattr(self, first)) != bool(getattr(self, second)):
                 raise ValueError(f"{first} and {second} go together: give both or neither")
+        if self.listen == self.metrics_listen and not self.listen.endswith(":0"):
+            raise ValueError("metrics_listen is the address of listen; give it another port")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
         return self

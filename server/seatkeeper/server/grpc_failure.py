@@ -13,6 +13,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "seatkeeper"
 
+MESSAGE_MAX = 1000
+"""Most characters of a failure's message."""
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -22,7 +25,8 @@ class Failure(Exception):
     def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        # It travels in trailing metadata, which gRPC drops whole above 8 KiB, and its code with it.
+        self.message = message[:MESSAGE_MAX]
         self.details = details
 
     async def tell(self, context: Context) -> NoReturn:

@@ -38,7 +38,8 @@ def check_name(field: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise Malformed(
             field,
-            f"{name!r} is not a name: 1 to 63 of `a-z 0-9 . _ -`, starting with a letter or a digit",
+            f"{name[:64]!r} is not a name: "
+            "1 to 63 of `a-z 0-9 . _ -`, starting with a letter or a digit",
         )
 
 
