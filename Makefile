@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PROTOS := $(VENV)/.protos
 
 .DEFAULT_GOAL := help
 .PHONY: help setup proto etcd haproxy compose demo test check docs format bench clean
@@ -20,39 +21,45 @@ $(READY): pyproject.toml constraints.txt proto/hatch_build.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
 	touch $@
 
-proto: $(READY)  ## generate Python from proto/ again, after editing a .proto file
+proto: $(READY)  ## generate Python from proto/ again; the other tasks do so after a .proto file changed
 	$(BIN)/python proto/hatch_build.py
+	touch $(PROTOS)
 
-etcd: $(READY)  ## a current etcd under .tools/, where the machine is a Debian one
+# A clone that was updated has new .proto files beside what was generated from the old ones.
+$(PROTOS): $(READY) $(wildcard proto/seatkeeper/*/*.proto proto/seatkeeper/*/*/*.proto)
+	$(BIN)/python proto/hatch_build.py
+	touch $@
+
+etcd: $(PROTOS)  ## a current etcd under .tools/, where the machine is a Debian one
 	$(BIN)/python -m seatkeeper.server.etcd_binary fetch
 
-haproxy: $(READY)  ## an HAProxy under .tools/, where the machine is a Debian one
+haproxy: $(PROTOS)  ## an HAProxy under .tools/, where the machine is a Debian one
 	$(BIN)/python -m tests.debian_tools fetch haproxy
 
-compose: $(READY)  ## what checks docker-compose.yml, and Prometheus, under .tools/ likewise
+compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch docker-compose prometheus promtool
 
-demo: $(READY) etcd  ## the main job: six clients, two seats, six real TensorRT engines
+demo: etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
-test: $(READY) etcd haproxy compose proto  ## every test
+test: etcd haproxy compose  ## every test
 	$(BIN)/python -m pytest
 
-check: $(READY) proto  ## lint, format, types, and the tests of the layout and the contract
+check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate_reference.py --check
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_proto_style.py
 
-docs: $(READY) proto  ## write the generated reference pages again
+docs: $(PROTOS)  ## write the generated reference pages again
 	$(BIN)/python docs/generate_reference.py
 
 format: $(READY)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) etcd  ## the benchmarks, one JSON object a question
+bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.grants --json -
 	$(BIN)/python -m bench.handoff --json -
 	$(BIN)/python -m bench.crowd --json -
