@@ -149,8 +149,8 @@ class Doors:
 
 
 @asynccontextmanager
-async def running_doors(folder: Path) -> AsyncIterator[Doors]:
-    """Run a node over a store in memory."""
+async def running_doors(folder: Path, **settings: int) -> AsyncIterator[Doors]:
+    """Run a node over a store in memory, with these settings of its own."""
     key = Ed25519PrivateKey.generate()
     key_file = folder / "token.pem"
     key_file.write_bytes(
@@ -168,7 +168,7 @@ async def running_doors(folder: Path) -> AsyncIterator[Doors]:
         store="memory",
         token_key_file=key_file,
         stop_grace=0.5,
-    )
+    ).model_copy(update=settings)
     node = await Node.start(config, store=store, clock=clock)
     async with grpc.aio.insecure_channel(node.address) as channel:
         yield Doors(

@@ -17,6 +17,7 @@ from seatkeeper.server.store import (
     OutcomeUnknown,
     Put,
     StoreFull,
+    StoreHealth,
     StoreStatus,
     StoreUnavailable,
     Unchanged,
@@ -168,6 +169,9 @@ class FaultyStore:
 
     async def status(self) -> StoreStatus:
         return await self.store.status()
+
+    async def health(self) -> StoreHealth:
+        return await self.store.health()
 
     async def close(self) -> None:
         await self.store.close()

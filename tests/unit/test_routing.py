@@ -27,7 +27,7 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.decide import PoolSpec
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.node import Node
-from seatkeeper.server.observer import Observer
+from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.routing import peers as peers_module
 from seatkeeper.server.store import MemoryStore, Put
 from seatkeeper.v1 import (
@@ -50,21 +50,21 @@ class SharedStore(MemoryStore):
 
 
 @dataclass
-class Counts(Observer):
+class Counts(Tally):
     """Counts what one node did."""
 
-    commands: Counter[str] = field(default_factory=Counter)
-    forwards: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
+    decided: Counter[str] = field(default_factory=Counter)
+    passed_on: Counter[str] = field(default_factory=Counter)
+    unanswered: Counter[str] = field(default_factory=Counter)
 
     def committed(self, pool: str, *, commands: int, writes: int, seconds: float) -> None:
-        self.commands[pool] += commands
+        self.decided[pool] += commands
 
     def forwarded(self, pool: str, *, commands: int) -> None:
-        self.forwards[pool] += commands
+        self.passed_on[pool] += commands
 
     def forward_failed(self, pool: str) -> None:
-        self.failures[pool] += 1
+        self.unanswered[pool] += 1
 
 
 def _sees(node: Node, names: set[str]) -> bool:
@@ -102,7 +102,7 @@ class Town:
                 config = config.model_copy(update=tls | {"tls_client_ca_file": authority.ca})
             self.counts[name] = Counts()
             self.nodes[name] = await Node.start(
-                config, store=self.store, observer=self.counts[name]
+                config, store=self.store, tally=self.counts[name]
             )
         await self.all_see(set(self.nodes))
 
@@ -188,8 +188,8 @@ async def test_only_the_owner_decides_whichever_node_is_asked(
         assert response.granted.fence == number
         await given_back(stub, who, number)
 
-    assert {name for name, counts in town.counts.items() if counts.commands} == {owner}
-    forwards = {name: counts.forwards[POOL] for name, counts in town.counts.items()}
+    assert {name for name, counts in town.counts.items() if counts.decided} == {owner}
+    forwards = {name: counts.passed_on[POOL] for name, counts in town.counts.items()}
     assert forwards == {name: 0 if name == owner else 2 for name in town.nodes}
 
 
@@ -207,7 +207,7 @@ async def test_who_waits_at_one_node_is_served_by_a_release_at_another(
     await given_back(holder, anna, 1)
 
     assert (await waiting).granted.fence == 2
-    assert town.counts[there].commands[POOL] == 0
+    assert town.counts[there].decided[POOL] == 0
 
 
 async def test_when_the_owner_has_died_its_pools_are_decided_elsewhere_and_then_again_there(
@@ -223,11 +223,11 @@ async def test_when_the_owner_has_died_its_pools_are_decided_elsewhere_and_then_
     await taken(stub, who, 1)
     membership = town.nodes[name]._routing.membership
     assert membership.silent == {owner}
-    assert town.counts[name].failures[POOL] == 1
+    assert town.counts[name].unanswered[POOL] == 1
     heir = membership.owner(POOL)
     assert heir not in (owner, None)
     await given_back(stub, who, 1)
-    assert town.counts[name].failures[POOL] == 1, "one deadline, once"
+    assert town.counts[name].unanswered[POOL] == 1, "one deadline, once"
 
     back = grpc.aio.server()
     peer_service_pb2_grpc.add_PeerServiceServicer_to_server(Awake(), back)
@@ -238,7 +238,16 @@ async def test_when_the_owner_has_died_its_pools_are_decided_elsewhere_and_then_
     assert membership.owner(POOL) == owner
 
 
-class Awake(peer_service_pb2_grpc.PeerServiceServicer):
+class Unreported(peer_service_pb2_grpc.PeerServiceServicer):
+    """A node that nobody asks how it is."""
+
+    async def Report(
+        self, request: peer_service_pb2.ReportRequest, context: object
+    ) -> peer_service_pb2.ReportResponse:
+        raise NotImplementedError
+
+
+class Awake(Unreported):
     """A node that answers pings."""
 
     async def Decide(
@@ -252,7 +261,7 @@ class Awake(peer_service_pb2_grpc.PeerServiceServicer):
         return peer_service_pb2.PingResponse()
 
 
-class Asleep(peer_service_pb2_grpc.PeerServiceServicer):
+class Asleep(Unreported):
     """A node that accepts calls and answers none, as a frozen one."""
 
     async def Decide(
@@ -302,10 +311,10 @@ async def test_a_frozen_owner_costs_one_deadline_and_nothing_else(
 
     membership = town.nodes["node-1"]._routing.membership
     assert membership.silent == {frozen}
-    assert town.counts["node-1"].failures[POOL] == 1
+    assert town.counts["node-1"].unanswered[POOL] == 1
 
 
-class Slow(peer_service_pb2_grpc.PeerServiceServicer):
+class Slow(Unreported):
     """A node that is alive, and takes its time: it passes on to a real one."""
 
     def __init__(self, real: peer_service_pb2_grpc.PeerServiceAsyncStub, secret: str) -> None:
@@ -345,7 +354,7 @@ async def test_an_owner_that_is_slow_and_alive_is_waited_for(
     await taken(stub, who, 1)
 
     assert slow.decided == 1
-    assert not town.counts["node-1"].failures
+    assert not town.counts["node-1"].unanswered
     assert not town.nodes["node-1"]._routing.membership.silent
 
 
@@ -435,7 +444,7 @@ async def test_with_local_routing_each_node_decides_for_itself(stack: AsyncExitS
         who = await opened(stub, number)
         await taken(stub, who, number)
         await given_back(stub, who, number)
-        assert town.counts[name].commands[POOL] == 2
+        assert town.counts[name].decided[POOL] == 2
 
 
 async def test_nodes_pass_on_to_each_other_under_mutual_tls(
@@ -453,8 +462,8 @@ async def test_nodes_pass_on_to_each_other_under_mutual_tls(
     async with AsyncSeatClient(town.nodes[name].address, tls=tls, config=config) as client:
         grant = await client.acquire(POOL)
         await grant.release()
-    assert town.counts[name].forwards[POOL] == 2
-    assert not town.counts[name].failures
+    assert town.counts[name].passed_on[POOL] == 2
+    assert not town.counts[name].unanswered
 
 
 async def test_a_draining_node_leaves_the_ring_and_its_clients_keep_their_seats(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import grpc
 import pytest
@@ -20,11 +21,11 @@ from tests.unit.doors import (
     open_of,
     ref_of,
     refused,
+    running_doors,
 )
 from tests.unit.kit import POOL, eventually, uuid7
 
 from seatkeeper.client.tokens import verify_token
-from seatkeeper.server.service.seat_service import DoorLimits
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.tokens import jwks
 from seatkeeper.server.validate import check_acquire
@@ -542,20 +543,21 @@ async def test_the_acquire_message_of_these_tests_is_well_formed() -> None:
 # Too much ---------------------------------------------------------------------------------------
 
 
-async def test_a_call_too_many_is_refused_and_told_when_to_come_again(doors: Doors) -> None:
-    await doors.pool(seats=1)
-    who, another = await doors.session(), await doors.session()
-    await doors.acquire(who, 1)
-    doors.node._seat_service._limits = DoorLimits(calls_max=1)
-    waiting = asyncio.create_task(doors.acquire(another, 2))
-    await eventually(lambda: doors.node._seat_service._callers)
-    failure = await refused(doors.acquire(another, 3))
-    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert failure.reason == "OVERLOADED"
-    assert failure.retry_after >= timedelta(seconds=1)
-    doors.node._seat_service._limits = DoorLimits()
-    await doors.release(who, 1)
-    assert (await waiting).fence == 2
+async def test_a_call_too_many_is_refused_and_told_when_to_come_again(tmp_path: Path) -> None:
+    async with running_doors(tmp_path, calls_max=2) as doors:
+        await doors.pool(seats=1)
+        who, another = await doors.session(), await doors.session()
+        await doors.acquire(who, 1)
+        waiting = [asyncio.create_task(doors.acquire(another, number)) for number in (2, 3)]
+        await eventually(lambda: len(doors.node._seat_service._callers) == 2)
+        failure = await refused(doors.acquire(another, 4))
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert failure.reason == "OVERLOADED"
+        assert failure.retry_after >= timedelta(seconds=1)
+        for call in waiting:
+            call.cancel()
+        await eventually(lambda: not doors.node._seat_service._callers)
+        await doors.release(who, 1)
 
 
 async def test_who_waits_in_a_call_is_sent_elsewhere_by_a_node_that_stops(doors: Doors) -> None:

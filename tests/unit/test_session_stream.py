@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import pytest
@@ -21,6 +22,7 @@ from tests.unit.doors import (
     open_of,
     ref_of,
     refused,
+    running_doors,
 )
 from tests.unit.kit import POOL, a_grant, eventually, uuid7
 
@@ -28,7 +30,6 @@ from seatkeeper.client.tokens import verify_token
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.pool.committing import Committing
 from seatkeeper.server.service import session_stream
-from seatkeeper.server.service.seat_service import DoorLimits
 from seatkeeper.server.tokens import TokenSigner, jwks
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
@@ -360,14 +361,16 @@ async def test_a_client_that_does_not_read_is_cut_off_and_keeps_its_session(
     doors: Doors, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_stream, "PENDING_MAX", 3)
-    await doors.pool(9)
-    who = doors.stranger()
+    await doors.pool(1)
+    who = await doors.session()
+    await doors.acquire(who, 1)
+    # Refused where they are read, so all answers are there before the first can be sent.
+    refused_at_once = [Command(acquire=acquire_of(number, seats=0)) for number in range(2, 9)]
     await stream.send(
-        Command(open=open_of(who)),
-        *(Command(acquire=acquire_of(number)) for number in range(1, 8)),
+        Command(resume=seat_service_pb2.Resume(credentials=who.credentials)), *refused_at_once
     )
     assert await ended(stream) is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert (await doors.look()).held == 7
+    assert (await doors.look()).held == 1
 
 
 # Breaking off and going on ----------------------------------------------------------------------
@@ -516,21 +519,21 @@ async def test_what_these_tests_know_of_a_session_is_its_secret() -> None:
     assert Who("x", b"1").impostor.credentials.secret != b"1"
 
 
-async def test_one_holder_may_open_so_many_streams_and_resume_any(doors: Doors) -> None:
-    doors.node._seat_service._limits = DoorLimits(holder_streams_max=1)
-    first, second = doors.stranger(), doors.stranger()
-    stream = Stream(doors)
-    await stream.open(first)
-    too_many = Stream(doors)
-    failure = await refused(too_many.open(second))
-    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert failure.retry_after >= timedelta(seconds=1)
-    again = Stream(doors)
-    await again.resume(first)
-    for open_stream in (stream, again):
-        open_stream.call.cancel()
-    await eventually(lambda: not doors.node._seat_service._holders)
-    await Stream(doors).open(second)
+async def test_one_holder_may_open_so_many_streams_and_resume_any(tmp_path: Path) -> None:
+    async with running_doors(tmp_path, holder_streams_max=1) as doors:
+        first, second = doors.stranger(), doors.stranger()
+        stream = Stream(doors)
+        await stream.open(first)
+        too_many = Stream(doors)
+        failure = await refused(too_many.open(second))
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert failure.retry_after >= timedelta(seconds=1)
+        again = Stream(doors)
+        await again.resume(first)
+        for open_stream in (stream, again):
+            open_stream.call.cancel()
+        await eventually(lambda: not doors.node._seat_service._holders)
+        await Stream(doors).open(second)
 
 
 async def test_who_comes_to_a_node_that_is_leaving_is_let_in_and_sent_on(doors: Doors) -> None:

@@ -152,7 +152,7 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
                 "another address with --metrics-listen",
             )
     try:
-        node = await Node.start(settings, observer=observer)
+        node = await Node.start(settings, tally=observer)
     except ListenError as error:
         fail(Exit.CONFIG, str(error))
     except SigningKeyError as error:

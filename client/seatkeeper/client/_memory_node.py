@@ -20,8 +20,10 @@ from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import PoolExists, Pools
+from seatkeeper.server.report.node_report import NodeReporter, NodeVersion
+from seatkeeper.server.report.service_report import ServiceReporter
+from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.service import add_services
-from seatkeeper.server.service.cluster_service import NodeVersion
 from seatkeeper.server.sessions import Sessions
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
@@ -107,14 +109,25 @@ class MemoryNode:
             await self._server.stop(None)
             self._server = None
 
+    def _reporter(self) -> ServiceReporter:
+        number = version("seatkeeper")
+        node = NodeReporter(
+            version=NodeVersion(self._core.node_id, number, "memory", "", ()),
+            clock=self._core.clock,
+            tally=Tally(),
+            started_at=self._core.clock.now(),
+            address=self.address,
+            certificate_files={},
+        )
+        return ServiceReporter(node=node, store=self._store, keys=self._keys)
+
     async def come_back(self) -> None:
         """Answer, on the address that was used before."""
         if self._server is None:
             self._server = grpc.aio.server(options=SERVER_OPTIONS)
-            number = NodeVersion(self._core.node_id, version("seatkeeper"), "memory", "", ())
+            self.address = listen(self._server, self.address, None)
             add_services(
-                *(self._server, self._core, self._store, self._keys, number, Observer()),
+                *(self._server, self._core, self._store, self._keys, self._reporter()),
                 drain=lambda: None,
             )
-            self.address = listen(self._server, self.address, None)
             await self._server.start()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from seatkeeper.server.observer import Observer
+from seatkeeper.server.report.tally import Tally
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -24,10 +24,11 @@ class _PoolMetrics:
     waited: Histogram
 
 
-class MetricsObserver(Observer):
-    """Counts what happens."""
+class MetricsObserver(Tally):
+    """Counts what happens: for the node's own report, and for Prometheus."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.registry = CollectorRegistry()
         self._pools: dict[str, _PoolMetrics] = {}
         self._commit_seconds = self._histogram(
@@ -88,6 +89,7 @@ class MetricsObserver(Observer):
 
     def committed(self, pool: str, *, commands: int, writes: int, seconds: float) -> None:
         """Count a decision that took effect."""
+        super().committed(pool, commands=commands, writes=writes, seconds=seconds)
         of = self._of(pool)
         of.commit_seconds.observe(seconds)
         of.commit_commands.observe(commands)
@@ -95,14 +97,17 @@ class MetricsObserver(Observer):
 
     def conflicted(self, pool: str) -> None:
         """Count a decision made on an old view."""
+        super().conflicted(pool)
         self._conflicts.labels(pool).inc()
 
     def outcome_unknown(self, pool: str) -> None:
         """Count a commit that was not answered."""
+        super().outcome_unknown(pool)
         self._unknown.labels(pool).inc()
 
     def store_failed(self, pool: str, reason: str) -> None:
         """Count a commit that failed."""
+        super().store_failed(pool, reason)
         self._store_failures.labels(pool, reason).inc()
 
     def dead_session(self, pool: str) -> None:
@@ -111,6 +116,7 @@ class MetricsObserver(Observer):
 
     def relisted(self, what: str, reason: str) -> None:
         """Count a watch that ended."""
+        super().relisted(what, reason)
         self._relists.labels(what).inc()
 
     def granted(self, pool: str, *, waited_millis: int) -> None:
@@ -131,10 +137,12 @@ class MetricsObserver(Observer):
 
     def forwarded(self, pool: str, *, commands: int) -> None:
         """Count commands passed on."""
+        super().forwarded(pool, commands=commands)
         self._forwards.labels(pool).inc(commands)
 
     def forward_failed(self, pool: str) -> None:
         """Count an owner that did not answer."""
+        super().forward_failed(pool)
         self._forward_failures.labels(pool).inc()
 
     def ring_changed(self, *, nodes: int, silent: int) -> None:
@@ -144,10 +152,12 @@ class MetricsObserver(Observer):
 
     def stream_opened(self) -> None:
         """Count a session stream."""
+        super().stream_opened()
         self._streams.inc()
 
     def stream_closed(self) -> None:
         """Count a session stream."""
+        super().stream_closed()
         self._streams.dec()
 
     def _of(self, pool: str) -> _PoolMetrics:

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -24,14 +25,16 @@ from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig
 from seatkeeper.server.pool.seats import Seats
+from seatkeeper.server.report.node_report import NodeReporter, NodeVersion
+from seatkeeper.server.report.service_report import ServiceReporter
+from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.routing.membership import Membership
 from seatkeeper.server.routing.peers import Peers
 from seatkeeper.server.routing.routing import Routing
 from seatkeeper.server.routing.secret import cluster_secret
 from seatkeeper.server.service import SERVICES, add_services
-from seatkeeper.server.service.cluster_service import NodeVersion
 from seatkeeper.server.service.peer_service import PeerService
-from seatkeeper.server.service.seat_service import SeatService
+from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.sessions import Sessions
 from seatkeeper.server.store import Store, StoreError, StoreStatus
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
@@ -77,7 +80,7 @@ class Node:
         *,
         store: Store | None = None,
         clock: Clock | None = None,
-        observer: Observer | None = None,
+        tally: Tally | None = None,
     ) -> Node:
         """Start a node; returns when it serves.
 
@@ -86,7 +89,7 @@ class Node:
         """
         store = store or open_store(config)
         try:
-            return await _start(config, store, clock or SystemClock(), observer or Observer())
+            return await _start(config, store, clock or SystemClock(), tally or Tally())
         except BaseException:
             await store.close()
             raise
@@ -138,27 +141,43 @@ def open_store(config: NodeConfig) -> Store:
     )
 
 
-async def _start(config: NodeConfig, store: Store, clock: Clock, observer: Observer) -> Node:
+async def _start(config: NodeConfig, store: Store, clock: Clock, tally: Tally) -> Node:
     status = await _store_status(config, store)
     warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
     for warning in warnings:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
     secret = await cluster_secret(store, keys)
-    routing = _routing(config, store, keys, observer, secret)
-    core = _core(config, store, keys, clock, observer, routing)
+    routing = _routing(config, store, keys, tally, secret)
+    core = _core(config, store, keys, clock, tally, routing)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
     server = grpc.aio.server(options=SERVER_OPTIONS)
     drained = asyncio.Event()
-    seat_service = add_services(server, core, store, keys, version, observer, drain=drained.set)
-    peer_service = PeerService(core.seats, clock, secret)
-    add_PeerServiceServicer_to_server(peer_service, server)
-    health_servicer = _add_health_and_reflection(server)
     address = listen(server, config.listen, _server_credentials(config))
-    records = _records(config, store, keys, core.signer, clock, config.advertise or address)
+    advertised = config.advertise or address
     membership = routing.membership
+    reporter = NodeReporter(
+        version=version,
+        clock=clock,
+        tally=tally,
+        started_at=clock.now(),
+        address=advertised,
+        membership=membership,
+        certificate_files=_certificate_files(config),
+    )
+    seat_service = add_services(
+        *(server, core, store, keys),
+        ServiceReporter(node=reporter, store=store, keys=keys, peers=routing.peers),
+        drain=drained.set,
+        limits=DoorLimits(
+            calls_max=config.calls_max, holder_streams_max=config.holder_streams_max
+        ),
+    )
+    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), server)
+    health_servicer = _add_health_and_reflection(server)
+    records = _records(config, store, keys, core.signer, clock, advertised)
     membership.on_change += [
         core.seats.ring_changed,
         lambda: seat_service.ring_changed(membership.ring),
@@ -235,6 +254,18 @@ def _core(
         else TokenSigner.generate(),
         clock=clock,
     )
+
+
+def _certificate_files(config: NodeConfig) -> dict[str, Path]:
+    settings = (
+        "tls_cert_file",
+        "tls_client_ca_file",
+        "tls_peer_ca_file",
+        "etcd_cert_file",
+        "etcd_ca_file",
+    )
+    named = {setting: getattr(config, setting) for setting in settings}
+    return {setting: file for setting, file in named.items() if file is not None}
 
 
 def _server_credentials(config: NodeConfig) -> grpc.ServerCredentials | None:

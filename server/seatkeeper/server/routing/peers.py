@@ -20,6 +20,7 @@ from seatkeeper.server.decide import Command, Outcome
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.routing.membership import Membership
 from seatkeeper.server.routing.wire import decode_outcome, encode_command
+from seatkeeper.v1 import cluster_service_pb2 as cluster_pb
 from seatkeeper.v1 import peer_service_pb2 as pb
 from seatkeeper.v1 import peer_service_pb2_grpc as pb_grpc
 
@@ -33,6 +34,8 @@ PATIENCE_SECONDS = 0.4
 """A node that says nothing for so long is pinged, and given up when it does not answer that either."""
 DECIDE_SECONDS_MAX = 5.0
 """An owner that is alive, but not done after so long, is not waited for any more."""
+REPORT_SECONDS_MAX = 2.0
+"""How long a node may take to say how it is."""
 PROBE_SECONDS = (0.2, 2.0)
 """Pause between two pings of a silent node: at first, and at most."""
 CHANNEL_OPTIONS = [
@@ -101,6 +104,17 @@ class Peers:
             for command, outcome in zip(commands, response.outcomes, strict=True)
         ]
         return Decided(outcomes, response.revision)
+
+    async def report(self, node_id: str) -> cluster_pb.NodeReport:
+        """Return what another node says of itself. Raises ``PeerSilent``; nobody is left out."""
+        stub = await self._stub(node_id)
+        try:
+            answer = await stub.Report(
+                pb.ReportRequest(), timeout=REPORT_SECONDS_MAX, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise PeerSilent(_words(error)) from error
+        return answer.report
 
     async def _patiently(
         self, stub: Stub, call: asyncio.Future[pb.DecideResponse]

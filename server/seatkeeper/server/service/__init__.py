@@ -9,9 +9,9 @@ import grpc.aio
 from seatkeeper.server.core import Core
 from seatkeeper.server.engines import Engines
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
 from seatkeeper.server.pools import Pools
-from seatkeeper.server.service.cluster_service import ClusterService, NodeVersion
+from seatkeeper.server.report.service_report import ServiceReporter
+from seatkeeper.server.service.cluster_service import ClusterService
 from seatkeeper.server.service.engine_service import EngineService
 from seatkeeper.server.service.pool_service import PoolService
 from seatkeeper.server.service.seat_service import DoorLimits, SeatService
@@ -42,8 +42,7 @@ def add_services(
     core: Core,
     store: Store,
     keys: Keys,
-    version: NodeVersion,
-    observer: Observer,
+    reporter: ServiceReporter,
     drain: Callable[[], None],
     limits: DoorLimits | None = None,
 ) -> SeatService:
@@ -51,12 +50,12 @@ def add_services(
 
     ``drain`` is called when somebody asks the node to stop.
     """
-    seat_service = SeatService(core, observer, limits or DoorLimits())
+    seat_service = SeatService(core, reporter.node.tally, limits or DoorLimits())
     verification = VerificationKeys(store, keys)
     add_SeatServiceServicer_to_server(seat_service, server)
     add_PoolServiceServicer_to_server(PoolService(Pools(store, keys), core.seats), server)
     add_ClusterServiceServicer_to_server(
-        ClusterService(store, keys, verification, version, drain), server
+        ClusterService(store, keys, verification, reporter, drain), server
     )
     add_EngineServiceServicer_to_server(
         EngineService(core, Engines(store, keys), verification), server

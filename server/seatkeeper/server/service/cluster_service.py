@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import grpc
 
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.keys import Keys
+from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.service.failures import answers
 from seatkeeper.server.store import Store
 from seatkeeper.server.verification_keys import VerificationKeys
 from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc, state_pb2
-
-
-@dataclass(frozen=True, slots=True)
-class NodeVersion:
-    """What a node is."""
-
-    node_id: str
-    version: str
-    store: str
-    store_version: str
-    store_warnings: tuple[str, ...]
 
 
 class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
@@ -34,13 +23,14 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         store: Store,
         keys: Keys,
         verification: VerificationKeys,
-        version: NodeVersion,
+        reporter: ServiceReporter,
         drain: Callable[[], None],
     ) -> None:
         self._store = store
         self._keys = keys
         self._verification = verification
-        self._version = version
+        self._version = reporter.node.version
+        self._reporter = reporter
         self._drain = drain
 
     @answers
@@ -73,6 +63,13 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             store_version=version.store_version,
             store_warnings=version.store_warnings,
         )
+
+    @answers
+    async def GetReport(
+        self, request: cluster_service_pb2.GetReportRequest, context: Context
+    ) -> cluster_service_pb2.GetReportResponse:
+        """Return what every node says of itself, and how the store is."""
+        return await self._reporter.report()
 
     @answers
     async def DrainNode(

@@ -7,10 +7,10 @@ import hmac
 
 import grpc
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.grpc_failure import Context, Failure, not_found
 from seatkeeper.server.pool.passed import PassedOn
 from seatkeeper.server.pool.seats import Seats
+from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import SECRET_METADATA
 from seatkeeper.server.routing.wire import decode_command, encode_outcome
 from seatkeeper.server.service.failures import answers
@@ -23,9 +23,9 @@ COMMANDS_MAX = 512
 class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
     """Decides what other nodes pass on."""
 
-    def __init__(self, seats: Seats, clock: Clock, secret: str) -> None:
+    def __init__(self, seats: Seats, reporter: NodeReporter, secret: str) -> None:
         self._seats = seats
-        self._clock = clock
+        self._reporter = reporter
         self._secret = secret
 
     @answers
@@ -56,7 +56,15 @@ class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
     ) -> peer_service_pb2.PingResponse:
         """Answer."""
         self._check(context)
-        return peer_service_pb2.PingResponse(clock_millis=self._clock.now())
+        return peer_service_pb2.PingResponse()
+
+    @answers
+    async def Report(
+        self, request: peer_service_pb2.ReportRequest, context: Context
+    ) -> peer_service_pb2.ReportResponse:
+        """Return what this node says of itself."""
+        self._check(context)
+        return peer_service_pb2.ReportResponse(report=self._reporter.report())
 
     def _check(self, context: Context) -> None:
         given = dict(context.invocation_metadata() or ()).get(SECRET_METADATA, "")

@@ -114,6 +114,39 @@ class StoreStatus:
     revision: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreMember:
+    """One member of the store, as its operator wants to see it."""
+
+    name: str
+    """What its operator calls it; empty where that is not known."""
+    endpoint: str
+    """Where it was asked: ``host:port``."""
+    failure: str = ""
+    """Why it could not be asked; then nothing below is known."""
+    version: str = ""
+    is_leader: bool = False
+    size_bytes: int = 0
+    """Of its database file."""
+    used_bytes: int = 0
+    """Of that, what a defragmentation would leave."""
+    errors: tuple[str, ...] = ()
+    """What it says is wrong, in its own words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreHealth:
+    """How the store is. Nothing of it decides anything: it is for people."""
+
+    members: tuple[StoreMember, ...]
+    alarms: frozenset[str] = frozenset()
+    """Alarms that are on, such as ``NOSPACE``."""
+    leases: int | None = None
+    """Leases there are; None: it was not told."""
+    read_time: timedelta | None = None
+    """Time of one linearizable read, which needs a quorum; None: there was no answer in time."""
+
+
 class Store(Protocol):
     """See the module's docstring for what may be built on."""
 
@@ -176,6 +209,10 @@ class Store(Protocol):
 
     async def status(self) -> StoreStatus:
         """Return what the store says of itself."""
+        ...
+
+    async def health(self) -> StoreHealth:
+        """Look at every member. Never raises; takes one call's deadline where a member is silent."""
         ...
 
     async def close(self) -> None:

@@ -36,6 +36,8 @@ from seatkeeper.server.store.interface import (
     Entry,
     Listing,
     Put,
+    StoreHealth,
+    StoreMember,
     StoreStatus,
     Unchanged,
     WatchBatch,
@@ -259,6 +261,11 @@ class MemoryStore:
         """Return what the store says of itself."""
         await self._enter("status")
         return StoreStatus("memory", "", self._cluster_id, self._revision)
+
+    async def health(self) -> StoreHealth:
+        """Return how the store is. Never raises."""
+        me = StoreMember(name="memory", endpoint="", is_leader=True)
+        return StoreHealth(members=(me,), leases=len(self._leases), read_time=timedelta(0))
 
     async def close(self) -> None:
         """End every watch and refuse every later call. Safe to call twice."""

@@ -22,7 +22,7 @@ from seatkeeper.server.store.etcd.failures import Failure, classify
 _NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
 
 # A member cut off from the others refuses at once instead of keeping the call, or a watch, for ever.
-_LEADER = ("hasleader", "true")
+LEADER_WANTED = ("hasleader", "true")
 
 
 class Credentials:
@@ -35,7 +35,7 @@ class Credentials:
         self._username = config.username
         self._password = config.password
         self._fetching = asyncio.Lock()
-        self.metadata = None if config.username else grpc.aio.Metadata(_LEADER)
+        self.metadata = None if config.username else grpc.aio.Metadata(LEADER_WANTED)
 
     @property
     def renewable(self) -> bool:
@@ -73,13 +73,13 @@ class Credentials:
         request = pb.AuthenticateRequest(name=self._username, password=self._password)
         try:
             answer = await endpoint.unary(AUTHENTICATE)(
-                request, timeout=timeout, metadata=grpc.aio.Metadata(_LEADER)
+                request, timeout=timeout, metadata=grpc.aio.Metadata(LEADER_WANTED)
             )
         except grpc.aio.AioRpcError as error:
             if error.details() == _NO_AUTHENTICATION:
-                return grpc.aio.Metadata(_LEADER)
+                return grpc.aio.Metadata(LEADER_WANTED)
             said = f"{endpoint.address}: user {self._username!r}: {error.details()}"
             if classify(error.code(), error.details()) is Failure.REFUSED:
                 raise StoreRefused(said) from error
             raise StoreUnavailable(said) from error
-        return grpc.aio.Metadata(_LEADER, ("token", answer.token))
+        return grpc.aio.Metadata(LEADER_WANTED, ("token", answer.token))

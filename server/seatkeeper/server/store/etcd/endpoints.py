@@ -7,6 +7,7 @@ for a while. Avoided is not excluded: it is used again when no other member can 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from seatkeeper.server.store.errors import StoreUnavailable
 from seatkeeper.server.store.etcd.config import EtcdConfig
@@ -56,6 +57,20 @@ class Endpoints:
             await asyncio.sleep(min(POLL_SECONDS, max(0.0, deadline - now)))
             now = loop.time()
         raise StoreUnavailable("the store is closed")
+
+    @property
+    def members(self) -> Sequence[Endpoint]:
+        """All members, in the order of the configuration."""
+        return self._all
+
+    async def connected(self, endpoint: Endpoint, deadline: float) -> bool:
+        """Return whether this very member can be reached before ``deadline`` (event-loop time)."""
+        loop = asyncio.get_running_loop()
+        while not endpoint.ready():
+            if self._closed or loop.time() >= deadline:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+        return True
 
     def leave(self, endpoint: Endpoint) -> None:
         """Prefer other members to this one for a while, because a call to it failed."""

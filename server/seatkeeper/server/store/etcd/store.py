@@ -12,6 +12,7 @@ from seatkeeper.server.store.etcd.caller import Caller
 from seatkeeper.server.store.etcd.calls import ALARM, LEASE_TIME_TO_LIVE, STATUS
 from seatkeeper.server.store.etcd.config import EtcdConfig
 from seatkeeper.server.store.etcd.endpoints import Endpoints
+from seatkeeper.server.store.etcd.health import Health
 from seatkeeper.server.store.etcd.kv import Keys
 from seatkeeper.server.store.etcd.lease import Leases
 from seatkeeper.server.store.etcd.watch import Watches
@@ -19,6 +20,7 @@ from seatkeeper.server.store.interface import (
     Committed,
     Entry,
     Listing,
+    StoreHealth,
     StoreStatus,
     Unchanged,
     WatchBatch,
@@ -39,6 +41,7 @@ class EtcdStore:
         self._caller = Caller(self._endpoints, credentials)
         self._keys = Keys(self._caller, config)
         self._watches = Watches(self._endpoints, credentials, config)
+        self._health = Health(self._caller, self._endpoints, credentials, self._timeout)
         self._leases = Leases(self._caller, self._endpoints, credentials, config)
 
     @property
@@ -122,6 +125,10 @@ class EtcdStore:
         """Return the alarms that are on: ``NOSPACE``, ``CORRUPT``, or none."""
         answer = await self._caller.read(ALARM, pb.AlarmRequest(), self._timeout)
         return frozenset(pb.AlarmType.Name(alarm.alarm) for alarm in answer.alarms)
+
+    async def health(self) -> StoreHealth:
+        """Look at every member. Never raises; takes one call's deadline where a member is silent."""
+        return await self._health.look()
 
     async def close(self) -> None:
         """Release connections; every call under way fails. Safe to call twice."""

@@ -1,0 +1,87 @@
+"""What one node says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.decide import Instant
+from seatkeeper.server.report.certificates import certificates
+from seatkeeper.server.report.tally import Tally
+from seatkeeper.server.routing.membership import Membership
+from seatkeeper.v1 import cluster_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVersion:
+    """What a node is."""
+
+    node_id: str
+    version: str
+    store: str
+    store_version: str
+    store_warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReporter:
+    """Says how this node is."""
+
+    version: NodeVersion
+    clock: Clock
+    tally: Tally
+    started_at: Instant
+    address: str
+    """Where clients and other nodes reach it."""
+    membership: Membership | None = None
+    """None: it is alone."""
+    certificate_files: Mapping[str, Path]
+    """By the settings that name them."""
+
+    def report(self) -> pb.NodeReport:
+        """Return how this node is now."""
+        report = pb.NodeReport(
+            node_id=self.version.node_id,
+            address=self.address,
+            version=self.version.version,
+            tls="tls_cert_file" in self.certificate_files,
+            certificates=certificates(self.certificate_files),
+            work=self._work(),
+        )
+        report.started_at.FromMilliseconds(self.started_at)
+        report.clock.FromMilliseconds(self.clock.now())
+        if self.membership is None:
+            report.ring.append(self.version.node_id)
+        else:
+            report.ring.extend(self.membership.ring.addresses)
+            report.silent.extend(sorted(self.membership.silent))
+        return report
+
+    def _work(self) -> pb.NodeWork:
+        tally = self.tally
+        return pb.NodeWork(
+            commits=tally.commits,
+            commands=tally.commands,
+            commit_p50=_duration(tally.commit_time(0.5)),
+            commit_p99=_duration(tally.commit_time(0.99)),
+            conflicts=tally.conflicts,
+            outcomes_unknown=tally.outcomes_unknown,
+            store_failures=tally.store_failures,
+            forwarded=tally.commands_forwarded,
+            forward_failures=tally.forward_failures,
+            relists=tally.relists,
+            streams=tally.streams,
+        )
+
+
+def _duration(length: timedelta | None) -> Duration | None:
+    if length is None:
+        return None
+    duration = Duration()
+    duration.FromTimedelta(length)
+    return duration

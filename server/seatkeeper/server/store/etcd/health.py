@@ -1,0 +1,152 @@
+"""How etcd is, member by member: for its operator.
+
+Each member is asked by itself, whichever the others are asked through, and without wanting a leader: a
+member that has lost the others still says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+import grpc.aio
+
+from seatkeeper.etcd.v3 import etcd_pb2 as pb
+from seatkeeper.server.store.errors import StoreError
+from seatkeeper.server.store.etcd.auth import LEADER_WANTED, Credentials
+from seatkeeper.server.store.etcd.caller import Caller
+from seatkeeper.server.store.etcd.calls import (
+    LEASE_LEASES,
+    MEMBER_LIST,
+    STATUS,
+    Method,
+    Req,
+    Resp,
+)
+from seatkeeper.server.store.etcd.endpoint import Endpoint
+from seatkeeper.server.store.etcd.endpoints import Endpoints
+from seatkeeper.server.store.interface import StoreHealth, StoreMember
+
+ALARM = re.compile(r"alarm:([A-Z]+)")
+"""In what a member says is wrong with the cluster, such as ``memberID:1 alarm:NOSPACE``."""
+NOT_ASKED = "is not among the endpoints that this node was given"
+
+
+class Health:
+    """Looks at every member."""
+
+    def __init__(
+        self, caller: Caller, endpoints: Endpoints, credentials: Credentials, timeout: float
+    ) -> None:
+        """``timeout``: seconds until a member counts as silent."""
+        self._caller = caller
+        self._endpoints = endpoints
+        self._credentials = credentials
+        self._timeout = timeout
+
+    async def look(self) -> StoreHealth:
+        """Return how etcd is. Never raises."""
+        members, leases, read_time = await asyncio.gather(
+            self._members(), self._leases(), self._read_time()
+        )
+        said = " ".join(error for member in members for error in member.errors)
+        return StoreHealth(
+            members=members,
+            alarms=frozenset(ALARM.findall(said)),
+            leases=leases,
+            read_time=read_time,
+        )
+
+    async def _members(self) -> tuple[StoreMember, ...]:
+        endpoints = self._endpoints.members
+        looks = await asyncio.gather(*map(self._look_at, endpoints))
+        known: dict[int, pb.Member] = {}
+        for _, _, listed in looks:
+            known |= {member.id: member for member in listed}
+        members: list[StoreMember] = []
+        for endpoint, (status, failure, _) in zip(endpoints, looks, strict=True):
+            if status is None:
+                member = known.pop(_at(endpoint.address, known), None)
+                name = member.name if member else ""
+                members.append(
+                    StoreMember(name=name, endpoint=endpoint.address, failure=failure)
+                )
+                continue
+            member = known.pop(status.header.member_id, None)
+            members.append(_member(endpoint.address, member, status))
+        for left in known.values():
+            urls = ",".join(left.client_urls)
+            members.append(StoreMember(name=left.name, endpoint=urls, failure=NOT_ASKED))
+        return tuple(members)
+
+    async def _look_at(
+        self, endpoint: Endpoint
+    ) -> tuple[pb.StatusResponse | None, str, Iterable[pb.Member]]:
+        """Return a member's status, or why there is none, and the members that it knows."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        if not await self._endpoints.connected(endpoint, deadline):
+            return None, "cannot be reached", ()
+        try:
+            listed = await self._ask(endpoint, MEMBER_LIST, pb.MemberListRequest(), deadline)
+            status = await self._ask(endpoint, STATUS, pb.StatusRequest(), deadline)
+        except grpc.aio.AioRpcError as error:
+            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            said = "does not answer" if silent else f"says: {error.details()}"
+            return None, said, ()
+        except StoreError as error:
+            return None, str(error), ()
+        return status, "", listed.members
+
+    async def _ask(
+        self, endpoint: Endpoint, method: Method[Req, Resp], request: Req, deadline: float
+    ) -> Resp:
+        metadata = self._credentials.metadata
+        if metadata is None:
+            metadata = await self._credentials.fetch(endpoint, deadline)
+        without_leader = grpc.aio.Metadata(
+            *((key, value) for key, value in metadata if (key, value) != LEADER_WANTED)
+        )
+        timeout = deadline - asyncio.get_running_loop().time()
+        return await endpoint.unary(method)(request, timeout=timeout, metadata=without_leader)
+
+    async def _leases(self) -> int | None:
+        try:
+            request = pb.LeaseLeasesRequest()
+            answer = await self._caller.read(LEASE_LEASES, request, self._timeout)
+        except StoreError:
+            return None
+        return len(answer.leases)
+
+    async def _read_time(self) -> timedelta | None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            # What every user may ask, whatever keys are his.
+            request = pb.MemberListRequest(linearizable=True)
+            await self._caller.read(MEMBER_LIST, request, self._timeout)
+        except StoreError:
+            return None
+        return timedelta(seconds=loop.time() - began)
+
+
+def _member(address: str, member: pb.Member | None, status: pb.StatusResponse) -> StoreMember:
+    return StoreMember(
+        name=member.name if member else "",
+        endpoint=address,
+        version=status.version,
+        is_leader=status.leader == status.header.member_id,
+        size_bytes=status.db_size,
+        used_bytes=status.db_size_in_use,
+        errors=tuple(status.errors),
+    )
+
+
+def _at(address: str, members: Mapping[int, pb.Member]) -> int:
+    """Return the id of the member that says it is at this address; 0: none does."""
+    for member in members.values():
+        if any(url.partition("://")[2] == address for url in member.client_urls):
+            return member.id
+    return 0

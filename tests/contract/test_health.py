@@ -1,0 +1,144 @@
+"""How the store is: what an operator is told of its members, leases, alarms and quorum."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.server.store import OutcomeUnknown, Put, StoreFull
+from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.etcd.health import NOT_ASKED
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import Subject
+
+CALL_TIMEOUT = timedelta(seconds=1)
+
+
+async def test_a_store_that_is_well_says_so(subject: Subject) -> None:
+    health = await subject.store.health()
+
+    assert [member.is_leader for member in health.members] == [True]
+    assert not any(member.failure or member.errors for member in health.members)
+    assert health.alarms == frozenset()
+    assert health.read_time is not None
+
+
+async def test_its_leases_are_counted(subject: Subject) -> None:
+    before = (await subject.store.health()).leases
+    lease = subject.new_lease_id()
+    await subject.store.grant_lease(lease, timedelta(seconds=60))
+    after = (await subject.store.health()).leases
+    await subject.store.revoke_lease(lease)
+
+    assert before is not None
+    assert after == before + 1
+
+
+@pytest.fixture
+async def three(
+    etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
+) -> AsyncIterator[EtcdCluster]:
+    """Three members, for one test to treat badly."""
+    etcd = EtcdCluster(etcd_program, tmp_path, members=3, options=etcd_options)
+    await etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+async def test_each_member_is_looked_at(three: EtcdCluster) -> None:
+    store = EtcdStore(EtcdConfig(endpoints=three.endpoints, call_timeout=CALL_TIMEOUT))
+    health = await store.health()
+    await store.close()
+
+    assert [member.endpoint for member in health.members] == list(three.endpoints)
+    assert sorted(member.is_leader for member in health.members) == [False, False, True]
+    assert len({member.name for member in health.members} - {""}) == 3
+    assert all(member.version and member.size_bytes for member in health.members)
+
+
+async def test_a_member_that_is_down_or_frozen_is_named_and_the_others_have_a_quorum(
+    three: EtcdCluster,
+) -> None:
+    store = EtcdStore(EtcdConfig(endpoints=three.endpoints, call_timeout=CALL_TIMEOUT))
+    names = [member.name for member in (await store.health()).members]
+    three.members[0].freeze()
+    frozen = await store.health()
+    three.members[0].thaw()
+    three.members[0].kill()
+    down = await store.health()
+    await store.close()
+
+    for health in (frozen, down):
+        assert health.members[0].name == names[0], "the others know its name"
+        assert [bool(member.failure) for member in health.members] == [True, False, False]
+    assert down.read_time is not None
+
+
+async def test_without_a_quorum_who_is_left_says_that_there_is_no_leader(
+    three: EtcdCluster,
+) -> None:
+    store = EtcdStore(EtcdConfig(endpoints=three.endpoints, call_timeout=CALL_TIMEOUT))
+    await store.status()
+    for member in three.members[:2]:
+        member.kill()
+    async with asyncio.timeout(30):
+        while True:
+            health = await store.health()
+            if health.members[2].errors:
+                break
+    await store.close()
+
+    assert health.read_time is None
+    assert not any(member.is_leader for member in health.members)
+    assert "no leader" in " ".join(health.members[2].errors)
+
+
+async def test_a_member_that_the_node_was_not_told_of_is_named(three: EtcdCluster) -> None:
+    store = EtcdStore(EtcdConfig(endpoints=three.endpoints[:2], call_timeout=CALL_TIMEOUT))
+    health = await store.health()
+    await store.close()
+
+    assert [member.failure for member in health.members] == ["", "", NOT_ASKED]
+    assert three.endpoints[2] in health.members[2].endpoint
+
+
+async def test_nothing_that_answers_is_told_and_not_raised() -> None:
+    store = EtcdStore(
+        EtcdConfig(endpoints=("127.0.0.1:1",), call_timeout=timedelta(seconds=0.3))
+    )
+    health = await store.health()
+    await store.close()
+
+    assert [member.failure for member in health.members] == ["cannot be reached"]
+    assert (health.leases, health.read_time) == (None, None)
+
+
+async def _fill(store: EtcdStore) -> None:
+    for number in range(1000):
+        try:
+            await store.commit([Put(f"/filler/{number}", bytes(50_000))])
+        except StoreFull:
+            return
+        except OutcomeUnknown:
+            continue
+    raise AssertionError("it takes everything")
+
+
+async def test_an_alarm_is_told(
+    etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
+) -> None:
+    options = replace(etcd_options, quota_bytes=2 * 1024 * 1024)
+    async with EtcdCluster(etcd_program, tmp_path, options=options) as etcd:
+        store = EtcdStore(EtcdConfig(endpoints=etcd.endpoints))
+        await _fill(store)
+        health = await store.health()
+        await store.close()
+    assert health.alarms == {"NOSPACE"}
