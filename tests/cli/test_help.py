@@ -20,7 +20,7 @@ LEAVES = [
     *(["pool", name] for name in ("create", "update", "delete", "list", "show")),
     *(["engines", name] for name in ("list", "get", "verify")),
     *(["token", name] for name in ("verify", "show", "jwks")),
-    *([name] for name in ("dev", "status", "run", "build", "serve", "agent")),
+    *([name] for name in ("dev", "status", "doctor", "run", "build", "serve", "agent")),
 ]
 
 BARE = """
@@ -170,7 +170,7 @@ def test_a_command_after_one_with_json_fails_for_people_again(cluster: Cluster) 
 def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:
     assert "serve" in bare("--help").check().out
     status = bare("status", "--json", "--nodes", cluster.address).check()
-    assert status.json["store"] == "memory"
+    assert status.json["store"]["kind"] == "memory"
     for words in (["serve", "--listen", "127.0.0.1:0"], ["dev", "--nodes", "1"]):
         assert "pip install 'seatkeeper[server]'" in bare(*words).refused(Exit.CONFIG)
     said = bare("agent", "--pool", "tensorrt").refused(Exit.CONFIG)

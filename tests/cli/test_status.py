@@ -16,16 +16,18 @@ from seatkeeper.cli.exits import Exit
 
 def test_everything_for_programs(cluster: Cluster, pool: str) -> None:
     status = cluster("status", "--json").check().json
-    assert (status["store"], status["store_warnings"]) == ("memory", [])
+    store = status["store"]
+    assert (store["kind"], store["warnings"], store["alarms"]) == ("memory", [], [])
+    assert store["leases"] >= 1
     (node,) = status["nodes"]
-    assert node["address"] == cluster.address
-    assert node.keys() == {"node_id", "address", "version", "started_at"}
+    assert (node["address"], node["failure"], node["silent"]) == (cluster.address, None, [])
+    assert {"commits", "commit_p50_ms", "conflicts", "forwarded", "relists"} <= node.keys()
     assert pool in {each["name"] for each in status["pools"]}
 
 
 def test_everything_for_people(cluster: Cluster, pool: str) -> None:
     text = cluster("status").check().out
-    for word in (cluster.address, "store: memory", pool, "UP FOR"):
+    for word in (cluster.address, "store: memory", pool, "UP FOR", "CONFLICTS"):
         assert word in text
 
 

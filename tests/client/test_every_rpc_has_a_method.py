@@ -69,6 +69,7 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pools.watch": ("PoolService/WatchPool", lambda c: c.pools.watch("p")),
     "cluster.nodes": ("ClusterService/ListNodes", lambda c: c.cluster.nodes()),
     "cluster.version": ("ClusterService/GetVersion", lambda c: c.cluster.version()),
+    "cluster.report": ("ClusterService/GetReport", lambda c: c.cluster.report()),
     "cluster.drain": ("ClusterService/DrainNode", lambda c: c.cluster.drain("n")),
     "cluster.jwks": ("ClusterService/GetJwks", lambda c: c.cluster.jwks()),
     "cluster.verify_token": ("ClusterService/GetJwks", lambda c: c.cluster.verify_token("t")),

@@ -30,6 +30,9 @@ class Entry(NamedTuple):
 COMMANDS = {
     "dev": Entry("dev", "Run a whole cluster here, to try it: etcd, nodes, build agent."),
     "status": Entry("status", "Show nodes, agents and pools, or who holds and waits in one."),
+    "doctor": Entry(
+        "doctor", "Check a running service, and say what to do about each finding."
+    ),
     "pool": Entry("pool", "Create, change, delete and list pools."),
     "node": Entry("node", "List nodes, and take one out of service."),
     "run": Entry("run", "Run a program while holding a seat."),

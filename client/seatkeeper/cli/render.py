@@ -143,6 +143,65 @@ def node_json(node: cluster_service_pb2.Node) -> Json:
     }
 
 
+def report_json(node: cluster_service_pb2.NodeReport) -> Json:
+    """Return what a node says of itself, for programs."""
+    if node.failure:
+        return {"node_id": node.node_id, "address": node.address, "failure": node.failure}
+    work = node.work
+    return {
+        "node_id": node.node_id,
+        "address": node.address,
+        "failure": None,
+        "version": node.version,
+        "started_at": iso(node.started_at),
+        "silent": list(node.silent),
+        "streams": work.streams,
+        "commits": work.commits,
+        "commands": work.commands,
+        "commit_p50_ms": millis(work, "commit_p50"),
+        "commit_p99_ms": millis(work, "commit_p99"),
+        "conflicts": work.conflicts,
+        "outcomes_unknown": work.outcomes_unknown,
+        "store_failures": work.store_failures,
+        "forwarded": work.forwarded,
+        "forward_failures": work.forward_failures,
+        "relists": work.relists,
+    }
+
+
+def store_json(store: cluster_service_pb2.StoreReport) -> Json:
+    """Return how the store is, for programs."""
+    return {
+        "kind": store.kind,
+        "warnings": list(store.warnings),
+        "alarms": list(store.alarms),
+        "leases": store.leases if store.HasField("leases") else None,
+        "read_ms": millis(store, "read_time"),
+        "members": [
+            {
+                "name": member.name,
+                "endpoint": member.endpoint,
+                "failure": member.failure or None,
+                "version": member.version or None,
+                "is_leader": member.is_leader,
+                "size_bytes": member.size_bytes,
+                "used_bytes": member.used_bytes,
+                "errors": list(member.errors),
+            }
+            for member in store.members
+        ],
+    }
+
+
+def millis(
+    message: cluster_service_pb2.NodeWork | cluster_service_pb2.StoreReport, field: str
+) -> float | None:
+    """Return a duration of a report in milliseconds; None: it is not known."""
+    if not message.HasField(field):  # type: ignore[arg-type]
+        return None
+    return round(seconds(getattr(message, field)) * 1000, 3)
+
+
 def agent_json(agent: build_service_pb2.AgentInfo) -> Json:
     """Return an agent for programs."""
     return {

@@ -19,17 +19,19 @@ from seatkeeper.cli.render import (
     Json,
     agent_json,
     console,
-    node_json,
     pool_json,
+    report_json,
     show,
+    store_json,
     write_json,
 )
 from seatkeeper.cli.views import (
     agents_table,
     grants_table,
-    nodes_table,
     pools_table,
     queue_table,
+    reports_view,
+    store_view,
 )
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -47,36 +49,33 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 class Overview:
     """Everything, as one node sees it."""
 
-    version: cluster_service_pb2.GetVersionResponse
-    nodes: tuple[cluster_service_pb2.Node, ...]
+    report: cluster_service_pb2.GetReportResponse
     agents: tuple[build_service_pb2.AgentInfo, ...]
     pools: tuple[pools_pb.Pool, ...]
 
     def json(self) -> Json:
         """Return it for programs."""
         return {
-            "store": self.version.store,
-            "store_version": self.version.store_version,
-            "store_warnings": list(self.version.store_warnings),
-            "nodes": [node_json(node) for node in self.nodes],
+            "store": store_json(self.report.store),
+            "nodes": [report_json(node) for node in self.report.nodes],
             "agents": [agent_json(agent) for agent in self.agents],
             "pools": [pool_json(pool, details=False) for pool in self.pools],
         }
 
     def view(self) -> RenderableType:
         """Return it for people."""
-        store = f"store: {self.version.store} {self.version.store_version}".rstrip()
         none_yet = Text("no pool yet; `seatkeeper pool create NAME --seats N` makes one")
-        parts: list[RenderableType] = [nodes_table(self.nodes), Text(), Text(store)]
-        parts += [Text(f"warning: {warning}") for warning in self.version.store_warnings]
-        parts += [Text(), pools_table(self.pools) if self.pools else none_yet]
+        parts: list[RenderableType] = [
+            *(reports_view(self.report.nodes), Text(), store_view(self.report.store)),
+            *(Text(), pools_table(self.pools) if self.pools else none_yet),
+        ]
         if self.agents:
             parts += [Text(), agents_table(self.agents)]
         return Group(*parts)
 
     def lines(self) -> list[str]:
         """Return it for a log: what is worth a line when it changes."""
-        members = f"nodes={len(self.nodes)} agents={len(self.agents)}"
+        members = f"nodes={len(self.report.nodes)} agents={len(self.agents)}"
         return [members, *(_line(pool) for pool in self.pools)]
 
 
@@ -130,13 +129,12 @@ async def status(
 
 
 async def _overview(client: AsyncSeatClient) -> Overview:
-    version, nodes, agents, pools = await asyncio.gather(
-        client.cluster.version(),
-        client.cluster.nodes(),
+    report, agents, pools = await asyncio.gather(
+        client.cluster.report(),
         client.engines.agents(),
         client.pools.list(),
     )
-    return Overview(version, tuple(nodes), tuple(agents), tuple(pools))
+    return Overview(report, tuple(agents), tuple(pools))
 
 
 async def _all_changes(client: AsyncSeatClient) -> AsyncIterator[Overview]:

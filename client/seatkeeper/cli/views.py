@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seatkeeper.cli.render import seconds, since, span, table
+from seatkeeper.cli.render import millis, seconds, since, size, span, table
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
@@ -18,6 +18,70 @@ def nodes_table(nodes: Sequence[cluster_service_pb2.Node]) -> RenderableType:
         ("node", "address", "version", "up for"),
         [(node.node_id, node.address, node.version, since(node.started_at)) for node in nodes],
     )
+
+
+def reports_view(nodes: Sequence[cluster_service_pb2.NodeReport]) -> RenderableType:
+    """Return what nodes say of themselves, and what they have done since they started."""
+    members = table(
+        ("node", "address", "version", "up for", ">streams"),
+        [
+            (node.node_id, node.address, "does not answer", "", "")
+            if node.failure
+            else (
+                *(node.node_id, node.address, node.version, since(node.started_at)),
+                str(node.work.streams),
+            )
+            for node in nodes
+        ],
+    )
+    work = table(
+        (
+            *("node", ">commits", ">failed", ">conflicts", ">batch", ">p50 ms"),
+            *(">p99 ms", ">passed on", ">relists"),
+        ),
+        [_work_row(node.node_id, node.work) for node in nodes if not node.failure],
+    )
+    return Group(members, Text(), work)
+
+
+def _work_row(node_id: str, work: cluster_service_pb2.NodeWork) -> Sequence[str]:
+    return (
+        *(node_id, str(work.commits), str(work.outcomes_unknown + work.store_failures)),
+        str(work.conflicts),
+        f"{work.commands / work.commits:.1f}" if work.commits else "-",
+        *(_number(millis(work, "commit_p50")), _number(millis(work, "commit_p99"))),
+        *(str(work.forwarded), str(work.relists)),
+    )
+
+
+def store_view(store: cluster_service_pb2.StoreReport) -> RenderableType:
+    """Return how the store is."""
+    if store.kind != "etcd":
+        return Text(f"store: {store.kind}")
+    rows = [
+        (
+            member.name or "?",
+            member.endpoint,
+            member.version,
+            member.failure or ("leader" if member.is_leader else "follower"),
+            size(member.size_bytes) if not member.failure else "",
+        )
+        for member in store.members
+    ]
+    leases = str(store.leases) if store.HasField("leases") else "unknown"
+    read = millis(store, "read_time")
+    quorum = "no quorum" if read is None else f"a read takes {read:.1f} ms"
+    alarms = f"; alarms: {', '.join(store.alarms)}" if store.alarms else ""
+    parts: list[RenderableType] = [
+        table(("etcd", "address", "version", "role", ">size"), rows),
+        Text(f"leases: {leases}; {quorum}{alarms}"),
+    ]
+    parts += [Text(f"warning: {warning}") for warning in store.warnings]
+    return Group(*parts)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def agents_table(agents: Sequence[build_service_pb2.AgentInfo]) -> RenderableType:

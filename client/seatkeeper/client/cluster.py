@@ -39,6 +39,17 @@ class AsyncCluster:
             )
         )
 
+    async def report(self) -> pb.GetReportResponse:
+        """Return what every node says of itself, and how the store is.
+
+        Also when nodes, or the store, do not answer: then it says so.
+        """
+        return await self._calls.unary(
+            lambda channel, timeout: pb_grpc.ClusterServiceStub(channel).GetReport(
+                pb.GetReportRequest(), timeout=timeout
+            )
+        )
+
     async def drain(self, node_id: str) -> None:
         """Have a node stop as on SIGTERM: its clients go to other nodes, then it ends.
 

@@ -77,6 +77,10 @@ class Cluster:
         """Return the versions of the node that answers and of its store."""
         return self._thread.call(self._cluster.version())
 
+    def report(self) -> cluster_service_pb2.GetReportResponse:
+        """Return what every node says of itself, and how the store is."""
+        return self._thread.call(self._cluster.report())
+
     def drain(self, node_id: str) -> None:
         """Have a node stop as on SIGTERM; the client must be one of that node's own address."""
         self._thread.call(self._cluster.drain(node_id))

@@ -31,6 +31,7 @@ from seatkeeper.server.store.interface import StoreHealth, StoreMember
 
 ALARM = re.compile(r"alarm:([A-Z]+)")
 """In what a member says is wrong with the cluster, such as ``memberID:1 alarm:NOSPACE``."""
+_SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 NOT_ASKED = "is not among the endpoints that this node was given"
 
 
@@ -93,7 +94,7 @@ class Health:
             listed = await self._ask(endpoint, MEMBER_LIST, pb.MemberListRequest(), deadline)
             status = await self._ask(endpoint, STATUS, pb.StatusRequest(), deadline)
         except grpc.aio.AioRpcError as error:
-            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            silent = error.code() in _SILENT
             said = "does not answer" if silent else f"says: {error.details()}"
             return None, said, ()
         except StoreError as error:

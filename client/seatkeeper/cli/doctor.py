@@ -1,0 +1,117 @@
+"""``seatkeeper doctor``: whether a running service is well, and what to do where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import typer
+from rich.text import Text
+
+from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.diagnosis import Finding, Level, Seen, diagnose
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit
+from seatkeeper.cli.render import count, show, table, write_json
+
+if TYPE_CHECKING:
+    from seatkeeper.client import AsyncSeatClient
+
+REACH_SECONDS_MAX = 3.0
+"""How long an address may take to answer from here."""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(epilog=examples("seatkeeper doctor", "seatkeeper doctor --json"))
+@connected
+async def doctor(at: Connection) -> None:
+    """Check a running service: nodes, clocks, certificates, ports, etcd and pools.
+
+    One node is asked, and asks the others; then every node's and agent's address is tried from here.
+    It changes nothing, and works also while etcd does not. The exit code is 0 where nothing worse
+    than warnings was found, and 1 otherwise.
+    """
+    findings = diagnose(await _look(at))
+    worst = [sum(finding.level is level for finding in findings) for level in Level]
+    if at.json:
+        _, warnings, problems = worst
+        told = {"problems": problems, "warnings": warnings}
+        write_json(told | {"findings": [asdict(finding) for finding in findings]})
+    else:
+        _show(findings)
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        raise SystemExit(int(Exit.FAILED))
+
+
+async def _look(at: Connection) -> Seen:
+    from seatkeeper.client.errors import SeatError
+
+    async with at.client() as client:
+        asked_at, began = datetime.now(UTC), time.monotonic()
+        report = await client.cluster.report()
+        took = timedelta(seconds=time.monotonic() - began)
+        agents, pools = None, None
+        try:
+            agents = await client.engines.agents()
+            pools = await client.pools.list()
+        except SeatError:
+            pass  # without a quorum; the report says so
+        # One that did not answer its peers is told of already.
+        nodes = [node.address for node in report.nodes if not node.failure]
+        unreached = await _unreached(at, client, nodes, [a.address for a in agents or ()])
+    return Seen(
+        report=report,
+        here=asked_at + took / 2,
+        took=took,
+        unreached=unreached,
+        agents=agents,
+        pools=pools,
+    )
+
+
+async def _unreached(
+    at: Connection, client: AsyncSeatClient, nodes: Sequence[str], agents: Sequence[str]
+) -> dict[str, str]:
+    """Try every address; return why some cannot be reached from here."""
+    from seatkeeper.client.errors import SeatError
+
+    async def try_node(address: str) -> None:
+        direct = replace(at, nodes=address, timeout=min(at.timeout, REACH_SECONDS_MAX))
+        async with direct.client() as one:
+            await one.cluster.version()
+
+    async def try_agent(address: str) -> None:
+        async with asyncio.timeout(REACH_SECONDS_MAX), client.agent(address) as one:
+            await one.capabilities()
+
+    tries = {
+        **{address: try_node(address) for address in nodes},
+        **{address: try_agent(address) for address in agents},
+    }
+    results = await asyncio.gather(*tries.values(), return_exceptions=True)
+    unreached: dict[str, str] = {}
+    for address, result in zip(tries, results, strict=True):
+        if isinstance(result, TimeoutError):
+            unreached[address] = f"no answer within {REACH_SECONDS_MAX:g} s"
+        elif isinstance(result, SeatError):
+            unreached[address] = str(result)
+        elif isinstance(result, BaseException):
+            raise result
+    return unreached
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    rows: list[tuple[str, str, str]] = []
+    for finding in findings:
+        rows.append((finding.level.value, finding.about, finding.what))
+        if finding.advice:
+            rows.append(("", "", f"→ {finding.advice}"))
+    problems = sum(finding.level is Level.PROBLEM for finding in findings)
+    warnings = sum(finding.level is Level.WARNING for finding in findings)
+    summary = f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
+    show(table(("", "about", "finding"), rows), Text(), Text(summary))
