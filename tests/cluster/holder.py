@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
+from subprocess import PIPE, Popen
 
 from tests.cluster.clients import Client
 
 from seatkeeper.client.ids import new_id
+
+ROOT = Path(__file__).parents[2]
+
+
+@asynccontextmanager
+async def holder(address: str, pool: str, ttl: float) -> AsyncIterator[Popen[str]]:
+    """Run such a process; it holds its seat when this begins."""
+    command = [sys.executable, "-m", "tests.cluster.holder", address, pool, str(ttl)]
+    process = await asyncio.to_thread(Popen, command, stdout=PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        line = await asyncio.to_thread(process.stdout.readline)
+        assert line, "the holder did not get its seat"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 async def main(address: str, pool: str, ttl: float) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from subprocess import PIPE, Popen
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import grpc.aio
 import pytest
 from tests.cluster.clients import PATIENCE, Client, StreamEnded
 from tests.cluster.conftest import Cluster
+from tests.cluster.holder import holder
 
 from seatkeeper.client.ids import new_id
 from seatkeeper.v1 import (
@@ -25,7 +23,6 @@ from seatkeeper.v1 import (
     seat_service_pb2_grpc,
 )
 
-ROOT = Path(__file__).parents[2]
 HOLDER_TTL = 2.0
 SLOW_MACHINE = 3.0
 """Seconds granted to a busy machine on top of what is promised."""
@@ -87,30 +84,13 @@ async def test_every_node_shows_the_same_pool(cluster: Cluster) -> None:
     assert (await cluster.look(pool, cluster.addresses[1])).held == 0
 
 
-@asynccontextmanager
-async def holder(address: str, pool: str) -> AsyncIterator[Popen[str]]:
-    """Run a process that holds a seat."""
-    command = [sys.executable, "-m", "tests.cluster.holder", address, pool, str(HOLDER_TTL)]
-    process = await asyncio.to_thread(Popen, command, stdout=PIPE, text=True, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        line = await asyncio.to_thread(process.stdout.readline)
-        assert line, "the holder did not get its seat"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
 async def test_a_killed_clients_seat_is_free_in_time_and_the_queue_moves_on(
     cluster: Cluster,
 ) -> None:
     pool = await cluster.pool(seats=1)
     first, second = Client(), Client()
     async with (
-        holder(cluster.addresses[0], pool) as process,
+        holder(cluster.addresses[0], pool, HOLDER_TTL) as process,
         first.attached(cluster.addresses[1]),
         second.attached(cluster.addresses[2]),
     ):

@@ -242,6 +242,9 @@ async def use_everything(store: EtcdStore, lease: int) -> None:
     assert status.cluster_id != 0
     assert status.revision >= done.revision
     assert await store.alarms() == frozenset()
+    health = await store.health()
+    assert [(member.name, member.failure) for member in health.members] == [("etcd-1", "")]
+    assert health.read_time is not None
     await store.revoke_lease(lease)
 
 

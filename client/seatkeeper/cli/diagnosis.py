@@ -257,7 +257,7 @@ def _store(seen: Seen) -> Iterator[Finding]:
     yield from _alarms(store)
     for warning in store.warnings:
         yield Finding(Level.WARNING, "etcd", warning, "update etcd, one member after another")
-    leader = next((_called(member) for member in store.members if member.is_leader), "none")
+    leader = next((_called(member) for member in store.members if member.is_leader), "not told")
     healthy = quorum and not store.alarms and not any(m.failure for m in store.members)
     if healthy:
         leases = f", {count(store.leases, 'lease')}" if store.HasField("leases") else ""
