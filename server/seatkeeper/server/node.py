@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
-from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen, server_credentials
+from seatkeeper.server.grpc_server import server_credentials
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
@@ -29,7 +30,7 @@ from seatkeeper.server.report.node_report import NodeReporter, NodeVersion
 from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.routing.membership import Membership
-from seatkeeper.server.routing.peers import Peers
+from seatkeeper.server.routing.peers import CHANNEL_OPTIONS, Peers
 from seatkeeper.server.routing.routing import Routing
 from seatkeeper.server.routing.secret import cluster_secret
 from seatkeeper.server.service import SERVICES, add_services
@@ -40,6 +41,7 @@ from seatkeeper.server.store import Store, StoreError, StoreStatus
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
+from seatkeeper.server.transport import GrpcTransport, Transport
 from seatkeeper.v1 import state_pb2
 from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
@@ -81,6 +83,7 @@ class Node:
         store: Store | None = None,
         clock: Clock | None = None,
         tally: Tally | None = None,
+        transport: Transport | None = None,
     ) -> Node:
         """Start a node; returns when it serves.
 
@@ -88,8 +91,9 @@ class Node:
         address is in use. ``store`` is closed with the node.
         """
         store = store or open_store(config)
+        world = _World(clock or SystemClock(), tally or Tally(), transport or GrpcTransport())
         try:
-            return await _start(config, store, clock or SystemClock(), tally or Tally())
+            return await _start(config, store, world)
         except BaseException:
             await store.close()
             raise
@@ -141,21 +145,31 @@ def open_store(config: NodeConfig) -> Store:
     )
 
 
-async def _start(config: NodeConfig, store: Store, clock: Clock, tally: Tally) -> Node:
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What a node has around it, besides its store."""
+
+    clock: Clock
+    tally: Tally
+    transport: Transport
+
+
+async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
+    clock, tally, transport = world.clock, world.tally, world.transport
     status = await _store_status(config, store)
     warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
     for warning in warnings:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
     secret = await cluster_secret(store, keys)
-    routing = _routing(config, store, keys, tally, secret)
+    routing = _routing(config, store, keys, secret, world)
     core = _core(config, store, keys, clock, tally, routing)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = transport.server()
     drained = asyncio.Event()
-    address = listen(server, config.listen, _server_credentials(config))
+    address = transport.listen(server, config.listen, _server_credentials(config))
     advertised = config.advertise or address
     membership = routing.membership
     reporter = NodeReporter(
@@ -212,7 +226,7 @@ async def _start(config: NodeConfig, store: Store, clock: Clock, tally: Tally) -
 
 
 def _routing(
-    config: NodeConfig, store: Store, keys: Keys, observer: Observer, secret: str
+    config: NodeConfig, store: Store, keys: Keys, secret: str, world: _World
 ) -> Routing:
     credentials = None
     if config.tls_cert_file and config.tls_key_file:
@@ -222,8 +236,9 @@ def _routing(
             private_key=config.tls_key_file.read_bytes(),
             certificate_chain=config.tls_cert_file.read_bytes(),
         )
-    membership = Membership(store, keys, observer, config.node_id)
-    return Routing(membership, Peers(membership, secret, observer, credentials=credentials))
+    membership = Membership(store, keys, world.tally, config.node_id)
+    connect = partial(world.transport.connect, credentials=credentials, options=CHANNEL_OPTIONS)
+    return Routing(membership, Peers(membership, secret, world.tally, connect=connect))
 
 
 def _core(

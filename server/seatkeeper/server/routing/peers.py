@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -68,12 +68,13 @@ class Peers:
         secret: str,
         observer: Observer,
         *,
-        credentials: grpc.ChannelCredentials | None,
+        connect: Callable[[str], grpc.aio.Channel],
     ) -> None:
+        """Ask nobody yet. ``connect`` returns a channel to an address."""
         self._membership = membership
         self._metadata = ((SECRET_METADATA, secret),)
         self._observer = observer
-        self._credentials = credentials
+        self._connect = connect
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
 
@@ -138,11 +139,7 @@ class Peers:
         if address is None:
             raise PeerSilent(f"{node_id}: has left")
         if (channel := self._channels.get(address)) is None:
-            channel = self._channels[address] = (
-                grpc.aio.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
-                if self._credentials
-                else grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-            )
+            channel = self._channels[address] = self._connect(address)
             await self._forget_the_gone()
         return pb_grpc.PeerServiceStub(channel)
 

@@ -250,6 +250,12 @@ class MemoryStore:
             watch.beat(self._revision)
         return len(due)
 
+    def restart_leases(self) -> None:
+        """Give every lease its whole ttl again, as etcd does when its leader changes."""
+        now = self._now()
+        for lease in self._leases.values():
+            lease.ends_at = now + lease.ttl
+
     def start_expiry(self, interval: timedelta = timedelta(milliseconds=500)) -> None:
         """Call ``expire_due`` every ``interval`` of the event loop's time until ``close``."""
         assert self._expiry is None

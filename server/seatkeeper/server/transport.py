@@ -1,0 +1,59 @@
+"""How nodes are reached: gRPC over sockets, or whatever stands for it in a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
+
+
+class Transport(Protocol):
+    """Makes the two ends of calls."""
+
+    def server(self) -> grpc.aio.Server:
+        """Return a server that listens nowhere yet."""
+        ...
+
+    def listen(
+        self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+    ) -> str:
+        """Have it listen on ``address`` (port 0: any); return that. Raises ``ListenError``."""
+        ...
+
+    def connect(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: Sequence[tuple[str, int]],
+    ) -> grpc.aio.Channel:
+        """Return a channel to another node."""
+        ...
+
+
+class GrpcTransport:
+    """gRPC over sockets."""
+
+    def server(self) -> grpc.aio.Server:
+        """Return a server with the options of all our servers."""
+        return grpc.aio.server(options=SERVER_OPTIONS)
+
+    def listen(
+        self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+    ) -> str:
+        """Have it listen on ``address``; return it with its port. Raises ``ListenError``."""
+        return listen(server, address, credentials)
+
+    def connect(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: Sequence[tuple[str, int]],
+    ) -> grpc.aio.Channel:
+        """Return a channel: with TLS, if there are credentials."""
+        if credentials is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, credentials, options=options)
