@@ -29,7 +29,6 @@ from seatkeeper.client.testing import DEFAULT_TTL, InMemoryService
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, PoolState
 from seatkeeper.server.pools import Pools
-from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import Delete, Put
 from seatkeeper.server.tokens import TokenSigner
 from seatkeeper.v1 import build_pb2, build_service_pb2_grpc, engine_service_pb2, state_pb2
@@ -155,8 +154,11 @@ class Site:
 
     async def lose_session_of(self, client: AsyncSeatClient) -> None:
         """End the session of one client, as if it had not been renewed in time."""
-        lease_id = lease_id_of((await client.session()).session_id)
-        self.service._call(self.service._running._store.revoke_lease(lease_id))
+        node = self.service._running
+        key = node._keys.session((await client.session()).session_id)
+        entry = self.service._call(node._store.get(key))
+        assert entry is not None
+        self.service._call(node._store.revoke_lease(entry.lease_id))
 
     def _pool(self) -> PoolState:
         node = self.service._running

@@ -1,10 +1,10 @@
 """etcd in simulation: one state machine, and how nodes reach it when it is well and when it is not.
 
-What a cluster of members looks like from outside is kept: one order of changes, elections during which
-nothing is decided and after which every lease starts anew, answers that are lost on the way, requests that
-take effect long after whoever sent them has given up, watches that fall behind, end, or stay silent. The
-members themselves are not simulated; `tests/chaos` has real ones. What the state machine answers is
-held to a real etcd by ``test_the_same_answers.py``.
+What a cluster of members looks like from outside is kept: one order of changes, elections during
+which nothing is decided and after which every lease starts anew, answers that are lost on the way,
+requests that take effect long after whoever sent them has given up, watches that fall behind, end, or
+stay silent. The members themselves are not simulated; ``tests/chaos`` has real ones. What the state
+machine answers is held to a real etcd by ``test_the_same_answers.py``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,27 @@ WATCH_SILENCE_SECONDS = 5.0
 RESET_SECONDS = 0.05
 
 
+class RecordingStore(MemoryStore):
+    """The state machine; it remembers when everything happened, for judges."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(
+            now=lambda: world.now, lease_ttl_min=timedelta(seconds=2), cluster_id=1
+        )
+        self.changes: list[Change] = []
+        """Every change there ever was, in order. Compaction does not touch it."""
+        self.changed_at: dict[int, float] = {}
+        """When each revision came about."""
+        self._world = world
+
+    def _record(self, changes: tuple[Change, ...]) -> None:
+        super()._record(changes)
+        self.changes += changes
+        self.changed_at[changes[0].revision] = self._world.now
+        what = " ".join(_short(change) for change in changes)
+        self._world.note(f"etcd {changes[0].revision}: {what}")
+
+
 class SimEtcd:
     """The state machine, in a process of its own."""
 
@@ -48,11 +69,7 @@ class SimEtcd:
         self.world = world
         self.network = network
         self.process = world.process("etcd")
-        self.store = MemoryStore(
-            now=lambda: world.now, lease_ttl_min=timedelta(seconds=2), cluster_id=1
-        )
-        self.changed_at: dict[int, float] = {}
-        """When each revision came about."""
+        self.store = RecordingStore(world)
         self.lose_answers = 0.0
         """The share of answers that get lost."""
         self.elections: list[float] = []
@@ -65,15 +82,6 @@ class SimEtcd:
         self._watches: set[asyncio.Task[None]] = set()
         self.process.start(self._expire_forever())
 
-    async def changes(self) -> list[Change]:
-        """Return every change there ever was, in order; there must have been no compaction."""
-        return [change for changes in self.history for change in changes]
-
-    @property
-    def history(self) -> Sequence[tuple[Change, ...]]:
-        """All changes, revision by revision. Compaction hides them from watches, not from judges."""
-        return self._kept
-
     def elect(self, seconds: float) -> None:
         """Be without a leader for a while; the new one gives every lease its whole ttl again."""
         self._leaderless_until = max(self._leaderless_until, self.world.now + seconds)
@@ -82,7 +90,9 @@ class SimEtcd:
 
     def compact(self) -> None:
         """Throw away the history before the present revision."""
-        self.store.compact(self.store._revision)
+        present = self.store._revision
+        if present > self.store._compacted:
+            self.store.compact(present)
 
     def end_watches(self) -> None:
         """End every watch, as a member that restarts does."""
@@ -268,7 +278,11 @@ class SimStore:
             there.send(lambda: cancel[0]() if cancel else None)
 
     async def _ask(
-        self, name: str, *arguments: Any, changes: bool = False, **options: Any
+        self,
+        name: str,
+        *arguments: Any,
+        changes: bool = False,
+        **options: Any,
     ) -> Any:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
@@ -301,3 +315,7 @@ class SimStore:
             raise StoreUnavailable("no answer in time") from None
         finally:
             back.broken = True
+
+
+def _short(change: Change) -> str:
+    return ("+" if change.entry else "-") + change.key.partition("/")[2]

@@ -1,8 +1,8 @@
 """The network between processes: slow, late, cut in one direction or both.
 
-What is sent on one `Pipe` arrives in order or not at all, as on a TCP connection. While the way is cut it
-waits, as TCP's retransmissions do, and arrives when the way is whole again, unless whoever sent it
-has given up. Different pipes overtake each other.
+What is sent on one `Pipe` arrives in order or not at all, as on a TCP connection. While the way is
+cut it waits, as TCP's retransmissions do, and arrives when the way is whole again, unless whoever sent
+it has given up. Different pipes overtake each other.
 """
 
 from __future__ import annotations

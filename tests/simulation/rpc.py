@@ -1,8 +1,8 @@
 """gRPC without sockets: the channels and servers of ``grpc.aio``, over the simulated network.
 
-Only what our code uses, with gRPC's manners: a status ends a call once; a call to a process that was killed
-ends with ``UNAVAILABLE`` as soon as the news arrives; a silent peer is noticed by pings after 20 s and
-a bit; a deadline counts on both sides; a client that goes away cancels the handler.
+Only what our code uses, with gRPC's manners: a status ends a call once; a call to a process that was
+killed ends with ``UNAVAILABLE`` as soon as the news arrives; a silent peer is noticed by pings after
+20 s and a bit; a deadline counts on both sides; a client that goes away cancels the handler.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
-
 from tests.simulation.network import Network, Pipe
 from tests.simulation.world import Process
 
@@ -27,14 +26,18 @@ SILENT = "ping timeout"
 Code = grpc.StatusCode
 
 
+def _ignore(call: ClientEnd, address: str, path: str, message: bytes) -> None:
+    pass
+
+
 class Board:
     """Who listens where."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.servers: dict[str, SimServer] = {}
-        self.on_request: Callable[[str, str, bytes], None] = lambda address, path, message: None
-        """Told of every message that a client sends, by the address and the method."""
+        self.on_request: Callable[[ClientEnd, str, str, bytes], None] = _ignore
+        """Told of every message that a client sends: call, address, method, message."""
 
     def find(self, address: str) -> SimServer | None:
         """Return the server at an address; None: nobody listens there."""
@@ -52,9 +55,7 @@ class SimTransport:
     def server(self) -> grpc.aio.Server:
         return SimServer(self._board, self._process)
 
-    def listen(
-        self, server: grpc.aio.Server, address: str, credentials: object = None
-    ) -> str:
+    def listen(self, server: grpc.aio.Server, address: str, credentials: object = None) -> str:
         assert isinstance(server, SimServer)
         server.address = address
         return address
@@ -79,7 +80,7 @@ class SimServer(grpc.aio.Server):
         self._board = board
         self._ended = asyncio.Event()
 
-    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
         pass
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
@@ -271,12 +272,18 @@ class SimChannel(grpc.aio.Channel):
             *,
             timeout: float | None = None,
             metadata: Any = (),
-            **_: object,
+            copied: bool = False,
         ) -> ClientEnd:
             made = ClientEnd(
-                self._board, self._process, self._address, path, serialize, deserialize, metadata
+                self._board,
+                self._process,
+                self._address,
+                path,
+                serialize,
+                deserialize,
+                metadata,
             )
-            made.streams = kind
+            made.is_copy = copied
             self._calls.add(made)
             made.add_done_callback(self._calls.discard)
             made.start(timeout)
@@ -287,16 +294,40 @@ class SimChannel(grpc.aio.Channel):
 
         return call
 
-    def unary_unary(self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool = False) -> Any:
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,
+    ) -> Any:
         return self._method(method, request_serializer, response_deserializer, "unary_unary")
 
-    def unary_stream(self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool = False) -> Any:
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,
+    ) -> Any:
         return self._method(method, request_serializer, response_deserializer, "unary_stream")
 
-    def stream_unary(self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool = False) -> Any:
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,
+    ) -> Any:
         return self._method(method, request_serializer, response_deserializer, "stream_unary")
 
-    def stream_stream(self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool = False) -> Any:
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,
+    ) -> Any:
         return self._method(method, request_serializer, response_deserializer, "stream_stream")
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -309,7 +340,9 @@ class SimChannel(grpc.aio.Channel):
             return grpc.ChannelConnectivity.CONNECTING
         return grpc.ChannelConnectivity.READY
 
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+    async def wait_for_state_change(
+        self, last_observed_state: grpc.ChannelConnectivity
+    ) -> None:
         while self.get_state() is last_observed_state:
             await asyncio.sleep(0.1)
 
@@ -350,7 +383,9 @@ class ClientEnd:
         self.process = process
         self.path = path
         self.metadata = metadata
-        self.streams = ""
+        self.is_copy = False
+        """It was sent before, by somebody else."""
+        self.first_message: bytes | None = None
         self._board = board
         self._address = address
         self._serialize = serialize
@@ -370,7 +405,9 @@ class ClientEnd:
             loop.call_at(deadline, self._give_up)
         server = self._server = self._board.find(self._address)
         if server is None:
-            loop.call_later(self.network.delay(), lambda: self.finish(Code.UNAVAILABLE, REFUSED))
+            loop.call_later(
+                self.network.delay(), lambda: self.finish(Code.UNAVAILABLE, REFUSED)
+            )
             return
         self._pipe = Pipe(self.network, self.process, server.process)
         server.process.on_end.append(self._peer_died)
@@ -389,7 +426,9 @@ class ClientEnd:
     def say(self, message: Any) -> None:
         """Send a message."""
         data = self._serialize(message)
-        self._board.on_request(self._address, self.path, data)
+        if not self.is_copy:
+            self._board.on_request(self, self._address, self.path, data)
+        self.first_message = self.first_message or data
         if self._pipe is not None:
             self._pipe.send(lambda: self._peer.receive(data) if self._peer else None)
 

@@ -1,4 +1,4 @@
-"""What is left of a session that was closed: enough to know a late copy of its opening."""
+"""What is left of a session that has ended: enough to know a late copy of its opening."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from tests.unit.doors import DEADLINE, STORE_KEYS, Doors, Who, acquire_of, open_of, refused
+from tests.unit.doors import DEADLINE, STORE_KEYS, TTL, Doors, Who, acquire_of, open_of, refused
 from tests.unit.faults import FaultyStore
 from tests.unit.kit import KEYS, FakeClock
 
 from seatkeeper.server.sessions import (
-    CLOSED_MIN,
+    REMEMBERED_MIN,
+    REMEMBERED_TOGETHER,
     NotYourSession,
     SessionGone,
     Sessions,
-    lease_id_of,
 )
 from seatkeeper.server.store import MemoryStore, StoreUnavailable
 from seatkeeper.v1 import seat_service_pb2
@@ -49,7 +49,7 @@ async def test_copies_that_come_after_the_close_open_nothing_and_take_nothing(
     assert (await refused(open_again(doors, who))).code is NOT_FOUND
     assert (await refused(doors.acquire(who, 1))).code is NOT_FOUND
     assert (await doors.look()).held == 0
-    assert await doors.store.lease_remaining(lease_id_of(who.session_id)) is None
+    assert STORE_KEYS.session(who.session_id) not in doors.store._entries
 
 
 async def test_a_copy_on_a_stream_opens_nothing_either(doors: Doors) -> None:
@@ -89,30 +89,43 @@ async def test_who_has_another_secret_is_not_told_that_it_was_closed(doors: Door
     await close(doors, who)
 
     assert (await refused(open_again(doors, who.impostor))).code is DENIED
-    assert (await refused(close(doors, who.impostor))).code is DENIED
 
 
-async def test_what_was_closed_is_forgotten_in_the_end(doors: Doors) -> None:
+async def test_copies_that_come_after_the_session_ran_out_take_nothing(doors: Doors) -> None:
+    """Its client died, and what was on its way still arrives."""
+    await doors.pool(1)
     who = await doors.session()
-    await close(doors, who)
-    doors.pass_time(CLOSED_MIN)
-    assert STORE_KEYS.session(who.session_id) in doors.store._entries
+    await doors.acquire(who, 1)
+    doors.pass_time(TTL * 1.1)
 
-    doors.pass_time(CLOSED_MIN)
+    assert (await refused(open_again(doors, who))).code is NOT_FOUND
+    assert (await refused(doors.acquire(who, 1))).code is NOT_FOUND
+    assert (await refused(open_again(doors, who.impostor))).code is DENIED
+    assert (await doors.look()).held == 0
     assert STORE_KEYS.session(who.session_id) not in doors.store._entries
 
 
-async def test_sessions_that_are_closed_in_a_short_while_share_a_lease(doors: Doors) -> None:
-    several = [await doors.session() for _ in range(3)]
-    for who in several:
-        await close(doors, who)
+async def test_what_has_ended_is_forgotten_in_the_end(doors: Doors) -> None:
+    who = await doors.session(ttl=timedelta(hours=1))
+    doors.pass_time(REMEMBERED_MIN * 2)
+    assert STORE_KEYS.opened(who.session_id) not in doors.store._entries
+    await close(doors, who)
+    doors.pass_time(REMEMBERED_MIN * 0.9)
+    assert STORE_KEYS.opened(who.session_id) in doors.store._entries
 
-    leases = {doors.store._entries[STORE_KEYS.session(w.session_id)].lease_id for w in several}
+    doors.pass_time(REMEMBERED_MIN)
+    assert STORE_KEYS.opened(who.session_id) not in doors.store._entries
+
+
+async def test_sessions_of_a_short_while_share_a_lease_to_be_remembered_by(
+    doors: Doors,
+) -> None:
+    several = [await doors.session() for _ in range(3)]
+    leases = {doors.store._entries[STORE_KEYS.opened(w.session_id)].lease_id for w in several}
     assert len(leases) == 1
-    doors.pass_time(CLOSED_MIN)
+    doors.pass_time(REMEMBERED_TOGETHER)
     late = await doors.session()
-    await close(doors, late)
-    assert doors.store._entries[STORE_KEYS.session(late.session_id)].lease_id not in leases
+    assert doors.store._entries[STORE_KEYS.opened(late.session_id)].lease_id not in leases
 
 
 # Through the store's faults ---------------------------------------------------------------------
@@ -130,7 +143,7 @@ class Harness:
         self.there = Sessions(self.store, KEYS, self.clock, default_ttl=ttl)
 
     async def is_alive(self, who: Who) -> bool:
-        return await self.store.lease_remaining(lease_id_of(who.session_id)) is not None
+        return await self.store.get(KEYS.session(who.session_id)) is not None
 
 
 @pytest.fixture
@@ -147,7 +160,7 @@ async def test_another_node_finds_it_closed_though_it_knew_it_open(harness: Harn
     with pytest.raises(SessionGone):
         await harness.there.find(ANNA.credentials)
     with pytest.raises(NotYourSession):
-        await harness.there.find(ANNA.impostor.credentials)
+        await harness.there.open(open_of(ANNA.impostor))
     assert not await harness.is_alive(ANNA)
 
 
@@ -172,19 +185,20 @@ async def test_a_close_that_was_cut_short_is_finished_by_the_next(
         with pytest.raises(StoreUnavailable):
             await harness.here.close(session)
     assert await harness.is_alive(ANNA)
-    with pytest.raises(SessionGone):
-        await harness.there.find(ANNA.credentials)
 
-    await harness.there.close(await harness.there.find_any(ANNA.credentials))
+    await harness.there.close(await harness.there.find(ANNA.credentials))
     assert not await harness.is_alive(ANNA)
+    with pytest.raises(SessionGone):
+        await harness.there.open(open_of(ANNA))
 
 
 async def test_the_shared_lease_is_made_anew_when_somebody_ended_it(harness: Harness) -> None:
-    await harness.here.close(await harness.here.open(open_of(ANNA)))
-    entry = await harness.store.get(KEYS.session(ANNA.session_id))
+    await harness.here.open(open_of(ANNA))
+    entry = await harness.store.get(KEYS.opened(ANNA.session_id))
     assert entry is not None
     await harness.store.revoke_lease(entry.lease_id)
-    await harness.here.close(await harness.here.open(open_of(BORIS)))
+    session = await harness.here.open(open_of(BORIS))
+    await harness.store.revoke_lease(session.lease_id)
 
     with pytest.raises(SessionGone):
         await harness.there.open(open_of(BORIS))

@@ -8,10 +8,19 @@ from datetime import timedelta
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.unit.doors import DEADLINE, TTL, Doors, Refused, Stream, Who, ref_of, refused
+from tests.unit.doors import (
+    DEADLINE,
+    STORE_KEYS,
+    TTL,
+    Doors,
+    Refused,
+    Stream,
+    Who,
+    ref_of,
+    refused,
+)
 from tests.unit.kit import POOL, uuid7
 
-from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.tokens import TokenSigner
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb
@@ -405,7 +414,8 @@ async def test_a_seat_that_is_lost_in_the_moment_of_publishing_stops_it(doors: D
     async def lose_the_seat(call: str) -> None:
         if call == "commit":
             doors.store.before_call = None
-            await doors.store.revoke_lease(lease_id_of(holder.session_id))
+            session = doors.store._entries[STORE_KEYS.session(holder.session_id)]
+            await doors.store.revoke_lease(session.lease_id)
 
     doors.store.before_call = lose_the_seat
     assert (await refused(agent.publish(agent.manifest(1)))).code is ABORTED

@@ -654,7 +654,7 @@ async def test_the_listener_of_a_grant_may_get_ready_while_it_is_committed(
     assert refusals(stranger) == [Refusal.NOT_YOURS]
 
 
-async def test_lease_ids_of_sessions_are_valid_and_their_own() -> None:
+async def test_lease_ids_that_follow_from_names_are_valid_and_their_own() -> None:
     ids = {lease_id_of(uuid7(number)) for number in range(1000)}
     assert len(ids) == 1000
     assert all(0 < lease_id < 2**63 for lease_id in ids)

@@ -26,7 +26,6 @@ from tests.unit.doors import (
 from tests.unit.kit import POOL, eventually, uuid7
 
 from seatkeeper.client.tokens import verify_token
-from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.tokens import jwks
 from seatkeeper.server.validate import check_acquire
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
@@ -123,11 +122,12 @@ async def test_whoever_has_the_wrong_secret_keeps_no_session_alive(doors: Doors)
     assert not exists(doors, who)
 
 
-async def test_opening_goes_on_where_a_lost_attempt_left_only_a_lease(doors: Doors) -> None:
-    who = doors.stranger()
-    await doors.store.grant_lease(lease_id_of(who.session_id), TTL)
+async def test_opening_twice_leaves_one_lease(doors: Doors) -> None:
+    who = await doors.session()
+    before = (await doors.store.health()).leases
     await open_session(doors, open_of(who))
-    assert exists(doors, who)
+    await refused(open_session(doors, open_of(who.impostor)))
+    assert (await doors.store.health()).leases == before
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,7 @@ class MemoryNode:
         """End every session."""
         listing = await self._store.list(self._keys.session(""))
         for entry in listing.entries:
-            if not state_pb2.SessionRecord.FromString(entry.value).closed:
-                await self._store.revoke_lease(entry.lease_id)
+            await self._store.revoke_lease(entry.lease_id)
 
     async def go_away(self) -> None:
         """Stop answering."""

@@ -7,8 +7,8 @@
     <prefix>/seats/<pool>/grants/<grant_id>    GrantRecord, attached to the session's lease
     <prefix>/seats/<pool>/queue/<grant_id>     TicketRecord, attached to the session's lease
     <prefix>/seats/<pool>/marks/<session_id>   MarkRecord, attached to the session's lease
-    <prefix>/sessions/<session_id>             SessionRecord, attached to its own lease; once closed,
-                                               to one that remembers this for a while
+    <prefix>/sessions/<session_id>             SessionRecord, attached to its own lease
+    <prefix>/opened/<session_id>               SessionRecord, for a while after it was opened or closed
     <prefix>/nodes/<node_id>                   NodeRecord, attached to its own lease
     <prefix>/agents/<agent_id>                 AgentRecord, attached to the agent's session
     <prefix>/engines/<key>                     EngineRecord
@@ -61,6 +61,10 @@ class Keys:
     def session(self, session_id: str) -> str:
         """Return the key of a session."""
         return f"{self.prefix}/sessions/{session_id}"
+
+    def opened(self, session_id: str) -> str:
+        """Return the key that tells for a while that there was a session."""
+        return f"{self.prefix}/opened/{session_id}"
 
     def nodes(self) -> str:
         """Return the prefix of all nodes."""

@@ -1,19 +1,21 @@
 """Sessions: a client's liveness, one lease each.
 
-A session's lease has an id that follows from the session's own, so that opening a session twice,
-through whichever nodes, makes one lease and leaves none behind. The node holds no session: any node
-serves any of them, from the record in the store.
+The node holds no session: any node serves any of them, from the record in the store. Opening a session
+twice, through whichever nodes, is opening it once: the record that is there first counts.
 
-A session that is closed leaves its record behind, marked as closed, for ``CLOSED_MIN`` at least. A
-copy of the request that opened it, come late from a frozen node or a balancer, finds that and opens
-nothing.
+A copy of a request may come late: from a frozen node, from a balancer that tried twice. What a
+session has finished with is known while it lives; that it lived at all is remembered for
+``REMEMBERED_MIN`` after it was opened and after it was closed. So a late copy of its opening opens
+nothing, and without a session a late copy of anything else takes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import random
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +24,7 @@ from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Instant
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import (
+    Committed,
     LeaseExists,
     LeaseNotFound,
     Put,
@@ -29,6 +32,7 @@ from seatkeeper.server.store import (
     StoreFull,
     StoreUnavailable,
     Unchanged,
+    Write,
 )
 from seatkeeper.server.validate import check_credentials, check_open
 from seatkeeper.v1 import seat_service_pb2, state_pb2
@@ -36,8 +40,11 @@ from seatkeeper.v1 import seat_service_pb2, state_pb2
 KNOWN_MAX = 50_000
 """Sessions whose records this node remembers. A record never changes; forgetting costs a read."""
 DEFAULT_PROJECT = "default"
-CLOSED_MIN = timedelta(minutes=10)
-"""How long a closed session is remembered, at least; at most twice as long."""
+REMEMBERED_MIN = timedelta(minutes=10)
+"""How long a session is remembered after it was opened, and after it was closed, at least."""
+REMEMBERED_TOGETHER = timedelta(minutes=1)
+"""Sessions of so long a time share a lease to be remembered by: not many leases, and none with very
+many keys, which etcd deletes all at once."""
 
 
 class SessionError(Exception):
@@ -73,8 +80,6 @@ class Session:
     identity: str
     alive_until: Instant
     """The lease lives at least until then: the time this node last sent a renewal, plus ttl."""
-    closed: bool = False
-    """It was closed, and is only remembered."""
 
 
 class Sessions:
@@ -88,25 +93,21 @@ class Sessions:
         self._clock = clock
         self._default_ttl = default_ttl
         self._known: OrderedDict[str, Session] = OrderedDict()
-        self._closed = _ClosedLease(store, clock)
+        self._memory = _Memory(store, clock)
 
     async def open(self, request: seat_service_pb2.Open, identity: str = "") -> Session:
         """Open a session, or return the one that was opened with the same id and secret.
 
-        Raises ``Malformed`` or ``NotYourSession``, and ``SessionGone`` when that one was closed.
+        Raises ``Malformed`` or ``NotYourSession``, and ``SessionGone`` when that one has ended.
         """
         check_open(request)
         session_id = request.credentials.session_id
         sent_at = self._clock.now()
         ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else self._default_ttl
-        lease_id = lease_id_of(session_id)
-        try:
-            ttl = await self._store.grant_lease(lease_id, ttl)
-        except LeaseExists:
-            # Whose it is comes first, or a stranger could keep it alive.
-            with suppress(_NeverWas):  # left by an opening that was cut short
-                await self.find(request.credentials, identity)
-            ttl = await self._keep_alive(session_id, lease_id)
+        # Not one that follows from the session's id: should this be a late copy of another opening,
+        # then what was asked for under that one must not find a lease, not for a moment.
+        lease_id = random.getrandbits(63) | 1
+        ttl = await self._store.grant_lease(lease_id, ttl)
         record = state_pb2.SessionRecord(
             secret_sha256=_sha256(request.credentials.secret),
             lease_id=lease_id,
@@ -116,26 +117,14 @@ class Sessions:
             identity=identity,
             opened_at_millis=sent_at,
         )
-        key = self._keys.session(session_id)
-        try:
-            committed = await self._store.commit(
-                [Put(key, record.SerializeToString(), lease_id)],
-                only_if=[Unchanged(key, 0)],
-                else_read=[key],
-            )
-        except LeaseNotFound:
-            raise SessionGone(session_id) from None
-        if not committed.succeeded:
-            found = committed.read[key]
-            if found is None:
-                raise StoreUnavailable("the session's record changed while it was read")
-            record = state_pb2.SessionRecord.FromString(found.value)
-        session = self._remember(session_id, record)
+        found = await self._write(session_id, record)
+        session = self._remember(session_id, found or record)
+        # Whose it is comes first, or a stranger could keep it alive.
         self._check_owner(session, request.credentials, identity)
-        if session.closed:
-            await self._store.revoke_lease(lease_id)  # granted above, for nothing
-            raise SessionGone(session_id)
-        session.alive_until = Instant(sent_at + record.ttl_millis)
+        if found is None:
+            session.alive_until = Instant(sent_at + record.ttl_millis)
+        else:
+            await self.renew(session)
         return session
 
     async def find(
@@ -145,22 +134,13 @@ class Sessions:
 
         Raises ``Malformed``, ``NotYourSession`` or ``SessionGone``.
         """
-        session = await self.find_any(credentials, identity)
-        if session.closed:
-            raise SessionGone(session.session_id)
-        return session
-
-    async def find_any(
-        self, credentials: seat_service_pb2.SessionCredentials, identity: str = ""
-    ) -> Session:
-        """Return a session that is open, or was closed a short while ago. Raises as ``find`` does."""
         check_credentials(credentials)
         session_id = credentials.session_id
         session = self._known.get(session_id)
         if session is None:
             entry = await self._store.get(self._keys.session(session_id))
             if entry is None:
-                raise _NeverWas(session_id)
+                raise SessionGone(session_id)
             session = self._remember(
                 session_id, state_pb2.SessionRecord.FromString(entry.value)
             )
@@ -180,27 +160,46 @@ class Sessions:
             await self.renew(session)
 
     async def close(self, session: Session) -> None:
-        """End the session; everything it holds is free. Succeeds also when it had ended.
-
-        Safe to repeat: what a first attempt left undone is done then.
-        """
+        """End the session; everything it holds is free. Succeeds also when it had ended."""
         self._known.pop(session.session_id, None)
-        if not session.closed:
-            # First, or a copy of its opening could come between.
-            await self._remember_closed(session)
-        await self._store.revoke_lease(session.lease_id)
-
-    async def _remember_closed(self, session: Session) -> None:
         record = state_pb2.SessionRecord(
-            secret_sha256=session.secret_sha256,
-            identity=session.identity,
-            lease_id=session.lease_id,
-            closed=True,
+            secret_sha256=session.secret_sha256, identity=session.identity
         )
         with suppress(StoreFull):  # it still ends leases, and nothing is granted meanwhile
-            await self._closed.put(
-                self._keys.session(session.session_id), record.SerializeToString()
+            key = self._keys.opened(session.session_id)
+            await self._memory.keep([], key, record.SerializeToString())
+        await self._store.revoke_lease(session.lease_id)
+
+    async def _write(
+        self, session_id: str, record: state_pb2.SessionRecord
+    ) -> state_pb2.SessionRecord | None:
+        """Write a new session's record; return that of the session of this id, if there is one.
+
+        Raises ``SessionGone`` when there was one.
+        """
+        key, opened = self._keys.session(session_id), self._keys.opened(session_id)
+        value = record.SerializeToString()
+        try:
+            committed = await self._memory.keep(
+                [Put(key, value, record.lease_id)],
+                *(opened, value),
+                only_if=[Unchanged(key, 0), Unchanged(opened, 0)],
+                else_read=[key, opened],
             )
+        except LeaseNotFound:
+            raise SessionGone(session_id) from None
+        if committed.succeeded:
+            return None
+        await self._store.revoke_lease(record.lease_id)  # granted for this, for nothing
+        if (found := committed.read[key]) is not None:
+            return state_pb2.SessionRecord.FromString(found.value)
+        if (was := committed.read[opened]) is None:
+            raise StoreUnavailable("the session's record changed while it was read")
+        # Whoever has another secret is not told.
+        before = state_pb2.SessionRecord.FromString(was.value)
+        _check_same(session_id, record, before)
+        self._known.pop(session_id, None)
+        raise SessionGone(session_id)
 
     async def _keep_alive(self, session_id: str, lease_id: int) -> timedelta:
         try:
@@ -219,7 +218,6 @@ class Sessions:
             secret_sha256=record.secret_sha256,
             identity=record.identity,
             alive_until=Instant(0),
-            closed=record.closed,
         )
         self._known[session_id] = session
         if len(self._known) > KNOWN_MAX:
@@ -239,15 +237,17 @@ class Sessions:
             raise NotYourSession(session.session_id)
 
 
-class _NeverWas(SessionGone):
-    """There is no record of the session: it expired, or it never was."""
+def _check_same(
+    session_id: str, asking: state_pb2.SessionRecord, before: state_pb2.SessionRecord
+) -> None:
+    """Raise ``NotYourSession`` when somebody else asks for a session that there was."""
+    same_secret = hmac.compare_digest(asking.secret_sha256, before.secret_sha256)
+    if not (asking.identity == before.identity if before.identity else same_secret):
+        raise NotYourSession(session_id)
 
 
-class _ClosedLease:
-    """The lease under which this node's store remembers closed sessions.
-
-    One lease for all that are closed in ``CLOSED_MIN``: a lease for each would be many.
-    """
+class _Memory:
+    """Keeps keys for ``REMEMBERED_MIN``, under leases that many of them share."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -255,27 +255,51 @@ class _ClosedLease:
         self._lease_id = 0
         self._use_until = 0.0
 
-    async def put(self, key: str, value: bytes) -> None:
-        """Write ``value`` under ``key`` for ``CLOSED_MIN`` or longer."""
-        if self._clock.monotonic() >= self._use_until:
-            await self._grant(key)
-        try:
-            await self._store.commit([Put(key, value, self._lease_id)])
-        except LeaseNotFound:  # somebody ended it
-            await self._grant(key)
-            await self._store.commit([Put(key, value, self._lease_id)])
+    async def keep(
+        self,
+        writes: Sequence[Write],
+        key: str,
+        value: bytes,
+        *,
+        only_if: Sequence[Unchanged] = (),
+        else_read: Sequence[str] = (),
+    ) -> Committed:
+        """Commit ``writes``, and ``value`` under ``key`` for ``REMEMBERED_MIN`` or a little longer.
 
-    async def _grant(self, key: str) -> None:
-        use_until = self._clock.monotonic() + CLOSED_MIN.total_seconds()
-        lease_id = lease_id_of(f"{key} closed {self._clock.now()}")
+        Raises as ``Store.commit`` does; ``LeaseNotFound`` for leases of ``writes`` alone.
+        """
+        if self._clock.monotonic() >= self._use_until:
+            await self._begin(key)
+        try:
+            return await self._commit(writes, key, value, only_if, else_read)
+        except LeaseNotFound:
+            if await self._store.lease_remaining(self._lease_id) is not None:
+                raise
+        await self._begin(key)  # somebody ended ours
+        return await self._commit(writes, key, value, only_if, else_read)
+
+    async def _commit(
+        self,
+        writes: Sequence[Write],
+        key: str,
+        value: bytes,
+        only_if: Sequence[Unchanged],
+        else_read: Sequence[str],
+    ) -> Committed:
+        put = Put(key, value, self._lease_id)
+        return await self._store.commit([*writes, put], only_if=only_if, else_read=else_read)
+
+    async def _begin(self, key: str) -> None:
+        use_until = self._clock.monotonic() + REMEMBERED_TOGETHER.total_seconds()
+        lease_id = lease_id_of(f"{key} {self._clock.now()}")
         with suppress(LeaseExists):  # an attempt whose answer was lost
-            await self._store.grant_lease(lease_id, 2 * CLOSED_MIN)
+            await self._store.grant_lease(lease_id, REMEMBERED_MIN + REMEMBERED_TOGETHER)
         self._lease_id, self._use_until = lease_id, use_until
 
 
-def lease_id_of(session_id: str) -> int:
-    """Return the id of a session's lease: 63 bits of the session id's SHA-256, never 0."""
-    digest = hashlib.sha256(session_id.encode()).digest()
+def lease_id_of(name: str) -> int:
+    """Return a lease's id that follows from a name: 63 bits of its SHA-256, never 0."""
+    digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1 or 1
 
 

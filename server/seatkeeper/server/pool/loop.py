@@ -125,7 +125,7 @@ class PoolLoop:
         self.pool = pool
         self.holds = HoldStats()
         self.audience = Audience(pool)
-        self._followers: set[asyncio.Event] = set()
+        self._followers: dict[asyncio.Event, None] = {}
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -181,11 +181,11 @@ class PoolLoop:
     def following(self) -> Iterator[asyncio.Event]:
         """Yield an event that is set after every change of the view; clear it yourself."""
         changed = asyncio.Event()
-        self._followers.add(changed)
+        self._followers[changed] = None
         try:
             yield changed
         finally:
-            self._followers.discard(changed)
+            del self._followers[changed]
 
     @property
     def idle(self) -> bool:

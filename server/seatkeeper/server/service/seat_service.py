@@ -39,11 +39,11 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     def __init__(self, core: Core, observer: Observer, limits: DoorLimits) -> None:
         self._core = core
         self._observer = observer
-        self._streams: set[SessionStream] = set()
+        self._streams: dict[SessionStream, None] = {}
         self._limits = limits
         self._away: tuple[str, timedelta] | None = None
         self._holders: Counter[str] = Counter()
-        self._callers: set[_Caller] = set()
+        self._callers: dict[_Caller, None] = {}
         self._ring = seat_service_pb2.Ring()
 
     def go_away(self, message: str, within: timedelta) -> None:
@@ -72,7 +72,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     ) -> None:
         """Run a session over one stream."""
         stream = SessionStream(self._core, context, self._ring, self._admit)
-        self._streams.add(stream)
+        self._streams[stream] = None
         if self._away is not None:
             stream.go_away(*self._away)
         self._observer.stream_opened()
@@ -83,7 +83,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
                 raise
             await failure.tell(context)
         finally:
-            self._streams.discard(stream)
+            del self._streams[stream]
             if stream.holder:
                 self._leave(stream.holder)
             self._observer.stream_closed()
@@ -118,7 +118,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         if len(self._callers) >= self._limits.calls_max:
             raise too_much(f"{self._limits.calls_max} calls are under way on this node")
         caller = _Caller(grant_id)
-        self._callers.add(caller)
+        self._callers[caller] = None
         return caller
 
     @answers
@@ -137,7 +137,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             )
             news = await caller.answer
         finally:
-            self._callers.discard(caller)
+            del self._callers[caller]
             self._core.seats.detach(acquire.pool, acquire.grant_id, caller)
         match news:
             case SeatsGranted(grant):
@@ -177,7 +177,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             await self._core.seats.release(session, ref, caller, patient=self._crowded)
             news = await caller.answer
         finally:
-            self._callers.discard(caller)
+            del self._callers[caller]
         if isinstance(news, Denied):
             raise failure_of_denial(ref.pool, news)
         released = seat_pb2.Released(grant_id=ref.grant_id)
@@ -189,7 +189,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     ) -> seat_service_pb2.CloseSessionResponse:
         """End a session without a stream."""
         try:
-            session = await self._core.sessions.find_any(
+            session = await self._core.sessions.find(
                 request.credentials, identity_of(context).name
             )
             await self._core.sessions.close(session)

@@ -96,7 +96,8 @@ class MemoryStore:
         self._keys: list[str] = []
         self._history: deque[tuple[Change, ...]] = deque()
         self._leases: dict[int, _Lease] = {}
-        self._watches: set[MemoryWatch] = set()
+        self._watches: dict[MemoryWatch, None] = {}
+        """In the order of their begin: what happens must not depend on where they are in memory."""
         self._expiry: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -169,14 +170,14 @@ class MemoryStore:
         behind = self._revision - from_revision + 1
         past = list(self._history)[-behind:] if behind > 0 else []
         watch = MemoryWatch(prefix, from_revision, past, self._watch_backlog_max)
-        self._watches.add(watch)
+        self._watches[watch] = None
         try:
             # As with etcd, the first batch says that the watch is established.
             yield WatchBatch((), from_revision - 1)
             while True:
                 yield await watch.take()
         finally:
-            self._watches.discard(watch)
+            self._watches.pop(watch, None)
 
     def end_watches(self, reason: str) -> None:
         """End every watch with ``WatchEnded``, as a lost connection does."""
@@ -334,7 +335,7 @@ class MemoryStore:
             self._history.popleft()
             self._compacted = self._revision - len(self._history) + 1
         for watch in [watch for watch in self._watches if not watch.offer(changes)]:
-            self._watches.discard(watch)
+            self._watches.pop(watch, None)
 
     def _end_lease(self, lease_id: int) -> None:
         lease = self._leases.get(lease_id)

@@ -1,0 +1,91 @@
+"""Run many seeds: ``python -m tests.simulation --seeds 1000``; the last line is one JSON object.
+
+One seed again, with all that happened in it: ``python -m tests.simulation --replay SEED``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+from tests.simulation.simulation import Outcome, simulate
+
+CHUNK = 10
+
+
+def main() -> int:
+    """Run the seeds; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="how many")
+    parser.add_argument(
+        "--first", type=int, default=0, metavar="SEED", help="the first of them"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes to run them in"
+    )
+    parser.add_argument(
+        "--replay", type=int, metavar="SEED", help="run one, and tell all of it"
+    )
+    arguments = parser.parse_args()
+    if arguments.replay is not None:
+        return _replay(arguments.replay)
+    return _run(range(arguments.first, arguments.first + arguments.seeds), arguments.jobs)
+
+
+def _replay(seed: int) -> int:
+    outcome = simulate(seed, log=True)
+    print("\n".join(outcome.log))
+    _tell(outcome)
+    print(f"digest {outcome.digest}")
+    return 1 if outcome.violations else 0
+
+
+def _run(seeds: range, jobs: int) -> int:
+    began = time.monotonic()
+    operations = faults = grants = violations = 0
+    for outcome in _outcomes(seeds, jobs):
+        operations += outcome.operations
+        grants += outcome.grants
+        faults += outcome.faults
+        violations += len(outcome.violations)
+        if outcome.violations:
+            _tell(outcome)
+    told = {
+        "seeds": len(seeds),
+        "operations": operations,
+        "grants": grants,
+        "faults": faults,
+        "violations": violations,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    print(json.dumps(told))
+    return 1 if violations else 0
+
+
+def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
+    if jobs <= 1:
+        yield from map(simulate, seeds)
+        return
+    # Not forked: gRPC is imported, and does not survive that.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(simulate, seeds, chunksize=CHUNK)
+
+
+def _tell(outcome: Outcome) -> None:
+    for violation in outcome.violations:
+        print(f"seed {outcome.seed}: {violation}")
+    if outcome.violations:
+        print(f"  again: python -m tests.simulation --replay {outcome.seed}")
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        # The order of sets of strings is part of what a seed decides.
+        command = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONHASHSEED": "0"})
+    sys.exit(main())

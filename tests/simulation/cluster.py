@@ -1,0 +1,217 @@
+"""A whole service in simulation: etcd, nodes, and the processes of those who use it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from unittest import mock
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.simulation.etcd import RecordingStore, SimEtcd, SimStore
+from tests.simulation.network import Network
+from tests.simulation.rpc import Board, SimTransport
+from tests.simulation.world import EPOCH, Process, World
+
+from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.client import _lease as lease_module
+from seatkeeper.client import _session as session_module
+from seatkeeper.client.clock import Timer
+from seatkeeper.client.ids import IdGenerator
+from seatkeeper.server import records
+from seatkeeper.server.config import NodeConfig
+from seatkeeper.server.decide import Instant, PoolSpec
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.node import Node, StartError
+from seatkeeper.server.store import Put, StoreError
+
+KEYS = Keys()
+RESTART_SECONDS = 0.2
+KEY_SEED = b"of all nodes in simulation, only"
+"""Of the nodes' signing key. One made anew would make each run another one."""
+
+
+@dataclass(frozen=True)
+class NodeClock:
+    """The clocks of a node's machine."""
+
+    process: Process
+
+    def now(self) -> Instant:
+        return Instant(int(self.process.unix_seconds() * 1000))
+
+    def monotonic(self) -> float:
+        return self.process.world.now
+
+
+@dataclass(frozen=True)
+class ClientClock:
+    """The clock that a client believes in: of nearly the true rate."""
+
+    process: Process
+
+    def now(self) -> float:
+        return self.process.world.now * self.process.clock_rate
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        delay = (when - self.now()) / self.process.clock_rate
+        return asyncio.get_running_loop().call_later(max(0.0, delay), callback)
+
+
+class SimNode:
+    """A node that can be killed and started again, always at the same address."""
+
+    def __init__(self, cluster: SimCluster, number: int) -> None:
+        self.name = f"node-{number}"
+        self.address = f"node-{number}:7420"
+        self.process: Process | None = None
+        self._cluster = cluster
+        self._config = cluster.node_config.model_copy(
+            update={"node_id": self.name, "listen": self.address}
+        )
+        self._node: Node | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a process, serving or not."""
+        return self.process is not None and self.process.is_alive
+
+    def start(self) -> None:
+        """Start it, if it does not run."""
+        if not self.is_alive:
+            self.process = self._cluster.world.process(self.name)
+            self.process.start(self._serve(self.process))
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+
+    def drain(self) -> None:
+        """Have it stop as on SIGTERM; its process ends by itself."""
+        process, node = self.process, self._node
+        if process is not None and process.is_alive and node is not None:
+
+            async def stop() -> None:
+                await node.stop()
+                process.world.call_in(0.0, process.kill)
+
+            process.call(lambda: process.start(stop()))
+
+    async def _serve(self, process: Process) -> None:
+        cluster = self._cluster
+        self._node = None
+        while True:
+            try:
+                self._node = await Node.start(
+                    self._config,
+                    store=SimStore(cluster.etcd, process),
+                    clock=NodeClock(process),
+                    transport=SimTransport(cluster.board, process),
+                )
+            except (StartError, StoreError):
+                await asyncio.sleep(RESTART_SECONDS)
+            else:
+                return
+
+
+@dataclass
+class SimCluster:
+    """etcd and nodes in one world."""
+
+    world: World
+    nodes_count: int = 3
+    session_ttl: float = 6.0
+    nodes: list[SimNode] = field(default_factory=list)
+    _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rng = self.world.rng
+        self.network = Network(self.world, random.Random(rng.getrandbits(64)))
+        self.board = Board(self.network)
+        self.etcd = SimEtcd(self.world, self.network, random.Random(rng.getrandbits(64)))
+        self.node_config = NodeConfig(
+            node_id="n",
+            listen="n:1",
+            store="memory",
+            session_ttl=self.session_ttl,
+            stop_grace=1.0,
+            token_key_file=_signing_key(),
+        )
+        self.nodes = [SimNode(self, number) for number in range(1, self.nodes_count + 1)]
+
+    def __enter__(self) -> SimCluster:
+        # The one thing that the client takes from the operating system and not from its arguments.
+        rng = random.Random(self.world.rng.getrandbits(64))
+        new_id = IdGenerator(now_millis=self._now_millis, random_bits=rng.getrandbits)
+        for module in (lease_module, session_module):
+            patch = mock.patch.object(module, "new_id", new_id)
+            patch.start()
+            self._patches.append(patch)
+        for node in self.nodes:
+            node.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for patch in self._patches:
+            patch.stop()
+
+    @property
+    def store(self) -> RecordingStore:
+        """What is in etcd."""
+        return self.etcd.store
+
+    def pool(self, name: str, seats: int) -> None:
+        """Make a pool, before anything else happens."""
+        put = Put(KEYS.pool(name), records.encode_spec(PoolSpec(name, seats)))
+        task = self.etcd.process.start(self.store.commit([put]))
+        self.world.run(self.world.now, done=task.done)
+
+    def client(self, process: Process, config: ClientConfig) -> AsyncSeatClient:
+        """Return a client in a process of its user."""
+        client = AsyncSeatClient(
+            [node.address for node in self.nodes],
+            holder=process.name,
+            project="sim",
+            config=config,
+            clock=ClientClock(process),
+        )
+        connect = SimTransport(self.board, process).connect
+        client._connect = connect  # type: ignore[assignment]
+        client._calls._connect = connect
+        return client
+
+    def _now_millis(self) -> int:
+        running = self.world.running
+        seconds = running.unix_seconds() if running else EPOCH + self.world.now
+        return int(seconds * 1000)
+
+
+@functools.cache
+def _signing_key() -> Path:
+    """Return a file with the key that all nodes sign with."""
+    key = Ed25519PrivateKey.from_private_bytes(KEY_SEED)
+    folder = Path(tempfile.mkdtemp(prefix="seatkeeper-simulation-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = folder / "key.pem"
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return file
+
+
+def seconds(length: float) -> timedelta:
+    """Return a length of time."""
+    return timedelta(seconds=length)

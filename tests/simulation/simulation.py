@@ -1,0 +1,113 @@
+"""One seed: a service, its users, its faults, and the judge."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+
+from tests.simulation.cluster import SimCluster
+from tests.simulation.faults import Faults
+from tests.simulation.judge import Judge
+from tests.simulation.users import LibraryUser, Record, StubUser, User
+from tests.simulation.world import World
+
+STARTING_SECONDS = 3.0
+STOPPING_SECONDS = 60.0
+"""How long everybody has to finish when all is healed (I8); waits are 10 s at most."""
+SETTLING_SECONDS = 14.0
+"""How long leases of the dead, and of copies, may last after that."""
+LOOK_SECONDS = 0.1
+
+
+@dataclass
+class Outcome:
+    """What came of a seed."""
+
+    seed: int
+    digest: str
+    operations: int
+    grants: int
+    faults: int
+    violations: list[str] = field(default_factory=list)
+    took_seconds: float = 0.0
+    virtual_seconds: float = 0.0
+    log: list[str] = field(default_factory=list)
+
+
+def simulate(seed: int, *, log: bool = False) -> Outcome:
+    """Run one seed. The same seed gives the same outcome, digest included."""
+    logging.disable(logging.CRITICAL)
+    random.seed(seed)
+    gc.disable()
+    try:
+        return _simulate(seed, log=log)
+    finally:
+        _clean_up()
+
+
+def _clean_up() -> None:
+    """Throw away what was under way in processes that are no more: it cannot end in good order."""
+    said, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        gc.enable()
+        gc.collect()
+    finally:
+        sys.unraisablehook = said
+
+
+def _simulate(seed: int, *, log: bool) -> Outcome:
+    began = time.perf_counter()
+    world = World(seed)
+    if log:
+        world.log = []
+    rng = world.rng
+    record = Record()
+    with SimCluster(world, nodes_count=rng.choice([1, 2, 3, 3, 3])) as cluster:
+        pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
+        for name, seats in pools.items():
+            cluster.pool(name, seats)
+        world.run(STARTING_SECONDS)
+        users = _users(cluster, record, pools)
+        faults = Faults(cluster, users, random.Random(rng.getrandbits(64)))
+        judge = Judge(cluster, record, faults)
+        judge.watch(pools, LOOK_SECONDS)
+        until = world.now + rng.choice([10.0, 20.0, 30.0])
+        for user in users:
+            user.begin(until)
+        faults.begin(until, mean_pause=rng.choice([0.5, 1.0, 3.0, 1e9]))
+        world.run(until)
+        faults.heal()
+        world.run(
+            world.now + STOPPING_SECONDS,
+            done=lambda: all(user.is_done or not user.process.is_alive for user in users),
+        )
+        for user in users:
+            if not user.is_done and user.process.is_alive:
+                judge.violations.append(f"I8: {user.name} is not done")
+        world.run(world.now + SETTLING_SECONDS)
+        violations = judge.conclude()
+        return Outcome(
+            seed=seed,
+            digest=world.digest,
+            operations=record.operations,
+            grants=len(record.acquired),
+            faults=len(faults.injected),
+            violations=violations,
+            took_seconds=time.perf_counter() - began,
+            virtual_seconds=world.now,
+            log=world.log or [],
+        )
+
+
+def _users(cluster: SimCluster, record: Record, pools: dict[str, int]) -> list[User]:
+    rng = cluster.world.rng
+    users: list[User] = []
+    for number in range(rng.randrange(3, 8)):
+        kind = LibraryUser if rng.random() < 0.6 else StubUser
+        own = random.Random(rng.getrandbits(64))
+        users.append(kind(cluster, record, f"user-{number}", list(pools.items()), own))
+    return users

@@ -1,0 +1,326 @@
+"""Those who use the service: each in a process of its own, with the real client."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import grpc.aio
+from tests.simulation.cluster import SimCluster, seconds
+from tests.simulation.rpc import SimTransport
+from tests.simulation.world import Process
+
+from seatkeeper.client import (
+    ClientConfig,
+    HoldingState,
+    NoSeatFree,
+    SeatError,
+)
+from seatkeeper.client.ids import IdGenerator
+from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
+from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
+
+T = TypeVar("T")
+Code = grpc.StatusCode
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """A seat that was given to a user: the user knows."""
+
+    user: str
+    pool: str
+    grant_id: str
+    fence: int
+    seats: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A seat that a user gave back, and that the service has confirmed."""
+
+    user: str
+    pool: str
+    grant_id: str
+    at: float
+
+
+@dataclass(slots=True)
+class Belief:
+    """A user who counts on seats."""
+
+    user: str
+    process: Process
+    pool: str
+    seats: int
+    is_safe: Callable[[], bool]
+    """Whether the user's own clock still lets it count on them."""
+    is_over: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the user, asked now, would go on using them."""
+        return not self.is_over and self.process.is_alive and self.is_safe()
+
+
+@dataclass
+class Record:
+    """What users did and were told."""
+
+    acquired: list[Acquired] = field(default_factory=list)
+    returned: list[Returned] = field(default_factory=list)
+    beliefs: list[Belief] = field(default_factory=list)
+    killed: dict[str, float] = field(default_factory=dict)
+    """When users were killed, and did not come back."""
+    operations: int = 0
+    refused: int = 0
+    lost: int = 0
+    failed: int = 0
+
+
+class User:
+    """Works in a process of its own, for as long as it is told to."""
+
+    def __init__(
+        self,
+        cluster: SimCluster,
+        record: Record,
+        name: str,
+        pools: Sequence[tuple[str, int]],
+        rng: random.Random,
+    ) -> None:
+        self.name = name
+        self.process = cluster.world.process(name)
+        self.process.clock_rate = rng.uniform(0.997, 1.003)
+        self.is_done = False
+        self.ttl = rng.choice([3.0, 5.0, 8.0])
+        self._cluster = cluster
+        self._world = cluster.world
+        self._record = record
+        self._pools = pools
+        self._rng = rng
+        self._stop_at = float("inf")
+
+    def begin(self, stop_at: float) -> None:
+        """Work until ``stop_at``, then close."""
+        self._stop_at = stop_at
+        self.process.start(self._work())
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process.is_alive and not self.is_done:
+            self._record.killed[self.name] = self._world.now
+            self.process.kill()
+
+    async def _work(self) -> None:
+        while self._world.now < self._stop_at:
+            await asyncio.sleep(self._rng.expovariate(1 / 0.5))
+            if self._world.now < self._stop_at:
+                await self._cycle()
+        await self._end()
+        self.is_done = True
+        self._world.note(f"{self.name}: done")
+
+    async def _cycle(self) -> None:
+        raise NotImplementedError
+
+    async def _end(self) -> None:
+        raise NotImplementedError
+
+    def _choose(self) -> tuple[str, int, float]:
+        """Draw a pool, how many of its seats, and how long to wait for them."""
+        pool, capacity = self._rng.choice(self._pools)
+        seats = self._rng.choice([1, 1, 1, min(2, capacity)])
+        return pool, seats, self._rng.choice([0.0, 0.5, 3.0, 10.0, 10.0])
+
+    async def _use(
+        self, pool: str, seats: int, grant_id: str, fence: int, is_safe: Callable[[], bool]
+    ) -> None:
+        """Count on seats for a while."""
+        record, world = self._record, self._world
+        world.note(f"{self.name}: holds {grant_id} of {pool} under {fence}")
+        record.acquired.append(Acquired(self.name, pool, grant_id, fence, seats, world.now))
+        belief = Belief(self.name, self.process, pool, seats, is_safe)
+        record.beliefs.append(belief)
+        await asyncio.sleep(self._rng.expovariate(1 / self._rng.choice([0.05, 0.5, 2.0])))
+        record.lost += not belief.is_held
+        belief.is_over = True
+
+
+class LibraryUser(User):
+    """Uses the client library."""
+
+    def __init__(
+        self,
+        cluster: SimCluster,
+        record: Record,
+        name: str,
+        pools: Sequence[tuple[str, int]],
+        rng: random.Random,
+    ) -> None:
+        super().__init__(cluster, record, name, pools, rng)
+        self._client = cluster.client(
+            self.process,
+            ClientConfig(
+                ttl=seconds(self.ttl),
+                linger=seconds(rng.choice([0.0, 0.0, 0.5])),
+                connect_timeout=seconds(8.0),
+                call_timeout=seconds(8.0),
+            ),
+        )
+
+    async def _cycle(self) -> None:
+        rng, record = self._rng, self._record
+        pool, seats, wait = self._choose()
+        record.operations += 1
+        asking = asyncio.ensure_future(
+            self._client.acquire(
+                pool, seats=seats, priority=rng.choice([0, 0, 0, 1, 2]), wait=wait
+            )
+        )
+        if rng.random() < 0.1:
+            await asyncio.wait({asking}, timeout=rng.uniform(0.0, 0.3))
+            asking.cancel()
+        try:
+            grant = await asking
+        except NoSeatFree:
+            record.refused += 1
+            return
+        except (SeatError, asyncio.CancelledError) as error:
+            record.failed += 1
+            self._world.note(f"{self.name}: failed: {type(error).__name__}")
+            return
+        await self._use(
+            *(pool, seats, grant.grant_id, grant.fence),
+            lambda: grant.state is not HoldingState.LOST,
+        )
+        record.operations += 1
+        await grant.release()
+
+    async def _end(self) -> None:
+        await self._client.close()
+
+
+class StubUser(User):
+    """Uses unary calls of the generated stubs, on any node, and sends again whatever is not answered.
+
+    So it knows for certain what was granted and what was given back.
+    """
+
+    MARGIN_SECONDS = 0.7
+
+    def __init__(
+        self,
+        cluster: SimCluster,
+        record: Record,
+        name: str,
+        pools: Sequence[tuple[str, int]],
+        rng: random.Random,
+    ) -> None:
+        super().__init__(cluster, record, name, pools, rng)
+        self._new_id = IdGenerator(
+            now_millis=lambda: int(self.process.unix_seconds() * 1000),
+            random_bits=rng.getrandbits,
+        )
+        self._credentials: pb.SessionCredentials | None = None
+        self._safe_until = 0.0
+        self._renewing: asyncio.Task[None] | None = None
+
+    def _is_safe(self) -> bool:
+        return self._world.now * self.process.clock_rate < self._safe_until
+
+    async def _cycle(self) -> None:
+        if not self._is_safe():
+            await self._open()
+        credentials = self._credentials
+        if credentials is None:
+            return
+        pool, seats, wait = self._choose()
+        acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
+        acquire.wait.FromTimedelta(seconds(wait))
+        self._record.operations += 1
+        answer = await self._insist(
+            lambda stub: stub.Acquire(
+                pb.AcquireRequest(credentials=credentials, acquire=acquire), timeout=wait + 2.0
+            )
+        )
+        if answer is None:
+            return
+        await self._use(
+            *(pool, seats, acquire.grant_id, answer.granted.fence),
+            lambda: self._credentials is credentials and self._is_safe(),
+        )
+        self._record.operations += 1
+        ref = pb.GrantRef(pool=pool, grant_id=acquire.grant_id)
+        release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
+        if await self._insist(lambda stub: stub.Release(release, timeout=2.0)) is not None:
+            self._record.returned.append(
+                Returned(self.name, pool, acquire.grant_id, self._world.now)
+            )
+
+    async def _open(self) -> None:
+        credentials = pb.SessionCredentials(
+            session_id=self._new_id(), secret=self._rng.randbytes(16)
+        )
+        opening = pb.Open(credentials=credentials, holder=self.name, project="sim")
+        opening.ttl.FromTimedelta(seconds(self.ttl))
+        sent_at = self._world.now * self.process.clock_rate
+        request = pb.OpenSessionRequest(open=opening)
+        opened = await self._insist(lambda stub: stub.OpenSession(request, timeout=2.0))
+        if opened is None:
+            return
+        self._credentials = credentials
+        self._safe_until = sent_at + self.ttl - self.MARGIN_SECONDS
+        if self._renewing is not None:
+            self._renewing.cancel()
+        self._renewing = self.process.start(self._renew_forever(credentials))
+
+    async def _renew_forever(self, credentials: pb.SessionCredentials) -> None:
+        sequence = 0
+        while True:
+            await asyncio.sleep(self.ttl / 4)
+            sequence += 1
+            sent_at = self._world.now * self.process.clock_rate
+            request = pb.RenewRequest(
+                credentials=credentials, renew=pb.Renew(sequence=sequence)
+            )
+            try:
+                await self._stub().Renew(request, timeout=1.0)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is Code.NOT_FOUND:
+                    self._credentials = None
+                    return
+            else:
+                self._safe_until = sent_at + self.ttl - self.MARGIN_SECONDS
+
+    async def _insist(
+        self, call: Callable[[pb_grpc.SeatServiceAsyncStub], Awaitable[T]]
+    ) -> T | None:
+        """Call, on one node after another, until one answers for certain; None: it was refused."""
+        for _ in range(12):
+            try:
+                return await call(self._stub())
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                    self._record.refused += 1
+                    return None
+                await asyncio.sleep(self._rng.uniform(0.05, 0.5))
+        self._record.failed += 1
+        return None
+
+    async def _end(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if (credentials := self._credentials) is not None:
+            request = pb.CloseSessionRequest(credentials=credentials)
+            await self._insist(lambda stub: stub.CloseSession(request, timeout=2.0))
+
+    def _stub(self) -> pb_grpc.SeatServiceAsyncStub:
+        node = self._rng.choice(self._cluster.nodes)
+        transport = SimTransport(self._cluster.board, self.process)
+        return pb_grpc.SeatServiceStub(transport.connect(node.address))
