@@ -25,7 +25,6 @@ from itertools import groupby
 
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, Ticket
-from seatkeeper.server.decide.state import ServiceKey, service_key
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Change, Entry, Store
 
@@ -134,6 +133,14 @@ def located(changes: Iterable[Change], keys: Keys) -> Iterator[tuple[str, str, s
             yield pool, kind, "".join(name), change
 
 
+_Turn = tuple[int, int, str]
+
+
+def _turn(ticket: Ticket) -> _Turn:
+    """Return what tickets are served in the order of. Said here once more: a judge asks nobody."""
+    return (-ticket.priority, ticket.number, ticket.grant_id)
+
+
 class _PoolLedger:
     """One pool at some revision, and the changes of the next one, not applied yet."""
 
@@ -141,7 +148,7 @@ class _PoolLedger:
         self._history = PoolHistory(pool)
         self._held: dict[str, Grant] = {}
         self._waiting: dict[str, Ticket] = {}
-        self._order: list[ServiceKey] = []
+        self._order: list[_Turn] = []
         self._ever_granted: set[tuple[str, str]] = set()
         self._granted: dict[str, Grant] = {}
         self._queued: dict[str, Ticket] = {}
@@ -169,7 +176,7 @@ class _PoolLedger:
         ended = {name: self._waiting.pop(name, None) for name in self._tickets_ended}
         for ticket in ended.values():
             if ticket is not None:
-                del self._order[bisect_left(self._order, service_key(ticket))]
+                del self._order[bisect_left(self._order, _turn(ticket))]
         for name in self._grants_ended:
             if (grant := self._held.pop(name, None)) is not None:
                 self._history.out -= grant.seats
@@ -186,7 +193,7 @@ class _PoolLedger:
             if ticket.grant_id not in self._waiting:
                 self._history.tickets += 1
                 self._waiting[ticket.grant_id] = ticket
-                insort(self._order, service_key(ticket))
+                insort(self._order, _turn(ticket))
         self._granted, self._queued = {}, {}
         self._grants_ended, self._tickets_ended = [], []
 
@@ -225,7 +232,7 @@ class _PoolLedger:
             return
         priority, number, passed = self._order[0]
         earlier = (
-            (priority, number) < service_key(ticket)[:2]
+            (priority, number) < _turn(ticket)[:2]
             if ticket is not None
             # It never waited, so it was accepted after every ticket there is.
             else priority <= -grant.priority

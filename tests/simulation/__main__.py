@@ -29,12 +29,16 @@ def main() -> int:
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes to run them in"
     )
     parser.add_argument(
+        "--until-violation", action="store_true", help="end with the first seed that has one"
+    )
+    parser.add_argument(
         "--replay", type=int, metavar="SEED", help="run one, and tell all of it"
     )
     arguments = parser.parse_args()
     if arguments.replay is not None:
         return _replay(arguments.replay)
-    return _run(range(arguments.first, arguments.first + arguments.seeds), arguments.jobs)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    return _run(seeds, arguments.jobs, until_violation=arguments.until_violation)
 
 
 def _replay(seed: int) -> int:
@@ -45,7 +49,7 @@ def _replay(seed: int) -> int:
     return 1 if outcome.violations else 0
 
 
-def _run(seeds: range, jobs: int) -> int:
+def _run(seeds: range, jobs: int, *, until_violation: bool) -> int:
     began = time.monotonic()
     operations = faults = grants = violations = 0
     for outcome in _outcomes(seeds, jobs):
@@ -55,6 +59,8 @@ def _run(seeds: range, jobs: int) -> int:
         violations += len(outcome.violations)
         if outcome.violations:
             _tell(outcome)
+            if until_violation:
+                break
     told = {
         "seeds": len(seeds),
         "operations": operations,

@@ -72,6 +72,8 @@ class SimEtcd:
         self.store = RecordingStore(world)
         self.lose_answers = 0.0
         """The share of answers that get lost."""
+        self.watch_lags: dict[str, float] = {}
+        """Seconds by which watches of a process are behind."""
         self.elections: list[float] = []
         """When a new leader began."""
         self.outages: list[tuple[float, float]] = []
@@ -257,6 +259,7 @@ class SimStore:
             more.set()
 
         def tell(batch: WatchBatch | None) -> None:
+            back.lag = etcd.watch_lags.get(self._process.name, 0.0)
             back.send(lambda: take(batch))
 
         there.send(lambda: cancel.append(etcd.watch(prefix, from_revision, tell)))

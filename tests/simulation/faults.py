@@ -30,6 +30,7 @@ class Faults:
     cluster: SimCluster
     users: Sequence[User]
     rng: random.Random
+    kinds: Sequence[Callable[[Faults], str]]
     injected: list[str] = field(default_factory=list)
     disturbed_until: float = 0.0
     """Until when renewals of the dead may be under way, or delayed, because of what was done."""
@@ -58,13 +59,14 @@ class Faults:
         self.is_over = True
         self._network.heal_all()
         self.cluster.etcd.lose_answers = 0.0
+        self.cluster.etcd.watch_lags.clear()
         for process in tuple(self._world.processes):
             process.thaw()
         for node in self.cluster.nodes:
             node.start()
 
     def _strike(self) -> None:
-        fault = self.rng.choice(self.KINDS)
+        fault = self.rng.choice(self.kinds)
         place = fault(self)
         name = f"{fault.__name__.strip('_')}({place})"
         self.injected.append(name)
@@ -143,6 +145,24 @@ class Faults:
             self._later(seconds, partial(self._network.heal, *way))
         return " ".join(f"{source}>{target}" for source, target in ways)
 
+    def _answer_late(self) -> str:
+        """One user hears everything late, and then nothing more for longer than its lease."""
+        user = self.rng.choice(self.users)
+        lag, seconds = self.rng.uniform(0.5, 3.0), self.rng.uniform(2.0, 6.0)
+        ways = [(node.name, user.name) for node in self.cluster.nodes]
+        for way in ways:
+            self._network.lags[way] = lag
+
+        def deafen() -> None:
+            for way in ways:
+                self._network.lags.pop(way, None)
+                self._network.cut(*way[::-1])
+                self._later(user.ttl + 2.0, partial(self._network.heal, *way[::-1]))
+
+        self._later(seconds, deafen)
+        self._disturb(seconds + user.ttl + 2.0 + lag)
+        return f"{user.name} {lag:.1f} s"
+
     def _slow_network(self) -> str:
         factor = self.rng.choice([20.0, 200.0])
         seconds = self.rng.uniform(0.5, 4.0)
@@ -211,6 +231,14 @@ class Faults:
         self.cluster.etcd.end_watches()
         return ""
 
+    def _watch_late(self) -> str:
+        """What one node watches reaches it late."""
+        node = self.rng.choice(self.cluster.nodes)
+        lags = self.cluster.etcd.watch_lags
+        lags[node.name] = self.rng.choice([0.05, 0.3, 2.0])
+        self._later(self.rng.uniform(1.0, 6.0), partial(lags.update, {node.name: 0.0}))
+        return f"{node.name} {lags[node.name]:g} s"
+
     def _lose_answers(self) -> str:
         share = self.rng.choice([0.05, 0.3, 1.0])
         etcd = self.cluster.etcd
@@ -236,5 +264,7 @@ class Faults:
         *(_kill_user, _freeze_user),
         *(_cut, _cut, _slow_network, _copies_arrive_late, _copies_arrive_late),
         *(_elect, _compact, _end_watches, _lose_answers, _lose_answers),
-        _jump_clock,
+        *(_answer_late, _watch_late, _watch_late, _jump_clock),
     )
+    DEATHS = (_kill_user,)
+    """What others must not feel at all."""

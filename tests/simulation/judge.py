@@ -10,6 +10,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.users import Record
 
 from seatkeeper.server import records
+from seatkeeper.v1 import build_pb2, state_pb2
 
 RECLAIM_SECONDS = 2.5
 """How long after the end of its lease a seat may be held: etcd's sweep and a decision."""
@@ -56,6 +57,10 @@ class Judge:
         """Look at the whole run; return what was wrong."""
         self._look_at_history()
         self._look_at_answers()
+        self._look_at_engines()
+        if self._faults.kinds is Faults.DEATHS:
+            for unserved in self._record.unserved:
+                self._say(f"I8: unserved, and only others had died: {unserved}")
         self._look_at_the_dead()
         for error in self._world.errors:
             self._say(f"an error that nobody caught: {error}")
@@ -93,10 +98,42 @@ class Judge:
         for told in self._record.acquired:
             if told.fence not in granted.get((told.pool, told.grant_id), ()):
                 self._say(f"I3: {told} is in no revision")
+        for refused in self._record.denied:
+            key = refused.pool, refused.grant_id
+            if key in granted and gone_at.get(key, float("inf")) > refused.at:
+                self._say(f"I3: {refused} and held a seat until {gone_at.get(key)}")
         for back in self._record.returned:
             when = gone_at.get((back.pool, back.grant_id))
             if (back.pool, back.grant_id) in granted and (when is None or when > back.at):
                 self._say(f"I3: {back} and it was gone at {when}")
+
+    def _look_at_engines(self) -> None:
+        """I9: what is published is published under a grant that lives, and never by an older one."""
+        live: dict[tuple[str, str], int] = {}
+        newest: dict[tuple[str, str], int] = {}
+        written: set[tuple[str, str, int]] = set()
+        for change in self._cluster.store.changes:
+            for pool in self._capacity:
+                prefix = KEYS.grant(pool, "")
+                if change.key.startswith(prefix):
+                    name = pool, change.key.removeprefix(prefix)
+                    live.pop(name, None)
+                    if change.entry is not None:
+                        live[name] = records.decode_grant(name[1], change.entry.value).fence
+            if change.key.startswith(KEYS.engines()) and change.entry is not None:
+                manifest = _manifest_of(change.entry.value)
+                name = manifest.pool, manifest.grant_id
+                written.add((*name, manifest.fence))
+                if live.get(name) != manifest.fence:
+                    self._say(
+                        f"I9: revision {change.revision} publishes under no grant: {name}"
+                    )
+                if newest.get((manifest.pool, manifest.key), 0) > manifest.fence:
+                    self._say(f"I9: revision {change.revision} publishes under an old fence")
+                newest[manifest.pool, manifest.key] = manifest.fence
+        for told in self._record.published:
+            if (told.pool, told.grant_id, told.fence) not in written:
+                self._say(f"I3: {told} is in no revision")
 
     def _look_at_the_dead(self) -> None:
         """I7: what a killed user held is free in time."""
@@ -141,3 +178,8 @@ class Judge:
     def _say(self, violation: str) -> None:
         self.violations.append(violation)
         self._world.note(f"VIOLATION {violation}")
+
+
+def _manifest_of(value: bytes) -> build_pb2.EngineManifest:
+    record = state_pb2.EngineRecord.FromString(value)
+    return build_pb2.EngineManifest.FromString(record.manifest.manifest)

@@ -25,6 +25,8 @@ class Network:
         self._rng = rng
         self.slowness = 1.0
         """Factor on all delays."""
+        self.lags: dict[tuple[str, str], float] = {}
+        """Seconds by which everything is later in one direction."""
         self._cuts: dict[tuple[str, str], int] = {}
         self._held: dict[tuple[str, str], list[Callable[[], None]]] = {}
 
@@ -48,6 +50,7 @@ class Network:
             for _ in range(count):
                 self.heal(*way)
         self.slowness = 1.0
+        self.lags.clear()
 
     def is_cut(self, source: str, target: str) -> bool:
         """Return whether nothing gets through in this direction."""
@@ -77,7 +80,7 @@ class Network:
 class Pipe:
     """One direction of one connection."""
 
-    __slots__ = ("_arrived_last", "_network", "_source", "_target", "broken")
+    __slots__ = ("_arrived_last", "_network", "_source", "_target", "broken", "lag")
 
     def __init__(self, network: Network, source: Process, target: Process) -> None:
         self._network = network
@@ -86,6 +89,8 @@ class Pipe:
         self._arrived_last = 0.0
         self.broken = False
         """Nothing arrives any more."""
+        self.lag = 0.0
+        """Seconds by which everything is later."""
 
     def send(self, deliver: Callable[[], None]) -> None:
         """Have ``deliver`` called in the target process, after all that was sent before."""
@@ -94,7 +99,9 @@ class Pipe:
         network = self._network
         if network.hold(self._source.name, self._target.name, lambda: self.send(deliver)):
             return
-        arrives = max(self._arrived_last, network.world.now + network.delay())
+        way = self._source.name, self._target.name
+        delay = network.delay() + network.lags.get(way, 0.0) + self.lag
+        arrives = max(self._arrived_last, network.world.now + delay)
         self._arrived_last = arrives
 
         def arrive() -> None:

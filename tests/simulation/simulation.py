@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.judge import Judge
-from tests.simulation.users import LibraryUser, Record, StubUser, User
+from tests.simulation.users import Agent, LibraryUser, Record, StubUser, User
 from tests.simulation.world import World
 
 STARTING_SECONDS = 3.0
@@ -72,7 +72,8 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
             cluster.pool(name, seats)
         world.run(STARTING_SECONDS)
         users = _users(cluster, record, pools)
-        faults = Faults(cluster, users, random.Random(rng.getrandbits(64)))
+        kinds = rng.choice([Faults.KINDS, Faults.KINDS, Faults.KINDS, Faults.DEATHS])
+        faults = Faults(cluster, users, random.Random(rng.getrandbits(64)), kinds)
         judge = Judge(cluster, record, faults)
         judge.watch(pools, LOOK_SECONDS)
         until = world.now + rng.choice([10.0, 20.0, 30.0])
@@ -110,4 +111,10 @@ def _users(cluster: SimCluster, record: Record, pools: dict[str, int]) -> list[U
         kind = LibraryUser if rng.random() < 0.6 else StubUser
         own = random.Random(rng.getrandbits(64))
         users.append(kind(cluster, record, f"user-{number}", list(pools.items()), own))
-    return users
+    agents = [
+        Agent(cluster, record, f"agent-{n}", (), random.Random(rng.getrandbits(64)))
+        for n in range(rng.choice([0, 1, 2]))
+    ]
+    for user in users:
+        user.agents = agents
+    return [*users, *agents]

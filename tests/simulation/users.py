@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import grpc.aio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.simulation.cluster import SimCluster, seconds
 from tests.simulation.rpc import SimTransport
 from tests.simulation.world import Process
@@ -18,9 +20,10 @@ from seatkeeper.client import (
     HoldingState,
     NoSeatFree,
     SeatError,
+    ServiceUnavailable,
 )
 from seatkeeper.client.ids import IdGenerator
-from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
@@ -50,6 +53,27 @@ class Returned:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that was refused for certain: it must never be granted."""
+
+    user: str
+    pool: str
+    grant_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An engine that an agent published, and that the service has confirmed."""
+
+    agent: str
+    pool: str
+    grant_id: str
+    fence: int
+    at: float
+
+
 @dataclass(slots=True)
 class Belief:
     """A user who counts on seats."""
@@ -74,6 +98,8 @@ class Record:
 
     acquired: list[Acquired] = field(default_factory=list)
     returned: list[Returned] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
+    denied: list[Refused] = field(default_factory=list)
     beliefs: list[Belief] = field(default_factory=list)
     killed: dict[str, float] = field(default_factory=dict)
     """When users were killed, and did not come back."""
@@ -81,6 +107,8 @@ class Record:
     refused: int = 0
     lost: int = 0
     failed: int = 0
+    unserved: list[str] = field(default_factory=list)
+    """Requests that nobody answered for certain."""
 
 
 class User:
@@ -105,6 +133,8 @@ class User:
         self._pools = pools
         self._rng = rng
         self._stop_at = float("inf")
+        self.agents: Sequence[Agent] = ()
+        """Whom it may have build something under its seats."""
 
     def begin(self, stop_at: float) -> None:
         """Work until ``stop_at``, then close."""
@@ -194,7 +224,11 @@ class LibraryUser(User):
         except (SeatError, asyncio.CancelledError) as error:
             record.failed += 1
             self._world.note(f"{self.name}: failed: {type(error).__name__}")
+            if isinstance(error, ServiceUnavailable):
+                record.unserved.append(f"{self.name} at {self._world.now:.2f} s: {error}")
             return
+        if self.agents and rng.random() < 0.4:
+            rng.choice(self.agents).ask(grant.token, pool, grant.grant_id, grant.fence)
         await self._use(
             *(pool, seats, grant.grant_id, grant.fence),
             lambda: grant.state is not HoldingState.LOST,
@@ -229,6 +263,8 @@ class StubUser(User):
         )
         self._credentials: pb.SessionCredentials | None = None
         self._safe_until = 0.0
+        self._was_refused = False
+        """The last call was refused for certain."""
         self._renewing: asyncio.Task[None] | None = None
 
     def _is_safe(self) -> bool:
@@ -240,6 +276,8 @@ class StubUser(User):
         credentials = self._credentials
         if credentials is None:
             return
+        if self._rng.random() < 0.1:
+            await self._steal(credentials)
         pool, seats, wait = self._choose()
         acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
         acquire.wait.FromTimedelta(seconds(wait))
@@ -250,6 +288,10 @@ class StubUser(User):
             )
         )
         if answer is None:
+            if self._was_refused:
+                self._record.denied.append(
+                    Refused(self.name, pool, acquire.grant_id, self._world.now)
+                )
             return
         await self._use(
             *(pool, seats, acquire.grant_id, answer.granted.fence),
@@ -262,6 +304,18 @@ class StubUser(User):
             self._record.returned.append(
                 Returned(self.name, pool, acquire.grant_id, self._world.now)
             )
+
+    async def _steal(self, credentials: pb.SessionCredentials) -> None:
+        """Give back a seat of somebody else, which must be refused."""
+        held = [told for told in self._record.acquired[-5:] if told.user != self.name]
+        if not held:
+            return
+        prey = self._rng.choice(held)
+        ref = pb.GrantRef(pool=prey.pool, grant_id=prey.grant_id)
+        release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
+        self._record.operations += 1
+        # One that is not there any more is not there: that is no theft.
+        await self._insist(lambda stub: stub.Release(release, timeout=2.0))
 
     async def _open(self) -> None:
         credentials = pb.SessionCredentials(
@@ -302,15 +356,19 @@ class StubUser(User):
         self, call: Callable[[pb_grpc.SeatServiceAsyncStub], Awaitable[T]]
     ) -> T | None:
         """Call, on one node after another, until one answers for certain; None: it was refused."""
+        self._was_refused = False
         for _ in range(12):
             try:
                 return await call(self._stub())
             except grpc.aio.AioRpcError as error:
                 if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
                     self._record.refused += 1
+                    self._was_refused = True
+                    self._world.note(f"{self.name}: refused: {error.code()} {error.details()}")
                     return None
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
         self._record.failed += 1
+        self._record.unserved.append(f"{self.name} at {self._world.now:.2f} s")
         return None
 
     async def _end(self) -> None:
@@ -324,3 +382,74 @@ class StubUser(User):
         node = self._rng.choice(self._cluster.nodes)
         transport = SimTransport(self._cluster.board, self.process)
         return pb_grpc.SeatServiceStub(transport.connect(node.address))
+
+
+class Agent(User):
+    """A build agent's seat logic: it claims a grant that it was handed, works, publishes under it."""
+
+    KEYS_COUNT = 3
+
+    def __init__(
+        self,
+        cluster: SimCluster,
+        record: Record,
+        name: str,
+        pools: Sequence[tuple[str, int]],
+        rng: random.Random,
+    ) -> None:
+        super().__init__(cluster, record, name, pools, rng)
+        self._client = cluster.client(
+            self.process, ClientConfig(ttl=seconds(self.ttl), call_timeout=seconds(4.0))
+        )
+        self._key = Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
+        self._new_id = IdGenerator(
+            now_millis=lambda: int(self.process.unix_seconds() * 1000),
+            random_bits=rng.getrandbits,
+        )
+        self._jobs: deque[tuple[str, str, str, int]] = deque(maxlen=10)
+
+    def ask(self, token: str, pool: str, grant_id: str, fence: int) -> None:
+        """Have it build something under a grant, when it comes to that: perhaps too late."""
+        self._jobs.append((token, pool, grant_id, fence))
+
+    async def _cycle(self) -> None:
+        if not self._jobs:
+            return
+        token, pool, grant_id, fence = self._jobs.popleft()
+        self._record.operations += 1
+        try:
+            await self._build(token, pool, grant_id, fence)
+        except SeatError as error:
+            self._record.failed += 1
+            self._world.note(f"{self.name}: not built: {type(error).__name__}")
+
+    async def _build(self, token: str, pool: str, grant_id: str, fence: int) -> None:
+        engines, claim_id = self._client.engines, self._new_id()
+        public_key = self._key.public_key().public_bytes_raw()
+        await engines.register_agent(
+            build_service_pb2.AgentInfo(
+                agent_id=self.name, address="agent:1", public_key=public_key
+            )
+        )
+        claim = engines.claim(token, agent_id=self.name, claim_id=claim_id)
+        await anext(claim)
+        await asyncio.sleep(self._rng.expovariate(1 / self._rng.choice([0.05, 1.0])))
+        manifest = build_pb2.EngineManifest(
+            key=f"{self._rng.randrange(self.KEYS_COUNT):064x}",
+            agent_id=self.name,
+            pool=pool,
+            grant_id=grant_id,
+            fence=fence,
+        ).SerializeToString()
+        signed = build_pb2.SignedManifest(
+            manifest=manifest, signature=self._key.sign(manifest), public_key=public_key
+        )
+        # It goes on though the claim may have ended: the service must not let it.
+        await engines.publish(signed, claim_id=claim_id)
+        self._record.published.append(
+            Published(self.name, pool, grant_id, fence, self._world.now)
+        )
+        await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)
+
+    async def _end(self) -> None:
+        await self._client.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import grpc
 import jwt
@@ -186,12 +187,13 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
 
     async def _verify(self, token: str) -> tuple[str, str, int]:
         """Return the grant that a token proves; keys that are not known yet are looked up."""
+        now = datetime.fromtimestamp(self._core.clock.now() / 1000, UTC)
         try:
-            claims = verify_token(token, self._jwks)
+            claims = verify_token(token, self._jwks, now=now)
         except TokenInvalid:
             self._jwks = await self._keys.jwks()
             try:
-                claims = verify_token(token, self._jwks)
+                claims = verify_token(token, self._jwks, now=now)
             except TokenInvalid as error:
                 raise Failure(grpc.StatusCode.UNAUTHENTICATED, str(error)) from error
         return claims.pool, claims.grant_id, claims.fence

@@ -1,0 +1,148 @@
+"""Deliberate defects, each of a kind that has broken a system like this one before.
+
+Every one must be caught: by the simulation, whose judge then names the invariant, or by a test. One
+that nobody catches is a hole in the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SEEDS = 400
+"""How long the simulation looks for a defect."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One change of the code that makes it wrong."""
+
+    name: str
+    file: str
+    code: str
+    """What stands in the file, exactly once."""
+    instead: str
+    tests: tuple[str, ...] = ()
+    """The tests that should catch it; none: the simulation should."""
+
+
+SERVER = "server/seatkeeper/server"
+CLIENT = "client/seatkeeper/client"
+
+DEFECTS = (
+    Defect(
+        "no guard compare",
+        f"{SERVER}/pool/committing.py",
+        "                    Unchanged(guard, self._mirror.guard_revision),\n",
+        "",
+    ),
+    Defect(
+        "fence reused",
+        f"{SERVER}/decide/decision.py",
+        "        fence = self.decision.guard.fence + 1\n",
+        "        fence = max(1, self.decision.guard.fence)\n",
+    ),
+    Defect(
+        "blind retry after an unknown outcome",
+        f"{SERVER}/pool/committing.py",
+        "                self._unsettled = True\n                self._changed(\n"
+        "                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
+        "                )\n                raise\n",
+        "                self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
+        "                committed = await self._send("
+        "asks, decision, writes, decision_id, succeeded)\n",
+    ),
+    Defect(
+        "an absent record taken for proof: the guard is not moved after an unknown outcome",
+        f"{SERVER}/pool/committing.py",
+        "            if decision.writes or self._unsettled:\n",
+        "            if decision.writes:\n",
+    ),
+    Defect(
+        "the safety window counted from the answer",
+        f"{CLIENT}/holding.py",
+        "    sent_at = view.sent_at\n    if now >= sent_at",
+        "    sent_at = now\n    if now >= sent_at",
+    ),
+    Defect(
+        "wall clock for the safety window",
+        f"{CLIENT}/clock.py",
+        "    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)\n",
+        "    return time.time()\n",
+        tests=("tests/client/test_clock.py",),
+    ),
+    Defect(
+        "no dead-lease isolation",
+        f"{SERVER}/pool/committing.py",
+        "                await self._set_dead_sessions_apart(decision)\n                continue\n",
+        "                raise\n",
+    ),
+    Defect(
+        "watch trusted without relist",
+        f"{SERVER}/follow.py",
+        "    while True:\n        try:\n            listing = await store.list(prefix)\n"
+        "            view.reset(listing)\n",
+        "    listing = await store.list(prefix)\n    view.reset(listing)\n"
+        "    while True:\n        try:\n",
+    ),
+    Defect(
+        "release that ignores the holder",
+        f"{SERVER}/decide/decision.py",
+        "            if found.session_id != command.session_id:\n"
+        "                self._deny_not_yours(command)\n                return\n"
+        "            recorded = True\n",
+        "            recorded = True\n",
+    ),
+    Defect(
+        "queue order by wall clock",
+        f"{SERVER}/decide/state.py",
+        "    return (-ticket.priority, ticket.number, ticket.grant_id)\n",
+        "    return (-ticket.priority, ticket.queued_at, ticket.grant_id)\n",
+    ),
+    Defect(
+        "expired token accepted",
+        f"{CLIENT}/tokens.py",
+        '    if seconds >= claims["exp"] + slack:\n',
+        "    if False:\n",
+        tests=("tests/client/test_tokens.py",),
+    ),
+    Defect(
+        "publish without fence",
+        f"{SERVER}/engines.py",
+        "                    Unchanged(grant_key, found.mod_revision),\n",
+        "",
+    ),
+    Defect(
+        "finished ids forgotten",
+        f"{SERVER}/decide/finished.py",
+        "        if session is None or grant_id > session.mark:\n            return False\n",
+        "        return False\n",
+    ),
+    Defect(
+        "ended sessions forgotten",
+        f"{SERVER}/sessions.py",
+        "                only_if=[Unchanged(key, 0), Unchanged(opened, 0)],\n",
+        "                only_if=[Unchanged(key, 0)],\n",
+    ),
+    Defect(
+        "a session's lease id that follows from its own id",
+        f"{SERVER}/sessions.py",
+        "        lease_id = random.getrandbits(63) | 1\n",
+        "        lease_id = lease_id_of(session_id)\n",
+        tests=("tests/unit/test_closed_sessions.py", "tests/unit/test_seat_service.py"),
+    ),
+    Defect(
+        "old news believed by the view",
+        f"{SERVER}/pool/mirror.py",
+        "        if revision <= self._revisions.get(key, 0):\n            return\n",
+        "",
+    ),
+    Defect(
+        "a release answered before it is committed",
+        f"{SERVER}/pool/loop.py",
+        "        if not self._inbox.add(command, listener, patience=patience):\n",
+        "        if isinstance(command, Release):\n"
+        "            from seatkeeper.server.decide import Released\n"
+        "            listener.hear(self.pool, Released(command.grant_id))\n"
+        "        if not self._inbox.add(command, listener, patience=patience):\n",
+    ),
+)
