@@ -51,6 +51,7 @@ def well() -> Seen:
         report=report,
         here=NOW,
         took=timedelta(milliseconds=4),
+        given=["10.0.0.0:7420"],
         unreached={},
         agents=[agent],
         pools=[pool],
@@ -206,9 +207,9 @@ def _store_failures(report: pb.GetReportResponse) -> None:
         (_clock_ahead, Level.WARNING, "clocks", "n-2 is 3.0 s ahead of n-1"),
         (_clock_far_behind, Level.PROBLEM, "clocks", "n-2 is 30.0 s behind n-1: tokens"),
         (_clock_of_this_machine, Level.PROBLEM, "clocks", "this machine is 120.0 s ahead"),
-        (_certificate_ends_soon, Level.WARNING, "certificates", "(CN=n-1) ends in 20 days"),
-        (_certificate_ends_very_soon, Level.PROBLEM, "certificates", "ends in 3 days"),
-        (_certificate_has_ended, Level.PROBLEM, "certificates", "has ended 2 days ago"),
+        (_certificate_ends_soon, Level.WARNING, "certificates", "(CN=n-1) ends in 20 d 0 h"),
+        (_certificate_ends_very_soon, Level.PROBLEM, "certificates", "ends in 3 d 0 h"),
+        (_certificate_has_ended, Level.PROBLEM, "certificates", "has ended 2 d 0 h ago"),
         (_certificate_is_gone, Level.PROBLEM, "certificates", "No such file"),
         (_store_in_memory, Level.WARNING, "store", "it is memory"),
         (_no_quorum, Level.PROBLEM, "etcd", "it has no quorum"),
@@ -246,6 +247,21 @@ def test_a_node_that_only_this_machine_cannot_reach_is_a_warning() -> None:
 def test_an_agent_that_this_machine_cannot_reach_is_a_problem() -> None:
     (finding,) = worse(replace(well(), unreached={"10.0.2.1:7440": "no answer"}))
     assert (finding.level, finding.about) == (Level.PROBLEM, "ports")
+
+
+def test_an_address_that_was_given_and_where_nobody_is_is_named() -> None:
+    seen = replace(well(), given=["10.0.0.9:7420"], unreached={"10.0.0.9:7420": "no answer"})
+    (finding,) = worse(seen)
+    assert (finding.level, finding.about) == (Level.WARNING, "ports")
+    assert finding.what.startswith("10.0.0.9:7420, which was given, does not answer")
+
+
+def test_where_a_node_does_not_answer_not_all_addresses_can_be_reached() -> None:
+    seen = replace(well(), unreached={"10.0.0.1:7420": "no answer"})
+    _node_is_gone(seen.report)
+    findings = diagnose(seen)
+    assert [each.about for each in findings if each.level is Level.PROBLEM] == ["nodes"]
+    assert not any(each.about == "ports" for each in findings)
 
 
 def test_an_agent_without_its_pool_is_a_problem_with_the_command_that_mends_it() -> None:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.cli.commands import started
+from tests.cli.commands import address_of, serving, started
 from tests.cli.conftest import Cluster
 from tests.cli.terminal import Terminal
 
@@ -81,6 +81,17 @@ def test_watching_everything_sees_new_pools(cluster: Cluster, tmp_path: Path) ->
         watch.says(cluster.pool(seats=9))
         watch.send(signal.SIGTERM)
         watch.ends().check(128 + signal.SIGTERM)
+
+
+def test_watching_goes_on_while_nobody_answers(tmp_path: Path) -> None:
+    with serving(tmp_path / "node") as node:
+        nodes = address_of(node)
+        options = ("--timeout", "1", "--nodes", nodes)
+        with started("status", "--watch", *options, folder=tmp_path) as watching:
+            watching.says("nodes=1")
+            node.send(signal.SIGKILL)
+            watching.says("unavailable")
+            assert watching.process.poll() is None
 
 
 @pytest.mark.parametrize("words", [["status"], ["status", "{pool}"]], ids=["all", "one"])

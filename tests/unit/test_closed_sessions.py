@@ -84,6 +84,16 @@ async def test_a_session_closed_on_its_stream_is_remembered_too(doors: Doors) ->
     assert (await refused(open_again(doors, who))).code is NOT_FOUND
 
 
+async def test_a_close_that_overtakes_its_opening_forestalls_it(doors: Doors) -> None:
+    """A client whose opening was not answered closes what may come of it."""
+    who = doors.stranger()
+    await close(doors, who)
+    await close(doors, who)
+
+    assert (await refused(open_again(doors, who))).code is NOT_FOUND
+    assert (await refused(open_again(doors, who.impostor))).code is DENIED
+
+
 async def test_who_has_another_secret_is_not_told_that_it_was_closed(doors: Doors) -> None:
     who = await doors.session()
     await close(doors, who)

@@ -61,6 +61,25 @@ async def test_a_second_node_of_the_same_store_is_listed_until_it_stops(doors: D
     doors.store.__class__ = MemoryStore
 
 
+async def test_the_id_of_a_node_that_lives_is_refused(doors: Doors) -> None:
+    class Shared(MemoryStore):
+        """The first node's store, which the second must not close."""
+
+        async def close(self) -> None:
+            pass
+
+    doors.store.__class__ = Shared
+    config = NodeConfig(node_id="node-1", listen="127.0.0.1:0", store="memory", stop_grace=0)
+    with pytest.raises(StartError, match="node_id: node-1 is the id of a node that lives"):
+        await Node.start(config, store=doors.store, clock=doors.clock)
+
+    # One that died leaves its record for a while, and is not in the way of its successor.
+    await doors.node._server.stop(None)
+    second = await Node.start(config, store=doors.store, clock=doors.clock)
+    await second.stop()
+    doors.store.__class__ = MemoryStore
+
+
 async def test_a_node_says_what_it_is(doors: Doors) -> None:
     told = await doors.cluster.GetVersion(pb.GetVersionRequest(), timeout=DEADLINE)
     assert (told.node_id, told.version) == ("node-1", version("seatkeeper"))

@@ -110,10 +110,26 @@ def test_a_wrong_value_is_explained_by_its_setting_and_where_that_is_set(
     assert "\n" not in message, "one wrong setting, one line"
 
 
-def test_two_ports_that_are_one_are_refused() -> None:
-    assert "metrics_listen is the address of listen" in wrong(
-        listen="127.0.0.1:7420", metrics_listen="127.0.0.1:7420"
-    )
+@pytest.mark.parametrize(
+    "metrics", ["127.0.0.1:7420", "0.0.0.0:7420", "localhost:7420", "[::]:7420"]
+)
+def test_two_ports_that_are_one_are_refused(metrics: str) -> None:
+    message = wrong(listen="127.0.0.1:7420", metrics_listen=metrics)
+    assert "metrics_listen has the port of listen" in message
+
+
+@pytest.mark.parametrize("metrics", ["127.0.0.1:7421", "127.0.0.2:7420", ""])
+def test_two_ports_that_are_two_are_not(metrics: str) -> None:
+    given = {"node_id": "n", "listen": "127.0.0.1:7420", "metrics_listen": metrics}
+    assert load_config(None, given).metrics_listen == metrics
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:7420", "[::]:7420"])
+def test_who_listens_everywhere_must_say_where_he_is(listen: str) -> None:
+    assert "advertise: " in wrong(listen=listen)
+    assert "port 0" in wrong(listen=listen, advertise="seats-1:0")
+    config = load_config(None, {"node_id": "n", "listen": listen, "advertise": "seats-1:7420"})
+    assert config.advertise == "seats-1:7420"
 
 
 def test_every_wrong_setting_is_told_at_once() -> None:

@@ -162,6 +162,26 @@ async def test_the_certificate_that_ends_first_counts(tmp_path: Path) -> None:
     assert told.not_after.ToDatetime(UTC) == min(ends)
 
 
+async def test_a_key_that_is_gone_or_anothers_is_told_and_a_right_one_is_not(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("node-1")
+    _, another = authority.issue("node-2")
+
+    def of_key(file: Path) -> list[str]:
+        told = certificates({"tls_cert_file": cert, "tls_key_file": file})
+        return [each.failure for each in told if each.setting == "tls_key_file"]
+
+    assert of_key(key) == []
+    (gone,) = of_key(tmp_path / "gone.key")
+    assert "No such file" in gone
+    (wrong,) = of_key(another)
+    assert f"is not the key of {cert}" in wrong
+    (none,) = of_key(cert)
+    assert "holds no unencrypted private key" in none
+
+
 async def test_a_file_without_a_certificate_is_told_with_the_reason(tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")

@@ -26,6 +26,7 @@ from tests.unit.doors import (
 )
 from tests.unit.kit import POOL, a_grant, eventually, uuid7
 
+from seatkeeper.client import AsyncSeatClient, ClientConfig, Overloaded
 from seatkeeper.client.tokens import verify_token
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.pool.committing import Committing
@@ -534,6 +535,19 @@ async def test_one_holder_may_open_so_many_streams_and_resume_any(tmp_path: Path
             open_stream.call.cancel()
         await eventually(lambda: not doors.node._seat_service._holders)
         await Stream(doors).open(second)
+
+
+async def test_a_library_user_with_a_stream_too_many_hears_that(tmp_path: Path) -> None:
+    config = ClientConfig(connect_timeout=timedelta(seconds=1))
+    async with (
+        running_doors(tmp_path, holder_streams_max=1) as doors,
+        AsyncSeatClient(doors.node.address, holder="anna", config=config) as first,
+        AsyncSeatClient(doors.node.address, holder="anna", config=config) as second,
+    ):
+        await doors.pool(2)
+        await first.acquire(POOL)
+        with pytest.raises(Overloaded, match="anna has 1 session streams on this node"):
+            await second.acquire(POOL)
 
 
 async def test_who_comes_to_a_node_that_is_leaving_is_let_in_and_sent_on(doors: Doors) -> None:

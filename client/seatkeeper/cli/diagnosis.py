@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from google.protobuf.duration_pb2 import Duration
 
-from seatkeeper.cli.render import count, seconds, size
+from seatkeeper.cli.render import count, seconds, size, span
 from seatkeeper.client.tokens import LEEWAY
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -61,9 +61,11 @@ class Seen:
     """This machine's clock in the middle of asking for the report."""
     took: timedelta
     """How long asking took."""
+    given: Sequence[str]
+    """The addresses that the service was asked for at."""
     unreached: Mapping[str, str]
-    """Why an address of a node or an agent could not be reached from here; those that could are not
-    in it."""
+    """Why an address of a node or an agent, or one that was given, could not be reached from here;
+    those that could are not in it."""
     agents: Sequence[build_service_pb2.AgentInfo] | None = None
     """None: they could not be asked for."""
     pools: Sequence[pools_pb.Pool] | None = None
@@ -86,8 +88,9 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
                 Level.PROBLEM,
                 "nodes",
                 f"{node.node_id} at {node.address} does not answer {asking}: {node.failure}",
-                "see whether its process runs, and whether its `advertise` is an address that the "
-                "other nodes reach; one that was killed leaves by itself within 10 s",
+                "see whether its process runs, whether its certificate is valid, and whether its "
+                "`advertise` is an address that the other nodes reach; one that was killed leaves by "
+                "itself within 10 s",
             )
     for node in answering:
         for silent in sorted(set(node.silent) - failed):
@@ -190,11 +193,11 @@ def _certificates(seen: Seen) -> Iterator[Finding]:
             days = left.total_seconds() / 86_400
             shortest = days if shortest is None else min(shortest, days)
             if days < 0:
-                ended = f"{what} ({certificate.subject}) has ended {-days:.0f} days ago"
+                ended = f"{what} ({certificate.subject}) has ended {span(-86_400 * days)} ago"
                 yield Finding(Level.PROBLEM, "certificates", ended, advice)
             elif days < warning:
                 level = Level.PROBLEM if days < problem else Level.WARNING
-                ends = f"{what} ({certificate.subject}) ends in {days:.0f} days"
+                ends = f"{what} ({certificate.subject}) ends in {span(86_400 * days)}"
                 yield Finding(level, "certificates", ends, advice)
     if shortest is not None and shortest >= warning:
         valid = f"all valid for {shortest:.0f} days at least"
@@ -219,12 +222,22 @@ def _ports(seen: Seen) -> Iterator[Finding]:
                 "ports",
                 f"agent {agent.agent_id} cannot be reached from here, at {agent.address}: "
                 f"{seen.unreached[agent.address]}",
-                "models are sent to agents directly: open that port, or mend its `advertise`",
+                "see whether it runs; models are sent to agents directly, so that port must be open "
+                "and its `advertise` right",
             )
-    looked = len(seen.report.nodes) + len(seen.agents or ())
+    registered = {node.address for node in seen.report.nodes}
+    for address in seen.given:
+        if address in seen.unreached and address not in registered:
+            yield Finding(
+                Level.WARNING,
+                "ports",
+                f"{address}, which was given, does not answer, and no node is registered there",
+                "start that node again, or leave it out of --nodes",
+            )
+    looked = registered.union(seen.given, (agent.address for agent in seen.agents or ()))
     if not seen.unreached:
         yield Finding(
-            Level.OK, "ports", f"all {looked} of nodes and agents can be reached from here"
+            Level.OK, "ports", f"all {len(looked)} addresses can be reached from here"
         )
 
 
@@ -253,23 +266,22 @@ def _store(seen: Seen) -> Iterator[Finding]:
             f"one read took {_millis(_span(store.read_time))}",
             "see whether its disks or its network are slow (`etcdctl check perf`)",
         )
-    yield from _members(store)
+    yield from _members(store, quorum=quorum)
     yield from _alarms(store)
     for warning in store.warnings:
         yield Finding(Level.WARNING, "etcd", warning, "update etcd, one member after another")
     leader = next((_called(member) for member in store.members if member.is_leader), "not told")
-    healthy = quorum and not store.alarms and not any(m.failure for m in store.members)
-    if healthy:
+    if quorum:
         leases = f", {count(store.leases, 'lease')}" if store.HasField("leases") else ""
         yield Finding(
             Level.OK,
             "etcd",
-            f"{count(len(store.members), 'member')}, leader {leader}{leases}, a read takes "
-            f"{_millis(_span(store.read_time))}",
+            f"it has a quorum: {count(len(store.members), 'member')}, leader {leader}{leases}, a read "
+            f"takes {_millis(_span(store.read_time))}",
         )
 
 
-def _members(store: cluster_service_pb2.StoreReport) -> Iterator[Finding]:
+def _members(store: cluster_service_pb2.StoreReport, *, quorum: bool) -> Iterator[Finding]:
     for member in store.members:
         if NOT_ASKED in member.failure:
             yield Finding(
@@ -283,7 +295,9 @@ def _members(store: cluster_service_pb2.StoreReport) -> Iterator[Finding]:
                 Level.PROBLEM,
                 "etcd",
                 f"member {_called(member)} {member.failure}",
-                "start it again: the next loss may take the quorum",
+                "start it again: the next loss may take the quorum"
+                if quorum
+                else "start it again",
             )
         elif member.size_bytes > STORE_LARGE_BYTES:
             yield Finding(

@@ -34,7 +34,7 @@ async def doctor(at: Connection) -> None:
 
     One node is asked, and asks the others; then every node's and agent's address is tried from here.
     It changes nothing, and works also while etcd does not. The exit code is 0 where nothing worse
-    than warnings was found, and 1 otherwise.
+    than warnings was found, 1 where a problem was, and 69 where no node answered.
     """
     findings = diagnose(await _look(at))
     worst = [sum(finding.level is level for finding in findings) for level in Level]
@@ -61,13 +61,14 @@ async def _look(at: Connection) -> Seen:
             pools = await client.pools.list()
         except SeatError:
             pass  # without a quorum; the report says so
-        # One that did not answer its peers is told of already.
-        nodes = [node.address for node in report.nodes if not node.failure]
+        given = [address.strip() for address in at.nodes.split(",")]
+        nodes = [*(node.address for node in report.nodes), *given]
         unreached = await _unreached(at, client, nodes, [a.address for a in agents or ()])
     return Seen(
         report=report,
         here=asked_at + took / 2,
         took=took,
+        given=given,
         unreached=unreached,
         agents=agents,
         pools=pools,

@@ -9,7 +9,11 @@ from seatkeeper.client import errors
 _START_A_NODE = (
     "start one (`seatkeeper dev` starts a cluster to try), or say where they are with --nodes"
 )
+_ASK_THE_DOCTOR = "`seatkeeper doctor` says what is wrong"
 _ASK_AGAIN = "wait longer with --wait, or see who holds them with `seatkeeper status`"
+
+_NODES_ARE_THERE = ("the store", "Deadline Exceeded")
+"""In the words of an error: a node has answered, or has accepted the call and not answered it."""
 
 # The first row whose class fits decides: leaves before the branches that they are on.
 _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
@@ -39,6 +43,8 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
     """Return how the command ends because of ``error``; None: it is a bug of ours."""
     if isinstance(error, errors.SeatError):
         code, advice = next((c, a) for kind, c, a in _MEANINGS if isinstance(error, kind))
+        if advice == _START_A_NODE and any(sign in str(error) for sign in _NODES_ARE_THERE):
+            advice = _ASK_THE_DOCTOR
         return code, _sentence(str(error), advice)
     if isinstance(error, builder.BuildError):
         code = Exit.FAILED

@@ -101,6 +101,28 @@ class OnePool:
         return [f"{_line(self.pool)} holders={holders} waiting={waiters}"]
 
 
+@dataclass(frozen=True)
+class Silence:
+    """Nobody answers, or the store does not."""
+
+    why: str
+
+    def json(self) -> Json:
+        """Return it for programs."""
+        return {"event": "unavailable", "error": self.why}
+
+    def view(self) -> RenderableType:
+        """Return it for people."""
+        return Text(f"no answer, asking again: {self.why}")
+
+    def lines(self) -> list[str]:
+        """Return it for a log."""
+        return ["unavailable"]
+
+
+Shown = Overview | OnePool | Silence
+
+
 @app.command(epilog=examples("seatkeeper status", "seatkeeper status tensorrt --watch"))
 @connected
 async def status(
@@ -137,9 +159,14 @@ async def _overview(client: AsyncSeatClient) -> Overview:
     return Overview(report, tuple(agents), tuple(pools))
 
 
-async def _all_changes(client: AsyncSeatClient) -> AsyncIterator[Overview]:
+async def _all_changes(client: AsyncSeatClient) -> AsyncIterator[Overview | Silence]:
+    from seatkeeper.client.errors import ServiceUnavailable
+
     while True:
-        yield await _overview(client)
+        try:
+            yield await _overview(client)
+        except ServiceUnavailable as error:
+            yield Silence(str(error))
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -149,13 +176,13 @@ async def _pool_changes(client: AsyncSeatClient, name: str) -> AsyncIterator[One
 
 
 async def _watch(
-    at: Connection, changes: AsyncIterator[Overview] | AsyncIterator[OnePool]
+    at: Connection, changes: AsyncIterator[Overview | Silence] | AsyncIterator[OnePool]
 ) -> None:
     out = console()
     if at.json or not out.is_terminal:
         await _write_changes(at, changes)
         return
-    latest: list[Overview | OnePool] = []
+    latest: list[Shown] = []
 
     def view() -> RenderableType:
         # Made anew at each refresh, so that "held for" goes on while nothing changes.
@@ -168,7 +195,7 @@ async def _watch(
 
 
 async def _write_changes(
-    at: Connection, changes: AsyncIterator[Overview] | AsyncIterator[OnePool]
+    at: Connection, changes: AsyncIterator[Overview | Silence] | AsyncIterator[OnePool]
 ) -> None:
     before: Json | list[str] | None = None
     async for state in changes:

@@ -189,5 +189,7 @@ class LeaseKeeper:
                     lease.view = holding.in_jeopardy(view)
                     self._owner.on_doubt()
                 case holding.Lost():
-                    self._owner.on_lease_over("no node answered before the lease ran out")
+                    self._owner.on_lease_over(
+                        "the session could not be renewed before its lease ran out"
+                    )
         return now + LOOK_AGAIN_SECONDS

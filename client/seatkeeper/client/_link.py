@@ -19,7 +19,7 @@ from seatkeeper.client._translate import from_rpc
 from seatkeeper.client.backoff import delay_seconds
 from seatkeeper.client.clock import Clock
 from seatkeeper.client.config import ClientConfig
-from seatkeeper.client.errors import ServiceUnavailable
+from seatkeeper.client.errors import Overloaded, ServiceUnavailable
 from seatkeeper.client.nodes import NodePicker
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -82,7 +82,7 @@ class Link:
         self._blamed = False
         self.stream: SessionStream | None = None
         """Where commands go; None until the service has opened the session on it."""
-        self.trouble = ServiceUnavailable()
+        self.trouble: ServiceUnavailable = ServiceUnavailable()
         """Why there is no stream."""
 
     def poke(self) -> None:
@@ -195,7 +195,8 @@ class Link:
             _log.info("stream to %s: %s %s", address, error.code().name, error.details())
             trouble = from_rpc(error)
             after = trouble.retry_after if isinstance(trouble, ServiceUnavailable) else None
-            self.trouble = ServiceUnavailable(f"{address}: {trouble}", retry_after=after)
+            kind = Overloaded if isinstance(trouble, Overloaded) else ServiceUnavailable
+            self.trouble = kind(f"{address}: {trouble}", retry_after=after)
         was_open = self._opened_at is not None
         blamed = self._owner.on_stream_end(error, was_open=was_open) or self._blamed
         if blamed:

@@ -36,7 +36,7 @@ from seatkeeper.client._tables import SWEEP_SECONDS, Tables
 from seatkeeper.client._translate import from_rpc, seconds
 from seatkeeper.client.clock import Clock, Timer
 from seatkeeper.client.config import ClientConfig
-from seatkeeper.client.errors import ClientClosed, SeatError, ServiceUnavailable
+from seatkeeper.client.errors import ClientClosed, Overloaded, SeatError, ServiceUnavailable
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.ids import new_id
 from seatkeeper.client.nodes import NodePicker
@@ -239,6 +239,8 @@ class SessionDriver:
     def no_answer(self) -> SeatError:
         """Return the error of a request that no node answered."""
         trouble = self._link.trouble
+        if isinstance(trouble, Overloaded):
+            return Overloaded(f"no node let us in; {trouble}", retry_after=trouble.retry_after)
         return ServiceUnavailable(
             f"no node answered; {trouble}", retry_after=trouble.retry_after
         )

@@ -85,6 +85,13 @@ class TlsConfig:
             _check(
                 f"tls.{name}", path is None or Path(path).is_file(), f"a readable file: {path}"
             )
+        for name in ("ca", "cert"):
+            path = getattr(self, name)
+            _check(
+                f"tls.{name}",
+                path is None or b"-----BEGIN CERTIFICATE" in Path(path).read_bytes(),
+                f"a file with a certificate in PEM: {path}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ class NodeConfig(BaseSettings):
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="Most unary calls under way on this node.",
+        description="Unary calls under way on this node from which on no more may take seats.",
     )
     routing: Literal["owner", "local"] = Field(
         default="owner",
@@ -165,8 +165,15 @@ class NodeConfig(BaseSettings):
         ):
             if bool(getattr(self, first)) != bool(getattr(self, second)):
                 raise ValueError(f"{first} and {second} go together: give both or neither")
-        if self.listen == self.metrics_listen and not self.listen.endswith(":0"):
-            raise ValueError("metrics_listen is the address of listen; give it another port")
+        if _is_same_port(self.listen, self.metrics_listen):
+            raise ValueError("metrics_listen has the port of listen; give it another one")
+        if not self.advertise and _host(self.listen) in _EVERYWHERE:
+            raise ValueError(
+                f"advertise: {self.listen} is no address that others can reach this node at; say "
+                "which is"
+            )
+        if self.advertise.endswith(":0"):
+            raise ValueError("advertise: port 0 is no port that others can reach")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
         return self
@@ -175,6 +182,24 @@ class NodeConfig(BaseSettings):
     def default_session_ttl(self) -> timedelta:
         """``session_ttl`` as a duration."""
         return timedelta(seconds=self.session_ttl)
+
+
+_EVERYWHERE = frozenset({"0.0.0.0", "[::]", "::", "*"})
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def _is_same_port(one: str, other: str) -> bool:
+    """Return whether two addresses to listen on would be in each other's way."""
+    ports = {address.rpartition(":")[2] for address in (one, other)}
+    if len(ports) == 2 or ports == {"0"}:
+        return False
+    hosts = {_host(one).replace("localhost", "127.0.0.1"), _host(other)}
+    return len({host.replace("localhost", "127.0.0.1") for host in hosts}) == 1 or bool(
+        hosts & _EVERYWHERE
+    )
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> NodeConfig:

@@ -196,6 +196,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         core.seats.ring_changed,
         lambda: seat_service.ring_changed(membership.ring),
     ]
+    await _check_alone(store, keys, config.node_id, advertised, routing.peers)
     membership.start()
     await membership.ready()
     await core.seats.start()
@@ -271,12 +272,28 @@ def _core(
     )
 
 
+async def _check_alone(
+    store: Store, keys: Keys, node_id: str, advertised: str, peers: Peers
+) -> None:
+    """Raise ``StartError`` when a living node has this id: one that died leaves its record behind."""
+    entry = await store.get(keys.node(node_id))
+    if entry is None:
+        return
+    address = state_pb2.NodeRecord.FromString(entry.value).address
+    if address != advertised and await peers.answers(address):
+        raise StartError(
+            f"node_id: {node_id} is the id of a node that lives, at {address}; choose another"
+        )
+
+
 def _certificate_files(config: NodeConfig) -> dict[str, Path]:
     settings = (
         "tls_cert_file",
+        "tls_key_file",
         "tls_client_ca_file",
         "tls_peer_ca_file",
         "etcd_cert_file",
+        "etcd_key_file",
         "etcd_ca_file",
     )
     named = {setting: getattr(config, setting) for setting in settings}

@@ -170,6 +170,19 @@ class Sessions:
             await self._memory.keep([], key, record.SerializeToString())
         await self._store.revoke_lease(session.lease_id)
 
+    async def forestall(
+        self, credentials: seat_service_pb2.SessionCredentials, identity: str = ""
+    ) -> None:
+        """See to it that a session that was closed before it was opened is not opened any more."""
+        record = state_pb2.SessionRecord(
+            secret_sha256=_sha256(credentials.secret), identity=identity
+        )
+        key = self._keys.opened(credentials.session_id)
+        with suppress(StoreFull):  # then nothing is opened either
+            await self._memory.keep(
+                [], key, record.SerializeToString(), only_if=[Unchanged(key, 0)]
+            )
+
     async def _write(
         self, session_id: str, record: state_pb2.SessionRecord
     ) -> state_pb2.SessionRecord | None:

@@ -1,4 +1,4 @@
-"""When certificates end: read from their files, which may have been renewed since."""
+"""When certificates end, and whether their keys fit: by their files, as they are now."""
 
 from __future__ import annotations
 
@@ -6,16 +6,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from seatkeeper.v1 import cluster_service_pb2 as pb
+
+KEY_SUFFIX = "_key_file"
+CERTIFICATE_SUFFIX = "_cert_file"
 
 
 def certificates(files: Mapping[str, Path]) -> list[pb.Certificate]:
     """Return the certificate that ends first in each file, by the setting that names the file.
 
-    A file that cannot be read, or holds none, is in the answer with the reason.
+    A file that cannot be read, or holds none, is in the answer with the reason; so is a key that
+    is not that of its certificate. A key that is right is not.
     """
-    return [_soonest(setting, file) for setting, file in files.items()]
+    told: list[pb.Certificate] = []
+    for setting, file in files.items():
+        if not setting.endswith(KEY_SUFFIX):
+            told.append(_soonest(setting, file))
+        elif failure := _wrong_with_key(setting, files):
+            told.append(pb.Certificate(setting=setting, failure=failure))
+    return told
 
 
 def _soonest(setting: str, file: Path) -> pb.Certificate:
@@ -32,3 +47,24 @@ def _soonest(setting: str, file: Path) -> pb.Certificate:
     told.subject = soonest.subject.rfc4514_string()
     told.not_after.FromDatetime(soonest.not_valid_after_utc)
     return told
+
+
+def _wrong_with_key(setting: str, files: Mapping[str, Path]) -> str:
+    """Return why a key is of no use; empty: it is."""
+    file = files[setting]
+    try:
+        key = load_pem_private_key(file.read_bytes(), password=None)
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+    except (ValueError, TypeError):
+        return f"{file}: holds no unencrypted private key in PEM"
+    certificate_file = files.get(setting.removesuffix(KEY_SUFFIX) + CERTIFICATE_SUFFIX)
+    try:
+        assert certificate_file is not None, "the settings go together"
+        certificate = x509.load_pem_x509_certificates(certificate_file.read_bytes())[0]
+    except (OSError, ValueError):
+        return ""  # told of the certificate already
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    if certificate.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
+        return f"{file}: is not the key of {certificate_file}"
+    return ""

@@ -117,6 +117,18 @@ class Peers:
             raise PeerSilent(_words(error)) from error
         return answer.report
 
+    async def answers(self, address: str) -> bool:
+        """Return whether a node of this cluster answers at an address."""
+        channel = self._connect(address)
+        try:
+            await self._ping(pb_grpc.PeerServiceStub(channel))
+        except grpc.aio.AioRpcError:
+            return False
+        else:
+            return True
+        finally:
+            await channel.close()
+
     async def _patiently(
         self, stub: Stub, call: asyncio.Future[pb.DecideResponse]
     ) -> pb.DecideResponse:

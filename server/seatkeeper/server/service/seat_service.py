@@ -28,7 +28,7 @@ class DoorLimits:
     """How much one node lets in at once."""
 
     calls_max: int = 10_000
-    """Unary calls under way."""
+    """Unary calls under way from which on no more may take seats."""
     holder_streams_max: int = 10_000
     """Session streams of one holder. Sessions that are resumed are let in nevertheless."""
 
@@ -113,9 +113,13 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     def _crowded(self) -> bool:
         return len(self._callers) >= CROWD_MIN
 
-    def _begin_call(self, grant_id: str) -> _Caller:
-        """Count a call among those under way. Raises ``Failure`` when there are too many."""
-        if len(self._callers) >= self._limits.calls_max:
+    def _begin_call(self, grant_id: str, *, takes: bool) -> _Caller:
+        """Count a call among those under way.
+
+        Raises ``Failure`` when one that ``takes`` seats is one too many. One that gives them back never
+        is: those that wait may be waiting for it.
+        """
+        if takes and len(self._callers) >= self._limits.calls_max:
             raise too_much(f"{self._limits.calls_max} calls are under way on this node")
         caller = _Caller(grant_id)
         self._callers[caller] = None
@@ -130,7 +134,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         session = await self._core.sessions.find(request.credentials, identity.name)
         await self._core.sessions.assure(session)
         acquire = request.acquire
-        caller = self._begin_call(acquire.grant_id)
+        caller = self._begin_call(acquire.grant_id, takes=True)
         try:
             await self._core.seats.acquire(
                 session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
@@ -172,7 +176,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Give back without a stream."""
         session = await self._core.sessions.find(request.credentials, identity_of(context).name)
         ref = request.release.grant
-        caller = self._begin_call(ref.grant_id)
+        caller = self._begin_call(ref.grant_id, takes=False)
         try:
             await self._core.seats.release(session, ref, caller, patient=self._crowded)
             news = await caller.answer
@@ -188,13 +192,11 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self, request: seat_service_pb2.CloseSessionRequest, context: Context
     ) -> seat_service_pb2.CloseSessionResponse:
         """End a session without a stream."""
+        sessions, name = self._core.sessions, identity_of(context).name
         try:
-            session = await self._core.sessions.find(
-                request.credentials, identity_of(context).name
-            )
-            await self._core.sessions.close(session)
+            await sessions.close(await sessions.find(request.credentials, name))
         except SessionGone:
-            pass
+            await sessions.forestall(request.credentials, name)
         return seat_service_pb2.CloseSessionResponse()
 
 
