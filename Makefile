@@ -8,7 +8,11 @@ READY  := $(VENV)/.ready
 PROTOS := $(VENV)/.protos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto etcd haproxy compose demo test check docs format bench clean
+# How many seeds `simulate` runs, and from which on.
+SEEDS ?= 1000
+FIRST ?= 0
+
+.PHONY: help setup proto etcd haproxy compose demo test simulate mutants check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +48,13 @@ demo: etcd  ## the main job: six clients, two seats, six real TensorRT engines
 
 test: etcd haproxy compose  ## every test
 	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 10 minutes
+	$(BIN)/python -m tests.mutants
 
 check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the contract
 	$(BIN)/ruff check .

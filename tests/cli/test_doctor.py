@@ -22,7 +22,9 @@ def findings(result: Result, level: str) -> list[str]:
 
 
 def test_for_people_each_finding_says_what_to_do(cluster: Cluster, pool: str) -> None:
-    text = cluster("doctor").check().out
+    result = cluster("doctor").check()
+    text = result.out
+    assert result.err == ""
     assert "it is memory: all is lost with the node" in text
     assert "→ use etcd for whatever should outlive a process" in text
     assert "0 problems" in text

@@ -80,6 +80,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
 
+    def __del__(self) -> None:
+        """Say nothing: it was never open to the outside, and may end in the middle of its work."""
+
     def _process_events(self, event_list: list[Any]) -> None:
         pass
 

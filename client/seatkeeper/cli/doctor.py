@@ -91,8 +91,8 @@ async def _unreached(
             await one.capabilities()
 
     tries = {
-        **{address: try_node(address) for address in nodes},
-        **{address: try_agent(address) for address in agents},
+        **{address: try_node(address) for address in dict.fromkeys(nodes)},
+        **{address: try_agent(address) for address in dict.fromkeys(agents)},
     }
     results = await asyncio.gather(*tries.values(), return_exceptions=True)
     unreached: dict[str, str] = {}

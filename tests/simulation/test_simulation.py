@@ -1,0 +1,143 @@
+"""The simulation itself: that a seed replays exactly, and that what is said of it is so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.simulation.network import Network, Pipe
+from tests.simulation.world import StuckError, World
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> list[str]:
+    """Run the simulation as its users do; return what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "random"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("seed", ["6", "19"])
+def test_a_seed_replays_exactly(seed: str) -> None:
+    first, second = run("--replay", seed), run("--replay", seed)
+    assert first == second
+    assert len(first) > 100
+
+
+def test_the_last_line_is_one_object() -> None:
+    told = json.loads(run("--seeds", "4", "--jobs", "2")[-1])
+    assert (told["seeds"], told["violations"]) == (4, 0)
+    assert told["operations"] > 50
+    assert told["faults"] > 0
+
+
+def test_time_goes_by_at_once_and_only_when_all_is_quiet() -> None:
+    world = World(1)
+    told: list[tuple[str, float]] = []
+
+    async def work(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        told.append((name, world.now))
+
+    for name, seconds in (("late", 3600.0), ("early", 0.5)):
+        world.process(name).start(work(name, seconds))
+    world.run(7200.0)
+    assert told == [("early", 0.5), ("late", 3600.0)]
+    assert world.now == 7200.0
+
+
+def test_a_frozen_process_does_what_was_due_when_it_thaws() -> None:
+    world = World(1)
+    told: list[float] = []
+    process = world.process("frozen")
+
+    async def work() -> None:
+        await asyncio.sleep(1.0)
+        told.append(world.now)
+
+    process.start(work())
+    world.run(0.5)
+    process.freeze()
+    world.call_at(5.0, process.thaw)
+    world.run(10.0)
+    assert told == [5.0]
+
+
+def test_a_killed_process_does_nothing_more() -> None:
+    world = World(1)
+    told: list[float] = []
+    process = world.process("killed")
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(1.0)
+        finally:
+            told.append(world.now)
+
+    process.start(work())
+    world.call_at(0.5, process.kill)
+    world.run(10.0)
+    assert told == []
+
+
+def test_work_without_end_at_one_moment_is_noticed() -> None:
+    world = World(1)
+
+    async def work() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    world.process("busy").start(work())
+    with pytest.raises(StuckError):
+        world.run(1.0)
+
+
+def test_what_is_sent_while_the_way_is_cut_arrives_in_order_when_it_is_whole() -> None:
+    world = World(1)
+    network = Network(world, world.rng)
+    source, target = world.process("a"), world.process("b")
+    pipe = Pipe(network, source, target)
+    arrived: list[tuple[int, float]] = []
+    network.cut("a", "b")
+    for number in range(5):
+        pipe.send(lambda number=number: arrived.append((number, world.now)))  # type: ignore[misc]
+    world.call_at(2.0, lambda: network.heal("a", "b"))
+    world.run(10.0)
+    assert [number for number, _ in arrived] == [0, 1, 2, 3, 4]
+    assert all(at >= 2.0 for _, at in arrived)
+    assert not network.is_cut("a", "b")
+
+
+def test_messages_on_one_pipe_never_overtake_each_other() -> None:
+    world = World(1)
+    network = Network(world, world.rng)
+    pipe = Pipe(network, world.process("a"), world.process("b"))
+    arrived: list[int] = []
+    for number in range(200):
+        pipe.send(lambda number=number: arrived.append(number))  # type: ignore[misc]
+    world.run(60.0)
+    assert arrived == list(range(200))
+
+
+def test_an_error_that_nobody_catches_is_not_lost() -> None:
+    world = World(1)
+
+    async def work() -> None:
+        raise ValueError("a bug")
+
+    task = world.process("wrong").start(work())
+    world.run(1.0)
+    del task
+    assert any("a bug" in error for error in world.errors)
