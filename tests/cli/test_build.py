@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx.backend.test
 import pytest
-from tests.cli.commands import Result, address_of, started
+from tests.cli.commands import Result, Running, address_of, started
 from tests.cli.conftest import Cluster
 from tests.cli.terminal import Terminal
 
@@ -28,6 +28,7 @@ class Workshop:
 
     cluster: Cluster
     pool: str
+    agent: Running
 
     def __call__(self, *arguments: str) -> Result:
         return self.cluster(*arguments)
@@ -61,7 +62,7 @@ def workshop(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     ) as agent:
         agent.says('"serving"')
         assert address_of(agent)
-        yield Workshop(cluster, pool)
+        yield Workshop(cluster, pool, agent)
         agent.send(signal.SIGTERM)
         agent.ends().check()
 
@@ -226,6 +227,16 @@ def test_for_programs_the_place_in_the_queue_is_an_object_too(workshop: Workshop
         waited = workshop.build(MODEL, *options).check(Exit.NO_SEAT)
     events = [json.loads(line) for line in waited.err.splitlines() if '"queued"' in line]
     assert [event["position"] for event in events] == [1]
+
+
+def test_an_agent_that_freezes_is_given_up_and_the_seat_is_free(workshop: Workshop) -> None:
+    workshop.agent.send(signal.SIGSTOP)
+    try:
+        given_up = workshop.build(MODEL, "--target", "SM80", "--wait", "5")
+    finally:
+        workshop.agent.send(signal.SIGCONT)
+    assert given_up.code == Exit.UNAVAILABLE
+    assert workshop.cluster.look(workshop.pool).held == 0
 
 
 def test_what_is_no_node_is_called_so(workshop: Workshop) -> None:

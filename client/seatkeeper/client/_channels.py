@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -13,14 +14,21 @@ MESSAGE_BYTES_MAX = 16 << 20
 """Largest message either way. Models travel in pieces of 1 MiB."""
 
 
-def open_channel(address: str, config: ClientConfig, tls: TlsConfig | None) -> aio.Channel:
-    """Return a channel to one node, with a connection of its own.
+def open_channel(
+    address: str,
+    config: ClientConfig,
+    tls: TlsConfig | None,
+    *,
+    keepalive: timedelta | None = None,
+) -> aio.Channel:
+    """Return a channel to one node or agent, with a connection of its own.
 
-    The files of ``tls`` are read now: gRPC keeps what it was given for as long as a channel
-    lives, so a renewed certificate needs a new channel.
+    ``keepalive`` is the time between pings, where it is not the configured one. The files of ``tls``
+    are read now: gRPC keeps what it was given for as long as a channel lives, so a renewed certificate
+    needs a new channel.
     """
     options: list[tuple[str, int | str]] = [
-        ("grpc.keepalive_time_ms", int(config.keepalive.total_seconds() * 1000)),
+        ("grpc.keepalive_time_ms", int((keepalive or config.keepalive).total_seconds() * 1000)),
         ("grpc.keepalive_timeout_ms", 2000),
         # Without this one, a peer that stopped answering is noticed only after 60 s more.
         ("grpc.http2.ping_timeout_ms", 2000),

@@ -38,6 +38,10 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 
 HOLDER_LENGTH_MAX = 253
 
+AGENT_KEEPALIVE = timedelta(seconds=6)
+"""Time between pings of an agent. One that is frozen while it builds holds a seat up, and a compiler
+that works may be silent for long: nothing else tells."""
+
 
 class AsyncSeatClient:
     """Takes seats of a Seatkeeper service, and administers it.
@@ -230,7 +234,8 @@ class AsyncSeatClient:
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
         (address,) = parse_addresses(address)
-        return AsyncAgent(address, self._connect(address), self._config.call_timeout)
+        channel = open_channel(address, self._config, self._tls, keepalive=AGENT_KEEPALIVE)
+        return AsyncAgent(address, channel, self._config.call_timeout)
 
     async def close(self) -> None:
         """Give back everything, at once where a node answers, and end the session.
