@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SEEDS = 400
+SEEDS = 1000
 """How long the simulation looks for a defect."""
 
 
@@ -56,6 +56,7 @@ DEFECTS = (
         f"{SERVER}/pool/committing.py",
         "            if decision.writes or self._unsettled:\n",
         "            if decision.writes:\n",
+        tests=("tests/unit/test_pool_loop.py", "tests/unit/test_pool_loop_chaos.py"),
     ),
     Defect(
         "the safety window counted from the answer",
@@ -131,10 +132,10 @@ DEFECTS = (
         tests=("tests/unit/test_closed_sessions.py", "tests/unit/test_seat_service.py"),
     ),
     Defect(
-        "old news believed by the view",
+        "old news of grants and tickets believed by the view",
         f"{SERVER}/pool/mirror.py",
-        "        if revision <= self._revisions.get(key, 0):\n            return\n",
-        "",
+        "        if revision <= self._revisions.get(key, 0):\n",
+        "        if revision <= self._revisions.get(key, 0) and key.endswith('/guard'):\n",
     ),
     Defect(
         "a release answered before it is committed",

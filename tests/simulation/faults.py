@@ -35,6 +35,8 @@ class Faults:
     disturbed_until: float = 0.0
     """Until when renewals of the dead may be under way, or delayed, because of what was done."""
     is_over: bool = False
+    struck: set[str] = field(default_factory=set)
+    """Users who were frozen."""
 
     def __post_init__(self) -> None:
         self._world = self.cluster.world
@@ -119,6 +121,7 @@ class Faults:
 
     def _freeze_user(self) -> str:
         user = self.rng.choice(self.users)
+        self.struck.add(user.name)
         self._freeze(user.process, self.rng.choice([0.5, user.ttl]))
         return user.name
 
@@ -148,7 +151,7 @@ class Faults:
     def _answer_late(self) -> str:
         """One user hears everything late, and then nothing more for longer than its lease."""
         user = self.rng.choice(self.users)
-        lag, seconds = self.rng.uniform(0.5, 3.0), self.rng.uniform(2.0, 6.0)
+        lag, seconds = self.rng.uniform(0.5, 2.0), self.rng.uniform(2.0, 6.0)
         ways = [(node.name, user.name) for node in self.cluster.nodes]
         for way in ways:
             self._network.lags[way] = lag
@@ -266,5 +269,5 @@ class Faults:
         *(_elect, _compact, _end_watches, _lose_answers, _lose_answers),
         *(_answer_late, _watch_late, _watch_late, _jump_clock),
     )
-    DEATHS = (_kill_user,)
-    """What others must not feel at all."""
+    DEATHS = (_kill_user, _freeze_user)
+    """What others must not feel at all: users who die, and such who come back from the dead."""

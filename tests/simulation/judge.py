@@ -59,8 +59,11 @@ class Judge:
         self._look_at_answers()
         self._look_at_engines()
         if self._faults.kinds is Faults.DEATHS:
-            for unserved in self._record.unserved:
-                self._say(f"I8: unserved, and only others had died: {unserved}")
+            for user, at in self._record.unserved:
+                if user not in self._faults.struck:
+                    self._say(
+                        f"I8: {user} was not served at {at:.2f} s, and only others had died"
+                    )
         self._look_at_the_dead()
         for error in self._world.errors:
             self._say(f"an error that nobody caught: {error}")

@@ -29,6 +29,9 @@ from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
 T = TypeVar("T")
 Code = grpc.StatusCode
+HOLD_SECONDS = (0.05, 0.05, 0.5, 0.5, 2.0, 10.0)
+"""How long seats are held, on average; one of these each time."""
+HOLD_SECONDS_MAX = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ class Record:
     refused: int = 0
     lost: int = 0
     failed: int = 0
-    unserved: list[str] = field(default_factory=list)
-    """Requests that nobody answered for certain."""
+    unserved: list[tuple[str, float]] = field(default_factory=list)
+    """Requests that nobody answered for certain: whose, and until when."""
 
 
 class User:
@@ -177,7 +180,8 @@ class User:
         record.acquired.append(Acquired(self.name, pool, grant_id, fence, seats, world.now))
         belief = Belief(self.name, self.process, pool, seats, is_safe)
         record.beliefs.append(belief)
-        await asyncio.sleep(self._rng.expovariate(1 / self._rng.choice([0.05, 0.5, 2.0])))
+        held_for = self._rng.expovariate(1 / self._rng.choice(HOLD_SECONDS))
+        await asyncio.sleep(min(held_for, HOLD_SECONDS_MAX))
         record.lost += not belief.is_held
         belief.is_over = True
 
@@ -198,6 +202,7 @@ class LibraryUser(User):
             self.process,
             ClientConfig(
                 ttl=seconds(self.ttl),
+                safety_margin=seconds(rng.choice([0.2, 1.0])),
                 linger=seconds(rng.choice([0.0, 0.0, 0.5])),
                 connect_timeout=seconds(8.0),
                 call_timeout=seconds(8.0),
@@ -225,7 +230,7 @@ class LibraryUser(User):
             record.failed += 1
             self._world.note(f"{self.name}: failed: {type(error).__name__}")
             if isinstance(error, ServiceUnavailable):
-                record.unserved.append(f"{self.name} at {self._world.now:.2f} s: {error}")
+                record.unserved.append((self.name, self._world.now))
             return
         if self.agents and rng.random() < 0.4:
             rng.choice(self.agents).ask(grant.token, pool, grant.grant_id, grant.fence)
@@ -282,6 +287,9 @@ class StubUser(User):
         acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
         acquire.wait.FromTimedelta(seconds(wait))
         self._record.operations += 1
+        if self._rng.random() < 0.1:
+            await self._leave_while_asking(credentials, acquire)
+            return
         answer = await self._insist(
             lambda stub: stub.Acquire(
                 pb.AcquireRequest(credentials=credentials, acquire=acquire), timeout=wait + 2.0
@@ -304,6 +312,18 @@ class StubUser(User):
             self._record.returned.append(
                 Returned(self.name, pool, acquire.grant_id, self._world.now)
             )
+
+    async def _leave_while_asking(
+        self, credentials: pb.SessionCredentials, acquire: seat_pb2.Acquire
+    ) -> None:
+        """Close the session that a request is under way of."""
+        request = pb.AcquireRequest(credentials=credentials, acquire=acquire)
+        asking = asyncio.ensure_future(self._stub().Acquire(request, timeout=2.0))
+        await asyncio.sleep(self._rng.uniform(0.0, 0.003))
+        await self._end()
+        self._credentials, self._safe_until = None, 0.0
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
     async def _steal(self, credentials: pb.SessionCredentials) -> None:
         """Give back a seat of somebody else, which must be refused."""
@@ -368,7 +388,7 @@ class StubUser(User):
                     return None
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
         self._record.failed += 1
-        self._record.unserved.append(f"{self.name} at {self._world.now:.2f} s")
+        self._record.unserved.append((self.name, self._world.now))
         return None
 
     async def _end(self) -> None:
