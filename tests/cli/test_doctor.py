@@ -52,7 +52,7 @@ def test_a_member_of_etcd_that_is_down_and_then_the_quorum(
     try:
         settings = (
             *("--store", "etcd", "--etcd-endpoints", ",".join(etcd.endpoints)),
-            *("--etcd-timeout", "1"),
+            *("--etcd-timeout", "2"),
         )
         with serving(tmp_path, *settings) as node:
             nodes = {"SEATKEEPER_NODES": address_of(node)}
