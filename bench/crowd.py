@@ -13,9 +13,9 @@ import random
 from contextlib import AsyncExitStack
 from time import perf_counter
 
-from bench.history import FaultKind, read_history, replay
 from bench.report import parser, progress, run, tell
 from bench.service import running_service
+from seatkeeper.chaos.history import FaultKind, read_history, replay
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore

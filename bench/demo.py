@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench.history import PoolHistory, read_history, replay
 from bench.report import run
 from bench.service import ServerProcess, Service, running_service, spawn
+from seatkeeper.chaos.history import PoolHistory, read_history, replay
 from seatkeeper.client import AsyncSeatClient, QueuePosition
 from seatkeeper.client.builds import BuiltEngine
 from seatkeeper.server.keys import Keys

@@ -7,7 +7,7 @@ ticket that went any other way was lost, above all with a lease that ran out alt
 there. Grants are looked at in the same way.
 
 Whether a session was closed or ran out, the history cannot tell: whoever asks says which were closed.
-Pure; ``bench.history`` reads the changes.
+Pure; ``seatkeeper.chaos.history`` reads the changes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 
-from bench.history import located
+from seatkeeper.chaos.history import located
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, Ticket
 from seatkeeper.server.keys import Keys
@@ -59,7 +59,7 @@ def departures(
 ) -> Departures:
     """Say how every ticket and grant of ``pool`` ended.
 
-    ``changes`` are as for `bench.history.replay`: all of them, in order of revisions.
+    ``changes`` are as for `seatkeeper.chaos.history.replay`: all of them, in order of revisions.
     """
     ledger = _Ledger(closed_sessions)
     for _, together in groupby(changes, key=lambda change: change.revision):

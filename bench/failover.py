@@ -50,7 +50,6 @@ from typing import Any
 import grpc.aio
 
 from bench.departures import Departures, Fate, departures
-from bench.history import FaultKind, PoolHistory, read_history, replay
 from bench.recovery import Recovery
 from bench.report import median, parser, percentile, progress, run, tell
 from bench.service import (
@@ -61,6 +60,7 @@ from bench.service import (
     start_node,
 )
 from bench.waiters import Waiters, WaitersConfig, running_waiters
+from seatkeeper.chaos.history import FaultKind, PoolHistory, read_history, replay
 from seatkeeper.client import AsyncSeatClient, SeatError
 from seatkeeper.etcd.v3 import etcd_pb2
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess

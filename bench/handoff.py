@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from bench.grants import raw
-from bench.history import read_history, replay
 from bench.report import parser, percentile, progress, run, tell
 from bench.service import Service, running_service
+from seatkeeper.chaos.history import read_history, replay
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Store

@@ -19,10 +19,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 
-from bench.history import FaultKind, read_history, replay
 from bench.probe import running_probe
 from bench.report import parser, percentile, progress, run, tell
 from bench.service import Service, running_service
+from seatkeeper.chaos.history import FaultKind, read_history, replay
 from seatkeeper.client import AsyncSeatClient, Overloaded
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import grpc.aio
 import pytest
-from bench.history import PoolHistory, read_history, replay
 from bench.service import ServerProcess, Service, start_node
 
+from seatkeeper.chaos.history import PoolHistory, read_history, replay
 from seatkeeper.server.etcd_process import EtcdCluster
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from bench.failover import leader_of
-from bench.history import read_history, replay
 from bench.service import Service, start_node
 from tests.cluster.holder import holder
 from tests.contract.conftest import call_etcd
 
+from seatkeeper.chaos.history import read_history, replay
 from seatkeeper.client import AsyncSeatClient, ClientConfig, HoldingState, ServiceUnavailable
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions

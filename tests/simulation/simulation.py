@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.judge import Judge
-from tests.simulation.users import Agent, LibraryUser, Record, StubUser, User
+from tests.simulation.users import Agent, LibraryUser, Story, StubUser, User
 from tests.simulation.world import World
 
 STARTING_SECONDS = 3.0
@@ -65,16 +65,16 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
     if log:
         world.log = []
     rng = world.rng
-    record = Record()
+    story = Story()
     with SimCluster(world, nodes_count=rng.choice([1, 2, 3, 3, 3])) as cluster:
         pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
         for name, seats in pools.items():
             cluster.pool(name, seats)
         world.run(STARTING_SECONDS)
-        users = _users(cluster, record, pools)
+        users = _users(cluster, story, pools)
         kinds = rng.choice([Faults.KINDS, Faults.KINDS, Faults.KINDS, Faults.DEATHS])
         faults = Faults(cluster, users, random.Random(rng.getrandbits(64)), kinds)
-        judge = Judge(cluster, record, faults)
+        judge = Judge(cluster, story, faults)
         judge.watch(pools, LOOK_SECONDS)
         until = world.now + rng.choice([10.0, 20.0, 30.0])
         for user in users:
@@ -86,16 +86,18 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
             world.now + STOPPING_SECONDS,
             done=lambda: all(user.is_done or not user.process.is_alive for user in users),
         )
-        for user in users:
-            if not user.is_done and user.process.is_alive:
-                judge.violations.append(f"I8: {user.name} is not done")
+        unfinished = [
+            f"I8 {user.name} is not done"
+            for user in users
+            if not user.is_done and user.process.is_alive
+        ]
         world.run(world.now + SETTLING_SECONDS)
-        violations = judge.conclude()
+        violations = unfinished + judge.conclude()
         return Outcome(
             seed=seed,
             digest=world.digest,
-            operations=record.operations,
-            grants=len(record.acquired),
+            operations=story.operations,
+            grants=len(story.acquired),
             faults=len(faults.injected),
             violations=violations,
             took_seconds=time.perf_counter() - began,
@@ -104,15 +106,15 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
         )
 
 
-def _users(cluster: SimCluster, record: Record, pools: dict[str, int]) -> list[User]:
+def _users(cluster: SimCluster, story: Story, pools: dict[str, int]) -> list[User]:
     rng = cluster.world.rng
     users: list[User] = []
     for number in range(rng.randrange(3, 8)):
         kind = LibraryUser if rng.random() < 0.6 else StubUser
         own = random.Random(rng.getrandbits(64))
-        users.append(kind(cluster, record, f"user-{number}", list(pools.items()), own))
+        users.append(kind(cluster, story, f"user-{number}", list(pools.items()), own))
     agents = [
-        Agent(cluster, record, f"agent-{n}", (), random.Random(rng.getrandbits(64)))
+        Agent(cluster, story, f"agent-{n}", (), random.Random(rng.getrandbits(64)))
         for n in range(rng.choice([0, 1, 2]))
     ]
     for user in users:

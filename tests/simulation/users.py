@@ -15,6 +15,7 @@ from tests.simulation.cluster import SimCluster, seconds
 from tests.simulation.rpc import SimTransport
 from tests.simulation.world import Process
 
+from seatkeeper.chaos.record import Acquired, Published, Record, Refused, Returned
 from seatkeeper.client import (
     ClientConfig,
     HoldingState,
@@ -32,49 +33,6 @@ Code = grpc.StatusCode
 HOLD_SECONDS = (0.05, 0.05, 0.5, 0.5, 2.0, 10.0)
 """How long seats are held, on average; one of these each time."""
 HOLD_SECONDS_MAX = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Acquired:
-    """A seat that was given to a user: the user knows."""
-
-    user: str
-    pool: str
-    grant_id: str
-    fence: int
-    seats: int
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """A seat that a user gave back, and that the service has confirmed."""
-
-    user: str
-    pool: str
-    grant_id: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A request that was refused for certain: it must never be granted."""
-
-    user: str
-    pool: str
-    grant_id: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """An engine that an agent published, and that the service has confirmed."""
-
-    agent: str
-    pool: str
-    grant_id: str
-    fence: int
-    at: float
 
 
 @dataclass(slots=True)
@@ -96,18 +54,12 @@ class Belief:
 
 
 @dataclass
-class Record:
-    """What users did and were told."""
+class Story(Record):
+    """The record of one run, and what it was like."""
 
-    acquired: list[Acquired] = field(default_factory=list)
-    returned: list[Returned] = field(default_factory=list)
-    published: list[Published] = field(default_factory=list)
-    denied: list[Refused] = field(default_factory=list)
     beliefs: list[Belief] = field(default_factory=list)
-    killed: dict[str, float] = field(default_factory=dict)
-    """When users were killed, and did not come back."""
     operations: int = 0
-    refused: int = 0
+    refusals: int = 0
     lost: int = 0
     failed: int = 0
     unserved: list[tuple[str, float]] = field(default_factory=list)
@@ -120,7 +72,7 @@ class User:
     def __init__(
         self,
         cluster: SimCluster,
-        record: Record,
+        story: Story,
         name: str,
         pools: Sequence[tuple[str, int]],
         rng: random.Random,
@@ -132,7 +84,7 @@ class User:
         self.ttl = rng.choice([3.0, 5.0, 8.0])
         self._cluster = cluster
         self._world = cluster.world
-        self._record = record
+        self._story = story
         self._pools = pools
         self._rng = rng
         self._stop_at = float("inf")
@@ -147,7 +99,7 @@ class User:
     def kill(self) -> None:
         """End it as a power cut would."""
         if self.process.is_alive and not self.is_done:
-            self._record.killed[self.name] = self._world.now
+            self._story.killed[self.name] = self._world.now
             self.process.kill()
 
     async def _work(self) -> None:
@@ -175,14 +127,14 @@ class User:
         self, pool: str, seats: int, grant_id: str, fence: int, is_safe: Callable[[], bool]
     ) -> None:
         """Count on seats for a while."""
-        record, world = self._record, self._world
+        story, world = self._story, self._world
         world.note(f"{self.name}: holds {grant_id} of {pool} under {fence}")
-        record.acquired.append(Acquired(self.name, pool, grant_id, fence, seats, world.now))
+        story.acquired.append(Acquired(self.name, pool, grant_id, fence, seats, world.now))
         belief = Belief(self.name, self.process, pool, seats, is_safe)
-        record.beliefs.append(belief)
+        story.beliefs.append(belief)
         held_for = self._rng.expovariate(1 / self._rng.choice(HOLD_SECONDS))
         await asyncio.sleep(min(held_for, HOLD_SECONDS_MAX))
-        record.lost += not belief.is_held
+        story.lost += not belief.is_held
         belief.is_over = True
 
 
@@ -192,12 +144,12 @@ class LibraryUser(User):
     def __init__(
         self,
         cluster: SimCluster,
-        record: Record,
+        story: Story,
         name: str,
         pools: Sequence[tuple[str, int]],
         rng: random.Random,
     ) -> None:
-        super().__init__(cluster, record, name, pools, rng)
+        super().__init__(cluster, story, name, pools, rng)
         self._client = cluster.client(
             self.process,
             ClientConfig(
@@ -210,9 +162,9 @@ class LibraryUser(User):
         )
 
     async def _cycle(self) -> None:
-        rng, record = self._rng, self._record
+        rng, story = self._rng, self._story
         pool, seats, wait = self._choose()
-        record.operations += 1
+        story.operations += 1
         asking = asyncio.ensure_future(
             self._client.acquire(
                 pool, seats=seats, priority=rng.choice([0, 0, 0, 1, 2]), wait=wait
@@ -224,13 +176,13 @@ class LibraryUser(User):
         try:
             grant = await asking
         except NoSeatFree:
-            record.refused += 1
+            story.refusals += 1
             return
         except (SeatError, asyncio.CancelledError) as error:
-            record.failed += 1
+            story.failed += 1
             self._world.note(f"{self.name}: failed: {type(error).__name__}")
             if isinstance(error, ServiceUnavailable):
-                record.unserved.append((self.name, self._world.now))
+                story.unserved.append((self.name, self._world.now))
             return
         if self.agents and rng.random() < 0.4:
             rng.choice(self.agents).ask(grant.token, pool, grant.grant_id, grant.fence)
@@ -238,7 +190,7 @@ class LibraryUser(User):
             *(pool, seats, grant.grant_id, grant.fence),
             lambda: grant.state is not HoldingState.LOST,
         )
-        record.operations += 1
+        story.operations += 1
         await grant.release()
 
     async def _end(self) -> None:
@@ -256,12 +208,12 @@ class StubUser(User):
     def __init__(
         self,
         cluster: SimCluster,
-        record: Record,
+        story: Story,
         name: str,
         pools: Sequence[tuple[str, int]],
         rng: random.Random,
     ) -> None:
-        super().__init__(cluster, record, name, pools, rng)
+        super().__init__(cluster, story, name, pools, rng)
         self._new_id = IdGenerator(
             now_millis=lambda: int(self.process.unix_seconds() * 1000),
             random_bits=rng.getrandbits,
@@ -286,7 +238,7 @@ class StubUser(User):
         pool, seats, wait = self._choose()
         acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
         acquire.wait.FromTimedelta(seconds(wait))
-        self._record.operations += 1
+        self._story.operations += 1
         if self._rng.random() < 0.1:
             await self._leave_while_asking(credentials, acquire)
             return
@@ -297,7 +249,7 @@ class StubUser(User):
         )
         if answer is None:
             if self._was_refused:
-                self._record.denied.append(
+                self._story.refused.append(
                     Refused(self.name, pool, acquire.grant_id, self._world.now)
                 )
             return
@@ -305,11 +257,11 @@ class StubUser(User):
             *(pool, seats, acquire.grant_id, answer.granted.fence),
             lambda: self._credentials is credentials and self._is_safe(),
         )
-        self._record.operations += 1
+        self._story.operations += 1
         ref = pb.GrantRef(pool=pool, grant_id=acquire.grant_id)
         release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
         if await self._insist(lambda stub: stub.Release(release, timeout=2.0)) is not None:
-            self._record.returned.append(
+            self._story.returned.append(
                 Returned(self.name, pool, acquire.grant_id, self._world.now)
             )
 
@@ -327,13 +279,13 @@ class StubUser(User):
 
     async def _steal(self, credentials: pb.SessionCredentials) -> None:
         """Give back a seat of somebody else, which must be refused."""
-        held = [told for told in self._record.acquired[-5:] if told.user != self.name]
+        held = [told for told in self._story.acquired[-5:] if told.user != self.name]
         if not held:
             return
         prey = self._rng.choice(held)
         ref = pb.GrantRef(pool=prey.pool, grant_id=prey.grant_id)
         release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
-        self._record.operations += 1
+        self._story.operations += 1
         # One that is not there any more is not there: that is no theft.
         await self._insist(lambda stub: stub.Release(release, timeout=2.0))
 
@@ -382,13 +334,13 @@ class StubUser(User):
                 return await call(self._stub())
             except grpc.aio.AioRpcError as error:
                 if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
-                    self._record.refused += 1
+                    self._story.refusals += 1
                     self._was_refused = True
                     self._world.note(f"{self.name}: refused: {error.code()} {error.details()}")
                     return None
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
-        self._record.failed += 1
-        self._record.unserved.append((self.name, self._world.now))
+        self._story.failed += 1
+        self._story.unserved.append((self.name, self._world.now))
         return None
 
     async def _end(self) -> None:
@@ -412,12 +364,12 @@ class Agent(User):
     def __init__(
         self,
         cluster: SimCluster,
-        record: Record,
+        story: Story,
         name: str,
         pools: Sequence[tuple[str, int]],
         rng: random.Random,
     ) -> None:
-        super().__init__(cluster, record, name, pools, rng)
+        super().__init__(cluster, story, name, pools, rng)
         self._client = cluster.client(
             self.process, ClientConfig(ttl=seconds(self.ttl), call_timeout=seconds(4.0))
         )
@@ -436,11 +388,11 @@ class Agent(User):
         if not self._jobs:
             return
         token, pool, grant_id, fence = self._jobs.popleft()
-        self._record.operations += 1
+        self._story.operations += 1
         try:
             await self._build(token, pool, grant_id, fence)
         except SeatError as error:
-            self._record.failed += 1
+            self._story.failed += 1
             self._world.note(f"{self.name}: not built: {type(error).__name__}")
 
     async def _build(self, token: str, pool: str, grant_id: str, fence: int) -> None:
@@ -466,7 +418,7 @@ class Agent(User):
         )
         # It goes on though the claim may have ended: the service must not let it.
         await engines.publish(signed, claim_id=claim_id)
-        self._record.published.append(
+        self._story.published.append(
             Published(self.name, pool, grant_id, fence, self._world.now)
         )
         await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from bench.history import PoolHistory, read_history, replay
-
+from seatkeeper.chaos.history import PoolHistory, read_history, replay
 from seatkeeper.server import records
 from seatkeeper.server.decide import (
     Acquire,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
-from bench.history import PoolHistory
 from tests.unit.faults import FaultyStore
 from tests.unit.kit import (
     KEYS,
@@ -20,6 +19,7 @@ from tests.unit.kit import (
     open_lease,
 )
 
+from seatkeeper.chaos.history import PoolHistory
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Command, Denied, Limits, Refusal
 from seatkeeper.server.observer import Observer

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
-from bench.history import read_history
 from tests.unit.faults import Fault
 from tests.unit.kit import KEYS, POOL, Ear, acquire, eventually, release, uuid7
 from tests.unit.loops import SESSIONS, Loops
 
+from seatkeeper.chaos.history import read_history
 from seatkeeper.server import records
 from seatkeeper.server.decide import Command, Denied, Grant, Limits, Refusal, Released
 from seatkeeper.server.pool.audience import News, SeatsGranted, SeatsLost

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from bench.history import FAULTS_MAX, FaultKind, PoolHistory, replay
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, history, in_revisions, uuid7
 
+from seatkeeper.chaos.history import FAULTS_MAX, FaultKind, PoolHistory, replay
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, Guard, PoolSpec, Ticket
 from seatkeeper.server.store import Change, Delete, Entry, MemoryStore, Put

@@ -1,0 +1,203 @@
+"""Whether a service kept its promises. Pure.
+
+The judge has two things: the store's whole change stream, and what users were told. An answer that a
+user never got proves nothing, so it is in no record. What is in the record must agree with the change
+stream, and the change stream with itself.
+
+====  ====================================================================================
+I1    never more seats out than the pool has, at any revision
+I2    fences of a pool are unique, and only grow
+I3    what was granted is in the history; what was given back is gone; what was refused is
+      never granted
+I4    one request has one effect, however often it arrives
+I5    users never believe in more seats than there are, all at once
+I6    served in order, within a priority
+I7    what the dead held is free in time
+I8    nothing is left behind
+I9    nothing is published under a grant that has ended, or under an older fence than before
+====  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from seatkeeper.chaos.history import FaultKind, located, replay
+from seatkeeper.chaos.record import Believed, Record
+from seatkeeper.server import records
+from seatkeeper.server.decide import Grant
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.store import Change
+from seatkeeper.v1 import build_pb2, state_pb2
+
+
+class Invariant(Enum):
+    """What must be true; the names are those of the table above."""
+
+    I1 = "over-grant"
+    I2 = "fence"
+    I3 = "answers"
+    I4 = "one effect"
+    I5 = "beliefs"
+    I6 = "order"
+    I7 = "reclaim"
+    I8 = "left behind"
+    I9 = "published"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One time that something was not as promised."""
+
+    invariant: Invariant
+    message: str
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.invariant.name} {self.message}"
+
+
+GrantName = tuple[str, str]
+"""Pool and grant id."""
+
+_BY_FAULT = {
+    FaultKind.OVER_GRANT: Invariant.I1,
+    FaultKind.FENCE: Invariant.I2,
+    FaultKind.GRANTED_TWICE: Invariant.I4,
+    FaultKind.ORDER: Invariant.I6,
+}
+
+
+def check_history(
+    changes: Sequence[Change], keys: Keys, *, at_rest: bool = True
+) -> Iterator[Violation]:
+    """Judge the change stream alone. ``at_rest``: all sessions have ended, so nothing may be left."""
+    for pool, history in replay(changes, keys).items():
+        for fault in history.faults:
+            where = f"{pool}, revision {fault.revision}"
+            yield Violation(_BY_FAULT[fault.kind], f"{where}: {fault.message}")
+        if at_rest and (history.out or history.waiting):
+            left = f"{history.out} seats out and {history.waiting} tickets at the end"
+            yield Violation(Invariant.I8, f"{pool}: {left}")
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What became of one grant id in the store."""
+
+    fences: frozenset[int]
+    """Every fence that it was granted under."""
+    ended_at: float | None
+    """When it was gone for good; None: it is not."""
+    holder: str
+
+
+def lives(
+    changes: Iterable[Change], changed_at: Mapping[int, float], keys: Keys
+) -> dict[GrantName, Life]:
+    """Return what became of every grant. ``changed_at``: when each revision came about."""
+    found: dict[GrantName, Life] = {}
+    for pool, kind, name, change in located(changes, keys):
+        if kind != "grants":
+            continue
+        before = found.get((pool, name))
+        if change.entry is None:
+            if before is not None:
+                ended = changed_at[change.revision]
+                found[pool, name] = Life(before.fences, ended, before.holder)
+            continue
+        grant = records.decode_grant(name, change.entry.value)
+        fences = (before.fences if before else frozenset()) | {grant.fence}
+        found[pool, name] = Life(fences, None, grant.holder)
+    return found
+
+
+def check_answers(found: Mapping[GrantName, Life], record: Record) -> Iterator[Violation]:
+    """Judge whether what users were told agrees with what was in the store."""
+    for told in record.acquired:
+        life = found.get((told.pool, told.grant_id))
+        if life is None or told.fence not in life.fences:
+            yield Violation(Invariant.I3, f"{told} is in no revision")
+    for back in record.returned:
+        life = found.get((back.pool, back.grant_id))
+        if life is not None and (life.ended_at is None or life.ended_at > back.at):
+            yield Violation(Invariant.I3, f"{back}, and it was gone at {life.ended_at}")
+    for refused in record.refused:
+        life = found.get((refused.pool, refused.grant_id))
+        if life is not None and (life.ended_at is None or life.ended_at > refused.at):
+            yield Violation(Invariant.I3, f"{refused}, and it held seats until {life.ended_at}")
+
+
+def check_beliefs(
+    beliefs: Iterable[Believed], capacity: Mapping[str, int]
+) -> Iterator[Violation]:
+    """Judge whether users believed in more seats than there were; told once for each pool."""
+    steps: dict[str, list[tuple[float, int, str]]] = {}
+    for belief in beliefs:
+        ends = steps.setdefault(belief.pool, [])
+        ends.append((belief.since, belief.seats, belief.user))
+        ends.append((belief.until, -belief.seats, belief.user))
+    for pool, ends in steps.items():
+        held = 0
+        # Who stops at a moment makes room for who begins at it.
+        for at, seats, user in sorted(ends):
+            held += seats
+            if held > capacity[pool]:
+                message = (
+                    f"{held} of {capacity[pool]} seats of {pool} at {at:.2f} s, with {user}"
+                )
+                yield Violation(Invariant.I5, f"users believe in {message}")
+                break
+
+
+def check_reclaim(
+    found: Mapping[GrantName, Life],
+    record: Record,
+    deadline: Callable[[str, float], float],
+) -> Iterator[Violation]:
+    """Judge whether the seats of killed users were free by ``deadline(user, killed_at)``.
+
+    Holders are looked up by the users' names.
+    """
+    for user, killed_at in record.killed.items():
+        latest = deadline(user, killed_at)
+        for (pool, grant_id), life in found.items():
+            if life.holder == user and (life.ended_at is None or life.ended_at > latest):
+                yield Violation(
+                    Invariant.I7,
+                    f"{user} was killed at {killed_at:.2f} s and held {grant_id} of {pool} until "
+                    f"{life.ended_at}, past {latest:.2f} s",
+                )
+
+
+def check_published(
+    changes: Iterable[Change], record: Record, keys: Keys
+) -> Iterator[Violation]:
+    """Judge whether engines were published under live grants only, by ever newer fences."""
+    live: dict[GrantName, int] = {}
+    newest: dict[tuple[str, str], int] = {}
+    written: set[tuple[str, str, int]] = set()
+    for change in changes:
+        for pool, kind, name, _ in located([change], keys):
+            if kind == "grants":
+                live.pop((pool, name), None)
+                if change.entry is not None:
+                    grant: Grant = records.decode_grant(name, change.entry.value)
+                    live[pool, name] = grant.fence
+        if change.entry is None or not change.key.startswith(keys.engines()):
+            continue
+        engine = state_pb2.EngineRecord.FromString(change.entry.value).manifest.manifest
+        manifest = build_pb2.EngineManifest.FromString(engine)
+        grant_name = manifest.pool, manifest.grant_id
+        written.add((*grant_name, manifest.fence))
+        where = f"revision {change.revision} publishes {manifest.key[:12]}"
+        if live.get(grant_name) != manifest.fence:
+            yield Violation(Invariant.I9, f"{where} under no grant: {grant_name}")
+        if newest.get((manifest.pool, manifest.key), 0) > manifest.fence:
+            yield Violation(Invariant.I9, f"{where} under the old fence {manifest.fence}")
+        newest[manifest.pool, manifest.key] = manifest.fence
+    for told in record.published:
+        if (told.pool, told.grant_id, told.fence) not in written:
+            yield Violation(Invariant.I3, f"{told} is in no revision")

@@ -1,0 +1,73 @@
+"""What the users of a service did and were told, for the judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """Seats that were given to a user, and the user knows it."""
+
+    user: str
+    pool: str
+    grant_id: str
+    fence: int
+    seats: int
+    at: float
+    """Seconds since the record began, when the user heard of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Seats that a user gave back, and that the service has confirmed."""
+
+    user: str
+    pool: str
+    grant_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that was refused for certain: it must never be granted from then on."""
+
+    user: str
+    pool: str
+    grant_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An engine that an agent published, and that the service has confirmed."""
+
+    agent: str
+    pool: str
+    grant_id: str
+    fence: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """A time in which a user counted on seats, by its own clock and as seen from outside."""
+
+    user: str
+    pool: str
+    seats: int
+    since: float
+    until: float
+    """The user stopped before this moment."""
+
+
+@dataclass
+class Record:
+    """Everything that is certain. What was never answered is not in it: it may have happened."""
+
+    acquired: list[Acquired] = field(default_factory=list)
+    returned: list[Returned] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
+    killed: dict[str, float] = field(default_factory=dict)
+    """When users were killed, and did not come back."""

@@ -1,0 +1,256 @@
+"""The judge is judged: what agrees passes, and every kind of what does not is caught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, in_revisions, uuid7
+
+from seatkeeper.chaos.checker import (
+    Invariant,
+    Life,
+    Violation,
+    check_answers,
+    check_beliefs,
+    check_history,
+    check_published,
+    check_reclaim,
+    lives,
+)
+from seatkeeper.chaos.record import Acquired, Believed, Published, Record, Refused, Returned
+from seatkeeper.server import records
+from seatkeeper.server.decide import Grant, PoolSpec, Ticket
+from seatkeeper.server.store import Change, Entry
+from seatkeeper.v1 import build_pb2, state_pb2
+
+ENGINE = "e" * 64
+
+
+def put(key: str, value: bytes) -> Change:
+    return Change(key, Entry(key, value, 0), 0)
+
+
+def spec(seats: int) -> Change:
+    return put(KEYS.pool(POOL), records.encode_spec(PoolSpec(POOL, seats)))
+
+
+def granted(grant: Grant) -> Change:
+    return put(KEYS.grant(POOL, grant.grant_id), records.encode_grant(grant))
+
+
+def queued(ticket: Ticket) -> Change:
+    return put(KEYS.ticket(POOL, ticket.grant_id), records.encode_ticket(ticket))
+
+
+def gone(number: int) -> Change:
+    return Change(KEYS.grant(POOL, uuid7(number)), None, 0)
+
+
+def published(number: int, fence: int, *, key: str = ENGINE) -> Change:
+    manifest = build_pb2.EngineManifest(
+        key=key, agent_id="agent", pool=POOL, grant_id=uuid7(number), fence=fence
+    )
+    signed = build_pb2.SignedManifest(manifest=manifest.SerializeToString())
+    return put(KEYS.engine(key), state_pb2.EngineRecord(manifest=signed).SerializeToString())
+
+
+def history(*revisions: Sequence[Change]) -> tuple[list[Change], dict[int, float]]:
+    """Return changes, and when they came about: each revision a second after the one before."""
+    changes = list(in_revisions(revisions))
+    seen = sorted({change.revision for change in changes})
+    return changes, {revision: float(at) for at, revision in enumerate(seen, start=1)}
+
+
+def invariants(violations: Sequence[Violation]) -> list[Invariant]:
+    return [violation.invariant for violation in violations]
+
+
+# Second 1: the pool; 2: the first seat; 3: given back, and the next; 4: the end.
+CHANGES, CHANGED_AT = history(
+    [spec(1)],
+    [granted(a_grant(1, fence=1))],
+    [gone(1), granted(a_grant(2, fence=2, session="boris"))],
+    [gone(2)],
+)
+LIVES = lives(CHANGES, CHANGED_AT, KEYS)
+
+
+def acquired(number: int, fence: int, at: float = 2.5) -> Acquired:
+    return Acquired("anna", POOL, uuid7(number), fence, 1, at)
+
+
+def test_what_became_of_each_grant_is_known() -> None:
+    first, second = LIVES[POOL, uuid7(1)], LIVES[POOL, uuid7(2)]
+    assert first == Life(frozenset({1}), 3.0, "anna@host")
+    assert second == Life(frozenset({2}), 4.0, "boris@host")
+
+
+def test_a_history_that_is_right_and_ends_empty_passes() -> None:
+    assert list(check_history(CHANGES, KEYS)) == []
+
+
+@pytest.mark.parametrize(
+    ("revisions", "invariant"),
+    [
+        (
+            [
+                [granted(a_grant(1, fence=1))],
+                [granted(a_grant(2, fence=2))],
+                [gone(1), gone(2)],
+            ],
+            Invariant.I1,
+        ),
+        (
+            [
+                [granted(a_grant(1, fence=1))],
+                [gone(1)],
+                [granted(a_grant(2, fence=1))],
+                [gone(2)],
+            ],
+            Invariant.I2,
+        ),
+        (
+            [
+                [granted(a_grant(1, fence=1))],
+                [gone(1)],
+                [granted(a_grant(1, fence=2))],
+                [gone(1)],
+            ],
+            Invariant.I4,
+        ),
+        ([[granted(a_grant(1, fence=1))]], Invariant.I8),
+    ],
+    ids=["over-grant", "fence", "twice", "left behind"],
+)
+def test_a_history_that_is_wrong_is_caught_by_its_invariant(
+    revisions: list[list[Change]], invariant: Invariant
+) -> None:
+    changes, _ = history([spec(1)], *revisions)
+    assert invariants(list(check_history(changes, KEYS))) == [invariant]
+
+
+def test_who_is_served_before_his_turn_is_caught() -> None:
+    changes, _ = history(
+        [spec(1)],
+        [queued(a_ticket(1)), queued(a_ticket(2))],
+        [granted(a_grant(2, fence=1)), Change(KEYS.ticket(POOL, uuid7(2)), None, 0)],
+        [gone(2)],
+    )
+    found = list(check_history(changes, KEYS, at_rest=False))
+    assert invariants(found) == [Invariant.I6]
+
+
+def test_while_sessions_live_something_may_be_left() -> None:
+    changes, _ = history([spec(1)], [granted(a_grant(1, fence=1))])
+    assert list(check_history(changes, KEYS, at_rest=False)) == []
+
+
+def test_answers_that_agree_with_the_history_pass() -> None:
+    record = Record(
+        acquired=[acquired(1, 1), acquired(2, 2)],
+        returned=[Returned("anna", POOL, uuid7(1), 3.1), Returned("anna", POOL, uuid7(7), 0.5)],
+        refused=[Refused("anna", POOL, uuid7(9), 2.0), Refused("anna", POOL, uuid7(1), 3.5)],
+    )
+    assert list(check_answers(LIVES, record)) == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record(acquired=[acquired(7, 1)]),
+        Record(acquired=[acquired(1, 2)]),
+        Record(returned=[Returned("anna", POOL, uuid7(1), 2.5)]),
+        Record(refused=[Refused("anna", POOL, uuid7(1), 1.5)]),
+    ],
+    ids=["never granted", "another fence", "given back too early", "refused and granted"],
+)
+def test_an_answer_that_was_not_so_is_caught(record: Record) -> None:
+    assert invariants(list(check_answers(LIVES, record))) == [Invariant.I3]
+
+
+def test_a_grant_that_is_still_there_was_not_given_back() -> None:
+    changes, changed_at = history([spec(1)], [granted(a_grant(1, fence=1))])
+    record = Record(returned=[Returned("anna", POOL, uuid7(1), 9.0)])
+    found = list(check_answers(lives(changes, changed_at, KEYS), record))
+    assert invariants(found) == [Invariant.I3]
+
+
+def believed(user: str, since: float, until: float, seats: int = 1) -> Believed:
+    return Believed(user, POOL, seats, since, until)
+
+
+def test_beliefs_that_follow_each_other_pass() -> None:
+    beliefs = [believed("anna", 1, 2), believed("boris", 2, 3), believed("clara", 3, 4)]
+    assert list(check_beliefs(beliefs, {POOL: 1})) == []
+
+
+def test_beliefs_side_by_side_pass_while_there_are_seats() -> None:
+    beliefs = [believed("anna", 1, 5, seats=2), believed("boris", 2, 3)]
+    assert list(check_beliefs(beliefs, {POOL: 3})) == []
+
+
+@pytest.mark.parametrize(
+    "beliefs",
+    [
+        [believed("anna", 1.0, 2.0), believed("boris", 1.9, 3.0)],
+        [believed("anna", 1.0, 9.0), believed("boris", 2.0, 3.0)],
+        [believed("anna", 1.0, 2.0, seats=2)],
+    ],
+)
+def test_beliefs_in_one_seat_too_many_are_caught_once(beliefs: list[Believed]) -> None:
+    assert invariants(list(check_beliefs(beliefs, {POOL: 1}))) == [Invariant.I5]
+
+
+@pytest.mark.parametrize(("deadline", "caught"), [(3.0, []), (2.9, [Invariant.I7])])
+def test_seats_of_the_dead_are_free_in_time_or_it_is_said(
+    deadline: float, caught: list[Invariant]
+) -> None:
+    record = Record(killed={"anna@host": 2.0})
+    found = list(check_reclaim(LIVES, record, lambda user, killed_at: deadline))
+    assert invariants(found) == caught
+
+
+def test_an_engine_published_under_a_live_grant_passes() -> None:
+    changes, _ = history(
+        [spec(1)],
+        [granted(a_grant(1, fence=1))],
+        [published(1, 1)],
+        [gone(1), granted(a_grant(2, fence=2))],
+        [published(2, 2)],
+    )
+    record = Record(published=[Published("agent", POOL, uuid7(1), 1, 3.0)])
+    assert list(check_published(changes, record, KEYS)) == []
+
+
+def test_an_engine_published_under_a_grant_that_has_ended_is_caught() -> None:
+    changes, _ = history(
+        [spec(1)], [granted(a_grant(1, fence=1))], [gone(1)], [published(1, 1)]
+    )
+    assert invariants(list(check_published(changes, Record(), KEYS))) == [Invariant.I9]
+
+
+def test_an_engine_published_under_an_older_fence_than_before_is_caught() -> None:
+    changes, _ = history(
+        [spec(2)],
+        [granted(a_grant(1, fence=1)), granted(a_grant(2, fence=2))],
+        [published(2, 2)],
+        [published(1, 1)],
+        [published(1, 1, key="f" * 64)],
+    )
+    assert invariants(list(check_published(changes, Record(), KEYS))) == [Invariant.I9]
+
+
+def test_a_publication_that_is_in_no_revision_is_caught() -> None:
+    record = Record(published=[Published("agent", POOL, uuid7(1), 1, 3.0)])
+    assert invariants(list(check_published(CHANGES, record, KEYS))) == [Invariant.I3]
+
+
+def test_a_claim_on_a_grant_is_no_new_grant() -> None:
+    claimed = replace(a_grant(1, fence=1), agent_id="agent", claim_id=uuid7(99))
+    changes, changed_at = history(
+        [spec(1)], [granted(a_grant(1, fence=1))], [granted(claimed)], [gone(1)]
+    )
+    assert list(check_history(changes, KEYS)) == []
+    assert lives(changes, changed_at, KEYS)[POOL, uuid7(1)].fences == {1}
