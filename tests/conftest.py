@@ -108,6 +108,26 @@ class TcpProxy:
             return
 
 
+async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:
+    """Give etcd users: root, and ``node`` (``hush``), who may use keys below a prefix only."""
+    for command in (
+        "user add root:secret",
+        "user grant-role root root",
+        "role add ours",
+        f"role grant-permission ours --prefix=true readwrite {prefix}",
+        "user add node:hush",
+        "user grant-role node ours",
+        "auth enable",
+    ):
+        process = await asyncio.create_subprocess_exec(
+            etcd_program.parent / "etcdctl",
+            f"--endpoints={etcd.endpoints[0]}",
+            *command.split(),
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        assert await process.wait() == 0
+
+
 @pytest.fixture
 async def proxy_to() -> AsyncIterator[Callable[[str], Awaitable[TcpProxy]]]:
     """Make a proxy to a ``host:port``; it is closed after the test."""

@@ -150,7 +150,7 @@ def _member_down(report: pb.GetReportResponse) -> None:
 
 
 def _member_not_asked(report: pb.GetReportResponse) -> None:
-    report.store.members[2].failure = "is not among the endpoints that this node was given"
+    report.store.members[2].is_unconfigured = True
 
 
 def _two_members(report: pb.GetReportResponse) -> None:

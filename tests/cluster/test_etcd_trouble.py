@@ -13,6 +13,7 @@ import pytest
 from bench.failover import leader_of
 from bench.service import Service, start_node
 from tests.cluster.holder import holder
+from tests.conftest import add_users
 from tests.contract.conftest import call_etcd
 
 from seatkeeper.chaos.history import read_history, replay
@@ -230,16 +231,7 @@ async def test_tokens_of_etcds_users_end_and_nobody_notices(
 ) -> None:
     options = replace(etcd_options, auth_token_ttl=timedelta(seconds=1))
     async with EtcdCluster(etcd_program, tmp_path / "etcd", options=options) as etcd:
-        for command in (
-            "user add root:secret",
-            "user grant-role root root",
-            "role add seats",
-            "role grant-permission seats --prefix=true readwrite seatkeeper/",
-            "user add node:hush",
-            "user grant-role node seats",
-            "auth enable",
-        ):
-            await _etcdctl(etcd_program, etcd, command)
+        await add_users(etcd_program, etcd, "seatkeeper/")
         password = tmp_path / "password"
         password.write_text("hush\n")
         service = Service(tmp_path, etcd)
@@ -258,13 +250,3 @@ async def test_tokens_of_etcds_users_end_and_nobody_notices(
                     await etcd.members[0].start()
         finally:
             await node.stop()
-
-
-async def _etcdctl(etcd_program: Path, etcd: EtcdCluster, command: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        etcd_program.parent / "etcdctl",
-        f"--endpoints={etcd.endpoints[0]}",
-        *command.split(),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0

@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import grpc.aio
 import pytest
 
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store import Change, MemoryStore, Store, WatchBatch
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import COMPACT, Method, Req, Resp
@@ -67,6 +68,17 @@ async def call_etcd(endpoint: str, method: Method[Req, Resp], request: Req) -> R
             response_deserializer=method.response.FromString,
         )
         return await call(request, timeout=DEADLINE_SECONDS)
+
+
+@pytest.fixture
+async def cluster(
+    etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
+) -> AsyncIterator[EtcdCluster]:
+    """Three members, to be broken."""
+    cluster = EtcdCluster(etcd_program, tmp_path, members=3, options=etcd_options)
+    await cluster.start()
+    yield cluster
+    cluster.kill()
 
 
 @pytest.fixture(name="etcd_call")

@@ -7,12 +7,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions, EtcdProcess
+from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess
 from seatkeeper.server.store import OutcomeUnknown, Put, StoreUnavailable, WatchEnded
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
@@ -22,17 +21,6 @@ SLACK_SECONDS = 1.0
 """How late a call may be on a busy machine."""
 LEASE = 4711
 T = TypeVar("T")
-
-
-@pytest.fixture
-async def cluster(
-    etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
-) -> AsyncIterator[EtcdCluster]:
-    """Three members, to be broken."""
-    cluster = EtcdCluster(etcd_program, tmp_path, members=3, options=etcd_options)
-    await cluster.start()
-    yield cluster
-    cluster.kill()
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ async def test_when_it_is_full_deletions_work_and_an_operator_can_free_it(
         await store.commit([Put("/more", VALUE), Delete("/leased")])
     assert await store.get("/leased") is not None
     assert await store.alarms() == {"NOSPACE"}
+    assert (await store.health()).alarms == {"NOSPACE"}
     assert await store.keep_alive(1) == timedelta(seconds=60)
     await store.revoke_lease(1)
     assert await store.get("/leased") is None

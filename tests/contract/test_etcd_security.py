@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tests.conftest import add_users
 
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions, EtcdTls
@@ -201,22 +202,7 @@ async def auth_etcd(
     options = replace(etcd_options, auth_token_ttl=TOKEN_TTL)
     cluster = EtcdCluster(etcd_program, tmp_path, options=options)
     await cluster.start()
-    for command in (
-        "user add root:secret",
-        "user grant-role root root",
-        "role add ours",
-        "role grant-permission ours --prefix=true readwrite /ours/",
-        "user add node:hush",
-        "user grant-role node ours",
-        "auth enable",
-    ):
-        process = await asyncio.create_subprocess_exec(
-            etcd_program.parent / "etcdctl",
-            f"--endpoints={cluster.endpoints[0]}",
-            *command.split(),
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        assert await process.wait() == 0
+    await add_users(etcd_program, cluster, "/ours/")
     yield cluster
     cluster.kill()
 

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
-from seatkeeper.server.store import OutcomeUnknown, Put, StoreFull
+from seatkeeper.server.etcd_process import EtcdCluster
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
-from seatkeeper.server.store.etcd.health import NOT_ASKED
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Subject
@@ -42,37 +35,26 @@ async def test_its_leases_are_counted(subject: Subject) -> None:
     assert after == before + 1
 
 
-@pytest.fixture
-async def three(
-    etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
-) -> AsyncIterator[EtcdCluster]:
-    """Three members, for one test to treat badly."""
-    etcd = EtcdCluster(etcd_program, tmp_path, members=3, options=etcd_options)
-    await etcd.start()
-    yield etcd
-    etcd.kill()
-
-
-async def test_each_member_is_looked_at(three: EtcdCluster) -> None:
-    store = EtcdStore(EtcdConfig(endpoints=three.endpoints, call_timeout=CALL_TIMEOUT))
+async def test_each_member_is_looked_at(cluster: EtcdCluster) -> None:
+    store = EtcdStore(EtcdConfig(endpoints=cluster.endpoints, call_timeout=CALL_TIMEOUT))
     health = await store.health()
     await store.close()
 
-    assert [member.endpoint for member in health.members] == list(three.endpoints)
+    assert [member.endpoint for member in health.members] == list(cluster.endpoints)
     assert sorted(member.is_leader for member in health.members) == [False, False, True]
     assert len({member.name for member in health.members} - {""}) == 3
     assert all(member.version and member.size_bytes for member in health.members)
 
 
 async def test_a_member_that_is_down_or_frozen_is_named_and_the_others_have_a_quorum(
-    three: EtcdCluster,
+    cluster: EtcdCluster,
 ) -> None:
-    store = EtcdStore(EtcdConfig(endpoints=three.endpoints, call_timeout=CALL_TIMEOUT))
+    store = EtcdStore(EtcdConfig(endpoints=cluster.endpoints, call_timeout=CALL_TIMEOUT))
     names = [member.name for member in (await store.health()).members]
-    three.members[0].freeze()
+    cluster.members[0].freeze()
     frozen = await store.health()
-    three.members[0].thaw()
-    three.members[0].kill()
+    cluster.members[0].thaw()
+    cluster.members[0].kill()
     down = await store.health()
     await store.close()
 
@@ -83,11 +65,11 @@ async def test_a_member_that_is_down_or_frozen_is_named_and_the_others_have_a_qu
 
 
 async def test_without_a_quorum_who_is_left_says_that_there_is_no_leader(
-    three: EtcdCluster,
+    cluster: EtcdCluster,
 ) -> None:
-    store = EtcdStore(EtcdConfig(endpoints=three.endpoints, call_timeout=CALL_TIMEOUT))
+    store = EtcdStore(EtcdConfig(endpoints=cluster.endpoints, call_timeout=CALL_TIMEOUT))
     await store.status()
-    for member in three.members[:2]:
+    for member in cluster.members[:2]:
         member.kill()
     async with asyncio.timeout(30):
         while True:
@@ -101,13 +83,14 @@ async def test_without_a_quorum_who_is_left_says_that_there_is_no_leader(
     assert "no leader" in " ".join(health.members[2].errors)
 
 
-async def test_a_member_that_the_node_was_not_told_of_is_named(three: EtcdCluster) -> None:
-    store = EtcdStore(EtcdConfig(endpoints=three.endpoints[:2], call_timeout=CALL_TIMEOUT))
+async def test_a_member_that_the_node_was_not_told_of_is_named(cluster: EtcdCluster) -> None:
+    store = EtcdStore(EtcdConfig(endpoints=cluster.endpoints[:2], call_timeout=CALL_TIMEOUT))
     health = await store.health()
     await store.close()
 
-    assert [member.failure for member in health.members] == ["", "", NOT_ASKED]
-    assert three.endpoints[2] in health.members[2].endpoint
+    assert [member.is_configured for member in health.members] == [True, True, False]
+    assert not any(member.failure for member in health.members)
+    assert cluster.endpoints[2] in health.members[2].endpoint
 
 
 async def test_nothing_that_answers_is_told_and_not_raised() -> None:
@@ -119,26 +102,3 @@ async def test_nothing_that_answers_is_told_and_not_raised() -> None:
 
     assert [member.failure for member in health.members] == ["cannot be reached"]
     assert (health.leases, health.read_time) == (None, None)
-
-
-async def _fill(store: EtcdStore) -> None:
-    for number in range(1000):
-        try:
-            await store.commit([Put(f"/filler/{number}", bytes(50_000))])
-        except StoreFull:
-            return
-        except OutcomeUnknown:
-            continue
-    raise AssertionError("it takes everything")
-
-
-async def test_an_alarm_is_told(
-    etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
-) -> None:
-    options = replace(etcd_options, quota_bytes=2 * 1024 * 1024)
-    async with EtcdCluster(etcd_program, tmp_path, options=options) as etcd:
-        store = EtcdStore(EtcdConfig(endpoints=etcd.endpoints))
-        await _fill(store)
-        health = await store.health()
-        await store.close()
-    assert health.alarms == {"NOSPACE"}

@@ -76,8 +76,6 @@ class SimEtcd:
         """Seconds by which watches of a process are behind."""
         self.elections: list[float] = []
         """When a new leader began."""
-        self.outages: list[tuple[float, float]] = []
-        """From when to when nothing was decided."""
         self._rng = rng
         self._leaderless_until = 0.0
         self._waiting: list[Callable[[], None]] = []
@@ -87,7 +85,6 @@ class SimEtcd:
     def elect(self, seconds: float) -> None:
         """Be without a leader for a while; the new one gives every lease its whole ttl again."""
         self._leaderless_until = max(self._leaderless_until, self.world.now + seconds)
-        self.outages.append((self.world.now, self._leaderless_until))
         self.world.call_at(self._leaderless_until, self._lead)
 
     def compact(self) -> None:

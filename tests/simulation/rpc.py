@@ -256,6 +256,21 @@ class ServerEnd:
 # The client's end -------------------------------------------------------------------------------
 
 
+def _method_of(kind: str) -> Any:
+    """Return the method of a channel that makes methods of one kind."""
+
+    def method(
+        channel: SimChannel,
+        path: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,
+    ) -> Any:
+        return channel._method(path, request_serializer, response_deserializer, kind)
+
+    return method
+
+
 class SimChannel(grpc.aio.Channel):
     """A channel to one address."""
 
@@ -294,41 +309,10 @@ class SimChannel(grpc.aio.Channel):
 
         return call
 
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,
-    ) -> Any:
-        return self._method(method, request_serializer, response_deserializer, "unary_unary")
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,
-    ) -> Any:
-        return self._method(method, request_serializer, response_deserializer, "unary_stream")
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,
-    ) -> Any:
-        return self._method(method, request_serializer, response_deserializer, "stream_unary")
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,
-    ) -> Any:
-        return self._method(method, request_serializer, response_deserializer, "stream_stream")
+    unary_unary: Any = _method_of("unary_unary")
+    unary_stream: Any = _method_of("unary_stream")
+    stream_unary: Any = _method_of("stream_unary")
+    stream_stream: Any = _method_of("stream_stream")
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         if self._closed:

@@ -6,7 +6,6 @@ import gc
 import logging
 import random
 import sys
-import time
 from dataclasses import dataclass, field
 
 from tests.simulation.cluster import SimCluster
@@ -33,8 +32,6 @@ class Outcome:
     grants: int
     faults: int
     violations: list[str] = field(default_factory=list)
-    took_seconds: float = 0.0
-    virtual_seconds: float = 0.0
     log: list[str] = field(default_factory=list)
 
 
@@ -60,7 +57,6 @@ def _clean_up() -> None:
 
 
 def _simulate(seed: int, *, log: bool) -> Outcome:
-    began = time.perf_counter()
     world = World(seed)
     if log:
         world.log = []
@@ -100,8 +96,6 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
             grants=len(story.acquired),
             faults=len(faults.injected),
             violations=violations,
-            took_seconds=time.perf_counter() - began,
-            virtual_seconds=world.now,
             log=world.log or [],
         )
 

@@ -59,9 +59,6 @@ class Story(Record):
 
     beliefs: list[Belief] = field(default_factory=list)
     operations: int = 0
-    refusals: int = 0
-    lost: int = 0
-    failed: int = 0
     unserved: list[tuple[str, float]] = field(default_factory=list)
     """Requests that nobody answered for certain: whose, and until when."""
 
@@ -90,6 +87,15 @@ class User:
         self._stop_at = float("inf")
         self.agents: Sequence[Agent] = ()
         """Whom it may have build something under its seats."""
+        self._new_id = IdGenerator(
+            now_millis=lambda: int(self.process.unix_seconds() * 1000),
+            random_bits=rng.getrandbits,
+        )
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Make what this kind of user works with."""
+        raise NotImplementedError
 
     def begin(self, stop_at: float) -> None:
         """Work until ``stop_at``, then close."""
@@ -134,28 +140,19 @@ class User:
         story.beliefs.append(belief)
         held_for = self._rng.expovariate(1 / self._rng.choice(HOLD_SECONDS))
         await asyncio.sleep(min(held_for, HOLD_SECONDS_MAX))
-        story.lost += not belief.is_held
         belief.is_over = True
 
 
 class LibraryUser(User):
     """Uses the client library."""
 
-    def __init__(
-        self,
-        cluster: SimCluster,
-        story: Story,
-        name: str,
-        pools: Sequence[tuple[str, int]],
-        rng: random.Random,
-    ) -> None:
-        super().__init__(cluster, story, name, pools, rng)
-        self._client = cluster.client(
+    def _set_up(self) -> None:
+        self._client = self._cluster.client(
             self.process,
             ClientConfig(
                 ttl=seconds(self.ttl),
-                safety_margin=seconds(rng.choice([0.2, 1.0])),
-                linger=seconds(rng.choice([0.0, 0.0, 0.5])),
+                safety_margin=seconds(self._rng.choice([0.2, 1.0])),
+                linger=seconds(self._rng.choice([0.0, 0.0, 0.5])),
                 connect_timeout=seconds(8.0),
                 call_timeout=seconds(8.0),
             ),
@@ -176,10 +173,8 @@ class LibraryUser(User):
         try:
             grant = await asking
         except NoSeatFree:
-            story.refusals += 1
             return
         except (SeatError, asyncio.CancelledError) as error:
-            story.failed += 1
             self._world.note(f"{self.name}: failed: {type(error).__name__}")
             if isinstance(error, ServiceUnavailable):
                 story.unserved.append((self.name, self._world.now))
@@ -205,19 +200,7 @@ class StubUser(User):
 
     MARGIN_SECONDS = 0.7
 
-    def __init__(
-        self,
-        cluster: SimCluster,
-        story: Story,
-        name: str,
-        pools: Sequence[tuple[str, int]],
-        rng: random.Random,
-    ) -> None:
-        super().__init__(cluster, story, name, pools, rng)
-        self._new_id = IdGenerator(
-            now_millis=lambda: int(self.process.unix_seconds() * 1000),
-            random_bits=rng.getrandbits,
-        )
+    def _set_up(self) -> None:
         self._credentials: pb.SessionCredentials | None = None
         self._safe_until = 0.0
         self._was_refused = False
@@ -334,12 +317,10 @@ class StubUser(User):
                 return await call(self._stub())
             except grpc.aio.AioRpcError as error:
                 if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
-                    self._story.refusals += 1
                     self._was_refused = True
                     self._world.note(f"{self.name}: refused: {error.code()} {error.details()}")
                     return None
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
-        self._story.failed += 1
         self._story.unserved.append((self.name, self._world.now))
         return None
 
@@ -361,23 +342,11 @@ class Agent(User):
 
     KEYS_COUNT = 3
 
-    def __init__(
-        self,
-        cluster: SimCluster,
-        story: Story,
-        name: str,
-        pools: Sequence[tuple[str, int]],
-        rng: random.Random,
-    ) -> None:
-        super().__init__(cluster, story, name, pools, rng)
-        self._client = cluster.client(
+    def _set_up(self) -> None:
+        self._client = self._cluster.client(
             self.process, ClientConfig(ttl=seconds(self.ttl), call_timeout=seconds(4.0))
         )
-        self._key = Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
-        self._new_id = IdGenerator(
-            now_millis=lambda: int(self.process.unix_seconds() * 1000),
-            random_bits=rng.getrandbits,
-        )
+        self._key = Ed25519PrivateKey.from_private_bytes(self._rng.randbytes(32))
         self._jobs: deque[tuple[str, str, str, int]] = deque(maxlen=10)
 
     def ask(self, token: str, pool: str, grant_id: str, fence: int) -> None:
@@ -392,7 +361,6 @@ class Agent(User):
         try:
             await self._build(token, pool, grant_id, fence)
         except SeatError as error:
-            self._story.failed += 1
             self._world.note(f"{self.name}: not built: {type(error).__name__}")
 
     async def _build(self, token: str, pool: str, grant_id: str, fence: int) -> None:

@@ -37,6 +37,13 @@ def uuid7(number: int) -> str:
     return f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7000-8000-{number:012x}"
 
 
+class SharedStore(MemoryStore):
+    """Outlives the nodes that use it."""
+
+    async def close(self) -> None:
+        """Leave it open: the others go on."""
+
+
 @dataclass
 class FakeClock:
     """Stands still until it is moved."""

@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.unit.doors import DEADLINE, STORE_KEYS, Doors, running_doors
+from tests.unit.kit import SharedStore
 
 from seatkeeper.client.tokens import verify_token
 from seatkeeper.server.config import NodeConfig
@@ -32,13 +33,7 @@ async def test_the_nodes_that_are_alive_are_listed(doors: Doors) -> None:
 
 
 async def test_a_second_node_of_the_same_store_is_listed_until_it_stops(doors: Doors) -> None:
-    class Shared(MemoryStore):
-        """The first node's store, which the second must not close."""
-
-        async def close(self) -> None:
-            pass
-
-    doors.store.__class__ = Shared
+    doors.store.__class__ = SharedStore
     config = NodeConfig(
         node_id="node-2",
         listen="127.0.0.1:0",
@@ -62,13 +57,7 @@ async def test_a_second_node_of_the_same_store_is_listed_until_it_stops(doors: D
 
 
 async def test_the_id_of_a_node_that_lives_is_refused(doors: Doors) -> None:
-    class Shared(MemoryStore):
-        """The first node's store, which the second must not close."""
-
-        async def close(self) -> None:
-            pass
-
-    doors.store.__class__ = Shared
+    doors.store.__class__ = SharedStore
     config = NodeConfig(node_id="node-1", listen="127.0.0.1:0", store="memory", stop_grace=0)
     with pytest.raises(StartError, match="node_id: node-1 is the id of a node that lives"):
         await Node.start(config, store=doors.store, clock=doors.clock)

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from tests.client.certificates import Authority
-from tests.unit.kit import eventually
+from tests.unit.kit import SharedStore, eventually
 
 from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.config import NodeConfig
@@ -26,13 +26,6 @@ DEADLINE = 10.0
 AHEAD = timedelta(seconds=40)
 
 
-class Shared(MemoryStore):
-    """A store that several nodes use, and none of them closes."""
-
-    async def close(self) -> None:
-        """Leave it open: the others go on."""
-
-
 class FastClock(SystemClock):
     """A machine's clock that is ahead."""
 
@@ -41,9 +34,11 @@ class FastClock(SystemClock):
 
 
 @asynccontextmanager
-async def two_nodes(tally: Tally | None = None) -> AsyncIterator[tuple[Node, Node, Shared]]:
+async def two_nodes(
+    tally: Tally | None = None,
+) -> AsyncIterator[tuple[Node, Node, SharedStore]]:
     """Two nodes that know each other; the clock of the second is ahead."""
-    store = Shared()
+    store = SharedStore()
     configs = [
         NodeConfig(node_id=f"node-{number}", listen="127.0.0.1:0", store="memory", stop_grace=0)
         for number in (1, 2)

@@ -17,7 +17,7 @@ import grpc.aio
 import pytest
 from tests.client.certificates import Authority
 from tests.unit.doors import DEADLINE, Who, acquire_of, open_of, ref_of
-from tests.unit.kit import POOL, eventually, uuid7
+from tests.unit.kit import POOL, SharedStore, eventually, uuid7
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.client import _session as session_module
@@ -40,13 +40,6 @@ from seatkeeper.v1 import (
 
 STORE_KEYS = Keys()
 A_POOL = Put(STORE_KEYS.pool(POOL), records.encode_spec(PoolSpec(POOL, 1)))
-
-
-class SharedStore(MemoryStore):
-    """Outlives the nodes that use it."""
-
-    async def close(self) -> None:
-        """Leave it open: the others go on."""
 
 
 @dataclass

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from tests.unit.kit import POOL, uuid7
+from typer.models import OptionInfo
 
+from seatkeeper.cli.waiting import Wait
+from seatkeeper.client import grants as client_grants
 from seatkeeper.server.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
@@ -208,3 +211,9 @@ def test_a_session_at_the_limits_is_accepted(fields: dict[str, object]) -> None:
 def test_a_good_specification_is_returned() -> None:
     spec = check_spec(a_spec(seats=SEATS_MAX, description="for CI"))
     assert (spec.name, spec.seats, spec.description) == (POOL, SEATS_MAX, "for CI")
+
+
+def test_the_longest_wait_is_the_same_everywhere() -> None:
+    assert client_grants.WAIT_MAX == WAIT_MAX
+    (option,) = [each for each in get_args(Wait) if isinstance(each, OptionInfo)]
+    assert option.max == WAIT_MAX.total_seconds()

@@ -26,7 +26,6 @@ CONFLICTS_SHARE = 0.05
 UNANSWERED_SHARE = 0.01
 COMMITS_MIN = 100
 """Shares of fewer commits than this say little."""
-NOT_ASKED = "is not among the endpoints"
 LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
@@ -266,7 +265,7 @@ def _store(seen: Seen) -> Iterator[Finding]:
             f"one read took {_millis(_span(store.read_time))}",
             "see whether its disks or its network are slow (`etcdctl check perf`)",
         )
-    yield from _members(store, quorum=quorum)
+    yield from _members(store, seen.report.node_id, quorum=quorum)
     yield from _alarms(store)
     for warning in store.warnings:
         yield Finding(Level.WARNING, "etcd", warning, "update etcd, one member after another")
@@ -281,13 +280,15 @@ def _store(seen: Seen) -> Iterator[Finding]:
         )
 
 
-def _members(store: cluster_service_pb2.StoreReport, *, quorum: bool) -> Iterator[Finding]:
+def _members(
+    store: cluster_service_pb2.StoreReport, asking: str, *, quorum: bool
+) -> Iterator[Finding]:
     for member in store.members:
-        if NOT_ASKED in member.failure:
+        if member.is_unconfigured:
             yield Finding(
                 Level.WARNING,
                 "etcd",
-                f"member {_called(member)} {member.failure}",
+                f"member {_called(member)} is not among the endpoints that {asking} was given",
                 "name all members in `etcd_endpoints`, so that nodes can use any of them",
             )
         elif member.failure:

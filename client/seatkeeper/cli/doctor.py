@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from seatkeeper.cli.connection import Connection, connected
@@ -37,14 +39,15 @@ async def doctor(at: Connection) -> None:
     than warnings was found, 1 where a problem was, and 69 where no node answered.
     """
     findings = diagnose(await _look(at))
-    worst = [sum(finding.level is level for finding in findings) for level in Level]
+    levels = Counter(finding.level for finding in findings)
+    problems, warnings = levels[Level.PROBLEM], levels[Level.WARNING]
     if at.json:
-        _, warnings, problems = worst
         told = {"problems": problems, "warnings": warnings}
         write_json(told | {"findings": [asdict(finding) for finding in findings]})
     else:
-        _show(findings)
-    if any(finding.level is Level.PROBLEM for finding in findings):
+        summary = f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
+        show(_table(findings), Text(), Text(summary))
+    if problems:
         raise SystemExit(int(Exit.FAILED))
 
 
@@ -106,13 +109,10 @@ async def _unreached(
     return unreached
 
 
-def _show(findings: Sequence[Finding]) -> None:
+def _table(findings: Sequence[Finding]) -> RenderableType:
     rows: list[tuple[str, str, str]] = []
     for finding in findings:
         rows.append((finding.level.value, finding.about, finding.what))
         if finding.advice:
             rows.append(("", "", f"→ {finding.advice}"))
-    problems = sum(finding.level is Level.PROBLEM for finding in findings)
-    warnings = sum(finding.level is Level.WARNING for finding in findings)
-    summary = f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
-    show(table(("", "about", "finding"), rows), Text(), Text(summary))
+    return table(("", "about", "finding"), rows)

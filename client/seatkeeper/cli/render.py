@@ -181,6 +181,7 @@ def store_json(store: cluster_service_pb2.StoreReport) -> Json:
             {
                 "name": member.name,
                 "endpoint": member.endpoint,
+                "is_configured": not member.is_unconfigured,
                 "failure": member.failure or None,
                 "version": member.version or None,
                 "is_leader": member.is_leader,

@@ -63,8 +63,8 @@ def store_view(store: cluster_service_pb2.StoreReport) -> RenderableType:
             member.name or "?",
             member.endpoint,
             member.version,
-            member.failure or ("leader" if member.is_leader else "follower"),
-            size(member.size_bytes) if not member.failure else "",
+            _role(member),
+            size(member.size_bytes) if member.size_bytes else "",
         )
         for member in store.members
     ]
@@ -78,6 +78,12 @@ def store_view(store: cluster_service_pb2.StoreReport) -> RenderableType:
     ]
     parts += [Text(f"warning: {warning}") for warning in store.warnings]
     return Group(*parts)
+
+
+def _role(member: cluster_service_pb2.StoreMember) -> str:
+    if member.is_unconfigured:
+        return "not configured"
+    return member.failure or ("leader" if member.is_leader else "follower")
 
 
 def _number(value: float | None) -> str:

@@ -167,7 +167,7 @@ class NodeConfig(BaseSettings):
                 raise ValueError(f"{first} and {second} go together: give both or neither")
         if _is_same_port(self.listen, self.metrics_listen):
             raise ValueError("metrics_listen has the port of listen; give it another one")
-        if not self.advertise and _host(self.listen) in _EVERYWHERE:
+        if not self.advertise and _host_and_port(self.listen)[0] in _EVERYWHERE:
             raise ValueError(
                 f"advertise: {self.listen} is no address that others can reach this node at; say "
                 "which is"
@@ -187,19 +187,16 @@ class NodeConfig(BaseSettings):
 _EVERYWHERE = frozenset({"0.0.0.0", "[::]", "::", "*"})
 
 
-def _host(address: str) -> str:
-    return address.rpartition(":")[0]
+def _host_and_port(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    return host.replace("localhost", "127.0.0.1"), port
 
 
 def _is_same_port(one: str, other: str) -> bool:
     """Return whether two addresses to listen on would be in each other's way."""
-    ports = {address.rpartition(":")[2] for address in (one, other)}
-    if len(ports) == 2 or ports == {"0"}:
-        return False
-    hosts = {_host(one).replace("localhost", "127.0.0.1"), _host(other)}
-    return len({host.replace("localhost", "127.0.0.1") for host in hosts}) == 1 or bool(
-        hosts & _EVERYWHERE
-    )
+    (host, port), (other_host, other_port) = _host_and_port(one), _host_and_port(other)
+    overlap = host == other_host or not _EVERYWHERE.isdisjoint((host, other_host))
+    return overlap and port == other_port != "0"
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> NodeConfig:

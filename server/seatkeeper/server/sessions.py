@@ -117,10 +117,8 @@ class Sessions:
             identity=identity,
             opened_at_millis=sent_at,
         )
-        found = await self._write(session_id, record)
+        found = await self._write(request.credentials, identity, record)
         session = self._remember(session_id, found or record)
-        # Whose it is comes first, or a stranger could keep it alive.
-        self._check_owner(session, request.credentials, identity)
         if found is None:
             session.alive_until = Instant(sent_at + record.ttl_millis)
         else:
@@ -144,7 +142,7 @@ class Sessions:
             session = self._remember(
                 session_id, state_pb2.SessionRecord.FromString(entry.value)
             )
-        self._check_owner(session, credentials, identity)
+        _check_owner(session_id, session, credentials, identity)
         return session
 
     async def renew(self, session: Session) -> timedelta:
@@ -162,34 +160,44 @@ class Sessions:
     async def close(self, session: Session) -> None:
         """End the session; everything it holds is free. Succeeds also when it had ended."""
         self._known.pop(session.session_id, None)
-        record = state_pb2.SessionRecord(
-            secret_sha256=session.secret_sha256, identity=session.identity
-        )
-        with suppress(StoreFull):  # it still ends leases, and nothing is granted meanwhile
-            key = self._keys.opened(session.session_id)
-            await self._memory.keep([], key, record.SerializeToString())
+        await self._note_end(session.session_id, session.secret_sha256, session.identity)
         await self._store.revoke_lease(session.lease_id)
 
     async def forestall(
         self, credentials: seat_service_pb2.SessionCredentials, identity: str = ""
     ) -> None:
         """See to it that a session that was closed before it was opened is not opened any more."""
-        record = state_pb2.SessionRecord(
-            secret_sha256=_sha256(credentials.secret), identity=identity
-        )
-        key = self._keys.opened(credentials.session_id)
-        with suppress(StoreFull):  # then nothing is opened either
-            await self._memory.keep(
-                [], key, record.SerializeToString(), only_if=[Unchanged(key, 0)]
-            )
+        session_id = credentials.session_id
+        never_opened = [Unchanged(self._keys.opened(session_id), 0)]
+        secret_sha256 = _sha256(credentials.secret)
+        await self._note_end(session_id, secret_sha256, identity, only_if=never_opened)
+
+    async def _note_end(
+        self,
+        session_id: str,
+        secret_sha256: bytes,
+        identity: str,
+        *,
+        only_if: Sequence[Unchanged] = (),
+    ) -> None:
+        record = state_pb2.SessionRecord(secret_sha256=secret_sha256, identity=identity)
+        key, value = self._keys.opened(session_id), record.SerializeToString()
+        with suppress(
+            StoreFull
+        ):  # it still ends leases, and opens and grants nothing meanwhile
+            await self._memory.keep([], key, value, only_if=only_if)
 
     async def _write(
-        self, session_id: str, record: state_pb2.SessionRecord
+        self,
+        credentials: seat_service_pb2.SessionCredentials,
+        identity: str,
+        record: state_pb2.SessionRecord,
     ) -> state_pb2.SessionRecord | None:
         """Write a new session's record; return that of the session of this id, if there is one.
 
-        Raises ``SessionGone`` when there was one.
+        Raises ``SessionGone`` when there was one, and ``NotYourSession`` when it is, or was, another's.
         """
+        session_id = credentials.session_id
         key, opened = self._keys.session(session_id), self._keys.opened(session_id)
         value = record.SerializeToString()
         try:
@@ -204,15 +212,16 @@ class Sessions:
         if committed.succeeded:
             return None
         await self._store.revoke_lease(record.lease_id)  # granted for this, for nothing
-        if (found := committed.read[key]) is not None:
-            return state_pb2.SessionRecord.FromString(found.value)
-        if (was := committed.read[opened]) is None:
+        found = committed.read[key] or committed.read[opened]
+        if found is None:
             raise StoreUnavailable("the session's record changed while it was read")
-        # Whoever has another secret is not told.
-        before = state_pb2.SessionRecord.FromString(was.value)
-        _check_same(session_id, record, before)
-        self._known.pop(session_id, None)
-        raise SessionGone(session_id)
+        before = state_pb2.SessionRecord.FromString(found.value)
+        # Whose it is comes first: a stranger must not keep it alive, nor hear that it has ended.
+        _check_owner(session_id, before, credentials, identity)
+        if committed.read[key] is None:
+            self._known.pop(session_id, None)
+            raise SessionGone(session_id)
+        return before
 
     async def _keep_alive(self, session_id: str, lease_id: int) -> timedelta:
         try:
@@ -237,25 +246,21 @@ class Sessions:
             self._known.popitem(last=False)
         return session
 
-    def _check_owner(
-        self,
-        session: Session,
-        credentials: seat_service_pb2.SessionCredentials,
-        identity: str,
-    ) -> None:
-        same_identity = bool(identity) and identity == session.identity
-        same_secret = hmac.compare_digest(_sha256(credentials.secret), session.secret_sha256)
-        # Under mutual TLS the certificate decides: a secret that leaked is of no use.
-        if not (same_identity if session.identity else same_secret):
-            raise NotYourSession(session.session_id)
 
-
-def _check_same(
-    session_id: str, asking: state_pb2.SessionRecord, before: state_pb2.SessionRecord
+def _check_owner(
+    session_id: str,
+    opened_with: Session | state_pb2.SessionRecord,
+    credentials: seat_service_pb2.SessionCredentials,
+    identity: str,
 ) -> None:
-    """Raise ``NotYourSession`` when somebody else asks for a session that there was."""
-    same_secret = hmac.compare_digest(asking.secret_sha256, before.secret_sha256)
-    if not (asking.identity == before.identity if before.identity else same_secret):
+    """Raise ``NotYourSession`` for whoever did not open the session that there is, or was."""
+    # Under mutual TLS the certificate decides: a secret that leaked is of no use.
+    if opened_with.identity:
+        is_owner = identity == opened_with.identity
+    else:
+        secret_sha256 = _sha256(credentials.secret)
+        is_owner = hmac.compare_digest(secret_sha256, opened_with.secret_sha256)
+    if not is_owner:
         raise NotYourSession(session_id)
 
 

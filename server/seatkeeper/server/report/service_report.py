@@ -88,6 +88,7 @@ class ServiceReporter:
                 size_bytes=member.size_bytes,
                 used_bytes=member.used_bytes,
                 errors=member.errors,
+                is_unconfigured=not member.is_configured,
             )
         if health.leases is not None:
             report.leases = health.leases

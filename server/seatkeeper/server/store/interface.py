@@ -122,6 +122,8 @@ class StoreMember:
     """What its operator calls it; empty where that is not known."""
     endpoint: str
     """Where it was asked: ``host:port``."""
+    is_configured: bool = True
+    """False: no endpoint of it was given to this node, so it was not asked."""
     failure: str = ""
     """Why it could not be asked; then nothing below is known."""
     version: str = ""

@@ -33,7 +33,6 @@ from seatkeeper.server.store.interface import StoreHealth, StoreMember
 ALARM = re.compile(r"alarm:([A-Z]+)")
 """In what a member says is wrong with the cluster, such as ``memberID:1 alarm:NOSPACE``."""
 _SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-NOT_ASKED = "is not among the endpoints that this node was given"
 
 
 class Health:
@@ -80,7 +79,7 @@ class Health:
             members.append(_member(endpoint.address, member, status))
         for left in known.values():
             urls = ",".join(left.client_urls)
-            members.append(StoreMember(name=left.name, endpoint=urls, failure=NOT_ASKED))
+            members.append(StoreMember(name=left.name, endpoint=urls, is_configured=False))
         return tuple(members)
 
     async def _look_at(
