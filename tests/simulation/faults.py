@@ -9,8 +9,10 @@ from functools import partial
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.rpc import SimChannel
-from tests.simulation.users import User
+from tests.simulation.users import kill, process_of
 from tests.simulation.world import Process
+
+from seatkeeper.chaos.users import User
 
 REPLAYED = (
     "/seatkeeper.v1.SeatService/OpenSession",
@@ -114,15 +116,15 @@ class Faults:
 
     def _kill_user(self) -> str:
         user = self.rng.choice(self.users)
-        alive = [each for each in self.users if each.process.is_alive]
+        alive = [each for each in self.users if process_of(each).is_alive]
         if len(alive) > 2:
-            user.kill()
+            kill(user)
         return user.name
 
     def _freeze_user(self) -> str:
         user = self.rng.choice(self.users)
         self.struck.add(user.name)
-        self._freeze(user.process, self.rng.choice([0.5, user.ttl]))
+        self._freeze(process_of(user), self.rng.choice([0.5, user.ttl]))
         return user.name
 
     # The network ---------------------------------------------------------------------------

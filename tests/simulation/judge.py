@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
-from tests.simulation.users import Belief, Story
 
 from seatkeeper.chaos.checker import (
     check_answers,
@@ -17,6 +16,7 @@ from seatkeeper.chaos.checker import (
     lives,
 )
 from seatkeeper.chaos.record import Believed
+from seatkeeper.chaos.users import Belief, Story
 
 RECLAIM_SECONDS = 2.5
 """How long after the end of its lease a seat may be held: etcd's sweep and a decision."""
@@ -75,12 +75,12 @@ class Judge:
         for belief in self._story.beliefs:
             if belief.is_held:
                 self._note(belief, now)
-        self._story.beliefs[:] = [b for b in self._story.beliefs if not b.is_over]
+        self._story.forget_over()
 
     def _note(self, belief: Belief, now: float) -> None:
         before = self._believed.get(id(belief))
         if before is None:
-            before = Believed(belief.user, belief.pool, belief.seats, now, now)
+            before = Believed(belief.user.name, belief.pool, belief.seats, now, now)
             # Kept, so that no other gets its id.
             self._kept.append(belief)
         self._believed[id(belief)] = replace(before, until=now + MOMENT)

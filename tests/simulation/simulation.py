@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.judge import Judge
-from tests.simulation.users import Agent, LibraryUser, Story, StubUser, User
+from tests.simulation.users import Agent, LibraryUser, SimSurroundings, process_of
 from tests.simulation.world import World
+
+from seatkeeper.chaos.users import Story, StubUser, User
 
 STARTING_SECONDS = 3.0
 STOPPING_SECONDS = 60.0
@@ -80,12 +82,12 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
         faults.heal()
         world.run(
             world.now + STOPPING_SECONDS,
-            done=lambda: all(user.is_done or not user.process.is_alive for user in users),
+            done=lambda: all(user.is_done or not process_of(user).is_alive for user in users),
         )
         unfinished = [
             f"I8 {user.name} is not done"
             for user in users
-            if not user.is_done and user.process.is_alive
+            if not user.is_done and process_of(user).is_alive
         ]
         world.run(world.now + SETTLING_SECONDS)
         violations = unfinished + judge.conclude()
@@ -102,15 +104,18 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
 
 def _users(cluster: SimCluster, story: Story, pools: dict[str, int]) -> list[User]:
     rng = cluster.world.rng
-    users: list[User] = []
+    found: list[User] = []
     for number in range(rng.randrange(3, 8)):
         kind = LibraryUser if rng.random() < 0.6 else StubUser
         own = random.Random(rng.getrandbits(64))
-        users.append(kind(cluster, story, f"user-{number}", list(pools.items()), own))
-    agents = [
-        Agent(cluster, story, f"agent-{n}", (), random.Random(rng.getrandbits(64)))
-        for n in range(rng.choice([0, 1, 2]))
-    ]
-    for user in users:
-        user.agents = agents
-    return [*users, *agents]
+        here = SimSurroundings(cluster, f"user-{number}", own)
+        found.append(kind(here, story, list(pools.items()), own))
+    agents: list[Agent] = []
+    for number in range(rng.choice([0, 1, 2])):
+        own = random.Random(rng.getrandbits(64))
+        here = SimSurroundings(cluster, f"agent-{number}", own)
+        agents.append(Agent(here, story, (), own))
+    for user in found:
+        if isinstance(user, LibraryUser):
+            user.agents = agents
+    return [*found, *agents]

@@ -61,6 +61,9 @@ class Believed:
     """The user stopped before this moment."""
 
 
+Told = Acquired | Returned | Refused | Published
+
+
 @dataclass
 class Record:
     """Everything that is certain. What was never answered is not in it: it may have happened."""
@@ -71,3 +74,25 @@ class Record:
     published: list[Published] = field(default_factory=list)
     killed: dict[str, float] = field(default_factory=dict)
     """When users were killed, and did not come back."""
+    unserved: list[tuple[str, float]] = field(default_factory=list)
+    """Requests that nobody answered for certain: whose, and until when."""
+    operations: int = 0
+    """Requests made, answered or not."""
+
+    @property
+    def acknowledged(self) -> int:
+        """How many answers there are to hold the service to."""
+        given = len(self.acquired) + len(self.returned)
+        return given + len(self.refused) + len(self.published)
+
+    def note(self, told: Told) -> None:
+        """Write down what somebody was told."""
+        match told:
+            case Acquired():
+                self.acquired.append(told)
+            case Returned():
+                self.returned.append(told)
+            case Refused():
+                self.refused.append(told)
+            case Published():
+                self.published.append(told)

@@ -1,0 +1,393 @@
+"""Users of a service who know for certain what they were told. The same ones everywhere.
+
+They work in a process of their own, with the real client or with the generated stubs, and write down
+in a ``Story`` what a judge can hold the service to. Where they live is a ``Surroundings``: a process in
+simulation, or one of the operating system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import grpc.aio
+
+from seatkeeper.chaos.record import Acquired, Record, Refused, Returned
+from seatkeeper.client import (
+    AsyncGrant,
+    AsyncSeatClient,
+    ClientConfig,
+    HoldingState,
+    NoSeatFree,
+    SeatError,
+    ServiceUnavailable,
+)
+from seatkeeper.client.ids import IdGenerator
+from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
+from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
+
+T = TypeVar("T")
+Code = grpc.StatusCode
+TRIES_MAX = 12
+"""How often a request is sent again that nobody has answered."""
+
+
+class Surroundings(Protocol):
+    """Where a user lives: its process, its clocks, and its way to the service."""
+
+    @property
+    def name(self) -> str:
+        """Who the user is; holders are looked up by it."""
+        ...
+
+    @property
+    def project(self) -> str:
+        """Who is charged."""
+        ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process exists."""
+        ...
+
+    def now(self) -> float:
+        """Return the time that the record is kept in: seconds, the same for all users."""
+        ...
+
+    def own_time(self) -> float:
+        """Return what the user's own clock says, in seconds."""
+        ...
+
+    def unix_millis(self) -> int:
+        """Return what the user takes for the time of day."""
+        ...
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin something that goes on beside what the user does."""
+        ...
+
+    def client(self, config: ClientConfig) -> AsyncSeatClient:
+        """Return a client of the service."""
+        ...
+
+    def stub(self, rng: random.Random) -> pb_grpc.SeatServiceAsyncStub:
+        """Return the stub of any node."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Write down that something happened, for people."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habits:
+    """How users behave; one of each list, each time."""
+
+    pause: float = 0.5
+    """Seconds between two requests, on average."""
+    holds: Sequence[float] = (0.05, 0.05, 0.5, 0.5, 2.0, 10.0)
+    """Seconds that seats are held, on average."""
+    hold_max: float = 25.0
+    waits: Sequence[float] = (0.0, 0.5, 3.0, 10.0, 10.0)
+    """Seconds that a request may wait."""
+    ttls: Sequence[float] = (3.0, 5.0, 8.0)
+
+
+@dataclass(slots=True)
+class Belief:
+    """A user who counts on seats."""
+
+    user: Surroundings
+    pool: str
+    grant_id: str
+    seats: int
+    is_safe: Callable[[], bool]
+    """Whether the user's own clock still lets it count on them."""
+    is_over: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the user, asked now, would go on using them."""
+        return not self.is_over and self.user.is_alive and self.is_safe()
+
+
+@dataclass
+class Story(Record):
+    """What users were told, and what they believe in."""
+
+    beliefs: list[Belief] = field(default_factory=list)
+
+    def forget_over(self) -> None:
+        """Drop the beliefs that are over."""
+        self.beliefs[:] = [belief for belief in self.beliefs if not belief.is_over]
+
+
+class User:
+    """Works for as long as it is told to, then closes."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        story: Story,
+        pools: Sequence[tuple[str, int]],
+        rng: random.Random,
+        habits: Habits | None = None,
+    ) -> None:
+        """``pools``: names, and how many seats each has."""
+        self.name = surroundings.name
+        self.surroundings = surroundings
+        self.story = story
+        self.is_done = False
+        self.habits = habits or Habits()
+        self.ttl = rng.choice(self.habits.ttls)
+        self.stop_at = float("inf")
+        self._pools = pools
+        self._rng = rng
+        self._new_id = IdGenerator(
+            now_millis=surroundings.unix_millis, random_bits=rng.getrandbits
+        )
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Make what this kind of user works with."""
+        raise NotImplementedError
+
+    def begin(self, stop_at: float) -> None:
+        """Work until ``stop_at``, which may be changed while it works; then close."""
+        self.stop_at = stop_at
+        self.surroundings.start(self._work())
+
+    async def _work(self) -> None:
+        here = self.surroundings
+        while here.now() < self.stop_at:
+            await asyncio.sleep(self._rng.expovariate(1 / self.habits.pause))
+            if here.now() < self.stop_at:
+                await self._cycle()
+        await self._end()
+        self.is_done = True
+        here.note(f"{self.name}: done")
+
+    async def _cycle(self) -> None:
+        raise NotImplementedError
+
+    async def _end(self) -> None:
+        raise NotImplementedError
+
+    def _choose(self) -> tuple[str, int, float]:
+        """Draw a pool, how many of its seats, and how long to wait for them."""
+        pool, capacity = self._rng.choice(self._pools)
+        seats = self._rng.choice([1, 1, 1, min(2, capacity)])
+        return pool, seats, self._rng.choice(self.habits.waits)
+
+    async def _use(
+        self, pool: str, seats: int, grant_id: str, fence: int, is_safe: Callable[[], bool]
+    ) -> None:
+        """Count on seats for a while."""
+        story, here = self.story, self.surroundings
+        here.note(f"{self.name}: holds {grant_id} of {pool} under {fence}")
+        story.note(Acquired(self.name, pool, grant_id, fence, seats, here.now()))
+        belief = Belief(here, pool, grant_id, seats, is_safe)
+        story.beliefs.append(belief)
+        held_for = self._rng.expovariate(1 / self._rng.choice(self.habits.holds))
+        await asyncio.sleep(min(held_for, self.habits.hold_max))
+        belief.is_over = True
+
+
+class LibraryUser(User):
+    """Uses the client library. It gives up early now and then."""
+
+    def _set_up(self) -> None:
+        self._client = self.surroundings.client(
+            ClientConfig(
+                ttl=timedelta(seconds=self.ttl),
+                safety_margin=timedelta(seconds=self._rng.choice([0.2, 1.0])),
+                linger=timedelta(seconds=self._rng.choice([0.0, 0.0, 0.5])),
+                connect_timeout=timedelta(seconds=8),
+                call_timeout=timedelta(seconds=8),
+            ),
+        )
+
+    async def _cycle(self) -> None:
+        rng, story, here = self._rng, self.story, self.surroundings
+        pool, seats, wait = self._choose()
+        story.operations += 1
+        asking = asyncio.ensure_future(
+            self._client.acquire(
+                pool, seats=seats, priority=rng.choice([0, 0, 0, 1, 2]), wait=wait
+            )
+        )
+        if rng.random() < 0.1:
+            await asyncio.wait({asking}, timeout=rng.uniform(0.0, 0.3))
+            asking.cancel()
+        try:
+            grant = await asking
+        except NoSeatFree:
+            return
+        except (SeatError, asyncio.CancelledError) as error:
+            here.note(f"{self.name}: failed: {type(error).__name__}")
+            if isinstance(error, ServiceUnavailable):
+                story.unserved.append((self.name, here.now()))
+            return
+        self._pass_on(grant)
+        await self._use(
+            *(pool, seats, grant.grant_id, grant.fence),
+            lambda: grant.state is not HoldingState.LOST,
+        )
+        story.operations += 1
+        await grant.release()
+
+    def _pass_on(self, grant: AsyncGrant) -> None:
+        """Hand a grant to somebody who works under it, where there is one."""
+
+    async def _end(self) -> None:
+        await self._client.close()
+
+
+class StubUser(User):
+    """Uses unary calls of the generated stubs, on any node, and sends again whatever is not answered.
+
+    So it knows for certain what was granted and what was given back.
+    """
+
+    MARGIN_SECONDS = 0.7
+
+    def _set_up(self) -> None:
+        self._credentials: pb.SessionCredentials | None = None
+        self._safe_until = 0.0
+        self._was_refused = False
+        """The last call was refused for certain."""
+        self._renewing: asyncio.Task[None] | None = None
+
+    def _is_safe(self) -> bool:
+        return self.surroundings.own_time() < self._safe_until
+
+    async def _cycle(self) -> None:
+        if not self._is_safe():
+            await self._open()
+        credentials = self._credentials
+        if credentials is None:
+            return
+        if self._rng.random() < 0.1:
+            await self._steal(credentials)
+        pool, seats, wait = self._choose()
+        acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
+        acquire.wait.FromTimedelta(timedelta(seconds=wait))
+        self.story.operations += 1
+        if self._rng.random() < 0.1:
+            await self._leave_while_asking(credentials, acquire)
+            return
+        answer = await self._insist(
+            lambda stub: stub.Acquire(
+                pb.AcquireRequest(credentials=credentials, acquire=acquire), timeout=wait + 2.0
+            )
+        )
+        if answer is None:
+            if self._was_refused:
+                self.story.note(
+                    Refused(self.name, pool, acquire.grant_id, self.surroundings.now())
+                )
+            return
+        await self._use(
+            *(pool, seats, acquire.grant_id, answer.granted.fence),
+            lambda: self._credentials is credentials and self._is_safe(),
+        )
+        self.story.operations += 1
+        ref = pb.GrantRef(pool=pool, grant_id=acquire.grant_id)
+        release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
+        if await self._insist(lambda stub: stub.Release(release, timeout=2.0)) is not None:
+            self.story.note(
+                Returned(self.name, pool, acquire.grant_id, self.surroundings.now())
+            )
+
+    async def _leave_while_asking(
+        self, credentials: pb.SessionCredentials, acquire: seat_pb2.Acquire
+    ) -> None:
+        """Close the session that a request is under way of."""
+        request = pb.AcquireRequest(credentials=credentials, acquire=acquire)
+        asking = asyncio.ensure_future(self._stub().Acquire(request, timeout=2.0))
+        await asyncio.sleep(self._rng.uniform(0.0, 0.003))
+        await self._end()
+        self._credentials, self._safe_until = None, 0.0
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    async def _steal(self, credentials: pb.SessionCredentials) -> None:
+        """Give back a seat of somebody else, which must be refused."""
+        held = [told for told in self.story.acquired[-5:] if told.user != self.name]
+        if not held:
+            return
+        prey = self._rng.choice(held)
+        ref = pb.GrantRef(pool=prey.pool, grant_id=prey.grant_id)
+        release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
+        self.story.operations += 1
+        # One that is not there any more is not there: that is no theft.
+        await self._insist(lambda stub: stub.Release(release, timeout=2.0))
+
+    async def _open(self) -> None:
+        here = self.surroundings
+        credentials = pb.SessionCredentials(
+            session_id=self._new_id(), secret=self._rng.randbytes(16)
+        )
+        opening = pb.Open(credentials=credentials, holder=self.name, project=here.project)
+        opening.ttl.FromTimedelta(timedelta(seconds=self.ttl))
+        sent_at = here.own_time()
+        request = pb.OpenSessionRequest(open=opening)
+        opened = await self._insist(lambda stub: stub.OpenSession(request, timeout=2.0))
+        if opened is None:
+            return
+        self._credentials = credentials
+        self._safe_until = sent_at + self.ttl - self.MARGIN_SECONDS
+        if self._renewing is not None:
+            self._renewing.cancel()
+        self._renewing = here.start(self._renew_forever(credentials))
+
+    async def _renew_forever(self, credentials: pb.SessionCredentials) -> None:
+        sequence = 0
+        while True:
+            await asyncio.sleep(self.ttl / 4)
+            sequence += 1
+            sent_at = self.surroundings.own_time()
+            request = pb.RenewRequest(
+                credentials=credentials, renew=pb.Renew(sequence=sequence)
+            )
+            try:
+                await self._stub().Renew(request, timeout=1.0)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is Code.NOT_FOUND:
+                    self._credentials = None
+                    return
+            else:
+                self._safe_until = sent_at + self.ttl - self.MARGIN_SECONDS
+
+    async def _insist(
+        self, call: Callable[[pb_grpc.SeatServiceAsyncStub], Awaitable[T]]
+    ) -> T | None:
+        """Call, on one node after another, until one answers for certain; None: it was refused."""
+        here = self.surroundings
+        self._was_refused = False
+        for _ in range(TRIES_MAX):
+            try:
+                return await call(self._stub())
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                    self._was_refused = True
+                    here.note(f"{self.name}: refused: {error.code()} {error.details()}")
+                    return None
+                await asyncio.sleep(self._rng.uniform(0.05, 0.5))
+        self.story.unserved.append((self.name, here.now()))
+        return None
+
+    async def _end(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if (credentials := self._credentials) is not None:
+            request = pb.CloseSessionRequest(credentials=credentials)
+            await self._insist(lambda stub: stub.CloseSession(request, timeout=2.0))
+
+    def _stub(self) -> pb_grpc.SeatServiceAsyncStub:
+        return self.surroundings.stub(self._rng)
