@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from seatkeeper.chaos.relay import Relay
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
 
@@ -18,94 +19,6 @@ QUICK_ETCD = EtcdOptions(
     fsync=False,
 )
 """Elects within a second and grants leases of 1 s."""
-
-
-class TcpProxy:
-    """Stands between a client and a server, and can be the network at its worst."""
-
-    def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = host, int(port)
-        self._server: asyncio.Server | None = None
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-        self._losing_replies = False
-        self._pumps: set[asyncio.Task[None]] = set()
-        self._connections: set[asyncio.Task[None]] = set()
-
-    @property
-    def endpoint(self) -> str:
-        """Where it listens, as ``host:port``."""
-        assert self._server is not None
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"{host}:{port}"
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-
-    def freeze(self) -> None:
-        """Nothing gets through, and nobody is told."""
-        self._flowing.clear()
-
-    def lose_replies(self) -> None:
-        """Requests arrive, answers do not, and nobody is told."""
-        self._losing_replies = True
-
-    def cut(self) -> None:
-        """Every connection there is breaks."""
-        for pump in self._pumps:
-            pump.cancel()
-
-    def heal(self) -> None:
-        """All is well again, for connections made from now on."""
-        self.cut()
-        self._losing_replies = False
-        self._flowing.set()
-
-    async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.heal()
-        if self._connections:
-            await asyncio.wait(self._connections)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.current_task()
-        assert connection is not None
-        self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
-        writers = [writer]
-        try:
-            remote_reader, remote_writer = await asyncio.open_connection(*self._target)
-            writers.append(remote_writer)
-            pumps = {
-                asyncio.create_task(self._pump(reader, remote_writer, replies=False)),
-                asyncio.create_task(self._pump(remote_reader, writer, replies=True)),
-            }
-            self._pumps |= pumps
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.wait(pumps)
-            self._pumps -= pumps
-        except OSError:
-            pass
-        finally:
-            for each in writers:
-                each.transport.abort()
-            await asyncio.sleep(0)  # a transport ends in the loop's next turn
-
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
-    ) -> None:
-        try:
-            while data := await reader.read(65536):
-                await self._flowing.wait()
-                if not (replies and self._losing_replies):
-                    writer.write(data)
-                    await writer.drain()
-        except OSError:
-            return
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:
@@ -129,12 +42,12 @@ async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:
 
 
 @pytest.fixture
-async def proxy_to() -> AsyncIterator[Callable[[str], Awaitable[TcpProxy]]]:
+async def proxy_to() -> AsyncIterator[Callable[[str], Awaitable[Relay]]]:
     """Make a proxy to a ``host:port``; it is closed after the test."""
-    proxies: list[TcpProxy] = []
+    proxies: list[Relay] = []
 
-    async def make(target: str) -> TcpProxy:
-        proxy = TcpProxy(target)
+    async def make(target: str) -> Relay:
+        proxy = Relay(target)
         await proxy.start()
         proxies.append(proxy)
         return proxy

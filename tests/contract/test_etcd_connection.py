@@ -26,9 +26,9 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import LEASE_KEEP_ALIVE, TXN, WATCH
 
 if TYPE_CHECKING:
-    from tests.conftest import TcpProxy
     from tests.contract.conftest import Subject
 
+    from seatkeeper.chaos.relay import Relay
     from seatkeeper.server.etcd_process import EtcdCluster
 
 T = TypeVar("T")
@@ -49,12 +49,12 @@ def shared_etcd(etcd: EtcdCluster) -> EtcdCluster:
 
 
 @pytest.fixture
-async def proxy(etcd: EtcdCluster, proxy_to: Callable[[str], Awaitable[TcpProxy]]) -> TcpProxy:
+async def proxy(etcd: EtcdCluster, proxy_to: Callable[[str], Awaitable[Relay]]) -> Relay:
     return await proxy_to(etcd.endpoints[0])
 
 
 @pytest.fixture
-async def store(proxy: TcpProxy) -> AsyncIterator[EtcdStore]:
+async def store(proxy: Relay) -> AsyncIterator[EtcdStore]:
     """A store behind the proxy."""
     store = EtcdStore(config(proxy.endpoint))
     await store.status()
@@ -64,11 +64,11 @@ async def store(proxy: TcpProxy) -> AsyncIterator[EtcdStore]:
 
 @pytest.mark.parametrize("told", [True, False], ids=["cut", "silent"])
 async def test_a_commit_whose_answer_is_lost_is_unknown_and_has_happened(
-    subject: Subject, proxy: TcpProxy, store: EtcdStore, told: bool
+    subject: Subject, proxy: Relay, store: EtcdStore, told: bool
 ) -> None:
     key = subject.prefix + "seat"
     mine, absent = [Put(key, b"mine")], [Unchanged(key, 0)]
-    proxy.lose_replies()
+    proxy.mute()
 
     commit = asyncio.create_task(store.commit(mine, only_if=absent))
     await subject.until(lambda: _exists(subject, key))
@@ -86,13 +86,11 @@ async def test_a_commit_whose_answer_is_lost_is_unknown_and_has_happened(
     assert entry.value == b"mine"
 
 
-async def test_a_commit_is_sent_once(
-    subject: Subject, proxy: TcpProxy, store: EtcdStore
-) -> None:
+async def test_a_commit_is_sent_once(subject: Subject, proxy: Relay, store: EtcdStore) -> None:
     key = subject.prefix + "counter"
     for _ in range(5):
         await _patiently(store.status)
-        proxy.lose_replies()
+        proxy.mute()
         with pytest.raises(OutcomeUnknown):
             await store.commit([Put(key, b"")], timeout=timedelta(milliseconds=300))
         proxy.heal()
@@ -104,10 +102,10 @@ async def test_a_commit_is_sent_once(
 
 
 async def test_a_grant_whose_answer_is_lost_can_be_repeated(
-    subject: Subject, proxy: TcpProxy, store: EtcdStore
+    subject: Subject, proxy: Relay, store: EtcdStore
 ) -> None:
     lease = subject.new_lease_id()
-    proxy.lose_replies()
+    proxy.mute()
     with pytest.raises(OutcomeUnknown):
         await store.grant_lease(lease, timedelta(seconds=60))
     proxy.heal()
@@ -118,8 +116,8 @@ async def test_a_grant_whose_answer_is_lost_can_be_repeated(
     await store.revoke_lease(lease)
 
 
-async def test_before_it_is_connected_nothing_leaves(proxy: TcpProxy) -> None:
-    proxy.freeze()
+async def test_before_it_is_connected_nothing_leaves(proxy: Relay) -> None:
+    proxy.stall()
     store = EtcdStore(config(proxy.endpoint))
     with pytest.raises(StoreUnavailable):
         await store.commit([Put("/never", b"")])
@@ -130,9 +128,7 @@ async def test_before_it_is_connected_nothing_leaves(proxy: TcpProxy) -> None:
     await store.close()
 
 
-async def test_renewals_survive_a_cut(
-    subject: Subject, proxy: TcpProxy, store: EtcdStore
-) -> None:
+async def test_renewals_survive_a_cut(subject: Subject, proxy: Relay, store: EtcdStore) -> None:
     lease = subject.new_lease_id()
     await store.grant_lease(lease, timedelta(seconds=60))
     await store.keep_alive(lease)
@@ -143,12 +139,12 @@ async def test_renewals_survive_a_cut(
 
 
 async def test_a_renewal_on_a_silent_link_is_unknown_in_time(
-    subject: Subject, proxy: TcpProxy, store: EtcdStore
+    subject: Subject, proxy: Relay, store: EtcdStore
 ) -> None:
     lease = subject.new_lease_id()
     await store.grant_lease(lease, timedelta(seconds=60))
     await store.keep_alive(lease)
-    proxy.freeze()
+    proxy.stall()
     start = time.monotonic()
     with pytest.raises(OutcomeUnknown):
         await store.keep_alive(lease)
@@ -156,11 +152,11 @@ async def test_a_renewal_on_a_silent_link_is_unknown_in_time(
 
 
 async def test_a_watch_on_a_silent_link_ends(
-    subject: Subject, proxy: TcpProxy, store: EtcdStore
+    subject: Subject, proxy: Relay, store: EtcdStore
 ) -> None:
     async with aclosing(store.watch(subject.prefix, from_revision=1)) as watch:
         await anext(watch)
-        proxy.freeze()
+        proxy.stall()
         start = time.monotonic()
         with pytest.raises(WatchEnded, match="silent"):
             await subject.changes(watch, 1)
@@ -168,7 +164,7 @@ async def test_a_watch_on_a_silent_link_ends(
 
 
 async def test_a_watch_whose_connection_is_cut_ends(
-    subject: Subject, proxy: TcpProxy, store: EtcdStore
+    subject: Subject, proxy: Relay, store: EtcdStore
 ) -> None:
     async with aclosing(store.watch(subject.prefix, from_revision=1)) as watch:
         await anext(watch)

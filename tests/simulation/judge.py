@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 
@@ -16,13 +14,12 @@ from seatkeeper.chaos.checker import (
     lives,
 )
 from seatkeeper.chaos.record import Believed
-from seatkeeper.chaos.users import Belief, Story
+from seatkeeper.chaos.users import Story
 
 RECLAIM_SECONDS = 2.5
 """How long after the end of its lease a seat may be held: etcd's sweep and a decision."""
 TTL_MAX = 8.0
 """The longest lease of any user."""
-MOMENT = 1e-6
 
 
 class Judge:
@@ -34,15 +31,14 @@ class Judge:
         self._faults = faults
         self._world = cluster.world
         self._capacity: dict[str, int] = {}
-        self._believed: dict[int, Believed] = {}
-        self._kept: list[Belief] = []
+        self._believed: list[Believed] = []
 
     def watch(self, pools: dict[str, int], interval: float) -> None:
         """Write down what users believe in, again and again."""
         self._capacity = pools
 
         def look() -> None:
-            self._look_at_beliefs()
+            self._believed += [belief.believed for belief in self._story.look()]
             self._world.call_in(interval, look)
 
         self._world.call_in(interval, look)
@@ -50,11 +46,12 @@ class Judge:
     def conclude(self) -> list[str]:
         """Look at the whole run; return what was wrong."""
         store, story = self._cluster.store, self._story
+        self._believed += [belief.believed for belief in self._story.beliefs]
         found = lives(store.changes, store.changed_at, KEYS)
         violations = [
             *check_history(store.changes, KEYS),
             *check_answers(found, story),
-            *check_beliefs(self._believed.values(), self._capacity),
+            *check_beliefs(self._believed, self._capacity),
             *check_reclaim(found, story, self._deadline),
             *check_published(store.changes, story, KEYS),
         ]
@@ -69,21 +66,6 @@ class Judge:
         for violation in told:
             self._world.note(f"VIOLATION {violation}")
         return told
-
-    def _look_at_beliefs(self) -> None:
-        now = self._world.now
-        for belief in self._story.beliefs:
-            if belief.is_held:
-                self._note(belief, now)
-        self._story.forget_over()
-
-    def _note(self, belief: Belief, now: float) -> None:
-        before = self._believed.get(id(belief))
-        if before is None:
-            before = Believed(belief.user.name, belief.pool, belief.seats, now, now)
-            # Kept, so that no other gets its id.
-            self._kept.append(belief)
-        self._believed[id(belief)] = replace(before, until=now + MOMENT)
 
     def _deadline(self, user: str, killed_at: float) -> float:
         """Return when a killed user's seats must be free: its ttl, a restart of leases, a sweep.

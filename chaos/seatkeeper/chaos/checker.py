@@ -136,6 +136,8 @@ def check_beliefs(
     """Judge whether users believed in more seats than there were; told once for each pool."""
     steps: dict[str, list[tuple[float, int, str]]] = {}
     for belief in beliefs:
+        if belief.until <= belief.since:
+            continue  # seen once, and not again
         ends = steps.setdefault(belief.pool, [])
         ends.append((belief.since, belief.seats, belief.user))
         ends.append((belief.until, -belief.seats, belief.user))

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import grpc.aio
 
-from seatkeeper.chaos.record import Acquired, Record, Refused, Returned
+from seatkeeper.chaos.record import Acquired, Believed, Record, Refused, Returned
 from seatkeeper.client import (
     AsyncGrant,
     AsyncSeatClient,
@@ -96,11 +96,13 @@ class Habits:
     waits: Sequence[float] = (0.0, 0.5, 3.0, 10.0, 10.0)
     """Seconds that a request may wait."""
     ttls: Sequence[float] = (3.0, 5.0, 8.0)
+    give_up: float = 0.1
+    """Share of the requests that are given up before they are answered."""
 
 
 @dataclass(slots=True)
 class Belief:
-    """A user who counts on seats."""
+    """A user who counts on seats, looked at again and again."""
 
     user: Surroundings
     pool: str
@@ -108,6 +110,9 @@ class Belief:
     seats: int
     is_safe: Callable[[], bool]
     """Whether the user's own clock still lets it count on them."""
+    since: float
+    until: float
+    """When it was last seen to count on them."""
     is_over: bool = False
 
     @property
@@ -115,16 +120,35 @@ class Belief:
         """Whether the user, asked now, would go on using them."""
         return not self.is_over and self.user.is_alive and self.is_safe()
 
+    def look(self) -> None:
+        """See whether it still is so."""
+        if self.is_held:
+            self.until = self.user.now()
+
+    def end(self) -> None:
+        """Stop counting on them, for good."""
+        self.look()
+        self.is_over = True
+
+    @property
+    def believed(self) -> Believed:
+        """What was seen of it."""
+        return Believed(self.user.name, self.pool, self.seats, self.since, self.until)
+
 
 @dataclass
 class Story(Record):
-    """What users were told, and what they believe in."""
+    """What users were told, and what they believe in now."""
 
     beliefs: list[Belief] = field(default_factory=list)
 
-    def forget_over(self) -> None:
-        """Drop the beliefs that are over."""
+    def look(self) -> list[Belief]:
+        """Look at all beliefs; forget those that are over, and return them."""
+        for belief in self.beliefs:
+            belief.look()
+        over = [belief for belief in self.beliefs if belief.is_over]
         self.beliefs[:] = [belief for belief in self.beliefs if not belief.is_over]
+        return over
 
 
 class User:
@@ -146,6 +170,8 @@ class User:
         self.habits = habits or Habits()
         self.ttl = rng.choice(self.habits.ttls)
         self.stop_at = float("inf")
+        self.asking_since: float | None = None
+        """Since when it has waited for seats; None: it does not."""
         self._pools = pools
         self._rng = rng
         self._new_id = IdGenerator(
@@ -168,6 +194,7 @@ class User:
             await asyncio.sleep(self._rng.expovariate(1 / self.habits.pause))
             if here.now() < self.stop_at:
                 await self._cycle()
+                self.asking_since = None
         await self._end()
         self.is_done = True
         here.note(f"{self.name}: done")
@@ -177,6 +204,10 @@ class User:
 
     async def _end(self) -> None:
         raise NotImplementedError
+
+    def _note_asking(self) -> None:
+        self.story.operations += 1
+        self.asking_since = self.surroundings.now()
 
     def _choose(self) -> tuple[str, int, float]:
         """Draw a pool, how many of its seats, and how long to wait for them."""
@@ -191,11 +222,12 @@ class User:
         story, here = self.story, self.surroundings
         here.note(f"{self.name}: holds {grant_id} of {pool} under {fence}")
         story.note(Acquired(self.name, pool, grant_id, fence, seats, here.now()))
-        belief = Belief(here, pool, grant_id, seats, is_safe)
+        belief = Belief(here, pool, grant_id, seats, is_safe, here.now(), here.now())
         story.beliefs.append(belief)
+        self.asking_since = None
         held_for = self._rng.expovariate(1 / self._rng.choice(self.habits.holds))
         await asyncio.sleep(min(held_for, self.habits.hold_max))
-        belief.is_over = True
+        belief.end()
 
 
 class LibraryUser(User):
@@ -215,13 +247,13 @@ class LibraryUser(User):
     async def _cycle(self) -> None:
         rng, story, here = self._rng, self.story, self.surroundings
         pool, seats, wait = self._choose()
-        story.operations += 1
+        self._note_asking()
         asking = asyncio.ensure_future(
             self._client.acquire(
                 pool, seats=seats, priority=rng.choice([0, 0, 0, 1, 2]), wait=wait
             )
         )
-        if rng.random() < 0.1:
+        if rng.random() < self.habits.give_up:
             await asyncio.wait({asking}, timeout=rng.uniform(0.0, 0.3))
             asking.cancel()
         try:
@@ -277,8 +309,8 @@ class StubUser(User):
         pool, seats, wait = self._choose()
         acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
         acquire.wait.FromTimedelta(timedelta(seconds=wait))
-        self.story.operations += 1
-        if self._rng.random() < 0.1:
+        self._note_asking()
+        if self._rng.random() < self.habits.give_up:
             await self._leave_while_asking(credentials, acquire)
             return
         answer = await self._insist(

@@ -1,0 +1,222 @@
+"""What can go wrong: each fault has a name and a place.
+
+A fault is a method that returns a context: entering it strikes and says what was struck, leaving it
+heals. Its name is that of its class and its own: ``Network.slow``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Protocol
+
+from seatkeeper.chaos.relay import Relay, Way
+
+Fault = Callable[[], AbstractAsyncContextManager[str]]
+SLOW_SECONDS = 0.075
+SOME_ANSWERS = 0.1
+
+
+class Worker(Protocol):
+    """Users in one process."""
+
+    name: str
+
+    def freeze(self) -> None:
+        """Stop it in its tracks."""
+        ...
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        ...
+
+    def tell(self, **wish: float | bool) -> None:
+        """Have its users behave in another way."""
+        ...
+
+
+class Workers(Protocol):
+    """All those who use the service in a run."""
+
+    @property
+    def alive(self) -> Sequence[Worker]:
+        """Those that run now."""
+        ...
+
+    def kill(self, worker: Worker) -> None:
+        """End its users as a power cut would; they do not come back."""
+        ...
+
+    async def replace(self) -> None:
+        """Start others where some were killed."""
+        ...
+
+
+def faults_of(*groups: object) -> dict[str, Fault]:
+    """Return all faults of these, by name."""
+    return {
+        f"{type(group).__name__}.{name}": getattr(group, name)
+        for group in groups
+        for name in vars(type(group))
+        if not name.startswith("_")
+    }
+
+
+def described(faults: Mapping[str, Fault]) -> Iterator[tuple[str, str]]:
+    """Yield each fault's name and what it does, in one sentence."""
+    for name, fault in faults.items():
+        yield name, (fault.__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+class Network:
+    """Between users and nodes, where relays stand."""
+
+    def __init__(self, relays: Sequence[Relay], rng: random.Random) -> None:
+        self._relays = relays
+        self._rng = rng
+
+    @asynccontextmanager
+    async def cut_users_off(self) -> AsyncIterator[str]:
+        """Nothing gets from users to nodes or back, and nobody is told."""
+        with self._all() as relays:
+            for relay in relays:
+                relay.stall()
+            yield "all nodes"
+
+    @asynccontextmanager
+    async def cut_one_node_off(self) -> AsyncIterator[str]:
+        """Nothing gets from users to one node or back, and nobody is told."""
+        with self._one() as relay:
+            relay.stall()
+            yield relay.target
+
+    @asynccontextmanager
+    async def requests_stall(self) -> AsyncIterator[str]:
+        """What users send does not arrive; what nodes send does."""
+        with self._all() as relays:
+            for relay in relays:
+                relay.stall(Way.REQUESTS)
+            yield "all nodes"
+
+    @asynccontextmanager
+    async def answers_stall(self) -> AsyncIterator[str]:
+        """What nodes send does not arrive; what users send does."""
+        with self._all() as relays:
+            for relay in relays:
+                relay.stall(Way.ANSWERS)
+            yield "all nodes"
+
+    @asynccontextmanager
+    async def slow(self) -> AsyncIterator[str]:
+        """Everything between users and nodes takes 75 ms longer, each way."""
+        with self._all() as relays:
+            for relay in relays:
+                relay.slow(SLOW_SECONDS)
+            yield "all nodes"
+
+    @asynccontextmanager
+    async def connections_break(self) -> AsyncIterator[str]:
+        """Every connection between users and nodes breaks, once."""
+        with self._all() as relays:
+            for relay in relays:
+                relay.cut()
+            yield "all nodes"
+
+    @asynccontextmanager
+    async def one_node_refuses(self) -> AsyncIterator[str]:
+        """Connections to one node break, and it takes no new ones."""
+        with self._one() as relay:
+            relay.refuse()
+            relay.cut()
+            yield relay.target
+
+    @asynccontextmanager
+    async def answers_lost(self) -> AsyncIterator[str]:
+        """Requests arrive; instead of an answer comes the end of the connection."""
+        with self._all() as relays:
+            for relay in relays:
+                relay.lose_answers(1.0)
+            yield "all nodes"
+
+    @asynccontextmanager
+    async def some_answers_lost(self) -> AsyncIterator[str]:
+        """One answer in ten is the end of its connection instead."""
+        with self._all() as relays:
+            for relay in relays:
+                relay.lose_answers(SOME_ANSWERS)
+            yield "all nodes"
+
+    @contextmanager
+    def _all(self) -> Iterator[Sequence[Relay]]:
+        try:
+            yield self._relays
+        finally:
+            for relay in self._relays:
+                relay.heal()
+
+    @contextmanager
+    def _one(self) -> Iterator[Relay]:
+        relay = self._rng.choice(self._relays)
+        try:
+            yield relay
+        finally:
+            relay.heal()
+
+
+class Users:
+    """Those who use the service, in processes of their own."""
+
+    def __init__(self, workers: Workers, rng: random.Random) -> None:
+        self._workers = workers
+        self._rng = rng
+
+    @asynccontextmanager
+    async def die(self) -> AsyncIterator[str]:
+        """A process of users is killed; then others come."""
+        worker = self._rng.choice(self._workers.alive)
+        self._workers.kill(worker)
+        yield worker.name
+        await self._workers.replace()
+
+    @asynccontextmanager
+    async def all_die(self) -> AsyncIterator[str]:
+        """All users are killed at once; then as many others come, at once."""
+        workers = list(self._workers.alive)
+        for worker in workers:
+            self._workers.kill(worker)
+        yield f"{len(workers)} processes"
+        await self._workers.replace()
+
+    @asynccontextmanager
+    async def freeze(self) -> AsyncIterator[str]:
+        """A process of users stands still, then goes on as if nothing had been."""
+        worker = self._rng.choice(self._workers.alive)
+        worker.freeze()
+        try:
+            yield worker.name
+        finally:
+            worker.thaw()
+
+    @asynccontextmanager
+    async def ask_twice(self) -> AsyncIterator[str]:
+        """Every request is sent to two nodes, one a little later, so copies overtake each other."""
+        with self._all_do(twice=True):
+            yield "all users"
+
+    @asynccontextmanager
+    async def give_up_early(self) -> AsyncIterator[str]:
+        """Every other request is given up before it is answered."""
+        with self._all_do(hasty=0.5):
+            yield "all users"
+
+    @contextmanager
+    def _all_do(self, **wish: float | bool) -> Iterator[None]:
+        workers = list(self._workers.alive)
+        for worker in workers:
+            worker.tell(**wish)
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.tell(**dict.fromkeys(wish, False))

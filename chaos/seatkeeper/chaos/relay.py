@@ -1,0 +1,178 @@
+"""A relay between those who call and a server, which can be the network at its worst.
+
+It works on bytes of TCP connections and knows no protocol, so it stands anywhere, needs no rights,
+and TLS goes through it unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from enum import Enum
+
+CHUNK_BYTES = 65536
+YOUNG_SECONDS = 0.5
+"""A connection is spared from losing answers for so long: its two ends have not agreed on anything."""
+
+
+class Way(Enum):
+    """Where bytes go."""
+
+    REQUESTS = "requests"
+    ANSWERS = "answers"
+
+
+class Relay:
+    """Passes on what comes to ``endpoint`` to a target, well or badly.
+
+    What it is told to do holds for all its connections, also those that are there, until `heal`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        host: str = "127.0.0.1",
+        rng: random.Random | None = None,
+    ) -> None:
+        """``target`` and what it listens on are TCP addresses: ``host:port``, and a free port."""
+        name, _, port = target.rpartition(":")
+        self.target = target
+        self.answers_cut = 0
+        """How many connections were cut instead of passing on an answer."""
+        self._target = name.strip("[]"), int(port)
+        self._host = host
+        self._rng = rng or random.Random()
+        self._server: asyncio.Server | None = None
+        self._flowing = {way: asyncio.Event() for way in Way}
+        self._share_lost = 0.0
+        self._is_mute = False
+        self._is_refusing = False
+        self._delay = 0.0
+        self._connections: set[asyncio.Task[None]] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._flow()
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, as ``host:port``."""
+        assert self._server is not None, "start it first"
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"{host}:{port}"
+
+    async def start(self) -> None:
+        """Listen. Raises ``OSError``."""
+        self._server = await asyncio.start_server(self._serve, self._host, 0)
+
+    async def close(self) -> None:
+        """Break all connections and listen no more."""
+        assert self._server is not None
+        self._server.close()
+        self.heal()
+        self.cut()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    # What it can do ------------------------------------------------------------------------
+
+    def stall(self, *ways: Way) -> None:
+        """Nothing gets through, and nobody is told. Without ``ways``: neither way."""
+        for way in ways or Way:
+            self._flowing[way].clear()
+
+    def mute(self) -> None:
+        """Requests arrive, answers are lost, and nobody is told."""
+        self._is_mute = True
+
+    def lose_answers(self, share: float) -> None:
+        """A connection breaks when an answer comes that its asker will never see."""
+        self._share_lost = share
+
+    def slow(self, seconds: float) -> None:
+        """Whatever is sent, either way, arrives so much later, or up to twice as much."""
+        self._delay = seconds
+
+    def refuse(self) -> None:
+        """There is nobody at this address, for connections made from now on."""
+        self._is_refusing = True
+
+    def cut(self) -> None:
+        """Every connection there is breaks, and its ends are told."""
+        for pump in self._pumps:
+            pump.cancel()
+
+    def heal(self) -> None:
+        """All is well again. What was held up goes on; where answers were lost, connections break."""
+        if self._is_mute:
+            self.cut()
+        self._share_lost, self._delay = 0.0, 0.0
+        self._is_mute = self._is_refusing = False
+        self._flow()
+
+    # Inside --------------------------------------------------------------------------------
+
+    def _flow(self) -> None:
+        for flowing in self._flowing.values():
+            flowing.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+        writers = [writer]
+        try:
+            if not self._is_refusing:
+                remote_reader, remote_writer = await asyncio.open_connection(*self._target)
+                writers.append(remote_writer)
+                await self._join(reader, writer, remote_reader, remote_writer)
+        except OSError:
+            pass
+        finally:
+            for each in writers:
+                each.transport.abort()
+            await asyncio.sleep(0)  # a transport ends in the loop's next turn
+
+    async def _join(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        remote_reader: asyncio.StreamReader,
+        remote_writer: asyncio.StreamWriter,
+    ) -> None:
+        began = asyncio.get_running_loop().time()
+        pumps = {
+            asyncio.create_task(self._pump(reader, remote_writer, Way.REQUESTS, began)),
+            asyncio.create_task(self._pump(remote_reader, writer, Way.ANSWERS, began)),
+        }
+        self._pumps |= pumps
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.wait(pumps)
+        self._pumps -= pumps
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: Way,
+        began: float,
+    ) -> None:
+        now: Callable[[], float] = asyncio.get_running_loop().time
+        try:
+            while data := await reader.read(CHUNK_BYTES):
+                if self._delay:
+                    await asyncio.sleep(self._delay)
+                await self._flowing[way].wait()
+                if way is Way.ANSWERS and self._is_mute:
+                    continue
+                if way is Way.ANSWERS and self._share_lost and now() - began > YOUNG_SECONDS:
+                    if self._rng.random() < self._share_lost:
+                        self.answers_cut += 1
+                        return
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            return

@@ -1,0 +1,94 @@
+"""What came of a run, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What users saw at a moment."""
+
+    at: float
+    """Seconds since the run began."""
+    held: int
+    """Seats that users counted on."""
+    asking: int
+    """Requests that waited for an answer: in the queue, or for a node."""
+    acknowledged: int
+    """Answers that users had been given since the run began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A fault that was injected."""
+
+    fault: str
+    """Its name, such as ``KillNode.owner``."""
+    place: str
+    """What it struck."""
+    since: float
+    until: float
+    """When it was healed. Both in seconds since the run began."""
+
+
+@dataclass(slots=True)
+class Chapter:
+    """One scenario, as it was run."""
+
+    name: str
+    sentence: str
+    """What it is about."""
+    row: str
+    """The row of the fault matrix that it belongs to; empty: none."""
+    promises: tuple[str, ...]
+    """The invariants that it is there to try: ``I1`` to ``I10``. All are judged in each."""
+    began: float
+    ended: float = 0.0
+    struck: list[Struck] = field(default_factory=list)
+    requests: int = 0
+    acknowledged: int = 0
+    unanswered: int = 0
+    """Requests that nobody answered for certain: they may have happened."""
+    violations: list[str] = field(default_factory=list)
+    void: str = ""
+    """Why it proves nothing, such as too little traffic before a fault; empty: it does."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A whole run."""
+
+    target: str
+    """What was run against, in words."""
+    judged_by: str
+    """What the judge had to go by, in words."""
+    capacity: int
+    """Seats there were, over all pools."""
+    samples: list[Sample] = field(default_factory=list)
+    chapters: list[Chapter] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return sum(chapter.ended - chapter.began for chapter in self.chapters)
+
+    @property
+    def faults(self) -> int:
+        """How many faults were injected."""
+        return sum(len(chapter.struck) for chapter in self.chapters)
+
+    @property
+    def acknowledged(self) -> int:
+        """How many answers were held against what happened."""
+        return sum(chapter.acknowledged for chapter in self.chapters)
+
+    @property
+    def violations(self) -> int:
+        """How many times something was not as promised."""
+        return sum(len(chapter.violations) for chapter in self.chapters)
+
+    @property
+    def void(self) -> int:
+        """How many scenarios prove nothing."""
+        return sum(bool(chapter.void) for chapter in self.chapters)

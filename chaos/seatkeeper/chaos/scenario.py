@@ -1,0 +1,209 @@
+"""Scenarios, as people write them. Pure.
+
+::
+
+    The node that decides for the pool dies, again and again.
+
+    row: kill -9 service node (owner) mid batch
+    promises: I1 I2 I3 I4 I6 I8
+
+    5 times
+        KillNode.owner for 1 s
+        calm for 2 s
+
+The first paragraph says what it is about. Then come ``row`` (of the fault matrix) and ``promises``
+(the invariants it is there to try; all are judged always), both of which may be missing. Then what
+happens, one thing a line:
+
+- ``calm for 2 s``: nothing is done, and users go on.
+- ``KillNode.owner for 1 s``: this fault, healed after so long. Without ``for``: healed at once, which is
+  what is meant where there is nothing to heal.
+- ``Network.slow while``: this fault, for as long as the lines below it take.
+- ``5 times``: the lines below it, so often.
+
+What is below a line is indented by four spaces. Lines that begin with ``#`` are for readers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+INDENT = 4
+TIMES_MAX = 10_000
+SECONDS_MAX = 86_400.0
+PROMISES = tuple(f"I{number}" for number in range(1, 11))
+_HEADER = re.compile(r"(?P<name>row|promises): *(?P<value>.*)")
+_CALM = re.compile(r"calm for (?P<seconds>\d+(\.\d+)?) s")
+_TIMES = re.compile(r"(?P<times>\d+) times")
+_STRIKE = re.compile(
+    r"(?P<fault>[A-Z]\w*\.\w+)( (?P<during>while)| for (?P<seconds>\d+(\.\d+)?) s)?"
+)
+
+
+class ScenarioError(Exception):
+    """A scenario cannot be understood; the message says where, and what would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """Nothing is done for a while."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """A fault is injected, held, and healed."""
+
+    fault: str
+    seconds: float = 0.0
+    during: tuple[Step, ...] = ()
+    """What happens before it is healed, instead of waiting ``seconds``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The same again and again."""
+
+    times: int
+    steps: tuple[Step, ...]
+
+
+Step = Calm | Strike | Repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What happens to a service while it is used."""
+
+    name: str
+    sentence: str
+    steps: tuple[Step, ...]
+    row: str = ""
+    promises: tuple[str, ...] = ()
+
+    @property
+    def faults(self) -> frozenset[str]:
+        """The names of all faults in it."""
+        return frozenset(step.fault for step in _flat(self.steps) if isinstance(step, Strike))
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes if nothing has to be waited for."""
+        return _length(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    depth: int
+    text: str
+
+
+def parse(name: str, text: str) -> Scenario:
+    """Return the scenario that ``text`` tells. Raises ``ScenarioError``."""
+    sentence, _, rest = text.strip("\n").partition("\n\n")
+    lines = list(_lines(rest, first=sentence.count("\n") + 3))
+    sentence = " ".join(
+        line.strip() for line in sentence.splitlines() if not line.startswith("#")
+    )
+    if not sentence or _is_step(sentence):
+        raise ScenarioError(
+            f"{name}: the first paragraph must say what it is about; then an empty line"
+        )
+    headers: dict[str, str] = {}
+    while lines and (header := _HEADER.fullmatch(lines[0].text)):
+        headers[header["name"]] = header["value"].strip()
+        lines.pop(0)
+    promises = tuple(headers.get("promises", "").split())
+    if unknown := [promise for promise in promises if promise not in PROMISES]:
+        raise ScenarioError(
+            f"{name}: {unknown[0]} is no promise; there are {PROMISES[0]} to {PROMISES[-1]}"
+        )
+    steps = _block(name, lines, 0)
+    if not steps:
+        raise ScenarioError(f"{name}: nothing happens in it; add a line such as: calm for 2 s")
+    return Scenario(name, sentence, steps, headers.get("row", ""), promises)
+
+
+def _lines(text: str, *, first: int) -> Iterator[_Line]:
+    for number, line in enumerate(text.splitlines(), start=first):
+        if line.strip() and not line.lstrip().startswith("#"):
+            indent = len(line) - len(line.lstrip(" "))
+            if indent % INDENT:
+                raise ScenarioError(
+                    f"line {number}: indent by {INDENT} spaces, not by {indent}"
+                )
+            yield _Line(number, indent // INDENT, line.strip())
+
+
+def _block(name: str, lines: list[_Line], depth: int) -> tuple[Step, ...]:
+    """Take the lines of this depth, and what is below them, off ``lines``."""
+    steps: list[Step] = []
+    while lines and lines[0].depth >= depth:
+        line = lines.pop(0)
+        if line.depth > depth:
+            raise ScenarioError(f"{name}, line {line.number}: is below a line that has no room")
+        steps.append(_step(name, line, lines))
+    return tuple(steps)
+
+
+def _step(name: str, line: _Line, lines: list[_Line]) -> Step:
+    where = f"{name}, line {line.number}"
+    if calm := _CALM.fullmatch(line.text):
+        return Calm(_seconds(where, calm["seconds"]))
+    if times := _TIMES.fullmatch(line.text):
+        count = int(times["times"])
+        if not 1 <= count <= TIMES_MAX:
+            raise ScenarioError(f"{where}: from 1 to {TIMES_MAX} times")
+        return Repeat(count, _inside(where, name, line, lines))
+    if strike := _STRIKE.fullmatch(line.text):
+        if strike["during"]:
+            return Strike(strike["fault"], during=_inside(where, name, line, lines))
+        return Strike(strike["fault"], _seconds(where, strike["seconds"] or "0"))
+    raise ScenarioError(
+        f"{where}: not understood: {line.text!r}; write `calm for 2 s`, `Fault.place for 2 s`, "
+        "`Fault.place while`, or `5 times`"
+    )
+
+
+def _inside(where: str, name: str, line: _Line, lines: list[_Line]) -> tuple[Step, ...]:
+    steps = _block(name, lines, line.depth + 1)
+    if not steps:
+        raise ScenarioError(f"{where}: put what happens below it, {INDENT} spaces further in")
+    return steps
+
+
+def _seconds(where: str, text: str) -> float:
+    seconds = float(text)
+    if seconds > SECONDS_MAX:
+        raise ScenarioError(f"{where}: at most {SECONDS_MAX:g} s")
+    return seconds
+
+
+def _is_step(text: str) -> bool:
+    return any(pattern.fullmatch(text) for pattern in (_HEADER, _CALM, _TIMES, _STRIKE))
+
+
+def _flat(steps: Sequence[Step]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        if isinstance(step, Repeat):
+            yield from _flat(step.steps)
+        elif isinstance(step, Strike):
+            yield from _flat(step.during)
+
+
+def _length(steps: Sequence[Step]) -> float:
+    total = 0.0
+    for step in steps:
+        match step:
+            case Calm(seconds):
+                total += seconds
+            case Strike(_, seconds, during):
+                total += seconds + _length(during)
+            case Repeat(times, inner):
+                total += times * _length(inner)
+    return total
