@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from seatkeeper.chaos.history import FaultKind, located, replay
 from seatkeeper.chaos.record import Believed, Record
@@ -158,13 +159,18 @@ def check_reclaim(
     found: Mapping[GrantName, Life],
     record: Record,
     deadline: Callable[[str, float], float],
+    *,
+    now: float = inf,
 ) -> Iterator[Violation]:
     """Judge whether the seats of killed users were free by ``deadline(user, killed_at)``.
 
-    Holders are looked up by the users' names.
+    Holders are looked up by the users' names. ``now``: when the judge looks; deadlines after that
+    are not over yet.
     """
     for user, killed_at in record.killed.items():
         latest = deadline(user, killed_at)
+        if latest >= now:
+            continue
         for (pool, grant_id), life in found.items():
             if life.holder == user and (life.ended_at is None or life.ended_at > latest):
                 yield Violation(

@@ -7,10 +7,10 @@ heals. Its name is that of its class and its own: ``Network.slow``.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Protocol
 
+from seatkeeper.chaos.crew import Crew
 from seatkeeper.chaos.relay import Relay, Way
 
 Fault = Callable[[], AbstractAsyncContextManager[str]]
@@ -18,55 +18,26 @@ SLOW_SECONDS = 0.075
 SOME_ANSWERS = 0.1
 
 
-class Worker(Protocol):
-    """Users in one process."""
-
-    name: str
-
-    def freeze(self) -> None:
-        """Stop it in its tracks."""
-        ...
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        ...
-
-    def tell(self, **wish: float | bool) -> None:
-        """Have its users behave in another way."""
-        ...
-
-
-class Workers(Protocol):
-    """All those who use the service in a run."""
-
-    @property
-    def alive(self) -> Sequence[Worker]:
-        """Those that run now."""
-        ...
-
-    def kill(self, worker: Worker) -> None:
-        """End its users as a power cut would; they do not come back."""
-        ...
-
-    async def replace(self) -> None:
-        """Start others where some were killed."""
-        ...
-
-
 def faults_of(*groups: object) -> dict[str, Fault]:
     """Return all faults of these, by name."""
     return {
         f"{type(group).__name__}.{name}": getattr(group, name)
         for group in groups
-        for name in vars(type(group))
-        if not name.startswith("_")
+        for name in _names(type(group))
     }
 
 
-def described(faults: Mapping[str, Fault]) -> Iterator[tuple[str, str]]:
-    """Yield each fault's name and what it does, in one sentence."""
-    for name, fault in faults.items():
-        yield name, (fault.__doc__ or "").partition("\n")[0].rstrip(".")
+def described(*groups: type) -> dict[str, str]:
+    """Return what each fault of these groups does, in one sentence, by name."""
+    return {
+        f"{group.__name__}.{name}": (getattr(group, name).__doc__ or "").partition("\n")[0]
+        for group in groups
+        for name in _names(group)
+    }
+
+
+def _names(group: type) -> list[str]:
+    return [name for name in vars(group) if not name.startswith("_")]
 
 
 class Network:
@@ -167,31 +138,31 @@ class Network:
 class Users:
     """Those who use the service, in processes of their own."""
 
-    def __init__(self, workers: Workers, rng: random.Random) -> None:
-        self._workers = workers
+    def __init__(self, crew: Crew, rng: random.Random) -> None:
+        self._crew = crew
         self._rng = rng
 
     @asynccontextmanager
     async def die(self) -> AsyncIterator[str]:
         """A process of users is killed; then others come."""
-        worker = self._rng.choice(self._workers.alive)
-        self._workers.kill(worker)
+        worker = self._rng.choice(self._crew.alive)
+        self._crew.kill(worker)
         yield worker.name
-        await self._workers.replace()
+        await self._crew.replace()
 
     @asynccontextmanager
     async def all_die(self) -> AsyncIterator[str]:
         """All users are killed at once; then as many others come, at once."""
-        workers = list(self._workers.alive)
+        workers = list(self._crew.alive)
         for worker in workers:
-            self._workers.kill(worker)
+            self._crew.kill(worker)
         yield f"{len(workers)} processes"
-        await self._workers.replace()
+        await self._crew.replace()
 
     @asynccontextmanager
     async def freeze(self) -> AsyncIterator[str]:
         """A process of users stands still, then goes on as if nothing had been."""
-        worker = self._rng.choice(self._workers.alive)
+        worker = self._rng.choice(self._crew.alive)
         worker.freeze()
         try:
             yield worker.name
@@ -212,7 +183,7 @@ class Users:
 
     @contextmanager
     def _all_do(self, **wish: float | bool) -> Iterator[None]:
-        workers = list(self._workers.alive)
+        workers = list(self._crew.alive)
         for worker in workers:
             worker.tell(**wish)
         try:

@@ -85,6 +85,18 @@ class Record:
         given = len(self.acquired) + len(self.returned)
         return given + len(self.refused) + len(self.published)
 
+    def copy(self) -> Record:
+        """Return it as it is now."""
+        return Record(
+            acquired=list(self.acquired),
+            returned=list(self.returned),
+            refused=list(self.refused),
+            published=list(self.published),
+            killed=dict(self.killed),
+            unserved=list(self.unserved),
+            operations=self.operations,
+        )
+
     def note(self, told: Told) -> None:
         """Write down what somebody was told."""
         match told:

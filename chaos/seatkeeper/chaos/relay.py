@@ -77,16 +77,16 @@ class Relay:
     # What it can do ------------------------------------------------------------------------
 
     def stall(self, *ways: Way) -> None:
-        """Nothing gets through, and nobody is told. Without ``ways``: neither way."""
+        """Let nothing through, and tell nobody. Without ``ways``: neither way."""
         for way in ways or Way:
             self._flowing[way].clear()
 
     def mute(self) -> None:
-        """Requests arrive, answers are lost, and nobody is told."""
+        """Let requests arrive and answers be lost, and tell nobody."""
         self._is_mute = True
 
     def lose_answers(self, share: float) -> None:
-        """A connection breaks when an answer comes that its asker will never see."""
+        """Break a connection, this share of the times, when an answer comes; it is never seen."""
         self._share_lost = share
 
     def slow(self, seconds: float) -> None:
@@ -111,6 +111,9 @@ class Relay:
         self._flow()
 
     # Inside --------------------------------------------------------------------------------
+
+    def _is_to_be_lost(self) -> bool:
+        return self._share_lost > 0 and self._rng.random() < self._share_lost
 
     def _flow(self) -> None:
         for flowing in self._flowing.values():
@@ -168,10 +171,10 @@ class Relay:
                 await self._flowing[way].wait()
                 if way is Way.ANSWERS and self._is_mute:
                     continue
-                if way is Way.ANSWERS and self._share_lost and now() - began > YOUNG_SECONDS:
-                    if self._rng.random() < self._share_lost:
-                        self.answers_cut += 1
-                        return
+                is_young = now() - began < YOUNG_SECONDS
+                if way is Way.ANSWERS and not is_young and self._is_to_be_lost():
+                    self.answers_cut += 1
+                    return
                 writer.write(data)
                 await writer.drain()
         except OSError:

@@ -16,8 +16,8 @@ The first paragraph says what it is about. Then come ``row`` (of the fault matri
 happens, one thing a line:
 
 - ``calm for 2 s``: nothing is done, and users go on.
-- ``KillNode.owner for 1 s``: this fault, healed after so long. Without ``for``: healed at once, which is
-  what is meant where there is nothing to heal.
+- ``KillNode.owner for 1 s``: this fault, healed after so long. Without ``for``: healed at once,
+  which is what is meant where there is nothing to heal.
 - ``Network.slow while``: this fault, for as long as the lines below it take.
 - ``5 times``: the lines below it, so often.
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "build": Entry("build", "Compile a model to an engine, under a seat."),
     "engines": Entry("engines", "List, fetch and verify published engines."),
     "token": Entry("token", "Verify and show tokens; fetch the keys to do so offline."),
+    "chaos": Entry("chaos", "Try a test deployment with faults, and judge what it did."),
     "serve": Entry("serve", "Run one node."),
     "agent": Entry("agent", "Run one build agent."),
 }

@@ -175,19 +175,18 @@ def connected(
     command: Callable[Concatenate[Connection, P], Coroutine[Any, Any, None] | None],
 ) -> Callable[..., None]:
     """Make ``command`` one of the command line, with the options of `Connection` after its own."""
-    return _with_options(Connection, command)
+    return with_options(Connection, command)
 
 
 def claiming(
     command: Callable[Concatenate[Claimant, P], Coroutine[Any, Any, None] | None],
 ) -> Callable[..., None]:
     """Make ``command`` one of the command line, with the options of `Claimant` after its own."""
-    return _with_options(Claimant, command)
+    return with_options(Claimant, command)
 
 
-def _with_options(
-    options: type[Connection], command: Callable[..., Any]
-) -> Callable[..., None]:
+def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..., None]:
+    """Make ``command`` one of the command line: it gets ``options``, each field of which is one."""
     shared = inspect.signature(options, eval_str=True).parameters
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 

@@ -2,6 +2,7 @@
 
 from seatkeeper.server.store.errors import (
     DefiniteFailure,
+    HistoryCompacted,
     LeaseExists,
     LeaseNotFound,
     OutcomeUnknown,
@@ -36,6 +37,7 @@ __all__ = [
     "DefiniteFailure",
     "Delete",
     "Entry",
+    "HistoryCompacted",
     "LeaseExists",
     "LeaseNotFound",
     "Listing",

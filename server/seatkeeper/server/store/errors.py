@@ -8,6 +8,7 @@ StoreError
 │   └── StoreFull         the store takes no more data until an operator frees space; deletes work
 ├── OutcomeUnknown        (retryable) no answer: the change may have happened, or may happen yet
 ├── WatchEnded            (retryable) the watch is over: list again, then watch from there
+│   └── HistoryCompacted  because the store has thrown away the revisions that it was to begin with
 └── StoreRefused          wrong credentials, or a malformed request; retrying will not help
 """
 
@@ -57,6 +58,10 @@ class WatchEnded(StoreError):
     """The watch is over: list again, then watch from the listing's revision + 1."""
 
     retryable = True
+
+
+class HistoryCompacted(WatchEnded):
+    """The store has thrown away revisions that were to be watched."""
 
 
 class StoreRefused(StoreError):

@@ -23,6 +23,7 @@ from datetime import timedelta
 from seatkeeper.server.store._memory_watch import MemoryWatch
 from seatkeeper.server.store._request import check_key, check_transaction
 from seatkeeper.server.store.errors import (
+    HistoryCompacted,
     LeaseExists,
     LeaseNotFound,
     StoreRefused,
@@ -165,7 +166,7 @@ class MemoryStore:
         if self._closed:
             raise WatchEnded("the store is closed")
         if from_revision < self._compacted:
-            raise WatchEnded(f"revisions before {self._compacted} are compacted")
+            raise HistoryCompacted(f"revisions before {self._compacted} are compacted")
         # The history ends at `_revision` and has one piece a revision.
         behind = self._revision - from_revision + 1
         past = list(self._history)[-behind:] if behind > 0 else []

@@ -28,7 +28,7 @@ import grpc
 import grpc.aio
 
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.store.errors import StoreError, WatchEnded
+from seatkeeper.server.store.errors import HistoryCompacted, StoreError, WatchEnded
 from seatkeeper.server.store.etcd.auth import Credentials
 from seatkeeper.server.store.etcd.calls import WATCH
 from seatkeeper.server.store.etcd.config import EtcdConfig
@@ -158,7 +158,9 @@ class _WatchStream:
             self._endpoints.leave(self._endpoint)
             raise self._ended("etcd ended the stream")
         if answer.compact_revision:
-            raise self._ended(f"revisions before {answer.compact_revision} are compacted")
+            raise HistoryCompacted(
+                f"{self._endpoint.address}: revisions before {answer.compact_revision} are compacted"
+            )
         if answer.canceled:
             if any(reason in answer.cancel_reason for reason in _TOKEN_REASONS):
                 self._credentials.drop(self._metadata)

@@ -1,0 +1,355 @@
+"""What people and programs read after a run: a picture, a page, and numbers. Pure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from itertools import pairwise
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_VIOLATIONS_MAX = 20
+"""Violations of a scenario that are listed; of the others there is only the number."""
+_WIDTH_INCHES_MIN, _WIDTH_INCHES_MAX = 10.0, 24.0
+_SECONDS_PER_INCH = 29.0
+_LABEL_INCHES = 0.18
+"""What a scenario's name, which stands upright, takes of the width."""
+_LABEL_LENGTH_MAX = 48
+_LETTER_INCHES = 0.075
+_PANELS_INCHES = 6.5
+"""The height of all but the names."""
+_RATE_SECONDS = 0.999
+"""Answers are counted over a second, give or take what samples are late by."""
+_BANDS_MAX = 600
+"""A fault that was over at once is drawn as wide as one of so many that fill the picture."""
+# Okabe and Ito's colours, for all eyes; their black is for the lines. A ninth kind of fault has the
+# first one's colour, hatched.
+_COLOURS = (
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#0072B2",
+    "#F0E442",
+    "#999999",
+)
+_HATCHES = ("", "////", "....")
+
+
+class ReportError(Exception):
+    """The picture cannot be drawn; the message says what to install."""
+
+
+def picture(outcome: Outcome) -> str:
+    """Return the run over time, as SVG: the same text for the same run.
+
+    Seats, waiting requests and answers stand below each other, behind them the faults. Raises
+    ``ReportError`` where matplotlib is not installed.
+    """
+    try:
+        # Not pyplot: it keeps what it draws, and looks for a display.
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as missing:
+        raise ReportError(
+            "the picture needs matplotlib: pip install 'seatkeeper[chaos]'"
+        ) from missing
+    seconds, width = _end(outcome), _width_inches(outcome)
+    with matplotlib.rc_context():
+        # The user's own taste would make another picture of the same run.
+        matplotlib.rcdefaults()
+        matplotlib.rc("svg", fonttype="none", hashsalt="seatkeeper")
+        matplotlib.rc("font", size=10)
+        matplotlib.rc("hatch", linewidth=0.6)
+        figure = Figure(
+            figsize=(width, _height_inches(outcome)), layout="constrained", facecolor="white"
+        )
+        seats, waiting, answers = (
+            figure.add_subplot(6, 1, rows) for rows in ((1, 3), (4, 5), 6)
+        )
+        for panel in (seats, waiting, answers):
+            panel.set_xlim(0, seconds)
+            panel.tick_params(labelbottom=panel is answers)
+            _draw_faults(panel, _struck(outcome), seconds)
+            _draw_boundaries(panel, outcome.chapters)
+        _draw_lines(seats, waiting, answers, outcome)
+        _draw_names(seats, outcome.chapters, seconds, seconds * _LABEL_INCHES / width)
+        figure.align_ylabels()
+        handles, labels = seats.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=int(width / 1.6), frameon=False
+        )
+        file = BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue().decode()
+
+
+def markdown(outcome: Outcome, *, picture_file: str = "", command: str = "") -> str:
+    """Return the run as a page: what was tried, and all that was not as promised.
+
+    Shows the picture where ``picture_file`` says where it is, and ``command`` as what repeats the
+    run. What was run may put anything in its words; it stays text.
+    """
+    parts = ["# Chaos report", _in_short(outcome)]
+    if picture_file:
+        parts.append(f"![The run over time]({quote(picture_file, safe='/:')})")
+    if command:
+        parts.append(f"The same again:\n\n```sh\n{command}\n```")
+    parts += ["## Scenarios", _scenarios(outcome.chapters)]
+    parts += [_section(each) for each in outcome.chapters if each.violations or each.void]
+    if outcome.faults:
+        parts.append(_faults(_struck(outcome)))
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(outcome: Outcome) -> dict[str, object]:
+    """Return the run for programs: numbers, strings and lists that JSON knows."""
+    return {
+        "target": outcome.target,
+        "judged_by": outcome.judged_by,
+        "seconds": round(outcome.seconds, 3),
+        "scenarios": len(outcome.chapters),
+        "void": outcome.void,
+        "faults": outcome.faults,
+        "requests": sum(chapter.requests for chapter in outcome.chapters),
+        "acknowledged": outcome.acknowledged,
+        "unanswered": sum(chapter.unanswered for chapter in outcome.chapters),
+        "violations": outcome.violations,
+        "chapters": [
+            {"name": each.name, "violations": list(each.violations), "void": each.void}
+            for each in outcome.chapters
+        ],
+    }
+
+
+def _struck(outcome: Outcome) -> list[Struck]:
+    return [struck for chapter in outcome.chapters for struck in chapter.struck]
+
+
+# The picture.
+
+
+def _end(outcome: Outcome) -> float:
+    """Return the second in which the last thing happened; never nothing, for it is a width."""
+    ends = [chapter.ended for chapter in outcome.chapters]
+    ends += [struck.until for struck in _struck(outcome)]
+    ends += [sample.at for sample in outcome.samples]
+    return max([1.0, *ends])
+
+
+def _width_inches(outcome: Outcome) -> float:
+    wish = max(_end(outcome) / _SECONDS_PER_INCH, len(outcome.chapters) * _LABEL_INCHES * 1.2)
+    return min(max(wish, _WIDTH_INCHES_MIN), _WIDTH_INCHES_MAX)
+
+
+def _height_inches(outcome: Outcome) -> float:
+    longest = max((len(_shortened(each.name)) for each in outcome.chapters), default=0)
+    return _PANELS_INCHES + _LETTER_INCHES * longest
+
+
+def _draw_faults(panel: Axes, faults: Sequence[Struck], seconds: float) -> None:
+    kinds = sorted({fault.fault.partition(".")[0] for fault in faults})
+    for number, kind in enumerate(kinds):
+        hatch = _HATCHES[number // len(_COLOURS) % len(_HATCHES)]
+        colour = _COLOURS[number % len(_COLOURS)]
+        panel.broken_barh(
+            [
+                (fault.since, max(fault.until - fault.since, seconds / _BANDS_MAX))
+                for fault in faults
+                if fault.fault.partition(".")[0] == kind
+            ],
+            (0, 1),
+            transform=panel.get_xaxis_transform(),
+            facecolor=(colour, 0.45),
+            edgecolor="#555555" if hatch else "none",
+            linewidth=0,
+            hatch=hatch,
+            label=kind,
+            zorder=1,
+        )
+
+
+def _draw_boundaries(panel: Axes, chapters: Sequence[Chapter]) -> None:
+    for chapter in chapters:
+        panel.axvline(chapter.began, color="#333333", linewidth=0.9, linestyle=":", zorder=2)
+
+
+def _draw_lines(seats: Axes, waiting: Axes, answers: Axes, outcome: Outcome) -> None:
+    samples = outcome.samples
+    at = [sample.at for sample in samples]
+    held, asking = [each.held for each in samples], [each.asking for each in samples]
+    rated_at, rates = _rates(samples)
+    for panel, label, times, values in (
+        (seats, "seats that users\ncount on", at, held),
+        (waiting, "requests\nthat wait", at, asking),
+        (answers, "answers\na second", rated_at, rates),
+    ):
+        panel.step(times, values, where="post", color="black", linewidth=1.1, zorder=4)
+        panel.set_ylabel(label)
+        panel.set_ylim(0, 1.12 * max([1, *values]))
+    seats.axhline(
+        outcome.capacity,
+        color="black",
+        linestyle=(0, (6, 4)),
+        linewidth=1,
+        label=f"capacity: {outcome.capacity:,}",
+        zorder=3,
+    )
+    seats.set_ylim(0, 1.12 * max([1, outcome.capacity, *held]))
+    answers.set_xlabel("seconds since the run began")
+
+
+def _draw_names(panel: Axes, chapters: Sequence[Chapter], seconds: float, apart: float) -> None:
+    """Write the names above the panel, each tied to where its scenario began."""
+    across = panel.get_xaxis_transform()
+    places = _spread([chapter.began for chapter in chapters], apart, seconds)
+    for chapter, place in zip(chapters, places, strict=True):
+        panel.plot(
+            [chapter.began, place],
+            [1, 1.03],
+            transform=across,
+            color="#777777",
+            linewidth=0.6,
+            clip_on=False,
+        )
+        panel.text(
+            place,
+            1.04,
+            _shortened(chapter.name),
+            transform=across,
+            rotation="vertical",
+            horizontalalignment="center",
+            verticalalignment="bottom",
+            parse_math=False,
+            fontsize=9,
+        )
+
+
+def _spread(wishes: Sequence[float], apart: float, end: float) -> list[float]:
+    """Return places near the wished ones, in their order, so far apart that names can be read.
+
+    Where there is not room for all of them until ``end``, they share it evenly.
+    """
+    apart = min(apart, end / max(1, len(wishes)))
+    places: list[float] = []
+    for wish in wishes:
+        places.append(max([wish, *(place + apart for place in places[-1:])]))
+    for number, place in enumerate(reversed(places)):
+        places[-1 - number] = min(place, end - number * apart)
+    return places
+
+
+def _rates(samples: Sequence[Sample]) -> tuple[list[float], list[float]]:
+    """Return acknowledged answers per second, and from when on: of a second or more at a time."""
+    marks = list(samples[:1])
+    for sample in samples:
+        if sample.at - marks[-1].at >= _RATE_SECONDS:
+            marks.append(sample)
+    rates = [
+        (after.acknowledged - before.acknowledged) / (after.at - before.at)
+        for before, after in pairwise(marks)
+    ]
+    # The last rate holds until the last mark, so it is there twice.
+    return [mark.at for mark in marks], rates + (rates[-1:] or [0.0] * len(marks))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LABEL_LENGTH_MAX else f"{name[: _LABEL_LENGTH_MAX - 1]}…"
+
+
+# The page.
+
+
+def _in_short(outcome: Outcome) -> str:
+    void = _many(outcome.void, "scenario")
+    return (
+        f"Run against {_text(outcome.target)}, judged by {_text(outcome.judged_by)}, for "
+        f"{outcome.seconds:,.0f} seconds: {_many(len(outcome.chapters), 'scenario')} with "
+        f"{_many(outcome.faults, 'fault')}. {_many(outcome.acknowledged, 'acknowledged answer')} "
+        f"checked: **{_many(outcome.violations, 'violation')}**. "
+        f"{void} {'proves' if outcome.void == 1 else 'prove'} nothing."
+    )
+
+
+def _scenarios(chapters: Sequence[Chapter]) -> str:
+    return _table(
+        (
+            "scenario",
+            "row of the matrix",
+            "promises",
+            ">seconds",
+            ">faults",
+            ">requests",
+            ">acknowledged",
+            ">unanswered",
+            "verdict",
+        ),
+        (
+            (
+                each.name,
+                each.row,
+                " ".join(each.promises),
+                f"{each.ended - each.began:,.1f}",
+                f"{len(each.struck):,}",
+                f"{each.requests:,}",
+                f"{each.acknowledged:,}",
+                f"{each.unanswered:,}",
+                _verdict(each),
+            )
+            for each in chapters
+        ),
+    )
+
+
+def _verdict(chapter: Chapter) -> str:
+    # What was broken was broken, also where the scenario was too short to prove the opposite.
+    violated = [_many(len(chapter.violations), "violation")] if chapter.violations else []
+    void = [f"void: {chapter.void}"] if chapter.void else []
+    return "; ".join(violated + void) or "kept"
+
+
+def _section(chapter: Chapter) -> str:
+    lines = [f"### {_text(chapter.name)}", "", _text(chapter.sentence), ""]
+    if chapter.void:
+        lines += [f"Proves nothing: {_text(chapter.void)}", ""]
+    lines += [f"- {_text(violation)}" for violation in chapter.violations[:_VIOLATIONS_MAX]]
+    if (more := len(chapter.violations) - _VIOLATIONS_MAX) > 0:
+        lines.append(f"- and {more:,} more")
+    return "\n".join(lines).rstrip()
+
+
+def _faults(faults: Sequence[Struck]) -> str:
+    table = _table(
+        (">second", "fault", "place", ">for seconds"),
+        (
+            (f"{each.since:,.1f}", each.fault, each.place, f"{each.until - each.since:,.1f}")
+            for each in faults
+        ),
+    )
+    heading = "All faults" if len(faults) > 1 else "The fault"
+    # Without an empty line around it, the table is taken for HTML.
+    return f"<details>\n<summary>{heading}</summary>\n\n{table}\n\n</details>"
+
+
+def _table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    """Return a table. A head that begins with ``>`` has numbers below it."""
+    ruler = ["---:" if head.startswith(">") else "---" for head in heads]
+    cells = [[head.removeprefix(">") for head in heads], ruler]
+    cells += [[_text(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _text(words: str) -> str:
+    """Return it as one line in which nothing is HTML."""
+    return html.escape(" ".join(words.split()), quote=False)
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,203 @@
+"""An existing deployment as the stage: only what comes from outside is done to it.
+
+Relays of ours stand between users of ours and its nodes; pools of ours, which are deleted afterwards,
+are all that is used. What others do with the deployment is neither touched nor judged, though it has
+the load to bear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from seatkeeper.chaos.checker import Violation
+from seatkeeper.chaos.crew import Crew
+from seatkeeper.chaos.faults import Fault, Network, Users, faults_of
+from seatkeeper.chaos.relay import Relay
+from seatkeeper.chaos.result import Outcome
+from seatkeeper.chaos.trial import Trial, TrialConfig
+from seatkeeper.chaos.users import Habits
+from seatkeeper.chaos.witness import Witness
+from seatkeeper.chaos.worker import WorkerConfig
+from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatError, TlsConfig
+from seatkeeper.server.keys import Keys
+from seatkeeper.server.store import Store
+
+CANARY_SECONDS = 3.0
+"""How long a node may take to serve somebody whom nothing stands between."""
+DELETE_TRIES = 15
+HABITS = Habits(
+    pause=0.05, holds=(0.01, 0.03, 0.03, 0.2), hold_max=10.0, waits=(0.0, 0.5, 3.0, 5.0)
+)
+"""Users who keep a service busy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """Where a deployment is, and how hard it is used."""
+
+    nodes: Sequence[str]
+    tls: TlsConfig | None = None
+    workers: int = 3
+    users: int = 8
+    """In each worker."""
+    pools: int = 2
+    seats: int = 4
+    """In each pool."""
+    rate_min: float = 10.0
+    seed: int = 0
+
+
+class Canary:
+    """Somebody who takes a seat at each node, one after the other, to see whether it works."""
+
+    def __init__(
+        self, nodes: Sequence[str], pool: str, tls: TlsConfig | None, *, patience: float
+    ) -> None:
+        self._pool = pool
+        self._patience = patience
+        config = ClientConfig(
+            follow_ring=False,
+            connect_timeout=timedelta(seconds=patience),
+            call_timeout=timedelta(seconds=patience),
+        )
+        self._clients = {
+            node: AsyncSeatClient(node, holder="canary", tls=tls, config=config)
+            for node in nodes
+        }
+
+    async def trouble(self) -> str:
+        """Return which node does not serve, and why; empty: all do."""
+        tries = [self._try(client) for client in self._clients.values()]
+        results = await asyncio.gather(*tries)
+        told = zip(self._clients, results, strict=True)
+        return "; ".join(f"{node}: {why}" for node, why in told if why)
+
+    async def close(self) -> None:
+        """Close its clients."""
+        for client in self._clients.values():
+            await client.close()
+
+    async def _try(self, client: AsyncSeatClient) -> str:
+        try:
+            async with asyncio.timeout(2 * self._patience):
+                async with client.seat(self._pool, wait=self._patience):
+                    return ""
+        except (SeatError, TimeoutError) as error:
+            return str(error) or "no answer"
+
+
+@dataclass
+class TargetStage:
+    """What can be done to a deployment from outside."""
+
+    canary: Canary
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+
+    async def trouble(self) -> str:
+        """Return which node does not serve; empty: all do."""
+        return await self.canary.trouble()
+
+    def lease_restarts(self) -> Sequence[float]:
+        """Return nothing: from here nobody makes etcd elect."""
+        return ()
+
+    def growth(self) -> Iterator[Violation]:
+        """Return nothing: from here nobody sees how large a node is."""
+        return iter(())
+
+
+@asynccontextmanager
+async def trial_of(
+    config: TargetConfig, store: Store | None, keys: Keys, folder: Path
+) -> AsyncIterator[Trial]:
+    """Begin a trial of a deployment; its users work, until the end of this.
+
+    ``store``: its etcd, to judge its history by; None: only what users were told is judged. Logs go
+    to ``folder``. Raises ``SeatError``, ``CrewError`` or ``StoreError`` where it cannot begin.
+    """
+    rng = random.Random(config.seed)
+    run_id = f"{random.SystemRandom().getrandbits(32):08x}"
+    pools = {f"chaos-{run_id}-{number}": config.seats for number in range(1, config.pools + 1)}
+    canary_pool = f"chaos-{run_id}-canary"
+    async with AsyncExitStack() as stack:
+        admin = await stack.enter_async_context(AsyncSeatClient(config.nodes, tls=config.tls))
+        for name, seats in {**pools, canary_pool: 2 * len(config.nodes)}.items():
+            await admin.pools.create(name, seats=seats)
+            stack.push_async_callback(_delete_pool, admin, name)
+        relays = [await _relay(stack, node, rng) for node in config.nodes]
+        witness = None
+        if store is not None:
+            witness = Witness(store, keys)
+            await witness.start()
+            stack.push_async_callback(witness.stop)
+        crew = Crew(
+            lambda name, number: worker_config(
+                *(name, number, [relay.endpoint for relay in relays], pools), config
+            ),
+            workers=config.workers,
+            folder=folder,
+        )
+        stack.push_async_callback(crew.end)
+        canary = Canary(config.nodes, canary_pool, config.tls, patience=CANARY_SECONDS)
+        stack.push_async_callback(canary.close)
+        await crew.start()
+        faults = faults_of(Network(relays, rng), Users(crew, rng))
+        yield Trial(
+            TargetStage(canary, faults),
+            crew,
+            witness,
+            TrialConfig(
+                pools=pools,
+                ttl_max=max(HABITS.ttls),
+                wait_max=max(HABITS.waits),
+                rate_min=config.rate_min,
+            ),
+            Outcome(
+                target=f"the deployment at {', '.join(config.nodes)}",
+                judged_by="etcd's whole history, and what users were told"
+                if store
+                else "what users were told and believed; etcd's history was not given",
+                capacity=sum(pools.values()),
+            ),
+        )
+
+
+def worker_config(
+    name: str, number: int, nodes: Sequence[str], pools: Mapping[str, int], config: TargetConfig
+) -> WorkerConfig:
+    """Return the configuration of one worker."""
+    tls = config.tls
+    return WorkerConfig(
+        name=name,
+        seed=config.seed * 1_000_003 + number,
+        users=config.users,
+        nodes=nodes,
+        pools=list(pools.items()),
+        habits=HABITS,
+        tls_ca=str(tls.ca or "") if tls else "",
+        tls_cert=str(tls.cert or "") if tls else "",
+        tls_key=str(tls.key or "") if tls else "",
+        tls_name=(tls.server_name or "") if tls else "",
+    )
+
+
+async def _relay(stack: AsyncExitStack, node: str, rng: random.Random) -> Relay:
+    relay = Relay(node, rng=rng)
+    await relay.start()
+    stack.push_async_callback(relay.close)
+    return relay
+
+
+async def _delete_pool(admin: AsyncSeatClient, name: str) -> None:
+    """Delete a pool of ours, as soon as the seats of killed users are free."""
+    for _ in range(DELETE_TRIES):
+        with suppress(SeatError):
+            await admin.pools.delete(name)
+            return
+        await asyncio.sleep(1.0)

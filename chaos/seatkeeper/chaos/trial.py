@@ -1,0 +1,290 @@
+"""Runs scenarios against a service that is in use, and has what came of it judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from seatkeeper.chaos.checker import (
+    Violation,
+    check_answers,
+    check_beliefs,
+    check_history,
+    check_published,
+    check_reclaim,
+    lives,
+)
+from seatkeeper.chaos.crew import Crew
+from seatkeeper.chaos.faults import Fault
+from seatkeeper.chaos.record import Believed, Record
+from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
+from seatkeeper.chaos.scenario import Calm, Repeat, Scenario, ScenarioError, Step, Strike
+from seatkeeper.chaos.witness import Witness
+from seatkeeper.server.store import StoreError
+
+SAMPLE_SECONDS = 0.25
+SERVED_SECONDS = 10.0
+"""How long after a fault is healed everything must work again (I8)."""
+TRAFFIC_SECONDS_MAX = 20.0
+"""How long to wait for enough traffic before a fault; then the scenario is void."""
+RECLAIM_SECONDS = 3.0
+"""How long after the end of its lease a seat may be held: etcd's sweep, a decision, a look."""
+
+
+class Void(Exception):
+    """The scenario proves nothing; the message says why."""
+
+
+class Stage(Protocol):
+    """A service, and what can be done to it."""
+
+    @property
+    def faults(self) -> Mapping[str, Fault]:
+        """What can be done to it."""
+        ...
+
+    async def trouble(self) -> str:
+        """Return why the service is not whole; empty: it is."""
+        ...
+
+    def lease_restarts(self) -> Sequence[float]:
+        """When leases may have been given their whole time again, by a new leader of etcd."""
+        ...
+
+    def growth(self) -> Iterator[Violation]:
+        """Return what has grown that should not (I10), since this was last asked."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """What counts as a trial."""
+
+    pools: Mapping[str, int]
+    """The pools in use, and their seats."""
+    ttl_max: float
+    """The longest lease of any user, in seconds."""
+    wait_max: float
+    """The longest that any request may wait for seats."""
+    rate_min: float = 10.0
+    """Answers a second before a fault, below which it proves nothing."""
+
+
+@dataclass
+class Trial:
+    """Users at work, a stage, and somebody who watches. Runs one scenario after the other."""
+
+    stage: Stage
+    crew: Crew
+    witness: Witness | None
+    config: TrialConfig
+    outcome: Outcome
+    tell: Callable[[str], None] = field(default=lambda text: None)
+    _began: float = field(default_factory=time.monotonic)
+    _known: set[str] = field(default_factory=set)
+    _disturbed_until: float = 0.0
+    """Until when renewals of the dead may have been on their way because of a fault."""
+
+    async def run(self, scenarios: Sequence[Scenario]) -> None:
+        """Run them. Raises ``ScenarioError``, before anything is done, for faults there are not."""
+        for scenario in scenarios:
+            check_faults(scenario, self.stage.faults)
+        sampling = asyncio.create_task(self._sample())
+        try:
+            for scenario in scenarios:
+                await self._run(scenario)
+        finally:
+            sampling.cancel()
+
+    async def conclude(self) -> None:
+        """Have users finish, wait until nothing is held, and judge everything once more.
+
+        What is found now counts for the last scenario.
+        """
+        unfinished = await self.crew.stop()
+        left = [f"I8 {user} had not finished" for user in unfinished]
+        if self.witness is not None:
+            await asyncio.sleep(self.config.ttl_max + RECLAIM_SECONDS)
+        told = [*left, *await self._judge(at_rest=True)]
+        if self.outcome.chapters:
+            self.outcome.chapters[-1].violations += told
+
+    async def _run(self, scenario: Scenario) -> None:
+        chapter = Chapter(
+            *(scenario.name, scenario.sentence, scenario.row, scenario.promises),
+            began=self._now(),
+        )
+        self.outcome.chapters.append(chapter)
+        self.tell(f"{scenario.name}: {scenario.sentence}")
+        before = self.crew.beats
+        acknowledged = self.crew.record.acknowledged
+        try:
+            await self._whole(chapter)
+            await self._play(scenario.steps, chapter)
+            await self._served(chapter)
+        except Void as void:
+            chapter.void = str(void)
+        chapter.ended = self._now()
+        after = self.crew.beats
+        chapter.requests = after.operations - before.operations
+        chapter.acknowledged = self.crew.record.acknowledged - acknowledged
+        chapter.unanswered = after.unserved - before.unserved
+        chapter.violations += await self._judge(at_rest=False)
+        verdict = f"void: {chapter.void}" if chapter.void else "kept"
+        for violation in chapter.violations:
+            self.tell(f"  VIOLATION {violation}")
+        self.tell(
+            f"  {len(chapter.struck)} faults, {chapter.acknowledged} answers checked: "
+            + (f"{len(chapter.violations)} violations" if chapter.violations else verdict)
+        )
+
+    async def _play(
+        self, steps: Sequence[Step], chapter: Chapter, *, inside: bool = False
+    ) -> None:
+        for step in steps:
+            self.crew.check()
+            match step:
+                case Calm(seconds):
+                    await asyncio.sleep(seconds)
+                case Repeat(times, inner):
+                    for _ in range(times):
+                        await self._play(inner, chapter, inside=inside)
+                case Strike():
+                    await self._strike(step, chapter, inside=inside)
+
+    async def _strike(self, step: Strike, chapter: Chapter, *, inside: bool) -> None:
+        """Inject a fault. Unless it comes on top of another, all must be well before and after."""
+        if not inside:
+            await self._whole(chapter)
+            await self._busy()
+        since = self._now()
+        async with self.stage.faults[step.fault]() as place:
+            if step.during:
+                await self._play(step.during, chapter, inside=True)
+            else:
+                await asyncio.sleep(step.seconds)
+        chapter.struck.append(Struck(step.fault, place, since, self._now()))
+        self._disturbed_until = time.monotonic()
+        if not inside:
+            await self._served(chapter)
+
+    async def _whole(self, chapter: Chapter) -> None:
+        """Wait until the service is whole, which it must be in time."""
+        deadline = time.monotonic() + SERVED_SECONDS
+        while trouble := await self.stage.trouble():
+            if time.monotonic() > deadline:
+                chapter.violations.append(f"I8 not whole after {SERVED_SECONDS:g} s: {trouble}")
+                raise Void(trouble)
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _served(self, chapter: Chapter) -> None:
+        """Wait until nobody has been waiting since the fault for longer than can be expected."""
+        healed = time.monotonic()
+        await self._whole(chapter)
+        patience = SERVED_SECONDS + self.config.wait_max
+        while (longest := self.crew.beats.longest) > patience:
+            if time.monotonic() > healed + patience:
+                message = f"I8 a request has been under way for {longest:.1f} s"
+                chapter.violations.append(message)
+                return
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _busy(self) -> None:
+        """Wait until there is enough traffic for a fault to mean something."""
+        deadline = time.monotonic() + TRAFFIC_SECONDS_MAX
+        while (rate := self.crew.rate) < self.config.rate_min:
+            if time.monotonic() > deadline:
+                raise Void(
+                    f"{rate:.1f} answers a second before a fault, {self.config.rate_min:g} needed"
+                )
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _sample(self) -> None:
+        while True:
+            beats = self.crew.beats
+            acknowledged = self.crew.record.acknowledged
+            self.outcome.samples.append(
+                Sample(self._now(), beats.held, beats.asking, acknowledged)
+            )
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _judge(self, *, at_rest: bool) -> list[str]:
+        """Return what is wrong with all that has happened so far, and was not known."""
+        # Of what is told from now on, etcd's history may not have been seen yet.
+        record, beliefs = self.crew.record.copy(), list(self.crew.beliefs.values())
+        if self.witness is not None:
+            try:
+                await self.witness.catch_up()
+            except (TimeoutError, StoreError) as error:
+                return [f"I8 etcd's history cannot be read: {error or 'no answer'}"]
+            if self.witness.lost:
+                return [f"nothing can be judged any more: {self.witness.lost}"]
+        violations = await asyncio.to_thread(self._found, record, beliefs, at_rest)
+        found = [str(violation) for violation in violations]
+        fresh = [text for text in found if text not in self._known]
+        self._known.update(found)
+        return fresh
+
+    def _found(
+        self, record: Record, beliefs: Sequence[Believed], at_rest: bool
+    ) -> list[Violation]:
+        found = [*check_beliefs(beliefs, self.config.pools), *self.stage.growth()]
+        if self.witness is not None:
+            found += judge_history(
+                self.witness, record, self.config, at_rest=at_rest, deadline=self._deadline
+            )
+        return found
+
+    def _deadline(self, user: str, killed_at: float) -> float:
+        """Return when a killed user's seats must be free.
+
+        After its lease, etcd's sweep and a decision. What keeps etcd or nodes from working counts as
+        if the user had been alive until then, and a new leader of etcd gives all leases their whole
+        time again.
+        """
+        deadline = max(killed_at, self._disturbed_until) + self.config.ttl_max + RECLAIM_SECONDS
+        for restarted in self.stage.lease_restarts():
+            if killed_at <= restarted <= deadline:
+                deadline = restarted + self.config.ttl_max + RECLAIM_SECONDS
+        return deadline
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+
+def judge_history(
+    witness: Witness,
+    record: Record,
+    config: TrialConfig,
+    *,
+    at_rest: bool,
+    deadline: Callable[[str, float], float],
+) -> Iterator[Violation]:
+    """Hold what users were told against etcd's history; pools of others are passed over."""
+    keys = witness.keys
+    ours = tuple(
+        prefix for pool in config.pools for prefix in (keys.seats(pool), keys.pool(pool))
+    )
+    changes = [
+        change
+        for change in list(witness.changes)
+        if change.key.startswith((*ours, keys.engines()))
+    ]
+    found = lives(changes, witness.changed_at, keys)
+    yield from check_history(changes, keys, at_rest=at_rest)
+    yield from check_answers(found, record)
+    yield from check_reclaim(found, record, deadline, now=time.monotonic())
+    yield from check_published(changes, record, keys)
+
+
+def check_faults(scenario: Scenario, faults: Collection[str]) -> None:
+    """Raise ``ScenarioError`` for a fault that cannot be injected here."""
+    missing = sorted(scenario.faults - set(faults))
+    if missing:
+        raise ScenarioError(
+            f"{scenario.name}: {missing[0]} cannot be done here; what can: "
+            + ", ".join(sorted(faults))
+        )

@@ -1,0 +1,277 @@
+"""A process of users: ``python -m seatkeeper.chaos.worker CONFIG``; the crew starts it.
+
+Lines of JSON go both ways. It says what users were told, when a belief in seats is over, and, twenty
+times a second, how things are; it is told how users are to behave, and to stop. It ends when its input
+does, so it does not outlive who started it. Times are of the machine's monotonic clock, which all
+processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import grpc.aio
+
+from seatkeeper.chaos.record import Told
+from seatkeeper.chaos.users import Habits, LibraryUser, Story, StubUser, User
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
+from seatkeeper.client._channels import open_channel
+from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
+
+BEAT_SECONDS = 0.05
+COPY_SECONDS_MAX = 0.1
+"""How much later the second copy of a request is sent, at most."""
+STOP_SECONDS_MAX = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """What a worker has to know."""
+
+    name: str
+    seed: int
+    users: int
+    nodes: Sequence[str]
+    """Where each node is reached, through whatever stands in between."""
+    ring: Sequence[str] = ()
+    """Where nodes are themselves. Given: some users learn of the others from them."""
+    pools: Sequence[tuple[str, int]] = ()
+    habits: Habits = field(default_factory=Habits)
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_name: str = ""
+    """Name that all nodes' certificates carry."""
+
+    @property
+    def tls(self) -> TlsConfig | None:
+        """The client's side of TLS; None: without."""
+        if not (self.tls_ca or self.tls_cert):
+            return None
+        ca, cert, key = (
+            Path(file) if file else None for file in (self.tls_ca, self.tls_cert, self.tls_key)
+        )
+        return TlsConfig(ca=ca, cert=cert, key=key, server_name=self.tls_name or None)
+
+    def to_json(self) -> str:
+        """Return it as one word of a command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerConfig:
+        """Return what ``to_json`` wrote."""
+        given = json.loads(text)
+        given["habits"] = Habits(**given["habits"])
+        given["pools"] = [(name, seats) for name, seats in given["pools"]]
+        return cls(**given)
+
+
+class Talkative(Story):
+    """A story that is told while it happens."""
+
+    def note(self, told: Told) -> None:
+        """Say what somebody was told; the last of what was acquired is kept for thieves."""
+        super().note(told)
+        del self.acquired[:-10], self.returned[:], self.refused[:], self.published[:]
+        say(told=type(told).__name__, **asdict(told))
+
+
+def say(**fields: object) -> None:
+    """Write one line."""
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+class HereSurroundings:
+    """A process of the operating system: the one that this runs in."""
+
+    project = "chaos"
+    is_alive = True
+
+    def __init__(self, worker: Worker, name: str, *, follows_ring: bool) -> None:
+        self.name = name
+        self._worker = worker
+        self._follows_ring = follows_ring
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def now(self) -> float:
+        """Return the machine's monotonic time."""
+        return time.monotonic()
+
+    def own_time(self) -> float:
+        """Return the same: that is the clock that clients use."""
+        return time.monotonic()
+
+    def unix_millis(self) -> int:
+        """Return the time of day."""
+        return int(time.time() * 1000)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task, and keep it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def client(self, config: ClientConfig) -> AsyncSeatClient:
+        """Return a client."""
+        settings = self._worker.config
+        nodes = settings.ring if self._follows_ring else settings.nodes
+        return AsyncSeatClient(
+            nodes,
+            holder=self.name,
+            project=self.project,
+            tls=settings.tls,
+            config=replace(config, follow_ring=self._follows_ring),
+        )
+
+    def stub(self, rng: random.Random) -> pb_grpc.SeatServiceAsyncStub:
+        """Return the stub of any node, or of any two."""
+        first, second = (pb_grpc.SeatServiceStub(self._worker.channel(rng)) for _ in range(2))
+        if self._worker.asks_twice:
+            return cast("pb_grpc.SeatServiceAsyncStub", _TwoStubs(first, second, rng))
+        return first
+
+    def note(self, text: str) -> None:
+        """Log it."""
+        logging.debug(text)
+
+
+class _TwoStubs:
+    """Sends every request to two nodes, one a little later; the first answer counts.
+
+    The other copy is not recalled: it arrives whenever it arrives.
+    """
+
+    def __init__(
+        self,
+        first: pb_grpc.SeatServiceAsyncStub,
+        second: pb_grpc.SeatServiceAsyncStub,
+        rng: random.Random,
+    ) -> None:
+        self._stubs = (first, second)
+        self._rng = rng
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        async def call(request: object, *, timeout: float) -> object:
+            async def send(stub: object, delay: float) -> object:
+                await asyncio.sleep(delay)
+                return await getattr(stub, name)(request, timeout=timeout)
+
+            delays = (0.0, self._rng.uniform(0, COPY_SECONDS_MAX))
+            copies = [
+                asyncio.ensure_future(send(stub, delay))
+                for stub, delay in zip(self._stubs, delays, strict=True)
+            ]
+            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+            first, other = sorted(copies, key=lambda copy: not copy.done())
+            other.add_done_callback(lambda copy: copy.cancelled() or copy.exception())
+            return await first
+
+        return call
+
+
+class Worker:
+    """The users of this process."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self.asks_twice = False
+        self._rng = random.Random(config.seed)
+        self._story = Talkative()
+        self._channels = [
+            open_channel(node, ClientConfig(), config.tls) for node in config.nodes
+        ]
+        self._users = [self._user(number) for number in range(config.users)]
+
+    def channel(self, rng: random.Random) -> grpc.aio.Channel:
+        """Return a channel to any node."""
+        return rng.choice(self._channels)
+
+    async def work(self) -> None:
+        """Let users work until told to stop, then wait until they have closed."""
+        for user in self._users:
+            user.begin(float("inf"))
+        beating = asyncio.create_task(self._beat())
+        await self._listen()
+        for user in self._users:
+            user.stop_at = 0.0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                while not all(user.is_done for user in self._users):
+                    await asyncio.sleep(BEAT_SECONDS)
+        beating.cancel()
+        self._say_beliefs_over()
+        say(done=[user.name for user in self._users if user.is_done])
+
+    def _user(self, number: int) -> User:
+        config = self.config
+        kind = (LibraryUser, StubUser, LibraryUser)[number % 3]
+        follows_ring = bool(config.ring) and number % 3 == 0
+        name = f"{config.name}-{number}"
+        here = HereSurroundings(self, name, follows_ring=follows_ring)
+        rng = random.Random(self._rng.getrandbits(64))
+        return kind(here, self._story, config.pools, rng, config.habits)
+
+    async def _listen(self) -> None:
+        """Do as told, until told to stop or told nothing more."""
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
+        )
+        while line := await reader.readline():
+            wish = json.loads(line)
+            if "stop" in wish:
+                return
+            self.asks_twice = bool(wish.get("twice", self.asks_twice))
+            if "hasty" in wish:
+                share = float(wish["hasty"]) or self.config.habits.give_up
+                for user in self._users:
+                    user.habits = replace(self.config.habits, give_up=share)
+        sys.exit(1)  # nobody is left to tell anything to
+
+    async def _beat(self) -> None:
+        story = self._story
+        while True:
+            self._say_beliefs_over()
+            now = time.monotonic()
+            asking = [user.asking_since for user in self._users if user.asking_since]
+            say(
+                at=now,
+                believed=[asdict(b.believed) for b in story.beliefs if b.until > b.since],
+                asking=len(asking),
+                longest=now - min(asking, default=now),
+                operations=story.operations,
+                unserved=len(story.unserved),
+            )
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _say_beliefs_over(self) -> None:
+        for belief in self._story.look():
+            say(over=asdict(belief.believed))
+
+
+def main() -> None:
+    """Run a worker."""
+    # What happens to clients in a storm is told by what they were told.
+    logging.getLogger("seatkeeper").addHandler(logging.NullHandler())
+
+    async def work() -> None:
+        await Worker(WorkerConfig.from_json(sys.argv[1])).work()
+
+    asyncio.run(work())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""``seatkeeper chaos``: try a test deployment with faults, and judge what it did."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from seatkeeper.cli.connection import DEFAULT_NODES, FLAG_OF, Json, with_options
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.render import show, table, write_json
+from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
+
+if TYPE_CHECKING:
+    from seatkeeper.chaos.result import Outcome
+    from seatkeeper.chaos.scenario import Scenario
+    from seatkeeper.chaos.target import TargetConfig
+    from seatkeeper.client import TlsConfig
+    from seatkeeper.server.store.etcd import EtcdStore
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Try a test deployment with faults, and judge what it did.",
+)
+REPORT = "report.md"
+PICTURE = "report.svg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """Where a deployment and its etcd are: each field is an option."""
+
+    target: Annotated[
+        str,
+        typer.Option(
+            envvar="SEATKEEPER_NODES",
+            metavar="HOST:PORT,...",
+            help="Nodes of a test deployment. Each gets a relay of ours in front of it.",
+        ),
+    ] = DEFAULT_NODES
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEATKEEPER_TLS_CA",
+            metavar="FILE",
+            help="CA of the nodes' certificates, PEM; given: use TLS.",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEATKEEPER_TLS_CERT",
+            metavar="FILE",
+            help="Our own certificate, PEM, for mutual TLS.",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
+        ),
+    ] = None
+    tls_name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Name that all nodes' certificates carry: our relays are at other addresses.",
+        ),
+    ] = ""
+    etcd_endpoints: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="The deployment's etcd, to judge its whole history; it is only read. Without "
+            "it, only what users were told and believed is judged.",
+        ),
+    ] = ""
+    etcd_prefix: Annotated[
+        str, typer.Option(help="Prefix of the deployment's keys in etcd.")
+    ] = "seatkeeper"
+    etcd_ca_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CA of etcd's certificates.")
+    ] = None
+    etcd_cert_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate for etcd.")
+    ] = None
+    etcd_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Key of that certificate.")
+    ] = None
+    etcd_username: Annotated[str, typer.Option(help="User name for etcd.")] = ""
+    etcd_password_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File with the password, in its first line."),
+    ] = None
+    json: Json = False
+
+    @property
+    def nodes(self) -> list[str]:
+        """Where the nodes are."""
+        return [node.strip() for node in self.target.split(",")]
+
+    def tls(self) -> TlsConfig | None:
+        """Return how to speak to the nodes. An option that is wrong ends the command."""
+        from seatkeeper.client import TlsConfig
+        from seatkeeper.client.errors import InvalidArgument
+
+        if (self.tls_cert is None) != (self.tls_key is None):
+            fail(Exit.USAGE, "--tls-cert and --tls-key go together: give both or neither")
+        if not (self.tls_ca or self.tls_cert):
+            return None
+        try:
+            return TlsConfig(
+                ca=self.tls_ca,
+                cert=self.tls_cert,
+                key=self.tls_key,
+                server_name=self.tls_name or None,
+            )
+        except InvalidArgument as error:
+            flag = FLAG_OF.get(error.field, error.field)
+            fail(Exit.USAGE, f"{flag}{str(error).removeprefix(error.field)}")
+
+    def store(self) -> EtcdStore | None:
+        """Return the deployment's etcd, where given. An option that is wrong ends the command."""
+        from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+
+        if not self.etcd_endpoints:
+            return None
+        try:
+            password = ""
+            if self.etcd_password_file is not None:
+                password = self.etcd_password_file.read_text().partition("\n")[0]
+            config = EtcdConfig(
+                endpoints=tuple(each.strip() for each in self.etcd_endpoints.split(",")),
+                ca_file=self.etcd_ca_file,
+                cert_file=self.etcd_cert_file,
+                key_file=self.etcd_key_file,
+                username=self.etcd_username,
+                password=password,
+            )
+        except OSError as error:
+            fail(Exit.USAGE, f"--etcd-password-file {error.filename}: {error.strerror}")
+        except ValueError as error:
+            fail(Exit.USAGE, f"--etcd-{error}")
+        return EtcdStore(config)
+
+
+@app.command(
+    "list",
+    epilog=examples("seatkeeper chaos list", "seatkeeper chaos list --json"),
+)
+def list_(json: Json = False) -> None:
+    """List the scenarios that `run` knows, and the faults that one of your own can use."""
+    _need_server()
+    from seatkeeper.chaos.faults import Network, Users, described
+    from seatkeeper.chaos.library import read_folder
+
+    scenarios, faults = read_folder(), described(Network, Users)
+    if json:
+        told = {name: scenario.sentence for name, scenario in scenarios.items()}
+        write_json({"scenarios": told, "faults": faults})
+        return
+    rows = [
+        (name, f"{scenario.seconds:.0f} s", scenario.sentence)
+        for name, scenario in scenarios.items()
+    ]
+    show(table(("scenario", "takes", "what happens"), rows), Text())
+    show(table(("fault", "what it does"), list(faults.items())))
+
+
+def _deployed(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    return with_options(Deployment, command)
+
+
+@app.command(
+    epilog=examples(
+        "seatkeeper chaos run --target seats-1:7420,seats-2:7420 --etcd-endpoints etcd-1:2379",
+        "seatkeeper chaos run --scenario users-die --scenario my-own.txt --report out/",
+    )
+)
+@_deployed
+async def run(
+    at: Deployment,
+    *,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What is to happen; may be given several times. [default: all of `chaos list`]",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help=f"Write {REPORT}, and {PICTURE}, into this folder."
+        ),
+    ] = None,
+    seats: Annotated[int, typer.Option(min=1, help="Seats in each of two pools of ours.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of users.")] = 3,
+    users: Annotated[int, typer.Option(min=1, max=1000, help="Users in each process.")] = 8,
+    rate_min: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Answers a second before a fault, below which it proves nothing."
+        ),
+    ] = 10.0,
+    seed: Annotated[
+        int, typer.Option(help="Of what users and faults draw; times are the machine's.")
+    ] = 0,
+) -> None:
+    """Run scenarios against a test deployment, and judge what it did.
+
+    Users of ours work on pools of ours (`chaos-...`, deleted afterwards), through relays of ours, and
+    what goes wrong is done to the relays and to the users. Nothing else of the deployment is touched,
+    though it has the load to bear: do not do this to one that people work with.
+
+    The exit code is 0 where all was as promised, 1 where anything was not or a scenario proves
+    nothing, and 69 where the deployment or its etcd did not answer.
+    """
+    _need_server()
+    from seatkeeper.chaos.target import TargetConfig
+
+    chosen = _chosen(scenario)
+    if report is not None:
+        _check_report(report)
+    config = TargetConfig(
+        nodes=at.nodes,
+        tls=at.tls(),
+        workers=workers,
+        users=users,
+        seats=seats,
+        rate_min=rate_min,
+        seed=seed,
+    )
+    outcome = await _tried(at, config, chosen)
+    _conclude(outcome, report, json=at.json)
+
+
+async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -> Outcome:
+    from seatkeeper.chaos.crew import CrewError
+    from seatkeeper.chaos.target import trial_of
+    from seatkeeper.client.errors import SeatError
+    from seatkeeper.server.keys import Keys
+    from seatkeeper.server.store import StoreError
+
+    store = at.store()
+    try:
+        with tempfile.TemporaryDirectory(prefix="seatkeeper-chaos-") as folder:
+            async with trial_of(config, store, Keys(at.etcd_prefix), Path(folder)) as trial:
+                if not at.json:
+                    trial.tell = lambda text: show(Text(text))
+                await trial.run(chosen)
+                await trial.conclude()
+                return trial.outcome
+    except SeatError as error:
+        fail(Exit.UNAVAILABLE, f"{at.target}: {error}")
+    except StoreError as error:
+        fail(Exit.UNAVAILABLE, f"etcd at {at.etcd_endpoints}: {error}")
+    except CrewError as error:
+        fail(Exit.FAILED, str(error))
+    finally:
+        if store is not None:
+            await store.close()
+
+
+def _conclude(outcome: Outcome, report: Path | None, *, json: bool) -> None:
+    from seatkeeper.chaos.report import summary
+
+    if report is not None:
+        _write_report(report, outcome)
+    told = summary(outcome)
+    if json:
+        write_json(told)
+    else:
+        show(
+            Text(
+                f"{told['acknowledged']} answers checked, {told['faults']} faults, "
+                f"{told['violations']} violations; judged by {outcome.judged_by}"
+            )
+        )
+    if outcome.violations or outcome.void:
+        raise SystemExit(int(Exit.FAILED))
+
+
+def _write_report(folder: Path, outcome: Outcome) -> None:
+    from seatkeeper.chaos.report import ReportError, markdown, picture
+
+    drawn = ""
+    with suppress(ReportError):
+        (folder / PICTURE).write_text(picture(outcome))
+        drawn = PICTURE
+    (folder / REPORT).write_text(markdown(outcome, picture_file=drawn))
+
+
+def _check_report(folder: Path) -> None:
+    """Find out before the run, not after it, that its report cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / REPORT).touch()
+    except OSError as error:
+        fail(Exit.USAGE, f"--report {folder}: {error.strerror}")
+    if not installed("matplotlib"):
+        show(Text("the report will have no picture: pip install 'seatkeeper[chaos]' adds it"))
+
+
+def _chosen(names: list[str] | None) -> list[Scenario]:
+    from seatkeeper.chaos.faults import Network, Users, described
+    from seatkeeper.chaos.library import find, read_folder
+    from seatkeeper.chaos.scenario import ScenarioError
+    from seatkeeper.chaos.trial import check_faults
+
+    known: Mapping[str, Scenario] = read_folder()
+    faults = described(Network, Users)
+    try:
+        chosen = [find(name, known) for name in names or known]
+        for scenario in chosen:
+            check_faults(scenario, faults)
+    except ScenarioError as error:
+        fail(Exit.USAGE, f"--scenario: {error}")
+    return chosen
+
+
+def _need_server() -> None:
+    if not installed(*SERVER_NEEDS):
+        fail(Exit.CONFIG, INSTALL_SERVER)
