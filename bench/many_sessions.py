@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +26,11 @@ class ManySessions:
 
     addresses: list[str]
     ttl: timedelta
+    connect: Callable[[str], grpc.aio.Channel] = field(
+        default=lambda address: grpc.aio.insecure_channel(
+            address, options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+    )
     channels: list[grpc.aio.Channel] = field(default_factory=list)
     sessions: list[LightSession] = field(default_factory=list)
     renewals: int = 0
@@ -40,8 +46,7 @@ class ManySessions:
         for number in range(len(self.sessions), len(self.sessions) + count):
             if number % STREAMS_PER_CHANNEL == 0:
                 address = self.addresses[len(self.channels) % len(self.addresses)]
-                options = [("grpc.use_local_subchannel_pool", 1)]
-                self.channels.append(grpc.aio.insecure_channel(address, options=options))
+                self.channels.append(self.connect(address))
             fresh.append(LightSession(self, self.channels[-1]))
         self.sessions += fresh
         await asyncio.gather(*(one.open() for one in fresh))

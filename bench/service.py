@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,17 +95,27 @@ class Service:
         return [node.address for node in self.nodes]
 
 
-def spawn(folder: Path, name: str, arguments: Sequence[str]) -> ServerProcess:
-    """Start ``seatkeeper ARGUMENTS`` with its log in ``folder``."""
+def spawn(
+    folder: Path,
+    name: str,
+    arguments: Sequence[str],
+    *,
+    command: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> ServerProcess:
+    """Start ``seatkeeper ARGUMENTS`` with its log in ``folder``.
+
+    ``command`` starts it where it is to run, and becomes it; ``environment`` is added to ours.
+    """
     log = folder / f"{name}.log"
     program = Path(sys.executable).with_name("seatkeeper")
     with log.open("wb") as file:
         process = Popen(
-            [program, *arguments],
+            [*command, program, *arguments],
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=file,
-            env=_environment(),
+            env=_environment() | dict(environment or {}),
             process_group=0,  # Ctrl-C is for us, who then stop it in order
         )
     return ServerProcess(process, log)

@@ -40,6 +40,7 @@ ROUNDS_MAX = 8
 _WRAPPER = """\
 #!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
+export XTABLES_LIBDIR="$here/lib/xtables"
 LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec "$here/bin/%s" "$@"
 """
 """Starts a program with the libraries beside it. It becomes the program, so its pid is the same."""
@@ -59,6 +60,8 @@ class Tool:
     """The task of the Makefile that fetches it."""
     own_suite: bool = False
     """Whether it is linked against libraries of its own suite, which must be the machine's."""
+    beside: tuple[str, ...] = ()
+    """Folders of the packages that it needs too; each is put into ``lib/`` by its last name."""
 
 
 HAPROXY = Tool("haproxy", (2, 6), ("haproxy",), "usr/sbin/haproxy", "haproxy", own_suite=True)
@@ -71,7 +74,25 @@ COMPOSE = Tool(
     "usr/libexec/docker/cli-plugins/docker-compose",
     "compose",
 )
-ALL = {tool.name: tool for tool in (HAPROXY, PROMETHEUS, PROMTOOL, COMPOSE)}
+IPTABLES = Tool(
+    "iptables",
+    (1, 8),
+    ("iptables",),
+    "usr/sbin/xtables-nft-multi",
+    "chaos-tools",
+    own_suite=True,
+    beside=("usr/lib/*/xtables",),
+)
+FAKETIME = Tool(
+    "faketime",
+    (0, 9),
+    ("faketime", "libfaketime"),
+    "usr/bin/faketime",
+    "chaos-tools",
+    own_suite=True,
+    beside=("usr/lib/*/faketime",),
+)
+ALL = {tool.name: tool for tool in (HAPROXY, PROMETHEUS, PROMTOOL, COMPOSE, IPTABLES, FAKETIME)}
 
 
 def find(tool: Tool) -> Path | None:
@@ -121,6 +142,9 @@ def _fetch_from_suite(folder: Path, archive: Archive, suite: str, tool: Tool) ->
     _add_libraries(folder, program, tool)
     staged = Path(tempfile.mkdtemp(prefix=f".{tool.name}-", dir=_made(TOOLS)))
     shutil.copytree(folder / "lib", _made(staged) / "lib")
+    for pattern in tool.beside:
+        for found in (folder / "root").glob(pattern):
+            shutil.copytree(found, staged / "lib" / found.name)
     shutil.copy2(program, _made(staged / "bin") / tool.name)
     wrapper = staged / tool.name
     wrapper.write_text(_WRAPPER % tool.name)
@@ -199,7 +223,9 @@ def _version(program: Path) -> tuple[int, ...]:
         )
     except (OSError, subprocess.SubprocessError):
         return ()
-    match = re.search(r"version v?(\d+)\.(\d+)\.(\d+)", answer.stdout + answer.stderr)
+    match = re.search(
+        r"(?:[Vv]ersion |\bv)v?(\d+)\.(\d+)\.(\d+)", answer.stdout + answer.stderr
+    )
     return tuple(map(int, match.groups())) if match else ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,13 +30,21 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, common_name: str) -> tuple[Path, Path]:
-        """Return the files of a certificate for the loopback address, and of its key."""
+    def issue(
+        self, common_name: str, *, also: Sequence[str] = (), addresses: Sequence[str] = ()
+    ) -> tuple[Path, Path]:
+        """Return the files of a certificate for the loopback address, and of its key.
+
+        ``also`` are other names that it carries, ``addresses`` are others too.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName(
             [
-                x509.DNSName(common_name),
-                x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                *(x509.DNSName(name) for name in (common_name, *also)),
+                *(
+                    x509.IPAddress(ipaddress.ip_address(address))
+                    for address in ("127.0.0.1", *addresses)
+                ),
             ]
         )
         certificate = (

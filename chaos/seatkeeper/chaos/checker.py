@@ -15,6 +15,7 @@ I6    served in order, within a priority
 I7    what the dead held is free in time
 I8    nothing is left behind
 I9    nothing is published under a grant that has ended, or under an older fence than before
+I10   memory and open files stay within bounds; whoever runs the processes looks at these
 ====  ====================================================================================
 """
 
@@ -46,6 +47,7 @@ class Invariant(Enum):
     I7 = "reclaim"
     I8 = "left behind"
     I9 = "published"
+    I10 = "growth"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ class Beat:
     longest: float = 0.0
     """Seconds that the one who asks for longest has been asking."""
     operations: int = 0
-    unserved: int = 0
+    unknown: int = 0
+    """Attempts that got no certain answer."""
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Crew:
             asking=sum(beat.asking for beat in alive),
             longest=max((beat.longest for beat in alive), default=0.0),
             operations=self._gone.operations + sum(beat.operations for beat in alive),
-            unserved=self._gone.unserved + sum(beat.unserved for beat in alive),
+            unknown=self._gone.unknown + sum(beat.unknown for beat in alive),
         )
 
     @property
@@ -141,7 +142,7 @@ class Crew:
         for number in range(worker.config.users):
             self.record.killed[f"{worker.name}-{number}"] = killed_at
         self._gone.operations += worker.beat.operations
-        self._gone.unserved += worker.beat.unserved
+        self._gone.unknown += worker.beat.unknown
 
     async def replace(self) -> None:
         """Start others where some were killed."""
@@ -228,8 +229,8 @@ class Crew:
         else:
             beliefs = [self._believe(belief) for belief in said["believed"]]
             held = sum(belief.seats for belief in beliefs)
-            counts = {name: said[name] for name in ("asking", "longest", "operations")}
-            worker.beat = Beat(held=held, unserved=said["unserved"], **counts)
+            names = ("asking", "longest", "operations", "unknown")
+            worker.beat = Beat(held=held, **{name: said[name] for name in names})
 
     def _believe(self, fields: dict[str, Any]) -> Believed:
         belief = Believed(**fields)

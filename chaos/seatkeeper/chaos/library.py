@@ -22,9 +22,12 @@ def find(name: str, known: Mapping[str, Scenario]) -> Scenario:
     if name in known:
         return known[name]
     path = Path(name)
-    if not path.suffix and not path.exists():
-        raise ScenarioError(f"no scenario is called {name}; there are: {', '.join(known)}")
     try:
         return parse(path.stem, path.read_text())
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError) and not path.suffix:
+            there_are = ", ".join(known)
+            raise ScenarioError(
+                f"no scenario is called {name}; there are: {there_are}"
+            ) from None
         raise ScenarioError(f"{name}: cannot be read: {error}") from error

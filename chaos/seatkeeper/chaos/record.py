@@ -78,6 +78,8 @@ class Record:
     """Requests that nobody answered for certain: whose, and until when."""
     operations: int = 0
     """Requests made, answered or not."""
+    unknown: int = 0
+    """Attempts that got no certain answer: they may have happened, and were made again."""
 
     @property
     def acknowledged(self) -> int:
@@ -95,6 +97,7 @@ class Record:
             killed=dict(self.killed),
             unserved=list(self.unserved),
             operations=self.operations,
+            unknown=self.unknown,
         )
 
     def note(self, told: Told) -> None:

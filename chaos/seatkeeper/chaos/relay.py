@@ -41,6 +41,8 @@ class Relay:
         self.target = target
         self.answers_cut = 0
         """How many connections were cut instead of passing on an answer."""
+        self.held_up = 0
+        """How many pieces wait for a stall to be over."""
         self._target = name.strip("[]"), int(port)
         self._host = host
         self._rng = rng or random.Random()
@@ -51,6 +53,7 @@ class Relay:
         self._is_refusing = False
         self._delay = 0.0
         self._connections: set[asyncio.Task[None]] = set()
+        self._stranded: set[asyncio.Task[None]] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._flow()
 
@@ -97,6 +100,10 @@ class Relay:
         """There is nobody at this address, for connections made from now on."""
         self._is_refusing = True
 
+    def strand(self) -> None:
+        """Let nothing through on the connections there are, and tell nobody; new ones work."""
+        self._stranded |= self._pumps
+
     def cut(self) -> None:
         """Every connection there is breaks, and its ends are told."""
         for pump in self._pumps:
@@ -104,7 +111,7 @@ class Relay:
 
     def heal(self) -> None:
         """All is well again. What was held up goes on; where answers were lost, connections break."""
-        if self._is_mute:
+        if self._is_mute or self._stranded:
             self.cut()
         self._share_lost, self._delay = 0.0, 0.0
         self._is_mute = self._is_refusing = False
@@ -155,6 +162,7 @@ class Relay:
             pump.cancel()
         await asyncio.wait(pumps)
         self._pumps -= pumps
+        self._stranded -= pumps
 
     async def _pump(
         self,
@@ -168,7 +176,13 @@ class Relay:
             while data := await reader.read(CHUNK_BYTES):
                 if self._delay:
                     await asyncio.sleep(self._delay)
-                await self._flowing[way].wait()
+                if asyncio.current_task() in self._stranded:
+                    await asyncio.Event().wait()  # until it is cut
+                self.held_up += 1
+                try:
+                    await self._flowing[way].wait()
+                finally:
+                    self.held_up -= 1
                 if way is Way.ANSWERS and self._is_mute:
                     continue
                 is_young = now() - began < YOUNG_SECONDS

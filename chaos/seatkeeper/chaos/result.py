@@ -49,7 +49,7 @@ class Chapter:
     requests: int = 0
     acknowledged: int = 0
     unanswered: int = 0
-    """Requests that nobody answered for certain: they may have happened."""
+    """Attempts that got no certain answer: they may have happened, and were made again."""
     violations: list[str] = field(default_factory=list)
     void: str = ""
     """Why it proves nothing, such as too little traffic before a fault; empty: it does."""

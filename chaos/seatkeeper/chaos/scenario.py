@@ -34,6 +34,7 @@ INDENT = 4
 TIMES_MAX = 10_000
 SECONDS_MAX = 86_400.0
 PROMISES = tuple(f"I{number}" for number in range(1, 11))
+_EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 _HEADER = re.compile(r"(?P<name>row|promises): *(?P<value>.*)")
 _CALM = re.compile(r"calm for (?P<seconds>\d+(\.\d+)?) s")
 _TIMES = re.compile(r"(?P<times>\d+) times")
@@ -104,12 +105,13 @@ class _Line:
 
 def parse(name: str, text: str) -> Scenario:
     """Return the scenario that ``text`` tells. Raises ``ScenarioError``."""
-    sentence, _, rest = text.strip("\n").partition("\n\n")
-    lines = list(_lines(rest, first=sentence.count("\n") + 3))
-    sentence = " ".join(
-        line.strip() for line in sentence.splitlines() if not line.startswith("#")
-    )
-    if not sentence or _is_step(sentence):
+    story = text.lstrip()
+    paragraph, *rest = _EMPTY_LINE.split(story.rstrip(), maxsplit=1)
+    above = text.count("\n", 0, len(text) - len(story)) + paragraph.count("\n") + 2
+    lines = list(_lines(name, "".join(rest), first=above + 1))
+    told = [line.strip() for line in paragraph.splitlines() if not line.startswith("#")]
+    sentence = " ".join(told)
+    if not sentence or any(map(_is_step, told)):
         raise ScenarioError(
             f"{name}: the first paragraph must say what it is about; then an empty line"
         )
@@ -128,15 +130,15 @@ def parse(name: str, text: str) -> Scenario:
     return Scenario(name, sentence, steps, headers.get("row", ""), promises)
 
 
-def _lines(text: str, *, first: int) -> Iterator[_Line]:
+def _lines(name: str, text: str, *, first: int) -> Iterator[_Line]:
     for number, line in enumerate(text.splitlines(), start=first):
         if line.strip() and not line.lstrip().startswith("#"):
-            indent = len(line) - len(line.lstrip(" "))
-            if indent % INDENT:
+            indent = line[: len(line) - len(line.lstrip())]
+            if indent.strip(" ") or len(indent) % INDENT:
                 raise ScenarioError(
-                    f"line {number}: indent by {INDENT} spaces, not by {indent}"
+                    f"{name}, line {number}: indent by {INDENT} spaces, not by {indent!r}"
                 )
-            yield _Line(number, indent // INDENT, line.strip())
+            yield _Line(number, len(indent) // INDENT, line.strip())
 
 
 def _block(name: str, lines: list[_Line], depth: int) -> tuple[Step, ...]:

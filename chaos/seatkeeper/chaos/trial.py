@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,6 +83,8 @@ class Trial:
     config: TrialConfig
     outcome: Outcome
     tell: Callable[[str], None] = field(default=lambda text: None)
+    before_end: Callable[[], Awaitable[None]] | None = None
+    """What has to be done before users finish."""
     _began: float = field(default_factory=time.monotonic)
     _known: set[str] = field(default_factory=set)
     _disturbed_until: float = 0.0
@@ -104,6 +106,8 @@ class Trial:
 
         What is found now counts for the last scenario.
         """
+        if self.before_end is not None:
+            await self.before_end()
         unfinished = await self.crew.stop()
         left = [f"I8 {user} had not finished" for user in unfinished]
         if self.witness is not None:
@@ -131,7 +135,7 @@ class Trial:
         after = self.crew.beats
         chapter.requests = after.operations - before.operations
         chapter.acknowledged = self.crew.record.acknowledged - acknowledged
-        chapter.unanswered = after.unserved - before.unserved
+        chapter.unanswered = after.unknown - before.unknown
         chapter.violations += await self._judge(at_rest=False)
         verdict = f"void: {chapter.void}" if chapter.void else "kept"
         for violation in chapter.violations:
@@ -161,11 +165,14 @@ class Trial:
             await self._whole(chapter)
             await self._busy()
         since = self._now()
-        async with self.stage.faults[step.fault]() as place:
-            if step.during:
-                await self._play(step.during, chapter, inside=True)
-            else:
-                await asyncio.sleep(step.seconds)
+        try:
+            async with self.stage.faults[step.fault]() as place:
+                if step.during:
+                    await self._play(step.during, chapter, inside=True)
+                else:
+                    await asyncio.sleep(step.seconds)
+        except TimeoutError as error:
+            raise Void(f"{step.fault} could not be done in time") from error
         chapter.struck.append(Struck(step.fault, place, since, self._now()))
         self._disturbed_until = time.monotonic()
         if not inside:

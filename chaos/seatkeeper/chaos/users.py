@@ -410,6 +410,7 @@ class StubUser(User):
                     self._was_refused = True
                     here.note(f"{self.name}: refused: {error.code()} {error.details()}")
                     return None
+                self.story.unknown += 1
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
         self.story.unserved.append((self.name, here.now()))
         return None

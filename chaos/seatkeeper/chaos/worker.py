@@ -253,7 +253,7 @@ class Worker:
                 asking=len(asking),
                 longest=now - min(asking, default=now),
                 operations=story.operations,
-                unserved=len(story.unserved),
+                unknown=story.unknown,
             )
             await asyncio.sleep(BEAT_SECONDS)
 

@@ -42,7 +42,7 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -91,6 +91,19 @@ class EtcdOptions:
     """None: without TLS."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EtcdPlace:
+    """Where a member runs."""
+
+    host: str = "127.0.0.1"
+    """Its address, for clients and for its peers."""
+    command: Sequence[str] = ()
+    """What starts programs there, such as a network namespace's; it must become the program."""
+
+
+HERE = EtcdPlace()
+
+
 @dataclass(frozen=True)
 class _Ports:
     client: int
@@ -108,10 +121,12 @@ class EtcdProcess:
         *,
         name: str,
         ports: _Ports,
-        peers: Sequence[tuple[str, int]],
+        peers: Sequence[tuple[str, str]],
         options: EtcdOptions,
+        place: EtcdPlace = HERE,
     ) -> None:
         self.name = name
+        self.place = place
         self.folder = folder
         self._program = program
         self._ports = ports
@@ -122,7 +137,7 @@ class EtcdProcess:
     @property
     def endpoint(self) -> str:
         """Its client address, as ``host:port``."""
-        return f"127.0.0.1:{self._ports.client}"
+        return f"{self.place.host}:{self._ports.client}"
 
     @property
     def pid(self) -> int | None:
@@ -149,12 +164,13 @@ class EtcdProcess:
         if self.running:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for port in (self._ports.client, self._ports.peer, self._ports.health):
-            _check_free(port)
+        if self.place is HERE:
+            for port in (self._ports.client, self._ports.peer, self._ports.health):
+                _check_free(port)
         wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*wrapper, str(self._program), *self._arguments()],
+                [*wrapper, *self.place.command, str(self._program), *self._arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -220,19 +236,19 @@ class EtcdProcess:
         return "\n".join(_message(line) for line in lines[-LOG_LINES_SHOWN:])
 
     def _arguments(self) -> list[str]:
-        options, ports = self._options, self._ports
+        options, ports, host = self._options, self._ports, self.place.host
         scheme = "https" if options.tls else "http"
-        peers = ",".join(f"{name}=http://127.0.0.1:{port}" for name, port in self._peers)
+        peers = ",".join(f"{name}=http://{address}" for name, address in self._peers)
         arguments = {
             "name": self.name,
             "data-dir": self.data_folder,
             "listen-client-urls": f"{scheme}://{self.endpoint}",
             "advertise-client-urls": f"{scheme}://{self.endpoint}",
-            "listen-peer-urls": f"http://127.0.0.1:{ports.peer}",
-            "initial-advertise-peer-urls": f"http://127.0.0.1:{ports.peer}",
+            "listen-peer-urls": f"http://{host}:{ports.peer}",
+            "initial-advertise-peer-urls": f"http://{host}:{ports.peer}",
             "initial-cluster": peers,
             # Without TLS, so that looking after it takes no certificate.
-            "listen-metrics-urls": f"http://127.0.0.1:{ports.health}",
+            "listen-metrics-urls": f"http://{host}:{ports.health}",
             "heartbeat-interval": _millis(options.heartbeat_interval),
             "election-timeout": _millis(options.election_timeout),
             "log-level": "warn",
@@ -259,7 +275,9 @@ class EtcdProcess:
         """Ask its health page. A full database serves reads, and that is enough."""
         try:
             async with asyncio.timeout(1):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._ports.health)
+                reader, writer = await asyncio.open_connection(
+                    self.place.host, self._ports.health
+                )
                 try:
                     writer.write(b"GET /health?exclude=NOSPACE HTTP/1.0\r\n\r\n")
                     answer = await reader.read()
@@ -287,17 +305,19 @@ class EtcdCluster:
         members: int = 1,
         client_ports: Sequence[int] = (),
         options: EtcdOptions | None = None,
+        places: Sequence[EtcdPlace] = (),
     ) -> None:
         """Choose free ports; ``client_ports`` sets those for clients, one a member.
 
         A member with a client port that was set has the two ports after it for its peers and its
-        health page.
+        health page. ``places``: where each member runs; without them, all on loopback.
         """
         assert not client_ports or len(client_ports) == members
         self.folder = folder
         self._program = program
         self._fixed = bool(client_ports)
         self._options = options or EtcdOptions()
+        self._places = places or [HERE] * members
         self._count = members
         self._ports = [_Ports(port, port + 1, port + 2) for port in client_ports]
         self.members: list[EtcdProcess] = []
@@ -348,7 +368,8 @@ class EtcdCluster:
         if not self._fixed:
             self._ports = _free_ports(self._count)
         names = [f"etcd-{number}" for number in range(1, self._count + 1)]
-        peers = [(name, ports.peer) for name, ports in zip(names, self._ports, strict=True)]
+        where = list(zip(names, self._ports, self._places, strict=True))
+        peers = [(name, f"{place.host}:{ports.peer}") for name, ports, place in where]
         self.members = [
             EtcdProcess(
                 self._program,
@@ -357,8 +378,9 @@ class EtcdCluster:
                 ports=ports,
                 peers=peers,
                 options=self._options,
+                place=place,
             )
-            for name, ports in zip(names, self._ports, strict=True)
+            for name, ports, place in where
         ]
 
     async def _start_once(self, timeout: float) -> None:

@@ -1,0 +1,174 @@
+"""The service of processes as a stage: what can be done to it, and whether it is whole."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from tests.chaos.builder import Builder
+from tests.chaos.faults import ON_LOOPBACK, WITH_PLACES, Struck
+from tests.chaos.operator import Operator
+from tests.chaos.places import Place, Places
+from tests.chaos.service import KEYS, TLS_NAME, ChaosService, running_service
+
+from seatkeeper.chaos.checker import Invariant, Violation
+from seatkeeper.chaos.crew import Crew
+from seatkeeper.chaos.faults import Fault, Network, Users, faults_of
+from seatkeeper.chaos.relay import Relay
+from seatkeeper.chaos.result import Outcome
+from seatkeeper.chaos.target import CANARY_SECONDS, HABITS, Canary
+from seatkeeper.chaos.trial import Trial, TrialConfig
+from seatkeeper.chaos.witness import Witness
+from seatkeeper.chaos.worker import WorkerConfig
+from seatkeeper.server.etcd_binary import find_etcd
+from seatkeeper.server.etcd_process import EtcdNotHealthyError
+
+POOLS = {"chaos-1": 4, "chaos-2": 2}
+BUILD_POOL = "chaos-2"
+CANARY_POOL = "canary"
+CANARY_SEATS = 20
+WORKERS = 3
+USERS = 8
+ELECTION_SECONDS = 3.0
+"""How long after a fault a new leader of etcd may still begin."""
+RSS_BYTES_MAX = 400 << 20
+FDS_MAX = 600
+"""What a node may grow to under a crowd of thousands (I10); `make soak` looks for slopes."""
+
+
+@dataclass
+class ProcessStage:
+    """Looks after the service between faults."""
+
+    service: ChaosService
+    canary: Canary
+    faults: Mapping[str, Fault]
+    restarts: list[float] = field(default_factory=list)
+
+    async def trouble(self) -> str:
+        """Return what is not as it should be; empty: all is well."""
+        for node in self.service.nodes:
+            if node.process.process.poll() is not None:
+                return f"{node.name} has ended: {node.process.log.read_text()[-500:]}"
+        for member in self.service.etcd.members:
+            if not member.running:
+                return f"{member.name} has ended: {member.log_tail()}"
+            try:
+                await member.wait_healthy(0.0)
+            except EtcdNotHealthyError:
+                return f"{member.name} does not serve"
+        agent = self.service.agent
+        if agent is not None and agent.process.poll() is not None:
+            return f"the agent has ended: {agent.log.read_text()[-500:]}"
+        return await self.canary.trouble()
+
+    def lease_restarts(self) -> Sequence[float]:
+        """Return when etcd may have had a new leader: while something was wrong, and just after."""
+        return self.restarts
+
+    def growth(self) -> Iterator[Violation]:
+        """Return which nodes have grown beyond bounds (I10)."""
+        for node in self.service.nodes:
+            process = psutil.Process(node.process.process.pid)
+            rss, fds = process.memory_info().rss, process.num_fds()
+            if rss > RSS_BYTES_MAX:
+                yield Violation(Invariant.I10, f"{node.name} has {rss >> 20} MiB in memory")
+            if fds > FDS_MAX:
+                yield Violation(Invariant.I10, f"{node.name} has {fds} files open")
+
+    def noting_restarts(self, fault: Fault) -> Callable[[], AbstractAsyncContextManager[str]]:
+        """Return the fault, after which leases may have their whole time again."""
+
+        @asynccontextmanager
+        async def noted() -> AsyncIterator[str]:
+            self.restarts.append(time.monotonic())
+            async with fault() as place:
+                yield place
+            self.restarts.append(time.monotonic())
+            self.restarts.append(time.monotonic() + ELECTION_SECONDS)
+
+        return noted
+
+
+@asynccontextmanager
+async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterator[Trial]:
+    """Start everything, users and builder at work; end all of it afterwards."""
+    rng = random.Random(seed)
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(running_service(places, folder, rng))
+        admin = await stack.enter_async_context(service.client("admin"))
+        for name, seats in {**POOLS, CANARY_POOL: CANARY_SEATS}.items():
+            await admin.pools.create(name, seats=seats)
+        witness = Witness(service.store, KEYS)
+        await witness.start()
+        stack.push_async_callback(witness.stop)
+        relays = [await _relay(stack, places, address, rng) for address in service.addresses]
+        crew = _crew(service, relays, folder, seed)
+        stack.push_async_callback(crew.end)
+        canary = Canary(service.addresses, CANARY_POOL, service.tls, patience=CANARY_SECONDS)
+        stack.push_async_callback(canary.close)
+        await service.start_agent(BUILD_POOL)
+        await crew.start()
+        builder = Builder(service, BUILD_POOL, crew.record)
+        stack.push_async_callback(builder.stop)
+        builder.start()
+        operator = Operator(find_etcd().path, service.etcd, service.store)
+        struck = Struck(service, operator, witness, admin, next(iter(POOLS)))
+        groups = [*ON_LOOPBACK, *(WITH_PLACES if places.is_namespaces else ())]
+        stage = ProcessStage(service, canary, {})
+        ours = faults_of(*(group(struck) for group in groups))
+        stage.faults = {name: stage.noting_restarts(fault) for name, fault in ours.items()}
+        stage.faults = {**stage.faults, **faults_of(Network(relays, rng), Users(crew, rng))}
+        yield Trial(
+            stage,
+            crew,
+            witness,
+            TrialConfig(pools=POOLS, ttl_max=max(HABITS.ttls), wait_max=max(HABITS.waits)),
+            Outcome(
+                target="three nodes, three etcd members and a build agent, as processes "
+                + ("in namespaces of their own" if places.is_namespaces else "on loopback"),
+                judged_by="etcd's whole history, and what users were told and believed",
+                capacity=sum(POOLS.values()),
+            ),
+            before_end=builder.stop,
+        )
+
+
+def _crew(service: ChaosService, relays: Sequence[Relay], folder: Path, seed: int) -> Crew:
+    homes: dict[str, Place] = {}
+    tls = service.tls
+
+    def config(name: str, number: int) -> WorkerConfig:
+        return WorkerConfig(
+            name=name,
+            seed=seed * 1_000_003 + number,
+            users=USERS,
+            nodes=[relay.endpoint for relay in relays],
+            ring=service.addresses,
+            pools=list(POOLS.items()),
+            habits=HABITS,
+            tls_ca=str(tls.ca),
+            tls_cert=str(tls.cert),
+            tls_key=str(tls.key),
+            tls_name=TLS_NAME,
+        )
+
+    def commands(name: str) -> Sequence[str]:
+        homes[name] = service.places.make(name)
+        return homes[name].command
+
+    return Crew(config, workers=WORKERS, folder=folder, commands=commands)
+
+
+async def _relay(
+    stack: AsyncExitStack, places: Places, target: str, rng: random.Random
+) -> Relay:
+    relay = Relay(target, host=places.hub, rng=rng)
+    await relay.start()
+    stack.push_async_callback(relay.close)
+    return relay
