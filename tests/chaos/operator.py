@@ -25,20 +25,10 @@ class Operator:
         self._etcd = etcd
         self._store = store
 
-    async def run(self, *words: str, endpoint: str = "") -> None:
+    async def run(self, *words: str) -> None:
         """Run ``etcdctl``; one that fails is tried again for a while. Raises ``TimeoutError``."""
-        endpoints = endpoint or ",".join(self._etcd.endpoints)
-        command = [str(self._ctl), f"--endpoints={endpoints}", "--user=root:secret", *words]
         async with asyncio.timeout(SECONDS_MAX):
-            while True:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
-                )
-                if await process.wait() == 0:
-                    return
+            while not await self._try(*words, at=",".join(self._etcd.endpoints)):
                 await asyncio.sleep(POLL_SECONDS)
 
     async def leader(self) -> EtcdProcess:
@@ -59,10 +49,23 @@ class Operator:
 
     async def move_leader(self) -> str:
         """Have another member lead; return its name."""
-        leader, follower = await self.leader(), await self.follower()
-        status = await self._call(follower.endpoint, STATUS, pb.StatusRequest())
-        await self.run("move-leader", f"{status.header.member_id:x}", endpoint=leader.endpoint)
-        return follower.name
+        async with asyncio.timeout(SECONDS_MAX):
+            while True:
+                leader, follower = await self.leader(), await self.follower()
+                status = await self._call(follower.endpoint, STATUS, pb.StatusRequest())
+                member = f"{status.header.member_id:x}"
+                # It may have stopped leading since it was asked.
+                if await self._try("move-leader", member, at=leader.endpoint):
+                    return follower.name
+
+    async def _try(self, *words: str, at: str) -> bool:
+        process = await asyncio.create_subprocess_exec(
+            *(str(self._ctl), f"--endpoints={at}", "--user=root:secret", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await process.wait() == 0
 
     async def _alarm(self, action: pb.AlarmRequest.AlarmAction.ValueType) -> None:
         endpoint = (await self.leader()).endpoint

@@ -141,9 +141,9 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
 
 def _crew(service: ChaosService, relays: Sequence[Relay], folder: Path, seed: int) -> Crew:
     homes: dict[str, Place] = {}
-    tls = service.tls
 
     def config(name: str, number: int) -> WorkerConfig:
+        cert, key = service.authority.issue(name)
         return WorkerConfig(
             name=name,
             seed=seed * 1_000_003 + number,
@@ -152,9 +152,9 @@ def _crew(service: ChaosService, relays: Sequence[Relay], folder: Path, seed: in
             ring=service.addresses,
             pools=list(POOLS.items()),
             habits=HABITS,
-            tls_ca=str(tls.ca),
-            tls_cert=str(tls.cert),
-            tls_key=str(tls.key),
+            tls_ca=str(service.tls.ca),
+            tls_cert=str(cert),
+            tls_key=str(key),
             tls_name=TLS_NAME,
         )
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seatkeeper.server.etcd_process import EtcdCluster
+from tests.conftest import add_users
+
+from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Subject
 
 CALL_TIMEOUT = timedelta(seconds=1)
+TOKEN_SECONDS = 1
 
 
 async def test_a_store_that_is_well_says_so(subject: Subject) -> None:
@@ -62,6 +68,32 @@ async def test_a_member_that_is_down_or_frozen_is_named_and_the_others_have_a_qu
         assert health.members[0].name == names[0], "the others know its name"
         assert [bool(member.failure) for member in health.members] == [True, False, False]
     assert down.read_time is not None
+
+
+async def test_a_member_that_has_forgotten_the_token_is_given_another(
+    etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
+) -> None:
+    """As those do that are not in use: only calls to a member itself keep a token alive there."""
+    options = replace(etcd_options, auth_token_ttl=timedelta(seconds=TOKEN_SECONDS))
+    async with EtcdCluster(etcd_program, tmp_path, members=3, options=options) as cluster:
+        await add_users(etcd_program, cluster, "ours/")
+        store = EtcdStore(
+            EtcdConfig(
+                endpoints=cluster.endpoints,
+                username="root",
+                password="secret",
+                call_timeout=timedelta(seconds=5),
+            )
+        )
+        before = await store.health()
+        forgotten = time.monotonic() + 3 * TOKEN_SECONDS
+        while time.monotonic() < forgotten:
+            await store.get("ours/key")  # of the member in use
+        after = await store.health()
+        await store.close()
+
+    assert [member.failure for member in before.members] == ["", "", ""]
+    assert [member.failure for member in after.members] == ["", "", ""]
 
 
 async def test_without_a_quorum_who_is_left_says_that_there_is_no_leader(

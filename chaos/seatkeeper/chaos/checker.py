@@ -137,23 +137,21 @@ def check_beliefs(
     beliefs: Iterable[Believed], capacity: Mapping[str, int]
 ) -> Iterator[Violation]:
     """Judge whether users believed in more seats than there were; told once for each pool."""
-    steps: dict[str, list[tuple[float, int, str]]] = {}
+    by_pool: dict[str, list[Believed]] = {}
     for belief in beliefs:
-        if belief.until <= belief.since:
-            continue  # seen once, and not again
-        ends = steps.setdefault(belief.pool, [])
-        ends.append((belief.since, belief.seats, belief.user))
-        ends.append((belief.until, -belief.seats, belief.user))
-    for pool, ends in steps.items():
+        if belief.until > belief.since:  # else it was seen once, and not again
+            by_pool.setdefault(belief.pool, []).append(belief)
+    for pool, believed in by_pool.items():
+        ends = [(belief.since, belief.seats) for belief in believed]
+        ends += [(belief.until, -belief.seats) for belief in believed]
         held = 0
         # Who stops at a moment makes room for who begins at it.
-        for at, seats, user in sorted(ends):
+        for at, seats in sorted(ends):
             held += seats
             if held > capacity[pool]:
-                message = (
-                    f"{held} of {capacity[pool]} seats of {pool} at {at:.2f} s, with {user}"
-                )
-                yield Violation(Invariant.I5, f"users believe in {message}")
+                who = [str(each) for each in believed if each.since <= at < each.until]
+                message = f"{held} of {capacity[pool]} seats of {pool} at {at:.3f} s"
+                yield Violation(Invariant.I5, f"users believe in {message}: {', '.join(who)}")
                 break
 
 
@@ -166,15 +164,23 @@ def check_reclaim(
 ) -> Iterator[Violation]:
     """Judge whether the seats of killed users were free by ``deadline(user, killed_at)``.
 
-    Holders are looked up by the users' names. ``now``: when the judge looks; deadlines after that
-    are not over yet.
+    Their seats are those that they were told of, and those whose holder has a user's name. ``now``:
+    when the judge looks; deadlines after that are not over yet.
     """
+    theirs: dict[str, set[GrantName]] = {user: set() for user in record.killed}
+    for told in record.acquired:
+        if told.user in theirs:
+            theirs[told.user].add((told.pool, told.grant_id))
+    for name, known in found.items():
+        if known.holder in theirs:
+            theirs[known.holder].add(name)
     for user, killed_at in record.killed.items():
         latest = deadline(user, killed_at)
         if latest >= now:
             continue
-        for (pool, grant_id), life in found.items():
-            if life.holder == user and (life.ended_at is None or life.ended_at > latest):
+        for pool, grant_id in sorted(theirs[user]):
+            life = found.get((pool, grant_id))
+            if life is not None and (life.ended_at is None or life.ended_at > latest):
                 yield Violation(
                     Invariant.I7,
                     f"{user} was killed at {killed_at:.2f} s and held {grant_id} of {pool} until "

@@ -139,6 +139,8 @@ class Crew:
         worker.is_killed = True
         worker.process.kill()
         killed_at = time.monotonic()
+        # Where users have certificates, that of their process says who holds.
+        self.record.killed[worker.name] = killed_at
         for number in range(worker.config.users):
             self.record.killed[f"{worker.name}-{number}"] = killed_at
         self._gone.operations += worker.beat.operations

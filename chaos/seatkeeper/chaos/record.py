@@ -60,6 +60,10 @@ class Believed:
     until: float
     """The user stopped before this moment."""
 
+    def __str__(self) -> str:
+        """Return it in a few words."""
+        return f"{self.user} in {self.seats} from {self.since:.3f} to {self.until:.3f} s"
+
 
 Told = Acquired | Returned | Refused | Published
 

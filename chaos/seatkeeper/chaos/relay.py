@@ -16,6 +16,9 @@ YOUNG_SECONDS = 0.5
 """A connection is spared from losing answers for so long: its two ends have not agreed on anything."""
 
 
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class Way(Enum):
     """Where bytes go."""
 
@@ -55,6 +58,8 @@ class Relay:
         self._connections: set[asyncio.Task[None]] = set()
         self._stranded: set[asyncio.Task[None]] = set()
         self._pumps: set[asyncio.Task[None]] = set()
+        self._openings: set[asyncio.Task[_Streams]] = set()
+        self._cuts = 0
         self._flow()
 
     @property
@@ -73,6 +78,7 @@ class Relay:
         assert self._server is not None
         self._server.close()
         self.heal()
+        self.refuse()
         self.cut()
         if self._connections:
             await asyncio.wait(self._connections)
@@ -106,8 +112,9 @@ class Relay:
 
     def cut(self) -> None:
         """Every connection there is breaks, and its ends are told."""
-        for pump in self._pumps:
-            pump.cancel()
+        self._cuts += 1
+        for task in (*self._openings, *self._pumps):
+            task.cancel()
 
     def heal(self) -> None:
         """All is well again. What was held up goes on; where answers were lost, connections break."""
@@ -132,17 +139,26 @@ class Relay:
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
         writers = [writer]
+        cuts = self._cuts
         try:
             if not self._is_refusing:
-                remote_reader, remote_writer = await asyncio.open_connection(*self._target)
+                remote_reader, remote_writer = await self._open()
                 writers.append(remote_writer)
-                await self._join(reader, writer, remote_reader, remote_writer)
-        except OSError:
+                if cuts == self._cuts:
+                    await self._join(reader, writer, remote_reader, remote_writer)
+        except (OSError, asyncio.CancelledError):
             pass
         finally:
             for each in writers:
                 each.transport.abort()
             await asyncio.sleep(0)  # a transport ends in the loop's next turn
+
+    async def _open(self) -> _Streams:
+        """Connect to the target, as a task that can be cut: it may take minutes to fail."""
+        opening = asyncio.create_task(asyncio.open_connection(*self._target))
+        self._openings.add(opening)
+        opening.add_done_callback(self._openings.discard)
+        return await opening
 
     async def _join(
         self,
@@ -172,6 +188,8 @@ class Relay:
         began: float,
     ) -> None:
         now: Callable[[], float] = asyncio.get_running_loop().time
+        # What was read has been passed on when it is drained: a connection's end loses nothing.
+        writer.transport.set_write_buffer_limits(high=0)
         try:
             while data := await reader.read(CHUNK_BYTES):
                 if self._delay:

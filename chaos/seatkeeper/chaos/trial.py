@@ -173,8 +173,9 @@ class Trial:
                     await asyncio.sleep(step.seconds)
         except TimeoutError as error:
             raise Void(f"{step.fault} could not be done in time") from error
+        finally:
+            self._disturbed_until = time.monotonic()
         chapter.struck.append(Struck(step.fault, place, since, self._now()))
-        self._disturbed_until = time.monotonic()
         if not inside:
             await self._served(chapter)
 
@@ -220,28 +221,32 @@ class Trial:
 
     async def _judge(self, *, at_rest: bool) -> list[str]:
         """Return what is wrong with all that has happened so far, and was not known."""
-        # Of what is told from now on, etcd's history may not have been seen yet.
+        # Of what is told or due from now on, etcd's history may not have been seen yet.
+        now = time.monotonic()
         record, beliefs = self.crew.record.copy(), list(self.crew.beliefs.values())
         if self.witness is not None:
             try:
                 await self.witness.catch_up()
             except (TimeoutError, StoreError) as error:
-                return [f"I8 etcd's history cannot be read: {error or 'no answer'}"]
+                return [f"I8 etcd's history cannot be read: {str(error) or 'no answer'}"]
             if self.witness.lost:
                 return [f"nothing can be judged any more: {self.witness.lost}"]
-        violations = await asyncio.to_thread(self._found, record, beliefs, at_rest)
+        violations = await asyncio.to_thread(self._found, record, beliefs, at_rest, now)
         found = [str(violation) for violation in violations]
         fresh = [text for text in found if text not in self._known]
         self._known.update(found)
         return fresh
 
     def _found(
-        self, record: Record, beliefs: Sequence[Believed], at_rest: bool
+        self, record: Record, beliefs: Sequence[Believed], at_rest: bool, now: float
     ) -> list[Violation]:
         found = [*check_beliefs(beliefs, self.config.pools), *self.stage.growth()]
         if self.witness is not None:
             found += judge_history(
-                self.witness, record, self.config, at_rest=at_rest, deadline=self._deadline
+                *(self.witness, record, self.config),
+                at_rest=at_rest,
+                deadline=self._deadline,
+                now=now,
             )
         return found
 
@@ -269,8 +274,12 @@ def judge_history(
     *,
     at_rest: bool,
     deadline: Callable[[str, float], float],
+    now: float,
 ) -> Iterator[Violation]:
-    """Hold what users were told against etcd's history; pools of others are passed over."""
+    """Hold what users were told against etcd's history; pools of others are passed over.
+
+    ``now``: a moment up to which the witness has caught up.
+    """
     keys = witness.keys
     ours = tuple(
         prefix for pool in config.pools for prefix in (keys.seats(pool), keys.pool(pool))
@@ -283,7 +292,7 @@ def judge_history(
     found = lives(changes, witness.changed_at, keys)
     yield from check_history(changes, keys, at_rest=at_rest)
     yield from check_answers(found, record)
-    yield from check_reclaim(found, record, deadline, now=time.monotonic())
+    yield from check_reclaim(found, record, deadline, now=now)
     yield from check_published(changes, record, keys)
 
 

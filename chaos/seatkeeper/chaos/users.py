@@ -122,8 +122,9 @@ class Belief:
 
     def look(self) -> None:
         """See whether it still is so."""
+        now = self.user.now()  # first: the process may stand still before the next line
         if self.is_held:
-            self.until = self.user.now()
+            self.until = now
 
     def end(self) -> None:
         """Stop counting on them, for good."""
@@ -221,8 +222,9 @@ class User:
         """Count on seats for a while."""
         story, here = self.story, self.surroundings
         here.note(f"{self.name}: holds {grant_id} of {pool} under {fence}")
-        story.note(Acquired(self.name, pool, grant_id, fence, seats, here.now()))
-        belief = Belief(here, pool, grant_id, seats, is_safe, here.now(), here.now())
+        now = here.now()
+        story.note(Acquired(self.name, pool, grant_id, fence, seats, now))
+        belief = Belief(here, pool, grant_id, seats, is_safe, since=now, until=now)
         story.beliefs.append(belief)
         self.asking_since = None
         held_for = self._rng.expovariate(1 / self._rng.choice(self.habits.holds))

@@ -31,8 +31,9 @@ class RevisionTimes(Mapping[int, float]):
     def note(self, asked_at: float, revision: int) -> None:
         """Take a linearizable read that began then and had this revision."""
         if not self._revisions or revision >= self._revisions[-1]:
-            self._revisions.append(revision)
+            # In this order: the judge looks revisions up from another thread.
             self._times.append(asked_at)
+            self._revisions.append(revision)
 
     def __getitem__(self, revision: int) -> float:
         at = bisect_left(self._revisions, revision)
@@ -69,24 +70,28 @@ class Witness:
 
         Where other pools are used while the run lasts, their changes are seen as well.
         """
+        asked_at = time.monotonic()
         listing = await self._store.list(self._prefix)
         self.changes += [
             Change(entry.key, entry, entry.mod_revision)
             for entry in sorted(listing.entries, key=lambda entry: entry.mod_revision)
         ]
         self._revision = listing.revision
-        self.changed_at.note(time.monotonic(), listing.revision)
+        self.changed_at.note(asked_at, listing.revision)
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._look())]
 
     async def catch_up(self) -> None:
-        """Wait until all that has happened before now has been seen. Raises ``TimeoutError``."""
+        """Wait until all that has happened before now has been seen, or is lost.
+
+        Raises ``TimeoutError``.
+        """
         async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
             while True:
                 with suppress(StoreError):
                     present = (await self._store.list(f"{self._prefix}none/")).revision
                     break
                 await asyncio.sleep(RETRY_SECONDS)
-            while self._revision < present:
+            while self._revision < present and not self.lost:
                 await asyncio.sleep(RETRY_SECONDS / 4)
 
     async def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -103,9 +104,16 @@ class Deployment:
     json: Json = False
 
     @property
-    def nodes(self) -> list[str]:
-        """Where the nodes are."""
-        return [node.strip() for node in self.target.split(",")]
+    def nodes(self) -> tuple[str, ...]:
+        """Where the nodes are. An option that is wrong ends the command."""
+        from seatkeeper.client.errors import InvalidArgument
+        from seatkeeper.client.nodes import parse_addresses
+
+        try:
+            return parse_addresses(self.target)
+        except InvalidArgument as error:
+            told = str(error).removeprefix(error.field)
+            fail(Exit.USAGE, f"--target or SEATKEEPER_NODES{told}")
 
     def tls(self) -> TlsConfig | None:
         """Return how to speak to the nodes. An option that is wrong ends the command."""
@@ -133,10 +141,14 @@ class Deployment:
 
         if not self.etcd_endpoints:
             return None
+        self._check_etcd_files()
         try:
             password = ""
             if self.etcd_password_file is not None:
                 password = self.etcd_password_file.read_text().partition("\n")[0]
+        except UnicodeDecodeError:
+            fail(Exit.USAGE, f"--etcd-password-file {self.etcd_password_file}: it is no text")
+        try:
             config = EtcdConfig(
                 endpoints=tuple(each.strip() for each in self.etcd_endpoints.split(",")),
                 ca_file=self.etcd_ca_file,
@@ -145,11 +157,24 @@ class Deployment:
                 username=self.etcd_username,
                 password=password,
             )
-        except OSError as error:
-            fail(Exit.USAGE, f"--etcd-password-file {error.filename}: {error.strerror}")
         except ValueError as error:
             fail(Exit.USAGE, f"--etcd-{error}")
         return EtcdStore(config)
+
+    def _check_etcd_files(self) -> None:
+        if (self.etcd_cert_file is None) != (self.etcd_key_file is None):
+            fail(
+                Exit.USAGE,
+                "--etcd-cert-file and --etcd-key-file go together: give both or neither",
+            )
+        for flag, file in (
+            ("--etcd-ca-file", self.etcd_ca_file),
+            ("--etcd-cert-file", self.etcd_cert_file),
+            ("--etcd-key-file", self.etcd_key_file),
+            ("--etcd-password-file", self.etcd_password_file),
+        ):
+            if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
+                fail(Exit.USAGE, f"{flag} must be a readable file: {file}")
 
 
 @app.command(
@@ -229,7 +254,7 @@ async def run(
 
     chosen = _chosen(scenario)
     if report is not None:
-        _check_report(report)
+        _check_report(report, json=at.json)
     config = TargetConfig(
         nodes=at.nodes,
         tls=at.tls(),
@@ -246,7 +271,7 @@ async def run(
 async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -> Outcome:
     from seatkeeper.chaos.crew import CrewError
     from seatkeeper.chaos.target import trial_of
-    from seatkeeper.client.errors import SeatError
+    from seatkeeper.client.errors import SeatError, UsageError
     from seatkeeper.server.keys import Keys
     from seatkeeper.server.store import StoreError
 
@@ -259,6 +284,8 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
                 await trial.run(chosen)
                 await trial.conclude()
                 return trial.outcome
+    except UsageError as error:
+        fail(Exit.USAGE, f"{at.target}: {error}")
     except SeatError as error:
         fail(Exit.UNAVAILABLE, f"{at.target}: {error}")
     except StoreError as error:
@@ -299,14 +326,14 @@ def _write_report(folder: Path, outcome: Outcome) -> None:
     (folder / REPORT).write_text(markdown(outcome, picture_file=drawn))
 
 
-def _check_report(folder: Path) -> None:
+def _check_report(folder: Path, *, json: bool) -> None:
     """Find out before the run, not after it, that its report cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / REPORT).touch()
     except OSError as error:
         fail(Exit.USAGE, f"--report {folder}: {error.strerror}")
-    if not installed("matplotlib"):
+    if not json and not installed("matplotlib"):
         show(Text("the report will have no picture: pip install 'seatkeeper[chaos]' adds it"))
 
 

@@ -28,6 +28,7 @@ from seatkeeper.server.store.etcd.calls import (
 )
 from seatkeeper.server.store.etcd.endpoint import Endpoint
 from seatkeeper.server.store.etcd.endpoints import Endpoints
+from seatkeeper.server.store.etcd.failures import Failure, classify
 from seatkeeper.server.store.interface import StoreHealth, StoreMember
 
 ALARM = re.compile(r"alarm:([A-Z]+)")
@@ -106,14 +107,17 @@ class Health:
     async def _ask(
         self, endpoint: Endpoint, method: Method[Req, Resp], request: Req, deadline: float
     ) -> Resp:
-        metadata = self._credentials.metadata
-        if metadata is None:
-            metadata = await self._credentials.fetch(endpoint, deadline)
-        without_leader = grpc.aio.Metadata(
-            *((key, value) for key, value in metadata if (key, value) != LEADER_WANTED)
-        )
-        timeout = deadline - asyncio.get_running_loop().time()
-        return await endpoint.unary(method)(request, timeout=timeout, metadata=without_leader)
+        credentials = self._credentials
+        metadata = credentials.metadata or await credentials.fetch(endpoint, deadline)
+        try:
+            return await _ask_also_without_leader(endpoint, method, request, metadata, deadline)
+        except grpc.aio.AioRpcError as error:
+            refused = classify(error.code(), error.details()) is Failure.TOKEN_REFUSED
+            if not refused or not credentials.renewable:
+                raise
+        # A member that is not in use forgets a token that the one in use goes on knowing.
+        metadata = await credentials.fetch(endpoint, deadline, instead_of=metadata)
+        return await _ask_also_without_leader(endpoint, method, request, metadata, deadline)
 
     async def _leases(self) -> int | None:
         try:
@@ -133,6 +137,20 @@ class Health:
         except StoreError:
             return None
         return timedelta(seconds=loop.time() - began)
+
+
+async def _ask_also_without_leader(
+    endpoint: Endpoint,
+    method: Method[Req, Resp],
+    request: Req,
+    metadata: grpc.aio.Metadata,
+    deadline: float,
+) -> Resp:
+    kept = (each for each in metadata if tuple(each) != LEADER_WANTED)
+    timeout = deadline - asyncio.get_running_loop().time()
+    return await endpoint.unary(method)(
+        request, timeout=timeout, metadata=grpc.aio.Metadata(*kept)
+    )
 
 
 @contextmanager
