@@ -12,10 +12,10 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose demo test simulate mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo test simulate chaos soak mutants check docs format bench clean
 
 help:  ## list the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## a virtual environment in .venv with everything the tasks need
 
@@ -43,15 +43,25 @@ haproxy: $(PROTOS)  ## an HAProxy under .tools/, where the machine is a Debian o
 compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch docker-compose prometheus promtool
 
+chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tools/ likewise
+	$(BIN)/python -m tests.debian_tools fetch iptables faketime
+
 demo: etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
-test: etcd haproxy compose  ## every test
+test: etcd haproxy compose chaos-tools  ## every test
 	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 15 minutes
+	$(BIN)/python -m tests.chaos --report docs
+
+soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
+	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak
 
 mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 10 minutes
 	$(BIN)/python -m tests.mutants

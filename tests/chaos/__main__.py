@@ -25,6 +25,7 @@ from seatkeeper.chaos.trial import check_faults
 
 OURS = Path(__file__).with_name("scenarios")
 SUBSET = Path(__file__).with_name("subset")
+SOAK = Path(__file__).with_name("soak.txt")
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -9,14 +10,14 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 from tests.chaos.builder import Builder
 from tests.chaos.faults import ON_LOOPBACK, WITH_PLACES, Struck
+from tests.chaos.growth import Growth
 from tests.chaos.operator import Operator
 from tests.chaos.places import Place, Places
 from tests.chaos.service import KEYS, TLS_NAME, ChaosService, running_service
 
-from seatkeeper.chaos.checker import Invariant, Violation
+from seatkeeper.chaos.checker import Violation
 from seatkeeper.chaos.crew import Crew
 from seatkeeper.chaos.faults import Fault, Network, Users, faults_of
 from seatkeeper.chaos.relay import Relay
@@ -36,9 +37,6 @@ WORKERS = 3
 USERS = 8
 ELECTION_SECONDS = 3.0
 """How long after a fault a new leader of etcd may still begin."""
-RSS_BYTES_MAX = 400 << 20
-FDS_MAX = 600
-"""What a node may grow to under a crowd of thousands (I10); `make soak` looks for slopes."""
 
 
 @dataclass
@@ -49,6 +47,7 @@ class ProcessStage:
     canary: Canary
     faults: Mapping[str, Fault]
     restarts: list[float] = field(default_factory=list)
+    grown: Growth = field(default_factory=Growth)
 
     async def trouble(self) -> str:
         """Return what is not as it should be; empty: all is well."""
@@ -72,14 +71,16 @@ class ProcessStage:
         return self.restarts
 
     def growth(self) -> Iterator[Violation]:
-        """Return which nodes have grown beyond bounds (I10)."""
-        for node in self.service.nodes:
-            process = psutil.Process(node.process.process.pid)
-            rss, fds = process.memory_info().rss, process.num_fds()
-            if rss > RSS_BYTES_MAX:
-                yield Violation(Invariant.I10, f"{node.name} has {rss >> 20} MiB in memory")
-            if fds > FDS_MAX:
-                yield Violation(Invariant.I10, f"{node.name} has {fds} files open")
+        """Return which nodes are too large, or grow (I10)."""
+        return self.grown.violations()
+
+    def processes(self) -> dict[str, int]:
+        """Return the nodes' processes."""
+        return {
+            node.name: node.server.process.pid
+            for node in self.service.nodes
+            if node.server is not None
+        }
 
     def noting_restarts(self, fault: Fault) -> Callable[[], AbstractAsyncContextManager[str]]:
         """Return the fault, after which leases may have their whole time again."""
@@ -121,6 +122,8 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
         struck = Struck(service, operator, witness, admin, next(iter(POOLS)))
         groups = [*ON_LOOPBACK, *(WITH_PLACES if places.is_namespaces else ())]
         stage = ProcessStage(service, canary, {})
+        looking = asyncio.create_task(stage.grown.look_always(stage.processes))
+        stack.callback(looking.cancel)
         ours = faults_of(*(group(struck) for group in groups))
         stage.faults = {name: stage.noting_restarts(fault) for name, fault in ours.items()}
         stage.faults = {**stage.faults, **faults_of(Network(relays, rng), Users(crew, rng))}
@@ -128,7 +131,7 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
             stage,
             crew,
             witness,
-            TrialConfig(pools=POOLS, ttl_max=max(HABITS.ttls), wait_max=max(HABITS.waits)),
+            TrialConfig(pools=POOLS, ttl_max=max(HABITS.ttls)),
             Outcome(
                 target="three nodes, three etcd members and a build agent, as processes "
                 + ("in namespaces of their own" if places.is_namespaces else "on loopback"),

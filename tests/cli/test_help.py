@@ -20,6 +20,7 @@ LEAVES = [
     *(["pool", name] for name in ("create", "update", "delete", "list", "show")),
     *(["engines", name] for name in ("list", "get", "verify")),
     *(["token", name] for name in ("verify", "show", "jwks")),
+    *(["chaos", name] for name in ("list", "run")),
     *([name] for name in ("dev", "status", "doctor", "run", "build", "serve", "agent")),
 ]
 
@@ -93,7 +94,9 @@ def test_help_loads_neither_grpc_nor_the_server() -> None:
     assert not {"grpc", "google.protobuf", "pydantic", "jwt", "seatkeeper.client"} & {*loaded}
 
 
-@pytest.mark.parametrize("words", [[], ["pool"], ["token"], ["engines"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [[], ["pool"], ["token"], ["engines"], ["chaos"]], ids=" ".join
+)
 def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
     result = in_process(*words).check(Exit.USAGE)
     assert "Commands:" in result.err
@@ -171,7 +174,12 @@ def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:
     assert "serve" in bare("--help").check().out
     status = bare("status", "--json", "--nodes", cluster.address).check()
     assert status.json["store"]["kind"] == "memory"
-    for words in (["serve", "--listen", "127.0.0.1:0"], ["dev", "--nodes", "1"]):
+    for words in (
+        ["serve", "--listen", "127.0.0.1:0"],
+        ["dev", "--nodes", "1"],
+        ["chaos", "run"],
+        ["chaos", "list"],
+    ):
         assert "pip install 'seatkeeper[server]'" in bare(*words).refused(Exit.CONFIG)
     said = bare("agent", "--pool", "tensorrt").refused(Exit.CONFIG)
     assert "pip install 'seatkeeper[server,builder" in said

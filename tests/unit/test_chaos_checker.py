@@ -203,6 +203,18 @@ def test_beliefs_in_one_seat_too_many_are_caught_once(beliefs: list[Believed]) -
     assert invariants(list(check_beliefs(beliefs, {POOL: 1}))) == [Invariant.I5]
 
 
+def test_who_believed_is_said() -> None:
+    beliefs = [believed("anna", 1.0, 2.0), believed("boris", 1.9, 3.0), believed("c", 2.5, 9.0)]
+    (violation,) = check_beliefs(beliefs, {POOL: 1})
+    assert "anna in 1 from 1.000 to 2.000 s, boris in 1 from 1.900" in violation.message
+    assert "c in" not in violation.message
+
+
+def test_a_belief_that_was_gone_at_its_first_look_is_none() -> None:
+    beliefs = [believed("anna", 1.0, 2.0), believed("boris", 1.5, 1.5)]
+    assert list(check_beliefs(beliefs, {POOL: 1})) == []
+
+
 @pytest.mark.parametrize(("deadline", "caught"), [(3.0, []), (2.9, [Invariant.I7])])
 def test_seats_of_the_dead_are_free_in_time_or_it_is_said(
     deadline: float, caught: list[Invariant]
@@ -210,6 +222,23 @@ def test_seats_of_the_dead_are_free_in_time_or_it_is_said(
     record = Record(killed={"anna@host": 2.0})
     found = list(check_reclaim(LIVES, record, lambda user, killed_at: deadline))
     assert invariants(found) == caught
+
+
+@pytest.mark.parametrize(("deadline", "caught"), [(3.0, []), (2.9, [Invariant.I7])])
+def test_seats_of_the_dead_are_those_that_they_were_told_of(
+    deadline: float, caught: list[Invariant]
+) -> None:
+    """Where clients have certificates, holders have other names than users."""
+    (pool, grant_id), life = next(iter(LIVES.items()))
+    told = Acquired("zoe", pool, grant_id, min(life.fences), 1, 1.0)
+    record = Record(acquired=[told], killed={"zoe": 2.0})
+    found = list(check_reclaim(LIVES, record, lambda user, killed_at: deadline))
+    assert invariants(found) == caught
+
+
+def test_seats_of_the_dead_may_be_held_while_their_time_is_not_over() -> None:
+    record = Record(killed={"anna@host": 2.0})
+    assert list(check_reclaim(LIVES, record, lambda user, killed_at: 2.9, now=2.5)) == []
 
 
 def test_an_engine_published_under_a_live_grant_passes() -> None:

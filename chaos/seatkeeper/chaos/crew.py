@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,9 @@ class WorkerProcess:
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
-        """Let it go on."""
-        self.process.send_signal(signal.SIGCONT)
+        """Let it go on, if it has not been killed meanwhile."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
 
     def tell(self, **wish: float | bool) -> None:
         """Have its users behave in another way."""

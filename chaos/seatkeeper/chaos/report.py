@@ -28,8 +28,8 @@ _RATE_SECONDS = 0.999
 """Answers are counted over a second, give or take what samples are late by."""
 _BANDS_MAX = 600
 """A fault that was over at once is drawn as wide as one of so many that fill the picture."""
-# Okabe and Ito's colours, for all eyes; their black is for the lines. A ninth kind of fault has the
-# first one's colour, hatched.
+# Okabe and Ito's colours, then Paul Tol's muted ones, for all eyes; black is for the lines. A
+# seventeenth kind of fault has the first one's colour, hatched.
 _COLOURS = (
     "#E69F00",
     "#56B4E9",
@@ -39,6 +39,14 @@ _COLOURS = (
     "#0072B2",
     "#F0E442",
     "#999999",
+    "#332288",
+    "#44AA99",
+    "#117733",
+    "#999933",
+    "#DDCC77",
+    "#CC6677",
+    "#882255",
+    "#88CCEE",
 )
 _HATCHES = ("", "////", "....")
 

@@ -26,7 +26,7 @@ from seatkeeper.chaos.witness import Witness
 from seatkeeper.chaos.worker import WorkerConfig
 from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatError, TlsConfig
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Store
+from seatkeeper.server.store import Store, StoreRefused
 
 CANARY_SECONDS = 3.0
 """How long a node may take to serve somebody whom nothing stands between."""
@@ -136,6 +136,11 @@ async def trial_of(
             witness = Witness(store, keys)
             await witness.start()
             stack.push_async_callback(witness.stop)
+            if not any(change.key == keys.pool(canary_pool) for change in witness.changes):
+                raise StoreRefused(
+                    f"our pools are not below {keys.prefix}/: is it the deployment's etcd, "
+                    "and is its prefix right?"
+                )
         crew = Crew(
             lambda name, number: worker_config(
                 *(name, number, [relay.endpoint for relay in relays], pools), config
@@ -155,7 +160,6 @@ async def trial_of(
             TrialConfig(
                 pools=pools,
                 ttl_max=max(HABITS.ttls),
-                wait_max=max(HABITS.waits),
                 rate_min=config.rate_min,
             ),
             Outcome(

@@ -273,7 +273,7 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     from seatkeeper.chaos.target import trial_of
     from seatkeeper.client.errors import SeatError, UsageError
     from seatkeeper.server.keys import Keys
-    from seatkeeper.server.store import StoreError
+    from seatkeeper.server.store import StoreError, StoreRefused
 
     store = at.store()
     try:
@@ -288,6 +288,8 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
         fail(Exit.USAGE, f"{at.target}: {error}")
     except SeatError as error:
         fail(Exit.UNAVAILABLE, f"{at.target}: {error}")
+    except StoreRefused as error:
+        fail(Exit.USAGE, f"etcd at {at.etcd_endpoints}: {error}")
     except StoreError as error:
         fail(Exit.UNAVAILABLE, f"etcd at {at.etcd_endpoints}: {error}")
     except CrewError as error:

@@ -1,0 +1,100 @@
+"""Faults strike what they say they do, and heal, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.unit.kit import eventually
+
+from seatkeeper.chaos.crew import Crew, CrewError, WorkerProcess
+from seatkeeper.chaos.faults import Users, described, faults_of
+from seatkeeper.chaos.worker import WorkerConfig
+
+NOBODY = "127.0.0.1:1"
+
+
+def config(name: str, number: int) -> WorkerConfig:
+    """Users who find nobody to ask, and go on asking."""
+    return WorkerConfig(name=name, seed=number, users=2, nodes=[NOBODY], pools=[("pool", 1)])
+
+
+@pytest.fixture
+async def crew(tmp_path: Path) -> AsyncIterator[Crew]:
+    """Two processes of two users."""
+    crew = Crew(config, workers=2, folder=tmp_path)
+    await crew.start()
+    yield crew
+    await crew.end()
+
+
+def state(worker: WorkerProcess) -> str:
+    """Return the letter that the system has for what a process does."""
+    status = Path(f"/proc/{worker.process.pid}/stat").read_text()
+    return status.rpartition(")")[2].split()[0]
+
+
+def names(crew: Crew) -> list[str]:
+    return [worker.name for worker in crew.alive]
+
+
+async def test_a_fault_is_called_by_its_class_and_its_own_name(crew: Crew) -> None:
+    faults = faults_of(Users(crew, random.Random(0)))
+    assert faults.keys() == described(Users).keys()
+    assert "Users.all_die" in faults
+
+
+async def test_who_is_killed_is_replaced_and_the_judge_is_told(crew: Crew) -> None:
+    async with Users(crew, random.Random(0)).die() as place:
+        assert place not in names(crew)
+        assert len(crew.alive) == 1
+    assert names(crew)[-1] == "users-3"
+    assert len(crew.alive) == 2
+    assert crew.record.killed.keys() >= {f"{place}-0", f"{place}-1"}
+    assert not crew.record.killed.keys() & {f"{name}-0" for name in names(crew)}
+
+
+async def test_when_all_are_killed_as_many_others_come(crew: Crew) -> None:
+    async with Users(crew, random.Random(0)).all_die() as place:
+        assert place == "2 processes"
+        assert crew.alive == []
+    assert names(crew) == ["users-3", "users-4"]
+    dead = {f"users-{worker}-{number}" for worker in (1, 2) for number in (0, 1)}
+    assert crew.record.killed.keys() >= dead
+
+
+async def test_who_is_frozen_stands_still_until_thawed(crew: Crew) -> None:
+    async with Users(crew, random.Random(0)).freeze() as place:
+        (frozen,) = [worker for worker in crew.alive if worker.name == place]
+        (other,) = [worker for worker in crew.alive if worker.name != place]
+        assert state(frozen) == "T"
+        assert state(other) != "T"
+    await eventually(lambda: state(frozen) != "T")
+
+
+async def test_who_is_killed_while_frozen_needs_no_thaw(crew: Crew) -> None:
+    users, before = Users(crew, random.Random(0)), list(crew.alive)
+    async with users.freeze():
+        async with users.all_die():
+            pass
+        await eventually(lambda: all(worker.process.returncode for worker in before))
+    assert names(crew) == ["users-3", "users-4"]
+
+
+async def test_who_ends_by_itself_is_noticed(crew: Crew) -> None:
+    crew.check()
+    worker = crew.alive[0]
+    worker.process.kill()
+    await worker.process.wait()
+    with pytest.raises(CrewError, match=f"{worker.name} ended"):
+        crew.check()
+
+
+async def test_who_cannot_start_says_why(tmp_path: Path) -> None:
+    says = ("sh", "-c", "echo no such machine >&2; exit 3")
+    crew = Crew(config, workers=1, folder=tmp_path, commands=lambda name: says)
+    with pytest.raises(CrewError, match="users-1 did not start: no such machine"):
+        await crew.start()
+    await crew.end()
