@@ -23,7 +23,7 @@ from seatkeeper.chaos.faults import Fault
 from seatkeeper.chaos.record import Acquired, Believed
 from seatkeeper.chaos.result import Chapter, Outcome
 from seatkeeper.chaos.scenario import Scenario, ScenarioError, parse
-from seatkeeper.chaos.trial import Trial, TrialConfig
+from seatkeeper.chaos.trial import Trial, TrialConfig, held_at
 from seatkeeper.chaos.witness import Witness
 from seatkeeper.chaos.worker import WorkerConfig
 from seatkeeper.server import records
@@ -551,16 +551,27 @@ async def test_the_dead_may_hold_seats_until_their_lease_is_over(dead: Play) -> 
     assert await invariants(dead, NOTHING) == [[]]
 
 
-async def test_who_was_killed_before_a_fault_was_healed_counts_from_then(dead: Play) -> None:
-    assert await invariants(dead, RAIN) == [[]]
+async def test_who_dies_before_a_fault_is_healed_counts_from_then(dead: Play) -> None:
+    dead.crew.record.killed[DEAD] += 1.0
+    assert await invariants(dead, story("Rain.falls\ncalm for 1 s")) == [[]]
+
+
+async def test_a_fault_does_not_excuse_what_was_overdue_before_it(dead: Play) -> None:
+    assert await invariants(dead, RAIN) == [["I7"]]
 
 
 async def test_a_fault_that_was_given_up_has_disturbed_as_well(dead: Play) -> None:
     def hang() -> None:
         raise TimeoutError
 
+    dead.crew.record.killed[DEAD] += 1.0
     dead.stage.on_strike = {"Door.sticks": hang}
-    assert await invariants(dead, story("Rain.falls while\n    Door.sticks")) == [[]]
+    chapters = story("Rain.falls while\n    Door.sticks"), story("calm for 1 s")
+    assert await invariants(dead, *chapters) == [[], []]
+
+
+async def test_what_the_dead_hold_is_told_once(dead: Play) -> None:
+    assert await invariants(dead, NOTHING, RAIN) == [["I7"], []]
 
 
 @pytest.mark.parametrize(
@@ -637,3 +648,12 @@ async def test_without_a_history_to_judge_nobody_waits_for_leases_at_the_end(
     play.ttl_max = 1_000_000.0
     (chapter,) = await play.run(RAIN, conclude=True)
     assert chapter.violations == []
+
+
+def test_what_users_counted_on_is_known_at_any_moment() -> None:
+    beliefs = [
+        Believed("anna", "pool", 2, 1.0, 3.0),
+        Believed("boris", "pool", 1, 2.0, 2.5),
+        Believed("clara", "pool", 1, 3.0, 4.0),
+    ]
+    assert held_at(beliefs, [0.5, 1.0, 2.2, 2.7, 3.0, 9.0]) == [0, 2, 3, 2, 1, 0]

@@ -56,6 +56,13 @@ class Violation:
 
     invariant: Invariant
     message: str
+    about: str = ""
+    """What stays the same when it is found again later, where the message does not."""
+
+    @property
+    def key(self) -> str:
+        """The same for the same violation, whenever it is found."""
+        return f"{self.invariant.name} {self.about or self.message}"
 
     def __str__(self) -> str:
         """Return it in one line."""
@@ -185,6 +192,7 @@ def check_reclaim(
                     Invariant.I7,
                     f"{user} was killed at {killed_at:.2f} s and held {grant_id} of {pool} until "
                     f"{life.ended_at}, past {latest:.2f} s",
+                    about=f"{user} {grant_id}",
                 )
 
 

@@ -1,7 +1,7 @@
 """A relay between those who call and a server, which can be the network at its worst.
 
 It works on bytes of TCP connections and knows no protocol, so it stands anywhere, needs no rights,
-and TLS goes through it unread.
+and TLS goes through it unread. When one end closes, so does the other.
 """
 
 from __future__ import annotations

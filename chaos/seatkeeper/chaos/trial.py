@@ -85,8 +85,8 @@ class Trial:
     """What has to be done before users finish."""
     _began: float = field(default_factory=time.monotonic)
     _known: set[str] = field(default_factory=set)
-    _disturbed_until: float = 0.0
-    """Until when renewals of the dead may have been on their way because of a fault."""
+    _disturbed: list[tuple[float, float]] = field(default_factory=list)
+    """When renewals of the dead may have been on their way because of a fault."""
 
     async def run(self, scenarios: Sequence[Scenario]) -> None:
         """Run them. Raises ``ScenarioError``, before anything is done, for faults there are not."""
@@ -112,6 +112,8 @@ class Trial:
             await asyncio.sleep(self.config.ttl_max + RECLAIM_SECONDS)
         told = [*left, *await self._judge(at_rest=True)]
         self._correct_samples()
+        for violation in told:
+            self.tell(f"  VIOLATION {violation}")
         if self.outcome.chapters:
             self.outcome.chapters[-1].violations += told
 
@@ -127,7 +129,7 @@ class Trial:
         try:
             await self._whole(chapter)
             await self._play(scenario.steps, chapter)
-            await self._served(chapter)
+            await self._whole(chapter)
         except Void as void:
             chapter.void = str(void)
         chapter.ended = self._now()
@@ -173,7 +175,7 @@ class Trial:
         except TimeoutError as error:
             raise Void(f"{step.fault} could not be done in time") from error
         finally:
-            self._disturbed_until = time.monotonic()
+            self._disturbed.append((self._began + since, time.monotonic()))
         chapter.struck.append(Struck(step.fault, place, since, self._now()))
         if not inside:
             await self._served(chapter)
@@ -244,9 +246,8 @@ class Trial:
             if self.witness.lost:
                 return [f"nothing can be judged any more: {self.witness.lost}"]
         violations = await asyncio.to_thread(self._found, record, beliefs, at_rest, now)
-        found = [str(violation) for violation in violations]
-        fresh = [text for text in found if text not in self._known]
-        self._known.update(found)
+        fresh = [str(violation) for violation in violations if violation.key not in self._known]
+        self._known.update(violation.key for violation in violations)
         return fresh
 
     def _found(
@@ -269,10 +270,12 @@ class Trial:
         if the user had been alive until then, and a new leader of etcd gives all leases their whole
         time again.
         """
-        deadline = max(killed_at, self._disturbed_until) + self.config.ttl_max + RECLAIM_SECONDS
-        for restarted in self.stage.lease_restarts():
-            if killed_at <= restarted <= deadline:
-                deadline = restarted + self.config.ttl_max + RECLAIM_SECONDS
+        patience = self.config.ttl_max + RECLAIM_SECONDS
+        deadline = killed_at + patience
+        restarts = [(at, at) for at in self.stage.lease_restarts()]
+        for began, ended in sorted([*self._disturbed, *restarts]):
+            if began <= deadline and ended >= killed_at:
+                deadline = max(deadline, ended + patience)
         return deadline
 
     def _now(self) -> float:

@@ -140,6 +140,12 @@ class Deployment:
         from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
         if not self.etcd_endpoints:
+            given = (self.etcd_ca_file, self.etcd_cert_file, self.etcd_key_file)
+            if any(given) or self.etcd_username or self.etcd_password_file:
+                fail(
+                    Exit.USAGE,
+                    "--etcd-endpoints: say where the etcd is that the others are for",
+                )
             return None
         self._check_etcd_files()
         try:
