@@ -10,7 +10,7 @@ from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, history, in_revisions,
 
 from seatkeeper.chaos.history import FAULTS_MAX, FaultKind, PoolHistory, replay
 from seatkeeper.server import records
-from seatkeeper.server.decide import Grant, Guard, PoolSpec, Ticket
+from seatkeeper.server.decide import Grant, Guard, Mark, PoolSpec, Ticket
 from seatkeeper.server.store import Change, Delete, Entry, MemoryStore, Put
 
 
@@ -36,6 +36,14 @@ def grant_gone(number: int) -> Change:
 
 def ticket_gone(number: int) -> Change:
     return Change(KEYS.ticket(POOL, uuid7(number)), None, 0)
+
+
+def mark(session_id: str, number: int) -> Change:
+    return put(KEYS.mark(POOL, session_id), records.encode_mark(Mark(1, uuid7(number))))
+
+
+def guard() -> Change:
+    return put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9)))
 
 
 def judged(*revisions: Sequence[Change]) -> PoolHistory:
@@ -193,12 +201,50 @@ def test_the_order_of_changes_within_a_revision_means_nothing() -> None:
     assert judged(*before, together[::-1]).is_correct
 
 
+BUSY: list[list[Change]] = [
+    [spec(1)],
+    [guard(), granted(a_grant(1, fence=1)), queued(a_ticket(2)), queued(a_ticket(3))],
+]
+
+
+def test_a_decision_that_takes_a_place_away_is_seen() -> None:
+    assert kinds(judged(*BUSY, [guard(), ticket_gone(3)])) == [FaultKind.TAKEN_AWAY]
+
+
+def test_a_decision_that_takes_a_seat_away_is_seen() -> None:
+    judgement = judged(
+        *BUSY, [guard(), grant_gone(1), ticket_gone(2), granted(a_grant(2, fence=2))]
+    )
+    assert kinds(judgement) == [FaultKind.TAKEN_AWAY]
+    assert uuid7(1) in judgement.faults[0].message
+
+
+def test_who_is_finished_with_an_earlier_request_is_not_with_a_later_one() -> None:
+    session = a_ticket(3).session_id
+    judgement = judged(*BUSY, [guard(), mark(session, 2), ticket_gone(3)])
+    assert kinds(judgement) == [FaultKind.TAKEN_AWAY]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [guard(), mark(a_ticket(3).session_id, 3), ticket_gone(3)],
+        [guard(), mark(a_grant(1).session_id, 1), grant_gone(1)],
+        [ticket_gone(3)],
+        [grant_gone(1)],
+    ],
+    ids=["gave up", "gave back", "its lease ended", "the holder's lease ended"],
+)
+def test_who_is_finished_or_gone_has_lost_nothing(end: list[Change]) -> None:
+    assert kinds(judged(*BUSY, end)) == []
+
+
 def test_pools_are_judged_apart_and_other_keys_are_passed_over() -> None:
     other = [
         put(KEYS.session("s"), b"?"),
         put(KEYS.node("n"), b"?"),
         put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9))),
-        put(KEYS.mark(POOL, "s"), b"?"),
+        mark("s", 9),
         put("sk2/pools/tensorrt", b"?"),
     ]
     histories = replay(

@@ -11,7 +11,7 @@ I3    what was granted is in the history; what was given back is gone; what was 
       never granted
 I4    one request has one effect, however often it arrives
 I5    users never believe in more seats than there are, all at once
-I6    served in order, within a priority
+I6    served in order, within a priority; no place in the queue is lost
 I7    what the dead held is free in time
 I8    nothing is left behind
 I9    nothing is published under a grant that has ended, or under an older fence than before
@@ -77,6 +77,7 @@ _BY_FAULT = {
     FaultKind.FENCE: Invariant.I2,
     FaultKind.GRANTED_TWICE: Invariant.I4,
     FaultKind.ORDER: Invariant.I6,
+    FaultKind.TAKEN_AWAY: Invariant.I6,
 }
 
 

@@ -9,7 +9,9 @@ What it looks for, at every revision at which a grant was made:
 - more seats out than the capacity that held at that revision;
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
 - a grant made while a ticket that comes earlier in the order of service kept waiting;
-- a session's request (its grant id) that was granted a second time after it had ended.
+- a session's request (its grant id) that was granted a second time after it had ended;
+- a place in the queue, or a seat, that a decision took away from a session that had not finished with
+  it, by a release or because its time was over: both are written down in the session's mark.
 
 ``read_history`` gets the changes, ``replay`` judges them. ``replay`` is pure.
 """
@@ -39,6 +41,7 @@ class FaultKind(Enum):
     FENCE = "fence"
     ORDER = "order"
     GRANTED_TWICE = "granted twice"
+    TAKEN_AWAY = "taken away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,9 @@ class _PoolLedger:
         self._queued: dict[str, Ticket] = {}
         self._grants_ended: list[str] = []
         self._tickets_ended: list[str] = []
+        self._finished: dict[str, str] = {}
+        """By session: the last request that it has finished with, and all before it."""
+        self._is_decision = False
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -170,6 +176,10 @@ class _PoolLedger:
                 self._tickets_ended.append(name)
             case "queue", Entry(value=value):
                 self._queued[name] = records.decode_ticket(name, value)
+            case "marks", Entry(value=value):
+                self._finished[name] = records.decode_mark(value).finished
+            case "guard", Entry():
+                self._is_decision = True
 
     def settle(self, revision: int) -> None:
         """Apply the changes taken since the last revision, all at once, and judge them."""
@@ -177,9 +187,12 @@ class _PoolLedger:
         for ticket in ended.values():
             if ticket is not None:
                 del self._order[bisect_left(self._order, _turn(ticket))]
+                if ticket.grant_id not in self._granted:
+                    self._judge_end(revision, ticket, "place in the queue")
         for name in self._grants_ended:
             if (grant := self._held.pop(name, None)) is not None:
                 self._history.out -= grant.seats
+                self._judge_end(revision, grant, "seat")
         made = [grant for name, grant in self._granted.items() if name not in self._held]
         for grant in self._granted.values():  # also those rewritten, as a claim does
             earlier = self._held.get(grant.grant_id)
@@ -194,7 +207,7 @@ class _PoolLedger:
                 self._history.tickets += 1
                 self._waiting[ticket.grant_id] = ticket
                 insort(self._order, _turn(ticket))
-        self._granted, self._queued = {}, {}
+        self._granted, self._queued, self._is_decision = {}, {}, False
         self._grants_ended, self._tickets_ended = [], []
 
     def summary(self) -> PoolHistory:
@@ -217,6 +230,12 @@ class _PoolLedger:
                 self._fault(FaultKind.GRANTED_TWICE, revision, message)
             self._ever_granted.add(request)
             self._judge_order(revision, grant, ended.get(grant.grant_id))
+
+    def _judge_end(self, revision: int, gone: Ticket | Grant, what: str) -> None:
+        """What goes without a decision went with its session's lease."""
+        if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
+            message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
+            self._fault(FaultKind.TAKEN_AWAY, revision, message)
 
     def _judge_fences(self, revision: int, made: list[Grant]) -> None:
         for grant in sorted(made, key=lambda grant: grant.fence):
