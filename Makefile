@@ -50,7 +50,7 @@ demo: etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
 test: etcd haproxy compose chaos-tools  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 

@@ -7,11 +7,18 @@ import logging
 import random
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.judge import Judge
-from tests.simulation.users import Agent, LibraryUser, SimSurroundings, process_of
+from tests.simulation.users import (
+    Agent,
+    LastUser,
+    LibraryUser,
+    SimSurroundings,
+    process_of,
+)
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Story, StubUser, User
@@ -90,7 +97,8 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
             if not user.is_done and process_of(user).is_alive
         ]
         world.run(world.now + SETTLING_SECONDS)
-        violations = unfinished + judge.conclude()
+        unserved = _unserved_at_last(cluster, story, pools)
+        violations = unfinished + unserved + judge.conclude()
         return Outcome(
             seed=seed,
             digest=world.digest,
@@ -100,6 +108,30 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
             violations=violations,
             log=world.log or [],
         )
+
+
+def _unserved_at_last(cluster: SimCluster, story: Story, pools: dict[str, int]) -> list[str]:
+    """Ask every node for a seat of every pool, now that nobody holds any; say who got none."""
+    world = cluster.world
+    for node in cluster.nodes:
+        node.start()  # one may have been on its way out when all was healed
+    world.run(world.now + STARTING_SECONDS)
+    found: list[str] = []
+    for node in cluster.nodes:
+        own = random.Random(world.rng.getrandbits(64))
+        here = SimSurroundings(cluster, f"last-at-{node.name}", own, [node])
+        user = LastUser(here, story, list(pools.items()), own)
+        user.begin(world.now)
+        world.run(world.now + STOPPING_SECONDS, done=partial(_is_done, user))
+        found += [
+            f"I8 {user.name} got no seat of {pool}, and nobody held any"
+            for pool in (user.unserved if user.is_done else pools)
+        ]
+    return found
+
+
+def _is_done(user: User) -> bool:
+    return user.is_done
 
 
 def _users(cluster: SimCluster, story: Story, pools: dict[str, int]) -> list[User]:

@@ -9,15 +9,16 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.simulation.cluster import SimCluster, seconds
+from tests.simulation.cluster import SimCluster, SimNode, seconds
 from tests.simulation.rpc import SimTransport
 from tests.simulation.world import Process
 
 from seatkeeper.chaos import users
 from seatkeeper.chaos.record import Published
-from seatkeeper.chaos.users import User
+from seatkeeper.chaos.users import StubUser, User
 from seatkeeper.client import AsyncGrant, AsyncSeatClient, ClientConfig, SeatError
-from seatkeeper.v1 import build_pb2, build_service_pb2
+from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
 
@@ -26,8 +27,16 @@ class SimSurroundings:
 
     project = "sim"
 
-    def __init__(self, cluster: SimCluster, name: str, rng: random.Random) -> None:
+    def __init__(
+        self,
+        cluster: SimCluster,
+        name: str,
+        rng: random.Random,
+        nodes: Sequence[SimNode] = (),
+    ) -> None:
+        """``nodes``: those that stubs go to; default: all."""
         self.name = name
+        self._nodes = nodes or cluster.nodes
         self.process: Process = cluster.world.process(name)
         self.process.clock_rate = rng.uniform(0.997, 1.003)
         self._cluster = cluster
@@ -53,7 +62,7 @@ class SimSurroundings:
         return self._cluster.client(self.process, config)
 
     def stub(self, rng: random.Random) -> pb_grpc.SeatServiceAsyncStub:
-        node = rng.choice(self._cluster.nodes)
+        node = rng.choice(self._nodes)
         transport = SimTransport(self._cluster.board, self.process)
         return pb_grpc.SeatServiceStub(transport.connect(node.address))
 
@@ -84,6 +93,37 @@ class LibraryUser(users.LibraryUser):
         if self.agents and self._rng.random() < 0.4:
             agent = self._rng.choice(self.agents)
             agent.ask(grant.token, grant.pool, grant.grant_id, grant.fence)
+
+
+class LastUser(StubUser):
+    """Comes when all is healed and nobody holds anything: it must get a seat of every pool."""
+
+    WAIT_SECONDS = 5.0
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self.unserved: list[str] = []
+        """The pools that it got no seat of."""
+
+    async def _work(self) -> None:
+        await self._open()
+        credentials = self._credentials
+        for pool, _ in self._pools:
+            if credentials is None or not await self._takes_a_seat(credentials, pool):
+                self.unserved.append(pool)
+        await self._end()
+        self.is_done = True
+
+    async def _takes_a_seat(self, credentials: pb.SessionCredentials, pool: str) -> bool:
+        acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=1)
+        acquire.wait.FromTimedelta(seconds(self.WAIT_SECONDS))
+        request = pb.AcquireRequest(credentials=credentials, acquire=acquire)
+        ref = pb.GrantRef(pool=pool, grant_id=acquire.grant_id)
+        release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
+        timeout = self.WAIT_SECONDS + 2.0
+        if await self._insist(lambda stub: stub.Acquire(request, timeout=timeout)) is None:
+            return False
+        return await self._insist(lambda stub: stub.Release(release, timeout=2.0)) is not None
 
 
 class Agent(User):

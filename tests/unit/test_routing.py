@@ -29,7 +29,7 @@ from seatkeeper.server.keys import Keys
 from seatkeeper.server.node import Node
 from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.routing import peers as peers_module
-from seatkeeper.server.store import MemoryStore, Put
+from seatkeeper.server.store import Delete, MemoryStore, Put
 from seatkeeper.v1 import (
     peer_service_pb2,
     peer_service_pb2_grpc,
@@ -349,6 +349,40 @@ async def test_an_owner_that_is_slow_and_alive_is_waited_for(
     assert slow.decided == 1
     assert not town.counts["node-1"].unanswered
     assert not town.nodes["node-1"]._routing.membership.silent
+
+
+class Undecided(Awake):
+    """A node that is alive, and never done."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def Decide(
+        self, request: peer_service_pb2.DecideRequest, context: object
+    ) -> peer_service_pb2.DecideResponse:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_an_owner_that_leaves_while_it_is_asked_stops_nobody(
+    town: Town, stack: AsyncExitStack
+) -> None:
+    """The connection to it is closed, which cancels the call, and nothing beside it."""
+    owner = Undecided()
+    name = await start_imposing(town, stack, owner)
+    stub = town.stubs("node-1", stack)
+    who = await opened(stub, 1)
+    first = asyncio.create_task(taken(stub, who, 1))
+    await owner.asked.wait()
+    await town.store.commit([Delete(STORE_KEYS.node(name))])
+    await town.all_see(set(town.nodes))
+    # Another connection is made, and those to nodes that have left are looked for.
+    await town.nodes["node-1"]._routing.peers.report("node-2")
+
+    assert (await first).granted.fence == 1
+    await given_back(stub, who, 1)
+    assert (await taken(stub, who, 2)).granted.fence == 2
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong"])

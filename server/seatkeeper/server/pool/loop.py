@@ -306,6 +306,13 @@ class PoolLoop:
                 await self._decide_once()
             except StoreError as error:
                 await self._store_failed(error)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Something that was waited for was cancelled, and not we: a pool goes on.
+                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
+                await self._rest()
             except Exception:
                 logger.exception("deciding for a pool failed", extra={"pool": self.pool})
                 await self._rest()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -110,9 +110,10 @@ class Peers:
         """Return what another node says of itself. Raises ``PeerSilent``; nobody is left out."""
         stub = await self._stub(node_id)
         try:
-            answer = await stub.Report(
-                pb.ReportRequest(), timeout=REPORT_SECONDS_MAX, metadata=self._metadata
-            )
+            with _unless_closed():
+                answer = await stub.Report(
+                    pb.ReportRequest(), timeout=REPORT_SECONDS_MAX, metadata=self._metadata
+                )
         except grpc.aio.AioRpcError as error:
             raise PeerSilent(_words(error)) from error
         return answer.report
@@ -141,10 +142,14 @@ class Peers:
         raise TimeoutError("is alive, but too slow")
 
     async def _decide(self, stub: Stub, request: pb.DecideRequest) -> pb.DecideResponse:
-        return await stub.Decide(request, timeout=DECIDE_SECONDS_MAX, metadata=self._metadata)
+        with _unless_closed():
+            return await stub.Decide(
+                request, timeout=DECIDE_SECONDS_MAX, metadata=self._metadata
+            )
 
     async def _ping(self, stub: Stub) -> None:
-        await stub.Ping(pb.PingRequest(), timeout=PATIENCE_SECONDS, metadata=self._metadata)
+        with _unless_closed():
+            await stub.Ping(pb.PingRequest(), timeout=PATIENCE_SECONDS, metadata=self._metadata)
 
     async def _stub(self, node_id: str) -> Stub:
         address = self._membership.ring.addresses.get(node_id)
@@ -180,6 +185,21 @@ class Peers:
         for address in self._channels.keys() - known:
             if (channel := self._channels.pop(address, None)) is not None:
                 await channel.close()
+
+
+@contextmanager
+def _unless_closed() -> Iterator[None]:
+    """Raise ``PeerSilent`` for a call that ended because its connection was closed here.
+
+    That cancels the call, which must not look like our own cancellation to whoever waits for it.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise PeerSilent("it has left, and its connection was closed") from None
 
 
 def _words(error: grpc.aio.AioRpcError | TimeoutError) -> str:
