@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,10 @@ class ProcessStage:
         if agent is not None and agent.process.poll() is not None:
             return f"the agent has ended: {agent.log.read_text()[-500:]}"
         return await self.canary.trouble()
+
+    async def trouble_at_last(self, pools: Iterable[str]) -> str:
+        """Return which node gives out no seat of a pool of which nobody holds any."""
+        return await self.canary.trouble_at_last(pools)
 
     def lease_restarts(self) -> Sequence[float]:
         """Return when etcd may have had a new leader: while something was wrong, and just after."""

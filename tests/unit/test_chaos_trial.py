@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -87,6 +95,8 @@ class FakeStage:
     """What is wrong, look after look; then nothing is."""
     broken: str = ""
     """What is wrong at every look."""
+    at_last: str = ""
+    """What is wrong when all is over."""
     on_strike: dict[str, Callable[[], Awaitable[None] | None]] = field(default_factory=dict)
     restarts: list[float] = field(default_factory=list)
     grown: list[Violation] = field(default_factory=list)
@@ -107,6 +117,9 @@ class FakeStage:
 
     async def trouble(self) -> str:
         return self.broken or (self.troubles.pop(0) if self.troubles else "")
+
+    async def trouble_at_last(self, pools: Iterable[str]) -> str:
+        return f"{' '.join(pools)} {self.at_last}" if self.at_last else ""
 
     def lease_restarts(self) -> Sequence[float]:
         return self.restarts
@@ -626,6 +639,18 @@ async def test_at_the_end_nothing_may_be_left(
             f"I8 {POOL}: 1 seats out and 0 tickets at the end",
         ],
     ]
+
+
+async def test_at_the_end_every_node_must_give_out_seats(
+    watched: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_module, "RECLAIM_SECONDS", 0.0)
+    watched.ttl_max = 0.0
+    watched.stage.at_last = "are not to be had at node-2"
+    (chapter,) = await watched.run(NOTHING, conclude=True)
+    (violation,) = chapter.violations
+    assert violation.startswith("I8 when all is over")
+    assert f"{POOL} are not to be had at node-2" in violation
 
 
 async def test_an_end_at_which_nothing_is_left_is_well(

@@ -232,7 +232,7 @@ class _PoolLedger:
             self._judge_order(revision, grant, ended.get(grant.grant_id))
 
     def _judge_end(self, revision: int, gone: Ticket | Grant, what: str) -> None:
-        """What goes without a decision went with its session's lease."""
+        """Judge why something has gone. What goes without a decision went with its session's lease."""
         if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
             message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
             self._fault(FaultKind.TAKEN_AWAY, revision, message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -73,20 +73,30 @@ class Canary:
 
     async def trouble(self) -> str:
         """Return which node does not serve, and why; empty: all do."""
-        tries = [self._try(client) for client in self._clients.values()]
+        tries = [self._try(client, self._pool) for client in self._clients.values()]
         results = await asyncio.gather(*tries)
         told = zip(self._clients, results, strict=True)
         return "; ".join(f"{node}: {why}" for node, why in told if why)
+
+    async def trouble_at_last(self, pools: Iterable[str]) -> str:
+        """Return which node gives out no seat of one of these pools, of which nobody holds any."""
+        told = [
+            f"{node}: {pool}: {why}"
+            for node, client in self._clients.items()
+            for pool in pools
+            if (why := await self._try(client, pool))
+        ]
+        return "; ".join(told)
 
     async def close(self) -> None:
         """Close its clients."""
         for client in self._clients.values():
             await client.close()
 
-    async def _try(self, client: AsyncSeatClient) -> str:
+    async def _try(self, client: AsyncSeatClient, pool: str) -> str:
         try:
             async with asyncio.timeout(2 * self._patience):
-                async with client.seat(self._pool, wait=self._patience):
+                async with client.seat(pool, wait=self._patience):
                     return ""
         except (SeatError, TimeoutError) as error:
             return str(error) or "no answer"
@@ -102,6 +112,10 @@ class TargetStage:
     async def trouble(self) -> str:
         """Return which node does not serve; empty: all do."""
         return await self.canary.trouble()
+
+    async def trouble_at_last(self, pools: Iterable[str]) -> str:
+        """Return which node gives out no seat of a pool of which nobody holds any."""
+        return await self.canary.trouble_at_last(pools)
 
     def lease_restarts(self) -> Sequence[float]:
         """Return nothing: from here nobody makes etcd elect."""

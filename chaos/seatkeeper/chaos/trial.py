@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -48,6 +56,10 @@ class Stage(Protocol):
 
     async def trouble(self) -> str:
         """Return why the service is not whole; empty: it is."""
+        ...
+
+    async def trouble_at_last(self, pools: Iterable[str]) -> str:
+        """Return which node gives out no seat of a pool of which nobody holds any; empty: all do."""
         ...
 
     def lease_restarts(self) -> Sequence[float]:
@@ -110,6 +122,8 @@ class Trial:
         left = [f"I8 {user} had not finished" for user in unfinished]
         if self.witness is not None:
             await asyncio.sleep(self.config.ttl_max + RECLAIM_SECONDS)
+            if trouble := await self.stage.trouble_at_last(self.config.pools):
+                left.append(f"I8 when all is over, a seat is not to be had: {trouble}")
         told = [*left, *await self._judge(at_rest=True)]
         self._correct_samples()
         for violation in told:
