@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.places import enter_hub, open_places
+from tests.chaos.service import AGENT
 from tests.chaos.stage import running_trial
 
 from seatkeeper.chaos.library import FOLDER, find, read_folder
@@ -45,7 +46,11 @@ def main() -> int:
     why = "not wanted" if arguments.loopback else enter_hub(sys.argv[1:])
     if why:
         print(f"on loopback: {why}", flush=True)
-    return asyncio.run(run(arguments))
+    try:
+        return asyncio.run(run(arguments))
+    except KeyboardInterrupt:
+        print("stopped; what was checked so far is not told", file=sys.stderr)
+        return 130
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -69,6 +74,9 @@ async def run(arguments: argparse.Namespace) -> int:
             await trial.run(chosen)
             await trial.conclude()
             outcome = trial.outcome
+            if AGENT not in {told.agent for told in trial.crew.record.published}:
+                # Then nothing was tried of what agents are kept from.
+                outcome.chapters[-1].void = "the build agent has published no engine"
     if arguments.report:
         write_report(arguments.report, outcome)
     told = summary(outcome)

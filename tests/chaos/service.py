@@ -29,6 +29,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 MEMBERS = NODES = 3
 NODE_PORT = 7420
 AGENT_PORT = 7440
+AGENT = "chaos-agent"
 TLS_NAME = "seatkeeper-chaos"
 """What every node's certificate carries: through relays its address is not its own."""
 ETCD_OPTIONS = EtcdOptions(auth_token_ttl=timedelta(seconds=5))
@@ -162,7 +163,7 @@ class ChaosService:
             self.folder,
             "agent",
             [
-                *("agent", "--agent-id", "chaos-agent", "--listen", f"{place.host}:{port}"),
+                *("agent", "--agent-id", AGENT, "--listen", f"{place.host}:{port}"),
                 *("--nodes", ",".join(self.addresses), "--nodes-ca-file", str(self.tls.ca)),
                 *("--nodes-cert-file", str(self.folder / "agent.pem")),
                 *("--nodes-key-file", str(keys), "--tls-key-file", str(keys)),

@@ -155,6 +155,7 @@ def _crew(service: ChaosService, relays: Sequence[Relay], folder: Path, seed: in
             name=name,
             seed=seed * 1_000_003 + number,
             users=USERS,
+            agents=1,
             nodes=[relay.endpoint for relay in relays],
             ring=service.addresses,
             pools=list(POOLS.items()),

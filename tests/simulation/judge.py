@@ -9,6 +9,7 @@ from seatkeeper.chaos.checker import (
     check_answers,
     check_beliefs,
     check_history,
+    check_patience,
     check_published,
     check_reclaim,
     lives,
@@ -18,8 +19,6 @@ from seatkeeper.chaos.users import Story
 
 RECLAIM_SECONDS = 2.5
 """How long after the end of its lease a seat may be held: etcd's sweep and a decision."""
-TTL_MAX = 8.0
-"""The longest lease of any user."""
 
 
 class Judge:
@@ -54,6 +53,7 @@ class Judge:
             *check_beliefs(self._believed, self._capacity),
             *check_reclaim(found, story, self._deadline),
             *check_published(store.changes, story, KEYS),
+            *check_patience(story.denied, excused=self._faults.clocks_wrong),
         ]
         told = [str(violation) for violation in violations]
         if self._faults.kinds is Faults.DEATHS:
@@ -76,8 +76,9 @@ class Judge:
         last_sign = killed_at
         if killed_at < self._faults.disturbed_until:
             last_sign = self._faults.disturbed_until
-        deadline = last_sign + TTL_MAX + RECLAIM_SECONDS
+        patience = self._story.ttls[user] + RECLAIM_SECONDS
+        deadline = last_sign + patience
         for elected_at in self._cluster.etcd.elections:
             if killed_at <= elected_at <= deadline:
-                deadline = max(deadline, elected_at + TTL_MAX + RECLAIM_SECONDS)
+                deadline = max(deadline, elected_at + patience)
         return deadline

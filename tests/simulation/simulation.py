@@ -12,16 +12,10 @@ from functools import partial
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.judge import Judge
-from tests.simulation.users import (
-    Agent,
-    LastUser,
-    LibraryUser,
-    SimSurroundings,
-    process_of,
-)
+from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
-from seatkeeper.chaos.users import Story, StubUser, User
+from seatkeeper.chaos.users import Agent, LibraryUser, Story, StubUser, User
 
 STARTING_SECONDS = 3.0
 STOPPING_SECONDS = 60.0

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.simulation.cluster import SimCluster, SimNode, seconds
 from tests.simulation.rpc import SimTransport
 from tests.simulation.world import Process
 
-from seatkeeper.chaos import users
-from seatkeeper.chaos.record import Published
 from seatkeeper.chaos.users import StubUser, User
-from seatkeeper.client import AsyncGrant, AsyncSeatClient, ClientConfig, SeatError
-from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
+from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
@@ -84,17 +80,6 @@ def kill(user: User) -> None:
         process.kill()
 
 
-class LibraryUser(users.LibraryUser):
-    """Has agents build something under its seats."""
-
-    agents: Sequence[Agent] = ()
-
-    def _pass_on(self, grant: AsyncGrant) -> None:
-        if self.agents and self._rng.random() < 0.4:
-            agent = self._rng.choice(self.agents)
-            agent.ask(grant.token, grant.pool, grant.grant_id, grant.fence)
-
-
 class LastUser(StubUser):
     """Comes when all is healed and nobody holds anything: it must get a seat of every pool."""
 
@@ -124,59 +109,3 @@ class LastUser(StubUser):
         if await self._insist(lambda stub: stub.Acquire(request, timeout=timeout)) is None:
             return False
         return await self._insist(lambda stub: stub.Release(release, timeout=2.0)) is not None
-
-
-class Agent(User):
-    """A build agent's seat logic: it claims a grant that it was handed, works, publishes under it."""
-
-    KEYS_COUNT = 3
-
-    def _set_up(self) -> None:
-        self._client = self.surroundings.client(
-            ClientConfig(ttl=seconds(self.ttl), call_timeout=seconds(4.0))
-        )
-        self._key = Ed25519PrivateKey.from_private_bytes(self._rng.randbytes(32))
-        self._jobs: deque[tuple[str, str, str, int]] = deque(maxlen=10)
-
-    def ask(self, token: str, pool: str, grant_id: str, fence: int) -> None:
-        """Have it build something under a grant, when it comes to that: perhaps too late."""
-        self._jobs.append((token, pool, grant_id, fence))
-
-    async def _cycle(self) -> None:
-        if not self._jobs:
-            return
-        token, pool, grant_id, fence = self._jobs.popleft()
-        self.story.operations += 1
-        try:
-            await self._build(token, pool, grant_id, fence)
-        except SeatError as error:
-            self.surroundings.note(f"{self.name}: not built: {type(error).__name__}")
-
-    async def _build(self, token: str, pool: str, grant_id: str, fence: int) -> None:
-        engines, claim_id = self._client.engines, self._new_id()
-        public_key = self._key.public_key().public_bytes_raw()
-        await engines.register_agent(
-            build_service_pb2.AgentInfo(
-                agent_id=self.name, address="agent:1", public_key=public_key
-            )
-        )
-        claim = engines.claim(token, agent_id=self.name, claim_id=claim_id)
-        await anext(claim)
-        await asyncio.sleep(self._rng.expovariate(1 / self._rng.choice([0.05, 1.0])))
-        manifest = build_pb2.EngineManifest(
-            key=f"{self._rng.randrange(self.KEYS_COUNT):064x}",
-            agent_id=self.name,
-            pool=pool,
-            grant_id=grant_id,
-            fence=fence,
-        ).SerializeToString()
-        signed = build_pb2.SignedManifest(
-            manifest=manifest, signature=self._key.sign(manifest), public_key=public_key
-        )
-        # It goes on though the claim may have ended: the service must not let it.
-        await engines.publish(signed, claim_id=claim_id)
-        self.story.note(Published(self.name, pool, grant_id, fence, self.surroundings.now()))
-        await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)
-
-    async def _end(self) -> None:
-        await self._client.close()

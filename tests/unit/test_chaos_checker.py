@@ -15,11 +15,20 @@ from seatkeeper.chaos.checker import (
     check_answers,
     check_beliefs,
     check_history,
+    check_patience,
     check_published,
     check_reclaim,
     lives,
 )
-from seatkeeper.chaos.record import Acquired, Believed, Published, Record, Refused, Returned
+from seatkeeper.chaos.record import (
+    Acquired,
+    Believed,
+    Denied,
+    Published,
+    Record,
+    Refused,
+    Returned,
+)
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, PoolSpec, Ticket
 from seatkeeper.server.store import Change, Entry
@@ -239,6 +248,32 @@ def test_seats_of_the_dead_are_those_that_they_were_told_of(
 def test_seats_of_the_dead_may_be_held_while_their_time_is_not_over() -> None:
     record = Record(killed={"anna@host": 2.0})
     assert list(check_reclaim(LIVES, record, lambda user, killed_at: 2.9, now=2.5)) == []
+
+
+@pytest.mark.parametrize(
+    ("waited", "excused", "caught"),
+    [
+        (5.0, [], []),
+        (4.8, [], []),  # a call's deadline leaves time to answer
+        (4.0, [], [Invariant.I8]),
+        (0.0, [], [Invariant.I8]),
+        (0.0, [(9.0, 10.5)], []),
+        (0.0, [(11.0, 12.0)], [Invariant.I8]),
+    ],
+)
+def test_who_is_turned_away_must_have_waited(
+    waited: float, excused: list[tuple[float, float]], caught: list[Invariant]
+) -> None:
+    denied = [Denied("anna", POOL, 10.0, 10.0 + waited, 5.0)]
+    assert invariants(list(check_patience(denied, excused=excused))) == caught
+
+
+def test_engines_of_other_pools_are_passed_over() -> None:
+    changes, _ = history([published(1, 1)])
+    assert list(check_published(changes, Record(), KEYS, pools={"another"})) == []
+    assert invariants(list(check_published(changes, Record(), KEYS, pools={POOL}))) == [
+        Invariant.I9
+    ]
 
 
 def test_an_engine_published_under_a_live_grant_passes() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.unit.kit import eventually
 
+from seatkeeper.chaos import faults as faults_module
 from seatkeeper.chaos.crew import Crew, CrewError, WorkerProcess
 from seatkeeper.chaos.faults import Users, described, faults_of
 from seatkeeper.chaos.worker import WorkerConfig
@@ -22,8 +23,9 @@ def config(name: str, number: int) -> WorkerConfig:
 
 
 @pytest.fixture
-async def crew(tmp_path: Path) -> AsyncIterator[Crew]:
-    """Two processes of two users."""
+async def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Crew]:
+    """Two processes of two users, who have nobody to get seats from."""
+    monkeypatch.setattr(faults_module, "HOLDING_SECONDS_MAX", 0.0)
     crew = Crew(config, workers=2, folder=tmp_path)
     await crew.start()
     yield crew
@@ -67,8 +69,9 @@ async def test_when_all_are_killed_as_many_others_come(crew: Crew) -> None:
 
 async def test_who_is_frozen_stands_still_until_thawed(crew: Crew) -> None:
     async with Users(crew, random.Random(0)).freeze() as place:
-        (frozen,) = [worker for worker in crew.alive if worker.name == place]
-        (other,) = [worker for worker in crew.alive if worker.name != place]
+        name = place.removesuffix(" with 0 seats")
+        (frozen,) = [worker for worker in crew.alive if worker.name == name]
+        (other,) = [worker for worker in crew.alive if worker.name != name]
         assert state(frozen) == "T"
         assert state(other) != "T"
     await eventually(lambda: state(frozen) != "T")

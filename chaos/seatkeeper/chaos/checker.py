@@ -13,7 +13,7 @@ I4    one request has one effect, however often it arrives
 I5    users never believe in more seats than there are, all at once
 I6    served in order, within a priority; no place in the queue is lost
 I7    what the dead held is free in time
-I8    nothing is left behind
+I8    nobody is turned away before its time, and nothing is left behind
 I9    nothing is published under a grant that has ended, or under an older fence than before
 I10   memory and open files stay within bounds; whoever runs the processes looks at these
 ====  ====================================================================================
@@ -21,13 +21,13 @@ I10   memory and open files stay within bounds; whoever runs the processes looks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
 from seatkeeper.chaos.history import FaultKind, located, replay
-from seatkeeper.chaos.record import Believed, Record
+from seatkeeper.chaos.record import Believed, Denied, Record
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.keys import Keys
@@ -68,6 +68,9 @@ class Violation:
         """Return it in one line."""
         return f"{self.invariant.name} {self.message}"
 
+
+PATIENCE_SLACK = 0.3
+"""Seconds that a wait may be shorter than asked for: a call's deadline leaves time to answer."""
 
 GrantName = tuple[str, str]
 """Pool and grant id."""
@@ -197,10 +200,36 @@ def check_reclaim(
                 )
 
 
-def check_published(
-    changes: Iterable[Change], record: Record, keys: Keys
+def check_patience(
+    denied: Iterable[Denied], *, excused: Sequence[tuple[float, float]] = ()
 ) -> Iterator[Violation]:
-    """Judge whether engines were published under live grants only, by ever newer fences."""
+    """Judge whether users were told that no seat was free only when they had waited for one.
+
+    ``excused``: times in which clocks of nodes jumped. How long a place in the queue is kept is told to
+    other nodes in the time of day.
+    """
+    for told in denied:
+        waited = told.at - told.asked_at
+        is_excused = any(a <= told.at and told.asked_at <= b for a, b in excused)
+        if waited < told.wait - PATIENCE_SLACK and not is_excused:
+            yield Violation(
+                Invariant.I8,
+                f"{told.user} was willing to wait {told.wait:g} s for {told.pool}, and was turned "
+                f"away after {waited:.3f} s, at {told.at:.2f} s",
+            )
+
+
+def check_published(
+    changes: Iterable[Change],
+    record: Record,
+    keys: Keys,
+    *,
+    pools: Container[str] | None = None,
+) -> Iterator[Violation]:
+    """Judge whether engines were published under live grants only, by ever newer fences.
+
+    ``pools``: whose engines to judge; None: all. Of others the changes do not tell enough.
+    """
     live: dict[GrantName, int] = {}
     newest: dict[tuple[str, str], int] = {}
     written: set[tuple[str, str, int]] = set()
@@ -215,6 +244,8 @@ def check_published(
             continue
         engine = state_pb2.EngineRecord.FromString(change.entry.value).manifest.manifest
         manifest = build_pb2.EngineManifest.FromString(engine)
+        if pools is not None and manifest.pool not in pools:
+            continue
         grant_name = manifest.pool, manifest.grant_id
         written.add((*grant_name, manifest.fence))
         where = f"revision {change.revision} publishes {manifest.key[:12]}"

@@ -16,15 +16,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seatkeeper.chaos.record import Acquired, Believed, Published, Record, Refused, Returned
+from seatkeeper.chaos.record import (
+    Acquired,
+    Believed,
+    Denied,
+    Published,
+    Record,
+    Refused,
+    Returned,
+)
 from seatkeeper.chaos.worker import WorkerConfig
 
 START_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 90.0
+STOP_SECONDS_MAX = 30.0
 LINE_BYTES_MAX = 1 << 20
 RATE_SECONDS = 2.0
 """Traffic is what was acknowledged within so long."""
-_TOLD = {kind.__name__: kind for kind in (Acquired, Returned, Refused, Published)}
+_TOLD = {kind.__name__: kind for kind in (Acquired, Returned, Refused, Denied, Published)}
 
 
 class CrewError(Exception):
@@ -52,6 +60,8 @@ class WorkerProcess:
     process: asyncio.subprocess.Process
     beat: Beat = field(default_factory=Beat)
     is_killed: bool = False
+    users: Sequence[str] = ()
+    """Their names."""
     done: Sequence[str] | None = None
     """Who has finished; None: it was not told to stop, or has not yet."""
 
@@ -143,8 +153,8 @@ class Crew:
         killed_at = time.monotonic()
         # Where users have certificates, that of their process says who holds.
         self.record.killed[worker.name] = killed_at
-        for number in range(worker.config.users):
-            self.record.killed[f"{worker.name}-{number}"] = killed_at
+        for name in worker.users:
+            self.record.killed[name] = killed_at
         self._gone.operations += worker.beat.operations
         self._gone.unknown += worker.beat.unknown
 
@@ -165,8 +175,7 @@ class Crew:
             await asyncio.sleep(0.05)
         unfinished: list[str] = []
         for worker in self.alive:
-            names = {f"{worker.name}-{number}" for number in range(worker.config.users)}
-            unfinished += sorted(names - set(worker.done or ()))
+            unfinished += sorted(set(worker.users) - set(worker.done or ()))
         await self.end()
         return unfinished
 
@@ -223,7 +232,10 @@ class Crew:
         begun.set()
 
     def _take(self, worker: WorkerProcess, said: dict[str, Any]) -> None:
-        if "told" in said:
+        if "ttls" in said:
+            worker.users = list(said["ttls"])
+            self.record.ttls |= said["ttls"]
+        elif "told" in said:
             self.record.note(_TOLD[said.pop("told")](**said))
             self._told_at.append(time.monotonic())
         elif "over" in said:

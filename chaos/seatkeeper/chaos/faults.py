@@ -6,9 +6,15 @@ heals. Its name is that of its class and its own: ``Network.slow``.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 
 from seatkeeper.chaos.crew import Crew
 from seatkeeper.chaos.relay import Relay, Way
@@ -16,6 +22,8 @@ from seatkeeper.chaos.relay import Relay, Way
 Fault = Callable[[], AbstractAsyncContextManager[str]]
 SLOW_SECONDS = 0.075
 SOME_ANSWERS = 0.1
+HOLDING_SECONDS_MAX = 10.0
+"""How long to wait for a process of users to hold seats; then it is done to it all the same."""
 
 
 def faults_of(*groups: object) -> dict[str, Fault]:
@@ -161,11 +169,15 @@ class Users:
 
     @asynccontextmanager
     async def freeze(self) -> AsyncIterator[str]:
-        """A process of users stands still, then goes on as if nothing had been."""
+        """A process of users with seats stands still, then goes on as if nothing had been."""
         worker = self._rng.choice(self._crew.alive)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HOLDING_SECONDS_MAX):
+                while not worker.beat.held:
+                    await asyncio.sleep(0)
         worker.freeze()
         try:
-            yield worker.name
+            yield f"{worker.name} with {worker.beat.held} seats"
         finally:
             worker.thaw()
 

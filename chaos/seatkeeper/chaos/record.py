@@ -39,6 +39,18 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Denied:
+    """A request that was told that no seat became free in time."""
+
+    user: str
+    pool: str
+    asked_at: float
+    at: float
+    wait: float
+    """How long it was willing to wait, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """An engine that an agent published, and that the service has confirmed."""
 
@@ -65,7 +77,7 @@ class Believed:
         return f"{self.user} in {self.seats} from {self.since:.3f} to {self.until:.3f} s"
 
 
-Told = Acquired | Returned | Refused | Published
+Told = Acquired | Returned | Refused | Denied | Published
 
 
 @dataclass
@@ -75,9 +87,12 @@ class Record:
     acquired: list[Acquired] = field(default_factory=list)
     returned: list[Returned] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    denied: list[Denied] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
     killed: dict[str, float] = field(default_factory=dict)
     """When users were killed, and did not come back."""
+    ttls: dict[str, float] = field(default_factory=dict)
+    """How long users' leases are, in seconds."""
     unserved: list[tuple[str, float]] = field(default_factory=list)
     """Requests that nobody answered for certain: whose, and until when."""
     operations: int = 0
@@ -89,7 +104,7 @@ class Record:
     def acknowledged(self) -> int:
         """How many answers there are to hold the service to."""
         given = len(self.acquired) + len(self.returned)
-        return given + len(self.refused) + len(self.published)
+        return given + len(self.refused) + len(self.denied) + len(self.published)
 
     def copy(self) -> Record:
         """Return it as it is now."""
@@ -97,8 +112,10 @@ class Record:
             acquired=list(self.acquired),
             returned=list(self.returned),
             refused=list(self.refused),
+            denied=list(self.denied),
             published=list(self.published),
             killed=dict(self.killed),
+            ttls=dict(self.ttls),
             unserved=list(self.unserved),
             operations=self.operations,
             unknown=self.unknown,
@@ -113,5 +130,7 @@ class Record:
                 self.returned.append(told)
             case Refused():
                 self.refused.append(told)
+            case Denied():
+                self.denied.append(told)
             case Published():
                 self.published.append(told)

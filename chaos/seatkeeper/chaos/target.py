@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,13 @@ from seatkeeper.chaos.trial import Trial, TrialConfig
 from seatkeeper.chaos.users import Habits
 from seatkeeper.chaos.witness import Witness
 from seatkeeper.chaos.worker import WorkerConfig
-from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatError, TlsConfig
+from seatkeeper.client import (
+    AsyncSeatClient,
+    ClientConfig,
+    SeatError,
+    ServiceUnavailable,
+    TlsConfig,
+)
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Store, StoreRefused
 
@@ -32,7 +38,7 @@ CANARY_SECONDS = 3.0
 """How long a node may take to serve somebody whom nothing stands between."""
 DELETE_TRIES = 15
 HABITS = Habits(
-    pause=0.05, holds=(0.01, 0.03, 0.03, 0.2), hold_max=10.0, waits=(0.0, 0.5, 3.0, 5.0)
+    pause=0.05, holds=(0.05, 0.1, 0.3, 0.6), hold_max=10.0, waits=(0.0, 0.5, 3.0, 5.0)
 )
 """Users who keep a service busy."""
 
@@ -128,12 +134,18 @@ class TargetStage:
 
 @asynccontextmanager
 async def trial_of(
-    config: TargetConfig, store: Store | None, keys: Keys, folder: Path
+    config: TargetConfig,
+    store: Store | None,
+    keys: Keys,
+    folder: Path,
+    *,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> AsyncIterator[Trial]:
     """Begin a trial of a deployment; its users work, until the end of this.
 
     ``store``: its etcd, to judge its history by; None: only what users were told is judged. Logs go
-    to ``folder``. Raises ``SeatError``, ``CrewError`` or ``StoreError`` where it cannot begin.
+    to ``folder``; ``tell`` is told what people should know. Raises ``SeatError``, ``CrewError`` or
+    ``StoreError`` where it cannot begin.
     """
     rng = random.Random(config.seed)
     run_id = f"{random.SystemRandom().getrandbits(32):08x}"
@@ -143,7 +155,7 @@ async def trial_of(
         admin = await stack.enter_async_context(AsyncSeatClient(config.nodes, tls=config.tls))
         for name, seats in {**pools, canary_pool: 2 * len(config.nodes)}.items():
             await admin.pools.create(name, seats=seats)
-            stack.push_async_callback(_delete_pool, admin, name)
+            stack.push_async_callback(_delete_pool, admin, name, tell)
         relays = [await _relay(stack, node, rng) for node in config.nodes]
         witness = None
         if store is not None:
@@ -183,6 +195,7 @@ async def trial_of(
                 else "what users were told and believed; etcd's history was not given",
                 capacity=sum(pools.values()),
             ),
+            tell=tell,
         )
 
 
@@ -212,10 +225,15 @@ async def _relay(stack: AsyncExitStack, node: str, rng: random.Random) -> Relay:
     return relay
 
 
-async def _delete_pool(admin: AsyncSeatClient, name: str) -> None:
+async def _delete_pool(admin: AsyncSeatClient, name: str, tell: Callable[[str], None]) -> None:
     """Delete a pool of ours, as soon as the seats of killed users are free."""
     for _ in range(DELETE_TRIES):
-        with suppress(SeatError):
+        try:
             await admin.pools.delete(name)
+        except ServiceUnavailable:
+            break
+        except SeatError:
+            await asyncio.sleep(1.0)
+        else:
             return
-        await asyncio.sleep(1.0)
+    tell(f"pool {name} is ours, and could not be deleted: `seatkeeper pool delete {name}`")

@@ -21,6 +21,7 @@ from seatkeeper.chaos.checker import (
     check_answers,
     check_beliefs,
     check_history,
+    check_patience,
     check_published,
     check_reclaim,
     lives,
@@ -99,6 +100,7 @@ class Trial:
     _known: set[str] = field(default_factory=set)
     _disturbed: list[tuple[float, float]] = field(default_factory=list)
     """When renewals of the dead may have been on their way because of a fault."""
+    _clocks_wrong: list[tuple[float, float]] = field(default_factory=list)
 
     async def run(self, scenarios: Sequence[Scenario]) -> None:
         """Run them. Raises ``ScenarioError``, before anything is done, for faults there are not."""
@@ -146,6 +148,7 @@ class Trial:
             await self._whole(chapter)
         except Void as void:
             chapter.void = str(void)
+        chapter.struck.sort(key=lambda struck: struck.since)
         chapter.ended = self._now()
         after = self.crew.beats
         chapter.requests = after.operations - before.operations
@@ -157,7 +160,7 @@ class Trial:
             self.tell(f"  VIOLATION {violation}")
         self.tell(
             f"  {len(chapter.struck)} faults, {chapter.acknowledged} answers checked: "
-            + (f"{len(chapter.violations)} violations" if chapter.violations else verdict)
+            + (f"violations: {len(chapter.violations)}" if chapter.violations else verdict)
         )
 
     async def _play(
@@ -189,7 +192,10 @@ class Trial:
         except TimeoutError as error:
             raise Void(f"{step.fault} could not be done in time") from error
         finally:
-            self._disturbed.append((self._began + since, time.monotonic()))
+            struck = (self._began + since, time.monotonic())
+            self._disturbed.append(struck)
+            if step.fault.startswith("Clock."):
+                self._clocks_wrong.append(struck)
         chapter.struck.append(Struck(step.fault, place, since, self._now()))
         if not inside:
             await self._served(chapter)
@@ -267,7 +273,11 @@ class Trial:
     def _found(
         self, record: Record, beliefs: Sequence[Believed], at_rest: bool, now: float
     ) -> list[Violation]:
-        found = [*check_beliefs(beliefs, self.config.pools), *self.stage.growth()]
+        found = [
+            *check_beliefs(beliefs, self.config.pools),
+            *check_patience(record.denied, excused=self._clocks_wrong),
+            *self.stage.growth(),
+        ]
         if self.witness is not None:
             found += judge_history(
                 *(self.witness, record, self.config),
@@ -284,7 +294,9 @@ class Trial:
         if the user had been alive until then, and a new leader of etcd gives all leases their whole
         time again.
         """
-        patience = self.config.ttl_max + RECLAIM_SECONDS
+        # A process of users has the longest lease of all of them.
+        ttl = self.crew.record.ttls.get(user, self.config.ttl_max)
+        patience = ttl + RECLAIM_SECONDS
         deadline = killed_at + patience
         restarts = [(at, at) for at in self.stage.lease_restarts()]
         for began, ended in sorted([*self._disturbed, *restarts]):
@@ -343,7 +355,7 @@ def judge_history(
     yield from check_history(changes, keys, at_rest=at_rest)
     yield from check_answers(found, record)
     yield from check_reclaim(found, record, deadline, now=now)
-    yield from check_published(changes, record, keys)
+    yield from check_published(changes, record, keys, pools=config.pools)
 
 
 def check_faults(scenario: Scenario, faults: Collection[str]) -> None:

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import grpc.aio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from seatkeeper.chaos.record import Acquired, Believed, Record, Refused, Returned
+from seatkeeper.chaos.record import (
+    Acquired,
+    Believed,
+    Denied,
+    Published,
+    Record,
+    Refused,
+    Returned,
+)
 from seatkeeper.client import (
     AsyncGrant,
     AsyncSeatClient,
@@ -27,7 +37,7 @@ from seatkeeper.client import (
     ServiceUnavailable,
 )
 from seatkeeper.client.ids import IdGenerator
-from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
@@ -170,6 +180,7 @@ class User:
         self.is_done = False
         self.habits = habits or Habits()
         self.ttl = rng.choice(self.habits.ttls)
+        story.ttls[self.name] = self.ttl
         self.stop_at = float("inf")
         self.asking_since: float | None = None
         """Since when it has waited for seats; None: it does not."""
@@ -206,9 +217,10 @@ class User:
     async def _end(self) -> None:
         raise NotImplementedError
 
-    def _note_asking(self) -> None:
+    def _note_asking(self) -> float:
         self.story.operations += 1
-        self.asking_since = self.surroundings.now()
+        self.asking_since = now = self.surroundings.now()
+        return now
 
     def _choose(self) -> tuple[str, int, float]:
         """Draw a pool, how many of its seats, and how long to wait for them."""
@@ -233,7 +245,9 @@ class User:
 
 
 class LibraryUser(User):
-    """Uses the client library. It gives up early now and then."""
+    """Uses the client library. It gives up early now and then, and has agents build under its seats."""
+
+    agents: Sequence[Agent] = ()
 
     def _set_up(self) -> None:
         self._client = self.surroundings.client(
@@ -249,7 +263,7 @@ class LibraryUser(User):
     async def _cycle(self) -> None:
         rng, story, here = self._rng, self.story, self.surroundings
         pool, seats, wait = self._choose()
-        self._note_asking()
+        asked_at = self._note_asking()
         asking = asyncio.ensure_future(
             self._client.acquire(
                 pool, seats=seats, priority=rng.choice([0, 0, 0, 1, 2]), wait=wait
@@ -261,6 +275,7 @@ class LibraryUser(User):
         try:
             grant = await asking
         except NoSeatFree:
+            story.note(Denied(self.name, pool, asked_at, here.now(), wait))
             return
         except (SeatError, asyncio.CancelledError) as error:
             here.note(f"{self.name}: failed: {type(error).__name__}")
@@ -276,7 +291,10 @@ class LibraryUser(User):
         await grant.release()
 
     def _pass_on(self, grant: AsyncGrant) -> None:
-        """Hand a grant to somebody who works under it, where there is one."""
+        """Hand a grant to an agent, now and then; it may come too late."""
+        if self.agents and self._rng.random() < 0.4:
+            agent = self._rng.choice(self.agents)
+            agent.ask(grant.token, grant.pool, grant.grant_id, grant.fence)
 
     async def _end(self) -> None:
         await self._client.close()
@@ -293,8 +311,8 @@ class StubUser(User):
     def _set_up(self) -> None:
         self._credentials: pb.SessionCredentials | None = None
         self._safe_until = 0.0
-        self._was_refused = False
-        """The last call was refused for certain."""
+        self._refusal: grpc.StatusCode | None = None
+        """Why the last call was refused for certain; None: it was not."""
         self._renewing: asyncio.Task[None] | None = None
 
     def _is_safe(self) -> bool:
@@ -311,7 +329,7 @@ class StubUser(User):
         pool, seats, wait = self._choose()
         acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
         acquire.wait.FromTimedelta(timedelta(seconds=wait))
-        self._note_asking()
+        asked_at = self._note_asking()
         if self._rng.random() < self.habits.give_up:
             await self._leave_while_asking(credentials, acquire)
             return
@@ -321,10 +339,11 @@ class StubUser(User):
             )
         )
         if answer is None:
-            if self._was_refused:
-                self.story.note(
-                    Refused(self.name, pool, acquire.grant_id, self.surroundings.now())
-                )
+            now = self.surroundings.now()
+            if self._refusal is not None:
+                self.story.note(Refused(self.name, pool, acquire.grant_id, now))
+            if self._refusal is Code.RESOURCE_EXHAUSTED:
+                self.story.note(Denied(self.name, pool, asked_at, now, wait))
             return
         await self._use(
             *(pool, seats, acquire.grant_id, answer.granted.fence),
@@ -403,13 +422,13 @@ class StubUser(User):
     ) -> T | None:
         """Call, on one node after another, until one answers for certain; None: it was refused."""
         here = self.surroundings
-        self._was_refused = False
+        self._refusal = None
         for _ in range(TRIES_MAX):
             try:
                 return await call(self._stub())
             except grpc.aio.AioRpcError as error:
                 if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
-                    self._was_refused = True
+                    self._refusal = error.code()
                     here.note(f"{self.name}: refused: {error.code()} {error.details()}")
                     return None
                 self.story.unknown += 1
@@ -426,3 +445,59 @@ class StubUser(User):
 
     def _stub(self) -> pb_grpc.SeatServiceAsyncStub:
         return self.surroundings.stub(self._rng)
+
+
+class Agent(User):
+    """A build agent's seat logic: it claims a grant that it was handed, works, publishes under it."""
+
+    KEYS_COUNT = 3
+
+    def _set_up(self) -> None:
+        self._client = self.surroundings.client(
+            ClientConfig(ttl=timedelta(seconds=self.ttl), call_timeout=timedelta(seconds=4))
+        )
+        self._key = Ed25519PrivateKey.from_private_bytes(self._rng.randbytes(32))
+        self._jobs: deque[tuple[str, str, str, int]] = deque(maxlen=10)
+
+    def ask(self, token: str, pool: str, grant_id: str, fence: int) -> None:
+        """Have it build something under a grant, when it comes to that: perhaps too late."""
+        self._jobs.append((token, pool, grant_id, fence))
+
+    async def _cycle(self) -> None:
+        if not self._jobs:
+            return
+        token, pool, grant_id, fence = self._jobs.popleft()
+        self.story.operations += 1
+        try:
+            await self._build(token, pool, grant_id, fence)
+        except SeatError as error:
+            self.surroundings.note(f"{self.name}: not built: {type(error).__name__}")
+
+    async def _build(self, token: str, pool: str, grant_id: str, fence: int) -> None:
+        engines, claim_id = self._client.engines, self._new_id()
+        public_key = self._key.public_key().public_bytes_raw()
+        await engines.register_agent(
+            build_service_pb2.AgentInfo(
+                agent_id=self.name, address="agent:1", public_key=public_key
+            )
+        )
+        claim = engines.claim(token, agent_id=self.name, claim_id=claim_id)
+        await anext(claim)
+        await asyncio.sleep(self._rng.expovariate(1 / self._rng.choice([0.05, 1.0])))
+        manifest = build_pb2.EngineManifest(
+            key=f"{self._rng.randrange(self.KEYS_COUNT):064x}",
+            agent_id=self.name,
+            pool=pool,
+            grant_id=grant_id,
+            fence=fence,
+        ).SerializeToString()
+        signed = build_pb2.SignedManifest(
+            manifest=manifest, signature=self._key.sign(manifest), public_key=public_key
+        )
+        # It goes on though the claim may have ended: the service must not let it.
+        await engines.publish(signed, claim_id=claim_id)
+        self.story.note(Published(self.name, pool, grant_id, fence, self.surroundings.now()))
+        await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)
+
+    async def _end(self) -> None:
+        await self._client.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import sys
 import time
@@ -23,7 +24,7 @@ from typing import Any, cast
 import grpc.aio
 
 from seatkeeper.chaos.record import Told
-from seatkeeper.chaos.users import Habits, LibraryUser, Story, StubUser, User
+from seatkeeper.chaos.users import Agent, Habits, LibraryUser, Story, StubUser, User
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.client._channels import open_channel
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
@@ -31,7 +32,7 @@ from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 BEAT_SECONDS = 0.05
 COPY_SECONDS_MAX = 0.1
 """How much later the second copy of a request is sent, at most."""
-STOP_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 25.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class WorkerConfig:
     name: str
     seed: int
     users: int
+    agents: int = 0
+    """Build agents that compile nothing: they claim users' grants, and publish, perhaps too late."""
     nodes: Sequence[str]
     """Where each node is reached, through whatever stands in between."""
     ring: Sequence[str] = ()
@@ -82,7 +85,8 @@ class Talkative(Story):
     def note(self, told: Told) -> None:
         """Say what somebody was told; the last of what was acquired is kept for thieves."""
         super().note(told)
-        del self.acquired[:-10], self.returned[:], self.refused[:], self.published[:]
+        del self.acquired[:-10], self.returned[:], self.refused[:], self.denied[:]
+        del self.published[:]
         say(told=type(told).__name__, **asdict(told))
 
 
@@ -193,6 +197,11 @@ class Worker:
             open_channel(node, ClientConfig(), config.tls) for node in config.nodes
         ]
         self._users = [self._user(number) for number in range(config.users)]
+        agents = [self._agent(number) for number in range(config.agents)]
+        for user in self._users:
+            if isinstance(user, LibraryUser):
+                user.agents = agents
+        self._users += agents
 
     def channel(self, rng: random.Random) -> grpc.aio.Channel:
         """Return a channel to any node."""
@@ -200,6 +209,7 @@ class Worker:
 
     async def work(self) -> None:
         """Let users work until told to stop, then wait until they have closed."""
+        say(ttls=self._story.ttls)
         for user in self._users:
             user.begin(float("inf"))
         beating = asyncio.create_task(self._beat())
@@ -223,6 +233,11 @@ class Worker:
         rng = random.Random(self._rng.getrandbits(64))
         return kind(here, self._story, config.pools, rng, config.habits)
 
+    def _agent(self, number: int) -> Agent:
+        here = HereSurroundings(self, f"{self.config.name}-agent-{number}", follows_ring=False)
+        rng = random.Random(self._rng.getrandbits(64))
+        return Agent(here, self._story, (), rng, self.config.habits)
+
     async def _listen(self) -> None:
         """Do as told, until told to stop or told nothing more."""
         reader = asyncio.StreamReader()
@@ -239,7 +254,7 @@ class Worker:
                 share = float(wish["hasty"]) or self.config.habits.give_up
                 for user in self._users:
                     user.habits = replace(self.config.habits, give_up=share)
-        sys.exit(1)  # nobody is left to tell anything to
+        os._exit(1)  # nobody is left to tell anything to, and users do not stop by themselves
 
     async def _beat(self) -> None:
         story = self._story

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping
@@ -16,7 +17,7 @@ from rich.text import Text
 from seatkeeper.cli.connection import DEFAULT_NODES, FLAG_OF, Json, with_options
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import show, table, write_json
+from seatkeeper.cli.render import count, show, table, write_json
 from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
 
 if TYPE_CHECKING:
@@ -281,14 +282,23 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     from seatkeeper.server.keys import Keys
     from seatkeeper.server.store import StoreError, StoreRefused
 
+    def tell(text: str) -> None:
+        if not at.json:
+            show(Text(text))
+
     store = at.store()
     try:
         with tempfile.TemporaryDirectory(prefix="seatkeeper-chaos-") as folder:
-            async with trial_of(config, store, Keys(at.etcd_prefix), Path(folder)) as trial:
-                if not at.json:
-                    trial.tell = lambda text: show(Text(text))
-                await trial.run(chosen)
-                await trial.conclude()
+            keys = Keys(at.etcd_prefix)
+            async with trial_of(config, store, keys, Path(folder), tell=tell) as trial:
+                try:
+                    await trial.run(chosen)
+                    await trial.conclude()
+                except asyncio.CancelledError:
+                    tell(
+                        "stopping: our pools are deleted once the seats of killed users are free"
+                    )
+                    raise
                 return trial.outcome
     except UsageError as error:
         fail(Exit.USAGE, f"{at.target}: {error}")
@@ -317,7 +327,7 @@ def _conclude(outcome: Outcome, report: Path | None, *, json: bool) -> None:
         show(
             Text(
                 f"{told['acknowledged']} answers checked, {told['faults']} faults, "
-                f"{told['violations']} violations; judged by {outcome.judged_by}"
+                f"{count(outcome.violations, 'violation')}; judged by {outcome.judged_by}"
             )
         )
     if outcome.violations or outcome.void:
@@ -338,9 +348,10 @@ def _check_report(folder: Path, *, json: bool) -> None:
     """Find out before the run, not after it, that its report cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / REPORT).touch()
     except OSError as error:
         fail(Exit.USAGE, f"--report {folder}: {error.strerror}")
+    if not os.access(folder, os.W_OK):
+        fail(Exit.USAGE, f"--report {folder}: cannot be written to")
     if not json and not installed("matplotlib"):
         show(Text("the report will have no picture: pip install 'seatkeeper[chaos]' adds it"))
 
