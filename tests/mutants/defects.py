@@ -146,4 +146,10 @@ DEFECTS = (
         "            listener.hear(self.pool, Released(command.grant_id))\n"
         "        if not self._inbox.add(command, listener, patience=patience):\n",
     ),
+    Defect(
+        "nobody may wait",
+        f"{SERVER}/decide/decision.py",
+        "            if command.may_wait:\n",
+        "            if False:\n",
+    ),
 )

@@ -38,7 +38,11 @@ CANARY_SECONDS = 3.0
 """How long a node may take to serve somebody whom nothing stands between."""
 DELETE_TRIES = 15
 HABITS = Habits(
-    pause=0.05, holds=(0.05, 0.1, 0.3, 0.6), hold_max=10.0, waits=(0.0, 0.5, 3.0, 5.0)
+    pause=0.05,
+    holds=(0.05, 0.1, 0.3, 0.6),
+    hold_max=10.0,
+    waits=(0.0, 0.5, 3.0, 5.0),
+    patience=4.0,
 )
 """Users who keep a service busy."""
 

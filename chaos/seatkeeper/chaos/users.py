@@ -106,6 +106,8 @@ class Habits:
     waits: Sequence[float] = (0.0, 0.5, 3.0, 10.0, 10.0)
     """Seconds that a request may wait."""
     ttls: Sequence[float] = (3.0, 5.0, 8.0)
+    patience: float = 8.0
+    """Seconds beyond its wait after which a request is given up that nobody has answered."""
     give_up: float = 0.1
     """Share of the requests that are given up before they are answered."""
 
@@ -255,8 +257,8 @@ class LibraryUser(User):
                 ttl=timedelta(seconds=self.ttl),
                 safety_margin=timedelta(seconds=self._rng.choice([0.2, 1.0])),
                 linger=timedelta(seconds=self._rng.choice([0.0, 0.0, 0.5])),
-                connect_timeout=timedelta(seconds=8),
-                call_timeout=timedelta(seconds=8),
+                connect_timeout=timedelta(seconds=self.habits.patience),
+                call_timeout=timedelta(seconds=self.habits.patience),
             ),
         )
 
