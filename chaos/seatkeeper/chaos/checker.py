@@ -196,7 +196,7 @@ def check_reclaim(
                     Invariant.I7,
                     f"{user} was killed at {killed_at:.2f} s and held {grant_id} of {pool} until "
                     f"{life.ended_at}, past {latest:.2f} s",
-                    about=f"{user} {grant_id}",
+                    about=grant_id,  # it may be held by a user, and by its process
                 )
 
 

@@ -181,6 +181,8 @@ async def trial_of(
         stack.push_async_callback(crew.end)
         canary = Canary(config.nodes, canary_pool, config.tls, patience=CANARY_SECONDS)
         stack.push_async_callback(canary.close)
+        if trouble := await canary.trouble():
+            raise ServiceUnavailable(f"not all of it serves: {trouble}")
         await crew.start()
         faults = faults_of(Network(relays, rng), Users(crew, rng))
         yield Trial(

@@ -266,9 +266,13 @@ class Trial:
             if self.witness.lost:
                 return [f"nothing can be judged any more: {self.witness.lost}"]
         violations = await asyncio.to_thread(self._found, record, beliefs, at_rest, now)
-        fresh = [str(violation) for violation in violations if violation.key not in self._known]
-        self._known.update(violation.key for violation in violations)
-        return fresh
+        fresh = {
+            violation.key: str(violation)
+            for violation in violations
+            if violation.key not in self._known
+        }
+        self._known.update(fresh)
+        return list(fresh.values())
 
     def _found(
         self, record: Record, beliefs: Sequence[Believed], at_rest: bool, now: float
