@@ -48,7 +48,7 @@ class CrowdProcess:
             assert process.stdout is not None
             async with asyncio.timeout(READY_SECONDS_MAX):
                 if not await process.stdout.readline():
-                    raise RuntimeError("a crowd could not open its sessions; see crowd.log")
+                    raise TimeoutError("a crowd could not open its sessions; see crowd.log")
             yield crowd
         finally:
             crowd.kill()
