@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -270,12 +271,19 @@ class Refusal:
         return next((detail for detail in self.details if isinstance(detail, kind)), None)
 
 
+LOST_STATUS = "Internal error from Core"
+"""What gRPC says, rarely, in place of a refusal that comes while we still write."""
+LOST_STATUS_MAX = 5
+
+
 class Call:
     """One call of ``Build``, as it comes over the wire."""
 
     def __init__(self, agent: Agent, requests: Iterable[pb.BuildRequest]) -> None:
         self.progress: list[pb.BuildProgress] = []
         self.done: pb.BuildDone | None = None
+        self.once_more: Callable[[], Call] | None = None
+        """Makes the same call again, where that is possible."""
         self._channel = aio.insecure_channel(agent.info.address)
         stub = build_service_pb2_grpc.BuildServiceStub(self._channel)
         self._call = stub.Build(_sent(iter(requests)))
@@ -293,9 +301,15 @@ class Call:
 
     async def refused(self) -> Refusal:
         """Return why it failed; fail when it did not."""
-        with pytest.raises(aio.AioRpcError) as caught:
-            await self.result()
-        return refusal_of(self._first_status.of(caught.value))
+        call: Call = self
+        for _ in range(LOST_STATUS_MAX):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await call.result()
+            refusal = refusal_of(call._first_status.of(caught.value))
+            if refusal.message != LOST_STATUS or call.once_more is None:
+                break
+            call = call.once_more()
+        return refusal
 
     async def until(self, phase: pb.BuildPhase.ValueType) -> None:
         """Wait until the build has come to a phase."""
@@ -323,7 +337,9 @@ class Call:
 
 def build(agent: Agent, token: str, model: bytes, **changes: object) -> Call:
     """Begin to build ``model`` on an agent."""
-    return Call(agent, parts(header(token, model, **changes), model))
+    call = Call(agent, parts(header(token, model, **changes), model))
+    call.once_more = partial(build, agent, token, model, **changes)
+    return call
 
 
 def refusal_of(error: aio.AioRpcError) -> Refusal:

@@ -32,9 +32,6 @@ from seatkeeper.v1 import build_service_pb2 as pb
 LONG = relu_chain(10_000)
 """Compiles for more than a minute, so whatever ends sooner was ended."""
 
-LOST_STATUS = "Internal error from Core"
-"""What gRPC says, rarely, in place of an answer that comes while we still write."""
-
 
 def claims_of(token: str) -> dict[str, object]:
     claims: dict[str, object] = jwt.decode(token, options={"verify_signature": False})
@@ -127,10 +124,7 @@ async def test_a_bad_token_is_refused_though_the_engine_is_there(
 ) -> None:
     grant = await site.grant()
     await build(agent, grant.token, relu()).result()
-    for _ in range(5):
-        refusal = await build(agent, forged(site, grant), relu()).refused()
-        if refusal.message != LOST_STATUS:
-            break
+    refusal = await build(agent, forged(site, grant), relu()).refused()
     assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
 
 
