@@ -24,6 +24,8 @@ REPLAYED = (
 )
 SESSION = "/seatkeeper.v1.SeatService/Session"
 COPIES_MAX = 200
+COPY_SECONDS = 15.0
+"""The deadline of a copy: never sooner than its original's, which bounds how long it may wait."""
 
 
 @dataclass
@@ -204,7 +206,7 @@ class Faults:
                 self._ghost.loop.call_later(3.0, call.cancel)
             else:
                 channel.unary_unary(path, bytes, bytes)(
-                    messages[0], timeout=5.0, metadata=metadata, copied=True
+                    messages[0], timeout=COPY_SECONDS, metadata=metadata, copied=True
                 )
 
         self._ghost.call(send)
