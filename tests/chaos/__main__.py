@@ -19,6 +19,7 @@ from tests.chaos.service import AGENT
 from tests.chaos.stage import running_trial
 
 from seatkeeper.chaos.library import FOLDER, find, read_folder
+from seatkeeper.chaos.record import Misdeed, Record
 from seatkeeper.chaos.report import markdown, picture, summary
 from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.scenario import Scenario, ScenarioError
@@ -74,15 +75,24 @@ async def run(arguments: argparse.Namespace) -> int:
             await trial.run(chosen)
             await trial.conclude()
             outcome = trial.outcome
-            if AGENT not in {told.agent for told in trial.crew.record.published}:
-                # Then nothing was tried of what agents are kept from.
-                outcome.chapters[-1].void = "the build agent has published no engine"
+            if why := _not_tried(trial.crew.record):
+                outcome.chapters[-1].void = why
     if arguments.report:
         write_report(arguments.report, outcome)
     told = summary(outcome)
     del told["chapters"]
     print(json.dumps(told), flush=True)
     return 1 if outcome.violations or outcome.void else 0
+
+
+def _not_tried(record: Record) -> str:
+    """Return what must be tried in a run, and was not; empty: it was."""
+    if AGENT not in {told.agent for told in record.published}:
+        return "the build agent has published no engine"
+    for misdeed in Misdeed:
+        if not record.prevented[misdeed.value]:
+            return f"not tried: {misdeed.value}"
+    return ""
 
 
 def scenarios() -> dict[str, Scenario]:

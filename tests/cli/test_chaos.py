@@ -84,7 +84,7 @@ def test_a_fault_that_cannot_be_injected_from_outside_is_named_and_what_can_be(
 ) -> None:
     mine = write("mine.txt", "A node dies.\n\nKillNode.owner for 1 s\ncalm for 1 s\n")
     said = refused("--scenario", str(mine))
-    assert "mine: KillNode.owner cannot be done here" in said
+    assert "mine, line 3: KillNode.owner cannot be done here" in said
     assert "Network.slow" in said
 
 

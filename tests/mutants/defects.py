@@ -113,6 +113,19 @@ DEFECTS = (
         "",
     ),
     Defect(
+        "a fence forgotten once another pool's grant has published",
+        f"{SERVER}/engines.py",
+        "        fences = {published.pool: published.fence, **record.fences}\n",
+        "        fences = {published.pool: published.fence}\n",
+    ),
+    Defect(
+        "a wait measured by the time of day",
+        f"{SERVER}/pool/waits.py",
+        "        now = self._clock.monotonic()\n        for grant_id in grant_ids:\n",
+        "        now = self._clock.now() / 1000\n        for grant_id in grant_ids:\n",
+        tests=("tests/unit/test_waits.py",),
+    ),
+    Defect(
         "finished ids forgotten",
         f"{SERVER}/decide/finished.py",
         "        if session is None or grant_id > session.mark:\n            return False\n",

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.rpc import SimChannel
@@ -37,8 +36,6 @@ class Faults:
     rng: random.Random
     kinds: Sequence[Callable[[Faults], str]]
     injected: list[str] = field(default_factory=list)
-    clocks_wrong: list[tuple[float, float]] = field(default_factory=list)
-    """When nodes may disagree about the time of day."""
     disturbed_until: float = 0.0
     """Until when renewals of the dead may be under way, or delayed, because of what was done."""
     is_over: bool = False
@@ -266,7 +263,6 @@ class Faults:
 
     def _jump_clock(self) -> str:
         process = self.rng.choice(self._world.processes)
-        self.clocks_wrong.append((self._world.now, inf))  # nobody sets them right again
         process.clock_ahead = self.rng.choice([-300.0, -60.0, -6.0, -1.0, 0.0, 1.0, 6.0, 60.0])
         return f"{process.name} {process.clock_ahead:+g} s"
 

@@ -53,7 +53,7 @@ class Judge:
             *check_beliefs(self._believed, self._capacity),
             *check_reclaim(found, story, self._deadline),
             *check_published(store.changes, story, KEYS),
-            *check_patience(story.denied, excused=self._faults.clocks_wrong),
+            *check_patience(story.denied),
         ]
         told = [str(violation) for violation in violations]
         if self._faults.kinds is Faults.DEATHS:

@@ -137,7 +137,7 @@ def _users(cluster: SimCluster, story: Story, pools: dict[str, int]) -> list[Use
         here = SimSurroundings(cluster, f"user-{number}", own)
         found.append(kind(here, story, list(pools.items()), own))
     agents: list[Agent] = []
-    for number in range(rng.choice([0, 1, 2])):
+    for number in range(rng.choice([0, 1, 2, 3])):
         own = random.Random(rng.getrandbits(64))
         here = SimSurroundings(cluster, f"agent-{number}", own)
         agents.append(Agent(here, story, (), own))

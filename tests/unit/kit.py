@@ -76,7 +76,7 @@ def acquire(
     *,
     seats: int = 1,
     priority: int = 0,
-    wait_until: int | None = None,
+    wait: timedelta | None = None,
     may_wait: bool = True,
     lease_id: int = 0,
 ) -> Acquire:
@@ -89,7 +89,7 @@ def acquire(
         project="cv",
         seats=seats,
         priority=priority,
-        wait_until=None if wait_until is None else Instant(wait_until),
+        wait=wait,
         may_wait=may_wait,
     )
 
@@ -124,7 +124,7 @@ def a_ticket(
     session: str = "anna",
     seats: int = 1,
     priority: int = 0,
-    wait_until: int | None = None,
+    wait: timedelta | None = None,
 ) -> Ticket:
     """Return a ticket as the store has it; ``order`` is its ticket number."""
     return Ticket(
@@ -137,7 +137,7 @@ def a_ticket(
         priority=priority,
         number=number if order is None else order,
         queued_at=NOW,
-        wait_until=None if wait_until is None else Instant(wait_until),
+        wait=wait,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -93,6 +95,21 @@ async def test_who_ends_by_itself_is_noticed(crew: Crew) -> None:
     await worker.process.wait()
     with pytest.raises(CrewError, match=f"{worker.name} ended"):
         crew.check()
+
+
+async def test_who_ends_by_itself_before_a_fault_is_noticed_after_it(crew: Crew) -> None:
+    users = Users(crew, random.Random(0))
+    for worker in crew.alive:
+        os.kill(worker.process.pid, signal.SIGKILL)
+    async with users.freeze():  # it may be dying
+        pass
+    await eventually(lambda: all(worker.process.returncode for worker in crew.alive))
+    async with users.freeze():
+        pass
+    with pytest.raises(CrewError, match="ended"):
+        crew.check()
+    for worker in crew.alive:
+        worker.kill()
 
 
 async def test_who_cannot_start_says_why(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
+from seatkeeper.chaos.record import Misdeed
 from seatkeeper.chaos.report import (
     ReportError,
     markdown,
@@ -239,11 +240,23 @@ def test_programs_are_told_in_numbers() -> None:
         "acknowledged": 22_000,
         "unanswered": 90,
         "violations": 1,
+        "prevented": {},
         "chapters": [
             {"name": "owner-dies", "violations": ["I1: 25 seats of 24"], "void": ""},
             {"name": "network-breaks", "violations": [], "void": "too little traffic"},
         ],
     }
+
+
+def test_what_was_tried_and_must_be_refused_is_told() -> None:
+    outcome = a_run()
+    assert "Tried, and refused" not in markdown(outcome)
+    outcome.prevented = {Misdeed.THEFT.value: 1_200, Misdeed.LATE_PUBLICATION.value: 1}
+    assert (
+        "Tried, and refused as it must be: somebody else's seat given back 1,200 times, "
+        "an engine published too late 1 time.\n"
+    ) in markdown(outcome)
+    assert summary(outcome)["prevented"] == outcome.prevented
 
 
 def test_of_a_run_in_which_nothing_happened_there_is_a_report() -> None:
@@ -256,4 +269,4 @@ def test_of_a_run_in_which_nothing_happened_there_is_a_report() -> None:
 @pytest.mark.parametrize("times", [[0.0], [0.0, 0.0], [3.0, 3.2]])
 def test_too_few_samples_for_a_rate_are_drawn_as_well(times: list[float]) -> None:
     outcome = Outcome("a", "b", 2, samples=[Sample(at, 1, 0, 5) for at in times])
-    ElementTree.fromstring(picture(outcome))
+    assert "capacity: 2" in texts(picture(outcome))

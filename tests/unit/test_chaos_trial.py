@@ -28,7 +28,7 @@ from seatkeeper.chaos import witness as witness_module
 from seatkeeper.chaos.checker import Invariant, Violation
 from seatkeeper.chaos.crew import Beat, Crew, CrewError
 from seatkeeper.chaos.faults import Fault
-from seatkeeper.chaos.record import Acquired, Believed
+from seatkeeper.chaos.record import Acquired, Believed, Misdeed, Prevented
 from seatkeeper.chaos.result import Chapter, Outcome
 from seatkeeper.chaos.scenario import Scenario, ScenarioError, parse
 from seatkeeper.chaos.trial import Trial, TrialConfig, held_at
@@ -284,7 +284,7 @@ async def test_a_fault_that_there_is_not_is_told_before_anything_is_done(play: P
     with pytest.raises(ScenarioError) as caught:
         await play.run(RAIN, unknown)
     assert str(caught.value) == (
-        "unknown: KillNode.owner cannot be done here; what can: Door.sticks, Rain.falls"
+        "unknown, line 4: KillNode.owner cannot be done here; what can: Door.sticks, Rain.falls"
     )
     assert play.stage.events == []
     assert play.outcome.chapters == []
@@ -665,6 +665,13 @@ async def test_an_end_at_which_nothing_is_left_is_well(
     watched.before_end = close
     (chapter,) = await watched.run(RAIN, conclude=True)
     assert chapter.violations == []
+
+
+async def test_at_the_end_it_is_told_what_was_tried_in_vain(play: Play) -> None:
+    play.crew.record.note(Prevented("anna", Misdeed.THEFT.value, 1.0))
+    play.crew.record.note(Prevented("bert", Misdeed.THEFT.value, 2.0))
+    await play.run(RAIN, conclude=True)
+    assert play.outcome.prevented == {Misdeed.THEFT.value: 2}
 
 
 async def test_without_a_history_to_judge_nobody_waits_for_leases_at_the_end(

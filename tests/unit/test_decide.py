@@ -51,9 +51,10 @@ def decided(
     now: int = NOW,
     writes_max: int = 127,
     queue_max: int = 100,
+    due: Sequence[Ticket] = (),
 ) -> Decision:
     limits = Limits(writes_max=writes_max, queue_max=queue_max)
-    return decide(state, commands, Instant(now), limits)
+    return decide(state, commands, Instant(now), limits, due)
 
 
 def answers(decision: Decision) -> dict[int, str]:
@@ -90,11 +91,11 @@ def test_a_free_seat_is_granted_without_a_ticket() -> None:
 
 
 def test_without_a_free_seat_the_request_is_queued() -> None:
-    decision = decided(pool(a_grant(1, fence=7)), acquire(2, "bert", wait_until=NOW + 9))
+    decision = decided(pool(a_grant(1, fence=7)), acquire(2, "bert", wait=timedelta(seconds=9)))
 
     [ticket] = decision.tickets
     assert only(decision) == Queued(ticket)
-    assert (ticket.number, ticket.queued_at, ticket.wait_until) == (1, NOW, NOW + 9)
+    assert (ticket.number, ticket.queued_at, ticket.wait) == (1, NOW, timedelta(seconds=9))
     assert decision.guard == Guard(fence=7, ticket_number=1)
     assert decision.grants == []
 
@@ -297,18 +298,18 @@ def test_a_lowered_capacity_grants_nothing_until_the_surplus_has_drained() -> No
     assert granted_ids(decided(state, release(1), release(2), release(3))) == [uuid7(4)]
 
 
-@pytest.mark.parametrize(("now", "is_over"), [(NOW + 99, False), (NOW + 100, True)])
-def test_a_ticket_gives_up_at_its_time_and_not_before(now: int, is_over: bool) -> None:
-    state = pool(a_grant(1), a_ticket(2, session="bert", wait_until=NOW + 100))
-    decision = decided(state, now=now)
+@pytest.mark.parametrize("is_due", [False, True])
+def test_a_ticket_gives_up_when_it_is_due_whatever_the_time(is_due: bool) -> None:
+    ticket = a_ticket(2, session="bert", wait=timedelta(seconds=0.1))
+    decision = decided(pool(a_grant(1), ticket), now=NOW + 9_000, due=[ticket] * is_due)
 
-    assert decision.tickets_ended == ([uuid7(2)] if is_over else [])
-    assert ("bert" in decision.marks) is is_over
+    assert decision.tickets_ended == ([uuid7(2)] if is_due else [])
+    assert ("bert" in decision.marks) is is_due
 
 
 def test_a_ticket_that_has_given_up_is_not_served_though_a_seat_is_free() -> None:
-    state = pool(a_ticket(2, wait_until=NOW), a_ticket(3, session="bert"))
-    assert granted_ids(decided(state)) == [uuid7(3)]
+    state = pool(a_ticket(2), a_ticket(3, session="bert"))
+    assert granted_ids(decided(state, due=[state.tickets[uuid7(2)]])) == [uuid7(3)]
 
 
 def test_a_dead_session_gets_nothing_and_does_not_hold_up_the_queue() -> None:

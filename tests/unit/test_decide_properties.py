@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from datetime import timedelta
 from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.unit.kit import KEYS, NOW, POOL, acquire, release, uuid7, writes_of
+from tests.unit.kit import KEYS, NOW, POOL, FakeClock, acquire, release, uuid7, writes_of
 
 from seatkeeper.server.decide import (
     Acquire,
@@ -37,14 +38,16 @@ from seatkeeper.server.decide import (
 )
 from seatkeeper.server.decide.state import service_key
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.waits import Waits
 from seatkeeper.server.store import Change, WatchBatch
 
 SESSIONS = ("anna", "bert", "cora")
 IDS = 60
+WAITS = st.integers(1, 5_000).map(lambda millis: timedelta(milliseconds=millis))
 
 
 @st.composite
-def commands(draw: st.DrawFn, newest: int, now: int) -> Command:
+def commands(draw: st.DrawFn, newest: int) -> Command:
     """A command on an id that is new, or was seen before."""
     session = draw(st.sampled_from(SESSIONS))
     number = draw(st.integers(max(1, newest - 12), newest + 2))
@@ -55,7 +58,7 @@ def commands(draw: st.DrawFn, newest: int, now: int) -> Command:
         session,
         seats=draw(st.sampled_from([1, 1, 1, 2, 3, 5])),
         priority=draw(st.sampled_from([0, 0, 0, 1, -1])),
-        wait_until=draw(st.none() | st.integers(now + 1, now + 5_000)),
+        wait=draw(st.none() | WAITS),
         may_wait=draw(st.sampled_from([True, True, True, False])),
     )
 
@@ -66,7 +69,10 @@ class Deciding(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.mirror = PoolMirror(KEYS, POOL)
-        self.now = Instant(NOW)
+        self.clock = FakeClock()
+        self.waits = Waits(self.clock)
+        self.ends: dict[str, float] = {}
+        """When each ticket is to give up, by a record of our own."""
         self.revision = 10
         self.newest = 1
         self.limits = Limits()
@@ -94,7 +100,7 @@ class Deciding(RuleBasedStateMachine):
     def a_batch_is_decided(self, data: st.DataObject, size: int) -> None:
         batch: list[Command] = []
         for _ in range(size):
-            batch.append(data.draw(commands(self.newest, self.now)))
+            batch.append(data.draw(commands(self.newest)))
             self.newest = max(self.newest, _number(batch[-1].grant_id))
         for _ in range(10 + 10 * len(batch)):
             decision = self.decided(batch)
@@ -112,7 +118,7 @@ class Deciding(RuleBasedStateMachine):
 
     @rule(millis=st.integers(1, 3_000))
     def time_goes_by(self, millis: int) -> None:
-        self.now = Instant(self.now + millis)
+        self.clock.advance(timedelta(milliseconds=millis))
 
     @rule(seats=st.integers(1, 6))
     def the_capacity_is_changed(self, seats: int) -> None:
@@ -144,7 +150,7 @@ class Deciding(RuleBasedStateMachine):
         ]
         self.revision += 1
         changes = tuple(Change(key, None, self.revision) for key in keys)
-        self.mirror.apply(WatchBatch(changes, self.revision))
+        self.waits.review(self.mirror.apply(WatchBatch(changes, self.revision)), self.state)
         assert session not in {g.session_id for g in self.state.grants.values()}
         assert session not in {t.session_id for t in self.state.tickets.values()}
 
@@ -159,15 +165,19 @@ class Deciding(RuleBasedStateMachine):
             self.state.dead_sessions |= found
         self.effects_are_allowed(batch, decision)
         self.revision += 1
-        self.mirror.committed(writes_of(decision), self.revision)
+        for ticket in decision.tickets:
+            if ticket.wait is not None:
+                self.ends[ticket.grant_id] = self.clock.seconds + ticket.wait.total_seconds()
+        self.waits.review(self.mirror.committed(writes_of(decision), self.revision), self.state)
         return decision
 
     def checked(self, batch: list[Command]) -> Decision:
         """Decide, twice, and check what has to do with the decision only."""
         before = copy.deepcopy(self.state)
-        decision = decide(self.state, batch, self.now, self.limits)
+        now, due = self.clock.now(), self.waits.due(self.state)
+        decision = decide(self.state, batch, now, self.limits, due)
         assert self.state == before, "deciding changed its input"
-        again = decide(before, batch, self.now, self.limits)
+        again = decide(before, batch, now, self.limits, due)
         assert again == decision, "the same input gave another decision"
         assert decision.writes <= self.limits.writes_max
         keys = [write.key for write in writes_of(decision)]
@@ -210,8 +220,14 @@ class Deciding(RuleBasedStateMachine):
             self.outcome_is_true(command, outcome, decision)
         for grant_id in decision.tickets_ended:
             if grant_id not in {grant.grant_id for grant in decision.grants}:
+                self.gave_up_in_time(grant_id, batch)
                 session = self.state.tickets[grant_id].session_id
                 self.finished.add((session, grant_id))
+
+    def gave_up_in_time(self, grant_id: str, batch: list[Command]) -> None:
+        """Nobody is turned away before its time, unless it asked for that."""
+        if not any(isinstance(c, Release) and c.grant_id == grant_id for c in batch):
+            assert self.ends[grant_id] <= self.clock.seconds
 
     def order_is_kept(self, decision: Decision) -> None:
         """Nobody is served while somebody earlier goes on waiting, however much he wants."""
@@ -272,7 +288,7 @@ class Deciding(RuleBasedStateMachine):
     def nothing_is_left_undone(self) -> None:
         """After the last batch nobody waits who could be served, or has waited too long."""
         for ticket in self.state.tickets.values():
-            assert ticket.wait_until is None or ticket.wait_until > self.now
+            assert ticket.wait is None or self.ends[ticket.grant_id] > self.clock.seconds
         head = self.state.head()
         assert head is None or head.seats > self.state.free
         assert len(self.state.tickets) <= self.limits.queue_max
@@ -307,14 +323,6 @@ def check_indexes(state: PoolState) -> None:
         assert state.position(ticket) == place
     alive = [t for t in in_order if t.session_id not in state.dead_sessions]
     assert state.head() == (alive[0] if alive else None)
-    deadlines = [t.wait_until for t in in_order if t.wait_until is not None]
-    assert state.next_deadline() == min(deadlines, default=None)
-    for instant in {*deadlines, NOW}:
-        due = {
-            t.grant_id for t in in_order if t.wait_until is not None and t.wait_until <= instant
-        }
-        found = [ticket.grant_id for ticket in state.due(instant)]
-        assert sorted(found) == sorted(due)
 
 
 def _number(grant_id: str) -> int:
@@ -322,7 +330,7 @@ def _number(grant_id: str) -> int:
 
 
 TICKETS = st.builds(
-    lambda number, order, priority, wait: Ticket(
+    lambda number, order, priority: Ticket(
         grant_id=uuid7(number),
         session_id="anna",
         lease_id=1,
@@ -332,12 +340,10 @@ TICKETS = st.builds(
         priority=priority,
         number=order,
         queued_at=Instant(NOW),
-        wait_until=Instant(NOW + wait) if wait else None,
     ),
     st.integers(1, 8),
     st.integers(1, 20),
     st.integers(-2, 2),
-    st.integers(0, 5),
 )
 
 

@@ -34,6 +34,7 @@ HOUR = timedelta(hours=1)
 KEY = "a" * 64
 CLAIM = uuid7(501)
 OTHER_CLAIM = uuid7(502)
+THIRD_CLAIM = uuid7(503)
 
 
 @dataclass
@@ -478,6 +479,27 @@ async def test_a_newer_engine_is_not_replaced_by_an_older_one(doors: Doors) -> N
     assert failure.code is ABORTED
     manifest = build_pb2.EngineManifest.FromString((await engine(doors)).manifest.manifest)
     assert manifest.fence == 2
+
+
+async def test_an_older_engine_does_not_come_back_behind_one_of_another_pool(
+    doors: Doors,
+) -> None:
+    holder, old_token = await a_holder(doors)
+    new_token = (await doors.acquire(holder, 2)).token
+    await doors.pool(1, name="other")
+    other_token = (await doors.acquire(holder, 3, pool="other")).token
+    agent = await an_agent(doors)
+    await agent.claim(old_token)
+    await agent.claim(new_token, OTHER_CLAIM)
+    await agent.claim(other_token, THIRD_CLAIM)
+    await agent.publish(agent.manifest(2, fence=2), OTHER_CLAIM)
+    await agent.publish(agent.manifest(3, fence=1, pool="other"), THIRD_CLAIM)
+    failure = await refused(agent.publish(agent.manifest(1, fence=1)))
+
+    assert failure.code is ABORTED
+    assert "fence 2" in failure.message
+    manifest = build_pb2.EngineManifest.FromString((await engine(doors)).manifest.manifest)
+    assert manifest.pool == "other"
 
 
 async def test_what_the_agents_key_has_not_signed_is_not_published(doors: Doors) -> None:

@@ -9,7 +9,6 @@ import pytest
 from tests.unit.faults import UNKNOWN, Fault
 from tests.unit.kit import (
     KEYS,
-    NOW,
     POOL,
     acquire,
     create_pool,
@@ -106,10 +105,9 @@ async def test_places_in_the_queue_move_up(loops: Loops) -> None:
 
 async def test_a_ticket_gives_up_in_time_though_nothing_else_happens(loops: Loops) -> None:
     await loops.pool(seats=1)
-    clock = SystemClock()
-    node = await loops.node(clock=clock)
+    node = await loops.node(clock=SystemClock())
     await heard(node.submit(acquire(1)))
-    ear = node.submit(acquire(2, "bert", wait_until=clock.now() + 80))
+    ear = node.submit(acquire(2, "bert", wait=timedelta(seconds=0.08)))
     await heard(ear)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]
@@ -120,12 +118,12 @@ async def test_a_request_that_gave_up_is_not_granted_by_a_late_duplicate(loops: 
     await loops.pool(seats=1)
     node = await loops.node()
     await heard(node.submit(acquire(1)))
-    ear = node.submit(acquire(2, "bert", wait_until=NOW + 1000))
+    ear = node.submit(acquire(2, "bert", wait=timedelta(seconds=1)))
     await eventually(lambda: ear.heard)
     loops.clock.advance(timedelta(seconds=2))
     await heard(node.submit(release(1)))
     await heard(ear)
-    again = node.submit(acquire(2, "bert", wait_until=NOW + 9000))
+    again = node.submit(acquire(2, "bert", wait=timedelta(seconds=9)))
     await heard(again)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]

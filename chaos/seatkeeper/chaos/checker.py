@@ -200,18 +200,11 @@ def check_reclaim(
                 )
 
 
-def check_patience(
-    denied: Iterable[Denied], *, excused: Sequence[tuple[float, float]] = ()
-) -> Iterator[Violation]:
-    """Judge whether users were told that no seat was free only when they had waited for one.
-
-    ``excused``: times in which clocks of nodes jumped. How long a place in the queue is kept is told to
-    other nodes in the time of day.
-    """
+def check_patience(denied: Iterable[Denied]) -> Iterator[Violation]:
+    """Judge whether users were told that no seat was free only when they had waited for one."""
     for told in denied:
         waited = told.at - told.asked_at
-        is_excused = any(a <= told.at and told.asked_at <= b for a, b in excused)
-        if waited < told.wait - PATIENCE_SLACK and not is_excused:
+        if waited < told.wait - PATIENCE_SLACK:
             yield Violation(
                 Invariant.I8,
                 f"{told.user} was willing to wait {told.wait:g} s for {told.pool}, and was turned "

@@ -20,6 +20,7 @@ from seatkeeper.chaos.record import (
     Acquired,
     Believed,
     Denied,
+    Prevented,
     Published,
     Record,
     Refused,
@@ -32,7 +33,9 @@ STOP_SECONDS_MAX = 30.0
 LINE_BYTES_MAX = 1 << 20
 RATE_SECONDS = 2.0
 """Traffic is what was acknowledged within so long."""
-_TOLD = {kind.__name__: kind for kind in (Acquired, Returned, Refused, Denied, Published)}
+_TOLD = {
+    kind.__name__: kind for kind in (Acquired, Returned, Refused, Denied, Published, Prevented)
+}
 
 
 class CrewError(Exception):
@@ -70,15 +73,23 @@ class WorkerProcess:
         """What it is called in reports."""
         return self.config.name
 
+    # One that has ended by itself is found by ``Crew.check``, which has its last words.
+
     def freeze(self) -> None:
         """Stop it in its tracks."""
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        with suppress(ProcessLookupError, ChildProcessError):
+            self.process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on, if it has not been killed meanwhile."""
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
 
     def tell(self, **wish: float | bool) -> None:
         """Have its users behave in another way."""
@@ -149,7 +160,7 @@ class Crew:
     def kill(self, worker: WorkerProcess) -> None:
         """End its users as a power cut would; they do not come back."""
         worker.is_killed = True
-        worker.process.kill()
+        worker.kill()
         killed_at = time.monotonic()
         # Where users have certificates, that of their process says who holds.
         self.record.killed[worker.name] = killed_at
@@ -184,7 +195,7 @@ class Crew:
         self._is_ending = True
         for worker in self._workers:
             if worker.process.returncode is None:
-                worker.process.kill()
+                worker.kill()
             await worker.process.wait()
         await asyncio.gather(*self._listeners, return_exceptions=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,23 @@ class Published:
     at: float
 
 
+class Misdeed(Enum):
+    """What somebody tries who must not."""
+
+    THEFT = "somebody else's seat given back"
+    LATE_PUBLICATION = "an engine published too late"
+
+
+@dataclass(frozen=True, slots=True)
+class Prevented:
+    """A misdeed that was tried, and refused."""
+
+    user: str
+    misdeed: str
+    """The value of a ``Misdeed``."""
+    at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Believed:
     """A time in which a user counted on seats, by its own clock and as seen from outside."""
@@ -77,7 +96,7 @@ class Believed:
         return f"{self.user} in {self.seats} from {self.since:.3f} to {self.until:.3f} s"
 
 
-Told = Acquired | Returned | Refused | Denied | Published
+Told = Acquired | Returned | Refused | Denied | Published | Prevented
 
 
 @dataclass
@@ -89,6 +108,8 @@ class Record:
     refused: list[Refused] = field(default_factory=list)
     denied: list[Denied] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
+    prevented: Counter[str] = field(default_factory=Counter)
+    """How often each misdeed was tried and refused."""
     killed: dict[str, float] = field(default_factory=dict)
     """When users were killed, and did not come back."""
     ttls: dict[str, float] = field(default_factory=dict)
@@ -114,6 +135,7 @@ class Record:
             refused=list(self.refused),
             denied=list(self.denied),
             published=list(self.published),
+            prevented=Counter(self.prevented),
             killed=dict(self.killed),
             ttls=dict(self.ttls),
             unserved=list(self.unserved),
@@ -134,3 +156,5 @@ class Record:
                 self.denied.append(told)
             case Published():
                 self.published.append(told)
+            case Prevented():
+                self.prevented[told.misdeed] += 1

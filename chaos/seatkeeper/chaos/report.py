@@ -110,6 +110,8 @@ def markdown(outcome: Outcome, *, picture_file: str = "", command: str = "") -> 
         parts.append(f"![The run over time]({quote(picture_file, safe='/:')})")
     if command:
         parts.append(f"The same again:\n\n```sh\n{command}\n```")
+    if outcome.prevented:
+        parts.append(_misdeeds(outcome))
     parts += ["## Scenarios", _scenarios(outcome.chapters)]
     parts += [_section(each) for each in outcome.chapters if each.violations or each.void]
     if outcome.faults:
@@ -130,6 +132,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "acknowledged": outcome.acknowledged,
         "unanswered": sum(chapter.unanswered for chapter in outcome.chapters),
         "violations": outcome.violations,
+        "prevented": dict(outcome.prevented),
         "chapters": [
             {"name": each.name, "violations": list(each.violations), "void": each.void}
             for each in outcome.chapters
@@ -284,6 +287,13 @@ def _in_short(outcome: Outcome) -> str:
         f"checked: **{_many(outcome.violations, 'violation')}**. "
         f"{void} {'proves' if outcome.void == 1 else 'prove'} nothing."
     )
+
+
+def _misdeeds(outcome: Outcome) -> str:
+    tried = ", ".join(
+        f"{what} {_many(times, 'time')}" for what, times in outcome.prevented.items()
+    )
+    return f"Tried, and refused as it must be: {_text(tried)}."
 
 
 def _scenarios(chapters: Sequence[Chapter]) -> str:

@@ -67,6 +67,8 @@ class Outcome:
     """Seats there were, over all pools."""
     samples: list[Sample] = field(default_factory=list)
     chapters: list[Chapter] = field(default_factory=list)
+    prevented: dict[str, int] = field(default_factory=dict)
+    """How often each misdeed was tried, and refused."""
 
     @property
     def seconds(self) -> float:

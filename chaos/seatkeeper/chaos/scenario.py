@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 INDENT = 4
 TIMES_MAX = 10_000
@@ -62,6 +62,8 @@ class Strike:
     seconds: float = 0.0
     during: tuple[Step, ...] = ()
     """What happens before it is healed, instead of waiting ``seconds``."""
+    line: int = field(default=0, compare=False)
+    """Where it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,14 @@ class Scenario:
     promises: tuple[str, ...] = ()
 
     @property
+    def strikes(self) -> Sequence[Strike]:
+        """All faults in it, in the order in which they are told."""
+        return [step for step in _flat(self.steps) if isinstance(step, Strike)]
+
+    @property
     def faults(self) -> frozenset[str]:
         """The names of all faults in it."""
-        return frozenset(step.fault for step in _flat(self.steps) if isinstance(step, Strike))
+        return frozenset(step.fault for step in self.strikes)
 
     @property
     def seconds(self) -> float:
@@ -163,8 +170,10 @@ def _step(name: str, line: _Line, lines: list[_Line]) -> Step:
         return Repeat(count, _inside(where, name, line, lines))
     if strike := _STRIKE.fullmatch(line.text):
         if strike["during"]:
-            return Strike(strike["fault"], during=_inside(where, name, line, lines))
-        return Strike(strike["fault"], _seconds(where, strike["seconds"] or "0"))
+            inside = _inside(where, name, line, lines)
+            return Strike(strike["fault"], during=inside, line=line.number)
+        seconds = _seconds(where, strike["seconds"] or "0")
+        return Strike(strike["fault"], seconds, line=line.number)
     raise ScenarioError(
         f"{where}: not understood: {line.text!r}; write `calm for 2 s`, `Fault.place for 2 s`, "
         "`Fault.place while`, or `5 times`"

@@ -36,6 +36,8 @@ from seatkeeper.server.store import Store, StoreRefused
 
 CANARY_SECONDS = 3.0
 """How long a node may take to serve somebody whom nothing stands between."""
+CONNECT_SECONDS = 5.0
+"""How long to look for a node before it is said that there is none."""
 DELETE_TRIES = 15
 HABITS = Habits(
     pause=0.05,
@@ -156,7 +158,12 @@ async def trial_of(
     pools = {f"chaos-{run_id}-{number}": config.seats for number in range(1, config.pools + 1)}
     canary_pool = f"chaos-{run_id}-canary"
     async with AsyncExitStack() as stack:
-        admin = await stack.enter_async_context(AsyncSeatClient(config.nodes, tls=config.tls))
+        admin = AsyncSeatClient(
+            config.nodes,
+            tls=config.tls,
+            config=ClientConfig(connect_timeout=timedelta(seconds=CONNECT_SECONDS)),
+        )
+        await stack.enter_async_context(admin)
         for name, seats in {**pools, canary_pool: 2 * len(config.nodes)}.items():
             await admin.pools.create(name, seats=seats)
             stack.push_async_callback(_delete_pool, admin, name, tell)

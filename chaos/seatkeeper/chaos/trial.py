@@ -100,7 +100,6 @@ class Trial:
     _known: set[str] = field(default_factory=set)
     _disturbed: list[tuple[float, float]] = field(default_factory=list)
     """When renewals of the dead may have been on their way because of a fault."""
-    _clocks_wrong: list[tuple[float, float]] = field(default_factory=list)
 
     async def run(self, scenarios: Sequence[Scenario]) -> None:
         """Run them. Raises ``ScenarioError``, before anything is done, for faults there are not."""
@@ -127,6 +126,7 @@ class Trial:
             if trouble := await self.stage.trouble_at_last(self.config.pools):
                 left.append(f"I8 when all is over, a seat is not to be had: {trouble}")
         told = [*left, *await self._judge(at_rest=True)]
+        self.outcome.prevented = dict(self.crew.record.prevented)
         self._correct_samples()
         for violation in told:
             self.tell(f"  VIOLATION {violation}")
@@ -192,10 +192,7 @@ class Trial:
         except TimeoutError as error:
             raise Void(f"{step.fault} could not be done in time") from error
         finally:
-            struck = (self._began + since, time.monotonic())
-            self._disturbed.append(struck)
-            if step.fault.startswith("Clock."):
-                self._clocks_wrong.append(struck)
+            self._disturbed.append((self._began + since, time.monotonic()))
         chapter.struck.append(Struck(step.fault, place, since, self._now()))
         if not inside:
             await self._served(chapter)
@@ -279,7 +276,7 @@ class Trial:
     ) -> list[Violation]:
         found = [
             *check_beliefs(beliefs, self.config.pools),
-            *check_patience(record.denied, excused=self._clocks_wrong),
+            *check_patience(record.denied),
             *self.stage.growth(),
         ]
         if self.witness is not None:
@@ -364,9 +361,9 @@ def judge_history(
 
 def check_faults(scenario: Scenario, faults: Collection[str]) -> None:
     """Raise ``ScenarioError`` for a fault that cannot be injected here."""
-    missing = sorted(scenario.faults - set(faults))
-    if missing:
-        raise ScenarioError(
-            f"{scenario.name}: {missing[0]} cannot be done here; what can: "
-            + ", ".join(sorted(faults))
-        )
+    for step in scenario.strikes:
+        if step.fault not in faults:
+            raise ScenarioError(
+                f"{scenario.name}, line {step.line}: {step.fault} cannot be done here; what can: "
+                + ", ".join(sorted(faults))
+            )

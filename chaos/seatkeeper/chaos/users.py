@@ -22,6 +22,8 @@ from seatkeeper.chaos.record import (
     Acquired,
     Believed,
     Denied,
+    Misdeed,
+    Prevented,
     Published,
     Record,
     Refused,
@@ -34,6 +36,7 @@ from seatkeeper.client import (
     HoldingState,
     NoSeatFree,
     SeatError,
+    SeatLost,
     ServiceUnavailable,
 )
 from seatkeeper.client.ids import IdGenerator
@@ -294,7 +297,7 @@ class LibraryUser(User):
 
     def _pass_on(self, grant: AsyncGrant) -> None:
         """Hand a grant to an agent, now and then; it may come too late."""
-        if self.agents and self._rng.random() < 0.4:
+        if self.agents and self._rng.random() < 0.6:
             agent = self._rng.choice(self.agents)
             agent.ask(grant.token, grant.pool, grant.grant_id, grant.fence)
 
@@ -382,6 +385,9 @@ class StubUser(User):
         self.story.operations += 1
         # One that is not there any more is not there: that is no theft.
         await self._insist(lambda stub: stub.Release(release, timeout=2.0))
+        if self._refusal is Code.PERMISSION_DENIED:
+            now = self.surroundings.now()
+            self.story.note(Prevented(self.name, Misdeed.THEFT.value, now))
 
     async def _open(self) -> None:
         here = self.surroundings
@@ -468,7 +474,11 @@ class Agent(User):
     async def _cycle(self) -> None:
         if not self._jobs:
             return
-        token, pool, grant_id, fence = self._jobs.popleft()
+        # Not in order, and some more than once: older fences come after newer ones.
+        chosen = self._rng.randrange(len(self._jobs))
+        token, pool, grant_id, fence = self._jobs[chosen]
+        if self._rng.random() < 0.5:
+            del self._jobs[chosen]
         self.story.operations += 1
         try:
             await self._build(token, pool, grant_id, fence)
@@ -487,7 +497,7 @@ class Agent(User):
         await anext(claim)
         await asyncio.sleep(self._rng.expovariate(1 / self._rng.choice([0.05, 1.0])))
         manifest = build_pb2.EngineManifest(
-            key=f"{self._rng.randrange(self.KEYS_COUNT):064x}",
+            key=f"{self._rng.randrange(self._rng.choice([1, self.KEYS_COUNT])):064x}",
             agent_id=self.name,
             pool=pool,
             grant_id=grant_id,
@@ -497,7 +507,12 @@ class Agent(User):
             manifest=manifest, signature=self._key.sign(manifest), public_key=public_key
         )
         # It goes on though the claim may have ended: the service must not let it.
-        await engines.publish(signed, claim_id=claim_id)
+        try:
+            await engines.publish(signed, claim_id=claim_id)
+        except SeatLost:
+            now = self.surroundings.now()
+            self.story.note(Prevented(self.name, Misdeed.LATE_PUBLICATION.value, now))
+            raise
         self.story.note(Published(self.name, pool, grant_id, fence, self.surroundings.now()))
         await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from seatkeeper.cli.connection import DEFAULT_NODES, FLAG_OF, Json, with_options
+from seatkeeper.cli.connection import (
+    DEFAULT_NODES,
+    Json,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    tls_of,
+    with_options,
+)
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import count, show, table, write_json
@@ -48,28 +56,9 @@ class Deployment:
             help="Nodes of a test deployment. Each gets a relay of ours in front of it.",
         ),
     ] = DEFAULT_NODES
-    tls_ca: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SEATKEEPER_TLS_CA",
-            metavar="FILE",
-            help="CA of the nodes' certificates, PEM; given: use TLS.",
-        ),
-    ] = None
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SEATKEEPER_TLS_CERT",
-            metavar="FILE",
-            help="Our own certificate, PEM, for mutual TLS.",
-        ),
-    ] = None
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
-        ),
-    ] = None
+    tls_ca: TlsCa = None
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
     tls_name: Annotated[
         str,
         typer.Option(
@@ -118,23 +107,7 @@ class Deployment:
 
     def tls(self) -> TlsConfig | None:
         """Return how to speak to the nodes. An option that is wrong ends the command."""
-        from seatkeeper.client import TlsConfig
-        from seatkeeper.client.errors import InvalidArgument
-
-        if (self.tls_cert is None) != (self.tls_key is None):
-            fail(Exit.USAGE, "--tls-cert and --tls-key go together: give both or neither")
-        if not (self.tls_ca or self.tls_cert):
-            return None
-        try:
-            return TlsConfig(
-                ca=self.tls_ca,
-                cert=self.tls_cert,
-                key=self.tls_key,
-                server_name=self.tls_name or None,
-            )
-        except InvalidArgument as error:
-            flag = FLAG_OF.get(error.field, error.field)
-            fail(Exit.USAGE, f"{flag}{str(error).removeprefix(error.field)}")
+        return tls_of(self.tls_ca, self.tls_cert, self.tls_key, server_name=self.tls_name)
 
     def store(self) -> EtcdStore | None:
         """Return the deployment's etcd, where given. An option that is wrong ends the command."""

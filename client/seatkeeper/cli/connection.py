@@ -11,14 +11,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn, ParamSpec
 
 import typer
 
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
 
 if TYPE_CHECKING:
-    from seatkeeper.client import AsyncSeatClient
+    from seatkeeper.client import AsyncSeatClient, TlsConfig
+    from seatkeeper.client.errors import InvalidArgument
 
 P = ParamSpec("P")
 
@@ -49,6 +50,28 @@ Json = Annotated[
         callback=_note_json,
     ),
 ]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SEATKEEPER_TLS_CA",
+        metavar="FILE",
+        help="CA of the nodes' certificates, PEM; given: use TLS.",
+    ),
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SEATKEEPER_TLS_CERT",
+        metavar="FILE",
+        help="Our own certificate, PEM, for mutual TLS.",
+    ),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +86,9 @@ class Connection:
             help="Nodes, or a load balancer in front of them.",
         ),
     ] = DEFAULT_NODES
-    tls_ca: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SEATKEEPER_TLS_CA",
-            metavar="FILE",
-            help="CA of the nodes' certificates, PEM; given: use TLS.",
-        ),
-    ] = None
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SEATKEEPER_TLS_CERT",
-            metavar="FILE",
-            help="Our own certificate, PEM, for mutual TLS.",
-        ),
-    ] = None
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
-        ),
-    ] = None
+    tls_ca: TlsCa = None
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
     timeout: Annotated[
         float,
         typer.Option(
@@ -107,15 +111,11 @@ class Connection:
         """Return a client. An option that is wrong ends the command, and is named."""
         from seatkeeper.client.errors import InvalidArgument
 
-        if (self.tls_cert is None) != (self.tls_key is None):
-            fail(Exit.USAGE, "--tls-cert and --tls-key go together: give both or neither")
+        tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
-            return self._client(project, holder, ttl, safety_margin)
+            return self._client(project, holder, ttl, safety_margin, tls)
         except InvalidArgument as error:
-            flag = FLAG_OF.get(error.field)
-            if flag is None:
-                raise
-            fail(Exit.USAGE, f"{flag}{str(error).removeprefix(error.field)}")
+            _fail_by_its_flag(error)
 
     def _client(
         self,
@@ -123,15 +123,13 @@ class Connection:
         holder: str | None,
         ttl: timedelta | None,
         safety_margin: timedelta,
+        tls: TlsConfig | None,
     ) -> AsyncSeatClient:
-        from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
+        from seatkeeper.client import AsyncSeatClient, ClientConfig
 
         # Commands say what went wrong in their own words, once.
         logging.getLogger("seatkeeper").addHandler(logging.NullHandler())
         timeout = timedelta(seconds=self.timeout)
-        tls = None
-        if self.tls_ca or self.tls_cert or self.tls_key:
-            tls = TlsConfig(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
         return AsyncSeatClient(
             self.nodes,
             project=project,
@@ -144,6 +142,30 @@ class Connection:
                 safety_margin=safety_margin,
             ),
         )
+
+
+def tls_of(
+    ca: Path | None, cert: Path | None, key: Path | None, *, server_name: str = ""
+) -> TlsConfig | None:
+    """Return what the options for TLS say; None: none is given. A wrong one ends the command."""
+    from seatkeeper.client import TlsConfig
+    from seatkeeper.client.errors import InvalidArgument
+
+    if (cert is None) != (key is None):
+        fail(Exit.USAGE, "--tls-cert and --tls-key go together: give both or neither")
+    if not (ca or cert):
+        return None
+    try:
+        return TlsConfig(ca=ca, cert=cert, key=key, server_name=server_name or None)
+    except InvalidArgument as error:
+        _fail_by_its_flag(error)
+
+
+def _fail_by_its_flag(error: InvalidArgument) -> NoReturn:
+    """End the command: name the option where the library names an argument."""
+    if (flag := FLAG_OF.get(error.field)) is None:
+        raise error
+    fail(Exit.USAGE, f"{flag}{str(error).removeprefix(error.field)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,16 +150,15 @@ class Engines:
         Raises ``GrantEnded``, ``ClaimedElsewhere`` or ``FenceStale``; nothing is published then.
         """
         key = self._keys.engine(manifest.key)
-        record = state_pb2.EngineRecord(manifest=signed).SerializeToString()
         grant_key = self._keys.grant(manifest.pool, manifest.grant_id)
         for _ in range(ATTEMPTS_MAX):
             found, grant = await self._grant(manifest.pool, manifest.grant_id, manifest.fence)
             if (grant.agent_id, grant.claim_id) != (manifest.agent_id, claim_id):
                 raise ClaimedElsewhere("the grant is not claimed by this build")
             earlier = await self._store.get(key)
-            _check_newer(manifest, earlier)
+            record = state_pb2.EngineRecord(manifest=signed, fences=_fences(manifest, earlier))
             committed = await self._store.commit(
-                [Put(key, record)],
+                [Put(key, record.SerializeToString())],
                 only_if=[
                     Unchanged(grant_key, found.mod_revision),
                     Unchanged(key, earlier.mod_revision if earlier else 0),
@@ -205,13 +204,17 @@ class Engines:
         return committed.succeeded
 
 
-def _check_newer(manifest: build_pb2.EngineManifest, earlier: Entry | None) -> None:
-    if earlier is None:
-        return
-    record = state_pb2.EngineRecord.FromString(earlier.value)
-    published = build_pb2.EngineManifest.FromString(record.manifest.manifest)
-    if published.pool == manifest.pool and published.fence > manifest.fence:
+def _fences(manifest: build_pb2.EngineManifest, earlier: Entry | None) -> dict[str, int]:
+    """Return the newest fences that the engine is published under now. Raises ``FenceStale``."""
+    fences: dict[str, int] = {}
+    if earlier is not None:
+        record = state_pb2.EngineRecord.FromString(earlier.value)
+        published = build_pb2.EngineManifest.FromString(record.manifest.manifest)
+        # Its own fence is not among the others in what was written before they were kept.
+        fences = {published.pool: published.fence, **record.fences}
+    if (newest := fences.get(manifest.pool, 0)) > manifest.fence:
         raise FenceStale(
-            f"engine {manifest.key} was published under fence {published.fence}, "
+            f"engine {manifest.key} was published under fence {newest} of {manifest.pool}, "
             f"which is newer than {manifest.fence}"
         )
+    return {**fences, manifest.pool: manifest.fence}

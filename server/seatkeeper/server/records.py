@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from seatkeeper.server.decide import Grant, Guard, Instant, Mark, PoolSpec, Ticket
 from seatkeeper.v1 import pool_service_pb2, state_pb2
 
@@ -88,8 +90,18 @@ def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
         priority=ticket.priority,
         number=ticket.number,
         queued_at_millis=ticket.queued_at,
-        wait_until_millis=ticket.wait_until or 0,
+        wait_millis=wait_millis(ticket.wait),
     )
+
+
+def wait_millis(wait: timedelta | None) -> int:
+    """Return what a record says of how long somebody waits."""
+    return 0 if wait is None else max(1, round(wait / timedelta(milliseconds=1)))
+
+
+def wait_of(record: state_pb2.TicketRecord) -> timedelta | None:
+    """Return how long somebody waits, by the record; None: for ever."""
+    return timedelta(milliseconds=record.wait_millis) if record.wait_millis else None
 
 
 def encode_ticket(ticket: Ticket) -> bytes:
@@ -114,7 +126,7 @@ def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
         priority=record.priority,
         number=record.number,
         queued_at=Instant(record.queued_at_millis),
-        wait_until=Instant(record.wait_until_millis) if record.wait_until_millis else None,
+        wait=wait_of(record),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 
-from seatkeeper.server.decide.state import Grant, Instant, Ticket
+from seatkeeper.server.decide.state import Grant, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Acquire:
     project: str
     seats: int
     priority: int = 0
-    wait_until: Instant | None = None
-    """When to give up waiting; None: never."""
+    wait: timedelta | None = None
+    """How long to wait before giving up; None: for ever."""
     may_wait: bool = True
     """False: be denied at once when no seat is free."""
 

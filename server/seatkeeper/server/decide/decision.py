@@ -20,7 +20,7 @@ before one of the same project and priority that was accepted earlier.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -101,14 +101,20 @@ class Decision:
 
 
 def decide(
-    pool: PoolState, commands: Sequence[Command], now: Instant, limits: Limits
+    pool: PoolState,
+    commands: Sequence[Command],
+    now: Instant,
+    limits: Limits,
+    due: Iterable[Ticket] = (),
 ) -> Decision:
-    """Answer ``commands`` in order, give up tickets that are due, and serve the queue.
+    """Give up the tickets that are ``due``, answer ``commands`` in order, and serve the queue.
 
+    ``now`` is written down, and decides nothing. ``due`` are tickets of the pool that have waited long
+    enough, each once.
     Changes nothing: the decision says what to write. The same arguments give the same decision.
     """
     draft = _Draft(pool, now, limits)
-    for ticket in pool.due(now):
+    for ticket in due:
         if not draft.has_room(2):
             draft.decision.unserved = True
             break
@@ -200,7 +206,7 @@ class _Draft:
             priority=command.priority,
             number=number,
             queued_at=self.now,
-            wait_until=command.wait_until,
+            wait=command.wait,
         )
         self.asked[grant_id] = (command, ticket)
         self.reserved += 1

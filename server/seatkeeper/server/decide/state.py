@@ -6,17 +6,17 @@ ten thousand tickets wait. Only the mirror changes it; ``decide`` reads.
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NewType
 
 from seatkeeper.server.decide.finished import FinishedIds
 
 Instant = NewType("Instant", int)
-"""Unix milliseconds by one node's clock. Good for giving up waiting, never for who holds a seat."""
+"""Unix milliseconds by one node's clock. Good for telling people, never for deciding anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class Ticket:
     priority: int
     number: int
     queued_at: Instant
-    wait_until: Instant | None = None
-    """When it gives up; None: never."""
+    wait: timedelta | None = None
+    """How long it waits before it gives up; None: for ever."""
 
 
 ServiceKey = tuple[int, int, str]
@@ -97,7 +97,6 @@ class PoolState:
     tickets_of: Counter[str] = field(default_factory=Counter)
     """How many tickets each holder has."""
     _queue: list[ServiceKey] = field(default_factory=list)
-    _deadlines: list[tuple[Instant, str]] = field(default_factory=list)
 
     @property
     def free(self) -> int:
@@ -115,23 +114,6 @@ class PoolState:
     def head(self) -> Ticket | None:
         """Return the ticket that is served next, whether or not there is a seat for it."""
         return next((t for t in self.queue() if t.session_id not in self.dead_sessions), None)
-
-    def due(self, now: Instant) -> Iterator[Ticket]:
-        """Yield the tickets that have waited long enough, in no particular order."""
-        if self._deadlines and self._deadlines[0][0] <= now:
-            due = {grant_id for at, grant_id in self._deadlines if at <= now}
-            for grant_id in sorted(due):
-                ticket = self.tickets.get(grant_id)
-                if (
-                    ticket is not None
-                    and ticket.wait_until is not None
-                    and ticket.wait_until <= now
-                ):
-                    yield ticket
-
-    def next_deadline(self) -> Instant | None:
-        """Return when the next ticket gives up, or None when none ever does."""
-        return self._deadlines[0][0] if self._deadlines else None
 
     def put_grant(self, grant: Grant) -> None:
         """Add a grant, or replace the one of this id."""
@@ -152,8 +134,6 @@ class PoolState:
         self.tickets[ticket.grant_id] = ticket
         self.tickets_of[ticket.holder] += 1
         insort(self._queue, service_key(ticket))
-        if ticket.wait_until is not None:
-            heapq.heappush(self._deadlines, (ticket.wait_until, ticket.grant_id))
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
         """Remove and return the ticket of this id, if there is one."""
@@ -163,10 +143,4 @@ class PoolState:
             if not self.tickets_of[ticket.holder]:
                 del self.tickets_of[ticket.holder]
             del self._queue[bisect_left(self._queue, service_key(ticket))]
-        while self._deadlines and not self._waits_until(*self._deadlines[0]):
-            heapq.heappop(self._deadlines)
         return ticket
-
-    def _waits_until(self, at: Instant, grant_id: str) -> bool:
-        ticket = self.tickets.get(grant_id)
-        return ticket is not None and ticket.wait_until == at

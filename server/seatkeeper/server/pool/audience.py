@@ -18,7 +18,6 @@ from seatkeeper.server.decide import (
     Denied,
     Grant,
     HoldStats,
-    Instant,
     PoolState,
     Refusal,
     Released,
@@ -82,7 +81,8 @@ class _Seat:
     session_id: str
     told: _Told = _Told.NOTHING
     position: int = 0
-    wait_until: Instant | None = None
+    gives_up: bool = False
+    """It said how long it would wait."""
 
 
 class Audience:
@@ -140,7 +140,7 @@ class Audience:
                     # Its position is told by the next ``review_positions``, or never if it is
                     # served before: who waits for a moment only need not be told that it waits.
                     seat.told = _Told.WAITS
-                    seat.wait_until = state.tickets[grant_id].wait_until
+                    seat.gives_up = state.tickets[grant_id].wait is not None
                     self._waiting[grant_id] = None
             else:  # also when it was told nothing yet: the answer that it waits for is this one
                 finished = state.finished.contains(seat.session_id, grant_id)
@@ -182,7 +182,7 @@ class Audience:
         news: News
         if not finished:
             news = SeatsLost(grant_id, "the session has ended")
-        elif seat.told is _Told.WAITS and seat.wait_until is not None:
+        elif seat.told is _Told.WAITS and seat.gives_up:
             message = "no seat became free in time"
             news = Denied(grant_id, Refusal.NO_SEAT_FREE, message, RETRY_LATER)
         else:

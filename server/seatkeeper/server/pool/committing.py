@@ -33,6 +33,7 @@ from seatkeeper.server.pool.flight import Flight
 from seatkeeper.server.pool.inbox import Ask
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.passed import PassedOn
+from seatkeeper.server.pool.waits import Waits
 from seatkeeper.server.pool.writes import deletes_of, writes_of
 from seatkeeper.server.store import (
     Committed,
@@ -76,6 +77,7 @@ class Committing:
         clock: Clock,
         mirror: PoolMirror,
         audience: Audience,
+        waits: Waits,
         observer: Observer,
         *,
         limits: Limits,
@@ -90,6 +92,7 @@ class Committing:
         self._clock = clock
         self._mirror = mirror
         self._audience = audience
+        self._waits = waits
         self._observer = observer
         self._limits = limits
         self._catch_up_seconds = catch_up_timeout.total_seconds()
@@ -120,7 +123,9 @@ class Committing:
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
-            decision = decide(self._mirror.state, commands, self._clock.now(), self._limits)
+            state = self._mirror.state
+            due = self._waits.due(state)
+            decision = decide(state, commands, self._clock.now(), self._limits, due)
             decision_id = random.getrandbits(63) | 1
             writes = []
             if decision.writes or self._unsettled:
@@ -277,8 +282,11 @@ class Committing:
         """Take in what was committed, and tell everybody."""
         self._unsettled = False
         listeners = {id(ask.command): ask.listener for ask in asks}
+        asked_at = {id(ask.command): ask.asked_at for ask in asks}
         for command, outcome in decision.outcomes:
             listener = listeners[id(command)]
+            if isinstance(outcome, Queued):
+                self._waits.asked(command, asked_at[id(command)])
             if isinstance(listener, PassedOn):
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):

@@ -19,8 +19,10 @@ class Ask:
 
     command: Command
     listener: Listener
+    asked_at: float
+    """When it came, by the monotonic clock."""
     deadline: float
-    """When it has waited too long, by the monotonic clock."""
+    """When it has waited too long to be decided, by that clock."""
     patience: float
     """Seconds that it may wait for company; 0: it is in haste. See ``Inbox.gather``."""
 
@@ -43,8 +45,10 @@ class Inbox:
         """Add a command; return False, and do nothing, when there are too many."""
         if len(self._asks) >= self._commands_max:
             return False
-        deadline = self._clock.monotonic() + self._timeout
-        self._asks.append(Ask(command, listener, deadline, patience.total_seconds()))
+        now = self._clock.monotonic()
+        self._asks.append(
+            Ask(command, listener, now, now + self._timeout, patience.total_seconds())
+        )
         if not patience:
             self._hurry()
         return True

@@ -62,6 +62,7 @@ from seatkeeper.server.pool.committing import RETRY_AFTER_SECONDS, Committing, S
 from seatkeeper.server.pool.inbox import Ask, Inbox
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.passed import PassedOn, Passing
+from seatkeeper.server.pool.waits import Waits
 from seatkeeper.server.pool.writes import write_of
 from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.store import (
@@ -81,7 +82,7 @@ THRONG_PER_SEAT = (1, 5)
 """It is a throng from when five times as many wait as there are seats, until as many do."""
 POSITIONS_PAUSE = 0.05
 """Seconds between two times of telling places, where too many are to be told at once."""
-TIMER_MAX = 3600.0
+TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
 
@@ -133,8 +134,10 @@ class PoolLoop:
         self._observer = observer or Observer()
         self._passing = passing
         self._mirror = PoolMirror(keys, pool)
+        self._waits = Waits(clock)
         self._committing = Committing(
-            *(pool, store, keys, specs, clock, self._mirror, self.audience, self._observer),
+            *(pool, store, keys, specs, clock, self._mirror, self.audience, self._waits),
+            self._observer,
             limits=self._config.limits,
             catch_up_timeout=self._config.catch_up_timeout,
             changed=self._changed,
@@ -283,6 +286,7 @@ class PoolLoop:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
         self.audience.review(grant_ids, self.state)
+        self._waits.review(grant_ids, self.state)
         self._positions_changed = True
         self._committing.view_moved()
         if self._can_serve():
@@ -322,8 +326,7 @@ class PoolLoop:
         await self._keep_pace()
         self._expire_asks()
         asks = self._inbox.take(self._config.limits.writes_max)
-        now = self._clock.now()
-        if not asks and not self._can_serve() and not self._is_due(now):
+        if not asks and not self._can_serve() and not self._is_due():
             self._set_timer()
             return
         to_do = False
@@ -368,6 +371,8 @@ class PoolLoop:
                 undecided.append(ask)
             elif isinstance(outcome, Granted | Queued):
                 command = ask.command
+                if isinstance(outcome, Queued):
+                    self._waits.asked(command, ask.asked_at)
                 self.audience.attach(command.grant_id, command.session_id, ask.listener)
                 news = [write_of(self._keys, self.pool, outcome)]
                 touched |= self._mirror.committed(news, decided.revision)
@@ -405,9 +410,9 @@ class PoolLoop:
         head = self.state.head()
         return head is not None and head.seats <= self.state.free
 
-    def _is_due(self, now: int) -> bool:
-        deadline = self.state.next_deadline()
-        return deadline is not None and deadline <= now
+    def _is_due(self) -> bool:
+        end = self._waits.next_end()
+        return end is not None and end <= self._clock.monotonic()
 
     @property
     def _is_ours(self) -> bool:
@@ -424,8 +429,8 @@ class PoolLoop:
             self._wake_in(random.uniform(*BYSTANDER_DELAY))
 
     def _set_timer(self) -> None:
-        if (deadline := self.state.next_deadline()) is not None:
-            delay = min(max(deadline - self._clock.now(), 1) / 1000, TIMER_MAX)
+        if (end := self._waits.next_end()) is not None:
+            delay = min(max(end - self._clock.monotonic(), TIMER_MIN), TIMER_MAX)
             if self._owner_elsewhere is not None:
                 delay += random.uniform(*BYSTANDER_DELAY)
             self._wake_in(delay)

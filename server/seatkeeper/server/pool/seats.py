@@ -14,7 +14,6 @@ from seatkeeper.server.decide import (
     Denied,
     Grant,
     HoldStats,
-    Instant,
     Refusal,
     Release,
 )
@@ -101,7 +100,7 @@ class Seats:
             project=request.project or session.project,
             seats=request.seats,
             priority=request.priority,
-            wait_until=None if wait is None else self._after(wait),
+            wait=wait,
             may_wait=wait is None or wait > timedelta(0),
         )
         loop = self._loops.get(request.pool) or await self._open_loop(request.pool)
@@ -180,9 +179,6 @@ class Seats:
     def _spec_changed(self, pool: str) -> None:
         if (loop := self._loops.get(pool)) is not None:
             loop.spec_changed()
-
-    def _after(self, wait: timedelta) -> Instant:
-        return Instant(self._clock.now() + int(wait.total_seconds() * 1000))
 
     async def _sweep_forever(self) -> None:
         """Stop following pools that were idle at two sweeps in a row."""

@@ -7,7 +7,6 @@ from seatkeeper.server.decide import (
     Acquire,
     Command,
     Granted,
-    Instant,
     Outcome,
     Queued,
     Release,
@@ -36,7 +35,7 @@ def encode_command(command: Command) -> pb.PeerCommand:
     ticket.project = command.project
     ticket.seats = command.seats
     ticket.priority = command.priority
-    ticket.wait_until_millis = command.wait_until or 0
+    ticket.wait_millis = records.wait_millis(command.wait)
     return pb.PeerCommand(acquire=message)
 
 
@@ -54,7 +53,7 @@ def decode_command(message: pb.PeerCommand) -> Command:
         project=ticket.project,
         seats=ticket.seats,
         priority=ticket.priority,
-        wait_until=Instant(ticket.wait_until_millis) if ticket.wait_until_millis else None,
+        wait=records.wait_of(ticket),
         may_wait=acquire.may_wait,
     )
 
