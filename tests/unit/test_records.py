@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from seatkeeper.server.keys import Keys
 NUMBERS = st.integers(0, 2**63 - 1)
 SEATS = st.integers(1, 100_000)
 PRIORITIES = st.integers(-1000, 1000)
+WAITS = st.integers(1, 10**15).map(lambda millis: timedelta(milliseconds=millis))
 INSTANTS = st.integers(1, 2**53).map(Instant)
 TEXT = st.text(max_size=20)
 
@@ -62,7 +65,7 @@ def test_a_grant_survives_the_store(grant: Grant) -> None:
         PRIORITIES,
         NUMBERS,
         INSTANTS,
-        st.none() | INSTANTS,
+        st.none() | WAITS,
     )
 )
 def test_a_ticket_survives_the_store(ticket: Ticket) -> None:

@@ -9,8 +9,9 @@ its wait is left.
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
+from math import inf
 
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Acquire, Command, PoolState, Ticket
@@ -22,8 +23,7 @@ class Waits:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ends: dict[str, float] = {}
-        self._by_end: list[tuple[float, str]] = []
-        """A heap. What is not as in ``_ends`` is out of date."""
+        self._in_order: list[tuple[float, str]] = []
 
     def asked(self, command: Command, asked_at: float) -> None:
         """Take in when a request came here that waits now; ``review`` is to be told of it next."""
@@ -36,29 +36,27 @@ class Waits:
         for grant_id in grant_ids:
             ticket = state.tickets.get(grant_id)
             if ticket is None:
-                self._ends.pop(grant_id, None)
+                self._forget(grant_id)
             elif ticket.wait is not None:
                 self._end(grant_id, now + ticket.wait.total_seconds())
-        while self._by_end and self._is_out_of_date(*self._by_end[0]):
-            heapq.heappop(self._by_end)
 
     def due(self, state: PoolState) -> list[Ticket]:
-        """Return the tickets that have waited long enough, in no particular order."""
-        now = self._clock.monotonic()
-        if not self._by_end or self._by_end[0][0] > now:
-            return []
-        due = sorted(grant_id for grant_id, end in self._ends.items() if end <= now)
-        return [state.tickets[grant_id] for grant_id in due if grant_id in state.tickets]
+        """Return the tickets that have waited long enough: first whose wait ended first."""
+        over = bisect_right(self._in_order, self._clock.monotonic(), key=lambda wait: wait[0])
+        due = (state.tickets.get(grant_id) for _, grant_id in self._in_order[:over])
+        return [ticket for ticket in due if ticket is not None]
 
     def next_end(self) -> float | None:
         """Return when the next one gives up, by the monotonic clock, or None when none ever does."""
-        return self._by_end[0][0] if self._by_end else None
+        return self._in_order[0][0] if self._in_order else None
 
     def _end(self, grant_id: str, end: float) -> None:
         """Let a wait end then, unless it ends before."""
-        if end < self._ends.get(grant_id, float("inf")):
+        if end < self._ends.get(grant_id, inf):
+            self._forget(grant_id)
             self._ends[grant_id] = end
-            heapq.heappush(self._by_end, (end, grant_id))
+            insort(self._in_order, (end, grant_id))
 
-    def _is_out_of_date(self, end: float, grant_id: str) -> bool:
-        return self._ends.get(grant_id) != end
+    def _forget(self, grant_id: str) -> None:
+        if (end := self._ends.pop(grant_id, None)) is not None:
+            del self._in_order[bisect_left(self._in_order, (end, grant_id))]
