@@ -386,8 +386,7 @@ class _FilePage:
             yield from ("## Values in the store", "")
             yield (
                 "The values under [etcd's keys](design.md#state-in-etcd). Times are Unix "
-                "milliseconds by the writing node's clock: for people and for giving up waiting, "
-                "never for deciding who holds a seat."
+                "milliseconds by the writing node's clock: for people, never for deciding anything."
             )
             yield ""
         elif not self.file.service:

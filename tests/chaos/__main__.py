@@ -75,23 +75,28 @@ async def run(arguments: argparse.Namespace) -> int:
             await trial.run(chosen)
             await trial.conclude()
             outcome = trial.outcome
-            if why := _not_tried(trial.crew.record):
-                outcome.chapters[-1].void = why
+            all_of_it = not arguments.scenario and not arguments.subset
+            too_little = not_tried(outcome, trial.crew.record, all_of_it=all_of_it)
     if arguments.report:
         write_report(arguments.report, outcome)
     told = summary(outcome)
     del told["chapters"]
+    if too_little:
+        print(f"the run proves too little: {too_little}", flush=True)
     print(json.dumps(told), flush=True)
-    return 1 if outcome.violations or outcome.void else 0
+    return 1 if outcome.violations or outcome.void or too_little else 0
 
 
-def _not_tried(record: Record) -> str:
-    """Return what must be tried in a run, and was not; empty: it was."""
+def not_tried(outcome: Outcome, record: Record, *, all_of_it: bool) -> str:
+    """Return what must be tried in a run, and was not; empty: it was.
+
+    In one that is not ``all_of_it``, users may have had no occasion for misdeeds.
+    """
     if AGENT not in {told.agent for told in record.published}:
         return "the build agent has published no engine"
-    for misdeed in Misdeed:
-        if not record.prevented[misdeed.value]:
-            return f"not tried: {misdeed.value}"
+    for misdeed in Misdeed if all_of_it else ():
+        if not outcome.prevented.get(misdeed.value):
+            return f"nobody has tried: {misdeed.value}"
     return ""
 
 

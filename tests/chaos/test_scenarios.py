@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from tests.chaos.__main__ import OURS, SOAK, SUBSET, scenarios
+from tests.chaos.__main__ import OURS, SOAK, SUBSET, not_tried, scenarios
 from tests.chaos.faults import ON_LOOPBACK, WITH_PLACES
+from tests.chaos.service import AGENT
 
 from seatkeeper.chaos.faults import Network, Users, described
 from seatkeeper.chaos.library import find, read_folder
+from seatkeeper.chaos.record import Misdeed, Published, Record
+from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.scenario import PROMISES, Scenario
 
 MATRIX = (
@@ -58,3 +61,18 @@ def test_every_fault_is_used_by_a_scenario_and_says_what_it_does() -> None:
 def test_what_is_run_for_every_change_is_short_and_all_of_it_is_long() -> None:
     assert sum(scenario.seconds for scenario in read_folder(SUBSET).values()) <= 120
     assert sum(scenario.seconds for scenario in read_folder(OURS).values()) >= 300
+
+
+def test_a_run_in_which_the_build_agent_publishes_nothing_proves_too_little() -> None:
+    outcome = Outcome("here", "all", 4, prevented={each.value: 1 for each in Misdeed})
+    false_agent = Record(published=[Published("users-1-agent", "pool", "g", 1, 0.0)])
+    assert "published no engine" in not_tried(outcome, false_agent, all_of_it=False)
+
+
+def test_a_whole_run_in_which_a_misdeed_is_not_tried_proves_too_little() -> None:
+    outcome = Outcome("here", "all", 4, prevented={Misdeed.THEFT.value: 3})
+    record = Record(published=[Published(AGENT, "pool", "g", 1, 0.0)])
+    assert not_tried(outcome, record, all_of_it=False) == ""
+    assert Misdeed.LATE_PUBLICATION.value in not_tried(outcome, record, all_of_it=True)
+    outcome.prevented[Misdeed.LATE_PUBLICATION.value] = 1
+    assert not_tried(outcome, record, all_of_it=True) == ""

@@ -121,9 +121,16 @@ DEFECTS = (
     Defect(
         "a wait measured by the time of day",
         f"{SERVER}/pool/waits.py",
-        "        now = self._clock.monotonic()\n        for grant_id in grant_ids:\n",
-        "        now = self._clock.now() / 1000\n        for grant_id in grant_ids:\n",
-        tests=("tests/unit/test_waits.py",),
+        "        self._now = clock.monotonic\n",
+        "        self._now = lambda: clock.now() / 1000\n",
+    ),
+    Defect(
+        "a wait counted from when the node saw it, not from when it was asked",
+        f"{SERVER}/pool/committing.py",
+        "            if isinstance(outcome, Queued):\n"
+        "                self._waits.asked(command, asked_at[id(command)])\n",
+        "",
+        tests=("tests/unit/test_pool_loop_waits.py",),
     ),
     Defect(
         "finished ids forgotten",

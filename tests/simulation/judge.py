@@ -11,6 +11,7 @@ from seatkeeper.chaos.checker import (
     check_history,
     check_patience,
     check_published,
+    check_punctuality,
     check_reclaim,
     lives,
 )
@@ -55,6 +56,8 @@ class Judge:
             *check_published(store.changes, story, KEYS),
             *check_patience(story.denied),
         ]
+        if self._faults.kinds is Faults.DEATHS:
+            violations += check_punctuality(story.denied)
         told = [str(violation) for violation in violations]
         if self._faults.kinds is Faults.DEATHS:
             told += [

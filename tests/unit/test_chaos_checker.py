@@ -17,13 +17,17 @@ from seatkeeper.chaos.checker import (
     check_history,
     check_patience,
     check_published,
+    check_punctuality,
     check_reclaim,
+    count_prevented,
     lives,
 )
 from seatkeeper.chaos.record import (
     Acquired,
     Believed,
     Denied,
+    Misdeed,
+    Prevented,
     Published,
     Record,
     Refused,
@@ -305,6 +309,28 @@ def test_an_engine_published_under_an_older_fence_than_before_is_caught() -> Non
 def test_a_publication_that_is_in_no_revision_is_caught() -> None:
     record = Record(published=[Published("agent", POOL, uuid7(1), 1, 3.0)])
     assert invariants(list(check_published(CHANGES, record, KEYS))) == [Invariant.I3]
+
+
+@pytest.mark.parametrize(
+    ("waited", "caught"), [(5.0, []), (9.9, []), (10.1, [Invariant.I8]), (60.0, [Invariant.I8])]
+)
+def test_who_is_turned_away_must_be_told_in_time(
+    waited: float, caught: list[Invariant]
+) -> None:
+    denied = [Denied("anna", POOL, 10.0, 10.0 + waited, 5.0)]
+    assert invariants(list(check_punctuality(denied))) == caught
+
+
+def test_what_was_prevented_is_counted_but_for_copies_of_what_was_done() -> None:
+    changes, _ = history([spec(1)], [granted(a_grant(1, fence=1))], [published(1, 1)])
+    late, theft = Misdeed.LATE_PUBLICATION.value, Misdeed.THEFT.value
+    prevented = [
+        Prevented("agent", late, POOL, uuid7(1), 1, 3.0),  # a copy of the one that is there
+        Prevented("agent", late, POOL, uuid7(1), 2, 3.0),
+        Prevented("agent", late, POOL, uuid7(2), 1, 3.0),
+        Prevented("anna", theft, POOL, uuid7(3), 1, 3.0),
+    ]
+    assert count_prevented(prevented, changes, KEYS) == {late: 2, theft: 1}
 
 
 def test_a_claim_on_a_grant_is_no_new_grant() -> None:

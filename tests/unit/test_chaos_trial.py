@@ -28,7 +28,7 @@ from seatkeeper.chaos import witness as witness_module
 from seatkeeper.chaos.checker import Invariant, Violation
 from seatkeeper.chaos.crew import Beat, Crew, CrewError
 from seatkeeper.chaos.faults import Fault
-from seatkeeper.chaos.record import Acquired, Believed, Misdeed, Prevented
+from seatkeeper.chaos.record import Acquired, Believed, Denied, Misdeed, Prevented
 from seatkeeper.chaos.result import Chapter, Outcome
 from seatkeeper.chaos.scenario import Scenario, ScenarioError, parse
 from seatkeeper.chaos.trial import Trial, TrialConfig, held_at
@@ -668,10 +668,23 @@ async def test_an_end_at_which_nothing_is_left_is_well(
 
 
 async def test_at_the_end_it_is_told_what_was_tried_in_vain(play: Play) -> None:
-    play.crew.record.note(Prevented("anna", Misdeed.THEFT.value, 1.0))
-    play.crew.record.note(Prevented("bert", Misdeed.THEFT.value, 2.0))
+    for user in ("anna", "bert"):
+        play.crew.record.note(Prevented(user, Misdeed.THEFT.value, "pool", uuid7(1), 1, 1.0))
     await play.run(RAIN, conclude=True)
     assert play.outcome.prevented == {Misdeed.THEFT.value: 2}
+
+
+@pytest.mark.parametrize(("asked_ago", "caught"), [(30.0, 0), (9.0, 0), (0.0, 1)])
+async def test_a_late_answer_is_a_violation_where_no_fault_explains_it(
+    play: Play, asked_ago: float, caught: int
+) -> None:
+    """What a fault leaves behind is made good within ten seconds of it."""
+    trial = play.trial
+    await trial.run([RAIN])
+    asked_at = play.clock.seconds + 10.1 - asked_ago
+    play.crew.record.note(Denied("anna", "pool", asked_at, asked_at + 60.0, 1.0))
+    await trial.conclude()
+    assert len(play.outcome.chapters[-1].violations) == caught
 
 
 async def test_without_a_history_to_judge_nobody_waits_for_leases_at_the_end(

@@ -13,7 +13,7 @@ I4    one request has one effect, however often it arrives
 I5    users never believe in more seats than there are, all at once
 I6    served in order, within a priority; no place in the queue is lost
 I7    what the dead held is free in time
-I8    nobody is turned away before its time, and nothing is left behind
+I8    nobody is turned away before its time, or long after it, and nothing is left behind
 I9    nothing is published under a grant that has ended, or under an older fence than before
 I10   memory and open files stay within bounds; whoever runs the processes looks at these
 ====  ====================================================================================
@@ -21,13 +21,14 @@ I10   memory and open files stay within bounds; whoever runs the processes looks
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
 from seatkeeper.chaos.history import FaultKind, located, replay
-from seatkeeper.chaos.record import Believed, Denied, Record
+from seatkeeper.chaos.record import Believed, Denied, Prevented, Record
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.keys import Keys
@@ -69,6 +70,8 @@ class Violation:
         return f"{self.invariant.name} {self.message}"
 
 
+PUNCTUALITY_SLACK = 5.0
+"""Seconds that a wait may be longer than asked for: who finds a node dead tries others, with pauses."""
 PATIENCE_SLACK = 0.3
 """Seconds that a wait may be shorter than asked for: a call's deadline leaves time to answer."""
 
@@ -212,6 +215,35 @@ def check_patience(denied: Iterable[Denied]) -> Iterator[Violation]:
             )
 
 
+def check_punctuality(denied: Iterable[Denied]) -> Iterator[Violation]:
+    """Judge whether users were told in time that no seat was free, where nothing kept them from it."""
+    for told in denied:
+        waited = told.at - told.asked_at
+        if waited > told.wait + PUNCTUALITY_SLACK:
+            yield Violation(
+                Invariant.I8,
+                f"{told.user} was willing to wait {told.wait:g} s for {told.pool}, and was turned "
+                f"away only after {waited:.3f} s, at {told.at:.2f} s",
+            )
+
+
+def count_prevented(
+    prevented: Iterable[Prevented], changes: Iterable[Change], keys: Keys
+) -> dict[str, int]:
+    """Return how often each misdeed was tried and refused.
+
+    What was published under a grant before is left out: it may be the copy of a request whose answer
+    got lost.
+    """
+    published = {_named(engine) for change in changes if (engine := _engine(change, keys))}
+    counted = Counter(
+        told.misdeed
+        for told in prevented
+        if (told.pool, told.grant_id, told.fence) not in published
+    )
+    return dict(counted)
+
+
 def check_published(
     changes: Iterable[Change],
     record: Record,
@@ -233,14 +265,11 @@ def check_published(
                 if change.entry is not None:
                     grant: Grant = records.decode_grant(name, change.entry.value)
                     live[pool, name] = grant.fence
-        if change.entry is None or not change.key.startswith(keys.engines()):
-            continue
-        engine = state_pb2.EngineRecord.FromString(change.entry.value).manifest.manifest
-        manifest = build_pb2.EngineManifest.FromString(engine)
-        if pools is not None and manifest.pool not in pools:
+        manifest = _engine(change, keys)
+        if manifest is None or (pools is not None and manifest.pool not in pools):
             continue
         grant_name = manifest.pool, manifest.grant_id
-        written.add((*grant_name, manifest.fence))
+        written.add(_named(manifest))
         where = f"revision {change.revision} publishes {manifest.key[:12]}"
         if live.get(grant_name) != manifest.fence:
             yield Violation(Invariant.I9, f"{where} under no grant: {grant_name}")
@@ -250,3 +279,15 @@ def check_published(
     for told in record.published:
         if (told.pool, told.grant_id, told.fence) not in written:
             yield Violation(Invariant.I3, f"{told} is in no revision")
+
+
+def _engine(change: Change, keys: Keys) -> build_pb2.EngineManifest | None:
+    """Return what a change publishes."""
+    if change.entry is None or not change.key.startswith(keys.engines()):
+        return None
+    record = state_pb2.EngineRecord.FromString(change.entry.value)
+    return build_pb2.EngineManifest.FromString(record.manifest.manifest)
+
+
+def _named(manifest: build_pb2.EngineManifest) -> tuple[str, str, int]:
+    return manifest.pool, manifest.grant_id, manifest.fence

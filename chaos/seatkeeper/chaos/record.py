@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -77,6 +76,9 @@ class Prevented:
     user: str
     misdeed: str
     """The value of a ``Misdeed``."""
+    pool: str
+    grant_id: str
+    fence: int
     at: float
 
 
@@ -108,8 +110,7 @@ class Record:
     refused: list[Refused] = field(default_factory=list)
     denied: list[Denied] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
-    prevented: Counter[str] = field(default_factory=Counter)
-    """How often each misdeed was tried and refused."""
+    prevented: list[Prevented] = field(default_factory=list)
     killed: dict[str, float] = field(default_factory=dict)
     """When users were killed, and did not come back."""
     ttls: dict[str, float] = field(default_factory=dict)
@@ -135,7 +136,7 @@ class Record:
             refused=list(self.refused),
             denied=list(self.denied),
             published=list(self.published),
-            prevented=Counter(self.prevented),
+            prevented=list(self.prevented),
             killed=dict(self.killed),
             ttls=dict(self.ttls),
             unserved=list(self.unserved),
@@ -157,4 +158,4 @@ class Record:
             case Published():
                 self.published.append(told)
             case Prevented():
-                self.prevented[told.misdeed] += 1
+                self.prevented.append(told)

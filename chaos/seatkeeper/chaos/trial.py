@@ -23,15 +23,18 @@ from seatkeeper.chaos.checker import (
     check_history,
     check_patience,
     check_published,
+    check_punctuality,
     check_reclaim,
+    count_prevented,
     lives,
 )
 from seatkeeper.chaos.crew import Crew
 from seatkeeper.chaos.faults import Fault
-from seatkeeper.chaos.record import Believed, Record
+from seatkeeper.chaos.record import Believed, Denied, Record
 from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
 from seatkeeper.chaos.scenario import Calm, Repeat, Scenario, ScenarioError, Step, Strike
 from seatkeeper.chaos.witness import Witness
+from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import StoreError
 
 SAMPLE_SECONDS = 0.25
@@ -126,12 +129,18 @@ class Trial:
             if trouble := await self.stage.trouble_at_last(self.config.pools):
                 left.append(f"I8 when all is over, a seat is not to be had: {trouble}")
         told = [*left, *await self._judge(at_rest=True)]
-        self.outcome.prevented = dict(self.crew.record.prevented)
+        self.outcome.prevented = self._prevented()
         self._correct_samples()
         for violation in told:
             self.tell(f"  VIOLATION {violation}")
         if self.outcome.chapters:
             self.outcome.chapters[-1].violations += told
+
+    def _prevented(self) -> dict[str, int]:
+        prevented = self.crew.record.prevented
+        if self.witness is None:
+            return count_prevented(prevented, (), Keys())
+        return count_prevented(prevented, list(self.witness.changes), self.witness.keys)
 
     async def _run(self, scenario: Scenario) -> None:
         chapter = Chapter(
@@ -277,6 +286,7 @@ class Trial:
         found = [
             *check_beliefs(beliefs, self.config.pools),
             *check_patience(record.denied),
+            *check_punctuality(filter(self._was_calm, record.denied)),
             *self.stage.growth(),
         ]
         if self.witness is not None:
@@ -287,6 +297,13 @@ class Trial:
                 now=now,
             )
         return found
+
+    def _was_calm(self, denied: Denied) -> bool:
+        """Return whether no fault, nor what had to be made good after one, may have held it up."""
+        return not any(
+            began <= denied.at and denied.asked_at <= ended + SERVED_SECONDS
+            for began, ended in self._disturbed
+        )
 
     def _deadline(self, user: str, killed_at: float) -> float:
         """Return when a killed user's seats must be free.

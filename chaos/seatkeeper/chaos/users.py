@@ -227,6 +227,10 @@ class User:
         self.asking_since = now = self.surroundings.now()
         return now
 
+    def _note_prevented(self, misdeed: Misdeed, pool: str, grant_id: str, fence: int) -> None:
+        now = self.surroundings.now()
+        self.story.note(Prevented(self.name, misdeed.value, pool, grant_id, fence, now))
+
     def _choose(self) -> tuple[str, int, float]:
         """Draw a pool, how many of its seats, and how long to wait for them."""
         pool, capacity = self._rng.choice(self._pools)
@@ -386,8 +390,7 @@ class StubUser(User):
         # One that is not there any more is not there: that is no theft.
         await self._insist(lambda stub: stub.Release(release, timeout=2.0))
         if self._refusal is Code.PERMISSION_DENIED:
-            now = self.surroundings.now()
-            self.story.note(Prevented(self.name, Misdeed.THEFT.value, now))
+            self._note_prevented(Misdeed.THEFT, prey.pool, prey.grant_id, prey.fence)
 
     async def _open(self) -> None:
         here = self.surroundings
@@ -510,8 +513,7 @@ class Agent(User):
         try:
             await engines.publish(signed, claim_id=claim_id)
         except SeatLost:
-            now = self.surroundings.now()
-            self.story.note(Prevented(self.name, Misdeed.LATE_PUBLICATION.value, now))
+            self._note_prevented(Misdeed.LATE_PUBLICATION, pool, grant_id, fence)
             raise
         self.story.note(Published(self.name, pool, grant_id, fence, self.surroundings.now()))
         await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)

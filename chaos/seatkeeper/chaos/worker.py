@@ -86,7 +86,7 @@ class Talkative(Story):
         """Say what somebody was told; the last of what was acquired is kept for thieves."""
         super().note(told)
         del self.acquired[:-10], self.returned[:], self.refused[:], self.denied[:]
-        del self.published[:]
+        del self.published[:], self.prevented[:]
         say(told=type(told).__name__, **asdict(told))
 
 

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from seatkeeper.server.decide import (
     RETRY_LATER,
+    Acquire,
+    Command,
     Denied,
     Grant,
     HoldStats,
@@ -82,7 +84,7 @@ class _Seat:
     told: _Told = _Told.NOTHING
     position: int = 0
     gives_up: bool = False
-    """It said how long it would wait."""
+    """It said how long it would wait, or whoever asked for the same before did."""
 
 
 class Audience:
@@ -97,16 +99,18 @@ class Audience:
     def __len__(self) -> int:
         return len(self._seats)
 
-    def attach(self, grant_id: str, session_id: str, listener: Listener) -> None:
-        """Tell ``listener`` from now on what becomes of ``grant_id``; nobody else.
+    def attach(self, command: Command, listener: Listener) -> None:
+        """Tell ``listener`` from now on what becomes of what ``command`` asks for; nobody else.
 
         Another one that was told before hears that it is told no more.
         """
+        grant_id = command.grant_id
         earlier = self._seats.get(grant_id)
         if earlier is not None and earlier.listener is not listener:
             message = "the same request was sent again, and is answered there"
             earlier.listener.hear(self._pool, Denied(grant_id, Refusal.UNAVAILABLE, message))
-        self._seats[grant_id] = _Seat(listener, session_id)
+        gives_up = isinstance(command, Acquire) and command.wait is not None
+        self._seats[grant_id] = _Seat(listener, command.session_id, gives_up=gives_up)
         self._waiting.pop(grant_id, None)
 
     def detach(self, grant_id: str, listener: Listener) -> None:
@@ -140,7 +144,7 @@ class Audience:
                     # Its position is told by the next ``review_positions``, or never if it is
                     # served before: who waits for a moment only need not be told that it waits.
                     seat.told = _Told.WAITS
-                    seat.gives_up = state.tickets[grant_id].wait is not None
+                    seat.gives_up |= state.tickets[grant_id].wait is not None
                     self._waiting[grant_id] = None
             else:  # also when it was told nothing yet: the answer that it waits for is this one
                 finished = state.finished.contains(seat.session_id, grant_id)

@@ -199,6 +199,8 @@ class Committing:
     async def _free_without_room(self, asks: list[Ask]) -> None:
         """Do what a full store still lets us: give seats and places up, and refuse the rest.
 
+        Places are given up by those who ask for it, and by those who have waited long enough.
+
         Deleting a grant without moving the guard is what the end of a lease does: it only frees
         seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
         full nothing is granted, so no late duplicate is either.
@@ -208,13 +210,15 @@ class Committing:
             for ask in asks
             if isinstance(ask.command, Release) and self._is_theirs(ask.command)
         ]
-        if ending:
-            grant_ids = {ask.command.grant_id for ask in ending}
-            deletes = deletes_of(self._keys, self._pool, grant_ids)
+        gone = {ask.command.grant_id: ask.command.session_id for ask in ending}
+        gone |= {t.grant_id: t.session_id for t in self._waits.due(self._mirror.state)}
+        if gone:
+            deletes = deletes_of(self._keys, self._pool, gone.keys())
             committed = await self._store.commit(deletes)
             touched = self._mirror.committed(deletes, committed.revision)
+            for grant_id, session_id in gone.items():
+                self._mirror.state.finished.add(session_id, grant_id)
             for ask in ending:
-                self._mirror.state.finished.add(ask.command.session_id, ask.command.grant_id)
                 ask.listener.hear(self._pool, Released(ask.command.grant_id))
             asks[:] = [ask for ask in asks if ask not in ending]
             self._changed(touched)
@@ -290,7 +294,7 @@ class Committing:
             if isinstance(listener, PassedOn):
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):
-                self._audience.attach(command.grant_id, command.session_id, listener)
+                self._audience.attach(command, listener)
         touched = self._mirror.committed(writes, committed.revision)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)

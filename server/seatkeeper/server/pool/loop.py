@@ -192,9 +192,13 @@ class PoolLoop:
 
     @property
     def idle(self) -> bool:
-        """True when the pool was read, and no client of this node has anything in it."""
+        """True when the pool was read, and no client of this node has anything in it.
+
+        Nor does a wait end that is measured here: it would begin anew.
+        """
         in_use = len(self._inbox) or len(self.audience) or self._followers
-        return self._listed.is_set() and not in_use
+        is_measuring = self._waits.next_end() is not None
+        return self._listed.is_set() and not in_use and not is_measuring
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -291,6 +295,7 @@ class PoolLoop:
         self._committing.view_moved()
         if self._can_serve():
             self._wake_to_serve()
+        self._set_timer()
         for follower in self._followers:
             follower.set()
 
@@ -331,7 +336,7 @@ class PoolLoop:
             return
         to_do = False
         try:
-            if not await self._pass_on(asks):
+            if not await self._pass_on(asks) or self._is_overdue():
                 decision = await self._committing.commit(asks)
                 to_do = decision is None or decision.unserved
                 self._pause = RETRY_PAUSE_MIN
@@ -373,7 +378,7 @@ class PoolLoop:
                 command = ask.command
                 if isinstance(outcome, Queued):
                     self._waits.asked(command, ask.asked_at)
-                self.audience.attach(command.grant_id, command.session_id, ask.listener)
+                self.audience.attach(command, ask.listener)
                 news = [write_of(self._keys, self.pool, outcome)]
                 touched |= self._mirror.committed(news, decided.revision)
                 touched.add(command.grant_id)
@@ -410,9 +415,13 @@ class PoolLoop:
         head = self.state.head()
         return head is not None and head.seats <= self.state.free
 
-    def _is_due(self) -> bool:
+    def _is_due(self, late_by: float = 0.0) -> bool:
         end = self._waits.next_end()
-        return end is not None and end <= self._clock.monotonic()
+        return end is not None and end + late_by <= self._clock.monotonic()
+
+    def _is_overdue(self) -> bool:
+        """Whether somebody should have been turned away by another node, and was not."""
+        return self._is_due(late_by=BYSTANDER_DELAY[1])
 
     @property
     def _is_ours(self) -> bool:

@@ -21,7 +21,7 @@ class Waits:
     """The ends of the waits that have one."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._now = clock.monotonic
         self._ends: dict[str, float] = {}
         self._in_order: list[tuple[float, str]] = []
 
@@ -32,7 +32,7 @@ class Waits:
 
     def review(self, grant_ids: Iterable[str], state: PoolState) -> None:
         """Take in that these tickets have come or gone."""
-        now = self._clock.monotonic()
+        now = self._now()
         for grant_id in grant_ids:
             ticket = state.tickets.get(grant_id)
             if ticket is None:
@@ -42,7 +42,7 @@ class Waits:
 
     def due(self, state: PoolState) -> list[Ticket]:
         """Return the tickets that have waited long enough: first whose wait ended first."""
-        over = bisect_right(self._in_order, self._clock.monotonic(), key=lambda wait: wait[0])
+        over = bisect_right(self._in_order, self._now(), key=lambda wait: wait[0])
         due = (state.tickets.get(grant_id) for _, grant_id in self._in_order[:over])
         return [ticket for ticket in due if ticket is not None]
 
