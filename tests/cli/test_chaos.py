@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from tests.cli.commands import address_of, in_process, serving
 from tests.cli.conftest import Cluster
+from tests.client.certificates import Authority
 
 from seatkeeper.chaos import target, trial
 from seatkeeper.chaos.faults import Network, Users, described
@@ -201,6 +202,23 @@ def test_for_people_it_tells_each_scenario_and_what_came_of_all(
     assert lines[3].startswith("  2 faults, ")
     assert lines[3].endswith("kept")
     assert ", 2 faults, 0 violations; judged by what users were told" in lines[4]
+
+
+def test_a_target_that_wants_certificates_is_tried_through_relays(
+    write: Write, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    (cert, key), (our_cert, our_key) = authority.issue("node"), authority.issue("alice")
+    flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
+    mine = write("mine.txt", TWO_FAULTS)
+    with serving(tmp_path / "node", *flags, "--tls-client-ca-file", str(authority.ca)) as node:
+        at = ("--target", address_of(node), "--tls-ca", str(authority.ca))
+        ours = ("--tls-cert", str(our_cert), "--tls-key", str(our_key), "--tls-name", "node")
+        run = ("chaos", "run", *FEW_USERS, "--scenario", str(mine), *at, *ours, "--json")
+        told = in_process(*run).check().json
+
+    assert (told["violations"], told["void"], told["faults"]) == (0, 0, 2)
+    assert told["acknowledged"] > 0
 
 
 def test_a_run_that_proves_nothing_is_no_success(
