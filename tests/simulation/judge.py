@@ -57,7 +57,9 @@ class Judge:
             *check_patience(story.denied),
         ]
         if self._faults.kinds is Faults.DEATHS:
-            violations += check_punctuality(story.denied)
+            struck = self._faults.struck
+            others = (denied for denied in story.denied if denied.user not in struck)
+            violations += check_punctuality(others)
         told = [str(violation) for violation in violations]
         if self._faults.kinds is Faults.DEATHS:
             told += [
