@@ -63,7 +63,7 @@ chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report i
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
 	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak
 
-mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 10 minutes
+mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 3 minutes
 	$(BIN)/python -m tests.mutants
 
 check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the contract
