@@ -57,7 +57,7 @@ test: etcd haproxy compose chaos-tools  ## every test
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
-chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 15 minutes
+chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 21 minutes
 	$(BIN)/python -m tests.chaos --report docs
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
