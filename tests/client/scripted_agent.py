@@ -13,6 +13,7 @@ from grpc import aio
 
 from seatkeeper.builder.manifest import AgentKey, build_manifest
 from seatkeeper.builder.plan import plan_from_options
+from seatkeeper.server.grpc_failure import Failure
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 from seatkeeper.v1 import build_service_pb2_grpc as pb_grpc
@@ -90,7 +91,8 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
         )
         self.builds: list[pb.BuildHeader] = []
         self.models: list[bytes] = []
-        self.fail_with: tuple[grpc.StatusCode, str] | None = None
+        self.fail_with: tuple[Any, ...] | None = None
+        """A status, a message and details."""
         self.hang = False
         self.stopped = asyncio.Event()
         self.damage = b""
@@ -116,7 +118,7 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
         header = (await anext(requests)).header
         self.builds.append(header)
         if self.fail_with is not None:
-            await context.abort(*self.fail_with)
+            await Failure(*self.fail_with).tell(context)
         chunks = [part.model_chunk async for part in requests]
         assert all(len(chunk) <= 1 << 20 for chunk in chunks)
         model = b"".join(chunks)

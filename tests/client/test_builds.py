@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import DebugInfo
 from tests.client.scripted import ScriptedNode, ScriptedService, eventually
 from tests.client.scripted_agent import VERSION, ScriptedAgent, ScriptedCatalogue
 
@@ -164,7 +165,6 @@ async def test_when_every_agent_is_full_the_error_may_be_retried(
     [
         (Code.INVALID_ARGUMENT, ModelRejected),
         (Code.DEADLINE_EXCEEDED, BuildTimedOut),
-        (Code.INTERNAL, CompilerCrashed),
         (Code.ABORTED, SeatLost),
     ],
 )
@@ -183,6 +183,30 @@ async def test_what_went_wrong_has_a_name_and_is_not_tried_elsewhere(
         await client.build(MODEL, OPTIONS, model_name="light.onnx")
     assert len(builders(agents)) == 1
     assert not service.grants
+
+
+async def test_a_crash_comes_with_its_last_words_and_is_not_tried_elsewhere(
+    client: AsyncSeatClient, agents: list[ScriptedAgent]
+) -> None:
+    for agent in agents:
+        agent.fail_with = (Code.INTERNAL, "died", DebugInfo(detail="Segmentation fault"))
+    with pytest.raises(CompilerCrashed, match="died") as caught:
+        await client.build(MODEL, OPTIONS)
+    assert caught.value.last_words == "Segmentation fault"
+    assert len(builders(agents)) == 1
+
+
+async def test_a_call_that_breaks_inside_grpc_is_no_crash_and_is_tried_elsewhere(
+    client: AsyncSeatClient, agents: list[ScriptedAgent]
+) -> None:
+    for agent in agents[:-1]:
+        agent.fail_with = (Code.INTERNAL, "Internal error from Core")
+    built = await client.build(MODEL, OPTIONS)
+    assert built.manifest.agent_id == agents[-1].info.agent_id
+    agents[-1].fail_with = agents[0].fail_with
+    with pytest.raises(AgentUnavailable) as caught:
+        await client.build(MODEL + b" another", OPTIONS)
+    assert caught.value.retryable
 
 
 async def test_a_build_stops_when_its_seat_is_lost(

@@ -87,6 +87,9 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         kind = _BY_REASON.get(info.reason.removeprefix(_REASON_PREFIX))
     if kind is None and resource is not None and code is _Code.NOT_FOUND:
         kind = _BY_RESOURCE.get(resource.resource_type)
+    if kind is None and debug is not None:
+        # Only agents send last words; gRPC's own INTERNAL, of a call that broke, comes without.
+        kind = errors.CompilerCrashed
     if kind is None and overrides is not None:
         kind = overrides.get(code)
     if kind is None:

@@ -17,7 +17,6 @@ from seatkeeper.client.errors import (
     AgentUnavailable,
     BuildFailed,
     BuildTimedOut,
-    CompilerCrashed,
     EngineDamaged,
     EngineNotFound,
     ModelRejected,
@@ -33,7 +32,9 @@ _MEANINGS = {
     _Code.RESOURCE_EXHAUSTED: AgentFull,
     _Code.DEADLINE_EXCEEDED: BuildTimedOut,
     _Code.ABORTED: SeatLost,
-    _Code.INTERNAL: CompilerCrashed,
+    # A crash comes with its last words and is known by them. Without them it was gRPC's own call
+    # that broke, and another agent may do better.
+    _Code.INTERNAL: AgentUnavailable,
     _Code.UNKNOWN: BuildFailed,
     _Code.DATA_LOSS: EngineDamaged,
     _Code.NOT_FOUND: EngineNotFound,
