@@ -134,6 +134,44 @@ async def test_an_engine_whose_publishing_was_not_answered_is_published(
     assert await site.published() == agent.workshop.store.keys() == [key_of(done)]
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_of_what_may_be_published_nobody_is_told_that_it_was_not(
+    site: Site,
+    agent: Agent,
+    claims: list[Claim],
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,
+) -> None:
+    """The agent hears of the seat's end while the answer to its publishing is still on the way."""
+    grant = await site.grant()
+    engines = agent.client.engines
+    publish = engines.publish
+
+    async def publish_unheard(*arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        await publish(*arguments, **named)
+        await grant.release()
+        await asyncio.wait({claims[0].lost})
+        for _ in range(10):  # What waits for the same has its turn before us.
+            await asyncio.sleep(0)
+        if not is_known:
+            monkeypatch.setattr(engines, "get", no_answer)
+        raise ServiceUnavailable("the answer was lost")
+
+    async def no_answer(key: str) -> None:
+        raise ServiceUnavailable("nor does anybody know of the engine")
+
+    monkeypatch.setattr(engines, "publish", publish_unheard)
+    call = build(agent, grant.token, relu())
+    if is_known:
+        keys = [key_of(await call.result())]
+    else:
+        refusal = await call.refused()
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert "no node said whether" in refusal.message
+        keys = agent.workshop.store.keys()
+    assert await site.published() == agent.workshop.store.keys() == keys != []
+
+
 async def test_a_claim_is_followed_again_though_its_token_is_worth_nothing_by_then(
     patient_site: Site, claims: list[Claim]
 ) -> None:

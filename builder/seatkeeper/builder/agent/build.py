@@ -20,8 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
+
 from seatkeeper.builder._worker_process import private_folder
 from seatkeeper.builder.agent.claim import Claim
+from seatkeeper.builder.agent.failures import RETRY_AFTER
 from seatkeeper.builder.agent.progress_feed import ProgressFeed
 from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.engines import DISK_FULL_ERRNOS
@@ -40,6 +43,7 @@ from seatkeeper.client.errors import (
     SessionLost,
 )
 from seatkeeper.client.tokens import TokenClaims
+from seatkeeper.server.grpc_failure import Failure, retry_info
 from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
@@ -54,6 +58,17 @@ PUBLISHING = build_service_pb2.BUILD_PHASE_PUBLISHING
 Chunks = Callable[[], Awaitable[bytes | None]]
 """Returns the model's next bytes; None: there are no more."""
 Result = TypeVar("Result")
+
+
+class MaybePublished(Failure):
+    """An engine was offered for publishing, and nobody knows whether it was taken."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            grpc.StatusCode.UNAVAILABLE,
+            f"no node said whether engine {key} was published; build it again: if it was, it is found",
+            retry_info(RETRY_AFTER),
+        )
 
 
 @dataclass(frozen=True)
@@ -147,7 +162,8 @@ class Build:
         """Put the engine on our disk and into the catalogue, or into neither.
 
         Tries until a node answers, or until it is ``given_up``. When nobody knows then whether it
-        was published, the engine stays on the disk: the catalogue may name it.
+        was published, the catalogue is asked once; an engine that it does not name yet stays on the
+        disk all the same, because a try of ours may still be on its way.
         """
         await asyncio.to_thread(self.workshop.store.publish, signed, engine)
         may_be_published = False
@@ -165,11 +181,14 @@ class Build:
                         async with asyncio.timeout(PUBLISH_AGAIN):
                             await given_up.wait()
                     continue
+                # A try may have succeeded without our hearing of it.
+                try:
+                    if may_be_published and await self._is_in_catalogue(key, signed):
+                        return
+                except SeatError as trouble:
+                    raise MaybePublished(key) from trouble
                 if may_be_published and not is_answer:
-                    raise
-                # An earlier try may have succeeded without our hearing of it.
-                if may_be_published and await self._is_in_catalogue(key, signed):
-                    return
+                    raise MaybePublished(key) from error
                 await asyncio.to_thread(self.workshop.store.remove, key)
                 raise
             else:
@@ -185,8 +204,9 @@ async def while_seat_is_held(claim: Claim, work: Awaitable[Result]) -> Result:
         if not task.done():
             task.cancel()
             (outcome,) = await asyncio.gather(task, return_exceptions=True)
-            # What could not be stopped any more, because it was published, is done.
-            if isinstance(outcome, BaseException):
+            # What could not be stopped any more, because it was published, is done. Of what may
+            # have been published nobody must be told that it was not.
+            if isinstance(outcome, BaseException) and not isinstance(outcome, MaybePublished):
                 raise SeatLost(claim.lost.result())
         return task.result()
     finally:
