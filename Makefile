@@ -49,8 +49,9 @@ chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tool
 demo: etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
+# Most tests wait for something real to time out, so there are more workers than cores.
 test: etcd haproxy compose chaos-tools  ## every test
-	$(BIN)/python -m pytest --durations=12
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 

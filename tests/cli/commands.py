@@ -56,7 +56,12 @@ class Result:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a user with no settings but ``more``."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("SEATKEEPER_")}
+    # COLUMNS: who runs tests in parallel says how wide the terminal is that we do not have.
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("SEATKEEPER_") and k not in ("COLUMNS", "LINES")
+    }
     # As in a shell with the virtual environment: help examples call `seatkeeper` by name.
     kept["PATH"] = f"{SCRIPT.parent}{os.pathsep}{kept['PATH']}"
     return kept | more
