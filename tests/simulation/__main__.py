@@ -10,9 +10,11 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
+from tests.simulation.cluster import keep_temporary_files_in
 from tests.simulation.simulation import Outcome, simulate
 
 CHUNK = 10
@@ -77,8 +79,12 @@ def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
     if jobs <= 1:
         yield from map(simulate, seeds)
         return
-    # Not forked: gRPC is imported, and does not survive that.
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    # Not forked: gRPC is imported, and does not survive that. Such processes end without cleaning up.
+    processes = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="seatkeeper-simulation-") as folder,
+        processes.Pool(jobs, keep_temporary_files_in, (folder,)) as pool,
+    ):
         yield from pool.imap_unordered(simulate, seeds, chunksize=CHUNK)
 
 
