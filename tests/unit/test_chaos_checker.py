@@ -9,6 +9,7 @@ import pytest
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, in_revisions, uuid7
 
 from seatkeeper.chaos.checker import (
+    Given,
     Invariant,
     Life,
     Violation,
@@ -96,8 +97,8 @@ def acquired(number: int, fence: int, at: float = 2.5) -> Acquired:
 
 def test_what_became_of_each_grant_is_known() -> None:
     first, second = LIVES[POOL, uuid7(1)], LIVES[POOL, uuid7(2)]
-    assert first == Life(frozenset({1}), 3.0, "anna@host")
-    assert second == Life(frozenset({2}), 4.0, "boris@host")
+    assert first == Life({1: Given(2.0, 1)}, 3.0, "anna@host")
+    assert second == Life({2: Given(3.0, 1)}, 4.0, "boris@host")
 
 
 def test_a_history_that_is_right_and_ends_empty_passes() -> None:
@@ -162,7 +163,7 @@ def test_while_sessions_live_something_may_be_left() -> None:
 
 def test_answers_that_agree_with_the_history_pass() -> None:
     record = Record(
-        acquired=[acquired(1, 1), acquired(2, 2)],
+        acquired=[acquired(1, 1), acquired(2, 2, at=3.0)],
         returned=[Returned("anna", POOL, uuid7(1), 3.1), Returned("anna", POOL, uuid7(7), 0.5)],
         refused=[Refused("anna", POOL, uuid7(9), 2.0), Refused("anna", POOL, uuid7(1), 3.5)],
     )
@@ -174,10 +175,19 @@ def test_answers_that_agree_with_the_history_pass() -> None:
     [
         Record(acquired=[acquired(7, 1)]),
         Record(acquired=[acquired(1, 2)]),
+        Record(acquired=[acquired(1, 1, at=1.9)]),
+        Record(acquired=[replace(acquired(1, 1), seats=2)]),
         Record(returned=[Returned("anna", POOL, uuid7(1), 2.5)]),
         Record(refused=[Refused("anna", POOL, uuid7(1), 1.5)]),
     ],
-    ids=["never granted", "another fence", "given back too early", "refused and granted"],
+    ids=[
+        "never granted",
+        "another fence",
+        "told too early",
+        "other seats",
+        "given back too early",
+        "refused and granted",
+    ],
 )
 def test_an_answer_that_was_not_so_is_caught(record: Record) -> None:
     assert invariants(list(check_answers(LIVES, record))) == [Invariant.I3]
@@ -243,7 +253,7 @@ def test_seats_of_the_dead_are_those_that_they_were_told_of(
 ) -> None:
     """Where clients have certificates, holders have other names than users."""
     (pool, grant_id), life = next(iter(LIVES.items()))
-    told = Acquired("zoe", pool, grant_id, min(life.fences), 1, 1.0)
+    told = Acquired("zoe", pool, grant_id, min(life.given), 1, 1.0)
     record = Record(acquired=[told], killed={"zoe": 2.0})
     found = list(check_reclaim(LIVES, record, lambda user, killed_at: deadline))
     assert invariants(found) == caught
@@ -339,4 +349,4 @@ def test_a_claim_on_a_grant_is_no_new_grant() -> None:
         [spec(1)], [granted(a_grant(1, fence=1))], [granted(claimed)], [gone(1)]
     )
     assert list(check_history(changes, KEYS)) == []
-    assert lives(changes, changed_at, KEYS)[POOL, uuid7(1)].fences == {1}
+    assert lives(changes, changed_at, KEYS)[POOL, uuid7(1)].given == {1: Given(2.0, 1)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, history, in_revisions, uuid7
@@ -143,6 +144,32 @@ def test_a_claim_rewrites_a_grant_and_is_no_new_grant() -> None:
 
     assert judgement.is_correct
     assert (judgement.grants, judgement.max_out, judgement.out) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seats": 2}, {"fence": 2}, {"session_id": uuid7(77)}],
+    ids=lambda c: next(iter(c)),
+)
+def test_a_grant_that_is_rewritten_otherwise_is_seen(change: dict[str, Any]) -> None:
+    grant = a_grant(1, fence=1)
+    judgement = judged([spec(2)], [granted(grant)], [granted(replace(grant, **change))])
+    assert kinds(judgement) == [FaultKind.REWRITTEN]
+
+
+@pytest.mark.parametrize(
+    "change", [{"number": 9}, {"priority": 1}], ids=lambda c: next(iter(c))
+)
+def test_a_ticket_that_is_given_another_place_is_seen(change: dict[str, Any]) -> None:
+    ticket = a_ticket(2)
+    judgement = judged([spec(1)], [queued(ticket)], [queued(replace(ticket, **change))])
+    assert kinds(judgement) == [FaultKind.REWRITTEN]
+
+
+def test_a_ticket_that_is_written_again_as_it_was_is_no_second_one() -> None:
+    judgement = judged([spec(1)], [queued(a_ticket(2))], [queued(a_ticket(2))])
+    assert judgement.is_correct
+    assert (judgement.tickets, judgement.waiting) == (1, 1)
 
 
 def test_a_ticket_that_overtakes_an_earlier_one_is_seen() -> None:

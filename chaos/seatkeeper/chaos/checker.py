@@ -84,6 +84,7 @@ _BY_FAULT = {
     FaultKind.GRANTED_TWICE: Invariant.I4,
     FaultKind.ORDER: Invariant.I6,
     FaultKind.TAKEN_AWAY: Invariant.I6,
+    FaultKind.REWRITTEN: Invariant.I4,
 }
 
 
@@ -101,11 +102,19 @@ def check_history(
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """Seats as the store first had them."""
+
+    at: float
+    seats: int
+
+
+@dataclass(frozen=True, slots=True)
 class Life:
     """What became of one grant id in the store."""
 
-    fences: frozenset[int]
-    """Every fence that it was granted under."""
+    given: Mapping[int, Given]
+    """By fence: every time that it was granted."""
     ended_at: float | None
     """When it was gone for good; None: it is not."""
     holder: str
@@ -119,15 +128,14 @@ def lives(
     for pool, kind, name, change in located(changes, keys):
         if kind != "grants":
             continue
-        before = found.get((pool, name))
+        before, at = found.get((pool, name)), changed_at[change.revision]
         if change.entry is None:
             if before is not None:
-                ended = changed_at[change.revision]
-                found[pool, name] = Life(before.fences, ended, before.holder)
+                found[pool, name] = Life(before.given, at, before.holder)
             continue
         grant = records.decode_grant(name, change.entry.value)
-        fences = (before.fences if before else frozenset()) | {grant.fence}
-        found[pool, name] = Life(fences, None, grant.holder)
+        given = {grant.fence: Given(at, grant.seats), **(before.given if before else {})}
+        found[pool, name] = Life(given, None, grant.holder)
     return found
 
 
@@ -135,8 +143,13 @@ def check_answers(found: Mapping[GrantName, Life], record: Record) -> Iterator[V
     """Judge whether what users were told agrees with what was in the store."""
     for told in record.acquired:
         life = found.get((told.pool, told.grant_id))
-        if life is None or told.fence not in life.fences:
+        given = life.given.get(told.fence) if life is not None else None
+        if given is None:
             yield Violation(Invariant.I3, f"{told} is in no revision")
+        elif given.at > told.at:
+            yield Violation(Invariant.I3, f"{told}, and it was granted only at {given.at:.3f}")
+        elif given.seats != told.seats:
+            yield Violation(Invariant.I3, f"{told}, and it was granted {given.seats} seats")
     for back in record.returned:
         life = found.get((back.pool, back.grant_id))
         if life is not None and (life.ended_at is None or life.ended_at > back.at):

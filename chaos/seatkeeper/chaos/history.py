@@ -4,12 +4,14 @@ The judge of every test and benchmark that has real nodes in it. It asks no node
 store's own change history, revision by revision, so nothing that was true for a moment only is
 missed, and no clock is involved.
 
-What it looks for, at every revision at which a grant was made:
+What it looks for, at every revision:
 
-- more seats out than the capacity that held at that revision;
+- more seats out than the capacity that held at that revision, where any were handed out;
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
 - a grant made while a ticket that comes earlier in the order of service kept waiting;
 - a session's request (its grant id) that was granted a second time after it had ended;
+- a grant that was rewritten with other seats, for another session, or under another fence, and a
+  ticket that was given another place: what is handed out stays as it is;
 - a place in the queue, or a seat, that a decision took away from a session that had not finished with
   it, by a release or because its time was over: both are written down in the session's mark.
 
@@ -42,6 +44,7 @@ class FaultKind(Enum):
     ORDER = "order"
     GRANTED_TWICE = "granted twice"
     TAKEN_AWAY = "taken away"
+    REWRITTEN = "rewritten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,11 @@ def _turn(ticket: Ticket) -> _Turn:
     return (-ticket.priority, ticket.number, ticket.grant_id)
 
 
+def _handed_out(grant: Grant) -> tuple[str, int, int]:
+    """Return what of a grant nobody may change while it lives: whose, how many seats, its fence."""
+    return (grant.session_id, grant.seats, grant.fence)
+
+
 class _PoolLedger:
     """One pool at some revision, and the changes of the next one, not applied yet."""
 
@@ -196,6 +204,11 @@ class _PoolLedger:
         made = [grant for name, grant in self._granted.items() if name not in self._held]
         for grant in self._granted.values():  # also those rewritten, as a claim does
             earlier = self._held.get(grant.grant_id)
+            if earlier is not None and _handed_out(earlier) != _handed_out(grant):
+                message = (
+                    f"{grant.grant_id} was {_handed_out(earlier)}, is {_handed_out(grant)}"
+                )
+                self._fault(FaultKind.REWRITTEN, revision, message)
             self._history.out += grant.seats - (earlier.seats if earlier else 0)
             self._held[grant.grant_id] = grant
         self._history.max_out = max(self._history.max_out, self._history.out)
@@ -203,10 +216,14 @@ class _PoolLedger:
             self._judge(revision, made, ended)
         # Only now: a grant without a ticket was asked for before the tickets of its revision.
         for ticket in self._queued.values():
-            if ticket.grant_id not in self._waiting:
+            before = self._waiting.get(ticket.grant_id)
+            if before is None:
                 self._history.tickets += 1
                 self._waiting[ticket.grant_id] = ticket
                 insort(self._order, _turn(ticket))
+            elif _turn(before) != _turn(ticket):
+                message = f"{ticket.grant_id} had place {_turn(before)}, has {_turn(ticket)}"
+                self._fault(FaultKind.REWRITTEN, revision, message)
         self._granted, self._queued, self._is_decision = {}, {}, False
         self._grants_ended, self._tickets_ended = [], []
 
