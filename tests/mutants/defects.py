@@ -167,6 +167,13 @@ DEFECTS = (
         "        if not self._inbox.add(command, listener, patience=patience):\n",
     ),
     Defect(
+        "a grant told before it is committed",
+        f"{SERVER}/pool/committing.py",
+        "                listener.expect(self._pool, grant)\n",
+        "                from seatkeeper.server.decide import Granted\n"
+        "                listener.hear(self._pool, Granted(grant))\n",
+    ),
+    Defect(
         "nobody may wait",
         f"{SERVER}/decide/decision.py",
         "            if command.may_wait:\n",
