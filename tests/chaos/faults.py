@@ -20,8 +20,10 @@ from tests.chaos.service import ChaosService, Node
 from seatkeeper.chaos.relay import Relay, Way
 from seatkeeper.chaos.witness import Witness
 from seatkeeper.client import AsyncSeatClient, SeatError
-from seatkeeper.server.etcd_process import EtcdProcess
+from seatkeeper.server.etcd_process import EtcdNotHealthyError, EtcdProcess
 
+MEMBER_STARTS_SECONDS = 60.0
+"""How long a killed member of etcd may take until it serves again, on a busy machine."""
 SEEN_SECONDS_MAX = 5.0
 """How long a busy service may take to reach the place in its work where a fault is to strike."""
 COMPACT_SECONDS = 0.2
@@ -506,7 +508,10 @@ async def _member_killed(member: EtcdProcess) -> AsyncIterator[str]:
     try:
         yield member.name
     finally:
-        await member.start()
+        try:
+            await member.start(MEMBER_STARTS_SECONDS)
+        except EtcdNotHealthyError as error:
+            raise TimeoutError(str(error)) from error
 
 
 @contextmanager

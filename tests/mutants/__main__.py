@@ -62,7 +62,7 @@ def _try(defect: Defect) -> str | None:
 
 def _simulation(copy: Path) -> str | None:
     done = _run(copy, "-m", "tests.simulation", "--seeds", str(SEEDS), "--until-violation")
-    found = re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE)
+    found = re.search(r"^seed (\d+): (I\d+ .*)$", done.stdout, re.MULTILINE)
     if done.returncode == 0 or found is None:
         return None
     return f"simulation, seed {found[1]}: {found[2][:150]}"

@@ -174,6 +174,15 @@ DEFECTS = (
         "                listener.hear(self._pool, Granted(grant))\n",
     ),
     Defect(
+        "a token's end counted from when the renewal was answered",
+        f"{SERVER}/sessions.py",
+        "        sent_at = self._clock.now()\n"
+        "        ttl = await self._keep_alive(session.session_id, session.lease_id)\n",
+        "        ttl = await self._keep_alive(session.session_id, session.lease_id)\n"
+        "        sent_at = self._clock.now()\n",
+        tests=("tests/unit/test_session_renewal.py",),
+    ),
+    Defect(
         "nobody may wait",
         f"{SERVER}/decide/decision.py",
         "            if command.may_wait:\n",

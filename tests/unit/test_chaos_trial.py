@@ -306,15 +306,18 @@ async def test_faults_are_healed_when_users_end_by_themselves_during_them(play: 
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [(TimeoutError(), ""), (TimeoutError("stuck"), ": stuck")]
+)
 async def test_a_fault_that_cannot_be_injected_in_time_makes_the_chapter_void(
-    play: Play,
+    play: Play, error: TimeoutError, told: str
 ) -> None:
     def hang() -> None:
-        raise TimeoutError
+        raise error
 
     play.stage.on_strike = {"Door.sticks": hang}
     chapters = await play.run(story("Rain.falls while\n    Door.sticks\nRain.falls"), RAIN)
-    assert chapters[0].void == "Door.sticks could not be done in time"
+    assert chapters[0].void == f"Door.sticks could not be done in time{told}"
     assert play.stage.events == [
         *("Rain.falls", "Door.sticks", "Rain.falls is over"),
         *("Rain.falls", "Rain.falls is over"),

@@ -199,7 +199,8 @@ class Trial:
                 else:
                     await asyncio.sleep(step.seconds)
         except TimeoutError as error:
-            raise Void(f"{step.fault} could not be done in time") from error
+            why = f": {error}" if str(error) else ""
+            raise Void(f"{step.fault} could not be done in time{why}") from error
         finally:
             self._disturbed.append((self._began + since, time.monotonic()))
         chapter.struck.append(Struck(step.fault, place, since, self._now()))
