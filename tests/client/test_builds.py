@@ -218,7 +218,7 @@ async def test_a_build_stops_when_its_seat_is_lost(
     await eventually(lambda: any(agent.models for agent in agents))
     (grant_id,) = service.grants
     service.force_release(grant_id)
-    with pytest.raises(SeatLost, match="nothing is published"):
+    with pytest.raises(SeatLost, match="lost before the agent said"):
         await building
     await builders(agents)[0].stopped.wait()
 

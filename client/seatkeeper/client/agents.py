@@ -83,8 +83,8 @@ class AsyncAgent:
     ) -> AsyncIterator[pb.BuildResponse]:
         """Compile one model: yield progress, then ``done``. Leaving the loop stops the build.
 
-        Raises `TokenInvalid`, `SeatLost`, `AgentUnavailable`, or another `BuildFailed`; then
-        nothing is published.
+        Raises `TokenInvalid`, `SeatLost`, or another `BuildFailed`; then nothing is published. Only
+        after `AgentUnavailable` nobody knows: asked again, an engine that was published is found.
         """
 
         async def parts() -> AsyncIterator[pb.BuildRequest]:

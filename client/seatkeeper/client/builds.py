@@ -338,7 +338,8 @@ async def _unless(
         await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise SeatLost(
-                "the seat was lost while the engine was being built; nothing is published",
+                "the seat was lost before the agent said that the engine is published; build it "
+                "again: if it was, it is found",
                 grant_id=grant.grant_id,
             )
         return work.result()
