@@ -34,7 +34,7 @@ def test_an_address_is_read(given_as: str, address: str) -> None:
         ("::1", r"\[::1\]:7420"),
         ("::1:7420", r"\[::1\]:7420"),
         ("fe80::1%eth0:7420", r"\[::1\]:7420"),
-        ("[::1]", "has no port"),
+        ("[::1]", "it has no port"),
         ("[::1]7420", r"is not \[host\]:port"),
         ("[::1", r"is not \[host\]:port"),
         ("[10.0.0.1]:1", "no IPv6 address"),

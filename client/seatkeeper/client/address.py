@@ -65,7 +65,7 @@ def parse_address(text: str, *, port_min: int = 1) -> Address:
         _check_host(host, shown)
     if not port:
         raise ValueError(
-            f"{shown} has no port; write host:port, such as seats.example.com:7420"
+            f"{shown} is not host:port, such as seats.example.com:7420: it has no port"
         )
     if port_min and _PORT.fullmatch(port) and not int(port):
         raise ValueError(f"{shown}: port 0 is no port that can be reached; write its number")
