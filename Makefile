@@ -12,7 +12,7 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo test simulate chaos soak mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo test cases simulate chaos soak mutants check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test: etcd haproxy compose chaos-tools  ## every test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
+	$(BIN)/python -m tests.cases
 
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
