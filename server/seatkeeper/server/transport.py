@@ -15,8 +15,10 @@ from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
 class Transport(Protocol):
     """Makes the two ends of calls."""
 
-    def server(self) -> grpc.aio.Server:
-        """Return a server that listens nowhere yet."""
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
+        """Return a server that listens nowhere yet; ``interceptors`` see each call, first to last."""
         ...
 
     def listen(
@@ -38,9 +40,11 @@ class Transport(Protocol):
 class GrpcTransport:
     """gRPC over sockets."""
 
-    def server(self) -> grpc.aio.Server:
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
         """Return a server with the options of all our servers."""
-        return grpc.aio.server(options=SERVER_OPTIONS)
+        return grpc.aio.server(options=SERVER_OPTIONS, interceptors=interceptors)
 
     def listen(
         self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
