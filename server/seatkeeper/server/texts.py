@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from seatkeeper.client.text import hidden_in, named
 from seatkeeper.server.validate import DESCRIPTION_MAX, HOLDER_MAX, Malformed
+from seatkeeper.text import hidden_in, named
 
 TEXT_MAX = 1024
 """Most characters of a field that has no limit of its own."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from seatkeeper.client.text import hidden_in, named
 from seatkeeper.server.decide import PoolSpec
+from seatkeeper.text import hidden_in, named
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 SEATS_MAX = 100_000
