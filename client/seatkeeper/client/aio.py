@@ -18,6 +18,7 @@ from typing import Self
 from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
+from seatkeeper.client._edge import sendable
 from seatkeeper.client._model import Model
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
@@ -33,6 +34,7 @@ from seatkeeper.client.linger import LingerCache, LingerKey
 from seatkeeper.client.nodes import NodePicker, parse_addresses
 from seatkeeper.client.pools import AsyncPools
 from seatkeeper.client.seats import AsyncUnarySeats
+from seatkeeper.text import printable
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -80,13 +82,13 @@ class AsyncSeatClient:
         self._nodes = NodePicker(
             parse_addresses(addresses), self._config.breaker, random=random.random()
         )
-        self._holder = default_holder() if holder is None else holder
+        self._holder = default_holder() if holder is None else sendable("holder", holder)
         if not 0 < len(self._holder) <= HOLDER_LENGTH_MAX:
             raise InvalidArgument(
                 f"holder must have from 1 to {HOLDER_LENGTH_MAX} characters", field="holder"
             )
         self._connect = functools.partial(open_channel, config=self._config, tls=tls)
-        self._project = project
+        self._project = sendable("project", project)
         self._session: SessionDriver | None = None
         self._calls = Calls(
             self._nodes, self._connect, self._config, self._clock, self._check_usable
@@ -215,6 +217,10 @@ class AsyncSeatClient:
         several are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
         `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
         """
+        pool = None if pool is None else sendable("pool", pool)
+        project = sendable("project", project)
+        if model_name is not None:
+            model_name = sendable("model_name", model_name)
         read = await asyncio.to_thread(Model.read, model, model_name)
         request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)
         built = await self._builds.build(read, request)
@@ -229,7 +235,7 @@ class AsyncSeatClient:
         The file is replaced at once, and only by bytes whose hash and signature are right. Raises
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
-        return await self._builds.fetch(key, to)
+        return await self._builds.fetch(sendable("key", key), to)
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
@@ -337,7 +343,7 @@ def default_holder() -> str:
     except (KeyError, OSError, ImportError):
         # A container may run under a number that has no name.
         user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"[:HOLDER_LENGTH_MAX]
+    return printable(f"{user}@{socket.gethostname()}")[:HOLDER_LENGTH_MAX]
 
 
 def _linger_key(request: SeatRequest) -> LingerKey:

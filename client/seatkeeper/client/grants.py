@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
 from seatkeeper.client._asks import Held, OnQueued, OnState
+from seatkeeper.client._edge import sendable
 from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.client.holding import HoldingState
 
@@ -53,6 +54,7 @@ class SeatRequest:
         `WAIT_MAX`, or a number that is none or does not fit the wire.
         """
         seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        pool, project = sendable("pool", pool), sendable("project", project)
         if not pool:
             raise InvalidArgument("pool must not be empty", field="pool")
         for field, number in (("seats", seats), ("priority", priority)):
