@@ -132,6 +132,7 @@ def _serve(config: Path | None, flags: dict[str, Any]) -> None:
 
 
 async def _serve_until_stopped(settings: NodeConfig) -> None:
+    from seatkeeper.client.address import parse_address
     from seatkeeper.server.grpc_server import ListenError
     from seatkeeper.server.metrics import MetricsObserver
     from seatkeeper.server.node import Node, StartError
@@ -142,9 +143,9 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, told.set)
     observer = MetricsObserver()
     if settings.metrics_listen:
-        host, _, port = settings.metrics_listen.rpartition(":")
+        host, port = parse_address(settings.metrics_listen, port_min=0)
         try:
-            observer.serve(host, int(port))
+            observer.serve(host, port)
         except OSError as error:
             fail(
                 Exit.CONFIG,

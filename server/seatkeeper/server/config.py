@@ -12,9 +12,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from seatkeeper.client.address import Address, parse_address
 from seatkeeper.server.settings import (
     ConfigError,
-    check_address,
+    check_advertised,
+    check_endpoints,
+    check_listen,
     check_readable,
     load_settings,
     settings_of,
@@ -129,17 +132,20 @@ class NodeConfig(BaseSettings):
         default="json", description="json: one object a line; text: for people."
     )
 
-    @field_validator("listen", "advertise", "metrics_listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        return check_address(value) if value else value
+    def _check_listen(cls, value: str) -> str:
+        return check_listen(value) if value else value
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: str) -> str:
+        return check_advertised(value) if value else value
 
     @field_validator("etcd_endpoints")
     @classmethod
     def _check_endpoints(cls, value: str) -> str:
-        for endpoint in value.split(","):
-            check_address(endpoint.strip())
-        return value
+        return check_endpoints(value)
 
     @field_validator(
         "etcd_ca_file",
@@ -167,13 +173,11 @@ class NodeConfig(BaseSettings):
                 raise ValueError(f"{first} and {second} go together: give both or neither")
         if _is_same_port(self.listen, self.metrics_listen):
             raise ValueError("metrics_listen has the port of listen; give it another one")
-        if not self.advertise and _host_and_port(self.listen)[0] in _EVERYWHERE:
+        if not self.advertise and parse_address(self.listen, port_min=0).is_everywhere:
             raise ValueError(
                 f"advertise: {self.listen} is no address that others can reach this node at; say "
                 "which is"
             )
-        if self.advertise.endswith(":0"):
-            raise ValueError("advertise: port 0 is no port that others can reach")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
         return self
@@ -184,19 +188,17 @@ class NodeConfig(BaseSettings):
         return timedelta(seconds=self.session_ttl)
 
 
-_EVERYWHERE = frozenset({"0.0.0.0", "[::]", "::", "*"})
-
-
-def _host_and_port(address: str) -> tuple[str, str]:
-    host, _, port = address.rpartition(":")
-    return host.replace("localhost", "127.0.0.1"), port
-
-
 def _is_same_port(one: str, other: str) -> bool:
     """Return whether two addresses to listen on would be in each other's way."""
-    (host, port), (other_host, other_port) = _host_and_port(one), _host_and_port(other)
-    overlap = host == other_host or not _EVERYWHERE.isdisjoint((host, other_host))
-    return overlap and port == other_port != "0"
+    if not one or not other:
+        return False
+    first, second = parse_address(one, port_min=0), parse_address(other, port_min=0)
+    overlap = _host(first) == _host(second) or first.is_everywhere or second.is_everywhere
+    return overlap and first.port == second.port != 0
+
+
+def _host(address: Address) -> str:
+    return address.host.replace("localhost", "127.0.0.1")
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> NodeConfig:

@@ -8,6 +8,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
+from seatkeeper.client.channels import dial
 from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
 
 
@@ -54,6 +55,4 @@ class GrpcTransport:
         options: Sequence[tuple[str, int]],
     ) -> grpc.aio.Channel:
         """Return a channel: with TLS, if there are credentials."""
-        if credentials is None:
-            return grpc.aio.insecure_channel(address, options=options)
-        return grpc.aio.secure_channel(address, credentials, options=options)
+        return dial(address, credentials, options)
