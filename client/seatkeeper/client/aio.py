@@ -8,7 +8,7 @@ import getpass
 import os
 import random
 import socket
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,10 +23,11 @@ from seatkeeper.client._model import Model
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
-from seatkeeper.client.clock import Clock, SystemClock, Timer
+from seatkeeper.client.clock import Clock, Timer, default_clock
 from seatkeeper.client.cluster import AsyncCluster
 from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.engines import AsyncEngines
+from seatkeeper.client.environment import ClientArguments
 from seatkeeper.client.errors import ClientClosed, InvalidArgument
 from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest
 from seatkeeper.client.holding import HoldingState
@@ -75,7 +76,7 @@ class AsyncSeatClient:
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
         self._config = config or ClientConfig()
-        self._clock = clock or SystemClock()
+        self._clock = clock or default_clock()
         self._tls = tls
         self._pid = os.getpid()
         self._closed = False
@@ -108,6 +109,39 @@ class AsyncSeatClient:
             is_safe=lambda held: held.state(self._clock.now()) is HoldingState.SAFE,
         )
         self._linger_timer: Timer | None = None
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env: Mapping[str, str] | None = None,
+        addresses: str | Iterable[str] | None = None,
+        holder: str | None = None,
+        project: str | None = None,
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+    ) -> Self:
+        """Make a client as the environment says.
+
+        ``SEATKEEPER_NODES`` (default: 127.0.0.1:7420), ``SEATKEEPER_TLS_CA``, ``SEATKEEPER_TLS_CERT``,
+        ``SEATKEEPER_TLS_KEY``, ``SEATKEEPER_HOLDER`` and ``SEATKEEPER_PROJECT`` say what no argument
+        does, as they do for the command line; one that is set to nothing is not set. ``env`` is
+        read in the place of the process's own environment. Raises `InvalidArgument`, whose
+        ``field`` is the variable, for one that cannot be used.
+        """
+        given = ClientArguments.read(
+            env=env, addresses=addresses, holder=holder, project=project, tls=tls, config=config
+        )
+        try:
+            return cls(
+                given.addresses,
+                holder=given.holder,
+                project=given.project,
+                tls=given.tls,
+                config=given.config,
+            )
+        except InvalidArgument as error:
+            given.blame(error)
 
     async def __aenter__(self) -> Self:
         """Do nothing yet: the client connects when it is first used."""
