@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import cast
 
 import grpc
 import grpc.aio
@@ -19,6 +20,7 @@ from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
+from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
 from seatkeeper.server.grpc_server import server_credentials
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
@@ -48,6 +50,10 @@ from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_serve
 logger = logging.getLogger(__name__)
 
 NODE_TTL = timedelta(seconds=10)
+LAST_CALLS_SECONDS = 0.05
+"""How long calls that were on their way when the last one ended are still answered."""
+SERVER_STOP_SECONDS = 1.0
+"""How long gRPC's own stop may take, once no call of ours is under way."""
 SIGNING_KEY_TTL = TOKEN_LIFE_MAX + timedelta(minutes=10)
 """How long a key stays published after its node has died: longer than any token lives."""
 
@@ -65,7 +71,9 @@ class Node:
     """Where it listens: ``host:port``."""
     _store: Store
     _core: Core
+    _transport: Transport
     _server: grpc.aio.Server
+    _gate: CallGate
     _health: health.aio.HealthServicer
     _seat_service: SeatService
     _records: list[LeasedRecord]
@@ -110,8 +118,12 @@ class Node:
             # The node's own record goes; its key must outlive the tokens that it signed.
             await record.stop(remove=record is self._records[0])
         await asyncio.sleep(self._drain_delay.total_seconds())
-        self._seat_service.turn_away("the node is stopping")
-        await self._server.stop(self._stop_grace.total_seconds())
+        self._gate.close()
+        self._seat_service.stop("the node is stopping")
+        await self._gate.drained(self._stop_grace)
+        await asyncio.sleep(LAST_CALLS_SECONDS)
+        self._transport.end_connections(self.address)
+        await self._server.stop(SERVER_STOP_SECONDS)
         await self._core.seats.stop()
         await self._routing.membership.stop()
         await self._routing.peers.stop()
@@ -167,7 +179,8 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
-    server = transport.server()
+    server, gate = transport.server(), CallGate()
+    doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
     address = transport.listen(server, config.listen, _server_credentials(config))
     advertised = config.advertise or address
@@ -182,15 +195,15 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         certificate_files=_certificate_files(config),
     )
     seat_service = add_services(
-        *(server, core, store, keys),
+        *(doors, core, store, keys),
         ServiceReporter(node=reporter, store=store, keys=keys, peers=routing.peers),
         drain=drained.set,
         limits=DoorLimits(
             calls_max=config.calls_max, holder_streams_max=config.holder_streams_max
         ),
     )
-    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), server)
-    health_servicer = _add_health_and_reflection(server)
+    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), doors)
+    health_servicer = _add_health_and_reflection(doors)
     records = _records(config, store, keys, core.signer, clock, advertised)
     membership.on_change += [
         core.seats.ring_changed,
@@ -215,7 +228,9 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         address,
         store,
         core,
+        transport,
         server,
+        gate,
         health_servicer,
         seat_service,
         records,

@@ -8,7 +8,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
+from seatkeeper.server.grpc_server import SERVER_OPTIONS, end_connections, listen
 
 
 class Transport(Protocol):
@@ -22,6 +22,10 @@ class Transport(Protocol):
         self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
     ) -> str:
         """Have it listen on ``address`` (port 0: any); return that. Raises ``ListenError``."""
+        ...
+
+    def end_connections(self, address: str) -> None:
+        """Say the end of every connection to ``address``, where this process listens."""
         ...
 
     def connect(
@@ -46,6 +50,10 @@ class GrpcTransport:
     ) -> str:
         """Have it listen on ``address``; return it with its port. Raises ``ListenError``."""
         return listen(server, address, credentials)
+
+    def end_connections(self, address: str) -> None:
+        """Say the end of every connection to ``address``."""
+        end_connections(address)
 
     def connect(
         self,
