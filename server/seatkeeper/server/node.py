@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -39,7 +40,7 @@ from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.peer_service import PeerService
 from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.sessions import Sessions
-from seatkeeper.server.store import Store, StoreError, StoreStatus
+from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreStatus
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
@@ -48,6 +49,7 @@ from seatkeeper.v1 import state_pb2
 from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 NODE_TTL = timedelta(seconds=10)
 LAST_CALLS_SECONDS = 0.05
@@ -173,7 +175,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     for warning in warnings:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
-    secret = await cluster_secret(store, keys)
+    secret = await _patiently(config, partial(cluster_secret, store, keys))
     routing = _routing(config, store, keys, secret, world)
     core = _core(config, store, keys, clock, tally, routing)
     version = NodeVersion(
@@ -209,14 +211,16 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         core.seats.ring_changed,
         lambda: seat_service.ring_changed(membership.ring),
     ]
-    await _check_alone(store, keys, config.node_id, advertised, routing.peers)
+    await _patiently(
+        config, partial(_check_alone, store, keys, config.node_id, advertised, routing.peers)
+    )
     membership.start()
     await membership.ready()
     await core.seats.start()
     await server.start()
     # In the ring from now on: others pass on to it what it owns.
     for record in records:
-        await record.start()
+        await _patiently(config, record.start)
     for service in ("", *SERVICES):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
     logger.info(
@@ -325,12 +329,22 @@ def _server_credentials(config: NodeConfig) -> grpc.ServerCredentials | None:
 
 async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:
     """Return the store's status, waiting for it to come up for as long as is configured."""
+    return await _patiently(config, store.status)
+
+
+async def _patiently(config: NodeConfig, call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the store answers, asking again for as long as is configured.
+
+    Raises ``StartError``. Only for what may be repeated.
+    """
     deadline = asyncio.get_running_loop().time() + config.start_timeout
     while True:
         try:
-            return await store.status()
+            return await call()
         except StoreError as error:
-            if not error.retryable or asyncio.get_running_loop().time() >= deadline:
+            late = asyncio.get_running_loop().time() >= deadline
+            # A lease of the past that ends now is no reason to give up, either.
+            if late or not (error.retryable or isinstance(error, LeaseNotFound)):
                 raise StartError(
                     f"etcd at {config.etcd_endpoints} does not answer ({error}); "
                     "start it, or say where it is with --etcd-endpoints"
