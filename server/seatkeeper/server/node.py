@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -19,6 +21,7 @@ from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
+from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
 from seatkeeper.server.grpc_server import server_credentials
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.keys import Keys
@@ -38,7 +41,7 @@ from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.peer_service import PeerService
 from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.sessions import Sessions
-from seatkeeper.server.store import Store, StoreError, StoreStatus
+from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreStatus
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
@@ -47,8 +50,13 @@ from seatkeeper.v1 import state_pb2
 from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 NODE_TTL = timedelta(seconds=10)
+LAST_CALLS_SECONDS = 0.05
+"""How long calls that were on their way when the last one ended are still answered."""
+SERVER_STOP_SECONDS = 1.0
+"""How long gRPC's own stop may take, once no call of ours is under way."""
 SIGNING_KEY_TTL = TOKEN_LIFE_MAX + timedelta(minutes=10)
 """How long a key stays published after its node has died: longer than any token lives."""
 
@@ -66,7 +74,9 @@ class Node:
     """Where it listens: ``host:port``."""
     _store: Store
     _core: Core
+    _transport: Transport
     _server: grpc.aio.Server
+    _gate: CallGate
     _health: health.aio.HealthServicer
     _seat_service: SeatService
     _records: list[LeasedRecord]
@@ -112,8 +122,12 @@ class Node:
             # The node's own record goes; its key must outlive the tokens that it signed.
             await record.stop(remove=record is self._records[0])
         await asyncio.sleep(self._drain_delay.total_seconds())
-        self._seat_service.turn_away("the node is stopping")
-        await self._server.stop(self._stop_grace.total_seconds())
+        self._gate.close()
+        self._seat_service.stop("the node is stopping")
+        await self._gate.drained(self._stop_grace)
+        await asyncio.sleep(LAST_CALLS_SECONDS)
+        self._transport.end_connections(self.address)
+        await self._server.stop(SERVER_STOP_SECONDS)
         await self._core.seats.stop()
         await self._routing.membership.stop()
         await self._routing.peers.stop()
@@ -172,14 +186,15 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     for warning in warnings:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
-    secret = await cluster_secret(store, keys)
+    secret = await _patiently(config, partial(cluster_secret, store, keys))
     routing = _routing(config, store, keys, secret, world)
     core = _core(config, store, keys, clock, tally, routing)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
     authorizer = _authorizer(config)
-    server = transport.server([Gate(authorizer)])
+    server, gate = transport.server([Gate(authorizer)]), CallGate()
+    doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
     address = transport.listen(server, config.listen, _server_credentials(config))
     advertised = config.advertise or address
@@ -195,28 +210,30 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         authorizer=authorizer,
     )
     seat_service = add_services(
-        *(server, core, store, keys),
+        *(doors, core, store, keys),
         ServiceReporter(node=reporter, store=store, keys=keys, peers=routing.peers),
         drain=drained.set,
         limits=DoorLimits(
             calls_max=config.calls_max, holder_streams_max=config.holder_streams_max
         ),
     )
-    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), server)
-    health_servicer = _add_health_and_reflection(server)
+    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), doors)
+    health_servicer = _add_health_and_reflection(doors)
     records = _records(config, store, keys, core.signer, clock, advertised)
     membership.on_change += [
         core.seats.ring_changed,
         lambda: seat_service.ring_changed(membership.ring),
     ]
-    await _check_alone(store, keys, config.node_id, advertised, routing.peers)
+    await _patiently(
+        config, partial(_check_alone, store, keys, config.node_id, advertised, routing.peers)
+    )
     membership.start()
     await membership.ready()
     await core.seats.start()
     await server.start()
     # In the ring from now on: others pass on to it what it owns.
     for record in records:
-        await record.start()
+        await _patiently(config, record.start)
     for service in ("", *SERVICES):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
     logger.info(
@@ -228,7 +245,9 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         address,
         store,
         core,
+        transport,
         server,
+        gate,
         health_servicer,
         seat_service,
         records,
@@ -340,12 +359,22 @@ def _server_credentials(config: NodeConfig) -> grpc.ServerCredentials | None:
 
 async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:
     """Return the store's status, waiting for it to come up for as long as is configured."""
+    return await _patiently(config, store.status)
+
+
+async def _patiently(config: NodeConfig, call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the store answers, asking again for as long as is configured.
+
+    Raises ``StartError``. Only for what may be repeated.
+    """
     deadline = asyncio.get_running_loop().time() + config.start_timeout
     while True:
         try:
-            return await store.status()
+            return await call()
         except StoreError as error:
-            if not error.retryable or asyncio.get_running_loop().time() >= deadline:
+            late = asyncio.get_running_loop().time() >= deadline
+            # A lease of the past that ends now is no reason to give up, either.
+            if late or not (error.retryable or isinstance(error, LeaseNotFound)):
                 raise StartError(
                     f"etcd at {config.etcd_endpoints} does not answer ({error}); "
                     "start it, or say where it is with --etcd-endpoints"
