@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -22,6 +24,8 @@ from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
+from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
+from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
@@ -39,7 +43,7 @@ from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.peer_service import PeerService
 from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.sessions import Sessions
-from seatkeeper.server.store import Store, StoreError, StoreStatus
+from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreStatus
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
@@ -49,8 +53,13 @@ from seatkeeper.v1 import state_pb2
 from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 NODE_TTL = timedelta(seconds=10)
+LAST_CALLS_SECONDS = 0.05
+"""How long calls that were on their way when the last one ended are still answered."""
+SERVER_STOP_SECONDS = 1.0
+"""How long gRPC's own stop may take, once no call of ours is under way."""
 SIGNING_KEY_TTL = TOKEN_LIFE_MAX + timedelta(minutes=10)
 """How long a key stays published after its node has died: longer than any token lives."""
 
@@ -68,11 +77,14 @@ class Node:
     """Where it listens: ``host:port``."""
     _store: Store
     _core: Core
+    _transport: Transport
     _server: grpc.aio.Server
+    _gate: CallGate
     _health: health.aio.HealthServicer
     _seat_service: SeatService
     _records: list[LeasedRecord]
     _routing: Routing
+    _authorizer: Authorizer
     _drain_delay: timedelta
     _stop_grace: timedelta
     drained: asyncio.Event
@@ -83,7 +95,8 @@ class Node:
     _draining: bool = False
 
     reloads: ClassVar[frozenset[str]] = frozenset(
-        {"tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_peer_ca_file"}
+        {"administrators", "agents"}
+        | {"tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_peer_ca_file"}
     )
     """The settings that ``reload`` takes in."""
 
@@ -140,8 +153,12 @@ class Node:
             # The node's own record goes; its key must outlive the tokens that it signed.
             await record.stop(remove=record is self._records[0])
         await asyncio.sleep(self._drain_delay.total_seconds())
-        self._seat_service.turn_away("the node is stopping")
-        await self._server.stop(self._stop_grace.total_seconds())
+        self._gate.close()
+        self._seat_service.stop("the node is stopping")
+        await self._gate.drained(self._stop_grace)
+        await asyncio.sleep(LAST_CALLS_SECONDS)
+        self._transport.end_connections(self.address)
+        await self._server.stop(SERVER_STOP_SECONDS)
         self._tally.watched = None
         await self._core.seats.stop()
         await self._routing.membership.stop()
@@ -154,11 +171,17 @@ class Node:
     def reload(self, config: NodeConfig) -> None:
         """Take in other settings, and certificates that were renewed, also those of old settings.
 
-        Connections that are open keep what they were made with. Raises ``CertificateError``, and
-        changes nothing. Etcd's certificates need no telling: they are read at each connection.
+        Names of ``administrators`` and ``agents`` count from the next call on, also on connections
+        that are open; certificates for connections made from now on. Whether the node asks for
+        certificates does not change while it runs: names that need one are then matched by none.
+        Raises ``CertificateError``, and changes nothing. Etcd's certificates need no telling: they
+        are read at each connection.
         """
+        administrators, agents = parse_names(config.administrators), parse_names(config.agents)
         self._certificates.reload(config)
         self._routing.peers.reconnect()
+        self._authorizer.replace(administrators, agents)
+        _tell_rights(self._authorizer)
 
     async def wait(self) -> None:
         """Wait until the server has ended."""
@@ -203,14 +226,16 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     for warning in warnings:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
-    secret = await cluster_secret(store, keys)
+    secret = await _patiently(config, partial(cluster_secret, store, keys))
     certificates = Certificates(config)
     routing = _routing(config, store, keys, secret, world, certificates)
     core = _core(config, store, keys, clock, tally, routing)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
-    server = transport.server()
+    authorizer = _authorizer(config)
+    server, gate = transport.server([Gate(authorizer)]), CallGate()
+    doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
     address = transport.listen(server, config.listen, certificates.server())
     advertised = config.advertise or address
@@ -223,23 +248,26 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         address=advertised,
         membership=membership,
         certificate_files=_certificate_files(config),
+        authorizer=authorizer,
     )
     seat_service = add_services(
-        *(server, core, store, keys),
+        *(doors, core, store, keys),
         ServiceReporter(node=reporter, store=store, keys=keys, peers=routing.peers),
         drain=drained.set,
         limits=DoorLimits(
             calls_max=config.calls_max, holder_streams_max=config.holder_streams_max
         ),
     )
-    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), server)
-    health_servicer = _add_health_and_reflection(server)
+    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), doors)
+    health_servicer = _add_health_and_reflection(doors)
     records = _records(config, store, keys, core.signer, clock, advertised)
     membership.on_change += [
         core.seats.ring_changed,
         lambda: seat_service.ring_changed(membership.ring),
     ]
-    await _check_alone(store, keys, config.node_id, advertised, routing.peers)
+    await _patiently(
+        config, partial(_check_alone, store, keys, config.node_id, advertised, routing.peers)
+    )
     membership.start()
     await membership.ready()
     await core.seats.start()
@@ -247,7 +275,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     await server.start()
     # In the ring from now on: others pass on to it what it owns.
     for record in records:
-        await record.start()
+        await _patiently(config, record.start)
     for service in ("", *SERVICES):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
     logger.info(
@@ -259,11 +287,14 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         address,
         store,
         core,
+        transport,
         server,
+        gate,
         health_servicer,
         seat_service,
         records,
         routing,
+        authorizer,
         timedelta(seconds=config.drain_delay),
         timedelta(seconds=config.stop_grace),
         drained,
@@ -333,6 +364,22 @@ async def _check_alone(
         )
 
 
+def _authorizer(config: NodeConfig) -> Authorizer:
+    authorizer = Authorizer(
+        parse_names(config.administrators),
+        parse_names(config.agents),
+        asks_for_certificates=config.tls_client_ca_file is not None,
+    )
+    _tell_rights(authorizer)
+    return authorizer
+
+
+def _tell_rights(authorizer: Authorizer) -> None:
+    """Log who may administer, where that is anybody or nobody."""
+    for setting, effect in authorizer.warnings():
+        logger.warning("rights", extra={"setting": setting, "effect": effect})
+
+
 def _certificate_files(config: NodeConfig) -> dict[str, Path]:
     settings = (
         "tls_cert_file",
@@ -349,12 +396,22 @@ def _certificate_files(config: NodeConfig) -> dict[str, Path]:
 
 async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:
     """Return the store's status, waiting for it to come up for as long as is configured."""
+    return await _patiently(config, store.status)
+
+
+async def _patiently(config: NodeConfig, call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the store answers, asking again for as long as is configured.
+
+    Raises ``StartError``. Only for what may be repeated.
+    """
     deadline = asyncio.get_running_loop().time() + config.start_timeout
     while True:
         try:
-            return await store.status()
+            return await call()
         except StoreError as error:
-            if not error.retryable or asyncio.get_running_loop().time() >= deadline:
+            late = asyncio.get_running_loop().time() >= deadline
+            # A lease of the past that ends now is no reason to give up, either.
+            if late or not (error.retryable or isinstance(error, LeaseNotFound)):
                 raise StartError(
                     f"etcd at {config.etcd_endpoints} does not answer ({error}); "
                     "start it, or say where it is with --etcd-endpoints"
