@@ -53,6 +53,7 @@ from seatkeeper.server.decide import (
     Refusal,
     Release,
     admission,
+    impossible_tickets,
 )
 from seatkeeper.server.follow import follow
 from seatkeeper.server.keys import Keys
@@ -280,7 +281,7 @@ class PoolLoop:
     def ring_changed(self) -> None:
         """Take in that another node may be the owner now."""
         if self._listed.is_set():
-            if self._can_serve():
+            if self._has_work():
                 self._wake_to_serve()
             self._set_timer()
 
@@ -289,11 +290,13 @@ class PoolLoop:
         for grant in self._mirror.ended:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
-        self.audience.review(grant_ids, self.state)
+        self.audience.review(grant_ids, self.state, self._mirror.denied)
+        for grant_id in grant_ids:
+            self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions_changed = True
         self._committing.view_moved()
-        if self._can_serve():
+        if self._has_work():
             self._wake_to_serve()
         self._set_timer()
         for follower in self._followers:
@@ -331,7 +334,7 @@ class PoolLoop:
         await self._keep_pace()
         self._expire_asks()
         asks = self._inbox.take(self._config.limits.writes_max)
-        if not asks and not self._can_serve() and not self._is_due():
+        if not asks and not self._has_work() and not self._is_due():
             self._set_timer()
             return
         to_do = False
@@ -344,7 +347,7 @@ class PoolLoop:
             self._inbox.put_back(asks)
         if to_do or len(self._inbox):
             self._wake.set()
-        elif self._can_serve():
+        elif self._has_work():
             self._wake_to_serve()
         self._set_timer()
 
@@ -411,9 +414,14 @@ class PoolLoop:
 
     # Waking up ------------------------------------------------------------------------------
 
-    def _can_serve(self) -> bool:
+    def _has_work(self) -> bool:
+        """Whether there is something to decide that nobody asks for: to serve, or to deny."""
         head = self.state.head()
-        return head is not None and head.seats <= self.state.free
+        if head is None:
+            return False
+        if head.seats <= self.state.free:
+            return True
+        return next(impossible_tickets(self.state), None) is not None
 
     def _is_due(self, late_by: float = 0.0) -> bool:
         end = self._waits.next_end()
