@@ -288,7 +288,7 @@ class SessionDriver:
                 case "granted":
                     tables.on_granted(event.granted, now)
                 case "released":
-                    tables.on_released(event.released.grant_id)
+                    tables.on_released(event.released.grant_id, now)
                 case "queued":
                     tables.on_queued(event.queued, now)
                 case "denied":
