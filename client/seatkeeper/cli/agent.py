@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.serve import settings_app
+from seatkeeper.extras import explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-INSTALL_BUILDER = (
-    "this command needs the builder: pip install 'seatkeeper[server,builder,tensorrt-rtx]'"
-)
+AGENT_NEEDS = ("server", "builder", "tensorrt-rtx")
 
 
 def _settings() -> type[BaseModel] | None:
@@ -38,7 +37,7 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
         from seatkeeper.server.logs import configure_logs
         from seatkeeper.server.settings import ConfigError, load_settings
     except ModuleNotFoundError:
-        fail(Exit.CONFIG, INSTALL_BUILDER)
+        fail(Exit.CONFIG, explain("this command", *AGENT_NEEDS))
     try:
         settings = load_settings(AgentConfig, config, flags)
     except ConfigError as error:
