@@ -47,6 +47,15 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._stopping = ""
         self._ring = seat_service_pb2.Ring()
 
+    def streams_open(self) -> int:
+        """Return how many session streams are open."""
+        return len(self._streams)
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How much is under way here, for the log."""
+        return {"streams": len(self._streams), "calls": len(self._callers)}
+
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the clients of all streams, also of those yet to come, to go elsewhere."""
         self._away = (message, within)
