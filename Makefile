@@ -12,10 +12,10 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test cases simulate chaos soak mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases simulate chaos soak mutants check docs format bench clean
 
 help:  ## list the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## a virtual environment in .venv with everything the tasks need
 
@@ -61,6 +61,9 @@ test: etcd haproxy compose chaos-tools  ## every test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+test-environments: etcd  ## the quick tests, without a terminal, as another user, and so on; TESTS="tests/cli -x"
+	$(BIN)/python -m tests.environments $(if $(TESTS),--tests "$(TESTS)")
 
 cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 	$(BIN)/python -m tests.cases

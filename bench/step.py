@@ -1,7 +1,7 @@
 """Say what a long step does, and that it is still doing it.
 
-``python bench/step.py TEXT -- COMMAND...`` needs nothing but Python: it runs before anything is installed.
-On a terminal the command shows its own progress. Elsewhere, in a CI's log, its lines that say something
+``python bench/step.py TEXT -- COMMAND...`` needs nothing but Python: it runs before all else. On
+a terminal the command shows its own progress. Elsewhere, in a CI's log, its lines that say something
 new are passed on, and when there are none for some seconds, a line says what is under way and since
 when. When the command fails, all that it said is shown, and its exit code is ours.
 
