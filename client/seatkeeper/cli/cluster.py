@@ -34,7 +34,7 @@ from typing import Any, Self
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from seatkeeper.cli.agent import INSTALL_BUILDER
+from seatkeeper.cli.agent import AGENT_NEEDS
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
 from seatkeeper.cli.program import launched
 from seatkeeper.cli.render import Json, count, say, write_json
@@ -42,6 +42,7 @@ from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.channels import dial
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
+from seatkeeper.extras import explain
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.text import path_in_json
@@ -492,7 +493,7 @@ async def _have_pool(client: AsyncSeatClient, seats: int) -> int:
 
 def _missing_for_agent() -> str | None:
     needed = ("onnx", "numpy", "seatkeeper.builder.agent.main")
-    return None if installed(*needed) else INSTALL_BUILDER
+    return None if installed(*needed) else explain("an agent", *AGENT_NEEDS)
 
 
 def _check_free(port: int) -> None:
