@@ -36,11 +36,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from seatkeeper.cli.agent import INSTALL_BUILDER
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
-from seatkeeper.cli.program import launched
 from seatkeeper.cli.render import Json, count, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
+from seatkeeper.hold.launch import launched
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.v1 import build_service_pb2
