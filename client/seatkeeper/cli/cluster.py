@@ -36,13 +36,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from seatkeeper.cli.agent import AGENT_NEEDS
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
-from seatkeeper.cli.program import launched
 from seatkeeper.cli.render import Json, count, say, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.channels import dial
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.extras import explain
+from seatkeeper.hold.launch import launched
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.text import path_in_json

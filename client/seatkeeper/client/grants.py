@@ -179,6 +179,16 @@ class AsyncGrant:
             return HoldingState.LOST
         return self._held.state(self._keeper.now())
 
+    def lease_times(self) -> tuple[float, float] | None:
+        """Return until when the seats may be believed in, and when another may have them.
+
+        For watchdogs, on the clock of the client: seconds since boot. None: they are lost.
+        """
+        view = self._held.lease.view
+        if view is None or self.state is HoldingState.LOST:
+            return None
+        return view.until, view.renewed_at + view.ttl
+
     def raise_if_lost(self) -> None:
         """Raise `SeatLost` unless the seats may be counted on right now.
 
