@@ -20,7 +20,7 @@ from seatkeeper.builder.agent.verifier import Verifier
 from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.summary import ModelLimits
-from seatkeeper.client import AsyncSeatClient, TlsConfig
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen, server_credentials
 from seatkeeper.v1 import build_service_pb2
 from seatkeeper.v1.build_service_pb2_grpc import add_BuildServiceServicer_to_server
@@ -111,7 +111,12 @@ def _client(config: AgentConfig) -> AsyncSeatClient:
         tls = TlsConfig(
             ca=config.nodes_ca_file, cert=config.nodes_cert_file, key=config.nodes_key_file
         )
-    return AsyncSeatClient(config.nodes, holder=f"agent {config.agent_id}", tls=tls)
+    return AsyncSeatClient(
+        config.nodes,
+        holder=f"agent {config.agent_id}",
+        tls=tls,
+        config=ClientConfig(keeper="process"),
+    )
 
 
 def _limits(config: AgentConfig) -> BuildLimits:
