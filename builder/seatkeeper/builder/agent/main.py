@@ -115,6 +115,7 @@ def _client(config: AgentConfig) -> AsyncSeatClient:
         config.nodes,
         holder=f"agent {config.agent_id}",
         tls=tls,
+        # An agent runs gRPC anyhow, and compiles in processes of their own.
         config=ClientConfig(keeper="process"),
     )
 
