@@ -324,7 +324,9 @@ class Cluster:
         for service, address in zip(self._nodes, self._plan.node_addresses, strict=True):
             await _serving(service, address)
             self._tell(f"node {service.name} on {address}")
-        async with AsyncSeatClient(self._plan.node_addresses) as client:
+        async with AsyncSeatClient(
+            self._plan.node_addresses, config=ClientConfig(keeper="process")
+        ) as client:
             seats = await _have_pool(client, self._plan.seats)
             self._tell(f"pool {POOL} has {count(seats, 'seat')}")
             if self._with_agent:
@@ -445,7 +447,7 @@ class Cluster:
 
 async def _serving(service: Service, address: str) -> None:
     """Wait until a node answers."""
-    quick = ClientConfig(call_timeout=timedelta(seconds=1))
+    quick = ClientConfig(call_timeout=timedelta(seconds=1), keeper="process")
     deadline = asyncio.get_running_loop().time() + NODE_START_SECONDS_MAX
     async with AsyncSeatClient(address, config=quick) as client:
         while True:

@@ -140,6 +140,8 @@ class Connection:
                 call_timeout=timeout,
                 ttl=ttl,
                 safety_margin=safety_margin,
+                # A command is a process of its own, and runs nobody's code.
+                keeper="process",
             ),
         )
 
