@@ -23,8 +23,8 @@ from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds import BuiltEngine, OnProgress
 from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.environment import ClientArguments
-from seatkeeper.client.errors import InvalidArgument, UsageError
-from seatkeeper.client.grants import AsyncGrant, SeatRequest
+from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
+from seatkeeper.client.grants import AsyncGrant, SeatRequest, tell_loss
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.sync_admin import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.v1 import build_pb2, build_service_pb2
@@ -43,8 +43,8 @@ class SeatClient:
                 build(grant.token)
 
     One client is one session, shared by all threads that use it: whatever it holds lives and
-    dies together, and is kept alive in the background even while the program computes. Does not
-    survive ``os.fork``: make a client in each process.
+    dies together, and is kept alive by a helper process even while native code holds the interpreter.
+    A process that is forked from this one holds nothing of it: make a client there.
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class SeatClient:
         wait: float | timedelta | None = None,
         on_queued: OnQueued | None = None,
         on_state: OnState | None = None,
+        check: bool = True,
     ) -> Seat:
         """Return a ``with`` that holds seats of ``pool``; also a decorator.
 
@@ -139,6 +140,7 @@ class SeatClient:
             wait=wait,
             on_queued=on_queued,
             on_state=on_state,
+            check=check,
         )
         return Seat(self, request)
 
@@ -325,10 +327,12 @@ class Seat:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the seats back."""
+        """Give the seats back; raises `SeatLost` as `AsyncSeat` does."""
         grant, self._grant = self._grant, None
         if grant is not None:
+            loss = grant._grant._loss()
             grant.release()
+            tell_loss(loss, error, check=self._request.check)
 
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Make ``function`` run while holding the seats."""
@@ -368,12 +372,20 @@ class Seat:
         async def seated(*args: object, **kwargs: object) -> object:
             # Waits in the caller's own event loop, which may not be blocked.
             taken, future = self._submit()
+            losses: list[SeatLost] = []
+            failure: BaseException | None = None
             try:
                 await asyncio.wrap_future(future)
                 return await function(*args, **kwargs)
+            except BaseException as error:
+                failure = error
+                raise
             finally:
+                losses += [loss for grant in taken if (loss := grant._loss()) is not None]
                 given = self._client._thread.submit(_give_back(taken))
                 await asyncio.wrap_future(given)
+                for loss in losses:
+                    tell_loss(loss, failure, check=self._request.check)
 
         return seated
 

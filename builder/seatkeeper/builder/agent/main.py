@@ -21,7 +21,7 @@ from seatkeeper.builder.agent.verifier import Verifier
 from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.summary import ModelLimits
-from seatkeeper.client import AsyncSeatClient, TlsConfig
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.server.grpc_server import (
     SERVER_OPTIONS,
     CertificateError,
@@ -140,7 +140,13 @@ def _client(config: AgentConfig) -> AsyncSeatClient:
         tls = TlsConfig(
             ca=config.nodes_ca_file, cert=config.nodes_cert_file, key=config.nodes_key_file
         )
-    return AsyncSeatClient(config.nodes, holder=f"agent {config.agent_id}", tls=tls)
+    return AsyncSeatClient(
+        config.nodes,
+        holder=f"agent {config.agent_id}",
+        tls=tls,
+        # An agent runs gRPC anyhow, and compiles in processes of their own.
+        config=ClientConfig(keeper="process"),
+    )
 
 
 def _limits(config: AgentConfig) -> BuildLimits:
