@@ -241,7 +241,8 @@ def test_without_matplotlib_the_report_has_no_picture_and_json_is_still_json(
     options = (*FEW_USERS, "--scenario", str(calm), "--report", str(tmp_path))
     cluster.here("chaos", "run", *options, "--json").check()
     lines = cluster.here("chaos", "run", *options).check().out.splitlines()
-    assert lines[0].startswith("the report will have no picture: pip install")
+    assert lines[0].startswith("the report will have no picture: it needs ")
+    assert "pip install '.[chaos]'" in lines[0]
 
 
 def test_the_history_of_etcd_is_judged_where_it_is_given(
