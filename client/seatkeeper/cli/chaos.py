@@ -15,7 +15,6 @@ import typer
 from rich.text import Text
 
 from seatkeeper.cli.connection import (
-    DEFAULT_NODES,
     Json,
     TlsCa,
     TlsCert,
@@ -27,6 +26,7 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import count, show, table, write_json
 from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
+from seatkeeper.environment import DEFAULT_NODES
 
 if TYPE_CHECKING:
     from seatkeeper.chaos.result import Outcome

@@ -40,6 +40,7 @@ from seatkeeper.cli.program import launched
 from seatkeeper.cli.render import Json, count, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.client.channels import dial
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
@@ -461,7 +462,7 @@ async def _serving(service: Service, address: str) -> None:
 async def _is_registered(agent_address: str) -> bool:
     """Return whether an agent serves, which it says once the nodes know it."""
     asked = health_pb2.HealthCheckRequest(service=AGENT_SERVICE)
-    async with aio.insecure_channel(agent_address) as channel:
+    async with dial(agent_address) as channel:
         try:
             stub = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(asked, timeout=1)  # type: ignore[attr-defined]

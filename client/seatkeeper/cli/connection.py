@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn, ParamSp
 
 import typer
 
+from seatkeeper import environment as variables
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from seatkeeper.client.errors import InvalidArgument
 
 P = ParamSpec("P")
-
-DEFAULT_NODES = "127.0.0.1:7420"
 
 FLAG_OF = {
     "address": "--nodes or SEATKEEPER_NODES",
@@ -53,7 +52,7 @@ Json = Annotated[
 TlsCa = Annotated[
     Path | None,
     typer.Option(
-        envvar="SEATKEEPER_TLS_CA",
+        envvar=variables.TLS_CA,
         metavar="FILE",
         help="CA of the nodes' certificates, PEM; given: use TLS.",
     ),
@@ -61,16 +60,14 @@ TlsCa = Annotated[
 TlsCert = Annotated[
     Path | None,
     typer.Option(
-        envvar="SEATKEEPER_TLS_CERT",
+        envvar=variables.TLS_CERT,
         metavar="FILE",
         help="Our own certificate, PEM, for mutual TLS.",
     ),
 ]
 TlsKey = Annotated[
     Path | None,
-    typer.Option(
-        envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
-    ),
+    typer.Option(envvar=variables.TLS_KEY, metavar="FILE", help="Key of our certificate, PEM."),
 ]
 
 
@@ -81,11 +78,11 @@ class Connection:
     nodes: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_NODES",
+            envvar=variables.NODES,
             metavar="HOST:PORT,...",
             help="Nodes, or a load balancer in front of them.",
         ),
-    ] = DEFAULT_NODES
+    ] = variables.DEFAULT_NODES
     tls_ca: TlsCa = None
     tls_cert: TlsCert = None
     tls_key: TlsKey = None
@@ -175,13 +172,13 @@ class Claimant(Connection):
     project: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_PROJECT", metavar="NAME", help="Who is charged for the seat."
+            envvar=variables.PROJECT, metavar="NAME", help="Who is charged for the seat."
         ),
     ] = field(default="default")
     holder: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_HOLDER",
+            envvar=variables.HOLDER,
             metavar="NAME",
             help="Who holds it. [default: user@host]",
         ),

@@ -18,7 +18,7 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.program import ENDING, Program, Received, Signals, find_program
 from seatkeeper.cli.render import Json, span, write_event
-from seatkeeper.cli.waiting import Wait, Waiting
+from seatkeeper.cli.waiting import Priority, Wait, Waiting
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncGrant, HoldingState
@@ -56,6 +56,7 @@ def run(
         int, typer.Option("--seats", metavar="N", min=1, help="Seats to take, all together.")
     ] = 1,
     wait: Wait = None,
+    priority: Priority = 0,
     grace: Annotated[
         float,
         typer.Option(
@@ -89,7 +90,7 @@ def run(
     signals = Signals()
     one = _Run(at, command, grace, signals)
     try:
-        code = asyncio.run(one.run(pool, seats, wait))
+        code = asyncio.run(one.run(pool, seats, wait, priority))
     except asyncio.CancelledError:
         code = 128 + (one.ended_by or 0)
     raise SystemExit(code)
@@ -110,7 +111,7 @@ class _Run:
         self.ended_by: int | None = None
         """The signal that ended us before there was a program."""
 
-    async def run(self, pool: str, seats: int, wait: float | None) -> int:
+    async def run(self, pool: str, seats: int, wait: float | None, priority: int = 0) -> int:
         """Wait for a seat, run the command under it, return its exit code."""
         task = asyncio.current_task()
         assert task is not None
@@ -131,6 +132,7 @@ class _Run:
                     pool,
                     seats=seats,
                     wait=wait,
+                    priority=priority,
                     on_queued=waiting.queued,
                     on_state=self._on_state,
                 )

@@ -103,6 +103,10 @@ class Held:
         """Return how sure the holder may be at ``now``."""
         return HoldingState.LOST if self.lost else self.lease.state(now)
 
+    def until(self) -> float:
+        """Return when the holder stops believing unless the lease is renewed, by its clock."""
+        return self.lease.view.until if self.lease.view is not None else self.lease.asked_at
+
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""
         return _acquire(self.grant_id, self.pool, self.seats, self.project, self.priority, 0.0)

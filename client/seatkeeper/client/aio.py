@@ -8,7 +8,7 @@ import getpass
 import os
 import random
 import socket
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,14 +18,16 @@ from typing import Self
 from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
+from seatkeeper.client._edge import sendable
 from seatkeeper.client._model import Model
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
-from seatkeeper.client.clock import Clock, SystemClock, Timer
+from seatkeeper.client.clock import Clock, Timer, default_clock
 from seatkeeper.client.cluster import AsyncCluster
 from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.engines import AsyncEngines
+from seatkeeper.client.environment import ClientArguments
 from seatkeeper.client.errors import ClientClosed, InvalidArgument
 from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest
 from seatkeeper.client.holding import HoldingState
@@ -33,6 +35,7 @@ from seatkeeper.client.linger import LingerCache, LingerKey
 from seatkeeper.client.nodes import NodePicker, parse_addresses
 from seatkeeper.client.pools import AsyncPools
 from seatkeeper.client.seats import AsyncUnarySeats
+from seatkeeper.text import printable
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -73,20 +76,20 @@ class AsyncSeatClient:
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
         self._config = config or ClientConfig()
-        self._clock = clock or SystemClock()
+        self._clock = clock or default_clock()
         self._tls = tls
         self._pid = os.getpid()
         self._closed = False
         self._nodes = NodePicker(
             parse_addresses(addresses), self._config.breaker, random=random.random()
         )
-        self._holder = default_holder() if holder is None else holder
+        self._holder = default_holder() if holder is None else sendable("holder", holder)
         if not 0 < len(self._holder) <= HOLDER_LENGTH_MAX:
             raise InvalidArgument(
                 f"holder must have from 1 to {HOLDER_LENGTH_MAX} characters", field="holder"
             )
         self._connect = functools.partial(open_channel, config=self._config, tls=tls)
-        self._project = project
+        self._project = sendable("project", project)
         self._session: SessionDriver | None = None
         self._calls = Calls(
             self._nodes, self._connect, self._config, self._clock, self._check_usable
@@ -106,6 +109,39 @@ class AsyncSeatClient:
             is_safe=lambda held: held.state(self._clock.now()) is HoldingState.SAFE,
         )
         self._linger_timer: Timer | None = None
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env: Mapping[str, str] | None = None,
+        addresses: str | Iterable[str] | None = None,
+        holder: str | None = None,
+        project: str | None = None,
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+    ) -> Self:
+        """Make a client as the environment says.
+
+        ``SEATKEEPER_NODES`` (default: 127.0.0.1:7420), ``SEATKEEPER_TLS_CA``, ``SEATKEEPER_TLS_CERT``,
+        ``SEATKEEPER_TLS_KEY``, ``SEATKEEPER_HOLDER`` and ``SEATKEEPER_PROJECT`` say what no argument
+        does, as they do for the command line; one that is set to nothing is not set. ``env`` is
+        read in the place of the process's own environment. Raises `InvalidArgument`, whose
+        ``field`` is the variable, for one that cannot be used.
+        """
+        given = ClientArguments.read(
+            env=env, addresses=addresses, holder=holder, project=project, tls=tls, config=config
+        )
+        try:
+            return cls(
+                given.addresses,
+                holder=given.holder,
+                project=given.project,
+                tls=given.tls,
+                config=given.config,
+            )
+        except InvalidArgument as error:
+            given.blame(error)
 
     async def __aenter__(self) -> Self:
         """Do nothing yet: the client connects when it is first used."""
@@ -215,6 +251,10 @@ class AsyncSeatClient:
         several are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
         `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
         """
+        pool = None if pool is None else sendable("pool", pool)
+        project = sendable("project", project)
+        if model_name is not None:
+            model_name = sendable("model_name", model_name)
         read = await asyncio.to_thread(Model.read, model, model_name)
         request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)
         built = await self._builds.build(read, request)
@@ -229,7 +269,7 @@ class AsyncSeatClient:
         The file is replaced at once, and only by bytes whose hash and signature are right. Raises
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
-        return await self._builds.fetch(key, to)
+        return await self._builds.fetch(sendable("key", key), to)
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
@@ -337,7 +377,7 @@ def default_holder() -> str:
     except (KeyError, OSError, ImportError):
         # A container may run under a number that has no name.
         user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"[:HOLDER_LENGTH_MAX]
+    return printable(f"{user}@{socket.gethostname()}")[:HOLDER_LENGTH_MAX]
 
 
 def _linger_key(request: SeatRequest) -> LingerKey:

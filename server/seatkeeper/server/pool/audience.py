@@ -69,6 +69,11 @@ class Listener(Protocol):
         ...
 
 
+def peer_of(listener: Listener | None) -> str:
+    """Return the address of a listener's client, for logs; empty: not known here."""
+    return str(getattr(listener, "peer", ""))
+
+
 class _Told(Enum):
     NOTHING = auto()
     WAITS = auto()

@@ -44,7 +44,17 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._away: tuple[str, timedelta] | None = None
         self._holders: Counter[str] = Counter()
         self._callers: dict[_Caller, None] = {}
+        self._stopping = ""
         self._ring = seat_service_pb2.Ring()
+
+    def streams_open(self) -> int:
+        """Return how many session streams are open."""
+        return len(self._streams)
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How much is under way here, for the log."""
+        return {"streams": len(self._streams), "calls": len(self._callers)}
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the clients of all streams, also of those yet to come, to go elsewhere."""
@@ -57,6 +67,11 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Answer the unary calls that wait. Their places stay: another node finds them."""
         for caller in self._callers:
             caller.turn_away(message)
+
+    def stop(self, message: str) -> None:
+        """Answer the unary calls that wait, and from now on those that are about to."""
+        self._stopping = message
+        self.turn_away(message)
 
     def ring_changed(self, ring: Ring) -> None:
         """Tell the clients of all streams which nodes there are."""
@@ -123,6 +138,8 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             raise too_much(f"{self._limits.calls_max} calls are under way on this node")
         caller = _Caller(grant_id)
         self._callers[caller] = None
+        if takes and self._stopping:
+            caller.turn_away(self._stopping)
         return caller
 
     @answers

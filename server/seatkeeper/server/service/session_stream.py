@@ -181,6 +181,8 @@ class SessionStream:
                 request = await self._context.read()
                 if request is grpc.aio.EOF:
                     return
+                if isinstance(request, Failure):  # it could not be decoded
+                    raise request
                 if len(request.commands) > COMMANDS_MAX:
                     raise Malformed(
                         "commands", f"{len(request.commands)} at once; at most {COMMANDS_MAX}"
