@@ -1,4 +1,4 @@
-"""The client in JavaScript, made ready to run where this machine has Node.js and can install packages."""
+"""The client in JavaScript, made ready to run where this machine has Node.js and npm."""
 
 from __future__ import annotations
 

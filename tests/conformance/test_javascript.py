@@ -1,8 +1,7 @@
-"""A client of another language, written from docs/write-a-client.md: the proof that the page suffices."""
+"""A client of another language, written from docs/write-a-client.md: the page is enough."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from tests.conformance.client_runner import Driver, run_clients
 from tests.conformance.javascript import NotHere, ready
 from tests.conformance.nodes import running
 from tests.conformance.script import scripts
-from tests.conformance.server_runner import Target
+from tests.conformance.server_runner import Target, answer
 from tests.conformance.wire import Method
 
 AT_ONCE = 6
@@ -56,7 +55,5 @@ async def _hear(driver: Driver, event: dict[str, object]) -> None:
 
 async def _create(target: Target, spec: dict[str, object]) -> None:
     method = Method.named("PoolService.CreatePool")
-    channel = target.connect(0)
-    call = channel.unary_unary(method.path)
-    await call(method.request({"spec": spec}), timeout=20)
-    await asyncio.shield(channel.close())
+    async with target.connect(0) as channel:
+        await answer(channel, method, method.request({"spec": spec}), 20)
