@@ -84,7 +84,7 @@ def as_text(text: str) -> str:
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:
-        raise ValueError(f"{printable(text)!r} is not UTF-8") from None
+        raise ValueError(f"'{printable(text)}' is not UTF-8") from None
 
 
 def name_of_file(path: str | bytes | os.PathLike[str]) -> str:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.serve import settings_app
+from seatkeeper.extras import explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-INSTALL_BUILDER = (
-    "this command needs the builder: pip install 'seatkeeper[server,builder,tensorrt-rtx]'"
-)
+AGENT_NEEDS = ("server", "builder", "tensorrt-rtx")
 
 
 def _settings() -> type[BaseModel] | None:
@@ -42,7 +41,7 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
         from seatkeeper.server.settings import ConfigError, load_settings
         from seatkeeper.server.signals import shield
     except ModuleNotFoundError:
-        fail(Exit.CONFIG, INSTALL_BUILDER)
+        fail(Exit.CONFIG, explain("this command", *AGENT_NEEDS))
     shield()
     load = functools.partial(load_settings, AgentConfig, config, flags)
     try:

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command as as_command
 
+from seatkeeper.cli.encoding import take_any_text
 from seatkeeper.cli.exits import Exit, exit_codes, fail, fail_in_json
 
 
@@ -110,6 +111,7 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line. A user's mistake ends in one line, never in a traceback."""
     fail_in_json(False)
+    take_any_text()
     try:
         code = app(prog_name="seatkeeper", standalone_mode=False)
         sys.stdout.flush()

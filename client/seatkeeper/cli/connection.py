@@ -26,6 +26,8 @@ P = ParamSpec("P")
 
 FLAG_OF = {
     "address": "--nodes or SEATKEEPER_NODES",
+    "holder": "--holder or SEATKEEPER_HOLDER",
+    "project": "--project or SEATKEEPER_PROJECT",
     "tls.ca": "--tls-ca or SEATKEEPER_TLS_CA",
     "tls.cert": "--tls-cert or SEATKEEPER_TLS_CERT",
     "tls.key": "--tls-key or SEATKEEPER_TLS_KEY",

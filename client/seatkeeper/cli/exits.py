@@ -6,10 +6,12 @@ They follow sysexits.h where that has a fitting one, so that a script can tell "
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import IntEnum
 from typing import NoReturn, Self
+
+from seatkeeper.cli.encoding import as_json
+from seatkeeper.text import printable
 
 
 class Exit(IntEnum):
@@ -52,6 +54,9 @@ HOW_COMMANDS_FAIL = (
 )
 """For every command, and for the documentation."""
 
+NEW_LINE = "\n"
+"""Some reasons have several lines."""
+
 _as_json = False
 
 
@@ -65,8 +70,8 @@ def fail(code: Exit, message: str) -> NoReturn:
     """End the command: ``message`` on standard error, then exit with ``code``."""
     if _as_json:
         failed = {"exit_code": int(code), "exit_name": code.name}
-        told = json.dumps({"event": "failed", "error": message} | failed, ensure_ascii=False)
+        told = as_json({"event": "failed", "error": message} | failed)
     else:
-        told = f"seatkeeper: {message}"
+        told = f"seatkeeper: {printable(message, keep=NEW_LINE)}"
     print(told, file=sys.stderr)
     raise SystemExit(int(code))

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
+from seatkeeper.extras import MODULES, explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from seatkeeper.server.config import NodeConfig
 
-SERVER_NEEDS = ("grpc_health", "prometheus_client", "pydantic_settings", "structlog")
-INSTALL_SERVER = "this command needs the server: pip install 'seatkeeper[server]'"
+SERVER_NEEDS = tuple(MODULES["server"])
 
 
 def with_settings(
@@ -126,7 +126,7 @@ def _serve(config: Path | None, flags: dict[str, Any]) -> None:
         from seatkeeper.server.logs import configure_logs
         from seatkeeper.server.signals import shield
     except ModuleNotFoundError:
-        fail(Exit.CONFIG, INSTALL_SERVER)
+        fail(Exit.CONFIG, explain("this command", "server"))
     shield()
     load = functools.partial(load_config, config, flags)
     try:

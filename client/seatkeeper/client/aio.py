@@ -20,6 +20,7 @@ from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
 from seatkeeper.client._edge import sendable
 from seatkeeper.client._model import Model
+from seatkeeper.client._movable_clock import MovableClock
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
@@ -358,6 +359,8 @@ class AsyncSeatClient:
                 project=self._project,
                 clock=self._clock,
             )
+            if isinstance(self._clock, MovableClock):
+                self._clock.follow(self._session)
         return self._session
 
     def _check_usable(self) -> None:

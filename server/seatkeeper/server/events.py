@@ -8,8 +8,18 @@ as it is: the log escapes it (``logs``).
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from seatkeeper.server.decide import Denied, Grant, Granted, Outcome, Queued, Released, Ticket
+
+
+class Session(Protocol):
+    """What is told of a session."""
+
+    session_id: str
+    holder: str
+    project: str
+
 
 _logger = logging.getLogger("seatkeeper.events")
 USAGE = logging.DEBUG
@@ -24,6 +34,13 @@ def happened(event: str, level: int = logging.INFO, /, **facts: object) -> None:
 def are_wanted() -> bool:
     """Return whether the log is to have what happens for every seat. Ask before gathering facts."""
     return _logger.isEnabledFor(USAGE)
+
+
+def session(event: str, of: Session, peer: str) -> None:
+    """Write what became of a session."""
+    level = logging.INFO if event == "session_lost" else USAGE
+    about = {"session_id": of.session_id, "holder": of.holder, "project": of.project}
+    happened(event, level, request_id=of.session_id, **about, peer=peer)
 
 
 def granted(pool: str, grant: Grant, peer: str) -> None:

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from seatkeeper.server import events
+from seatkeeper.server.call_log import CallLog
 from seatkeeper.server.certificates import Certificates
 from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
@@ -234,7 +235,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
     authorizer = _authorizer(config)
-    server, gate = transport.server([Gate(authorizer)]), CallGate()
+    server, gate = transport.server([CallLog(tally), Gate(authorizer)]), CallGate()
     doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
     address = transport.listen(server, config.listen, certificates.server())
@@ -283,24 +284,11 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         extra={"node_id": config.node_id, "address": address, "store": status.version},
     )
     return Node(
-        config.node_id,
-        address,
-        store,
-        core,
-        transport,
-        server,
-        gate,
-        health_servicer,
-        seat_service,
-        records,
-        routing,
-        authorizer,
+        *(config.node_id, address, store, core, transport, server, gate, health_servicer),
+        *(seat_service, records, routing, authorizer),
         timedelta(seconds=config.drain_delay),
         timedelta(seconds=config.stop_grace),
-        drained,
-        certificates,
-        tally,
-        keys.node(config.node_id),
+        *(drained, certificates, tally, keys.node(config.node_id)),
     )
 
 

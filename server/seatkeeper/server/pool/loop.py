@@ -54,6 +54,7 @@ from seatkeeper.server.decide import (
     Refusal,
     Release,
     admission,
+    impossible_tickets,
 )
 from seatkeeper.server.denials import denial_name
 from seatkeeper.server.follow import follow
@@ -297,7 +298,7 @@ class PoolLoop:
             events.happened("owner_changed", logging.DEBUG, **about)
             self._owner_before = owner
         if self._listed.is_set():
-            if self._can_serve():
+            if self._has_work():
                 self._wake_to_serve()
             self._set_timer()
 
@@ -307,15 +308,17 @@ class PoolLoop:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
         if self._owner_elsewhere is None:
-            # Every node that follows the pool sees it end; one tells.
+            # Every node that follows the pool sees it end; one reports it.
             for grant in self._mirror.expired:
                 events.expired(self.pool, grant)
         self._mirror.expired.clear()
-        self.audience.review(grant_ids, self.state)
+        self.audience.review(grant_ids, self.state, self._mirror.denied)
+        for grant_id in grant_ids:
+            self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions_changed = True
         self._committing.view_moved()
-        if self._can_serve():
+        if self._has_work():
             self._wake_to_serve()
         self._set_timer()
         for follower in self._followers:
@@ -353,7 +356,7 @@ class PoolLoop:
         await self._keep_pace()
         self._expire_asks()
         asks = self._inbox.take(self._config.limits.writes_max)
-        if not asks and not self._can_serve() and not self._is_due():
+        if not asks and not self._has_work() and not self._is_due():
             self._set_timer()
             return
         to_do = False
@@ -366,7 +369,7 @@ class PoolLoop:
             self._inbox.put_back(asks)
         if to_do or len(self._inbox):
             self._wake.set()
-        elif self._can_serve():
+        elif self._has_work():
             self._wake_to_serve()
         self._set_timer()
 
@@ -429,9 +432,14 @@ class PoolLoop:
 
     # Waking up ------------------------------------------------------------------------------
 
-    def _can_serve(self) -> bool:
+    def _has_work(self) -> bool:
+        """Whether there is something to decide that nobody asks for: to serve, or to deny."""
         head = self.state.head()
-        return head is not None and head.seats <= self.state.free
+        if head is None:
+            return False
+        if head.seats <= self.state.free:
+            return True
+        return next(impossible_tickets(self.state), None) is not None
 
     def _is_due(self, late_by: float = 0.0) -> bool:
         end = self._waits.next_end()

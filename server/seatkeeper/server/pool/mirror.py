@@ -22,9 +22,12 @@ from collections import deque
 from collections.abc import Iterable
 
 from seatkeeper.server import records
-from seatkeeper.server.decide import Grant, Guard, PoolState
+from seatkeeper.server.decide import Denied, Grant, Guard, PoolState
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write
+
+DENIED_MAX = 1_000
+"""Most denials remembered; what is older was told, or is nobody's here."""
 
 
 class PoolMirror:
@@ -46,6 +49,8 @@ class PoolMirror:
         """Grants seen to end since the caller last looked; the caller empties it."""
         self.expired: list[Grant] = []
         """Those of them that no decision ended: their session did. The caller empties it."""
+        self.denied: dict[str, Denied] = {}
+        """Why tickets were denied lately, by grant id; the caller removes those it has told."""
 
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
@@ -133,6 +138,10 @@ class PoolMirror:
     def _mark_news(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:
             mark = records.decode_mark(entry.value)
+            for denial in mark.denied:
+                self.denied[denial.grant_id] = denial
+            while len(self.denied) > DENIED_MAX:
+                del self.denied[next(iter(self.denied))]
             for grant_id in (*mark.unrecorded, mark.finished):
                 self.state.finished.add(session_id, grant_id)
         else:

@@ -187,6 +187,10 @@ class Seats:
             self._loops[pool] = loop
         return self._loops[pool]
 
+    def count_malformed(self) -> None:
+        """Count a request that was refused for what it looks like."""
+        self._observer.denied("", denial_name(Refusal.OTHER_TERMS))
+
     def _deny_unknown(self, pool: str, command: Command, listener: Listener) -> None:
         denied = _no_such_pool(pool, command.grant_id)
         self._observer.denied("", denial_name(denied.reason))
