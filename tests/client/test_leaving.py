@@ -42,7 +42,7 @@ def lose(service: InMemoryService, state: Callable[[], HoldingState]) -> None:
 
 
 def test_leaving_a_lost_seat_raises(service: InMemoryService, client: SeatClient) -> None:
-    with pytest.raises(SeatLost, match="without a seat"):  # noqa: PT012, SIM117 # what leaving does
+    with pytest.raises(SeatLost, match="without a seat"):  # noqa: SIM117 # what leaving does
         with client.seat("tensorrt") as grant:
             lose(service, lambda: grant.state)
     with client.seat("tensorrt"):
