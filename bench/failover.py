@@ -63,6 +63,7 @@ from bench.service import (
 from bench.waiters import Waiters, WaitersConfig, running_waiters
 from seatkeeper.chaos.history import FaultKind, PoolHistory, read_history, replay
 from seatkeeper.client import AsyncSeatClient, SeatError
+from seatkeeper.client.channels import dial
 from seatkeeper.etcd.v3 import etcd_pb2
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess
 from seatkeeper.server.keys import Keys
@@ -225,7 +226,7 @@ async def leader_of(etcd: EtcdCluster) -> EtcdProcess:
     deadline = perf_counter() + SETTLE_SECONDS_MAX
     while perf_counter() < deadline:
         for member in etcd.members:
-            async with grpc.aio.insecure_channel(member.endpoint) as channel:
+            async with dial(member.endpoint) as channel:
                 ask = channel.unary_unary(
                     STATUS.path,
                     request_serializer=etcd_pb2.StatusRequest.SerializeToString,

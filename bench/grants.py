@@ -30,6 +30,7 @@ import grpc.aio
 from bench.report import median, parser, percentile, progress, run, tell
 from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient
+from seatkeeper.client.channels import dial
 from seatkeeper.client.ids import new_id
 from seatkeeper.server.store import Delete, Put, Store, Unchanged
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
@@ -55,7 +56,7 @@ async def main() -> None:
         address = service.addresses[0]
         async with (
             AsyncSeatClient(address, config=IN_PROCESS) as client,
-            grpc.aio.insecure_channel(address) as channel,
+            dial(address) as channel,
         ):
             await client.pools.create("wide", seats=IN_FLIGHT)
             await client.pools.create("narrow", seats=CONTENDED_SEATS)

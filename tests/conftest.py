@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,10 @@ QUICK_ETCD = EtcdOptions(
     fsync=False,
 )
 """Elects within a second and grants leases of 1 s."""
+
+# Where the environment has a web proxy, the channels that tests make themselves go past it. What is
+# ours looks at neither: `tests/unit/test_channels.py`.
+os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:

@@ -40,6 +40,12 @@ class Believed(Protocol):
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
 
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed, by the client's clock."""
+
+    def ends_at(self) -> float:
+        """Return from when another may have the seats, or a moment before."""
+
 
 OnQueued = Callable[[QueuePosition], None]
 OnState = Callable[[HoldingState], None]
@@ -113,6 +119,10 @@ class Held:
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
         return HoldingState.LOST if self.lost else self.lease.state(now)
+
+    def until(self) -> float:
+        """Return when the holder stops believing unless the lease is renewed, by its clock."""
+        return self.lease.until()
 
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""

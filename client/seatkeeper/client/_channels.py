@@ -1,36 +1,18 @@
-"""Makes gRPC channels: one place for credentials and options."""
+"""A client's channels to nodes and agents: one place for credentials and options."""
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 from grpc import aio
 
+from seatkeeper.client.channels import dial
 from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.errors import ForkedProcess
 
 MESSAGE_BYTES_MAX = 16 << 20
 """Largest message either way. Models travel in pieces of 1 MiB."""
-
-_first: list[int] = []
-"""The process that was the first to run gRPC; children that are forked later inherit the entry."""
-
-
-def check_fork() -> None:
-    """Raise `ForkedProcess` where gRPC cannot run, because a process above this one has run it.
-
-    Its threads are not here and its locks may be held for ever. Nor would it harm only this
-    process: both share the parent's event poll, and the parent loses its connections.
-    """
-    if _first and _first[0] != os.getpid():
-        raise ForkedProcess(
-            "this process was forked from one that ran gRPC, which cannot run here: use the "
-            'default, ClientConfig(keeper="helper"), in the parent and here; or start this process '
-            "by spawn; or fork before the parent's first client"
-        )
 
 
 def open_channel(
@@ -46,8 +28,6 @@ def open_channel(
     are read now: gRPC keeps what it was given for as long as a channel lives, so a renewed certificate
     needs a new channel. Raises `ForkedProcess` as `check_fork` does.
     """
-    check_fork()
-    _first[:] = [os.getpid()]
     options: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", int((keepalive or config.keepalive).total_seconds() * 1000)),
         ("grpc.keepalive_timeout_ms", 2000),
@@ -63,10 +43,10 @@ def open_channel(
         ("grpc.max_reconnect_backoff_ms", 2000),
     ]
     if tls is None:
-        return aio.insecure_channel(address, options=options)
+        return dial(address, None, options)
     if tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
-    return aio.secure_channel(address, _credentials(tls), options=options)
+    return dial(address, _credentials(tls), options)
 
 
 def _credentials(tls: TlsConfig) -> grpc.ChannelCredentials:

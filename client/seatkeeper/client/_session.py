@@ -170,6 +170,17 @@ class SessionDriver:
         lease = self._keeper.lease
         return HoldingState.LOST if lease is None else lease.state(self._clock.now())
 
+    def renews_at(self) -> float:
+        """Return when the session is renewed next, in the past while it is being renewed.
+
+        Infinity: not at all, because there is no session or no stream. Callable from any thread.
+        """
+        lease = self._keeper.opened
+        view = None if lease is None else lease.view
+        if view is None or not view.connected:
+            return NEVER
+        return view.renew_at if view.sent_at is None else -NEVER
+
     async def close(self) -> None:
         """End the session: everything held is free at once, or at the latest after its ttl."""
         if self._closed:
@@ -312,7 +323,7 @@ class SessionDriver:
                 case "granted":
                     tables.on_granted(event.granted, now)
                 case "released":
-                    tables.on_released(event.released.grant_id)
+                    tables.on_released(event.released.grant_id, now)
                 case "queued":
                     tables.on_queued(event.queued, now)
                 case "denied":

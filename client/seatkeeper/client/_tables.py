@@ -181,11 +181,19 @@ class Tables:
             # Nobody here wants it; our own renewals would keep it alive for ever.
             self.leave(grant_id, granted.pool, now)
 
-    def on_released(self, grant_id: str) -> None:
+    def on_released(self, grant_id: str, now: float) -> None:
         """Note that a grant or ticket was given up."""
         leaving = self.leaving.pop(grant_id, None)
         if leaving is not None:
             leaving.done()
+        elif (ask := self.asks.get(grant_id)) is not None and not ask.future.done():
+            # Not by us: the node does not know why its place is gone. Asking anew tells.
+            finished = seat_pb2.Denied(
+                grant_id=grant_id,
+                reason=_Reason.DENIAL_REASON_FINISHED,
+                message="the place in the queue was given up",
+            )
+            self._on_ask_denied(ask, finished, now)
 
     def on_queued(self, queued: seat_pb2.Queued, now: float) -> None:
         """Note that a request waits, and where."""
@@ -212,7 +220,7 @@ class Tables:
             if denied.reason == _Reason.DENIAL_REASON_UNAVAILABLE:
                 leaving.retry_at = now + self._retry_seconds(1, denied)
             else:
-                self.on_released(grant_id)
+                self.on_released(grant_id, now)
         elif (held := self.held.get(grant_id)) is not None:  # noqa: SIM102 # reads in order
             if denied.reason not in _UNDECIDED:
                 self._lose(held, denied.message or "the grant had ended")
@@ -224,7 +232,7 @@ class Tables:
             self._lose(held, message)
         elif (ask := self.asks.get(lost.grant_id)) is not None:
             self.fail(ask, SeatLost(message, grant_id=lost.grant_id), now)
-        self.on_released(lost.grant_id)
+        self.on_released(lost.grant_id, now)
 
     def on_tokens(self, refreshed: Iterable[pb.TokenRefresh]) -> None:
         """Keep new tokens."""

@@ -10,7 +10,7 @@ import os
 import random
 import socket
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -22,15 +22,19 @@ from grpc import aio
 
 from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
-from seatkeeper.client._channels import check_fork, open_channel
+from seatkeeper.client._channels import open_channel
+from seatkeeper.client._edge import sendable
 from seatkeeper.client._model import Model
+from seatkeeper.client._movable_clock import MovableClock
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
-from seatkeeper.client.clock import Clock, SystemClock, Timer
+from seatkeeper.client.channels import check_fork
+from seatkeeper.client.clock import Clock, SystemClock, Timer, default_clock
 from seatkeeper.client.cluster import AsyncCluster
 from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.engines import AsyncEngines
+from seatkeeper.client.environment import ClientArguments
 from seatkeeper.client.errors import ClientClosed, InvalidArgument, OtherLoop
 from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest
 from seatkeeper.client.helper.channel import RelayedChannel
@@ -41,6 +45,7 @@ from seatkeeper.client.linger import LingerCache, LingerKey
 from seatkeeper.client.nodes import NodePicker, parse_addresses
 from seatkeeper.client.pools import AsyncPools
 from seatkeeper.client.seats import AsyncUnarySeats
+from seatkeeper.text import printable
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -86,25 +91,34 @@ class AsyncSeatClient:
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
         self._config = config or ClientConfig()
-        self._clock = clock or SystemClock()
+        self._clock = clock or default_clock()
         self._tls = tls
         self._pid = os.getpid()
         self._closed = False
         self._nodes = NodePicker(
             parse_addresses(addresses), self._config.breaker, random=random.random()
         )
-        self._holder = default_holder() if holder is None else holder
+        self._holder = default_holder() if holder is None else sendable("holder", holder)
         if not 0 < len(self._holder) <= HOLDER_LENGTH_MAX:
             raise InvalidArgument(
                 f"holder must have from 1 to {HOLDER_LENGTH_MAX} characters", field="holder"
             )
-        self._project = project
+        self._project = sendable("project", project)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: SessionDriver | KeptSession | None = None
         self._kept: KeptSession | None = None
-        if self._config.keeper == "helper" and clock is None and _can_have_helper():
+        if (
+            self._config.keeper == "helper"
+            # A clock of a test's own is not shared with another process.
+            and type(self._clock) is SystemClock
+            and _can_have_helper()
+        ):
             self._kept = KeptSession(
-                self._nodes.addresses, self._config, tls, holder=self._holder, project=project
+                self._nodes.addresses,
+                self._config,
+                tls,
+                holder=self._holder,
+                project=self._project,
             )
             # A client that is forgotten must not hold seats for ever.
             self._forget = weakref.finalize(self, self._kept.forget)
@@ -132,6 +146,39 @@ class AsyncSeatClient:
         )
         self._linger_timer: Timer | None = None
         self._linger_loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env: Mapping[str, str] | None = None,
+        addresses: str | Iterable[str] | None = None,
+        holder: str | None = None,
+        project: str | None = None,
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+    ) -> Self:
+        """Make a client as the environment says.
+
+        ``SEATKEEPER_NODES`` (default: 127.0.0.1:7420), ``SEATKEEPER_TLS_CA``, ``SEATKEEPER_TLS_CERT``,
+        ``SEATKEEPER_TLS_KEY``, ``SEATKEEPER_HOLDER`` and ``SEATKEEPER_PROJECT`` say what no argument
+        does, as they do for the command line; one that is set to nothing is not set. ``env`` is
+        read in the place of the process's own environment. Raises `InvalidArgument`, whose
+        ``field`` is the variable, for one that cannot be used.
+        """
+        given = ClientArguments.read(
+            env=env, addresses=addresses, holder=holder, project=project, tls=tls, config=config
+        )
+        try:
+            return cls(
+                given.addresses,
+                holder=given.holder,
+                project=given.project,
+                tls=given.tls,
+                config=given.config,
+            )
+        except InvalidArgument as error:
+            given.blame(error)
 
     async def __aenter__(self) -> Self:
         """Do nothing yet: the client connects when it is first used."""
@@ -246,6 +293,10 @@ class AsyncSeatClient:
         several are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
         `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
         """
+        pool = None if pool is None else sendable("pool", pool)
+        project = sendable("project", project)
+        if model_name is not None:
+            model_name = sendable("model_name", model_name)
         read = await asyncio.to_thread(Model.read, model, model_name)
         request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)
         built = await self._builds.build(read, request)
@@ -260,7 +311,7 @@ class AsyncSeatClient:
         The file is replaced at once, and only by bytes whose hash and signature are right. Raises
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
-        return await self._builds.fetch(key, to)
+        return await self._builds.fetch(sendable("key", key), to)
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
@@ -382,6 +433,8 @@ class AsyncSeatClient:
                 project=self._project,
                 clock=self._clock,
             )
+            if isinstance(self._clock, MovableClock):
+                self._clock.follow(self._session)
         return self._session
 
     def _check_usable(self) -> None:
@@ -436,7 +489,7 @@ def default_holder() -> str:
     except (KeyError, OSError, ImportError):
         # A container may run under a number that has no name.
         user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"[:HOLDER_LENGTH_MAX]
+    return printable(f"{user}@{socket.gethostname()}")[:HOLDER_LENGTH_MAX]
 
 
 def _linger_key(request: SeatRequest) -> LingerKey:

@@ -11,8 +11,11 @@ from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
 from seatkeeper.client._asks import CLIENT_CLOSED, Held, OnQueued, OnState
+from seatkeeper.client._edge import sendable
+from seatkeeper.client.clock import wall_time
 from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.tokens import unverified_claims
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -56,6 +59,7 @@ class SeatRequest:
         `WAIT_MAX`, or a number that is none or does not fit the wire.
         """
         seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        pool, project = sendable("pool", pool), sendable("project", project)
         if not pool:
             raise InvalidArgument("pool must not be empty", field="pool")
         for field, number in (("seats", seats), ("priority", priority)):
@@ -145,6 +149,30 @@ class AsyncGrant:
         return self._held.granted_at.ToDatetime(UTC)
 
     @property
+    def holder(self) -> str:
+        """Who holds, as the service has it: under mutual TLS the name in the certificate."""
+        return str(unverified_claims(self._held.token).get("sub", ""))
+
+    @property
+    def project(self) -> str:
+        """Who is charged, as the service has it."""
+        return str(unverified_claims(self._held.token).get("project", self._held.project))
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when you may count on the seats if they are not renewed any more.
+
+        In UTC. Every renewal moves it on, so read it when you need it. It is earlier than the lease's
+        end by the client's ``safety_margin``. What decides is a clock that nobody sets, and that also
+        counts while the machine is suspended; this is the date and time at which that clock will be
+        there, as the machine's date stands now, and is off by as much as the date is. To see whether
+        the seats are still yours, look at `state`, never at this. Raises `SeatLost` once they are not.
+        """
+        self.raise_if_lost()
+        left = self._held.until() - self._keeper.now()
+        return wall_time() + timedelta(seconds=max(0.0, left))
+
+    @property
     def token(self) -> str:
         """Signed proof of the grant: a JWT, renewed as long as the grant is held.
 
@@ -164,6 +192,15 @@ class AsyncGrant:
         if self._released or not self._keeper.is_here():
             return HoldingState.LOST
         return self._held.state(self._keeper.now())
+
+    def lease_times(self) -> tuple[float, float] | None:
+        """Return until when the seats may be believed in, and when another may have them.
+
+        For watchdogs, on the clock of the client: seconds since boot. None: they are lost.
+        """
+        lease = self._held.lease
+        times = lease.until(), lease.ends_at()
+        return None if self.state is HoldingState.LOST else times
 
     def raise_if_lost(self) -> None:
         """Raise `SeatLost` unless the seats may be counted on right now.

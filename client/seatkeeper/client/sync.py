@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -22,7 +22,8 @@ from seatkeeper.client._loop_thread import LoopThread
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds import BuiltEngine, OnProgress
 from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.errors import SeatLost, UsageError
+from seatkeeper.client.environment import ClientArguments
+from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.client.grants import AsyncGrant, SeatRequest, tell_loss
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.sync_admin import Cluster, Engines, Pools, UnarySeats
@@ -71,6 +72,35 @@ class SeatClient:
         # A program that ends, or forgets the client, gives its seats back all the same: a thread
         # that renews for nobody would keep them for ever.
         self._end = weakref.finalize(self, self._thread.end, self._async.close)
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env: Mapping[str, str] | None = None,
+        addresses: str | Iterable[str] | None = None,
+        holder: str | None = None,
+        project: str | None = None,
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+    ) -> Self:
+        """Make a client as the environment says.
+
+        Variables, arguments and errors as for `AsyncSeatClient.from_env`.
+        """
+        given = ClientArguments.read(
+            env=env, addresses=addresses, holder=holder, project=project, tls=tls, config=config
+        )
+        try:
+            return cls(
+                given.addresses,
+                holder=given.holder,
+                project=given.project,
+                tls=given.tls,
+                config=given.config,
+            )
+        except InvalidArgument as error:
+            given.blame(error)
 
     def __enter__(self) -> Self:
         """Do nothing yet: the client connects when it is first used."""
@@ -233,6 +263,24 @@ class Grant:
     def granted_at(self) -> datetime:
         """When it was granted, by the clock of the node that decided it."""
         return self._grant.granted_at
+
+    @property
+    def holder(self) -> str:
+        """Who holds, as the service has it: under mutual TLS the name in the certificate."""
+        return self._grant.holder
+
+    @property
+    def project(self) -> str:
+        """Who is charged, as the service has it."""
+        return self._grant.project
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when you may count on the seats if nobody renews; as `AsyncGrant.expires_at`.
+
+        An estimate in terms of the machine's date. Raises `SeatLost` once they are not yours.
+        """
+        return self._grant.expires_at
 
     @property
     def token(self) -> str:
