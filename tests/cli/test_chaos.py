@@ -209,8 +209,8 @@ def test_a_target_that_wants_certificates_is_tried_through_relays(
 ) -> None:
     authority = Authority(tmp_path)
     (cert, key), (our_cert, our_key) = authority.issue("node"), authority.issue("alice")
-    flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
-    flags += ("--administrators", "dns:alice")  # a run makes pools of its own
+    flags = ["--tls-cert-file", str(cert), "--tls-key-file", str(key)]
+    flags += ["--administrators", "dns:alice"]  # a run makes pools of its own
     mine = write("mine.txt", TWO_FAULTS)
     with serving(tmp_path / "node", *flags, "--tls-client-ca-file", str(authority.ca)) as node:
         at = ("--target", address_of(node), "--tls-ca", str(authority.ca))
