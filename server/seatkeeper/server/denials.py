@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from seatkeeper.server.decide import Denied, Refusal
+from seatkeeper.server.decide import Basis, Denied, Refusal
 from seatkeeper.v1 import seat_pb2
 
 DENIAL_REASONS = {
@@ -19,6 +19,17 @@ DENIAL_REASONS = {
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
 }
 _REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
+
+
+def encode_basis(basis: Basis | None) -> seat_pb2.EstimateBasis | None:
+    """Return the message that says what an estimate was made from; None: nothing is known."""
+    if basis is None:
+        return None
+    message = seat_pb2.EstimateBasis(
+        holds=basis.holds, holders=basis.holders, holders_overdue=basis.overdue
+    )
+    message.hold_median.FromTimedelta(basis.hold_median)
+    return message
 
 
 def denial_name(refusal: Refusal) -> str:

@@ -137,8 +137,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
 
     def _message(self, view: PoolView, *, details: bool = True) -> pool_service_pb2.Pool:
         name = view.spec.name
-        holds, owner = self._seats.holds(name), self._seats.owner(name)
-        return pool_message(view, holds, owner, details=details)
+        ahead, owner = self._seats.outlook(name, view.state), self._seats.owner(name)
+        return pool_message(view, ahead, owner, details=details)
 
 
 def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:

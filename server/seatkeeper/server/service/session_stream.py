@@ -17,7 +17,7 @@ import grpc.aio
 from seatkeeper.server import events
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Released
-from seatkeeper.server.denials import encode_denied
+from seatkeeper.server.denials import encode_basis, encode_denied
 from seatkeeper.server.grpc_context import peer_of_call
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
@@ -143,8 +143,9 @@ class SessionStream:
                 # Of this very grant only: what was signed for one that came to nothing is no proof.
                 expected = self._signed.pop((pool, grant), None)
                 return Event(granted=expected or self._granted(pool, grant))
-            case Position(grant_id, position, estimate):
-                queued = seat_pb2.Queued(grant_id=grant_id, position=position)
+            case Position(grant_id, position, estimate, basis):
+                basis_of = encode_basis(basis)
+                queued = seat_pb2.Queued(grant_id=grant_id, position=position, basis=basis_of)
                 if estimate is not None:
                     queued.estimate.FromTimedelta(estimate)
                 return Event(queued=queued)
