@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn, ParamSp
 import typer
 
 from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
+from seatkeeper.cli.limits import check_descriptors
 from seatkeeper.hold.signals import PERSON
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Connection:
         """Return a client. An option that is wrong ends the command, and is named."""
         from seatkeeper.client.errors import InvalidArgument
 
+        check_descriptors()
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
             return self._client(project, holder, ttl, safety_margin, tls)
