@@ -56,8 +56,11 @@ class Believed(Protocol):
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, and from when another may have the seats; None: lost."""
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed, by the client's clock."""
+
+    def ends_at(self) -> float:
+        """Return from when another may have the seats, or a moment before."""
 
 
 OnQueued = Callable[[QueuePosition], None]
@@ -133,9 +136,9 @@ class Held:
         """Return how sure the holder may be at ``now``."""
         return HoldingState.LOST if self.lost else self.lease.state(now)
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, and from when another may have the seats; None: lost."""
-        return None if self.lost else self.lease.times(now)
+    def until(self) -> float:
+        """Return when the holder stops believing unless the lease is renewed, by its clock."""
+        return self.lease.until()
 
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""

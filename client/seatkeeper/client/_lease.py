@@ -50,11 +50,13 @@ class Lease:
         """Return what may be believed at ``now``."""
         return HoldingState.LOST if self.view is None else holding.believes(self.view, now)
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, and from when another may have the seats; None: lost."""
-        if self.view is None or self.state(now) is HoldingState.LOST:
-            return None
-        return self.view.until, self.view.renewed_at + self.view.ttl
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed."""
+        return self.asked_at if self.view is None else self.view.until
+
+    def ends_at(self) -> float:
+        """Return when the service may give the seats to another."""
+        return self.asked_at if self.view is None else self.view.renewed_at + self.view.ttl
 
 
 class LeaseOwner(Protocol):

@@ -28,7 +28,7 @@ from seatkeeper.client.helper import link as links
 from seatkeeper.client.helper.frames import Frame, error_from, frame
 from seatkeeper.client.helper.link import Link
 from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
-from seatkeeper.client.helper.slots import TIME_MAX, Slot, boot_ms
+from seatkeeper.client.helper.slots import Slot, boot_ms
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -71,20 +71,18 @@ class KeptBelief:
             return HoldingState.JEOPARDY
         return HoldingState.SAFE
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, if nobody renews it, twice; None: it is lost.
+    def until(self) -> float:
+        """Return until when it may be believed if nobody renews it, in seconds since boot."""
+        slots = self._link.slots
+        return min(slots.until_ms(self._lease), slots.until_ms(self._slot)) / 1000
 
-        From when another may have the seats, only the helper knows: later than that.
-        """
-        left = self.seconds_left()
-        return None if left <= 0 or left == NEVER else (now + left, now + left)
+    def ends_at(self) -> float:
+        """Return the same: the margin is not shared, and earlier is safe."""
+        return self.until()
 
     def seconds_left(self) -> float:
         """Return how long it may still be believed if nobody renews it."""
-        until = min(
-            self._link.slots.until_ms(self._lease), self._link.slots.until_ms(self._slot)
-        )
-        return NEVER if until >= TIME_MAX else max(0.0, (until - boot_ms()) / 1000)
+        return max(0.0, self.until() - boot_ms() / 1000)
 
 
 class KeptSession:
