@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from google.rpc.error_details_pb2 import ErrorInfo
+
 from seatkeeper.server.decide import Denied, Refusal
+from seatkeeper.server.grpc_failure import error_info
 from seatkeeper.v1 import seat_pb2
 
 DENIAL_REASONS = {
@@ -19,6 +22,15 @@ DENIAL_REASONS = {
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
 }
 _REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
+
+
+def denial_info(refusal: Refusal) -> ErrorInfo:
+    """Return the detail of a failed call that names the reason, as the contract's enum does.
+
+    The metadata ``reason`` is the name without its prefix: what was sent before.
+    """
+    name = seat_pb2.DenialReason.Name(DENIAL_REASONS[refusal])
+    return error_info(name, reason=name.removeprefix("DENIAL_REASON_"))
 
 
 def encode_denied(denied: Denied) -> seat_pb2.Denied:

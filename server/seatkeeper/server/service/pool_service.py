@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import (
     PoolChanged,
@@ -19,7 +19,7 @@ from seatkeeper.server.pools import (
     PoolView,
     pool_message,
 )
-from seatkeeper.server.service.failures import answers, streams
+from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.validate import check_name, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
@@ -117,7 +117,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     await asyncio.sleep(WATCH_INTERVAL)
                     await changed.wait()
                     changed.clear()
-        raise not_found("pool", request.name, f"pool {request.name} was deleted")
+        raise pool_not_found(request.name, f"pool {request.name} was deleted")
 
     async def _read(self, name: str) -> PoolView:
         check_name("name", name)
@@ -134,5 +134,5 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
 
 def _failure(name: str, error: PoolError) -> Failure:
     if isinstance(error, PoolMissing):
-        return not_found("pool", name, str(error))
+        return pool_not_found(name, str(error))
     return Failure(_CODES[type(error)], str(error))
