@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -108,6 +109,7 @@ class Connection:
         holder: str | None = None,
         ttl: timedelta | None = None,
         safety_margin: timedelta = timedelta(seconds=1),
+        program: str | None = None,
     ) -> AsyncSeatClient:
         """Return a client. An option that is wrong ends the command, and is named."""
         from seatkeeper.client.errors import InvalidArgument
@@ -115,7 +117,7 @@ class Connection:
         check_descriptors()
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
-            return self._client(project, holder, ttl, safety_margin, tls)
+            return self._client(project, holder, ttl, safety_margin, tls, program)
         except InvalidArgument as error:
             _fail_by_its_flag(error)
 
@@ -126,6 +128,7 @@ class Connection:
         ttl: timedelta | None,
         safety_margin: timedelta,
         tls: TlsConfig | None,
+        program: str | None,
     ) -> AsyncSeatClient:
         from seatkeeper.client import AsyncSeatClient, ClientConfig
 
@@ -142,6 +145,7 @@ class Connection:
                 call_timeout=timeout,
                 ttl=ttl,
                 safety_margin=safety_margin,
+                program=program,
                 # A command is a process of its own, and runs nobody's code.
                 keeper="process",
             ),
@@ -190,11 +194,39 @@ class Claimant(Connection):
             help="Who holds it. [default: user@host]",
         ),
     ] = ""
+    program: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SEATKEEPER_PROGRAM",
+            metavar="NAME",
+            help="What `status` shows as the program, beside host and process; `-`: nothing of "
+            "the three is told. [default: the command's name, without arguments]",
+            show_default=False,
+        ),
+    ] = None
 
-    def claiming_client(self, **settings: timedelta | None) -> AsyncSeatClient:
-        """Return a client that holds and is charged as the options say."""
-        given = {name: value for name, value in settings.items() if value is not None}
-        return self.client(project=self.project, holder=self.holder or None, **given)
+    def claiming_client(
+        self,
+        command: str = "",
+        *,
+        ttl: timedelta | None = None,
+        safety_margin: timedelta = timedelta(seconds=1),
+    ) -> AsyncSeatClient:
+        """Return a client that holds and is charged as the options say.
+
+        ``command`` is what the seat is for, if it is another program than this one.
+        """
+        program = "" if self.program == "-" else self.program
+        if program is None and command:
+            # The name alone: arguments and folders are nobody else's business.
+            program = os.path.basename(command.rstrip("/"))
+        return self.client(
+            project=self.project,
+            holder=self.holder or None,
+            ttl=ttl,
+            safety_margin=safety_margin,
+            program=program,
+        )
 
 
 def connected(

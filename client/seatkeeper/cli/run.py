@@ -156,7 +156,7 @@ class _Run:
     ) -> int:
         waiting = Waiting(pool, tell=write_event if self._at.json else None)
         ttl, margin = lease_for(self._grace)
-        client = self._at.claiming_client(ttl=ttl, safety_margin=margin)
+        client = self._at.claiming_client(self._name, ttl=ttl, safety_margin=margin)
         try:
             try:
                 grant = await client.acquire(

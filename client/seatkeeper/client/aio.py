@@ -24,6 +24,7 @@ from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
 from seatkeeper.client._edge import sendable
+from seatkeeper.client._introduction import introduced
 from seatkeeper.client._model import Model
 from seatkeeper.client._movable_clock import MovableClock
 from seatkeeper.client._session import SessionDriver
@@ -90,7 +91,7 @@ class AsyncSeatClient:
         a sequence. ``holder`` says who holds (default: user@host); ``project`` who is charged where
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
-        self._config = config or ClientConfig()
+        self._config = introduced(config or ClientConfig())
         self._clock = clock or default_clock()
         self._tls = tls
         self._pid = os.getpid()

@@ -57,6 +57,13 @@ def encode_grant(grant: Grant) -> bytes:
     return grant_record(grant).SerializeToString()
 
 
+def with_claim(value: bytes, agent_id: str, claim_id: str) -> bytes:
+    """Return a stored grant with another claim. What a newer node wrote beside it is kept."""
+    record = state_pb2.GrantRecord.FromString(value)
+    record.agent_id, record.claim_id = agent_id, claim_id
+    return record.SerializeToString()
+
+
 def decode_grant(grant_id: str, value: bytes) -> Grant:
     """Return the grant stored in ``value``."""
     return grant_of(grant_id, state_pb2.GrantRecord.FromString(value))
