@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,14 @@ QUICK_ETCD = EtcdOptions(
     fsync=False,
 )
 """Elects within a second and grants leases of 1 s."""
+
+
+# Whoever runs the tests may have signals ignored (a background job of sh, nohup), and what is
+# ignored stays ignored in whatever we start. Tests that want that say so.
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:

@@ -41,6 +41,7 @@ from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.hold.launch import launched
+from seatkeeper.hold.signals import caught
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.v1 import build_service_pb2
@@ -276,7 +277,7 @@ class Cluster:
 
     async def run(self) -> None:
         """Run until we are told to stop. Raises ``ClusterFailed``; then nothing runs."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         try:
             if await self._unless_stopped(self._start()):

@@ -15,6 +15,7 @@ from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
+from seatkeeper.hold.signals import caught
 
 PORT_DEFAULT = 7420
 AGENT_OFFSET = 20
@@ -127,7 +128,7 @@ def _leave_the_terminal() -> None:
     def pass_on(number: int, frame: object) -> None:
         os.kill(child, signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)

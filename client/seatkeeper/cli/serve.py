@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.hold.signals import caught
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -138,7 +139,7 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
     from seatkeeper.server.tokens import SigningKeyError
 
     told = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in caught(signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, told.set)
     observer = MetricsObserver()
     if settings.metrics_listen:

@@ -37,6 +37,8 @@ async def run(config: AgentConfig) -> None:
     """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            continue  # a background job of sh: Ctrl-C is meant for others
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     starting = asyncio.create_task(Agent.start(config))
     stopping = asyncio.create_task(stop.wait())
