@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
@@ -21,6 +22,9 @@ QUICK_ETCD = EtcdOptions(
 )
 """Elects within a second and grants leases of 1 s."""
 
+# Where the environment has a web proxy, the channels that tests make themselves go past it. What is
+# ours looks at neither: `tests/unit/test_channels.py`.
+os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
 
 # Whoever runs the tests may have signals ignored (a background job of sh, nohup), and what is
 # ignored stays ignored in whatever we start. Tests that want that say so.

@@ -161,6 +161,37 @@ def test_who_waits_is_served_and_programs_are_told(
     assert events[2]["exit_code"] == 0
 
 
+def test_a_higher_priority_is_ahead_in_the_queue(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    early, late = (tmp_path / name for name in ("early", "late"))
+    for folder in (early, late):
+        folder.mkdir()
+    command = ("run", "--pool", pool, "--holder")
+    with (
+        cluster.client.seat(pool),
+        started(
+            *command, "early", "--", "true", folder=early, SEATKEEPER_NODES=cluster.address
+        ) as first,
+    ):
+        first.says("place 1")
+        urgent = ("late", "--priority", "7", "--", "true")
+        with started(
+            *command, *urgent, folder=late, SEATKEEPER_NODES=cluster.address
+        ) as second:
+            second.says("place 1")
+            tickets = cluster.look(pool).tickets
+    assert [(t.holder, t.priority) for t in tickets] == [("late", 7), ("early", 0)]
+
+
+@pytest.mark.parametrize("priority", ["1001", "-1001", "high"])
+@pytest.mark.parametrize("command", [("run", "true"), ("build", "model.onnx")], ids=str)
+def test_a_priority_out_of_range_is_refused(command: tuple[str, ...], priority: str) -> None:
+    name, *rest = command
+    refused = seatkeeper(name, "--priority", priority, *rest).check(Exit.USAGE)
+    assert "--priority" in refused.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_is_told_to_end_while_waiting_leaves_the_queue(
     cluster: Cluster, pool: str, tmp_path: Path, number: signal.Signals

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from typer.main import get_command as as_command
 
 from seatkeeper.cli import streams
+from seatkeeper.cli.encoding import take_any_text
 from seatkeeper.cli.exits import (
     EndedBySignal,
     Exit,
@@ -121,6 +122,7 @@ def main() -> None:
     """Run the command line. A user's mistake ends in one line, never in a traceback."""
     fail_in_json(False)
     streams.set_up()
+    take_any_text()
     ended_by: int | None = None
     try:
         code = _run()

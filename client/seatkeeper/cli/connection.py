@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn, ParamSp
 
 import typer
 
+from seatkeeper import environment as variables
 from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
 from seatkeeper.cli.limits import check_descriptors
 from seatkeeper.hold.signals import PERSON, caught
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-DEFAULT_NODES = "127.0.0.1:7420"
-
 FLAG_OF = {
     "address": "--nodes or SEATKEEPER_NODES",
+    "holder": "--holder or SEATKEEPER_HOLDER",
+    "project": "--project or SEATKEEPER_PROJECT",
     "tls.ca": "--tls-ca or SEATKEEPER_TLS_CA",
     "tls.cert": "--tls-cert or SEATKEEPER_TLS_CERT",
     "tls.key": "--tls-key or SEATKEEPER_TLS_KEY",
@@ -55,7 +56,7 @@ Json = Annotated[
 TlsCa = Annotated[
     Path | None,
     typer.Option(
-        envvar="SEATKEEPER_TLS_CA",
+        envvar=variables.TLS_CA,
         metavar="FILE",
         help="CA of the nodes' certificates, PEM; given: use TLS.",
     ),
@@ -63,16 +64,14 @@ TlsCa = Annotated[
 TlsCert = Annotated[
     Path | None,
     typer.Option(
-        envvar="SEATKEEPER_TLS_CERT",
+        envvar=variables.TLS_CERT,
         metavar="FILE",
         help="Our own certificate, PEM, for mutual TLS.",
     ),
 ]
 TlsKey = Annotated[
     Path | None,
-    typer.Option(
-        envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
-    ),
+    typer.Option(envvar=variables.TLS_KEY, metavar="FILE", help="Key of our certificate, PEM."),
 ]
 
 
@@ -83,11 +82,11 @@ class Connection:
     nodes: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_NODES",
+            envvar=variables.NODES,
             metavar="HOST:PORT,...",
             help="Nodes, or a load balancer in front of them.",
         ),
-    ] = DEFAULT_NODES
+    ] = variables.DEFAULT_NODES
     tls_ca: TlsCa = None
     tls_cert: TlsCert = None
     tls_key: TlsKey = None
@@ -143,6 +142,8 @@ class Connection:
                 call_timeout=timeout,
                 ttl=ttl,
                 safety_margin=safety_margin,
+                # A command is a process of its own, and runs nobody's code.
+                keeper="process",
             ),
         )
 
@@ -178,13 +179,13 @@ class Claimant(Connection):
     project: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_PROJECT", metavar="NAME", help="Who is charged for the seat."
+            envvar=variables.PROJECT, metavar="NAME", help="Who is charged for the seat."
         ),
     ] = field(default="default")
     holder: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_HOLDER",
+            envvar=variables.HOLDER,
             metavar="NAME",
             help="Who holds it. [default: user@host]",
         ),

@@ -6,13 +6,15 @@ They follow sysexits.h where that has a fitting one, so that a script can tell "
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from contextlib import suppress
 from enum import IntEnum
 from typing import NoReturn, Self
+
+from seatkeeper.cli.encoding import as_json
+from seatkeeper.text import printable
 
 
 class Exit(IntEnum):
@@ -55,6 +57,9 @@ HOW_COMMANDS_FAIL = (
 )
 """For every command, and for the documentation."""
 
+NEW_LINE = "\n"
+"""Some reasons have several lines."""
+
 _as_json = False
 
 
@@ -90,9 +95,9 @@ def say_failed(code: Exit, message: str, *, as_code: int | None = None) -> None:
             "exit_code": int(code if as_code is None else as_code),
             "exit_name": code.name,
         }
-        told = json.dumps({"event": "failed", "error": message} | failed, ensure_ascii=False)
+        told = as_json({"event": "failed", "error": message} | failed)
     else:
-        told = f"seatkeeper: {message}"
+        told = f"seatkeeper: {printable(message, keep=NEW_LINE)}"
     print(told, file=sys.stderr)
 
 
