@@ -43,6 +43,7 @@ from seatkeeper.client.channels import dial
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.extras import explain
 from seatkeeper.hold.launch import launched
+from seatkeeper.hold.signals import caught
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.text import path_in_json
@@ -287,9 +288,10 @@ class Cluster:
     async def run(self) -> None:
         """Run until we are told to stop. Raises ``ClusterFailed``; then nothing runs."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in caught(signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hup)
+        for number in caught(signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_hup)
         try:
             if await self._unless_stopped(self._start()):
                 await self._unless_stopped(self._watch())

@@ -19,7 +19,7 @@ import typer
 from seatkeeper import environment as variables
 from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
 from seatkeeper.cli.limits import check_descriptors
-from seatkeeper.hold.signals import PERSON
+from seatkeeper.hold.signals import PERSON, caught
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient, TlsConfig
@@ -286,9 +286,8 @@ def run_to_end(main: Coroutine[Any, Any, None], *, holds: bool = False) -> None:
                 raise EndedBySignal(number)
             loop.call_soon_threadsafe(task.cancel)
 
-        for number in PERSON:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, end)
+        for number in caught(*PERSON):
+            before[number] = signal.signal(number, end)
         await main
 
     try:

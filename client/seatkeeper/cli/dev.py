@@ -16,6 +16,7 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
 from seatkeeper.extras import explain
+from seatkeeper.hold.signals import caught
 
 PORT_DEFAULT = 7420
 AGENT_OFFSET = 20
@@ -130,7 +131,7 @@ def _leave_the_terminal() -> None:
         is_reload = number == signal.SIGHUP and not terminal.is_gone
         os.kill(child, signal.SIGHUP if is_reload else signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
