@@ -159,3 +159,7 @@ def test_every_denial_has_an_error_of_its_own(reason: seat_pb2.DenialReason.Valu
 def test_durations_keep_their_fractions() -> None:
     assert seconds(as_duration(2.25)) == 2.25
     assert seconds(as_duration(0.0)) == 0.0
+
+
+def test_a_reason_of_a_newer_service_is_an_error_like_any_other() -> None:
+    assert type(from_denied(seat_pb2.Denied(reason=99, message="new"))) is errors.SeatError  # type: ignore[arg-type]
