@@ -53,6 +53,7 @@ from bench.departures import Departures, Fate, departures
 from bench.recovery import Recovery
 from bench.report import median, parser, percentile, progress, run, tell
 from bench.service import (
+    IN_PROCESS,
     STOP_SECONDS_MAX,
     ServerProcess,
     Service,
@@ -62,6 +63,7 @@ from bench.service import (
 from bench.waiters import Waiters, WaitersConfig, running_waiters
 from seatkeeper.chaos.history import FaultKind, PoolHistory, read_history, replay
 from seatkeeper.client import AsyncSeatClient, SeatError
+from seatkeeper.client.channels import dial
 from seatkeeper.etcd.v3 import etcd_pb2
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess
 from seatkeeper.server.keys import Keys
@@ -196,7 +198,10 @@ class Trial:
 
     async def _serves(self, node: ServerProcess) -> None:
         """Wait until a client that knows only this node has had a seat."""
-        async with asyncio.timeout(SETTLE_SECONDS_MAX), AsyncSeatClient(node.address) as probe:
+        async with (
+            asyncio.timeout(SETTLE_SECONDS_MAX),
+            AsyncSeatClient(node.address, config=IN_PROCESS) as probe,
+        ):
             async with probe.seat(POOL):
                 pass
             self.waiters.closed_sessions.add((await probe.session()).session_id)
@@ -221,7 +226,7 @@ async def leader_of(etcd: EtcdCluster) -> EtcdProcess:
     deadline = perf_counter() + SETTLE_SECONDS_MAX
     while perf_counter() < deadline:
         for member in etcd.members:
-            async with grpc.aio.insecure_channel(member.endpoint) as channel:
+            async with dial(member.endpoint) as channel:
                 ask = channel.unary_unary(
                     STATUS.path,
                     request_serializer=etcd_pb2.StatusRequest.SerializeToString,
@@ -250,7 +255,7 @@ async def main() -> None:
     )
     async with (
         running_service(nodes=NODES, etcd_members=MEMBERS) as service,
-        AsyncSeatClient(service.addresses) as admin,
+        AsyncSeatClient(service.addresses, config=IN_PROCESS) as admin,
     ):
         await admin.pools.create(POOL, seats=arguments.seats)
         async with running_waiters(service.addresses, config) as waiters:

@@ -28,8 +28,9 @@ from time import perf_counter
 import grpc.aio
 
 from bench.report import median, parser, percentile, progress, run, tell
-from bench.service import running_service
+from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient
+from seatkeeper.client.channels import dial
 from seatkeeper.client.ids import new_id
 from seatkeeper.server.store import Delete, Put, Store, Unchanged
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
@@ -54,8 +55,8 @@ async def main() -> None:
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
         address = service.addresses[0]
         async with (
-            AsyncSeatClient(address) as client,
-            grpc.aio.insecure_channel(address) as channel,
+            AsyncSeatClient(address, config=IN_PROCESS) as client,
+            dial(address) as channel,
         ):
             await client.pools.create("wide", seats=IN_FLIGHT)
             await client.pools.create("narrow", seats=CONTENDED_SEATS)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import grpc.aio
 
+from seatkeeper.client.channels import dial
 from seatkeeper.client.ids import new_id
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
@@ -27,9 +28,7 @@ class ManySessions:
     addresses: list[str]
     ttl: timedelta
     connect: Callable[[str], grpc.aio.Channel] = field(
-        default=lambda address: grpc.aio.insecure_channel(
-            address, options=[("grpc.use_local_subchannel_pool", 1)]
-        )
+        default=lambda address: dial(address, options=[("grpc.use_local_subchannel_pool", 1)])
     )
     channels: list[grpc.aio.Channel] = field(default_factory=list)
     sessions: list[LightSession] = field(default_factory=list)

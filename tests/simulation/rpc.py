@@ -52,7 +52,10 @@ class SimTransport:
         self._board = board
         self._process = process
 
-    def server(self) -> grpc.aio.Server:
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
+        # Who may call is not simulated: simulated callers have no certificates.
         return SimServer(self._board, self._process)
 
     def listen(self, server: grpc.aio.Server, address: str, credentials: object = None) -> str:

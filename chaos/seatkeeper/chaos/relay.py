@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable
 from enum import Enum
 
+from seatkeeper.client.address import parse_address
+
 CHUNK_BYTES = 65536
 YOUNG_SECONDS = 0.5
 """A connection is spared from losing answers for so long: its two ends have not agreed on anything."""
@@ -40,13 +42,12 @@ class Relay:
         rng: random.Random | None = None,
     ) -> None:
         """``target`` and what it listens on are TCP addresses: ``host:port``, and a free port."""
-        name, _, port = target.rpartition(":")
         self.target = target
         self.answers_cut = 0
         """How many connections were cut instead of passing on an answer."""
         self.held_up = 0
         """How many pieces wait for a stall to be over."""
-        self._target = name.strip("[]"), int(port)
+        self._target = parse_address(target)
         self._host = host
         self._rng = rng or random.Random()
         self._server: asyncio.Server | None = None

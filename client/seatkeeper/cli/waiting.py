@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatkeeper.cli.render import Json, about
+from seatkeeper.text import printable
 
 if TYPE_CHECKING:
     from seatkeeper.client._asks import QueuePosition
@@ -24,6 +25,18 @@ Wait = Annotated[
     ),
 ]
 
+Priority = Annotated[
+    int,
+    typer.Option(
+        "--priority",
+        metavar="N",
+        min=-1000,
+        max=1000,
+        help="From -1000 to 1000; higher is served earlier. Within one priority, first come "
+        "first served.",
+    ),
+]
+
 
 def queued_event(place: QueuePosition) -> Json:
     """Return what programs are told of a place in the queue."""
@@ -36,7 +49,7 @@ class Waiting:
 
     def __init__(self, pool: str, *, tell: Callable[[Json], None] | None = None) -> None:
         """``tell``: report to a program instead, as JSON."""
-        self._pool = pool
+        self._pool = printable(pool)
         self._tell = tell
         self._rewrites = sys.stderr.isatty()
         self._width = 0

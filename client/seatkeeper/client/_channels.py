@@ -1,4 +1,4 @@
-"""Makes gRPC channels: one place for credentials and options."""
+"""A client's channels to nodes and agents: one place for credentials and options."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 from grpc import aio
 
+from seatkeeper.client.channels import dial
 from seatkeeper.client.config import ClientConfig, TlsConfig
 
 MESSAGE_BYTES_MAX = 16 << 20
@@ -25,7 +26,7 @@ def open_channel(
 
     ``keepalive`` is the time between pings, where it is not the configured one. The files of ``tls``
     are read now: gRPC keeps what it was given for as long as a channel lives, so a renewed certificate
-    needs a new channel.
+    needs a new channel. Raises `ForkedProcess` as `check_fork` does.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", int((keepalive or config.keepalive).total_seconds() * 1000)),
@@ -42,10 +43,10 @@ def open_channel(
         ("grpc.max_reconnect_backoff_ms", 2000),
     ]
     if tls is None:
-        return aio.insecure_channel(address, options=options)
+        return dial(address, None, options)
     if tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
-    return aio.secure_channel(address, _credentials(tls), options=options)
+    return dial(address, _credentials(tls), options)
 
 
 def _credentials(tls: TlsConfig) -> grpc.ChannelCredentials:

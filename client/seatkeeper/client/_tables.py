@@ -136,11 +136,15 @@ class Tables:
         leaving, self.leaving = self.leaving, {}
         for entry in leaving.values():
             entry.done()
-        for held in list(self.held.values()):
-            self._lose(held, message)
+        self.lose_held(message)
         for ask in list(self.asks.values()):
             ask.retry_at = None
             self._rename(ask)
+
+    def lose_held(self, message: str) -> None:
+        """End every grant."""
+        for held in list(self.held.values()):
+            self._lose(held, message)
 
     # What the service says ---------------------------------------------------------------------
 
@@ -168,7 +172,7 @@ class Tables:
             return
         known = self.held.get(grant_id)
         if known is not None and known.fence == granted.fence:
-            known.token = granted.token
+            known.renew_token(granted.token)
         elif known is not None:
             # The grant was gone, and finding it again has taken seats anew.
             self._lose(known, "the grant had ended")
@@ -235,7 +239,7 @@ class Tables:
         for refresh in refreshed:
             held = self.held.get(refresh.grant.grant_id)
             if held is not None:
-                held.token = refresh.token
+                held.renew_token(refresh.token)
 
     # Time --------------------------------------------------------------------------------------
 

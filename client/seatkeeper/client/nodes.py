@@ -9,9 +9,9 @@ soonest is tried, and the caller's backoff keeps the rate down.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
+from seatkeeper.client.address import parse_list
 from seatkeeper.client.breaker import Breaker, BreakerState
 from seatkeeper.client.config import BreakerConfig
 from seatkeeper.client.errors import InvalidArgument
@@ -22,24 +22,16 @@ NODES_MAX = 64
 SHUNNED_SECONDS = 10.0
 """How long a node that failed is not gone to on purpose, only when it is its turn."""
 
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-
 
 def parse_addresses(addresses: str | Iterable[str]) -> tuple[str, ...]:
     """Return the addresses in ``"host:port,host:port"`` or in a sequence of such, in order.
 
     Raises `InvalidArgument` naming the first that is not ``host:port``, or when there is none.
     """
-    texts = [addresses] if isinstance(addresses, str) else list(addresses)
-    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
-    for part in parts:
-        match = _ADDRESS.fullmatch(part)
-        if match is None or not 0 < int(match[2]) < 65536:
-            raise InvalidArgument(
-                f"address: {part!r} is not host:port, such as seats.example.com:7420",
-                field="address",
-            )
-    unique = tuple(dict.fromkeys(parts))
+    try:
+        unique = tuple(str(address) for address in parse_list(addresses))
+    except ValueError as error:
+        raise InvalidArgument(f"address: {error}", field="address") from None
     if not 1 <= len(unique) <= NODES_MAX:
         raise InvalidArgument(
             f"address: give from 1 to {NODES_MAX} of host:port, not {len(unique)}",

@@ -12,9 +12,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from seatkeeper.client.address import Address, parse_address
+from seatkeeper.server.identity import ANONYMOUS, parse_names
 from seatkeeper.server.settings import (
     ConfigError,
-    check_address,
+    check_advertised,
+    check_endpoints,
+    check_listen,
     check_readable,
     load_settings,
     settings_of,
@@ -106,6 +110,20 @@ class NodeConfig(BaseSettings):
         default=None,
         description="CA of the nodes' certificates; default: tls_client_ca_file, or gRPC's.",
     )
+    administrators: str = Field(
+        default="",
+        description=(
+            "Who may change pools and drain nodes under mutual TLS: names in certificates, "
+            "comma-separated, such as dns:admin.example; empty: nobody."
+        ),
+    )
+    agents: str = Field(
+        default="",
+        description=(
+            "Who may register as build agents, claim grants and publish under mutual TLS: names as "
+            "in administrators; empty: nobody."
+        ),
+    )
     token_key_file: Path | None = Field(
         default=None,
         description="Ed25519 key (PEM) to sign tokens with; default: a new one at each start.",
@@ -129,16 +147,34 @@ class NodeConfig(BaseSettings):
         default="json", description="json: one object a line; text: for people."
     )
 
-    @field_validator("listen", "advertise", "metrics_listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        return check_address(value) if value else value
+    def _check_listen(cls, value: str) -> str:
+        return check_listen(value) if value else value
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: str) -> str:
+        return check_advertised(value) if value else value
 
     @field_validator("etcd_endpoints")
     @classmethod
     def _check_endpoints(cls, value: str) -> str:
-        for endpoint in value.split(","):
-            check_address(endpoint.strip())
+        return check_endpoints(value)
+
+    @field_validator("administrators", "agents", mode="before")
+    @classmethod
+    def _join_names(cls, value: object) -> object:
+        if isinstance(value, list):  # as TOML has lists
+            if any("," in str(name) for name in value):
+                raise ValueError("a name has no comma; give several as several")
+            return ",".join(map(str, value))
+        return value
+
+    @field_validator("administrators", "agents")
+    @classmethod
+    def _check_names(cls, value: str) -> str:
+        parse_names(value)
         return value
 
     @field_validator(
@@ -167,16 +203,29 @@ class NodeConfig(BaseSettings):
                 raise ValueError(f"{first} and {second} go together: give both or neither")
         if _is_same_port(self.listen, self.metrics_listen):
             raise ValueError("metrics_listen has the port of listen; give it another one")
-        if not self.advertise and _host_and_port(self.listen)[0] in _EVERYWHERE:
+        if not self.advertise and parse_address(self.listen, port_min=0).is_everywhere:
             raise ValueError(
                 f"advertise: {self.listen} is no address that others can reach this node at; say "
                 "which is"
             )
-        if self.advertise.endswith(":0"):
-            raise ValueError("advertise: port 0 is no port that others can reach")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        self._check_rights()
         return self
+
+    def _check_rights(self) -> None:
+        """Raise ``ValueError`` where names could not be matched, or would not be needed."""
+        for setting in ("administrators", "agents"):
+            names = parse_names(getattr(self, setting))
+            if self.tls_client_ca_file and ANONYMOUS in names:
+                raise ValueError(
+                    f"{setting}: anonymous is for nodes without tls_client_ca_file, which makes "
+                    "every client show a certificate; list the names in these"
+                )
+            if not self.tls_client_ca_file and names - {ANONYMOUS}:
+                raise ValueError(
+                    f"{setting} needs tls_client_ca_file: names are those in clients' certificates"
+                )
 
     @property
     def default_session_ttl(self) -> timedelta:
@@ -184,19 +233,17 @@ class NodeConfig(BaseSettings):
         return timedelta(seconds=self.session_ttl)
 
 
-_EVERYWHERE = frozenset({"0.0.0.0", "[::]", "::", "*"})
-
-
-def _host_and_port(address: str) -> tuple[str, str]:
-    host, _, port = address.rpartition(":")
-    return host.replace("localhost", "127.0.0.1"), port
-
-
 def _is_same_port(one: str, other: str) -> bool:
     """Return whether two addresses to listen on would be in each other's way."""
-    (host, port), (other_host, other_port) = _host_and_port(one), _host_and_port(other)
-    overlap = host == other_host or not _EVERYWHERE.isdisjoint((host, other_host))
-    return overlap and port == other_port != "0"
+    if not one or not other:
+        return False
+    first, second = parse_address(one, port_min=0), parse_address(other, port_min=0)
+    overlap = _host(first) == _host(second) or first.is_everywhere or second.is_everywhere
+    return overlap and first.port == second.port != 0
+
+
+def _host(address: Address) -> str:
+    return address.host.replace("localhost", "127.0.0.1")
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> NodeConfig:

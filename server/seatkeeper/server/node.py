@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from seatkeeper.server import events
+from seatkeeper.server.call_log import CallLog
+from seatkeeper.server.certificates import Certificates
 from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
 from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
-from seatkeeper.server.grpc_server import server_credentials
+from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
@@ -45,6 +49,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
 from seatkeeper.server.transport import GrpcTransport, Transport
+from seatkeeper.server.watched import NodeWatched
 from seatkeeper.v1 import state_pb2
 from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
@@ -82,10 +87,21 @@ class Node:
     _seat_service: SeatService
     _records: list[LeasedRecord]
     _routing: Routing
+    _authorizer: Authorizer
     _drain_delay: timedelta
     _stop_grace: timedelta
     drained: asyncio.Event
     """Set when somebody has asked this node to stop: then call ``stop``."""
+    _certificates: Certificates
+    _tally: Tally
+    _node_key: str
+    _draining: bool = False
+
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {"administrators", "agents"}
+        | {"tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_peer_ca_file"}
+    )
+    """The settings that ``reload`` takes in."""
 
     @classmethod
     async def start(
@@ -110,11 +126,29 @@ class Node:
             await store.close()
             raise
 
+    async def why_not_ready(self) -> str:
+        """Return why this node should get no new work; empty: it is ready.
+
+        It is not while it drains, and while etcd does not answer a read that needs a majority.
+        """
+        if self._draining or self.drained.is_set():
+            return "draining"
+        if not self._routing.membership.is_current:
+            return "the store does not tell what changes"
+        try:
+            await self._store.get(self._node_key)
+        except StoreError as error:
+            return f"the store does not answer: {error}"
+        return ""
+
     async def stop(self) -> None:
         """Stop: not serving, streams told to go, calls under way finished, then gone.
 
         Sessions, grants and tickets stay in the store, for the other nodes to serve.
         """
+        self._draining = True
+        began = time.monotonic()
+        events.happened("drain_started", node=self.node_id, **self._seat_service.load)
         logger.info("stopping", extra={"node_id": self.node_id})
         await self._health.enter_graceful_shutdown()
         self._seat_service.go_away("the node is stopping", self._stop_grace)
@@ -133,11 +167,29 @@ class Node:
         await asyncio.sleep(LAST_CALLS_SECONDS)
         self._transport.end_connections(self.address)
         await self._server.stop(SERVER_STOP_SECONDS)
+        self._tally.watched = None
         await self._core.seats.stop()
         await self._routing.membership.stop()
         await self._routing.peers.stop()
         await self._store.close()
+        took = round(time.monotonic() - began, 3)
+        events.happened("drain_finished", node=self.node_id, seconds=took)
         logger.info("stopped", extra={"node_id": self.node_id})
+
+    def reload(self, config: NodeConfig) -> None:
+        """Take in other settings, and certificates that were renewed, also those of old settings.
+
+        Names of ``administrators`` and ``agents`` count from the next call on, also on connections
+        that are open; certificates for connections made from now on. Whether the node asks for
+        certificates does not change while it runs: names that need one are then matched by none.
+        Raises ``CertificateError``, and changes nothing. Etcd's certificates need no telling: they
+        are read at each connection.
+        """
+        administrators, agents = parse_names(config.administrators), parse_names(config.agents)
+        self._certificates.reload(config)
+        self._routing.peers.reconnect()
+        self._authorizer.replace(administrators, agents)
+        _tell_rights(self._authorizer)
 
     async def wait(self) -> None:
         """Wait until the server has ended."""
@@ -183,15 +235,17 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
     secret = await _patiently(config, partial(cluster_secret, store, keys))
-    routing = _routing(config, store, keys, secret, world)
+    certificates = Certificates(config)
+    routing = _routing(config, store, keys, secret, world, certificates)
     core = _core(config, store, keys, clock, tally, routing)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
-    server, gate = transport.server(), CallGate()
+    authorizer = _authorizer(config)
+    server, gate = transport.server([CallLog(tally), Gate(authorizer)]), CallGate()
     doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
-    address = transport.listen(server, config.listen, _server_credentials(config))
+    address = transport.listen(server, config.listen, certificates.server())
     advertised = config.advertise or address
     membership = routing.membership
     reporter = NodeReporter(
@@ -202,6 +256,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         address=advertised,
         membership=membership,
         certificate_files=_certificate_files(config),
+        authorizer=authorizer,
     )
     seat_service = add_services(
         *(doors, core, store, keys),
@@ -224,6 +279,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     membership.start()
     await membership.ready()
     await core.seats.start()
+    tally.watched = NodeWatched(core.seats, membership, seat_service.streams_open)
     await server.start()
     # In the ring from now on: others pass on to it what it owns.
     for record in records:
@@ -235,36 +291,27 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         extra={"node_id": config.node_id, "address": address, "store": status.version},
     )
     return Node(
-        config.node_id,
-        address,
-        store,
-        core,
-        transport,
-        server,
-        gate,
-        health_servicer,
-        seat_service,
-        records,
-        routing,
+        *(config.node_id, address, store, core, transport, server, gate, health_servicer),
+        *(seat_service, records, routing, authorizer),
         timedelta(seconds=config.drain_delay),
         timedelta(seconds=config.stop_grace),
-        drained,
+        *(drained, certificates, tally, keys.node(config.node_id)),
     )
 
 
 def _routing(
-    config: NodeConfig, store: Store, keys: Keys, secret: str, world: _World
+    config: NodeConfig,
+    store: Store,
+    keys: Keys,
+    secret: str,
+    world: _World,
+    certificates: Certificates,
 ) -> Routing:
-    credentials = None
-    if config.tls_cert_file and config.tls_key_file:
-        ca_file = config.tls_peer_ca_file or config.tls_client_ca_file
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=ca_file.read_bytes() if ca_file else None,
-            private_key=config.tls_key_file.read_bytes(),
-            certificate_chain=config.tls_cert_file.read_bytes(),
-        )
     membership = Membership(store, keys, world.tally, config.node_id)
-    connect = partial(world.transport.connect, credentials=credentials, options=CHANNEL_OPTIONS)
+
+    def connect(address: str) -> grpc.aio.Channel:
+        return world.transport.connect(address, certificates.channel(), CHANNEL_OPTIONS)
+
     return Routing(membership, Peers(membership, secret, world.tally, connect=connect))
 
 
@@ -312,6 +359,22 @@ async def _check_alone(
         )
 
 
+def _authorizer(config: NodeConfig) -> Authorizer:
+    authorizer = Authorizer(
+        parse_names(config.administrators),
+        parse_names(config.agents),
+        asks_for_certificates=config.tls_client_ca_file is not None,
+    )
+    _tell_rights(authorizer)
+    return authorizer
+
+
+def _tell_rights(authorizer: Authorizer) -> None:
+    """Log who may administer, where that is anybody or nobody."""
+    for setting, effect in authorizer.warnings():
+        logger.warning("rights", extra={"setting": setting, "effect": effect})
+
+
 def _certificate_files(config: NodeConfig) -> dict[str, Path]:
     settings = (
         "tls_cert_file",
@@ -324,14 +387,6 @@ def _certificate_files(config: NodeConfig) -> dict[str, Path]:
     )
     named = {setting: getattr(config, setting) for setting in settings}
     return {setting: file for setting, file in named.items() if file is not None}
-
-
-def _server_credentials(config: NodeConfig) -> grpc.ServerCredentials | None:
-    if config.tls_cert_file and config.tls_key_file:
-        return server_credentials(
-            config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
-        )
-    return None
 
 
 async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:

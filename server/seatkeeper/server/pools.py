@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from seatkeeper.server import records
-from seatkeeper.server.decide import Guard, HoldStats, PoolSpec, PoolState, estimate_wait
+from seatkeeper.server.decide import Guard, Outlook, PoolSpec, PoolState
+from seatkeeper.server.denials import encode_basis
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write
@@ -45,6 +46,8 @@ class PoolView:
     spec: PoolSpec
     revision: int
     state: PoolState
+    replaced: PoolSpec | None = None
+    """After a change: the specification that it replaced."""
 
 
 class Pools:
@@ -90,11 +93,15 @@ class Pools:
                 only_if=[Unchanged(key, found.mod_revision)],
             )
             if committed.succeeded:
-                return await self.read(spec.name)
+                view = await self.read(spec.name)
+                return replace(view, replaced=records.decode_spec(found.value))
         raise _contended(spec.name)
 
-    async def delete(self, name: str) -> None:
-        """Delete a pool that nobody uses. Raises ``PoolMissing`` or ``PoolInUse``."""
+    async def delete(self, name: str) -> PoolSpec:
+        """Delete a pool that nobody uses; return its last specification.
+
+        Raises ``PoolMissing`` or ``PoolInUse``.
+        """
         for _ in range(ATTEMPTS_MAX):
             guard = await self._store.get(self._keys.guard(name))
             view = await self.read(name)
@@ -112,7 +119,7 @@ class Pools:
                 ],
             )
             if committed.succeeded:
-                return
+                return view.spec
         raise _contended(name)
 
     async def names(self) -> list[str]:
@@ -132,7 +139,7 @@ class Pools:
 
 
 def pool_message(
-    view: PoolView, holds: HoldStats, owner: str, *, details: bool = True
+    view: PoolView, outlook: Outlook, owner: str, *, details: bool = True
 ) -> pool_service_pb2.Pool:
     """Return what clients are shown of a pool; ``details``: also its grants and tickets.
 
@@ -152,7 +159,7 @@ def pool_message(
     )
     if details:
         _add_grants(message, state)
-        _add_tickets(message, state, spec.seats, holds)
+        _add_tickets(message, state, outlook)
     return message
 
 
@@ -170,9 +177,8 @@ def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
         held.granted_at.FromMilliseconds(grant.granted_at)
 
 
-def _add_tickets(
-    message: pool_service_pb2.Pool, state: PoolState, capacity: int, holds: HoldStats
-) -> None:
+def _add_tickets(message: pool_service_pb2.Pool, state: PoolState, outlook: Outlook) -> None:
+    basis = encode_basis(outlook.basis)
     for position, ticket in enumerate(state.queue(), start=1):
         if position > SHOWN_MAX:
             return
@@ -186,9 +192,11 @@ def _add_tickets(
             position=position,
         )
         queued.queued_at.FromMilliseconds(ticket.queued_at)
-        estimate: timedelta | None = estimate_wait(position, capacity, holds)
+        estimate: timedelta | None = outlook.wait(position)
         if estimate is not None:
             queued.estimate.FromTimedelta(estimate)
+        if basis is not None:
+            queued.basis.CopyFrom(basis)
 
 
 def _revision(entry: Entry | None) -> int:

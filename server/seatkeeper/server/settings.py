@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from seatkeeper.client.address import parse_address, parse_list
+
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
@@ -25,12 +27,34 @@ def settings_of(environment_prefix: str) -> SettingsConfigDict:
     )
 
 
-def check_address(value: str) -> str:
-    """Return ``value`` if it is host:port; raise ``ValueError``."""
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{value!r} is not host:port")
-    return value
+def check_listen(value: str) -> str:
+    """Return an address to listen on, port 0: any, without blanks; raise ``ValueError``."""
+    return str(parse_address(value, port_min=0))
+
+
+def check_advertised(value: str) -> str:
+    """Return an address that others are told; raise ``ValueError`` where they could not use it."""
+    address = parse_address(value)
+    if address.is_everywhere:
+        raise ValueError(f"{value!r} is no address that others can reach; say which is")
+    return str(address)
+
+
+def check_addresses(value: str) -> str:
+    """Return addresses separated by commas, each once; raise ``ValueError``."""
+    if not (found := parse_list(value)):
+        raise ValueError("name at least one, such as seats.example.com:7420")
+    return ",".join(map(str, found))
+
+
+def check_endpoints(value: str) -> str:
+    """Return addresses of etcd: the same, with ``http://`` or ``https://`` before them if need be."""
+    ends = [end.strip() for end in value.removesuffix(",").split(",")]
+    checked = []
+    for end in ends:
+        scheme = next((s for s in ("http://", "https://") if end.startswith(s)), "")
+        checked.append(scheme + str(parse_address(end.removeprefix(scheme).removesuffix("/"))))
+    return ",".join(dict.fromkeys(checked))
 
 
 def check_readable(value: Path | None) -> Path | None:

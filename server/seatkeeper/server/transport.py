@@ -8,14 +8,17 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
+from seatkeeper.client.channels import dial
 from seatkeeper.server.grpc_server import SERVER_OPTIONS, end_connections, listen
 
 
 class Transport(Protocol):
     """Makes the two ends of calls."""
 
-    def server(self) -> grpc.aio.Server:
-        """Return a server that listens nowhere yet."""
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
+        """Return a server that listens nowhere yet; ``interceptors`` see each call, first to last."""
         ...
 
     def listen(
@@ -41,9 +44,11 @@ class Transport(Protocol):
 class GrpcTransport:
     """gRPC over sockets."""
 
-    def server(self) -> grpc.aio.Server:
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
         """Return a server with the options of all our servers."""
-        return grpc.aio.server(options=SERVER_OPTIONS)
+        return grpc.aio.server(options=SERVER_OPTIONS, interceptors=interceptors)
 
     def listen(
         self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
@@ -62,6 +67,4 @@ class GrpcTransport:
         options: Sequence[tuple[str, int]],
     ) -> grpc.aio.Channel:
         """Return a channel: with TLS, if there are credentials."""
-        if credentials is None:
-            return grpc.aio.insecure_channel(address, options=options)
-        return grpc.aio.secure_channel(address, credentials, options=options)
+        return dial(address, credentials, options)

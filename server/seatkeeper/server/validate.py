@@ -8,6 +8,7 @@ from datetime import timedelta
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.server.decide import PoolSpec
+from seatkeeper.text import hidden_in, named
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 SEATS_MAX = 100_000
@@ -144,8 +145,10 @@ def check_open(request: seat_service_pb2.Open) -> None:
     check_credentials(request.credentials)
     if not request.holder or len(request.holder) > HOLDER_MAX:
         raise Malformed("holder", f"must have 1 to {HOLDER_MAX} characters")
-    if not request.holder.isprintable():
-        raise Malformed("holder", "has characters that cannot be printed")
+    if hidden := hidden_in(request.holder):
+        raise Malformed(
+            "holder", f"has characters that cannot be printed, such as {named(hidden)}"
+        )
     if request.project:
         check_name("project", request.project)
     if request.HasField("ttl"):
@@ -161,4 +164,8 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
         raise Malformed("spec.seats", f"{spec.seats} is not from 0 (closed) to {SEATS_MAX}")
     if len(spec.description) > DESCRIPTION_MAX:
         raise Malformed("spec.description", f"has over {DESCRIPTION_MAX} characters")
+    if hidden := hidden_in(spec.description):
+        raise Malformed(
+            "spec.description", f"has characters that cannot be shown, such as {named(hidden)}"
+        )
     return PoolSpec(spec.name, spec.seats, spec.description)

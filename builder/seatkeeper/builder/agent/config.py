@@ -10,7 +10,14 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
-from seatkeeper.server.settings import check_address, check_readable, settings_of
+from seatkeeper.client.address import parse_address
+from seatkeeper.server.settings import (
+    check_addresses,
+    check_advertised,
+    check_listen,
+    check_readable,
+    settings_of,
+)
 
 GIB = 1 << 30
 
@@ -86,17 +93,20 @@ class AgentConfig(BaseSettings):
         default="json", description="json: one object a line; text: for people."
     )
 
-    @field_validator("listen", "advertise")
+    @field_validator("listen")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        return check_address(value) if value else value
+    def _check_listen(cls, value: str) -> str:
+        return check_listen(value)
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: str) -> str:
+        return check_advertised(value) if value else value
 
     @field_validator("nodes")
     @classmethod
     def _check_nodes(cls, value: str) -> str:
-        for address in value.split(","):
-            check_address(address.strip())
-        return value
+        return check_addresses(value)
 
     @field_validator(
         "tls_cert_file",
@@ -112,6 +122,11 @@ class AgentConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> AgentConfig:
+        if not self.advertise and parse_address(self.listen, port_min=0).is_everywhere:
+            raise ValueError(
+                f"advertise: {self.listen} is no address that others can reach this agent at; say "
+                "which is"
+            )
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
         for first, second in (

@@ -16,16 +16,18 @@ from typing import Protocol
 from seatkeeper.server.decide import (
     RETRY_LATER,
     Acquire,
+    Basis,
     Command,
     Denied,
     Grant,
-    HoldStats,
+    Outlook,
     PoolState,
     Refusal,
     Released,
-    estimate_wait,
 )
 
+ESTIMATE_GROWTH = timedelta(seconds=1), 1.5
+"""An estimate is told again when it is longer by so much than the last one, and by this factor."""
 POSITIONS_MAX = 20
 """Most positions told at once."""
 COPIES_MAX = 8
@@ -40,6 +42,8 @@ class Position:
     grant_id: str
     position: int
     estimate: timedelta | None
+    basis: Basis | None = None
+    """What the estimate was made from, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ class Listener(Protocol):
         ...
 
 
+def peer_of(listener: Listener | None) -> str:
+    """Return the address of a listener's client, for logs; empty: not known here."""
+    return str(getattr(listener, "peer", ""))
+
+
 class _Told(Enum):
     NOTHING = auto()
     WAITS = auto()
@@ -86,6 +95,8 @@ class _Seat:
     session_id: str
     told: _Told = _Told.NOTHING
     position: int = 0
+    estimate: timedelta | None = None
+    """What it was told last."""
     gives_up: bool = False
     """It said how long it would wait, or whoever asked for the same before did."""
 
@@ -171,8 +182,10 @@ class Audience:
                     news = denied.get(grant_id) or self._end_of(grant_id, seat, state)
                     seat.listener.hear(self._pool, news)
 
-    def review_positions(self, state: PoolState, holds: HoldStats) -> bool:
-        """Tell those who wait here a position that has changed; return whether some were left out.
+    def review_positions(self, state: PoolState, outlook: Outlook) -> bool:
+        """Tell those who wait here what has changed of it; return whether some were left out.
+
+        That is their position, or an estimate that has turned out to be too short or begins to exist.
 
         At most ``POSITIONS_MAX`` are told at once, in turns, so that a long queue costs no more than a
         short one.
@@ -181,23 +194,27 @@ class Audience:
         for grant_id in list(self._waiting):
             if told == POSITIONS_MAX:
                 return True
-            if self._tell_position(grant_id, state, holds):
+            if self._tell_position(grant_id, state, outlook):
                 told += 1
                 # To the end: it is somebody else's turn.
                 self._waiting[grant_id] = self._waiting.pop(grant_id)
         return False
 
-    def _tell_position(self, grant_id: str, state: PoolState, holds: HoldStats) -> bool:
+    def _tell_position(self, grant_id: str, state: PoolState, outlook: Outlook) -> bool:
         ticket = state.tickets.get(grant_id)
         if ticket is None:
             return False
         position = state.position(ticket)
-        behind = [seat for seat in self._seats[grant_id] if seat.position != position]
-        capacity = state.spec.seats if state.spec else 0
+        estimate = outlook.wait(position)
+        behind = [
+            seat
+            for seat in self._seats[grant_id]
+            if seat.position != position or _is_news(seat.estimate, estimate)
+        ]
         for seat in behind:
-            seat.position = position
-            estimate = estimate_wait(position, capacity, holds)
-            seat.listener.hear(self._pool, Position(grant_id, position, estimate))
+            seat.position, seat.estimate = position, estimate
+            news = Position(grant_id, position, estimate, outlook.basis)
+            seat.listener.hear(self._pool, news)
         return bool(behind)
 
     def _end_of(self, grant_id: str, seat: _Seat, state: PoolState) -> News:
@@ -211,3 +228,14 @@ class Audience:
     def _drop(self, grant_id: str) -> None:
         del self._seats[grant_id]
         self._waiting.pop(grant_id, None)
+
+
+def _is_news(told: timedelta | None, estimate: timedelta | None) -> bool:
+    """Return whether an estimate is worth telling although the position is the same.
+
+    That it gets shorter as time passes is expected.
+    """
+    if told is None or estimate is None:
+        return told is not estimate
+    more, factor = ESTIMATE_GROWTH
+    return estimate > told + more and estimate > told * factor

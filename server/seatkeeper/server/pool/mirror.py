@@ -47,6 +47,8 @@ class PoolMirror:
         self._tombstones: deque[tuple[int, str]] = deque()
         self.ended: list[Grant] = []
         """Grants seen to end since the caller last looked; the caller empties it."""
+        self.expired: list[Grant] = []
+        """Those of them that no decision ended: their session did. The caller empties it."""
         self.denied: dict[str, Denied] = {}
         """Why tickets were denied lately, by grant id; the caller removes those it has told."""
 
@@ -71,10 +73,15 @@ class PoolMirror:
     def apply(self, batch: WatchBatch) -> set[str]:
         """Bring in what a watch tells. Returns the grant ids that are affected."""
         touched: set[str] = set()
+        ended = len(self.ended)
+        decided = {c.revision for c in batch.changes if c.key == self._prefix + "guard"}
         for change in batch.changes:
             # Not `_complete`: etcd before 3.5.8 may say that it is further than its events are.
             if change.revision > self._listed:
                 self._news(change.key, change.entry, change.revision, touched)
+                if change.revision not in decided:
+                    self.expired += self.ended[ended:]
+            ended = len(self.ended)
         self._completed(batch.revision)
         return touched
 

@@ -29,6 +29,7 @@ from seatkeeper.server.grpc_failure import Context, Failure, not_found
 from seatkeeper.server.service.failures import answers, streams
 from seatkeeper.server.service.identity import identity_of
 from seatkeeper.server.sessions import Session
+from seatkeeper.server.texts import check_texts
 from seatkeeper.server.validate import Malformed, check_grant_ref, check_id, check_name
 from seatkeeper.server.verification_keys import VerificationKeys
 from seatkeeper.v1 import (
@@ -126,6 +127,7 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
             manifest = build_pb2.EngineManifest.FromString(request.manifest.manifest)
         except Exception as error:
             raise Malformed("manifest.manifest", "is not an EngineManifest") from error
+        check_texts(manifest, within="manifest.manifest")
         check_name("manifest.pool", manifest.pool)
         check_id("manifest.grant_id", manifest.grant_id)
         _check_key("manifest.key", manifest.key)

@@ -22,6 +22,7 @@ from seatkeeper.server.grpc_failure import (
 )
 from seatkeeper.server.sessions import NotYourSession, SessionGone
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
+from seatkeeper.server.texts import check_texts
 from seatkeeper.server.validate import Malformed
 
 RETRY_AFTER = timedelta(seconds=1)
@@ -53,7 +54,9 @@ def failure_of_denial(pool: str, denied: Denied) -> Failure:
         details.append(resource_info("pool", pool, denied.message))
     if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
         details.append(retry_info(denied.retry_after or RETRY_AFTER))
-    return Failure(code, denied.message, *details)
+    failure = Failure(code, denied.message, *details)
+    failure.is_counted = True
+    return failure
 
 
 def pool_not_found(name: str, message: str) -> Failure:
@@ -118,11 +121,13 @@ Response = TypeVar("Response")
 def answers(
     method: Callable[[Servicer, Request, Context], Awaitable[Response]],
 ) -> Callable[[Servicer, Request, Context], Awaitable[Response]]:
-    """Turn the errors of a unary call's method into gRPC failures with details."""
+    """Check the text of a unary call; turn the errors of its method into gRPC failures with details."""
 
     @functools.wraps(method)
     async def call(servicer: Servicer, request: Request, context: Context) -> Response:
         try:
+            if isinstance(request, Message):
+                check_texts(request)
             return await method(servicer, request, context)
         except Exception as error:
             if (failure := failure_of(error)) is None:
@@ -135,13 +140,15 @@ def answers(
 def streams(
     method: Callable[[Servicer, Request, Context], AsyncIterator[Response]],
 ) -> Callable[[Servicer, Request, Context], AsyncIterator[Response]]:
-    """Turn the errors of a streaming call's method into gRPC failures with details."""
+    """Do the same for a call that answers with a stream; what comes in one is checked as it comes."""
 
     @functools.wraps(method)
     async def call(
         servicer: Servicer, request: Request, context: Context
     ) -> AsyncIterator[Response]:
         try:
+            if isinstance(request, Message):
+                check_texts(request)
             async for response in method(servicer, request, context):
                 yield response
         except Exception as error:

@@ -27,9 +27,11 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
+from seatkeeper.server import events
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Refusal, Released
-from seatkeeper.server.denials import denial_info, encode_denied
+from seatkeeper.server.denials import denial_info, encode_basis, encode_denied
+from seatkeeper.server.grpc_context import peer_of_call
 from seatkeeper.server.grpc_failure import Context, Failure, error_info, retry_info
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.identity import Identity, identity_of
@@ -95,6 +97,8 @@ class SessionStream:
         self.holder = ""
         """Whom this stream is counted for; empty: nobody yet."""
         self._identity: Identity = identity_of(context)
+        self.peer = peer_of_call(context)
+        """Where the client is, for logs."""
         self._session: Session | None = None
         self._events: list[Event | tuple[str, News]] = []
         self._pending = asyncio.Event()
@@ -236,8 +240,9 @@ class SessionStream:
                 # Of this very grant only: what was signed for one that came to nothing is no proof.
                 expected = self._signed.pop((pool, grant), None)
                 return Event(granted=expected or self._granted(pool, grant))
-            case Position(grant_id, position, estimate):
-                queued = seat_pb2.Queued(grant_id=grant_id, position=position)
+            case Position(grant_id, position, estimate, basis):
+                basis_of = encode_basis(basis)
+                queued = seat_pb2.Queued(grant_id=grant_id, position=position, basis=basis_of)
                 if estimate is not None:
                     queued.estimate.FromTimedelta(estimate)
                 return Event(queued=queued)
@@ -305,6 +310,7 @@ class SessionStream:
         elif kind == "close":
             self._detach()  # it asked for this: nothing is lost
             await self._core.sessions.close(self.session)
+            events.session("session_closed", self.session, self.peer)
             self._session_lost("closed")
             raise _Closed
         elif kind in {"open", "resume"}:
@@ -321,12 +327,14 @@ class SessionStream:
             self._admit(holder, is_new=True)
             self.holder = holder
             self._session = await self._core.sessions.open(command.open, name)
+            events.session("session_opened", self._session, self.peer)
         elif kind == "resume":
             session = await self._core.sessions.find(command.resume.credentials, name)
             await self._core.sessions.renew(session)
             self._admit(session.holder, is_new=False)
             self.holder = session.holder
             self._session = session
+            events.session("session_resumed", session, self.peer)
         else:
             raise Malformed("command", "the first command must be `open` or `resume`")
         self._look_after(self.session.ttl.total_seconds())
@@ -342,6 +350,7 @@ class SessionStream:
         try:
             await self._core.seats.acquire(self.session, request, self)
         except Malformed as error:
+            self._core.seats.count_malformed()
             self._deny(name, error)
 
     async def _release(self, request: seat_service_pb2.Release) -> None:
@@ -350,6 +359,7 @@ class SessionStream:
         try:
             await self._core.seats.release(self.session, request.grant, self)
         except Malformed as error:
+            self._core.seats.count_malformed()
             self._deny(name, error)
 
     def _deny(self, name: tuple[str, str], error: Malformed) -> None:
@@ -409,6 +419,7 @@ class SessionStream:
             await asyncio.sleep(RENEW_PAUSE)
 
     def _lose_session(self) -> None:
+        events.session("session_lost", self.session, self.peer)
         self._session_lost("the session was not renewed in time, and has ended")
         self._finished = True
 

@@ -82,16 +82,20 @@ class Caller:
         self, endpoint: Endpoint, method: Method[Req, Resp], request: Req, deadline: float
     ) -> Resp:
         """Send once, and once more where the token was refused."""
-        clock = asyncio.get_running_loop().time
+        clock, credentials = asyncio.get_running_loop().time, self._credentials
         try:
-            metadata = self._credentials.metadata or await self._token(endpoint, deadline)
+            metadata = credentials.metadata or await self._token(endpoint, deadline)
             try:
-                return await endpoint.unary(method)(
+                answer = await endpoint.unary(method)(
                     request, timeout=deadline - clock(), metadata=metadata
                 )
+                credentials.trust()
+                return answer
             except grpc.aio.AioRpcError as error:
-                refused = classify(error.code(), error.details()) is Failure.TOKEN_REFUSED
-                if not refused or not self._credentials.renewable:
+                failure = classify(error.code(), error.details())
+                if failure is Failure.UNKNOWN:
+                    credentials.doubt(metadata)
+                if failure is not Failure.TOKEN_REFUSED or not credentials.renewable:
                     raise
             metadata = await self._token(endpoint, deadline, instead_of=metadata)
             return await endpoint.unary(method)(

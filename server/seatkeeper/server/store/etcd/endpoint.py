@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import grpc.aio
 
+from seatkeeper.client.channels import dial
 from seatkeeper.server.store.errors import StoreUnavailable
 from seatkeeper.server.store.etcd.calls import Method, Req, Resp
 from seatkeeper.server.store.etcd.config import EtcdConfig
@@ -114,18 +115,16 @@ class Endpoint:
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MILLIS),
             # A connection of our own, not one shared with another store of this process.
             ("grpc.use_local_subchannel_pool", 1),
-            # etcd is not on the far side of a web proxy, whatever the environment says.
-            ("grpc.enable_http_proxy", 0),
         ]
         if not config.tls:
-            return grpc.aio.insecure_channel(self.address, options=options)
+            return dial(self.address, None, options)
         self._tls_stamp = self._stamp_files()
         credentials = grpc.ssl_channel_credentials(
             root_certificates=_contents(config.ca_file),
             private_key=_contents(config.key_file),
             certificate_chain=_contents(config.cert_file),
         )
-        return grpc.aio.secure_channel(self.address, credentials, options=options)
+        return dial(self.address, credentials, options)
 
     def _stamp_files(self) -> tuple[int, ...]:
         files = (self._config.ca_file, self._config.cert_file, self._config.key_file)

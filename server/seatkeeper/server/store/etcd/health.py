@@ -112,8 +112,10 @@ class Health:
         try:
             return await _ask_also_without_leader(endpoint, method, request, metadata, deadline)
         except grpc.aio.AioRpcError as error:
-            refused = classify(error.code(), error.details()) is Failure.TOKEN_REFUSED
-            if not refused or not credentials.renewable:
+            failure = classify(error.code(), error.details())
+            if failure is Failure.UNKNOWN:
+                credentials.doubt(metadata)
+            if failure is not Failure.TOKEN_REFUSED or not credentials.renewable:
                 raise
         # A member that is not in use forgets a token that the one in use goes on knowing.
         metadata = await credentials.fetch(endpoint, deadline, instead_of=metadata)

@@ -78,6 +78,7 @@ class KeepAliveStream:
                 if future.done():
                     return future.result()
                 if self._clock() >= silent_at:
+                    self._credentials.doubt(self._metadata)
                     self._lose("silent", blame=True)
                 elif self._clock() >= deadline:
                     raise StreamLostError("no answer before the deadline")
@@ -109,6 +110,7 @@ class KeepAliveStream:
                 if not isinstance(answer, pb.LeaseKeepAliveResponse):
                     break
                 self._heard_at = self._clock()
+                self._credentials.trust()
                 waiting = self._waiting.get(answer.id)
                 if waiting:
                     future = waiting.popleft()
