@@ -145,6 +145,7 @@ def encode_mark(mark: Mark) -> bytes:
         lease_id=mark.lease_id,
         unrecorded=mark.unrecorded,
         denied=map(encode_denied, mark.denied),
+        ahead=mark.ahead,
     ).SerializeToString()
 
 
@@ -152,4 +153,5 @@ def decode_mark(value: bytes) -> Mark:
     """Return the finished-mark stored in ``value``."""
     record = state_pb2.MarkRecord.FromString(value)
     denied = list(map(decode_denied, record.denied))
-    return Mark(record.lease_id, record.finished, list(record.unrecorded), denied)
+    unrecorded, ahead = list(record.unrecorded), list(record.ahead)
+    return Mark(record.lease_id, record.finished, unrecorded, denied, ahead)
