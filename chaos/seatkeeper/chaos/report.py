@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
+from seatkeeper.extras import install_hint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,9 +67,7 @@ def picture(outcome: Outcome) -> str:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as missing:
-        raise ReportError(
-            "the picture needs matplotlib: pip install 'seatkeeper[chaos]'"
-        ) from missing
+        raise ReportError(f"the picture needs matplotlib: {install_hint('chaos')}") from missing
     seconds, width = _end(outcome), _width_inches(outcome)
     with matplotlib.rc_context():
         # The user's own taste would make another picture of the same run.

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.serve import settings_app
+from seatkeeper.extras import install_hint
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 INSTALL_BUILDER = (
-    "this command needs the builder: pip install 'seatkeeper[server,builder,tensorrt-rtx]'"
+    f"this command needs the builder: {install_hint('server', 'builder', 'tensorrt-rtx')}"
 )
 
 

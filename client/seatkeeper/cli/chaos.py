@@ -28,6 +28,7 @@ from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.render import count, show, table, words, write_json
 from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
+from seatkeeper.extras import install_hint
 
 if TYPE_CHECKING:
     from seatkeeper.chaos.result import Outcome
@@ -327,7 +328,7 @@ def _check_report(folder: Path, *, json: bool) -> dict[str, Output]:
     files = {f"--report: {name}": folder / name for name in (REPORT, PICTURE)}
     found = outputs_at(files, inputs={}, as_json=False)
     if not json and not installed("matplotlib"):
-        show(words("the report will have no picture: pip install 'seatkeeper[chaos]' adds it"))
+        show(words(f"the report will have no picture: {install_hint('chaos')} adds it"))
     return dict(zip((REPORT, PICTURE), found.values(), strict=True))
 
 

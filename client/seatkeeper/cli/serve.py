@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.extras import install_hint
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from seatkeeper.server.config import NodeConfig
 
 SERVER_NEEDS = ("grpc_health", "prometheus_client", "pydantic_settings", "structlog")
-INSTALL_SERVER = "this command needs the server: pip install 'seatkeeper[server]'"
+INSTALL_SERVER = f"this command needs the server: {install_hint('server')}"
 
 
 def with_settings(
