@@ -65,7 +65,7 @@ Backend = Annotated[
 Targets = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", metavar="SM", help="GPU architecture, such as SM86; may be repeated."
+        "--target", metavar="SM", help="GPU architecture: SM86, sm_86 or 8.6; may be repeated."
     ),
 ]
 Profiles = Annotated[
