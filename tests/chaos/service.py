@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.cluster.balancer import free_ports
 from tests.conftest import add_users
 
 from seatkeeper.chaos.relay import Relay
-from seatkeeper.client import AsyncSeatClient, TlsConfig
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.server.etcd_binary import find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions, EtcdPlace, EtcdProcess
 from seatkeeper.server.keys import Keys
@@ -30,6 +30,9 @@ MEMBERS = NODES = 3
 NODE_PORT = 7420
 AGENT_PORT = 7440
 AGENT = "chaos-agent"
+ADMIN = "admin"
+AGENT_CERTIFICATE = "agent"
+"""Names in certificates. Users have certificates too, which may not administer."""
 TLS_NAME = "seatkeeper-chaos"
 """What every node's certificate carries: through relays its address is not its own."""
 ETCD_OPTIONS = EtcdOptions(auth_token_ttl=timedelta(seconds=5))
@@ -151,23 +154,35 @@ class ChaosService:
 
     def client(self, name: str) -> AsyncSeatClient:
         """Return a client that nothing stands before."""
-        return AsyncSeatClient(self.addresses, holder=name, project="chaos", tls=self.tls)
+        return AsyncSeatClient(
+            self.addresses,
+            holder=name,
+            project="chaos",
+            tls=self.tls,
+            config=ClientConfig(keeper="process"),
+        )
+
+    def admin_client(self) -> AsyncSeatClient:
+        """Return a client whose certificate names an administrator; nobody else's does."""
+        cert, key = self.authority.issue(ADMIN)
+        tls = replace(self.tls, cert=cert, key=key)
+        return AsyncSeatClient(self.addresses, holder=ADMIN, project="chaos", tls=tls)
 
     async def start_agent(self, pool: str) -> None:
         """Start the build agent, for the seats of a pool."""
         place = self.places.make("agent")
-        self.issue("agent", place)
+        self.issue(AGENT_CERTIFICATE, place)
         port = AGENT_PORT if self.places.is_namespaces else free_ports(1)[0]
-        keys = self.folder / "agent.key"
+        keys = self.folder / f"{AGENT_CERTIFICATE}.key"
         self.agent = spawn(
             self.folder,
             "agent",
             [
                 *("agent", "--agent-id", AGENT, "--listen", f"{place.host}:{port}"),
                 *("--nodes", ",".join(self.addresses), "--nodes-ca-file", str(self.tls.ca)),
-                *("--nodes-cert-file", str(self.folder / "agent.pem")),
+                *("--nodes-cert-file", str(self.folder / f"{AGENT_CERTIFICATE}.pem")),
                 *("--nodes-key-file", str(keys), "--tls-key-file", str(keys)),
-                *("--tls-cert-file", str(self.folder / "agent.pem")),
+                *("--tls-cert-file", str(self.folder / f"{AGENT_CERTIFICATE}.pem")),
                 *("--engines", str(self.folder / "engines"), "--pool", pool),
             ],
             command=place.command,
@@ -193,6 +208,7 @@ class ChaosService:
             *("--tls-cert-file", str(self.folder / f"{name}.pem")),
             *("--tls-key-file", str(self.folder / f"{name}.key")),
             *("--tls-client-ca-file", str(self.authority.ca)),
+            *("--administrators", f"dns:{ADMIN}", "--agents", f"dns:{AGENT_CERTIFICATE}"),
             *("--stop-grace", "1"),
         )
 

@@ -106,7 +106,7 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
     rng = random.Random(seed)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(running_service(places, folder, rng))
-        admin = await stack.enter_async_context(service.client("admin"))
+        admin = await stack.enter_async_context(service.admin_client())
         for name, seats in {**POOLS, CANARY_POOL: CANARY_SEATS}.items():
             await admin.pools.create(name, seats=seats)
         witness = Witness(service.store, KEYS)

@@ -28,6 +28,8 @@ def well() -> Seen:
         node.clock_error.FromTimedelta(timedelta(milliseconds=1))
         certificate = node.certificates.add(setting="tls_cert_file", subject=f"CN={name}")
         certificate.not_after.FromDatetime(NOW + timedelta(days=90))
+        node.access.asks_for_certificates = True
+        node.access.administrators = node.access.agents = 1
         node.work.commits, node.work.commands = 1000, 4000
         node.work.commit_p99.FromTimedelta(timedelta(milliseconds=5))
     report.store.kind = "etcd"
@@ -97,6 +99,29 @@ def _one_node(report: pb.GetReportResponse) -> None:
 
 def _plain_text(report: pb.GetReportResponse) -> None:
     report.nodes[1].tls = False
+
+
+def _nobody_may_administer(report: pb.GetReportResponse) -> None:
+    for node in report.nodes:
+        node.access.administrators = 0
+
+
+def _no_agents(report: pb.GetReportResponse) -> None:
+    for node in report.nodes:
+        node.access.agents = 0
+
+
+def _anybody_may_administer(report: pb.GetReportResponse) -> None:
+    for node in report.nodes:
+        node.access.CopyFrom(pb.NodeAccess(is_open_to_anybody=True))
+
+
+def _older_than_the_gate(report: pb.GetReportResponse) -> None:
+    report.nodes[1].ClearField("access")
+
+
+def _lists_differ(report: pb.GetReportResponse) -> None:
+    report.nodes[1].access.names_digest = b"other"
 
 
 def _clock_ahead(report: pb.GetReportResponse) -> None:
@@ -204,6 +229,11 @@ def _store_failures(report: pb.GetReportResponse) -> None:
         (_versions_differ, Level.WARNING, "nodes", "different versions: 0.9, 1.0"),
         (_one_node, Level.WARNING, "nodes", "there is only one"),
         (_plain_text, Level.WARNING, "transport", "n-2 speaks plain text"),
+        (_nobody_may_administer, Level.WARNING, "access", "`administrators` of n-1, n-2, n-3"),
+        (_no_agents, Level.WARNING, "access", "is empty: nobody may work as a build agent"),
+        (_anybody_may_administer, Level.WARNING, "access", "anybody who reaches n-1, n-2, n-3"),
+        (_older_than_the_gate, Level.WARNING, "access", "n-2 lets anybody administer"),
+        (_lists_differ, Level.WARNING, "access", "different `administrators` or `agents`"),
         (_clock_ahead, Level.WARNING, "clocks", "n-2 is 3.0 s ahead of n-1"),
         (_clock_far_behind, Level.PROBLEM, "clocks", "n-2 is 30.0 s behind n-1: tokens"),
         (_clock_of_this_machine, Level.PROBLEM, "clocks", "this machine is 120.0 s ahead"),

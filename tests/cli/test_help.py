@@ -180,7 +180,7 @@ def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:
         ["chaos", "run"],
         ["chaos", "list"],
     ):
-        assert "pip install '.[server]'" in bare(*words).refused(Exit.CONFIG)
+        assert "pip install '.[server]' in a checkout" in bare(*words).refused(Exit.CONFIG)
     said = bare("agent", "--pool", "tensorrt").refused(Exit.CONFIG)
     assert "pip install '.[server,builder" in said
 

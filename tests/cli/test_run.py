@@ -103,14 +103,18 @@ def test_what_cannot_be_run_costs_no_seat(
     cluster: Cluster, pool: str, write: Callable[[str, str], Path]
 ) -> None:
     plain = write("plain.txt", "no program\n")
-    nonsense = write("nonsense", "no program either\n")
+    nonsense = write("nonsense", "no program\0 either\n")
     nonsense.chmod(0o755)
     run = ("run", "--pool", pool, "--")
     assert "not found" in cluster(*run, "no-such-program").refused(Exit.NO_COMMAND)
     assert "not executable" in cluster(*run, str(plain)).refused(Exit.NOT_EXECUTABLE)
     assert cluster.look(pool).fence == 0
     assert "format" in cluster(*run, str(nonsense)).refused(Exit.NOT_EXECUTABLE)
-    assert held(cluster, pool) == 0
+    broken = write("broken", "#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    assert "interpreter" in cluster(*run, str(broken)).refused(Exit.NOT_EXECUTABLE)
+    assert "empty" in cluster(*run, "").refused(Exit.NO_COMMAND)
+    assert cluster.look(pool).fence == 0
 
 
 @pytest.mark.parametrize(
@@ -155,6 +159,37 @@ def test_who_waits_is_served_and_programs_are_told(
     assert events[0]["position"] == 1
     assert events[1].keys() == {"event", "pool", "grant_id", "fence", "seats"}
     assert events[2]["exit_code"] == 0
+
+
+def test_a_higher_priority_is_ahead_in_the_queue(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    early, late = (tmp_path / name for name in ("early", "late"))
+    for folder in (early, late):
+        folder.mkdir()
+    command = ("run", "--pool", pool, "--holder")
+    with (
+        cluster.client.seat(pool),
+        started(
+            *command, "early", "--", "true", folder=early, SEATKEEPER_NODES=cluster.address
+        ) as first,
+    ):
+        first.says("place 1")
+        urgent = ("late", "--priority", "7", "--", "true")
+        with started(
+            *command, *urgent, folder=late, SEATKEEPER_NODES=cluster.address
+        ) as second:
+            second.says("place 1")
+            tickets = cluster.look(pool).tickets
+    assert [(t.holder, t.priority) for t in tickets] == [("late", 7), ("early", 0)]
+
+
+@pytest.mark.parametrize("priority", ["1001", "-1001", "high"])
+@pytest.mark.parametrize("command", [("run", "true"), ("build", "model.onnx")], ids=str)
+def test_a_priority_out_of_range_is_refused(command: tuple[str, ...], priority: str) -> None:
+    name, *rest = command
+    refused = seatkeeper(name, "--priority", priority, *rest).check(Exit.USAGE)
+    assert "--priority" in refused.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

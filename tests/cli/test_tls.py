@@ -16,7 +16,8 @@ def test_a_node_that_wants_certificates(tmp_path: Path) -> None:
     cert, key = authority.issue("node")
     our_cert, our_key = authority.issue("alice")
     flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
-    with serving(tmp_path / "node", *flags, "--tls-client-ca-file", str(authority.ca)) as node:
+    asking = ("--tls-client-ca-file", str(authority.ca), "--administrators", "dns:alice")
+    with serving(tmp_path / "node", *flags, *asking) as node:
         address = address_of(node)
         ours = {
             "SEATKEEPER_NODES": address,

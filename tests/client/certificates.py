@@ -31,27 +31,31 @@ class Authority:
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, common_name: str, *, also: Sequence[str] = (), addresses: Sequence[str] = ()
+        self,
+        common_name: str,
+        *,
+        also: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+        sans: Sequence[x509.GeneralName] | None = None,
     ) -> tuple[Path, Path]:
         """Return the files of a certificate for the loopback address, and of its key.
 
-        ``also`` are other names that it carries, ``addresses`` are others too.
+        ``also`` are other names that it carries, ``addresses`` are others too; ``sans`` are all of its
+        alternative names, in place of these and of its common name. Without any it has only a CN.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName(
-            [
+        if sans is None:
+            sans = [
                 *(x509.DNSName(name) for name in (common_name, *also)),
                 *(
                     x509.IPAddress(ipaddress.ip_address(address))
                     for address in ("127.0.0.1", *addresses)
                 ),
             ]
-        )
-        certificate = (
-            _builder(_name(common_name), self._name, key.public_key())
-            .add_extension(names, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
+        builder = _builder(_name(common_name), self._name, key.public_key())
+        if sans:
+            builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         cert_file = self._folder / f"{common_name}.pem"
         key_file = self._folder / f"{common_name}.key"
         cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -156,3 +156,12 @@ def test_every_denial_has_an_error_of_its_own(reason: seat_pb2.DenialReason.Valu
 def test_durations_keep_their_fractions() -> None:
     assert seconds(as_duration(2.25)) == 2.25
     assert seconds(as_duration(0.0)) == 0.0
+
+
+def test_a_reason_of_a_newer_service_is_told_as_it_is() -> None:
+    denied = seat_pb2.Denied(grant_id="g", message="a reason of tomorrow")
+    # As an older client reads it from the wire.
+    denied.MergeFromString(b"\x10\x63")
+    error = from_denied(denied)
+    assert type(error) is SeatError
+    assert str(error) == "a reason of tomorrow"

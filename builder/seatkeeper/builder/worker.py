@@ -31,7 +31,6 @@ from seatkeeper.builder.errors import (
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
 from seatkeeper.builder.progress import CHECKING, Progress
 from seatkeeper.builder.summary import check_model_size
-from seatkeeper.extras import install_hint
 
 PROGRESS_INTERVAL_SECONDS = 0.05
 """Least time between two progress reports of one phase: the compiler makes thousands of steps."""
@@ -94,7 +93,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
     try:
         from seatkeeper.builder.model import check_model
     except ImportError as error:
-        raise BackendMissing(f"{error}: {install_hint('builder')}") from error
+        raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
     summary = check_model(model, plan, job.model_limits)
     backend = load_backend(job.backend)
     engine = backend.compile(model, plan, report)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
-from seatkeeper.extras import install_hint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +66,9 @@ def picture(outcome: Outcome) -> str:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as missing:
-        raise ReportError(f"the picture needs matplotlib: {install_hint('chaos')}") from missing
+        raise ReportError(
+            "the picture needs matplotlib: pip install '.[chaos]' in a checkout"
+        ) from missing
     seconds, width = _end(outcome), _width_inches(outcome)
     with matplotlib.rc_context():
         # The user's own taste would make another picture of the same run.

@@ -36,7 +36,7 @@ from seatkeeper.cli.render import (
     write_event,
     write_json,
 )
-from seatkeeper.cli.waiting import Wait, queued_event
+from seatkeeper.cli.waiting import Priority, Wait, queued_event
 from seatkeeper.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
 
@@ -118,6 +118,7 @@ async def build(
     optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT,
     output: Output = None,
     wait: Wait = None,
+    priority: Priority = 0,
 ) -> None:
     """Compile a model to an engine, or find the one that was compiled from it before.
 
@@ -146,6 +147,7 @@ async def build(
                     plan_to_options(plan),
                     pool=pool,
                     wait=wait,
+                    priority=priority,
                     on_queued=screen.queued,
                     on_progress=screen.progress,
                 )

@@ -15,7 +15,6 @@ import typer
 from rich.text import Text
 
 from seatkeeper.cli.connection import (
-    DEFAULT_NODES,
     Json,
     TlsCa,
     TlsCert,
@@ -27,8 +26,9 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.render import count, show, table, words, write_json
-from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
-from seatkeeper.extras import install_hint
+from seatkeeper.cli.serve import SERVER_NEEDS, installed
+from seatkeeper.environment import DEFAULT_NODES
+from seatkeeper.extras import explain
 
 if TYPE_CHECKING:
     from seatkeeper.chaos.result import Outcome
@@ -328,7 +328,7 @@ def _check_report(folder: Path, *, json: bool) -> dict[str, Output]:
     files = {f"--report: {name}": folder / name for name in (REPORT, PICTURE)}
     found = outputs_at(files, inputs={}, as_json=False)
     if not json and not installed("matplotlib"):
-        show(words(f"the report will have no picture: {install_hint('chaos')} adds it"))
+        show(words(f"the report will have no picture: {explain('it', 'chaos')}"))
     return dict(zip((REPORT, PICTURE), found.values(), strict=True))
 
 
@@ -351,4 +351,4 @@ def _chosen(names: list[str] | None) -> list[Scenario]:
 
 def _need_server() -> None:
     if not installed(*SERVER_NEEDS):
-        fail(Exit.CONFIG, INSTALL_SERVER)
+        fail(Exit.CONFIG, explain("this command", "server"))

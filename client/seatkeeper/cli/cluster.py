@@ -34,14 +34,15 @@ from typing import Any, Self
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from seatkeeper.cli.agent import INSTALL_BUILDER
+from seatkeeper.cli.agent import AGENT_NEEDS
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
-from seatkeeper.cli.program import launched
 from seatkeeper.cli.render import Json, count, say, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.channels import dial
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
+from seatkeeper.extras import explain
+from seatkeeper.hold.launch import launched
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.text import path_in_json
@@ -323,7 +324,9 @@ class Cluster:
         for service, address in zip(self._nodes, self._plan.node_addresses, strict=True):
             await _serving(service, address)
             self._tell(f"node {service.name} on {address}")
-        async with AsyncSeatClient(self._plan.node_addresses) as client:
+        async with AsyncSeatClient(
+            self._plan.node_addresses, config=ClientConfig(keeper="process")
+        ) as client:
             seats = await _have_pool(client, self._plan.seats)
             self._tell(f"pool {POOL} has {count(seats, 'seat')}")
             if self._with_agent:
@@ -444,7 +447,7 @@ class Cluster:
 
 async def _serving(service: Service, address: str) -> None:
     """Wait until a node answers."""
-    quick = ClientConfig(call_timeout=timedelta(seconds=1))
+    quick = ClientConfig(call_timeout=timedelta(seconds=1), keeper="process")
     deadline = asyncio.get_running_loop().time() + NODE_START_SECONDS_MAX
     async with AsyncSeatClient(address, config=quick) as client:
         while True:
@@ -492,7 +495,7 @@ async def _have_pool(client: AsyncSeatClient, seats: int) -> int:
 
 def _missing_for_agent() -> str | None:
     needed = ("onnx", "numpy", "seatkeeper.builder.agent.main")
-    return None if installed(*needed) else INSTALL_BUILDER
+    return None if installed(*needed) else explain("an agent", *AGENT_NEEDS)
 
 
 def _check_free(port: int) -> None:

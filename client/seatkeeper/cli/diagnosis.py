@@ -140,6 +140,49 @@ def _transport(seen: Seen) -> Iterator[Finding]:
         )
 
 
+def _access(seen: Seen) -> Iterator[Finding]:
+    answering = [node for node in seen.report.nodes if not node.failure]
+    older = [node for node in answering if not node.HasField("access")]
+    if older:
+        yield Finding(
+            Level.WARNING,
+            "access",
+            f"{_names(older)} let{'s' * (len(older) == 1)} anybody administer, of an older version",
+            "finish the update of all nodes: the service is as open as its most open node",
+        )
+    asking = [node for node in answering if node.access.asks_for_certificates]
+    for setting, effect in _EFFECTS.items():
+        empty = [node for node in asking if not getattr(node.access, setting)]
+        if empty:
+            yield Finding(
+                Level.WARNING,
+                "access",
+                f"`{setting}` of {_names(empty)} is empty: nobody may {effect}",
+                f"name who may in `{setting}`, such as dns:admin.example, by certificates' "
+                "alternative names",
+            )
+    if len({node.access.names_digest for node in answering if node.HasField("access")}) > 1:
+        yield Finding(
+            Level.WARNING,
+            "access",
+            "nodes have different `administrators` or `agents`",
+            "give all nodes the same: a name that one of them takes may do everything",
+        )
+    if opened := [node for node in answering if node.access.is_open_to_anybody]:
+        yield Finding(
+            Level.WARNING,
+            "access",
+            f"anybody who reaches {_names(opened)} may change pools and drain nodes",
+            "ask clients for certificates (`tls_client_ca_file`), and name `administrators`",
+        )
+
+
+_EFFECTS = {
+    "administrators": "change pools or drain nodes",
+    "agents": "work as a build agent",
+}
+
+
 def _clocks(seen: Seen) -> Iterator[Finding]:
     worst = timedelta(0)
     offsets = {
@@ -428,6 +471,7 @@ def _pools(seen: Seen) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     _nodes,
     _transport,
+    _access,
     _clocks,
     _certificates,
     _ports,

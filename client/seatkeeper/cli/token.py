@@ -126,13 +126,21 @@ def _read(file: str) -> str:
     """Return a small text file's contents; of a large one only enough to be refused."""
     try:
         if file == "-":
-            return sys.stdin.read(64 * TOKEN_BYTES_MAX)
+            return _read_input(64 * TOKEN_BYTES_MAX)
         with Path(file).open(encoding="utf-8") as opened:
             return opened.read(64 * TOKEN_BYTES_MAX)
     except FileNotFoundError:
         fail(Exit.NOT_FOUND, f"{file}: no such file")
     except UnicodeDecodeError:
         fail(Exit.REFUSED, f"{file} is not text")
+
+
+def _read_input(size: int) -> str:
+    try:
+        return sys.stdin.read(size)
+    except OSError as error:
+        # Closed, or a folder.
+        fail(Exit.REFUSED, f"standard input cannot be read: {error.strerror}")
 
 
 def _readable(name: str, value: Any) -> str:  # noqa: ANN401

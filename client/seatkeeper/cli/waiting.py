@@ -25,6 +25,18 @@ Wait = Annotated[
     ),
 ]
 
+Priority = Annotated[
+    int,
+    typer.Option(
+        "--priority",
+        metavar="N",
+        min=-1000,
+        max=1000,
+        help="From -1000 to 1000; higher is served earlier. Within one priority, first come "
+        "first served.",
+    ),
+]
+
 
 def queued_event(place: QueuePosition) -> Json:
     """Return what programs are told of a place in the queue."""

@@ -59,7 +59,9 @@ _BY_RESOURCE: Mapping[str, _ErrorOf] = {
 def from_denied(denied: seat_pb2.Denied) -> SeatError:
     """Return the error that a refused command of the session stream means."""
     after = denied.retry_after if denied.HasField("retry_after") else None
-    name = seat_pb2.DenialReason.Name(denied.reason) if denied.reason else ""
+    # A newer service may have reasons that we do not know: what it says is told as it is.
+    known = seat_pb2.DenialReason.DESCRIPTOR.values_by_number.get(denied.reason)
+    name = known.name if known is not None else ""
     return _make(
         _BY_REASON.get(name.removeprefix(_REASON_PREFIX), errors.SeatError),
         denied.message,

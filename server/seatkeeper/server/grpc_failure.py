@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -28,9 +29,12 @@ class Failure(Exception):
         # It travels in trailing metadata, which gRPC drops whole above 8 KiB, and its code with it.
         self.message = message[:MESSAGE_MAX]
         self.details = details
+        self.is_counted = False
+        """Whether it is a denial that was counted where it was decided."""
 
     async def tell(self, context: Context) -> NoReturn:
         """End the call."""
+        told.set(self)
         number: int = self.code.value[0]
         status = status_pb2.Status(code=number, message=self.message)
         for detail in self.details:
@@ -39,6 +43,10 @@ class Failure(Exception):
             status.details.append(packed)
         metadata = (("grpc-status-details-bin", status.SerializeToString()),)
         await context.abort(self.code, self.message, metadata)
+
+
+told: ContextVar[Failure | None] = ContextVar("told", default=None)
+"""The failure that the client of the present call was told."""
 
 
 def not_found(kind: str, name: str, message: str) -> Failure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from seatkeeper.server import records
@@ -45,6 +45,8 @@ class PoolView:
     spec: PoolSpec
     revision: int
     state: PoolState
+    replaced: PoolSpec | None = None
+    """After a change: the specification that it replaced."""
 
 
 class Pools:
@@ -90,11 +92,15 @@ class Pools:
                 only_if=[Unchanged(key, found.mod_revision)],
             )
             if committed.succeeded:
-                return await self.read(spec.name)
+                view = await self.read(spec.name)
+                return replace(view, replaced=records.decode_spec(found.value))
         raise _contended(spec.name)
 
-    async def delete(self, name: str) -> None:
-        """Delete a pool that nobody uses. Raises ``PoolMissing`` or ``PoolInUse``."""
+    async def delete(self, name: str) -> PoolSpec:
+        """Delete a pool that nobody uses; return its last specification.
+
+        Raises ``PoolMissing`` or ``PoolInUse``.
+        """
         for _ in range(ATTEMPTS_MAX):
             guard = await self._store.get(self._keys.guard(name))
             view = await self.read(name)
@@ -112,7 +118,7 @@ class Pools:
                 ],
             )
             if committed.succeeded:
-                return
+                return view.spec
         raise _contended(name)
 
     async def names(self) -> list[str]:

@@ -9,20 +9,26 @@ import grpc
 import grpc.aio
 
 from seatkeeper.client.channels import dial
-from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
+from seatkeeper.server.grpc_server import SERVER_OPTIONS, end_connections, listen
 
 
 class Transport(Protocol):
     """Makes the two ends of calls."""
 
-    def server(self) -> grpc.aio.Server:
-        """Return a server that listens nowhere yet."""
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
+        """Return a server that listens nowhere yet; ``interceptors`` see each call, first to last."""
         ...
 
     def listen(
         self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
     ) -> str:
         """Have it listen on ``address`` (port 0: any); return that. Raises ``ListenError``."""
+        ...
+
+    def end_connections(self, address: str) -> None:
+        """Say the end of every connection to ``address``, where this process listens."""
         ...
 
     def connect(
@@ -38,15 +44,21 @@ class Transport(Protocol):
 class GrpcTransport:
     """gRPC over sockets."""
 
-    def server(self) -> grpc.aio.Server:
+    def server(
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
         """Return a server with the options of all our servers."""
-        return grpc.aio.server(options=SERVER_OPTIONS)
+        return grpc.aio.server(options=SERVER_OPTIONS, interceptors=interceptors)
 
     def listen(
         self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
     ) -> str:
         """Have it listen on ``address``; return it with its port. Raises ``ListenError``."""
         return listen(server, address, credentials)
+
+    def end_connections(self, address: str) -> None:
+        """Say the end of every connection to ``address``."""
+        end_connections(address)
 
     def connect(
         self,

@@ -120,8 +120,10 @@ def check_open(request: seat_service_pb2.Open) -> None:
 def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
     """Check a pool's specification and return it."""
     check_name("spec.name", spec.name)
-    if not 1 <= spec.seats <= SEATS_MAX:
-        raise Malformed("spec.seats", f"{spec.seats} is not from 1 to {SEATS_MAX}")
+    if not spec.HasField("seats"):
+        raise Malformed("spec.seats", f"say how many, from 0 (closed) to {SEATS_MAX}")
+    if not 0 <= spec.seats <= SEATS_MAX:
+        raise Malformed("spec.seats", f"{spec.seats} is not from 0 (closed) to {SEATS_MAX}")
     if len(spec.description) > DESCRIPTION_MAX:
         raise Malformed("spec.description", f"has over {DESCRIPTION_MAX} characters")
     if hidden := hidden_in(spec.description):

@@ -30,7 +30,6 @@ from seatkeeper.builder.errors import (
 )
 from seatkeeper.builder.plan import TARGETS, BuildPlan, check_targets
 from seatkeeper.builder.progress import BUILDING, PARSING, OnProgress, Progress
-from seatkeeper.extras import install_hint
 
 PARSER_ERRORS_MAX = 20
 
@@ -49,7 +48,8 @@ def load_tensorrt_rtx() -> TensorRtBackend:
         importlib.import_module("onnxruntime_ep_nv_tensorrt_rtx")
         module = importlib.import_module("tensorrt_rtx_bindings")
     except (ImportError, OSError):
-        module = _import_or_explain("tensorrt_rtx", install_hint("tensorrt-rtx"))
+        install = "pip install '.[tensorrt-rtx]' in a checkout"
+        module = _import_or_explain("tensorrt_rtx", install)
     return TensorRtBackend("tensorrt_rtx", module)
 
 

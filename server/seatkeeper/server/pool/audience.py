@@ -7,7 +7,7 @@ another node made, a seat that was lost with its lease, and an own decision are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -28,6 +28,7 @@ from seatkeeper.server.decide import (
 
 POSITIONS_MAX = 20
 """Most positions told at once."""
+NONE: Mapping[str, Denied] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Listener(Protocol):
     def expect(self, pool: str, grant: Grant) -> None:
         """Get ready for a grant that is being committed. It may come to nothing."""
         ...
+
+
+def peer_of(listener: Listener | None) -> str:
+    """Return the address of a listener's client, for logs; empty: not known here."""
+    return str(getattr(listener, "peer", ""))
 
 
 class _Told(Enum):
@@ -128,8 +134,13 @@ class Audience:
         """Return whether a client of this node waits for ``grant_id``."""
         return grant_id in self._waiting
 
-    def review(self, grant_ids: Iterable[str], state: PoolState) -> None:
-        """Tell the clients concerned what has changed for them, but for positions."""
+    def review(
+        self, grant_ids: Iterable[str], state: PoolState, denied: Mapping[str, Denied] = NONE
+    ) -> None:
+        """Tell the clients concerned what has changed for them, but for positions.
+
+        ``denied``: why tickets that are gone now were denied.
+        """
         for grant_id in grant_ids:
             seat = self._seats.get(grant_id)
             if seat is None:
@@ -146,6 +157,9 @@ class Audience:
                     seat.told = _Told.WAITS
                     seat.gives_up |= state.tickets[grant_id].wait is not None
                     self._waiting[grant_id] = None
+            elif (denial := denied.get(grant_id)) is not None:
+                self._drop(grant_id)
+                seat.listener.hear(self._pool, denial)
             else:  # also when it was told nothing yet: the answer that it waits for is this one
                 finished = state.finished.contains(seat.session_id, grant_id)
                 self._tell_end(grant_id, seat, finished=finished)

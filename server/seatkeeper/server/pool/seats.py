@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from seatkeeper.server import events
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
+    Command,
     Denied,
     Grant,
     HoldStats,
     Refusal,
     Release,
 )
+from seatkeeper.server.denials import denial_name
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import Listener
+from seatkeeper.server.observer import Observer, PoolCount
+from seatkeeper.server.pool.audience import Listener, peer_of
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.passed import Passing
@@ -105,7 +108,7 @@ class Seats:
         )
         loop = self._loops.get(request.pool) or await self._open_loop(request.pool)
         if loop is None:
-            listener.hear(request.pool, _no_such_pool(request.pool, request.grant_id))
+            self._deny_unknown(request.pool, command, listener)
             return
         loop.submit(command, listener, patient=patient)
 
@@ -120,11 +123,11 @@ class Seats:
         """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
         check_grant_ref(grant)
         check_id_age("grant.grant_id", grant.grant_id, self._clock.now())
+        command = Release(grant.grant_id, session.session_id, session.lease_id)
         loop = self._loops.get(grant.pool) or await self._open_loop(grant.pool)
         if loop is None:
-            listener.hear(grant.pool, _no_such_pool(grant.pool, grant.grant_id))
+            self._deny_unknown(grant.pool, command, listener)
             return
-        command = Release(grant.grant_id, session.session_id, session.lease_id)
         loop.submit(command, listener, patient=patient)
 
     def detach(self, pool: str, grant_id: str, listener: Listener) -> None:
@@ -149,6 +152,14 @@ class Seats:
     async def loop(self, pool: str) -> PoolLoop | None:
         """Return the loop that serves a pool here, begun if need be; None: no such pool."""
         return self._loops.get(pool) or await self._open_loop(pool)
+
+    def counts(self) -> list[PoolCount]:
+        """Return the pools that are followed, and whose view is up to date. From any thread."""
+        return [
+            PoolCount(name, spec.seats, held=loop.state.held, queued=len(loop.state.tickets))
+            for name, loop in list(self._loops.items())
+            if loop.is_current and (spec := loop.state.spec) is not None
+        ]
 
     def ring_changed(self) -> None:
         """Take in that pools may have other owners."""
@@ -176,7 +187,20 @@ class Seats:
             self._loops[pool] = loop
         return self._loops[pool]
 
+    def count_malformed(self) -> None:
+        """Count a request that was refused for what it looks like."""
+        self._observer.denied("", denial_name(Refusal.OTHER_TERMS))
+
+    def _deny_unknown(self, pool: str, command: Command, listener: Listener) -> None:
+        denied = _no_such_pool(pool, command.grant_id)
+        self._observer.denied("", denial_name(denied.reason))
+        if events.are_wanted():
+            events.answered(pool, command.session_id, denied, peer_of(listener))
+        listener.hear(pool, denied)
+
     def _spec_changed(self, pool: str) -> None:
+        if self.catalogue.spec(pool)[0] is None:
+            self._observer.pool_gone(pool)
         if (loop := self._loops.get(pool)) is not None:
             loop.spec_changed()
 
@@ -189,6 +213,8 @@ class Seats:
             for name in idle & still_idle:
                 if self._loops[name].idle:  # still, after the others were stopped
                     await self._loops.pop(name).stop()
+                    if self.catalogue.spec(name)[0] is None:  # what came after it was deleted
+                        self._observer.pool_gone(name)
             idle = still_idle
 
 

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Instant
+from seatkeeper.server.identity import Authorizer, Right
 from seatkeeper.server.report.certificates import certificates
 from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.routing.membership import Membership
@@ -42,6 +43,8 @@ class NodeReporter:
     """None: it is alone."""
     certificate_files: Mapping[str, Path]
     """By the settings that name them."""
+    authorizer: Authorizer | None = None
+    """None: it is for one program's tests, and does not ask who calls."""
 
     def report(self) -> pb.NodeReport:
         """Return how this node is now."""
@@ -52,6 +55,7 @@ class NodeReporter:
             tls="tls_cert_file" in self.certificate_files,
             certificates=certificates(self.certificate_files),
             work=self._work(),
+            access=self._access(),
         )
         report.started_at.FromMilliseconds(self.started_at)
         report.clock.FromMilliseconds(self.clock.now())
@@ -61,6 +65,18 @@ class NodeReporter:
             report.ring.extend(self.membership.ring.addresses)
             report.silent.extend(sorted(self.membership.silent))
         return report
+
+    def _access(self) -> pb.NodeAccess:
+        authorizer = self.authorizer
+        if authorizer is None:
+            return pb.NodeAccess()
+        return pb.NodeAccess(
+            asks_for_certificates=authorizer.asks_for_certificates,
+            administrators=authorizer.count(Right.ADMINISTRATOR),
+            agents=authorizer.count(Right.AGENT),
+            names_digest=authorizer.digest(),
+            is_open_to_anybody=authorizer.is_open_to_anybody,
+        )
 
     def _work(self) -> pb.NodeWork:
         tally = self.tally

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,6 +11,7 @@ from seatkeeper.server.keys import Keys
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import Peers, PeerSilent
 from seatkeeper.server.store import Store, StoreError, StoreHealth
+from seatkeeper.server.store.etcd import version_warnings
 from seatkeeper.v1 import cluster_service_pb2 as pb
 from seatkeeper.v1 import state_pb2
 
@@ -73,10 +74,18 @@ class ServiceReporter:
         report.clock_error.FromTimedelta(took / 2)
         return report
 
+    def _warnings(self, health: StoreHealth) -> Sequence[str]:
+        """Return the known defects of all members as they are now; each was updated by itself."""
+        known = {member.version for member in health.members if member.version}
+        if self.node.version.store != "etcd" or not known:
+            return self.node.version.store_warnings
+        found = (warning for version in sorted(known) for warning in version_warnings(version))
+        return tuple(dict.fromkeys(found))
+
     def _store(self, health: StoreHealth) -> pb.StoreReport:
         version = self.node.version
         report = pb.StoreReport(
-            kind=version.store, warnings=version.store_warnings, alarms=sorted(health.alarms)
+            kind=version.store, warnings=self._warnings(health), alarms=sorted(health.alarms)
         )
         for member in health.members:
             report.members.add(

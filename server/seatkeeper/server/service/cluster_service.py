@@ -7,6 +7,7 @@ from collections.abc import Callable
 import grpc
 
 from seatkeeper.server.grpc_failure import Context, Failure
+from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.service.failures import answers
@@ -83,7 +84,8 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
                 f"this is node {here}, not {request.node_id}; call that node's own address, not a "
                 "balancer's",
             )
-        self._drain()
+        with administrative_act("node_drained", context, node_id=here):
+            self._drain()
         return cluster_service_pb2.DrainNodeResponse()
 
     @answers

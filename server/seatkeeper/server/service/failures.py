@@ -56,7 +56,9 @@ def failure_of_denial(pool: str, denied: Denied) -> Failure:
         details.append(resource_info("pool", pool, denied.message))
     if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
         details.append(retry_info(denied.retry_after or RETRY_AFTER))
-    return Failure(code, denied.message, *details)
+    failure = Failure(code, denied.message, *details)
+    failure.is_counted = True
+    return failure
 
 
 def too_much(what: str) -> Failure:

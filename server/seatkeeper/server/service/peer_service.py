@@ -41,7 +41,7 @@ class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
         loop = await self._seats.loop(request.pool)
         if loop is None:
             raise not_found("pool", request.pool, f"there is no pool {request.pool!r}")
-        passed = [PassedOn() for _ in request.commands]
+        passed = [PassedOn(command.peer) for command in request.commands]
         for command, listener in zip(request.commands, passed, strict=True):
             loop.submit(decode_command(command), listener)
         decided = await asyncio.gather(*(listener.outcome for listener in passed))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import fields
 
 import grpc
 
+from seatkeeper.server.decide import PoolSpec
 from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import (
     PoolChanged,
@@ -45,8 +48,10 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     ) -> pool_service_pb2.CreatePoolResponse:
         """Create a pool."""
         spec = check_spec(request.spec)
+        facts = {"pool": spec.name, "seats": spec.seats, "description": spec.description}
         try:
-            view = await self._pools.create(spec)
+            with administrative_act("pool_created", context, **facts):
+                view = await self._pools.create(spec)
         except PoolError as error:
             raise _failure(spec.name, error) from error
         return pool_service_pb2.CreatePoolResponse(pool=self._message(view))
@@ -59,7 +64,9 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         spec = check_spec(request.spec)
         expected = request.expected_revision
         try:
-            view = await self._pools.update(spec, expected_revision=expected)
+            with administrative_act("pool_updated", context, pool=spec.name) as facts:
+                view = await self._pools.update(spec, expected_revision=expected)
+                facts |= _changes(view.replaced, spec)
         except PoolError as error:
             raise _failure(spec.name, error) from error
         return pool_service_pb2.UpdatePoolResponse(pool=self._message(view))
@@ -71,7 +78,9 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         """Delete a pool that nobody uses."""
         check_name("name", request.name)
         try:
-            await self._pools.delete(request.name)
+            with administrative_act("pool_deleted", context, pool=request.name) as facts:
+                deleted = await self._pools.delete(request.name)
+                facts |= {"seats": deleted.seats, "description": deleted.description}
         except PoolError as error:
             raise _failure(request.name, error) from error
         return pool_service_pb2.DeletePoolResponse()
@@ -130,6 +139,17 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         name = view.spec.name
         holds, owner = self._seats.holds(name), self._seats.owner(name)
         return pool_message(view, holds, owner, details=details)
+
+
+def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
+    """Return what a change changed, as ``seats_before`` and ``seats_after``."""
+    facts: dict[str, object] = {}
+    for fact in fields(after):
+        then = getattr(before, fact.name, None)
+        now = getattr(after, fact.name)
+        if then != now or fact.name == "seats":
+            facts |= {f"{fact.name}_before": then, f"{fact.name}_after": now}
+    return facts
 
 
 def _failure(name: str, error: PoolError) -> Failure:

@@ -14,9 +14,11 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
+from seatkeeper.server import events
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Released
 from seatkeeper.server.denials import encode_denied
+from seatkeeper.server.grpc_context import peer_of_call
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.identity import Identity, identity_of
@@ -60,6 +62,8 @@ class SessionStream:
         self.holder = ""
         """Whom this stream is counted for; empty: nobody yet."""
         self._identity: Identity = identity_of(context)
+        self.peer = peer_of_call(context)
+        """Where the client is, for logs."""
         self._session: Session | None = None
         self._events: list[Event | tuple[str, News]] = []
         self._pending = asyncio.Event()
@@ -181,6 +185,8 @@ class SessionStream:
                 request = await self._context.read()
                 if request is grpc.aio.EOF:
                     return
+                if isinstance(request, Failure):  # it could not be decoded
+                    raise request
                 if len(request.commands) > COMMANDS_MAX:
                     raise Malformed(
                         "commands", f"{len(request.commands)} at once; at most {COMMANDS_MAX}"
@@ -208,6 +214,7 @@ class SessionStream:
         elif kind == "close":
             self._detach()  # it asked for this: nothing is lost
             await self._core.sessions.close(self.session)
+            events.session("session_closed", self.session, self.peer)
             self._session_lost("closed")
             raise _Closed
         else:
@@ -220,12 +227,14 @@ class SessionStream:
             self._admit(holder, is_new=True)
             self.holder = holder
             self._session = await self._core.sessions.open(command.open, name)
+            events.session("session_opened", self._session, self.peer)
         elif kind == "resume":
             session = await self._core.sessions.find(command.resume.credentials, name)
             await self._core.sessions.renew(session)
             self._admit(session.holder, is_new=False)
             self.holder = session.holder
             self._session = session
+            events.session("session_resumed", session, self.peer)
         else:
             raise Malformed("command", "the first command must be `open` or `resume`")
         opened = self._core.opened(self.session)
@@ -238,12 +247,14 @@ class SessionStream:
         try:
             await self._core.seats.acquire(self.session, request, self)
         except Malformed as error:
+            self._core.seats.count_malformed()
             self._send(Event(denied=_invalid(request.grant_id, error)))
 
     async def _release(self, request: seat_service_pb2.Release) -> None:
         try:
             await self._core.seats.release(self.session, request.grant, self)
         except Malformed as error:
+            self._core.seats.count_malformed()
             self._send(Event(denied=_invalid(request.grant.grant_id, error)))
 
     def _start_renewal(self, request: seat_service_pb2.Renew) -> None:
@@ -258,6 +269,7 @@ class SessionStream:
                 self.session, request, self._identity.certificate_sha256
             )
         except SessionGone:
+            events.session("session_lost", self.session, self.peer)
             self._session_lost("the session was not renewed in time, and has ended")
             self._finished = True
         except (StoreError, SessionError):

@@ -1,0 +1,121 @@
+"""The one gate that every call of a node passes, before its request is read."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from seatkeeper.server.grpc_failure import Context, Failure, error_info
+from seatkeeper.server.identity.authorizer import Authorizer, Refused
+from seatkeeper.server.identity.principal import principal_of
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0
+"""A caller who is refused the same call again and again gets one line in so much time."""
+LOGGED_MAX = 256
+_KINDS: dict[str, Any] = {
+    "unary_unary": grpc.unary_unary_rpc_method_handler,
+    "unary_stream": grpc.unary_stream_rpc_method_handler,
+    "stream_unary": grpc.stream_unary_rpc_method_handler,
+    "stream_stream": grpc.stream_stream_rpc_method_handler,
+}
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Refuses calls with ``PERMISSION_DENIED``.
+
+    Calls that everybody may make keep their handlers, and cost nothing. For the others the handler is
+    wrapped, because gRPC says who calls only to a handler; and the wrapper reads the request itself,
+    because otherwise gRPC would do so before asking it. An interceptor inside or outside of this one
+    may do the same: a handler without a deserializer is given bytes.
+    """
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+        self._logged: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the handler of a call, guarded where it needs to be."""
+        handler = await continuation(handler_call_details)
+        method = str(handler_call_details.method)
+        # None: there is no such call, and gRPC says so.
+        if handler is None or not self._authorizer.needs_asking(method):
+            return handler
+        return self._guarded(handler, method)
+
+    def _guarded(self, handler: Any, method: str) -> Handler:  # noqa: ANN401
+        make, inner = next(
+            (make, inner) for kind, make in _KINDS.items() if (inner := getattr(handler, kind))
+        )
+        decode = handler.request_deserializer
+        reads_here = not handler.request_streaming and decode is not None
+
+        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401
+            await self._check(method, context)
+            if reads_here:
+                request = await _decoded(decode, request, context)
+            answer = inner(request, context)
+            if inspect.isasyncgen(answer):
+                async with aclosing(answer):
+                    async for response in answer:
+                        await context.write(response)
+                return None
+            return await answer
+
+        # A stream's requests are read by its handler one by one, so after the check anyway.
+        guarded: Handler = make(
+            call, None if reads_here else decode, handler.response_serializer
+        )
+        return guarded
+
+    async def _check(self, method: str, context: Context) -> None:
+        principal = principal_of(context)
+        try:
+            self._authorizer.allow(principal, method)
+        except Refused as refused:
+            who = str(principal)
+            if self._is_news(who, method):
+                logger.warning(
+                    "call_refused",
+                    extra={"call": method, "by": who, "peer": principal.address},
+                )
+            info = error_info("NOT_AUTHORIZED")
+            if refused.setting:
+                info.metadata["setting"] = refused.setting
+            failure = Failure(grpc.StatusCode.PERMISSION_DENIED, str(refused), info)
+            await failure.tell(context)
+
+    def _is_news(self, who: str, method: str) -> bool:
+        now = time.monotonic()
+        logged_at = self._logged.pop((who, method), None)
+        if logged_at is not None and now - logged_at < LOG_SECONDS:
+            self._logged[who, method] = logged_at
+            return False
+        self._logged[who, method] = now
+        if len(self._logged) > LOGGED_MAX:
+            self._logged.popitem(last=False)
+        return True
+
+
+async def _decoded(decode: Callable[[bytes], Any], request: bytes, context: Context) -> Any:  # noqa: ANN401
+    try:
+        return decode(request)
+    except Exception:  # whatever the library raises: these bytes are no request of ours
+        message = "the request cannot be decoded: it is no message of this call's type"
+        await Failure(grpc.StatusCode.INVALID_ARGUMENT, message).tell(context)
