@@ -58,17 +58,21 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
-def show(*shown: RenderableType) -> None:
-    """Write tables and text for people on standard output."""
+def show(*shown: RenderableType, aside: bool = False) -> None:
+    """Write tables and text for people on standard output.
+
+    ``aside``: on standard error, where standard output is for something else.
+    """
     shown = tuple(words(each) if isinstance(each, str) else each for each in shown)
-    out = console()
+    out = console(stderr=aside)
     if out.is_terminal:
         out.print(*shown, sep="\n")
         return
     with out.capture() as captured:
         out.print(*shown, sep="\n")
     # Tables fill their lines up with blanks, which only disturb whoever compares or cuts them.
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    lines = "\n".join(line.rstrip() for line in captured.get().split("\n"))
+    print(lines.removesuffix("\n"), file=sys.stderr if aside else sys.stdout)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -127,7 +127,7 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
         [
             (
                 pool.spec.name,
-                str(pool.spec.seats),
+                seats_of(pool),
                 str(pool.held),
                 str(pool.free),
                 str(pool.queued),
@@ -137,6 +137,11 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
             for pool in pools
         ],
     )
+
+
+def seats_of(pool: pools_pb.Pool) -> str:
+    """Return how many seats a pool has, and so whether it is closed."""
+    return str(pool.spec.seats) if pool.spec.seats else "closed"
 
 
 def grants_table(pool: pools_pb.Pool) -> RenderableType:
