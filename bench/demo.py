@@ -43,6 +43,9 @@ OPTIONS = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])
 KILL_AFTER = 2
 """Engines finished when a node is killed: two are being built then, and two wait."""
 
+QUIET_SECONDS_MAX = 5.0
+"""Longest silence where there is no terminal to draw on."""
+
 console = Console(stderr=False, soft_wrap=True)
 
 
@@ -65,17 +68,26 @@ class Job:
 
 async def main() -> None:
     """Show it."""
-    console.print(f"Starting etcd, three nodes, one agent; a pool of {SEATS} seats.")
+    console.print("[1/5] Starting etcd and three nodes, as processes on loopback.")
     async with (
         running_service(nodes=3) as service,
         AsyncSeatClient(service.addresses, holder="demo") as admin,
     ):
         await admin.pools.create(POOL, seats=SEATS, description="TensorRT engine builds")
+        console.print(
+            f"[2/5] A pool of {SEATS} seats. Starting an agent: it loads the compiler."
+        )
         async with running_agent(service):
             await until_agent_is_known(admin)
             jobs = [Job(model_file(name)) for name in MODELS]
+            console.print(
+                f"[3/5] {len(jobs)} clients want an engine each, {SEATS} at a time. After "
+                f"{KILL_AFTER} engines a node is killed."
+            )
             killed = await run_jobs(service, jobs)
+            console.print("[4/5] Building one again: it is found, and takes no seat.")
             hits = await build_again(service, jobs[0])
+        console.print("[5/5] Replaying etcd's history of the pool.")
         history = await history_of(service)
     console.print(table_of(jobs))
     show_proof(history)
@@ -143,10 +155,16 @@ async def run_jobs(service: Service, jobs: list[Job]) -> int:
     with Live(console=console, refresh_per_second=8, transient=not console.is_terminal) as live:
 
         async def show() -> None:
+            told_at = time.monotonic()
             while True:
                 live.update(queue_table(jobs))
                 if not console.is_terminal:
-                    tell_changes(jobs, shown)
+                    now = time.monotonic()
+                    if tell_changes(jobs, shown):
+                        told_at = now
+                    elif now >= told_at + QUIET_SECONDS_MAX:
+                        tell_all(jobs)
+                        told_at = now
                 await asyncio.sleep(0.1)
 
         async with asyncio.TaskGroup() as group:
@@ -220,13 +238,22 @@ def queue_table(jobs: list[Job]) -> Table:
     return table
 
 
-def tell_changes(jobs: list[Job], shown: dict[str, str]) -> None:
-    """Print what has changed since the last time, where there is no terminal to draw on."""
+def tell_all(jobs: list[Job]) -> None:
+    """Print what every client is at, in one line."""
+    states = ", ".join(f"{job.name} {job.state} {job.detail}".strip() for job in jobs)
+    console.print(f"{time.monotonic() - jobs[0].began:6.2f} s  {states}")
+
+
+def tell_changes(jobs: list[Job], shown: dict[str, str]) -> bool:
+    """Print what has changed since the last time, where there is no terminal; return whether any."""
+    changed = False
     for job in jobs:
         if shown.get(job.name) != job.state:
             shown[job.name] = job.state
+            changed = True
             seconds = time.monotonic() - job.began
             console.print(f"{seconds:6.2f} s  {job.name:13} {job.state} {job.detail}")
+    return changed
 
 
 def table_of(jobs: list[Job]) -> Table:

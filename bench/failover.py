@@ -53,6 +53,7 @@ from bench.departures import Departures, Fate, departures
 from bench.recovery import Recovery
 from bench.report import median, parser, percentile, progress, run, tell
 from bench.service import (
+    IN_PROCESS,
     STOP_SECONDS_MAX,
     ServerProcess,
     Service,
@@ -197,7 +198,10 @@ class Trial:
 
     async def _serves(self, node: ServerProcess) -> None:
         """Wait until a client that knows only this node has had a seat."""
-        async with asyncio.timeout(SETTLE_SECONDS_MAX), AsyncSeatClient(node.address) as probe:
+        async with (
+            asyncio.timeout(SETTLE_SECONDS_MAX),
+            AsyncSeatClient(node.address, config=IN_PROCESS) as probe,
+        ):
             async with probe.seat(POOL):
                 pass
             self.waiters.closed_sessions.add((await probe.session()).session_id)
@@ -251,7 +255,7 @@ async def main() -> None:
     )
     async with (
         running_service(nodes=NODES, etcd_members=MEMBERS) as service,
-        AsyncSeatClient(service.addresses) as admin,
+        AsyncSeatClient(service.addresses, config=IN_PROCESS) as admin,
     ):
         await admin.pools.create(POOL, seats=arguments.seats)
         async with running_waiters(service.addresses, config) as waiters:

@@ -28,7 +28,7 @@ from time import perf_counter
 import grpc.aio
 
 from bench.report import median, parser, percentile, progress, run, tell
-from bench.service import running_service
+from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.client.channels import dial
 from seatkeeper.client.ids import new_id
@@ -55,7 +55,7 @@ async def main() -> None:
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
         address = service.addresses[0]
         async with (
-            AsyncSeatClient(address) as client,
+            AsyncSeatClient(address, config=IN_PROCESS) as client,
             dial(address) as channel,
         ):
             await client.pools.create("wide", seats=IN_FLIGHT)

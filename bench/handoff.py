@@ -21,7 +21,7 @@ from time import perf_counter
 
 from bench.grants import raw
 from bench.report import parser, percentile, progress, run, tell
-from bench.service import Service, running_service
+from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.chaos.history import read_history, replay
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.server.keys import Keys
@@ -120,7 +120,9 @@ async def take_turns_all(service: Service, arguments: argparse.Namespace) -> Tim
     timeline = Timeline()
     async with AsyncExitStack() as stack:
         clients = [
-            await stack.enter_async_context(AsyncSeatClient(service.addresses))
+            await stack.enter_async_context(
+                AsyncSeatClient(service.addresses, config=IN_PROCESS)
+            )
             for _ in range(arguments.clients)
         ]
         await clients[0].pools.create(POOL, seats=arguments.seats)

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 
+from bench.service import IN_PROCESS
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.client.ids import new_id
 from seatkeeper.v1 import seat_service_pb2
@@ -31,7 +32,7 @@ async def main(addresses: str) -> None:
     credentials = seat_service_pb2.SessionCredentials(
         session_id=new_id(), secret=secrets.token_bytes(32)
     )
-    async with AsyncSeatClient(addresses) as client:
+    async with AsyncSeatClient(addresses, config=IN_PROCESS) as client:
         await client.seats.open_session(credentials, holder="probe")
         while not ended.done():
             sent = monotonic()

@@ -14,7 +14,7 @@ from datetime import timedelta
 from time import perf_counter
 
 from bench.report import median, parser, progress, run, tell
-from bench.service import running_service
+from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 
 POOL = "reclaim"
@@ -34,7 +34,7 @@ async def main() -> None:
     seconds = []
     async with (
         running_service() as service,
-        AsyncSeatClient(service.addresses) as client,
+        AsyncSeatClient(service.addresses, config=IN_PROCESS) as client,
     ):
         await client.pools.create(POOL, seats=SEATS)
         for number in range(arguments.kills):
@@ -74,7 +74,7 @@ async def time_to_serve(client: AsyncSeatClient, address: str, ttl: float) -> fl
 
 async def hold_for_ever(address: str, ttl: float) -> None:
     """Take every seat, say so, and hold them."""
-    config = ClientConfig(ttl=timedelta(seconds=ttl))
+    config = ClientConfig(ttl=timedelta(seconds=ttl), keeper="process")
     async with AsyncSeatClient(address, config=config) as client:
         await client.acquire(POOL, seats=SEATS)
         print("holding", flush=True)

@@ -21,7 +21,7 @@ import psutil
 
 from bench.many_sessions import ManySessions
 from bench.report import parser, progress, run, tell
-from bench.service import Service, running_service
+from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.client import AsyncSeatClient
 
 POOL = "scale"
@@ -64,7 +64,7 @@ async def sessions_cost(
 ) -> list[Step]:
     """Open sessions step by step; return what each step cost."""
     many = ManySessions(service.addresses, timedelta(seconds=arguments.ttl_s))
-    async with AsyncSeatClient(service.addresses) as admin:
+    async with AsyncSeatClient(service.addresses, config=IN_PROCESS) as admin:
         await admin.pools.create(POOL, seats=100_000)
     measured = []
     try:
@@ -103,7 +103,7 @@ async def one_step(service: Service, many: ManySessions, count: int, hold: float
 
 async def pools_cost(service: Service, count: int) -> dict[str, float]:
     """Use so many pools, one after the other; return what one costs."""
-    async with AsyncSeatClient(service.addresses) as client:
+    async with AsyncSeatClient(service.addresses, config=IN_PROCESS) as client:
         before, began = memory(service), monotonic()
         for number in range(count):
             await client.pools.create(f"pool-{number}", seats=1)

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
+from seatkeeper.client import ClientConfig
 from seatkeeper.server.etcd_binary import find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
 
+IN_PROCESS = ClientConfig(keeper="process")
+"""Of clients that make load: theirs is a process of its own already."""
 START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 15.0
 

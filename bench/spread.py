@@ -22,7 +22,7 @@ from bench.scale import etcd_cpu, node_cpu
 from bench.service import Service, running_service
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 
-STAY = ClientConfig(follow_ring=False)
+STAY = ClientConfig(follow_ring=False, keeper="process")
 SEATS = 64
 
 
@@ -61,7 +61,7 @@ async def clients_of(
 ) -> dict[str, AsyncSeatClient]:
     """Create pools; return a client for each, at the node that owns it."""
     clients = {}
-    async with AsyncSeatClient(service.addresses) as admin:
+    async with AsyncSeatClient(service.addresses, config=STAY) as admin:
         for pool in pools:
             await admin.pools.create(pool, seats=SEATS)
         addresses = {node.node_id: node.address for node in await admin.cluster.nodes()}

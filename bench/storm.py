@@ -21,7 +21,7 @@ from time import monotonic
 
 from bench.probe import running_probe
 from bench.report import parser, percentile, progress, run, tell
-from bench.service import Service, running_service
+from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.chaos.history import FaultKind, read_history, replay
 from seatkeeper.client import AsyncSeatClient, Overloaded
 from seatkeeper.server.keys import Keys
@@ -61,7 +61,9 @@ async def storm(service: Service, arguments: argparse.Namespace) -> dict[str, ob
     tally = Tally()
     async with AsyncExitStack() as stack:
         clients = [
-            await stack.enter_async_context(AsyncSeatClient(service.addresses))
+            await stack.enter_async_context(
+                AsyncSeatClient(service.addresses, config=IN_PROCESS)
+            )
             for _ in range(arguments.clients)
         ]
         await clients[0].pools.create(POOL, seats=arguments.seats)

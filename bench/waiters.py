@@ -30,6 +30,7 @@ from seatkeeper.client import (
     NoSeatFree,
     SeatError,
 )
+from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.ids import new_id
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -285,7 +286,10 @@ def new_client(
 ) -> AsyncSeatClient:
     """Return a client of the load, not connected yet."""
     settings = ClientConfig(
-        ttl=config.ttl, call_timeout=timedelta(seconds=CALL_SECONDS), follow_ring=follow_ring
+        ttl=config.ttl,
+        call_timeout=timedelta(seconds=CALL_SECONDS),
+        follow_ring=follow_ring,
+        keeper="process",
     )
     return AsyncSeatClient(addresses, config=settings)
 
@@ -293,6 +297,6 @@ def new_client(
 def node_of(client: AsyncSeatClient) -> str:
     """Return the address of the node that a client has its stream to; empty: none."""
     session = client._session
-    if session is None or session._link.stream is None:
+    if not isinstance(session, SessionDriver) or session._link.stream is None:
         return ""
     return session._link.address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,11 @@ QUICK_ETCD = EtcdOptions(
 # Where the environment has a web proxy, the channels that tests make themselves go past it. What is
 # ours looks at neither: `tests/unit/test_channels.py`.
 os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
+
+# Tests interrupt themselves and what they start. Started by a parent that ignores SIGINT (nohup, cron,
+# some CI), this process and all below it would ignore it as well. Not where it is handled.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:

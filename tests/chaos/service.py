@@ -20,7 +20,7 @@ from tests.cluster.balancer import free_ports
 from tests.conftest import add_users
 
 from seatkeeper.chaos.relay import Relay
-from seatkeeper.client import AsyncSeatClient, TlsConfig
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.server.etcd_binary import find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions, EtcdPlace, EtcdProcess
 from seatkeeper.server.keys import Keys
@@ -154,7 +154,13 @@ class ChaosService:
 
     def client(self, name: str) -> AsyncSeatClient:
         """Return a client that nothing stands before."""
-        return AsyncSeatClient(self.addresses, holder=name, project="chaos", tls=self.tls)
+        return AsyncSeatClient(
+            self.addresses,
+            holder=name,
+            project="chaos",
+            tls=self.tls,
+            config=ClientConfig(keeper="process"),
+        )
 
     def admin_client(self) -> AsyncSeatClient:
         """Return a client whose certificate names an administrator; nobody else's does."""

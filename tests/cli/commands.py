@@ -25,6 +25,11 @@ SECONDS_MAX = 20.0
 POLL_SECONDS = 0.01
 
 
+def as_shells_say(code: int) -> int:
+    """The exit code as a shell shows it: 128 + n for what died of signal n."""
+    return code if code >= 0 else 128 - code
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended and what it wrote."""
@@ -81,7 +86,7 @@ def seatkeeper(
         env=environment(**(environ or {})),
         check=False,
     )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(as_shells_say(done.returncode), done.stdout, done.stderr)
 
 
 def in_process(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
@@ -164,7 +169,7 @@ class Running:
     def ends(self) -> Result:
         """Wait until it ends by itself."""
         code = self.process.wait(SECONDS_MAX)
-        return Result(code, self.out, self.err)
+        return Result(as_shells_say(code), self.out, self.err)
 
 
 def eventually(

@@ -84,13 +84,6 @@ class Terminal:
         return code if code >= 0 else 128 - code
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the command alone."""
-        pid = int(
-            subprocess.run(
-                ["pgrep", "-P", str(self._process.pid)],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-        )
-        os.kill(pid, number)
+        """Send a signal to the command alone, and not to what it runs."""
+        # `setsid` has become the command: it forks only where it leads a group.
+        os.kill(self._process.pid, number)

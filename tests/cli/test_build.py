@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import onnx.backend.test
 import pytest
-from tests.cli.commands import Result, Running, address_of, started
+from tests.cli.commands import SCRIPT, Result, Running, address_of, environment, started
 from tests.cli.conftest import Cluster
 from tests.cli.terminal import Terminal
 
@@ -262,3 +264,37 @@ def test_the_engine_is_not_written_over_the_model(workshop: Workshop, tmp_path: 
         refused = workshop.build(str(model), "--target", "SM86", "--output", str(output))
         assert "that is the model" in refused.refused(Exit.USAGE)
     assert model.read_bytes() == b"a model"
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [{}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["as it is", "ascii"],
+)
+def test_files_may_have_names_that_are_not_utf8(
+    workshop: Workshop, built: Built, tmp_path: Path, locale: dict[str, str]
+) -> None:
+    del built  # so that nothing is built here
+    model = os.fsencode(tmp_path) + b"/mod\xe9le.onnx"
+    to, manifest = (
+        os.fsencode(tmp_path) + b"/out\xe9",
+        os.fsencode(tmp_path) + b"/\xff.manifest",
+    )
+    os.symlink(MODEL, model)
+    environ = environment(SEATKEEPER_NODES=workshop.cluster.address, **locale)
+
+    def command(*arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            [SCRIPT, *arguments], capture_output=True, env=environ, timeout=120, check=False
+        )
+        assert done.returncode == 0, done
+        assert done.stderr.isascii()
+        return done
+
+    options = ("--target", "SM86", "--workspace", "64MiB")
+    said = json.loads(command("build", model, *options, "--output", to, "--json").stdout)
+    assert os.fsencode(said["path"]) == to
+    copy = to + b"2"
+    command("engines", "get", said["key"], "-o", copy, "--manifest", manifest)
+    assert Path(os.fsdecode(copy)).read_bytes() == Path(os.fsdecode(to)).read_bytes()
+    command("engines", "verify", copy, "--manifest", manifest)

@@ -180,9 +180,9 @@ def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:
         ["chaos", "run"],
         ["chaos", "list"],
     ):
-        assert "pip install 'seatkeeper[server]'" in bare(*words).refused(Exit.CONFIG)
+        assert "pip install '.[server]' in a checkout" in bare(*words).refused(Exit.CONFIG)
     said = bare("agent", "--pool", "tensorrt").refused(Exit.CONFIG)
-    assert "pip install 'seatkeeper[server,builder" in said
+    assert "pip install '.[server,builder" in said
 
 
 def test_nobody_home_is_said_in_one_line_that_helps() -> None:

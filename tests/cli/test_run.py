@@ -103,14 +103,18 @@ def test_what_cannot_be_run_costs_no_seat(
     cluster: Cluster, pool: str, write: Callable[[str, str], Path]
 ) -> None:
     plain = write("plain.txt", "no program\n")
-    nonsense = write("nonsense", "no program either\n")
+    nonsense = write("nonsense", "no program\0 either\n")
     nonsense.chmod(0o755)
     run = ("run", "--pool", pool, "--")
     assert "not found" in cluster(*run, "no-such-program").refused(Exit.NO_COMMAND)
     assert "not executable" in cluster(*run, str(plain)).refused(Exit.NOT_EXECUTABLE)
     assert cluster.look(pool).fence == 0
     assert "format" in cluster(*run, str(nonsense)).refused(Exit.NOT_EXECUTABLE)
-    assert held(cluster, pool) == 0
+    broken = write("broken", "#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    assert "interpreter" in cluster(*run, str(broken)).refused(Exit.NOT_EXECUTABLE)
+    assert "empty" in cluster(*run, "").refused(Exit.NO_COMMAND)
+    assert cluster.look(pool).fence == 0
 
 
 @pytest.mark.parametrize(

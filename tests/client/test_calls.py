@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -120,9 +121,12 @@ async def nodes(
         await node.kill()
 
 
-@pytest.fixture
-async def admin(nodes: list[ScriptedNode]) -> AsyncIterator[AsyncSeatClient]:
-    async with AsyncSeatClient([node.address for node in nodes], config=QUICK) as client:
+@pytest.fixture(params=["process", "helper"])
+async def admin(
+    nodes: list[ScriptedNode], request: pytest.FixtureRequest
+) -> AsyncIterator[AsyncSeatClient]:
+    config = replace(QUICK, keeper=request.param)
+    async with AsyncSeatClient([node.address for node in nodes], config=config) as client:
         yield client
 
 

@@ -29,6 +29,7 @@ from seatkeeper.client.errors import (
     ServiceUnavailable,
 )
 from seatkeeper.client.holding import HoldingState
+from seatkeeper.v1 import seat_pb2
 
 
 async def pass_time(
@@ -92,6 +93,22 @@ async def test_a_broken_stream_loses_no_operation(
     assert not service.grants
     assert not service.tickets
     assert service.fence_of_last_grant == 600
+
+
+async def test_an_event_that_cannot_be_taken_ends_the_stream_and_not_the_client(
+    roamer: AsyncSeatClient, service: ScriptedService
+) -> None:
+    holding = await roamer.acquire("tensorrt", seats=2)
+    waiting = asyncio.create_task(roamer.acquire("tensorrt", on_queued=lambda place: None))
+    await eventually(lambda: len(service.tickets) == 1)
+    (ticket,) = service.tickets
+    (session,) = service.sessions.values()
+    queued = seat_pb2.Queued(grant_id=ticket, position=1)
+    queued.estimate.seconds = 2**62  # more than any duration of Python
+    session.tell(queued=queued)
+    await eventually(lambda: service.count("resume") == 1)
+    await holding.release()
+    assert (await waiting).grant_id == ticket
 
 
 async def test_a_frozen_node_is_left_within_seconds(

@@ -16,6 +16,7 @@ from tests.client.scripted import ScriptedService, running
 
 from seatkeeper.client import (
     ClientClosed,
+    ClientConfig,
     HoldingState,
     NoSeatFree,
     SeatClient,
@@ -55,9 +56,10 @@ def address(service: ScriptedService) -> Iterator[str]:
     loop.close()
 
 
-@pytest.fixture
-def sync_client(address: str) -> Iterator[SeatClient]:
-    with SeatClient(address, holder="carol@host", project="cv") as client:
+@pytest.fixture(params=["process", "helper"])
+def sync_client(address: str, request: pytest.FixtureRequest) -> Iterator[SeatClient]:
+    config = ClientConfig(keeper=request.param)
+    with SeatClient(address, holder="carol@host", project="cv", config=config) as client:
         yield client
 
 

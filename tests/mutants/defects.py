@@ -188,4 +188,18 @@ DEFECTS = (
         "            if command.may_wait:\n",
         "            if False:\n",
     ),
+    Defect(
+        "a ticket that can never be served is left in the queue",
+        f"{SERVER}/decide/possible.py",
+        "            yield (ticket, *why)\n",
+        "            return\n",
+        tests=("tests/unit/test_impossible.py",),
+    ),
+    Defect(
+        "a closed pool turns everybody away",
+        f"{SERVER}/decide/possible.py",
+        "    if 0 < spec.seats < asked.seats:\n",
+        "    if spec.seats < asked.seats:\n",
+        tests=("tests/unit/test_impossible.py",),
+    ),
 )

@@ -146,6 +146,8 @@ class SimCluster:
             stop_grace=1.0,
             token_key_file=_signing_key(),
         )
+        self.capacity: dict[str, int] = {}
+        """The seats that each pool was made with."""
         self.nodes = [SimNode(self, number) for number in range(1, self.nodes_count + 1)]
 
     def __enter__(self) -> SimCluster:
@@ -171,9 +173,19 @@ class SimCluster:
 
     def pool(self, name: str, seats: int) -> None:
         """Make a pool, before anything else happens."""
-        put = Put(KEYS.pool(name), records.encode_spec(PoolSpec(name, seats)))
-        task = self.etcd.process.start(self.store.commit([put]))
+        self.capacity[name] = seats
+        task = self.etcd.process.start(self._resize(name, seats))
         self.world.run(self.world.now, done=task.done)
+
+    def resize(self, name: str, seats: int | None = None) -> None:
+        """Change a pool's capacity, as an administrator does; None: to what it was made with."""
+        wanted = self.capacity[name] if seats is None else seats
+        self.etcd.process.start(self._resize(name, wanted))
+
+    async def _resize(self, name: str, seats: int) -> None:
+        await self.store.commit(
+            [Put(KEYS.pool(name), records.encode_spec(PoolSpec(name, seats)))]
+        )
 
     def client(self, process: Process, config: ClientConfig) -> AsyncSeatClient:
         """Return a client in a process of its user."""
@@ -185,7 +197,7 @@ class SimCluster:
             clock=ClientClock(process),
         )
         connect = SimTransport(self.board, process).connect
-        client._connect = connect  # type: ignore[assignment]
+        client._connect = connect
         client._calls._connect = connect
         return client
 

@@ -70,6 +70,8 @@ class Faults:
             process.thaw()
         for node in self.cluster.nodes:
             node.start()
+        for pool in self.cluster.capacity:
+            self.cluster.resize(pool)
 
     def _strike(self) -> None:
         fault = self.rng.choice(self.kinds)
@@ -259,6 +261,16 @@ class Faults:
         self._later(seconds, undo)
         return f"{share:g}"
 
+    # Administrators ------------------------------------------------------------------------
+
+    def _resize_pool(self) -> str:
+        """Take seats from a pool, or close it, for a while: never more than it was made with."""
+        pool = self.rng.choice(list(self.cluster.capacity))
+        seats = self.rng.randrange(self.cluster.capacity[pool] + 1)
+        self.cluster.resize(pool, seats)
+        self._later(self.rng.uniform(0.2, 4.0), partial(self.cluster.resize, pool))
+        return f"{pool} {seats}"
+
     # Clocks --------------------------------------------------------------------------------
 
     def _jump_clock(self) -> str:
@@ -271,7 +283,7 @@ class Faults:
         *(_kill_user, _freeze_user),
         *(_cut, _cut, _slow_network, _copies_arrive_late, _copies_arrive_late),
         *(_elect, _compact, _end_watches, _lose_answers, _lose_answers),
-        *(_answer_late, _watch_late, _watch_late, _jump_clock),
+        *(_answer_late, _watch_late, _watch_late, _jump_clock, _resize_pool),
     )
     DEATHS = (_kill_user, _freeze_user)
     """What others must not feel at all: users who die, and such who come back from the dead."""

@@ -63,6 +63,9 @@ class SimTransport:
         server.address = address
         return address
 
+    def end_connections(self, address: str) -> None:
+        """Do nothing: a server that stops ends its calls with UNAVAILABLE."""
+
     def connect(
         self, address: str, credentials: object = None, options: Sequence[tuple[str, int]] = ()
     ) -> grpc.aio.Channel:
@@ -214,8 +217,7 @@ class ServerEnd:
             else:
                 request = await self.read()
                 if handler.response_streaming:
-                    async for message in handler.unary_stream(request, self):
-                        await self.write(message)
+                    await self._answer_with(handler.unary_stream(request, self))
                 else:
                     await self.write(await handler.unary_unary(request, self))
         except _Aborted:
@@ -229,7 +231,9 @@ class ServerEnd:
 
     async def _run_streaming(self, handler: Any) -> None:
         assert handler.response_streaming, "nobody uploads here"
-        work = handler.stream_stream(self._messages(), self)
+        await self._answer_with(handler.stream_stream(self._messages(), self))
+
+    async def _answer_with(self, work: Any) -> None:
         if inspect.isawaitable(work):
             await work
             return

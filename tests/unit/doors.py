@@ -23,6 +23,7 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.decide import Instant
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.node import Node
+from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.store import MemoryStore
 from seatkeeper.server.tokens import TokenSigner
 from seatkeeper.v1 import (
@@ -149,7 +150,9 @@ class Doors:
 
 
 @asynccontextmanager
-async def running_doors(folder: Path, **settings: int) -> AsyncIterator[Doors]:
+async def running_doors(
+    folder: Path, tally: Tally | None = None, **settings: int
+) -> AsyncIterator[Doors]:
     """Run a node over a store in memory, with these settings of its own."""
     key = Ed25519PrivateKey.generate()
     key_file = folder / "token.pem"
@@ -169,7 +172,7 @@ async def running_doors(folder: Path, **settings: int) -> AsyncIterator[Doors]:
         token_key_file=key_file,
         stop_grace=0.5,
     ).model_copy(update=settings)
-    node = await Node.start(config, store=store, clock=clock)
+    node = await Node.start(config, store=store, clock=clock, tally=tally)
     async with grpc.aio.insecure_channel(node.address) as channel:
         yield Doors(
             node=node,

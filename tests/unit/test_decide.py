@@ -255,7 +255,8 @@ def test_what_can_never_be_granted_is_refused(
     decision = decided(state, command)
 
     assert answers(decision) == {0: reason.name}
-    assert decision.writes == 0
+    assert not decision.grants
+    assert not decision.tickets
 
 
 def test_nobody_is_passed_over_by_a_smaller_request() -> None:

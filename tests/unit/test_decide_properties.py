@@ -105,24 +105,36 @@ class Deciding(RuleBasedStateMachine):
         for _ in range(10 + 10 * len(batch)):
             decision = self.decided(batch)
             batch = decision.deferred
-            if not batch and not decision.unserved and not self.can_serve():
+            if not batch and not decision.unserved and not self.has_work():
                 break
         else:
             raise AssertionError("decisions go on for ever")
         self.nothing_is_left_undone()
 
-    def can_serve(self) -> bool:
+    def has_work(self) -> bool:
         """What a loop looks at after each decision, to decide again at once."""
         head = self.state.head()
-        return head is not None and head.seats <= self.state.free
+        can_serve = head is not None and head.seats <= self.state.free
+        return can_serve or bool(self.never_served())
+
+    def never_served(self) -> set[str]:
+        """The tickets that want more than the pool has, by a count of our own."""
+        spec = self.state.spec
+        return {
+            ticket.grant_id
+            for ticket in self.state.tickets.values()
+            if ticket.session_id not in self.state.dead_sessions
+            and (spec is None or 0 < spec.seats < ticket.seats)
+        }
 
     @rule(millis=st.integers(1, 3_000))
     def time_goes_by(self, millis: int) -> None:
         self.clock.advance(timedelta(milliseconds=millis))
 
-    @rule(seats=st.integers(1, 6))
-    def the_capacity_is_changed(self, seats: int) -> None:
-        self.state.spec = PoolSpec(POOL, seats)
+    @rule(seats=st.none() | st.integers(0, 6))
+    def the_capacity_is_changed(self, seats: int | None) -> None:
+        """0: the pool is closed; None: it is deleted."""
+        self.state.spec = None if seats is None else PoolSpec(POOL, seats)
 
     @rule(session=st.sampled_from(SESSIONS), seen=st.booleans())
     def a_session_dies(self, session: str, seen: bool) -> None:
@@ -192,10 +204,10 @@ class Deciding(RuleBasedStateMachine):
 
     def effects_are_allowed(self, batch: list[Command], decision: Decision) -> None:
         spec = self.state.spec
-        assert spec is not None
         ended = sum(self.state.grants[grant_id].seats for grant_id in decision.grants_ended)
         made = sum(grant.seats for grant in decision.grants)
         if made:
+            assert spec is not None
             assert self.state.held - ended + made <= spec.seats, "over-grant"
         for grant in decision.grants:
             assert grant.fence == self.fence + 1
@@ -218,9 +230,12 @@ class Deciding(RuleBasedStateMachine):
         self.strangers_change_nothing(batch, decision)
         for command, outcome in decision.outcomes:
             self.outcome_is_true(command, outcome, decision)
+        denied = {d.grant_id for mark in decision.marks.values() for d in mark.denied}
+        assert denied <= self.never_served() & set(decision.tickets_ended)
         for grant_id in decision.tickets_ended:
             if grant_id not in {grant.grant_id for grant in decision.grants}:
-                self.gave_up_in_time(grant_id, batch)
+                if grant_id not in denied:
+                    self.gave_up_in_time(grant_id, batch)
                 session = self.state.tickets[grant_id].session_id
                 self.finished.add((session, grant_id))
 
@@ -279,6 +294,11 @@ class Deciding(RuleBasedStateMachine):
             case Released():
                 assert isinstance(command, Release)
                 self.finished.add(name)
+            case Denied(reason=Refusal.TOO_MANY_SEATS):
+                assert isinstance(command, Acquire)
+                assert self.state.spec is not None
+                assert command.seats > self.state.spec.seats > 0
+                self.finished.add(name)
             case Denied(reason=Refusal.NO_SEAT_FREE):
                 assert isinstance(command, Acquire)
                 self.finished.add(name)
@@ -289,8 +309,7 @@ class Deciding(RuleBasedStateMachine):
         """After the last batch nobody waits who could be served, or has waited too long."""
         for ticket in self.state.tickets.values():
             assert ticket.wait is None or self.ends[ticket.grant_id] > self.clock.seconds
-        head = self.state.head()
-        assert head is None or head.seats > self.state.free
+        assert not self.has_work()
         assert len(self.state.tickets) <= self.limits.queue_max
 
     @invariant()
@@ -321,6 +340,7 @@ def check_indexes(state: PoolState) -> None:
     assert list(state.queue()) == in_order
     for place, ticket in enumerate(in_order, start=1):
         assert state.position(ticket) == place
+    assert state.seats_wanted_max == max((ticket.seats for ticket in in_order), default=0)
     alive = [t for t in in_order if t.session_id not in state.dead_sessions]
     assert state.head() == (alive[0] if alive else None)
 
@@ -336,7 +356,7 @@ TICKETS = st.builds(
         lease_id=1,
         holder="h",
         project="p",
-        seats=1,
+        seats=1 + order % 3,
         priority=priority,
         number=order,
         queued_at=Instant(NOW),

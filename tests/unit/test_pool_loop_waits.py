@@ -31,7 +31,9 @@ class ToOwner:
     def owner_elsewhere(self, pool: str) -> str:
         return "owner"
 
-    async def decide(self, node_id: str, pool: str, commands: Sequence[Command]) -> Decided:
+    async def decide(
+        self, node_id: str, pool: str, commands: Sequence[Command], peers: Sequence[str] = ()
+    ) -> Decided:
         passed = [PassedOn() for _ in commands]
         for command, listener in zip(commands, passed, strict=True):
             self._owner.loop.submit(command, listener)

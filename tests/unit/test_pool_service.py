@@ -54,12 +54,12 @@ async def test_a_pool_is_created_once(doors: Doors) -> None:
     ("wanted", "field"),
     [
         (spec(name="Not a name"), "spec.name"),
-        (spec(seats=0), "spec.seats"),
+        (pb.PoolSpec(name=POOL), "spec.seats"),
         (spec(seats=-1), "spec.seats"),
         (spec(seats=100_001), "spec.seats"),
         (spec(description="x" * 501), "spec.description"),
     ],
-    ids=["name", "zero", "negative", "too many", "description"],
+    ids=["name", "unsaid", "negative", "too many", "description"],
 )
 async def test_a_malformed_specification_is_refused_by_its_field(
     wanted: pb.PoolSpec, field: str, doors: Doors
@@ -147,7 +147,7 @@ async def test_a_pool_that_was_deleted_and_created_again_goes_on_with_its_fence(
     await doors.acquire(who, 1)
     await doors.release(who, 1)
     await delete(doors)
-    assert (await refused(doors.acquire(who, 2))).reason == "POOL_NOT_FOUND"
+    assert (await refused(doors.acquire(who, 2))).reason == "DENIAL_REASON_POOL_NOT_FOUND"
     pool = await create(doors, spec(seats=1))
 
     assert pool.fence == 1

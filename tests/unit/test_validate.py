@@ -125,7 +125,6 @@ OPENS: list[tuple[str, dict[str, object]]] = [
 SPECS: list[tuple[str, dict[str, object]]] = [
     ("spec.name", {"name": ""}),
     ("spec.name", {"name": "a/b"}),
-    ("spec.seats", {"seats": 0}),
     ("spec.seats", {"seats": -1}),
     ("spec.seats", {"seats": SEATS_MAX + 1}),
     ("spec.description", {"description": "x" * (DESCRIPTION_MAX + 1)}),
@@ -206,6 +205,11 @@ def test_a_request_at_the_limits_is_accepted(fields: dict[str, object]) -> None:
 )
 def test_a_session_at_the_limits_is_accepted(fields: dict[str, object]) -> None:
     check_open(an_open(**fields))
+
+
+def test_a_pool_that_does_not_say_how_many_seats_is_not_taken_for_a_closed_one() -> None:
+    _refused(lambda: check_spec(pool_service_pb2.PoolSpec(name=POOL)), "spec.seats")
+    assert check_spec(a_spec(seats=0)).seats == 0
 
 
 def test_a_good_specification_is_returned() -> None:

@@ -93,7 +93,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
     try:
         from seatkeeper.builder.model import check_model
     except ImportError as error:
-        raise BackendMissing(f"{error}: pip install 'seatkeeper[builder]'") from error
+        raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
     summary = check_model(model, plan, job.model_limits)
     backend = load_backend(job.backend)
     engine = backend.compile(model, plan, report)

@@ -67,7 +67,7 @@ def picture(outcome: Outcome) -> str:
         from matplotlib.figure import Figure
     except ImportError as missing:
         raise ReportError(
-            "the picture needs matplotlib: pip install 'seatkeeper[chaos]'"
+            "the picture needs matplotlib: pip install '.[chaos]' in a checkout"
         ) from missing
     seconds, width = _end(outcome), _width_inches(outcome)
     with matplotlib.rc_context():

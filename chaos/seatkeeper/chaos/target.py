@@ -75,6 +75,7 @@ class Canary:
         self._patience = patience
         config = ClientConfig(
             follow_ring=False,
+            keeper="process",
             connect_timeout=timedelta(seconds=patience),
             call_timeout=timedelta(seconds=patience),
         )
@@ -161,7 +162,9 @@ async def trial_of(
         admin = AsyncSeatClient(
             config.nodes,
             tls=config.tls,
-            config=ClientConfig(connect_timeout=timedelta(seconds=CONNECT_SECONDS)),
+            config=ClientConfig(
+                connect_timeout=timedelta(seconds=CONNECT_SECONDS), keeper="process"
+            ),
         )
         await stack.enter_async_context(admin)
         for name, seats in {**pools, canary_pool: 2 * len(config.nodes)}.items():

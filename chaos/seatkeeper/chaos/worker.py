@@ -136,7 +136,7 @@ class HereSurroundings:
             holder=self.name,
             project=self.project,
             tls=settings.tls,
-            config=replace(config, follow_ring=self._follows_ring),
+            config=replace(config, follow_ring=self._follows_ring, keeper="process"),
         )
 
     def stub(self, rng: random.Random) -> pb_grpc.SeatServiceAsyncStub:

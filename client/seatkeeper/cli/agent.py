@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.serve import settings_app
+from seatkeeper.extras import explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-INSTALL_BUILDER = (
-    "this command needs the builder: pip install 'seatkeeper[server,builder,tensorrt-rtx]'"
-)
+AGENT_NEEDS = ("server", "builder", "tensorrt-rtx")
 
 
 def _settings() -> type[BaseModel] | None:
@@ -27,7 +27,9 @@ def _settings() -> type[BaseModel] | None:
 
 
 def _agent(config: Path | None, flags: dict[str, Any]) -> None:
-    """Run one build agent until it is told to stop (SIGTERM, SIGINT).
+    """Run one build agent until it is told to stop (SIGTERM, SIGINT, SIGQUIT).
+
+    SIGHUP has it read its settings and its certificate again; the log says what has changed.
 
     Every setting can also be given in the file as its name, or in the environment as
     SEATKEEPER_AGENT_NAME; a flag wins over the environment, and that over the file.
@@ -37,15 +39,19 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
         from seatkeeper.builder.agent.main import run
         from seatkeeper.server.logs import configure_logs
         from seatkeeper.server.settings import ConfigError, load_settings
+        from seatkeeper.server.signals import shield
     except ModuleNotFoundError:
-        fail(Exit.CONFIG, INSTALL_BUILDER)
+        fail(Exit.CONFIG, explain("this command", *AGENT_NEEDS))
+    shield()
+    load = functools.partial(load_settings, AgentConfig, config, flags)
     try:
-        settings = load_settings(AgentConfig, config, flags)
+        settings = load()
     except ConfigError as error:
         fail(Exit.CONFIG, str(error))
+    fail_in_json(settings.log_format == "json")
     configure_logs(settings.log_level, settings.log_format)
     # Not uvloop: it starts processes by fork, in which gRPC's threads crash now and then.
-    asyncio.run(_run_until_stopped(run(settings)))
+    asyncio.run(_run_until_stopped(run(settings, load)))
 
 
 async def _run_until_stopped(agent: Coroutine[Any, Any, None]) -> None:

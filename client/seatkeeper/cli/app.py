@@ -6,10 +6,11 @@ nor the server, and a machine that has only the client can still list what there
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
 import itertools
-import os
+import signal
 import sys
 from typing import Annotated, Any, NamedTuple
 
@@ -17,7 +18,17 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command as as_command
 
-from seatkeeper.cli.exits import Exit, exit_codes, fail, fail_in_json
+from seatkeeper.cli import streams
+from seatkeeper.cli.encoding import take_any_text
+from seatkeeper.cli.exits import (
+    EndedBySignal,
+    Exit,
+    die_of,
+    exit_codes,
+    fail,
+    fail_in_json,
+    say_failed,
+)
 
 
 class Entry(NamedTuple):
@@ -110,20 +121,45 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line. A user's mistake ends in one line, never in a traceback."""
     fail_in_json(False)
+    streams.set_up()
+    take_any_text()
+    ended_by: int | None = None
+    try:
+        code = _run()
+    except EndedBySignal as ended:
+        code, ended_by = int(Exit.FAILED), ended.number
+    except KeyboardInterrupt:
+        code, ended_by = int(Exit.FAILED), signal.SIGINT
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    try:
+        sys.stdout.flush()
+    except streams.OutputFailed as error:
+        # Nothing of it may be tried again at exit.
+        streams.give_up_output()
+        code = code or _output_failed(error)
+    streams.drain()
+    if ended_by is not None:
+        die_of(ended_by)
+    raise SystemExit(code)
+
+
+def _run() -> int:
     try:
         code = app(prog_name="seatkeeper", standalone_mode=False)
-        sys.stdout.flush()
+    except streams.OutputFailed as error:
+        streams.give_up_output()
+        return _output_failed(error)
     except _CommandLineError as error:
         # It may have ended the reading of options before this one was read.
         if "--json" in itertools.takewhile(lambda word: word != "--", sys.argv):
             fail_in_json(True)
         fail(Exit.USAGE, _command_line_advice(error))
-    except (KeyboardInterrupt, typer.Abort):
-        raise SystemExit(int(Exit.INTERRUPTED)) from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
-        # Whoever read our output has gone. Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(int(Exit.FAILED)) from None
+        # Whoever read our output has gone.
+        return int(Exit.FAILED)
     except Exception as error:
         # Imported here, with gRPC behind it: help texts can do without.
         from seatkeeper.cli.failures import explain
@@ -132,7 +168,17 @@ def main() -> None:
         if explained is None:
             raise
         fail(*explained)
-    raise SystemExit(code if isinstance(code, int) else 0)
+    if code == Exit.INTERRUPTED:
+        # No command of ours returns that; typer makes it of Ctrl-C.
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+def _output_failed(error: streams.OutputFailed) -> int:
+    # That whoever read our output has gone (`... | head`) is no news to anybody.
+    if error.errno != errno.EPIPE:
+        say_failed(Exit.FAILED, f"standard output: {error.strerror}")
+    return int(Exit.FAILED)
 
 
 def _command_line_advice(error: Exception) -> str:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from seatkeeper.builder.plan import (
     OPTIMISATION_LEVEL_DEFAULT,
@@ -31,10 +31,12 @@ from seatkeeper.cli.render import (
     facts,
     show,
     span,
+    words,
     write_event,
     write_json,
 )
 from seatkeeper.cli.waiting import Priority, Wait, queued_event
+from seatkeeper.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ async def build(
     from seatkeeper.client.errors import CompilerCrashed
 
     async with at.claiming_client() as client:
-        with _Screen(model.name, as_json=at.json) as screen:
+        with _Screen(name_of_file(model), as_json=at.json) as screen:
             try:
                 built = await client.build(
                     model,
@@ -172,7 +174,7 @@ def _built_json(built: BuiltEngine) -> Json:
     return engine_json(built.manifest) | {
         "cached": built.cached,
         "waited_seconds": round(built.waited.total_seconds(), 3),
-        "path": None if built.path is None else str(built.path),
+        "path": None if built.path is None else path_in_json(built.path),
     }
 
 
@@ -186,6 +188,16 @@ def _summarise(built: BuiltEngine) -> None:
     show(facts(rows))
 
 
+def columns() -> tuple[ProgressColumn, ...]:
+    """Return what the bar has beside itself. A model may be called ``[red]``, which is no markup."""
+    return (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[steps]}", markup=False),
+        TimeElapsedColumn(),
+    )
+
+
 class _Screen:
     """Shows on standard error what a build is at: a bar on a terminal, lines elsewhere.
 
@@ -195,18 +207,12 @@ class _Screen:
     def __init__(self, model_name: str, *, as_json: bool) -> None:
         self._as_json = as_json
         out = console(stderr=True)
-        self._name = model_name
+        self._name = printable(model_name)
         self._last = ""
         self._live = None
         if out.is_terminal and not as_json:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[steps]}"),
-                TimeElapsedColumn(),
-            )
-            self._live = Progress(*columns, console=out, transient=True)
-            self._task = self._live.add_task(f"{model_name}: asking", total=None, steps="")
+            self._live = Progress(*columns(), console=out, transient=True)
+            self._task = self._live.add_task(f"{self._name}: asking", total=None, steps="")
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -235,11 +241,11 @@ class _Screen:
         out = console(stderr=True) if self._live is None else self._live.console
         for line in text.splitlines()[-LAST_WORDS_LINES_SHOWN:]:
             # What controls a terminal is not for a compiler to write on one.
-            shown = "".join(letter if letter.isprintable() else " " for letter in line)
+            shown = printable(line)
             if self._as_json:
                 write_event({"event": "compiler_said", "line": shown})
                 continue
-            out.print(f"seatkeeper: {self._name}: the compiler said: {shown}")
+            out.print(words(f"seatkeeper: {self._name}: the compiler said: {shown}"))
 
     def progress(self, progress: build_service_pb2.BuildProgress) -> None:
         """Show how far the build is."""
@@ -253,7 +259,7 @@ class _Screen:
             elapsed = span(timedelta(milliseconds=progress.elapsed_millis))
             self._show(what, f" after {elapsed}")
             return
-        what = f"{what}: {progress.step}" if progress.step else what
+        what = f"{what}: {printable(progress.step)}" if progress.step else what
         self._show(what, done=progress.steps_done, steps=progress.steps)
 
     def _tell_phase(self, phase: str, elapsed_millis: int) -> None:
@@ -265,7 +271,7 @@ class _Screen:
         if self._live is None:
             if what != self._last:
                 print_line = f"seatkeeper: {self._name}: {what}{more}"
-                console(stderr=True).print(print_line)
+                console(stderr=True).print(words(print_line))
             self._last = what
             return
         self._live.update(

@@ -15,7 +15,6 @@ import typer
 from rich.text import Text
 
 from seatkeeper.cli.connection import (
-    DEFAULT_NODES,
     Json,
     TlsCa,
     TlsCert,
@@ -25,8 +24,10 @@ from seatkeeper.cli.connection import (
 )
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import count, show, table, write_json
-from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
+from seatkeeper.cli.render import count, show, table, words, write_json
+from seatkeeper.cli.serve import SERVER_NEEDS, installed
+from seatkeeper.environment import DEFAULT_NODES
+from seatkeeper.extras import explain
 
 if TYPE_CHECKING:
     from seatkeeper.chaos.result import Outcome
@@ -257,7 +258,7 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
 
     def tell(text: str) -> None:
         if not at.json:
-            show(Text(text))
+            show(words(text))
 
     store = at.store()
     try:
@@ -298,7 +299,7 @@ def _conclude(outcome: Outcome, report: Path | None, *, json: bool) -> None:
         write_json(told)
     else:
         show(
-            Text(
+            words(
                 f"{told['acknowledged']} answers checked, {told['faults']} faults, "
                 f"{count(outcome.violations, 'violation')}; judged by {outcome.judged_by}"
             )
@@ -326,7 +327,7 @@ def _check_report(folder: Path, *, json: bool) -> None:
     if not os.access(folder, os.W_OK):
         fail(Exit.USAGE, f"--report {folder}: cannot be written to")
     if not json and not installed("matplotlib"):
-        show(Text("the report will have no picture: pip install 'seatkeeper[chaos]' adds it"))
+        show(words(f"the report will have no picture: {explain('it', 'chaos')}"))
 
 
 def _chosen(names: list[str] | None) -> list[Scenario]:
@@ -348,4 +349,4 @@ def _chosen(names: list[str] | None) -> list[Scenario]:
 
 def _need_server() -> None:
     if not installed(*SERVER_NEEDS):
-        fail(Exit.CONFIG, INSTALL_SERVER)
+        fail(Exit.CONFIG, explain("this command", "server"))

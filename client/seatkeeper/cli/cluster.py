@@ -34,16 +34,18 @@ from typing import Any, Self
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from seatkeeper.cli.agent import INSTALL_BUILDER
+from seatkeeper.cli.agent import AGENT_NEEDS
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
-from seatkeeper.cli.program import launched
-from seatkeeper.cli.render import Json, count, write_json
+from seatkeeper.cli.render import Json, count, say, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.channels import dial
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
+from seatkeeper.extras import explain
+from seatkeeper.hold.launch import launched
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
+from seatkeeper.text import path_in_json
 from seatkeeper.v1 import build_service_pb2
 
 POOL = "tensorrt"
@@ -322,7 +324,9 @@ class Cluster:
         for service, address in zip(self._nodes, self._plan.node_addresses, strict=True):
             await _serving(service, address)
             self._tell(f"node {service.name} on {address}")
-        async with AsyncSeatClient(self._plan.node_addresses) as client:
+        async with AsyncSeatClient(
+            self._plan.node_addresses, config=ClientConfig(keeper="process")
+        ) as client:
             seats = await _have_pool(client, self._plan.seats)
             self._tell(f"pool {POOL} has {count(seats, 'seat')}")
             if self._with_agent:
@@ -391,23 +395,25 @@ class Cluster:
         if self._as_json:
             write_json({"event": "stopped"})
         elif self._nodes:
-            print(f"stopped; `seatkeeper dev --state {self._folder.path}` goes on from here")
+            say(f"stopped; `seatkeeper dev --state {self._folder.path}` goes on from here")
 
     def _services(self) -> list[Service]:
         return [*self._nodes, *([self._agent] if self._agent else [])]
 
     def _tell(self, text: str) -> None:
         if not self._as_json:
-            print(text, flush=True)
+            say(text)
 
     def _tell_ended(self, name: str, pid: int | None, code: int | None, log: Path) -> None:
         self._told.add(name)
         if self._as_json:
-            write_json({"event": "ended", "name": name, "exit_code": code, "log": str(log)})
+            write_json(
+                {"event": "ended", "name": name, "exit_code": code, "log": path_in_json(log)}
+            )
             return
         how = "" if code is None else f" with exit code {code}"
         who = name if pid is None else f"{name} (pid {pid})"
-        print(f"{who} ended{how}; its log: {log}", flush=True)
+        say(f"{who} ended{how}; its log: {log}")
 
     def _tell_ready(self, seats: int) -> None:
         assert self._etcd is not None
@@ -421,7 +427,7 @@ class Cluster:
                 "agent": self._plan.agent_address if self._agent else None,
                 "pool": POOL,
                 "seats": seats,
-                "state": str(self._folder.path),
+                "state": path_in_json(self._folder.path),
                 "pids": pids,
             }
             write_json(ready)
@@ -430,17 +436,18 @@ class Cluster:
         if self._agent is not None:
             steps.append("seatkeeper build MODEL.onnx --target SM86 --output MODEL.engine")
         steps = [f"export SEATKEEPER_NODES={','.join(self._plan.node_addresses)}", *steps]
-        tried = "\n".join(f"  {step}" for step in steps)
-        print(
-            f"\nReady. State and logs are in {self._folder.path}. Try in another terminal:\n\n"
-            f"{tried}\n\nCtrl-C stops everything.",
-            flush=True,
-        )
+        say("")
+        say(f"Ready. State and logs are in {self._folder.path}. Try in another terminal:")
+        say("")
+        for step in steps:
+            say(f"  {step}")
+        say("")
+        say("Ctrl-C stops everything.")
 
 
 async def _serving(service: Service, address: str) -> None:
     """Wait until a node answers."""
-    quick = ClientConfig(call_timeout=timedelta(seconds=1))
+    quick = ClientConfig(call_timeout=timedelta(seconds=1), keeper="process")
     deadline = asyncio.get_running_loop().time() + NODE_START_SECONDS_MAX
     async with AsyncSeatClient(address, config=quick) as client:
         while True:
@@ -488,7 +495,7 @@ async def _have_pool(client: AsyncSeatClient, seats: int) -> int:
 
 def _missing_for_agent() -> str | None:
     needed = ("onnx", "numpy", "seatkeeper.builder.agent.main")
-    return None if installed(*needed) else INSTALL_BUILDER
+    return None if installed(*needed) else explain("an agent", *AGENT_NEEDS)
 
 
 def _check_free(port: int) -> None:

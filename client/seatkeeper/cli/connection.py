@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn, ParamSp
 
 import typer
 
-from seatkeeper.cli.exits import Exit, fail, fail_in_json
+from seatkeeper import environment as variables
+from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
+from seatkeeper.cli.limits import check_descriptors
+from seatkeeper.hold.signals import PERSON
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient, TlsConfig
@@ -23,10 +26,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-DEFAULT_NODES = "127.0.0.1:7420"
-
 FLAG_OF = {
     "address": "--nodes or SEATKEEPER_NODES",
+    "holder": "--holder or SEATKEEPER_HOLDER",
+    "project": "--project or SEATKEEPER_PROJECT",
     "tls.ca": "--tls-ca or SEATKEEPER_TLS_CA",
     "tls.cert": "--tls-cert or SEATKEEPER_TLS_CERT",
     "tls.key": "--tls-key or SEATKEEPER_TLS_KEY",
@@ -53,7 +56,7 @@ Json = Annotated[
 TlsCa = Annotated[
     Path | None,
     typer.Option(
-        envvar="SEATKEEPER_TLS_CA",
+        envvar=variables.TLS_CA,
         metavar="FILE",
         help="CA of the nodes' certificates, PEM; given: use TLS.",
     ),
@@ -61,16 +64,14 @@ TlsCa = Annotated[
 TlsCert = Annotated[
     Path | None,
     typer.Option(
-        envvar="SEATKEEPER_TLS_CERT",
+        envvar=variables.TLS_CERT,
         metavar="FILE",
         help="Our own certificate, PEM, for mutual TLS.",
     ),
 ]
 TlsKey = Annotated[
     Path | None,
-    typer.Option(
-        envvar="SEATKEEPER_TLS_KEY", metavar="FILE", help="Key of our certificate, PEM."
-    ),
+    typer.Option(envvar=variables.TLS_KEY, metavar="FILE", help="Key of our certificate, PEM."),
 ]
 
 
@@ -81,11 +82,11 @@ class Connection:
     nodes: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_NODES",
+            envvar=variables.NODES,
             metavar="HOST:PORT,...",
             help="Nodes, or a load balancer in front of them.",
         ),
-    ] = DEFAULT_NODES
+    ] = variables.DEFAULT_NODES
     tls_ca: TlsCa = None
     tls_cert: TlsCert = None
     tls_key: TlsKey = None
@@ -111,6 +112,7 @@ class Connection:
         """Return a client. An option that is wrong ends the command, and is named."""
         from seatkeeper.client.errors import InvalidArgument
 
+        check_descriptors()
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
             return self._client(project, holder, ttl, safety_margin, tls)
@@ -140,6 +142,8 @@ class Connection:
                 call_timeout=timeout,
                 ttl=ttl,
                 safety_margin=safety_margin,
+                # A command is a process of its own, and runs nobody's code.
+                keeper="process",
             ),
         )
 
@@ -175,13 +179,13 @@ class Claimant(Connection):
     project: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_PROJECT", metavar="NAME", help="Who is charged for the seat."
+            envvar=variables.PROJECT, metavar="NAME", help="Who is charged for the seat."
         ),
     ] = field(default="default")
     holder: Annotated[
         str,
         typer.Option(
-            envvar="SEATKEEPER_HOLDER",
+            envvar=variables.HOLDER,
             metavar="NAME",
             help="Who holds it. [default: user@host]",
         ),
@@ -217,7 +221,7 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
         given = options(**{name: arguments.pop(name) for name in shared})
         result = command(given, **arguments)
         if inspect.iscoroutine(result):
-            run_to_end(result)
+            run_to_end(result, holds=issubclass(options, Claimant))
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -228,22 +232,44 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     return parsed
 
 
-def run_to_end(main: Coroutine[Any, Any, None]) -> None:
-    """Run ``main``. Ctrl-C and SIGTERM cancel it, so that it gives back what it holds."""
+def run_to_end(main: Coroutine[Any, Any, None], *, holds: bool = False) -> None:
+    """Run ``main``. A signal that is to end us cancels it, so that it gives back what it holds.
+
+    Then we die of that signal; where ``main`` ``holds`` something, we say what became of that. A
+    second signal does not wait. One that was ignored when we were started (``nohup``, background
+    jobs of ``sh``) stays ignored.
+    """
     ended_by: list[int] = []
+    before: dict[int, Any] = {}
 
     async def guarded() -> None:
         task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
         assert task is not None
 
-        def terminate() -> None:
-            ended_by.append(signal.SIGTERM)
-            task.cancel()
+        def end(number: int, _frame: object) -> None:
+            ended_by.append(number)
+            if len(ended_by) > 1 or loop.is_closed():
+                # Also where the loop does not come to its tasks.
+                raise EndedBySignal(number)
+            loop.call_soon_threadsafe(task.cancel)
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+        for number in PERSON:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, end)
         await main
 
     try:
         asyncio.run(guarded())
-    except asyncio.CancelledError:
-        raise SystemExit(128 + (ended_by[0] if ended_by else signal.SIGINT)) from None
+    except (asyncio.CancelledError, Exception):
+        if not ended_by:
+            raise
+    finally:
+        for number, handler in before.items():
+            # asyncio has one for Ctrl-C, and would have put back Python's.
+            was = signal.default_int_handler if number == signal.SIGINT else handler
+            signal.signal(number, was)
+    if ended_by:
+        if holds:
+            say_interrupted(ended_by[0], "what was held or asked for is given back")
+        raise EndedBySignal(ended_by[0])

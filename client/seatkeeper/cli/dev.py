@@ -14,7 +14,8 @@ import typer
 from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.serve import INSTALL_SERVER, SERVER_NEEDS, installed
+from seatkeeper.cli.serve import SERVER_NEEDS, installed
+from seatkeeper.extras import explain
 
 PORT_DEFAULT = 7420
 AGENT_OFFSET = 20
@@ -97,7 +98,7 @@ def dev(
     at the next start. Not for production: one machine is one machine.
     """
     if not installed(*SERVER_NEEDS):
-        fail(Exit.CONFIG, INSTALL_SERVER)
+        fail(Exit.CONFIG, explain("this command", "server"))
     from seatkeeper.cli.cluster import Cluster, ClusterFailed, Plan, StateFolder
 
     _leave_the_terminal()

@@ -18,7 +18,7 @@ from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.diagnosis import Finding, Level, Seen, diagnose
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit
-from seatkeeper.cli.render import count, show, table, write_json
+from seatkeeper.cli.render import count, show, table, words, write_json
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
@@ -46,7 +46,7 @@ async def doctor(at: Connection) -> None:
         write_json(told | {"findings": [asdict(finding) for finding in findings]})
     else:
         summary = f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
-        show(_table(findings), Text(), Text(summary))
+        show(_table(findings), Text(), words(summary))
     if problems:
         raise SystemExit(int(Exit.FAILED))
 

@@ -20,12 +20,14 @@ from seatkeeper.cli.render import (
     engine_facts,
     engine_json,
     facts,
+    say,
     show,
     since,
     size,
     table,
     write_json,
 )
+from seatkeeper.text import path_in_json
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb
 
@@ -61,7 +63,7 @@ async def list_(at: Connection) -> None:
         write_json({"engines": listed})
         return
     if not engines:
-        print("no engine is published yet; `seatkeeper build MODEL.onnx` makes one")
+        say("no engine is published yet; `seatkeeper build MODEL.onnx` makes one")
         return
     show(
         table(
@@ -108,7 +110,7 @@ async def get(
     if manifest is not None:
         manifest.write_bytes(engine.manifest.SerializeToString())
     if at.json:
-        write_json(engine_json(fetched) | {"path": str(output)})
+        write_json(engine_json(fetched) | {"path": path_in_json(output)})
     else:
         show(facts([("file", str(output)), *engine_facts(fetched)]))
 
@@ -158,7 +160,11 @@ async def verify(
     trusted = signed.public_key if signer is None else _public_key(signer)
     checked = await asyncio.to_thread(verify_engine_file, file, signed, trusted)
     if at.json:
-        shown = {"verified": True, "path": str(file), "signer": signed.public_key.hex()}
+        shown = {
+            "verified": True,
+            "path": path_in_json(file),
+            "signer": signed.public_key.hex(),
+        }
         write_json(shown | engine_json(checked))
     else:
         shown_facts = [("verified", str(file)), ("signer", signed.public_key.hex())]

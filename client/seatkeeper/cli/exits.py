@@ -6,10 +6,15 @@ They follow sysexits.h where that has a fitting one, so that a script can tell "
 
 from __future__ import annotations
 
-import json
+import os
+import signal
 import sys
+from contextlib import suppress
 from enum import IntEnum
 from typing import NoReturn, Self
+
+from seatkeeper.cli.encoding import as_json
+from seatkeeper.text import printable
 
 
 class Exit(IntEnum):
@@ -35,7 +40,7 @@ class Exit(IntEnum):
     CONFIG = (78, "A setting is wrong, or something to install is missing.")
     NOT_EXECUTABLE = (126, "`run`: the command was found and cannot be executed.")
     NO_COMMAND = (127, "`run`: the command was not found.")
-    INTERRUPTED = (130, "Interrupted by Ctrl-C; 128+N: ended by signal N.")
+    INTERRUPTED = (130, "Interrupted by Ctrl-C; 128+N: ended by signal N, as a shell shows it.")
 
 
 def exit_codes() -> str:
@@ -52,6 +57,9 @@ HOW_COMMANDS_FAIL = (
 )
 """For every command, and for the documentation."""
 
+NEW_LINE = "\n"
+"""Some reasons have several lines."""
+
 _as_json = False
 
 
@@ -63,10 +71,63 @@ def fail_in_json(wanted: bool) -> None:
 
 def fail(code: Exit, message: str) -> NoReturn:
     """End the command: ``message`` on standard error, then exit with ``code``."""
-    if _as_json:
-        failed = {"exit_code": int(code), "exit_name": code.name}
-        told = json.dumps({"event": "failed", "error": message} | failed, ensure_ascii=False)
-    else:
-        told = f"seatkeeper: {message}"
-    print(told, file=sys.stderr)
+    say_failed(code, message)
     raise SystemExit(int(code))
+
+
+def say_interrupted(number: int, message: str) -> None:
+    """Say by which signal we end, and what became of what we held."""
+    say_failed(Exit.INTERRUPTED, f"ended by {name_of(number)}: {message}", as_code=128 + number)
+
+
+def name_of(number: int) -> str:
+    """Return a signal's name; one of real time has only its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def say_failed(code: Exit, message: str, *, as_code: int | None = None) -> None:
+    """Write ``message`` on standard error, as the last that the command says."""
+    if _as_json:
+        failed = {
+            "exit_code": int(code if as_code is None else as_code),
+            "exit_name": code.name,
+        }
+        told = as_json({"event": "failed", "error": message} | failed)
+    else:
+        told = f"seatkeeper: {printable(message, keep=NEW_LINE)}"
+    print(told, file=sys.stderr)
+
+
+class EndedBySignal(SystemExit):
+    """Ends the command as a signal ends it, once all that it held is given back.
+
+    Where nobody turns it into that (`die_of`), the exit code is the one that a shell would show.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = int(number)
+
+
+def die_of(number: int) -> NoReturn:
+    """Die of a signal, as if we had not caught it.
+
+    A shell that runs a script or a loop ends it after Ctrl-C only when the command *died* of it:
+    a command that exits with 130 has handled it, and the shell goes on.
+    """
+    with suppress(OSError, ValueError, ImportError):
+        # QUIT leaves no image of our memory, with its tokens: the user has asked another program.
+        import resource
+
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+        )
+    with suppress(OSError, ValueError):
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    # The first process of a container does not die of signals.
+    os._exit(128 + number)

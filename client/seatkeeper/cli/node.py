@@ -11,7 +11,7 @@ import typer
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import node_json, show, write_json
+from seatkeeper.cli.render import node_json, say, show, write_json
 from seatkeeper.cli.views import nodes_table
 
 GONE_POLL_SECONDS = 0.2
@@ -60,9 +60,9 @@ async def drain(
     if at.json:
         write_json({"event": "draining", "node_id": node_id})
     else:
-        print(f"node {node_id} has left; it ends when its clients have gone")
+        say(f"node {node_id} has left; it ends when its clients have gone")
         if len(addresses) == 1:
-            print("it was the only node: nobody is served until another starts")
+            say("it was the only node: nobody is served until another starts")
 
 
 async def _until_gone(at: Connection, addresses: dict[str, str], node_id: str) -> None:

@@ -9,7 +9,7 @@ import typer
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import count, facts, pool_json, show, write_json
+from seatkeeper.cli.render import count, facts, pool_json, say, show, write_json
 from seatkeeper.cli.views import grants_table, pools_table, queue_table
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -69,7 +69,7 @@ async def delete(at: Connection, name: Name) -> None:
     if at.json:
         write_json({"deleted": name})
     else:
-        print(f"pool {name} deleted")
+        say(f"pool {name} deleted")
 
 
 @app.command("list", epilog=examples("seatkeeper pool list --json"))
@@ -81,7 +81,7 @@ async def list_(at: Connection) -> None:
     if at.json:
         write_json({"pools": [pool_json(pool, details=False) for pool in pools]})
     elif not pools:
-        print("there is no pool yet; `seatkeeper pool create NAME --seats N` makes one")
+        say("there is no pool yet; `seatkeeper pool create NAME --seats N` makes one")
     else:
         show(pools_table(pools))
 
@@ -117,4 +117,4 @@ def _done(at: Connection, what: str, pool: pb.Pool) -> None:
     if at.json:
         write_json(pool_json(pool, details=False))
     else:
-        print(f"pool {pool.spec.name} {what}: {count(pool.spec.seats, 'seat')}")
+        say(f"pool {pool.spec.name} {what}: {count(pool.spec.seats, 'seat')}")

@@ -1,8 +1,11 @@
-"""How things look: as JSON for programs, as text and tables for people."""
+"""How things look: as JSON for programs, as text and tables for people.
+
+Whatever is shown to people may have come from outside, and goes through `printable` on its way: in
+`say`, `words`, `table` and `facts`, which are the only ways to show anything.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,6 +18,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seatkeeper.cli.encoding import as_json
+from seatkeeper.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
@@ -26,12 +31,22 @@ Json = dict[str, Any]
 
 def write_json(value: Json) -> None:
     """Write one line of JSON, at once: a program may be waiting for it."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(as_json(value), flush=True)
 
 
 def write_event(event: Json) -> None:
     """Tell a program what happens, in a line of JSON on standard error: output is for the result."""
-    print(json.dumps(event, ensure_ascii=False), file=sys.stderr, flush=True)
+    print(as_json(event), file=sys.stderr, flush=True)
+
+
+def say(line: str, *, stderr: bool = False) -> None:
+    """Write a line for people, at once; what must not reach a terminal is escaped."""
+    print(printable(line), file=sys.stderr if stderr else sys.stdout, flush=True)
+
+
+def words(text: str) -> Text:
+    """Return text to `show`, as it stands: no markup in it, and escaped as `say` does."""
+    return Text(printable(text, keep="\n"))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -45,6 +60,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def show(*shown: RenderableType) -> None:
     """Write tables and text for people on standard output."""
+    shown = tuple(words(each) if isinstance(each, str) else each for each in shown)
     out = console()
     if out.is_terminal:
         out.print(*shown, sep="\n")
@@ -67,7 +83,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
             overflow="fold",
         )
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(printable(cell)) for cell in row))
     return made
 
 
@@ -77,7 +93,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in pairs:
-        made.add_row(Text(name), Text(value))
+        made.add_row(Text(printable(name)), Text(printable(value)))
     return made
 
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import os
+import signal
 import sys
-import tempfile
+from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seatkeeper.cli import streams
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
-from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.program import ENDING, Program, Received, Signals, find_program
-from seatkeeper.cli.render import Json, span, write_event
+from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, name_of, say_interrupted
+from seatkeeper.cli.render import Json, count, span, write_event
 from seatkeeper.cli.waiting import Priority, Wait, Waiting
+from seatkeeper.hold.signals import PERSON, STOPS, Received, Signals, stop_ourselves
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncGrant, HoldingState
+    from seatkeeper.hold.finding import Problem
+    from seatkeeper.hold.program import Program
+    from seatkeeper.hold.surroundings import TokenFile
 
 GRACE_SECONDS = 2.0
 """Fits into the safety margin of the nodes' default lease of 15 s."""
@@ -85,15 +90,22 @@ def run(
     """
     if sys.platform != "linux":
         fail(Exit.FAILED, "run needs Linux; elsewhere, use the Python library")
-    if (problem := find_program(command[0])) is not None:
-        fail(*problem)
-    signals = Signals()
-    one = _Run(at, command, grace, signals)
+    from seatkeeper.hold.finding import find_problem
+
+    if (problem := find_problem(command)) is not None:
+        fail(*_as_failure(problem))
+    one = _Run(at, command, grace, Signals())
+    streams.hold_nothing_up()
     try:
         code = asyncio.run(one.run(pool, seats, wait, priority))
     except asyncio.CancelledError:
-        code = 128 + (one.ended_by or 0)
-    raise SystemExit(code)
+        if one.ended_by is None:
+            raise
+        say_interrupted(one.ended_by, f"no seat of {pool} is held or waited for")
+        raise EndedBySignal(one.ended_by) from None
+    if -code in PERSON:
+        raise EndedBySignal(-code)
+    raise SystemExit(_as_shells_say(code))
 
 
 class _Run:
@@ -104,29 +116,48 @@ class _Run:
     ) -> None:
         self._at = at
         self._command = command
+        self._name = command[0]
         self._grace = grace
         self._signals = signals
+        self._task: asyncio.Task[int] | None = None
         self._program: Program | None = None
+        self._phase = _Phase.WAITING
         self._lost = asyncio.Event()
+        self._token_file: TokenFile | None = None
+        self._interrupted_by: int | None = None
         self.ended_by: int | None = None
         """The signal that ended us before there was a program."""
 
-    async def run(self, pool: str, seats: int, wait: float | None, priority: int = 0) -> int:
-        """Wait for a seat, run the command under it, return its exit code."""
-        task = asyncio.current_task()
-        assert task is not None
+    async def run(self, pool: str, seats: int, wait: float | None, priority: int) -> int:
+        """Wait for a seat, run the command under it; return its exit code, or -n for a signal.
 
-        def tell(received: Received) -> None:
-            if self._program is not None:
-                self._program.receive(received)
-            elif received.number in ENDING and self.ended_by is None:
-                self.ended_by = received.number
-                task.cancel()
+        What can fail before a seat is taken comes first.
+        """
+        from seatkeeper.hold.program import CannotStart, Program
+        from seatkeeper.hold.surroundings import TokenFile
 
-        self._signals.listen(asyncio.get_running_loop(), tell)
+        self._task = asyncio.current_task()
+        try:
+            program = self._program = Program(self._signals, grace=self._grace)
+            self._signals.listen(asyncio.get_running_loop(), self._receive)
+            await program.prepare()
+        except CannotStart as error:
+            fail(Exit.FAILED, f"{error.strerror}; no seat was asked for")
+        self._token_file = TokenFile.make()
+        try:
+            return await self._with_seat(program, pool, seats, wait, priority)
+        finally:
+            if self._token_file is not None:
+                self._token_file.remove()
+            await program.leave()
+
+    async def _with_seat(
+        self, program: Program, pool: str, seats: int, wait: float | None, priority: int
+    ) -> int:
         waiting = Waiting(pool, tell=write_event if self._at.json else None)
         ttl, margin = lease_for(self._grace)
-        async with self._at.claiming_client(ttl=ttl, safety_margin=margin) as client:
+        client = self._at.claiming_client(ttl=ttl, safety_margin=margin)
+        try:
             try:
                 grant = await client.acquire(
                     pool,
@@ -139,64 +170,129 @@ class _Run:
             finally:
                 waiting.done()
             try:
-                code = await self._run_under(grant)
+                code = await self._run_under(grant, program)
             finally:
-                await grant.release()
+                self._phase = _Phase.ENDED
+                await _whatever_happens(grant.release())
+        finally:
+            await _whatever_happens(client.close())
+        if self._interrupted_by is not None and not self._lost.is_set():
+            name = name_of(self._interrupted_by)
+            self._say(
+                {"event": "given_back", "pool": pool, "signal": name},
+                f"{self._name} ended after {name}; the seat of {pool} is given back",
+            )
         return code
 
-    async def _run_under(self, grant: AsyncGrant) -> int:
-        self._say(
-            {
-                "event": "granted",
-                "pool": grant.pool,
-                "grant_id": grant.grant_id,
-                "fence": grant.fence,
-                "seats": grant.seats,
-            }
-        )
-        with tempfile.TemporaryDirectory(prefix="seatkeeper-") as folder:
-            token_file = Path(folder) / "token"
-            write_token(token_file, grant.token)
-            environment = os.environ | {
-                "SEATKEEPER_TOKEN": grant.token,
-                "SEATKEEPER_TOKEN_FILE": str(token_file),
-                "SEATKEEPER_POOL": grant.pool,
-                "SEATKEEPER_GRANT_ID": grant.grant_id,
-                "SEATKEEPER_FENCE": str(grant.fence),
-                "SEATKEEPER_SEATS": str(grant.seats),
-            }
-            self._program = Program.start(self._command, environment, self._signals)
-            keeping = asyncio.create_task(self._keep_fresh(grant, token_file))
-            try:
-                return await self._until_the_end(self._program, grant.pool)
-            finally:
-                keeping.cancel()
-                with suppress(asyncio.CancelledError):
-                    await keeping
+    def _receive(self, received: Received) -> None:
+        assert self._task is not None
+        assert self._program is not None
+        if received.ends_us:
+            self._interrupted_by = received.number
+        if received.number == signal.SIGCHLD or self._phase is _Phase.RUNNING:
+            self._program.receive(received)
+        elif received.number in STOPS:
+            stop_ourselves(received.number)
+        elif received.ends_us:
+            if self._phase is _Phase.ENDED:
+                # Our user does not want to wait until the service has the seat back.
+                self._task.cancel()
+            elif self.ended_by is None:
+                self.ended_by = received.number
+                self._task.cancel()
+            else:
+                die_of(received.number)
+
+    async def _run_under(self, grant: AsyncGrant, program: Program) -> int:
+        from seatkeeper.hold.finding import explain_start
+        from seatkeeper.hold.program import CannotStart
+        from seatkeeper.hold.surroundings import environment_of
+
+        self._phase = _Phase.RUNNING
+        given = {
+            "SEATKEEPER_TOKEN": grant.token,
+            "SEATKEEPER_POOL": grant.pool,
+            "SEATKEEPER_GRANT_ID": grant.grant_id,
+            "SEATKEEPER_FENCE": str(grant.fence),
+            "SEATKEEPER_SEATS": str(grant.seats),
+        }
+        if self._write_token(grant.token):
+            assert self._token_file is not None
+            given["SEATKEEPER_TOKEN_FILE"] = str(self._token_file.path)
+        event = {key: getattr(grant, key) for key in ("pool", "grant_id", "fence", "seats")}
+        self._say({"event": "granted"} | event)
+        # What we have said of the queue is to be seen before what the command says.
+        streams.drain()
+        publish(program, grant)
+        folder = b"" if self._token_file is None else os.fsencode(self._token_file.folder)
+        try:
+            await program.start(
+                [os.fsencode(word) for word in self._command],
+                environment_of(given),
+                closed=streams.closed_at_start,
+                remove=folder,
+            )
+        except CannotStart as error:
+            if not error.errno:
+                fail(Exit.FAILED, str(error.strerror))
+            fail(*_as_failure(explain_start(self._name, error.errno)))
+        keeping = asyncio.create_task(self._keep_fresh(grant, program))
+        try:
+            return await self._until_the_end(program, grant.pool)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
 
     async def _until_the_end(self, program: Program, pool: str) -> int:
         ended = asyncio.create_task(program.wait())
         lost = asyncio.create_task(self._lost.wait())
-        await asyncio.wait({ended, lost}, return_when=asyncio.FIRST_COMPLETED)
-        if not lost.done():
+        overrun = asyncio.create_task(program.stopped_by_guard.wait())
+        await asyncio.wait({ended, lost, overrun}, return_when=asyncio.FIRST_COMPLETED)
+        if not (lost.done() or overrun.done()):
             lost.cancel()
-            await program.stop_what_is_left(self._grace)
-            self._say({"event": "ended", "exit_code": ended.result()})
+            overrun.cancel()
+            await self._end(program, ended.result())
             return ended.result()
+        self._lost.set()
+        # Stopped first, told after: protection does not depend on telling.
+        stopping = asyncio.create_task(program.stop(self._grace))
+        await asyncio.sleep(0)
         self._say(
             {"event": "lost", "pool": pool},
-            f"the seat of {pool} is lost: stopping {self._command[0]} (SIGTERM, and SIGKILL "
+            f"the seat of {pool} is lost: stopping {self._name} (SIGTERM, and SIGKILL "
             f"after {span(self._grace)})",
         )
-        await program.stop(self._grace)
+        left = await stopping
+        if left:
+            self._say(
+                {"event": "not_stopped", "processes": left},
+                f"{left} of the processes of {self._name} could not be stopped (another user's, or "
+                "stuck in a device) and may go on without a seat",
+            )
         # Not awaited: one that became another user's cannot be stopped by us.
         ended.cancel()
+        lost.cancel()
+        overrun.cancel()
         return Exit.SEAT_LOST
 
-    async def _keep_fresh(self, grant: AsyncGrant, token_file: Path) -> None:
+    async def _end(self, program: Program, code: int) -> None:
+        await program.stop_what_is_left(self._grace)
+        if program.guard_gone:
+            self._say(
+                {"event": "guard_killed"},
+                f"the guard of {self._name} was killed, so {self._name} was stopped",
+            )
+        if left := program.left_behind():
+            self._say(
+                {"event": "left_behind", "processes": left},
+                f"{self._name} has ended and left {count(left, 'background job')} that go on "
+                "without the seat",
+            )
+        self._say({"event": "ended", "exit_code": _as_shells_say(code)})
+
+    async def _keep_fresh(self, grant: AsyncGrant, program: Program) -> None:
         from seatkeeper.client.errors import SeatLost
 
-        written = grant.token
         while True:
             await asyncio.sleep(TOKEN_POLL_SECONDS)
             try:
@@ -205,11 +301,31 @@ class _Run:
                 # By the clock, which knows also of the time that the machine was suspended.
                 self._lost.set()
                 return
-            if token != written:
+            publish(program, grant)
+            self._write_token(token)
+
+    def _write_token(self, token: str) -> bool:
+        """Put a token where the command looks for it; what cannot be done is said, once."""
+        where = self._token_file
+        why = "no folder has room for it: TMPDIR, /tmp, /var/tmp, XDG_RUNTIME_DIR, /dev/shm"
+        if where is not None:
+            try:
+                where.write(token)
+            except OSError as error:
                 # The folder may be gone: a program that cleans up too much harms itself alone.
-                with suppress(OSError):
-                    write_token(token_file, token)
-                written = token
+                why = f"{where.path}: {error.strerror}"
+            else:
+                return True
+        if not self._has_no_token_file:
+            self._has_no_token_file = True
+            self._say(
+                {"event": "no_token_file", "error": why},
+                f"the file for the token cannot be written ({why}): {self._name} has only the "
+                "first token, in SEATKEEPER_TOKEN",
+            )
+        return False
+
+    _has_no_token_file = False
 
     def _on_state(self, state: HoldingState) -> None:
         match state.value:
@@ -217,7 +333,7 @@ class _Run:
                 self._say(
                     {"event": "jeopardy"},
                     "the seat is in doubt: no node has answered for a while. "
-                    f"{self._command[0]} goes on, and will be stopped if that lasts",
+                    f"{self._name} goes on, and will be stopped if that lasts",
                 )
             case "safe":
                 self._say({"event": "safe"}, "the seat is safe again")
@@ -231,6 +347,34 @@ class _Run:
             print(f"seatkeeper: {text}", file=sys.stderr, flush=True)
 
 
+class _Phase(enum.Enum):
+    """What a signal means."""
+
+    WAITING = "there is no program yet"
+    RUNNING = "signals are the program's"
+    ENDED = "the seat is being given back"
+
+
+async def _whatever_happens(work: Awaitable[None]) -> None:
+    """Give back. The command's exit code is ours, whatever comes of that: the lease ends anyway."""
+    with suppress(Exception, asyncio.CancelledError):
+        await work
+
+
+def publish(program: Program, grant: AsyncGrant) -> None:
+    """Tell the guard until when it need not act."""
+    if (times := grant.lease_times()) is not None:
+        program.publish(*times)
+
+
+def _as_failure(problem: Problem) -> tuple[Exit, str]:
+    return Exit.NO_COMMAND if problem.is_missing else Exit.NOT_EXECUTABLE, problem.message
+
+
+def _as_shells_say(code: int) -> int:
+    return code if code >= 0 else 128 - code
+
+
 def lease_for(grace: float) -> tuple[timedelta | None, timedelta]:
     """Return the lease to ask for, and the margin to keep, so that ``grace`` fits into it.
 
@@ -239,11 +383,3 @@ def lease_for(grace: float) -> tuple[timedelta | None, timedelta]:
     """
     margin = timedelta(seconds=grace + SLACK_SECONDS)
     return (margin * MARGIN_OF_LEASE if grace > GRACE_SECONDS else None), margin
-
-
-def write_token(file: Path, token: str) -> None:
-    """Put a token into a file, whole or not at all, for nobody else to read."""
-    draft = file.with_name(".token")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
-        opened.write(token)
-    draft.replace(file)

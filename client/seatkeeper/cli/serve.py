@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import importlib.util
 import inspect
-import signal
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.exits import Exit, fail, fail_in_json
+from seatkeeper.extras import MODULES, explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from seatkeeper.server.config import NodeConfig
 
-SERVER_NEEDS = ("grpc_health", "prometheus_client", "pydantic_settings", "structlog")
-INSTALL_SERVER = "this command needs the server: pip install 'seatkeeper[server]'"
+SERVER_NEEDS = tuple(MODULES["server"])
 
 
 def with_settings(
@@ -113,7 +114,9 @@ def _settings() -> type[BaseModel] | None:
 
 
 def _serve(config: Path | None, flags: dict[str, Any]) -> None:
-    """Run one node until it is told to stop (SIGTERM, SIGINT).
+    """Run one node until it is told to stop (SIGTERM, SIGINT, SIGQUIT).
+
+    SIGHUP has it read its settings and certificates again; the log says what has changed.
 
     Every setting can also be given in the file as its name, or in the environment as
     SEATKEEPER_NAME; a flag wins over the environment, and that over the file.
@@ -121,31 +124,37 @@ def _serve(config: Path | None, flags: dict[str, Any]) -> None:
     try:
         from seatkeeper.server.config import ConfigError, load_config
         from seatkeeper.server.logs import configure_logs
+        from seatkeeper.server.signals import shield
     except ModuleNotFoundError:
-        fail(Exit.CONFIG, INSTALL_SERVER)
+        fail(Exit.CONFIG, explain("this command", "server"))
+    shield()
+    load = functools.partial(load_config, config, flags)
     try:
-        settings = load_config(config, flags)
+        settings = load()
     except ConfigError as error:
         fail(Exit.CONFIG, str(error))
+    # Like every other line of the log.
+    fail_in_json(settings.log_format == "json")
     configure_logs(settings.log_level, settings.log_format)
-    run_loop(_serve_until_stopped(settings))
+    run_loop(_serve_until_stopped(settings, load))
 
 
-async def _serve_until_stopped(settings: NodeConfig) -> None:
-    from seatkeeper.client.address import parse_address
+async def _serve_until_stopped(settings: NodeConfig, load: Callable[[], NodeConfig]) -> None:
     from seatkeeper.server.grpc_server import ListenError
     from seatkeeper.server.metrics import MetricsObserver
+    from seatkeeper.server.metrics_http import MetricsServer
     from seatkeeper.server.node import Node, StartError
+    from seatkeeper.server.reload import Reloader
+    from seatkeeper.server.signals import Signals
     from seatkeeper.server.tokens import SigningKeyError
 
-    told = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, told.set)
+    signals = Signals()
     observer = MetricsObserver()
+    metrics = MetricsServer(observer.registry)
     if settings.metrics_listen:
-        host, port = parse_address(settings.metrics_listen, port_min=0)
         try:
-            observer.serve(host, port)
+            address = await metrics.start(settings.metrics_listen)
+            logging.getLogger(__name__).info("metrics_serving", extra={"address": address})
         except OSError as error:
             fail(
                 Exit.CONFIG,
@@ -160,12 +169,15 @@ async def _serve_until_stopped(settings: NodeConfig) -> None:
         fail(Exit.CONFIG, f"token_key_file: {error}")
     except StartError as error:
         fail(Exit.UNAVAILABLE, str(error))
+    metrics.readiness = node.why_not_ready
+    signals.ready(Reloader(settings, load, node))
     gc.freeze()  # what was imported lives as long as the node: not to be looked through again
-    reasons = [asyncio.create_task(event.wait()) for event in (told, node.drained)]
+    reasons = [asyncio.create_task(event.wait()) for event in (signals.drain, node.drained)]
     await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     for reason in reasons:
         reason.cancel()
     await node.stop()
+    await metrics.stop()
 
 
 def run_loop(main: Any) -> None:  # noqa: ANN401

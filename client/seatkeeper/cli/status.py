@@ -21,8 +21,10 @@ from seatkeeper.cli.render import (
     console,
     pool_json,
     report_json,
+    say,
     show,
     store_json,
+    words,
     write_json,
 )
 from seatkeeper.cli.views import (
@@ -64,7 +66,7 @@ class Overview:
 
     def view(self) -> RenderableType:
         """Return it for people."""
-        none_yet = Text("no pool yet; `seatkeeper pool create NAME --seats N` makes one")
+        none_yet = words("no pool yet; `seatkeeper pool create NAME --seats N` makes one")
         parts: list[RenderableType] = [
             *(reports_view(self.report.nodes), Text(), store_view(self.report.store)),
             *(Text(), pools_table(self.pools) if self.pools else none_yet),
@@ -113,7 +115,7 @@ class Silence:
 
     def view(self) -> RenderableType:
         """Return it for people."""
-        return Text(f"no answer, asking again: {self.why}")
+        return words(f"no answer, asking again: {self.why}")
 
     def lines(self) -> list[str]:
         """Return it for a log."""
@@ -208,7 +210,7 @@ async def _write_changes(
             moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             for line in now:
                 if before is None or line not in before:
-                    print(moment, line, flush=True)
+                    say(f"{moment} {line}")
         before = now
 
 

@@ -12,9 +12,10 @@ import jwt
 import typer
 
 from seatkeeper.cli.connection import Connection, Json, connected
+from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import facts, show, span, write_json
+from seatkeeper.cli.render import facts, say, show, span, write_json
 from seatkeeper.client.errors import InvalidArgument
 from seatkeeper.client.tokens import TOKEN_BYTES_MAX, TokenClaims, verify_token
 
@@ -97,7 +98,7 @@ def show_(file: TokenFile, as_json: Json = False) -> None:
     if as_json:
         write_json({"verified": False, "header": header, "claims": claims})
         return
-    print("not verified: `seatkeeper token verify` does that", file=sys.stderr)
+    say("not verified: `seatkeeper token verify` does that", stderr=True)
     pairs = [(name, _readable(name, value)) for name, value in (header | claims).items()]
     show(facts(pairs))
 
@@ -111,7 +112,7 @@ async def jwks_(at: Connection) -> None:
     """
     async with at.client() as client:
         keys = json.loads(await client.cluster.jwks())
-    print(json.dumps(keys, indent=None if at.json else 2))
+    print(as_json(keys, indent=None if at.json else 2))
 
 
 def _token(file: str) -> str:
@@ -125,13 +126,21 @@ def _read(file: str) -> str:
     """Return a small text file's contents; of a large one only enough to be refused."""
     try:
         if file == "-":
-            return sys.stdin.read(64 * TOKEN_BYTES_MAX)
+            return _read_input(64 * TOKEN_BYTES_MAX)
         with Path(file).open(encoding="utf-8") as opened:
             return opened.read(64 * TOKEN_BYTES_MAX)
     except FileNotFoundError:
         fail(Exit.NOT_FOUND, f"{file}: no such file")
     except UnicodeDecodeError:
         fail(Exit.REFUSED, f"{file} is not text")
+
+
+def _read_input(size: int) -> str:
+    try:
+        return sys.stdin.read(size)
+    except OSError as error:
+        # Closed, or a folder.
+        fail(Exit.REFUSED, f"standard input cannot be read: {error.strerror}")
 
 
 def _readable(name: str, value: Any) -> str:  # noqa: ANN401

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seatkeeper.cli.render import millis, seconds, since, size, span, table
+from seatkeeper.cli.render import millis, seconds, since, size, span, table, words
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
@@ -57,7 +57,7 @@ def _work_row(node_id: str, work: cluster_service_pb2.NodeWork) -> Sequence[str]
 def store_view(store: cluster_service_pb2.StoreReport) -> RenderableType:
     """Return how the store is."""
     if store.kind != "etcd":
-        return Text(f"store: {store.kind}")
+        return words(f"store: {store.kind}")
     rows = [
         (
             member.name or "?",
@@ -74,9 +74,9 @@ def store_view(store: cluster_service_pb2.StoreReport) -> RenderableType:
     alarms = f"; alarms: {', '.join(store.alarms)}" if store.alarms else ""
     parts: list[RenderableType] = [
         table(("etcd", "address", "version", "role", ">size"), rows),
-        Text(f"leases: {leases}; {quorum}{alarms}"),
+        words(f"leases: {leases}; {quorum}{alarms}"),
     ]
-    parts += [Text(f"warning: {warning}") for warning in store.warnings]
+    parts += [words(f"warning: {warning}") for warning in store.warnings]
     return Group(*parts)
 
 
@@ -132,7 +132,7 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
 def grants_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who holds seats of a pool."""
     if not pool.grants:
-        return Text("nobody holds a seat")
+        return words("nobody holds a seat")
     return table(
         ("holder", "project", ">seats", ">fence", ">held for", "agent"),
         [
@@ -152,7 +152,7 @@ def grants_table(pool: pools_pb.Pool) -> RenderableType:
 def queue_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who waits for seats of a pool."""
     if not pool.tickets:
-        return Text("nobody waits")
+        return words("nobody waits")
     return table(
         (">position", "waits", "project", ">seats", ">waiting for", ">estimate"),
         [

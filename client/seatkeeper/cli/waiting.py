@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatkeeper.cli.render import Json, about
+from seatkeeper.text import printable
 
 if TYPE_CHECKING:
     from seatkeeper.client._asks import QueuePosition
@@ -48,7 +49,7 @@ class Waiting:
 
     def __init__(self, pool: str, *, tell: Callable[[Json], None] | None = None) -> None:
         """``tell``: report to a program instead, as JSON."""
-        self._pool = pool
+        self._pool = printable(pool)
         self._tell = tell
         self._rewrites = sys.stderr.isatty()
         self._width = 0

@@ -7,16 +7,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from seatkeeper.client._lease import Lease
 from seatkeeper.client._translate import as_duration
 from seatkeeper.client.errors import SeatError
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
+
+CLIENT_CLOSED = "the client was closed"
+"""Why a grant is over that its own client has given back."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger("seatkeeper.client")
@@ -30,6 +32,19 @@ class QueuePosition:
     """Place in the order of service; 1 is next."""
     estimate: timedelta | None
     """Estimated time until the grant; None when nothing is known."""
+
+
+class Believed(Protocol):
+    """What a grant lives and dies with."""
+
+    def state(self, now: float) -> HoldingState:
+        """Return how sure the holder may be at ``now``."""
+
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed, by the client's clock."""
+
+    def ends_at(self) -> float:
+        """Return from when another may have the seats, or a moment before."""
 
 
 OnQueued = Callable[[QueuePosition], None]
@@ -94,18 +109,30 @@ class Held:
     fence: int
     token: str
     granted_at: Timestamp
-    lease: Lease
+    lease: Believed
     on_state: OnState | None
     lost: str = ""
     """Why they are gone; empty while they are not."""
+    on_token: Callable[[str], None] | None = None
+    """Told of every new token."""
 
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
         return HoldingState.LOST if self.lost else self.lease.state(now)
 
+    def until(self) -> float:
+        """Return when the holder stops believing unless the lease is renewed, by its clock."""
+        return self.lease.until()
+
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""
         return _acquire(self.grant_id, self.pool, self.seats, self.project, self.priority, 0.0)
+
+    def renew_token(self, token: str) -> None:
+        """Keep a new token."""
+        self.token = token
+        if self.on_token is not None:
+            self.on_token(token)
 
     def tell(self, state: HoldingState) -> None:
         """Tell the holder. An error in the callback is logged and stops nothing."""

@@ -15,11 +15,12 @@ from typing import TypeVar
 import grpc
 from grpc import aio
 
-from seatkeeper.client._translate import Overrides, from_rpc
+from seatkeeper.client._translate import Overrides, from_rpc, is_transport_trouble
 from seatkeeper.client.backoff import delay_seconds
 from seatkeeper.client.clock import Clock
 from seatkeeper.client.config import ClientConfig
 from seatkeeper.client.errors import SeatError, ServiceUnavailable
+from seatkeeper.client.helper.channel import RelayedChannel
 from seatkeeper.client.nodes import NodePicker
 
 _T = TypeVar("_T")
@@ -83,7 +84,7 @@ class Calls:
                 channel = await self._reach(address, self._attempt_seconds(left))
                 answer = await invoke(channel, some)
             except aio.AioRpcError as error:
-                if error.code() not in _TRY_ANOTHER:
+                if error.code() not in _TRY_ANOTHER and not is_transport_trouble(error):
                     self._nodes.succeeded(address)
                     raise from_rpc(error, overrides) from error
                 trouble = from_rpc(error)
@@ -128,7 +129,7 @@ class Calls:
                 finally:
                     call.cancel()
             except aio.AioRpcError as error:
-                if error.code() not in _TRY_ANOTHER:
+                if error.code() not in _TRY_ANOTHER and not is_transport_trouble(error):
                     raise from_rpc(error, overrides) from error
                 trouble = ServiceUnavailable(f"{address}: {from_rpc(error)}")
             except _NotReached:
@@ -146,9 +147,12 @@ class Calls:
         """Close every channel; calls under way are cancelled."""
         channels, self._channels = self._channels, {}
         await asyncio.gather(*(channel.close() for channel in channels.values()))
-        for closing in list(self._closing):
-            closing.cancel()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        # Those of another loop end with it.
+        here = asyncio.get_running_loop()
+        closing = [task for task in self._closing if task.get_loop() is here]
+        for task in closing:
+            task.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)
 
     def _attempt_seconds(self, left: float) -> float:
         return min(left, self._config.attempt_timeout.total_seconds())
@@ -219,6 +223,11 @@ class _Attempt:
 
 
 async def _connected(channel: aio.Channel) -> None:
+    relayed: object = channel
+    if isinstance(relayed, RelayedChannel):
+        if not await relayed.is_ready():
+            raise _NotReached
+        return
     state = channel.get_state(try_to_connect=True)
     while state is not grpc.ChannelConnectivity.READY:
         if state in (

@@ -26,7 +26,7 @@ def open_channel(
 
     ``keepalive`` is the time between pings, where it is not the configured one. The files of ``tls``
     are read now: gRPC keeps what it was given for as long as a channel lives, so a renewed certificate
-    needs a new channel.
+    needs a new channel. Raises `ForkedProcess` as `check_fork` does.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", int((keepalive or config.keepalive).total_seconds() * 1000)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,14 +28,34 @@ class Lease:
     credentials: pb.SessionCredentials
     asked_at: float
     """When `open` was sent."""
-    view: SessionView | None = None
-    """What is believed; None until the service has opened it."""
+    on_view: Callable[[Lease], None] | None = None
+    """Told whenever `view` has changed."""
     renewing: frozenset[str] = frozenset()
     """Grants that the renewal now unanswered asked tokens for."""
+    _view: SessionView | None = None
+
+    @property
+    def view(self) -> SessionView | None:
+        """What is believed; None until the service has opened it."""
+        return self._view
+
+    @view.setter
+    def view(self, view: SessionView) -> None:
+        self._view = view
+        if self.on_view is not None:
+            self.on_view(self)
 
     def state(self, now: float) -> HoldingState:
         """Return what may be believed at ``now``."""
         return HoldingState.LOST if self.view is None else holding.believes(self.view, now)
+
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed."""
+        return self.asked_at if self.view is None else self.view.until
+
+    def ends_at(self) -> float:
+        """Return when the service may give the seats to another."""
+        return self.asked_at if self.view is None else self.view.renewed_at + self.view.ttl
 
 
 class LeaseOwner(Protocol):
@@ -57,9 +78,16 @@ class LeaseKeeper:
     """Knows the present session, if there is one."""
 
     def __init__(
-        self, owner: LeaseOwner, config: ClientConfig, clock: Clock, holder: str, project: str
+        self,
+        owner: LeaseOwner,
+        config: ClientConfig,
+        clock: Clock,
+        holder: str,
+        project: str,
+        on_view: Callable[[Lease], None] | None = None,
     ) -> None:
         self._owner = owner
+        self._on_view = on_view
         self._config = config
         self._clock = clock
         self._holder = holder
@@ -83,7 +111,7 @@ class LeaseKeeper:
         # A new session at every attempt: one whose answer was lost holds nothing, because nothing
         # is sent before that answer; and its lease may have begun long ago.
         credentials = pb.SessionCredentials(session_id=new_id(), secret=secrets.token_bytes(32))
-        self.lease = Lease(credentials, self._clock.now())
+        self.lease = Lease(credentials, self._clock.now(), self._on_view)
         ttl = self._config.ttl
         return pb.SessionCommand(
             open=pb.Open(
@@ -136,14 +164,14 @@ class LeaseKeeper:
         if lease is None or lease.view is None:
             return False
         before = lease.view
-        lease.view = holding.renewal_answered(
+        lease.view = after = holding.renewal_answered(
             before,
             sequence=answer.sequence,
             now=self._heard_at,
             ttl=seconds(answer.ttl),
             renew_in=seconds(answer.renew_in),
         )
-        return before.state is not lease.view.state
+        return before.state is not after.state
 
     def on_disconnected(self) -> None:
         """Note that the stream is gone."""
@@ -174,13 +202,14 @@ class LeaseKeeper:
             lease = self.opened
             if lease is None or lease.view is None:
                 return NEVER
-            view = lease.view = holding.owing(lease.view, owed_since)
+            view = holding.owing(lease.view, owed_since)
+            lease.view = view
             match holding.next_step(view, now):
                 case holding.Wait(until):
                     return until
                 case holding.Renew():
-                    lease.view = holding.renewal_sent(view, now)
-                    self._owner.send_renewal(lease, lease.view.sequence)
+                    lease.view = sent = holding.renewal_sent(view, now)
+                    self._owner.send_renewal(lease, sent.sequence)
                 case holding.MoveOn():
                     self.on_disconnected()
                     owed_since = None

@@ -188,6 +188,12 @@ class Link:
             await stream.run()
         except aio.AioRpcError as broken:
             error = broken
+        except Exception:
+            # An event that we cannot take must not end the client: its seats would go, and its
+            # requests wait for ever, without a word.
+            _log.exception("an event from %s could not be taken", address)
+            self._blamed = True
+            self.trouble = ServiceUnavailable(f"{address}: it said what cannot be understood")
         finally:
             patience.cancel()
             self.stream = self._running = None

@@ -18,9 +18,9 @@ STOP_SECONDS_MAX = 5.0
 class LoopThread:
     """Runs coroutines for any thread of this process but its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
+        self._loop = loop or asyncio.new_event_loop()
         # A daemon: a program that forgets to close its client must be able to end.
         self._thread = threading.Thread(target=self._run, name="seatkeeper", daemon=True)
         self._thread.start()

@@ -1,7 +1,9 @@
-"""The node behind `InMemoryService`: the server's own parts, put together without its extras."""
+"""The node behind `InMemoryService`: the server's own parts, put together, by a clock that moves."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,12 +11,11 @@ from importlib.metadata import version
 
 import grpc.aio
 
-from seatkeeper.server.clock import SystemClock
+from seatkeeper.client._movable_clock import MovableClock
 from seatkeeper.server.core import Core
-from seatkeeper.server.decide import PoolSpec
+from seatkeeper.server.decide import Instant, PoolSpec
 from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.leased_record import LeasedRecord
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig
@@ -25,11 +26,41 @@ from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.service import add_services
 from seatkeeper.server.sessions import Sessions
+from seatkeeper.server.store import Delete, Put
 from seatkeeper.server.store.memory import MemoryStore
-from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
+from seatkeeper.server.tokens import TokenSigner
 from seatkeeper.v1 import state_pb2
 
 EXPIRY_INTERVAL = timedelta(milliseconds=50)
+TURNS = 20
+"""Turns of the event loop after which what became due in the store is known in the node."""
+
+
+class NodeLoop(asyncio.SelectorEventLoop):
+    """An event loop that counts by a clock that tests move on."""
+
+    def __init__(self, clock: MovableClock) -> None:
+        self._clock = clock
+        super().__init__()
+
+    def time(self) -> float:
+        """Return the seconds that timers are set by."""
+        return self._clock.monotonic()
+
+
+class NodeClock:
+    """The same clock, as the node's parts read it."""
+
+    def __init__(self, clock: MovableClock) -> None:
+        self._clock = clock
+
+    def now(self) -> Instant:
+        """Return Unix time in milliseconds, moved on."""
+        return Instant(int((time.time() + self._clock.moved) * 1000))
+
+    def monotonic(self) -> float:
+        """Return seconds since some start, moved on."""
+        return self._clock.monotonic()
 
 
 @dataclass
@@ -43,9 +74,12 @@ class MemoryNode:
     _server: grpc.aio.Server | None
 
     @classmethod
-    async def start(cls, pools: Mapping[str, int], session_ttl: timedelta) -> MemoryNode:
+    async def start(
+        cls, pools: Mapping[str, int], session_ttl: timedelta, moving: MovableClock
+    ) -> MemoryNode:
         """Start a node with these pools."""
-        store, keys, clock, observer = MemoryStore(), Keys(), SystemClock(), Observer()
+        store, keys = MemoryStore(now=moving.monotonic), Keys()
+        clock, observer = NodeClock(moving), Observer()
         store.start_expiry(EXPIRY_INTERVAL)
         seats = Seats(
             store,
@@ -64,13 +98,8 @@ class MemoryNode:
         )
         node = cls("127.0.0.1:0", store, keys, core, None)
         record = state_pb2.KeyRecord(jwk_json=core.signer.jwk_json)
-        key = LeasedRecord(
-            store,
-            keys.signing_key(core.signer.kid),
-            record.SerializeToString(),
-            TOKEN_LIFE_MAX,
-        )
-        await key.start()
+        # Not leased, as a node's is: that lease would end when the clock is moved by hours.
+        await store.commit([Put(keys.signing_key(core.signer.kid), record.SerializeToString())])
         await seats.start()
         for name, capacity in pools.items():
             await node.put_pool(name, capacity)
@@ -101,6 +130,28 @@ class MemoryNode:
         listing = await self._store.list(self._keys.session(""))
         for entry in listing.entries:
             await self._store.revoke_lease(entry.lease_id)
+
+    async def lose_grant(self, pool: str, grant_id: str) -> None:
+        """End one grant, and nothing else of its session."""
+        await self._store.commit([Delete(self._keys.grant(pool, grant_id))])
+
+    async def do_what_is_due(self) -> None:
+        """End the leases whose time is up, and let the pools take notice."""
+        self._store.expire_due()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    async def has_waits_that_are_over(self) -> bool:
+        """Return whether somebody waits for longer than it wanted to."""
+        now = self._core.clock.now()
+        pools = Pools(self._store, self._keys)
+        views = [await pools.read(name) for name in await pools.names()]
+        return any(
+            ticket.wait is not None
+            and ticket.queued_at + ticket.wait.total_seconds() * 1000 <= now
+            for view in views
+            for ticket in view.state.tickets.values()
+        )
 
     async def go_away(self) -> None:
         """Stop answering."""

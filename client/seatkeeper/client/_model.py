@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from seatkeeper.client.errors import EngineDamaged, InvalidArgument
+from seatkeeper.text import name_of_file, printable
 from seatkeeper.v1 import build_pb2
 
 CHUNK_BYTES = 1 << 20
@@ -23,7 +24,7 @@ class Model:
 
     source: Path | bytes
     name: str
-    """A base name, for people."""
+    """A base name, for people; what of it is not UTF-8 or cannot be shown is escaped."""
     sha256: str
     size_bytes: int
 
@@ -39,8 +40,10 @@ class Model:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 size = file.tell()
         except OSError as error:
-            raise InvalidArgument(f"model {path}: {error.strerror}", field="model") from error
-        return cls(path, name or path.name, digest, size)
+            raise InvalidArgument(
+                f"model {printable(str(path))}: {error.strerror}", field="model"
+            ) from error
+        return cls(path, name or name_of_file(path), digest, size)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes in pieces."""

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 import grpc
 from grpc import aio
 
-from seatkeeper.client._asks import Ask, Held, OnQueued, OnState
+from seatkeeper.client._asks import CLIENT_CLOSED, Ask, Held, OnQueued, OnState
 from seatkeeper.client._home import Home
 from seatkeeper.client._lease import NEVER, Lease, LeaseKeeper
 from seatkeeper.client._link import Link
@@ -78,6 +78,7 @@ class SessionDriver:
         project: str,
         clock: Clock,
         random: Callable[[], float] = random_module.random,
+        on_view: Callable[[Lease], None] | None = None,
     ) -> None:
         self._nodes = nodes
         self._connect = connect
@@ -85,7 +86,7 @@ class SessionDriver:
         self._call_seconds = config.call_timeout.total_seconds()
         self._connect_seconds = config.connect_timeout.total_seconds()
         self._tables = Tables(self, config, random)
-        self._keeper = LeaseKeeper(self, config, clock, holder, project)
+        self._keeper = LeaseKeeper(self, config, clock, holder, project, on_view)
         self._link = Link(self, nodes, connect, config, clock, random)
         self._home = Home(nodes, follow=config.follow_ring)
         self._random = random
@@ -169,23 +170,54 @@ class SessionDriver:
         lease = self._keeper.lease
         return HoldingState.LOST if lease is None else lease.state(self._clock.now())
 
+    def renews_at(self) -> float:
+        """Return when the session is renewed next, in the past while it is being renewed.
+
+        Infinity: not at all, because there is no session or no stream. Callable from any thread.
+        """
+        lease = self._keeper.opened
+        view = None if lease is None else lease.view
+        if view is None or not view.connected:
+            return NEVER
+        return view.renew_at if view.sent_at is None else -NEVER
+
     async def close(self) -> None:
         """End the session: everything held is free at once, or at the latest after its ttl."""
         if self._closed:
             return
         self._closed = True
         self._fail_all(ClientClosed())
+        # Before the service is told: from then on somebody else may have the seats.
+        self._tables.lose_held(CLIENT_CLOSED)
         try:
             if self._keeper.opened is not None:
                 await self._say_goodbye(self._keeper.opened)
         finally:
-            self._lose_session("the client was closed")
+            self._lose_session(CLIENT_CLOSED)
             for timer in (self._timer, self._going_home):
                 if timer is not None:
                     timer.cancel()
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
+
+    async def close_elsewhere(self) -> None:
+        """End the session from another event loop, because its own is gone or does not run."""
+        if self._closed:
+            return
+        self._closed = True
+        lease = self._keeper.opened
+        self._tables.lose_held(CLIENT_CLOSED)
+        self._keeper.end()
+        if lease is not None:
+            await self._close_through_any(lease)
+
+    def bind(self, on_state: OnState | None) -> OnState | None:
+        """Return ``on_state``, which is called in this session's only event loop."""
+        return on_state
+
+    def freshen(self) -> None:
+        """Do nothing: what has arrived is known."""
 
     async def _say_goodbye(self, lease: Lease) -> None:
         if self.send(pb.SessionCommand(close=pb.Close())):
@@ -197,6 +229,9 @@ class SessionDriver:
             if self._keeper.lease is None:
                 return
         # Between two streams, or the node is silent: any other will do.
+        await self._close_through_any(lease)
+
+    async def _close_through_any(self, lease: Lease) -> None:
         for address in self._nodes.addresses:
             channel = self._connect(address)
             try:
@@ -288,7 +323,7 @@ class SessionDriver:
                 case "granted":
                     tables.on_granted(event.granted, now)
                 case "released":
-                    tables.on_released(event.released.grant_id)
+                    tables.on_released(event.released.grant_id, now)
                 case "queued":
                     tables.on_queued(event.queued, now)
                 case "denied":

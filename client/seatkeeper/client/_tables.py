@@ -136,11 +136,15 @@ class Tables:
         leaving, self.leaving = self.leaving, {}
         for entry in leaving.values():
             entry.done()
-        for held in list(self.held.values()):
-            self._lose(held, message)
+        self.lose_held(message)
         for ask in list(self.asks.values()):
             ask.retry_at = None
             self._rename(ask)
+
+    def lose_held(self, message: str) -> None:
+        """End every grant."""
+        for held in list(self.held.values()):
+            self._lose(held, message)
 
     # What the service says ---------------------------------------------------------------------
 
@@ -168,7 +172,7 @@ class Tables:
             return
         known = self.held.get(grant_id)
         if known is not None and known.fence == granted.fence:
-            known.token = granted.token
+            known.renew_token(granted.token)
         elif known is not None:
             # The grant was gone, and finding it again has taken seats anew.
             self._lose(known, "the grant had ended")
@@ -177,11 +181,19 @@ class Tables:
             # Nobody here wants it; our own renewals would keep it alive for ever.
             self.leave(grant_id, granted.pool, now)
 
-    def on_released(self, grant_id: str) -> None:
+    def on_released(self, grant_id: str, now: float) -> None:
         """Note that a grant or ticket was given up."""
         leaving = self.leaving.pop(grant_id, None)
         if leaving is not None:
             leaving.done()
+        elif (ask := self.asks.get(grant_id)) is not None and not ask.future.done():
+            # Not by us: the node does not know why its place is gone. Asking anew tells.
+            finished = seat_pb2.Denied(
+                grant_id=grant_id,
+                reason=_Reason.DENIAL_REASON_FINISHED,
+                message="the place in the queue was given up",
+            )
+            self._on_ask_denied(ask, finished, now)
 
     def on_queued(self, queued: seat_pb2.Queued, now: float) -> None:
         """Note that a request waits, and where."""
@@ -208,7 +220,7 @@ class Tables:
             if denied.reason == _Reason.DENIAL_REASON_UNAVAILABLE:
                 leaving.retry_at = now + self._retry_seconds(1, denied)
             else:
-                self.on_released(grant_id)
+                self.on_released(grant_id, now)
         elif (held := self.held.get(grant_id)) is not None:  # noqa: SIM102 # reads in order
             if denied.reason not in _UNDECIDED:
                 self._lose(held, denied.message or "the grant had ended")
@@ -220,14 +232,14 @@ class Tables:
             self._lose(held, message)
         elif (ask := self.asks.get(lost.grant_id)) is not None:
             self.fail(ask, SeatLost(message, grant_id=lost.grant_id), now)
-        self.on_released(lost.grant_id)
+        self.on_released(lost.grant_id, now)
 
     def on_tokens(self, refreshed: Iterable[pb.TokenRefresh]) -> None:
         """Keep new tokens."""
         for refresh in refreshed:
             held = self.held.get(refresh.grant.grant_id)
             if held is not None:
-                held.token = refresh.token
+                held.renew_token(refresh.token)
 
     # Time --------------------------------------------------------------------------------------
 

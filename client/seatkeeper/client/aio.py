@@ -5,38 +5,54 @@ from __future__ import annotations
 import asyncio
 import functools
 import getpass
+import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable, Iterable
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
+
+from grpc import aio
 
 from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
+from seatkeeper.client._edge import sendable
 from seatkeeper.client._model import Model
+from seatkeeper.client._movable_clock import MovableClock
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
-from seatkeeper.client.clock import Clock, SystemClock, Timer
+from seatkeeper.client.channels import check_fork
+from seatkeeper.client.clock import Clock, SystemClock, Timer, default_clock
 from seatkeeper.client.cluster import AsyncCluster
 from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.engines import AsyncEngines
-from seatkeeper.client.errors import ClientClosed, InvalidArgument
+from seatkeeper.client.environment import ClientArguments
+from seatkeeper.client.errors import ClientClosed, InvalidArgument, OtherLoop
 from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest
+from seatkeeper.client.helper.channel import RelayedChannel
+from seatkeeper.client.helper.session import KeptSession
+from seatkeeper.client.helper.spawn import why_none
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.linger import LingerCache, LingerKey
 from seatkeeper.client.nodes import NodePicker, parse_addresses
 from seatkeeper.client.pools import AsyncPools
 from seatkeeper.client.seats import AsyncUnarySeats
+from seatkeeper.text import printable
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 HOLDER_LENGTH_MAX = 253
+CLOSE_SECONDS_MAX = 6.0
+"""How long closing waits for another event loop to do it."""
+_log = logging.getLogger("seatkeeper.client")
 
 AGENT_KEEPALIVE = timedelta(seconds=6)
 """Time between pings of an agent. One that is frozen while it builds holds a seat up, and a compiler
@@ -52,8 +68,10 @@ class AsyncSeatClient:
             async with client.seat("tensorrt") as grant:
                 await build(grant.token)
 
-    One client is one session: whatever it holds lives and dies together, and is kept alive by the
-    event loop that it was first used in. Blocking that loop for longer than the lease loses it.
+    One client is one session: whatever it holds lives and dies together. It is kept alive by a helper
+    process, also while the event loop is blocked, and the client may be used in several loops. With
+    ``ClientConfig(keeper="process")`` it is kept by the loop that it was first used in, and belongs
+    to that.
     """
 
     def __init__(
@@ -73,21 +91,42 @@ class AsyncSeatClient:
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
         self._config = config or ClientConfig()
-        self._clock = clock or SystemClock()
+        self._clock = clock or default_clock()
         self._tls = tls
         self._pid = os.getpid()
         self._closed = False
         self._nodes = NodePicker(
             parse_addresses(addresses), self._config.breaker, random=random.random()
         )
-        self._holder = default_holder() if holder is None else holder
+        self._holder = default_holder() if holder is None else sendable("holder", holder)
         if not 0 < len(self._holder) <= HOLDER_LENGTH_MAX:
             raise InvalidArgument(
                 f"holder must have from 1 to {HOLDER_LENGTH_MAX} characters", field="holder"
             )
-        self._connect = functools.partial(open_channel, config=self._config, tls=tls)
-        self._project = project
-        self._session: SessionDriver | None = None
+        self._project = sendable("project", project)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: SessionDriver | KeptSession | None = None
+        self._kept: KeptSession | None = None
+        if (
+            self._config.keeper == "helper"
+            # A clock of a test's own is not shared with another process.
+            and type(self._clock) is SystemClock
+            and _can_have_helper()
+        ):
+            self._kept = KeptSession(
+                self._nodes.addresses,
+                self._config,
+                tls,
+                holder=self._holder,
+                project=self._project,
+            )
+            # A client that is forgotten must not hold seats for ever.
+            self._forget = weakref.finalize(self, self._kept.forget)
+        else:
+            check_fork()
+        self._connect: Callable[[str], aio.Channel] = functools.partial(
+            _open, self._kept, self._config, tls
+        )
         self._calls = Calls(
             self._nodes, self._connect, self._config, self._clock, self._check_usable
         )
@@ -106,6 +145,40 @@ class AsyncSeatClient:
             is_safe=lambda held: held.state(self._clock.now()) is HoldingState.SAFE,
         )
         self._linger_timer: Timer | None = None
+        self._linger_loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env: Mapping[str, str] | None = None,
+        addresses: str | Iterable[str] | None = None,
+        holder: str | None = None,
+        project: str | None = None,
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+    ) -> Self:
+        """Make a client as the environment says.
+
+        ``SEATKEEPER_NODES`` (default: 127.0.0.1:7420), ``SEATKEEPER_TLS_CA``, ``SEATKEEPER_TLS_CERT``,
+        ``SEATKEEPER_TLS_KEY``, ``SEATKEEPER_HOLDER`` and ``SEATKEEPER_PROJECT`` say what no argument
+        does, as they do for the command line; one that is set to nothing is not set. ``env`` is
+        read in the place of the process's own environment. Raises `InvalidArgument`, whose
+        ``field`` is the variable, for one that cannot be used.
+        """
+        given = ClientArguments.read(
+            env=env, addresses=addresses, holder=holder, project=project, tls=tls, config=config
+        )
+        try:
+            return cls(
+                given.addresses,
+                holder=given.holder,
+                project=given.project,
+                tls=given.tls,
+                config=given.config,
+            )
+        except InvalidArgument as error:
+            given.blame(error)
 
     async def __aenter__(self) -> Self:
         """Do nothing yet: the client connects when it is first used."""
@@ -130,6 +203,7 @@ class AsyncSeatClient:
         wait: float | timedelta | None = None,
         on_queued: OnQueued | None = None,
         on_state: OnState | None = None,
+        check: bool = True,
     ) -> AsyncSeat:
         """Return an ``async with`` that holds seats of ``pool``; also a decorator.
 
@@ -138,7 +212,8 @@ class AsyncSeatClient:
         told when the seats are in doubt, safe again, or lost. Both are called in the event loop and
         must not block. ``priority`` goes from -1000 to 1000; higher is served earlier.
 
-        Entering raises what `acquire` raises.
+        Entering raises what `acquire` raises. Leaving raises `SeatLost` when the seats were lost
+        meanwhile, unless the body raised something itself, or ``check`` is False.
         """
         request = SeatRequest.of(
             pool,
@@ -148,6 +223,7 @@ class AsyncSeatClient:
             wait=wait,
             on_queued=on_queued,
             on_state=on_state,
+            check=check,
         )
         return AsyncSeat(self, request)
 
@@ -184,7 +260,9 @@ class AsyncSeatClient:
     @property
     def state(self) -> HoldingState:
         """How sure this client may be of all it holds; LOST while there is no session."""
-        return HoldingState.LOST if self._session is None else self._session.state()
+        if self._session is None or not self.is_here():
+            return HoldingState.LOST
+        return self._session.state()
 
     async def session(self) -> pb.SessionCredentials:
         """Return what proves to the service that this client's session is its own.
@@ -215,6 +293,10 @@ class AsyncSeatClient:
         several are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
         `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
         """
+        pool = None if pool is None else sendable("pool", pool)
+        project = sendable("project", project)
+        if model_name is not None:
+            model_name = sendable("model_name", model_name)
         read = await asyncio.to_thread(Model.read, model, model_name)
         request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)
         built = await self._builds.build(read, request)
@@ -229,12 +311,13 @@ class AsyncSeatClient:
         The file is replaced at once, and only by bytes whose hash and signature are right. Raises
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
-        return await self._builds.fetch(key, to)
+        return await self._builds.fetch(sendable("key", key), to)
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
         (address,) = parse_addresses(address)
-        channel = open_channel(address, self._config, self._tls, keepalive=AGENT_KEEPALIVE)
+        self._check_usable()
+        channel = _open(self._kept, self._config, self._tls, address, AGENT_KEEPALIVE)
         return AsyncAgent(address, channel, self._config.call_timeout)
 
     async def close(self) -> None:
@@ -245,10 +328,23 @@ class AsyncSeatClient:
         if self._closed:
             return
         self._closed = True
-        if self._linger_timer is not None:
-            self._linger_timer.cancel()
         if self._pid != os.getpid():
             return
+        home = self._loop
+        if home is None or home is asyncio.get_running_loop():
+            await self._close()
+        elif home.is_running():
+            # In another thread: only there may what belongs to it be touched.
+            closing = asyncio.run_coroutine_threadsafe(self._close(), home)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                    await asyncio.wrap_future(closing)
+        elif isinstance(self._session, SessionDriver):
+            await self._session.close_elsewhere()
+
+    async def _close(self) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         if self._session is not None:
             await self._session.close()
         await self._calls.close()
@@ -259,13 +355,22 @@ class AsyncSeatClient:
         """Return the time by which grants are believed."""
         return self._clock.now()
 
+    def is_here(self) -> bool:
+        """Tell whether this is the process that made the client."""
+        return self._pid == os.getpid()
+
+    def freshen(self) -> None:
+        """Take in what has arrived, such as new tokens."""
+        if self._session is not None and self.is_here():
+            self._session.freshen()
+
     async def take(self, request: SeatRequest) -> AsyncGrant:
         """Take what ``request`` says: a seat that lingers here, or one of the service."""
         session = self._driver()
         if self._config.linger:
             kept = self._lingering.take(_linger_key(request), self._clock.now())
             if kept is not None:
-                kept.on_state = request.on_state
+                kept.on_state = session.bind(request.on_state)
                 return AsyncGrant(self, kept)
             # Seats that linger here for another project must not keep this request waiting.
             for held in self._lingering.of_pool(request.pool):
@@ -284,7 +389,7 @@ class AsyncSeatClient:
     def give_back(self, held: Held) -> Awaitable[None] | None:
         """Give seats back, or let them linger when none of our own requests waits for them."""
         session = self._session
-        if session is None or self._closed:
+        if session is None or self._closed or not self.is_here():
             return None
         if not self._config.linger or session.is_waiting(held.pool):
             return session.release(held)
@@ -297,8 +402,16 @@ class AsyncSeatClient:
 
     def _watch_lingering(self) -> None:
         until = self._lingering.next_expiry()
-        if self._linger_timer is None and until is not None:
+        if until is None:
+            return
+        if self._linger_timer is not None and self._linger_loop is not None:
+            if not self._linger_loop.is_closed():
+                return
+            # It would have gone off in a loop that is no more.
+            self._linger_timer = None
+        if self._linger_timer is None:
             self._linger_timer = self._clock.call_at(until, self._end_lingering)
+            self._linger_loop = asyncio.get_running_loop()
 
     def _end_lingering(self) -> None:
         self._linger_timer = None
@@ -307,9 +420,11 @@ class AsyncSeatClient:
                 self._session.release(held)
             self._watch_lingering()
 
-    def _driver(self) -> SessionDriver:
+    def _driver(self) -> SessionDriver | KeptSession:
         self._check_usable()
-        if self._session is None:
+        if self._session is None and self._kept is not None:
+            self._session = self._kept
+        elif self._session is None:
             self._session = SessionDriver(
                 self._nodes,
                 self._connect,
@@ -318,6 +433,8 @@ class AsyncSeatClient:
                 project=self._project,
                 clock=self._clock,
             )
+            if isinstance(self._clock, MovableClock):
+                self._clock.follow(self._session)
         return self._session
 
     def _check_usable(self) -> None:
@@ -328,6 +445,41 @@ class AsyncSeatClient:
             )
         if self._closed:
             raise ClientClosed("this client is closed; make another")
+        if self._kept is not None:
+            return
+        check_fork()
+        with suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            self._loop = self._loop or loop
+            if self._loop is not loop:
+                raise OtherLoop(
+                    "this client belongs to the event loop that it was first used in; make one for "
+                    'each loop, or leave out keeper="process": then one serves them all'
+                )
+
+
+def _open(
+    kept: KeptSession | None,
+    config: ClientConfig,
+    tls: TlsConfig | None,
+    address: str,
+    keepalive: timedelta | None = None,
+) -> aio.Channel:
+    if kept is None:
+        return open_channel(address, config, tls, keepalive=keepalive)
+    return cast("aio.Channel", RelayedChannel(address, kept, keepalive=keepalive))
+
+
+@functools.cache
+def _can_have_helper() -> bool:
+    reason = why_none()
+    if reason:
+        _log.warning(
+            "sessions are kept by this process itself, which must not be forked nor hold its "
+            "interpreter for long: no helper process can be had, as %s",
+            reason,
+        )
+    return not reason
 
 
 def default_holder() -> str:
@@ -337,7 +489,7 @@ def default_holder() -> str:
     except (KeyError, OSError, ImportError):
         # A container may run under a number that has no name.
         user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"[:HOLDER_LENGTH_MAX]
+    return printable(f"{user}@{socket.gethostname()}")[:HOLDER_LENGTH_MAX]
 
 
 def _linger_key(request: SeatRequest) -> LingerKey:

@@ -105,6 +105,9 @@ class AsyncBuilds:
             wait=request.wait,
             on_queued=request.on_queued,
             on_state=on_state,
+            # What counts is whether the engine was published, which the service allows only under
+            # a grant that is alive.
+            check=False,
         ) as grant:
             waited = timedelta(seconds=self._client.now() - asked_at)
             # Others who wanted the same may have been served first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -39,6 +40,29 @@ class SystemClock:
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when``, or later when the machine was suspended meanwhile."""
         return asyncio.get_running_loop().call_later(max(0.0, when - self.now()), callback)
+
+
+_default: Clock = SystemClock()
+
+
+def default_clock() -> Clock:
+    """Return the clock of a client that was given none."""
+    return _default
+
+
+def set_default_clock(clock: Clock) -> Clock:
+    """Let clients made from now on count by ``clock``; return what they counted by before.
+
+    For tests only. Clients that were made before keep theirs.
+    """
+    global _default
+    before, _default = _default, clock
+    return before
+
+
+def wall_time() -> datetime:
+    """Return the date and time, moved as far as the default clock was moved by a test."""
+    return datetime.now(UTC) + timedelta(seconds=getattr(_default, "moved", 0.0))
 
 
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)

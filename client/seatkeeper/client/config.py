@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from seatkeeper.client.errors import InvalidArgument
 
@@ -120,6 +121,13 @@ class ClientConfig:
     follow_ring: bool = True
     """Learn from the nodes which others there are, and go to the one that decides for the pools in
     use. Does nothing behind a load balancer; False: keep to the addresses given."""
+    keeper: Literal["helper", "process"] = "helper"
+    """Who keeps the session alive. "helper": a small process beside this one, so that neither native
+    code that holds the interpreter, nor a blocked event loop, nor a fork loses seats. "process":
+    this process itself, where gRPC runs then: for programs that do none of that."""
+    on_loss: Literal["tell", "kill"] = "tell"
+    """What happens to this process when it loses seats while it holds them. "tell": it is told, as soon
+    as its interpreter is free. "kill": it gets SIGKILL at that moment, also in native code."""
     renewal: RenewalConfig = field(default_factory=RenewalConfig)
     """When the session is renewed, and when a silent node is given up."""
     backoff: BackoffConfig = field(default_factory=BackoffConfig)
@@ -135,5 +143,7 @@ class ClientConfig:
             _check(name, getattr(self, name) > _ZERO, "over 0 s")
         _check("linger", _ZERO <= self.linger <= hour, "from 0 s to 1 h")
         _check("linger_max", self.linger_max >= 1, "at least 1")
+        _check("keeper", self.keeper in ("helper", "process"), '"helper" or "process"')
+        _check("on_loss", self.on_loss in ("tell", "kill"), '"tell" or "kill"')
         # Nodes refuse connections that are pinged more often than this.
         _check("keepalive", self.keepalive >= timedelta(seconds=10), "at least 10 s")

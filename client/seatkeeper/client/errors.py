@@ -7,7 +7,8 @@
     ├── SeatLost             a grant ended while it was held: stop using the licence
     ├── SessionLost          the session ended, and all it held with it; a new one is opened (retryable)
     ├── ServiceUnavailable   no node answered before the deadline (retryable)
-    │   └── Overloaded       the queue or the node is full; come back at `retry_after` (retryable)
+    │   ├── Overloaded       the queue or the node is full; come back at `retry_after` (retryable)
+    │   └── HelperLost       the process that keeps the session ended or is silent (retryable)
     ├── UsageError           the caller's mistake; repeating the call will not help
     │   ├── InvalidArgument      a field is malformed; `field` names it
     │   ├── PoolNotFound         no pool of that name exists
@@ -17,7 +18,9 @@
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
     │   ├── Changed              it changed since you read it: read again, then decide
     │   ├── NotYours             it belongs to another session, or you may not do this
-    │   └── ClientClosed         the client was closed, or came through a fork
+    │   ├── ClientClosed         the client was closed, or came through a fork
+    │   ├── ForkedProcess        gRPC cannot run in this forked process: use the helper
+    │   └── OtherLoop            the client belongs to another event loop
     ├── TokenInvalid         do not work under this token
     │   ├── TokenMalformed       not a token of this service, or a claim is missing
     │   ├── TokenForged          the signature does not match, or the algorithm is not ours
@@ -93,6 +96,10 @@ class Overloaded(ServiceUnavailable):
     """The queue or the node is full."""
 
 
+class HelperLost(ServiceUnavailable):
+    """The helper process that keeps the session could not start, ended, or does not answer."""
+
+
 class UsageError(SeatError):
     """The caller's mistake; repeating the call will not help."""
 
@@ -136,6 +143,14 @@ class NotYours(UsageError):
 
 class ClientClosed(UsageError):
     """The client was closed, or came through a fork: make a new one in this process."""
+
+
+class ForkedProcess(UsageError):
+    """A process that was forked from one that ran gRPC cannot run it: use the helper."""
+
+
+class OtherLoop(UsageError):
+    """The client belongs to the event loop that it was first used in: make one for each loop."""
 
 
 class TokenInvalid(SeatError):

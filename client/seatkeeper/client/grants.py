@@ -10,9 +10,12 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
-from seatkeeper.client._asks import Held, OnQueued, OnState
+from seatkeeper.client._asks import CLIENT_CLOSED, Held, OnQueued, OnState
+from seatkeeper.client._edge import sendable
+from seatkeeper.client.clock import wall_time
 from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.tokens import unverified_claims
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -34,6 +37,8 @@ class SeatRequest:
     wait_seconds: float | None
     on_queued: OnQueued | None
     on_state: OnState | None
+    check: bool = True
+    """Whether leaving raises `SeatLost` when the seats were lost meanwhile."""
 
     @classmethod
     def of(
@@ -46,6 +51,7 @@ class SeatRequest:
         wait: float | timedelta | None,
         on_queued: OnQueued | None,
         on_state: OnState | None,
+        check: bool = True,
     ) -> SeatRequest:
         """Check what can be checked here; the service checks the rest.
 
@@ -53,6 +59,7 @@ class SeatRequest:
         `WAIT_MAX`, or a number that is none or does not fit the wire.
         """
         seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        pool, project = sendable("pool", pool), sendable("project", project)
         if not pool:
             raise InvalidArgument("pool must not be empty", field="pool")
         for field, number in (("seats", seats), ("priority", priority)):
@@ -76,6 +83,7 @@ class SeatRequest:
             wait_seconds=seconds,
             on_queued=on_queued,
             on_state=on_state,
+            check=check,
         )
 
 
@@ -84,6 +92,12 @@ class Keeper(Protocol):
 
     def now(self) -> float:
         """Return the time by which grants are believed."""
+
+    def is_here(self) -> bool:
+        """Tell whether this is the process that took the seats, and not one forked from it."""
+
+    def freshen(self) -> None:
+        """Take in what has arrived, such as new tokens."""
 
     async def take(self, request: SeatRequest) -> AsyncGrant:
         """Take seats."""
@@ -135,21 +149,58 @@ class AsyncGrant:
         return self._held.granted_at.ToDatetime(UTC)
 
     @property
+    def holder(self) -> str:
+        """Who holds, as the service has it: under mutual TLS the name in the certificate."""
+        return str(unverified_claims(self._held.token).get("sub", ""))
+
+    @property
+    def project(self) -> str:
+        """Who is charged, as the service has it."""
+        return str(unverified_claims(self._held.token).get("project", self._held.project))
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when you may count on the seats if they are not renewed any more.
+
+        In UTC. Every renewal moves it on, so read it when you need it. It is earlier than the lease's
+        end by the client's ``safety_margin``. What decides is a clock that nobody sets, and that also
+        counts while the machine is suspended; this is the date and time at which that clock will be
+        there, as the machine's date stands now, and is off by as much as the date is. To see whether
+        the seats are still yours, look at `state`, never at this. Raises `SeatLost` once they are not.
+        """
+        self.raise_if_lost()
+        left = self._held.until() - self._keeper.now()
+        return wall_time() + timedelta(seconds=max(0.0, left))
+
+    @property
     def token(self) -> str:
         """Signed proof of the grant: a JWT, renewed as long as the grant is held.
 
         Read it when you need it rather than keeping it. Raises `SeatLost` once there is nothing
         to prove any more.
         """
+        self._keeper.freshen()
         self.raise_if_lost()
         return self._held.token
 
     @property
     def state(self) -> HoldingState:
-        """How sure you may be of the seats right now, by the clock; LOST also after release."""
-        if self._released:
+        """How sure you may be of the seats right now, by the clock.
+
+        LOST also after release, and in a process forked from the one that took them.
+        """
+        if self._released or not self._keeper.is_here():
             return HoldingState.LOST
         return self._held.state(self._keeper.now())
+
+    def lease_times(self) -> tuple[float, float] | None:
+        """Return until when the seats may be believed in, and when another may have them.
+
+        For watchdogs, on the clock of the client: seconds since boot. None: they are lost.
+        """
+        lease = self._held.lease
+        times = lease.until(), lease.ends_at()
+        return None if self.state is HoldingState.LOST else times
 
     def raise_if_lost(self) -> None:
         """Raise `SeatLost` unless the seats may be counted on right now.
@@ -157,11 +208,29 @@ class AsyncGrant:
         Cheap: call it between the steps of long work.
         """
         if self.state is HoldingState.LOST:
-            why = self._held.lost or "the lease ran out before a node answered"
-            raise SeatLost(
-                f"{self.pool}: {'the grant was released' if self._released else why}",
-                grant_id=self.grant_id,
-            )
+            raise SeatLost(f"{self.pool}: {self._why_lost()}", grant_id=self.grant_id)
+
+    def _loss(self) -> SeatLost | None:
+        """Return the error of seats that were lost while they were held; None: they were not.
+
+        None as well once they were given back, and in a forked process, which never held them.
+        """
+        if self._released or self._held.lost == CLIENT_CLOSED or not self._keeper.is_here():
+            return None
+        if self.state is not HoldingState.LOST:
+            return None
+        return SeatLost(
+            f"{self.pool}: {self._why_lost()}; what was done under this grant may have been done "
+            "without a seat",
+            grant_id=self.grant_id,
+        )
+
+    def _why_lost(self) -> str:
+        if self._released:
+            return "the grant was released"
+        if not self._keeper.is_here():
+            return "the grant belongs to the process that this one was forked from"
+        return self._held.lost or "the lease ran out before a node answered"
 
     async def release(self) -> None:
         """Give the seats back now instead of when the lease runs out.
@@ -176,6 +245,19 @@ class AsyncGrant:
         given = self._keeper.give_back(self._held)
         if given is not None:
             await given
+
+
+def tell_loss(loss: SeatLost | None, error: BaseException | None, *, check: bool) -> None:
+    """Raise what the end of the work under a seat must not hide, as a commit would.
+
+    ``error`` is what ended the work; it goes on, with the loss noted.
+    """
+    if loss is None or not check:
+        return
+    if error is None:
+        raise loss
+    if not isinstance(error, SeatLost):
+        error.add_note(f"seat lost meanwhile: {loss}")
 
 
 class AsyncSeat:
@@ -202,10 +284,16 @@ class AsyncSeat:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the seats back."""
+        """Give the seats back.
+
+        Raises `SeatLost` when they were lost before, unless the body raised something itself or
+        ``check`` is False.
+        """
         grant, self._grant = self._grant, None
         if grant is not None:
+            loss = grant._loss()
             await grant.release()
+            tell_loss(loss, error, check=self._request.check)
 
     def __call__(self, function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
         """Make ``function`` run while holding the seats."""

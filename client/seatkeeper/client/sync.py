@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -22,8 +22,9 @@ from seatkeeper.client._loop_thread import LoopThread
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds import BuiltEngine, OnProgress
 from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.errors import UsageError
-from seatkeeper.client.grants import AsyncGrant, SeatRequest
+from seatkeeper.client.environment import ClientArguments
+from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
+from seatkeeper.client.grants import AsyncGrant, SeatRequest, tell_loss
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.sync_admin import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.v1 import build_pb2, build_service_pb2
@@ -42,8 +43,8 @@ class SeatClient:
                 build(grant.token)
 
     One client is one session, shared by all threads that use it: whatever it holds lives and
-    dies together, and is kept alive in the background even while the program computes. Does not
-    survive ``os.fork``: make a client in each process.
+    dies together, and is kept alive by a helper process even while native code holds the interpreter.
+    A process that is forked from this one holds nothing of it: make a client there.
     """
 
     def __init__(
@@ -72,6 +73,35 @@ class SeatClient:
         # that renews for nobody would keep them for ever.
         self._end = weakref.finalize(self, self._thread.end, self._async.close)
 
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env: Mapping[str, str] | None = None,
+        addresses: str | Iterable[str] | None = None,
+        holder: str | None = None,
+        project: str | None = None,
+        tls: TlsConfig | None = None,
+        config: ClientConfig | None = None,
+    ) -> Self:
+        """Make a client as the environment says.
+
+        Variables, arguments and errors as for `AsyncSeatClient.from_env`.
+        """
+        given = ClientArguments.read(
+            env=env, addresses=addresses, holder=holder, project=project, tls=tls, config=config
+        )
+        try:
+            return cls(
+                given.addresses,
+                holder=given.holder,
+                project=given.project,
+                tls=given.tls,
+                config=given.config,
+            )
+        except InvalidArgument as error:
+            given.blame(error)
+
     def __enter__(self) -> Self:
         """Do nothing yet: the client connects when it is first used."""
         return self
@@ -95,6 +125,7 @@ class SeatClient:
         wait: float | timedelta | None = None,
         on_queued: OnQueued | None = None,
         on_state: OnState | None = None,
+        check: bool = True,
     ) -> Seat:
         """Return a ``with`` that holds seats of ``pool``; also a decorator.
 
@@ -109,6 +140,7 @@ class SeatClient:
             wait=wait,
             on_queued=on_queued,
             on_state=on_state,
+            check=check,
         )
         return Seat(self, request)
 
@@ -233,6 +265,24 @@ class Grant:
         return self._grant.granted_at
 
     @property
+    def holder(self) -> str:
+        """Who holds, as the service has it: under mutual TLS the name in the certificate."""
+        return self._grant.holder
+
+    @property
+    def project(self) -> str:
+        """Who is charged, as the service has it."""
+        return self._grant.project
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when you may count on the seats if nobody renews; as `AsyncGrant.expires_at`.
+
+        An estimate in terms of the machine's date. Raises `SeatLost` once they are not yours.
+        """
+        return self._grant.expires_at
+
+    @property
     def token(self) -> str:
         """Signed proof of the grant, always fresh; as `AsyncGrant.token`."""
         return self._grant.token
@@ -277,10 +327,12 @@ class Seat:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the seats back."""
+        """Give the seats back; raises `SeatLost` as `AsyncSeat` does."""
         grant, self._grant = self._grant, None
         if grant is not None:
+            loss = grant._grant._loss()
             grant.release()
+            tell_loss(loss, error, check=self._request.check)
 
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Make ``function`` run while holding the seats."""
@@ -320,12 +372,20 @@ class Seat:
         async def seated(*args: object, **kwargs: object) -> object:
             # Waits in the caller's own event loop, which may not be blocked.
             taken, future = self._submit()
+            losses: list[SeatLost] = []
+            failure: BaseException | None = None
             try:
                 await asyncio.wrap_future(future)
                 return await function(*args, **kwargs)
+            except BaseException as error:
+                failure = error
+                raise
             finally:
+                losses += [loss for grant in taken if (loss := grant._loss()) is not None]
                 given = self._client._thread.submit(_give_back(taken))
                 await asyncio.wrap_future(given)
+                for loss in losses:
+                    tell_loss(loss, failure, check=self._request.check)
 
         return seated
 

@@ -19,6 +19,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from seatkeeper.client.clock import wall_time
 from seatkeeper.client.errors import (
     InvalidArgument,
     TokenExpired,
@@ -82,7 +83,7 @@ def verify_token(
     """
     key_id, key = _key_of(token, jwks)
     claims = _verified_claims(token, key)
-    _check_times(claims, leeway, now or datetime.now(UTC))
+    _check_times(claims, leeway, now or wall_time())
     if pool is not None and claims["aud"] != pool:
         raise TokenForOtherPool(f"the token is for pool {claims['aud']!r}, not {pool!r}")
     return TokenClaims(
@@ -97,6 +98,20 @@ def verify_token(
         key_id=key_id,
         certificate_sha256=_thumbprint(claims),
     )
+
+
+def unverified_claims(token: str) -> Mapping[str, Any]:
+    """Return what ``token`` says, whoever signed it; nothing where it is no token.
+
+    For showing. A token that came over the client's own connection is as good as what else came.
+    """
+    if len(token) > TOKEN_BYTES_MAX:
+        return {}
+    try:
+        claims: Mapping[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return {}
+    return claims
 
 
 def _key_of(token: str, jwks: str | Mapping[str, Any]) -> tuple[str, Ed25519PublicKey]:

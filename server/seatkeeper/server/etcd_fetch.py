@@ -30,6 +30,7 @@ def fetch_from_debian(into: Path, version_min: tuple[int, ...]) -> None:
     reasons = []
     with tempfile.TemporaryDirectory(prefix="seatkeeper-apt-") as folder:
         for suite in dict.fromkeys((*SUITES, archive.suite)):
+            print(f"looking for etcd in the Debian suite {suite}", flush=True)
             try:
                 _fetch_from_suite(Path(folder) / suite, archive, suite, into, version_min)
                 return
@@ -48,6 +49,7 @@ def _fetch_from_suite(
     upstream = version.rpartition(":")[2].partition("-")[0]
     if tuple(int(part) for part in re.findall(r"\d+", upstream)[:3]) < version_min:
         raise FetchError(f"its etcd is {upstream}")
+    print(f"downloading {' and '.join(PACKAGES)} {version}, 20 MB", flush=True)
     apt(folder, "apt-get", "download", "--quiet=2", *PACKAGES)
     unpack(folder, folder)
     into.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from contextlib import aclosing
 from typing import Protocol
 
+from seatkeeper.server import events
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.store import Listing, Store, StoreError, WatchBatch
 
@@ -26,6 +28,13 @@ class View(Protocol):
         ...
 
 
+class Followed(View, Protocol):
+    """The same, which is also told whether it is."""
+
+    is_current: bool
+    """Whether the store tells what changes. Set by ``follow``; False: what is known may be old."""
+
+
 class Follower:
     """Keeps a view of a prefix up to date in the background."""
 
@@ -34,6 +43,8 @@ class Follower:
         self._prefix = prefix
         self._view = view
         self._observer = observer
+        self.is_current = False
+        """Whether the store tells what changes; False: the view may be old."""
         self._listed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -63,7 +74,7 @@ class Follower:
         self._view.apply(batch)
 
 
-async def follow(store: Store, prefix: str, view: View, observer: Observer) -> None:
+async def follow(store: Store, prefix: str, view: Followed, observer: Observer) -> None:
     """Keep ``view`` equal to what is below ``prefix``, for ever; cancel to stop.
 
     Between the end of a watch and the next listing the view is old, never wrong: it is brought
@@ -75,12 +86,18 @@ async def follow(store: Store, prefix: str, view: View, observer: Observer) -> N
         try:
             listing = await store.list(prefix)
             view.reset(listing)
+            view.is_current = True
             watch = store.watch(prefix, from_revision=listing.revision + 1)
             async with aclosing(watch):
                 async for batch in watch:
                     pause = PAUSE_MIN
                     view.apply(batch)
         except StoreError as error:
-            observer.relisted(prefix, f"{type(error).__name__}: {error}")
+            why = f"{type(error).__name__}: {error}"
+            observer.relisted(prefix, why)
+            if view.is_current:
+                events.happened("watch_ended", logging.DEBUG, what=prefix, error=why)
+        finally:
+            view.is_current = False
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, PAUSE_MAX)

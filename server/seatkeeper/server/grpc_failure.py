@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -28,12 +29,19 @@ class Failure(Exception):
         # It travels in trailing metadata, which gRPC drops whole above 8 KiB, and its code with it.
         self.message = message[:MESSAGE_MAX]
         self.details = details
+        self.is_counted = False
+        """Whether it is a denial that was counted where it was decided."""
 
     async def tell(self, context: Context) -> NoReturn:
         """End the call."""
+        told.set(self)
         number: int = self.code.value[0]
         status = status_pb2.Status(code=number, message=self.message)
-        for detail in self.details:
+        details = self.details
+        if not any(isinstance(detail, error_details_pb2.ErrorInfo) for detail in details):
+            # So that whatever comes without is known to be the transport's, and not ours.
+            details = (*details, error_info(f"STATUS_{self.code.name}"))
+        for detail in details:
             packed = AnyMessage()
             packed.Pack(detail)
             status.details.append(packed)
@@ -41,14 +49,20 @@ class Failure(Exception):
         await context.abort(self.code, self.message, metadata)
 
 
+told: ContextVar[Failure | None] = ContextVar("told", default=None)
+"""The failure that the client of the present call was told."""
+
+
 def not_found(kind: str, name: str, message: str) -> Failure:
     """Return the failure of a call that named something that does not exist."""
-    return Failure(grpc.StatusCode.NOT_FOUND, message, resource_info(kind, name, message))
+    info = error_info(f"{kind.upper()}_NOT_FOUND")
+    resource = resource_info(kind, name, message)
+    return Failure(grpc.StatusCode.NOT_FOUND, message, info, resource)
 
 
-def error_info(reason: str) -> error_details_pb2.ErrorInfo:
+def error_info(reason: str, /, **metadata: str) -> error_details_pb2.ErrorInfo:
     """Return the detail that names the cause for programs."""
-    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
 
 
 def bad_request(field: str, description: str) -> error_details_pb2.BadRequest:

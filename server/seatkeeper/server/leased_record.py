@@ -13,6 +13,12 @@ from seatkeeper.server.store import LeaseExists, LeaseNotFound, Put, Store, Stor
 logger = logging.getLogger(__name__)
 
 
+WRITES_MAX = 20
+"""A record whose lease ends while it is written is written again this often."""
+WRITE_PAUSE = 0.02
+"""Seconds between two of those times, times their number: etcd may take a moment to end a lease."""
+
+
 class LeasedRecord:
     """Keeps one key in the store under a lease of its own."""
 
@@ -39,11 +45,25 @@ class LeasedRecord:
                 logger.warning("a record stays until its ttl", extra={"error": str(error)})
 
     async def _write(self) -> None:
-        try:
-            await self._store.grant_lease(self._put.lease_id, self._ttl)
-        except LeaseExists:
-            await self._store.keep_alive(self._put.lease_id)
-        await self._store.commit([self._put])
+        """Make the lease and write the record.
+
+        The lease of a predecessor under the same name may be there, and may end between any two of
+        these steps: then all of them are due again, and the lease is ours. Raises ``LeaseNotFound``
+        when that happens ``WRITES_MAX`` times.
+        """
+        for attempt in range(1, WRITES_MAX + 1):
+            try:
+                try:
+                    await self._store.grant_lease(self._put.lease_id, self._ttl)
+                except LeaseExists:
+                    await self._store.keep_alive(self._put.lease_id)
+                await self._store.commit([self._put])
+            except LeaseNotFound:
+                if attempt == WRITES_MAX:
+                    raise
+                await asyncio.sleep(WRITE_PAUSE * attempt)
+            else:
+                return
 
     async def _keep_forever(self) -> None:
         pause = self._ttl.total_seconds() / 3

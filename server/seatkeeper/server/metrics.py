@@ -1,16 +1,41 @@
-"""Prometheus metrics of a node."""
+"""Prometheus metrics of a node.
+
+Counters and histograms count what happens. Gauges are not kept at all: they are computed for each
+scrape from what the node follows at that moment. So the gauge of a pool, or of anything else that is
+not followed any more, is gone, and none shows an old value.
+"""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from seatkeeper.server.observer import Watched
 from seatkeeper.server.report.tally import Tally
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
-_WAIT = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+_HOUR, _DAY = 3600.0, 86_400.0
+_WAIT = (
+    *(0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0),
+    *(_HOUR, 4 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 4 * _DAY, 7 * _DAY),
+)
+"""Up to the longest wait that can be asked for."""
+NO_POOL = ""
+"""The label of what happened to no pool that exists: names that clients make up are no labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +56,7 @@ class MetricsObserver(Tally):
         super().__init__()
         self.registry = CollectorRegistry()
         self._pools: dict[str, _PoolMetrics] = {}
+        self._watches: set[str] = set()
         self._commit_seconds = self._histogram(
             "commit_seconds", "Time of a commit, from sending to its answer.", _SECONDS
         )
@@ -49,43 +75,36 @@ class MetricsObserver(Tally):
         self._waited = self._histogram(
             "grant_wait_seconds", "Time from request to grant.", _WAIT
         )
-        self._store_failures = Counter(
-            "seatkeeper_store_failures",
-            "Commits that the store refused or could not take.",
-            ["pool", "reason"],
-            registry=self.registry,
+        self._store_failures = self._counter(
+            "store_failures", "Commits that the store refused or could not take.", "reason"
         )
-        self._denied = Counter(
-            "seatkeeper_denials",
-            "Commands refused by this node.",
-            ["pool", "reason"],
+        self._denied = self._counter(
+            "denials", "Requests refused by this node, also those whose wait ran out.", "reason"
+        )
+        self._failed = Counter(
+            "seatkeeper_calls_failed",
+            "Calls that this node ended with another status than OK.",
+            ["call", "code"],
             registry=self.registry,
         )
         self._relists = Counter(
             "seatkeeper_relists", "Watches that ended.", ["what"], registry=self.registry
         )
-        self._capacity = self._gauge("pool_capacity", "Seats of the pool.")
-        self._held = self._gauge("pool_held", "Seats held.")
-        self._queued = self._gauge("pool_queued", "Tickets waiting.")
         self._forwards = self._counter(
             "forwarded_commands", "Commands passed on to the pool's owner."
         )
         self._forward_failures = self._counter(
             "forward_failures", "Times that the pool's owner did not answer."
         )
-        self._nodes = Gauge("seatkeeper_nodes", "Nodes registered.", registry=self.registry)
-        self._silent = Gauge(
-            "seatkeeper_nodes_silent",
-            "Registered nodes that do not answer this one.",
-            registry=self.registry,
+        self._per_pool = (
+            *(self._commit_seconds, self._commit_commands, self._writes, self._conflicts),
+            *(self._unknown, self._dead, self._granted, self._waited, self._store_failures),
+            *(self._denied, self._forwards, self._forward_failures),
         )
-        self._streams = Gauge(
-            "seatkeeper_session_streams", "Session streams open here.", registry=self.registry
-        )
-
-    def serve(self, host: str, port: int) -> None:
-        """Serve the metrics over HTTP. Raises ``OSError`` when the port is in use."""
-        start_http_server(port, addr=host, registry=self.registry)
+        self.registry.register(_Gauges(self))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
 
     def committed(self, pool: str, *, commands: int, writes: int, seconds: float) -> None:
         """Count a decision that took effect."""
@@ -117,6 +136,7 @@ class MetricsObserver(Tally):
     def relisted(self, what: str, reason: str) -> None:
         """Count a watch that ended."""
         super().relisted(what, reason)
+        self._watches.add(what)
         self._relists.labels(what).inc()
 
     def granted(self, pool: str, *, waited_millis: int) -> None:
@@ -126,14 +146,13 @@ class MetricsObserver(Tally):
         of.waited.observe(max(0, waited_millis) / 1000)
 
     def denied(self, pool: str, reason: str) -> None:
-        """Count a refusal."""
-        self._denied.labels(pool, reason).inc()
+        """Count a refusal. One of a pool that does not exist is counted for none."""
+        known = self.watched is None or self.watched.has_pool(pool)
+        self._denied.labels(pool if known else NO_POOL, reason).inc()
 
-    def pool_changed(self, pool: str, *, capacity: int, held: int, queued: int) -> None:
-        """Show a pool as it stands."""
-        self._capacity.labels(pool).set(capacity)
-        self._held.labels(pool).set(held)
-        self._queued.labels(pool).set(queued)
+    def call_failed(self, call: str, code: str) -> None:
+        """Count a call that failed."""
+        self._failed.labels(call, code).inc()
 
     def forwarded(self, pool: str, *, commands: int) -> None:
         """Count commands passed on."""
@@ -145,20 +164,14 @@ class MetricsObserver(Tally):
         super().forward_failed(pool)
         self._forward_failures.labels(pool).inc()
 
-    def ring_changed(self, *, nodes: int, silent: int) -> None:
-        """Show the nodes."""
-        self._nodes.set(nodes)
-        self._silent.set(silent)
-
-    def stream_opened(self) -> None:
-        """Count a session stream."""
-        super().stream_opened()
-        self._streams.inc()
-
-    def stream_closed(self) -> None:
-        """Count a session stream."""
-        super().stream_closed()
-        self._streams.dec()
+    def pool_gone(self, pool: str) -> None:
+        """Forget a pool that was deleted: names that come and go must not add up."""
+        self._pools.pop(pool, None)
+        for what in [w for w in self._watches if w == pool or w.endswith(f"/seats/{pool}/")]:
+            self._watches.discard(what)
+            self._relists.remove(what)
+        for metric in self._per_pool:
+            metric.remove_by_labels({"pool": pool})
 
     def _of(self, pool: str) -> _PoolMetrics:
         if (of := self._pools.get(pool)) is None:
@@ -171,13 +184,60 @@ class MetricsObserver(Tally):
             )
         return of
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"seatkeeper_{name}", text, ["pool"], registry=self.registry)
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"seatkeeper_{name}", text, ["pool"], registry=self.registry)
+    def _counter(self, name: str, text: str, *more: str) -> Counter:
+        return Counter(f"seatkeeper_{name}", text, ["pool", *more], registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(
             f"seatkeeper_{name}", text, ["pool"], buckets=buckets, registry=self.registry
         )
+
+
+class _Gauges(Collector):
+    """What there is now, by what the node follows. Asked in the scrape's thread."""
+
+    def __init__(self, observer: MetricsObserver) -> None:
+        self._observer = observer
+
+    def describe(self) -> list[Metric]:
+        """Claim no names ahead: nothing is followed yet."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges of what is followed."""
+        about = {"version": version_of("seatkeeper"), "python": platform.python_version()}
+        yield _gauge("build_info", "The software; always 1.", about, 1)
+        watched = self._observer.watched
+        if watched is None:
+            return
+        yield _gauge("session_streams", "Session streams open here.", {}, watched.streams())
+        nodes = watched.nodes()
+        followed = "1 while the store tells this node what changes; 0: gauges are left out."
+        yield _gauge("store_followed", followed, {}, int(nodes is not None))
+        if nodes is not None:
+            yield _gauge("nodes", "Nodes registered.", {}, nodes[0])
+            yield _gauge(
+                "nodes_silent", "Registered nodes that do not answer this one.", {}, nodes[1]
+            )
+        yield from _pool_gauges(watched)
+
+
+def _pool_gauges(watched: Watched) -> Iterator[Metric]:
+    capacity = _family("pool_capacity", "Seats of the pool.", ["pool"])
+    held = _family("pool_held", "Seats held.", ["pool"])
+    queued = _family("pool_queued", "Tickets waiting.", ["pool"])
+    for pool in watched.pools():
+        capacity.add_metric([pool.name], pool.capacity)
+        held.add_metric([pool.name], pool.held)
+        queued.add_metric([pool.name], pool.queued)
+    yield from (capacity, held, queued)
+
+
+def _family(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"seatkeeper_{name}", text, labels=labels)
+
+
+def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> Metric:
+    family = _family(name, text, list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family

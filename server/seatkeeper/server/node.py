@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import ClassVar, TypeVar, cast
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from seatkeeper.server import events
+from seatkeeper.server.call_log import CallLog
+from seatkeeper.server.certificates import Certificates
 from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
-from seatkeeper.server.grpc_server import server_credentials
+from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
@@ -38,17 +44,25 @@ from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.peer_service import PeerService
 from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.sessions import Sessions
-from seatkeeper.server.store import Store, StoreError, StoreStatus
+from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreStatus
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
 from seatkeeper.server.transport import GrpcTransport, Transport
+from seatkeeper.server.watched import NodeWatched
 from seatkeeper.v1 import state_pb2
 from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 NODE_TTL = timedelta(seconds=10)
+FORCED = timedelta(seconds=1)
+"""How long calls that are told to end at the end of the grace may take to do so."""
+LAST_CALLS_SECONDS = 0.05
+"""How long calls that were on their way when the last one ended are still answered."""
+SERVER_STOP_SECONDS = 1.0
+"""How long gRPC's own stop may take, once no call of ours is under way."""
 SIGNING_KEY_TTL = TOKEN_LIFE_MAX + timedelta(minutes=10)
 """How long a key stays published after its node has died: longer than any token lives."""
 
@@ -66,7 +80,9 @@ class Node:
     """Where it listens: ``host:port``."""
     _store: Store
     _core: Core
+    _transport: Transport
     _server: grpc.aio.Server
+    _gate: CallGate
     _health: health.aio.HealthServicer
     _seat_service: SeatService
     _records: list[LeasedRecord]
@@ -76,6 +92,16 @@ class Node:
     _stop_grace: timedelta
     drained: asyncio.Event
     """Set when somebody has asked this node to stop: then call ``stop``."""
+    _certificates: Certificates
+    _tally: Tally
+    _node_key: str
+    _draining: bool = False
+
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {"administrators", "agents"}
+        | {"tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_peer_ca_file"}
+    )
+    """The settings that ``reload`` takes in."""
 
     @classmethod
     async def start(
@@ -100,11 +126,29 @@ class Node:
             await store.close()
             raise
 
+    async def why_not_ready(self) -> str:
+        """Return why this node should get no new work; empty: it is ready.
+
+        It is not while it drains, and while etcd does not answer a read that needs a majority.
+        """
+        if self._draining or self.drained.is_set():
+            return "draining"
+        if not self._routing.membership.is_current:
+            return "the store does not tell what changes"
+        try:
+            await self._store.get(self._node_key)
+        except StoreError as error:
+            return f"the store does not answer: {error}"
+        return ""
+
     async def stop(self) -> None:
         """Stop: not serving, streams told to go, calls under way finished, then gone.
 
         Sessions, grants and tickets stay in the store, for the other nodes to serve.
         """
+        self._draining = True
+        began = time.monotonic()
+        events.happened("drain_started", node=self.node_id, **self._seat_service.load)
         logger.info("stopping", extra={"node_id": self.node_id})
         await self._health.enter_graceful_shutdown()
         self._seat_service.go_away("the node is stopping", self._stop_grace)
@@ -112,21 +156,39 @@ class Node:
             # The node's own record goes; its key must outlive the tokens that it signed.
             await record.stop(remove=record is self._records[0])
         await asyncio.sleep(self._drain_delay.total_seconds())
-        self._seat_service.turn_away("the node is stopping")
-        await self._server.stop(self._stop_grace.total_seconds())
+        self._gate.close()
+        self._seat_service.stop("the node is stopping")
+        if not await self._gate.drained(self._stop_grace):
+            self._seat_service.end_streams()
+            if not await self._gate.drained(FORCED):
+                self._gate.end()
+                await self._gate.drained(FORCED)
+        await self._seat_service.close()
+        await asyncio.sleep(LAST_CALLS_SECONDS)
+        self._transport.end_connections(self.address)
+        await self._server.stop(SERVER_STOP_SECONDS)
+        self._tally.watched = None
         await self._core.seats.stop()
         await self._routing.membership.stop()
         await self._routing.peers.stop()
         await self._store.close()
+        took = round(time.monotonic() - began, 3)
+        events.happened("drain_finished", node=self.node_id, seconds=took)
         logger.info("stopped", extra={"node_id": self.node_id})
 
     def reload(self, config: NodeConfig) -> None:
-        """Use the names of another configuration: ``administrators`` and ``agents``.
+        """Take in other settings, and certificates that were renewed, also those of old settings.
 
-        They count from the next call on, also on connections that are open. Whether the node asks for
+        Names of ``administrators`` and ``agents`` count from the next call on, also on connections
+        that are open; certificates for connections made from now on. Whether the node asks for
         certificates does not change while it runs: names that need one are then matched by none.
+        Raises ``CertificateError``, and changes nothing. Etcd's certificates need no telling: they
+        are read at each connection.
         """
-        self._authorizer.replace(parse_names(config.administrators), parse_names(config.agents))
+        administrators, agents = parse_names(config.administrators), parse_names(config.agents)
+        self._certificates.reload(config)
+        self._routing.peers.reconnect()
+        self._authorizer.replace(administrators, agents)
         _tell_rights(self._authorizer)
 
     async def wait(self) -> None:
@@ -172,16 +234,18 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     for warning in warnings:
         logger.warning("store version", extra={"version": status.version, "defect": warning})
     keys = Keys(config.prefix)
-    secret = await cluster_secret(store, keys)
-    routing = _routing(config, store, keys, secret, world)
+    secret = await _patiently(config, partial(cluster_secret, store, keys))
+    certificates = Certificates(config)
+    routing = _routing(config, store, keys, secret, world, certificates)
     core = _core(config, store, keys, clock, tally, routing)
     version = NodeVersion(
         config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
     )
     authorizer = _authorizer(config)
-    server = transport.server([Gate(authorizer)])
+    server, gate = transport.server([CallLog(tally), Gate(authorizer)]), CallGate()
+    doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
-    address = transport.listen(server, config.listen, _server_credentials(config))
+    address = transport.listen(server, config.listen, certificates.server())
     advertised = config.advertise or address
     membership = routing.membership
     reporter = NodeReporter(
@@ -195,28 +259,31 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         authorizer=authorizer,
     )
     seat_service = add_services(
-        *(server, core, store, keys),
+        *(doors, core, store, keys),
         ServiceReporter(node=reporter, store=store, keys=keys, peers=routing.peers),
         drain=drained.set,
         limits=DoorLimits(
             calls_max=config.calls_max, holder_streams_max=config.holder_streams_max
         ),
     )
-    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), server)
-    health_servicer = _add_health_and_reflection(server)
+    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), doors)
+    health_servicer = _add_health_and_reflection(doors)
     records = _records(config, store, keys, core.signer, clock, advertised)
     membership.on_change += [
         core.seats.ring_changed,
         lambda: seat_service.ring_changed(membership.ring),
     ]
-    await _check_alone(store, keys, config.node_id, advertised, routing.peers)
+    await _patiently(
+        config, partial(_check_alone, store, keys, config.node_id, advertised, routing.peers)
+    )
     membership.start()
     await membership.ready()
     await core.seats.start()
+    tally.watched = NodeWatched(core.seats, membership, seat_service.streams_open)
     await server.start()
     # In the ring from now on: others pass on to it what it owns.
     for record in records:
-        await record.start()
+        await _patiently(config, record.start)
     for service in ("", *SERVICES):
         await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
     logger.info(
@@ -224,35 +291,27 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         extra={"node_id": config.node_id, "address": address, "store": status.version},
     )
     return Node(
-        config.node_id,
-        address,
-        store,
-        core,
-        server,
-        health_servicer,
-        seat_service,
-        records,
-        routing,
-        authorizer,
+        *(config.node_id, address, store, core, transport, server, gate, health_servicer),
+        *(seat_service, records, routing, authorizer),
         timedelta(seconds=config.drain_delay),
         timedelta(seconds=config.stop_grace),
-        drained,
+        *(drained, certificates, tally, keys.node(config.node_id)),
     )
 
 
 def _routing(
-    config: NodeConfig, store: Store, keys: Keys, secret: str, world: _World
+    config: NodeConfig,
+    store: Store,
+    keys: Keys,
+    secret: str,
+    world: _World,
+    certificates: Certificates,
 ) -> Routing:
-    credentials = None
-    if config.tls_cert_file and config.tls_key_file:
-        ca_file = config.tls_peer_ca_file or config.tls_client_ca_file
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=ca_file.read_bytes() if ca_file else None,
-            private_key=config.tls_key_file.read_bytes(),
-            certificate_chain=config.tls_cert_file.read_bytes(),
-        )
     membership = Membership(store, keys, world.tally, config.node_id)
-    connect = partial(world.transport.connect, credentials=credentials, options=CHANNEL_OPTIONS)
+
+    def connect(address: str) -> grpc.aio.Channel:
+        return world.transport.connect(address, certificates.channel(), CHANNEL_OPTIONS)
+
     return Routing(membership, Peers(membership, secret, world.tally, connect=connect))
 
 
@@ -330,22 +389,24 @@ def _certificate_files(config: NodeConfig) -> dict[str, Path]:
     return {setting: file for setting, file in named.items() if file is not None}
 
 
-def _server_credentials(config: NodeConfig) -> grpc.ServerCredentials | None:
-    if config.tls_cert_file and config.tls_key_file:
-        return server_credentials(
-            config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
-        )
-    return None
-
-
 async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:
     """Return the store's status, waiting for it to come up for as long as is configured."""
+    return await _patiently(config, store.status)
+
+
+async def _patiently(config: NodeConfig, call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the store answers, asking again for as long as is configured.
+
+    Raises ``StartError``. Only for what may be repeated.
+    """
     deadline = asyncio.get_running_loop().time() + config.start_timeout
     while True:
         try:
-            return await store.status()
+            return await call()
         except StoreError as error:
-            if not error.retryable or asyncio.get_running_loop().time() >= deadline:
+            late = asyncio.get_running_loop().time() >= deadline
+            # A lease of the past that ends now is no reason to give up, either.
+            if late or not (error.retryable or isinstance(error, LeaseNotFound)):
                 raise StartError(
                     f"etcd at {config.etcd_endpoints} does not answer ({error}); "
                     "start it, or say where it is with --etcd-endpoints"

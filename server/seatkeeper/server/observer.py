@@ -6,9 +6,49 @@ runs, in tests and in users' tests, without a metrics library.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCount:
+    """A pool as a node sees it now."""
+
+    name: str
+    capacity: int
+    held: int
+    queued: int
+
+
+class Watched(Protocol):
+    """What a node follows now. May be asked from any thread; what it does not follow is not in it."""
+
+    def pools(self) -> Sequence[PoolCount]:
+        """Return the pools whose view is up to date."""
+        ...
+
+    def has_pool(self, name: str) -> bool:
+        """Return whether there is a pool of this name."""
+        ...
+
+    def nodes(self) -> tuple[int, int] | None:
+        """Return how many nodes are registered, and how many of them do not answer.
+
+        None: the store does not tell, so nobody knows.
+        """
+        ...
+
+    def streams(self) -> int:
+        """Return how many session streams are open here."""
+        ...
+
 
 class Observer:
     """Hears what happens. Called on the event loop: must be quick, and must not raise."""
+
+    watched: Watched | None = None
+    """What gauges are computed from; None: the node follows nothing yet, or any more."""
 
     def committed(self, pool: str, *, commands: int, writes: int, seconds: float) -> None:
         """A decision took effect."""
@@ -32,19 +72,19 @@ class Observer:
         """A grant was decided by this node."""
 
     def denied(self, pool: str, reason: str) -> None:
-        """A command was refused by this node."""
+        """A request was refused by this node. ``reason`` is one of few; ``pool`` may not exist."""
 
-    def pool_changed(self, pool: str, *, capacity: int, held: int, queued: int) -> None:
-        """The node's view of a pool changed."""
+    def call_failed(self, call: str, code: str) -> None:
+        """A call of one of our services ended with another status than OK."""
+
+    def pool_gone(self, pool: str) -> None:
+        """A pool was deleted."""
 
     def forwarded(self, pool: str, *, commands: int) -> None:
         """Commands were passed on to the pool's owner, and answered."""
 
     def forward_failed(self, pool: str) -> None:
         """The pool's owner did not answer; this node decides itself."""
-
-    def ring_changed(self, *, nodes: int, silent: int) -> None:
-        """Nodes have come or gone, or begun or ceased to answer this one."""
 
     def stream_opened(self) -> None:
         """A session stream began on this node."""

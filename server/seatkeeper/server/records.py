@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from seatkeeper.server.decide import Grant, Guard, Instant, Mark, PoolSpec, Ticket
+from seatkeeper.server.denials import decode_denied, encode_denied
 from seatkeeper.v1 import pool_service_pb2, state_pb2
 
 
@@ -133,11 +134,15 @@ def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
 def encode_mark(mark: Mark) -> bytes:
     """Return the value stored for a session's finished-mark."""
     return state_pb2.MarkRecord(
-        finished=mark.finished, lease_id=mark.lease_id, unrecorded=mark.unrecorded
+        finished=mark.finished,
+        lease_id=mark.lease_id,
+        unrecorded=mark.unrecorded,
+        denied=map(encode_denied, mark.denied),
     ).SerializeToString()
 
 
 def decode_mark(value: bytes) -> Mark:
     """Return the finished-mark stored in ``value``."""
     record = state_pb2.MarkRecord.FromString(value)
-    return Mark(record.lease_id, record.finished, list(record.unrecorded))
+    denied = list(map(decode_denied, record.denied))
+    return Mark(record.lease_id, record.finished, list(record.unrecorded), denied)

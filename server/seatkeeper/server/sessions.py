@@ -45,6 +45,8 @@ REMEMBERED_MIN = timedelta(minutes=10)
 REMEMBERED_TOGETHER = timedelta(minutes=1)
 """Sessions of so long a time share a lease to be remembered by: not many leases, and none with very
 many keys, which etcd deletes all at once."""
+BEGINNINGS_MAX = 5
+"""A lease to be remembered by that ends at once is made anew this often."""
 
 
 class SessionError(Exception):
@@ -156,6 +158,13 @@ class Sessions:
         """Make sure that the session lives for at least half its ttl. Raises ``SessionGone``."""
         if session.alive_until - self._clock.now() < session.ttl.total_seconds() * 500:
             await self.renew(session)
+
+    async def remaining(self, session: Session) -> timedelta | None:
+        """Return how long the session's lease lives yet, as the store has it; None: it has ended."""
+        left = await self._store.lease_remaining(session.lease_id)
+        if left is None:
+            self._known.pop(session.session_id, None)
+        return left
 
     async def close(self, session: Session) -> None:
         """End the session; everything it holds is free. Succeeds also when it had ended."""
@@ -271,6 +280,7 @@ class _Memory:
         self._store = store
         self._clock = clock
         self._lease_id = 0
+        self._begun = 0
         self._use_until = 0.0
 
     async def keep(
@@ -288,13 +298,14 @@ class _Memory:
         """
         if self._clock.monotonic() >= self._use_until:
             await self._begin(key)
-        try:
-            return await self._commit(writes, key, value, only_if, else_read)
-        except LeaseNotFound:
-            if await self._store.lease_remaining(self._lease_id) is not None:
-                raise
-        await self._begin(key)  # somebody ended ours
-        return await self._commit(writes, key, value, only_if, else_read)
+        for _ in range(BEGINNINGS_MAX):
+            try:
+                return await self._commit(writes, key, value, only_if, else_read)
+            except LeaseNotFound:
+                if await self._store.lease_remaining(self._lease_id) is not None:
+                    raise
+            await self._begin(key)  # somebody ended ours
+        raise StoreUnavailable("leases end faster than they are made")
 
     async def _commit(
         self,
@@ -308,8 +319,9 @@ class _Memory:
         return await self._store.commit([*writes, put], only_if=only_if, else_read=else_read)
 
     async def _begin(self, key: str) -> None:
+        self._begun += 1
         use_until = self._clock.monotonic() + REMEMBERED_TOGETHER.total_seconds()
-        lease_id = lease_id_of(f"{key} {self._clock.now()}")
+        lease_id = lease_id_of(f"{key} {self._clock.now()} {self._begun}")
         with suppress(LeaseExists):  # an attempt whose answer was lost
             await self._store.grant_lease(lease_id, REMEMBERED_MIN + REMEMBERED_TOGETHER)
         self._lease_id, self._use_until = lease_id, use_until

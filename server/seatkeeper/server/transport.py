@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from seatkeeper.client.channels import dial
-from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
+from seatkeeper.server.grpc_server import SERVER_OPTIONS, end_connections, listen
 
 
 class Transport(Protocol):
@@ -25,6 +25,10 @@ class Transport(Protocol):
         self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
     ) -> str:
         """Have it listen on ``address`` (port 0: any); return that. Raises ``ListenError``."""
+        ...
+
+    def end_connections(self, address: str) -> None:
+        """Say the end of every connection to ``address``, where this process listens."""
         ...
 
     def connect(
@@ -51,6 +55,10 @@ class GrpcTransport:
     ) -> str:
         """Have it listen on ``address``; return it with its port. Raises ``ListenError``."""
         return listen(server, address, credentials)
+
+    def end_connections(self, address: str) -> None:
+        """Say the end of every connection to ``address``."""
+        end_connections(address)
 
     def connect(
         self,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version as version_of
+from typing import ClassVar, cast
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,8 +21,16 @@ from seatkeeper.builder.agent.verifier import Verifier
 from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.summary import ModelLimits
-from seatkeeper.client import AsyncSeatClient, TlsConfig
-from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen, server_credentials
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
+from seatkeeper.server.grpc_handlers import WrappingServer, decoding
+from seatkeeper.server.grpc_server import (
+    SERVER_OPTIONS,
+    CertificateError,
+    ServerCertificates,
+    listen,
+)
+from seatkeeper.server.reload import Reloader
+from seatkeeper.server.signals import Signals
 from seatkeeper.v1 import build_service_pb2
 from seatkeeper.v1.build_service_pb2_grpc import add_BuildServiceServicer_to_server
 
@@ -30,16 +39,14 @@ logger = logging.getLogger(__name__)
 SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_name
 
 
-async def run(config: AgentConfig) -> None:
-    """Run an agent until it is told to stop (SIGTERM, SIGINT), also while it starts.
+async def run(config: AgentConfig, load: Callable[[], AgentConfig]) -> None:
+    """Run an agent until it is told to stop (SIGTERM, SIGINT, SIGQUIT), also while it starts.
 
-    Raises what ``Agent.start`` raises.
+    For SIGHUP, settings are loaded again. Raises what ``Agent.start`` raises.
     """
-    stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    signals = Signals()
     starting = asyncio.create_task(Agent.start(config))
-    stopping = asyncio.create_task(stop.wait())
+    stopping = asyncio.create_task(signals.drain.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         # What it has begun, it undoes: the session is closed, so that the next run finds the name
@@ -50,6 +57,7 @@ async def run(config: AgentConfig) -> None:
         logger.info("stopped", extra={"agent_id": config.agent_id})
         return
     agent = starting.result()
+    signals.ready(Reloader(config, load, agent))
     await stopping
     await agent.stop()
 
@@ -65,6 +73,12 @@ class Agent:
     """Its own session, for which it is registered."""
     _health: health.aio.HealthServicer
     _stack: AsyncExitStack
+    _certificates: ServerCertificates | None
+
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {"tls_cert_file", "tls_key_file", "tls_client_ca_file"}
+    )
+    """The settings that ``reload`` takes in."""
 
     @classmethod
     async def start(cls, config: AgentConfig) -> Agent:
@@ -81,10 +95,13 @@ class Agent:
             await verifier.fetch()
             server = grpc.aio.server(options=SERVER_OPTIONS)
             servicer = BuildService(workshop, client, verifier, info)
-            add_BuildServiceServicer_to_server(servicer, server)
+            doors = cast("grpc.aio.Server", WrappingServer(server, [decoding]))
+            add_BuildServiceServicer_to_server(servicer, doors)
             health_servicer = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-            address = listen(server, config.listen, _credentials(config))
+            certificates = _certificates(config)
+            credentials = certificates.credentials() if certificates else None
+            address = listen(server, config.listen, credentials)
             info.address = config.advertise or address
             await server.start()
             stack.push_async_callback(servicer.ended)
@@ -95,7 +112,21 @@ class Agent:
             for service in ("", SERVICE):
                 await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
             logger.info("serving", extra={"agent_id": config.agent_id, "address": address})
-            return cls(info, workshop, client, health_servicer, stack.pop_all())
+            stack_of_all = stack.pop_all()
+            return cls(info, workshop, client, health_servicer, stack_of_all, certificates)
+
+    def reload(self, config: AgentConfig) -> None:
+        """Read this agent's certificate again. Raises ``CertificateError``, and changes nothing.
+
+        That for the nodes needs no telling: it is read at each connection.
+        """
+        if self._certificates is None:
+            return
+        if config.tls_cert_file is None or config.tls_key_file is None:
+            raise CertificateError("TLS cannot be turned off while the agent runs; restart it")
+        self._certificates.reload(
+            config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
+        )
 
     async def stop(self) -> None:
         """Stop: builds under way get the configured grace, then they are ended."""
@@ -111,7 +142,13 @@ def _client(config: AgentConfig) -> AsyncSeatClient:
         tls = TlsConfig(
             ca=config.nodes_ca_file, cert=config.nodes_cert_file, key=config.nodes_key_file
         )
-    return AsyncSeatClient(config.nodes, holder=f"agent {config.agent_id}", tls=tls)
+    return AsyncSeatClient(
+        config.nodes,
+        holder=f"agent {config.agent_id}",
+        tls=tls,
+        # An agent runs gRPC anyhow, and compiles in processes of their own.
+        config=ClientConfig(keeper="process"),
+    )
 
 
 def _limits(config: AgentConfig) -> BuildLimits:
@@ -135,9 +172,9 @@ def _info(config: AgentConfig, workshop: Workshop) -> build_service_pb2.AgentInf
     )
 
 
-def _credentials(config: AgentConfig) -> grpc.ServerCredentials | None:
+def _certificates(config: AgentConfig) -> ServerCertificates | None:
     if config.tls_cert_file is None or config.tls_key_file is None:
         return None
-    return server_credentials(
+    return ServerCertificates(
         config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file
     )

@@ -16,6 +16,7 @@ from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.errors import ProcessError, ResourceError
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.server.grpc_failure import Context
+from seatkeeper.server.texts import check_texts
 from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import build_service_pb2, build_service_pb2_grpc
 
@@ -69,6 +70,7 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
         first = await context.read()
         if first is grpc.aio.EOF or first.WhichOneof("part") != "header":
             raise Malformed("part", "the first message must carry the header")
+        check_texts(first.header)
         claims = await self._verifier.verify(first.header.token)
 
         async def chunks() -> bytes | None:
@@ -95,6 +97,7 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
             with ExitStack() as stack:
                 # On threads: reading gigabytes here would keep everybody waiting, and our own
                 # session from being renewed.
+                check_texts(request)
                 opened = self._workshop.store.open(request.key)
                 engine = await asyncio.to_thread(stack.enter_context, opened)
                 yield build_service_pb2.FetchEngineResponse(manifest=engine.signed_manifest)

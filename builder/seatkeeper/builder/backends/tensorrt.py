@@ -48,7 +48,8 @@ def load_tensorrt_rtx() -> TensorRtBackend:
         importlib.import_module("onnxruntime_ep_nv_tensorrt_rtx")
         module = importlib.import_module("tensorrt_rtx_bindings")
     except (ImportError, OSError):
-        module = _import_or_explain("tensorrt_rtx", "pip install 'seatkeeper[tensorrt-rtx]'")
+        install = "pip install '.[tensorrt-rtx]' in a checkout"
+        module = _import_or_explain("tensorrt_rtx", install)
     return TensorRtBackend("tensorrt_rtx", module)
 
 

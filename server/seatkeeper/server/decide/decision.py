@@ -12,6 +12,9 @@ and remove tickets and grants, then the queue is served from its head while seat
 what is still waiting after that becomes a stored ticket. So "free seat, nobody ahead", "a
 release hands its seat to the next" and "a capacity was raised" are one case.
 
+Before that, tickets that can never be served any more (``possible``) are denied. So they hold nobody
+up, and whoever waits for one is answered when the pool has changed, not when it gives up.
+
 What is never true: more seats granted than the capacity minus what is held in the view; two
 grants with one fence; a grant made for an id that its session has finished with; a ticket served
 before one of the same project and priority that was accepted earlier.
@@ -38,6 +41,7 @@ from seatkeeper.server.decide.commands import (
 )
 from seatkeeper.server.decide.limits import Limits
 from seatkeeper.server.decide.policy import serve
+from seatkeeper.server.decide.possible import impossible, impossible_tickets
 from seatkeeper.server.decide.state import (
     Grant,
     Guard,
@@ -50,9 +54,10 @@ from seatkeeper.server.decide.state import (
 
 RELEASE_WRITES = 4
 """Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
+SPENDING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
+"""Refusals after which the id is spent: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
-POOL_DELETED = "the pool was deleted; `seatkeeper pool list` shows those there are"
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
 
@@ -67,6 +72,8 @@ class Mark:
     unrecorded: list[str] = field(default_factory=list)
     """Ids that this decision finished with and that had no ticket or grant, whose end other nodes
     would see."""
+    denied: list[Denied] = field(default_factory=list)
+    """Tickets that this decision denied, and why: for the node that has their client."""
 
 
 @dataclass(slots=True)
@@ -107,7 +114,9 @@ def decide(
     limits: Limits,
     due: Iterable[Ticket] = (),
 ) -> Decision:
-    """Give up the tickets that are ``due``, answer ``commands`` in order, and serve the queue.
+    """Give up tickets, answer ``commands`` in order, and serve the queue.
+
+    Tickets are given up that are ``due``, and those that can never be served.
 
     ``now`` is written down, and decides nothing. ``due`` are tickets of the pool that have waited long
     enough, each once.
@@ -119,6 +128,14 @@ def decide(
             draft.decision.unserved = True
             break
         draft.give_up(ticket)
+    for ticket, reason, message in impossible_tickets(pool):
+        if ticket.grant_id in draft.gone:
+            continue
+        if not draft.has_room(2):
+            draft.decision.unserved = True
+            break
+        draft.give_up(ticket)
+        draft.note_denial(ticket, reason, message)
     for command in commands:
         draft.take(command)
     draft.serve_queue()
@@ -170,6 +187,14 @@ class _Draft:
         self.decision.tickets_ended.append(ticket.grant_id)
         self._finish(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
 
+    def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
+        """Write down why a ticket that was given up is denied."""
+        mark = self.decision.marks.get(ticket.session_id)
+        if mark is None:
+            highest = self.pool.finished.mark(ticket.session_id)
+            mark = self.decision.marks[ticket.session_id] = Mark(ticket.lease_id, highest)
+        mark.denied.append(Denied(ticket.grant_id, reason, message))
+
     def _answer(self, command: Command, outcome: Outcome) -> None:
         self.decision.outcomes.append((command, outcome))
 
@@ -191,7 +216,7 @@ class _Draft:
             return
         if (refusal := self._refusal(command)) is not None:
             self._deny(command, *refusal)
-            if refusal[0] is Refusal.FINISHED:
+            if refusal[0] in SPENDING:
                 self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
             return
         number = self.decision.guard.ticket_number + 1
@@ -235,18 +260,15 @@ class _Draft:
 
     def _refusal(self, command: Acquire) -> tuple[Refusal, str] | None:
         """Return why a new request cannot be accepted, or None."""
-        spec = self.pool.spec
-        if spec is None:
-            return Refusal.POOL_NOT_FOUND, POOL_DELETED
+        why = impossible(self.pool.spec, command)
+        if self.pool.spec is None:
+            return why
         if command.session_id in self.pool.dead_sessions:
             return Refusal.SESSION_LOST, SESSION_ENDED
+        if why is not None:  # also of one whose ticket this decision has denied
+            return why
         if self._is_finished(command.session_id, command.grant_id):
             return Refusal.FINISHED, "this grant id is finished with; ask again with a new one"
-        if command.seats > spec.seats:
-            return (
-                Refusal.TOO_MANY_SEATS,
-                f"{command.seats} seats asked of a pool of {spec.seats}; ask for fewer",
-            )
         return None
 
     def _left_by_holder(self) -> Counter[str]:
@@ -406,6 +428,8 @@ class _Draft:
 
 def _no_seat(spec: PoolSpec | None) -> str:
     seats = spec.seats if spec else 0
+    if not seats:
+        return "the pool is closed (0 seats); wait until it is opened, or try again later"
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
 
 

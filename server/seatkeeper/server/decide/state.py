@@ -96,12 +96,19 @@ class PoolState:
     held: int = 0
     tickets_of: Counter[str] = field(default_factory=Counter)
     """How many tickets each holder has."""
+    tickets_wanting: Counter[int] = field(default_factory=Counter)
+    """How many tickets want each number of seats."""
     _queue: list[ServiceKey] = field(default_factory=list)
 
     @property
     def free(self) -> int:
         """Seats that can be granted now; 0 while a lowered capacity drains."""
         return max(0, self.spec.seats - self.held) if self.spec else 0
+
+    @property
+    def seats_wanted_max(self) -> int:
+        """The most seats that a ticket wants; 0: there is no ticket."""
+        return max(self.tickets_wanting, default=0)
 
     def queue(self) -> Iterator[Ticket]:
         """Yield tickets in the order of service."""
@@ -133,6 +140,7 @@ class PoolState:
         self.remove_ticket(ticket.grant_id)
         self.tickets[ticket.grant_id] = ticket
         self.tickets_of[ticket.holder] += 1
+        self.tickets_wanting[ticket.seats] += 1
         insort(self._queue, service_key(ticket))
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
@@ -142,5 +150,8 @@ class PoolState:
             self.tickets_of[ticket.holder] -= 1
             if not self.tickets_of[ticket.holder]:
                 del self.tickets_of[ticket.holder]
+            self.tickets_wanting[ticket.seats] -= 1
+            if not self.tickets_wanting[ticket.seats]:
+                del self.tickets_wanting[ticket.seats]
             del self._queue[bisect_left(self._queue, service_key(ticket))]
         return ticket

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from seatkeeper.server.grpc_context import request_id
 from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.identity.principal import principal_of
 from seatkeeper.server.store import StoreError
@@ -25,6 +26,7 @@ def administrative_act(
     """
     principal = principal_of(context)
     facts |= {"by": str(principal), "peer": principal.address}
+    facts |= {"request_id": request_id(context)}
     try:
         yield facts
     except StoreError as error:

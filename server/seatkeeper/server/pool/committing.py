@@ -9,26 +9,32 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
+from seatkeeper.server import events
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Decision,
     Denied,
+    Grant,
     Granted,
     Limits,
     PoolSpec,
+    PoolState,
     Queued,
     Refusal,
     Release,
     Released,
+    Ticket,
     decide,
 )
+from seatkeeper.server.denials import denial_name
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import Audience
+from seatkeeper.server.pool.audience import Audience, Listener, peer_of
 from seatkeeper.server.pool.flight import Flight
 from seatkeeper.server.pool.inbox import Ask
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -126,6 +132,7 @@ class Committing:
             state = self._mirror.state
             due = self._waits.due(state)
             decision = decide(state, commands, self._clock.now(), self._limits, due)
+            ending = _Ending.of(state, decision, due)
             decision_id = random.getrandbits(63) | 1
             writes = []
             if decision.writes or self._unsettled:
@@ -133,9 +140,8 @@ class Committing:
                 writes = writes_of(
                     self._keys, self._pool, decision, decision_id, has_guard=has_guard
                 )
-            succeeded = partial(
-                self._succeeded, asks, decision, writes, self._clock.monotonic()
-            )
+            sent_at = self._clock.monotonic()
+            succeeded = partial(self._succeeded, asks, decision, ending, writes, sent_at)
             try:
                 committed = await self._send(asks, decision, writes, decision_id, succeeded)
             except LeaseNotFound:
@@ -222,6 +228,8 @@ class Committing:
                 ask.listener.hear(self._pool, Released(ask.command.grant_id))
             asks[:] = [ask for ask in asks if ask not in ending]
             self._changed(touched)
+        for _ in gone.keys() - {ask.command.grant_id for ask in ending}:
+            self._observer.denied(self._pool, denial_name(Refusal.NO_SEAT_FREE))
         message = (
             "the store is full: seats can be given back, none can be granted until an operator"
         )
@@ -232,6 +240,7 @@ class Committing:
                 f"{message} frees space",
                 timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS)),
             )
+            self._observer.denied(self._pool, denial_name(denied.reason))
             ask.listener.hear(self._pool, denied)
         asks.clear()
 
@@ -279,6 +288,7 @@ class Committing:
         self,
         asks: list[Ask],
         decision: Decision,
+        ending: _Ending,
         writes: list[Write],
         sent_at: float,
         committed: Committed,
@@ -295,6 +305,8 @@ class Committing:
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):
                 self._audience.attach(command, listener)
+        if events.are_wanted():
+            self._log(decision, ending, listeners)  # before those concerned are told
         touched = self._mirror.committed(writes, committed.revision)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
@@ -303,6 +315,10 @@ class Committing:
             if not isinstance(outcome, Granted | Queued) and not isinstance(listener, PassedOn):
                 listener.hear(self._pool, outcome)
         self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
+        for _ in ending.gave_up:
+            self._observer.denied(self._pool, denial_name(Refusal.NO_SEAT_FREE))
+        for _, denied in ending.denied:
+            self._observer.denied(self._pool, denial_name(denied.reason))
         deferred = set(map(id, decision.deferred))
         asks[:] = [ask for ask in asks if id(ask.command) in deferred]
 
@@ -315,7 +331,58 @@ class Committing:
             self._observer.granted(self._pool, waited_millis=grant.granted_at - grant.asked_at)
         for _, outcome in decision.outcomes:
             if isinstance(outcome, Denied):
-                self._observer.denied(self._pool, outcome.reason.name)
+                self._observer.denied(self._pool, denial_name(outcome.reason))
+
+    def _log(self, decision: Decision, ending: _Ending, listeners: dict[int, Listener]) -> None:
+        """Write what a decision has changed."""
+        peers = {
+            command.grant_id: peer_of(listeners[id(command)])
+            for command, _ in decision.outcomes
+        }
+        for grant in ending.grants:
+            events.released(self._pool, grant, peers.get(grant.grant_id, ""))
+        for ticket in ending.cancelled:
+            events.cancelled(self._pool, ticket, peers.get(ticket.grant_id, ""))
+        for ticket in ending.gave_up:
+            events.gave_up(self._pool, ticket)
+        for ticket, denied in ending.denied:
+            peer = peer_of(self._audience.listener(ticket.grant_id))
+            events.answered(self._pool, ticket.session_id, denied, peer)
+        for grant in decision.grants:
+            waits = self._audience.listener(grant.grant_id)
+            events.granted(self._pool, grant, peers.get(grant.grant_id) or peer_of(waits))
+        for command, outcome in decision.outcomes:
+            peer = peers[command.grant_id]
+            events.answered(self._pool, command.session_id, outcome, peer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What a decision ends, as it was before."""
+
+    grants: list[Grant]
+    cancelled: list[Ticket]
+    gave_up: list[Ticket]
+    denied: list[tuple[Ticket, Denied]]
+    """Tickets that can never be served any more."""
+
+    @classmethod
+    def of(cls, state: PoolState, decision: Decision, due: list[Ticket]) -> _Ending:
+        """Look up what ``decision`` ends, of which ``due`` have waited long enough."""
+        late = {ticket.grant_id for ticket in due}
+        denied = {d.grant_id: d for mark in decision.marks.values() for d in mark.denied}
+        served = {grant.grant_id for grant in decision.grants}
+        tickets = [
+            ticket
+            for grant_id in decision.tickets_ended
+            if grant_id not in served and (ticket := state.tickets.get(grant_id)) is not None
+        ]
+        return cls(
+            [state.grants[each] for each in decision.grants_ended if each in state.grants],
+            [t for t in tickets if t.grant_id not in late | denied.keys()],
+            [t for t in tickets if t.grant_id in late],
+            [(t, denied[t.grant_id]) for t in tickets if t.grant_id in denied],
+        )
 
 
 def _call_after(turns: int, call: Callable[[], None]) -> None:

@@ -40,6 +40,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from seatkeeper.server import events
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
@@ -48,16 +49,20 @@ from seatkeeper.server.decide import (
     Granted,
     HoldStats,
     Limits,
+    Outlook,
     PoolState,
     Queued,
     Refusal,
     Release,
     admission,
+    impossible_tickets,
+    outlook,
 )
+from seatkeeper.server.denials import denial_name
 from seatkeeper.server.follow import follow
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import Audience, Listener
+from seatkeeper.server.pool.audience import Audience, Listener, peer_of
 from seatkeeper.server.pool.committing import RETRY_AFTER_SECONDS, Committing, SpecSource
 from seatkeeper.server.pool.inbox import Ask, Inbox
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -82,6 +87,8 @@ THRONG_PER_SEAT = (1, 5)
 """It is a throng from when five times as many wait as there are seats, until as many do."""
 POSITIONS_PAUSE = 0.05
 """Seconds between two times of telling places, where too many are to be told at once."""
+ESTIMATES_INTERVAL = 2.0
+"""Seconds between two looks at estimates while places stay the same."""
 TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
@@ -124,6 +131,8 @@ class PoolLoop:
         passing: Passing | None = None,
     ) -> None:
         self.pool = pool
+        self.is_current = False
+        """Whether the store tells what changes; set by ``follow``."""
         self.holds = HoldStats()
         self.audience = Audience(pool)
         self._followers: dict[asyncio.Event, None] = {}
@@ -154,12 +163,18 @@ class PoolLoop:
         self._throng = False
         self._timer: asyncio.TimerHandle | None = None
         self._positions_changed = False
+        self._estimates_at = 0.0
+        self._owner_before = (passing.owner(pool) if passing else None) or ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def state(self) -> PoolState:
         """The pool as this node sees it."""
         return self._mirror.state
+
+    def outlook(self) -> Outlook:
+        """Return when seats are likely to be free."""
+        return outlook(self.state, self.holds, self._clock.now())
 
     def start(self) -> None:
         """Begin to follow the pool and to decide."""
@@ -211,21 +226,28 @@ class PoolLoop:
         One that is kept out of the queue hears so at once, and costs the store nothing.
         """
         if isinstance(command, Acquire) and (why := self._kept_out(command)) is not None:
-            self._observer.denied(self.pool, Refusal.OVERLOADED.name)
-            listener.hear(self.pool, _overloaded(command, why))
+            self._refuse(command, listener, _overloaded(command, why))
             return
         patience = self._patience(
             command, is_passed=isinstance(listener, PassedOn), is_one_of_many=patient
         )
         if not self._inbox.add(command, listener, patience=patience):
-            listener.hear(
-                self.pool, _overloaded(command, "too many requests wait to be decided")
-            )
+            too_many = "too many requests wait to be decided"
+            self._refuse(command, listener, _overloaded(command, too_many))
             return
         if isinstance(command, Release):
             # The answer tells; the watch, which is often faster, would tell the same before.
             self.audience.detach(command.grant_id, listener)
         self._wake.set()
+
+    def _refuse(self, command: Command, listener: Listener, denied: Denied) -> None:
+        """Answer a command that is not decided."""
+        # Where it was passed on from, it is decided after all, or counted.
+        if not isinstance(listener, PassedOn) or denied.reason is not Refusal.UNAVAILABLE:
+            self._observer.denied(self.pool, denial_name(denied.reason))
+            if events.are_wanted():
+                events.answered(self.pool, command.session_id, denied, peer_of(listener))
+        listener.hear(self.pool, denied)
 
     def _kept_out(self, command: Acquire) -> str | None:
         if not self.state.tickets or not admission.would_wait(self.state, command):
@@ -279,8 +301,13 @@ class PoolLoop:
 
     def ring_changed(self) -> None:
         """Take in that another node may be the owner now."""
+        owner = (self._passing.owner(self.pool) if self._passing else None) or ""
+        if owner != self._owner_before:
+            about = {"pool": self.pool, "before": self._owner_before, "after": owner}
+            events.happened("owner_changed", logging.DEBUG, **about)
+            self._owner_before = owner
         if self._listed.is_set():
-            if self._can_serve():
+            if self._has_work():
                 self._wake_to_serve()
             self._set_timer()
 
@@ -289,11 +316,18 @@ class PoolLoop:
         for grant in self._mirror.ended:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
-        self.audience.review(grant_ids, self.state)
+        if self._owner_elsewhere is None:
+            # Every node that follows the pool sees it end; one reports it.
+            for grant in self._mirror.expired:
+                events.expired(self.pool, grant)
+        self._mirror.expired.clear()
+        self.audience.review(grant_ids, self.state, self._mirror.denied)
+        for grant_id in grant_ids:
+            self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions_changed = True
         self._committing.view_moved()
-        if self._can_serve():
+        if self._has_work():
             self._wake_to_serve()
         self._set_timer()
         for follower in self._followers:
@@ -331,7 +365,7 @@ class PoolLoop:
         await self._keep_pace()
         self._expire_asks()
         asks = self._inbox.take(self._config.limits.writes_max)
-        if not asks and not self._can_serve() and not self._is_due():
+        if not asks and not self._has_work() and not self._is_due():
             self._set_timer()
             return
         to_do = False
@@ -344,7 +378,7 @@ class PoolLoop:
             self._inbox.put_back(asks)
         if to_do or len(self._inbox):
             self._wake.set()
-        elif self._can_serve():
+        elif self._has_work():
             self._wake_to_serve()
         self._set_timer()
 
@@ -361,9 +395,12 @@ class PoolLoop:
         if owner is None or self._passing is None or not asks or any(map(_is_passed, asks)):
             return False
         try:
-            decided = await self._passing.decide(
-                owner, self.pool, [ask.command for ask in asks]
-            )
+            commands = [ask.command for ask in asks]
+            if events.are_wanted():  # or the owner is asked for less
+                peers = [peer_of(ask.listener) for ask in asks]
+                decided = await self._passing.decide(owner, self.pool, commands, peers)
+            else:
+                decided = await self._passing.decide(owner, self.pool, commands)
         except PeerSilent:
             # It may have decided, or may yet. The same ids decided again find what it made.
             self._observer.forward_failed(self.pool)
@@ -391,29 +428,33 @@ class PoolLoop:
     async def _tell_positions_forever(self) -> None:
         while True:
             await asyncio.sleep(self._config.position_interval.total_seconds())
-            if self._positions_changed:
+            # Estimates turn out to be wrong also when nothing happens.
+            is_time = self._clock.monotonic() >= self._estimates_at + ESTIMATES_INTERVAL
+            if self._positions_changed or (is_time and self.holds.recent):
                 self._positions_changed = False
-                spec = self.state.spec
-                self._observer.pool_changed(
-                    self.pool,
-                    capacity=spec.seats if spec else 0,
-                    held=self.state.held,
-                    queued=len(self.state.tickets),
-                )
+                self._estimates_at = self._clock.monotonic()
                 await self._tell_positions()
 
     async def _tell_positions(self) -> None:
         """Tell a few at a time, so that a long queue holds nobody up."""
+        if not len(self.audience):
+            return
+        ahead = self.outlook()
         for _ in range(len(self.audience) + 1):
-            if not self.audience.review_positions(self.state, self.holds):
+            if not self.audience.review_positions(self.state, ahead):
                 return
             await asyncio.sleep(POSITIONS_PAUSE)
 
     # Waking up ------------------------------------------------------------------------------
 
-    def _can_serve(self) -> bool:
+    def _has_work(self) -> bool:
+        """Whether there is something to decide that nobody asks for: to serve, or to deny."""
         head = self.state.head()
-        return head is not None and head.seats <= self.state.free
+        if head is None:
+            return False
+        if head.seats <= self.state.free:
+            return True
+        return next(impossible_tickets(self.state), None) is not None
 
     def _is_due(self, late_by: float = 0.0) -> bool:
         end = self._waits.next_end()
@@ -478,7 +519,7 @@ class PoolLoop:
             message = f"{why}; the outcome is unknown: send the same request again"
             retry = timedelta(seconds=1)
             denied = Denied(ask.command.grant_id, Refusal.UNAVAILABLE, message, retry)
-            ask.listener.hear(self.pool, denied)
+            self._refuse(ask.command, ask.listener, denied)
 
 
 def _overloaded(command: Command, why: str) -> Denied:

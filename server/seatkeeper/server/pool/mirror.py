@@ -22,9 +22,12 @@ from collections import deque
 from collections.abc import Iterable
 
 from seatkeeper.server import records
-from seatkeeper.server.decide import Grant, Guard, PoolState
+from seatkeeper.server.decide import Denied, Grant, Guard, PoolState
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write
+
+DENIED_MAX = 1_000
+"""Most denials remembered; what is older was told, or is nobody's here."""
 
 
 class PoolMirror:
@@ -44,6 +47,10 @@ class PoolMirror:
         self._tombstones: deque[tuple[int, str]] = deque()
         self.ended: list[Grant] = []
         """Grants seen to end since the caller last looked; the caller empties it."""
+        self.expired: list[Grant] = []
+        """Those of them that no decision ended: their session did. The caller empties it."""
+        self.denied: dict[str, Denied] = {}
+        """Why tickets were denied lately, by grant id; the caller removes those it has told."""
 
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
@@ -66,10 +73,15 @@ class PoolMirror:
     def apply(self, batch: WatchBatch) -> set[str]:
         """Bring in what a watch tells. Returns the grant ids that are affected."""
         touched: set[str] = set()
+        ended = len(self.ended)
+        decided = {c.revision for c in batch.changes if c.key == self._prefix + "guard"}
         for change in batch.changes:
             # Not `_complete`: etcd before 3.5.8 may say that it is further than its events are.
             if change.revision > self._listed:
                 self._news(change.key, change.entry, change.revision, touched)
+                if change.revision not in decided:
+                    self.expired += self.ended[ended:]
+            ended = len(self.ended)
         self._completed(batch.revision)
         return touched
 
@@ -126,6 +138,10 @@ class PoolMirror:
     def _mark_news(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:
             mark = records.decode_mark(entry.value)
+            for denial in mark.denied:
+                self.denied[denial.grant_id] = denial
+            while len(self.denied) > DENIED_MAX:
+                del self.denied[next(iter(self.denied))]
             for grant_id in (*mark.unrecorded, mark.finished):
                 self.state.finished.add(session_id, grant_id)
         else:

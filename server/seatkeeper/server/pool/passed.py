@@ -22,7 +22,9 @@ class Passing(Protocol):
         """Return the node that decides for ``pool``, if it is another one than this."""
         ...
 
-    async def decide(self, node_id: str, pool: str, commands: Sequence[Command]) -> Decided:
+    async def decide(
+        self, node_id: str, pool: str, commands: Sequence[Command], peers: Sequence[str] = ()
+    ) -> Decided:
         """Have that node decide. Raises ``PeerSilent``."""
         ...
 
@@ -33,7 +35,9 @@ class PassedOn:
     The client is that node's; what becomes of its ticket later, that node sees for itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str = "") -> None:
+        """``peer`` is the client's address, as the other node said; for logs."""
+        self.peer = peer
         loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[tuple[Outcome, int]] = loop.create_future()
         """What became of it, and a revision at which that was so."""

@@ -8,18 +8,24 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from seatkeeper.server import events
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
+    Command,
     Denied,
     Grant,
     HoldStats,
+    Outlook,
+    PoolState,
     Refusal,
     Release,
+    outlook,
 )
+from seatkeeper.server.denials import denial_name
 from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import Listener
+from seatkeeper.server.observer import Observer, PoolCount
+from seatkeeper.server.pool.audience import Listener, peer_of
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.passed import Passing
@@ -84,14 +90,14 @@ class Seats:
     ) -> None:
         """Have a request decided; ``listener`` hears what becomes of it.
 
-        ``wait_max`` bounds the wait, whatever the request says. ``patient``: see
+        ``wait_max`` is how long one waits that does not say so. ``patient``: see
         ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
         check_id_age("grant_id", request.grant_id, self._clock.now())
         wait = wait_max
         if request.HasField("wait"):
-            wait = min(request.wait.ToTimedelta(), wait_max or timedelta.max)
+            wait = request.wait.ToTimedelta()
         command = Acquire(
             grant_id=request.grant_id,
             session_id=session.session_id,
@@ -105,7 +111,7 @@ class Seats:
         )
         loop = self._loops.get(request.pool) or await self._open_loop(request.pool)
         if loop is None:
-            listener.hear(request.pool, _no_such_pool(request.pool, request.grant_id))
+            self._deny_unknown(request.pool, command, listener)
             return
         loop.submit(command, listener, patient=patient)
 
@@ -120,11 +126,11 @@ class Seats:
         """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
         check_grant_ref(grant)
         check_id_age("grant.grant_id", grant.grant_id, self._clock.now())
+        command = Release(grant.grant_id, session.session_id, session.lease_id)
         loop = self._loops.get(grant.pool) or await self._open_loop(grant.pool)
         if loop is None:
-            listener.hear(grant.pool, _no_such_pool(grant.pool, grant.grant_id))
+            self._deny_unknown(grant.pool, command, listener)
             return
-        command = Release(grant.grant_id, session.session_id, session.lease_id)
         loop.submit(command, listener, patient=patient)
 
     def detach(self, pool: str, grant_id: str, listener: Listener) -> None:
@@ -141,14 +147,22 @@ class Seats:
         """Return the id of the node that decides for a pool; empty: any that is asked."""
         return (self._passing.owner(pool) if self._passing else None) or ""
 
-    def holds(self, pool: str) -> HoldStats:
-        """Return how long seats of a pool have been held lately, as far as this node has seen."""
+    def outlook(self, pool: str, state: PoolState) -> Outlook:
+        """Return when seats of a pool are likely to be free, by what this node has seen."""
         loop = self._loops.get(pool)
-        return loop.holds if loop else HoldStats()
+        return outlook(state, loop.holds if loop else HoldStats(), self._clock.now())
 
     async def loop(self, pool: str) -> PoolLoop | None:
         """Return the loop that serves a pool here, begun if need be; None: no such pool."""
         return self._loops.get(pool) or await self._open_loop(pool)
+
+    def counts(self) -> list[PoolCount]:
+        """Return the pools that are followed, and whose view is up to date. From any thread."""
+        return [
+            PoolCount(name, spec.seats, held=loop.state.held, queued=len(loop.state.tickets))
+            for name, loop in list(self._loops.items())
+            if loop.is_current and (spec := loop.state.spec) is not None
+        ]
 
     def ring_changed(self) -> None:
         """Take in that pools may have other owners."""
@@ -176,7 +190,20 @@ class Seats:
             self._loops[pool] = loop
         return self._loops[pool]
 
+    def count_malformed(self) -> None:
+        """Count a request that was refused for what it looks like."""
+        self._observer.denied("", denial_name(Refusal.OTHER_TERMS))
+
+    def _deny_unknown(self, pool: str, command: Command, listener: Listener) -> None:
+        denied = _no_such_pool(pool, command.grant_id)
+        self._observer.denied("", denial_name(denied.reason))
+        if events.are_wanted():
+            events.answered(pool, command.session_id, denied, peer_of(listener))
+        listener.hear(pool, denied)
+
     def _spec_changed(self, pool: str) -> None:
+        if self.catalogue.spec(pool)[0] is None:
+            self._observer.pool_gone(pool)
         if (loop := self._loops.get(pool)) is not None:
             loop.spec_changed()
 
@@ -189,6 +216,8 @@ class Seats:
             for name in idle & still_idle:
                 if self._loops[name].idle:  # still, after the others were stopped
                     await self._loops.pop(name).stop()
+                    if self.catalogue.spec(name)[0] is None:  # what came after it was deleted
+                        self._observer.pool_gone(name)
             idle = still_idle
 
 

@@ -7,9 +7,11 @@ may then see two owners for a while: slower, never wrong.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from seatkeeper.client.ring import Ring
+from seatkeeper.server import events
 from seatkeeper.server.follow import Follower
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
@@ -28,7 +30,6 @@ class Membership:
         self.on_change: list[Callable[[], None]] = []
         """Called when nodes have come or gone, or begun or ceased to answer."""
         self._keys = keys
-        self._observer = observer
         self._silent: frozenset[str] = frozenset()
         self._follower = Follower(store, self._keys.nodes(), self, observer)
 
@@ -43,6 +44,11 @@ class Membership:
     async def ready(self) -> None:
         """Wait for the first listing."""
         await self._follower.ready()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the store tells of nodes that come and go; False: this view may be old."""
+        return self._follower.is_current
 
     @property
     def silent(self) -> frozenset[str]:
@@ -96,13 +102,22 @@ class Membership:
     def _changed(self, revision: int, addresses: dict[str, str]) -> None:
         self._silent &= addresses.keys()
         if addresses != self.ring.addresses:
+            self._log_changes(addresses)
             self.ring = Ring(revision, dict(sorted(addresses.items())))
             self._tell()
 
     def _tell(self) -> None:
-        self._observer.ring_changed(nodes=len(self.ring.addresses), silent=len(self._silent))
         for callback in self.on_change:
             callback()
+
+    def _log_changes(self, addresses: dict[str, str]) -> None:
+        before = self.ring.addresses
+        # Those whom it finds when it starts have not joined just now.
+        level = logging.INFO if before else logging.DEBUG
+        for node_id in sorted(addresses.keys() - before.keys()):
+            events.happened("node_joined", level, node=node_id, address=addresses[node_id])
+        for node_id in sorted(before.keys() - addresses.keys()):
+            events.happened("node_left", node=node_id, address=before[node_id])
 
     def _node_id(self, key: str) -> str:
         return key.removeprefix(self._keys.nodes())

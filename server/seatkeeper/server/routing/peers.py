@@ -77,19 +77,35 @@ class Peers:
         self._connect = connect
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def reconnect(self) -> None:
+        """Use new connections from now on: certificates were renewed. Calls under way go on."""
+        for channel in self._channels.values():
+            closing = asyncio.create_task(channel.close(DECIDE_SECONDS_MAX))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._channels.clear()
 
     async def stop(self) -> None:
         """Close all connections; calls under way fail."""
-        probes = list(self._probes.values())
+        probes = [*self._probes.values(), *self._closing]
         for probe in probes:
             probe.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
         await asyncio.gather(*(channel.close() for channel in self._channels.values()))
 
-    async def decide(self, node_id: str, pool: str, commands: Sequence[Command]) -> Decided:
-        """Have another node decide. Raises ``PeerSilent``, and leaves that node out from now on."""
+    async def decide(
+        self, node_id: str, pool: str, commands: Sequence[Command], peers: Sequence[str] = ()
+    ) -> Decided:
+        """Have another node decide. Raises ``PeerSilent``, and leaves that node out from now on.
+
+        ``peers`` are the addresses that the commands came from, for its log; or nothing.
+        """
         stub = await self._stub(node_id)
         request = pb.DecideRequest(pool=pool, commands=map(encode_command, commands))
+        for command, peer in zip(request.commands, peers, strict=False):
+            command.peer = peer
         call = asyncio.create_task(self._decide(stub, request))
         try:
             response = await self._patiently(stub, call)

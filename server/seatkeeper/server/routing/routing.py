@@ -25,6 +25,8 @@ class Routing:
         """Return the node that decides for ``pool``, if it is another one than this."""
         return self.membership.owner_elsewhere(pool)
 
-    async def decide(self, node_id: str, pool: str, commands: Sequence[Command]) -> Decided:
-        """Have that node decide. Raises ``PeerSilent``."""
-        return await self.peers.decide(node_id, pool, commands)
+    async def decide(
+        self, node_id: str, pool: str, commands: Sequence[Command], peers: Sequence[str] = ()
+    ) -> Decided:
+        """Have that node decide. Raises ``PeerSilent``. ``peers``: the clients' addresses."""
+        return await self.peers.decide(node_id, pool, commands, peers)

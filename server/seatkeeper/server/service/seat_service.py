@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from seatkeeper.client.ring import Ring
+from seatkeeper.server import events
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Refusal
+from seatkeeper.server.grpc_context import peer_of_call
 from seatkeeper.server.grpc_failure import Context
+from seatkeeper.server.grpc_handlers import stopping
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial, too_much
@@ -19,6 +22,9 @@ from seatkeeper.server.service.session_stream import SessionStream
 from seatkeeper.server.sessions import SessionGone
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
+LOOK_SECONDS = 1.0
+"""How often streams are looked at whose session may have ended, or that have not begun."""
+LOOKS_AT_ONCE = 64
 CROWD_MIN = 8
 """Unary calls under way at once from which on they wait a little for each other."""
 
@@ -40,11 +46,23 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._core = core
         self._observer = observer
         self._streams: dict[SessionStream, None] = {}
+        self._not_begun: set[SessionStream] = set()
+        self._looking: asyncio.Task[None] | None = None
         self._limits = limits
         self._away: tuple[str, timedelta] | None = None
         self._holders: Counter[str] = Counter()
         self._callers: dict[_Caller, None] = {}
+        self._stopping = ""
         self._ring = seat_service_pb2.Ring()
+
+    def streams_open(self) -> int:
+        """Return how many session streams are open."""
+        return len(self._streams)
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How much is under way here, for the log."""
+        return {"streams": len(self._streams), "calls": len(self._callers)}
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the clients of all streams, also of those yet to come, to go elsewhere."""
@@ -57,6 +75,22 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Answer the unary calls that wait. Their places stay: another node finds them."""
         for caller in self._callers:
             caller.turn_away(message)
+
+    def stop(self, message: str) -> None:
+        """Answer the unary calls that wait, and from now on those that are about to."""
+        self._stopping = message
+        self.turn_away(message)
+
+    def end_streams(self) -> None:
+        """End the streams that are still there."""
+        for stream in self._streams:
+            stream.end(stopping())
+
+    async def close(self) -> None:
+        """Stop looking after streams."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
 
     def ring_changed(self, ring: Ring) -> None:
         """Tell the clients of all streams which nodes there are."""
@@ -71,8 +105,18 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self, request_iterator: object, context: Context
     ) -> None:
         """Run a session over one stream."""
-        stream = SessionStream(self._core, context, self._ring, self._admit)
+        if len(self._not_begun) >= self._limits.calls_max:
+            waiting = f"{self._limits.calls_max} streams wait for their first command"
+            await too_much(waiting).tell(context)
+        stream = SessionStream(
+            *(self._core, context, self._ring),
+            admit=self._admit,
+            begun=self._not_begun.discard,
+        )
         self._streams[stream] = None
+        self._not_begun.add(stream)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_after_streams())
         if self._away is not None:
             stream.go_away(*self._away)
         self._observer.stream_opened()
@@ -84,9 +128,19 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             await failure.tell(context)
         finally:
             del self._streams[stream]
+            self._not_begun.discard(stream)
             if stream.holder:
                 self._leave(stream.holder)
             self._observer.stream_closed()
+
+    async def _look_after_streams(self) -> None:
+        """End the streams of sessions that have ended, and those that never begin."""
+        while self._streams:
+            await asyncio.sleep(LOOK_SECONDS)
+            due = [stream for stream in self._streams if stream.needs_a_look()]
+            for first in range(0, len(due), LOOKS_AT_ONCE):
+                looks = (stream.look() for stream in due[first : first + LOOKS_AT_ONCE])
+                await asyncio.gather(*looks)
 
     def _admit(self, holder: str, *, is_new: bool) -> None:
         """Count one stream more for a holder. Raises ``Failure`` for a new session too many."""
@@ -107,13 +161,14 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     ) -> seat_service_pb2.OpenSessionResponse:
         """Open a session without a stream."""
         session = await self._core.sessions.open(request.open, identity_of(context).name)
+        events.session("session_opened", session, peer_of_call(context))
         return seat_service_pb2.OpenSessionResponse(opened=self._core.opened(session))
 
     @property
     def _crowded(self) -> bool:
         return len(self._callers) >= CROWD_MIN
 
-    def _begin_call(self, grant_id: str, *, takes: bool) -> _Caller:
+    def _begin_call(self, grant_id: str, context: Context, *, takes: bool) -> _Caller:
         """Count a call among those under way.
 
         Raises ``Failure`` when one that ``takes`` seats is one too many. One that gives them back never
@@ -121,8 +176,10 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """
         if takes and len(self._callers) >= self._limits.calls_max:
             raise too_much(f"{self._limits.calls_max} calls are under way on this node")
-        caller = _Caller(grant_id)
+        caller = _Caller(grant_id, peer_of_call(context))
         self._callers[caller] = None
+        if takes and self._stopping:
+            caller.turn_away(self._stopping)
         return caller
 
     @answers
@@ -134,7 +191,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         session = await self._core.sessions.find(request.credentials, identity.name)
         await self._core.sessions.assure(session)
         acquire = request.acquire
-        caller = self._begin_call(acquire.grant_id, takes=True)
+        caller = self._begin_call(acquire.grant_id, context, takes=True)
         try:
             await self._core.seats.acquire(
                 session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
@@ -176,7 +233,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Give back without a stream."""
         session = await self._core.sessions.find(request.credentials, identity_of(context).name)
         ref = request.release.grant
-        caller = self._begin_call(ref.grant_id, takes=False)
+        caller = self._begin_call(ref.grant_id, context, takes=False)
         try:
             await self._core.seats.release(session, ref, caller, patient=self._crowded)
             news = await caller.answer
@@ -194,7 +251,9 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """End a session without a stream."""
         sessions, name = self._core.sessions, identity_of(context).name
         try:
-            await sessions.close(await sessions.find(request.credentials, name))
+            session = await sessions.find(request.credentials, name)
+            await sessions.close(session)
+            events.session("session_closed", session, peer_of_call(context))
         except SessionGone:
             await sessions.forestall(request.credentials, name)
         return seat_service_pb2.CloseSessionResponse()
@@ -203,8 +262,9 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
 class _Caller:
     """A unary call: hears one answer. A place in the queue is not an answer."""
 
-    def __init__(self, grant_id: str) -> None:
+    def __init__(self, grant_id: str, peer: str) -> None:
         self._grant_id = grant_id
+        self.peer = peer
         self.answer: asyncio.Future[News] = asyncio.get_running_loop().create_future()
 
     def turn_away(self, message: str) -> None:

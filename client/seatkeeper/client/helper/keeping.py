@@ -1,0 +1,269 @@
+"""The helper's side of one client: its session, and what of it is shared with the program."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from seatkeeper.client._asks import Held, QueuePosition
+from seatkeeper.client._channels import open_channel
+from seatkeeper.client._lease import Lease
+from seatkeeper.client._session import SessionDriver
+from seatkeeper.client.clock import SystemClock
+from seatkeeper.client.config import ClientConfig
+from seatkeeper.client.errors import Overloaded, SeatError
+from seatkeeper.client.helper.frames import Frame, error_fields, frame
+from seatkeeper.client.helper.outbox import Outbox
+from seatkeeper.client.helper.relay import Relay
+from seatkeeper.client.helper.settings import tls_from
+from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull, to_ms
+from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.nodes import NodePicker
+
+_log = logging.getLogger("seatkeeper.client")
+
+
+class Keeping:
+    """Does what the program asks for one client. A grant is known by the request that took it."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        slots: SlotWriter,
+        outbox: Outbox,
+        kill: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._slots = slots
+        self._outbox = outbox
+        self._kill = kill
+        self._closing = False
+        self._leases: dict[object, Slot] = {}
+        self._client_slot: Slot | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._held: dict[int, tuple[Held, Slot]] = {}
+
+    def open(self, message: Frame) -> None:
+        """Begin. Connects when something is first asked of it."""
+        with suppress(TableFull):
+            self._client_slot = self._slots.take()
+        connect = functools.partial(
+            open_channel, config=self._config, tls=tls_from(message["tls"])
+        )
+        self._relay = Relay(connect, self._outbox)
+        self._driver = SessionDriver(
+            NodePicker(message["addresses"], self._config.breaker, random=message["random"]),
+            connect,
+            self._config,
+            holder=message["holder"],
+            project=message["project"],
+            clock=SystemClock(),
+            on_view=self._publish,
+        )
+        if self._client_slot is not None:
+            self._outbox.send(frame("ok", id=message.id, slot=_place(self._client_slot)))
+
+    def take(self, message: Frame) -> None:
+        """Do what a frame asks for."""
+        if self._relay.take(message):
+            return
+        match message.op:
+            case "acquire":
+                self._run(message.id, self._acquire(message))
+            case "cancel":
+                self._cancel(int(message["of"]))
+            case "release":
+                self._run(message.id, self._release(message.id, int(message["of"])))
+            case "session":
+                self._run(message.id, self._session(message.id))
+            case "close":
+                self._run(message.id, self._close(message.id))
+            case other:
+                self._fail(message.id, SeatError(f"the helper does not know {other!r}"))
+
+    async def close(self) -> None:
+        """End the session. Nothing is believed any more before the service is told."""
+        self._closing = True
+        slot, self._client_slot = self._client_slot, None
+        if slot is not None:
+            self._slots.end(slot)
+        for lease in list(self._leases):
+            self._end_lease(lease)
+        await self._driver.close()
+        await self._relay.close()
+        for _, grant_slot in self._held.values():
+            self._slots.end(grant_slot)
+        self._held.clear()
+
+    # Requests ----------------------------------------------------------------------------------
+
+    def _run(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except SeatError as error:
+                self._fail(number, error)
+            except Exception as error:
+                _log.exception("the helper failed")
+                self._fail(number, SeatError(f"the helper failed: {error!r}"))
+
+        task = self._tasks[number] = asyncio.create_task(run())
+        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
+    async def _acquire(self, message: Frame) -> None:
+        number = message.id
+        slot = self._take_slot()
+        on_queued = functools.partial(self._on_queued, number) if message["queued"] else None
+        try:
+            held = await self._driver.acquire(
+                message["pool"],
+                seats=message["seats"],
+                project=message["project"],
+                priority=message["priority"],
+                wait=message["wait"],
+                on_queued=on_queued,
+                on_state=functools.partial(self._on_state, number),
+            )
+        except BaseException:
+            self._slots.end(slot)
+            raise
+        finally:
+            self._outbox.drop(("queued", number))
+        lease = self._leases.get(held.lease)
+        if held.lost or lease is None:
+            self._slots.end(slot)
+            lease = slot
+        else:
+            self._slots.write(slot, TIME_MAX, TIME_MAX)
+            held.on_token = functools.partial(self._on_token, number)
+            self._held[number] = held, slot
+        self._outbox.send(
+            frame(
+                "ok",
+                held.granted_at.SerializeToString(),
+                id=number,
+                grant_id=held.grant_id,
+                pool=held.pool,
+                seats=held.seats,
+                project=held.project,
+                priority=held.priority,
+                fence=held.fence,
+                token=held.token,
+                lease=_place(lease),
+                slot=_place(slot),
+            )
+        )
+        if held.lost:
+            self._tell(number, HoldingState.LOST, held.lost)
+
+    def _cancel(self, number: int) -> None:
+        """Let go of a request and of whatever came of it: the program will never look at it."""
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancel()
+        self._drop(number)
+
+    async def _release(self, number: int, of: int) -> None:
+        done = self._drop(of)
+        if done is not None:
+            await done
+        self._outbox.send(frame("ok", id=number))
+
+    async def _session(self, number: int) -> None:
+        credentials = await self._driver.opened()
+        self._outbox.send(frame("ok", credentials.SerializeToString(), id=number))
+
+    async def _close(self, number: int) -> None:
+        await self.close()
+        self._outbox.send(frame("ok", id=number))
+
+    def _drop(self, number: int) -> asyncio.Future[None] | None:
+        held, slot = self._held.pop(number, (None, None))
+        if held is None or slot is None:
+            return None
+        self._slots.end(slot)
+        self._outbox.drop(("state", number))
+        self._outbox.drop(("token", number))
+        return self._driver.release(held)
+
+    def _take_slot(self) -> Slot:
+        try:
+            return self._slots.take()
+        except TableFull:
+            raise _too_many() from None
+
+    def _fail(self, number: int, error: SeatError) -> None:
+        self._outbox.send(frame("error", id=number, **error_fields(error)))
+
+    # What is shared with the program -------------------------------------------------------------
+
+    def _publish(self, lease: Lease) -> None:
+        """Write what may be believed of a lease. Called whenever that changes."""
+        view = lease.view
+        if view is None or self._closing:
+            return
+        if view.state is HoldingState.LOST:
+            self._end_lease(lease)
+            return
+        slot = self._leases.get(lease)
+        if slot is None:
+            try:
+                slot = self._leases[lease] = self._slots.take()
+            except TableFull:
+                return
+        doubted = view.state is HoldingState.JEOPARDY
+        until, doubt = to_ms(view.until), 0 if doubted else to_ms(view.jeopardy_at)
+        self._slots.write(slot, until, doubt)
+        if self._client_slot is not None:
+            self._slots.write(self._client_slot, until, doubt)
+
+    def _end_lease(self, lease: object) -> None:
+        slot = self._leases.pop(lease, None)
+        if slot is not None:
+            self._slots.end(slot)
+        if self._client_slot is not None:
+            self._slots.write(self._client_slot, 0, 0)
+
+    def _on_state(self, number: int, state: HoldingState) -> None:
+        held, slot = self._held.get(number, (None, None))
+        if held is None or slot is None:
+            return
+        if state is HoldingState.LOST:
+            del self._held[number]
+            self._slots.end(slot)
+            if self._config.on_loss == "kill" and not self._closing:
+                _log.warning("%s: %s; the program is killed, as it asked", held.pool, held.lost)
+                self._kill()
+        self._tell(number, state, held.lost)
+
+    def _tell(self, number: int, state: HoldingState, why: str) -> None:
+        self._outbox.put(
+            ("state", number), frame("state", of=number, state=state.value, why=why)
+        )
+
+    def _on_token(self, number: int, token: str) -> None:
+        self._outbox.put(("token", number), frame("token", of=number, token=token))
+
+    def _on_queued(self, number: int, position: QueuePosition) -> None:
+        estimate = position.estimate
+        self._outbox.put(
+            ("queued", number),
+            frame(
+                "queued",
+                of=number,
+                position=position.position,
+                estimate=None if estimate is None else estimate.total_seconds(),
+            ),
+        )
+
+
+def _place(slot: Slot) -> tuple[int, int]:
+    return slot.index, slot.generation
+
+
+def _too_many() -> Overloaded:
+    return Overloaded("this program holds as many grants as one helper can keep; release some")

@@ -1,0 +1,73 @@
+"""The calls of Linux that Python has no function for, and those that old kernels lack."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+NANOSECONDS = 1_000_000_000
+
+_libc = ctypes.CDLL(None)
+
+
+def die_with_parent(number: int) -> None:
+    """Ask the kernel to send us ``number`` when the thread that started us is gone."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever our descendants leave behind."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reset_hidden_signals() -> None:
+    """Let 32 and 33 be as they are by default: ``posix_spawn`` of the GNU C library ignores them.
+
+    The C library uses them itself and hides them, so only the kernel can be asked.
+    """
+    number_of_call = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine)
+    if number_of_call is not None:
+        for hidden in (32, 33):
+            _libc.syscall(number_of_call, hidden, ctypes.create_string_buffer(64), None, 8)
+
+
+def since_boot() -> float:
+    """Return seconds since boot, those included for which the machine was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def open_process(pid: int) -> int | None:
+    """Return a descriptor of a process, readable once it has ended; None: the kernel has none."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        # Old or restricted kernels. A process that is gone is noticed by its parent otherwise.
+        return None
+
+
+def send(pid: int, number: int, *, descriptor: int | None = None) -> bool:
+    """Send a signal; return False where the process is gone or became another user's (sudo).
+
+    With a ``descriptor`` it cannot reach a process that was given the number since.
+    """
+    try:
+        if descriptor is None:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    return True
+
+
+def send_to_group(group: int, number: int) -> bool:
+    """Send a signal to a process group; return False where nobody in it can be reached."""
+    try:
+        os.killpg(group, number)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""Every signal that can be caught, taken in one place.
+
+All are blocked before any thread exists, and taken by one thread with ``sigwaitinfo``, which tells also
+whether the kernel made a signal (a terminal, a hang-up) or somebody sent it. Blocking the signals of
+faults (SEGV, BUS, FPE, ILL) hides no fault: the kernel ends a process that causes one of its own
+whether they are blocked or not, and what is taken here is only what somebody sent.
+
+A signal that was ignored when we were started (``nohup``, background jobs of ``sh``) stays ignored,
+here and in the command. Python itself ignores PIPE and XFSZ, so those cannot be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TAKEN = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+PERSON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Those by which people and supervisors end a program."""
+OF_TERMINAL = frozenset(
+    {
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGHUP,
+        signal.SIGTSTP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGCONT,
+        signal.SIGWINCH,
+    }
+)
+"""Those that the kernel gives to everyone in a terminal's group."""
+STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+HARMLESS = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
+"""Those that end nobody who does not expect them."""
+_OF_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+
+
+@dataclass(frozen=True)
+class Received:
+    """A signal that arrived here."""
+
+    number: int
+    from_kernel: bool
+    """Whether nobody sent it: a terminal made it, a timer, or a limit."""
+
+    @property
+    def ends_us(self) -> bool:
+        """Whether it is meant to end a program that does not expect it."""
+        return self.number not in STOPS and self.number not in HARMLESS
+
+
+class Signals:
+    """Takes our signals, and hands them to the event loop."""
+
+    def __init__(self) -> None:
+        """Block them. To be made before any other thread is."""
+        self.ignored = tuple(
+            int(number)
+            for number in sorted(TAKEN - _OF_PYTHON)
+            if signal.getsignal(number) is signal.SIG_IGN
+        )
+        # A parent that ignores it would leave us without our children's exit codes.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        taken = {int(number) for number in TAKEN} - {*self.ignored}
+        self._taken = taken | {int(signal.SIGCHLD)}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
+        self.blocked = tuple(sorted(int(number) for number in before))
+        """Those that were blocked when we were started: they are in the command, too."""
+
+    def listen(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Received], None]) -> None:
+        """Call ``tell`` in ``loop`` for each signal, for as long as the process lives."""
+        threading.Thread(target=self._take, args=(loop, tell), daemon=True).start()
+
+    def _take(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Received], None]) -> None:
+        while True:
+            info = signal.sigwaitinfo(self._taken)
+            try:
+                loop.call_soon_threadsafe(tell, Received(info.si_signo, info.si_code > 0))
+            except RuntimeError:
+                return  # the loop is closed: we are at the end
+
+
+def stop_ourselves(number: int) -> None:
+    """Do what a signal of job control does to who does not catch it: stop, until CONT."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    # To this thread: another waits for it, and would take it. It stops all of them.
+    signal.pthread_kill(threading.get_ident(), number)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})

@@ -1,0 +1,44 @@
+"""Whether a request can ever be served, as its pool is specified now.
+
+Asked of new requests and of tickets that wait already, by one rule: so whatever changes the rule or the
+specification answers both. What is said here must not depend on what is held, or by whom: that passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seatkeeper.server.decide.commands import Acquire, Refusal
+from seatkeeper.server.decide.state import PoolSpec, PoolState, Ticket
+
+POOL_DELETED = "the pool was deleted; `seatkeeper pool list` shows those there are"
+
+
+def impossible(spec: PoolSpec | None, asked: Acquire | Ticket) -> tuple[Refusal, str] | None:
+    """Return why a request can never be served; None: it can.
+
+    A pool of no seats is closed, for a while: whoever waits keeps its place, however many seats it
+    wants, until the pool is opened again.
+    """
+    if spec is None:
+        return Refusal.POOL_NOT_FOUND, POOL_DELETED
+    if 0 < spec.seats < asked.seats:
+        message = f"{asked.seats} seats asked of a pool of {spec.seats}; ask for fewer"
+        return Refusal.TOO_MANY_SEATS, message
+    return None
+
+
+def impossible_tickets(pool: PoolState) -> Iterator[tuple[Ticket, Refusal, str]]:
+    """Yield the tickets that can never be served, in the order of service, and why.
+
+    Costs next to nothing where there are none. Those of sessions that are known to have ended are
+    left to the end of their leases.
+    """
+    if pool.spec is not None and (
+        not pool.spec.seats or pool.seats_wanted_max <= pool.spec.seats
+    ):
+        return
+    for ticket in pool.queue():
+        why = impossible(pool.spec, ticket)
+        if why is not None and ticket.session_id not in pool.dead_sessions:
+            yield (ticket, *why)

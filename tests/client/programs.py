@@ -1,0 +1,175 @@
+"""Programs that hold seats, as processes: what is done to them must not be done to the tests."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from seatkeeper.client.clock import SystemClock, set_default_clock
+
+DEADLINE_SECONDS = 60.0
+
+_PREAMBLE = """
+import asyncio, ctypes, os, signal, sys, threading, time
+from datetime import timedelta
+from seatkeeper.client import *
+from seatkeeper.client.helper import link as links
+
+ADDRESS = sys.argv[1]
+LIBC = ctypes.PyDLL(None)  # calls keep the interpreter, as badly written extensions do
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def heard():
+    return sys.stdin.readline().strip()
+
+def helper():
+    return links.running().helper_pid
+
+def ttl(seconds, **more):
+    return ClientConfig(ttl=timedelta(seconds=seconds), **more)
+
+def ends_well(child, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hung"
+"""
+
+
+class Program:
+    """A script in a process of its own. It says lines, and hears lines."""
+
+    def __init__(
+        self,
+        script: str,
+        *arguments: str,
+        flags: tuple[str, ...] = (),
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        source = _PREAMBLE + textwrap.dedent(script)
+        self.process = subprocess.Popen(
+            [sys.executable, *flags, "-c", source, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env=None if env is None else {**os.environ, **env},
+            preexec_fn=before,  # the test says what
+        )
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def line(self) -> str:
+        """Return the next line that it says."""
+        line = self.lines.get(timeout=DEADLINE_SECONDS)
+        assert line is not None, "the program ended: " + "".join(self.errors)
+        return line
+
+    def tell(self, line: str = "") -> None:
+        """Say a line to it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for its end; return its exit code."""
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None and stream is self.process.stdin:
+                stream.close()
+        for reader in self._readers:
+            reader.join(5)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            self.errors += lines
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until ``condition`` holds."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@contextmanager
+def real_clock() -> Iterator[None]:
+    """Let clients made here count by the machine's clock, so that a helper may keep their sessions.
+
+    Beside a service in memory they would count by one that tests move.
+    """
+    before = set_default_clock(SystemClock())
+    try:
+        yield
+    finally:
+        set_default_clock(before)
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -1,0 +1,164 @@
+"""Leaving a seat says what a commit would: whether the work was covered to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Literal
+
+import pytest
+from tests.client.programs import real_clock, wait_until
+
+from seatkeeper.client import AsyncSeatClient, ClientConfig, HoldingState, SeatClient, SeatLost
+from seatkeeper.client.testing import InMemoryService
+
+Keeper = Literal["helper", "process"]
+
+
+@pytest.fixture(params=["helper", "process"])
+def config(request: pytest.FixtureRequest) -> ClientConfig:
+    return ClientConfig(ttl=timedelta(seconds=2), keeper=request.param)
+
+
+@pytest.fixture
+def service() -> Iterator[InMemoryService]:
+    with InMemoryService({"tensorrt": 4}) as service, real_clock():
+        yield service
+
+
+@pytest.fixture
+def client(service: InMemoryService, config: ClientConfig) -> Iterator[SeatClient]:
+    with SeatClient(service.address, config=config) as client:
+        assert (client._async._kept is not None) is (config.keeper == "helper")
+        yield client
+
+
+def lose(service: InMemoryService, state: Callable[[], HoldingState]) -> None:
+    """End the sessions, and wait until that has been heard of."""
+    service.lose_sessions()
+    wait_until(lambda: state() is HoldingState.LOST, "the loss is not heard of")
+
+
+def test_leaving_a_lost_seat_raises(service: InMemoryService, client: SeatClient) -> None:
+    with pytest.raises(SeatLost, match="without a seat"):  # noqa: SIM117 # what leaving does
+        with client.seat("tensorrt") as grant:
+            lose(service, lambda: grant.state)
+    with client.seat("tensorrt"):
+        assert service.held("tensorrt") == 1
+    assert service.held("tensorrt") == 0
+
+
+def test_leaving_raises_when_only_the_clock_knows(
+    service: InMemoryService, client: SeatClient
+) -> None:
+    with pytest.raises(SeatLost, match="tensorrt"):  # noqa: PT012, SIM117 # what leaving does
+        with client.seat("tensorrt") as grant:
+            service.go_away()
+            wait_until(lambda: grant.state is HoldingState.LOST, "the lease does not end")
+
+
+def test_what_the_body_raised_goes_on_with_a_note(
+    service: InMemoryService, client: SeatClient
+) -> None:
+    with pytest.raises(KeyError) as raised, client.seat("tensorrt") as grant:  # noqa: PT012 # as above
+        lose(service, lambda: grant.state)
+        raise KeyError("mine")
+    assert "seat lost meanwhile" in "".join(raised.value.__notes__)
+
+
+def test_who_asks_not_to_be_told_is_not_told(
+    service: InMemoryService, client: SeatClient
+) -> None:
+    with client.seat("tensorrt", check=False) as grant:
+        lose(service, lambda: grant.state)
+
+
+def test_a_seat_given_back_or_a_client_closed_inside_is_no_loss(
+    service: InMemoryService, client: SeatClient
+) -> None:
+    with client.seat("tensorrt") as grant:
+        grant.release()
+        service.lose_sessions()
+    with client.seat("tensorrt"):
+        client.close()
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_decorated_function_says_it_too(
+    service: InMemoryService, client: SeatClient, check: bool
+) -> None:
+    states: list[Callable[[], HoldingState]] = [lambda: client.state]
+
+    @client.seat("tensorrt", check=check)
+    def work() -> int:
+        lose(service, states[0])
+        return 1
+
+    @client.seat("tensorrt", check=check)
+    async def work_async() -> int:
+        await asyncio.to_thread(lose, service, states[0])
+        return 1
+
+    for run in (work, lambda: asyncio.run(work_async())):
+        if check:
+            with pytest.raises(SeatLost):
+                run()
+        else:
+            assert run() == 1
+
+
+async def test_leaving_async_raises_too(service: InMemoryService, config: ClientConfig) -> None:
+    async with AsyncSeatClient(service.address, config=config) as client:
+
+        @client.seat("tensorrt")
+        async def work() -> None:
+            await asyncio.to_thread(lose, service, lambda: client.state)
+
+        with pytest.raises(SeatLost):
+            await work()
+        with pytest.raises(SeatLost):
+            async with client.seat("tensorrt") as grant:
+                await asyncio.to_thread(lose, service, lambda: grant.state)
+        async with client.seat("tensorrt", check=False) as grant:
+            await asyncio.to_thread(lose, service, lambda: grant.state)
+        with pytest.raises(KeyError) as raised:  # noqa: PT012 # as above
+            async with client.seat("tensorrt") as grant:
+                await asyncio.to_thread(lose, service, lambda: grant.state)
+                raise KeyError("mine")
+        assert "seat lost meanwhile" in "".join(raised.value.__notes__)
+
+
+def test_a_closed_clients_grants_are_not_believed_before_the_service_knows(
+    service: InMemoryService, config: ClientConfig
+) -> None:
+    states: list[HoldingState] = []
+    client = SeatClient(service.address, config=config)
+    grant = client.acquire("tensorrt", on_state=lambda state: states.append(grant.state))
+    client.close()
+    assert grant.state is HoldingState.LOST
+    assert states == [] or states[0] is HoldingState.LOST
+
+
+def test_a_forked_child_leaves_in_silence(service: InMemoryService) -> None:
+    """It holds nothing, so it has lost nothing; its parent says what there is to say."""
+    with SeatClient(service.address) as client:
+        child = 0
+        with client.seat("tensorrt") as grant:
+            child = os.fork()
+            if child == 0:
+                try:
+                    assert grant.state is HoldingState.LOST
+                    raised = False
+                    try:
+                        grant.raise_if_lost()
+                    except SeatLost:
+                        raised = True
+                    os._exit(0 if raised else 1)
+                except BaseException:
+                    os._exit(2)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            time.sleep(0)
+            assert grant.state is HoldingState.SAFE
