@@ -39,6 +39,7 @@ from seatkeeper.server.decide.commands import (
     Release,
     Released,
 )
+from seatkeeper.server.decide.finished import Span, covering, covers, highest
 from seatkeeper.server.decide.limits import Limits
 from seatkeeper.server.decide.policy import serve
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
@@ -74,6 +75,8 @@ class Mark:
     would see."""
     denied: list[Denied] = field(default_factory=list)
     """Tickets that this decision denied, and why: for the node that has their client."""
+    spans: tuple[Span, ...] = ()
+    """Stretches of ids that cover all that the session has finished with; see ``finished``."""
 
 
 @dataclass(slots=True)
@@ -191,8 +194,7 @@ class _Draft:
         """Write down why a ticket that was given up is denied."""
         mark = self.decision.marks.get(ticket.session_id)
         if mark is None:
-            highest = self.pool.finished.mark(ticket.session_id)
-            mark = self.decision.marks[ticket.session_id] = Mark(ticket.lease_id, highest)
+            mark = self._mark(ticket.session_id, ticket.lease_id)
         mark.denied.append(Denied(ticket.grant_id, reason, message))
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
@@ -335,14 +337,20 @@ class _Draft:
             return
         self.finished.add((session_id, grant_id))
         mark = self.decision.marks.get(session_id)
-        highest = mark.finished if mark else self.pool.finished.mark(session_id)
         if mark is None:
-            if recorded and grant_id <= highest:
+            if recorded and covers(self.pool.finished.spans(session_id), grant_id):
                 return
-            mark = self.decision.marks[session_id] = Mark(lease_id, highest)
-        mark.finished = max(highest, grant_id)
+            mark = self._mark(session_id, lease_id)
+        mark.spans = covering(mark.spans, grant_id)
+        mark.finished = highest(mark.spans)
         if not recorded:
             mark.unrecorded.append(grant_id)
+
+    def _mark(self, session_id: str, lease_id: int) -> Mark:
+        """Begin to write a session's mark anew: as it is."""
+        spans = self.pool.finished.spans(session_id)
+        mark = self.decision.marks[session_id] = Mark(lease_id, highest(spans), spans=spans)
+        return mark
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, in the order of service, while seats and room last."""
