@@ -103,6 +103,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.scale --json -
 	$(BIN)/python -m bench.spread --json -
 	$(BIN)/python -m bench.failover --json -
+	$(BIN)/python -m bench.held --json -
 
 clean:  ## remove what the tasks made
 	rm -rf $(VENV) .tools .seatkeeper dist

@@ -147,7 +147,7 @@ async def test_a_pool_that_was_deleted_and_created_again_goes_on_with_its_fence(
     await doors.acquire(who, 1)
     await doors.release(who, 1)
     await delete(doors)
-    assert (await refused(doors.acquire(who, 2))).reason == "POOL_NOT_FOUND"
+    assert (await refused(doors.acquire(who, 2))).reason == "DENIAL_REASON_POOL_NOT_FOUND"
     pool = await create(doors, spec(seats=1))
 
     assert pool.fence == 1

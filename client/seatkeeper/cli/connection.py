@@ -17,6 +17,7 @@ import typer
 
 from seatkeeper import environment as variables
 from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
+from seatkeeper.cli.limits import check_descriptors
 from seatkeeper.hold.signals import PERSON
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Connection:
         """Return a client. An option that is wrong ends the command, and is named."""
         from seatkeeper.client.errors import InvalidArgument
 
+        check_descriptors()
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
             return self._client(project, holder, ttl, safety_margin, tls)

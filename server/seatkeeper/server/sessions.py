@@ -159,6 +159,13 @@ class Sessions:
         if session.alive_until - self._clock.now() < session.ttl.total_seconds() * 500:
             await self.renew(session)
 
+    async def remaining(self, session: Session) -> timedelta | None:
+        """Return how long the session's lease lives yet, as the store has it; None: it has ended."""
+        left = await self._store.lease_remaining(session.lease_id)
+        if left is None:
+            self._known.pop(session.session_id, None)
+        return left
+
     async def close(self, session: Session) -> None:
         """End the session; everything it holds is free. Succeeds also when it had ended."""
         self._known.pop(session.session_id, None)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import seatkeeper
+import seatkeeper.client
 from seatkeeper.client.errors import HelperLost
 from seatkeeper.client.helper.slots import TABLE_BYTES
 
@@ -52,11 +53,10 @@ def exactly(size):
     return data
 told = json.loads(exactly(struct.unpack("!I", exactly(4))[0]))
 sys.path += [entry for entry in told["path"] if entry not in sys.path]
-import importlib.util
-if importlib.util.find_spec("seatkeeper.client") is None:
-    import types
-    sys.modules["seatkeeper"] = package = types.ModuleType("seatkeeper")
-    package.__path__ = told["package"]
+import types
+for name, path in told["packages"].items():
+    sys.modules[name] = package = types.ModuleType(name)
+    package.__path__ = path
 from seatkeeper.client.helper.main import main
 main(*map(int, sys.argv[1:]))
 """
@@ -165,8 +165,12 @@ def _spawn(theirs: list[int], errors: int) -> None:
 def _tell_paths(helper: Helper) -> None:
     # What is relative or empty means another folder there, and may hold anything here.
     path = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
-    package = [str(entry) for entry in seatkeeper.__path__]
-    told = json.dumps({"path": path, "package": package}).encode()
+    # The very code that runs here; and without the parts that only users of the library need.
+    packages = {
+        package.__name__: [str(entry) for entry in package.__path__]
+        for package in (seatkeeper, seatkeeper.client)
+    }
+    told = json.dumps({"path": path, "packages": packages}).encode()
     try:
         helper.socket.settimeout(READY_SECONDS_MAX)
         helper.socket.sendall(struct.pack("!I", len(told)) + told)

@@ -90,14 +90,14 @@ class Seats:
     ) -> None:
         """Have a request decided; ``listener`` hears what becomes of it.
 
-        ``wait_max`` bounds the wait, whatever the request says. ``patient``: see
+        ``wait_max`` is how long one waits that does not say so. ``patient``: see
         ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
         check_id_age("grant_id", request.grant_id, self._clock.now())
         wait = wait_max
         if request.HasField("wait"):
-            wait = min(request.wait.ToTimedelta(), wait_max or timedelta.max)
+            wait = request.wait.ToTimedelta()
         command = Acquire(
             grant_id=request.grant_id,
             session_id=session.session_id,

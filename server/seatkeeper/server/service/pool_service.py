@@ -9,7 +9,7 @@ from dataclasses import fields
 import grpc
 
 from seatkeeper.server.decide import PoolSpec
-from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import (
@@ -22,7 +22,7 @@ from seatkeeper.server.pools import (
     PoolView,
     pool_message,
 )
-from seatkeeper.server.service.failures import answers, streams
+from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.validate import check_name, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
@@ -126,7 +126,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     await asyncio.sleep(WATCH_INTERVAL)
                     await changed.wait()
                     changed.clear()
-        raise not_found("pool", request.name, f"pool {request.name} was deleted")
+        raise pool_not_found(request.name, f"pool {request.name} was deleted")
 
     async def _read(self, name: str) -> PoolView:
         check_name("name", name)
@@ -154,5 +154,5 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
 
 def _failure(name: str, error: PoolError) -> Failure:
     if isinstance(error, PoolMissing):
-        return not_found("pool", name, str(error))
+        return pool_not_found(name, str(error))
     return Failure(_CODES[type(error)], str(error))
