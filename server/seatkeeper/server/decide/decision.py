@@ -59,6 +59,9 @@ SPENDING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
 """Refusals after which the id is spent: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
+FINISHED_BEFORE = (
+    "this grant id, or one made much later, is finished with; ask again with a new one"
+)
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
 
@@ -192,9 +195,7 @@ class _Draft:
 
     def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
         """Write down why a ticket that was given up is denied."""
-        mark = self.decision.marks.get(ticket.session_id)
-        if mark is None:
-            mark = self._mark(ticket.session_id, ticket.lease_id)
+        mark = self._mark(ticket.session_id, ticket.lease_id)
         mark.denied.append(Denied(ticket.grant_id, reason, message))
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
@@ -270,7 +271,7 @@ class _Draft:
         if why is not None:  # also of one whose ticket this decision has denied
             return why
         if self._is_finished(command.session_id, command.grant_id):
-            return Refusal.FINISHED, "this grant id is finished with; ask again with a new one"
+            return Refusal.FINISHED, FINISHED_BEFORE
         return None
 
     def _left_by_holder(self) -> Counter[str]:
@@ -336,20 +337,22 @@ class _Draft:
         if self.pool.finished.is_known_to_all(session_id, grant_id):
             return
         self.finished.add((session_id, grant_id))
-        mark = self.decision.marks.get(session_id)
-        if mark is None:
-            if recorded and covers(self.pool.finished.spans(session_id), grant_id):
-                return
-            mark = self._mark(session_id, lease_id)
+        known = covers(self.pool.finished.spans(session_id), grant_id)
+        if recorded and known and session_id not in self.decision.marks:
+            return
+        mark = self._mark(session_id, lease_id)
         mark.spans = covering(mark.spans, grant_id)
         mark.finished = highest(mark.spans)
         if not recorded:
             mark.unrecorded.append(grant_id)
 
     def _mark(self, session_id: str, lease_id: int) -> Mark:
-        """Begin to write a session's mark anew: as it is."""
-        spans = self.pool.finished.spans(session_id)
-        mark = self.decision.marks[session_id] = Mark(lease_id, highest(spans), spans=spans)
+        """Return the mark that this decision writes for a session; at first it is what there is."""
+        mark = self.decision.marks.get(session_id)
+        if mark is None:
+            spans = self.pool.finished.spans(session_id)
+            mark = Mark(lease_id, highest(spans), spans=spans)
+            self.decision.marks[session_id] = mark
         return mark
 
     def serve_queue(self) -> None:
