@@ -7,7 +7,6 @@ gone, modules that shadow the standard library's, signals blocked or ignored, fe
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import mmap
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 import seatkeeper
 import seatkeeper.client
 from seatkeeper.client.errors import HelperLost
-from seatkeeper.client.helper.slots import TABLE_BYTES
+from seatkeeper.client.helper.slots import TABLE_BYTES, boot_ms
 
 READY_SECONDS_MAX = 30.0
 """How long a helper may take to start. A machine under load needs seconds for the imports."""
@@ -68,6 +67,8 @@ class Helper:
 
     socket: socket.socket
     memory: mmap.mmap
+    asked_at_ms: int
+    """When it was asked for, by the clock that both must read."""
     errors: int
     """A descriptor of what the helper prints, in memory."""
 
@@ -111,6 +112,7 @@ def start() -> Helper:
     """Start a helper; it is not ready yet. Raises `HelperLost` when that fails."""
     ours: list[int] = []
     theirs: list[int] = []
+    began = boot_ms()
     try:
         here, there = socket.socketpair()
         ours.append(_high(here.detach()))
@@ -124,7 +126,7 @@ def start() -> Helper:
         errors = ours[1]
         table = mmap.mmap(memory, TABLE_BYTES, prot=mmap.PROT_READ)
         _spawn(theirs, errors)
-        helper = Helper(socket.socket(fileno=ours[0]), table, errors)
+        helper = Helper(socket.socket(fileno=ours[0]), table, began - 1, errors)
         ours.clear()
         _tell_paths(helper)
         return helper
@@ -181,6 +183,9 @@ def _tell_paths(helper: Helper) -> None:
 
 def _high(number: int) -> int:
     """Return the descriptor, moved out of the way of the standard streams if those are closed."""
+    # Not everywhere; whoever comes here is on Linux.
+    import fcntl
+
     if number > 2:
         return number
     moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
