@@ -358,13 +358,21 @@ def _few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 
 
+def _ignore_children() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def _block_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _hide_files() -> None:
+    os.umask(0o777)
+
+
 @pytest.mark.parametrize(
-    "before",
-    [_close_streams, _few_descriptors, lambda: os.umask(0o777), lambda: signal.pthread_sigmask(
-        signal.SIG_BLOCK, signal.valid_signals()
-    )],
-    ids=["streams closed", "few descriptors", "umask", "signals blocked"],
-)  # fmt: skip
+    "before", [_close_streams, _few_descriptors, _ignore_children, _block_signals, _hide_files]
+)
 def test_a_helper_starts_in_odd_programs(
     service: InMemoryService, before: object, tmp_path: Path
 ) -> None:
@@ -503,4 +511,18 @@ def test_many_grants_change_hands_through_few_slots(service: InMemoryService) ->
     program, _ = holder(service, work)
     with program:
         assert program.line() == "safe"
+        assert program.ended() == 0
+
+
+def test_a_program_with_a_helper_runs_no_grpc(service: InMemoryService) -> None:
+    """Not even a thread of it: that is what makes forks safe."""
+    then = (
+        "client.pools.list()\nclient.cluster.version()\n"
+        "from seatkeeper.client import channels\n"
+        "tasks = len(os.listdir('/proc/self/task'))\n"
+        "say(channels._first, tasks - threading.active_count())"
+    )
+    program, _ = holder(service, then)
+    with program:
+        assert program.line() == "[] 0"
         assert program.ended() == 0
