@@ -526,3 +526,47 @@ def test_a_program_with_a_helper_runs_no_grpc(service: InMemoryService) -> None:
     with program:
         assert program.line() == "[] 0"
         assert program.ended() == 0
+
+
+def test_on_loss_kill_works_without_a_helper_where_the_interpreter_is_free(
+    service: InMemoryService,
+) -> None:
+    program, _ = in_process_holder(service, "time.sleep(120)")
+    with program:
+        service.lose_sessions()
+        assert program.ended() == -signal.SIGKILL
+    program, _ = in_process_holder(service, "grant.release()\nclient.acquire('tensorrt')")
+    with program:
+        assert program.ended() == 0
+
+
+def in_process_holder(service: InMemoryService, then: str) -> tuple[Program, int]:
+    """Return a program that holds a seat without a helper."""
+    indented = then.replace("\n", "\n    ")
+    more = ', keeper="process", on_loss="kill"'
+    script = HOLDS.format(ttl=60, more=more, then=indented).replace("say(helper())", "say(0)")
+    program = Program(script, service.address)
+    return program, int(program.line())
+
+
+def test_a_forked_child_leaves_a_block_in_silence(service: InMemoryService) -> None:
+    """It holds nothing, so it has lost nothing; its parent says what there is to say."""
+    script = """
+    with SeatClient(ADDRESS) as client:
+        with client.seat("tensorrt") as grant:
+            child = os.fork()
+            if child == 0:
+                try:
+                    grant.raise_if_lost()
+                except SeatLost as error:
+                    assert "forked" in str(error), error
+                else:
+                    os._exit(1)
+            else:
+                say(ends_well(child), grant.state.value)
+        if child == 0:
+            os._exit(0)
+    """
+    with Program(script, service.address) as program:
+        assert program.line() == "0 safe"
+        assert program.ended() == 0

@@ -145,5 +145,9 @@ class ClientConfig:
         _check("linger_max", self.linger_max >= 1, "at least 1")
         _check("keeper", self.keeper in ("helper", "process"), '"helper" or "process"')
         _check("on_loss", self.on_loss in ("tell", "kill"), '"tell" or "kill"')
+        # A kept seat that is lost while nobody uses it is no reason to kill anybody.
+        _check(
+            "on_loss", self.on_loss == "tell" or not self.linger, '"tell" where seats linger'
+        )
         # Nodes refuse connections that are pinged more often than this.
         _check("keepalive", self.keepalive >= timedelta(seconds=10), "at least 10 s")
