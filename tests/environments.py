@@ -199,8 +199,8 @@ def make_python(folder: Path) -> Path:
     subprocess.run([base, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
-    (ours,) = Path(sys.prefix).glob("lib/python*/site-packages")
-    paths = [*(str(folder.parent / part) for part in PARTS), str(ours)]
+    ours = [path for path in sys.path if path.endswith("site-packages")]
+    paths = [*(str(folder.parent / part) for part in PARTS), *ours]
     (site / "tree.pth").write_text("\n".join(paths) + "\n")
     script = folder / "bin" / "seatkeeper"
     script.write_text(
@@ -215,12 +215,13 @@ def _readable_python() -> Path:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     ours = Path(sys.executable).resolve()
     for candidate in (ours, Path("/usr/bin") / version, Path("/usr/local/bin") / version):
-        if candidate.exists() and _is_for_everybody(candidate):
+        if candidate.exists() and is_for_everybody(candidate):
             return candidate
     raise CannotRunError(f"no {version} that other users may run")
 
 
-def _is_for_everybody(path: Path) -> bool:
+def is_for_everybody(path: Path) -> bool:
+    """Return whether every user may run a program."""
     path = path.resolve()
     return all(
         each.stat().st_mode & stat.S_IXOTH

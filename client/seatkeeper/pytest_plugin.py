@@ -6,11 +6,10 @@ until a test asks: no client, no gRPC.
 ::
 
     def test_we_stop_when_the_seat_is_lost(seatkeeper):
-        seatkeeper.pool("tensorrt")
-        with seatkeeper.client() as client, client.seat("tensorrt") as grant:
-            seatkeeper.lose(grant)
-            with pytest.raises(SeatLost):
-                grant.raise_if_lost()
+        grant = seatkeeper.client().acquire(seatkeeper.pool("tensorrt"))
+        seatkeeper.lose(grant)
+        with pytest.raises(SeatLost):
+            grant.raise_if_lost()
 """
 
 from __future__ import annotations

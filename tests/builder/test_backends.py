@@ -15,7 +15,7 @@ RTX_MODULES = ("onnxruntime_ep_nv_tensorrt_rtx", "tensorrt_rtx_bindings", "tenso
 @pytest.mark.parametrize(
     ("backend", "modules", "command"),
     [
-        ("tensorrt_rtx", RTX_MODULES, r"pip install 'seatkeeper\[tensorrt-rtx\]'"),
+        ("tensorrt_rtx", RTX_MODULES, r"pip install '\.\[tensorrt-rtx\]' in a checkout"),
         ("tensorrt", ("tensorrt",), "pip install tensorrt"),
     ],
 )

@@ -10,10 +10,13 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from seatkeeper.client.clock import SystemClock, set_default_clock
 
 DEADLINE_SECONDS = 60.0
 
@@ -144,6 +147,19 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
+
+
+@contextmanager
+def real_clock() -> Iterator[None]:
+    """Let clients made here count by the machine's clock, so that a helper may keep their sessions.
+
+    Beside a service in memory they would count by one that tests move.
+    """
+    before = set_default_clock(SystemClock())
+    try:
+        yield
+    finally:
+        set_default_clock(before)
 
 
 def is_stopped(pid: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import DebugInfo
+from tests.client.fakes import FakeClock
 from tests.client.scripted import ScriptedNode, ScriptedService, eventually
 from tests.client.scripted_agent import VERSION, ScriptedAgent, ScriptedCatalogue
 
@@ -64,6 +65,21 @@ async def node(
     await node.start()
     yield node
     await node.kill()
+
+
+@pytest.fixture(params=["process", "helper"])
+async def client(
+    node: ScriptedNode, clock: FakeClock, request: pytest.FixtureRequest
+) -> AsyncIterator[AsyncSeatClient]:
+    """A client that knows one node, and keeps its session itself, or has a helper do it."""
+    async with AsyncSeatClient(
+        node.address,
+        holder="alice@host",
+        project="cv",
+        clock=clock if request.param == "process" else None,
+    ) as client:
+        yield client
+        node.thaw()
 
 
 @pytest.fixture

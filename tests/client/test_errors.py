@@ -75,7 +75,7 @@ def rpc_error(code: Code, message: str = "told", *details: Message) -> aio.AioRp
         (Code.ABORTED, errors.Changed),
         (Code.PERMISSION_DENIED, errors.NotYours),
         (Code.UNAUTHENTICATED, errors.TokenInvalid),
-        (Code.RESOURCE_EXHAUSTED, errors.Overloaded),
+        (Code.RESOURCE_EXHAUSTED, errors.ServiceUnavailable),  # a connection that was given up
         (Code.NOT_FOUND, errors.UsageError),
         (Code.UNAVAILABLE, errors.ServiceUnavailable),
         (Code.DEADLINE_EXCEEDED, errors.ServiceUnavailable),
@@ -117,7 +117,10 @@ def test_a_denial_is_known_by_its_reason(prefix: str) -> None:
 
 def test_another_domains_reason_is_not_ours() -> None:
     info = error_details_pb2.ErrorInfo(domain="proxy", reason="NO_SEAT_FREE")
-    assert type(from_rpc(rpc_error(Code.RESOURCE_EXHAUSTED, "", info))) is errors.Overloaded
+    assert (
+        type(from_rpc(rpc_error(Code.RESOURCE_EXHAUSTED, "", info)))
+        is errors.ServiceUnavailable
+    )
 
 
 def test_a_malformed_field_is_named() -> None:

@@ -181,7 +181,8 @@ except HelperLost as error:
     say(error.retryable, error)"""
     program, _ = holder(service, then, ttl=2)
     with program:
-        assert "True the helper process ended" in [program.line() for _ in range(2)]
+        said = [program.line() for _ in range(2)]
+        assert any(line.startswith("True the helper process ended") for line in said), said
         program.signal(signal.SIGKILL)
 
 
@@ -206,9 +207,12 @@ say("works")"""
             os.kill(helper, signal.SIGSTOP)
             wait_until(lambda: is_stopped(helper), "the helper does not stop")
             program.tell()
-            assert program.line() == "state lost"
-            assert program.line() == "True"
-            assert program.line() == "lost"
+            lines = [program.line() for _ in range(3)]
+            if (
+                "state jeopardy" in lines
+            ):  # how long it doubts depends on how busy the machine is
+                lines.append(program.line())
+            assert lines[-3:] == ["state lost", "True", "lost"]
         finally:
             os.kill(helper, signal.SIGCONT)
         program.tell()
@@ -282,7 +286,8 @@ def test_nobody_believes_who_was_stopped_beyond_the_lease_together_with_the_help
             program.tell()
             program.signal(signal.SIGCONT)
             lines = {program.line(), program.line()}
-            assert lines == {"lost", "state lost"}
+            lines |= {program.line()} if "state jeopardy" in lines else set()
+            assert lines - {"state jeopardy"} == {"lost", "state lost"}
         finally:
             os.kill(helper, signal.SIGCONT)
         assert program.ended() == 0
@@ -432,4 +437,70 @@ def test_a_program_waits_for_its_own_children_only(service: InMemoryService) -> 
     program, _ = holder(service, then)
     with program:
         assert program.line() == "none"
+        assert program.ended() == 0
+
+
+def test_a_helper_that_would_read_another_clock_is_not_used(service: InMemoryService) -> None:
+    """Children of a process may live in a time namespace that it is not in itself."""
+    script = """
+    NEW_TIME = 0x80
+    if LIBC.unshare(NEW_TIME):
+        say("cannot")
+        sys.exit()
+    with open("/proc/self/timens_offsets", "w") as offsets:
+        offsets.write("boottime 100000 0")
+    try:
+        with SeatClient(ADDRESS) as client:
+            client.acquire("tensorrt")
+    except HelperLost as error:
+        say(error)
+    """
+    with Program(script, service.address) as program:
+        said = program.line()
+        if said == "cannot":
+            pytest.skip("time namespaces need rights that this user has not")
+        assert "reads another clock" in said
+        assert program.ended() == 0
+
+
+def test_a_stopped_helper_does_not_keep_a_client_from_closing(service: InMemoryService) -> None:
+    then = "heard()\nclient.close()\nsay('closed')\nsay(grant.state.value)"
+    program, helper = holder(service, then)
+    with program:
+        try:
+            os.kill(helper, signal.SIGSTOP)
+            wait_until(lambda: is_stopped(helper), "the helper does not stop")
+            program.tell()
+            lines = {program.line() for _ in range(3)}
+            lines |= {program.line()} if "state jeopardy" in lines else set()
+            assert lines - {"state jeopardy"} == {"state lost", "closed", "lost"}
+            assert program.ended() == 0
+        finally:
+            os.kill(helper, signal.SIGCONT)
+
+
+def test_holders_are_told_to_doubt_also_while_the_helper_is_stopped(
+    service: InMemoryService,
+) -> None:
+    program, helper = holder(service, "heard()", ttl=8)
+    with program:
+        try:
+            os.kill(helper, signal.SIGSTOP)
+            assert program.line() == "state jeopardy"
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        assert program.line() == "state safe"
+        program.tell()
+        assert program.ended() == 0
+
+
+def test_many_grants_change_hands_through_few_slots(service: InMemoryService) -> None:
+    work = (
+        "for _ in range(300):\n"
+        "    with client.seat('tensorrt', wait=30) as other: assert other.state.value == 'safe'\n"
+        "say(grant.state.value)"
+    )
+    program, _ = holder(service, work)
+    with program:
+        assert program.line() == "safe"
         assert program.ended() == 0

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Literal
 
 import pytest
-from tests.client.programs import wait_until
+from tests.client.programs import real_clock, wait_until
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, HoldingState, SeatClient, SeatLost
 from seatkeeper.client.testing import InMemoryService
@@ -25,13 +25,14 @@ def config(request: pytest.FixtureRequest) -> ClientConfig:
 
 @pytest.fixture
 def service() -> Iterator[InMemoryService]:
-    with InMemoryService({"tensorrt": 4}) as service:
+    with InMemoryService({"tensorrt": 4}) as service, real_clock():
         yield service
 
 
 @pytest.fixture
 def client(service: InMemoryService, config: ClientConfig) -> Iterator[SeatClient]:
     with SeatClient(service.address, config=config) as client:
+        assert (client._async._kept is not None) is (config.keeper == "helper")
         yield client
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from tests.client.programs import wait_until
+from tests.client.programs import real_clock, wait_until
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, HoldingState, OtherLoop
 from seatkeeper.client.testing import InMemoryService
@@ -18,7 +18,7 @@ IN_PROCESS = ClientConfig(keeper="process")
 
 @pytest.fixture
 def service() -> Iterator[InMemoryService]:
-    with InMemoryService({"tensorrt": 4}) as service:
+    with InMemoryService({"tensorrt": 4}) as service, real_clock():
         yield service
 
 
@@ -32,6 +32,7 @@ async def use(client: AsyncSeatClient) -> int:
 
 def test_one_client_serves_one_loop_after_another(service: InMemoryService) -> None:
     client = AsyncSeatClient(service.address)
+    assert client._kept is not None
     assert asyncio.run(use(client)) < asyncio.run(use(client))
     asyncio.run(client.close())
     assert service.held("tensorrt") == 0

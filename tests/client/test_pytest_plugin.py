@@ -42,10 +42,9 @@ LOSS = """
 
     def test_loss_on_demand(seatkeeper):
         pool = seatkeeper.pool("tensorrt")
-        with seatkeeper.client() as client, client.seat(pool) as grant:
+        with pytest.raises(SeatLost), seatkeeper.client().seat(pool) as grant:
             seatkeeper.lose(grant)
-            with pytest.raises(SeatLost):
-                grant.raise_if_lost()
+            grant.raise_if_lost()
 
     @pytest.mark.seatkeeper(pools={"tensorrt": 2}, session_ttl=10)
     def test_time_passes(seatkeeper):
@@ -82,19 +81,19 @@ def test_it_works_in_coroutines_under_pytest_asyncio(tmp_path: Path, mode: str) 
         tmp_path,
         """
         import pytest
-        from seatkeeper.client import HoldingState, NoSeatFree
+        from seatkeeper.client import HoldingState, NoSeatFree, SeatLost
 
         @pytest.mark.asyncio
         async def test_it(seatkeeper):
             seatkeeper.pool("tensorrt")
             async with seatkeeper.async_client() as client:
-                async with client.seat("tensorrt") as grant:
-                    await seatkeeper.aio.advance(600)
-                    assert grant.state is HoldingState.SAFE
-                    with pytest.raises(NoSeatFree):
-                        await client.acquire("tensorrt", wait=0)
-                    await seatkeeper.aio.lose(grant)
-                    assert grant.state is HoldingState.LOST
+                with pytest.raises(SeatLost):
+                    async with client.seat("tensorrt") as grant:
+                        await seatkeeper.aio.advance(600)
+                        assert grant.state is HoldingState.SAFE
+                        with pytest.raises(NoSeatFree):
+                            await client.acquire("tensorrt", wait=0)
+                        await seatkeeper.aio.lose(grant)
         """,
     )
     ended = run_pytest(tmp_path, "-o", f"asyncio_mode={mode}", "-W", "error")

@@ -16,6 +16,7 @@ from tests.client.scripted import ScriptedService, running
 
 from seatkeeper.client import (
     ClientClosed,
+    ClientConfig,
     HoldingState,
     NoSeatFree,
     SeatClient,
@@ -55,9 +56,10 @@ def address(service: ScriptedService) -> Iterator[str]:
     loop.close()
 
 
-@pytest.fixture
-def sync_client(address: str) -> Iterator[SeatClient]:
-    with SeatClient(address, holder="carol@host", project="cv") as client:
+@pytest.fixture(params=["process", "helper"])
+def sync_client(address: str, request: pytest.FixtureRequest) -> Iterator[SeatClient]:
+    config = ClientConfig(keeper=request.param)
+    with SeatClient(address, holder="carol@host", project="cv", config=config) as client:
         yield client
 
 
@@ -229,3 +231,13 @@ def test_a_client_in_a_forked_child_says_so_and_ends_quietly(
         # The parent's seat is not the child's to give.
         grant.release()
     assert service.held("tensorrt") == 1
+
+
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with exit_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

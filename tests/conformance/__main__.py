@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 from tests.conformance.client_runner import run_clients
 from tests.conformance.script import SIDES, Result, scripts
-from tests.conformance.server_runner import Target, run_scripts
+from tests.conformance.server_runner import Target, run_scripts, unreachable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ca = options.tls_ca and Path(options.tls_ca).read_bytes()
         credentials = grpc.ssl_channel_credentials(ca) if ca else None
         target = Target(tuple(options.target.split(",")), credentials=credentials)
+        for address in asyncio.run(unreachable(target)):
+            print(f"{address} cannot be reached: is it running, and with TLS?", file=sys.stderr)
+            return 2
         results = asyncio.run(run_scripts(target, chosen, at_once=options.at_once))
     else:
         command = shlex.split(options.driver)

@@ -41,7 +41,7 @@ async def run_clients(
 async def run_client(command: Sequence[str], script: Script) -> Result:
     """Run one script."""
     began, number, failure = time.monotonic(), 0, ""
-    driver = await _Driver.launch(command)
+    driver = await Driver.launch(command)
     run = _Run(script, driver)
     try:
         async with asyncio.timeout(SCRIPT_SECONDS):
@@ -66,7 +66,7 @@ async def run_client(command: Sequence[str], script: Script) -> Result:
     )
 
 
-class _Driver:
+class Driver:
     """The program that drives the client under test: JSON lines in, JSON lines out."""
 
     def __init__(self, process: asyncio.subprocess.Process, stderr: int) -> None:
@@ -76,7 +76,7 @@ class _Driver:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def launch(cls, command: Sequence[str]) -> _Driver:
+    async def launch(cls, command: Sequence[str]) -> Driver:
         """Start it. Settings of Seatkeeper in our environment are not the client's."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SEATKEEPER_")}
         with tempfile.TemporaryFile() as file:
@@ -128,7 +128,7 @@ class _Driver:
 class _Run:
     """One script under way."""
 
-    def __init__(self, script: Script, driver: _Driver) -> None:
+    def __init__(self, script: Script, driver: Driver) -> None:
         self.nodes = ScriptedNodes(script.nodes)
         self._driver = driver
         self._bindings: Bindings = {}

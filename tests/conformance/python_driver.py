@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -39,7 +40,9 @@ def tell(event: str, **fields: object) -> None:
 class Driver:
     """Does what it is told, one line at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        """Begin. ``settings``: of ``ClientConfig``."""
+        self._settings = settings
         self._client: AsyncSeatClient | None = None
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._grants: dict[str, AsyncGrant] = {}
@@ -71,7 +74,7 @@ class Driver:
     def _start(
         self, nodes: list[str], holder: str = "conformance", project: str = "", ttl: float = 30
     ) -> None:
-        config = ClientConfig(ttl=timedelta(seconds=ttl))
+        config = ClientConfig(ttl=timedelta(seconds=ttl), **self._settings)
         self._client = AsyncSeatClient(nodes, holder=holder, project=project, config=config)
         tell("ready")
 
@@ -120,9 +123,9 @@ class Driver:
             )
 
 
-async def main() -> None:
+async def drive(settings: dict[str, Any]) -> None:
     """Read lines until the end of the input."""
-    driver = Driver()
+    driver = Driver(settings)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -136,5 +139,13 @@ async def main() -> None:
         await driver.client.close()
 
 
+def main() -> None:
+    """Drive the client with its defaults, or with the settings named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE")
+    chosen = parser.parse_args().setting
+    asyncio.run(drive(dict(each.split("=", 1) for each in chosen)))
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

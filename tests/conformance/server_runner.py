@@ -31,6 +31,7 @@ from tests.conformance.wire import Method, status_of
 Control = Callable[[], Awaitable[None]]
 Channel = aio.Channel
 CALL_SECONDS = 20.0
+CONNECT_SECONDS = 10.0
 SCRIPT_SECONDS = 180.0
 POLL_SECONDS = 0.1
 TTL = "60s"
@@ -65,6 +66,19 @@ class Target:
         if self.credentials is None:
             return aio.insecure_channel(address, options=_OPTIONS)
         return aio.secure_channel(address, self.credentials, options=_OPTIONS)
+
+
+async def unreachable(target: Target) -> list[str]:
+    """Return the addresses where nothing can be connected to."""
+    lost: list[str] = []
+    for number, address in enumerate(target.addresses):
+        channel = target.connect(number)
+        try:
+            await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)
+        except TimeoutError:
+            lost.append(address)
+        await channel.close()
+    return lost
 
 
 async def run_scripts(
@@ -228,16 +242,14 @@ class _Run:
         method = Method.named(name)
         seconds = CALL_SECONDS if timeout is None else timeout
         try:
-            answer = await _answer(
-                self._channel(node), method, method.request(request), seconds
-            )
+            data = await answer(self._channel(node), method, method.request(request), seconds)
         except aio.AioRpcError as error:
             return {
                 "status": status_of(
                     error.code(), error.details() or "", error.trailing_metadata() or ()
                 )
             }
-        return {"response": method.response(answer)}
+        return {"response": method.response(data)}
 
     def _channel(self, node: int) -> Channel:
         if node not in self._channels:
@@ -333,7 +345,7 @@ class _Run:
         await self._target.controls[name]()
 
 
-async def _answer(channel: Channel, method: Method, request: bytes, seconds: float) -> bytes:
+async def answer(channel: Channel, method: Method, request: bytes, seconds: float) -> bytes:
     """Return the answer of a call, or the first of several. Raises ``AioRpcError``."""
     if not method.streams:
         one: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method.path)
@@ -341,8 +353,8 @@ async def _answer(channel: Channel, method: Method, request: bytes, seconds: flo
     several: aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(method.path)
     call = several(request, timeout=seconds)
     try:
-        async for answer in call:
-            return answer
+        async for data in call:
+            return data
         raise Mismatch(f"{method.path} ended without an answer")
     finally:
         call.cancel()

@@ -138,7 +138,8 @@ async def test_a_call_that_does_not_finish_in_time_is_sent_to_another_node() -> 
         call = asyncio.ensure_future(_wait(channel))
         await eventually(lambda: len(slow.gate) == 1)
         slow.gate.close()
-        await slow.gate.drained(timedelta(0))
+        assert not await slow.gate.drained(timedelta(0))
+        slow.gate.end()
         _is_sent_elsewhere(await refused(call))
 
 
@@ -158,7 +159,7 @@ async def test_a_call_that_only_listens_keeps_no_node_from_stopping() -> None:
         listening = _listen(channel)
         assert await listening.read() == b"x"
         slow.gate.close()
-        await slow.gate.drained(timedelta(hours=1))
+        assert await slow.gate.drained(timedelta(seconds=DEADLINE))
         _is_sent_elsewhere(await refused(listening.read()))
 
 

@@ -20,7 +20,7 @@ from tests.unit.loops import Loops, granted, heard, kinds, refusals
 
 from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.decide import Refusal, Released
-from seatkeeper.server.pool.audience import Position, SeatsGranted, SeatsLost
+from seatkeeper.server.pool.audience import COPIES_MAX, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import Delete
 
@@ -578,7 +578,7 @@ async def test_an_acquire_that_arrives_after_its_release_takes_no_effect(loops: 
     assert (await loops.judged()).grants == 0
 
 
-async def test_who_sends_a_request_again_is_told_instead_of_who_sent_it_first(
+async def test_who_sends_a_request_again_is_told_as_well_as_who_sent_it_first(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=1)
@@ -587,12 +587,28 @@ async def test_who_sends_a_request_again_is_told_instead_of_who_sent_it_first(
     first = node.submit(acquire(2, "bert"))
     await eventually(lambda: first.heard)
     second = node.submit(acquire(2, "bert"))
-    await heard(first)
+    await eventually(lambda: second.heard)
     await heard(node.submit(release(1)))
+    await heard(first)
     await heard(second)
 
-    assert refusals(first) == [Refusal.UNAVAILABLE]
-    assert granted(second) == [uuid7(2)]
+    assert granted(first) == granted(second) == [uuid7(2)]
+
+
+async def test_of_very_many_copies_of_a_request_the_oldest_are_told_no_more(
+    loops: Loops,
+) -> None:
+    await loops.pool(seats=1)
+    node = await loops.node()
+    await heard(node.submit(acquire(1)))
+    copies = [node.submit(acquire(2, "bert")) for _ in range(COPIES_MAX + 2)]
+    for copy in copies[:2]:
+        await heard(copy)
+    assert [refusals(copy) for copy in copies[:2]] == 2 * [[Refusal.UNAVAILABLE]]
+    await heard(node.submit(release(1)))
+    for copy in copies[2:]:
+        await heard(copy)
+    assert all(granted(copy) == [uuid7(2)] for copy in copies[2:])
 
 
 async def test_a_watch_that_breaks_is_begun_again_and_misses_nothing(loops: Loops) -> None:

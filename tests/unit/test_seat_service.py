@@ -204,7 +204,7 @@ async def test_a_call_that_would_not_wait_is_denied_at_once(doors: Doors) -> Non
     await doors.acquire(await doors.session(), 1)
     failure = await refused(doors.acquire(await doors.session(), 2, wait=timedelta(0)))
 
-    assert (failure.code, failure.reason) == (EXHAUSTED, "NO_SEAT_FREE")
+    assert (failure.code, failure.reason) == (EXHAUSTED, "DENIAL_REASON_NO_SEAT_FREE")
     assert failure.retry_after > timedelta(0)
     assert (await doors.look()).queued == 0
 
@@ -216,17 +216,40 @@ async def test_a_call_is_answered_before_its_deadline_and_leaves_no_ticket(
     await doors.acquire(await doors.session(), 1)
     failure = await _refused_while_time_passes(doors, timeout=0.7)
 
-    assert (failure.code, failure.reason) == (EXHAUSTED, "NO_SEAT_FREE")
+    assert (failure.code, failure.reason) == (EXHAUSTED, "DENIAL_REASON_NO_SEAT_FREE")
     assert (await doors.look()).queued == 0
 
 
-async def test_a_call_waits_no_longer_than_its_deadline_whatever_it_says(doors: Doors) -> None:
+async def test_a_place_outlives_the_deadline_of_a_call_that_says_how_long_to_wait(
+    doors: Doors,
+) -> None:
     await doors.pool(1)
-    await doors.acquire(await doors.session(), 1)
-    failure = await _refused_while_time_passes(doors, timeout=0.7, wait=timedelta(hours=1))
+    holder, who = await doors.session(), await doors.session()
+    await doors.acquire(holder, 1)
+    failure = await refused(doors.acquire(who, 2, timeout=0.5, wait=timedelta(hours=1)))
+    assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await doors.look()).queued == 1
+    later = asyncio.create_task(doors.acquire(await doors.session(), 3))
+    await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(3)) in doors.store._entries)
 
-    assert (failure.code, failure.reason) == (EXHAUSTED, "NO_SEAT_FREE")
-    assert (await doors.look()).queued == 0
+    again = asyncio.create_task(doors.acquire(who, 2, wait=timedelta(hours=1)))
+    await doors.release(holder, 1)
+
+    assert (await again).grant_id == uuid7(2)
+    await doors.release(who, 2)
+    assert (await later).grant_id == uuid7(3)
+
+
+async def test_both_of_two_equal_calls_are_told_the_same(doors: Doors) -> None:
+    await doors.pool(1)
+    holder, who = await doors.session(), await doors.session()
+    await doors.acquire(holder, 1)
+    calls = [asyncio.create_task(doors.acquire(who, 2)) for _ in range(3)]
+    await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in doors.store._entries)
+    await eventually(lambda: len(doors.node._gate) == 3)
+    await doors.release(holder, 1)
+    granted = await asyncio.gather(*calls)
+    assert {(one.grant_id, one.fence) for one in granted} == {(uuid7(2), 2)}
 
 
 async def test_a_call_waits_no_longer_than_it_says(doors: Doors) -> None:
@@ -234,7 +257,7 @@ async def test_a_call_waits_no_longer_than_it_says(doors: Doors) -> None:
     await doors.acquire(await doors.session(), 1)
     failure = await _refused_while_time_passes(doors, wait=timedelta(milliseconds=100))
 
-    assert (failure.code, failure.reason) == (EXHAUSTED, "NO_SEAT_FREE")
+    assert (failure.code, failure.reason) == (EXHAUSTED, "DENIAL_REASON_NO_SEAT_FREE")
 
 
 async def _refused_while_time_passes(doors: Doors, **fields: object) -> Refused:
@@ -248,7 +271,7 @@ async def _refused_while_time_passes(doors: Doors, **fields: object) -> Refused:
 async def test_an_unknown_pool_is_named(doors: Doors) -> None:
     failure = await refused(doors.acquire(await doors.session(), 1, pool="none"))
 
-    assert (failure.code, failure.reason) == (NOT_FOUND, "POOL_NOT_FOUND")
+    assert (failure.code, failure.reason) == (NOT_FOUND, "DENIAL_REASON_POOL_NOT_FOUND")
     assert failure.resource == ("pool", "none")
     assert "pool list" in failure.message
 
@@ -257,7 +280,7 @@ async def test_more_seats_than_the_pool_has_are_refused(doors: Doors) -> None:
     await doors.pool(2)
     failure = await refused(doors.acquire(await doors.session(), 1, seats=3))
 
-    assert (failure.code, failure.reason) == (INVALID, "TOO_MANY_SEATS")
+    assert (failure.code, failure.reason) == (INVALID, "DENIAL_REASON_TOO_MANY_SEATS")
     assert failure.fields == ["acquire.seats"]
 
 
@@ -301,7 +324,7 @@ async def test_an_id_that_was_released_is_not_granted_again(doors: Doors) -> Non
     await doors.release(who, 1)
     failure = await refused(doors.acquire(who, 1))
 
-    assert (failure.code, failure.reason) == (ABORTED, "FINISHED")
+    assert (failure.code, failure.reason) == (ABORTED, "DENIAL_REASON_FINISHED")
     assert "new" in failure.message
     assert (await doors.look()).held == 0
 
@@ -311,7 +334,7 @@ async def test_the_request_of_another_session_is_refused(doors: Doors) -> None:
     await doors.acquire(await doors.session(), 1)
     failure = await refused(doors.acquire(await doors.session(), 1))
 
-    assert (failure.code, failure.reason) == (DENIED, "NOT_YOURS")
+    assert (failure.code, failure.reason) == (DENIED, "DENIAL_REASON_NOT_YOURS")
 
 
 async def test_a_wrong_secret_takes_no_seat(doors: Doors) -> None:
@@ -371,21 +394,6 @@ async def test_a_request_that_is_given_up_while_it_waits_is_told(doors: Doors) -
 
     assert failure.code in {ABORTED, EXHAUSTED}
     assert (await doors.look()).queued == 0
-
-
-async def test_the_same_call_made_again_takes_the_place_of_the_first(doors: Doors) -> None:
-    await doors.pool(1)
-    holder, who = await doors.session(), await doors.session()
-    await doors.acquire(holder, 1)
-    first = asyncio.create_task(refused(doors.acquire(who, 2)))
-    await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in doors.store._entries)
-    second = asyncio.create_task(doors.acquire(who, 2))
-    failure = await first
-    await doors.release(holder, 1)
-
-    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
-    assert failure.retry_after > timedelta(0)
-    assert (await second).grant_id == uuid7(2)
 
 
 async def test_a_store_that_is_down_is_unavailable_and_says_when_to_try_again(
@@ -459,7 +467,7 @@ async def test_a_renewal_with_a_malformed_reference_is_refused(doors: Doors) -> 
     failure = await refused(
         renew(doors, await doors.session(), seat_service_pb2.GrantRef(pool="?"))
     )
-    assert failure.fields == ["grant.pool"]
+    assert failure.fields == ["renew.tokens_for.pool"]
 
 
 # Release and CloseSession ---------------------------------------------------------------------
@@ -486,14 +494,14 @@ async def test_the_seat_of_another_session_is_not_released(doors: Doors) -> None
     await doors.acquire(holder, 1)
     failure = await refused(doors.release(await doors.session(), 1))
 
-    assert (failure.code, failure.reason) == (DENIED, "NOT_YOURS")
+    assert (failure.code, failure.reason) == (DENIED, "DENIAL_REASON_NOT_YOURS")
     assert (await doors.look()).held == 1
     assert (await refused(doors.release(holder.impostor, 1))).code is DENIED
 
 
 async def test_releasing_in_a_pool_that_does_not_exist_says_so(doors: Doors) -> None:
     failure = await refused(doors.release(await doors.session(), 1, "none"))
-    assert (failure.code, failure.reason) == (NOT_FOUND, "POOL_NOT_FOUND")
+    assert (failure.code, failure.reason) == (NOT_FOUND, "DENIAL_REASON_POOL_NOT_FOUND")
 
 
 async def test_closing_a_session_frees_all_it_holds_and_closing_again_succeeds(
@@ -552,7 +560,7 @@ async def test_a_call_too_many_is_refused_and_told_when_to_come_again(tmp_path: 
         await eventually(lambda: len(doors.node._seat_service._callers) == 2)
         failure = await refused(doors.acquire(another, 4))
         assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert failure.reason == "OVERLOADED"
+        assert failure.reason == "DENIAL_REASON_OVERLOADED"
         assert failure.retry_after >= timedelta(seconds=1)
         # What they wait for is let in.
         await doors.release(who, 1)

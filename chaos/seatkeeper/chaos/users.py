@@ -438,7 +438,7 @@ class StubUser(User):
             try:
                 return await call(self._stub())
             except grpc.aio.AioRpcError as error:
-                if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                if _is_for_certain(error):
                     self._refusal = error.code()
                     here.note(f"{self.name}: refused: {error.code()} {error.details()}")
                     return None
@@ -520,3 +520,10 @@ class Agent(User):
 
     async def _end(self) -> None:
         await self._client.close()
+
+
+def _is_for_certain(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether a call was refused by the service. A connection that ends says no reason."""
+    if error.code() in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+        return False
+    return any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ())

@@ -26,7 +26,6 @@ from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.render import (
     Json,
-    about,
     console,
     engine_facts,
     engine_json,
@@ -37,7 +36,7 @@ from seatkeeper.cli.render import (
     write_event,
     write_json,
 )
-from seatkeeper.cli.waiting import Priority, Wait, queued_event
+from seatkeeper.cli.waiting import Priority, Wait, outlook, queued_event
 from seatkeeper.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
 
@@ -253,8 +252,7 @@ class _Screen:
         if self._as_json:
             write_event(queued_event(place))
             return
-        left = "" if place.estimate is None else f", {about(place.estimate)}"
-        self._show(f"waiting for a seat: place {place.position}{left}")
+        self._show(f"waiting for a seat: place {place.position}{outlook(place)}")
 
     def last_words(self, text: str) -> None:
         """Show the end of what a compiler said while it died: they help its vendor."""

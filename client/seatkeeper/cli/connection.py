@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ import typer
 
 from seatkeeper import environment as variables
 from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
-from seatkeeper.hold.signals import PERSON
+from seatkeeper.cli.limits import check_descriptors
+from seatkeeper.hold.signals import PERSON, caught
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient, TlsConfig
@@ -109,6 +111,7 @@ class Connection:
         ttl: timedelta | None = None,
         safety_margin: timedelta = timedelta(seconds=1),
         is_there: bool = True,
+        program: str | None = None,
     ) -> AsyncSeatClient:
         """Return a client. An option that is wrong ends the command, and is named.
 
@@ -118,9 +121,10 @@ class Connection:
         from seatkeeper.client.errors import InvalidArgument
         from seatkeeper.client.nodes import parse_addresses
 
+        check_descriptors()
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
-            client = self._client(project, holder, ttl, safety_margin, tls)
+            client = self._client(project, holder, ttl, safety_margin, tls, program)
             if is_there:
                 check_reachable(parse_addresses(self.nodes))
         except InvalidArgument as error:
@@ -147,6 +151,7 @@ class Connection:
         ttl: timedelta | None,
         safety_margin: timedelta,
         tls: TlsConfig | None,
+        program: str | None,
     ) -> AsyncSeatClient:
         from seatkeeper.client import AsyncSeatClient, ClientConfig
 
@@ -163,6 +168,7 @@ class Connection:
                 call_timeout=timeout,
                 ttl=ttl,
                 safety_margin=safety_margin,
+                program=program,
                 # A command is a process of its own, and runs nobody's code.
                 keeper="process",
             ),
@@ -211,11 +217,39 @@ class Claimant(Connection):
             help="Who holds it. [default: user@host]",
         ),
     ] = ""
+    program: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SEATKEEPER_PROGRAM",
+            metavar="NAME",
+            help="What `status` shows as the program, beside host and process; `-`: nothing of "
+            "the three is told. [default: the command's name, without arguments]",
+            show_default=False,
+        ),
+    ] = None
 
-    def claiming_client(self, **settings: timedelta | None) -> AsyncSeatClient:
-        """Return a client that holds and is charged as the options say."""
-        given: Any = {name: value for name, value in settings.items() if value is not None}
-        return self.client(project=self.project, holder=self.holder or None, **given)
+    def claiming_client(
+        self,
+        command: str = "",
+        *,
+        ttl: timedelta | None = None,
+        safety_margin: timedelta = timedelta(seconds=1),
+    ) -> AsyncSeatClient:
+        """Return a client that holds and is charged as the options say.
+
+        ``command`` is what the seat is for, if it is another program than this one.
+        """
+        program = "" if self.program == "-" else self.program
+        if program is None and command:
+            # The name alone: arguments and folders are nobody else's business.
+            program = os.path.basename(command.rstrip("/"))
+        return self.client(
+            project=self.project,
+            holder=self.holder or None,
+            ttl=ttl,
+            safety_margin=safety_margin,
+            program=program,
+        )
 
 
 def connected(
@@ -288,9 +322,8 @@ def run_to_end(main: Coroutine[Any, Any, None], *, holds: bool = False) -> None:
                 raise EndedBySignal(number)
             loop.call_soon_threadsafe(task.cancel)
 
-        for number in PERSON:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, end)
+        for number in caught(*PERSON):
+            before[number] = signal.signal(number, end)
         await main
 
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from seatkeeper.builder import errors as builder
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import errors
@@ -16,6 +18,11 @@ _NODES_ARE_THERE = ("the store", "Deadline Exceeded")
 _SAID = ("--tls-", "not gRPC", "certificate")
 """In the words of an error: what to do is said already."""
 """In the words of an error: a node has answered, or has accepted the call and not answered it."""
+
+_SYSTEM_REFUSES = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT}
+)
+"""Limits of the machine or the user (`ulimit`): no bug of ours."""
 
 # The first row whose class fits decides: leaves before the branches that they are on.
 _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
@@ -61,6 +68,8 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         missing = isinstance(error, FileNotFoundError)
         code = Exit.NOT_FOUND if missing else Exit.FAILED
         return code, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in _SYSTEM_REFUSES:
+        return Exit.FAILED, f"the system refuses: {error.strerror}"
     return None
 
 

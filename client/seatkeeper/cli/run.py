@@ -18,7 +18,7 @@ from seatkeeper.cli import completion, streams
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, name_of, say_interrupted
-from seatkeeper.cli.render import Json, span, write_event
+from seatkeeper.cli.render import Json, count, span, write_event
 from seatkeeper.cli.waiting import Priority, Wait, Waiting
 from seatkeeper.hold.signals import PERSON, STOPS, Received, Signals, stop_ourselves
 
@@ -145,7 +145,7 @@ class _Run:
             self._signals.listen(asyncio.get_running_loop(), self._receive)
             await program.prepare()
         except CannotStart as error:
-            fail(Exit.FAILED, str(error.strerror))
+            fail(Exit.FAILED, f"{error.strerror}; no seat was asked for")
         self._token_file = TokenFile.make()
         try:
             return await self._with_seat(program, pool, seats, wait, priority)
@@ -159,7 +159,7 @@ class _Run:
     ) -> int:
         waiting = Waiting(pool, tell=write_event if self._at.json else None)
         ttl, margin = lease_for(self._grace)
-        client = self._at.claiming_client(ttl=ttl, safety_margin=margin)
+        client = self._at.claiming_client(self._name, ttl=ttl, safety_margin=margin)
         try:
             try:
                 grant = await client.acquire(
@@ -284,6 +284,12 @@ class _Run:
             self._say(
                 {"event": "guard_killed"},
                 f"the guard of {self._name} was killed, so {self._name} was stopped",
+            )
+        if left := program.left_behind():
+            self._say(
+                {"event": "left_behind", "processes": left},
+                f"{self._name} has ended and left {count(left, 'background job')} that go on "
+                "without the seat",
             )
         self._say({"event": "ended", "exit_code": _as_shells_say(code)})
 

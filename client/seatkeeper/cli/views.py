@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seatkeeper.cli.render import millis, seconds, since, size, span, table, words
+from seatkeeper.cli.render import (
+    client_says,
+    count,
+    millis,
+    seconds,
+    since,
+    size,
+    span,
+    table,
+    words,
+)
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
@@ -139,7 +149,7 @@ def grants_table(pool: pools_pb.Pool) -> RenderableType:
     if not pool.grants:
         return words("nobody holds a seat")
     return table(
-        ("holder", "project", ">seats", ">fence", ">held for", "agent"),
+        ("holder", "project", ">seats", ">fence", ">held for", "agent", "client says"),
         [
             (
                 grant.holder,
@@ -148,6 +158,7 @@ def grants_table(pool: pools_pb.Pool) -> RenderableType:
                 str(grant.fence),
                 since(grant.granted_at),
                 grant.agent_id or "-",
+                client_says(grant),
             )
             for grant in pool.grants
         ],
@@ -158,8 +169,11 @@ def queue_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who waits for seats of a pool."""
     if not pool.tickets:
         return words("nobody waits")
-    return table(
-        (">position", "waits", "project", ">seats", ">waiting for", ">estimate"),
+    waiters = table(
+        (
+            *(">position", "waits", "project", ">seats", ">waiting for", ">estimate"),
+            "client says",
+        ),
         [
             (
                 str(ticket.position),
@@ -168,7 +182,22 @@ def queue_table(pool: pools_pb.Pool) -> RenderableType:
                 str(ticket.seats),
                 since(ticket.queued_at),
                 span(seconds(ticket.estimate)) if ticket.HasField("estimate") else "unknown",
+                client_says(ticket),
             )
             for ticket in pool.tickets
         ],
     )
+    first = pool.tickets[0]
+    if not first.HasField("basis"):
+        return waiters
+    basis = first.basis
+    said = (
+        f"estimates are by the last {count(basis.holds, 'hold')}, "
+        f"median {span(seconds(basis.hold_median))}"
+    )
+    if basis.holders_overdue:
+        said += (
+            f"; {basis.holders_overdue} of {count(basis.holders, 'present holder')} held for "
+            "longer than any of them"
+        )
+    return Group(waiters, words(said))

@@ -25,6 +25,20 @@ _log = logging.getLogger("seatkeeper.client")
 
 
 @dataclass(frozen=True, slots=True)
+class EstimateBasis:
+    """What an estimated wait was made from."""
+
+    holds: int
+    """How many holds that ended lately were looked at."""
+    hold_median: timedelta
+    """The median of their lengths."""
+    holders: int
+    """Grants held now that were looked at."""
+    holders_overdue: int
+    """Those of them that have been held for longer than every hold looked at."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueuePosition:
     """Where a request stands in the queue."""
 
@@ -32,6 +46,8 @@ class QueuePosition:
     """Place in the order of service; 1 is next."""
     estimate: timedelta | None
     """Estimated time until the grant; None when nothing is known."""
+    basis: EstimateBasis | None = None
+    """What the estimate was made from, or why there is none; None: the node does not say."""
 
 
 class Believed(Protocol):
@@ -40,8 +56,11 @@ class Believed(Protocol):
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, and from when another may have the seats; None: lost."""
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed, by the client's clock."""
+
+    def ends_at(self) -> float:
+        """Return from when another may have the seats, or a moment before."""
 
 
 OnQueued = Callable[[QueuePosition], None]
@@ -117,9 +136,9 @@ class Held:
         """Return how sure the holder may be at ``now``."""
         return HoldingState.LOST if self.lost else self.lease.state(now)
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, and from when another may have the seats; None: lost."""
-        return None if self.lost else self.lease.times(now)
+    def until(self) -> float:
+        """Return when the holder stops believing unless the lease is renewed, by its clock."""
+        return self.lease.until()
 
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""

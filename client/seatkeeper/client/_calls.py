@@ -15,7 +15,7 @@ from typing import TypeVar
 import grpc
 from grpc import aio
 
-from seatkeeper.client._translate import Overrides, from_rpc
+from seatkeeper.client._translate import Overrides, from_rpc, is_transport_trouble
 from seatkeeper.client.backoff import delay_seconds
 from seatkeeper.client.clock import Clock
 from seatkeeper.client.config import ClientConfig
@@ -84,7 +84,7 @@ class Calls:
                 channel = await self._reach(address, self._attempt_seconds(left))
                 answer = await invoke(channel, some)
             except aio.AioRpcError as error:
-                if error.code() not in _TRY_ANOTHER:
+                if error.code() not in _TRY_ANOTHER and not is_transport_trouble(error):
                     self._nodes.succeeded(address)
                     raise from_rpc(error, overrides) from error
                 trouble = from_rpc(error)
@@ -129,7 +129,7 @@ class Calls:
                 finally:
                     call.cancel()
             except aio.AioRpcError as error:
-                if error.code() not in _TRY_ANOTHER:
+                if error.code() not in _TRY_ANOTHER and not is_transport_trouble(error):
                     raise from_rpc(error, overrides) from error
                 trouble = ServiceUnavailable(f"{address}: {from_rpc(error)}")
             except _NotReached:

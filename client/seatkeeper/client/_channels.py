@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,27 +10,9 @@ from grpc import aio
 
 from seatkeeper.client.channels import dial
 from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.errors import ForkedProcess
 
 MESSAGE_BYTES_MAX = 16 << 20
 """Largest message either way. Models travel in pieces of 1 MiB."""
-
-_first: list[int] = []
-"""The process that was the first to run gRPC; children that are forked later inherit the entry."""
-
-
-def check_fork() -> None:
-    """Raise `ForkedProcess` where gRPC cannot run, because a process above this one has run it.
-
-    Its threads are not here and its locks may be held for ever. Nor would it harm only this
-    process: both share the parent's event poll, and the parent loses its connections.
-    """
-    if _first and _first[0] != os.getpid():
-        raise ForkedProcess(
-            "this process was forked from one that ran gRPC, which cannot run here: use the "
-            'default, ClientConfig(keeper="helper"), in the parent and here; or start this process '
-            "by spawn; or fork before the parent's first client"
-        )
 
 
 def open_channel(
@@ -47,8 +28,6 @@ def open_channel(
     are read now: gRPC keeps what it was given for as long as a channel lives, so a renewed certificate
     needs a new channel. Raises `ForkedProcess` as `check_fork` does.
     """
-    check_fork()
-    _first[:] = [os.getpid()]
     options: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", int((keepalive or config.keepalive).total_seconds() * 1000)),
         ("grpc.keepalive_timeout_ms", 2000),

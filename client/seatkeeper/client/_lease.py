@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from seatkeeper.client import holding
+from seatkeeper.client._introduction import client_info
 from seatkeeper.client._translate import as_duration, seconds
 from seatkeeper.client.clock import Clock
 from seatkeeper.client.config import ClientConfig
@@ -49,11 +50,13 @@ class Lease:
         """Return what may be believed at ``now``."""
         return HoldingState.LOST if self.view is None else holding.believes(self.view, now)
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, and from when another may have the seats; None: lost."""
-        if self.view is None or self.state(now) is HoldingState.LOST:
-            return None
-        return self.view.until, self.view.renewed_at + self.view.ttl
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed."""
+        return self.asked_at if self.view is None else self.view.until
+
+    def ends_at(self) -> float:
+        """Return when the service may give the seats to another."""
+        return self.asked_at if self.view is None else self.view.renewed_at + self.view.ttl
 
 
 class LeaseOwner(Protocol):
@@ -117,6 +120,7 @@ class LeaseKeeper:
                 holder=self._holder,
                 project=self._project,
                 ttl=None if ttl is None else as_duration(ttl.total_seconds()),
+                client=client_info(self._config),
             )
         )
 

@@ -22,6 +22,7 @@ Overrides = Mapping[grpc.StatusCode, _ErrorOf]
 """What a status code means for one call, where it differs from its usual meaning."""
 
 _Code = grpc.StatusCode
+_TRANSPORT_CODES = frozenset({_Code.RESOURCE_EXHAUSTED, _Code.UNKNOWN, _Code.INTERNAL})
 _REASON_PREFIX = "DENIAL_REASON_"
 
 _BY_REASON: Mapping[str, _ErrorOf] = {
@@ -85,7 +86,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
     resource = _first(details, error_details_pb2.ResourceInfo)
     debug = _first(details, error_details_pb2.DebugInfo)
     kind = None
-    if info is not None and info.domain == "seatkeeper":
+    if info is not None and _is_ours(info):
         kind = _BY_REASON.get(info.reason.removeprefix(_REASON_PREFIX))
     if kind is None and resource is not None and code is _Code.NOT_FOUND:
         kind = _BY_RESOURCE.get(resource.resource_type)
@@ -94,6 +95,9 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         kind = errors.CompilerCrashed
     if kind is None and overrides is not None:
         kind = overrides.get(code)
+    if kind is None and code is _Code.RESOURCE_EXHAUSTED and not _is_ours(info):
+        # A connection that was given up, or a message too long for it: not a denial, which says why.
+        kind = errors.ServiceUnavailable
     if kind is None:
         kind = _BY_CODE.get(code, errors.ServiceUnavailable)
     if code is _Code.UNIMPLEMENTED:
@@ -106,6 +110,20 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         field=field,
         last_words=debug.detail if debug is not None else "",
     )
+
+
+def is_transport_trouble(error: aio.AioRpcError) -> bool:
+    """Return whether a connection, and not the service, ended the call: its outcome is unknown.
+
+    What the service says carries ``ErrorInfo``. The codes are those that gRPC makes up itself.
+    """
+    if error.code() not in _TRANSPORT_CODES:
+        return False
+    return not _is_ours(_first(_details(error), error_details_pb2.ErrorInfo))
+
+
+def _is_ours(info: error_details_pb2.ErrorInfo | None) -> bool:
+    return info is not None and info.domain == "seatkeeper"
 
 
 def seconds(duration: Duration) -> float:

@@ -22,14 +22,16 @@ from grpc import aio
 
 from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
-from seatkeeper.client._channels import check_fork, open_channel
+from seatkeeper.client._channels import open_channel
 from seatkeeper.client._edge import sendable
+from seatkeeper.client._introduction import introduced
 from seatkeeper.client._model import Model
 from seatkeeper.client._movable_clock import MovableClock
 from seatkeeper.client._output import Output, check_apart
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
+from seatkeeper.client.channels import check_fork
 from seatkeeper.client.clock import Clock, SystemClock, Timer, default_clock
 from seatkeeper.client.cluster import AsyncCluster
 from seatkeeper.client.config import ClientConfig, TlsConfig
@@ -90,7 +92,7 @@ class AsyncSeatClient:
         a sequence. ``holder`` says who holds (default: user@host); ``project`` who is charged where
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
-        self._config = config or ClientConfig()
+        self._config = introduced(config or ClientConfig())
         self._clock = clock or default_clock()
         self._tls = tls
         self._pid = os.getpid()
@@ -107,8 +109,12 @@ class AsyncSeatClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: SessionDriver | KeptSession | None = None
         self._kept: KeptSession | None = None
-        machine_time = clock is None and type(self._clock) is SystemClock
-        if self._config.keeper == "helper" and machine_time and _can_have_helper():
+        if (
+            self._config.keeper == "helper"
+            # A clock of a test's own is not shared with another process.
+            and type(self._clock) is SystemClock
+            and _can_have_helper()
+        ):
             self._kept = KeptSession(
                 self._nodes.addresses,
                 self._config,

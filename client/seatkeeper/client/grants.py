@@ -169,9 +169,8 @@ class AsyncGrant:
         the seats are still yours, look at `state`, never at this. Raises `SeatLost` once they are not.
         """
         self.raise_if_lost()
-        now = self._keeper.now()
-        times = self._held.times(now)
-        return wall_time() + timedelta(seconds=0.0 if times is None else times[0] - now)
+        left = self._held.until() - self._keeper.now()
+        return wall_time() + timedelta(seconds=max(0.0, left))
 
     @property
     def token(self) -> str:
@@ -199,9 +198,9 @@ class AsyncGrant:
 
         For watchdogs, on the clock of the client: seconds since boot. None: they are lost.
         """
-        if self.state is HoldingState.LOST:
-            return None
-        return self._held.times(self._keeper.now())
+        lease = self._held.lease
+        times = lease.until(), lease.ends_at()
+        return None if self.state is HoldingState.LOST else times
 
     def raise_if_lost(self) -> None:
         """Raise `SeatLost` unless the seats may be counted on right now.

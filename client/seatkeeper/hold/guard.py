@@ -12,10 +12,10 @@ until when the seat may be believed in, by the clock that counts suspended time 
 has come and the keeper has done nothing (it is stopped, or stuck, or starved), the command is
 stopped just the same. Nothing of this needs the keeper to run.
 
-*What the guard survives.* It is in a session of its own, with all signals blocked, holds no terminal
-and none of the user's files. A signal to the terminal's group, or to the keeper's, does not reach
-it. Where it is killed all the same, the kernel kills the command (a parent-death signal), and the
-keeper, which inherits what is left, stops that.
+*What the guard survives.* It is in a group of its own, and where there is a terminal in a session of
+its own, with all signals blocked, and holds none of the user's files. A signal to the terminal's
+group, or to the keeper's, does not reach it. Where it is killed all the same, the kernel kills the
+command (a parent-death signal), and the keeper, which inherits what is left, stops that.
 
 *Words.* Lines on the socket; numbers are decimal.
 keeper: ``start BYTES`` and so many bytes, ``go``, ``stop GRACE_MS``, ``sweep SIGNAL GRACE_MS``,
@@ -37,7 +37,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NoReturn
 
-from seatkeeper.hold.linux import adopt_orphans, die_with_parent, open_process, since_boot
+from seatkeeper.hold.linux import (
+    adopt_orphans,
+    die_with_parent,
+    open_process,
+    reset_hidden_signals,
+    since_boot,
+)
 from seatkeeper.hold.stopping import POLL_SECONDS, Stopping, Sweeping, reap
 
 LEASE_BYTES = 16
@@ -251,7 +257,7 @@ class Guard:
             with suppress(OSError):  # it may have done so itself, and become the program
                 os.setpgid(self._pid, self._pid)
         self._poll.register(self._failure, select.POLLIN)
-        _leave(self._own_descriptors())
+        _leave(self._own_descriptors(), own_session=not order.own_group)
         self._say(f"forked {self._pid}")
 
     def _own_descriptors(self) -> list[int]:
@@ -333,10 +339,17 @@ class Guard:
             return
 
 
-def _leave(own: Iterable[int]) -> None:
-    """Leave the terminal, the user's files and the folder that we were started in."""
-    with suppress(OSError):  # the leader of a group already: then the terminal is not in it
-        os.setsid()
+def _leave(own: Iterable[int], *, own_session: bool) -> None:
+    """Leave the terminal, the user's files and the folder that we were started in.
+
+    Where there is no terminal, we stay in the session: the kernel lets TSTP stop only a group that
+    somebody outside of it, and in its session, looks after.
+    """
+    with suppress(OSError):  # the leader of a group already
+        if own_session:
+            os.setsid()
+        else:
+            os.setpgid(0, 0)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
@@ -375,6 +388,7 @@ def _become(order: Order, guard: int, waits: int, fails: int) -> NoReturn:
             signal.SIGCHLD,
             signal.SIG_IGN if signal.SIGCHLD in order.ignored else signal.SIG_DFL,
         )
+        reset_hidden_signals()
         for standard in order.closed:
             os.close(standard)
         signal.pthread_sigmask(signal.SIG_SETMASK, order.blocked)

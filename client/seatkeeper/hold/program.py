@@ -31,7 +31,14 @@ from pathlib import Path
 from seatkeeper.hold.guard import Order, pack_lease
 from seatkeeper.hold.linux import adopt_orphans, open_process, send, since_boot
 from seatkeeper.hold.signals import OF_TERMINAL, STOPS, TAKEN, Received, Signals, stop_ourselves
-from seatkeeper.hold.stopping import KILL_SECONDS_MAX, POLL_SECONDS, Stopping, reap
+from seatkeeper.hold.stopping import (
+    KILL_SECONDS_MAX,
+    POLL_SECONDS,
+    Stopping,
+    descendants,
+    reap,
+    running,
+)
 
 READY_SECONDS_MAX = 30.0
 ANSWER_SECONDS_MAX = 0.5
@@ -212,6 +219,10 @@ class Program:
             )
             self._say(f"sweep {self._ending} {int(grace * 1000)}")
             await swept
+
+    def left_behind(self) -> int:
+        """Return how many processes the program has left, as far as ``/proc`` tells."""
+        return len(running(pid for pid in descendants() or () if pid != self._guard))
 
     async def leave(self) -> None:
         """Let the guard go, and what still runs; the program has ended, or was never started."""

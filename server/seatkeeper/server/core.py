@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,9 +13,14 @@ from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.sessions import Session, Sessions
+from seatkeeper.server.store import StoreError
 from seatkeeper.server.tokens import TokenSigner
-from seatkeeper.server.validate import check_grant_ref
+from seatkeeper.server.validate import check_tokens_for
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
+
+TOKENS_SECONDS = 1.0
+"""How long the answer to a renewal may wait for pools to be read, for the tokens in it."""
+SIGNED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -54,22 +62,55 @@ class Core:
         certificate_sha256: bytes | None,
     ) -> seat_service_pb2.Renewed:
         """Renew a session; return the answer. Raises ``SessionGone``, ``Malformed``."""
-        for ref in request.tokens_for:
-            check_grant_ref(ref)
+        check_tokens_for(request)
         ttl = await self.sessions.renew(session)
+        return await self.renewal_answer(session, request, ttl, certificate_sha256)
+
+    async def renewal_answer(
+        self,
+        session: Session,
+        request: seat_service_pb2.Renew,
+        ttl: timedelta,
+        certificate_sha256: bytes | None,
+    ) -> seat_service_pb2.Renewed:
+        """Return the answer to a renewal that has been made, with the tokens it asks for.
+
+        A pool that cannot be read in time costs its tokens, never the answer.
+        """
         renewed = seat_service_pb2.Renewed(sequence=request.sequence)
         renewed.ttl.FromTimedelta(ttl)
         renewed.renew_in.FromTimedelta(renew_in(ttl))
+        by_pool: dict[str, dict[str, None]] = {}
         for ref in request.tokens_for:
-            loop = await self.seats.loop(ref.pool)
-            if loop is None:
-                continue
-            await loop.listed()
-            grant = loop.state.grants.get(ref.grant_id)
-            if grant is not None and grant.session_id == session.session_id:
-                token = self._token(ref.pool, grant, session, certificate_sha256)
-                renewed.tokens.add(grant=ref, token=token)
+            by_pool.setdefault(ref.pool, {})[ref.grant_id] = None
+        with suppress(TimeoutError, StoreError):
+            async with asyncio.timeout(TOKENS_SECONDS):
+                for pool, grant_ids in by_pool.items():
+                    await self._add_tokens(
+                        renewed, pool, grant_ids, session, certificate_sha256
+                    )
         return renewed
+
+    async def _add_tokens(
+        self,
+        renewed: seat_service_pb2.Renewed,
+        pool: str,
+        grant_ids: Iterable[str],
+        session: Session,
+        certificate_sha256: bytes | None,
+    ) -> None:
+        loop = await self.seats.loop(pool)
+        if loop is None:
+            return
+        await loop.listed()
+        for number, grant_id in enumerate(grant_ids, start=1):
+            grant = loop.state.grants.get(grant_id)
+            if grant is not None and grant.session_id == session.session_id:
+                ref = seat_service_pb2.GrantRef(pool=pool, grant_id=grant_id)
+                token = self._token(pool, grant, session, certificate_sha256)
+                renewed.tokens.add(grant=ref, token=token)
+            if number % SIGNED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others want to go on, too
 
     def _token(
         self, pool: str, grant: Grant, session: Session, certificate_sha256: bytes | None

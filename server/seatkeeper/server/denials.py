@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from seatkeeper.server.decide import Denied, Refusal
+from google.rpc.error_details_pb2 import ErrorInfo
+
+from seatkeeper.server.decide import Basis, Denied, Refusal
+from seatkeeper.server.grpc_failure import error_info
 from seatkeeper.v1 import seat_pb2
 
 DENIAL_REASONS = {
@@ -21,9 +24,29 @@ DENIAL_REASONS = {
 _REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
 
 
+def encode_basis(basis: Basis | None) -> seat_pb2.EstimateBasis | None:
+    """Return the message that says what an estimate was made from; None: nothing is known."""
+    if basis is None:
+        return None
+    message = seat_pb2.EstimateBasis(
+        holds=basis.holds, holders=basis.holders, holders_overdue=basis.overdue
+    )
+    message.hold_median.FromTimedelta(basis.hold_median)
+    return message
+
+
 def denial_name(refusal: Refusal) -> str:
     """Return the name of a refusal in metrics and logs: that of the contract, without its prefix."""
     return seat_pb2.DenialReason.Name(DENIAL_REASONS[refusal]).removeprefix("DENIAL_REASON_")
+
+
+def denial_info(refusal: Refusal) -> ErrorInfo:
+    """Return the detail of a failed call that names the reason, as the contract's enum does.
+
+    The metadata ``reason`` is the name without its prefix: what was sent before.
+    """
+    name = seat_pb2.DenialReason.Name(DENIAL_REASONS[refusal])
+    return error_info(name, reason=denial_name(refusal))
 
 
 def encode_denied(denied: Denied) -> seat_pb2.Denied:

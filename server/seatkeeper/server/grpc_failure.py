@@ -37,7 +37,11 @@ class Failure(Exception):
         told.set(self)
         number: int = self.code.value[0]
         status = status_pb2.Status(code=number, message=self.message)
-        for detail in self.details:
+        details = self.details
+        if not any(isinstance(detail, error_details_pb2.ErrorInfo) for detail in details):
+            # So that whatever comes without is known to be the transport's, and not ours.
+            details = (*details, error_info(f"STATUS_{self.code.name}"))
+        for detail in details:
             packed = AnyMessage()
             packed.Pack(detail)
             status.details.append(packed)
@@ -51,12 +55,14 @@ told: ContextVar[Failure | None] = ContextVar("told", default=None)
 
 def not_found(kind: str, name: str, message: str) -> Failure:
     """Return the failure of a call that named something that does not exist."""
-    return Failure(grpc.StatusCode.NOT_FOUND, message, resource_info(kind, name, message))
+    info = error_info(f"{kind.upper()}_NOT_FOUND")
+    resource = resource_info(kind, name, message)
+    return Failure(grpc.StatusCode.NOT_FOUND, message, info, resource)
 
 
-def error_info(reason: str) -> error_details_pb2.ErrorInfo:
+def error_info(reason: str, /, **metadata: str) -> error_details_pb2.ErrorInfo:
     """Return the detail that names the cause for programs."""
-    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
 
 
 def bad_request(field: str, description: str) -> error_details_pb2.BadRequest:

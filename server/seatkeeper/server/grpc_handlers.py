@@ -16,7 +16,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -37,8 +37,8 @@ HandlerWrapper: TypeAlias = Callable[[str, Handler], Handler]
 """From a method's full name (``/package.Service/Method``) and handler to the handler to serve."""
 STOP_RETRY_AFTER = timedelta(seconds=0.2)
 """When to try another node, for those whose node is stopping."""
-FORCED_SECONDS = 1.0
-"""How long calls that are told to end may take to do so."""
+WRITE_SECONDS = 0.5
+"""How long a message that is on its way is waited for when its call is to end."""
 
 
 class WrappingServer:
@@ -107,7 +107,13 @@ async def _run(answers: Any, context: Context) -> Any:  # noqa: ANN401
     if not hasattr(answers, "__aiter__"):
         return await answers
     async for response in answers:
-        await context.write(response)
+        writing = asyncio.ensure_future(context.write(response))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # gRPC can say no status while a message is on its way.
+            await asyncio.wait({writing}, timeout=WRITE_SECONDS)
+            raise
     return None
 
 
@@ -141,15 +147,16 @@ class CallGate:
         self._is_closed = True
         self._end(task for task, listens in self._calls.items() if listens)
 
-    async def drained(self, grace: timedelta) -> None:
-        """Return when no call is under way; end those that still are after ``grace``."""
-        for seconds in (grace.total_seconds(), FORCED_SECONDS):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._empty.wait()
-                return
-            self._end(self._calls)
-        logger.warning("calls_left_at_stop", extra={"calls": len(self._calls)})
+    async def drained(self, grace: timedelta) -> bool:
+        """Wait until no call is under way; return False when ``grace`` is over before."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace.total_seconds()):
+                await self._empty.wait()
+        return self._empty.is_set()
+
+    def end(self) -> None:
+        """End all calls that are under way yet."""
+        self._end(self._calls)
 
     def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in list(tasks):
@@ -169,7 +176,7 @@ class CallGate:
             except asyncio.CancelledError:
                 if not self._was_told(task):
                     raise
-                await _stopping().tell(context)
+                await _tell_stopping(context)
             finally:
                 self._leave(task)
 
@@ -177,7 +184,7 @@ class CallGate:
 
     async def _enter(self, context: Context, *, listens: bool) -> asyncio.Task[Any]:
         if self._is_closed:
-            await _stopping().tell(context)
+            await stopping().tell(context)
         task = asyncio.current_task()
         assert task is not None
         self._calls[task] = listens
@@ -198,7 +205,17 @@ class CallGate:
         return True
 
 
-def _stopping() -> Failure:
+async def _tell_stopping(context: Context) -> NoReturn:
+    try:
+        await stopping().tell(context)
+    except grpc.aio.AbortError:
+        raise
+    except Exception as error:  # it was told another status before, or cannot be told any
+        raise asyncio.CancelledError from error
+
+
+def stopping() -> Failure:
+    """Return the failure of a call that another node should be asked."""
     return Failure(
         grpc.StatusCode.UNAVAILABLE,
         "the node is stopping: send the same request to another node",

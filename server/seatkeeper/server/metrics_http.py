@@ -81,21 +81,24 @@ class MetricsServer:
             self._ready.cancel()
         self._scraper.shutdown(wait=False, cancel_futures=True)
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= CLIENTS_MAX:
             # The one that has had the longest time.
-            next(iter(self._clients)).cancel()
-        self._clients[task] = None
+            oldest = next(iter(self._clients))
+            del self._clients[oldest]
+            oldest.cancel()
+        client = asyncio.create_task(self._serve_in_time(reader, writer))
+        self._clients[client] = None
+        client.add_done_callback(lambda _: self._clients.pop(client, None))
+
+    async def _serve_in_time(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         try:
             with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(CLIENT_SECONDS_MAX):
                     await self._serve(reader, writer)
         finally:
-            self._clients.pop(task, None)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,7 +182,7 @@ class MetricsServer:
 def _scraped(registry: CollectorRegistry, accept: str) -> _Answer:
     try:
         encode, kind = choose_encoder(accept)
-    except ValueError:  # a version that is none
+    except Exception:  # whatever the library makes of what a client accepts
         encode, kind = choose_encoder("")
     return _Answer(HTTPStatus.OK, encode(registry), kind)
 

@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 NODE_TTL = timedelta(seconds=10)
+FORCED = timedelta(seconds=1)
+"""How long calls that are told to end at the end of the grace may take to do so."""
 LAST_CALLS_SECONDS = 0.05
 """How long calls that were on their way when the last one ended are still answered."""
 SERVER_STOP_SECONDS = 1.0
@@ -156,7 +158,12 @@ class Node:
         await asyncio.sleep(self._drain_delay.total_seconds())
         self._gate.close()
         self._seat_service.stop("the node is stopping")
-        await self._gate.drained(self._stop_grace)
+        if not await self._gate.drained(self._stop_grace):
+            self._seat_service.end_streams()
+            if not await self._gate.drained(FORCED):
+                self._gate.end()
+                await self._gate.drained(FORCED)
+        await self._seat_service.close()
         await asyncio.sleep(LAST_CALLS_SECONDS)
         self._transport.end_connections(self.address)
         await self._server.stop(SERVER_STOP_SECONDS)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from seatkeeper.server import records
-from seatkeeper.server.decide import Guard, HoldStats, PoolSpec, PoolState, estimate_wait
+from seatkeeper.server.decide import Guard, Outlook, PoolSpec, PoolState
+from seatkeeper.server.denials import encode_basis
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write
@@ -138,7 +139,7 @@ class Pools:
 
 
 def pool_message(
-    view: PoolView, holds: HoldStats, owner: str, *, details: bool = True
+    view: PoolView, outlook: Outlook, owner: str, *, details: bool = True
 ) -> pool_service_pb2.Pool:
     """Return what clients are shown of a pool; ``details``: also its grants and tickets.
 
@@ -158,7 +159,7 @@ def pool_message(
     )
     if details:
         _add_grants(message, state)
-        _add_tickets(message, state, spec.seats, holds)
+        _add_tickets(message, state, outlook)
     return message
 
 
@@ -172,13 +173,13 @@ def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
             seats=grant.seats,
             fence=grant.fence,
             agent_id=grant.agent_id,
+            priority=grant.priority,
         )
         held.granted_at.FromMilliseconds(grant.granted_at)
 
 
-def _add_tickets(
-    message: pool_service_pb2.Pool, state: PoolState, capacity: int, holds: HoldStats
-) -> None:
+def _add_tickets(message: pool_service_pb2.Pool, state: PoolState, outlook: Outlook) -> None:
+    basis = encode_basis(outlook.basis)
     for position, ticket in enumerate(state.queue(), start=1):
         if position > SHOWN_MAX:
             return
@@ -192,9 +193,11 @@ def _add_tickets(
             position=position,
         )
         queued.queued_at.FromMilliseconds(ticket.queued_at)
-        estimate: timedelta | None = estimate_wait(position, capacity, holds)
+        estimate: timedelta | None = outlook.wait(position)
         if estimate is not None:
             queued.estimate.FromTimedelta(estimate)
+        if basis is not None:
+            queued.basis.CopyFrom(basis)
 
 
 def _revision(entry: Entry | None) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
+
 from seatkeeper.server.decide import PoolSpec
 from seatkeeper.text import hidden_in, named
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
@@ -13,10 +15,13 @@ SEATS_MAX = 100_000
 PRIORITY_MAX = 1_000
 HOLDER_MAX = 253
 DESCRIPTION_MAX = 500
+CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
 SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
 WAIT_MAX = timedelta(days=7)
+TOKENS_MAX = 10_000
+NANOS_MAX = 999_999_999
 DAY_MILLIS = 24 * 3600 * 1000
 ID_AHEAD_MAX_MILLIS = DAY_MILLIS
 """How far the clock of a client may be ahead of a node's."""
@@ -65,6 +70,29 @@ def check_id_age(field: str, value: str, now: int) -> None:
         )
 
 
+def check_duration(
+    field: str, value: Duration, shortest: timedelta, longest: timedelta, words: str
+) -> None:
+    """Check a duration's form (``google/protobuf/duration.proto``) and its size.
+
+    ``words`` say for people from what to what it may be.
+    """
+    if abs(value.nanos) > NANOS_MAX or value.seconds * value.nanos < 0:
+        raise Malformed(
+            field,
+            f"{value.seconds} s and {value.nanos} ns are no duration: nanos go from -999999999 to "
+            "999999999, with the sign of the seconds",
+        )
+    # Compared as whole numbers: a Duration's range is wider than timedelta's.
+    nanos = value.seconds * 10**9 + value.nanos
+    if not _nanos(shortest) <= nanos <= _nanos(longest):
+        raise Malformed(field, f"{nanos / 1e9:g} s is not from {words}")
+
+
+def _nanos(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1) * 1000
+
+
 def check_acquire(request: seat_pb2.Acquire) -> None:
     """Check a request for seats."""
     check_name("pool", request.pool)
@@ -77,16 +105,30 @@ def check_acquire(request: seat_pb2.Acquire) -> None:
         check_name("project", request.project)
     if abs(request.priority) > PRIORITY_MAX:
         raise Malformed("priority", f"{request.priority} is not from -1000 to 1000")
-    if request.HasField("wait") and (
-        not 0 <= request.wait.seconds <= WAIT_MAX.total_seconds() or request.wait.nanos < 0
-    ):
-        raise Malformed("wait", f"must be from 0 to {WAIT_MAX.days} days")
+    if request.HasField("wait"):
+        check_duration("wait", request.wait, timedelta(0), WAIT_MAX, "0 to 7 days")
 
 
 def check_grant_ref(grant: seat_service_pb2.GrantRef) -> None:
     """Check the name of a grant."""
     check_name("grant.pool", grant.pool)
     check_id("grant.grant_id", grant.grant_id)
+
+
+def is_grant(ref: seat_service_pb2.GrantRef) -> bool:
+    """Return whether a grant is named as it should be."""
+    return bool(_NAME.fullmatch(ref.pool) and _UUID7.fullmatch(ref.grant_id))
+
+
+def check_tokens_for(renew: seat_service_pb2.Renew) -> None:
+    """Check the grants that a renewal asks tokens for."""
+    if len(renew.tokens_for) > TOKENS_MAX:
+        raise Malformed(
+            "renew.tokens_for", f"{len(renew.tokens_for)} at once; at most {TOKENS_MAX}"
+        )
+    for ref in renew.tokens_for:
+        check_name("renew.tokens_for.pool", ref.pool)
+        check_id("renew.tokens_for.grant_id", ref.grant_id)
 
 
 def check_credentials(credentials: seat_service_pb2.SessionCredentials) -> None:
@@ -110,11 +152,23 @@ def check_open(request: seat_service_pb2.Open) -> None:
         )
     if request.project:
         check_name("project", request.project)
+    _check_client(request.client)
     if request.HasField("ttl"):
-        # Compared as numbers first: a Duration's range is wider than timedelta's.
-        seconds = request.ttl.seconds + request.ttl.nanos / 1e9
-        if not TTL_MIN.total_seconds() <= seconds <= TTL_MAX.total_seconds():
-            raise Malformed("ttl", f"{seconds:g} s is not from 2 s to 1 h")
+        check_duration("ttl", request.ttl, TTL_MIN, TTL_MAX, "2 s to 1 h")
+
+
+def _check_client(client: seat_pb2.ClientInfo) -> None:
+    """Check what a program says about itself. Nothing of it is believed; it must fit, and be shown."""
+    for name, most in CLIENT_LENGTHS_MAX.items():
+        text = getattr(client, name)
+        if len(text) > most:
+            raise Malformed(f"client.{name}", f"has over {most} characters")
+        if hidden := hidden_in(text):
+            raise Malformed(
+                f"client.{name}", f"has characters that cannot be printed, as {named(hidden)}"
+            )
+    if not 0 <= client.pid < 1 << 31:
+        raise Malformed("client.pid", f"{client.pid} is no process id")
 
 
 def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:

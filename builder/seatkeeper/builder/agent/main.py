@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version as version_of
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,6 +22,7 @@ from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.summary import ModelLimits
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
+from seatkeeper.server.grpc_handlers import WrappingServer, decoding
 from seatkeeper.server.grpc_server import (
     SERVER_OPTIONS,
     CertificateError,
@@ -94,7 +95,8 @@ class Agent:
             await verifier.fetch()
             server = grpc.aio.server(options=SERVER_OPTIONS)
             servicer = BuildService(workshop, client, verifier, info)
-            add_BuildServiceServicer_to_server(servicer, server)
+            doors = cast("grpc.aio.Server", WrappingServer(server, [decoding]))
+            add_BuildServiceServicer_to_server(servicer, doors)
             health_servicer = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
             certificates = _certificates(config)

@@ -27,8 +27,8 @@ from seatkeeper.client.errors import ClientClosed, HelperLost, SeatError
 from seatkeeper.client.helper import link as links
 from seatkeeper.client.helper.frames import Frame, error_from, frame
 from seatkeeper.client.helper.link import Link
-from seatkeeper.client.helper.settings import config_fields, tls_fields
-from seatkeeper.client.helper.slots import TIME_MAX, Slot, boot_ms
+from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
+from seatkeeper.client.helper.slots import Slot, boot_ms
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -71,20 +71,18 @@ class KeptBelief:
             return HoldingState.JEOPARDY
         return HoldingState.SAFE
 
-    def times(self, now: float) -> tuple[float, float] | None:
-        """Return until when to believe, if nobody renews it, twice; None: it is lost.
+    def until(self) -> float:
+        """Return until when it may be believed if nobody renews it, in seconds since boot."""
+        slots = self._link.slots
+        return min(slots.until_ms(self._lease), slots.until_ms(self._slot)) / 1000
 
-        From when another may have the seats, only the helper knows: later than that.
-        """
-        left = self.seconds_left()
-        return None if left <= 0 or left == NEVER else (now + left, now + left)
+    def ends_at(self) -> float:
+        """Return the same: the margin is not shared, and earlier is safe."""
+        return self.until()
 
     def seconds_left(self) -> float:
         """Return how long it may still be believed if nobody renews it."""
-        until = min(
-            self._link.slots.until_ms(self._lease), self._link.slots.until_ms(self._slot)
-        )
-        return NEVER if until >= TIME_MAX else max(0.0, (until - boot_ms()) / 1000)
+        return max(0.0, self.until() - boot_ms() / 1000)
 
 
 class KeptSession:
@@ -115,6 +113,8 @@ class KeptSession:
         self._slot: Slot | None = None
         self._held: dict[int, Held] = {}
         self._waiting: dict[int, str] = {}
+        self._said: dict[int, HoldingState] = {}
+        """What holders were told last, where that was not that all is well."""
         self._doubted = False
         self._closed = False
 
@@ -208,6 +208,7 @@ class KeptSession:
         belief = held.lease
         assert isinstance(belief, KeptBelief)
         link = self._link
+        self._said.pop(belief.number, None)
         if self._held.pop(belief.number, None) is None or link is None:
             return None
         link.forget(belief.number)
@@ -298,10 +299,13 @@ class KeptSession:
             assert isinstance(belief, KeptBelief)
             if held.lost:
                 continue
-            if belief.state(0.0) is HoldingState.LOST:
+            state = belief.state(0.0)
+            if state is HoldingState.LOST:
                 self._lose(number, _RAN_OUT, keep=True)
-            else:
-                left = min(left, belief.seconds_left())
+                continue
+            # The helper says this, too, while it runs.
+            self._say(number, held, state)
+            left = min(left, belief.seconds_left())
         return left
 
     def is_believing(self) -> bool:
@@ -314,9 +318,15 @@ class KeptSession:
             # Silent, not gone.
             return
         self._doubted = True
-        for held in list(self._held.values()):
+        for number, held in list(self._held.items()):
             if held.state(0.0) is HoldingState.JEOPARDY:
-                held.tell(HoldingState.JEOPARDY)
+                self._say(number, held, HoldingState.JEOPARDY)
+
+    def _say(self, number: int, held: Held, state: HoldingState) -> None:
+        """Tell a holder what it was not told yet."""
+        if self._said.get(number, HoldingState.SAFE) is not state:
+            self._said[number] = state
+            held.tell(state)
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -355,7 +365,7 @@ class KeptSession:
             if state is HoldingState.LOST:
                 self._lose(number, str(answer["why"]))
             elif not held.lost:
-                held.tell(state)
+                self._say(number, held, state)
 
     def _lose(self, number: int, why: str, *, keep: bool = False) -> None:
         """End a grant. ``keep``: the helper has not said so, and must be told of its release."""
@@ -363,6 +373,7 @@ class KeptSession:
         if held is None or held.lost:
             return
         held.lost = why
+        self._said.pop(number, None)
         if self._config.on_loss == "kill" and not self._closed:
             # The helper does this when it runs, also while native code holds the interpreter.
             os.kill(os.getpid(), signal.SIGKILL)
@@ -413,5 +424,7 @@ def _tell(loop: asyncio.AbstractEventLoop, on_state: OnState, state: HoldingStat
 def _position(answer: Frame) -> QueuePosition:
     estimate = answer["estimate"]
     return QueuePosition(
-        int(answer["position"]), None if estimate is None else timedelta(seconds=estimate)
+        int(answer["position"]),
+        None if estimate is None else timedelta(seconds=estimate),
+        basis_from(answer["basis"]),
     )

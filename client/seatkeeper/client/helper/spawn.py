@@ -7,7 +7,6 @@ gone, modules that shadow the standard library's, signals blocked or ignored, fe
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import mmap
 import os
@@ -19,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import seatkeeper
+import seatkeeper.client
 from seatkeeper.client.errors import HelperLost
-from seatkeeper.client.helper.slots import TABLE_BYTES
+from seatkeeper.client.helper.slots import TABLE_BYTES, boot_ms
 
 READY_SECONDS_MAX = 30.0
 """How long a helper may take to start. A machine under load needs seconds for the imports."""
@@ -52,11 +52,10 @@ def exactly(size):
     return data
 told = json.loads(exactly(struct.unpack("!I", exactly(4))[0]))
 sys.path += [entry for entry in told["path"] if entry not in sys.path]
-import importlib.util
-if importlib.util.find_spec("seatkeeper.client") is None:
-    import types
-    sys.modules["seatkeeper"] = package = types.ModuleType("seatkeeper")
-    package.__path__ = told["package"]
+import types
+for name, path in told["packages"].items():
+    sys.modules[name] = package = types.ModuleType(name)
+    package.__path__ = path
 from seatkeeper.client.helper.main import main
 main(*map(int, sys.argv[1:]))
 """
@@ -68,6 +67,8 @@ class Helper:
 
     socket: socket.socket
     memory: mmap.mmap
+    asked_at_ms: int
+    """When it was asked for, by the clock that both must read."""
     errors: int
     """A descriptor of what the helper prints, in memory."""
 
@@ -111,6 +112,7 @@ def start() -> Helper:
     """Start a helper; it is not ready yet. Raises `HelperLost` when that fails."""
     ours: list[int] = []
     theirs: list[int] = []
+    began = boot_ms()
     try:
         here, there = socket.socketpair()
         ours.append(_high(here.detach()))
@@ -124,7 +126,7 @@ def start() -> Helper:
         errors = ours[1]
         table = mmap.mmap(memory, TABLE_BYTES, prot=mmap.PROT_READ)
         _spawn(theirs, errors)
-        helper = Helper(socket.socket(fileno=ours[0]), table, errors)
+        helper = Helper(socket.socket(fileno=ours[0]), table, began - 1, errors)
         ours.clear()
         _tell_paths(helper)
         return helper
@@ -165,8 +167,12 @@ def _spawn(theirs: list[int], errors: int) -> None:
 def _tell_paths(helper: Helper) -> None:
     # What is relative or empty means another folder there, and may hold anything here.
     path = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
-    package = [str(entry) for entry in seatkeeper.__path__]
-    told = json.dumps({"path": path, "package": package}).encode()
+    # The very code that runs here; and without the parts that only users of the library need.
+    packages = {
+        package.__name__: [str(entry) for entry in package.__path__]
+        for package in (seatkeeper, seatkeeper.client)
+    }
+    told = json.dumps({"path": path, "packages": packages}).encode()
     try:
         helper.socket.settimeout(READY_SECONDS_MAX)
         helper.socket.sendall(struct.pack("!I", len(told)) + told)
@@ -177,6 +183,9 @@ def _tell_paths(helper: Helper) -> None:
 
 def _high(number: int) -> int:
     """Return the descriptor, moved out of the way of the standard streams if those are closed."""
+    # Not everywhere; whoever comes here is on Linux.
+    import fcntl
+
     if number > 2:
         return number
     moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)

@@ -39,6 +39,7 @@ from seatkeeper.server.decide.commands import (
     Release,
     Released,
 )
+from seatkeeper.server.decide.finished import AHEAD_MAX, NOTHING, is_ahead
 from seatkeeper.server.decide.limits import Limits
 from seatkeeper.server.decide.policy import serve
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
@@ -58,6 +59,9 @@ SPENDING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
 """Refusals after which the id is spent: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
+FINISHED_BEFORE = (
+    "this grant id, or one made much later, is finished with; ask again with a new one"
+)
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
 
@@ -74,6 +78,18 @@ class Mark:
     would see."""
     denied: list[Denied] = field(default_factory=list)
     """Tickets that this decision denied, and why: for the node that has their client."""
+    ahead: list[str] = field(default_factory=list)
+    """Ids above ``finished`` that the session has finished with, too."""
+
+    def finish(self, grant_id: str, now: Instant) -> None:
+        """Note one id more."""
+        if grant_id > self.finished and is_ahead(grant_id, now):
+            self.ahead.append(grant_id)
+            if len(self.ahead) > AHEAD_MAX:
+                self.finished = min(self.ahead)
+        else:
+            self.finished = max(self.finished, grant_id)
+        self.ahead = [ahead for ahead in self.ahead if ahead > self.finished]
 
 
 @dataclass(slots=True)
@@ -118,8 +134,8 @@ def decide(
 
     Tickets are given up that are ``due``, and those that can never be served.
 
-    ``now`` is written down, and decides nothing. ``due`` are tickets of the pool that have waited long
-    enough, each once.
+    ``now`` is written down, and decides nothing but how an id that is finished with is remembered.
+    ``due`` are tickets of the pool that have waited long enough, each once.
     Changes nothing: the decision says what to write. The same arguments give the same decision.
     """
     draft = _Draft(pool, now, limits)
@@ -189,10 +205,7 @@ class _Draft:
 
     def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
         """Write down why a ticket that was given up is denied."""
-        mark = self.decision.marks.get(ticket.session_id)
-        if mark is None:
-            highest = self.pool.finished.mark(ticket.session_id)
-            mark = self.decision.marks[ticket.session_id] = Mark(ticket.lease_id, highest)
+        mark = self._mark(ticket.session_id, ticket.lease_id)
         mark.denied.append(Denied(ticket.grant_id, reason, message))
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
@@ -268,7 +281,7 @@ class _Draft:
         if why is not None:  # also of one whose ticket this decision has denied
             return why
         if self._is_finished(command.session_id, command.grant_id):
-            return Refusal.FINISHED, "this grant id is finished with; ask again with a new one"
+            return Refusal.FINISHED, FINISHED_BEFORE
         return None
 
     def _left_by_holder(self) -> Counter[str]:
@@ -334,15 +347,23 @@ class _Draft:
         if self.pool.finished.is_known_to_all(session_id, grant_id):
             return
         self.finished.add((session_id, grant_id))
-        mark = self.decision.marks.get(session_id)
-        highest = mark.finished if mark else self.pool.finished.mark(session_id)
-        if mark is None:
-            if recorded and grant_id <= highest:
-                return
-            mark = self.decision.marks[session_id] = Mark(lease_id, highest)
-        mark.finished = max(highest, grant_id)
+        is_below = grant_id <= self.pool.finished.mark(session_id)
+        if recorded and is_below and session_id not in self.decision.marks:
+            return
+        mark = self._mark(session_id, lease_id)
+        mark.finish(grant_id, self.now)
         if not recorded:
             mark.unrecorded.append(grant_id)
+
+    def _mark(self, session_id: str, lease_id: int) -> Mark:
+        """Return the mark that this decision writes for a session."""
+        mark = self.decision.marks.get(session_id)
+        if mark is None:
+            finished = self.pool.finished
+            highest, ahead = finished.mark(session_id), finished.ahead(session_id)
+            mark = Mark(lease_id, highest or NOTHING, ahead=list(ahead))
+            self.decision.marks[session_id] = mark
+        return mark
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, in the order of service, while seats and room last."""

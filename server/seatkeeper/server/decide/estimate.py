@@ -1,35 +1,128 @@
-"""How long a ticket is likely to wait."""
+"""How long a ticket is likely to wait, and what that is said from.
+
+An estimate stands on two things: how long the latest holds lasted, and for how long the present ones
+have lasted already. A seat that is held for longer than every hold that was seen to end says nothing
+about when it ends, so it is left out; where that is true of all seats there is no estimate. So none
+is ever below what the present holders have shown to be too short.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import accumulate, islice
 
-SMOOTHING = 0.2
-"""Weight of the newest hold: the last ten or so decide."""
+from seatkeeper.server.decide.state import Grant, Instant, PoolState
+
+RECENT_MAX = 20
+"""Holds that are remembered."""
+HOLDERS_MAX = 256
+"""Grants that are looked at; of more, so many at equal distances."""
+ZERO = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class HoldStats:
     """How long seats of a pool have been held lately."""
 
-    mean: timedelta | None = None
-    """Exponentially weighted mean; None: no hold has been seen to end."""
+    recent: tuple[timedelta, ...] = ()
+    """The latest holds that were seen to end, the newest last."""
 
     def with_hold(self, held_for: timedelta) -> HoldStats:
         """Return the statistics after one more hold. A negative one (clock skew) counts as zero."""
-        held_for = max(held_for, timedelta(0))
-        if self.mean is None:
-            return HoldStats(held_for)
-        return HoldStats(self.mean + SMOOTHING * (held_for - self.mean))
+        return HoldStats((*self.recent[1 - RECENT_MAX :], max(held_for, ZERO)))
+
+    @property
+    def usual(self) -> timedelta | None:
+        """The median; None: no hold has been seen to end."""
+        return _middle(sorted(self.recent)) if self.recent else None
 
 
-def estimate_wait(position: int, capacity: int, holds: HoldStats) -> timedelta | None:
-    """Estimate the time until the ticket at ``position`` is served; None: nothing is known.
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an estimate was made from, or why there is none."""
 
-    Seats end one after another, ``capacity`` of them in each mean hold, so the ticket at position
-    p waits p / capacity holds (Little's law, with single seats and a full pool).
+    holds: int
+    """Holds that ended lately."""
+    hold_median: timedelta
+    holders: int
+    """Grants held now that were looked at."""
+    overdue: int
+    """Those of them that have been held for longer than every hold that ended lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When the seats of a pool are likely to be free. Made once, asked for many tickets."""
+
+    basis: Basis | None = None
+    """None: nothing is known."""
+    ends: tuple[timedelta, ...] = ()
+    """When holders of whom that can be said are likely to end, the next first."""
+    seats: tuple[int, ...] = ()
+    """How many seats are free by each of these times."""
+    surplus: int = 0
+    """Seats that must be given back before any is free for others: the capacity was lowered."""
+    share: float = 1.0
+    """The part of the grants that was looked at."""
+
+    def wait(self, position: int) -> timedelta | None:
+        """Estimate the time until the ticket at ``position`` is served; None: unknown.
+
+        Each place is taken for one seat, and each seat for one that the next holds as long as usual.
+        """
+        if self.basis is None or not self.seats:
+            return None
+        place = max(1, round((position + self.surplus) * self.share))
+        rounds, rest = divmod(place - 1, self.seats[-1])
+        return self.ends[bisect_left(self.seats, rest + 1)] + rounds * self.basis.hold_median
+
+
+def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
+    """Return when seats of ``pool`` are likely to be free, by its grants and the latest holds."""
+    usual = holds.usual
+    capacity = pool.spec.seats if pool.spec else 0
+    if usual is None or capacity < 1:
+        return Outlook()
+    looked_at = _some(pool.grants.values())
+    expected = sorted(_expected(looked_at, sorted(holds.recent), now))
+    basis = Basis(
+        holds=len(holds.recent),
+        hold_median=usual,
+        holders=len(looked_at),
+        overdue=len(looked_at) - len(expected),
+    )
+    return Outlook(
+        basis=basis,
+        ends=tuple(end for end, _ in expected),
+        seats=tuple(accumulate(seats for _, seats in expected)),
+        surplus=max(0, pool.held - capacity),
+        share=len(looked_at) / len(pool.grants) if pool.grants else 1.0,
+    )
+
+
+def _some(grants: Iterable[Grant]) -> list[Grant]:
+    found = list(grants)
+    step = -(-len(found) // HOLDERS_MAX) or 1
+    return list(islice(found, 0, None, step))
+
+
+def _expected(
+    grants: Sequence[Grant], recent: Sequence[timedelta], now: Instant
+) -> Iterable[tuple[timedelta, int]]:
+    """Yield how long each grant is likely to last still, and its seats; nothing where nobody knows.
+
+    That is by the holds that lasted at least as long as this one has already.
     """
-    if holds.mean is None or capacity < 1:
-        return None
-    return holds.mean * position / capacity
+    for grant in grants:
+        age = timedelta(milliseconds=max(0, now - grant.granted_at))
+        longer = recent[bisect_left(recent, age) :]
+        if longer:
+            yield _middle(longer) - age, grant.seats
+
+
+def _middle(ordered: Sequence[timedelta]) -> timedelta:
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2

@@ -16,18 +16,22 @@ from typing import Protocol
 from seatkeeper.server.decide import (
     RETRY_LATER,
     Acquire,
+    Basis,
     Command,
     Denied,
     Grant,
-    HoldStats,
+    Outlook,
     PoolState,
     Refusal,
     Released,
-    estimate_wait,
 )
 
+ESTIMATE_GROWTH = timedelta(seconds=1), 1.5
+"""An estimate is told again when it is longer by so much than the last one, and by this factor."""
 POSITIONS_MAX = 20
 """Most positions told at once."""
+COPIES_MAX = 8
+"""Most connections that are told of one request."""
 NONE: Mapping[str, Denied] = {}
 
 
@@ -38,6 +42,8 @@ class Position:
     grant_id: str
     position: int
     estimate: timedelta | None
+    basis: Basis | None = None
+    """What the estimate was made from, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +95,22 @@ class _Seat:
     session_id: str
     told: _Told = _Told.NOTHING
     position: int = 0
+    estimate: timedelta | None = None
+    """What it was told last."""
     gives_up: bool = False
     """It said how long it would wait, or whoever asked for the same before did."""
 
 
 class Audience:
-    """The clients of this node that have a ticket or a grant in one pool."""
+    """The clients of this node that have a ticket or a grant in one pool.
+
+    A request may be sent twice, over two connections, before it is answered: both are told what becomes
+    of it.
+    """
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
-        self._seats: dict[str, _Seat] = {}
+        self._seats: dict[str, list[_Seat]] = {}
         self._waiting: dict[str, None] = {}
         """In the order in which they are told their positions."""
 
@@ -106,29 +118,34 @@ class Audience:
         return len(self._seats)
 
     def attach(self, command: Command, listener: Listener) -> None:
-        """Tell ``listener`` from now on what becomes of what ``command`` asks for; nobody else.
+        """Tell ``listener`` from now on what becomes of what ``command`` asks for.
 
-        Another one that was told before hears that it is told no more.
+        Those that were told before are told as well, the latest ``COPIES_MAX`` of them. One more hears
+        that it is told no more.
         """
         grant_id = command.grant_id
-        earlier = self._seats.get(grant_id)
-        if earlier is not None and earlier.listener is not listener:
-            message = "the same request was sent again, and is answered there"
-            earlier.listener.hear(self._pool, Denied(grant_id, Refusal.UNAVAILABLE, message))
         gives_up = isinstance(command, Acquire) and command.wait is not None
-        self._seats[grant_id] = _Seat(listener, command.session_id, gives_up=gives_up)
+        seats = [s for s in self._seats.get(grant_id, ()) if s.listener is not listener]
+        seats.append(_Seat(listener, command.session_id, gives_up=gives_up))
+        for seat in seats[:-COPIES_MAX]:
+            message = "the same request was sent again, and is answered there"
+            seat.listener.hear(self._pool, Denied(grant_id, Refusal.UNAVAILABLE, message))
+        self._seats[grant_id] = seats[-COPIES_MAX:]
         self._waiting.pop(grant_id, None)
 
     def detach(self, grant_id: str, listener: Listener) -> None:
-        """Tell ``listener`` no more. Does nothing when another has taken its place."""
-        seat = self._seats.get(grant_id)
-        if seat is not None and seat.listener is listener:
+        """Tell ``listener`` no more."""
+        seats = self._seats.get(grant_id, ())
+        left = [seat for seat in seats if seat.listener is not listener]
+        if left:
+            self._seats[grant_id] = left
+        elif seats:
             self._drop(grant_id)
 
     def listener(self, grant_id: str) -> Listener | None:
-        """Return who is told of ``grant_id``, if anybody here is."""
-        seat = self._seats.get(grant_id)
-        return seat.listener if seat else None
+        """Return who was last to ask for ``grant_id``, if anybody here has."""
+        seats = self._seats.get(grant_id)
+        return seats[-1].listener if seats else None
 
     def waits_here(self, grant_id: str) -> bool:
         """Return whether a client of this node waits for ``grant_id``."""
@@ -142,30 +159,33 @@ class Audience:
         ``denied``: why tickets that are gone now were denied.
         """
         for grant_id in grant_ids:
-            seat = self._seats.get(grant_id)
-            if seat is None:
+            seats = self._seats.get(grant_id)
+            if seats is None:
                 continue
             if (grant := state.grants.get(grant_id)) is not None:
-                if seat.told is not _Told.HOLDS:
-                    seat.told = _Told.HOLDS
-                    self._waiting.pop(grant_id, None)
-                    seat.listener.hear(self._pool, SeatsGranted(grant))
-            elif grant_id in state.tickets:
-                if seat.told is _Told.NOTHING:
-                    # Its position is told by the next ``review_positions``, or never if it is
-                    # served before: who waits for a moment only need not be told that it waits.
-                    seat.told = _Told.WAITS
-                    seat.gives_up |= state.tickets[grant_id].wait is not None
-                    self._waiting[grant_id] = None
-            elif (denial := denied.get(grant_id)) is not None:
-                self._drop(grant_id)
-                seat.listener.hear(self._pool, denial)
+                self._waiting.pop(grant_id, None)
+                for seat in seats:
+                    if seat.told is not _Told.HOLDS:
+                        seat.told = _Told.HOLDS
+                        seat.listener.hear(self._pool, SeatsGranted(grant))
+            elif (ticket := state.tickets.get(grant_id)) is not None:
+                for seat in seats:
+                    if seat.told is _Told.NOTHING:
+                        # Its position is told by the next ``review_positions``, or never if it is
+                        # served before: who waits for a moment only need not be told that it waits.
+                        seat.told = _Told.WAITS
+                        seat.gives_up |= ticket.wait is not None
+                        self._waiting[grant_id] = None
             else:  # also when it was told nothing yet: the answer that it waits for is this one
-                finished = state.finished.contains(seat.session_id, grant_id)
-                self._tell_end(grant_id, seat, finished=finished)
+                self._drop(grant_id)
+                for seat in seats:
+                    news = denied.get(grant_id) or self._end_of(grant_id, seat, state)
+                    seat.listener.hear(self._pool, news)
 
-    def review_positions(self, state: PoolState, holds: HoldStats) -> bool:
-        """Tell those who wait here a position that has changed; return whether some were left out.
+    def review_positions(self, state: PoolState, outlook: Outlook) -> bool:
+        """Tell those who wait here what has changed of it; return whether some were left out.
+
+        That is their position, or an estimate that has turned out to be too short or begins to exist.
 
         At most ``POSITIONS_MAX`` are told at once, in turns, so that a long queue costs no more than a
         short one.
@@ -174,39 +194,48 @@ class Audience:
         for grant_id in list(self._waiting):
             if told == POSITIONS_MAX:
                 return True
-            if self._tell_position(grant_id, self._seats[grant_id], state, holds):
+            if self._tell_position(grant_id, state, outlook):
                 told += 1
                 # To the end: it is somebody else's turn.
                 self._waiting[grant_id] = self._waiting.pop(grant_id)
         return False
 
-    def _tell_position(
-        self, grant_id: str, seat: _Seat, state: PoolState, holds: HoldStats
-    ) -> bool:
+    def _tell_position(self, grant_id: str, state: PoolState, outlook: Outlook) -> bool:
         ticket = state.tickets.get(grant_id)
         if ticket is None:
             return False
         position = state.position(ticket)
-        if position != seat.position:
-            seat.position = position
-            capacity = state.spec.seats if state.spec else 0
-            estimate = estimate_wait(position, capacity, holds)
-            seat.listener.hear(self._pool, Position(grant_id, position, estimate))
-            return True
-        return False
+        estimate = outlook.wait(position)
+        behind = [
+            seat
+            for seat in self._seats[grant_id]
+            if seat.position != position or _is_news(seat.estimate, estimate)
+        ]
+        for seat in behind:
+            seat.position, seat.estimate = position, estimate
+            news = Position(grant_id, position, estimate, outlook.basis)
+            seat.listener.hear(self._pool, news)
+        return bool(behind)
 
-    def _tell_end(self, grant_id: str, seat: _Seat, *, finished: bool) -> None:
-        self._drop(grant_id)
-        news: News
-        if not finished:
-            news = SeatsLost(grant_id, "the session has ended")
-        elif seat.told is _Told.WAITS and seat.gives_up:
+    def _end_of(self, grant_id: str, seat: _Seat, state: PoolState) -> News:
+        if not state.finished.contains(seat.session_id, grant_id):
+            return SeatsLost(grant_id, "the session has ended")
+        if seat.told is _Told.WAITS and seat.gives_up:
             message = "no seat became free in time"
-            news = Denied(grant_id, Refusal.NO_SEAT_FREE, message, RETRY_LATER)
-        else:
-            news = Released(grant_id)
-        seat.listener.hear(self._pool, news)
+            return Denied(grant_id, Refusal.NO_SEAT_FREE, message, RETRY_LATER)
+        return Released(grant_id)
 
     def _drop(self, grant_id: str) -> None:
         del self._seats[grant_id]
         self._waiting.pop(grant_id, None)
+
+
+def _is_news(told: timedelta | None, estimate: timedelta | None) -> bool:
+    """Return whether an estimate is worth telling although the position is the same.
+
+    That it gets shorter as time passes is expected.
+    """
+    if told is None or estimate is None:
+        return told is not estimate
+    more, factor = ESTIMATE_GROWTH
+    return estimate > told + more and estimate > told * factor

@@ -317,6 +317,8 @@ class Committing:
         self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
         for _ in ending.gave_up:
             self._observer.denied(self._pool, denial_name(Refusal.NO_SEAT_FREE))
+        for _, denied in ending.denied:
+            self._observer.denied(self._pool, denial_name(denied.reason))
         deferred = set(map(id, decision.deferred))
         asks[:] = [ask for ask in asks if id(ask.command) in deferred]
 
@@ -343,6 +345,9 @@ class Committing:
             events.cancelled(self._pool, ticket, peers.get(ticket.grant_id, ""))
         for ticket in ending.gave_up:
             events.gave_up(self._pool, ticket)
+        for ticket, denied in ending.denied:
+            peer = peer_of(self._audience.listener(ticket.grant_id))
+            events.answered(self._pool, ticket.session_id, denied, peer)
         for grant in decision.grants:
             waits = self._audience.listener(grant.grant_id)
             events.granted(self._pool, grant, peers.get(grant.grant_id) or peer_of(waits))
@@ -358,11 +363,14 @@ class _Ending:
     grants: list[Grant]
     cancelled: list[Ticket]
     gave_up: list[Ticket]
+    denied: list[tuple[Ticket, Denied]]
+    """Tickets that can never be served any more."""
 
     @classmethod
     def of(cls, state: PoolState, decision: Decision, due: list[Ticket]) -> _Ending:
         """Look up what ``decision`` ends, of which ``due`` have waited long enough."""
         late = {ticket.grant_id for ticket in due}
+        denied = {d.grant_id: d for mark in decision.marks.values() for d in mark.denied}
         served = {grant.grant_id for grant in decision.grants}
         tickets = [
             ticket
@@ -371,8 +379,9 @@ class _Ending:
         ]
         return cls(
             [state.grants[each] for each in decision.grants_ended if each in state.grants],
-            [ticket for ticket in tickets if ticket.grant_id not in late],
-            [ticket for ticket in tickets if ticket.grant_id in late],
+            [t for t in tickets if t.grant_id not in late | denied.keys()],
+            [t for t in tickets if t.grant_id in late],
+            [(t, denied[t.grant_id]) for t in tickets if t.grant_id in denied],
         )
 
 

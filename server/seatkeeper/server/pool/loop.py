@@ -49,12 +49,14 @@ from seatkeeper.server.decide import (
     Granted,
     HoldStats,
     Limits,
+    Outlook,
     PoolState,
     Queued,
     Refusal,
     Release,
     admission,
     impossible_tickets,
+    outlook,
 )
 from seatkeeper.server.denials import denial_name
 from seatkeeper.server.follow import follow
@@ -85,6 +87,8 @@ THRONG_PER_SEAT = (1, 5)
 """It is a throng from when five times as many wait as there are seats, until as many do."""
 POSITIONS_PAUSE = 0.05
 """Seconds between two times of telling places, where too many are to be told at once."""
+ESTIMATES_INTERVAL = 2.0
+"""Seconds between two looks at estimates while places stay the same."""
 TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
@@ -159,6 +163,7 @@ class PoolLoop:
         self._throng = False
         self._timer: asyncio.TimerHandle | None = None
         self._positions_changed = False
+        self._estimates_at = 0.0
         self._owner_before = (passing.owner(pool) if passing else None) or ""
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -166,6 +171,10 @@ class PoolLoop:
     def state(self) -> PoolState:
         """The pool as this node sees it."""
         return self._mirror.state
+
+    def outlook(self) -> Outlook:
+        """Return when seats are likely to be free."""
+        return outlook(self.state, self.holds, self._clock.now())
 
     def start(self) -> None:
         """Begin to follow the pool and to decide."""
@@ -419,14 +428,20 @@ class PoolLoop:
     async def _tell_positions_forever(self) -> None:
         while True:
             await asyncio.sleep(self._config.position_interval.total_seconds())
-            if self._positions_changed:
+            # Estimates turn out to be wrong also when nothing happens.
+            is_time = self._clock.monotonic() >= self._estimates_at + ESTIMATES_INTERVAL
+            if self._positions_changed or (is_time and self.holds.recent):
                 self._positions_changed = False
+                self._estimates_at = self._clock.monotonic()
                 await self._tell_positions()
 
     async def _tell_positions(self) -> None:
         """Tell a few at a time, so that a long queue holds nobody up."""
+        if not len(self.audience):
+            return
+        ahead = self.outlook()
         for _ in range(len(self.audience) + 1):
-            if not self.audience.review_positions(self.state, self.holds):
+            if not self.audience.review_positions(self.state, ahead):
                 return
             await asyncio.sleep(POSITIONS_PAUSE)
 

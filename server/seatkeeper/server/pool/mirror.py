@@ -142,6 +142,7 @@ class PoolMirror:
                 self.denied[denial.grant_id] = denial
             while len(self.denied) > DENIED_MAX:
                 del self.denied[next(iter(self.denied))]
+            self.state.finished.set_ahead(session_id, mark.ahead)
             for grant_id in (*mark.unrecorded, mark.finished):
                 self.state.finished.add(session_id, grant_id)
         else:

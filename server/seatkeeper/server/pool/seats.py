@@ -16,8 +16,11 @@ from seatkeeper.server.decide import (
     Denied,
     Grant,
     HoldStats,
+    Outlook,
+    PoolState,
     Refusal,
     Release,
+    outlook,
 )
 from seatkeeper.server.denials import denial_name
 from seatkeeper.server.keys import Keys
@@ -87,14 +90,14 @@ class Seats:
     ) -> None:
         """Have a request decided; ``listener`` hears what becomes of it.
 
-        ``wait_max`` bounds the wait, whatever the request says. ``patient``: see
+        ``wait_max`` is how long one waits that does not say so. ``patient``: see
         ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
         check_id_age("grant_id", request.grant_id, self._clock.now())
         wait = wait_max
         if request.HasField("wait"):
-            wait = min(request.wait.ToTimedelta(), wait_max or timedelta.max)
+            wait = request.wait.ToTimedelta()
         command = Acquire(
             grant_id=request.grant_id,
             session_id=session.session_id,
@@ -144,10 +147,10 @@ class Seats:
         """Return the id of the node that decides for a pool; empty: any that is asked."""
         return (self._passing.owner(pool) if self._passing else None) or ""
 
-    def holds(self, pool: str) -> HoldStats:
-        """Return how long seats of a pool have been held lately, as far as this node has seen."""
+    def outlook(self, pool: str, state: PoolState) -> Outlook:
+        """Return when seats of a pool are likely to be free, by what this node has seen."""
         loop = self._loops.get(pool)
-        return loop.holds if loop else HoldStats()
+        return outlook(state, loop.holds if loop else HoldStats(), self._clock.now())
 
     async def loop(self, pool: str) -> PoolLoop | None:
         """Return the loop that serves a pool here, begun if need be; None: no such pool."""

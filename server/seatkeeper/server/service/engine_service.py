@@ -43,6 +43,10 @@ CHECK_INTERVAL = 2.0
 """Seconds after which a claim is checked though no change was seen."""
 PAGE_MAX = 1_000
 PAGE_DEFAULT = 100
+AGENT_BYTES_MAX = 64 * 1024
+"""Most bytes that an agent may say of itself."""
+MANIFEST_BYTES_MAX = 256 * 1024
+"""Most bytes of a signed manifest."""
 
 
 class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
@@ -60,6 +64,7 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
     ) -> engine_service_pb2.RegisterAgentResponse:
         """Make an agent known."""
         check_name("agent.agent_id", request.agent.agent_id)
+        _check_size("agent", request.agent.ByteSize(), AGENT_BYTES_MAX)
         session = await self._session(request.credentials, context)
         try:
             await self._engines.register(session, request.agent)
@@ -117,6 +122,7 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         """Publish an engine under a claimed grant."""
         session = await self._session(request.credentials, context)
         check_id("claim_id", request.claim_id)
+        _check_size("manifest", request.manifest.ByteSize(), MANIFEST_BYTES_MAX)
         try:
             manifest = build_pb2.EngineManifest.FromString(request.manifest.manifest)
         except Exception as error:
@@ -234,6 +240,11 @@ def _published(
     return engine_service_pb2.PublishedEngine(
         manifest=signed, addresses=[address] if address else []
     )
+
+
+def _check_size(field: str, size: int, size_max: int) -> None:
+    if size > size_max:
+        raise Malformed(field, f"has {size} bytes; at most {size_max}")
 
 
 def _check_key(field: str, key: str) -> None:

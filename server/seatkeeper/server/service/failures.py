@@ -12,13 +12,11 @@ import grpc
 from google.protobuf.message import Message
 
 from seatkeeper.server.decide import Denied, Refusal
-from seatkeeper.server.denials import DENIAL_REASONS
+from seatkeeper.server.denials import denial_info
 from seatkeeper.server.grpc_failure import (
     Context,
     Failure,
     bad_request,
-    error_info,
-    not_found,
     resource_info,
     retry_info,
 )
@@ -26,7 +24,6 @@ from seatkeeper.server.sessions import NotYourSession, SessionGone
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
 from seatkeeper.server.texts import check_texts
 from seatkeeper.server.validate import Malformed
-from seatkeeper.v1 import seat_pb2
 
 RETRY_AFTER = timedelta(seconds=1)
 
@@ -45,13 +42,14 @@ _STATUS = {
 
 def failure_of_denial(pool: str, denied: Denied) -> Failure:
     """Return the failure of a unary call whose command was refused."""
-    reason = seat_pb2.DenialReason.Name(DENIAL_REASONS[denied.reason])
-    details: list[Message] = [error_info(reason.removeprefix("DENIAL_REASON_"))]
+    details: list[Message] = [denial_info(denied.reason)]
     code = _STATUS[denied.reason]
     if denied.reason is Refusal.OTHER_TERMS:
         details.append(bad_request("acquire.grant_id", denied.message))
     if denied.reason is Refusal.TOO_MANY_SEATS:
         details.append(bad_request("acquire.seats", denied.message))
+    if denied.reason is Refusal.SESSION_LOST:
+        details.append(resource_info("session", "", denied.message))
     if denied.reason is Refusal.POOL_NOT_FOUND:
         details.append(resource_info("pool", pool, denied.message))
     if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
@@ -61,6 +59,12 @@ def failure_of_denial(pool: str, denied: Denied) -> Failure:
     return failure
 
 
+def pool_not_found(name: str, message: str) -> Failure:
+    """Return the failure of a call that named a pool that does not exist."""
+    info, resource = denial_info(Refusal.POOL_NOT_FOUND), resource_info("pool", name, message)
+    return Failure(grpc.StatusCode.NOT_FOUND, message, info, resource)
+
+
 def too_much(what: str) -> Failure:
     """Return the failure of a call that is one too many."""
     # Not all at the same moment again.
@@ -68,7 +72,7 @@ def too_much(what: str) -> Failure:
     return Failure(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"{what}; try again later, or another node",
-        error_info("OVERLOADED"),
+        denial_info(Refusal.OVERLOADED),
         retry_info(retry_after),
     )
 
@@ -80,24 +84,33 @@ def failure_of(error: Exception) -> Failure | None:
             return error
         case Malformed(field=field, description=description):
             detail = bad_request(field, description)
-            return Failure(grpc.StatusCode.INVALID_ARGUMENT, str(error), detail)
+            info = denial_info(Refusal.OTHER_TERMS)
+            return Failure(grpc.StatusCode.INVALID_ARGUMENT, str(error), info, detail)
         case SessionGone(session_id=session_id):
-            return not_found("session", session_id, str(error))
+            info = denial_info(Refusal.SESSION_LOST)
+            resource = resource_info("session", session_id, str(error))
+            return Failure(grpc.StatusCode.NOT_FOUND, str(error), info, resource)
         case NotYourSession():
-            return Failure(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            info = denial_info(Refusal.NOT_YOURS)
+            return Failure(grpc.StatusCode.PERMISSION_DENIED, str(error), info)
         case StoreFull():
             message = (
                 "the store is full: an operator must free space. "
                 "Closing a session still frees what it holds"
             )
-            return Failure(grpc.StatusCode.UNAVAILABLE, message, retry_info(10 * RETRY_AFTER))
+            return _unavailable(message, 10 * RETRY_AFTER)
         case StoreUnavailable() | OutcomeUnknown():
             message = f"the store did not answer in time ({error}); send the same request again"
-            return Failure(grpc.StatusCode.UNAVAILABLE, message, retry_info(RETRY_AFTER))
+            return _unavailable(message, RETRY_AFTER)
         case StoreError():
             return Failure(grpc.StatusCode.INTERNAL, f"the store refused: {error}")
         case _:
             return None
+
+
+def _unavailable(message: str, retry_after: timedelta) -> Failure:
+    info = denial_info(Refusal.UNAVAILABLE)
+    return Failure(grpc.StatusCode.UNAVAILABLE, message, info, retry_info(retry_after))
 
 
 Servicer = TypeVar("Servicer")

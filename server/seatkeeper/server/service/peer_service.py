@@ -7,13 +7,13 @@ import hmac
 
 import grpc
 
-from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.pool.passed import PassedOn
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import SECRET_METADATA
 from seatkeeper.server.routing.wire import decode_command, encode_outcome
-from seatkeeper.server.service.failures import answers
+from seatkeeper.server.service.failures import answers, pool_not_found
 from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import peer_service_pb2, peer_service_pb2_grpc
 
@@ -40,7 +40,7 @@ class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
             )
         loop = await self._seats.loop(request.pool)
         if loop is None:
-            raise not_found("pool", request.pool, f"there is no pool {request.pool!r}")
+            raise pool_not_found(request.pool, f"there is no pool {request.pool!r}")
         passed = [PassedOn(command.peer) for command in request.commands]
         for command, listener in zip(request.commands, passed, strict=True):
             loop.submit(decode_command(command), listener)

@@ -9,7 +9,8 @@ from dataclasses import fields
 import grpc
 
 from seatkeeper.server.decide import PoolSpec
-from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.grpc_failure import Context, Failure
+from seatkeeper.server.holders import Holders
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import (
@@ -22,7 +23,7 @@ from seatkeeper.server.pools import (
     PoolView,
     pool_message,
 )
-from seatkeeper.server.service.failures import answers, streams
+from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.validate import check_name, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
@@ -38,9 +39,10 @@ _CODES = {
 class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     """Administers pools."""
 
-    def __init__(self, pools: Pools, seats: Seats) -> None:
+    def __init__(self, pools: Pools, seats: Seats, holders: Holders) -> None:
         self._pools = pools
         self._seats = seats
+        self._holders = holders
 
     @answers
     async def CreatePool(
@@ -91,7 +93,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     ) -> pool_service_pb2.GetPoolResponse:
         """Return one pool."""
         view = await self._read(request.name)
-        return pool_service_pb2.GetPoolResponse(pool=self._message(view))
+        return pool_service_pb2.GetPoolResponse(pool=await self._detailed(view))
 
     @answers
     async def ListPools(
@@ -122,11 +124,12 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     if spec is None:
                         break
                     view = PoolView(spec, revision, loop.state)
-                    yield pool_service_pb2.WatchPoolResponse(pool=self._message(view))
+                    pool = await self._detailed(view)
+                    yield pool_service_pb2.WatchPoolResponse(pool=pool)
                     await asyncio.sleep(WATCH_INTERVAL)
                     await changed.wait()
                     changed.clear()
-        raise not_found("pool", request.name, f"pool {request.name} was deleted")
+        raise pool_not_found(request.name, f"pool {request.name} was deleted")
 
     async def _read(self, name: str) -> PoolView:
         check_name("name", name)
@@ -135,10 +138,15 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         except PoolMissing as error:
             raise _failure(name, error) from error
 
+    async def _detailed(self, view: PoolView) -> pool_service_pb2.Pool:
+        message = self._message(view)
+        await self._holders.add_to(message)
+        return message
+
     def _message(self, view: PoolView, *, details: bool = True) -> pool_service_pb2.Pool:
         name = view.spec.name
-        holds, owner = self._seats.holds(name), self._seats.owner(name)
-        return pool_message(view, holds, owner, details=details)
+        ahead, owner = self._seats.outlook(name, view.state), self._seats.owner(name)
+        return pool_message(view, ahead, owner, details=details)
 
 
 def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
@@ -154,5 +162,5 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
 
 def _failure(name: str, error: PoolError) -> Failure:
     if isinstance(error, PoolMissing):
-        return not_found("pool", name, str(error))
+        return pool_not_found(name, str(error))
     return Failure(_CODES[type(error)], str(error))

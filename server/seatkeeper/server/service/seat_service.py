@@ -13,6 +13,7 @@ from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Refusal
 from seatkeeper.server.grpc_context import peer_of_call
 from seatkeeper.server.grpc_failure import Context
+from seatkeeper.server.grpc_handlers import stopping
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial, too_much
@@ -21,6 +22,9 @@ from seatkeeper.server.service.session_stream import SessionStream
 from seatkeeper.server.sessions import SessionGone
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
+LOOK_SECONDS = 1.0
+"""How often streams are looked at whose session may have ended, or that have not begun."""
+LOOKS_AT_ONCE = 64
 CROWD_MIN = 8
 """Unary calls under way at once from which on they wait a little for each other."""
 
@@ -42,6 +46,8 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._core = core
         self._observer = observer
         self._streams: dict[SessionStream, None] = {}
+        self._not_begun: set[SessionStream] = set()
+        self._looking: asyncio.Task[None] | None = None
         self._limits = limits
         self._away: tuple[str, timedelta] | None = None
         self._holders: Counter[str] = Counter()
@@ -75,6 +81,17 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self._stopping = message
         self.turn_away(message)
 
+    def end_streams(self) -> None:
+        """End the streams that are still there."""
+        for stream in self._streams:
+            stream.end(stopping())
+
+    async def close(self) -> None:
+        """Stop looking after streams."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
     def ring_changed(self, ring: Ring) -> None:
         """Tell the clients of all streams which nodes there are."""
         self._ring = seat_service_pb2.Ring(revision=ring.revision)
@@ -88,8 +105,18 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         self, request_iterator: object, context: Context
     ) -> None:
         """Run a session over one stream."""
-        stream = SessionStream(self._core, context, self._ring, self._admit)
+        if len(self._not_begun) >= self._limits.calls_max:
+            waiting = f"{self._limits.calls_max} streams wait for their first command"
+            await too_much(waiting).tell(context)
+        stream = SessionStream(
+            *(self._core, context, self._ring),
+            admit=self._admit,
+            begun=self._not_begun.discard,
+        )
         self._streams[stream] = None
+        self._not_begun.add(stream)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_after_streams())
         if self._away is not None:
             stream.go_away(*self._away)
         self._observer.stream_opened()
@@ -101,9 +128,19 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             await failure.tell(context)
         finally:
             del self._streams[stream]
+            self._not_begun.discard(stream)
             if stream.holder:
                 self._leave(stream.holder)
             self._observer.stream_closed()
+
+    async def _look_after_streams(self) -> None:
+        """End the streams of sessions that have ended, and those that never begin."""
+        while self._streams:
+            await asyncio.sleep(LOOK_SECONDS)
+            due = [stream for stream in self._streams if stream.needs_a_look()]
+            for first in range(0, len(due), LOOKS_AT_ONCE):
+                looks = (stream.look() for stream in due[first : first + LOOKS_AT_ONCE])
+                await asyncio.gather(*looks)
 
     def _admit(self, holder: str, *, is_new: bool) -> None:
         """Count one stream more for a holder. Raises ``Failure`` for a new session too many."""

@@ -1,13 +1,26 @@
 """One session stream: commands in, events out, both in batches.
 
+Theory of operation
+-------------------
 The reader applies commands as they come. Whatever becomes of them is appended to one list of events;
 the writer sends all that is pending in one message, and what arrives while it sends is the next
 message. A message costs Python far more than an event in it, so a busy stream gets cheaper.
+
+Every command is answered by an event, or ends the stream with a status:
+
+- `renew`: one renewal of the lease is under way at a time, and answers all that came before it was
+  sent. A store that is silent is asked again for a while; then the stream ends with ``UNAVAILABLE``.
+- Where a client sends nothing any more (it has half-closed the stream), the stream ends when what it
+  sent before is answered.
+- A session that was not renewed ends the stream: ``look`` asks the store when the time is over, since
+  it may have been renewed elsewhere.
+- A stream on which nothing was sent, and one whose client does not read, end after a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -16,15 +29,15 @@ import grpc.aio
 
 from seatkeeper.server import events
 from seatkeeper.server.core import Core
-from seatkeeper.server.decide import Denied, Grant, Released
-from seatkeeper.server.denials import encode_denied
+from seatkeeper.server.decide import Denied, Grant, Refusal, Released
+from seatkeeper.server.denials import denial_info, encode_basis, encode_denied
 from seatkeeper.server.grpc_context import peer_of_call
-from seatkeeper.server.grpc_failure import Context, Failure
+from seatkeeper.server.grpc_failure import Context, Failure, error_info, retry_info
 from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.identity import Identity, identity_of
 from seatkeeper.server.sessions import Session, SessionError, SessionGone
 from seatkeeper.server.store import StoreError
-from seatkeeper.server.validate import Malformed
+from seatkeeper.server.validate import Malformed, check_tokens_for, is_grant
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 COMMANDS_MAX = 1024
@@ -35,8 +48,19 @@ PENDING_MAX = 50_000
 """A client that leaves this many events unread is cut off; its session lives on."""
 EXPECTED_MAX = 1024
 """Grants signed ahead of their commit."""
-RENEWALS_MAX = 4
-"""Renewals of one stream under way at once; more are dropped, and the client sends another."""
+RENEWALS_MAX = 1024
+"""Renewals waiting to be answered, from which on no more commands are read."""
+RENEW_SECONDS_MAX = 5.0
+"""How long a renewal is tried again while the store does not answer."""
+RENEW_PAUSE = 0.2
+FIRST_COMMAND_SECONDS = 10.0
+"""How long a stream may be without its first command."""
+STUCK_SECONDS = 30.0
+"""How long a client that was cut off may take to read what was on its way to it."""
+LOOK_AFTER_SECONDS = 1.0
+"""How long after the end of a lease, as this node knows it, the store is asked about it."""
+WRONG_ID_MAX = 64
+"""Most characters said again of an id that is none."""
 Event = seat_service_pb2.SessionEvent
 
 
@@ -52,13 +76,24 @@ class SessionStream:
     """Serves one stream. A ``Listener`` of every pool that its session uses."""
 
     def __init__(
-        self, core: Core, context: Context, ring: seat_service_pb2.Ring, admit: Admit
+        self,
+        core: Core,
+        context: Context,
+        ring: seat_service_pb2.Ring,
+        *,
+        admit: Admit,
+        begun: Callable[[SessionStream], None],
     ) -> None:
-        """Serve one stream; ``admit`` is asked before its session is opened."""
+        """Serve one stream.
+
+        ``admit`` is asked before its session is opened; ``begun`` is told of its first command.
+        """
         self._core = core
         self._context = context
         self._ring = ring
         self._admit = admit
+        self._begun = begun
+        self._writer: asyncio.Task[None] | None = None
         self.holder = ""
         """Whom this stream is counted for; empty: nobody yet."""
         self._identity: Identity = identity_of(context)
@@ -68,24 +103,68 @@ class SessionStream:
         self._events: list[Event | tuple[str, News]] = []
         self._pending = asyncio.Event()
         self._finished = False
+        self._half_closed = False
         self._leaving = False
         self._farewell: Event | None = None
         """To be said as soon as the session is open."""
         self._failure: Exception | None = None
         self._open: set[tuple[str, str]] = set()
+        self._unanswered: set[tuple[str, str]] = set()
+        """What was asked for or given back on this stream and has not been answered at all."""
         self._signed: dict[tuple[str, Grant], seat_pb2.Granted] = {}
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._renewals: list[seat_service_pb2.Renew] = []
+        self._renewing: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._began_at = core.clock.monotonic()
+        self._look_at = 0.0
+        """When to ask the store whether the session lives yet."""
+        self.is_begun = False
+        """Whether a first command has come."""
 
     async def run(self) -> None:
         """Serve until either side ends the stream. Raises what ends it otherwise."""
-        reader = asyncio.create_task(self._read())
+        self._writer = asyncio.current_task()
+        self._reader = asyncio.create_task(self._read())
         try:
             await self._write()
         finally:
-            for task in (reader, *self._renewals):
+            tasks = [task for task in (self._reader, self._renewing) if task is not None]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, *self._renewals, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._detach()
+
+    def end(self, failure: Exception) -> None:
+        """End the stream with a failure, when what was to be told before has been."""
+        if self._failure is None:
+            self._failure = failure
+            self._pending.set()
+
+    def needs_a_look(self) -> bool:
+        """Return whether it is time to ask whether the session lives; ends a stream without one."""
+        now = self._core.clock.monotonic()
+        if self._session is not None:
+            return now >= self._look_at and not self._finished
+        if not self.is_begun and now >= self._began_at + FIRST_COMMAND_SECONDS:
+            message = f"no `open` or `resume` within {FIRST_COMMAND_SECONDS:g} s; call again"
+            info = error_info("FIRST_COMMAND_TIMEOUT")
+            self.end(Failure(grpc.StatusCode.DEADLINE_EXCEEDED, message, info))
+        return False
+
+    async def look(self) -> None:
+        """Ask the store whether the session lives; end the stream when it does not."""
+        try:
+            left = await self._core.sessions.remaining(self.session)
+        except StoreError:
+            self._look_after(0.0)
+            return
+        if left is None:
+            self._lose_session()
+        else:
+            self._look_after(left.total_seconds())
+
+    def _look_after(self, seconds: float) -> None:
+        self._look_at = self._core.clock.monotonic() + seconds + LOOK_AFTER_SECONDS
 
     def go_away(self, message: str, within: timedelta) -> None:
         """Ask the client to resume elsewhere."""
@@ -105,12 +184,12 @@ class SessionStream:
 
     def hear(self, pool: str, news: News) -> None:
         """Tell the client what became of one of its requests."""
-        if isinstance(news, SeatsGranted):
-            self._open.add((pool, news.grant.grant_id))
-        elif isinstance(news, Position):
-            self._open.add((pool, news.grant_id))
+        grant_id = news.grant.grant_id if isinstance(news, SeatsGranted) else news.grant_id
+        self._unanswered.discard((pool, grant_id))
+        if isinstance(news, SeatsGranted | Position):
+            self._open.add((pool, grant_id))
         else:
-            self._open.discard((pool, news.grant_id))
+            self._open.discard((pool, grant_id))
         self._send((pool, news))
 
     def expect(self, pool: str, grant: Grant) -> None:
@@ -130,8 +209,26 @@ class SessionStream:
         return self._session
 
     def _send(self, event: Event | tuple[str, News]) -> None:
+        if self._failure is not None:
+            return
         self._events.append(event)
         self._pending.set()
+        if len(self._events) > PENDING_MAX:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Give up on a client that does not read: drop what it was to be told, and end the stream."""
+        self._events.clear()
+        self._detach()
+        message = f"over {PENDING_MAX} events unread; resume the session and read faster"
+        info = denial_info(Refusal.OVERLOADED)
+        retry = retry_info(timedelta(seconds=1))
+        self.end(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, retry))
+        if self._reader is not None:
+            self._reader.cancel()
+        # The message on its way ends before the status can be told: give it time, and no more.
+        if self._writer is not None:
+            asyncio.get_running_loop().call_later(STUCK_SECONDS, self._writer.cancel)
 
     def _event(self, event: Event | tuple[str, News]) -> Event:
         """Return the message of an event. Signs tokens: done here, while the next batch commits."""
@@ -143,8 +240,9 @@ class SessionStream:
                 # Of this very grant only: what was signed for one that came to nothing is no proof.
                 expected = self._signed.pop((pool, grant), None)
                 return Event(granted=expected or self._granted(pool, grant))
-            case Position(grant_id, position, estimate):
-                queued = seat_pb2.Queued(grant_id=grant_id, position=position)
+            case Position(grant_id, position, estimate, basis):
+                basis_of = encode_basis(basis)
+                queued = seat_pb2.Queued(grant_id=grant_id, position=position, basis=basis_of)
                 if estimate is not None:
                     queued.estimate.FromTimedelta(estimate)
                 return Event(queued=queued)
@@ -165,18 +263,14 @@ class SessionStream:
         while True:
             await self._pending.wait()
             self._pending.clear()
-            if len(self._events) > PENDING_MAX:
-                raise Failure(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"over {PENDING_MAX} events unread; resume the session and read faster",
-                )
             while self._events:
                 batch, self._events = self._events[:EVENTS_MAX], self._events[EVENTS_MAX:]
                 response = seat_service_pb2.SessionResponse(events=map(self._event, batch))
                 await self._context.write(response)
             if self._failure is not None:
                 raise self._failure
-            if self._finished:
+            is_done = not self._unanswered and not self._renewals and not self._is_renewing
+            if self._finished or (self._half_closed and is_done):
                 return
 
     async def _read(self) -> None:
@@ -184,6 +278,7 @@ class SessionStream:
             while True:
                 request = await self._context.read()
                 if request is grpc.aio.EOF:
+                    self._half_closed = True
                     return
                 if isinstance(request, Failure):  # it could not be decoded
                     raise request
@@ -193,12 +288,13 @@ class SessionStream:
                     )
                 for command in request.commands:
                     await self._apply(command)
+                if len(self._renewals) > RENEWALS_MAX and self._renewing is not None:
+                    await asyncio.wait({self._renewing})
         except _Closed:
-            pass
-        except Exception as error:
-            self._failure = error
-        finally:
             self._finished = True
+        except Exception as error:
+            self.end(error)
+        finally:
             self._pending.set()
 
     async def _apply(self, command: seat_service_pb2.SessionCommand) -> None:
@@ -217,11 +313,15 @@ class SessionStream:
             events.session("session_closed", self.session, self.peer)
             self._session_lost("closed")
             raise _Closed
+        elif kind in {"open", "resume"}:
+            raise Malformed("command", f"`{kind}` is for the first command of a stream alone")
         else:
-            raise Malformed("command", f"{kind or 'an unknown command'} cannot be sent here")
+            raise Malformed("command", "is none that this node knows; its version may be older")
 
     async def _begin(self, command: seat_service_pb2.SessionCommand, kind: str | None) -> None:
         name = self._identity.name
+        self.is_begun = True
+        self._begun(self)
         if kind == "open":
             holder = name or command.open.holder
             self._admit(holder, is_new=True)
@@ -237,6 +337,7 @@ class SessionStream:
             events.session("session_resumed", session, self.peer)
         else:
             raise Malformed("command", "the first command must be `open` or `resume`")
+        self._look_after(self.session.ttl.total_seconds())
         opened = self._core.opened(self.session)
         opened.ring.CopyFrom(self._ring)
         self._send(Event(opened=opened))
@@ -244,38 +345,83 @@ class SessionStream:
             self._send(self._farewell)
 
     async def _acquire(self, request: seat_pb2.Acquire) -> None:
+        name = (request.pool, request.grant_id)
+        self._unanswered.add(name)
         try:
             await self._core.seats.acquire(self.session, request, self)
         except Malformed as error:
             self._core.seats.count_malformed()
-            self._send(Event(denied=_invalid(request.grant_id, error)))
+            self._deny(name, error)
 
     async def _release(self, request: seat_service_pb2.Release) -> None:
+        name = (request.grant.pool, request.grant.grant_id)
+        self._unanswered.add(name)
         try:
             await self._core.seats.release(self.session, request.grant, self)
         except Malformed as error:
             self._core.seats.count_malformed()
-            self._send(Event(denied=_invalid(request.grant.grant_id, error)))
+            self._deny(name, error)
+
+    def _deny(self, name: tuple[str, str], error: Malformed) -> None:
+        self._unanswered.discard(name)
+        self._send(Event(denied=_invalid(name[1], error)))
+
+    # Renewals -------------------------------------------------------------------------------
+
+    @property
+    def _is_renewing(self) -> bool:
+        return self._renewing is not None and not self._renewing.done()
 
     def _start_renewal(self, request: seat_service_pb2.Renew) -> None:
-        if len(self._renewals) < RENEWALS_MAX:
-            task = asyncio.create_task(self._renew(request))
-            self._renewals.add(task)
-            task.add_done_callback(self._renewals.discard)
-
-    async def _renew(self, request: seat_service_pb2.Renew) -> None:
         try:
-            renewed = await self._core.renewed(
-                self.session, request, self._identity.certificate_sha256
-            )
+            check_tokens_for(request)
+        except Malformed as error:
+            # The session lives on all the same: what it is for is worth more than a token.
+            wrong = next((ref.grant_id for ref in request.tokens_for if not is_grant(ref)), "")
+            self._send(Event(denied=_invalid(wrong, error)))
+            request = seat_service_pb2.Renew(sequence=request.sequence)
+        self._renewals.append(request)
+        if not self._is_renewing:
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Answer the renewals that have come, and those that come meanwhile."""
+        try:
+            while self._renewals:
+                answered, ttl = await self._renew_lease()
+                self._look_after(ttl.total_seconds())
+                for request in answered:
+                    certificate = self._identity.certificate_sha256
+                    renewed = await self._core.renewal_answer(
+                        self.session, request, ttl, certificate
+                    )
+                    self._send(Event(renewed=renewed))
         except SessionGone:
-            events.session("session_lost", self.session, self.peer)
-            self._session_lost("the session was not renewed in time, and has ended")
-            self._finished = True
-        except (StoreError, SessionError):
-            return  # Not answered: the client sends another one.
-        else:
-            self._send(Event(renewed=renewed))
+            self._lose_session()
+        except (StoreError, SessionError) as error:
+            self.end(error)
+        finally:
+            # Whether all is answered is asked when this task is done.
+            asyncio.get_running_loop().call_soon(self._pending.set)
+
+    async def _renew_lease(self) -> tuple[list[seat_service_pb2.Renew], timedelta]:
+        """Renew; return the commands that this answers: those that came before it was sent."""
+        deadline = self._core.clock.monotonic() + RENEW_SECONDS_MAX
+        answered: list[seat_service_pb2.Renew] = []
+        while True:
+            answered += self._renewals
+            self._renewals.clear()
+            try:
+                return answered, await self._core.sessions.renew(self.session)
+            except StoreError as error:
+                if not error.retryable or self._core.clock.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(RENEW_PAUSE)
+
+    def _lose_session(self) -> None:
+        events.session("session_lost", self.session, self.peer)
+        self._session_lost("the session was not renewed in time, and has ended")
+        self._finished = True
 
     def _session_lost(self, message: str) -> None:
         self._send(Event(session_lost=seat_service_pb2.SessionLost(message=message)))
@@ -287,4 +433,4 @@ class _Closed(Exception):
 
 def _invalid(grant_id: str, error: Malformed) -> seat_pb2.Denied:
     reason = seat_pb2.DENIAL_REASON_INVALID_ARGUMENT
-    return seat_pb2.Denied(grant_id=grant_id, reason=reason, message=str(error))
+    return seat_pb2.Denied(grant_id=grant_id[:WRONG_ID_MAX], reason=reason, message=str(error))

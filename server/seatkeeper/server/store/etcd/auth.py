@@ -3,6 +3,11 @@
 A token ends: unused for ``--auth-token-ttl``, when a member restarts, when an administrator
 changes a user. Every caller may find that out at the same moment; one of them fetches a new one
 and the others use it.
+
+Some ends are silent. A token names the log index that it was made at, and a member that is not
+there yet keeps every call with it waiting. That member has been restored from a snapshot: its log
+begins anew, and it will not be there for a long time. So a token under which calls go unanswered is
+doubted, and replaced when no call was answered between two doubts.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ _NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
 
 # A member cut off from the others refuses at once instead of keeping the call, or a watch, for ever.
 LEADER_WANTED = ("hasleader", "true")
+DOUBTS_MAX = 2
+"""Unanswered calls in a row after which a new token is fetched. A login costs etcd 0.1 s of work."""
 
 
 class Credentials:
@@ -36,6 +43,7 @@ class Credentials:
         self._password = config.password
         self._fetching = asyncio.Lock()
         self.metadata = None if config.username else grpc.aio.Metadata(LEADER_WANTED)
+        self._doubts = 0
 
     @property
     def renewable(self) -> bool:
@@ -68,6 +76,19 @@ class Credentials:
         """Fetch a new token before the next call, unless that has happened."""
         if self.renewable and self.metadata is metadata:
             self.metadata = None
+
+    def trust(self) -> None:
+        """Note that a call was answered."""
+        self._doubts = 0
+
+    def doubt(self, metadata: grpc.aio.Metadata | None) -> None:
+        """Note that a call with this was not answered; see the module's docstring."""
+        if not self.renewable or self.metadata is not metadata:
+            return
+        self._doubts += 1
+        if self._doubts >= DOUBTS_MAX:
+            self._doubts = 0
+            self.drop(metadata)
 
     async def _authenticate(self, endpoint: Endpoint, timeout: float) -> grpc.aio.Metadata:
         request = pb.AuthenticateRequest(name=self._username, password=self._password)

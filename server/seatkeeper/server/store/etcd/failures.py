@@ -52,6 +52,9 @@ class Failure(Enum):
 _BY_DETAILS = {
     "etcdserver: invalid auth token": Failure.TOKEN_REFUSED,
     "etcdserver: revision of auth store is old": Failure.TOKEN_REFUSED,
+    # No token came with it: there were no users when we logged in, and now there are. Members look
+    # at the user when they apply a request, and do not apply one that nobody made.
+    "etcdserver: user name is empty": Failure.TOKEN_REFUSED,
     # The first four are refusals by interceptors, before a proposal is made. Other errors that
     # sound alike, such as "leader changed" and "server stopped", come to waiters for a proposal
     # that may yet be applied.

@@ -78,6 +78,7 @@ class KeepAliveStream:
                 if future.done():
                     return future.result()
                 if self._clock() >= silent_at:
+                    self._credentials.doubt(self._metadata)
                     self._lose("silent", blame=True)
                 elif self._clock() >= deadline:
                     raise StreamLostError("no answer before the deadline")
@@ -108,7 +109,12 @@ class KeepAliveStream:
                 answer = await self._call.read()
                 if not isinstance(answer, pb.LeaseKeepAliveResponse):
                     break
+                if complaint := self._endpoints.identity.complaint(answer.header):
+                    self._endpoints.exclude(self._endpoint, complaint)
+                    reason = complaint
+                    break
                 self._heard_at = self._clock()
+                self._credentials.trust()
                 waiting = self._waiting.get(answer.id)
                 if waiting:
                     future = waiting.popleft()

@@ -40,7 +40,7 @@ from seatkeeper.server.store.interface import Change, Entry, WatchBatch
 
 _PROGRESS = pb.WatchRequest(progress_request=pb.WatchProgressRequest())
 # Before 3.5.13 or so, a bad token was called a lack of permission here.
-_TOKEN_REASONS = ("auth token", "permission denied")
+_TOKEN_REASONS = ("auth token", "permission denied", "user name is empty", "auth store is old")
 
 
 class Watches:
@@ -157,6 +157,9 @@ class _WatchStream:
         if not isinstance(answer, pb.WatchResponse):
             self._endpoints.leave(self._endpoint)
             raise self._ended("etcd ended the stream")
+        if complaint := self._endpoints.identity.complaint(answer.header):
+            self._endpoints.exclude(self._endpoint, complaint)
+            raise self._ended(complaint)
         if answer.compact_revision:
             raise HistoryCompacted(
                 f"{self._endpoint.address}: revisions before {answer.compact_revision} are compacted"
@@ -181,6 +184,7 @@ class _WatchStream:
                 continue
             if self._clock() - self._waiting_since >= self._silence_max:
                 self._silent = True
+                self._credentials.doubt(self._metadata)
                 self._endpoints.leave(self._endpoint)
                 self._call.cancel()
                 return

@@ -1,0 +1,60 @@
+// Drives client.mjs for the contract suite: JSON lines in, JSON lines out. See ../README.md, "Drivers".
+
+import readline from "node:readline";
+import { Denied, SeatClient } from "./client.mjs";
+
+const tell = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
+const [grants, cancels] = [new Map(), new Map()];
+let client;
+
+const actions = {
+  start({ nodes, holder = "conformance", project, ttl = 30 }) {
+    client = new SeatClient({ nodes, holder, project, ttl });
+    tell("ready");
+  },
+
+  async acquire({ id, pool, ...terms }) {
+    const cancel = new AbortController();
+    cancels.set(id, cancel);
+    try {
+      const grant = await client.acquire(pool, {
+        ...terms,
+        signal: cancel.signal,
+        onQueued: (position) => tell("queued", { id, position }),
+        onLost: () => tell("lost", { id }),
+      });
+      grants.set(id, grant);
+      const { seats, fence, token } = grant;
+      tell("granted", { id, pool, seats, fence, token });
+    } catch (error) {
+      if (cancel.signal.aborted) tell("cancelled", { id });
+      else if (error instanceof Denied) tell("denied", { id, reason: error.reason, message: error.message });
+      else tell("failed", { id, message: error.message });
+    }
+  },
+
+  cancel({ id }) {
+    cancels.get(id).abort();
+  },
+
+  async release({ id }) {
+    await client.release(grants.get(id));
+    tell("released", { id });
+  },
+
+  state({ id }) {
+    tell("state", { id, state: client.isHeld(grants.get(id)) ? "safe" : "lost" });
+  },
+
+  async close() {
+    await client.close();
+    tell("closed");
+  },
+};
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const { do: what, ...order } = JSON.parse(line);
+  actions[what](order);
+}
+await client?.close();
+process.exit(0);

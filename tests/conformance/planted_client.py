@@ -1,0 +1,120 @@
+"""The Python client with a deliberate defect, for test_planted_defects.py: ``... DEFECT``."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+from tests.conformance.python_driver import drive
+
+from seatkeeper.client import _lease, _link, _session, _tables, holding
+from seatkeeper.client.config import ClientConfig
+from seatkeeper.client.errors import NoSeatFree
+from seatkeeper.client.ids import new_id
+
+SessionDriver: Any = _session.SessionDriver
+
+
+def believes_any_answer() -> None:
+    """An answer to an older renewal counts, from when it comes."""
+
+    def answered(view: Any, *, now: float, ttl: float, renew_in: float, **_: Any) -> Any:  # noqa: ANN401
+        return dataclasses.replace(
+            view, renewed_at=now, ttl=ttl, renew_at=now + renew_in, sent_at=None
+        )
+
+    holding.renewal_answered = answered
+
+
+def asks_anew_after_a_break() -> None:
+    """What was not answered gets a new id on the next stream."""
+    send_everything = _tables.Tables.send_everything
+
+    def renamed(self: _tables.Tables, now: float) -> None:
+        for ask in list(self.asks.values()):
+            self._rename(ask)
+        send_everything(self, now)
+
+    _tables.Tables.send_everything = renamed  # type: ignore[method-assign]
+
+
+def opens_anew_after_a_break() -> None:
+    """A session is never resumed."""
+    hello = _lease.LeaseKeeper.hello
+
+    def forgetful(self: _lease.LeaseKeeper) -> Any:  # noqa: ANN401
+        self.lease = None
+        return hello(self)
+
+    _lease.LeaseKeeper.hello = forgetful  # type: ignore[method-assign]
+
+
+def takes_the_transport_for_a_denial() -> None:
+    """RESOURCE_EXHAUSTED is a denial, whoever made it."""
+    on_stream_end = SessionDriver.on_stream_end
+
+    def denied(self: Any, error: aio.AioRpcError | None, *, was_open: bool) -> bool:  # noqa: ANN401
+        if error is not None and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            self._fail_all(NoSeatFree("no seat is free"))
+        return bool(on_stream_end(self, error, was_open=was_open))
+
+    SessionDriver.on_stream_end = denied
+
+
+def stays_when_told_to_go() -> None:
+    """`go_away` is ignored."""
+    _link.Link.leave_for = lambda self, within: None  # type: ignore[method-assign]
+
+
+def keeps_what_nobody_wants() -> None:
+    """A grant for which nobody waits is kept, and renewed for ever."""
+    on_granted = _tables.Tables.on_granted
+
+    def kept(self: _tables.Tables, granted: Any, now: float) -> None:  # noqa: ANN401
+        if granted.grant_id in self.asks or granted.grant_id in self.held:
+            on_granted(self, granted, now)
+
+    _tables.Tables.on_granted = kept  # type: ignore[method-assign]
+
+
+def numbers_nothing() -> None:
+    """Every renewal has the same number."""
+    send_renewal = SessionDriver.send_renewal
+    SessionDriver.send_renewal = lambda self, lease, sequence: send_renewal(self, lease, 1)
+
+
+def uses_random_ids() -> None:
+    """Ids are UUIDs of another version."""
+
+    def wrong() -> str:
+        made = new_id()
+        return f"{made[:14]}4{made[15:]}"
+
+    for module in (_session, _lease, _tables):
+        vars(module)["new_id"] = wrong
+
+
+DEFECTS: dict[str, Callable[[], None]] = {
+    function.__name__: function
+    for function in (
+        believes_any_answer,
+        asks_anew_after_a_break,
+        opens_anew_after_a_break,
+        takes_the_transport_for_a_denial,
+        stays_when_told_to_go,
+        keeps_what_nobody_wants,
+        numbers_nothing,
+        uses_random_ids,
+    )
+}
+
+if __name__ == "__main__":
+    DEFECTS[sys.argv[1]]()
+    # In this process, where the client may also keep its session in another.
+    names = {field.name for field in dataclasses.fields(ClientConfig)}
+    asyncio.run(drive({"keeper": "process"} if "keeper" in names else {}))

@@ -1,0 +1,175 @@
+"""Break a promise on purpose, and see that a script notices.
+
+A script that passes whatever the server does would prove nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.conformance.client_runner import run_client
+from tests.conformance.planted_client import DEFECTS
+from tests.conformance.script import Script, scripts
+from tests.conformance.server_runner import Target, run_script
+
+from seatkeeper.server import core, sessions, tokens
+from seatkeeper.server.config import NodeConfig
+from seatkeeper.server.decide import decision, finished
+from seatkeeper.server.grpc_failure import Failure
+from seatkeeper.server.node import Node
+from seatkeeper.server.service import session_stream
+
+SERVER = {script.name: script for script in scripts("server")}
+CLIENT = {script.name: script for script in scripts("client")}
+Patch = pytest.MonkeyPatch
+
+
+def same_fence(patch: Patch) -> None:
+    granted = core.Core.granted
+
+    def always_one(*arguments: Any) -> Any:  # noqa: ANN401
+        message = granted(*arguments)
+        message.fence = 1
+        return message
+
+    patch.setattr(core.Core, "granted", always_one)
+
+
+def any_secret(patch: Patch) -> None:
+    patch.setattr(sessions, "_check_owner", lambda *_: None)
+
+
+def no_memory_of_ids(patch: Patch) -> None:
+    patch.setattr(finished.FinishedIds, "contains", lambda *_: False)
+
+
+def token_of_another_pool(patch: Patch) -> None:
+    sign = tokens.TokenSigner.sign
+    patch.setattr(
+        tokens.TokenSigner, "sign", lambda self, pool, *a, **k: sign(self, "other", *a, **k)
+    )
+
+
+def token_that_nobody_signed(patch: Patch) -> None:
+    sign = tokens.TokenSigner.sign
+
+    def forged(*arguments: Any, **named: Any) -> str:  # noqa: ANN401
+        head, _, signature = sign(*arguments, **named).rpartition(".")
+        return f"{head}.{signature[::-1]}"
+
+    patch.setattr(tokens.TokenSigner, "sign", forged)
+
+
+def a_seat_too_many(patch: Patch) -> None:
+    serve = decision.serve  # type: ignore[attr-defined]
+
+    def generous(*arguments: Any, free: int, **named: Any) -> Any:  # noqa: ANN401
+        return serve(*arguments, free=free + 1, **named)
+
+    patch.setattr(decision, "serve", generous)
+
+
+def no_details(patch: Patch) -> None:
+    tell = Failure.tell
+
+    async def bare(self: Failure, context: Any) -> None:  # noqa: ANN401
+        self.details = ()
+        await tell(self, context)
+
+    patch.setattr(Failure, "tell", bare)
+
+
+def releases_are_not_answered(patch: Patch) -> None:
+    event = session_stream.SessionStream._event
+
+    def silent(self: Any, item: Any) -> Any:  # noqa: ANN401
+        made = event(self, item)
+        return session_stream.Event() if made.WhichOneof("event") == "released" else made
+
+    patch.setattr(session_stream.SessionStream, "_event", silent)
+
+
+def renewals_keep_nothing_alive(patch: Patch) -> None:
+    async def told_only(_: Any, session: sessions.Session) -> Any:  # noqa: ANN401
+        return session.ttl
+
+    patch.setattr(sessions.Sessions, "renew", told_only)
+
+
+@asynccontextmanager
+async def a_node() -> AsyncIterator[Target]:
+    config = NodeConfig(node_id="planted", listen="127.0.0.1:0", store="memory", stop_grace=0.5)
+    node = await Node.start(config)
+    try:
+        yield Target((node.address,))
+    finally:
+        await node.stop()
+
+
+@pytest.mark.parametrize(
+    ("plant", "script"),
+    [
+        (same_fence, "queue-order"),
+        (any_secret, "session-wrong-secret"),
+        (no_memory_of_ids, "id-released-is-spent"),
+        (token_of_another_pool, "acquire-grants"),
+        (token_that_nobody_signed, "acquire-grants"),
+        (a_seat_too_many, "capacity-is-kept"),
+        (no_details, "acquire-no-wait"),
+        (releases_are_not_answered, "stream-release-of-nothing"),
+        (renewals_keep_nothing_alive, "what-renews"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+async def test_a_script_notices_what_a_server_does_wrong(
+    plant: Callable[[Patch], None], script: str, monkeypatch: Patch
+) -> None:
+    plant(monkeypatch)
+    # What is to be seen is seen at once; what never comes is not waited for so long.
+    monkeypatch.setattr("tests.conformance.server_runner.CALL_SECONDS", 8.0)
+    async with a_node() as target:
+        result = await run_script(target, SERVER[script])
+    assert not result.ok, f"{script} passed all the same"
+    assert result.step > 1, result.line()
+
+
+@pytest.mark.parametrize(
+    ("defect", "script"),
+    [
+        ("believes_any_answer", "old-answers-extend-nothing"),
+        ("asks_anew_after_a_break", "broken-stream-same-id"),
+        ("opens_anew_after_a_break", "resumes-and-keeps"),
+        ("takes_the_transport_for_a_denial", "transport-resource-exhausted-is-no-denial"),
+        ("stays_when_told_to_go", "go-away-moves-on"),
+        ("keeps_what_nobody_wants", "unwanted-grant-is-returned"),
+        ("numbers_nothing", "renews-in-time"),
+        ("uses_random_ids", "fresh-ids"),
+    ],
+)
+async def test_a_script_notices_what_a_client_does_wrong(
+    defect: str, script: str, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("tests.conformance.client_runner.STEP_SECONDS", 8.0)
+    command = [sys.executable, "-m", "tests.conformance.planted_client", defect]
+    result = await run_client(command, _with_short_waits(CLIENT[script]))
+    assert not result.ok, f"{script} passed all the same"
+    assert result.step > 1, result.line()
+
+
+def _with_short_waits(script: Script) -> Script:
+    """Wait less for what a broken client never does."""
+    steps = [
+        {**s, "within": min(s["within"], 12)} if "within" in s else s for s in script.steps
+    ]
+    return Script(
+        script.name, script.side, script.title, script.covers, tuple(steps), script.nodes
+    )
+
+
+def test_every_planted_defect_of_the_client_is_tried() -> None:
+    mark = test_a_script_notices_what_a_client_does_wrong.pytestmark[0]  # type: ignore[attr-defined]
+    assert {defect for defect, _ in mark.args[1]} == DEFECTS.keys()
