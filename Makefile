@@ -12,7 +12,7 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases simulate chaos soak mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases conformance simulate chaos soak mutants check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test: etcd haproxy compose chaos-tools  ## every test
 
 test-environments: etcd  ## the quick tests, without a terminal, as another user, and so on; TESTS="tests/cli -x"
 	$(BIN)/python -m tests.environments $(if $(TESTS),--tests "$(TESTS)")
+
+conformance: etcd  ## the contract over the wire: scripts against nodes, our client, and one in JavaScript
+	$(BIN)/python -m pytest -q tests/conformance
 
 cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 	$(BIN)/python -m tests.cases

@@ -22,7 +22,7 @@ from seatkeeper.server.decide import (
     Release,
     decide,
 )
-from seatkeeper.server.decide.finished import AHEAD_MAX, NOTHING
+from seatkeeper.server.decide.finished import SPANS_MAX
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Change, Entry, Listing, Put, WatchBatch, Write
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -119,19 +119,35 @@ def _entry(write: Write | None, revision: int) -> Entry | None:
 
 def test_a_client_that_is_always_ahead_is_served_and_remembered() -> None:
     node = Node()
-    for number in range(3 * AHEAD_MAX):
+    for number in range(200):
         node.use(HOUR + number)
-    assert len(node.mirror.state.finished.ahead("anna")) == AHEAD_MAX
+    assert len(node.mirror.state.finished.spans("anna")) == 1
     for each in (node, node.another()):
-        for number in range(3 * AHEAD_MAX):
+        for number in range(200):
             assert reason(each.decide(acquire(HOUR + number))[0]) is Refusal.FINISHED
-        each.use(HOUR + 3 * AHEAD_MAX)
+        each.use(HOUR + 200)
 
 
-def test_a_mark_is_never_empty_since_older_nodes_read_a_time_in_it() -> None:
+def test_a_clock_that_is_set_back_and_forth_is_served_and_remembered_in_little() -> None:
     node = Node()
-    node.use(HOUR)
-    assert node.mark == NOTHING
+    numbers = [HOUR * (step % 7) + 200 * step for step in range(60)]
+    for number in numbers:
+        assert len(node.mirror.state.finished.spans("anna")) <= SPANS_MAX
+        outcome = node.decide(acquire(number + 1))[0]
+        assert isinstance(outcome, Granted) or reason(outcome) is Refusal.FINISHED
+        node.decide(release(number + 1))
+    for each in (node, node.another()):
+        for number in numbers:
+            assert reason(each.decide(acquire(number + 1))[0]) is Refusal.FINISHED
+
+
+def test_after_a_clock_was_set_back_new_ids_are_granted() -> None:
+    """The client was not careful: its ids go back with its clock."""
+    node = Node()
+    node.use(2 * HOUR)
+    for number in range(1, 50):
+        node.use(number)
+    node.another().use(60)
 
 
 @given(

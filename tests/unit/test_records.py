@@ -72,9 +72,17 @@ def test_a_ticket_survives_the_store(ticket: Ticket) -> None:
     assert records.decode_ticket(ticket.grant_id, records.encode_ticket(ticket)) == ticket
 
 
-@given(st.builds(Mark, NUMBERS, TEXT, st.lists(TEXT)))
+SPANS = st.lists(st.tuples(TEXT, TEXT), min_size=1).map(tuple)
+
+
+@given(st.builds(Mark, NUMBERS, TEXT, st.lists(TEXT), spans=SPANS))
 def test_a_mark_survives_the_store(mark: Mark) -> None:
     assert records.decode_mark(records.encode_mark(mark)) == mark
+
+
+def test_a_mark_of_an_older_node_covers_all_up_to_it() -> None:
+    older = records.encode_mark(Mark(1, uuid7(5)))
+    assert records.decode_mark(older).spans == (("", uuid7(5)),)
 
 
 SESSION = uuid7(2)

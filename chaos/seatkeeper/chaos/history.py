@@ -167,8 +167,6 @@ class _PoolLedger:
         self._tickets_ended: list[str] = []
         self._finished: dict[str, str] = {}
         """By session: the last request that it has finished with, and all before it."""
-        self._ahead: dict[str, frozenset[str]] = {}
-        """By session: requests after that one that it has finished with."""
         self._is_decision = False
 
     def note(self, kind: str, name: str, change: Change) -> None:
@@ -187,9 +185,7 @@ class _PoolLedger:
             case "queue", Entry(value=value):
                 self._queued[name] = records.decode_ticket(name, value)
             case "marks", Entry(value=value):
-                mark = records.decode_mark(value)
-                self._finished[name] = mark.finished
-                self._ahead[name] = frozenset(mark.ahead)
+                self._finished[name] = records.decode_mark(value).finished
             case "guard", Entry():
                 self._is_decision = True
 
@@ -254,10 +250,7 @@ class _PoolLedger:
 
     def _judge_end(self, revision: int, gone: Ticket | Grant, what: str) -> None:
         """Judge why something has gone. What goes without a decision went with its session's lease."""
-        is_finished = self._finished.get(
-            gone.session_id, ""
-        ) >= gone.grant_id or gone.grant_id in self._ahead.get(gone.session_id, ())
-        if self._is_decision and not is_finished:
+        if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
             message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
             self._fault(FaultKind.TAKEN_AWAY, revision, message)
 

@@ -110,8 +110,8 @@ class Connection:
         holder: str | None = None,
         ttl: timedelta | None = None,
         safety_margin: timedelta = timedelta(seconds=1),
-        is_there: bool = True,
         program: str | None = None,
+        is_there: bool = True,
     ) -> AsyncSeatClient:
         """Return a client. An option that is wrong ends the command, and is named.
 

@@ -145,7 +145,7 @@ def encode_mark(mark: Mark) -> bytes:
         lease_id=mark.lease_id,
         unrecorded=mark.unrecorded,
         denied=map(encode_denied, mark.denied),
-        ahead=mark.ahead,
+        spans=[state_pb2.IdSpan(low=low, high=high) for low, high in mark.spans],
     ).SerializeToString()
 
 
@@ -153,5 +153,8 @@ def decode_mark(value: bytes) -> Mark:
     """Return the finished-mark stored in ``value``."""
     record = state_pb2.MarkRecord.FromString(value)
     denied = list(map(decode_denied, record.denied))
-    unrecorded, ahead = list(record.unrecorded), list(record.ahead)
-    return Mark(record.lease_id, record.finished, unrecorded, denied, ahead)
+    # An older node knows the highest id alone, and takes all below for finished.
+    spans = tuple((span.low, span.high) for span in record.spans)
+    if record.finished and not spans:
+        spans = (("", record.finished),)
+    return Mark(record.lease_id, record.finished, list(record.unrecorded), denied, spans)

@@ -39,7 +39,7 @@ from seatkeeper.server.decide.commands import (
     Release,
     Released,
 )
-from seatkeeper.server.decide.finished import AHEAD_MAX, NOTHING, is_ahead
+from seatkeeper.server.decide.finished import Span, covering, covers, highest
 from seatkeeper.server.decide.limits import Limits
 from seatkeeper.server.decide.policy import serve
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
@@ -78,18 +78,8 @@ class Mark:
     would see."""
     denied: list[Denied] = field(default_factory=list)
     """Tickets that this decision denied, and why: for the node that has their client."""
-    ahead: list[str] = field(default_factory=list)
-    """Ids above ``finished`` that the session has finished with, too."""
-
-    def finish(self, grant_id: str, now: Instant) -> None:
-        """Note one id more."""
-        if grant_id > self.finished and is_ahead(grant_id, now):
-            self.ahead.append(grant_id)
-            if len(self.ahead) > AHEAD_MAX:
-                self.finished = min(self.ahead)
-        else:
-            self.finished = max(self.finished, grant_id)
-        self.ahead = [ahead for ahead in self.ahead if ahead > self.finished]
+    spans: tuple[Span, ...] = ()
+    """Stretches of ids that cover all that the session has finished with; see ``finished``."""
 
 
 @dataclass(slots=True)
@@ -134,8 +124,8 @@ def decide(
 
     Tickets are given up that are ``due``, and those that can never be served.
 
-    ``now`` is written down, and decides nothing but how an id that is finished with is remembered.
-    ``due`` are tickets of the pool that have waited long enough, each once.
+    ``now`` is written down, and decides nothing. ``due`` are tickets of the pool that have waited long
+    enough, each once.
     Changes nothing: the decision says what to write. The same arguments give the same decision.
     """
     draft = _Draft(pool, now, limits)
@@ -347,21 +337,21 @@ class _Draft:
         if self.pool.finished.is_known_to_all(session_id, grant_id):
             return
         self.finished.add((session_id, grant_id))
-        is_below = grant_id <= self.pool.finished.mark(session_id)
-        if recorded and is_below and session_id not in self.decision.marks:
+        known = covers(self.pool.finished.spans(session_id), grant_id)
+        if recorded and known and session_id not in self.decision.marks:
             return
         mark = self._mark(session_id, lease_id)
-        mark.finish(grant_id, self.now)
+        mark.spans = covering(mark.spans, grant_id)
+        mark.finished = highest(mark.spans)
         if not recorded:
             mark.unrecorded.append(grant_id)
 
     def _mark(self, session_id: str, lease_id: int) -> Mark:
-        """Return the mark that this decision writes for a session."""
+        """Return the mark that this decision writes for a session; at first it is what there is."""
         mark = self.decision.marks.get(session_id)
         if mark is None:
-            finished = self.pool.finished
-            highest, ahead = finished.mark(session_id), finished.ahead(session_id)
-            mark = Mark(lease_id, highest or NOTHING, ahead=list(ahead))
+            spans = self.pool.finished.spans(session_id)
+            mark = Mark(lease_id, highest(spans), spans=spans)
             self.decision.marks[session_id] = mark
         return mark
 
