@@ -19,6 +19,7 @@ from seatkeeper.builder.plan import (
     parse_profile,
     plan_to_options,
 )
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
@@ -55,7 +56,10 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")]
 Pool = Annotated[
     str | None,
     typer.Option(
-        "--pool", metavar="NAME", help="Pool of the seat. [default: the build agents' own]"
+        "--pool",
+        metavar="NAME",
+        help="Pool of the seat. [default: the build agents' own]",
+        autocompletion=completion.pools,
     ),
 ]
 Backend = Annotated[
@@ -64,7 +68,10 @@ Backend = Annotated[
 Targets = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", metavar="SM", help="GPU architecture: SM86, sm_86 or 8.6; may be repeated."
+        "--target",
+        metavar="SM",
+        help="GPU architecture: SM86, sm_86 or 8.6; may be repeated.",
+        autocompletion=completion.targets,
     ),
 ]
 Profiles = Annotated[

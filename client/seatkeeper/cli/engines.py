@@ -12,6 +12,7 @@ import typer
 from google.protobuf.message import DecodeError
 
 from seatkeeper.builder.manifest import MANIFEST_BYTES_MAX, verify_engine_file
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
@@ -93,7 +94,9 @@ async def list_(at: Connection) -> None:
 @connected
 async def get(
     at: Connection,
-    key: Annotated[str, typer.Argument(metavar="KEY", help=KEY_HELP)],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help=KEY_HELP, autocompletion=completion.engines)
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to put the engine.")
     ],
@@ -133,7 +136,12 @@ async def verify(
     at: Connection,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The engine.")],
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="The key it must have been built as.")
+        str | None,
+        typer.Argument(
+            metavar="[KEY]",
+            help="The key it must have been built as.",
+            autocompletion=completion.engines,
+        ),
     ] = None,
     manifest: Annotated[
         Path | None,

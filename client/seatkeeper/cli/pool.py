@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
@@ -20,7 +21,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pool.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=completion.pools),
+]
 Seats = typer.Option(
     "--seats",
     metavar="N",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seatkeeper.cli import streams
+from seatkeeper.cli import completion, streams
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, name_of, say_interrupted
@@ -55,7 +55,10 @@ def run(
         list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="What to run.")
     ],
     pool: Annotated[
-        str, typer.Option("--pool", metavar="NAME", help="Pool of the seat.")
+        str,
+        typer.Option(
+            "--pool", metavar="NAME", help="Pool of the seat.", autocompletion=completion.pools
+        ),
     ] = "tensorrt",
     seats: Annotated[
         int, typer.Option("--seats", metavar="N", min=1, help="Seats to take, all together.")

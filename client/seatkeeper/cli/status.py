@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.render import (
@@ -141,7 +142,12 @@ Shown = Overview | OnePool | Silence
 async def status(
     at: Connection,
     pool: Annotated[
-        str | None, typer.Argument(metavar="[POOL]", help="Show only this pool, in detail.")
+        str | None,
+        typer.Argument(
+            metavar="[POOL]",
+            help="Show only this pool, in detail.",
+            autocompletion=completion.pools,
+        ),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on showing it as it changes, until Ctrl-C.")
@@ -152,7 +158,8 @@ async def status(
     With --watch on a terminal the tables are kept up to date in place; elsewhere a line, or with
     --json an object, is written for each change.
     """
-    async with at.client() as client:
+    # Who watches waits for the service to come, too.
+    async with at.client(is_there=not watch) as client:
         if watch:
             changes = _pool_changes(client, pool) if pool else _all_changes(client, at.json)
             await _watch(at, changes)

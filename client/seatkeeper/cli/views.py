@@ -200,4 +200,4 @@ def queue_table(pool: pools_pb.Pool) -> RenderableType:
             f"; {basis.holders_overdue} of {count(basis.holders, 'present holder')} held for "
             "longer than any of them"
         )
-    return Group(waiters, Text(said))
+    return Group(waiters, words(said))

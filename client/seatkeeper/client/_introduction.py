@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from seatkeeper.client.config import ClientConfig
+from seatkeeper.text import is_shown
 from seatkeeper.v1 import seat_pb2
 
 NAME_MAX = 100
@@ -52,7 +53,7 @@ def program_name() -> str:
 
 def shown(text: str, length_max: int) -> str:
     """Return ``text`` as it may be shown anywhere: what cannot be printed becomes ``?``."""
-    kept = "".join(letter if letter.isprintable() else "?" for letter in text)
+    kept = "".join(letter if is_shown(letter) else "?" for letter in text)
     return kept[:length_max]
 
 
