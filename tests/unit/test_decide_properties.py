@@ -234,10 +234,10 @@ class Deciding(RuleBasedStateMachine):
         for command, outcome in decision.outcomes:
             self.outcome_is_true(command, outcome, decision)
         denied = {d.grant_id for mark in decision.marks.values() for d in mark.denied}
-        assert denied <= self.never_served() & set(decision.tickets_ended)
+        assert denied <= set(decision.tickets_ended)
         for grant_id in decision.tickets_ended:
             if grant_id not in {grant.grant_id for grant in decision.grants}:
-                if grant_id not in denied:
+                if grant_id not in denied & self.never_served():
                     self.gave_up_in_time(grant_id, batch)
                 session = self.state.tickets[grant_id].session_id
                 self.finished.add((session, grant_id))

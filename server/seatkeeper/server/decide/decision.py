@@ -62,6 +62,7 @@ RETRY_LATER = timedelta(seconds=1)
 FINISHED_BEFORE = (
     "this grant id, or one made much later, is finished with; ask again with a new one"
 )
+NOT_IN_TIME = "no seat became free in time"
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
 
@@ -134,6 +135,7 @@ def decide(
             draft.decision.unserved = True
             break
         draft.give_up(ticket)
+        draft.note_denial(ticket, Refusal.NO_SEAT_FREE, NOT_IN_TIME)
     for ticket, reason, message in impossible_tickets(pool):
         if ticket.grant_id in draft.gone:
             continue
@@ -195,8 +197,11 @@ class _Draft:
 
     def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
         """Write down why a ticket that was given up is denied."""
+        if ticket.session_id in self.pool.dead_sessions:
+            return  # nothing can be attached to its lease, and nobody listens
         mark = self._mark(ticket.session_id, ticket.lease_id)
-        mark.denied.append(Denied(ticket.grant_id, reason, message))
+        retry = RETRY_LATER if reason in RETRYABLE else None
+        mark.denied.append(Denied(ticket.grant_id, reason, message, retry))
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
         self.decision.outcomes.append((command, outcome))
