@@ -204,6 +204,9 @@ class ServerEnd:
     def auth_context(self) -> Mapping[str, Any]:
         return {}
 
+    def peer(self) -> str:
+        return f"sim:{self._client.process.name}"
+
     def invocation_metadata(self) -> Any:
         return self._client.metadata
 

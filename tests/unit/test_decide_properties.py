@@ -42,7 +42,8 @@ from seatkeeper.server.pool.waits import Waits
 from seatkeeper.server.store import Change, WatchBatch
 
 SESSIONS = ("anna", "bert", "cora")
-IDS = 60
+AHEAD = 1_000_000
+"""What is added to an id's number to make it one of the future: more than a day."""
 WAITS = st.integers(1, 5_000).map(lambda millis: timedelta(milliseconds=millis))
 
 
@@ -51,6 +52,8 @@ def commands(draw: st.DrawFn, newest: int) -> Command:
     """A command on an id that is new, or was seen before."""
     session = draw(st.sampled_from(SESSIONS))
     number = draw(st.integers(max(1, newest - 12), newest + 2))
+    if draw(st.integers(0, 9)) == 0:
+        number += AHEAD
     if draw(st.integers(0, 9)) < 4:
         return release(number, session)
     return acquire(
@@ -101,7 +104,7 @@ class Deciding(RuleBasedStateMachine):
         batch: list[Command] = []
         for _ in range(size):
             batch.append(data.draw(commands(self.newest)))
-            self.newest = max(self.newest, _number(batch[-1].grant_id))
+            self.newest = max(self.newest, _number(batch[-1].grant_id) % AHEAD)
         for _ in range(10 + 10 * len(batch)):
             decision = self.decided(batch)
             batch = decision.deferred

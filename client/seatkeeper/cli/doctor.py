@@ -86,7 +86,7 @@ async def _unreached(
 
     async def try_node(address: str) -> None:
         direct = replace(at, nodes=address, timeout=min(at.timeout, REACH_SECONDS_MAX))
-        async with direct.client() as one:
+        async with direct.client(is_there=False) as one:
             await one.cluster.version()
 
     async def try_agent(address: str) -> None:

@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Protocol
 
-from seatkeeper.client._asks import CLIENT_CLOSED, Ask, Held, Leaving, QueuePosition, call_back
+from seatkeeper.client._asks import (
+    CLIENT_CLOSED,
+    Ask,
+    EstimateBasis,
+    Held,
+    Leaving,
+    QueuePosition,
+    call_back,
+)
 from seatkeeper.client._lease import NEVER, Lease
 from seatkeeper.client._refusals import AskAnew, AskLater, GiveUp, verdict
 from seatkeeper.client._translate import seconds
@@ -212,7 +220,8 @@ class Tables:
             estimate = None
             if queued.HasField("estimate"):
                 estimate = timedelta(seconds=seconds(queued.estimate))
-            call_back(ask.on_queued, QueuePosition(queued.position, estimate))
+            place = QueuePosition(queued.position, estimate, _basis(queued))
+            call_back(ask.on_queued, place)
 
     def on_denied(self, denied: seat_pb2.Denied, now: float) -> None:
         """Deal with a refusal, for any reason but the end of the session."""
@@ -302,3 +311,15 @@ class Tables:
         if self._kills and message != CLIENT_CLOSED:
             os.kill(os.getpid(), signal.SIGKILL)
         held.tell(HoldingState.LOST)
+
+
+def _basis(queued: seat_pb2.Queued) -> EstimateBasis | None:
+    if not queued.HasField("basis"):
+        return None
+    basis = queued.basis
+    return EstimateBasis(
+        basis.holds,
+        timedelta(seconds=seconds(basis.hold_median)),
+        basis.holders,
+        basis.holders_overdue,
+    )

@@ -20,7 +20,7 @@ from seatkeeper.client.errors import Overloaded, SeatError
 from seatkeeper.client.helper.frames import Frame, error_fields, frame
 from seatkeeper.client.helper.outbox import Outbox
 from seatkeeper.client.helper.relay import Relay
-from seatkeeper.client.helper.settings import tls_from
+from seatkeeper.client.helper.settings import basis_fields, tls_from
 from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull, to_ms
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.nodes import NodePicker
@@ -259,6 +259,7 @@ class Keeping:
                 of=number,
                 position=position.position,
                 estimate=None if estimate is None else estimate.total_seconds(),
+                basis=basis_fields(position.basis),
             ),
         )
 

@@ -27,7 +27,7 @@ from seatkeeper.client.errors import ClientClosed, HelperLost, SeatError
 from seatkeeper.client.helper import link as links
 from seatkeeper.client.helper.frames import Frame, error_from, frame
 from seatkeeper.client.helper.link import Link
-from seatkeeper.client.helper.settings import config_fields, tls_fields
+from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
 from seatkeeper.client.helper.slots import Slot, boot_ms
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -431,5 +431,7 @@ def _tell(loop: asyncio.AbstractEventLoop, on_state: OnState, state: HoldingStat
 def _position(answer: Frame) -> QueuePosition:
     estimate = answer["estimate"]
     return QueuePosition(
-        int(answer["position"]), None if estimate is None else timedelta(seconds=estimate)
+        int(answer["position"]),
+        None if estimate is None else timedelta(seconds=estimate),
+        basis_from(answer["basis"]),
     )

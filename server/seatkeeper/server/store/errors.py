@@ -3,6 +3,7 @@
 StoreError
 ├── DefiniteFailure       nothing was changed
 │   ├── StoreUnavailable  (retryable) no member answered, or it refused for load
+│   │   └── StoreForeign  (retryable) it is not the etcd that this service lives in
 │   ├── LeaseNotFound     the lease has ended: its keys are gone
 │   ├── LeaseExists       there is a lease of this id already
 │   └── StoreFull         the store takes no more data until an operator frees space; deletes work
@@ -30,6 +31,13 @@ class StoreUnavailable(DefiniteFailure):
     """No member of the store answered before the deadline, or it refused for load."""
 
     retryable = True
+
+
+class StoreForeign(StoreUnavailable):
+    """What answers is not the store that this service lives in: another one, a wiped, a restored one.
+
+    The message says what is wrong, and what its operator can do.
+    """
 
 
 class LeaseNotFound(DefiniteFailure):

@@ -17,17 +17,29 @@ import random
 import grpc
 import grpc.aio
 
-from seatkeeper.server.store.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from seatkeeper.etcd.v3 import etcd_pb2 as pb
+from seatkeeper.server.store.errors import (
+    OutcomeUnknown,
+    StoreError,
+    StoreForeign,
+    StoreUnavailable,
+)
 from seatkeeper.server.store.etcd.auth import Credentials
-from seatkeeper.server.store.etcd.calls import Method, Req, Resp
+from seatkeeper.server.store.etcd.calls import RANGE, TXN, Method, Req, Resp
 from seatkeeper.server.store.etcd.endpoint import Endpoint
 from seatkeeper.server.store.etcd.endpoints import Endpoints
 from seatkeeper.server.store.etcd.failures import Failure, classify, raised
+from seatkeeper.server.store.etcd.identity import ADVICE
 
 PAUSE_SECONDS_MIN = 0.01
 PAUSE_SECONDS_MAX = 0.2
 ATTEMPT_SECONDS_MIN = 0.05
 """Shortest time that a member is given to answer a read, where another could be asked."""
+
+
+_LINEARIZABLE: frozenset[object] = frozenset({RANGE, TXN})
+"""Methods whose answers have a revision that never goes back; other answers may lag behind."""
+_NO_HEADER = pb.ResponseHeader()
 
 
 class Caller:
@@ -36,6 +48,7 @@ class Caller:
     def __init__(self, endpoints: Endpoints, credentials: Credentials) -> None:
         self._endpoints = endpoints
         self._credentials = credentials
+        self._identity = endpoints.identity
         self._closed = False
 
     async def change(self, method: Method[Req, Resp], request: Req, timeout: float) -> Resp:
@@ -70,6 +83,8 @@ class Caller:
             except (StoreUnavailable, OutcomeUnknown) as error:
                 reason = error
             if loop.time() + pause >= deadline:
+                if isinstance(reason, StoreForeign):
+                    raise reason
                 raise StoreUnavailable(str(reason)) from reason
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
@@ -81,7 +96,22 @@ class Caller:
     async def _send(
         self, endpoint: Endpoint, method: Method[Req, Resp], request: Req, deadline: float
     ) -> Resp:
-        """Send once, and once more where the token was refused."""
+        """Send once, and once more where the token was refused; believe only our own cluster."""
+        # Before it is sent: what is answered meanwhile may be newer than this answer.
+        floor = self._identity.revision if method in _LINEARIZABLE else 0
+        answer = await self._sent(endpoint, method, request, deadline)
+        header: pb.ResponseHeader = getattr(answer, "header", _NO_HEADER)
+        if complaint := self._identity.complaint(header, floor):
+            self._endpoints.exclude(endpoint, complaint)
+            # Whatever it did, it did to another cluster.
+            raise StoreForeign(f"{endpoint.address}: {complaint}. To mend it: {ADVICE}")
+        if method in _LINEARIZABLE:
+            self._identity.seen(header.revision)
+        return answer
+
+    async def _sent(
+        self, endpoint: Endpoint, method: Method[Req, Resp], request: Req, deadline: float
+    ) -> Resp:
         clock, credentials = asyncio.get_running_loop().time, self._credentials
         try:
             metadata = credentials.metadata or await self._token(endpoint, deadline)

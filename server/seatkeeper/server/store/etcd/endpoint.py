@@ -26,6 +26,10 @@ class Endpoint:
 
     avoided_until = 0.0
     """Event-loop time until which other members are preferred."""
+    verified = False
+    """It was seen to be of our cluster, and no call to it has failed since."""
+    recheck_at = 0.0
+    """Event-loop time from which on a foreign one may be looked at again."""
 
     def __init__(self, address: str, config: EtcdConfig) -> None:
         self.address = address

@@ -33,6 +33,7 @@ from seatkeeper.server.store.interface import StoreHealth, StoreMember
 
 ALARM = re.compile(r"alarm:([A-Z]+)")
 """In what a member says is wrong with the cluster, such as ``memberID:1 alarm:NOSPACE``."""
+_LOOPBACK = ("localhost", "[::1]")
 _SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 
 
@@ -67,18 +68,26 @@ class Health:
         known: dict[int, pb.Member] = {}
         for _, _, listed in looks:
             known |= {member.id: member for member in listed}
-        members: list[StoreMember] = []
-        for endpoint, (status, failure, _) in zip(endpoints, looks, strict=True):
-            if status is None:
-                member = known.pop(_at(endpoint.address, known), None)
-                name = member.name if member else ""
-                members.append(
-                    StoreMember(name=name, endpoint=endpoint.address, failure=failure)
-                )
+        found: dict[int, StoreMember] = {}
+        counted: set[int] = set()
+        # Those that answer first: one that is given by two addresses is one member.
+        for place, (status, failure, _) in sorted(
+            enumerate(looks), key=lambda look: look[1][0] is None
+        ):
+            address = endpoints[place].address
+            which = status.header.member_id if status else _at(address, known)
+            if which in counted:
                 continue
-            member = known.pop(status.header.member_id, None)
-            members.append(_member(endpoint.address, member, status))
+            if status is not None:
+                found[place] = _member(address, known.get(which), status)
+            else:
+                name = known[which].name if which else ""
+                found[place] = StoreMember(name=name, endpoint=address, failure=failure)
+            counted |= {which} - {0}
+        members = [found[place] for place in sorted(found)]
         for left in known.values():
+            if left.id in counted:
+                continue
             urls = ",".join(left.client_urls)
             members.append(StoreMember(name=left.name, endpoint=urls, is_configured=False))
         return tuple(members)
@@ -94,6 +103,9 @@ class Health:
         try:
             listed = await self._ask(endpoint, MEMBER_LIST, pb.MemberListRequest(), deadline)
             status = pb.StatusResponse(header=listed.header)
+            if complaint := self._endpoints.identity.complaint(listed.header):
+                # Its members are not ours, and its state is nobody's concern here.
+                return None, f"is not ours: {complaint}", ()
             with _unless_untold():
                 status = await self._ask(endpoint, STATUS, pb.StatusRequest(), deadline)
         except grpc.aio.AioRpcError as error:
@@ -180,6 +192,12 @@ def _member(address: str, member: pb.Member | None, status: pb.StatusResponse) -
 def _at(address: str, members: Mapping[int, pb.Member]) -> int:
     """Return the id of the member that says it is at this address; 0: none does."""
     for member in members.values():
-        if any(url.partition("://")[2] == address for url in member.client_urls):
+        if any(_place(url) == _place(address) for url in member.client_urls):
             return member.id
     return 0
+
+
+def _place(address: str) -> str:
+    """Return ``host:port`` of an address or URL, one for all names of the loopback address."""
+    host, _, port = address.rpartition("://")[2].rstrip("/").lower().rpartition(":")
+    return f"{'127.0.0.1' if host in _LOOPBACK else host}:{port}"

@@ -109,6 +109,10 @@ class KeepAliveStream:
                 answer = await self._call.read()
                 if not isinstance(answer, pb.LeaseKeepAliveResponse):
                     break
+                if complaint := self._endpoints.identity.complaint(answer.header):
+                    self._endpoints.exclude(self._endpoint, complaint)
+                    reason = complaint
+                    break
                 self._heard_at = self._clock()
                 self._credentials.trust()
                 waiting = self._waiting.get(answer.id)

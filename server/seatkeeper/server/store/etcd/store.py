@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.store.errors import StoreRefused
+from seatkeeper.server.store.errors import StoreForeign, StoreRefused, StoreUnavailable
 from seatkeeper.server.store.etcd.auth import Credentials
 from seatkeeper.server.store.etcd.caller import Caller
 from seatkeeper.server.store.etcd.calls import ALARM, LEASE_TIME_TO_LIVE, STATUS
 from seatkeeper.server.store.etcd.config import EtcdConfig
 from seatkeeper.server.store.etcd.endpoints import Endpoints
 from seatkeeper.server.store.etcd.health import Health
+from seatkeeper.server.store.etcd.identity import ClusterIdentity
 from seatkeeper.server.store.etcd.kv import Keys
 from seatkeeper.server.store.etcd.lease import Leases
+from seatkeeper.server.store.etcd.probe import Prober
 from seatkeeper.server.store.etcd.watch import Watches
 from seatkeeper.server.store.interface import (
     Committed,
@@ -36,8 +39,12 @@ class EtcdStore:
 
     def __init__(self, config: EtcdConfig) -> None:
         self._timeout = config.call_timeout.total_seconds()
-        self._endpoints = Endpoints(config)
+        self.identity = ClusterIdentity()
+        """Which etcd this is of."""
+        self._endpoints = Endpoints(config, self.identity)
         credentials = Credentials(config)
+        self._prober = Prober(self.identity, credentials)
+        self._endpoints.probe = self._prober.probe
         self._caller = Caller(self._endpoints, credentials)
         self._keys = Keys(self._caller, config)
         self._watches = Watches(self._endpoints, credentials, config)
@@ -48,6 +55,23 @@ class EtcdStore:
     def endpoint(self) -> str:
         """Address of the member in use, as ``host:port``; for logs and metrics."""
         return self._endpoints.current.address
+
+    async def identify(self) -> None:
+        """Ask every endpoint which cluster it is of, and take that of most of them for ours.
+
+        Without it, the first answer decides. Raises ``StoreForeign`` where as many are of another,
+        and ``StoreUnavailable`` where none answers in time.
+        """
+        found = await self._prober.clusters(self._endpoints, self._timeout)
+        if not found:
+            raise StoreUnavailable("no member of etcd says which cluster it is of")
+        counts = Counter(found.values()).most_common(2)
+        if len(counts) > 1 and counts[0][1] == counts[1][1]:
+            said = ", ".join(f"{address} is of {which:x}" for address, which in found.items())
+            raise StoreForeign(
+                f"etcd_endpoints are of different clusters: {said}; name the members of one"
+            )
+        self.identity.pin(counts[0][0])
 
     async def get(self, key: str) -> Entry | None:
         """Return the entry as of now, or None. Linearizable."""

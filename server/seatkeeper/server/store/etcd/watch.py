@@ -157,6 +157,9 @@ class _WatchStream:
         if not isinstance(answer, pb.WatchResponse):
             self._endpoints.leave(self._endpoint)
             raise self._ended("etcd ended the stream")
+        if complaint := self._endpoints.identity.complaint(answer.header):
+            self._endpoints.exclude(self._endpoint, complaint)
+            raise self._ended(complaint)
         if answer.compact_revision:
             raise HistoryCompacted(
                 f"{self._endpoint.address}: revisions before {answer.compact_revision} are compacted"
