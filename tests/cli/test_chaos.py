@@ -160,7 +160,7 @@ def test_an_etcd_in_which_the_deployment_is_not_is_refused(
 def test_what_the_service_refuses_is_a_mistake_of_the_caller(cluster: Cluster) -> None:
     options = ("--scenario", "copies", "--seats", "1000000")
     said = cluster.here("chaos", "run", *options).refused(Exit.USAGE)
-    assert "1000000 is not from 1 to" in said
+    assert "1000000 is not from" in said
     assert pools_of_ours(cluster.client) == []
 
 

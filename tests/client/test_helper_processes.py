@@ -358,13 +358,21 @@ def _few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 
 
+def _ignore_children() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def _block_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _hide_files() -> None:
+    os.umask(0o777)
+
+
 @pytest.mark.parametrize(
-    "before",
-    [_close_streams, _few_descriptors, lambda: os.umask(0o777), lambda: signal.pthread_sigmask(
-        signal.SIG_BLOCK, signal.valid_signals()
-    )],
-    ids=["streams closed", "few descriptors", "umask", "signals blocked"],
-)  # fmt: skip
+    "before", [_close_streams, _few_descriptors, _ignore_children, _block_signals, _hide_files]
+)
 def test_a_helper_starts_in_odd_programs(
     service: InMemoryService, before: object, tmp_path: Path
 ) -> None:
@@ -503,4 +511,62 @@ def test_many_grants_change_hands_through_few_slots(service: InMemoryService) ->
     program, _ = holder(service, work)
     with program:
         assert program.line() == "safe"
+        assert program.ended() == 0
+
+
+def test_a_program_with_a_helper_runs_no_grpc(service: InMemoryService) -> None:
+    """Not even a thread of it: that is what makes forks safe."""
+    then = (
+        "client.pools.list()\nclient.cluster.version()\n"
+        "from seatkeeper.client import channels\n"
+        "tasks = len(os.listdir('/proc/self/task'))\n"
+        "say(channels._first, tasks - threading.active_count())"
+    )
+    program, _ = holder(service, then)
+    with program:
+        assert program.line() == "[] 0"
+        assert program.ended() == 0
+
+
+def test_on_loss_kill_works_without_a_helper_where_the_interpreter_is_free(
+    service: InMemoryService,
+) -> None:
+    program, _ = in_process_holder(service, "time.sleep(120)")
+    with program:
+        service.lose_sessions()
+        assert program.ended() == -signal.SIGKILL
+    program, _ = in_process_holder(service, "grant.release()\nclient.acquire('tensorrt')")
+    with program:
+        assert program.ended() == 0
+
+
+def in_process_holder(service: InMemoryService, then: str) -> tuple[Program, int]:
+    """Return a program that holds a seat without a helper."""
+    indented = then.replace("\n", "\n    ")
+    more = ', keeper="process", on_loss="kill"'
+    script = HOLDS.format(ttl=60, more=more, then=indented).replace("say(helper())", "say(0)")
+    program = Program(script, service.address)
+    return program, int(program.line())
+
+
+def test_a_forked_child_leaves_a_block_in_silence(service: InMemoryService) -> None:
+    """It holds nothing, so it has lost nothing; its parent says what there is to say."""
+    script = """
+    with SeatClient(ADDRESS) as client:
+        with client.seat("tensorrt") as grant:
+            child = os.fork()
+            if child == 0:
+                try:
+                    grant.raise_if_lost()
+                except SeatLost as error:
+                    assert "forked" in str(error), error
+                else:
+                    os._exit(1)
+            else:
+                say(ends_well(child), grant.state.value)
+        if child == 0:
+            os._exit(0)
+    """
+    with Program(script, service.address) as program:
+        assert program.line() == "0 safe"
         assert program.ended() == 0

@@ -153,5 +153,9 @@ class ClientConfig:
         _check("on_loss", self.on_loss in ("tell", "kill"), '"tell" or "kill"')
         pid = self.program_pid
         _check("program_pid", pid is None or 0 <= pid < 1 << 31, "a process id")
+        # A kept seat that is lost while nobody uses it is no reason to kill anybody.
+        _check(
+            "on_loss", self.on_loss == "tell" or not self.linger, '"tell" where seats linger'
+        )
         # Nodes refuse connections that are pinged more often than this.
         _check("keepalive", self.keepalive >= timedelta(seconds=10), "at least 10 s")

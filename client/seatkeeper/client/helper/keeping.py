@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from seatkeeper.client._asks import Held, QueuePosition
@@ -58,7 +59,8 @@ class Keeping:
         self._driver = SessionDriver(
             NodePicker(message["addresses"], self._config.breaker, random=message["random"]),
             connect,
-            self._config,
+            # Whom it kills is not this process.
+            replace(self._config, on_loss="tell"),
             holder=message["holder"],
             project=message["project"],
             clock=SystemClock(),

@@ -106,7 +106,8 @@ class KeptSession:
             "project": project,
             "random": random.random(),
         }
-        self._lock = threading.Lock()
+        # Taken again by the end of a client that is forgotten, which may come at any moment.
+        self._lock = threading.RLock()
         self._link: Link | None = None
         self._client = 0
         self._opened = 0
@@ -134,6 +135,8 @@ class KeptSession:
 
     def _attach(self, link: Link) -> int:
         with self._lock:
+            if self._closed:
+                raise ClientClosed
             if self._link is not link:
                 self._client = link.attach(self)
                 self._link, self._slot, self._doubted = link, None, False
@@ -176,7 +179,10 @@ class KeptSession:
                 self._on_news(number, answer)
             elif number in self._waiting:
                 outcome = self._outcome(link, number, answer, bound)
-                if not _in_loop(loop, functools.partial(_settle, future, outcome)):
+                # Whoever gives the request up does these in the other order, so one of us sees it.
+                if number not in self._waiting:
+                    self._held.pop(number, None)
+                elif not _in_loop(loop, functools.partial(_settle, future, outcome)):
                     self._let_go(link, number)
 
         number = link.number(handle)
@@ -271,7 +277,8 @@ class KeptSession:
 
     def forget(self) -> None:
         """Have the helper end the session, without waiting for that."""
-        link, self._closed = self._link, True
+        with self._lock:
+            link, self._closed = self._link, True
         if link is not None and link.lost is None:
             link.tell(frame("forget", client=self._client))
             link.forget(self._opened)

@@ -17,6 +17,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import google.protobuf
+import grpc
+
 import seatkeeper
 import seatkeeper.client
 from seatkeeper.client.errors import HelperLost
@@ -51,7 +54,9 @@ def exactly(size):
         data += more
     return data
 told = json.loads(exactly(struct.unpack("!I", exactly(4))[0]))
-sys.path += [entry for entry in told["path"] if entry not in sys.path]
+# Python's own modules first, which nothing may shadow; then packages in the program's own order.
+own = [entry for entry in sys.path if not entry.endswith(("site-packages", "dist-packages"))]
+sys.path[:] = dict.fromkeys([*own, *told["path"], *sys.path])
 import types
 for name, path in told["packages"].items():
     sys.modules[name] = package = types.ModuleType(name)
@@ -167,6 +172,10 @@ def _spawn(theirs: list[int], errors: int) -> None:
 def _tell_paths(helper: Helper) -> None:
     # What is relative or empty means another folder there, and may hold anything here.
     path = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
+    # In front, the places where this process found what the helper needs: files that have come to
+    # shadow it since are not what runs here.
+    found = [Path(grpc.__file__).parents[1], Path(google.protobuf.__file__).parents[2]]
+    path = [*map(str, found), *path]
     # The very code that runs here; and without the parts that only users of the library need.
     packages = {
         package.__name__: [str(entry) for entry in package.__path__]
