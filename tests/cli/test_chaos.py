@@ -103,7 +103,7 @@ def test_a_scenario_that_cannot_be_read_is_told_with_its_line(write: Write) -> N
         ("--target nonsense", "--target or SEATKEEPER_NODES: 'nonsense' is not host:port"),
         ("--target ,", "--target or SEATKEEPER_NODES: give from 1 to"),
         ("--etcd-endpoints nonsense", "--etcd-endpoints: 'nonsense' is not host:port"),
-        ("--etcd-endpoints 127.0.0.1:1,", "--etcd-endpoints: '' is not host:port"),
+        ("--etcd-endpoints 127.0.0.1:1,,b:2", "--etcd-endpoints: an address is empty"),
         ("--etcd-username root", "--etcd-endpoints: say where the etcd is"),
         (
             "--etcd-endpoints 127.0.0.1:1 --etcd-password-file absent",

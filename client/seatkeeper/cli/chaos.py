@@ -114,6 +114,7 @@ class Deployment:
 
     def store(self) -> EtcdStore | None:
         """Return the deployment's etcd, where given. An option that is wrong ends the command."""
+        from seatkeeper.server.settings import check_endpoints
         from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
         if not self.etcd_endpoints:
@@ -133,7 +134,7 @@ class Deployment:
             fail(Exit.USAGE, f"--etcd-password-file {self.etcd_password_file}: it is no text")
         try:
             config = EtcdConfig(
-                endpoints=tuple(each.strip() for each in self.etcd_endpoints.split(",")),
+                endpoints=tuple(check_endpoints(self.etcd_endpoints).split(",")),
                 ca_file=self.etcd_ca_file,
                 cert_file=self.etcd_cert_file,
                 key_file=self.etcd_key_file,
@@ -141,7 +142,9 @@ class Deployment:
                 password=password,
             )
         except ValueError as error:
-            fail(Exit.USAGE, f"--etcd-{error}")
+            told = str(error).removeprefix("endpoints: ")
+            flag = "" if told.startswith(("ca_", "cert_")) else "endpoints: "
+            fail(Exit.USAGE, f"--etcd-{flag}{told}")
         return EtcdStore(config)
 
     def _check_etcd_files(self) -> None:

@@ -53,6 +53,7 @@ async def doctor(at: Connection) -> None:
 
 async def _look(at: Connection) -> Seen:
     from seatkeeper.client.errors import SeatError
+    from seatkeeper.client.nodes import parse_addresses
 
     async with at.client() as client:
         asked_at, began = datetime.now(UTC), time.monotonic()
@@ -64,7 +65,7 @@ async def _look(at: Connection) -> Seen:
             pools = await client.pools.list()
         except SeatError:
             pass  # without a quorum; the report says so
-        given = [address.strip() for address in at.nodes.split(",")]
+        given = parse_addresses(at.nodes)
         nodes = [*(node.address for node in report.nodes), *given]
         unreached = await _unreached(at, client, nodes, [a.address for a in agents or ()])
     return Seen(
