@@ -204,6 +204,9 @@ class ServerEnd:
     def auth_context(self) -> Mapping[str, Any]:
         return {}
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     def invocation_metadata(self) -> Any:
         return self._client.metadata
 
