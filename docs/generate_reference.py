@@ -39,7 +39,7 @@ from seatkeeper.builder.errors import ERRORS_BY_CODE
 from seatkeeper.cli.app import COMMANDS
 from seatkeeper.cli.app import app as seatkeeper
 from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
-from seatkeeper.server.config import NodeConfig
+from seatkeeper.server.config import AdoptConfig, NodeConfig
 
 DOCS = Path(__file__).parent
 PROTO = DOCS.parent / "proto"
@@ -110,17 +110,36 @@ def cli_page() -> str:
         *_options_section("Holder options", shared["holder"]),
     ]
     for name, command in commands:
-        if name not in ("serve", "agent"):
+        if name not in ("serve", "agent", "adopt"):
             lines += _command_section(f"seatkeeper {name}", command, shared, level=2)
     lines += _settings_section("node", "seatkeeper serve", "SEATKEEPER_", NodeConfig)
     lines += _settings_section("agent", "seatkeeper agent", "SEATKEEPER_AGENT_", AgentConfig)
+    lines += _adopt()
     lines += _exit_codes()
     lines += _build_errors()
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _adopt() -> Iterator[str]:
+    field = AdoptConfig.model_fields["adopt_wait"]
+    yield from (
+        "## Settings of adopting",
+        "",
+        "`seatkeeper adopt` has the [settings of a node](#settings-of-a-node), of which those for etcd "
+        "and `prefix` count, and one more:",
+        "",
+        *_head("setting", "default", ""),
+        _row("`adopt_wait`", f"{field.default:g}", field.description or ""),
+        "",
+    )
+
+
 def _list_of_commands(commands: Sequence[tuple[str, Command]]) -> Iterator[str]:
-    anchors = {"serve": "settings-of-a-node", "agent": "settings-of-an-agent"}
+    anchors = {
+        "serve": "settings-of-a-node",
+        "agent": "settings-of-an-agent",
+        "adopt": "settings-of-adopting",
+    }
     yield from _head("command", "what it does")
     for name, _ in commands:
         anchor = anchors.get(name, f"seatkeeper-{name}")

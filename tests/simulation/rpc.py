@@ -205,7 +205,7 @@ class ServerEnd:
         return {}
 
     def peer(self) -> str:
-        return f"sim:{self._client.process.name}"
+        return f"unix:{self._client.process.name}"
 
     def invocation_metadata(self) -> Any:
         return self._client.metadata

@@ -53,6 +53,7 @@ COMMANDS = {
     "chaos": Entry("chaos", "Try a test deployment with faults, and judge what it did."),
     "serve": Entry("serve", "Run one node."),
     "agent": Entry("agent", "Run one build agent."),
+    "adopt": Entry("adopt", "After restoring etcd: make it safe to start nodes on it."),
 }
 
 _FIRST_STEPS = """\b

@@ -73,6 +73,14 @@ class NodeConfig(BaseSettings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,100}$",
         description="Prefix of all keys in the store.",
     )
+    deployment: str = Field(
+        default="",
+        pattern=r"^[0-9a-f]{0,64}$",
+        description=(
+            "Id of the service that etcd must hold, as `seatkeeper doctor` shows it; empty: any, and "
+            "one is made where there is none."
+        ),
+    )
     session_ttl: float = Field(
         default=15.0,
         ge=2,
@@ -231,6 +239,20 @@ class NodeConfig(BaseSettings):
     def default_session_ttl(self) -> timedelta:
         """``session_ttl`` as a duration."""
         return timedelta(seconds=self.session_ttl)
+
+
+class AdoptConfig(NodeConfig):
+    """The settings of ``seatkeeper adopt``: those of a node, so that it reads the same file."""
+
+    adopt_wait: float = Field(
+        default=3600.0,
+        ge=0,
+        le=86_400,
+        description=(
+            "Seconds to wait before new grants may be made: the longest ttl of any session that may "
+            "live. 0: you have stopped every holder."
+        ),
+    )
 
 
 def _is_same_port(one: str, other: str) -> bool:

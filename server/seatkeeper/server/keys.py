@@ -13,6 +13,7 @@
     <prefix>/agents/<agent_id>                 AgentRecord, attached to the agent's session
     <prefix>/engines/<key>                     EngineRecord
     <prefix>/keys/<kid>                        KeyRecord
+    <prefix>/deployment                        DeploymentRecord
     <prefix>/secret                            what nodes prove themselves to each other with
 
 All that a decision reads and writes is below ``seats/<pool>/``: one listing gets it at one revision,
@@ -97,6 +98,10 @@ class Keys:
     def signing_key(self, kid: str) -> str:
         """Return the key of a public token-verification key."""
         return f"{self.prefix}/keys/{kid}"
+
+    def deployment(self) -> str:
+        """Return the key that says which service this is."""
+        return f"{self.prefix}/deployment"
 
     def secret(self) -> str:
         """Return the key of the secret that the nodes share."""

@@ -207,6 +207,8 @@ class _Gauges(Collector):
         """Yield the gauges of what is followed."""
         about = {"version": version_of("seatkeeper"), "python": platform.python_version()}
         yield _gauge("build_info", "The software; always 1.", about, 1)
+        foreign = "Endpoints of another etcd; 1 more where etcd holds another service, or none."
+        yield _gauge("store_foreign", foreign, {}, self._observer.foreign)
         watched = self._observer.watched
         if watched is None:
             return

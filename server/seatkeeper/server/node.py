@@ -15,7 +15,7 @@ from typing import ClassVar, TypeVar, cast
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from seatkeeper.server import events
@@ -25,7 +25,9 @@ from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
+from seatkeeper.server.deployment import Deployment, WrongDeployment
 from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
+from seatkeeper.server.guarded_store import GuardedStore
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
@@ -44,9 +46,10 @@ from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.peer_service import PeerService
 from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.sessions import Sessions
-from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreStatus
+from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreForeign
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.memory import MemoryStore
+from seatkeeper.server.store_alarm import StoreAlarm
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
 from seatkeeper.server.transport import GrpcTransport, Transport
 from seatkeeper.server.watched import NodeWatched
@@ -229,18 +232,13 @@ class _World:
 
 async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     clock, tally, transport = world.clock, world.tally, world.transport
-    status = await _store_status(config, store)
-    warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
-    for warning in warnings:
-        logger.warning("store version", extra={"version": status.version, "defect": warning})
-    keys = Keys(config.prefix)
+    keys, unguarded = Keys(config.prefix), store
+    version, deployment = await _open_deployment(config, store, keys, world)
+    store = GuardedStore(store, deployment, keys)
     secret = await _patiently(config, partial(cluster_secret, store, keys))
     certificates = Certificates(config)
     routing = _routing(config, store, keys, secret, world, certificates)
     core = _core(config, store, keys, clock, tally, routing)
-    version = NodeVersion(
-        config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
-    )
     authorizer = _authorizer(config)
     server, gate = transport.server([CallLog(tally), Gate(authorizer)]), CallGate()
     doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
@@ -257,6 +255,8 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         membership=membership,
         certificate_files=_certificate_files(config),
         authorizer=authorizer,
+        deployment=deployment,
+        prefix=config.prefix,
     )
     seat_service = add_services(
         *(doors, core, store, keys),
@@ -268,6 +268,8 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     )
     add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), doors)
     health_servicer = _add_health_and_reflection(doors)
+    alarm = StoreAlarm(unguarded, deployment, tally, health_servicer, ("", *SERVICES))
+    reporter.store_trouble = lambda: alarm.trouble
     records = _records(config, store, keys, core.signer, clock, advertised)
     membership.on_change += [
         core.seats.ring_changed,
@@ -276,6 +278,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     await _patiently(
         config, partial(_check_alone, store, keys, config.node_id, advertised, routing.peers)
     )
+    await deployment.start()
     membership.start()
     await membership.ready()
     await core.seats.start()
@@ -284,11 +287,15 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     # In the ring from now on: others pass on to it what it owns.
     for record in records:
         await _patiently(config, record.start)
-    for service in ("", *SERVICES):
-        await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    await alarm.tell()
     logger.info(
         "serving",
-        extra={"node_id": config.node_id, "address": address, "store": status.version},
+        extra={
+            "node_id": config.node_id,
+            "address": address,
+            "store": version.store_version,
+            "deployment": deployment.id,
+        },
     )
     return Node(
         *(config.node_id, address, store, core, transport, server, gate, health_servicer),
@@ -389,9 +396,29 @@ def _certificate_files(config: NodeConfig) -> dict[str, Path]:
     return {setting: file for setting, file in named.items() if file is not None}
 
 
-async def _store_status(config: NodeConfig, store: Store) -> StoreStatus:
-    """Return the store's status, waiting for it to come up for as long as is configured."""
-    return await _patiently(config, store.status)
+async def _open_deployment(
+    config: NodeConfig, store: Store, keys: Keys, world: _World
+) -> tuple[NodeVersion, Deployment]:
+    """Return what the store is and which service it holds, once it answers.
+
+    Raises ``StartError`` when it does not answer in time, or is not ours.
+    """
+    if isinstance(store, EtcdStore):
+        await _patiently(config, store.identify)
+    status = await _patiently(config, store.status)
+    warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
+    for warning in warnings:
+        logger.warning("store version", extra={"version": status.version, "defect": warning})
+    deployment = Deployment(store, keys, world.tally)
+    opening = partial(deployment.open, status.cluster_id, config.deployment, world.clock.now())
+    try:
+        await _patiently(config, opening)
+    except WrongDeployment as error:
+        raise StartError(str(error)) from error
+    version = NodeVersion(
+        config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
+    )
+    return version, deployment
 
 
 async def _patiently(config: NodeConfig, call: Callable[[], Awaitable[T]]) -> T:
@@ -403,6 +430,8 @@ async def _patiently(config: NodeConfig, call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
+        except StoreForeign as error:
+            raise StartError(str(error)) from error
         except StoreError as error:
             late = asyncio.get_running_loop().time() >= deadline
             # A lease of the past that ends now is no reason to give up, either.

@@ -8,6 +8,7 @@ from datetime import timedelta
 from seatkeeper.server import records
 from seatkeeper.server.decide import Guard, Outlook, PoolSpec, PoolState
 from seatkeeper.server.denials import encode_basis
+from seatkeeper.server.deployment import fence_base
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write
@@ -64,7 +65,8 @@ class Pools:
             guard = await self._store.get(guard_key)
             writes: list[Write] = [Put(key, records.encode_spec(spec))]
             if guard is None:
-                writes.append(Put(guard_key, records.encode_guard(Guard())))
+                first = Guard(fence=await fence_base(self._store, self._keys))
+                writes.append(Put(guard_key, records.encode_guard(first)))
             committed = await self._store.commit(
                 writes,
                 only_if=[Unchanged(key, 0), Unchanged(guard_key, _revision(guard))],

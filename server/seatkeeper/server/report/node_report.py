@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Instant
+from seatkeeper.server.deployment import Deployment
 from seatkeeper.server.identity import Authorizer, Right
 from seatkeeper.server.report.certificates import certificates
 from seatkeeper.server.report.tally import Tally
@@ -29,7 +30,7 @@ class NodeVersion:
     store_warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NodeReporter:
     """Says how this node is."""
 
@@ -43,8 +44,18 @@ class NodeReporter:
     """None: it is alone."""
     certificate_files: Mapping[str, Path]
     """By the settings that name them."""
+    deployment: Deployment | None = None
+    prefix: str = ""
+    """Of its keys in the store."""
+    store_trouble: Callable[[], str] = str
+    """Says why nothing is served from the store; empty: it is."""
     authorizer: Authorizer | None = None
     """None: it is for one program's tests, and does not ask who calls."""
+
+    @property
+    def deployment_id(self) -> str:
+        """The service that it serves."""
+        return "" if self.deployment is None else self.deployment.id
 
     def report(self) -> pb.NodeReport:
         """Return how this node is now."""
@@ -56,6 +67,8 @@ class NodeReporter:
             certificates=certificates(self.certificate_files),
             work=self._work(),
             access=self._access(),
+            deployment_id=self.deployment_id,
+            store_trouble=self.store_trouble(),
         )
         report.started_at.FromMilliseconds(self.started_at)
         report.clock.FromMilliseconds(self.clock.now())

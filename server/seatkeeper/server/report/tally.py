@@ -26,6 +26,8 @@ class Tally(Observer):
     relists: int = 0
     streams: int = 0
     """Session streams that are open now."""
+    foreign: int = 0
+    """Endpoints of another etcd, and 1 more where the store holds another service."""
     recent_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_MAX))
     """Times of the latest commits."""
 

@@ -63,6 +63,8 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             store=version.store,
             store_version=version.store_version,
             store_warnings=version.store_warnings,
+            deployment_id=self._reporter.node.deployment_id,
+            prefix=self._reporter.node.prefix,
         )
 
     @answers

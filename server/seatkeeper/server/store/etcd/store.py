@@ -52,6 +52,11 @@ class EtcdStore:
         self._leases = Leases(self._caller, self._endpoints, credentials, config)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether every endpoint is another cluster's, so that nothing can be read or written."""
+        return len(self.identity.foreign) >= len(self._endpoints)
+
+    @property
     def endpoint(self) -> str:
         """Address of the member in use, as ``host:port``; for logs and metrics."""
         return self._endpoints.current.address
