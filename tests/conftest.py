@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import locale
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -30,6 +31,12 @@ os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
 # some CI), this process and all below it would ignore it as well. Not where it is handled.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What tests start speaks UTF-8, as they do; those about other locales say so to what they start.
+if locale.getencoding().lower().replace("-", "") != "utf8":
+    for name in ("PYTHONUTF8", "PYTHONCOERCECLOCALE"):
+        os.environ.pop(name, None)
+    os.environ["LC_ALL"] = "C.UTF-8"
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:
