@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import locale
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,6 +33,12 @@ for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
     if signal.getsignal(number) is signal.SIG_IGN:
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, default)
+
+# What tests start speaks UTF-8, as they do; those about other locales say so to what they start.
+if locale.getencoding().lower().replace("-", "") != "utf8":
+    for name in ("PYTHONUTF8", "PYTHONCOERCECLOCALE"):
+        os.environ.pop(name, None)
+    os.environ["LC_ALL"] = "C.UTF-8"
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:

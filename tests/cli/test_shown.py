@@ -187,7 +187,7 @@ SHOWERS = {"render", "exits", "encoding", "app", "run", "program", "waiting"}
 def test_whoever_writes_goes_the_way_that_escapes(file: Path) -> None:
     if file.stem in SHOWERS:
         pytest.skip("tried above, and by the tests of its own")
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text("utf-8"))
     prints = [
         node.lineno
         for node in ast.walk(tree)
