@@ -318,8 +318,8 @@ class AsyncSeatClient:
         Raises `InvalidArgument` before anything is asked when ``to`` cannot be written to,
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
-        place = await asyncio.to_thread(Output.at, to)
-        return await self._builds.fetch(sendable("key", key), place)
+        key = sendable("key", key)
+        return await self._builds.fetch(key, await asyncio.to_thread(Output.at, to))
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
