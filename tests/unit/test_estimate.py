@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.kit import POOL, a_grant
 
 from seatkeeper.server.decide import Grant, HoldStats, Instant, PoolSpec, PoolState, outlook
-from seatkeeper.server.decide.estimate import HOLDERS_MAX, RECENT_MAX
+from seatkeeper.server.decide.estimate import HOLDERS_MAX, RECENT_MAX, Basis, Outlook
 
 S = timedelta(seconds=1)
 NOW = Instant(1_700_000_000_000)
@@ -126,3 +126,25 @@ def test_no_estimate_is_below_what_is_contradicted(
     assert first is not None
     assert second is not None
     assert 0 * S <= first <= second
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 4)), min_size=1, max_size=6),
+    st.integers(1, 30),
+    st.integers(1, 200),
+)
+def test_a_place_is_served_when_so_many_seats_were_free(
+    ends: list[tuple[int, int]], hold: int, place: int
+) -> None:
+    """Against the plain way: write down when each seat is free, again and again, and count."""
+    free = sorted(
+        end + round_ * hold
+        for end, seats in ends
+        for _ in range(seats)
+        for round_ in range(place + 1)
+    )
+    ahead = Outlook(
+        basis=Basis(holds=1, hold_median=hold * S, holders=len(ends), overdue=0),
+        ends=tuple((end * S, seats) for end, seats in sorted(ends)),
+    )
+    assert ahead.wait(place) == free[place - 1] * S

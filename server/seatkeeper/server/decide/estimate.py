@@ -8,11 +8,12 @@ is ever below what the present holders have shown to be too short.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import accumulate, islice
+from itertools import islice
 
 from seatkeeper.server.decide.state import Grant, Instant, PoolState
 
@@ -59,25 +60,43 @@ class Outlook:
 
     basis: Basis | None = None
     """None: nothing is known."""
-    ends: tuple[timedelta, ...] = ()
-    """When holders of whom that can be said are likely to end, the next first."""
-    seats: tuple[int, ...] = ()
-    """How many seats are free by each of these times."""
+    ends: tuple[tuple[timedelta, int], ...] = ()
+    """When holders of whom that can be said are likely to end, and their seats; the next first."""
     surplus: int = 0
     """Seats that must be given back before any is free for others: the capacity was lowered."""
     share: float = 1.0
     """The part of the grants that was looked at."""
+    _times: list[timedelta] = field(default_factory=list, compare=False)
+    """When the first, second, third seat is free; as far as anybody has asked."""
+    _next: list[tuple[timedelta, int]] = field(default_factory=list, compare=False)
+    """A heap: when seats are free next, and how many."""
 
     def wait(self, position: int) -> timedelta | None:
         """Estimate the time until the ticket at ``position`` is served; None: unknown.
 
         Each place is taken for one seat, and each seat for one that the next holds as long as usual.
         """
-        if self.basis is None or not self.seats:
+        if self.basis is None or not self.ends:
             return None
         place = max(1, round((position + self.surplus) * self.share))
-        rounds, rest = divmod(place - 1, self.seats[-1])
-        return self.ends[bisect_left(self.seats, rest + 1)] + rounds * self.basis.hold_median
+        return self._free_at(place, self.basis.hold_median)
+
+    def _free_at(self, place: int, hold: timedelta) -> timedelta:
+        if not hold:  # whoever has a seat gives it on at once
+            return self.ends[0][0]
+        if not self._next:
+            self._next.extend(self.ends)  # sorted, and so a heap
+        # Once every present holder has ended, all comes again after one hold.
+        seats, last = sum(number for _, number in self.ends), self.ends[-1][0]
+        while len(self._times) < place and not self._repeats(seats, last):
+            free_at, number = self._next[0]
+            self._times.extend([free_at] * number)
+            heapq.heapreplace(self._next, (free_at + hold, number))
+        rounds = max(0, -(-(place - len(self._times)) // seats))
+        return self._times[place - rounds * seats - 1] + rounds * hold
+
+    def _repeats(self, seats: int, last: timedelta) -> bool:
+        return len(self._times) >= seats and self._times[-seats] >= last
 
 
 def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
@@ -96,8 +115,7 @@ def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
     )
     return Outlook(
         basis=basis,
-        ends=tuple(end for end, _ in expected),
-        seats=tuple(accumulate(seats for _, seats in expected)),
+        ends=tuple(expected),
         surplus=max(0, pool.held - capacity),
         share=len(looked_at) / len(pool.grants) if pool.grants else 1.0,
     )
