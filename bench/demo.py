@@ -17,10 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 from rich.console import Console
@@ -35,6 +36,8 @@ from seatkeeper.client.builds import BuiltEngine
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.v1 import build_pb2, build_service_pb2
+
+_T = TypeVar("_T")
 
 POOL = "tensorrt"
 SEATS = 2
@@ -68,16 +71,14 @@ class Job:
 
 async def main() -> None:
     """Show it."""
-    console.print("[1/5] Starting etcd and three nodes, as processes on loopback.")
+    starting = saying("[1/5] Starting etcd and three nodes, as processes on loopback.")
     async with (
-        running_service(nodes=3) as service,
+        started(running_service(nodes=3), starting) as service,
         AsyncSeatClient(service.addresses, holder="demo") as admin,
     ):
         await admin.pools.create(POOL, seats=SEATS, description="TensorRT engine builds")
-        console.print(
-            f"[2/5] A pool of {SEATS} seats. Starting an agent: it loads the compiler."
-        )
-        async with running_agent(service):
+        loading = saying(f"[2/5] A pool of {SEATS} seats. Starting an agent with its compiler.")
+        async with started(running_agent(service), loading):
             await until_agent_is_known(admin)
             jobs = [Job(model_file(name)) for name in MODELS]
             console.print(
@@ -85,10 +86,10 @@ async def main() -> None:
                 f"{KILL_AFTER} engines a node is killed."
             )
             killed = await run_jobs(service, jobs)
-            console.print("[4/5] Building one again: it is found, and takes no seat.")
-            hits = await build_again(service, jobs[0])
-        console.print("[5/5] Replaying etcd's history of the pool.")
-        history = await history_of(service)
+            async with saying("[4/5] Building one again: it is found, and takes no seat."):
+                hits = await build_again(service, jobs[0])
+        async with saying("[5/5] Replaying etcd's history of the pool."):
+            history = await history_of(service)
     console.print(table_of(jobs))
     show_proof(history)
     result = {
@@ -102,6 +103,35 @@ async def main() -> None:
     }
     print(json.dumps(result), flush=True)
     sys.exit(0 if result["demo"] == "ok" else 1)
+
+
+@asynccontextmanager
+async def saying(step: str) -> AsyncIterator[None]:
+    """Say what is done, and for how long already, now and then while it is."""
+    began = time.monotonic()
+
+    async def say_on() -> None:
+        while True:
+            await asyncio.sleep(QUIET_SECONDS_MAX)
+            console.print(f"      {time.monotonic() - began:.0f} s", markup=False)
+
+    console.print(step, markup=False)
+    task = asyncio.create_task(say_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+@asynccontextmanager
+async def started(
+    thing: AbstractAsyncContextManager[_T], step: AbstractAsyncContextManager[None]
+) -> AsyncIterator[_T]:
+    """Enter ``thing`` during ``step``."""
+    async with AsyncExitStack() as stack:
+        async with step:
+            entered = await stack.enter_async_context(thing)
+        yield entered
 
 
 @asynccontextmanager

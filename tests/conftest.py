@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import locale
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,10 +27,18 @@ QUICK_ETCD = EtcdOptions(
 # ours looks at neither: `tests/unit/test_channels.py`.
 os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
 
-# Tests interrupt themselves and what they start. Started by a parent that ignores SIGINT (nohup, cron,
-# some CI), this process and all below it would ignore it as well. Not where it is handled.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Whoever runs the tests may have signals ignored (a background job of sh, nohup), and what is
+# ignored stays ignored in whatever we start. Tests that want that say so.
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+
+# What tests start speaks UTF-8, as they do; those about other locales say so to what they start.
+if locale.getencoding().lower().replace("-", "") != "utf8":
+    for name in ("PYTHONUTF8", "PYTHONCOERCECLOCALE"):
+        os.environ.pop(name, None)
+    os.environ["LC_ALL"] = "C.UTF-8"
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:

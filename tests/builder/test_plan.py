@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from random import Random
 
@@ -250,3 +251,20 @@ def test_a_key_is_never_made_of_half_a_hash(sha256: str) -> None:
 def test_a_key_is_never_made_without_a_version() -> None:
     with pytest.raises(OptionInvalid):
         engine_key(MODEL_SHA256, PLAN, "")
+
+
+@pytest.mark.parametrize(
+    "written", ["SM86", "sm86", "Sm86", "sm_86", "SM_86", "86", "8.6", " sm86 "]
+)
+def test_a_target_may_be_written_as_others_write_it(written: str) -> None:
+    plan = BuildPlan(backend="tensorrt_rtx", targets=(written, "12.0", "sm_120"))
+    assert plan.targets == ("SM86", "SM120")
+    assert plan == BuildPlan(backend="tensorrt_rtx", targets=("SM86", "SM120"))
+
+
+@pytest.mark.parametrize(
+    "written", ["sm", "8", "8.6.1", "sm8_6", "SM99", "gpu86", "\u0668.\u0666", ""]
+)
+def test_what_means_no_target_is_refused_as_it_was_written(written: str) -> None:
+    with pytest.raises(TargetUnsupported, match=re.escape(repr(written))):
+        BuildPlan(backend="tensorrt_rtx", targets=(written,))

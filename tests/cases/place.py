@@ -100,7 +100,7 @@ class Place:
 
         Raises `CannotRun` where no agent can run.
         """
-        needs("onnx", "tensorrt_rtx", extra="'.[server,builder,tensorrt-rtx]'")
+        needs("onnx", "tensorrt_rtx_bindings", extra="'.[server,builder,tensorrt-rtx]'")
         node = self.node or self.start_node()
         self.pool("tensorrt", 2, at=node)
         engines = str(self.folder / "engines")

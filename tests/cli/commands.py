@@ -45,8 +45,13 @@ class Result:
         return json.loads(line)
 
     def check(self, code: int = 0) -> Result:
-        """Fail unless it ended so; a failure says why in one line, and shows no traceback."""
-        assert self.code == code, f"exit code {self.code}, not {code}:\n{self.out}\n{self.err}"
+        """Fail unless it ended so; a failure says why in one line, and shows no traceback.
+
+        What dies of signal n has the exit code 128 + n, as a shell shows it.
+        """
+        assert as_shells_say(self.code) == code, (
+            f"exit code {self.code}, not {code}:\n{self.out}\n{self.err}"
+        )
         assert "Traceback" not in self.err
         return self
 
@@ -86,7 +91,7 @@ def seatkeeper(
         env=environment(**(environ or {})),
         check=False,
     )
-    return Result(as_shells_say(done.returncode), done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def in_process(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
@@ -169,7 +174,7 @@ class Running:
     def ends(self) -> Result:
         """Wait until it ends by itself."""
         code = self.process.wait(SECONDS_MAX)
-        return Result(as_shells_say(code), self.out, self.err)
+        return Result(code, self.out, self.err)
 
 
 def eventually(

@@ -14,7 +14,16 @@ from typing import Any
 
 import onnx.backend.test
 import pytest
-from tests.cli.commands import SCRIPT, Result, Running, address_of, environment, started
+from tests.cli.commands import (
+    SCRIPT,
+    SECONDS_MAX,
+    Result,
+    Running,
+    address_of,
+    environment,
+    eventually,
+    started,
+)
 from tests.cli.conftest import Cluster
 from tests.cli.terminal import Terminal
 
@@ -298,3 +307,77 @@ def test_files_may_have_names_that_are_not_utf8(
     command("engines", "get", said["key"], "-o", copy, "--manifest", manifest)
     assert Path(os.fsdecode(copy)).read_bytes() == Path(os.fsdecode(to)).read_bytes()
     command("engines", "verify", copy, "--manifest", manifest)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+)
+def test_a_build_that_waits_dies_of_what_ends_it_and_leaves_the_queue(
+    workshop: Workshop, tmp_path: Path, number: signal.Signals
+) -> None:
+    cluster, pool = workshop.cluster, workshop.pool
+    command = ("build", MODEL, "--target", "SM86", "--workspace", "33MiB")
+    with (
+        cluster.client.seat(pool),
+        started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as build,
+    ):
+        build.says("waiting for a seat")
+        build.send(number)
+        assert build.process.wait(SECONDS_MAX) == -number
+        eventually(lambda: cluster.look(pool).queued == 0, "it leaves the queue")
+    assert f"ended by {number.name}" in build.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("streams", ["2>/dev/full", "0<&- 2>&-", "--json 2>/dev/full"])
+def test_a_build_does_not_depend_on_who_reads(
+    workshop: Workshop, tmp_path: Path, streams: str
+) -> None:
+    """Each is a build of its own: another workspace, another engine."""
+    options = f"--target SM86 --workspace {34 + len(streams)}MiB --output {tmp_path}/engine"
+    done = subprocess.run(
+        ["bash", "-c", f"seatkeeper build {MODEL} {options} {streams}"],
+        env=environment(SEATKEEPER_NODES=workshop.cluster.address),
+        stdout=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "engine").stat().st_size > 0
+
+
+def test_outputs_are_checked_before_anything_is_asked(
+    workshop: Workshop, built: Built, tmp_path: Path
+) -> None:
+    (tmp_path / "linked").symlink_to("same")
+    same, linked = str(tmp_path / "same"), str(tmp_path / "linked")
+    nowhere = ("--nodes", "127.0.0.1:9")
+    for get in (
+        ("-o", same, "--manifest", same),
+        ("-o", linked, "--manifest", same),
+        ("-o", "/dev/stdout", "--json"),
+        ("-o", str(tmp_path)),
+        ("-o", same, "--manifest", str(tmp_path / ("x" * 300))),
+    ):
+        done = workshop("engines", "get", built.said["key"], *get, *nowhere).check(Exit.USAGE)
+        assert (done.out, len(done.err.splitlines())) == ("", 1)
+    absent = ("-o", same, "--manifest", str(tmp_path / "absent/m"))
+    refused = workshop("engines", "get", built.said["key"], *absent, *nowhere)
+    assert "--manifest" in refused.refused(Exit.NOT_FOUND)
+    assert {path.name for path in tmp_path.iterdir()} == {"linked"}
+
+
+def test_an_engine_goes_where_standard_output_goes(
+    workshop: Workshop, built: Built, tmp_path: Path
+) -> None:
+    environ = environment(SEATKEEPER_NODES=workshop.cluster.address)
+    get = [SCRIPT, "engines", "get", built.said["key"], "--output", "/dev/stdout"]
+    piped = subprocess.run(get, capture_output=True, env=environ, timeout=60, check=True)
+    assert piped.stdout == built.file.read_bytes()
+    assert b"sha256" in piped.stderr
+    with (tmp_path / "file").open("wb") as file:
+        subprocess.run(get, stdout=file, env=environ, timeout=60, check=True)
+    assert (tmp_path / "file").read_bytes() == built.file.read_bytes()
+    workshop("engines", "get", built.said["key"], "-o", "/dev/null", "--json").check()
+    assert Path("/dev/null").is_char_device()
+    full = workshop("engines", "get", built.said["key"], "-o", "/dev/full").check(Exit.FAILED)
+    assert "/dev/full: No space left" in full.err

@@ -103,7 +103,7 @@ def test_a_scenario_that_cannot_be_read_is_told_with_its_line(write: Write) -> N
         ("--target nonsense", "--target or SEATKEEPER_NODES: 'nonsense' is not host:port"),
         ("--target ,", "--target or SEATKEEPER_NODES: give from 1 to"),
         ("--etcd-endpoints nonsense", "--etcd-endpoints: 'nonsense' is not host:port"),
-        ("--etcd-endpoints 127.0.0.1:1,", "--etcd-endpoints: '' is not host:port"),
+        ("--etcd-endpoints 127.0.0.1:1,,b:2", "--etcd-endpoints: an address is empty"),
         ("--etcd-username root", "--etcd-endpoints: say where the etcd is"),
         (
             "--etcd-endpoints 127.0.0.1:1 --etcd-password-file absent",
@@ -160,7 +160,7 @@ def test_an_etcd_in_which_the_deployment_is_not_is_refused(
 def test_what_the_service_refuses_is_a_mistake_of_the_caller(cluster: Cluster) -> None:
     options = ("--scenario", "copies", "--seats", "1000000")
     said = cluster.here("chaos", "run", *options).refused(Exit.USAGE)
-    assert "1000000 is not from 1 to" in said
+    assert "1000000 is not from" in said
     assert pools_of_ours(cluster.client) == []
 
 

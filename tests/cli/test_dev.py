@@ -77,6 +77,12 @@ def test_a_cluster_starts_survives_a_node_stops_and_is_found_again(
         assert (ended["name"], ended["exit_code"]) == ("dev-1", -signal.SIGKILL)
         seatkeeper("run", "--", "true", environ=nodes).check()
 
+        running.send(signal.SIGHUP)
+        log = Path(event["state"]) / "logs" / "dev-2.log"
+        eventually(lambda: '"reloaded"' in log.read_text(), "settings read again")
+        assert is_running(pids["dev-2"])
+        assert "stopped" not in running.out
+
         running.send(signal.SIGTERM)
         assert running.ends().check().out.splitlines()[-1] == '{"event": "stopped"}'
     assert not any(is_running(pid) for pid in pids.values())

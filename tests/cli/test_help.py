@@ -109,7 +109,7 @@ def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
         (["seat"], "no such command 'seat'"),
         (["pool", "create", "x"], "missing option '--seats'"),
         (["pool", "create", "x", "--seats", "many"], "'--seats'"),
-        (["pool", "create", "x", "--seats", "0"], "'--seats'"),
+        (["pool", "create", "x", "--seats", "-1"], "'--seats'"),
         (["status", "--nodse", "x"], "no such option"),
         (["status", "--nodes", "nonsense"], "--nodes or seatkeeper_nodes: 'nonsense' is not"),
         (["status", "--timeout", "0"], "'--timeout'"),

@@ -212,9 +212,10 @@ def test_what_happens_to_seats_is_in_the_log(tmp_path: Path) -> None:
         run("run", "--pool", "p", *holder, "--", "true").check()
         run("run", "--pool", "nowhere", "--", "true")
         run("run", "--pool", "p", "--seats", "2", "--", "true")
-        take_for_ever(node)
-        run("run", "--pool", "p", "--wait", "0.2", "--", "true").check(75)
+        with SeatClient(address_of(node)) as client, client.seat("p"):
+            run("run", "--pool", "p", "--wait", "0.2", "--", "true").check(75)
         run("pool", "update", "p", "--seats", "2").check()
+        take_for_ever(node)
         node.says('"expired"')
         run("pool", "delete", "p").check()
         granted, *_ = named(node, "granted")
@@ -233,7 +234,7 @@ def test_what_happens_to_seats_is_in_the_log(tmp_path: Path) -> None:
             assert act["request_id"]
             assert act["peer"]
         (expired,) = named(node, "expired")
-        assert (expired["holder"], expired["fence"]) == ("gone", 2)
+        assert (expired["holder"], expired["fence"]) == ("gone", 3)
         assert {"session_opened", "session_closed"} <= {e["event"] for e in events(node)}
 
 

@@ -187,7 +187,7 @@ SHOWERS = {"render", "exits", "encoding", "app", "run", "program", "waiting"}
 def test_whoever_writes_goes_the_way_that_escapes(file: Path) -> None:
     if file.stem in SHOWERS:
         pytest.skip("tried above, and by the tests of its own")
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text("utf-8"))
     prints = [
         node.lineno
         for node in ast.walk(tree)
@@ -197,3 +197,10 @@ def test_whoever_writes_goes_the_way_that_escapes(file: Path) -> None:
         and "as_json" not in ast.unparse(node)
     ]
     assert prints == [], "use say or words of seatkeeper.cli.render"
+
+
+def test_a_pool_without_seats_is_shown_as_closed() -> None:
+    pool = pool_service_pb2.Pool(spec=pool_service_pb2.PoolSpec(name="p", seats=0), queued=2)
+    out = io.StringIO()
+    Console(file=out, width=200).print(views.pools_table([pool]))
+    assert "closed" in out.getvalue()

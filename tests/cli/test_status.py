@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,37 @@ def test_one_pool_shows_who_holds_and_who_waits(
     assert (grant["fence"], grant["agent_id"]) == (state["fence"], None)
     assert "alice" in text
     assert "HELD FOR" in text
+
+
+def test_holders_are_told_apart_by_what_their_programs_say(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    options = ("--pool", pool, "--holder", "ci-runner", "--priority", "3")
+    script = f"seatkeeper status --json; seatkeeper status {pool}"
+    result = cluster("run", *options, "--", "sh", "-c", script, "hunter2").check()
+    line, _, text = result.out.partition("\n")
+    (of_pool,) = (each for each in json.loads(line)["pools"] if each["name"] == pool)
+    (held,) = of_pool["holders"]
+    assert (held["holder"], held["seats"], held["priority"]) == ("ci-runner", 1, 3)
+    assert held["project"] == "default"
+    assert held["fence"] == of_pool["fence"]
+    assert held["granted_at"] < held["expires_at"]
+    says = held["client_says"]
+    assert (says["host"], says["command"]) == (socket.gethostname(), "sh")
+    assert says["pid"] > 1
+    assert f"sh, pid {says['pid']} on {says['host']}" in text
+    assert "CLIENT SAYS" in text
+    assert "hunter2" not in result.out
+
+
+def test_what_a_program_says_of_itself_can_be_chosen_or_left_out(
+    cluster: Cluster, pool: str
+) -> None:
+    look = ("--", "sh", "-c", f"seatkeeper status {pool} --json")
+    named = cluster("run", "--pool", pool, "--program", "nightly", *look).check()
+    assert named.json["holders"][0]["client_says"]["command"] == "nightly"
+    silent = cluster("run", "--pool", pool, *look, SEATKEEPER_PROGRAM="-").check()
+    assert silent.json["holders"][0]["client_says"] is None
 
 
 def test_watching_without_a_terminal_writes_a_line_for_each_change(

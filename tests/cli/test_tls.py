@@ -31,8 +31,8 @@ def test_a_node_that_wants_certificates(tmp_path: Path) -> None:
         assert "x5t#S256" in json.loads(shown.out)["claims"]["cnf"]
 
         status = ("status", "--nodes", address, "--timeout", "1")
-        assert "cannot be reached" in seatkeeper(*status).refused(Exit.UNAVAILABLE)
+        assert "speaks TLS" in seatkeeper(*status).refused(Exit.UNAVAILABLE)
         ca_only = seatkeeper(*status, "--tls-ca", str(authority.ca))
-        ca_only.refused(Exit.UNAVAILABLE)
+        assert "client certificate" in ca_only.refused(Exit.UNAVAILABLE)
     missing = seatkeeper("status", "--tls-ca", str(tmp_path / "absent.pem"))
     assert "absent.pem" in missing.refused(Exit.USAGE)

@@ -64,18 +64,22 @@ class Program:
         flags: tuple[str, ...] = (),
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        before: Callable[[], None] | None = None,
+        before: str = "",
     ) -> None:
         source = _PREAMBLE + textwrap.dedent(script)
+        command = [sys.executable, *flags, "-c", source, *arguments]
+        if before:
+            # Not between fork and exec of this process, which runs gRPC.
+            first = f"import os, resource, signal, sys\n{before}\nos.execv(sys.argv[1], sys.argv[1:])"
+            command = [sys.executable, "-c", first, *command]
         self.process = subprocess.Popen(
-            [sys.executable, *flags, "-c", source, *arguments],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=cwd,
             env=None if env is None else {**os.environ, **env},
-            preexec_fn=before,  # the test says what
         )
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.errors: list[str] = []

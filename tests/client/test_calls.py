@@ -233,3 +233,23 @@ async def test_watching_ends_when_no_node_answers(service: ScriptedService) -> N
     async with AsyncSeatClient(address, config=QUICK) as client:
         with pytest.raises(ServiceUnavailable, match="no node answered"):
             await anext(client.pools.watch("p"))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.RESOURCE_EXHAUSTED,  # a ping that was not answered in time
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+    ],
+)
+async def test_a_status_without_our_reason_is_a_broken_connection(
+    admin: AsyncSeatClient, pools: list[ScriptedPools], code: grpc.StatusCode
+) -> None:
+    for served in pools:
+        served.fail_with = [code]
+    assert (await admin.pools.get("p")).spec.name == "p"
+    for served in pools:
+        served.fail_with = [code]
+    with pytest.raises(ServiceUnavailable, match="outcome is unknown"):
+        await admin.pools.create("q", seats=1)

@@ -61,3 +61,8 @@ def test_every_setting_is_explained() -> None:
             for setting in fields(kind):
                 _, _, after = source.partition(f"\n    {setting.name}:")
                 assert after.partition("\n")[2].lstrip().startswith('"""'), setting.name
+
+
+def test_a_seat_that_lingers_kills_nobody() -> None:
+    with pytest.raises(InvalidArgument, match="linger"):
+        ClientConfig(linger=timedelta(seconds=1), on_loss="kill")

@@ -19,7 +19,7 @@ SECONDS_MAX = 120
 def blocks(page: str) -> list[str]:
     """The Python of a page."""
     return re.findall(
-        r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL
+        r"^```python\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
 
 
@@ -38,7 +38,7 @@ def run(*arguments: str, folder: Path, **more: str) -> None:
 
 def test_the_administrative_api_does_what_its_page_shows(tmp_path: Path) -> None:
     program = tmp_path / "page.py"
-    program.write_text("\n".join(blocks("administer.md")))
+    program.write_text("\n".join(blocks("administer.md")), "utf-8")
     with InMemoryService() as service:
         run("-W", "error", str(program), folder=tmp_path, **service.environment)
 
@@ -47,7 +47,7 @@ def test_the_tests_on_the_page_about_tests_pass(tmp_path: Path) -> None:
     tests = [block for block in blocks("test-your-code.md") if block.startswith("# test_")]
     assert len(tests) >= 4
     for test in tests:
-        (tmp_path / re.match(r"# (\w+\.py)", test)[1]).write_text(test)  # type: ignore[index]
+        (tmp_path / re.match(r"# (\w+\.py)", test)[1]).write_text(test, "utf-8")  # type: ignore[index]
     run("-m", "pytest", "-q", "-p", "no:xdist", folder=tmp_path)
 
 
@@ -57,7 +57,7 @@ def test_the_service_without_pytest_works_as_on_the_page(tmp_path: Path) -> None
     ]
     for number, text in enumerate(programs):
         program = tmp_path / f"program_{number}.py"
-        program.write_text(text)
+        program.write_text(text, "utf-8")
         run("-W", "error", str(program), folder=tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_every_administrative_call_is_on_the_page(part: str) -> None:
         "cluster": sync_admin.Cluster,
         "engines": sync_admin.Engines,
     }
-    page = (DOCS / "administer.md").read_text()
+    page = (DOCS / "administer.md").read_text("utf-8")
     for name in vars(kind[part]):
         if not name.startswith("_"):
             assert f"| `{name}(" in page, f"client.{part}.{name} is not in the tables"

@@ -393,3 +393,19 @@ async def test_closing_a_client_whose_node_is_silent_takes_no_longer_than_it_may
     await closing
     # Another node was told instead.
     assert not service.sessions
+
+
+async def test_a_place_that_was_given_up_elsewhere_is_asked_for_anew(
+    client: AsyncSeatClient, service: ScriptedService
+) -> None:
+    """A node that has missed why a ticket is gone says `released`."""
+    holding = await client.acquire("tensorrt", seats=2)
+    waiting = asyncio.create_task(client.acquire("tensorrt"))
+    await eventually(lambda: len(service.tickets) == 1)
+    (gone,) = service.tickets
+    del service.tickets[gone]
+    (session,) = service.sessions.values()
+    session.tell(released=seat_pb2.Released(grant_id=gone))
+    await eventually(lambda: len(service.tickets) == 1)
+    await holding.release()
+    assert (await waiting).grant_id != gone

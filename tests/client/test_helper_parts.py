@@ -189,7 +189,6 @@ def test_errors_keep_what_they_know() -> None:
 def test_settings_arrive_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = ClientConfig(
         ttl=timedelta(seconds=7.25),
-        linger=timedelta(milliseconds=1),
         follow_ring=False,
         on_loss="kill",
         renewal=RenewalConfig(answer_timeout=timedelta(seconds=9)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -181,7 +180,8 @@ except HelperLost as error:
     say(error.retryable, error)"""
     program, _ = holder(service, then, ttl=2)
     with program:
-        assert "True the helper process ended" in [program.line() for _ in range(2)]
+        said = [program.line() for _ in range(2)]
+        assert any(line.startswith("True the helper process ended") for line in said), said
         program.signal(signal.SIGKILL)
 
 
@@ -206,9 +206,12 @@ say("works")"""
             os.kill(helper, signal.SIGSTOP)
             wait_until(lambda: is_stopped(helper), "the helper does not stop")
             program.tell()
-            assert program.line() == "state lost"
-            assert program.line() == "True"
-            assert program.line() == "lost"
+            lines = [program.line() for _ in range(3)]
+            if (
+                "state jeopardy" in lines
+            ):  # how long it doubts depends on how busy the machine is
+                lines.append(program.line())
+            assert lines[-3:] == ["state lost", "True", "lost"]
         finally:
             os.kill(helper, signal.SIGCONT)
         program.tell()
@@ -282,7 +285,8 @@ def test_nobody_believes_who_was_stopped_beyond_the_lease_together_with_the_help
             program.tell()
             program.signal(signal.SIGCONT)
             lines = {program.line(), program.line()}
-            assert lines == {"lost", "state lost"}
+            lines |= {program.line()} if "state jeopardy" in lines else set()
+            assert lines - {"state jeopardy"} == {"lost", "state lost"}
         finally:
             os.kill(helper, signal.SIGCONT)
         assert program.ended() == 0
@@ -344,31 +348,24 @@ with SeatClient(ADDRESS) as client, client.seat("tensorrt") as grant:
 """
 
 
-def _close_streams() -> None:
-    for number in (0, 1, 2):
-        os.close(number)
+ODD = {
+    "streams closed": "os.closerange(0, 3)",
+    "few descriptors": "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))",
+    "children ignored": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+    "signals blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+    "umask": "os.umask(0o777)",
+}
 
 
-def _few_descriptors() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-
-
-@pytest.mark.parametrize(
-    "before",
-    [_close_streams, _few_descriptors, lambda: os.umask(0o777), lambda: signal.pthread_sigmask(
-        signal.SIG_BLOCK, signal.valid_signals()
-    )],
-    ids=["streams closed", "few descriptors", "umask", "signals blocked"],
-)  # fmt: skip
+@pytest.mark.parametrize("before", ODD)
 def test_a_helper_starts_in_odd_programs(
-    service: InMemoryService, before: object, tmp_path: Path
+    service: InMemoryService, before: str, tmp_path: Path
 ) -> None:
     done = tmp_path / "done"
     script = USES.format(say=f"open({str(done)!r}, 'w').close()")
-    assert callable(before)
-    with Program(script, service.address, before=before) as program:
+    with Program(script, service.address, before=ODD[before]) as program:
         assert program.ended() == 0, program.errors
-        assert done.exists() or not os.path.exists(done.parent)
+    assert done.exists()
 
 
 def test_a_helper_starts_where_the_folder_shadows_modules_and_then_is_gone(
@@ -432,4 +429,128 @@ def test_a_program_waits_for_its_own_children_only(service: InMemoryService) -> 
     program, _ = holder(service, then)
     with program:
         assert program.line() == "none"
+        assert program.ended() == 0
+
+
+def test_a_helper_that_would_read_another_clock_is_not_used(service: InMemoryService) -> None:
+    """Children of a process may live in a time namespace that it is not in itself."""
+    script = """
+    NEW_TIME = 0x80
+    if LIBC.unshare(NEW_TIME):
+        say("cannot")
+        sys.exit()
+    with open("/proc/self/timens_offsets", "w") as offsets:
+        offsets.write("boottime 100000 0")
+    try:
+        with SeatClient(ADDRESS) as client:
+            client.acquire("tensorrt")
+    except HelperLost as error:
+        say(error)
+    """
+    with Program(script, service.address) as program:
+        said = program.line()
+        if said == "cannot":
+            pytest.skip("time namespaces need rights that this user has not")
+        assert "reads another clock" in said
+        assert program.ended() == 0
+
+
+def test_a_stopped_helper_does_not_keep_a_client_from_closing(service: InMemoryService) -> None:
+    then = "heard()\nclient.close()\nsay('closed')\nsay(grant.state.value)"
+    program, helper = holder(service, then)
+    with program:
+        try:
+            os.kill(helper, signal.SIGSTOP)
+            wait_until(lambda: is_stopped(helper), "the helper does not stop")
+            program.tell()
+            lines = {program.line() for _ in range(3)}
+            lines |= {program.line()} if "state jeopardy" in lines else set()
+            assert lines - {"state jeopardy"} == {"state lost", "closed", "lost"}
+            assert program.ended() == 0
+        finally:
+            os.kill(helper, signal.SIGCONT)
+
+
+def test_holders_are_told_to_doubt_also_while_the_helper_is_stopped(
+    service: InMemoryService,
+) -> None:
+    program, helper = holder(service, "heard()", ttl=8)
+    with program:
+        try:
+            os.kill(helper, signal.SIGSTOP)
+            assert program.line() == "state jeopardy"
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        assert program.line() == "state safe"
+        program.tell()
+        assert program.ended() == 0
+
+
+def test_many_grants_change_hands_through_few_slots(service: InMemoryService) -> None:
+    work = (
+        "for _ in range(300):\n"
+        "    with client.seat('tensorrt', wait=30) as other: assert other.state.value == 'safe'\n"
+        "say(grant.state.value)"
+    )
+    program, _ = holder(service, work)
+    with program:
+        assert program.line() == "safe"
+        assert program.ended() == 0
+
+
+def test_a_program_with_a_helper_runs_no_grpc(service: InMemoryService) -> None:
+    """Not even a thread of it: that is what makes forks safe."""
+    then = (
+        "client.pools.list()\nclient.cluster.version()\n"
+        "from seatkeeper.client import channels\n"
+        "tasks = len(os.listdir('/proc/self/task'))\n"
+        "say(channels._first, tasks - threading.active_count())"
+    )
+    program, _ = holder(service, then)
+    with program:
+        assert program.line() == "[] 0"
+        assert program.ended() == 0
+
+
+def test_on_loss_kill_works_without_a_helper_where_the_interpreter_is_free(
+    service: InMemoryService,
+) -> None:
+    program, _ = in_process_holder(service, "time.sleep(120)")
+    with program:
+        service.lose_sessions()
+        assert program.ended() == -signal.SIGKILL
+    program, _ = in_process_holder(service, "grant.release()\nclient.acquire('tensorrt')")
+    with program:
+        assert program.ended() == 0
+
+
+def in_process_holder(service: InMemoryService, then: str) -> tuple[Program, int]:
+    """Return a program that holds a seat without a helper."""
+    indented = then.replace("\n", "\n    ")
+    more = ', keeper="process", on_loss="kill"'
+    script = HOLDS.format(ttl=60, more=more, then=indented).replace("say(helper())", "say(0)")
+    program = Program(script, service.address)
+    return program, int(program.line())
+
+
+def test_a_forked_child_leaves_a_block_in_silence(service: InMemoryService) -> None:
+    """It holds nothing, so it has lost nothing; its parent says what there is to say."""
+    script = """
+    with SeatClient(ADDRESS) as client:
+        with client.seat("tensorrt") as grant:
+            child = os.fork()
+            if child == 0:
+                try:
+                    grant.raise_if_lost()
+                except SeatLost as error:
+                    assert "forked" in str(error), error
+                else:
+                    os._exit(1)
+            else:
+                say(ends_well(child), grant.state.value)
+        if child == 0:
+            os._exit(0)
+    """
+    with Program(script, service.address) as program:
+        assert program.line() == "0 safe"
         assert program.ended() == 0

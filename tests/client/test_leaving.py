@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Literal
@@ -140,25 +138,3 @@ def test_a_closed_clients_grants_are_not_believed_before_the_service_knows(
     client.close()
     assert grant.state is HoldingState.LOST
     assert states == [] or states[0] is HoldingState.LOST
-
-
-def test_a_forked_child_leaves_in_silence(service: InMemoryService) -> None:
-    """It holds nothing, so it has lost nothing; its parent says what there is to say."""
-    with SeatClient(service.address) as client:
-        child = 0
-        with client.seat("tensorrt") as grant:
-            child = os.fork()
-            if child == 0:
-                try:
-                    assert grant.state is HoldingState.LOST
-                    raised = False
-                    try:
-                        grant.raise_if_lost()
-                    except SeatLost:
-                        raised = True
-                    os._exit(0 if raised else 1)
-                except BaseException:
-                    os._exit(2)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-            time.sleep(0)
-            assert grant.state is HoldingState.SAFE

@@ -231,3 +231,13 @@ def test_a_client_in_a_forked_child_says_so_and_ends_quietly(
         # The parent's seat is not the child's to give.
         grant.release()
     assert service.held("tensorrt") == 1
+
+
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with exit_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

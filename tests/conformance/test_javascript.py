@@ -15,6 +15,10 @@ from tests.conformance.wire import Method
 AT_ONCE = 6
 
 
+pytestmark = pytest.mark.timeout(900)
+"""The first test waits for all scripts."""
+
+
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command of its driver."""

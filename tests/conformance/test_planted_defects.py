@@ -5,6 +5,7 @@ A script that passes whatever the server does would prove nothing.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from tests.conformance.client_runner import run_client
 from tests.conformance.planted_client import DEFECTS
-from tests.conformance.script import Script, scripts
+from tests.conformance.script import Result, Script, scripts
 from tests.conformance.server_runner import Target, run_script
 
 from seatkeeper.server import core, sessions, tokens
@@ -130,34 +131,52 @@ async def test_a_script_notices_what_a_server_does_wrong(
 ) -> None:
     plant(monkeypatch)
     # What is to be seen is seen at once; what never comes is not waited for so long.
-    monkeypatch.setattr("tests.conformance.server_runner.CALL_SECONDS", 8.0)
+    monkeypatch.setattr("tests.conformance.server_runner.CALL_SECONDS", 5.0)
     async with a_node() as target:
         result = await run_script(target, SERVER[script])
     assert not result.ok, f"{script} passed all the same"
     assert result.step > 1, result.line()
 
 
-@pytest.mark.parametrize(
-    ("defect", "script"),
-    [
-        ("believes_any_answer", "old-answers-extend-nothing"),
-        ("asks_anew_after_a_break", "broken-stream-same-id"),
-        ("opens_anew_after_a_break", "resumes-and-keeps"),
-        ("takes_the_transport_for_a_denial", "transport-resource-exhausted-is-no-denial"),
-        ("stays_when_told_to_go", "go-away-moves-on"),
-        ("keeps_what_nobody_wants", "unwanted-grant-is-returned"),
-        ("numbers_nothing", "renews-in-time"),
-        ("uses_random_ids", "fresh-ids"),
-    ],
+CLIENTS = (
+    ("believes_any_answer", "old-answers-extend-nothing"),
+    ("asks_anew_after_a_break", "broken-stream-same-id"),
+    ("opens_anew_after_a_break", "resumes-and-keeps"),
+    ("takes_the_transport_for_a_denial", "transport-resource-exhausted-is-no-denial"),
+    ("stays_when_told_to_go", "go-away-moves-on"),
+    ("keeps_what_nobody_wants", "unwanted-grant-is-returned"),
+    ("numbers_nothing", "renews-in-time"),
+    ("uses_random_ids", "fresh-ids"),
 )
-async def test_a_script_notices_what_a_client_does_wrong(
-    defect: str, script: str, monkeypatch: Patch
+AT_ONCE = 4
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Result]:
+    """What became of each defective client. Several at once: they wait for what never comes."""
+    with Patch.context() as patch:
+        patch.setattr("tests.conformance.client_runner.STEP_SECONDS", 8.0)
+        return asyncio.run(_try_clients())
+
+
+async def _try_clients() -> dict[str, Result]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(defect: str, script: str) -> Result:
+        command = [sys.executable, "-m", "tests.conformance.planted_client", defect]
+        async with gate:
+            return await run_client(command, _with_short_waits(CLIENT[script]))
+
+    done = await asyncio.gather(*(one(*each) for each in CLIENTS))
+    return {defect: result for (defect, _), result in zip(CLIENTS, done, strict=True)}
+
+
+@pytest.mark.parametrize(("defect", "script"), CLIENTS)
+def test_a_script_notices_what_a_client_does_wrong(
+    defect: str, script: str, results: dict[str, Result]
 ) -> None:
-    monkeypatch.setattr("tests.conformance.client_runner.STEP_SECONDS", 8.0)
-    command = [sys.executable, "-m", "tests.conformance.planted_client", defect]
-    result = await run_client(command, _with_short_waits(CLIENT[script]))
-    assert not result.ok, f"{script} passed all the same"
-    assert result.step > 1, result.line()
+    assert not results[defect].ok, f"{script} passed all the same"
+    assert results[defect].step > 1, results[defect].line()
 
 
 def _with_short_waits(script: Script) -> Script:
@@ -171,5 +190,4 @@ def _with_short_waits(script: Script) -> Script:
 
 
 def test_every_planted_defect_of_the_client_is_tried() -> None:
-    mark = test_a_script_notices_what_a_client_does_wrong.pytestmark[0]  # type: ignore[attr-defined]
-    assert {defect for defect, _ in mark.args[1]} == DEFECTS.keys()
+    assert {defect for defect, _ in CLIENTS} == DEFECTS.keys()

@@ -17,6 +17,10 @@ CASES = [("memory", n) for n, s in SCRIPTS.items() if not s.needs] + [
 ]
 
 
+pytestmark = pytest.mark.timeout(900)
+"""The first test waits for all scripts."""
+
+
 @pytest.fixture(scope="module")
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -135,8 +135,10 @@ DEFECTS = (
     Defect(
         "finished ids forgotten",
         f"{SERVER}/decide/finished.py",
-        "        if session is None or grant_id > session.mark:\n            return False\n",
-        "        return False\n",
+        "            grant_id in session.recent\n"
+        "            or session.is_old(grant_id)\n"
+        "            or _span_of(session.listed, grant_id) is not None\n",
+        "            False\n",
     ),
     Defect(
         "ended sessions forgotten",

@@ -205,7 +205,7 @@ class ServerEnd:
         return {}
 
     def peer(self) -> str:
-        return "ipv4:127.0.0.1:1"
+        return f"unix:{self._client.process.name}"
 
     def invocation_metadata(self) -> Any:
         return self._client.metadata

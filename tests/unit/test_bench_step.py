@@ -54,7 +54,7 @@ def test_a_step_without_a_command_is_refused(capsys: pytest.CaptureFixture[str])
 def test_the_plan_names_what_is_downloaded_and_what_is_there(tmp_path: Path) -> None:
     said: list[str] = []
     step.tell_plan(tmp_path, said.append)
-    assert "TensorRT-RTX, the compiler        315 MB" in "\n".join(said)
+    assert "TensorRT-RTX, the compiler    148 MB, 315 MB on disk" in "\n".join(said)
     for there in (".venv/.ready", ".tools/etcd/etcd"):
         (tmp_path / there).parent.mkdir(parents=True)
         (tmp_path / there).touch()

@@ -108,7 +108,8 @@ def test_a_release_hands_the_seat_to_the_next_in_the_same_decision() -> None:
     assert decision.tickets_ended == granted_ids(decision) == [uuid7(2)]
     assert decision.grants[0].fence == 8
     assert decision.grants[0].asked_at == NOW
-    assert decision.marks == {"anna": Mark(release(1).lease_id, uuid7(1))}
+    spans = ((uuid7(1), uuid7(1)),)
+    assert decision.marks == {"anna": Mark(release(1).lease_id, uuid7(1), spans=spans)}
     assert only(decision) == Released(uuid7(1))
 
 
@@ -118,7 +119,10 @@ def test_a_request_that_does_not_wait_is_denied_and_finished_with() -> None:
     assert answers(decision) == {0: "NO_SEAT_FREE"}
     assert decision.tickets == []
     assert decision.marks["bert"] == Mark(
-        acquire(2, "bert").lease_id, uuid7(2), unrecorded=[uuid7(2)]
+        acquire(2, "bert").lease_id,
+        uuid7(2),
+        unrecorded=[uuid7(2)],
+        spans=((uuid7(2), uuid7(2)),),
     )
 
 
@@ -198,11 +202,14 @@ def test_what_only_this_node_takes_for_finished_is_made_known_to_all(
 ) -> None:
     """Another node, which has not listed the pool since, may have the same request before it."""
     state = pool(seats=5)
-    state.finished.listed("anna", uuid7(5))
+    spans = ((uuid7(1), uuid7(5)),)
+    state.finished.listed("anna", spans)
     decision = decided(state, command)
 
     assert answers(decision) == {0: answer}
-    assert decision.marks["anna"] == Mark(command.lease_id, uuid7(5), unrecorded=[uuid7(3)])
+    assert decision.marks["anna"] == Mark(
+        command.lease_id, uuid7(5), unrecorded=[uuid7(3)], spans=spans
+    )
 
     state.finished.add("anna", uuid7(3))
     assert decided(state, command).writes == 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import grpc
 import pytest
-from tests.unit.doors import DEADLINE, Doors, Stream, refused
+from tests.unit.doors import DEADLINE, STORE_KEYS, Doors, Stream, refused
 from tests.unit.kit import KEYS, NOW, POOL, a_grant, a_ticket, acquire, eventually, uuid7
 from tests.unit.loops import Loops, granted, heard, refusals
 
@@ -208,3 +209,17 @@ async def test_a_pool_may_be_created_closed(doors: Doors, seats: int) -> None:
     assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert failure.reason.endswith("NO_SEAT_FREE")
     assert "closed" in failure.message
+
+
+async def test_a_place_given_up_by_its_owner_is_not_told_that_its_time_was_over(
+    doors: Doors,
+) -> None:
+    await doors.pool(1)
+    holder, who = await doors.session(), await doors.session()
+    await doors.acquire(holder, 1)
+    waiting = asyncio.create_task(refused(doors.acquire(who, 2, wait=timedelta(hours=1))))
+    await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in doors.store._entries)
+    await doors.release(who, 2)
+    failure = await waiting
+    assert failure.code is grpc.StatusCode.ABORTED
+    assert failure.reason == "DENIAL_REASON_FINISHED"

@@ -541,12 +541,13 @@ async def test_a_refusal_is_true_on_every_node(loops: Loops) -> None:
     """Sent through two nodes, of which one has just begun and knows little, it takes no seat."""
     await loops.pool(seats=5)
     there = await loops.node()
-    await heard(there.submit(acquire(2)))
-    await heard(there.submit(release(2)))
+    for number in (1, 3):
+        await heard(there.submit(acquire(number)))
+        await heard(there.submit(release(number)))
     here = await loops.node()
-    refused = here.submit(acquire(1))
+    refused = here.submit(acquire(2))
     await heard(refused)
-    late = there.submit(acquire(1))
+    late = there.submit(acquire(2))
     await heard(late)
 
     assert refusals(refused) == refusals(late) == [Refusal.FINISHED]

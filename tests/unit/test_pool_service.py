@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, timedelta
+from typing import Any
 
 import grpc
 import pytest
-from tests.unit.doors import DEADLINE, STORE_KEYS, Doors, Stream, refused
+from tests.unit.doors import DEADLINE, STORE_KEYS, TTL, Doors, Stream, open_of, refused
 from tests.unit.kit import POOL, eventually, uuid7
 
 from seatkeeper.v1 import pool_service_pb2 as pb
+from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -91,6 +94,76 @@ async def test_a_pool_shows_who_holds_and_who_waits(doors: Doors) -> None:
     assert (first.grant_id, first.position, first.project) == (uuid7(3), 1, "nlp")
     assert (second.grant_id, second.position, second.priority) == (uuid7(2), 2, -1)
     assert (pool.held, pool.free, pool.queued, pool.fence) == (2, 0, 2, 1)
+
+
+async def test_holders_are_shown_with_what_their_programs_say(doors: Doors) -> None:
+    await create(doors, spec(seats=1))
+    who = doors.stranger()
+    says = seat_pb2.ClientInfo(host="host7", pid=4711, command="train.py", library="x/1")
+    opening = open_of(who)
+    opening.client.CopyFrom(says)
+    request = seat_service_pb2.OpenSessionRequest(open=opening)
+    await doors.seats.OpenSession(request, timeout=10)
+    await doors.acquire(who, 1, priority=5)
+    stream = Stream(doors)
+    await stream.open(doors.stranger())
+    await stream.acquire(2)
+    await stream.event("queued")
+    pool = await doors.look()
+    stream.call.cancel()
+
+    [grant] = pool.grants
+    assert (grant.client, grant.priority) == (says, 5)
+    ends = grant.expires_at.ToDatetime(UTC) - grant.granted_at.ToDatetime(UTC)
+    assert TTL - timedelta(seconds=1) <= ends <= TTL + timedelta(seconds=1)
+    [ticket] = pool.tickets
+    assert not ticket.HasField("client"), "it has said nothing"
+
+
+@pytest.mark.parametrize(
+    ("says", "field"),
+    [
+        ({"host": "h" * 254}, "open.client.host"),
+        ({"command": "x" * 101}, "open.client.command"),
+        ({"command": "x\ny"}, "open.client.command"),
+        ({"library": "\u202e"}, "open.client.library"),
+        ({"pid": -1}, "client.pid"),
+        ({"pid": 1 << 31}, "client.pid"),
+    ],
+    ids=("host", "command", "line", "direction", "negative", "large"),
+)
+async def test_what_a_program_says_is_checked(
+    says: dict[str, Any], field: str, doors: Doors
+) -> None:
+    opening = open_of(doors.stranger())
+    opening.client.CopyFrom(seat_pb2.ClientInfo(**says))
+    request = seat_service_pb2.OpenSessionRequest(open=opening)
+    failure = await refused(doors.seats.OpenSession(request, timeout=10))
+    assert failure.code is INVALID
+    assert failure.fields[0].removeprefix("open.") == field.removeprefix("open.")
+
+
+async def test_an_estimate_that_turns_out_wrong_is_taken_back(doors: Doors) -> None:
+    await create(doors, spec(seats=1))
+    who = await doors.session()
+    await doors.acquire(who, 1)
+    doors.pass_time(timedelta(seconds=1))
+    await doors.release(who, 1)
+    await doors.acquire(who, 2)
+    stream = Stream(doors)
+    await stream.open(doors.stranger())
+    await stream.acquire(3)
+    first = (await stream.event("queued")).queued
+    assert first.estimate.ToTimedelta() == timedelta(seconds=1)
+    assert (first.basis.holds, first.basis.holders_overdue) == (1, 0)
+    doors.clock.advance(timedelta(seconds=5))
+    second = (await stream.event("queued")).queued
+    assert not second.HasField("estimate")
+    assert second.basis.holders_overdue == 1
+    [ticket] = (await doors.look()).tickets
+    assert not ticket.HasField("estimate")
+    assert ticket.basis == second.basis
+    stream.call.cancel()
 
 
 async def test_the_capacity_is_changed_only_as_it_was_seen(doors: Doors) -> None:

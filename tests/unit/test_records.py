@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.kit import uuid7
+from tests.unit.kit import a_grant, uuid7
 
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant, Guard, Instant, Mark, PoolSpec, Ticket
@@ -72,9 +72,17 @@ def test_a_ticket_survives_the_store(ticket: Ticket) -> None:
     assert records.decode_ticket(ticket.grant_id, records.encode_ticket(ticket)) == ticket
 
 
-@given(st.builds(Mark, NUMBERS, TEXT, st.lists(TEXT)))
+SPANS = st.lists(st.tuples(TEXT, TEXT), min_size=1).map(tuple)
+
+
+@given(st.builds(Mark, NUMBERS, TEXT, st.lists(TEXT), spans=SPANS))
 def test_a_mark_survives_the_store(mark: Mark) -> None:
     assert records.decode_mark(records.encode_mark(mark)) == mark
+
+
+def test_a_mark_of_an_older_node_covers_all_up_to_it() -> None:
+    older = records.encode_mark(Mark(1, uuid7(5)))
+    assert records.decode_mark(older).spans == (("", uuid7(5)),)
 
 
 SESSION = uuid7(2)
@@ -115,3 +123,12 @@ def test_each_prefix_holds_its_kind() -> None:
     assert keys.agent("x").removeprefix(keys.agents()) == "x"
     assert keys.engine("x").removeprefix(keys.engines()) == "x"
     assert keys.signing_key("x").removeprefix(keys.signing_keys()) == "x"
+
+
+def test_another_claim_keeps_what_a_newer_node_wrote() -> None:
+    unknown = b"\xc2\x3e\x05later"  # field 1000, of a node to come
+    value = records.encode_grant(a_grant(1)) + unknown
+    claimed = records.with_claim(value, "agent-1", "claim-1")
+    assert unknown in claimed
+    assert records.decode_grant(uuid7(1), claimed).agent_id == "agent-1"
+    assert unknown in records.with_claim(claimed, "", "")

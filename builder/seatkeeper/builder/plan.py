@@ -48,6 +48,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
 
 _KEY_FORMAT = "seatkeeper-engine-key-1"
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_TARGET = re.compile(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", re.ASCII | re.IGNORECASE)
 _DIMS = re.compile(r"-?[0-9]{1,20}(x-?[0-9]{1,20})*", re.ASCII)
 
 
@@ -253,6 +254,16 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def canonical_target(target: str, available: Iterable[str]) -> str:
+    """Return the one of ``available`` that is meant by ``sm86``, ``sm_86``, ``86`` or ``8.6``.
+
+    What means none of them is returned as it is, so that it can be refused as it was written.
+    """
+    match = _TARGET.fullmatch(target.strip())
+    meant = f"SM{match[1]}{match[2]}" if match else target
+    return meant if meant in available else target
+
+
 def check_targets(targets: Iterable[str], available: Iterable[str]) -> None:
     """Raise ``TargetUnsupported`` for a target that is not among the ``available`` ones."""
     known = tuple(available)
@@ -272,6 +283,7 @@ def _normal_targets(backend: str, targets: tuple[str, ...]) -> tuple[str, ...]:
         raise TargetUnsupported(
             f"no target is named; {backend} has {', '.join(TARGETS[backend])}"
         )
+    targets = tuple(canonical_target(target, TARGETS[backend]) for target in targets)
     check_targets(targets, TARGETS[backend])
     unique = tuple(sorted(set(targets), key=TARGETS[backend].index))
     if backend == "tensorrt" and len(unique) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -18,13 +19,13 @@ from seatkeeper.builder.plan import (
     parse_profile,
     plan_to_options,
 )
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.files import check_output
+from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.render import (
     Json,
-    about,
     console,
     engine_facts,
     engine_json,
@@ -35,11 +36,12 @@ from seatkeeper.cli.render import (
     write_event,
     write_json,
 )
-from seatkeeper.cli.waiting import Priority, Wait, queued_event
+from seatkeeper.cli.waiting import Priority, Wait, outlook, queued_event
 from seatkeeper.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
 
 if TYPE_CHECKING:
+    from seatkeeper.client import AsyncSeatClient
     from seatkeeper.client._asks import QueuePosition
     from seatkeeper.client.builds import BuiltEngine
 
@@ -54,7 +56,10 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")]
 Pool = Annotated[
     str | None,
     typer.Option(
-        "--pool", metavar="NAME", help="Pool of the seat. [default: the build agents' own]"
+        "--pool",
+        metavar="NAME",
+        help="Pool of the seat. [default: the build agents' own]",
+        autocompletion=completion.pools,
     ),
 ]
 Backend = Annotated[
@@ -63,7 +68,10 @@ Backend = Annotated[
 Targets = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", metavar="SM", help="GPU architecture, such as SM86; may be repeated."
+        "--target",
+        metavar="SM",
+        help="GPU architecture: SM86, sm_86 or 8.6; may be repeated.",
+        autocompletion=completion.targets,
     ),
 ]
 Profiles = Annotated[
@@ -134,10 +142,7 @@ async def build(
     )
     if not model.is_file():
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
-    if output is not None:
-        check_output(output)
-        if output.exists() and model.exists() and output.samefile(model):
-            fail(Exit.USAGE, f"--output {output}: that is the model; name another file")
+    places = outputs_at({"--output": output}, inputs={"model": model}, as_json=at.json)
     from seatkeeper.client.errors import CompilerCrashed
 
     async with at.claiming_client() as client:
@@ -146,7 +151,6 @@ async def build(
                 built = await client.build(
                     model,
                     plan_to_options(plan),
-                    to=output,
                     pool=pool,
                     wait=wait,
                     priority=priority,
@@ -156,10 +160,25 @@ async def build(
             except CompilerCrashed as error:
                 screen.last_words(error.last_words)
                 raise
+        if output is not None:
+            built = await _fetch(client, built, output)
     if at.json:
         write_json(_built_json(built))
     else:
-        _summarise(built)
+        aside = any(place.is_standard_output for place in places.values())
+        _summarise(built, aside=aside)
+
+
+async def _fetch(client: AsyncSeatClient, built: BuiltEngine, output: Path) -> BuiltEngine:
+    try:
+        await client.fetch(built.key, output)
+    except OSError as error:
+        fail(
+            Exit.FAILED,
+            f"{output}: {error.strerror}; the engine is published, and "
+            f"`seatkeeper engines get {built.key[:16]} --output FILE` fetches it",
+        )
+    return replace(built, path=output)
 
 
 def parse_size(text: str) -> int:
@@ -178,14 +197,14 @@ def _built_json(built: BuiltEngine) -> Json:
     }
 
 
-def _summarise(built: BuiltEngine) -> None:
+def _summarise(built: BuiltEngine, *, aside: bool) -> None:
     how = "found: published before, nothing was built" if built.cached else "built now"
     rows = [("outcome", how), ("waited", span(built.waited)), *engine_facts(built.manifest)]
     if built.path is not None:
         rows.append(("file", str(built.path)))
     else:
         rows.append(("fetch it", f"seatkeeper engines get {built.key[:16]} --output FILE"))
-    show(facts(rows))
+    show(facts(rows), aside=aside)
 
 
 def columns() -> tuple[ProgressColumn, ...]:
@@ -233,8 +252,7 @@ class _Screen:
         if self._as_json:
             write_event(queued_event(place))
             return
-        left = "" if place.estimate is None else f", {about(place.estimate)}"
-        self._show(f"waiting for a seat: place {place.position}{left}")
+        self._show(f"waiting for a seat: place {place.position}{outlook(place)}")
 
     def last_words(self, text: str) -> None:
         """Show the end of what a compiler said while it died: they help its vendor."""

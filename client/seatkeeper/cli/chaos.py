@@ -24,6 +24,7 @@ from seatkeeper.cli.connection import (
 )
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.render import count, show, table, words, write_json
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
 from seatkeeper.environment import DEFAULT_NODES
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from seatkeeper.chaos.scenario import Scenario
     from seatkeeper.chaos.target import TargetConfig
     from seatkeeper.client import TlsConfig
+    from seatkeeper.client._output import Output
     from seatkeeper.server.store.etcd import EtcdStore
 
 app = typer.Typer(
@@ -112,6 +114,7 @@ class Deployment:
 
     def store(self) -> EtcdStore | None:
         """Return the deployment's etcd, where given. An option that is wrong ends the command."""
+        from seatkeeper.server.settings import check_endpoints
         from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
         if not self.etcd_endpoints:
@@ -131,7 +134,7 @@ class Deployment:
             fail(Exit.USAGE, f"--etcd-password-file {self.etcd_password_file}: it is no text")
         try:
             config = EtcdConfig(
-                endpoints=tuple(each.strip() for each in self.etcd_endpoints.split(",")),
+                endpoints=tuple(check_endpoints(self.etcd_endpoints).split(",")),
                 ca_file=self.etcd_ca_file,
                 cert_file=self.etcd_cert_file,
                 key_file=self.etcd_key_file,
@@ -139,7 +142,9 @@ class Deployment:
                 password=password,
             )
         except ValueError as error:
-            fail(Exit.USAGE, f"--etcd-{error}")
+            told = str(error).removeprefix("endpoints: ")
+            flag = "" if told.startswith(("ca_", "cert_")) else "endpoints: "
+            fail(Exit.USAGE, f"--etcd-{flag}{told}")
         return EtcdStore(config)
 
     def _check_etcd_files(self) -> None:
@@ -234,8 +239,7 @@ async def run(
     from seatkeeper.chaos.target import TargetConfig
 
     chosen = _chosen(scenario)
-    if report is not None:
-        _check_report(report, json=at.json)
+    places = {} if report is None else _check_report(report, json=at.json)
     config = TargetConfig(
         nodes=at.nodes,
         tls=at.tls(),
@@ -246,7 +250,7 @@ async def run(
         seed=seed,
     )
     outcome = await _tried(at, config, chosen)
-    _conclude(outcome, report, json=at.json)
+    _conclude(outcome, places, json=at.json)
 
 
 async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -> Outcome:
@@ -289,10 +293,10 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
             await store.close()
 
 
-def _conclude(outcome: Outcome, report: Path | None, *, json: bool) -> None:
+def _conclude(outcome: Outcome, report: Mapping[str, Output], *, json: bool) -> None:
     from seatkeeper.chaos.report import summary
 
-    if report is not None:
+    if report:
         _write_report(report, outcome)
     told = summary(outcome)
     if json:
@@ -308,26 +312,27 @@ def _conclude(outcome: Outcome, report: Path | None, *, json: bool) -> None:
         raise SystemExit(int(Exit.FAILED))
 
 
-def _write_report(folder: Path, outcome: Outcome) -> None:
+def _write_report(report: Mapping[str, Output], outcome: Outcome) -> None:
     from seatkeeper.chaos.report import ReportError, markdown, picture
 
     drawn = ""
     with suppress(ReportError):
-        (folder / PICTURE).write_text(picture(outcome))
+        report[PICTURE].write(picture(outcome).encode())
         drawn = PICTURE
-    (folder / REPORT).write_text(markdown(outcome, picture_file=drawn))
+    report[REPORT].write(markdown(outcome, picture_file=drawn).encode())
 
 
-def _check_report(folder: Path, *, json: bool) -> None:
+def _check_report(folder: Path, *, json: bool) -> dict[str, Output]:
     """Find out before the run, not after it, that its report cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(Exit.USAGE, f"--report {folder}: {error.strerror}")
-    if not os.access(folder, os.W_OK):
-        fail(Exit.USAGE, f"--report {folder}: cannot be written to")
+    files = {f"--report: {name}": folder / name for name in (REPORT, PICTURE)}
+    found = outputs_at(files, inputs={}, as_json=False)
     if not json and not installed("matplotlib"):
         show(words(f"the report will have no picture: {explain('it', 'chaos')}"))
+    return dict(zip((REPORT, PICTURE), found.values(), strict=True))
 
 
 def _chosen(names: list[str] | None) -> list[Scenario]:

@@ -35,7 +35,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from seatkeeper.cli.agent import AGENT_NEEDS
-from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT
+from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT, Terminal
 from seatkeeper.cli.render import Json, count, say, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
@@ -43,6 +43,7 @@ from seatkeeper.client.channels import dial
 from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.extras import explain
 from seatkeeper.hold.launch import launched
+from seatkeeper.hold.signals import caught
 from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.text import path_in_json
@@ -234,6 +235,11 @@ class Service:
         """How it ended; None while it runs."""
         return self._process.poll()
 
+    def reload(self) -> None:
+        """Have it read its settings again."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGHUP)
+
     def tail(self) -> str:
         """Return the last lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
@@ -276,16 +282,31 @@ class Cluster:
         self._stopping = asyncio.Event()
         self._stopping_since = 0.0
         self._hurry = asyncio.Event()
+        self._terminal = Terminal()
+        self._is_ready = False
 
     async def run(self) -> None:
         """Run until we are told to stop. Raises ``ClusterFailed``; then nothing runs."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        loop = asyncio.get_running_loop()
+        for number in caught(signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        for number in caught(signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_hup)
         try:
             if await self._unless_stopped(self._start()):
                 await self._unless_stopped(self._watch())
         finally:
             await self._stop()
+
+    def _on_hup(self) -> None:
+        if self._terminal.is_gone:
+            self._on_signal()
+            return
+        if not self._is_ready:
+            return  # they read them just now, and may not listen to signals yet
+        for service in self._services():
+            service.reload()
+        self._tell("nodes and agent read their settings again; their logs say what has changed")
 
     def _on_signal(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -416,6 +437,7 @@ class Cluster:
         say(f"{who} ended{how}; its log: {log}")
 
     def _tell_ready(self, seats: int) -> None:
+        self._is_ready = True
         assert self._etcd is not None
         pids = {member.name: member.pid for member in self._etcd.members}
         pids |= {service.name: service.pid for service in self._services()}

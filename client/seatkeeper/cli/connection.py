@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -18,11 +19,11 @@ import typer
 from seatkeeper import environment as variables
 from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
 from seatkeeper.cli.limits import check_descriptors
-from seatkeeper.hold.signals import PERSON
+from seatkeeper.hold.signals import PERSON, caught
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient, TlsConfig
-    from seatkeeper.client.errors import InvalidArgument
+    from seatkeeper.client.errors import InvalidArgument, ServiceUnavailable
 
 P = ParamSpec("P")
 
@@ -96,7 +97,8 @@ class Connection:
             metavar="SECONDS",
             min=0.1,
             max=86_400,
-            help="Time after which a silent service is given up; at most a day.",
+            help="Time after which a silent service is given up; at most a day. One that refuses the "
+            "connection is given up after a second.",
         ),
     ] = 10.0
     json: Json = False
@@ -108,16 +110,39 @@ class Connection:
         holder: str | None = None,
         ttl: timedelta | None = None,
         safety_margin: timedelta = timedelta(seconds=1),
+        program: str | None = None,
+        is_there: bool = True,
     ) -> AsyncSeatClient:
-        """Return a client. An option that is wrong ends the command, and is named."""
+        """Return a client. An option that is wrong ends the command, and is named.
+
+        ``is_there``: raise `ServiceUnavailable` now where all nodes refuse to be connected to.
+        """
+        from seatkeeper.cli.reach import check_reachable
         from seatkeeper.client.errors import InvalidArgument
+        from seatkeeper.client.nodes import parse_addresses
 
         check_descriptors()
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
-            return self._client(project, holder, ttl, safety_margin, tls)
+            client = self._client(project, holder, ttl, safety_margin, tls, program)
+            if is_there:
+                check_reachable(parse_addresses(self.nodes))
         except InvalidArgument as error:
             _fail_by_its_flag(error)
+        return client
+
+    def explained(self, error: ServiceUnavailable) -> ServiceUnavailable:
+        """Return the error with what is wrong about TLS, where that is why no node answered."""
+        from seatkeeper.cli.reach import trouble_with
+        from seatkeeper.client.errors import Overloaded, ServiceUnavailable
+        from seatkeeper.client.nodes import parse_addresses
+
+        if isinstance(error, Overloaded) or not str(error).startswith("no node answered"):
+            return error
+        why = trouble_with(
+            parse_addresses(self.nodes), tls_of(self.tls_ca, self.tls_cert, self.tls_key)
+        )
+        return ServiceUnavailable(f"no node answered; {why}") if why else error
 
     def _client(
         self,
@@ -126,6 +151,7 @@ class Connection:
         ttl: timedelta | None,
         safety_margin: timedelta,
         tls: TlsConfig | None,
+        program: str | None,
     ) -> AsyncSeatClient:
         from seatkeeper.client import AsyncSeatClient, ClientConfig
 
@@ -142,6 +168,7 @@ class Connection:
                 call_timeout=timeout,
                 ttl=ttl,
                 safety_margin=safety_margin,
+                program=program,
                 # A command is a process of its own, and runs nobody's code.
                 keeper="process",
             ),
@@ -190,11 +217,39 @@ class Claimant(Connection):
             help="Who holds it. [default: user@host]",
         ),
     ] = ""
+    program: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SEATKEEPER_PROGRAM",
+            metavar="NAME",
+            help="What `status` shows as the program, beside host and process; `-`: nothing of "
+            "the three is told. [default: the command's name, without arguments]",
+            show_default=False,
+        ),
+    ] = None
 
-    def claiming_client(self, **settings: timedelta | None) -> AsyncSeatClient:
-        """Return a client that holds and is charged as the options say."""
-        given = {name: value for name, value in settings.items() if value is not None}
-        return self.client(project=self.project, holder=self.holder or None, **given)
+    def claiming_client(
+        self,
+        command: str = "",
+        *,
+        ttl: timedelta | None = None,
+        safety_margin: timedelta = timedelta(seconds=1),
+    ) -> AsyncSeatClient:
+        """Return a client that holds and is charged as the options say.
+
+        ``command`` is what the seat is for, if it is another program than this one.
+        """
+        program = "" if self.program == "-" else self.program
+        if program is None and command:
+            # The name alone: arguments and folders are nobody else's business.
+            program = os.path.basename(command.rstrip("/"))
+        return self.client(
+            project=self.project,
+            holder=self.holder or None,
+            ttl=ttl,
+            safety_margin=safety_margin,
+            program=program,
+        )
 
 
 def connected(
@@ -219,9 +274,14 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     @functools.wraps(command)
     def parsed(**arguments: Any) -> None:  # noqa: ANN401
         given = options(**{name: arguments.pop(name) for name in shared})
-        result = command(given, **arguments)
-        if inspect.iscoroutine(result):
-            run_to_end(result, holds=issubclass(options, Claimant))
+        try:
+            result = command(given, **arguments)
+            if inspect.iscoroutine(result):
+                run_to_end(result, holds=issubclass(options, Claimant))
+        except Exception as error:
+            if (explained := _explained(given, error)) is error:
+                raise
+            raise explained from error
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -230,6 +290,14 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {each.name: each.annotation for each in parameters}
     return parsed
+
+
+def _explained(given: object, error: Exception) -> Exception:
+    from seatkeeper.client.errors import ServiceUnavailable
+
+    if isinstance(given, Connection) and isinstance(error, ServiceUnavailable):
+        return given.explained(error)
+    return error
 
 
 def run_to_end(main: Coroutine[Any, Any, None], *, holds: bool = False) -> None:
@@ -254,9 +322,8 @@ def run_to_end(main: Coroutine[Any, Any, None], *, holds: bool = False) -> None:
                 raise EndedBySignal(number)
             loop.call_soon_threadsafe(task.cancel)
 
-        for number in PERSON:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, end)
+        for number in caught(*PERSON):
+            before[number] = signal.signal(number, end)
         await main
 
     try:

@@ -16,6 +16,7 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
 from seatkeeper.extras import explain
+from seatkeeper.hold.signals import caught
 
 PORT_DEFAULT = 7420
 AGENT_OFFSET = 20
@@ -119,6 +120,7 @@ def _leave_the_terminal() -> None:
     Forking is safe: there are no other threads yet.
     """
     sys.stdout.flush()
+    terminal = Terminal()
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -126,14 +128,39 @@ def _leave_the_terminal() -> None:
         return
 
     def pass_on(number: int, frame: object) -> None:
-        os.kill(child, signal.SIGTERM)
+        is_reload = number == signal.SIGHUP and not terminal.is_gone
+        os.kill(child, signal.SIGHUP if is_reload else signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     # Nothing but the exit code: what was to be said and flushed, the child did.
     os._exit(code if code >= 0 else 128 - code)
+
+
+class Terminal:
+    """The terminal that we were started from, if there was one.
+
+    HUP means two things: read settings again, when somebody sends it; and that the terminal is gone.
+    Then a cluster for trying things out ends, as it would by Ctrl-C.
+    """
+
+    def __init__(self) -> None:
+        self._was_there = _has_terminal()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there was one, and is none any more."""
+        return self._was_there and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def die_with_parent(parent: int) -> None:

@@ -53,6 +53,7 @@ async def doctor(at: Connection) -> None:
 
 async def _look(at: Connection) -> Seen:
     from seatkeeper.client.errors import SeatError
+    from seatkeeper.client.nodes import parse_addresses
 
     async with at.client() as client:
         asked_at, began = datetime.now(UTC), time.monotonic()
@@ -64,7 +65,7 @@ async def _look(at: Connection) -> Seen:
             pools = await client.pools.list()
         except SeatError:
             pass  # without a quorum; the report says so
-        given = [address.strip() for address in at.nodes.split(",")]
+        given = parse_addresses(at.nodes)
         nodes = [*(node.address for node in report.nodes), *given]
         deployments: dict[str, tuple[str, str]] = {}
         addresses = [agent.address for agent in agents or ()]
@@ -96,7 +97,7 @@ async def _unreached(
 
     async def try_node(address: str) -> None:
         direct = replace(at, nodes=address, timeout=min(at.timeout, REACH_SECONDS_MAX))
-        async with direct.client() as one:
+        async with direct.client(is_there=False) as one:
             version = await one.cluster.version()
             deployments[address] = (version.deployment_id, version.prefix)
 

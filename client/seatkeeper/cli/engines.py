@@ -12,10 +12,11 @@ import typer
 from google.protobuf.message import DecodeError
 
 from seatkeeper.builder.manifest import MANIFEST_BYTES_MAX, verify_engine_file
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.files import check_output
+from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.render import (
     engine_facts,
     engine_json,
@@ -93,7 +94,9 @@ async def list_(at: Connection) -> None:
 @connected
 async def get(
     at: Connection,
-    key: Annotated[str, typer.Argument(metavar="KEY", help=KEY_HELP)],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help=KEY_HELP, autocompletion=completion.engines)
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to put the engine.")
     ],
@@ -102,17 +105,24 @@ async def get(
         typer.Option("--manifest", metavar="FILE", help="Where to put its signed manifest."),
     ] = None,
 ) -> None:
-    """Fetch an engine, and verify it on the way: FILE is whole and true, or not there at all."""
-    check_output(output)
+    """Fetch an engine, and verify it on the way: FILE is whole and true, or not there at all.
+
+    FILE keeps its mode and owner where there is one. A device or a pipe, such as /dev/stdout, stays
+    what it is and gets the bytes; then what is said goes to standard error.
+    """
+    places = outputs_at(
+        {"--output": output, "--manifest": manifest}, inputs={}, as_json=at.json
+    )
     async with at.client() as client:
         engine = await _find(client, key)
         fetched = await client.fetch(_manifest(engine).key, output)
-    if manifest is not None:
-        manifest.write_bytes(engine.manifest.SerializeToString())
+    if "--manifest" in places:
+        places["--manifest"].write(engine.manifest.SerializeToString())
     if at.json:
         write_json(engine_json(fetched) | {"path": path_in_json(output)})
-    else:
-        show(facts([("file", str(output)), *engine_facts(fetched)]))
+        return
+    aside = any(place.is_standard_output for place in places.values())
+    show(facts([("file", str(output)), *engine_facts(fetched)]), aside=aside)
 
 
 @app.command(
@@ -126,7 +136,12 @@ async def verify(
     at: Connection,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The engine.")],
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="The key it must have been built as.")
+        str | None,
+        typer.Argument(
+            metavar="[KEY]",
+            help="The key it must have been built as.",
+            autocompletion=completion.engines,
+        ),
     ] = None,
     manifest: Annotated[
         Path | None,

@@ -15,6 +15,8 @@ _ASK_THE_DOCTOR = "`seatkeeper doctor` says what is wrong"
 _ASK_AGAIN = "wait longer with --wait, or see who holds them with `seatkeeper status`"
 
 _NODES_ARE_THERE = ("the store", "Deadline Exceeded")
+_SAID = ("--tls-", "not gRPC", "certificate")
+"""In the words of an error: what to do is said already."""
 """In the words of an error: a node has answered, or has accepted the call and not answered it."""
 
 _SYSTEM_REFUSES = frozenset(
@@ -52,6 +54,8 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         code, advice = next((c, a) for kind, c, a in _MEANINGS if isinstance(error, kind))
         if advice == _START_A_NODE and any(sign in str(error) for sign in _NODES_ARE_THERE):
             advice = _ASK_THE_DOCTOR
+        if advice == _START_A_NODE and any(sign in str(error) for sign in _SAID):
+            advice = ""
         return code, _sentence(str(error), advice)
     if isinstance(error, builder.BuildError):
         code = Exit.FAILED

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
@@ -40,7 +41,10 @@ async def list_nodes(at: Connection) -> None:
 @connected
 async def drain(
     at: Connection,
-    node_id: Annotated[str, typer.Argument(metavar="NODE", help="Id of the node.")],
+    node_id: Annotated[
+        str,
+        typer.Argument(metavar="NODE", help="Id of the node.", autocompletion=completion.nodes),
+    ],
 ) -> None:
     """Have a node stop as on SIGTERM, and wait until it has left.
 

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import count, facts, pool_json, say, show, write_json
-from seatkeeper.cli.views import grants_table, pools_table, queue_table
+from seatkeeper.cli.views import grants_table, pools_table, queue_table, seats_of
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 app = typer.Typer(
@@ -20,8 +21,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the pool.")]
-Seats = typer.Option("--seats", metavar="N", min=1, max=100_000, help="How many seats it has.")
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=completion.pools),
+]
+Seats = typer.Option(
+    "--seats",
+    metavar="N",
+    min=0,
+    max=100_000,
+    help="How many seats it has; 0: it is closed, and whoever asks waits in the queue.",
+)
 Description = typer.Option("--description", metavar="TEXT", help="For people.")
 
 
@@ -51,7 +61,8 @@ async def update(
 ) -> None:
     """Change what is given of a pool, and nothing else.
 
-    Fewer seats take none from anyone: nothing new is granted until the surplus is released.
+    Fewer seats take none from anyone: nothing new is granted until the surplus is released. With
+    none the pool is closed, for maintenance: the queue stays, and is served when there are seats again.
     """
     if seats is None and description is None:
         fail(Exit.USAGE, "nothing to change: give --seats, --description, or both")
@@ -100,7 +111,7 @@ async def show_(at: Connection, name: Name) -> None:
             [
                 ("pool", pool.spec.name),
                 ("description", pool.spec.description or "-"),
-                ("seats", f"{pool.spec.seats} ({pool.held} held, {pool.free} free)"),
+                ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
                 ("queued", str(pool.queued)),
                 ("last fence", str(pool.fence)),
                 ("revision", str(pool.revision)),
@@ -117,4 +128,8 @@ def _done(at: Connection, what: str, pool: pb.Pool) -> None:
     if at.json:
         write_json(pool_json(pool, details=False))
     else:
-        say(f"pool {pool.spec.name} {what}: {count(pool.spec.seats, 'seat')}")
+        closed = "closed, nothing is granted until it has seats again"
+        say(
+            f"pool {pool.spec.name} {what}: "
+            f"{count(pool.spec.seats, 'seat') if pool.spec.seats else closed}"
+        )

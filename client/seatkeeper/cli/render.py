@@ -58,17 +58,21 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
-def show(*shown: RenderableType) -> None:
-    """Write tables and text for people on standard output."""
+def show(*shown: RenderableType, aside: bool = False) -> None:
+    """Write tables and text for people on standard output.
+
+    ``aside``: on standard error, where standard output is for something else.
+    """
     shown = tuple(words(each) if isinstance(each, str) else each for each in shown)
-    out = console()
+    out = console(stderr=aside)
     if out.is_terminal:
         out.print(*shown, sep="\n")
         return
     with out.capture() as captured:
         out.print(*shown, sep="\n")
     # Tables fill their lines up with blanks, which only disturb whoever compares or cuts them.
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    lines = "\n".join(line.rstrip() for line in captured.get().split("\n"))
+    print(lines.removesuffix("\n"), file=sys.stderr if aside else sys.stdout)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -250,9 +254,14 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         "owner": pool.owner,
     }
     if details:
-        summary["grants"] = [_grant_json(grant) for grant in pool.grants]
+        summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [_ticket_json(ticket) for ticket in pool.tickets]
     return summary
+
+
+def holders_json(pool: pools_pb.Pool) -> list[Json]:
+    """Return who holds seats of a pool, for programs."""
+    return [_grant_json(grant) for grant in pool.grants]
 
 
 def _grant_json(grant: pools_pb.HeldGrant) -> Json:
@@ -263,9 +272,34 @@ def _grant_json(grant: pools_pb.HeldGrant) -> Json:
         "project": grant.project,
         "seats": grant.seats,
         "fence": grant.fence,
+        "priority": grant.priority,
         "granted_at": iso(grant.granted_at),
+        "expires_at": iso(grant.expires_at) if grant.HasField("expires_at") else None,
         "agent_id": grant.agent_id or None,
+        "client_says": _client_json(grant),
     }
+
+
+def _client_json(holder: pools_pb.HeldGrant | pools_pb.QueuedTicket) -> Json | None:
+    """Return what a holder's program says of itself: nobody has verified it."""
+    if not holder.HasField("client"):
+        return None
+    client = holder.client
+    return {
+        "host": client.host,
+        "pid": client.pid or None,
+        "command": client.command,
+        "library": client.library,
+    }
+
+
+def client_says(holder: pools_pb.HeldGrant | pools_pb.QueuedTicket) -> str:
+    """Return the same for people: ``train.py, pid 4711 on host7``."""
+    if not holder.HasField("client"):
+        return "-"
+    client = holder.client
+    process = f", pid {client.pid}" if client.pid else ""
+    return f"{client.command}{process} on {client.host}"
 
 
 def _ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
@@ -279,6 +313,20 @@ def _ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
         "priority": ticket.priority,
         "queued_at": iso(ticket.queued_at),
         "estimate_seconds": seconds(ticket.estimate) if ticket.HasField("estimate") else None,
+        "estimate_basis": _basis_json(ticket),
+        "client_says": _client_json(ticket),
+    }
+
+
+def _basis_json(ticket: pools_pb.QueuedTicket) -> Json | None:
+    if not ticket.HasField("basis"):
+        return None
+    basis = ticket.basis
+    return {
+        "holds": basis.holds,
+        "hold_median_seconds": seconds(basis.hold_median),
+        "holders": basis.holders,
+        "holders_overdue": basis.holders_overdue,
     }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seatkeeper.cli import streams
+from seatkeeper.cli import completion, streams
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, name_of, say_interrupted
@@ -55,7 +55,10 @@ def run(
         list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="What to run.")
     ],
     pool: Annotated[
-        str, typer.Option("--pool", metavar="NAME", help="Pool of the seat.")
+        str,
+        typer.Option(
+            "--pool", metavar="NAME", help="Pool of the seat.", autocompletion=completion.pools
+        ),
     ] = "tensorrt",
     seats: Annotated[
         int, typer.Option("--seats", metavar="N", min=1, help="Seats to take, all together.")
@@ -156,7 +159,7 @@ class _Run:
     ) -> int:
         waiting = Waiting(pool, tell=write_event if self._at.json else None)
         ttl, margin = lease_for(self._grace)
-        client = self._at.claiming_client(ttl=ttl, safety_margin=margin)
+        client = self._at.claiming_client(self._name, ttl=ttl, safety_margin=margin)
         try:
             try:
                 grant = await client.acquire(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +13,14 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.render import (
     Json,
     agent_json,
     console,
+    holders_json,
     pool_json,
     report_json,
     say,
@@ -41,6 +43,9 @@ from seatkeeper.v1 import pool_service_pb2 as pools_pb
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
 
+POOLS_IN_DETAIL_MAX = 200
+"""Pools in use whose holders are asked for. Of more, ask for one at a time: `status POOL`."""
+CALLS_AT_ONCE_MAX = 8
 POLL_SECONDS = 1.0
 """Time between two looks at everything. One pool is told to us instead."""
 
@@ -54,6 +59,8 @@ class Overview:
     report: cluster_service_pb2.GetReportResponse
     agents: tuple[build_service_pb2.AgentInfo, ...]
     pools: tuple[pools_pb.Pool, ...]
+    holders: Mapping[str, pools_pb.Pool] = field(default_factory=dict)
+    """Pools that are in use, by name, with who holds their seats; not all where there are many."""
 
     def json(self) -> Json:
         """Return it for programs."""
@@ -61,8 +68,13 @@ class Overview:
             "store": store_json(self.report.store),
             "nodes": [report_json(node) for node in self.report.nodes],
             "agents": [agent_json(agent) for agent in self.agents],
-            "pools": [pool_json(pool, details=False) for pool in self.pools],
+            "pools": [self._pool_json(pool) for pool in self.pools],
         }
+
+    def _pool_json(self, pool: pools_pb.Pool) -> Json:
+        found = self.holders.get(pool.spec.name)
+        holders = [] if not pool.held else None if found is None else holders_json(found)
+        return pool_json(pool, details=False) | {"holders": holders}
 
     def view(self) -> RenderableType:
         """Return it for people."""
@@ -130,7 +142,12 @@ Shown = Overview | OnePool | Silence
 async def status(
     at: Connection,
     pool: Annotated[
-        str | None, typer.Argument(metavar="[POOL]", help="Show only this pool, in detail.")
+        str | None,
+        typer.Argument(
+            metavar="[POOL]",
+            help="Show only this pool, in detail.",
+            autocompletion=completion.pools,
+        ),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on showing it as it changes, until Ctrl-C.")
@@ -141,32 +158,65 @@ async def status(
     With --watch on a terminal the tables are kept up to date in place; elsewhere a line, or with
     --json an object, is written for each change.
     """
-    async with at.client() as client:
+    # Who watches waits for the service to come, too.
+    async with at.client(is_there=not watch) as client:
         if watch:
-            await _watch(at, _pool_changes(client, pool) if pool else _all_changes(client))
+            changes = _pool_changes(client, pool) if pool else _all_changes(client, at.json)
+            await _watch(at, changes)
             return
-        state = OnePool(await client.pools.get(pool)) if pool else await _overview(client)
+        state = (
+            OnePool(await client.pools.get(pool)) if pool else await _overview(client, at.json)
+        )
     if at.json:
         write_json(state.json())
     else:
         show(state.view())
 
 
-async def _overview(client: AsyncSeatClient) -> Overview:
+async def _overview(client: AsyncSeatClient, with_holders: bool) -> Overview:
     report, agents, pools = await asyncio.gather(
         client.cluster.report(),
         client.engines.agents(),
         client.pools.list(),
     )
-    return Overview(report, tuple(agents), tuple(pools))
+    holders = await _holders(client, pools) if with_holders else {}
+    return Overview(report, tuple(agents), tuple(pools), holders)
 
 
-async def _all_changes(client: AsyncSeatClient) -> AsyncIterator[Overview | Silence]:
+async def _holders(
+    client: AsyncSeatClient, pools: Iterable[pools_pb.Pool]
+) -> dict[str, pools_pb.Pool]:
+    """Return the pools that are in use with who holds; a listing of pools does not say that."""
+    from seatkeeper.client.errors import PoolNotFound
+
+    used = [pool.spec.name for pool in pools if pool.held][:POOLS_IN_DETAIL_MAX]
+    limit = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
+
+    async def look(name: str) -> pools_pb.Pool | None:
+        async with limit:
+            try:
+                return await client.pools.get(name)
+            except PoolNotFound:
+                return None  # deleted since
+
+    found = await asyncio.gather(*map(look, used))
+    return {pool.spec.name: pool for pool in found if pool is not None}
+
+
+async def _all_changes(
+    client: AsyncSeatClient,
+    with_holders: bool,
+) -> AsyncIterator[Overview | Silence]:
     from seatkeeper.client.errors import ServiceUnavailable
 
     while True:
         try:
-            yield await _overview(client)
+            state = await _overview(client, with_holders)
+            for pool in state.holders.values():
+                for grant in pool.grants:
+                    # It moves with every renewal, and would make a change of each look.
+                    grant.ClearField("expires_at")
+            yield state
         except ServiceUnavailable as error:
             yield Silence(str(error))
         await asyncio.sleep(POLL_SECONDS)

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seatkeeper.cli.render import millis, seconds, since, size, span, table, words
+from seatkeeper.cli.render import (
+    client_says,
+    count,
+    millis,
+    seconds,
+    since,
+    size,
+    span,
+    table,
+    words,
+)
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
@@ -117,7 +127,7 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
         [
             (
                 pool.spec.name,
-                str(pool.spec.seats),
+                seats_of(pool),
                 str(pool.held),
                 str(pool.free),
                 str(pool.queued),
@@ -129,12 +139,17 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
     )
 
 
+def seats_of(pool: pools_pb.Pool) -> str:
+    """Return how many seats a pool has, and so whether it is closed."""
+    return str(pool.spec.seats) if pool.spec.seats else "closed"
+
+
 def grants_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who holds seats of a pool."""
     if not pool.grants:
         return words("nobody holds a seat")
     return table(
-        ("holder", "project", ">seats", ">fence", ">held for", "agent"),
+        ("holder", "project", ">seats", ">fence", ">held for", "agent", "client says"),
         [
             (
                 grant.holder,
@@ -143,6 +158,7 @@ def grants_table(pool: pools_pb.Pool) -> RenderableType:
                 str(grant.fence),
                 since(grant.granted_at),
                 grant.agent_id or "-",
+                client_says(grant),
             )
             for grant in pool.grants
         ],
@@ -153,8 +169,11 @@ def queue_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who waits for seats of a pool."""
     if not pool.tickets:
         return words("nobody waits")
-    return table(
-        (">position", "waits", "project", ">seats", ">waiting for", ">estimate"),
+    waiters = table(
+        (
+            *(">position", "waits", "project", ">seats", ">waiting for", ">estimate"),
+            "client says",
+        ),
         [
             (
                 str(ticket.position),
@@ -163,7 +182,22 @@ def queue_table(pool: pools_pb.Pool) -> RenderableType:
                 str(ticket.seats),
                 since(ticket.queued_at),
                 span(seconds(ticket.estimate)) if ticket.HasField("estimate") else "unknown",
+                client_says(ticket),
             )
             for ticket in pool.tickets
         ],
     )
+    first = pool.tickets[0]
+    if not first.HasField("basis"):
+        return waiters
+    basis = first.basis
+    said = (
+        f"estimates are by the last {count(basis.holds, 'hold')}, "
+        f"median {span(seconds(basis.hold_median))}"
+    )
+    if basis.holders_overdue:
+        said += (
+            f"; {basis.holders_overdue} of {count(basis.holders, 'present holder')} held for "
+            "longer than any of them"
+        )
+    return Group(waiters, words(said))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seatkeeper.cli.render import Json, about
+from seatkeeper.cli.render import Json, about, count, span
 from seatkeeper.text import printable
 
 if TYPE_CHECKING:
@@ -41,7 +41,31 @@ Priority = Annotated[
 def queued_event(place: QueuePosition) -> Json:
     """Return what programs are told of a place in the queue."""
     estimate = None if place.estimate is None else place.estimate.total_seconds()
-    return {"event": "queued", "position": place.position, "estimate_seconds": estimate}
+    basis = place.basis and {
+        "holds": place.basis.holds,
+        "hold_median_seconds": place.basis.hold_median.total_seconds(),
+        "holders": place.basis.holders,
+        "holders_overdue": place.basis.holders_overdue,
+    }
+    return {
+        "event": "queued",
+        "position": place.position,
+        "estimate_seconds": estimate,
+        "estimate_basis": basis,
+    }
+
+
+def outlook(place: QueuePosition) -> str:
+    """Return what people are told of how long it may take, and by what; empty: nothing is known."""
+    basis = place.basis
+    if place.estimate is None:
+        if basis is None or not basis.holders_overdue:
+            return ""
+        usual = span(basis.hold_median)
+        return f", no estimate: the seats have been held for longer than the usual {usual}"
+    by = "" if basis is None else f" (by the last {count(basis.holds, 'hold')}, median "
+    by += "" if basis is None else f"{span(basis.hold_median)})"
+    return f", {about(place.estimate)}{by}"
 
 
 class Waiting:
@@ -59,7 +83,7 @@ class Waiting:
         if self._tell is not None:
             self._tell(queued_event(place))
             return
-        left = "" if place.estimate is None else f", {about(place.estimate)}"
+        left = outlook(place)
         line = f"seatkeeper: waiting for a seat of {self._pool}: place {place.position}{left}"
         if self._rewrites:
             print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)

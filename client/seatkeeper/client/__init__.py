@@ -5,7 +5,7 @@ what they raise (`SeatError` and its children), how they are configured, and `ve
 whoever is shown a token.
 """
 
-from seatkeeper.client._asks import QueuePosition
+from seatkeeper.client._asks import EstimateBasis, QueuePosition
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds import BuiltEngine
@@ -76,6 +76,7 @@ __all__ = [
     "CompilerCrashed",
     "EngineDamaged",
     "EngineNotFound",
+    "EstimateBasis",
     "ForkedProcess",
     "Grant",
     "HelperLost",

@@ -25,6 +25,20 @@ _log = logging.getLogger("seatkeeper.client")
 
 
 @dataclass(frozen=True, slots=True)
+class EstimateBasis:
+    """What an estimated wait was made from."""
+
+    holds: int
+    """How many holds that ended lately were looked at."""
+    hold_median: timedelta
+    """The median of their lengths."""
+    holders: int
+    """Grants held now that were looked at."""
+    holders_overdue: int
+    """Those of them that have been held for longer than every hold looked at."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueuePosition:
     """Where a request stands in the queue."""
 
@@ -32,6 +46,8 @@ class QueuePosition:
     """Place in the order of service; 1 is next."""
     estimate: timedelta | None
     """Estimated time until the grant; None when nothing is known."""
+    basis: EstimateBasis | None = None
+    """What the estimate was made from, or why there is none; None: the node does not say."""
 
 
 class Believed(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from seatkeeper.client import holding
+from seatkeeper.client._introduction import client_info
 from seatkeeper.client._translate import as_duration, seconds
 from seatkeeper.client.clock import Clock
 from seatkeeper.client.config import ClientConfig
@@ -119,6 +120,7 @@ class LeaseKeeper:
                 holder=self._holder,
                 project=self._project,
                 ttl=None if ttl is None else as_duration(ttl.total_seconds()),
+                client=client_info(self._config),
             )
         )
 

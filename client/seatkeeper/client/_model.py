@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from seatkeeper.client._output import Output
 from seatkeeper.client.errors import EngineDamaged, InvalidArgument
 from seatkeeper.text import name_of_file, printable
 from seatkeeper.v1 import build_pb2
@@ -57,19 +56,13 @@ class Model:
 
 
 class EngineWriter:
-    """Writes an engine beside its place, and moves it there when it is whole and true.
+    """Writes an engine to its place once it is whole and true; leaving early leaves nothing."""
 
-    Whoever looks sees the old file or the new one, never a part; leaving early leaves nothing.
-    """
-
-    def __init__(self, to: str | os.PathLike[str], expected: build_pb2.EngineFile) -> None:
-        self._to = Path(to)
+    def __init__(self, to: Output, expected: build_pb2.EngineFile) -> None:
         self._expected = expected
         self._hash = hashlib.sha256()
         self._size = 0
-        number, path = tempfile.mkstemp(prefix=f".{self._to.name}.", dir=self._to.parent)
-        self._file = os.fdopen(number, "wb")
-        self._path = Path(path)
+        self._writer = to.writer(expected.size_bytes)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -77,9 +70,7 @@ class EngineWriter:
 
     def __exit__(self, *error: object) -> None:
         """Leave nothing behind that is not whole."""
-        self._file.close()
-        with suppress(FileNotFoundError):
-            self._path.unlink()
+        self._writer.__exit__(None, None, None)
 
     def write(self, chunk: bytes) -> None:
         """Append. Raises `EngineDamaged` as soon as it is longer than it should be."""
@@ -87,14 +78,10 @@ class EngineWriter:
         if self._size > self._expected.size_bytes:
             raise EngineDamaged("the engine is longer than its manifest says")
         self._hash.update(chunk)
-        self._file.write(chunk)
+        self._writer.write(chunk)
 
     def finish(self) -> None:
         """Put it in its place. Raises `EngineDamaged` when it is not what the manifest says."""
         if self._hash.hexdigest() != self._expected.sha256:
             raise EngineDamaged("the engine's bytes are not what its manifest says")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        # mkstemp lets only the owner read; an engine is for whoever may look into its folder.
-        os.fchmod(self._file.fileno(), 0o644)
-        self._path.replace(self._to)
+        self._writer.finish()

@@ -8,11 +8,21 @@ are sent again on the next one: the service answers a repeated id with what the 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Protocol
 
-from seatkeeper.client._asks import Ask, Held, Leaving, QueuePosition, call_back
+from seatkeeper.client._asks import (
+    CLIENT_CLOSED,
+    Ask,
+    EstimateBasis,
+    Held,
+    Leaving,
+    QueuePosition,
+    call_back,
+)
 from seatkeeper.client._lease import NEVER, Lease
 from seatkeeper.client._refusals import AskAnew, AskLater, GiveUp, verdict
 from seatkeeper.client._translate import seconds
@@ -62,6 +72,7 @@ class Tables:
         self._owner = owner
         self._backoff = config.backoff
         self._random = random
+        self._kills = config.on_loss == "kill"
         self._call_seconds = config.call_timeout.total_seconds()
         self._connect_seconds = config.connect_timeout.total_seconds()
         self.asks: dict[str, Ask] = {}
@@ -209,7 +220,8 @@ class Tables:
             estimate = None
             if queued.HasField("estimate"):
                 estimate = timedelta(seconds=seconds(queued.estimate))
-            call_back(ask.on_queued, QueuePosition(queued.position, estimate))
+            place = QueuePosition(queued.position, estimate, _basis(queued))
+            call_back(ask.on_queued, place)
 
     def on_denied(self, denied: seat_pb2.Denied, now: float) -> None:
         """Deal with a refusal, for any reason but the end of the session."""
@@ -296,4 +308,18 @@ class Tables:
     def _lose(self, held: Held, message: str) -> None:
         self.held.pop(held.grant_id, None)
         held.lost = message
+        if self._kills and message != CLIENT_CLOSED:
+            os.kill(os.getpid(), signal.SIGKILL)
         held.tell(HoldingState.LOST)
+
+
+def _basis(queued: seat_pb2.Queued) -> EstimateBasis | None:
+    if not queued.HasField("basis"):
+        return None
+    basis = queued.basis
+    return EstimateBasis(
+        basis.holds,
+        timedelta(seconds=seconds(basis.hold_median)),
+        basis.holders,
+        basis.holders_overdue,
+    )

@@ -24,8 +24,10 @@ from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
 from seatkeeper.client._edge import sendable
+from seatkeeper.client._introduction import introduced
 from seatkeeper.client._model import Model
 from seatkeeper.client._movable_clock import MovableClock
+from seatkeeper.client._output import Output, check_apart
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
@@ -90,7 +92,7 @@ class AsyncSeatClient:
         a sequence. ``holder`` says who holds (default: user@host); ``project`` who is charged where
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
-        self._config = config or ClientConfig()
+        self._config = introduced(config or ClientConfig())
         self._clock = clock or default_clock()
         self._tls = tls
         self._pid = os.getpid()
@@ -289,29 +291,35 @@ class AsyncSeatClient:
         """Return the engine that ``options`` make of ``model``, building it only if nobody has.
 
         Takes a seat only to build, and gives it back when the engine is published. With ``to``, the
-        engine is fetched to that file. ``pool`` names the pool to take the seat of, where agents of
-        several are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
-        `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
+        engine is fetched to that file, as by `fetch`; whether it can be written to is found out
+        before anything is asked. ``pool`` names the pool to take the seat of, where agents of several
+        are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`, `SeatLost`, or
+        what `acquire` raises; in none of these cases is anything published.
         """
         pool = None if pool is None else sendable("pool", pool)
         project = sendable("project", project)
         if model_name is not None:
             model_name = sendable("model_name", model_name)
         read = await asyncio.to_thread(Model.read, model, model_name)
+        place = None if to is None else await asyncio.to_thread(_place, to, read)
         request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)
         built = await self._builds.build(read, request)
-        if to is not None:
-            await self._builds.fetch(built.key, to)
-            built = replace(built, path=Path(to))
+        if place is not None:
+            await self._builds.fetch(built.key, place)
+            built = replace(built, path=place.path)
         return built
 
     async def fetch(self, key: str, to: str | os.PathLike[str]) -> build_pb2.EngineManifest:
         """Fetch a published engine to the file ``to``; return its manifest. Needs no seat.
 
-        The file is replaced at once, and only by bytes whose hash and signature are right. Raises
+        The file is replaced at once, and only by bytes whose hash and signature are right; it keeps
+        its mode and owner, and a new one has the mode that the umask leaves. A symbolic link is
+        followed; a device, a pipe or a file with several names stays what it is and gets the bytes.
+        Raises `InvalidArgument` before anything is asked when ``to`` cannot be written to,
         `EngineNotFound`, `EngineDamaged`, or `AgentUnavailable` when no agent has it any more.
         """
-        return await self._builds.fetch(sendable("key", key), to)
+        place = await asyncio.to_thread(Output.at, to)
+        return await self._builds.fetch(sendable("key", key), place)
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""
@@ -480,6 +488,13 @@ def _can_have_helper() -> bool:
             reason,
         )
     return not reason
+
+
+def _place(to: str | os.PathLike[str], model: Model) -> Output:
+    place = Output.at(to)
+    if isinstance(model.source, Path):
+        check_apart({"to": place}, {"model": model.source})
+    return place
 
 
 def default_holder() -> str:

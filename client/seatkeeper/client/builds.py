@@ -8,7 +8,6 @@ key, so that those who ask at the same time meet at one agent, which builds once
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from seatkeeper.builder.manifest import verify_manifest
 from seatkeeper.builder.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
 from seatkeeper.client._asks import OnQueued
 from seatkeeper.client._model import EngineWriter, Model
+from seatkeeper.client._output import Output
 from seatkeeper.client.errors import (
     AgentFull,
     AgentUnavailable,
@@ -127,7 +127,7 @@ class AsyncBuilds:
         manifest, cached = done
         return BuiltEngine(manifest=manifest, cached=cached, waited=waited)
 
-    async def fetch(self, key: str, to: str | os.PathLike[str]) -> build_pb2.EngineManifest:
+    async def fetch(self, key: str, to: Output) -> build_pb2.EngineManifest:
         """Fetch a published engine to the file ``to``, and return its verified manifest."""
         engine = await self._client.engines.get(key)
         manifest = _of_catalogue(engine, key)
@@ -167,7 +167,7 @@ class AsyncBuilds:
         address: str,
         engine: engines_pb.PublishedEngine,
         manifest: build_pb2.EngineManifest,
-        to: str | os.PathLike[str],
+        to: Output,
     ) -> None:
         async with self._client.agent(address) as agent:
             parts = agent.fetch(manifest.key)

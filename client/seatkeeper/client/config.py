@@ -128,6 +128,12 @@ class ClientConfig:
     on_loss: Literal["tell", "kill"] = "tell"
     """What happens to this process when it loses seats while it holds them. "tell": it is told, as soon
     as its interpreter is free. "kill": it gets SIGKILL at that moment, also in native code."""
+    program: str | None = None
+    """Name of this program, which `seatkeeper status` shows beside the host and the process id. None:
+    that of the script or module that runs, without folders and arguments. Empty: none of the three
+    is told to nodes."""
+    program_pid: int | None = None
+    """The process id that is told. None: this process's."""
     renewal: RenewalConfig = field(default_factory=RenewalConfig)
     """When the session is renewed, and when a silent node is given up."""
     backoff: BackoffConfig = field(default_factory=BackoffConfig)
@@ -145,5 +151,11 @@ class ClientConfig:
         _check("linger_max", self.linger_max >= 1, "at least 1")
         _check("keeper", self.keeper in ("helper", "process"), '"helper" or "process"')
         _check("on_loss", self.on_loss in ("tell", "kill"), '"tell" or "kill"')
+        pid = self.program_pid
+        _check("program_pid", pid is None or 0 <= pid < 1 << 31, "a process id")
+        # A kept seat that is lost while nobody uses it is no reason to kill anybody.
+        _check(
+            "on_loss", self.on_loss == "tell" or not self.linger, '"tell" where seats linger'
+        )
         # Nodes refuse connections that are pinged more often than this.
         _check("keepalive", self.keepalive >= timedelta(seconds=10), "at least 10 s")

@@ -16,8 +16,8 @@ def exit_on_signals(
 
     Without this, ``SIGTERM`` ends a Python program on the spot: its seats are free only when the
     lease ends. ``SIGINT`` needs nothing: Python raises `KeyboardInterrupt` by itself. ``numbers``
-    defaults to ``SIGTERM`` and ``SIGHUP``. Only for the main thread, as all signal handlers are;
-    what was set before is set again afterwards.
+    defaults to ``SIGTERM`` and ``SIGHUP``. One that was ignored (``nohup``) stays ignored. Only for
+    the main thread, as all signal handlers are; what was set before is set again afterwards.
     """
     wanted = numbers or (signal.SIGTERM, signal.SIGHUP)
 
@@ -25,7 +25,8 @@ def exit_on_signals(
         # The shell's convention for "ended by this signal".
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in wanted}
+    caught = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in caught}
     try:
         yield
     finally:

@@ -84,6 +84,11 @@ class Signals:
                 return  # the loop is closed: we are at the end
 
 
+def caught(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Return those of ``numbers`` that may be caught: what was ignored at our start stays so."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def stop_ourselves(number: int) -> None:
     """Do what a signal of job control does to who does not catch it: stop, until CONT."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})

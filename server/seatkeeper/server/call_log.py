@@ -51,6 +51,8 @@ class CallLog(grpc.aio.ServerInterceptor):
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
+        self._watched: dict[str, tuple[Handler, Handler]] = {}
+        """By method: the handler that was wrapped, and what became of it."""
 
     async def intercept_service(
         self,
@@ -62,6 +64,12 @@ class CallLog(grpc.aio.ServerInterceptor):
         if handler is None:  # there is no such call, and gRPC says so
             return None
         method = str(handler_call_details.method)
+        known = self._watched.get(method)
+        if known is None or known[0] is not handler:
+            known = self._watched[method] = handler, self._watching(handler, method)
+        return known[1]
+
+    def _watching(self, handler: Handler, method: str) -> Handler:
         make, inner = next(
             (make, inner) for kind, make in _KINDS.items() if (inner := getattr(handler, kind))
         )

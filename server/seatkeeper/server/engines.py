@@ -7,8 +7,6 @@ record or none, so nothing stale is ever published, however late the agent learn
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from seatkeeper.server import records
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.keys import Keys
@@ -112,8 +110,8 @@ class Engines:
                 raise ClaimedElsewhere(
                     f"agent {grant.agent_id} works under this grant; one build at a time"
                 )
-            claimed = replace(grant, agent_id=agent_id, claim_id=claim_id)
-            if await self._written(self._grant_put(pool, claimed), found):
+            claimed = records.with_claim(found.value, agent_id, claim_id)
+            if await self._written(Put(found.key, claimed, grant.lease_id), found):
                 return
         raise StoreUnavailable(f"grant {grant_id} changes too fast")
 
@@ -126,8 +124,8 @@ class Engines:
             grant = records.decode_grant(grant_id, found.value)
             if grant.claim_id != claim_id:
                 return
-            freed = replace(grant, agent_id="", claim_id="")
-            if await self._written(self._grant_put(pool, freed), found):
+            freed = records.with_claim(found.value, "", "")
+            if await self._written(Put(found.key, freed, grant.lease_id), found):
                 return
         raise StoreUnavailable(f"grant {grant_id} changes too fast")
 
@@ -193,10 +191,6 @@ class Engines:
 
     async def _is_alive(self, agent_id: str) -> bool:
         return await self._store.get(self._keys.agent(agent_id)) is not None
-
-    def _grant_put(self, pool: str, grant: Grant) -> Put:
-        key = self._keys.grant(pool, grant.grant_id)
-        return Put(key, records.encode_grant(grant), grant.lease_id)
 
     async def _written(self, put: Put, found: Entry | None) -> bool:
         revision = found.mod_revision if found else 0

@@ -175,6 +175,7 @@ def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
             seats=grant.seats,
             fence=grant.fence,
             agent_id=grant.agent_id,
+            priority=grant.priority,
         )
         held.granted_at.FromMilliseconds(grant.granted_at)
 

@@ -57,6 +57,13 @@ def encode_grant(grant: Grant) -> bytes:
     return grant_record(grant).SerializeToString()
 
 
+def with_claim(value: bytes, agent_id: str, claim_id: str) -> bytes:
+    """Return a stored grant with another claim. What a newer node wrote beside it is kept."""
+    record = state_pb2.GrantRecord.FromString(value)
+    record.agent_id, record.claim_id = agent_id, claim_id
+    return record.SerializeToString()
+
+
 def decode_grant(grant_id: str, value: bytes) -> Grant:
     """Return the grant stored in ``value``."""
     return grant_of(grant_id, state_pb2.GrantRecord.FromString(value))
@@ -138,6 +145,7 @@ def encode_mark(mark: Mark) -> bytes:
         lease_id=mark.lease_id,
         unrecorded=mark.unrecorded,
         denied=map(encode_denied, mark.denied),
+        spans=[state_pb2.IdSpan(low=low, high=high) for low, high in mark.spans],
     ).SerializeToString()
 
 
@@ -145,4 +153,8 @@ def decode_mark(value: bytes) -> Mark:
     """Return the finished-mark stored in ``value``."""
     record = state_pb2.MarkRecord.FromString(value)
     denied = list(map(decode_denied, record.denied))
-    return Mark(record.lease_id, record.finished, list(record.unrecorded), denied)
+    # An older node knows the highest id alone, and takes all below for finished.
+    spans = tuple((span.low, span.high) for span in record.spans)
+    if record.finished and not spans:
+        spans = (("", record.finished),)
+    return Mark(record.lease_id, record.finished, list(record.unrecorded), denied, spans)

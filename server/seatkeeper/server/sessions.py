@@ -35,7 +35,7 @@ from seatkeeper.server.store import (
     Write,
 )
 from seatkeeper.server.validate import check_credentials, check_open
-from seatkeeper.v1 import seat_service_pb2, state_pb2
+from seatkeeper.v1 import seat_pb2, seat_service_pb2, state_pb2
 
 KNOWN_MAX = 50_000
 """Sessions whose records this node remembers. A record never changes; forgetting costs a read."""
@@ -82,6 +82,8 @@ class Session:
     identity: str
     alive_until: Instant
     """The lease lives at least until then: the time this node last sent a renewal, plus ttl."""
+    client: seat_pb2.ClientInfo | None = None
+    """What its program said about itself."""
 
 
 class Sessions:
@@ -118,6 +120,7 @@ class Sessions:
             ttl_millis=int(ttl.total_seconds() * 1000),
             identity=identity,
             opened_at_millis=sent_at,
+            client=request.client if request.HasField("client") else None,
         )
         found = await self._write(request.credentials, identity, record)
         session = self._remember(session_id, found or record)
@@ -136,15 +139,21 @@ class Sessions:
         """
         check_credentials(credentials)
         session_id = credentials.session_id
+        session = await self.look(session_id)
+        if session is None:
+            raise SessionGone(session_id)
+        _check_owner(session_id, session, credentials, identity)
+        return session
+
+    async def look(self, session_id: str) -> Session | None:
+        """Return a session for those who look; None: there is none. It may have ended since."""
         session = self._known.get(session_id)
         if session is None:
             entry = await self._store.get(self._keys.session(session_id))
             if entry is None:
-                raise SessionGone(session_id)
-            session = self._remember(
-                session_id, state_pb2.SessionRecord.FromString(entry.value)
-            )
-        _check_owner(session_id, session, credentials, identity)
+                return None
+            record = state_pb2.SessionRecord.FromString(entry.value)
+            session = self._remember(session_id, record)
         return session
 
     async def renew(self, session: Session) -> timedelta:
@@ -249,6 +258,7 @@ class Sessions:
             secret_sha256=record.secret_sha256,
             identity=record.identity,
             alive_until=Instant(0),
+            client=record.client if record.HasField("client") else None,
         )
         self._known[session_id] = session
         if len(self._known) > KNOWN_MAX:

@@ -50,7 +50,9 @@ class Signals:
         self._reload_is_due = False
         loop = asyncio.get_running_loop()
         for drain in DRAIN:
-            loop.add_signal_handler(drain, self._on_drain, drain)
+            # One that was ignored at the start (a background job of sh) is meant for others.
+            if signal.getsignal(drain) is not signal.SIG_IGN:
+                loop.add_signal_handler(drain, self._on_drain, drain)
         loop.add_signal_handler(RELOAD, self._on_reload)
         for number in _numbers():
             loop.add_signal_handler(number, self._on_other, number)

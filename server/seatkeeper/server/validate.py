@@ -15,6 +15,7 @@ SEATS_MAX = 100_000
 PRIORITY_MAX = 1_000
 HOLDER_MAX = 253
 DESCRIPTION_MAX = 500
+CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
 SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
@@ -151,8 +152,23 @@ def check_open(request: seat_service_pb2.Open) -> None:
         )
     if request.project:
         check_name("project", request.project)
+    _check_client(request.client)
     if request.HasField("ttl"):
         check_duration("ttl", request.ttl, TTL_MIN, TTL_MAX, "2 s to 1 h")
+
+
+def _check_client(client: seat_pb2.ClientInfo) -> None:
+    """Check what a program says about itself. Nothing of it is believed; it must fit, and be shown."""
+    for name, most in CLIENT_LENGTHS_MAX.items():
+        text = getattr(client, name)
+        if len(text) > most:
+            raise Malformed(f"client.{name}", f"has over {most} characters")
+        if hidden := hidden_in(text):
+            raise Malformed(
+                f"client.{name}", f"has characters that cannot be printed, as {named(hidden)}"
+            )
+    if not 0 <= client.pid < 1 << 31:
+        raise Malformed("client.pid", f"{client.pid} is no process id")
 
 
 def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:

@@ -52,9 +52,15 @@ class RelayedChannel:
         link = self._link
         if link is not None and link.lost is None:
             client = self._client
+            number = link.number(lambda _: None)
+            link.forget(number)
             link.tell(
                 frame(
-                    "hang_up", id=0, client=client, grace=grace, channel=self._fields["channel"]
+                    "hang_up",
+                    id=number,
+                    client=client,
+                    grace=grace,
+                    channel=self._fields["channel"],
                 )
             )
 

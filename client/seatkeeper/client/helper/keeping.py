@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from seatkeeper.client._asks import Held, QueuePosition
@@ -19,7 +20,7 @@ from seatkeeper.client.errors import Overloaded, SeatError
 from seatkeeper.client.helper.frames import Frame, error_fields, frame
 from seatkeeper.client.helper.outbox import Outbox
 from seatkeeper.client.helper.relay import Relay
-from seatkeeper.client.helper.settings import tls_from
+from seatkeeper.client.helper.settings import basis_fields, tls_from
 from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull, to_ms
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.nodes import NodePicker
@@ -58,7 +59,8 @@ class Keeping:
         self._driver = SessionDriver(
             NodePicker(message["addresses"], self._config.breaker, random=message["random"]),
             connect,
-            self._config,
+            # Whom it kills is not this process.
+            replace(self._config, on_loss="tell"),
             holder=message["holder"],
             project=message["project"],
             clock=SystemClock(),
@@ -257,6 +259,7 @@ class Keeping:
                 of=number,
                 position=position.position,
                 estimate=None if estimate is None else estimate.total_seconds(),
+                basis=basis_fields(position.basis),
             ),
         )
 

@@ -30,7 +30,7 @@ from seatkeeper.client.helper.frames import (
     frame,
     rpc_error,
 )
-from seatkeeper.client.helper.slots import SlotReader
+from seatkeeper.client.helper.slots import SlotReader, boot_ms
 
 IDLE_SECONDS = 10.0
 """How long a helper stays when its last client is closed."""
@@ -66,6 +66,7 @@ class Link:
     def __init__(self, helper: spawn.Helper) -> None:
         self._helper = helper
         self._pid = os.getpid()
+        self._made_at = helper.asked_at_ms
         self.helper_pid = 0
         """The helper's process id; 0 until it is ready."""
         self.slots = SlotReader.of(helper.memory)
@@ -257,6 +258,7 @@ class Link:
         match message.op:
             case "ready":
                 self.helper_pid = int(message["pid"])
+                self._compare_clocks(int(message["clock"]))
                 self._ready.set()
             case "log":
                 log = logging.getLogger(str(message["name"]))
@@ -266,6 +268,16 @@ class Link:
                 handler = self._handlers.get(int(about or 0))
                 if handler is not None:
                     handler(message)
+
+    def _compare_clocks(self, theirs: int) -> None:
+        """Make sure that both read one clock: in a time namespace of its own the helper would not."""
+        if not self._made_at <= theirs <= boot_ms():
+            self._end(
+                HelperLost(
+                    "the helper process reads another clock (a time namespace?), by which nothing "
+                    'can be believed; use ClientConfig(keeper="process")'
+                )
+            )
 
     def _look(self) -> float:
         """Have the clients look at their leases; return seconds until one may run out."""
@@ -416,4 +428,5 @@ def _after_fork() -> None:
         link.abandon()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -19,11 +19,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from seatkeeper.client.helper.frames import BadFrame, Decoder, Frame, frame
+from seatkeeper.client.errors import ClientClosed
+from seatkeeper.client.helper.frames import BadFrame, Decoder, Frame, error_fields, frame
 from seatkeeper.client.helper.keeping import Keeping
 from seatkeeper.client.helper.outbox import Outbox
 from seatkeeper.client.helper.settings import config_from
-from seatkeeper.client.helper.slots import TABLE_BYTES, SlotWriter
+from seatkeeper.client.helper.slots import TABLE_BYTES, SlotWriter, boot_ms
 
 PULSE_SECONDS = 0.5
 CLOSE_SECONDS_MAX = 4.0
@@ -88,7 +89,7 @@ class Server(asyncio.Protocol):
         handler = _ToProgram(self._outbox)
         logging.getLogger("seatkeeper").addHandler(handler)
         logging.getLogger("seatkeeper").setLevel(logging.INFO)
-        self._outbox.send(frame("ready", pid=os.getpid()))
+        self._outbox.send(frame("ready", pid=os.getpid(), clock=boot_ms() - 1))
 
     def connection_lost(self, error: Exception | None) -> None:
         """End: nobody is there any more."""
@@ -126,6 +127,9 @@ class Server(asyncio.Protocol):
             case _:
                 if (client := self._clients.get(number)) is not None:
                     client.take(message)
+                elif message.header.get("id"):
+                    fields = error_fields(ClientClosed())
+                    self._outbox.send(frame("error", id=message.id, **fields))
 
     def _end(self, client: Keeping) -> None:
         task = asyncio.create_task(client.close())

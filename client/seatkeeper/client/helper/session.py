@@ -27,7 +27,7 @@ from seatkeeper.client.errors import ClientClosed, HelperLost, SeatError
 from seatkeeper.client.helper import link as links
 from seatkeeper.client.helper.frames import Frame, error_from, frame
 from seatkeeper.client.helper.link import Link
-from seatkeeper.client.helper.settings import config_fields, tls_fields
+from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
 from seatkeeper.client.helper.slots import Slot, boot_ms
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -106,13 +106,16 @@ class KeptSession:
             "project": project,
             "random": random.random(),
         }
-        self._lock = threading.Lock()
+        # Taken again by the end of a client that is forgotten, which may come at any moment.
+        self._lock = threading.RLock()
         self._link: Link | None = None
         self._client = 0
         self._opened = 0
         self._slot: Slot | None = None
         self._held: dict[int, Held] = {}
         self._waiting: dict[int, str] = {}
+        self._said: dict[int, HoldingState] = {}
+        """What holders were told last, where that was not that all is well."""
         self._doubted = False
         self._closed = False
 
@@ -132,6 +135,8 @@ class KeptSession:
 
     def _attach(self, link: Link) -> int:
         with self._lock:
+            if self._closed:
+                raise ClientClosed
             if self._link is not link:
                 self._client = link.attach(self)
                 self._link, self._slot, self._doubted = link, None, False
@@ -174,7 +179,10 @@ class KeptSession:
                 self._on_news(number, answer)
             elif number in self._waiting:
                 outcome = self._outcome(link, number, answer, bound)
-                if not _in_loop(loop, functools.partial(_settle, future, outcome)):
+                # Whoever gives the request up does these in the other order, so one of us sees it.
+                if number not in self._waiting:
+                    self._held.pop(number, None)
+                elif not _in_loop(loop, functools.partial(_settle, future, outcome)):
                     self._let_go(link, number)
 
         number = link.number(handle)
@@ -206,6 +214,7 @@ class KeptSession:
         belief = held.lease
         assert isinstance(belief, KeptBelief)
         link = self._link
+        self._said.pop(belief.number, None)
         if self._held.pop(belief.number, None) is None or link is None:
             return None
         link.forget(belief.number)
@@ -268,7 +277,8 @@ class KeptSession:
 
     def forget(self) -> None:
         """Have the helper end the session, without waiting for that."""
-        link, self._closed = self._link, True
+        with self._lock:
+            link, self._closed = self._link, True
         if link is not None and link.lost is None:
             link.tell(frame("forget", client=self._client))
             link.forget(self._opened)
@@ -296,10 +306,13 @@ class KeptSession:
             assert isinstance(belief, KeptBelief)
             if held.lost:
                 continue
-            if belief.state(0.0) is HoldingState.LOST:
+            state = belief.state(0.0)
+            if state is HoldingState.LOST:
                 self._lose(number, _RAN_OUT, keep=True)
-            else:
-                left = min(left, belief.seconds_left())
+                continue
+            # The helper says this, too, while it runs.
+            self._say(number, held, state)
+            left = min(left, belief.seconds_left())
         return left
 
     def is_believing(self) -> bool:
@@ -312,9 +325,15 @@ class KeptSession:
             # Silent, not gone.
             return
         self._doubted = True
-        for held in list(self._held.values()):
+        for number, held in list(self._held.items()):
             if held.state(0.0) is HoldingState.JEOPARDY:
-                held.tell(HoldingState.JEOPARDY)
+                self._say(number, held, HoldingState.JEOPARDY)
+
+    def _say(self, number: int, held: Held, state: HoldingState) -> None:
+        """Tell a holder what it was not told yet."""
+        if self._said.get(number, HoldingState.SAFE) is not state:
+            self._said[number] = state
+            held.tell(state)
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -353,7 +372,7 @@ class KeptSession:
             if state is HoldingState.LOST:
                 self._lose(number, str(answer["why"]))
             elif not held.lost:
-                held.tell(state)
+                self._say(number, held, state)
 
     def _lose(self, number: int, why: str, *, keep: bool = False) -> None:
         """End a grant. ``keep``: the helper has not said so, and must be told of its release."""
@@ -361,6 +380,7 @@ class KeptSession:
         if held is None or held.lost:
             return
         held.lost = why
+        self._said.pop(number, None)
         if self._config.on_loss == "kill" and not self._closed:
             # The helper does this when it runs, also while native code holds the interpreter.
             os.kill(os.getpid(), signal.SIGKILL)
@@ -411,5 +431,7 @@ def _tell(loop: asyncio.AbstractEventLoop, on_state: OnState, state: HoldingStat
 def _position(answer: Frame) -> QueuePosition:
     estimate = answer["estimate"]
     return QueuePosition(
-        int(answer["position"]), None if estimate is None else timedelta(seconds=estimate)
+        int(answer["position"]),
+        None if estimate is None else timedelta(seconds=estimate),
+        basis_from(answer["basis"]),
     )

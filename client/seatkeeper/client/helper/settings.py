@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from seatkeeper.client._asks import EstimateBasis
 from seatkeeper.client.config import (
     BackoffConfig,
     BreakerConfig,
@@ -51,6 +52,16 @@ def tls_from(fields: Mapping[str, str] | None) -> TlsConfig | None:
         return None
     paths = {name: Path(fields[name]) for name in ("ca", "cert", "key") if name in fields}
     return TlsConfig(**paths, server_name=fields.get("server_name"))
+
+
+def basis_fields(basis: EstimateBasis | None) -> object:
+    """Return what an estimate was made from as a field."""
+    return None if basis is None else _field(basis)
+
+
+def basis_from(fields: Mapping[str, Any] | None) -> EstimateBasis | None:
+    """Return what `basis_fields` made a field of."""
+    return None if fields is None else EstimateBasis(**_values(fields))
 
 
 def _field(value: object) -> object:

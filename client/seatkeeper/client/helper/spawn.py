@@ -7,7 +7,6 @@ gone, modules that shadow the standard library's, signals blocked or ignored, fe
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import mmap
 import os
@@ -18,10 +17,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import google.protobuf
+import grpc
+
 import seatkeeper
 import seatkeeper.client
 from seatkeeper.client.errors import HelperLost
-from seatkeeper.client.helper.slots import TABLE_BYTES
+from seatkeeper.client.helper.slots import TABLE_BYTES, boot_ms
 
 READY_SECONDS_MAX = 30.0
 """How long a helper may take to start. A machine under load needs seconds for the imports."""
@@ -52,7 +54,9 @@ def exactly(size):
         data += more
     return data
 told = json.loads(exactly(struct.unpack("!I", exactly(4))[0]))
-sys.path += [entry for entry in told["path"] if entry not in sys.path]
+# Python's own modules first, which nothing may shadow; then packages in the program's own order.
+own = [entry for entry in sys.path if not entry.endswith(("site-packages", "dist-packages"))]
+sys.path[:] = dict.fromkeys([*own, *told["path"], *sys.path])
 import types
 for name, path in told["packages"].items():
     sys.modules[name] = package = types.ModuleType(name)
@@ -68,6 +72,8 @@ class Helper:
 
     socket: socket.socket
     memory: mmap.mmap
+    asked_at_ms: int
+    """When it was asked for, by the clock that both must read."""
     errors: int
     """A descriptor of what the helper prints, in memory."""
 
@@ -111,6 +117,7 @@ def start() -> Helper:
     """Start a helper; it is not ready yet. Raises `HelperLost` when that fails."""
     ours: list[int] = []
     theirs: list[int] = []
+    began = boot_ms()
     try:
         here, there = socket.socketpair()
         ours.append(_high(here.detach()))
@@ -124,7 +131,7 @@ def start() -> Helper:
         errors = ours[1]
         table = mmap.mmap(memory, TABLE_BYTES, prot=mmap.PROT_READ)
         _spawn(theirs, errors)
-        helper = Helper(socket.socket(fileno=ours[0]), table, errors)
+        helper = Helper(socket.socket(fileno=ours[0]), table, began - 1, errors)
         ours.clear()
         _tell_paths(helper)
         return helper
@@ -165,6 +172,10 @@ def _spawn(theirs: list[int], errors: int) -> None:
 def _tell_paths(helper: Helper) -> None:
     # What is relative or empty means another folder there, and may hold anything here.
     path = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
+    # In front, the places where this process found what the helper needs: files that have come to
+    # shadow it since are not what runs here.
+    found = [Path(grpc.__file__).parents[1], Path(google.protobuf.__file__).parents[2]]
+    path = [*map(str, found), *path]
     # The very code that runs here; and without the parts that only users of the library need.
     packages = {
         package.__name__: [str(entry) for entry in package.__path__]
@@ -181,6 +192,9 @@ def _tell_paths(helper: Helper) -> None:
 
 def _high(number: int) -> int:
     """Return the descriptor, moved out of the way of the standard streams if those are closed."""
+    # Not everywhere; whoever comes here is on Linux.
+    import fcntl
+
     if number > 2:
         return number
     moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)

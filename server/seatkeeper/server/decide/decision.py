@@ -39,6 +39,7 @@ from seatkeeper.server.decide.commands import (
     Release,
     Released,
 )
+from seatkeeper.server.decide.finished import Span, covering, covers, highest
 from seatkeeper.server.decide.limits import Limits
 from seatkeeper.server.decide.policy import serve
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
@@ -58,6 +59,10 @@ SPENDING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
 """Refusals after which the id is spent: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
+FINISHED_BEFORE = (
+    "this grant id, or one made much later, is finished with; ask again with a new one"
+)
+NOT_IN_TIME = "no seat became free in time"
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
 
@@ -74,6 +79,8 @@ class Mark:
     would see."""
     denied: list[Denied] = field(default_factory=list)
     """Tickets that this decision denied, and why: for the node that has their client."""
+    spans: tuple[Span, ...] = ()
+    """Stretches of ids that cover all that the session has finished with; see ``finished``."""
 
 
 @dataclass(slots=True)
@@ -128,6 +135,7 @@ def decide(
             draft.decision.unserved = True
             break
         draft.give_up(ticket)
+        draft.note_denial(ticket, Refusal.NO_SEAT_FREE, NOT_IN_TIME)
     for ticket, reason, message in impossible_tickets(pool):
         if ticket.grant_id in draft.gone:
             continue
@@ -189,11 +197,11 @@ class _Draft:
 
     def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
         """Write down why a ticket that was given up is denied."""
-        mark = self.decision.marks.get(ticket.session_id)
-        if mark is None:
-            highest = self.pool.finished.mark(ticket.session_id)
-            mark = self.decision.marks[ticket.session_id] = Mark(ticket.lease_id, highest)
-        mark.denied.append(Denied(ticket.grant_id, reason, message))
+        if ticket.session_id in self.pool.dead_sessions:
+            return  # nothing can be attached to its lease, and nobody listens
+        mark = self._mark(ticket.session_id, ticket.lease_id)
+        retry = RETRY_LATER if reason in RETRYABLE else None
+        mark.denied.append(Denied(ticket.grant_id, reason, message, retry))
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
         self.decision.outcomes.append((command, outcome))
@@ -268,7 +276,7 @@ class _Draft:
         if why is not None:  # also of one whose ticket this decision has denied
             return why
         if self._is_finished(command.session_id, command.grant_id):
-            return Refusal.FINISHED, "this grant id is finished with; ask again with a new one"
+            return Refusal.FINISHED, FINISHED_BEFORE
         return None
 
     def _left_by_holder(self) -> Counter[str]:
@@ -334,15 +342,23 @@ class _Draft:
         if self.pool.finished.is_known_to_all(session_id, grant_id):
             return
         self.finished.add((session_id, grant_id))
-        mark = self.decision.marks.get(session_id)
-        highest = mark.finished if mark else self.pool.finished.mark(session_id)
-        if mark is None:
-            if recorded and grant_id <= highest:
-                return
-            mark = self.decision.marks[session_id] = Mark(lease_id, highest)
-        mark.finished = max(highest, grant_id)
+        known = covers(self.pool.finished.spans(session_id), grant_id)
+        if recorded and known and session_id not in self.decision.marks:
+            return
+        mark = self._mark(session_id, lease_id)
+        mark.spans = covering(mark.spans, grant_id)
+        mark.finished = highest(mark.spans)
         if not recorded:
             mark.unrecorded.append(grant_id)
+
+    def _mark(self, session_id: str, lease_id: int) -> Mark:
+        """Return the mark that this decision writes for a session; at first it is what there is."""
+        mark = self.decision.marks.get(session_id)
+        if mark is None:
+            spans = self.pool.finished.spans(session_id)
+            mark = Mark(lease_id, highest(spans), spans=spans)
+            self.decision.marks[session_id] = mark
+        return mark
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, in the order of service, while seats and room last."""

@@ -14,8 +14,6 @@ from enum import Enum, auto
 from typing import Protocol
 
 from seatkeeper.server.decide import (
-    RETRY_LATER,
-    Acquire,
     Basis,
     Command,
     Denied,
@@ -97,8 +95,6 @@ class _Seat:
     position: int = 0
     estimate: timedelta | None = None
     """What it was told last."""
-    gives_up: bool = False
-    """It said how long it would wait, or whoever asked for the same before did."""
 
 
 class Audience:
@@ -124,9 +120,8 @@ class Audience:
         that it is told no more.
         """
         grant_id = command.grant_id
-        gives_up = isinstance(command, Acquire) and command.wait is not None
         seats = [s for s in self._seats.get(grant_id, ()) if s.listener is not listener]
-        seats.append(_Seat(listener, command.session_id, gives_up=gives_up))
+        seats.append(_Seat(listener, command.session_id))
         for seat in seats[:-COPIES_MAX]:
             message = "the same request was sent again, and is answered there"
             seat.listener.hear(self._pool, Denied(grant_id, Refusal.UNAVAILABLE, message))
@@ -168,13 +163,12 @@ class Audience:
                     if seat.told is not _Told.HOLDS:
                         seat.told = _Told.HOLDS
                         seat.listener.hear(self._pool, SeatsGranted(grant))
-            elif (ticket := state.tickets.get(grant_id)) is not None:
+            elif grant_id in state.tickets:
                 for seat in seats:
                     if seat.told is _Told.NOTHING:
                         # Its position is told by the next ``review_positions``, or never if it is
                         # served before: who waits for a moment only need not be told that it waits.
                         seat.told = _Told.WAITS
-                        seat.gives_up |= ticket.wait is not None
                         self._waiting[grant_id] = None
             else:  # also when it was told nothing yet: the answer that it waits for is this one
                 self._drop(grant_id)
@@ -220,9 +214,6 @@ class Audience:
     def _end_of(self, grant_id: str, seat: _Seat, state: PoolState) -> News:
         if not state.finished.contains(seat.session_id, grant_id):
             return SeatsLost(grant_id, "the session has ended")
-        if seat.told is _Told.WAITS and seat.gives_up:
-            message = "no seat became free in time"
-            return Denied(grant_id, Refusal.NO_SEAT_FREE, message, RETRY_LATER)
         return Released(grant_id)
 
     def _drop(self, grant_id: str) -> None:

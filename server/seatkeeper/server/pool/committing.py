@@ -17,6 +17,8 @@ from typing import Protocol
 from seatkeeper.server import events
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
+    NOT_IN_TIME,
+    RETRY_LATER,
     Decision,
     Denied,
     Grant,
@@ -217,7 +219,11 @@ class Committing:
             if isinstance(ask.command, Release) and self._is_theirs(ask.command)
         ]
         gone = {ask.command.grant_id: ask.command.session_id for ask in ending}
-        gone |= {t.grant_id: t.session_id for t in self._waits.due(self._mirror.state)}
+        for ticket in self._waits.due(self._mirror.state):
+            gone[ticket.grant_id] = ticket.session_id
+            self._mirror.denied[ticket.grant_id] = Denied(
+                ticket.grant_id, Refusal.NO_SEAT_FREE, NOT_IN_TIME, RETRY_LATER
+            )
         if gone:
             deletes = deletes_of(self._keys, self._pool, gone.keys())
             committed = await self._store.commit(deletes)

@@ -63,7 +63,7 @@ class PoolMirror:
             self._news(entry.key, entry, entry.mod_revision, touched)
             if entry.key.startswith(self._marks):
                 mark = records.decode_mark(entry.value)
-                self.state.finished.listed(entry.key[len(self._marks) :], mark.finished)
+                self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
         for key in [key for key in self._revisions if key not in listed]:
             self._news(key, None, listing.revision, touched)
         self._listed = listing.revision
@@ -142,8 +142,9 @@ class PoolMirror:
                 self.denied[denial.grant_id] = denial
             while len(self.denied) > DENIED_MAX:
                 del self.denied[next(iter(self.denied))]
-            for grant_id in (*mark.unrecorded, mark.finished):
-                self.state.finished.add(session_id, grant_id)
+            # The highest was finished with, whether or not there are others.
+            known = (*mark.unrecorded, mark.finished)
+            self.state.finished.recorded(session_id, mark.spans, filter(None, known))
         else:
             # The mark goes with the session's lease: nothing of that session comes any more.
             self.state.finished.forget(session_id)

@@ -8,6 +8,7 @@ import grpc.aio
 
 from seatkeeper.server.core import Core
 from seatkeeper.server.engines import Engines
+from seatkeeper.server.holders import Holders
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.pools import Pools
 from seatkeeper.server.report.service_report import ServiceReporter
@@ -52,8 +53,11 @@ def add_services(
     """
     seat_service = SeatService(core, reporter.node.tally, limits or DoorLimits())
     verification = VerificationKeys(store, keys)
+    holders = Holders(store, core.sessions, core.clock)
     add_SeatServiceServicer_to_server(seat_service, server)
-    add_PoolServiceServicer_to_server(PoolService(Pools(store, keys), core.seats), server)
+    add_PoolServiceServicer_to_server(
+        PoolService(Pools(store, keys), core.seats, holders), server
+    )
     add_ClusterServiceServicer_to_server(
         ClusterService(store, keys, verification, reporter, drain), server
     )

@@ -10,6 +10,7 @@ import grpc
 
 from seatkeeper.server.decide import PoolSpec
 from seatkeeper.server.grpc_failure import Context, Failure
+from seatkeeper.server.holders import Holders
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import (
@@ -38,9 +39,10 @@ _CODES = {
 class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     """Administers pools."""
 
-    def __init__(self, pools: Pools, seats: Seats) -> None:
+    def __init__(self, pools: Pools, seats: Seats, holders: Holders) -> None:
         self._pools = pools
         self._seats = seats
+        self._holders = holders
 
     @answers
     async def CreatePool(
@@ -91,7 +93,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     ) -> pool_service_pb2.GetPoolResponse:
         """Return one pool."""
         view = await self._read(request.name)
-        return pool_service_pb2.GetPoolResponse(pool=self._message(view))
+        return pool_service_pb2.GetPoolResponse(pool=await self._detailed(view))
 
     @answers
     async def ListPools(
@@ -122,7 +124,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     if spec is None:
                         break
                     view = PoolView(spec, revision, loop.state)
-                    yield pool_service_pb2.WatchPoolResponse(pool=self._message(view))
+                    pool = await self._detailed(view)
+                    yield pool_service_pb2.WatchPoolResponse(pool=pool)
                     await asyncio.sleep(WATCH_INTERVAL)
                     await changed.wait()
                     changed.clear()
@@ -134,6 +137,11 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
             return await self._pools.read(name)
         except PoolMissing as error:
             raise _failure(name, error) from error
+
+    async def _detailed(self, view: PoolView) -> pool_service_pb2.Pool:
+        message = self._message(view)
+        await self._holders.add_to(message)
+        return message
 
     def _message(self, view: PoolView, *, details: bool = True) -> pool_service_pb2.Pool:
         name = view.spec.name
