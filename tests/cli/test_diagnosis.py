@@ -120,6 +120,14 @@ def _older_than_the_gate(report: pb.GetReportResponse) -> None:
     report.nodes[1].ClearField("access")
 
 
+def _store_is_foreign(report: pb.GetReportResponse) -> None:
+    report.nodes[1].store_trouble = "the deployment is gone from etcd"
+
+
+def _services_differ(report: pb.GetReportResponse) -> None:
+    report.nodes[0].deployment_id, report.nodes[1].deployment_id = "aa", "bb"
+
+
 def _lists_differ(report: pb.GetReportResponse) -> None:
     report.nodes[1].access.names_digest = b"other"
 
@@ -233,6 +241,8 @@ def _store_failures(report: pb.GetReportResponse) -> None:
         (_no_agents, Level.WARNING, "access", "is empty: nobody may work as a build agent"),
         (_anybody_may_administer, Level.WARNING, "access", "anybody who reaches n-1, n-2, n-3"),
         (_older_than_the_gate, Level.WARNING, "access", "n-2 lets anybody administer"),
+        (_store_is_foreign, Level.PROBLEM, "deployment", "n-2 serves nothing: the deployment"),
+        (_services_differ, Level.PROBLEM, "deployment", "different ones: aa, bb"),
         (_lists_differ, Level.WARNING, "access", "different `administrators` or `agents`"),
         (_clock_ahead, Level.WARNING, "clocks", "n-2 is 3.0 s ahead of n-1"),
         (_clock_far_behind, Level.PROBLEM, "clocks", "n-2 is 30.0 s behind n-1: tokens"),
@@ -339,3 +349,14 @@ def test_after_few_commits_shares_say_nothing() -> None:
     seen.report.nodes[0].work.commits = 10
     seen.report.nodes[0].work.conflicts = 9
     assert worse(seen) == []
+
+
+def test_an_address_of_another_service_is_named() -> None:
+    seen = well()
+    seen.report.nodes[0].deployment_id = "aa"
+    seen = replace(
+        seen, deployments={"10.0.0.0:7420": ("aa", "sk"), "10.0.0.9:7420": ("bb", "x")}
+    )
+    (finding,) = worse(seen)
+    assert finding.level is Level.PROBLEM
+    assert "10.0.0.9:7420 is of another service: deployment bb, prefix x" in finding.what

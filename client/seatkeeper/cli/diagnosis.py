@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -65,6 +65,8 @@ class Seen:
     unreached: Mapping[str, str]
     """Why an address of a node or an agent, or one that was given, could not be reached from here;
     those that could are not in it."""
+    deployments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Which service the node at an address is of, and its prefix in the store."""
     agents: Sequence[build_service_pb2.AgentInfo] | None = None
     """None: they could not be asked for."""
     pools: Sequence[pools_pb.Pool] | None = None
@@ -181,6 +183,34 @@ _EFFECTS = {
     "administrators": "change pools or drain nodes",
     "agents": "work as a build agent",
 }
+
+
+def _deployment(seen: Seen) -> Iterator[Finding]:
+    answering = [node for node in seen.report.nodes if not node.failure]
+    for node in answering:
+        if node.store_trouble:
+            yield Finding(
+                Level.PROBLEM,
+                "deployment",
+                f"{node.node_id} serves nothing: {node.store_trouble}",
+                "see `A restored or wiped etcd` in docs/operate.md",
+            )
+    ours = sorted({node.deployment_id for node in answering if node.deployment_id})
+    if len(ours) > 1:
+        yield Finding(
+            Level.PROBLEM,
+            "deployment",
+            f"nodes serve different ones: {', '.join(ours)}",
+            "etcd was adopted since some of them started: restart these",
+        )
+    for address, (theirs, prefix) in seen.deployments.items():
+        if ours and theirs and theirs not in ours:
+            yield Finding(
+                Level.PROBLEM,
+                "deployment",
+                f"the node at {address} is of another service: deployment {theirs}, prefix {prefix}",
+                "leave it out of --nodes: sessions of one service mean nothing in another",
+            )
 
 
 def _clocks(seen: Seen) -> Iterator[Finding]:
@@ -472,6 +502,7 @@ _CHECKS: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     _nodes,
     _transport,
     _access,
+    _deployment,
     _clocks,
     _certificates,
     _ports,

@@ -67,28 +67,39 @@ async def _look(at: Connection) -> Seen:
             pass  # without a quorum; the report says so
         given = parse_addresses(at.nodes)
         nodes = [*(node.address for node in report.nodes), *given]
-        unreached = await _unreached(at, client, nodes, [a.address for a in agents or ()])
+        deployments: dict[str, tuple[str, str]] = {}
+        addresses = [agent.address for agent in agents or ()]
+        unreached = await _unreached(at, client, nodes, addresses, deployments)
     return Seen(
         report=report,
         here=asked_at + took / 2,
         took=took,
         given=given,
         unreached=unreached,
+        deployments=deployments,
         agents=agents,
         pools=pools,
     )
 
 
 async def _unreached(
-    at: Connection, client: AsyncSeatClient, nodes: Sequence[str], agents: Sequence[str]
+    at: Connection,
+    client: AsyncSeatClient,
+    nodes: Sequence[str],
+    agents: Sequence[str],
+    deployments: dict[str, tuple[str, str]],
 ) -> dict[str, str]:
-    """Try every address; return why some cannot be reached from here."""
+    """Try every address; return why some cannot be reached from here.
+
+    Puts into ``deployments`` which service each node is of.
+    """
     from seatkeeper.client.errors import SeatError
 
     async def try_node(address: str) -> None:
         direct = replace(at, nodes=address, timeout=min(at.timeout, REACH_SECONDS_MAX))
         async with direct.client(is_there=False) as one:
-            await one.cluster.version()
+            version = await one.cluster.version()
+            deployments[address] = (version.deployment_id, version.prefix)
 
     async def try_agent(address: str) -> None:
         async with asyncio.timeout(REACH_SECONDS_MAX), client.agent(address) as one:
