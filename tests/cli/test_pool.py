@@ -28,8 +28,8 @@ def test_a_pool_is_made_changed_and_deleted(cluster: Cluster) -> None:
     assert {**changed, "name": "vision"} in listed["pools"]
 
     shown = cluster("pool", "show", "vision", "--json").check().json
-    assert shown.keys() == FIELDS | {"grants", "queue"}
-    assert shown["grants"] == shown["queue"] == []
+    assert shown.keys() == FIELDS | {"grants", "queue", "holders"}
+    assert shown["grants"] == shown["queue"] == shown["holders"] == []
 
     assert cluster("pool", "delete", "vision", "--json").check().json == {"deleted": "vision"}
     assert "pool list" in cluster("pool", "show", "vision").refused(Exit.NOT_FOUND)

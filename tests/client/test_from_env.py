@@ -138,7 +138,8 @@ def test_the_commands_use_these_variables_and_no_others() -> None:
         for option in field.annotation.__metadata__
         if option.envvar
     }
-    assert used == VARIABLES.keys()
+    # What a command says of the program that it runs: a library's caller is that program.
+    assert used - {"SEATKEEPER_PROGRAM"} == VARIABLES.keys()
 
 
 def test_it_takes_a_seat() -> None:
