@@ -64,3 +64,14 @@ async def test_a_node_that_starts_while_it_waits_is_seen() -> None:
     await store.commit([Put(KEYS.node("node-0"), b"")])
     with pytest.raises(AdoptError, match="node-0"):
         await adopting
+
+
+async def test_that_it_waits_for_nodes_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Lasting()
+    said: list[str] = []
+    monkeypatch.setattr("seatkeeper.server.adopt.NODES_GONE_SECONDS", 0.5)
+    monkeypatch.setattr("seatkeeper.server.adopt.POLL_SECONDS", 0.01)
+    await store.commit([Put(KEYS.node("node-0"), b"")])
+    with pytest.raises(AdoptError, match="stop all nodes"):
+        await Adoption(store, KEYS, said.append).run(timedelta(0))
+    assert said == ["waiting for the records of nodes to end: node-0"]
