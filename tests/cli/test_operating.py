@@ -180,6 +180,23 @@ asyncio.run(main())
 """
 
 
+DRAINED = """
+import asyncio, os, signal
+from seatkeeper.server.signals import DRAIN, RELOAD, Signals
+
+async def main():
+    Signals().done()
+
+asyncio.run(main())
+for number in (*DRAIN, RELOAD, signal.SIGUSR1, signal.SIGALRM):
+    os.kill(os.getpid(), number)
+"""
+
+
+def test_no_signal_ends_a_server_that_has_drained_and_is_about_to_exit() -> None:
+    assert subprocess.run([sys.executable, "-c", DRAINED]).returncode == 0
+
+
 @pytest.mark.parametrize("command", ["serve", "agent"])
 def test_hup_does_not_end_a_server_that_is_being_imported(command: str) -> None:
     program = [sys.executable, "-c", HUP_WHILE_IMPORTING, command, "--help"]

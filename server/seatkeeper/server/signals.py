@@ -53,7 +53,7 @@ class Signals:
         """Set when the server is to end."""
         self.reload: Callable[[], None] | None = None
         """Called for HUP; None: not yet. Then it is done when ``ready`` is called."""
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for drain in DRAIN:
             # One that was ignored at the start (a background job of sh) is meant for others.
             if signal.getsignal(drain) is not signal.SIG_IGN:
@@ -68,6 +68,15 @@ class Signals:
         self.reload = reload
         if self._reload_is_due:
             reload()
+
+    def done(self) -> None:
+        """Ignore everything from now on: the server has drained, and the process is about to exit.
+
+        The loop would leave signals to kill it, and its exit code would say that it had not drained.
+        """
+        for number in (*DRAIN, RELOAD, *_numbers()):
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _on_drain(self, number: int) -> None:
         logger.info("signal_received", extra={"signal": _name(number), "meaning": "drain"})
