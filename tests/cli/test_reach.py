@@ -172,3 +172,21 @@ def test_a_timeout_that_the_user_gave_is_for_nodes_that_refuse_as_well(tmp_path:
         time.sleep(4 * reach.REFUSED_SECONDS)
         with serving(tmp_path / "node", "--listen", address):
             one.ends().check()
+
+
+def test_grpc_adds_nothing_to_what_is_said_and_is_hushed_for_us_alone(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other")
+    cert, key = authority.issue("node")
+    flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
+    with serving(tmp_path / "tls", *flags) as tls:
+        at = {"SEATKEEPER_NODES": address_of(tls)}
+        asked = ("status", "--timeout", "3", "--tls-ca", str(other.ca))
+        said = seatkeeper(*asked, environ=at).refused(Exit.UNAVAILABLE)
+        assert "is not the one in --tls-ca" in said
+    with serving(tmp_path / "plain") as plain:
+        at = {"SEATKEEPER_NODES": address_of(plain)}
+        seatkeeper("pool", "create", "p", "--seats", "1", environ=at).check()
+        shown = seatkeeper("run", "--pool", "p", "--", "env", environ=at).check()
+        assert "GRPC_VERBOSITY" not in shown.out

@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+GRPC_VERBOSITY = "GRPC_VERBOSITY"
 PATIENCE_SECONDS = 10.0
 """How long a silent service is waited for, unless the user says."""
 FLAG_OF = {
@@ -283,6 +285,8 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     @functools.wraps(command)
     def parsed(**arguments: Any) -> None:  # noqa: ANN401
         given = options(**{name: arguments.pop(name) for name in shared})
+        if isinstance(given, Connection):
+            _hush_grpc()
         try:
             result = command(given, **arguments)
             if inspect.iscoroutine(result):
@@ -299,6 +303,21 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {each.name: each.annotation for each in parameters}
     return parsed
+
+
+def _hush_grpc() -> None:
+    """Have gRPC's C core write nothing, unless the user asked it to: we say what went wrong, once.
+
+    It looks at its variable when it is loaded, and then no more. It is taken away again, since what
+    `run` starts must not inherit it.
+    """
+    if GRPC_VERBOSITY in os.environ or "grpc" in sys.modules:
+        return
+    os.environ[GRPC_VERBOSITY] = "NONE"
+    try:
+        import grpc  # noqa: F401
+    finally:
+        del os.environ[GRPC_VERBOSITY]
 
 
 def _explained(given: object, error: Exception) -> Exception:
