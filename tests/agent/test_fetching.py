@@ -88,11 +88,16 @@ async def test_reading_an_engine_keeps_nobody_else_waiting(
     assert threading.main_thread() not in readers
 
 
-@pytest.mark.parametrize("key", ["ab" * 32, "", "../../agent-key.pem", "AB" * 32, "x" * 5_000])
+@pytest.mark.parametrize("key", ["ab" * 32, "", "../../agent-key.pem", "AB" * 32])
 async def test_what_is_not_there_is_not_found(site: Site, agent: Agent, key: str) -> None:
     refusal = await refused(agent, key)
     assert refusal.code is grpc.StatusCode.NOT_FOUND, refusal
     assert refusal.reason == "engine_not_found"
+
+
+async def test_a_key_that_none_can_be_is_refused(site: Site, agent: Agent) -> None:
+    refusal = await refused(agent, "x" * 5_000)
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, refusal
 
 
 def flip_a_bit(folder: Path) -> None:
