@@ -6,6 +6,7 @@ import asyncio
 import locale
 import os
 import signal
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ QUICK_ETCD = EtcdOptions(
 # Where the environment has a web proxy, the channels that tests make themselves go past it. What is
 # ours looks at neither: `tests/unit/test_channels.py`.
 os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
+urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
 
 # Whoever runs the tests may have signals ignored (a background job of sh, nohup), and what is
 # ignored stays ignored in whatever we start. Tests that want that say so.

@@ -57,8 +57,8 @@ class Environment:
 ENVIRONMENTS: Final = (
     Environment(
         "sigint_ignored",
-        "started by a parent that ignores SIGINT, as nohup, cron and `make &` do",
-        before=("sh", "-c", "trap '' INT; exec \"$@\"", "sh"),
+        "started by a parent that ignores SIGINT, SIGQUIT and SIGHUP, as nohup, cron and `make &` do",
+        before=("sh", "-c", "trap '' INT QUIT HUP; exec \"$@\"", "sh"),
     ),
     Environment(
         "no_terminal",

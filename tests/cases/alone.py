@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import traceback
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -21,8 +22,7 @@ REASON_LENGTH_MAX = 600
 
 def main(file: str, folder: str, outcome: str) -> None:
     """Run the case; SIGTERM ends it as an exception does, so that it cleans up."""
-    # As from a shell, whatever the runner's parent ignores.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _as_from_a_shell()
     signal.signal(signal.SIGTERM, _end)
     place = Place(Path(folder))
     state, reason = "pass", ""
@@ -38,6 +38,19 @@ def main(file: str, folder: str, outcome: str) -> None:
     one_line = " ".join(reason.split())[:REASON_LENGTH_MAX]
     Path(outcome).write_text(json.dumps({"state": state, "reason": one_line}))
     place.close()
+
+
+def _as_from_a_shell() -> None:
+    """Undo what is around the runner: ignored signals (nohup, `make cases &`), a web proxy."""
+    for number in signal.valid_signals() - {
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+    }:  # those are Python's
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What cases fetch is on this machine.
+    urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
 
 
 def _load(file: Path) -> Callable[[Place], None]:

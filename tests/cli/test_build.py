@@ -355,6 +355,8 @@ def test_outputs_are_checked_before_anything_is_asked(
         ("-o", same, "--manifest", same),
         ("-o", linked, "--manifest", same),
         ("-o", "/dev/stdout", "--json"),
+        ("-o", "-", "--json"),
+        ("-o", "-", "--manifest", "-"),
         ("-o", str(tmp_path)),
         ("-o", same, "--manifest", str(tmp_path / ("x" * 300))),
     ):
@@ -374,6 +376,11 @@ def test_an_engine_goes_where_standard_output_goes(
     piped = subprocess.run(get, capture_output=True, env=environ, timeout=60, check=True)
     assert piped.stdout == built.file.read_bytes()
     assert b"sha256" in piped.stderr
+    short = subprocess.run(
+        [*get[:-1], "-"], capture_output=True, env=environ, timeout=60, check=True, cwd=tmp_path
+    )
+    assert short.stdout == built.file.read_bytes()
+    assert not list(tmp_path.iterdir())
     with (tmp_path / "file").open("wb") as file:
         subprocess.run(get, stdout=file, env=environ, timeout=60, check=True)
     assert (tmp_path / "file").read_bytes() == built.file.read_bytes()

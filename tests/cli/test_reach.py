@@ -13,11 +13,12 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tests.cli.commands import address_of, seatkeeper, serving
+from tests.cli.commands import address_of, seatkeeper, serving, started
 from tests.client import certificates
 from tests.client.certificates import Authority
 
 from seatkeeper.cli import reach
+from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import TlsConfig
 from seatkeeper.client.errors import ServiceUnavailable
@@ -160,3 +161,32 @@ def test_mistakes_about_tls_are_told_apart(tmp_path: Path) -> None:
         refused = said.refused(Exit.UNAVAILABLE)
         assert "--tls-ca" in refused
         assert "seatkeeper dev" not in refused
+
+
+def test_a_timeout_that_the_user_gave_is_for_nodes_that_refuse_as_well(tmp_path: Path) -> None:
+    address = closed_port()
+    with pytest.raises(ServiceUnavailable):
+        Connection(nodes=address).client()
+    waiting = ("pool", "list", "--timeout", "120")
+    with started(*waiting, folder=tmp_path, SEATKEEPER_NODES=address) as one:
+        time.sleep(4 * reach.REFUSED_SECONDS)
+        with serving(tmp_path / "node", "--listen", address):
+            one.ends().check()
+
+
+def test_grpc_adds_nothing_to_what_is_said_and_is_hushed_for_us_alone(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other")
+    cert, key = authority.issue("node")
+    flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
+    with serving(tmp_path / "tls", *flags) as tls:
+        at = {"SEATKEEPER_NODES": address_of(tls)}
+        asked = ("status", "--timeout", "3", "--tls-ca", str(other.ca))
+        said = seatkeeper(*asked, environ=at).refused(Exit.UNAVAILABLE)
+        assert "is not the one in --tls-ca" in said
+    with serving(tmp_path / "plain") as plain:
+        at = {"SEATKEEPER_NODES": address_of(plain)}
+        seatkeeper("pool", "create", "p", "--seats", "1", environ=at).check()
+        shown = seatkeeper("run", "--pool", "p", "--", "env", environ=at).check()
+        assert "GRPC_VERBOSITY" not in shown.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from seatkeeper.client import AsyncSeatClient, SeatClient
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.errors import InvalidArgument
 from seatkeeper.v1 import build_pb2
+from seatkeeper.v1 import pool_service_pb2 as pool_pb2
 
 WRONG = "caf\udce9"
 """What Python makes of an argument in Latin-1."""
@@ -111,6 +113,67 @@ async def test_text_that_is_no_text_is_refused_by_name() -> None:
         name: Any = 5
         with pytest.raises(InvalidArgument, match="name must be text, not 5"):
             await client.pools.get(name)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda client, number: client.pools.create("p", seats=number), "seats"),
+        (lambda client, number: client.pools.update("p", seats=number), "seats"),
+        (
+            lambda client, number: client.pools.replace(
+                pool_pb2.PoolSpec(), expected_revision=number
+            ),
+            "expected_revision",
+        ),
+        (lambda client, number: client.acquire("p", seats=number), "seats"),
+        (lambda client, number: client.acquire("p", priority=number), "priority"),
+        (
+            lambda client, number: client.build(
+                b"model", build_pb2.BuildOptions(), priority=number
+            ),
+            "priority",
+        ),
+    ],
+)
+@pytest.mark.parametrize("number", [2**63, -(2**70), 1.5, "3"])
+def test_a_number_that_the_wire_has_no_room_for_is_refused_by_name(
+    call: Any,  # noqa: ANN401
+    field: str,
+    number: Any,  # noqa: ANN401
+) -> None:
+    with SeatClient("127.0.0.1:1") as client:
+        with pytest.raises(InvalidArgument, match="must be a whole number") as refused:
+            call(client, number)
+        assert refused.value.field == field
+
+
+def test_no_number_of_a_public_method_goes_unchecked() -> None:
+    client = AsyncSeatClient("127.0.0.1:1")
+    names = {
+        (prefix, name, parameter.name)
+        for prefix, part in parts(client)
+        for name, method in inspect.getmembers(part, callable)
+        if not name.startswith("_") and not inspect.isclass(method)
+        for parameter in inspect.signature(method).parameters.values()
+        if parameter.annotation in ("int", "int | None")
+    }
+    assert {(prefix, field) for prefix, _, field in names if not prefix} == {
+        ("", "seats"),
+        ("", "priority"),
+    }
+    assert {name for prefix, name, _ in names if prefix} == {"create", "update", "replace"}
+
+
+@pytest.mark.parametrize("wait", [-1, float("nan"), timedelta(days=8), "5"])
+def test_neither_does_a_wait(wait: Any) -> None:  # noqa: ANN401
+    with SeatClient("127.0.0.1:1") as client:
+        for call in (
+            lambda: client.acquire("p", wait=wait),
+            lambda: client.build(b"model", build_pb2.BuildOptions(), wait=wait),
+        ):
+            with pytest.raises(InvalidArgument, match="wait must be from 0 s to 7 days"):
+                call()
 
 
 async def test_a_model_may_have_any_name(tmp_path: Path) -> None:

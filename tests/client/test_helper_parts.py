@@ -13,6 +13,7 @@ import pytest
 from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.client.certificates import Authority
 
 from seatkeeper.client import (
     ClientConfig,
@@ -195,7 +196,7 @@ def test_settings_arrive_as_they_were(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert config_from(config_fields(config)) == config
     assert config_from(config_fields(ClientConfig())) == ClientConfig()
-    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    (tmp_path / "ca.pem").write_bytes(Authority(tmp_path).ca.read_bytes())
     monkeypatch.chdir(tmp_path)
     tls = TlsConfig(ca=Path("ca.pem"), server_name="seats")
     # The helper is elsewhere: what was relative here must be whole there.

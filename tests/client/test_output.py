@@ -214,6 +214,14 @@ def test_so_is_a_folder_where_nothing_can_be_made(
     assert os.strerror(number) in refused(tmp_path / "engine")
 
 
+def test_a_disk_with_room_for_a_part_of_the_probe_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", lambda number, content: len(content) - 1)
+    assert "No space left on device" in refused(tmp_path / "engine")
+    assert names(tmp_path) == set()
+
+
 def test_so_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", failing(errno.ENOSPC))
     assert "No space left on device" in refused(tmp_path / "engine")

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives import serialization
 from tests.client.certificates import Authority
 from tests.client.scripted import ScriptedNode, ScriptedService
 
 from seatkeeper.client import (
     AsyncSeatClient,
     ClientConfig,
+    InvalidArgument,
     ServiceUnavailable,
     TlsConfig,
 )
@@ -90,3 +92,29 @@ async def test_a_node_the_client_does_not_trust_is_not_asked(
         with pytest.raises(ServiceUnavailable):
             await client.acquire("tensorrt")
     assert not secure_node.calls
+
+
+def test_files_that_no_handshake_could_use_are_refused_at_once(
+    authority: Authority, tmp_path: Path
+) -> None:
+    cert, key = authority.issue("alice")
+    _, others = authority.issue("bob")
+    broken = tmp_path / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    locked = tmp_path / "locked.key"
+    plain = serialization.load_pem_private_key(key.read_bytes(), None)
+    locked.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"a password"),
+        )
+    )
+    TlsConfig(ca=authority.ca, cert=cert, key=key)
+    for wrong in (others, locked, cert, broken):
+        with pytest.raises(InvalidArgument, match="cannot be used with") as refused:
+            TlsConfig(cert=cert, key=wrong)
+        assert refused.value.field == "tls.key"
+    with pytest.raises(InvalidArgument, match="cannot be read") as refused:
+        TlsConfig(ca=broken)
+    assert refused.value.field == "tls.ca"

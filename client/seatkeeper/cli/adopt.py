@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.render import say
 from seatkeeper.cli.serve import run_loop, settings_app
 from seatkeeper.extras import explain
 
@@ -64,13 +64,13 @@ async def _run(settings: AdoptConfig) -> None:
         fail(Exit.UNAVAILABLE, f"etcd at {settings.etcd_endpoints}: {error}")
     finally:
         await store.close()
-    print(
+    say(
         f"deployment {made}: nodes may be started now; where `deployment` is set, set it to this"
     )
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    say(sentence, stderr=True)
 
 
 _adopt.__name__ = "adopt"

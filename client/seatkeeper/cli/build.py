@@ -23,7 +23,7 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.files import outputs_at
+from seatkeeper.cli.files import outputs_at, written
 from seatkeeper.cli.render import (
     Json,
     console,
@@ -101,7 +101,13 @@ Level = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Fetch the engine to this file."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Fetch the engine to this file; -: to standard output.",
+        parser=written,
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+GRPC_VERBOSITY = "GRPC_VERBOSITY"
+PATIENCE_SECONDS = 10.0
+"""How long a silent service is waited for, unless the user says."""
 FLAG_OF = {
     "address": "--nodes or SEATKEEPER_NODES",
     "holder": "--holder or SEATKEEPER_HOLDER",
@@ -92,16 +96,22 @@ class Connection:
     tls_cert: TlsCert = None
     tls_key: TlsKey = None
     timeout: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="SECONDS",
             min=0.1,
             max=86_400,
-            help="Time after which a silent service is given up; at most a day. One that refuses the "
-            "connection is given up after a second.",
+            help="Time after which a silent service is given up; at most a day. [default: 10, "
+            "and 1 for one that refuses the connection]",
+            show_default=False,
         ),
-    ] = 10.0
+    ] = None
     json: Json = False
+
+    @property
+    def patience(self) -> float:
+        """How many seconds a silent service is waited for."""
+        return PATIENCE_SECONDS if self.timeout is None else self.timeout
 
     def client(
         self,
@@ -115,7 +125,8 @@ class Connection:
     ) -> AsyncSeatClient:
         """Return a client. An option that is wrong ends the command, and is named.
 
-        ``is_there``: raise `ServiceUnavailable` now where all nodes refuse to be connected to.
+        ``is_there``: raise `ServiceUnavailable` now where all nodes refuse to be connected to, unless
+        the user said how long to try.
         """
         from seatkeeper.cli.reach import check_reachable
         from seatkeeper.client.errors import InvalidArgument
@@ -125,7 +136,7 @@ class Connection:
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
         try:
             client = self._client(project, holder, ttl, safety_margin, tls, program)
-            if is_there:
+            if is_there and self.timeout is None:
                 check_reachable(parse_addresses(self.nodes))
         except InvalidArgument as error:
             _fail_by_its_flag(error)
@@ -157,7 +168,7 @@ class Connection:
 
         # Commands say what went wrong in their own words, once.
         logging.getLogger("seatkeeper").addHandler(logging.NullHandler())
-        timeout = timedelta(seconds=self.timeout)
+        timeout = timedelta(seconds=self.patience)
         return AsyncSeatClient(
             self.nodes,
             project=project,
@@ -274,6 +285,8 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     @functools.wraps(command)
     def parsed(**arguments: Any) -> None:  # noqa: ANN401
         given = options(**{name: arguments.pop(name) for name in shared})
+        if isinstance(given, Connection):
+            _hush_grpc()
         try:
             result = command(given, **arguments)
             if inspect.iscoroutine(result):
@@ -290,6 +303,21 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {each.name: each.annotation for each in parameters}
     return parsed
+
+
+def _hush_grpc() -> None:
+    """Have gRPC's C core write nothing, unless the user asked it to: we say what went wrong, once.
+
+    It looks at its variable when it is loaded, and then no more. It is taken away again, since what
+    `run` starts must not inherit it.
+    """
+    if GRPC_VERBOSITY in os.environ or "grpc" in sys.modules:
+        return
+    os.environ[GRPC_VERBOSITY] = "NONE"
+    try:
+        import grpc  # noqa: F401
+    finally:
+        del os.environ[GRPC_VERBOSITY]
 
 
 def _explained(given: object, error: Exception) -> Exception:

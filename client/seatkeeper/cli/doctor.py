@@ -96,7 +96,7 @@ async def _unreached(
     from seatkeeper.client.errors import SeatError
 
     async def try_node(address: str) -> None:
-        direct = replace(at, nodes=address, timeout=min(at.timeout, REACH_SECONDS_MAX))
+        direct = replace(at, nodes=address, timeout=min(at.patience, REACH_SECONDS_MAX))
         async with direct.client(is_there=False) as one:
             version = await one.cluster.version()
             deployments[address] = (version.deployment_id, version.prefix)

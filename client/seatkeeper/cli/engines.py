@@ -16,7 +16,7 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.files import outputs_at
+from seatkeeper.cli.files import outputs_at, written
 from seatkeeper.cli.render import (
     engine_facts,
     engine_json,
@@ -98,11 +98,23 @@ async def get(
         str, typer.Argument(metavar="KEY", help=KEY_HELP, autocompletion=completion.engines)
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to put the engine.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to put the engine; -: on standard output.",
+            parser=written,
+        ),
     ],
     manifest: Annotated[
         Path | None,
-        typer.Option("--manifest", metavar="FILE", help="Where to put its signed manifest."),
+        typer.Option(
+            "--manifest",
+            metavar="FILE",
+            help="Where to put its signed manifest; -: on standard output.",
+            parser=written,
+        ),
     ] = None,
 ) -> None:
     """Fetch an engine, and verify it on the way: FILE is whole and true, or not there at all.
@@ -165,7 +177,7 @@ async def verify(
     if manifest is not None and key is not None:
         fail(Exit.USAGE, "give KEY or --manifest, not both")
     if not file.is_file():
-        fail(Exit.NOT_FOUND, f"{file}: no such file")
+        fail(Exit.NOT_FOUND, f"{file}: {'not a file' if file.exists() else 'no such file'}")
     if manifest is not None:
         signed = _read_manifest(manifest)
     else:

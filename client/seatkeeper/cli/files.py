@@ -13,7 +13,16 @@ from seatkeeper.cli.exits import Exit, fail
 if TYPE_CHECKING:
     from seatkeeper.client._output import Output
 
+STANDARD_OUTPUT = "/dev/stdout"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def written(text: str) -> Path:
+    """Return the file that an option means which names one to write; ``-`` is standard output.
+
+    Read from the text: a path does not tell ``./-``, which is a file, from ``-``.
+    """
+    return Path(STANDARD_OUTPUT if text == "-" else text)
 
 
 def outputs_at(

@@ -71,7 +71,7 @@ async def drain(
 
 async def _until_gone(at: Connection, addresses: dict[str, str], node_id: str) -> None:
     others = ",".join(address for node, address in addresses.items() if node != node_id)
-    async with replace(at, nodes=others).client() as client, asyncio.timeout(at.timeout):
+    async with replace(at, nodes=others).client() as client, asyncio.timeout(at.patience):
         while True:
             nodes = await client.cluster.nodes()
             if node_id not in {node.node_id for node in nodes}:

@@ -278,7 +278,9 @@ def _try_folder(folder: Path) -> None:
     """Raise ``OSError`` unless a file can be made there, and has room."""
     number, draft = _new_file(folder)
     try:
-        os.write(number, bytes(PROBE_BYTES))
+        if os.write(number, bytes(PROBE_BYTES)) < PROBE_BYTES:
+            # A part fitted, which is no error yet.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         os.fsync(number)
     finally:
         os.close(number)

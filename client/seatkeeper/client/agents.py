@@ -10,7 +10,7 @@ from typing import Self
 import grpc
 from grpc import aio
 
-from seatkeeper.client._edge import sends_text
+from seatkeeper.client._edge import sends
 from seatkeeper.client._status import FirstStatus
 from seatkeeper.client._translate import from_rpc
 from seatkeeper.client.errors import (
@@ -45,7 +45,7 @@ _MEANINGS = {
 }
 
 
-@sends_text
+@sends
 class AsyncAgent:
     """A connection to one agent. Close it, or use it as ``async with``."""
 

@@ -23,7 +23,7 @@ from grpc import aio
 from seatkeeper.client._asks import Held, OnQueued, OnState
 from seatkeeper.client._calls import Calls
 from seatkeeper.client._channels import open_channel
-from seatkeeper.client._edge import sendable
+from seatkeeper.client._edge import sendable, sendable_number
 from seatkeeper.client._introduction import introduced
 from seatkeeper.client._model import Model
 from seatkeeper.client._movable_clock import MovableClock
@@ -38,7 +38,7 @@ from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.engines import AsyncEngines
 from seatkeeper.client.environment import ClientArguments
 from seatkeeper.client.errors import ClientClosed, InvalidArgument, OtherLoop
-from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest
+from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest, wait_seconds
 from seatkeeper.client.helper.channel import RelayedChannel
 from seatkeeper.client.helper.session import KeptSession
 from seatkeeper.client.helper.spawn import why_none
@@ -300,6 +300,8 @@ class AsyncSeatClient:
         project = sendable("project", project)
         if model_name is not None:
             model_name = sendable("model_name", model_name)
+        sendable_number("priority", priority)
+        wait_seconds(wait)
         read = await asyncio.to_thread(Model.read, model, model_name)
         place = None if to is None else await asyncio.to_thread(_place, to, read)
         request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from seatkeeper.client._calls import Calls
-from seatkeeper.client._edge import sends_text
+from seatkeeper.client._edge import sends
 from seatkeeper.client.errors import TokenKeyUnknown
 from seatkeeper.client.tokens import LEEWAY, TokenClaims, verify_token
 from seatkeeper.v1 import cluster_service_pb2 as pb
 from seatkeeper.v1 import cluster_service_pb2_grpc as pb_grpc
 
 
-@sends_text
+@sends
 class AsyncCluster:
     """The nodes, their versions and their keys.
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import grpc
 
 from seatkeeper.client._calls import Calls
-from seatkeeper.client._edge import sends_text
+from seatkeeper.client._edge import sends
 from seatkeeper.client.errors import EngineNotFound, SeatLost
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb
@@ -20,7 +20,7 @@ _GRANT_GONE = {grpc.StatusCode.NOT_FOUND: SeatLost, grpc.StatusCode.ABORTED: Sea
 OpenSession = Callable[[], Awaitable[seats.SessionCredentials]]
 
 
-@sends_text
+@sends
 class AsyncEngines:
     """Agents and engines.
 

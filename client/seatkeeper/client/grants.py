@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
 from seatkeeper.client._asks import CLIENT_CLOSED, Held, OnQueued, OnState
-from seatkeeper.client._edge import sendable
+from seatkeeper.client._edge import sendable, sendable_number
 from seatkeeper.client.clock import wall_time
 from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.client.holding import HoldingState
@@ -21,9 +21,20 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-INT32_MAX = 2**31 - 1
 WAIT_MAX = timedelta(days=7)
 """Longest wait that a request may ask for; without one it waits for ever."""
+
+
+def wait_seconds(wait: float | timedelta | None) -> float | None:
+    """Return how long to wait for seats; None: for ever. Raises `InvalidArgument` for no such time."""
+    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+    if seconds is None:
+        return None
+    if isinstance(seconds, int | float) and 0 <= seconds <= WAIT_MAX.total_seconds():
+        return seconds
+    raise InvalidArgument(
+        f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait for ever", field="wait"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,23 +69,14 @@ class SeatRequest:
         Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero or above
         `WAIT_MAX`, or a number that is none or does not fit the wire.
         """
-        seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        seconds = wait_seconds(wait)
         pool, project = sendable("pool", pool), sendable("project", project)
         if not pool:
             raise InvalidArgument("pool must not be empty", field="pool")
-        for field, number in (("seats", seats), ("priority", priority)):
-            if not isinstance(number, int) or abs(number) > INT32_MAX:
-                raise InvalidArgument(
-                    f"{field} must be a whole number of at most {INT32_MAX}, not {number!r}",
-                    field=field,
-                )
+        sendable_number("seats", seats)
+        sendable_number("priority", priority)
         if seats < 1:
             raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
-        if seconds is not None and not 0 <= seconds <= WAIT_MAX.total_seconds():
-            raise InvalidArgument(
-                f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait for ever",
-                field="wait",
-            )
         return cls(
             pool=pool,
             project=project,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 
 from seatkeeper.client._calls import Calls
-from seatkeeper.client._edge import sends_text
+from seatkeeper.client._edge import sends
 from seatkeeper.client.errors import Changed, PoolNotFound
 from seatkeeper.v1 import pool_service_pb2 as pb
 from seatkeeper.v1 import pool_service_pb2_grpc as pb_grpc
@@ -18,7 +18,7 @@ UPDATE_ATTEMPTS_MAX = 5
 _NO_POOL = {grpc.StatusCode.NOT_FOUND: PoolNotFound}
 
 
-@sends_text
+@sends
 class AsyncPools:
     """The pools of the service.
 

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from seatkeeper.client._calls import Calls
-from seatkeeper.client._edge import sends_text
+from seatkeeper.client._edge import sends
 from seatkeeper.client._translate import as_duration
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
 
-@sends_text
+@sends
 class AsyncUnarySeats:
     """The unary calls of the seat service. Each may be repeated: ids are the caller's.
 
