@@ -77,12 +77,21 @@ def run(
             "another gets the seat.",
         ),
     ] = GRACE_SECONDS,
+    contain: Annotated[
+        bool,
+        typer.Option(
+            "--contain",
+            help="Run the command in a PID namespace: nothing that it starts outlives it, however "
+            "it or we are ended. Needs root (CAP_SYS_ADMIN).",
+        ),
+    ] = False,
 ) -> None:
     """Run a command while holding a seat, and give the seat back when it ends.
 
     The exit code is the command's own, or 128+N when signal N ended it. Signals are passed on,
     input and output are left alone. When the seat is lost the command gets SIGTERM, after the
-    grace SIGKILL, and the exit code is 76.
+    grace SIGKILL, and the exit code is 76. What it leaves behind when it ends goes on without the
+    seat; with --contain it is ended, and the command sees processes of its own alone ($$ is 2).
 
     The command finds in its environment SEATKEEPER_TOKEN_FILE, a file whose token is always
     fresh; SEATKEEPER_TOKEN, the first token; SEATKEEPER_POOL, SEATKEEPER_GRANT_ID,
@@ -97,7 +106,7 @@ def run(
 
     if (problem := find_problem(command)) is not None:
         fail(*_as_failure(problem))
-    one = _Run(at, command, grace, Signals())
+    one = _Run(at, command, grace, Signals(), contain=contain)
     streams.hold_nothing_up()
     try:
         code = asyncio.run(one.run(pool, seats, wait, priority))
@@ -115,12 +124,19 @@ class _Run:
     """One run, from the queue to the exit code."""
 
     def __init__(
-        self, at: Claimant, command: list[str], grace: float, signals: Signals
+        self,
+        at: Claimant,
+        command: list[str],
+        grace: float,
+        signals: Signals,
+        *,
+        contain: bool = False,
     ) -> None:
         self._at = at
         self._command = command
         self._name = command[0]
         self._grace = grace
+        self._contain = contain
         self._signals = signals
         self._task: asyncio.Task[int] | None = None
         self._program: Program | None = None
@@ -141,7 +157,9 @@ class _Run:
 
         self._task = asyncio.current_task()
         try:
-            program = self._program = Program(self._signals, grace=self._grace)
+            program = self._program = Program(
+                self._signals, grace=self._grace, contain=self._contain
+            )
             self._signals.listen(asyncio.get_running_loop(), self._receive)
             await program.prepare()
         except CannotStart as error:
@@ -279,7 +297,12 @@ class _Run:
         return Exit.SEAT_LOST
 
     async def _end(self, program: Program, code: int) -> None:
-        await program.stop_what_is_left(self._grace)
+        if ended := await program.stop_what_is_left(self._grace):
+            self._say(
+                {"event": "ended_with_it", "processes": ended},
+                f"{self._name} has ended and left {count(ended, 'background job')}, "
+                "ended with it (--contain)",
+            )
         if program.guard_gone:
             self._say(
                 {"event": "guard_killed"},

@@ -15,13 +15,14 @@ stopped just the same. Nothing of this needs the keeper to run.
 *What the guard survives.* It is in a group of its own, and where there is a terminal in a session of
 its own, with all signals blocked, and holds none of the user's files. A signal to the terminal's
 group, or to the keeper's, does not reach it. Where it is killed all the same, the kernel kills the
-command (a parent-death signal), and the keeper, which inherits what is left, stops that.
+command (a parent-death signal), and the keeper, which inherits what is left, stops that. Where both
+are killed, what the command started goes on, unless it is contained: see `init`.
 
 *Words.* Lines on the socket; numbers are decimal.
 keeper: ``start BYTES`` and so many bytes, ``go``, ``stop GRACE_MS``, ``sweep SIGNAL GRACE_MS``,
 ``end``.
-guard: ``ready``, ``forked PID``, ``started``, ``failed ERRNO``, ``ended STATUS``, ``stopping``,
-``stopped LEFT``, ``swept LEFT``.
+guard: ``ready``, ``refused ERRNO`` (to contain), ``forked PID INIT`` (0: none), ``started``,
+``failed ERRNO``, ``ended STATUS``, ``stopping``, ``stopped LEFT``, ``swept LEFT``.
 
 It is started without site-packages, and imports the standard library only.
 """
@@ -33,13 +34,15 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
+from seatkeeper.hold.init import INIT, Contained, start_contained, why_not_contain
 from seatkeeper.hold.linux import (
     adopt_orphans,
     die_with_parent,
+    keep_going,
     open_process,
     reset_hidden_signals,
     since_boot,
@@ -129,8 +132,9 @@ def unpack_lease(data: bytes) -> tuple[float, float]:
 class Guard:
     """Starts one command and sees to its end."""
 
-    def __init__(self, control: int, lease: int, keeper: int) -> None:
+    def __init__(self, control: int, lease: int, keeper: int, *, contains: bool) -> None:
         self._control = control
+        self._contains = contains
         self._lease = lease
         self._keeper_pid = keeper
         self._keeper = open_process(keeper)
@@ -141,6 +145,7 @@ class Guard:
         self._pid = 0
         self._go = -1
         self._failure = -1
+        self._contained: Contained | None = None
         self._has_ended = False
         self._busy: Stopping | Sweeping | None = None
         self._poll = select.poll()
@@ -156,11 +161,16 @@ class Guard:
 
     def run(self) -> None:
         """Do all of it, to the end."""
+        if self._contains and (error := why_not_contain()) is not None:
+            self._say(f"refused {error.errno or errno.EINVAL}")
+            return
         self._say("ready")
         while not self._is_over():
             for descriptor, _ in self._poll.poll(self._pause() * 1000):
                 self._attend(descriptor)
-            reap(self._on_ended)
+            reap(self._on_reaped)
+            if self._contained is not None:
+                keep_going(self._contained.init)
             if self._keeper_is_there and os.getppid() != self._keeper_pid:
                 self._keeper_is_there = False
             self._watch_the_lease()
@@ -190,6 +200,9 @@ class Guard:
             self._keeper_is_there = False
         elif descriptor == self._failure:
             self._learn_whether_it_started()
+        elif self._contained is not None and descriptor == self._contained.reports.fileno():
+            self._poll.unregister(descriptor)
+            self._on_report(self._contained)
         else:
             self._hear()
 
@@ -248,9 +261,22 @@ class Guard:
         waits, self._go = os.pipe()
         self._failure, fails = os.pipe()
         guard = os.getpid()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _become(order, guard, waits, fails)
+
+        def become(tell: Callable[[], None], parent: int = INIT) -> NoReturn:
+            os.close(self._go)
+            _become(order, parent, waits, fails, tell)
+
+        def detach(own: int) -> None:
+            _leave([own], own_session=not order.own_group)
+
+        if self._contains:
+            self._contained = start_contained(become, detach)
+            self._pid = self._contained.pid
+            self._poll.register(self._contained.reports, select.POLLIN)
+        else:
+            self._pid = os.fork()
+            if self._pid == 0:
+                become(lambda: None, guard)
         os.close(waits)
         os.close(fails)
         if order.own_group:
@@ -258,10 +284,12 @@ class Guard:
                 os.setpgid(self._pid, self._pid)
         self._poll.register(self._failure, select.POLLIN)
         _leave(self._own_descriptors(), own_session=not order.own_group)
-        self._say(f"forked {self._pid}")
+        self._say(f"forked {self._pid} {self._contained.init if self._contained else 0}")
 
     def _own_descriptors(self) -> list[int]:
         own = [self._control, self._lease, self._woken, self._wake, self._go, self._failure]
+        if self._contained is not None:
+            own.append(self._contained.reports.fileno())
         return own if self._keeper is None else [*own, self._keeper]
 
     def _learn_whether_it_started(self) -> None:
@@ -271,8 +299,25 @@ class Guard:
         self._failure = -1
         self._say(f"failed {failure.decode()}" if failure else "started")
 
-    def _on_ended(self, pid: int, status: int) -> None:
-        if pid != self._pid or self._has_ended:
+    def _on_reaped(self, pid: int, status: int) -> None:
+        if self._contained is None:
+            if pid == self._pid:
+                self._on_ended(status)
+        elif pid == self._contained.init:
+            with suppress(KeyError):
+                self._poll.unregister(self._contained.reports)
+            self._on_report(self._contained)
+            self._contained.reports.close()
+            self._contained = None
+            # Nothing is left in there. One that was killed could not tell how the command ended.
+            self._on_ended(status)
+
+    def _on_report(self, contained: Contained) -> None:
+        if (status := contained.report()) is not None:
+            self._on_ended(status)
+
+    def _on_ended(self, status: int) -> None:
+        if self._has_ended:
             return
         if self._failure >= 0:
             self._learn_whether_it_started()
@@ -285,7 +330,8 @@ class Guard:
         return unpack_lease(os.pread(self._lease, LEASE_BYTES, 0))
 
     def _watch_the_lease(self) -> None:
-        if not self._pid or self._has_ended or self._busy is not None:
+        nothing_runs = self._has_ended and self._contained is None
+        if not self._pid or nothing_runs or self._busy is not None:
             return
         until, _ = self._read_lease()
         if not self._keeper_is_there or (until and since_boot() >= until):
@@ -372,13 +418,16 @@ def _descriptors_max() -> int:
         return min(os.sysconf("SC_OPEN_MAX"), 1 << 16)
 
 
-def _become(order: Order, guard: int, waits: int, fails: int) -> NoReturn:
+def _become(
+    order: Order, parent: int, waits: int, fails: int, tell: Callable[[], None]
+) -> NoReturn:
     """Become the command: what it inherits is what it would have found without us."""
     try:
         if order.own_group:
             os.setpgid(0, 0)
         die_with_parent(signal.SIGKILL)
-        if os.getppid() != guard or os.read(waits, 1) != b"g":
+        tell()
+        if os.getppid() != parent or os.read(waits, 1) != b"g":
             os._exit(1)
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             # Python ignores the first two, and has a handler for the last.
@@ -435,9 +484,12 @@ def _is_binary(place: bytes) -> bool:
 
 
 def main() -> None:
-    """Be the guard. Arguments: socket, shared memory, the keeper, its grace (ms) and its group."""
+    """Be the guard.
+
+    Arguments: socket, shared memory, the keeper, its grace (ms), its group, 1 to contain the command.
+    """
     control, lease, keeper = (int(word) for word in sys.argv[1:4])
     for descriptor in (control, lease):
         os.set_inheritable(descriptor, False)
     adopt_orphans()
-    Guard(control, lease, keeper).run()
+    Guard(control, lease, keeper, contains=sys.argv[6] == "1").run()

@@ -6,12 +6,17 @@ import ctypes
 import os
 import signal
 import time
+from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x00020000
+CLONE_NEWPID = 0x20000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
+MS_REC, MS_SLAVE = 0x4000, 0x80000
 NANOSECONDS = 1_000_000_000
 
-_libc = ctypes.CDLL(None)
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(number: int) -> None:
@@ -22,6 +27,32 @@ def die_with_parent(number: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of whatever our descendants leave behind."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces: ours for mounts, those of our next children for PIDs. Raises ``OSError``."""
+    _check(_libc.unshare(flags))
+
+
+def enter(descriptor: int, kind: int) -> None:
+    """Enter a namespace, or have our next children in it. Raises ``OSError``."""
+    _check(_libc.setns(descriptor, kind))
+
+
+def mount_own_proc() -> None:
+    """Have a ``/proc`` of our PID namespace, in our mount namespace alone. Raises ``OSError``.
+
+    What is mounted outside later is seen here as well.
+    """
+    _check(_libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None))
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _check(_libc.mount(b"proc", b"/proc", b"proc", flags, None))
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def reset_hidden_signals() -> None:
@@ -62,6 +93,13 @@ def send(pid: int, number: int, *, descriptor: int | None = None) -> bool:
     except OSError:
         return False
     return True
+
+
+def keep_going(child: int) -> None:
+    """Continue a child of ours where somebody has stopped it."""
+    with suppress(OSError):
+        if os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG):
+            send(child, signal.SIGCONT)
 
 
 def send_to_group(group: int, number: int) -> bool:

@@ -12,7 +12,8 @@ and every signal is forwarded. What is sent to our whole group by a person arriv
 stopped, or stuck beyond the lease. We tell it until when the seat may be believed in, by shared
 memory. It is the one who stops; we do it ourselves only when it is gone or does not answer. A guard
 that is stopped is told to go on; one that is killed takes the program along, and we stop what is
-left: we are a reaper of orphans, too.
+left: we are a reaper of orphans, too. A command that is *contained* is in a PID namespace (`init`),
+and nothing of it survives its end, or the guard's.
 
 All of this is Linux.
 """
@@ -29,7 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from seatkeeper.hold.guard import Order, pack_lease
-from seatkeeper.hold.linux import adopt_orphans, open_process, send, since_boot
+from seatkeeper.hold.linux import adopt_orphans, keep_going, open_process, send, since_boot
 from seatkeeper.hold.signals import (
     OF_TERMINAL,
     PERSON,
@@ -54,6 +55,10 @@ ANSWER_SECONDS_MAX = 0.5
 END_SECONDS_MAX = 5.0
 """How long after the program's end the guard may take to tell its exit code."""
 READ_BYTES = 1 << 16
+NO_NAMESPACE = (
+    "--contain cannot make PID and mount namespaces here ({}): run it as root, give the container "
+    "CAP_SYS_ADMIN, or leave --contain out"
+)
 
 _GUARD = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
@@ -69,9 +74,13 @@ class CannotStart(OSError):
 class Program:
     """A program under a guard, and so under a seat."""
 
-    def __init__(self, signals: Signals, *, grace: float) -> None:
-        """``grace``: what the program has to end by itself, also when nobody asks us."""
+    def __init__(self, signals: Signals, *, grace: float, contain: bool = False) -> None:
+        """``grace``: what the program has to end by itself, also when nobody asks us.
+
+        ``contain``: start it in a PID namespace, so that nothing it starts outlives it.
+        """
         self._signals = signals
+        self._contain = contain
         self._grace = grace
         self._shares_our_group = has_terminal()
         self._lease = os.memfd_create("seatkeeper-lease")
@@ -80,6 +89,7 @@ class Program:
         self._unread = b""
         self._words: dict[str, asyncio.Future[str]] = {}
         self._pid = 0
+        self._init = 0
         self._pidfd: int | None = None
         self._ending: int | None = None
         self._pending: list[int] = []
@@ -110,8 +120,11 @@ class Program:
         ours.setblocking(False)
         self._socket, self._words, self._unread = ours, {}, b""
         self._loop.add_reader(ours, self._hear)
-        if await self._word("ready", READY_SECONDS_MAX) is None:
+        refused = await self._word("ready", READY_SECONDS_MAX)
+        if refused is None:
             raise CannotStart(0, "cannot start the guard: it ended, or does not answer")
+        if refused:
+            raise CannotStart(int(refused), NO_NAMESPACE.format(os.strerror(int(refused))))
 
     def publish(self, until: float, ends: float) -> None:
         """Say until when the seat may be believed in, and when another may have it."""
@@ -153,7 +166,7 @@ class Program:
         forked = await self._word("forked", READY_SECONDS_MAX)
         if not forked:
             raise CannotStart(0, "the guard ended, or does not answer")
-        self._pid = int(forked)
+        self._pid, self._init = map(int, forked.split())
         # It runs nothing of its own yet, so the number is surely its.
         self._pidfd = open_process(self._pid)
         if self._pidfd is not None:
@@ -213,13 +226,14 @@ class Program:
             await self._end_guard()
         return await self._stop_it_ourselves(grace)
 
-    async def stop_what_is_left(self, grace: float) -> None:
+    async def stop_what_is_left(self, grace: float) -> int:
         """Pass a signal that ended the program on to those in its group that it left behind.
 
         A shell dies of SIGTERM and leaves its command running. Daemons, in groups of their own,
         are meant to stay, and so is all that is left when the program has caught a signal that
         tells it something (SIGUSR1), gone on, and ended later. A program whose guard is gone was
-        killed, and nothing of it stays.
+        killed, and nothing of it stays. Of one that is contained nothing stays either; returns how
+        many were ended for that alone.
         """
         if self.guard_gone:
             await self._stop_it_ourselves(grace)
@@ -229,10 +243,16 @@ class Program:
             )
             self._say(f"sweep {self._ending} {int(grace * 1000)}")
             await swept
+        if self.guard_gone or not self._init:
+            return 0
+        left = self.left_behind()
+        await self.stop(0.0)
+        return left
 
     def left_behind(self) -> int:
         """Return how many processes the program has left, as far as ``/proc`` tells."""
-        return len(running(pid for pid in descendants() or () if pid != self._guard))
+        ours = (self._guard, self._init)
+        return len(running(pid for pid in descendants() or () if pid not in ours))
 
     async def leave(self) -> None:
         """Let the guard go, and what still runs; the program has ended, or was never started."""
@@ -251,7 +271,9 @@ class Program:
 
     def _spawn(self, control: int) -> None:
         environment = {k: v for k, v in os.environb.items() if not k.startswith(b"PYTHON")}
-        numbers = (control, self._lease, os.getpid(), int(self._grace * 1000), os.getpgrp())
+        grace = int(self._grace * 1000)
+        about_us = (os.getpid(), grace, os.getpgrp(), int(self._contain))
+        numbers = (control, self._lease, *about_us)
         words = (sys.executable, "-I", "-S", "-c", _GUARD, _ROOT, *map(str, numbers))
         for descriptor in (control, self._lease):
             os.set_inheritable(descriptor, True)
@@ -299,6 +321,8 @@ class Program:
                 self._ended(int(value))
             case "failed":
                 name = "started"
+            case "refused":
+                name = "ready"
             case "started":
                 value = "started"
             case "stopping" if "stopping" not in self._words:
@@ -341,12 +365,10 @@ class Program:
     def _look_after_children(self) -> None:
         reap(self._on_reaped)
         if self._guard and not self.guard_gone:
-            with suppress(OSError):
-                if os.waitid(os.P_PID, self._guard, os.WSTOPPED | os.WNOHANG):
-                    send(self._guard, signal.SIGCONT)
+            keep_going(self._guard)
 
     def _on_reaped(self, pid: int, status: int) -> None:
-        if pid == self._pid:
+        if pid in (self._pid, self._init):
             self._ended(status)
         elif pid == self._guard:
             self._guard = 0
