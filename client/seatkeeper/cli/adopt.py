@@ -64,7 +64,9 @@ async def _run(settings: AdoptConfig) -> None:
         fail(Exit.UNAVAILABLE, f"etcd at {settings.etcd_endpoints}: {error}")
     finally:
         await store.close()
-    say(f"deployment {made}: nodes may be started now; where `deployment` is set, set it to this")
+    say(
+        f"deployment {made}: nodes may be started now; where `deployment` is set, set it to this"
+    )
 
 
 def _say(sentence: str) -> None:
