@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.agent.site import OPTIONS, PATIENCE_SECONDS, POOL
 from tests.builder.models import relu, relu_chain
 from tests.cli.commands import Running, address_of, eventually, seatkeeper, started
+from tests.client.certificates import Authority
 
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import AgentUnavailable, BuildFailed, SeatClient
@@ -69,6 +71,32 @@ def arguments(nodes: str, folder: Path) -> list[str]:
 
 def workers(running: Running) -> list[psutil.Process]:
     return psutil.Process(running.process.pid).children()
+
+
+def test_hup_has_an_agent_read_its_certificate_again(
+    service: InMemoryService, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("agent")
+    flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
+    with agent(service, tmp_path / "engines", *flags) as running:
+        running.says('"serving"')
+        first = served(running)
+        fresh, fresh_key = authority.issue("renewed")
+        cert.write_bytes(fresh.read_bytes())
+        running.send(signal.SIGHUP)  # the key is that of the old one still
+        running.says('"reload_failed"')
+        assert served(running) == first
+        key.write_bytes(fresh_key.read_bytes())
+        running.send(signal.SIGHUP)
+        running.says('"reloaded"')
+        eventually(lambda: served(running) != first, "the new certificate")
+
+
+def served(running: Running) -> str:
+    """The certificate that an agent shows to a new connection."""
+    host, _, port = address_of(running).rpartition(":")
+    return ssl.get_server_certificate((host, int(port)), timeout=20)
 
 
 def test_an_agent_builds_stops_and_comes_back(

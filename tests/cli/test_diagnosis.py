@@ -178,6 +178,10 @@ def _slow_read(report: pb.GetReportResponse) -> None:
     report.store.read_time.FromTimedelta(timedelta(milliseconds=300))
 
 
+def _member_foreign(report: pb.GetReportResponse) -> None:
+    report.store.members[2].failure = "is not ours: it is of etcd cluster a1"
+
+
 def _member_down(report: pb.GetReportResponse) -> None:
     report.store.members[2].failure = "cannot be reached"
 
@@ -255,6 +259,7 @@ def _store_failures(report: pb.GetReportResponse) -> None:
         (_no_quorum, Level.PROBLEM, "etcd", "it has no quorum"),
         (_slow_read, Level.WARNING, "etcd", "one read took 300.0 ms"),
         (_member_down, Level.PROBLEM, "etcd", "m-2 (10.0.1.2:2379) cannot be reached"),
+        (_member_foreign, Level.PROBLEM, "etcd", "m-2 (10.0.1.2:2379) is not ours"),
         (_member_not_asked, Level.WARNING, "etcd", "is not among the endpoints"),
         (_two_members, Level.WARNING, "etcd", "it has 2 members"),
         (_member_versions, Level.WARNING, "etcd", "different versions: 3.5.30, 3.5.33"),
@@ -360,3 +365,9 @@ def test_an_address_of_another_service_is_named() -> None:
     (finding,) = worse(seen)
     assert finding.level is Level.PROBLEM
     assert "10.0.0.9:7420 is of another service: deployment bb, prefix x" in finding.what
+
+
+def test_nobody_is_advised_to_start_a_member_of_another_etcd() -> None:
+    seen = well()
+    _member_foreign(seen.report)
+    assert not any("start it again" in finding.advice for finding in worse(seen))

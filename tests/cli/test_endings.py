@@ -337,6 +337,25 @@ def test_what_a_command_leaves_behind_goes_on_and_is_said(
             assert held(cluster, pool) == 0
 
 
+def test_a_signal_that_the_command_survived_does_not_end_what_it_leaves_behind(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    script = (
+        "trap 'heard=yes; echo heard' USR1; echo ready; "
+        'while [ -z "$heard" ]; do sleep 0.2; done; '
+        "trap '' USR1; sleep 300 & echo child $!; exit 6"
+    )
+    command = ("run", "--pool", pool, "--grace", "0", "--", "sh", "-c", script)
+    with started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as run:
+        run.says("ready")
+        run.send(signal.SIGUSR1)
+        result = run.ends().check(6)
+        child = int(result.out.split()[-1])
+        with ending([child]):
+            assert is_running(child)
+            assert "without the seat" in result.err
+
+
 # The terminal --------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -151,6 +153,59 @@ def test_what_ends_a_node_drains_it(tmp_path: Path, number: signal.Signals) -> N
         assert [e["signal"] for e in named(node, "signal_received")] == [number.name]
         assert named(node, "drain_started")
         assert named(node, "drain_finished")
+
+
+HUP_WHILE_IMPORTING = """
+import os, signal, sys
+
+class Hangup:
+    def find_spec(self, name, path=None, target=None):
+        if name == "seatkeeper.cli.app":
+            os.kill(os.getpid(), signal.SIGHUP)
+
+sys.meta_path.insert(0, Hangup())
+import seatkeeper.cli
+seatkeeper.cli.main()
+"""
+HUP_BEFORE_ANYBODY_LISTENS = """
+import asyncio, os, signal
+from seatkeeper.server.signals import Signals, shield
+
+async def main():
+    Signals().ready(lambda: print("reloaded"))
+
+shield()
+os.kill(os.getpid(), signal.SIGHUP)
+asyncio.run(main())
+"""
+
+
+DRAINED = """
+import asyncio, os, signal
+from seatkeeper.server.signals import DRAIN, RELOAD, Signals
+
+async def main():
+    Signals().done()
+
+asyncio.run(main())
+for number in (*DRAIN, RELOAD, signal.SIGUSR1, signal.SIGALRM):
+    os.kill(os.getpid(), number)
+"""
+
+
+def test_no_signal_ends_a_server_that_has_drained_and_is_about_to_exit() -> None:
+    assert subprocess.run([sys.executable, "-c", DRAINED]).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "agent"])
+def test_hup_does_not_end_a_server_that_is_being_imported(command: str) -> None:
+    program = [sys.executable, "-c", HUP_WHILE_IMPORTING, command, "--help"]
+    assert subprocess.run(program, capture_output=True).returncode == 0
+
+
+def test_hup_between_reading_settings_and_serving_is_not_forgotten() -> None:
+    program = [sys.executable, "-c", HUP_BEFORE_ANYBODY_LISTENS]
+    assert subprocess.run(program, capture_output=True, check=True).stdout == b"reloaded\n"
 
 
 def test_a_node_under_nohup_survives_its_terminal_and_reloads(tmp_path: Path) -> None:

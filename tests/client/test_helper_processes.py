@@ -116,6 +116,26 @@ def test_a_parent_keeps_its_seat_whatever_its_children_do(
         assert program.ended() == 0
 
 
+def test_a_child_that_an_extension_forked_has_no_part_in_the_parents_helper(
+    service: InMemoryService,
+) -> None:
+    """As uWSGI forks, unless it is told otherwise: Python's own handlers are not called.
+
+    No client is made there: Python's own locks may be held by threads that the child does not have.
+    """
+    then = (
+        "child = LIBC.fork()\nif child == 0: os._exit(0 if links.running() is None else 9)\n"
+        'say(ends_well(child))\nsay(grant.state.value)\nclient.acquire("tensorrt").release()\n'
+        'say("works")'
+    )
+    program, _ = holder(service, then, ttl=2)
+    with program:
+        assert program.line() == "0", program.errors
+        assert program.line() == "safe"
+        assert program.line() == "works"
+        assert program.ended() == 0
+
+
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_where_grpc_ran_a_child_is_told_at_once_and_the_parent_is_safe(

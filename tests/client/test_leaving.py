@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Literal
 
 import pytest
 from tests.client.programs import real_clock, wait_until
 
-from seatkeeper.client import AsyncSeatClient, ClientConfig, HoldingState, SeatClient, SeatLost
+from seatkeeper.client import (
+    AsyncSeatClient,
+    ClientConfig,
+    HoldingState,
+    SeatClient,
+    SeatLost,
+    UsageError,
+)
 from seatkeeper.client.testing import InMemoryService
 
 Keeper = Literal["helper", "process"]
@@ -138,3 +145,51 @@ def test_a_closed_clients_grants_are_not_believed_before_the_service_knows(
     client.close()
     assert grant.state is HoldingState.LOST
     assert states == [] or states[0] is HoldingState.LOST
+
+
+def test_a_decorated_generator_holds_its_seat_while_it_runs(
+    service: InMemoryService, client: SeatClient
+) -> None:
+    @client.seat("tensorrt")
+    def steps() -> Iterator[int]:
+        yield service.held("tensorrt")
+        yield service.held("tensorrt")
+
+    assert list(steps()) == [1, 1]
+    assert service.held("tensorrt") == 0
+    left_early = steps()
+    assert next(left_early) == 1
+    del left_early
+    wait_until(lambda: service.held("tensorrt") == 0, "a generator that is left keeps its seat")
+
+
+def test_an_object_whose_call_is_async_runs_under_its_seat(
+    service: InMemoryService, client: SeatClient
+) -> None:
+    class Job:
+        async def __call__(self) -> int:
+            return service.held("tensorrt")
+
+    decorated = client.seat("tensorrt")(Job())
+    assert asyncio.run(_awaited(decorated())) == 1
+
+
+def test_what_would_work_after_the_seat_is_given_back_is_refused(
+    service: InMemoryService, client: SeatClient
+) -> None:
+    async def work() -> None:
+        raise AssertionError("this ran")
+
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+
+    for late in (lambda: work(), lambda: (n for n in range(3)), lambda: stream()):
+        with pytest.raises(UsageError, match="after the seats are given back"):
+            client.seat("tensorrt")(late)()
+        assert service.held("tensorrt") == 0
+    with pytest.raises(UsageError, match="async generator"):
+        client.seat("tensorrt")(stream)
+
+
+async def _awaited(work: object) -> object:
+    return await work  # type: ignore[misc]

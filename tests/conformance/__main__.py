@@ -28,9 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{script.name}: {script.title}")
         return 0
     if options.side == "server":
-        ca = options.tls_ca and Path(options.tls_ca).read_bytes()
-        credentials = grpc.ssl_channel_credentials(ca) if ca else None
-        target = Target(tuple(options.target.split(",")), credentials=credentials)
+        files = (options.tls_ca, options.tls_key, options.tls_cert)
+        if any(files) and not files[0]:
+            print("--tls-cert and --tls-key need --tls-ca", file=sys.stderr)
+            return 2
+        if bool(files[1]) != bool(files[2]):
+            print("--tls-cert and --tls-key go together", file=sys.stderr)
+            return 2
+        target = Target(tuple(options.target.split(",")), credentials=_credentials(*files))
         for address in asyncio.run(unreachable(target)):
             print(f"{address} cannot be reached: is it running, and with TLS?", file=sys.stderr)
             return 2
@@ -39,6 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = shlex.split(options.driver)
         results = asyncio.run(run_clients(command, chosen, at_once=options.at_once))
     return _tell(results, options.json == "-")
+
+
+def _credentials(*files: str | None) -> grpc.ChannelCredentials | None:
+    """Return what to connect with, by the files of CA, key and certificate; None: plain text."""
+    if not any(files):
+        return None
+    ca, key, cert = (Path(file).read_bytes() if file else None for file in files)
+    return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         if side == "server":
             sub.add_argument("--target", default="127.0.0.1:7420", help="host:port[,host:port]")
             sub.add_argument("--tls-ca", help="file with the CA of the server's certificate")
+            sub.add_argument("--tls-cert", help="file with a certificate of an administrator")
+            sub.add_argument("--tls-key", help="file with that certificate's key")
         else:
             sub.add_argument(
                 "--driver",

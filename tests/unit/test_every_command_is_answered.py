@@ -119,6 +119,39 @@ async def test_an_idle_stream_of_an_expired_session_is_told(
     assert await stream.call.code() is Code.OK
 
 
+async def test_a_stream_hears_that_its_session_was_closed_by_another_call(
+    doors: Doors, stream: Stream
+) -> None:
+    who = doors.stranger()
+    await stream.open(who)
+    again = pb.OpenSessionRequest(open=open_of(who))
+    await doors.seats.OpenSession(again, timeout=10)
+    await doors.seats.CloseSession(
+        pb.CloseSessionRequest(credentials=who.credentials), timeout=10
+    )
+    await stream.event("session_lost")
+    assert await stream.call.read() is grpc.aio.EOF
+
+
+@pytest.mark.parametrize("seats", [1, 2])
+async def test_a_stream_that_loses_something_hears_that_its_session_has_ended(
+    doors: Doors, stream: Stream, seats: int
+) -> None:
+    """As when it is closed through another node: a seat is lost, or a place in the queue."""
+    await doors.pool(2)
+    await doors.acquire(await doors.session(), 7)
+    who = doors.stranger()
+    await stream.open(who)
+    await stream.acquire(1, seats=seats)
+    await stream.event("granted" if seats == 1 else "queued")
+    session = await doors.node._core.sessions.look(who.session_id)
+    assert session is not None
+    await doors.store.revoke_lease(session.lease_id)
+    await stream.event("lost")
+    await stream.event("session_lost")
+    assert await stream.call.read() is grpc.aio.EOF
+
+
 async def test_a_session_renewed_elsewhere_keeps_its_stream(
     doors: Doors, stream: Stream
 ) -> None:

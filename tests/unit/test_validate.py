@@ -217,6 +217,23 @@ def test_a_good_specification_is_returned() -> None:
     assert (spec.name, spec.seats, spec.description) == (POOL, SEATS_MAX, "for CI")
 
 
+@pytest.mark.parametrize(
+    ("ttl", "shown"),
+    [
+        (Duration(seconds=1, nanos=999_999_999), "1.999999999 s"),
+        (Duration(seconds=3600, nanos=1), "3600.000000001 s"),
+        (Duration(seconds=-1, nanos=-500_000_000), "-1.5 s"),
+        (Duration(nanos=-1), "-0.000000001 s"),
+        (Duration(seconds=7200), "7200 s"),
+        (Duration(), "0 s"),
+    ],
+)
+def test_a_refused_duration_is_shown_as_it_was_given(ttl: Duration, shown: str) -> None:
+    """Not rounded to one that would be allowed."""
+    with pytest.raises(Malformed, match=f": {shown} is not from"):
+        check_open(an_open(ttl=ttl))
+
+
 def test_the_longest_wait_is_the_same_everywhere() -> None:
     assert client_grants.WAIT_MAX == WAIT_MAX
     (option,) = [each for each in get_args(Wait) if isinstance(each, OptionInfo)]

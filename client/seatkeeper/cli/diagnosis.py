@@ -364,6 +364,13 @@ def _members(
                 f"member {_called(member)} is not among the endpoints that {asking} was given",
                 "name all members in `etcd_endpoints`, so that nodes can use any of them",
             )
+        elif member.failure.startswith("is not ours"):
+            yield Finding(
+                Level.PROBLEM,
+                "etcd",
+                f"member {_called(member)} {member.failure}",
+                "its restart mends nothing; see `A restored or wiped etcd` in docs/operate.md",
+            )
         elif member.failure:
             yield Finding(
                 Level.PROBLEM,

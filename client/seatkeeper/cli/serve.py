@@ -178,6 +178,7 @@ async def _serve_until_stopped(settings: NodeConfig, load: Callable[[], NodeConf
         reason.cancel()
     await node.stop()
     await metrics.stop()
+    signals.done()
 
 
 def run_loop(main: Any) -> None:  # noqa: ANN401

@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -306,7 +306,9 @@ class Grant:
 class Seat:
     """Takes seats when entered and gives them back when left, however it is left.
 
-    Also a decorator, for plain and for ``async def`` functions: each call takes seats of its own.
+    Also a decorator, for plain functions, ``async def`` functions and generators: each call takes seats
+    of its own, a generator from its first step until it is exhausted or closed. What would do its work
+    later, when the seats are given back, is refused with `UsageError`.
     """
 
     def __init__(self, client: SeatClient, request: SeatRequest) -> None:
@@ -336,13 +338,30 @@ class Seat:
 
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Make ``function`` run while holding the seats."""
-        if inspect.iscoroutinefunction(function):
+        # An object may be callable, too, and its `__call__` of any kind.
+        kinds = (function, getattr(function, "__call__", None))  # noqa: B004
+        if any(map(inspect.iscoroutinefunction, kinds)):
             return cast("Callable[_P, _T]", self._seated_coroutine(function))
+        if any(map(inspect.isgeneratorfunction, kinds)):
+            return cast("Callable[_P, _T]", self._seated_generator(function))
+        if any(map(inspect.isasyncgenfunction, kinds)):
+            raise UsageError(
+                "an async generator cannot be decorated; in it, use `async with client.seat(...)` "
+                "of an AsyncSeatClient"
+            )
 
         @functools.wraps(function)
         def seated(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             with Seat(self._client, self._request):
-                return function(*args, **kwargs)
+                return _finished(function(*args, **kwargs))
+
+        return seated
+
+    def _seated_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def seated(*args: object, **kwargs: object) -> Generator[object, object, object]:
+            with Seat(self._client, self._request):
+                return (yield from function(*args, **kwargs))
 
         return seated
 
@@ -388,6 +407,18 @@ class Seat:
                     tell_loss(loss, failure, check=self._request.check)
 
         return seated
+
+
+def _finished(result: _T) -> _T:
+    """Return what a decorated function returned, unless its work is still to be done."""
+    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if inspect.iscoroutine(result) or inspect.isgenerator(result):
+            result.close()
+        raise UsageError(
+            f"the decorated function returned a {type(result).__name__}, which would run after the "
+            "seats are given back; take them with `with client.seat(...)` where it runs"
+        )
+    return result
 
 
 async def _give_back(taken: list[AsyncGrant]) -> None:

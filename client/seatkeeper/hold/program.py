@@ -30,7 +30,15 @@ from pathlib import Path
 
 from seatkeeper.hold.guard import Order, pack_lease
 from seatkeeper.hold.linux import adopt_orphans, open_process, send, since_boot
-from seatkeeper.hold.signals import OF_TERMINAL, STOPS, TAKEN, Received, Signals, stop_ourselves
+from seatkeeper.hold.signals import (
+    OF_TERMINAL,
+    PERSON,
+    STOPS,
+    TAKEN,
+    Received,
+    Signals,
+    stop_ourselves,
+)
 from seatkeeper.hold.stopping import (
     KILL_SECONDS_MAX,
     POLL_SECONDS,
@@ -209,11 +217,13 @@ class Program:
         """Pass a signal that ended the program on to those in its group that it left behind.
 
         A shell dies of SIGTERM and leaves its command running. Daemons, in groups of their own,
-        are meant to stay. A program whose guard is gone was killed, and nothing of it stays.
+        are meant to stay, and so is all that is left when the program has caught a signal that
+        tells it something (SIGUSR1), gone on, and ended later. A program whose guard is gone was
+        killed, and nothing of it stays.
         """
         if self.guard_gone:
             await self._stop_it_ourselves(grace)
-        elif self._ending is not None:
+        elif self._ending in PERSON or (self._ending and await self.wait() == -self._ending):
             swept = asyncio.ensure_future(
                 self._word("swept", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
             )

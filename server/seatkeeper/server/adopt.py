@@ -76,14 +76,16 @@ class Adoption:
         await self._store.commit([Put(self._keys.deployment(), record.SerializeToString())])
 
     async def _until_no_node_lives(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+        deadline, told = time.monotonic() + seconds, ""
         while entries := (await self._store.list(self._keys.nodes())).entries:
             names = ", ".join(entry.key.removeprefix(self._keys.nodes()) for entry in entries)
             if time.monotonic() >= deadline:
                 raise AdoptError(
                     f"nodes are registered: {names}; stop all nodes, then try again"
                 )
-            self._say(f"waiting for the records of nodes to end: {names}")
+            if names != told:
+                self._say(f"waiting for the records of nodes to end: {names}")
+                told = names
             await asyncio.sleep(POLL_SECONDS)
 
     async def _wait(self, wait: timedelta) -> None:

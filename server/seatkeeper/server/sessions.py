@@ -84,6 +84,8 @@ class Session:
     """The lease lives at least until then: the time this node last sent a renewal, plus ttl."""
     client: seat_pb2.ClientInfo | None = None
     """What its program said about itself."""
+    is_closed: bool = False
+    """It was closed through this node; streams of it that are open here ask the store."""
 
 
 class Sessions:
@@ -178,6 +180,7 @@ class Sessions:
     async def close(self, session: Session) -> None:
         """End the session; everything it holds is free. Succeeds also when it had ended."""
         self._known.pop(session.session_id, None)
+        session.is_closed = True
         await self._note_end(session.session_id, session.secret_sha256, session.identity)
         await self._store.revoke_lease(session.lease_id)
 
@@ -249,6 +252,9 @@ class Sessions:
             raise SessionGone(session_id) from None
 
     def _remember(self, session_id: str, record: state_pb2.SessionRecord) -> Session:
+        known = self._known.get(session_id)
+        if known is not None and known.lease_id == record.lease_id:
+            return known  # the one that streams of this node have
         session = Session(
             session_id=session_id,
             lease_id=record.lease_id,

@@ -28,6 +28,10 @@ _LEFT_ALONE = frozenset(
 )
 
 
+_early: list[int] = []
+"""HUPs that came before anybody listened."""
+
+
 def _numbers() -> list[int]:
     """Return every other signal, those without a name too."""
     return sorted(set(map(int, signal.valid_signals())) - _LEFT_ALONE - DRAIN - {RELOAD})
@@ -35,8 +39,10 @@ def _numbers() -> list[int]:
 
 def shield() -> None:
     """Ignore whatever would kill a server that has just begun to start; ``Signals`` takes over."""
-    for number in (RELOAD, *_numbers()):
+    for number in _numbers():
         signal.signal(number, signal.SIG_IGN)
+    # Not ignored: the settings may have been read by then, so it is due as soon as they can be again.
+    signal.signal(RELOAD, lambda _number, _frame: _early.append(RELOAD))
 
 
 class Signals:
@@ -47,13 +53,13 @@ class Signals:
         """Set when the server is to end."""
         self.reload: Callable[[], None] | None = None
         """Called for HUP; None: not yet. Then it is done when ``ready`` is called."""
-        self._reload_is_due = False
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for drain in DRAIN:
             # One that was ignored at the start (a background job of sh) is meant for others.
             if signal.getsignal(drain) is not signal.SIG_IGN:
                 loop.add_signal_handler(drain, self._on_drain, drain)
         loop.add_signal_handler(RELOAD, self._on_reload)
+        self._reload_is_due = bool(_early)
         for number in _numbers():
             loop.add_signal_handler(number, self._on_other, number)
 
@@ -62,6 +68,15 @@ class Signals:
         self.reload = reload
         if self._reload_is_due:
             reload()
+
+    def done(self) -> None:
+        """Ignore everything from now on: the server has drained, and the process is about to exit.
+
+        The loop would leave signals to kill it, and its exit code would say that it had not drained.
+        """
+        for number in (*DRAIN, RELOAD, *_numbers()):
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _on_drain(self, number: int) -> None:
         logger.info("signal_received", extra={"signal": _name(number), "meaning": "drain"})

@@ -86,7 +86,9 @@ def check_duration(
     # Compared as whole numbers: a Duration's range is wider than timedelta's.
     nanos = value.seconds * 10**9 + value.nanos
     if not _nanos(shortest) <= nanos <= _nanos(longest):
-        raise Malformed(field, f"{nanos / 1e9:g} s is not from {words}")
+        whole, part = divmod(abs(nanos), 10**9)
+        seconds = f"{'-' * (nanos < 0)}{whole}.{part:09}".rstrip("0").rstrip(".")
+        raise Malformed(field, f"{seconds} s is not from {words}")
 
 
 def _nanos(duration: timedelta) -> int:

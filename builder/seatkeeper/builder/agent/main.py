@@ -60,6 +60,7 @@ async def run(config: AgentConfig, load: Callable[[], AgentConfig]) -> None:
     signals.ready(Reloader(config, load, agent))
     await stopping
     await agent.stop()
+    signals.done()
 
 
 @dataclass

@@ -367,6 +367,7 @@ class _Present:
     """The link of this process."""
 
     def __init__(self) -> None:
+        self.pid = os.getpid()
         self.lock = threading.Lock()
         self.link: Link | None = None
 
@@ -386,7 +387,7 @@ _present = _Present()
 
 def running() -> Link | None:
     """Return the link of this process, if there is a helper."""
-    link = _present.link
+    link = _ours().link
     return link if link is not None and link.lost is None else None
 
 
@@ -401,7 +402,7 @@ async def connected() -> Link:
     def start() -> None:
         outcome: Link | BaseException
         try:
-            outcome = _present.get()
+            outcome = _ours().get()
         except BaseException as error:
             outcome = error
 
@@ -418,6 +419,13 @@ async def connected() -> Link:
 
     threading.Thread(target=start, name="seatkeeper-start", daemon=True).start()
     return await future
+
+
+def _ours() -> _Present:
+    # Extensions fork without Python's handlers: uWSGI does so unless it is told otherwise.
+    if _present.pid != os.getpid():
+        _after_fork()
+    return _present
 
 
 def _after_fork() -> None:

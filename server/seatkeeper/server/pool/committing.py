@@ -376,7 +376,9 @@ class _Ending:
     def of(cls, state: PoolState, decision: Decision, due: list[Ticket]) -> _Ending:
         """Look up what ``decision`` ends, of which ``due`` have waited long enough."""
         late = {ticket.grant_id for ticket in due}
-        denied = {d.grant_id: d for mark in decision.marks.values() for d in mark.denied}
+        # A wait that ran out is noted as a denial, too: each ticket is in one list.
+        denials = (d for mark in decision.marks.values() for d in mark.denied)
+        denied = {d.grant_id: d for d in denials if d.grant_id not in late}
         served = {grant.grant_id for grant in decision.grants}
         tickets = [
             ticket

@@ -12,8 +12,8 @@ Every command is answered by an event, or ends the stream with a status:
   sent. A store that is silent is asked again for a while; then the stream ends with ``UNAVAILABLE``.
 - Where a client sends nothing any more (it has half-closed the stream), the stream ends when what it
   sent before is answered.
-- A session that was not renewed ends the stream: ``look`` asks the store when the time is over, since
-  it may have been renewed elsewhere.
+- A session that has ended ends the stream: ``look`` asks the store when the time is over, since it may
+  have been renewed elsewhere; and at once when it was closed by another call, or something was lost.
 - A stream on which nothing was sent, and one whose client does not read, end after a while.
 """
 
@@ -144,7 +144,8 @@ class SessionStream:
         """Return whether it is time to ask whether the session lives; ends a stream without one."""
         now = self._core.clock.monotonic()
         if self._session is not None:
-            return now >= self._look_at and not self._finished
+            is_due = now >= self._look_at or self._session.is_closed
+            return is_due and not self._finished
         if not self.is_begun and now >= self._began_at + FIRST_COMMAND_SECONDS:
             message = f"no `open` or `resume` within {FIRST_COMMAND_SECONDS:g} s; call again"
             info = error_info("FIRST_COMMAND_TIMEOUT")
@@ -190,6 +191,8 @@ class SessionStream:
             self._open.add((pool, grant_id))
         else:
             self._open.discard((pool, grant_id))
+        if _is_of_the_end(news):
+            self._look_at = 0.0
         self._send((pool, news))
 
     def expect(self, pool: str, grant: Grant) -> None:
@@ -429,6 +432,13 @@ class SessionStream:
 
 class _Closed(Exception):
     """The client closed its session."""
+
+
+def _is_of_the_end(news: News) -> bool:
+    """Return whether this says that the session has ended, as when another node closed it."""
+    if isinstance(news, Denied):
+        return news.reason is Refusal.SESSION_LOST
+    return isinstance(news, SeatsLost)
 
 
 def _invalid(grant_id: str, error: Malformed) -> seat_pb2.Denied:
