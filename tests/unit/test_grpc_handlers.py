@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from google.rpc import error_details_pb2
 from tests.unit.doors import DEADLINE, Doors, refused
 from tests.unit.kit import eventually
 
+from seatkeeper.server import grpc_handlers
 from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
 from seatkeeper.v1 import (
     cluster_service_pb2,
@@ -176,3 +178,28 @@ def _is_sent_elsewhere(told: Any) -> None:  # noqa: ANN401
     assert told.code is grpc.StatusCode.UNAVAILABLE
     assert "another node" in told.message
     assert set(told.details) == {"ErrorInfo", "RetryInfo"}
+
+
+async def test_a_client_that_hangs_up_while_it_is_answered_is_no_error_of_ours() -> None:
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, about: told.append(about))
+
+    class HangsUp:
+        async def write(self, _response: object) -> None:
+            await asyncio.sleep(0)
+            hung_up.set()
+            await asyncio.sleep(0.01)
+            raise RuntimeError("the client is gone")
+
+    async def answers() -> AsyncIterator[bytes]:
+        yield b""
+
+    hung_up = asyncio.Event()
+    call = asyncio.create_task(grpc_handlers._run(answers(), HangsUp()))  # type: ignore[arg-type]
+    await hung_up.wait()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    del call
+    gc.collect()
+    await asyncio.sleep(0)
+    assert told == []

@@ -112,9 +112,16 @@ async def _run(answers: Any, context: Context) -> Any:  # noqa: ANN401
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             # gRPC can say no status while a message is on its way.
+            writing.add_done_callback(_forget_failure)
             await asyncio.wait({writing}, timeout=WRITE_SECONDS)
             raise
     return None
+
+
+def _forget_failure(writing: asyncio.Future[None]) -> None:
+    """Take note that a message did not arrive: who hung up does not wait for it."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 async def _messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
