@@ -311,7 +311,7 @@ class _Run:
         if left := program.left_behind():
             self._say(
                 {"event": "left_behind", "processes": left},
-                f"{self._name} has ended and left {count(left, 'background job')} that go on "
+                f"{self._name} has ended and left {count(left, 'background job')} running "
                 "without the seat",
             )
         self._say({"event": "ended", "exit_code": _as_shells_say(code)})

@@ -29,6 +29,7 @@ from seatkeeper.server.grpc_failure import (
     error_info,
     retry_info,
 )
+from seatkeeper.server.log_limit import LogLimit
 
 logger = logging.getLogger(__name__)
 
@@ -66,22 +67,22 @@ class WrappingServer:
 
 
 def decoding(method: str, handler: Handler) -> Handler:
-    """Answer a message that cannot be decoded with ``INVALID_ARGUMENT``, and log one line.
+    """Answer a message that cannot be decoded with ``INVALID_ARGUMENT``, and log it, sparingly.
 
     A handler that calls ``context.read()`` itself gets the `Failure` instead of a message.
     """
     decode = handler.request_deserializer
     if decode is None:
         return handler
+    limit = LogLimit()
 
     def decoded(data: bytes) -> Any:  # noqa: ANN401
         try:
             return decode(data)
         except (DecodeError, ValueError, RecursionError) as error:
-            logger.warning(
-                "undecodable_message",
-                extra={"method": method, "bytes": len(data), "error": str(error)[:200]},
-            )
+            if (left_out := limit.passes(method)) is not None:
+                about = {"method": method, "bytes": len(data), "error": str(error)[:200]}
+                logger.warning("undecodable_message", extra=about | {"left_out": left_out})
             message = f"the message is not a valid request of {method}"
             detail = bad_request("", message)
             reason = error_info("DENIAL_REASON_INVALID_ARGUMENT")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -16,15 +14,12 @@ import grpc.aio
 from seatkeeper.server.grpc_failure import Context, Failure, error_info
 from seatkeeper.server.identity.authorizer import Authorizer, Refused
 from seatkeeper.server.identity.principal import principal_of
+from seatkeeper.server.log_limit import LogLimit
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 logger = logging.getLogger(__name__)
-
-LOG_SECONDS = 10.0
-"""A caller who is refused the same call again and again gets one line in so much time."""
-LOGGED_MAX = 256
 _KINDS: dict[str, Any] = {
     "unary_unary": grpc.unary_unary_rpc_method_handler,
     "unary_stream": grpc.unary_stream_rpc_method_handler,
@@ -44,7 +39,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
-        self._logged: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._limit = LogLimit()
 
     async def intercept_service(
         self,
@@ -90,27 +85,14 @@ class Gate(grpc.aio.ServerInterceptor):
             self._authorizer.allow(principal, method)
         except Refused as refused:
             who = str(principal)
-            if self._is_news(who, method):
-                logger.warning(
-                    "call_refused",
-                    extra={"call": method, "by": who, "peer": principal.address},
-                )
+            if (left_out := self._limit.passes((who, method))) is not None:
+                about = {"call": method, "by": who, "peer": principal.address}
+                logger.warning("call_refused", extra=about | {"left_out": left_out})
             info = error_info("NOT_AUTHORIZED")
             if refused.setting:
                 info.metadata["setting"] = refused.setting
             failure = Failure(grpc.StatusCode.PERMISSION_DENIED, str(refused), info)
             await failure.tell(context)
-
-    def _is_news(self, who: str, method: str) -> bool:
-        now = time.monotonic()
-        logged_at = self._logged.pop((who, method), None)
-        if logged_at is not None and now - logged_at < LOG_SECONDS:
-            self._logged[who, method] = logged_at
-            return False
-        self._logged[who, method] = now
-        if len(self._logged) > LOGGED_MAX:
-            self._logged.popitem(last=False)
-        return True
 
 
 async def _decoded(decode: Callable[[bytes], Any], request: bytes, context: Context) -> Any:  # noqa: ANN401
