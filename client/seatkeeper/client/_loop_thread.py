@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from seatkeeper.client.errors import ClientClosed, UsageError
@@ -88,14 +89,26 @@ class LoopThread:
             return
         if threading.current_thread() is self._thread:
             # Garbage is collected anywhere, also here, where nothing may be waited for.
-            task = self._loop.create_task(last())
-            task.add_done_callback(lambda _: self._loop.stop())
+            self._finish_up(last)
             return
         try:
             self.finish(last())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(STOP_SECONDS_MAX)
+
+    def end_soon(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have ``last()`` run to its end and the thread end, without waiting for either.
+
+        For the garbage collector, which calls in any thread and in the middle of anything.
+        """
+        if self.is_running:
+            with suppress(RuntimeError):  # it has ended in this moment
+                self._loop.call_soon_threadsafe(self._finish_up, last)
+
+    def _finish_up(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._loop.create_task(last())
+        task.add_done_callback(lambda _: self._loop.stop())
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

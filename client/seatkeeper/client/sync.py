@@ -7,11 +7,12 @@ does all the work.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -71,7 +72,8 @@ class SeatClient:
         """Sessions without a stream, for those who keep their own."""
         # A program that ends, or forgets the client, gives its seats back all the same: a thread
         # that renews for nobody would keep them for ever.
-        self._end = weakref.finalize(self, self._thread.end, self._async.close)
+        self._end = weakref.finalize(self, _forgotten, self._thread, self._async.close)
+        _note_the_exit()
 
     @classmethod
     def from_env(
@@ -223,7 +225,8 @@ class SeatClient:
 
     def close(self) -> None:
         """Give back everything, and end the session and the thread. Safe to call twice."""
-        self._end()
+        if self._end.detach() is not None:
+            self._thread.end(self._async.close)
 
 
 class Grant:
@@ -424,3 +427,29 @@ def _finished(result: _T) -> _T:
 async def _give_back(taken: list[AsyncGrant]) -> None:
     for grant in taken:
         await grant.release()
+
+
+_is_exiting = False
+
+
+def _forgotten(thread: LoopThread, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """End a client that nobody refers to any more.
+
+    At the end of the program there is time to give the seats back. At any other time the garbage
+    collector calls, perhaps in a thread that the client's end would wait for.
+    """
+    if _is_exiting:
+        thread.end(last)
+    else:
+        thread.end_soon(last)
+
+
+@functools.cache
+def _note_the_exit() -> None:
+    """See to it that `_forgotten` knows of the exit; after ``finalize`` has registered itself."""
+
+    def note() -> None:
+        global _is_exiting
+        _is_exiting = True
+
+    atexit.register(note)

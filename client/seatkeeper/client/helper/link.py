@@ -81,8 +81,11 @@ class Link:
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._reader = 0
-        self._backlog: deque[memoryview] = deque()
+        self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
+        """About; two threads that count at once may lose one. Put right whenever all is written."""
+        self._sent = 0
+        """Of the first of them, so many bytes have been written."""
         self._woken, self._wake = socket.socketpair()
         self._ready = threading.Event()
         for sock in (helper.socket, self._woken, self._wake):
@@ -127,22 +130,27 @@ class Link:
         self._handlers.pop(number, None)
 
     def send(self, message: Frame) -> None:
-        """Send a frame; never waits. Raises `HelperLost`."""
-        data = memoryview(message.encode())
-        with self._write_lock:
-            if self._pid != os.getpid():
-                raise ClientClosed("this client came through a fork; make one after forking")
-            if self.lost is not None:
-                raise self._why()
-            if self._backlog_bytes > BACKLOG_BYTES_MAX:
-                raise HelperLost("the helper process does not read what it is asked")
-            if not self._backlog:
-                with suppress(BlockingIOError, InterruptedError, OSError):
-                    data = data[self._helper.socket.send(data) :]
-            if data:
-                self._backlog.append(data)
-                self._backlog_bytes += len(data)
-        if data:
+        """Send a frame; never waits. Raises `HelperLost`.
+
+        It takes no lock that it would have to wait for: a signal handler or the garbage collector
+        may send in the very thread that is sending, which would wait for itself.
+        """
+        if self._pid != os.getpid():
+            raise ClientClosed("this client came through a fork; make one after forking")
+        if self.lost is not None:
+            raise self._why()
+        if self._backlog_bytes > BACKLOG_BYTES_MAX:
+            raise HelperLost("the helper process does not read what it is asked")
+        data = message.encode()
+        self._backlog_bytes += len(data)
+        self._backlog.append(data)
+        if self._write_lock.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._write_lock.release()
+        # Also what came while another was writing, who may have looked for more already.
+        if self._backlog:
             self._poke()
 
     def tell(self, message: Frame) -> None:
@@ -222,20 +230,26 @@ class Link:
                 self._wake.close()
 
     def _flush(self) -> None:
-        with self._write_lock, suppress(BlockingIOError, InterruptedError):
-            try:
-                while self._backlog:
-                    data = self._backlog[0]
-                    sent = self._helper.socket.send(data)
-                    self._backlog_bytes -= sent
-                    if sent < len(data):
-                        self._backlog[0] = data[sent:]
-                    else:
-                        self._backlog.popleft()
-            except (BrokenPipeError, ConnectionResetError):
-                # What it said before is still to be read; the end is found there.
-                self._backlog.clear()
-                self._backlog_bytes = 0
+        with self._write_lock:
+            self._write()
+
+    def _write(self) -> None:
+        """Write what the helper takes now. For whoever has the lock."""
+        try:
+            while self._backlog:
+                data = self._backlog[0]
+                self._sent += self._helper.socket.send(memoryview(data)[self._sent :])
+                if self._sent == len(data):
+                    self._sent = 0
+                    self._backlog_bytes -= len(data)
+                    self._backlog.popleft()
+            self._backlog_bytes = 0
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            # What it said before is still to be read; the end is found there.
+            self._sent = self._backlog_bytes = 0
+            self._backlog.clear()
 
     def _read(self) -> None:
         while self.lost is None:

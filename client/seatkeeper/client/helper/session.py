@@ -142,7 +142,11 @@ class KeptSession:
                 self._link, self._slot, self._doubted = link, None, False
                 self._opened = link.number(self._on_opened)
                 link.send(frame("open", client=self._client, id=self._opened, **self._opening))
-            return self._client
+        if self._closed:
+            # Forgotten meanwhile: perhaps before there was anything to be told of.
+            self.forget()
+            raise ClientClosed
+        return self._client
 
     def _on_opened(self, answer: Frame | HelperLost) -> None:
         if isinstance(answer, Frame) and answer.op == "ok":
@@ -276,9 +280,12 @@ class KeptSession:
             self.forget()
 
     def forget(self) -> None:
-        """Have the helper end the session, without waiting for that."""
-        with self._lock:
-            link, self._closed = self._link, True
+        """Have the helper end the session, without waiting for that.
+
+        The garbage collector calls this at any moment and in any thread, so it takes no lock.
+        """
+        self._closed = True
+        link = self._link
         if link is not None and link.lost is None:
             link.tell(frame("forget", client=self._client))
             link.forget(self._opened)
