@@ -20,9 +20,11 @@ from tests.cli.commands import SCRIPT, SECONDS_MAX, environment
 class Terminal:
     """Runs a command in a session of its own, with a new terminal."""
 
+    rows = 50
+
     def __init__(self, *arguments: str, program: str = str(SCRIPT), **more: str) -> None:
         self._master, line = pty.openpty()
-        fcntl.ioctl(line, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+        fcntl.ioctl(line, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, 120, 0, 0))
         self._seen = b""
         # `setsid --ctty` takes its standard input as the terminal of its new session.
         self._process = subprocess.Popen(
@@ -87,3 +89,9 @@ class Terminal:
         """Send a signal to the command alone, and not to what it runs."""
         # `setsid` has become the command: it forks only where it leads a group.
         os.kill(self._process.pid, number)
+
+
+class TallTerminal(Terminal):
+    """Room for the pools of all tests before this one: a live view ends with the screen."""
+
+    rows = 1000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.commands import address_of, serving, started
 from tests.cli.conftest import Cluster
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import TallTerminal
 
 from seatkeeper.cli.exits import Exit
 
@@ -129,7 +129,7 @@ def test_watching_goes_on_while_nobody_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["status"], ["status", "{pool}"]], ids=["all", "one"])
 def test_watching_on_a_terminal_is_live(cluster: Cluster, pool: str, words: list[str]) -> None:
     arguments = [word.format(pool=pool) for word in words]
-    with Terminal(*arguments, "--watch", SEATKEEPER_NODES=cluster.address) as terminal:
+    with TallTerminal(*arguments, "--watch", SEATKEEPER_NODES=cluster.address) as terminal:
         terminal.shows(pool)
         cluster.client.pools.update(pool, seats=77)
         terminal.shows("77")
