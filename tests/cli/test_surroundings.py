@@ -123,6 +123,8 @@ def test_without_any_place_for_the_token_the_command_runs_and_it_is_said(
     ask = 'echo "${SEATKEEPER_TOKEN_FILE-none}"; test -n "$SEATKEEPER_TOKEN"'
     run = f"unset TMPDIR XDG_RUNTIME_DIR; $SK run --pool {pool} -- sh -c '{ask}'"
     done = run_in(cluster, f"{mounts}; {run}", own_mounts=True)
+    if done.returncode == 99:
+        pytest.skip("this user may not mount anything over /run")
     assert (done.returncode, done.stdout) == (0, b"none\n")
     (line,) = done.stderr.decode().splitlines()
     assert "SEATKEEPER_TOKEN" in line

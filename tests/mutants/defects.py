@@ -63,6 +63,7 @@ DEFECTS = (
         f"{CLIENT}/holding.py",
         "    sent_at = view.sent_at\n    if now >= sent_at",
         "    sent_at = now\n    if now >= sent_at",
+        tests=("tests/client/test_holding.py",),
     ),
     Defect(
         "wall clock for the safety window",
