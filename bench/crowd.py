@@ -17,7 +17,6 @@ from bench.report import parser, progress, run, tell
 from bench.service import running_service
 from seatkeeper.chaos.history import FaultKind, read_history, replay
 from seatkeeper.client import AsyncSeatClient, ClientConfig
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 POOL = "crowd"
@@ -52,7 +51,7 @@ async def main() -> None:
                 *(take_turns(client, ends, cycles, n) for n, client in enumerate(clients))
             )
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
-        history = replay(await read_history(store, Keys()))[POOL]
+        history = replay(await read_history(store))[POOL]
         await store.close()
     tell(
         {

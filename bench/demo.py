@@ -33,7 +33,6 @@ from bench.service import ServerProcess, Service, running_service, spawn
 from seatkeeper.chaos.history import PoolHistory, read_history, replay
 from seatkeeper.client import AsyncSeatClient, QueuePosition
 from seatkeeper.client.builds import BuiltEngine
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
@@ -253,7 +252,7 @@ async def history_of(service: Service) -> PoolHistory:
     """Replay the store's own history of the pool."""
     store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
     try:
-        return replay(await read_history(store, Keys()))[POOL]
+        return replay(await read_history(store))[POOL]
     finally:
         await store.close()
 

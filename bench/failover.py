@@ -66,7 +66,6 @@ from seatkeeper.client import AsyncSeatClient, SeatError
 from seatkeeper.client.channels import dial
 from seatkeeper.etcd.v3 import etcd_pb2
 from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Change
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import STATUS
@@ -270,7 +269,7 @@ async def main() -> None:
                 if arguments.only in (None, kind):
                     await trial.repeat(kind, times, fault)
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
-        changes = await read_history(store, Keys())
+        changes = await read_history(store)
         await store.close()
     tell(result_of(trial, changes, arguments), arguments.json)
 

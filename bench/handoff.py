@@ -24,7 +24,6 @@ from bench.report import parser, percentile, progress, run, tell
 from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.chaos.history import read_history, replay
 from seatkeeper.client import AsyncSeatClient
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
@@ -82,7 +81,7 @@ async def main() -> None:
         raw_seconds = await raw_latencies(store)
         timeline = await take_turns_all(service, arguments)
         raw_seconds += await raw_latencies(store)
-        history = replay(await read_history(store, Keys()))[POOL]
+        history = replay(await read_history(store))[POOL]
         await store.close()
     handoffs = timeline.handoffs(arguments.seats)
     raw_p50, p50 = percentile(raw_seconds, 50), percentile(handoffs, 50)

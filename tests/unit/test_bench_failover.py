@@ -122,7 +122,7 @@ def ticket_gone(number: int) -> Change:
 
 
 def looked_at(*revisions: Sequence[Change], closed: Sequence[str] = ()) -> Departures:
-    return departures(in_revisions(revisions), POOL, closed_sessions=closed, keys=KEYS)
+    return departures(in_revisions(revisions), POOL, closed_sessions=closed, prefix=KEYS.prefix)
 
 
 WAITING = [guard(), queued(a_ticket(2, session="bob"))]

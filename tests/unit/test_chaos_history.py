@@ -48,7 +48,7 @@ def guard() -> Change:
 
 
 def judged(*revisions: Sequence[Change]) -> PoolHistory:
-    return replay(in_revisions(revisions), KEYS)[POOL]
+    return replay(in_revisions(revisions), KEYS.prefix)[POOL]
 
 
 def kinds(judgement: PoolHistory) -> list[FaultKind]:
@@ -281,7 +281,7 @@ def test_pools_are_judged_apart_and_other_keys_are_passed_over() -> None:
                 [granted(a_grant(1)), granted(a_grant(2), "rtx"), granted(a_grant(3), "rtx")],
             ]
         ),
-        KEYS,
+        KEYS.prefix,
     )
     assert list(histories) == ["rtx", POOL]
     assert histories[POOL].is_correct

@@ -161,7 +161,7 @@ async def test_whatever_fails_no_seat_is_granted_twice_and_nobody_is_forgotten(
 async def check_against_history(loops: Loops, clients: list[Client]) -> None:
     """What clients were told is what the store remembers."""
     made: dict[str, tuple[int, int]] = {}
-    reading = asyncio.create_task(read_history(loops.store, KEYS))
+    reading = asyncio.create_task(read_history(loops.store, KEYS.prefix))
     while not reading.done():
         await turns(1)
         loops.store.expire_due()

@@ -31,7 +31,7 @@ from seatkeeper.client import (
     ServiceUnavailable,
     TlsConfig,
 )
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.stored import pool_key
 from seatkeeper.server.store import Store, StoreRefused
 
 CANARY_SECONDS = 3.0
@@ -143,7 +143,7 @@ class TargetStage:
 async def trial_of(
     config: TargetConfig,
     store: Store | None,
-    keys: Keys,
+    prefix: str,
     folder: Path,
     *,
     tell: Callable[[str], None] = lambda text: None,
@@ -173,12 +173,14 @@ async def trial_of(
         relays = [await _relay(stack, node, rng) for node in config.nodes]
         witness = None
         if store is not None:
-            witness = Witness(store, keys)
+            witness = Witness(store, prefix)
             await witness.start()
             stack.push_async_callback(witness.stop)
-            if not any(change.key == keys.pool(canary_pool) for change in witness.changes):
+            if not any(
+                change.key == pool_key(canary_pool, prefix) for change in witness.changes
+            ):
                 raise StoreRefused(
-                    f"our pools are not below {keys.prefix}/: is it the deployment's etcd, "
+                    f"our pools are not below {prefix}/: is it the deployment's etcd, "
                     "and is its prefix right?"
                 )
         crew = Crew(

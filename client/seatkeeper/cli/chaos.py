@@ -257,7 +257,6 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     from seatkeeper.chaos.crew import CrewError
     from seatkeeper.chaos.target import trial_of
     from seatkeeper.client.errors import SeatError, UsageError
-    from seatkeeper.server.keys import Keys
     from seatkeeper.server.store import StoreError, StoreRefused
 
     def tell(text: str) -> None:
@@ -267,8 +266,8 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     store = at.store()
     try:
         with tempfile.TemporaryDirectory(prefix="seatkeeper-chaos-") as folder:
-            keys = Keys(at.etcd_prefix)
-            async with trial_of(config, store, keys, Path(folder), tell=tell) as trial:
+            prefix = at.etcd_prefix
+            async with trial_of(config, store, prefix, Path(folder), tell=tell) as trial:
                 try:
                     await trial.run(chosen)
                     await trial.conclude()
