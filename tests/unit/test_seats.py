@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.kit import KEYS, Ear, FakeClock, create_pool, eventually, open_lease, uuid7
 
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.decide import Denied, Instant, Refusal
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool import seats as seats_module
@@ -16,7 +17,6 @@ from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.sessions import Session, lease_id_of
 from seatkeeper.server.store import Delete, MemoryStore
-from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 SESSION = Session(

@@ -16,9 +16,9 @@ from google.protobuf.message_factory import GetMessageClass
 from tests.unit.doors import running_doors
 
 import seatkeeper.v1
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.service import SERVICES
 from seatkeeper.server.texts import check_texts
-from seatkeeper.server.validate import Malformed
 from seatkeeper.text import as_text, hidden_in, name_of_file, path_in_json, printable
 
 NASTY = {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from seatkeeper.server.validate import DESCRIPTION_MAX, HOLDER_MAX, Malformed
+from seatkeeper.server.checks import DESCRIPTION_MAX, HOLDER_MAX, Malformed
 from seatkeeper.text import hidden_in, named
 
 TEXT_MAX = 1024

@@ -43,8 +43,8 @@ from seatkeeper.client.errors import (
     SessionLost,
 )
 from seatkeeper.client.tokens import TokenClaims
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.grpc_failure import Failure, retry_info
-from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 logger = logging.getLogger(__name__)

@@ -30,8 +30,8 @@ from seatkeeper.client.errors import (
     SessionLost,
     TokenInvalid,
 )
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.grpc_failure import Failure, bad_request, error_info, retry_info
-from seatkeeper.server.validate import Malformed
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from seatkeeper.builder.agent.verifier import Verifier
 from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.errors import ProcessError, ResourceError
 from seatkeeper.client import AsyncSeatClient
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.grpc_failure import Context
 from seatkeeper.server.texts import check_texts
-from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import build_service_pb2, build_service_pb2_grpc
 
 

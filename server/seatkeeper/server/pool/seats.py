@@ -9,6 +9,7 @@ import asyncio
 from datetime import timedelta
 
 from seatkeeper.server import events
+from seatkeeper.server.checks import check_id_age
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
@@ -31,7 +32,7 @@ from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.passed import Passing
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.store import Store
-from seatkeeper.server.validate import check_acquire, check_grant_ref, check_id_age
+from seatkeeper.server.validate import check_acquire, check_grant_ref
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)

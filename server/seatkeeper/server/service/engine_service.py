@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from seatkeeper.client.errors import TokenInvalid
 from seatkeeper.client.tokens import verify_token
+from seatkeeper.server.checks import Malformed, check_id, check_name
 from seatkeeper.server.core import Core
 from seatkeeper.server.engines import (
     AgentIdTaken,
@@ -30,7 +31,7 @@ from seatkeeper.server.service.failures import answers, streams
 from seatkeeper.server.service.identity import identity_of
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.texts import check_texts
-from seatkeeper.server.validate import Malformed, check_grant_ref, check_id, check_name
+from seatkeeper.server.validate import check_grant_ref
 from seatkeeper.server.verification_keys import VerificationKeys
 from seatkeeper.v1 import (
     build_pb2,

@@ -11,6 +11,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.decide import Denied, Refusal
 from seatkeeper.server.denials import denial_info
 from seatkeeper.server.grpc_failure import (
@@ -23,7 +24,6 @@ from seatkeeper.server.grpc_failure import (
 from seatkeeper.server.sessions import NotYourSession, SessionGone
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
 from seatkeeper.server.texts import check_texts
-from seatkeeper.server.validate import Malformed
 
 RETRY_AFTER = timedelta(seconds=1)
 

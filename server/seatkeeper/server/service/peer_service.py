@@ -7,6 +7,7 @@ import hmac
 
 import grpc
 
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.pool.passed import PassedOn
 from seatkeeper.server.pool.seats import Seats
@@ -14,7 +15,6 @@ from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import SECRET_METADATA
 from seatkeeper.server.routing.wire import decode_command, encode_outcome
 from seatkeeper.server.service.failures import answers, pool_not_found
-from seatkeeper.server.validate import Malformed
 from seatkeeper.v1 import peer_service_pb2, peer_service_pb2_grpc
 
 COMMANDS_MAX = 512

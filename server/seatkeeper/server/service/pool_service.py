@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import grpc
 
+from seatkeeper.server.checks import check_name
 from seatkeeper.server.decide import PoolSpec
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.holders import Holders
@@ -24,7 +25,7 @@ from seatkeeper.server.pools import (
     pool_message,
 )
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
-from seatkeeper.server.validate import check_name, check_spec
+from seatkeeper.server.validate import check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
 WATCH_INTERVAL = 0.25

@@ -28,6 +28,7 @@ import grpc
 import grpc.aio
 
 from seatkeeper.server import events
+from seatkeeper.server.checks import Malformed
 from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Denied, Grant, Refusal, Released
 from seatkeeper.server.denials import denial_info, encode_basis, encode_denied
@@ -37,7 +38,7 @@ from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsL
 from seatkeeper.server.service.identity import Identity, identity_of
 from seatkeeper.server.sessions import Session, SessionError, SessionGone
 from seatkeeper.server.store import StoreError
-from seatkeeper.server.validate import Malformed, check_tokens_for, is_grant
+from seatkeeper.server.validate import check_tokens_for, is_grant
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 COMMANDS_MAX = 1024
