@@ -26,13 +26,12 @@ from seatkeeper.client._channels import open_channel
 from seatkeeper.client._edge import sendable, sendable_number
 from seatkeeper.client._introduction import introduced
 from seatkeeper.client._model import Model
-from seatkeeper.client._movable_clock import MovableClock
 from seatkeeper.client._output import Output, check_apart
 from seatkeeper.client._session import SessionDriver
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
 from seatkeeper.client.channels import check_fork
-from seatkeeper.client.clock import Clock, SystemClock, Timer, default_clock
+from seatkeeper.client.clock import Clock, FollowedClock, SystemClock, Timer, default_clock
 from seatkeeper.client.cluster import AsyncCluster
 from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.engines import AsyncEngines
@@ -443,7 +442,7 @@ class AsyncSeatClient:
                 project=self._project,
                 clock=self._clock,
             )
-            if isinstance(self._clock, MovableClock):
+            if isinstance(self._clock, FollowedClock):
                 self._clock.follow(self._session)
         return self._session
 
