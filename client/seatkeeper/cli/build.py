@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
+from seatkeeper.amounts import span
 from seatkeeper.builder.plan import (
     OPTIMISATION_LEVEL_DEFAULT,
     OPTIMISATION_LEVEL_MAX,
@@ -31,7 +32,6 @@ from seatkeeper.cli.render import (
     engine_json,
     facts,
     show,
-    span,
     words,
     write_event,
     write_json,

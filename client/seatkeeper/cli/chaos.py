@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from seatkeeper.amounts import count
 from seatkeeper.cli.connection import (
     Json,
     TlsCa,
@@ -25,7 +26,7 @@ from seatkeeper.cli.connection import (
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
-from seatkeeper.cli.render import count, show, table, words, write_json
+from seatkeeper.cli.render import show, table, words, write_json
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
 from seatkeeper.environment import DEFAULT_NODES
 from seatkeeper.extras import explain

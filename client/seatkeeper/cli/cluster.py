@@ -34,9 +34,10 @@ from typing import Any, Self
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from seatkeeper.amounts import count
 from seatkeeper.cli.agent import AGENT_NEEDS
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT, Terminal
-from seatkeeper.cli.render import Json, count, say, write_json
+from seatkeeper.cli.render import Json, say, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client.channels import dial

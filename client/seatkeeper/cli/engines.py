@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from google.protobuf.message import DecodeError
 
+from seatkeeper.amounts import size
 from seatkeeper.builder.manifest import MANIFEST_BYTES_MAX, verify_engine_file
 from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
@@ -24,7 +25,6 @@ from seatkeeper.cli.render import (
     say,
     show,
     since,
-    size,
     table,
     write_json,
 )
