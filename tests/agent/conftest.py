@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from seatkeeper.v1.build_service_pb2 import BackendInfo
 from tests.agent.site import Site, running_site
 
 from seatkeeper.agent import build
@@ -15,6 +14,7 @@ from seatkeeper.agent import build_runner as build_runner
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.main import Agent
 from seatkeeper.builder.job import BuildLimits
+from seatkeeper.v1.build_service_pb2 import BackendInfo
 
 Backends = dict[str, BackendInfo]
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from seatkeeper.v1.engine_service_pb2 import ClaimGrantResponse
 from tests.agent.site import OPTIONS, POOL, Site, build, eventually, is_idle, key_of, workers
 from tests.builder.models import light_model, relu, relu_chain
 
@@ -19,6 +18,7 @@ from seatkeeper.agent.failures import LINES_LOGGED_MAX
 from seatkeeper.agent.main import Agent
 from seatkeeper.client import CompilerCrashed
 from seatkeeper.v1 import build_service_pb2 as pb
+from seatkeeper.v1.engine_service_pb2 import ClaimGrantResponse
 
 LONG = relu_chain(10_000)
 """Compiles for more than a minute, so whatever ends sooner was ended."""

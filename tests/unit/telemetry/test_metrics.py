@@ -12,7 +12,6 @@ import grpc.aio
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from seatkeeper.v1.pool_service_pb2_grpc import PoolServiceStub
 from tests.unit.faults import FaultyStore
 from tests.unit.kit import POOL, eventually
 from tests.unit.services import Services, Stream, refused, running_services
@@ -23,6 +22,7 @@ from seatkeeper.server.pool import router as seats
 from seatkeeper.server.store import MemoryStore
 from seatkeeper.server.telemetry.metrics import MetricsObserver
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
+from seatkeeper.v1.pool_service_pb2_grpc import PoolServiceStub
 
 GAUGES = ("seatkeeper_pool_held", "seatkeeper_pool_queued", "seatkeeper_pool_capacity")
 Samples = dict[tuple[str, str], float]
@@ -179,9 +179,8 @@ async def test_every_refusal_is_counted_under_a_name_of_ours(
 async def test_strangers_among_the_nodes_are_counted(
     tmp_path: Path, observer: MetricsObserver
 ) -> None:
-    from seatkeeper.v1.peer_service_pb2_grpc import PeerServiceStub
-
     from seatkeeper.v1 import peer_service_pb2
+    from seatkeeper.v1.peer_service_pb2_grpc import PeerServiceStub
 
     async with services(tmp_path, observer) as node:
         async with grpc.aio.insecure_channel(node.node.address) as channel:
