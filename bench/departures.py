@@ -7,7 +7,7 @@ ticket that went any other way was lost, above all with a lease that ran out alt
 there. Grants are looked at in the same way.
 
 Whether a session was closed or ran out, the history cannot tell: whoever asks says which were closed.
-Pure; ``seatkeeper.chaos.history`` reads the changes.
+Pure; ``seatkeeper.oracle.history`` reads the changes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def departures(
 ) -> Departures:
     """Say how every ticket and grant of ``pool`` ended.
 
-    ``changes`` are as for `seatkeeper.chaos.history.replay`: all of them, in order of revisions.
+    ``changes`` are as for `seatkeeper.oracle.history.replay`: all of them, in order of revisions.
     """
     ledger = _Ledger(closed_sessions)
     for _, together in groupby(changes, key=lambda change: change.revision):

@@ -22,8 +22,8 @@ from time import monotonic
 from bench.probe import running_probe
 from bench.report import parser, percentile, progress, run, tell
 from bench.service import IN_PROCESS, Service, running_service
-from seatkeeper.chaos.history import FaultKind, read_history, replay
 from seatkeeper.client import AsyncSeatClient, Overloaded
+from seatkeeper.oracle.history import FaultKind, read_history, replay
 from seatkeeper.oracle.stored import guard_key
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 

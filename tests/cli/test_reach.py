@@ -12,8 +12,8 @@ from tests.client.certificates import Authority
 
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit
-from seatkeeper.client.errors import ServiceUnavailable
 from seatkeeper.client.transport import reach
+from seatkeeper.core.errors import ServiceUnavailable
 
 
 def closed_port(host: str = "127.0.0.1") -> str:

@@ -23,13 +23,13 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig
-from seatkeeper.client.channels import dial
-from seatkeeper.client.errors import PoolNotFound, SeatError, ServiceUnavailable
+from seatkeeper.core.channels import dial
+from seatkeeper.core.errors import PoolNotFound, SeatError, ServiceUnavailable
+from seatkeeper.devcluster.etcd_binary import EtcdNotFoundError, find_etcd
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.devcluster.plan import HOST, EtcdMissing, Plan, PortTaken, ServiceFailed
 from seatkeeper.devcluster.service import POLL_SECONDS, Service
 from seatkeeper.devcluster.state import StateFolder
-from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcessError
 from seatkeeper.v1 import build_service_pb2
 
 AGENT_SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_name

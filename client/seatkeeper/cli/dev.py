@@ -17,7 +17,7 @@ from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
-from seatkeeper.extras import explain
+from seatkeeper.core.extras import explain
 from seatkeeper.hold.signals import caught
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def dev(
 
 
 def _missing_for_agent() -> str | None:
-    needed = ("onnx", "numpy", "seatkeeper.builder.agent.main")
+    needed = ("onnx", "numpy", "seatkeeper.agent.main")
     return None if installed(*needed) else explain("an agent", *AGENT_NEEDS)
 
 

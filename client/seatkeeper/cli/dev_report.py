@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seatkeeper.amounts import count
 from seatkeeper.cli.render import Json, say, write_json
+from seatkeeper.core.text import path_in_json
 from seatkeeper.devcluster.cluster import (
     AgentAbsent,
     AgentDelayed,
@@ -28,7 +29,6 @@ from seatkeeper.devcluster.plan import (
     PlanChanged,
     PortTaken,
 )
-from seatkeeper.text import path_in_json
 
 _FLAG_OF = {"port": "--port", "etcd_members": "--etcd-members"}
 

@@ -50,7 +50,7 @@ async def doctor(at: Connection) -> None:
 
 async def _look(at: Connection) -> Seen:
     from seatkeeper.client.admin.observe import REACH_SECONDS_MAX, observe
-    from seatkeeper.client.nodes import parse_addresses
+    from seatkeeper.client.transport.nodes import parse_addresses
 
     def direct(address: str) -> AsyncSeatClient:
         one = replace(at, nodes=address, timeout=min(at.patience, REACH_SECONDS_MAX))

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from seatkeeper.amounts import size, span
 from seatkeeper.cli.encoding import as_json
-from seatkeeper.text import printable
+from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 

@@ -10,10 +10,10 @@ import typer
 
 from seatkeeper.amounts import count, span
 from seatkeeper.cli.render import Json, about
-from seatkeeper.text import printable
+from seatkeeper.core.text import printable
 
 if TYPE_CHECKING:
-    from seatkeeper.client._asks import QueuePosition
+    from seatkeeper.client.session.requests import QueuePosition
 
 Wait = Annotated[
     float | None,

@@ -10,7 +10,7 @@ import pytest
 from seatkeeper.client import AsyncSeatClient, ClientConfig, ServiceUnavailable
 from seatkeeper.client.admin.diagnosis import Level, diagnose
 from seatkeeper.client.admin.observe import observe
-from seatkeeper.client.testing import InMemoryService
+from seatkeeper.testing.service import InMemoryService
 
 QUICK = ClientConfig(
     connect_timeout=timedelta(seconds=1), call_timeout=timedelta(seconds=1), keeper="process"

@@ -18,8 +18,8 @@ from tests.client import certificates
 from tests.client.certificates import Authority
 
 from seatkeeper.client import TlsConfig
-from seatkeeper.client.errors import ServiceUnavailable
 from seatkeeper.client.transport import reach
+from seatkeeper.core.errors import ServiceUnavailable
 
 
 def closed_port(host: str = "127.0.0.1") -> str:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.unit.kit import uuid7
 
-from seatkeeper.server.checks import (
+from seatkeeper.core.validate import (
     Malformed,
     check_duration,
     check_id,

@@ -24,10 +24,9 @@ from seatkeeper.oracle.stored import (
     read_ticket,
     seats_in_spec,
 )
-from seatkeeper.server import records
-from seatkeeper.server.decide import Mark, PoolSpec
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Change, Entry
+from seatkeeper.server.decide import PoolSpec, Watermark
+from seatkeeper.server.store import Change, Entry, records
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import build_pb2, state_pb2
 
 NUMBERS = st.integers(0, 2**31 - 1)
@@ -70,7 +69,7 @@ def test_a_ticket_is_read_as_it_was_written(seats: int, priority: int, number: i
 
 def test_capacity_and_completed_requests_are_read_as_they_were_written() -> None:
     assert seats_in_spec(records.encode_spec(PoolSpec("a", 12, "twelve"))) == 12
-    assert read_completed(records.encode_mark(Mark(1, uuid7(5)))) == uuid7(5)
+    assert read_completed(records.encode_watermark(Watermark(1, uuid7(5)))) == uuid7(5)
 
 
 @pytest.mark.parametrize("read", [read_grant, read_ticket])

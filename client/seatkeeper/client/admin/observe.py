@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from seatkeeper.client.admin.diagnosis import Seen
 from seatkeeper.client.aio import AsyncSeatClient
-from seatkeeper.client.errors import SeatError
+from seatkeeper.core.errors import SeatError
 
 REACH_SECONDS_MAX = 3.0
 """How long an address may take to answer from here."""
