@@ -179,7 +179,7 @@ def test_json_is_ascii_and_the_same_text_again(capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().err)["error"] == NASTY
 
 
-SHOWERS = {"render", "exits", "encoding", "app", "run", "program", "waiting"}
+SHOWERS = {"render", "exits", "encoding", "app", "run_report", "waiting"}
 """Modules that write by themselves; the others have `say`, `show`, `write_json` and `fail` for it."""
 
 
