@@ -8,8 +8,8 @@ from typing import get_args
 
 import pytest
 
-from seatkeeper.cli import dev
-from seatkeeper.cli.dev_report import explain, report
+from seatkeeper.cli.processes import dev
+from seatkeeper.cli.processes.dev_report import explain, report
 from seatkeeper.devcluster import cluster, plan
 
 STATE = Path("some/state")

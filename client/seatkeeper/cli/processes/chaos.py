@@ -26,8 +26,8 @@ from seatkeeper.cli.connection import (
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
+from seatkeeper.cli.processes.common import SERVER_NEEDS, installed
 from seatkeeper.cli.render import show, table, words, write_json
-from seatkeeper.cli.serve import SERVER_NEEDS, installed
 from seatkeeper.core.environment import DEFAULT_NODES
 from seatkeeper.core.extras import explain
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seatkeeper.cli.agent import AGENT_NEEDS
 from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.serve import SERVER_NEEDS, installed
+from seatkeeper.cli.processes.common import AGENT_NEEDS, SERVER_NEEDS, installed
 from seatkeeper.core.extras import explain
 from seatkeeper.hold.signals import caught
 
@@ -108,8 +107,8 @@ def dev(
     """
     if not installed(*SERVER_NEEDS):
         fail(Exit.CONFIG, explain("this command", "server"))
-    from seatkeeper.cli.dev_report import explain as explain_failure
-    from seatkeeper.cli.dev_report import report
+    from seatkeeper.cli.processes.dev_report import explain as explain_failure
+    from seatkeeper.cli.processes.dev_report import report
     from seatkeeper.devcluster.cluster import Cluster
     from seatkeeper.devcluster.plan import ClusterFailed, Plan
     from seatkeeper.devcluster.state import StateFolder
