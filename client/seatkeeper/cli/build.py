@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
-from seatkeeper.amounts import span
 from seatkeeper.artifacts.plan import (
     OPTIMISATION_LEVEL_DEFAULT,
     OPTIMISATION_LEVEL_MAX,
@@ -37,6 +36,7 @@ from seatkeeper.cli.render import (
     write_json,
 )
 from seatkeeper.cli.waiting import Priority, Wait, outlook, queued_event
+from seatkeeper.core.amounts import span
 from seatkeeper.core.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
 

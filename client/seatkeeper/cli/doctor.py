@@ -11,11 +11,11 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from seatkeeper.amounts import count
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit
 from seatkeeper.cli.render import show, table, words, write_json
+from seatkeeper.core.amounts import count
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient

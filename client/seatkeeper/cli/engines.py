@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from google.protobuf.message import DecodeError
 
-from seatkeeper.amounts import size
 from seatkeeper.artifacts.manifest import MANIFEST_BYTES_MAX, verify_engine_file
 from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
@@ -28,6 +27,7 @@ from seatkeeper.cli.render import (
     table,
     write_json,
 )
+from seatkeeper.core.amounts import size
 from seatkeeper.core.text import path_in_json
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb

@@ -18,8 +18,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from seatkeeper.amounts import size, span
 from seatkeeper.cli.encoding import as_json
+from seatkeeper.core.amounts import size, span
 from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from seatkeeper.amounts import count, span
 from seatkeeper.cli import streams
 from seatkeeper.cli.exits import name_of
 from seatkeeper.cli.render import Json, write_event
 from seatkeeper.cli.waiting import Waiting
+from seatkeeper.core.amounts import count, span
 from seatkeeper.hold import runner
 from seatkeeper.hold.runner import Event
 

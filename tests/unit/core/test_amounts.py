@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from seatkeeper.amounts import count, size, span
+from seatkeeper.core.amounts import count, size, span
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 700
 
 # What anybody may import: it needs nothing, and means the same to all.
-GROUND = {"seatkeeper.amounts", "seatkeeper.core.extras", "seatkeeper.core.text"}
+GROUND = {"seatkeeper.core.amounts", "seatkeeper.core.extras", "seatkeeper.core.text"}
 
 # What each part may import of ours, from the ground up. A module belongs to the longest prefix
 # that it starts with; what is not named here may import anything.
 ALLOWED: dict[str, set[str]] = {
-    "seatkeeper.amounts": set(),
+    "seatkeeper.core.amounts": set(),
     "seatkeeper.core.text": set(),
     "seatkeeper.server.decide": {"seatkeeper.server.decide"},
     "seatkeeper.server.store": {

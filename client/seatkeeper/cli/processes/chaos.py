@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from seatkeeper.amounts import count
 from seatkeeper.cli.connection import (
     Json,
     TlsCa,
@@ -28,6 +27,7 @@ from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.processes.common import SERVER_NEEDS, installed
 from seatkeeper.cli.render import show, table, words, write_json
+from seatkeeper.core.amounts import count
 from seatkeeper.core.environment import DEFAULT_NODES
 from seatkeeper.core.extras import explain
 

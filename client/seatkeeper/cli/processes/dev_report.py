@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seatkeeper.amounts import count
 from seatkeeper.cli.render import Json, say, write_json
+from seatkeeper.core.amounts import count
 from seatkeeper.core.text import path_in_json
 from seatkeeper.devcluster.cluster import (
     AgentAbsent,
