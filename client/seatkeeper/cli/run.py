@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatkeeper.cli import completion, streams
-from seatkeeper.cli.connection import Claimant, claiming
+from seatkeeper.cli.command import claiming
+from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, say_interrupted
 from seatkeeper.cli.waiting import Priority, Wait

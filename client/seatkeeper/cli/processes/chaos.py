@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from seatkeeper.cli.connection import (
-    Json,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    tls_of,
-    with_options,
-)
+from seatkeeper.cli.command import with_options
+from seatkeeper.cli.connection import Json, TlsCa, TlsCert, TlsKey, tls_of
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
