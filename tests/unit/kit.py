@@ -9,15 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from seatkeeper.oracle.history import PoolHistory, read_history, replay
-from seatkeeper.server.decide import (
-    Acquire,
-    Decision,
-    Grant,
-    Instant,
-    PoolSpec,
-    Release,
-    Ticket,
-)
+from seatkeeper.server.decide import Decision
+from seatkeeper.server.domain import Acquire, Grant, Instant, PoolSpec, Release, Ticket
 from seatkeeper.server.pool.subscribers import News, Position
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write, records

@@ -96,14 +96,6 @@ ALLOWED: dict[str, set[str]] = {
             "seatkeeper.oracle",
         )
     },
-    # Starts processes by their command line, and reaches them as any client does.
-    "seatkeeper.devcluster": {
-        "seatkeeper.client",
-        "seatkeeper.devcluster",
-        "seatkeeper.devcluster.etcd_binary",
-        "seatkeeper.devcluster.etcd_process",
-        "seatkeeper.v1",
-    },
     # Faults and workload: the users are clients like others.
     "seatkeeper.chaos": {
         "seatkeeper.chaos",

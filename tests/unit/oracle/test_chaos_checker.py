@@ -34,7 +34,7 @@ from seatkeeper.oracle.record import (
     Refused,
     Returned,
 )
-from seatkeeper.server.decide import Grant, PoolSpec, Ticket
+from seatkeeper.server.domain import Grant, PoolSpec, Ticket
 from seatkeeper.server.store import Change, Entry, records
 from seatkeeper.v1 import build_pb2, state_pb2
 

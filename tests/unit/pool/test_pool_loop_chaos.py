@@ -16,7 +16,7 @@ from tests.unit.kit import KEYS, POOL, Ear, acquire, eventually, release, uuid7
 from tests.unit.loops import SESSIONS, Loops
 
 from seatkeeper.oracle.history import read_history
-from seatkeeper.server.decide import Command, Denied, Grant, Limits, Refusal, Released
+from seatkeeper.server.domain import Command, Denied, Grant, Limits, Refusal, Released
 from seatkeeper.server.pool.subscribers import News, SeatsGranted, SeatsLost
 from seatkeeper.server.store import records
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.kit import KEYS, Ear, FakeClock, create_pool, eventually, open_lease, uuid7
 
 from seatkeeper.core.validate import Malformed
-from seatkeeper.server.decide import Denied, Instant, Refusal
+from seatkeeper.server.domain import Denied, Instant, Refusal
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool import router as seats_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue

@@ -18,7 +18,7 @@ from seatkeeper.core.validate import (
     HOLDER_MAX,
     Malformed,
 )
-from seatkeeper.server.service.validate import (
+from seatkeeper.server.wire.validate import (
     PRIORITY_MAX,
     SEATS_MAX,
     WAIT_MAX,

@@ -30,9 +30,9 @@ from seatkeeper.server.engines.registry import (
 from seatkeeper.server.identity.peer import identity_of
 from seatkeeper.server.service.failures import answers, streams
 from seatkeeper.server.service.seat_api import Core
-from seatkeeper.server.service.validate import check_grant_ref
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.tokens.verification_keys import VerificationKeys
+from seatkeeper.server.wire.validate import check_grant_ref
 from seatkeeper.v1 import (
     build_pb2,
     engine_service_pb2,

@@ -23,7 +23,7 @@ from seatkeeper.core.validate import Malformed
 from seatkeeper.server.domain import Denied, Refusal
 from seatkeeper.server.sessions.sessions import NotYourSession, SessionLost
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
-from seatkeeper.server.store.denials import denial_info
+from seatkeeper.server.wire.denials import denial_info
 
 RETRY_AFTER = timedelta(seconds=1)
 
