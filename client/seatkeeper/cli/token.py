@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import jwt
 import typer
 
-from seatkeeper.cli.connection import Connection, Json, connected
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection, Json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
