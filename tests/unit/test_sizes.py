@@ -54,7 +54,6 @@ STILL_TOO_LARGE: set[str] = {
     "server/seatkeeper/server/service/session_stream.py SessionStream: lines",
     "server/seatkeeper/server/service/session_stream.py SessionStream: methods",
     "server/seatkeeper/server/sessions.py Session: parameters",
-    "builder/seatkeeper/builder/manifest.py build_manifest: parameters",
     "chaos/seatkeeper/chaos/history.py PoolHistory: parameters",
     "chaos/seatkeeper/chaos/record.py Record: parameters",
     "chaos/seatkeeper/chaos/result.py Chapter: parameters",

@@ -29,7 +29,7 @@ from seatkeeper.builder.agent.progress_feed import ProgressFeed
 from seatkeeper.builder.agent.workshop import Workshop
 from seatkeeper.builder.engines import DISK_FULL_ERRNOS
 from seatkeeper.builder.errors import DiskFull, ModelTruncated
-from seatkeeper.builder.manifest import build_manifest
+from seatkeeper.builder.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
 from seatkeeper.builder.plan import BuildPlan, engine_key, plan_from_options
 from seatkeeper.builder.progress import Progress
 from seatkeeper.builder.summary import check_model_size
@@ -126,20 +126,23 @@ class Build:
             model.unlink()
             self.feed.tell(Progress(phase=PUBLISHING))
             manifest = build_manifest(
-                plan=plan,
-                engine_sha256=engine.sha256,
-                engine_size_bytes=engine.size_bytes,
-                model_sha256=self.header.model_sha256,
-                model_name=self.header.model_name,
-                backend_version=engine.backend_version,
+                plan,
+                SourceModel(sha256=self.header.model_sha256, name=self.header.model_name),
+                BuiltEngineFile(
+                    sha256=engine.sha256,
+                    size_bytes=engine.size_bytes,
+                    backend_version=engine.backend_version,
+                    built_at=datetime.now(UTC),
+                    build_time=engine.build_time,
+                ),
+                SeatUsed(
+                    pool=self.claims.pool,
+                    grant_id=self.claims.grant_id,
+                    fence=self.claims.fence,
+                    holder=self.claims.holder,
+                    project=self.claims.project,
+                ),
                 agent_id=self.agent.agent_id,
-                pool=self.claims.pool,
-                grant_id=self.claims.grant_id,
-                fence=self.claims.fence,
-                holder=self.claims.holder,
-                project=self.claims.project,
-                built_at=datetime.now(UTC),
-                build_time=engine.build_time,
             )
             signed = self.workshop.key.sign(manifest)
             given_up = asyncio.Event()
