@@ -10,6 +10,7 @@ import pytest
 from seatkeeper.client._asks import Ask
 from seatkeeper.client._refusals import REASKS_MAX, AskAnew, AskLater, GiveUp, verdict
 from seatkeeper.client.errors import NoSeatFree, Overloaded, SeatLost, ServiceUnavailable
+from seatkeeper.client.session.seat_request import SeatRequest
 from seatkeeper.v1 import seat_pb2
 
 NOW, CALL_TIMEOUT = 100.0, 10.0
@@ -24,20 +25,16 @@ def loop() -> Any:  # noqa: ANN401
 
 
 def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> Ask:  # noqa: ANN401
-    return Ask(
+    made = Ask(
         grant_id="g",
-        pool="p",
-        seats=1,
-        project="",
-        priority=0,
-        wait=wait,
+        request=SeatRequest.of("p", wait=wait),
         asked_at=NOW,
         future=loop.create_future(),
-        on_queued=None,
-        on_state=None,
         expires_at=float("inf") if wait is None else NOW + wait + CALL_TIMEOUT,
-        **fields,
     )
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
 
 
 def denied(reason: seat_pb2.DenialReason.ValueType) -> seat_pb2.Denied:

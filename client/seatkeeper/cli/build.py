@@ -42,8 +42,8 @@ from seatkeeper.v1 import build_service_pb2
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
-    from seatkeeper.client._asks import QueuePosition
     from seatkeeper.client.builds import BuiltEngine
+    from seatkeeper.client.session.seat_request import QueuePosition
 
 LAST_WORDS_LINES_SHOWN = 20
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}

@@ -12,7 +12,7 @@ from seatkeeper.cli.render import Json, about, count, span
 from seatkeeper.text import printable
 
 if TYPE_CHECKING:
-    from seatkeeper.client._asks import QueuePosition
+    from seatkeeper.client.session.seat_request import QueuePosition
 
 Wait = Annotated[
     float | None,

@@ -5,7 +5,6 @@ what they raise (`SeatError` and its children), how they are configured, and `ve
 whoever is shown a token.
 """
 
-from seatkeeper.client._asks import EstimateBasis, QueuePosition
 from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds import BuiltEngine
@@ -53,6 +52,7 @@ from seatkeeper.client.errors import (
 from seatkeeper.client.grants import AsyncGrant, AsyncSeat
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.ids import new_id
+from seatkeeper.client.session.seat_request import EstimateBasis, QueuePosition
 from seatkeeper.client.signals import exit_on_signals
 from seatkeeper.client.sync import Grant, Seat, SeatClient
 from seatkeeper.client.tokens import TokenClaims, verify_token

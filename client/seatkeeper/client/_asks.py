@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from seatkeeper.client._translate import as_duration
 from seatkeeper.client.errors import SeatError
 from seatkeeper.client.holding import HoldingState
-from seatkeeper.v1 import seat_pb2
+from seatkeeper.client.session.seat_request import OnState, SeatRequest, SeatTerms
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 CLIENT_CLOSED = "the client was closed"
@@ -22,32 +20,6 @@ CLIENT_CLOSED = "the client was closed"
 
 _T = TypeVar("_T")
 _log = logging.getLogger("seatkeeper.client")
-
-
-@dataclass(frozen=True, slots=True)
-class EstimateBasis:
-    """What an estimated wait was made from."""
-
-    holds: int
-    """How many holds that ended lately were looked at."""
-    hold_median: timedelta
-    """The median of their lengths."""
-    holders: int
-    """Grants held now that were looked at."""
-    holders_overdue: int
-    """Those of them that have been held for longer than every hold looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePosition:
-    """Where a request stands in the queue."""
-
-    position: int
-    """Place in the order of service; 1 is next."""
-    estimate: timedelta | None
-    """Estimated time until the grant; None when nothing is known."""
-    basis: EstimateBasis | None = None
-    """What the estimate was made from, or why there is none; None: the node does not say."""
 
 
 class Believed(Protocol):
@@ -63,54 +35,46 @@ class Believed(Protocol):
         """Return from when another may have the seats, or a moment before."""
 
 
-OnQueued = Callable[[QueuePosition], None]
-OnState = Callable[[HoldingState], None]
-
-
 @dataclass(slots=True, eq=False)
 class Ask:
     """A request for seats that has not been answered for good."""
 
     grant_id: str
-    pool: str
-    seats: int
-    project: str
-    priority: int
-    wait: float | None
-    """Seconds to wait in the queue; None: for ever."""
+    request: SeatRequest
     asked_at: float
     future: asyncio.Future[Held]
-    on_queued: OnQueued | None
-    on_state: OnState | None
     expires_at: float
     """When the client gives up by itself, because no node answers."""
-    sent: bool = False
-    """Whether any node may have heard of this id."""
-    answered: bool = False
+    sent: bool = field(init=False, default=False)
+    """Whether any node may have received this id."""
+    answered: bool = field(init=False, default=False)
     """Whether the node on this stream has said anything about it."""
-    attempt: int = 0
+    attempt: int = field(init=False, default=0)
     """Refusals so far that asked us to come again."""
-    retry_at: float | None = None
+    retry_at: float | None = field(init=False, default=None)
     """When to send it again."""
-    retry_anew: bool = False
+    retry_anew: bool = field(init=False, default=False)
     """Whether to do so under a new id."""
-    refusal: SeatError | None = None
+    refusal: SeatError | None = field(init=False, default=None)
     """The last of those refusals."""
 
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self.request.terms.pool
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds to wait in the queue; None: without limit."""
+        return self.request.wait_seconds
+
     def wait_left(self, now: float) -> float | None:
-        """Return how long it may still wait in the queue; None: for ever."""
+        """Return how long it may still wait in the queue; None: without limit."""
         return None if self.wait is None else max(0.0, self.asked_at + self.wait - now)
 
     def command(self, now: float) -> pb.SessionCommand:
         """Return the command that asks for it."""
-        return _acquire(
-            self.grant_id,
-            self.pool,
-            self.seats,
-            self.project,
-            self.priority,
-            self.wait_left(now),
-        )
+        return self.request.terms.acquire(self.grant_id, self.wait_left(now))
 
 
 @dataclass(slots=True, eq=False)
@@ -118,19 +82,21 @@ class Held:
     """Seats that are held."""
 
     grant_id: str
-    pool: str
-    seats: int
-    project: str
-    priority: int
+    terms: SeatTerms
     fence: int
     token: str
     granted_at: Timestamp
     lease: Believed
     on_state: OnState | None
-    lost: str = ""
+    lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
-    on_token: Callable[[str], None] | None = None
-    """Told of every new token."""
+    on_token: Callable[[str], None] | None = field(init=False, default=None)
+    """Called with every new token."""
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self.terms.pool
 
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
@@ -142,7 +108,7 @@ class Held:
 
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""
-        return _acquire(self.grant_id, self.pool, self.seats, self.project, self.priority, 0.0)
+        return self.terms.acquire(self.grant_id, 0.0)
 
     def renew_token(self, token: str) -> None:
         """Keep a new token."""
@@ -184,14 +150,3 @@ def call_back(callback: Callable[[_T], None], value: _T) -> None:
         callback(value)
     except Exception:
         _log.exception("a callback given to the client failed")
-
-
-def _acquire(
-    grant_id: str, pool: str, seats: int, project: str, priority: int, wait: float | None
-) -> pb.SessionCommand:
-    acquire = seat_pb2.Acquire(
-        pool=pool, grant_id=grant_id, seats=seats, project=project, priority=priority
-    )
-    if wait is not None:
-        acquire.wait.CopyFrom(as_duration(wait))
-    return pb.SessionCommand(acquire=acquire)

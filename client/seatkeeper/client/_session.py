@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 import grpc
 from grpc import aio
 
-from seatkeeper.client._asks import CLIENT_CLOSED, Ask, Held, OnQueued, OnState
+from seatkeeper.client._asks import CLIENT_CLOSED, Ask, Held
 from seatkeeper.client._home import Home
 from seatkeeper.client._lease import NEVER, Lease, LeaseKeeper
 from seatkeeper.client._link import Link
@@ -40,6 +40,7 @@ from seatkeeper.client.errors import ClientClosed, Overloaded, SeatError, Servic
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.ids import new_id
 from seatkeeper.client.nodes import NodePicker
+from seatkeeper.client.session.seat_request import OnState, SeatRequest
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
@@ -100,36 +101,20 @@ class SessionDriver:
 
     # What the client asks for ------------------------------------------------------------------
 
-    async def acquire(
-        self,
-        pool: str,
-        *,
-        seats: int,
-        project: str,
-        priority: int,
-        wait: float | None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-    ) -> Held:
+    async def acquire(self, request: SeatRequest) -> Held:
         """Take seats. Cancelling leaves the queue, or gives back what was just granted."""
         if self._closed:
             raise ClientClosed
-        now = self._clock.now()
+        now, wait = self._clock.now(), request.wait_seconds
         ask = Ask(
             grant_id=new_id(),
-            pool=pool,
-            seats=seats,
-            project=project,
-            priority=priority,
-            wait=wait,
+            request=request,
             asked_at=now,
             future=asyncio.get_running_loop().create_future(),
-            on_queued=on_queued,
-            on_state=on_state,
             expires_at=NEVER if wait is None else now + wait + self._call_seconds,
         )
         self._tables.ask(ask, now)
-        if self._home.is_news(pool):
+        if self._home.is_news(ask.pool):
             self._go_home()
         try:
             return await ask.future

@@ -14,15 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Protocol
 
-from seatkeeper.client._asks import (
-    CLIENT_CLOSED,
-    Ask,
-    EstimateBasis,
-    Held,
-    Leaving,
-    QueuePosition,
-    call_back,
-)
+from seatkeeper.client._asks import CLIENT_CLOSED, Ask, Held, Leaving, call_back
 from seatkeeper.client._lease import NEVER, Lease
 from seatkeeper.client._refusals import AskAnew, AskLater, GiveUp, verdict
 from seatkeeper.client._translate import seconds
@@ -36,6 +28,7 @@ from seatkeeper.client.errors import (
 )
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.ids import new_id
+from seatkeeper.client.session.seat_request import EstimateBasis, QueuePosition
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -169,15 +162,12 @@ class Tables:
                 return
             self.held[grant_id] = held = Held(
                 grant_id=grant_id,
-                pool=ask.pool,
-                seats=granted.seats,
-                project=ask.project,
-                priority=ask.priority,
+                terms=ask.request.terms.granted(granted.seats),
                 fence=granted.fence,
                 token=granted.token,
                 granted_at=granted.granted_at,
                 lease=lease,
-                on_state=ask.on_state,
+                on_state=ask.request.on_state,
             )
             ask.future.set_result(held)
             return
@@ -216,12 +206,12 @@ class Tables:
                 self.leave(held.grant_id, held.pool, now)
             return
         ask.answered, ask.attempt, ask.refusal = True, 0, None
-        if ask.on_queued is not None:
+        if ask.request.on_queued is not None:
             estimate = None
             if queued.HasField("estimate"):
                 estimate = timedelta(seconds=seconds(queued.estimate))
             place = QueuePosition(queued.position, estimate, _basis(queued))
-            call_back(ask.on_queued, place)
+            call_back(ask.request.on_queued, place)
 
     def on_denied(self, denied: seat_pb2.Denied, now: float) -> None:
         """Deal with a refusal, for any reason but the end of the session."""

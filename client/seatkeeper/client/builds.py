@@ -20,7 +20,6 @@ from uhashring import HashRing
 from seatkeeper.builder.errors import ManifestUntrusted, PlanError
 from seatkeeper.builder.manifest import verify_manifest
 from seatkeeper.builder.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
-from seatkeeper.client._asks import OnQueued
 from seatkeeper.client._model import EngineWriter, Model
 from seatkeeper.client._output import Output
 from seatkeeper.client.errors import (
@@ -35,6 +34,7 @@ from seatkeeper.client.errors import (
 )
 from seatkeeper.client.grants import AsyncGrant
 from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.session.seat_request import WaitOptions
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as engines_pb
 
@@ -69,10 +69,7 @@ class BuildRequest:
 
     options: build_pb2.BuildOptions
     pool: str | None
-    project: str
-    priority: int
-    wait: float | timedelta | None
-    on_queued: OnQueued | None
+    waiting: WaitOptions
     on_progress: OnProgress | None
 
 
@@ -100,14 +97,11 @@ class AsyncBuilds:
 
         async with self._client.seat(
             able[0].pool,
-            project=request.project,
-            priority=request.priority,
-            wait=request.wait,
-            on_queued=request.on_queued,
             on_state=on_state,
             # What counts is whether the engine was published, which the service allows only under
             # a grant that is alive.
             check=False,
+            **request.waiting,
         ) as grant:
             waited = timedelta(seconds=self._client.now() - asked_at)
             # Others who wanted the same may have been served first.

@@ -5,88 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
-from seatkeeper.client._asks import CLIENT_CLOSED, Held, OnQueued, OnState
-from seatkeeper.client._edge import sendable, sendable_number
+from seatkeeper.client._asks import CLIENT_CLOSED, Held
 from seatkeeper.client.clock import wall_time
-from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
+from seatkeeper.client.errors import SeatLost, UsageError
 from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.session.seat_request import SeatRequest
 from seatkeeper.client.tokens import unverified_claims
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-WAIT_MAX = timedelta(days=7)
-"""Longest wait that a request may ask for; without one it waits for ever."""
-
-
-def wait_seconds(wait: float | timedelta | None) -> float | None:
-    """Return how long to wait for seats; None: for ever. Raises `InvalidArgument` for no such time."""
-    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
-    if seconds is None:
-        return None
-    if isinstance(seconds, int | float) and 0 <= seconds <= WAIT_MAX.total_seconds():
-        return seconds
-    raise InvalidArgument(
-        f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait for ever", field="wait"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeatRequest:
-    """What to take, and how long to wait for it."""
-
-    pool: str
-    project: str
-    seats: int
-    priority: int
-    wait_seconds: float | None
-    on_queued: OnQueued | None
-    on_state: OnState | None
-    check: bool = True
-    """Whether leaving raises `SeatLost` when the seats were lost meanwhile."""
-
-    @classmethod
-    def of(
-        cls,
-        pool: str,
-        *,
-        project: str,
-        seats: int,
-        priority: int,
-        wait: float | timedelta | None,
-        on_queued: OnQueued | None,
-        on_state: OnState | None,
-        check: bool = True,
-    ) -> SeatRequest:
-        """Check what can be checked here; the service checks the rest.
-
-        Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero or above
-        `WAIT_MAX`, or a number that is none or does not fit the wire.
-        """
-        seconds = wait_seconds(wait)
-        pool, project = sendable("pool", pool), sendable("project", project)
-        if not pool:
-            raise InvalidArgument("pool must not be empty", field="pool")
-        sendable_number("seats", seats)
-        sendable_number("priority", priority)
-        if seats < 1:
-            raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
-        return cls(
-            pool=pool,
-            project=project,
-            seats=seats,
-            priority=priority,
-            wait_seconds=seconds,
-            on_queued=on_queued,
-            on_state=on_state,
-            check=check,
-        )
 
 
 class Keeper(Protocol):
@@ -138,7 +69,7 @@ class AsyncGrant:
     @property
     def seats(self) -> int:
         """How many seats."""
-        return self._held.seats
+        return self._held.terms.seats
 
     @property
     def fence(self) -> int:
@@ -158,7 +89,7 @@ class AsyncGrant:
     @property
     def project(self) -> str:
         """Who is charged, as the service has it."""
-        return str(unverified_claims(self._held.token).get("project", self._held.project))
+        return str(unverified_claims(self._held.token).get("project", self._held.terms.project))
 
     @property
     def expires_at(self) -> datetime:

@@ -7,10 +7,10 @@ import functools
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from seatkeeper.client._asks import Held, QueuePosition
+from seatkeeper.client._asks import Held
 from seatkeeper.client._channels import open_channel
 from seatkeeper.client._lease import Lease
 from seatkeeper.client._session import SessionDriver
@@ -24,6 +24,7 @@ from seatkeeper.client.helper.settings import basis_fields, tls_from
 from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull, to_ms
 from seatkeeper.client.holding import HoldingState
 from seatkeeper.client.nodes import NodePicker
+from seatkeeper.client.session.seat_request import QueuePosition, SeatRequest, SeatTerms
 
 _log = logging.getLogger("seatkeeper.client")
 
@@ -119,17 +120,14 @@ class Keeping:
     async def _acquire(self, message: Frame) -> None:
         number = message.id
         slot = self._take_slot()
-        on_queued = functools.partial(self._on_queued, number) if message["queued"] else None
+        request = SeatRequest(
+            terms=SeatTerms(**message["terms"]),
+            wait_seconds=message["wait"],
+            on_queued=functools.partial(self._on_queued, number) if message["queued"] else None,
+            on_state=functools.partial(self._on_state, number),
+        )
         try:
-            held = await self._driver.acquire(
-                message["pool"],
-                seats=message["seats"],
-                project=message["project"],
-                priority=message["priority"],
-                wait=message["wait"],
-                on_queued=on_queued,
-                on_state=functools.partial(self._on_state, number),
-            )
+            held = await self._driver.acquire(request)
         except BaseException:
             self._slots.end(slot)
             raise
@@ -149,10 +147,7 @@ class Keeping:
                 held.granted_at.SerializeToString(),
                 id=number,
                 grant_id=held.grant_id,
-                pool=held.pool,
-                seats=held.seats,
-                project=held.project,
-                priority=held.priority,
+                terms=asdict(held.terms),
                 fence=held.fence,
                 token=held.token,
                 lease=_place(lease),

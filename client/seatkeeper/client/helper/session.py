@@ -10,18 +10,12 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from seatkeeper.client._asks import (
-    CLIENT_CLOSED,
-    Held,
-    OnQueued,
-    OnState,
-    QueuePosition,
-    call_back,
-)
+from seatkeeper.client._asks import CLIENT_CLOSED, Held, call_back
 from seatkeeper.client.config import ClientConfig, TlsConfig
 from seatkeeper.client.errors import ClientClosed, HelperLost, SeatError
 from seatkeeper.client.helper import link as links
@@ -30,6 +24,12 @@ from seatkeeper.client.helper.link import Link
 from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
 from seatkeeper.client.helper.slots import Slot, boot_ms
 from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.session.seat_request import (
+    OnState,
+    QueuePosition,
+    SeatRequest,
+    SeatTerms,
+)
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 CLOSE_SECONDS_MAX = 6.0
@@ -156,22 +156,12 @@ class KeptSession:
 
     # As `SessionDriver` --------------------------------------------------------------------------
 
-    async def acquire(
-        self,
-        pool: str,
-        *,
-        seats: int,
-        project: str,
-        priority: int,
-        wait: float | None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-    ) -> Held:
+    async def acquire(self, request: SeatRequest) -> Held:
         """Take seats. Cancelling leaves the queue, or gives back what was just granted."""
         link, client = await self.attached()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Held] = loop.create_future()
-        bound = self.bind(on_state)
+        bound, on_queued = self.bind(request.on_state), request.on_queued
 
         def handle(answer: Frame | HelperLost) -> None:
             # In whatever thread reads the socket.
@@ -190,18 +180,15 @@ class KeptSession:
                     self._let_go(link, number)
 
         number = link.number(handle)
-        self._waiting[number] = pool
+        self._waiting[number] = request.terms.pool
         try:
             link.send(
                 frame(
                     "acquire",
                     id=number,
                     client=client,
-                    pool=pool,
-                    seats=seats,
-                    project=project,
-                    priority=priority,
-                    wait=wait,
+                    terms=asdict(request.terms),
+                    wait=request.wait_seconds,
                     queued=on_queued is not None,
                 )
             )
@@ -355,10 +342,7 @@ class KeptSession:
         belief = KeptBelief(link, number, Slot(*answer["lease"]), Slot(*answer["slot"]))
         held = Held(
             grant_id=answer["grant_id"],
-            pool=answer["pool"],
-            seats=answer["seats"],
-            project=answer["project"],
-            priority=answer["priority"],
+            terms=SeatTerms(**answer["terms"]),
             fence=answer["fence"],
             token=answer["token"],
             granted_at=Timestamp.FromString(answer.body),

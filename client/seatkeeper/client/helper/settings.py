@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from seatkeeper.client._asks import EstimateBasis
 from seatkeeper.client.config import (
     BackoffConfig,
     BreakerConfig,
@@ -17,6 +16,7 @@ from seatkeeper.client.config import (
     RenewalConfig,
     TlsConfig,
 )
+from seatkeeper.client.session.seat_request import EstimateBasis
 
 _PARTS = {"renewal": RenewalConfig, "backoff": BackoffConfig, "breaker": BreakerConfig}
 
