@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatkeeper.cli.render import Json, about, count, span
-from seatkeeper.text import printable
+from seatkeeper.core.text import printable
 
 if TYPE_CHECKING:
     from seatkeeper.client.session.seat_request import QueuePosition

@@ -14,27 +14,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from seatkeeper.client._asks import Held
-from seatkeeper.client._calls import Calls
-from seatkeeper.client._edge import sendable
-from seatkeeper.client._introduction import introduced
-from seatkeeper.client._model import Model
-from seatkeeper.client._output import Output, check_apart
-from seatkeeper.client.agents import AsyncAgent
-from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
-from seatkeeper.client.clock import Clock, default_clock
-from seatkeeper.client.cluster import AsyncCluster
-from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.engines import AsyncEngines
-from seatkeeper.client.environment import ClientArguments, EnvironmentOptions
-from seatkeeper.client.errors import InvalidArgument
-from seatkeeper.client.grants import AsyncGrant, AsyncSeat
-from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.nodes import NodePicker, parse_addresses
-from seatkeeper.client.pools import AsyncPools
-from seatkeeper.client.seats import AsyncUnarySeats
+from seatkeeper.client.admin.cluster import AsyncCluster
+from seatkeeper.client.admin.engines import AsyncEngines
+from seatkeeper.client.admin.pools import AsyncPools
+from seatkeeper.client.admin.seats import AsyncUnarySeats
+from seatkeeper.client.builds.agents import AsyncAgent
+from seatkeeper.client.builds.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
+from seatkeeper.client.builds.model import Model
+from seatkeeper.client.builds.output import Output, check_apart
+from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
+from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.session.client_session import ClientSession
+from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.introduction import introduced
 from seatkeeper.client.session.lingering import Lingering
+from seatkeeper.client.session.requests import Held
 from seatkeeper.client.session.seat_request import (
     SeatOptions,
     SeatRequest,
@@ -43,7 +38,12 @@ from seatkeeper.client.session.seat_request import (
     checked_wait,
     spelled_out,
 )
-from seatkeeper.text import printable
+from seatkeeper.client.transport.calls import Calls
+from seatkeeper.client.transport.edge import sendable
+from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
+from seatkeeper.core.clock import Clock, default_clock
+from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from seatkeeper.client.config import (
+from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
     ClientConfig,

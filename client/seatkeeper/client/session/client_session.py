@@ -14,18 +14,18 @@ from typing import cast
 
 from grpc import aio
 
-from seatkeeper.client._channels import open_channel
-from seatkeeper.client._movable_clock import MovableClock
-from seatkeeper.client._session import SessionDriver
-from seatkeeper.client.channels import check_fork
-from seatkeeper.client.clock import Clock, SystemClock
-from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.errors import ClientClosed, OtherLoop
+from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.helper.channel import RelayedChannel
 from seatkeeper.client.helper.session import KeptSession
 from seatkeeper.client.helper.spawn import why_none
-from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.nodes import NodePicker
+from seatkeeper.client.session.driver import SessionDriver
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.transport.channels import open_channel
+from seatkeeper.client.transport.nodes import NodePicker
+from seatkeeper.core.channels import check_fork
+from seatkeeper.core.clock import Clock, SystemClock
+from seatkeeper.core.errors import ClientClosed, OtherLoop
+from seatkeeper.testing.movable_clock import MovableClock
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 CLOSE_SECONDS_MAX = 6.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from seatkeeper.client._asks import Held
-from seatkeeper.client.clock import Clock, Timer
-from seatkeeper.client.config import ClientConfig
-from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.linger import LingerCache
+from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.session.client_session import ClientSession
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.linger import LingerCache
+from seatkeeper.client.session.requests import Held
 from seatkeeper.client.session.seat_request import SeatRequest
+from seatkeeper.core.clock import Clock, Timer
 
 
 class Lingering:

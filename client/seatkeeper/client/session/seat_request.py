@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, TypedDict, TypeVar, Unpack
 
-from seatkeeper.client._edge import sendable, sendable_number
-from seatkeeper.client._translate import as_duration
-from seatkeeper.client.errors import InvalidArgument
-from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.transport.edge import sendable, sendable_number
+from seatkeeper.client.transport.translate import as_duration
+from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
