@@ -49,7 +49,7 @@ def test_the_variables_say_where_who_and_for_whom(make: Make) -> None:
     }
     client = make(env=env)
     assert sorted(client._nodes.addresses) == ["seats-1:7420", "seats-2:7420"]
-    assert (client._session.holder, client._session.project) == ("ci", "cv")
+    assert (client._session.account.holder, client._session.account.project) == ("ci", "cv")
 
 
 @BOTH
@@ -57,7 +57,7 @@ def test_an_argument_wins_over_its_variable_which_is_not_even_looked_at(make: Ma
     env = {"SEATKEEPER_NODES": "nonsense", "SEATKEEPER_HOLDER": "", "SEATKEEPER_PROJECT": "x"}
     client = make(env=env, addresses="a:1", holder="me", project="y")
     assert client._nodes.addresses == ("a:1",)
-    assert (client._session.holder, client._session.project) == ("me", "y")
+    assert (client._session.account.holder, client._session.account.project) == ("me", "y")
 
 
 @BOTH

@@ -28,6 +28,7 @@ from seatkeeper.client.session.client_session import ClientSession
 from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.introduction import introduced
+from seatkeeper.client.session.lease import Account
 from seatkeeper.client.session.lingering import Lingering
 from seatkeeper.client.session.requests import Held
 from seatkeeper.client.session.seat_request import (
@@ -94,8 +95,7 @@ class AsyncSeatClient:
             self._config,
             tls,
             self._clock,
-            holder=_checked_holder(holder),
-            project=sendable("project", project),
+            Account(_checked_holder(holder), sendable("project", project)),
         )
         self._calls = Calls(
             self._nodes,

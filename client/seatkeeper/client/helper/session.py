@@ -22,6 +22,7 @@ from seatkeeper.client.helper.link import Link
 from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
 from seatkeeper.client.helper.slots import Slot, boot_ms
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.lease import Account
 from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, call_back
 from seatkeeper.client.session.seat_request import (
     OnState,
@@ -93,17 +94,14 @@ class KeptSession:
         addresses: Iterable[str],
         config: ClientConfig,
         tls: TlsConfig | None,
-        *,
-        holder: str,
-        project: str,
+        account: Account,
     ) -> None:
         self._config = config
         self._opening = {
             "addresses": list(addresses),
             "config": config_fields(config),
             "tls": tls_fields(tls),
-            "holder": holder,
-            "project": project,
+            "account": asdict(account),
             "random": random.random(),
         }
         # Taken again by the end of a client that is forgotten, which may come at any moment.

@@ -20,6 +20,7 @@ from seatkeeper.client.helper.session import KeptSession
 from seatkeeper.client.helper.spawn import why_none
 from seatkeeper.client.session.driver import SessionDriver
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.lease import Account
 from seatkeeper.client.transport.channels import open_channel
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.core.channels import check_fork
@@ -46,16 +47,14 @@ class ClientSession:
         config: ClientConfig,
         tls: TlsConfig | None,
         clock: Clock,
-        *,
-        holder: str,
-        project: str,
+        account: Account,
     ) -> None:
         self._nodes = nodes
         self._config = config
         self._tls = tls
         self._clock = clock
-        self.holder = holder
-        self.project = project
+        self.account = account
+        """Whom it is opened for."""
         self._pid = os.getpid()
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,9 +67,7 @@ class ClientSession:
             and type(clock) is SystemClock
             and _can_have_helper()
         ):
-            self.kept = KeptSession(
-                nodes.addresses, config, tls, holder=holder, project=project
-            )
+            self.kept = KeptSession(nodes.addresses, config, tls, account)
             # A client that is forgotten must not hold seats without end.
             weakref.finalize(self, self.kept.forget)
         else:
@@ -90,9 +87,8 @@ class ClientSession:
                 self._nodes,
                 self.connect,
                 self._config,
-                holder=self.holder,
-                project=self.project,
-                clock=self._clock,
+                self.account,
+                self._clock,
             )
             if isinstance(self._clock, MovableClock):
                 self._clock.follow(self._driver)
