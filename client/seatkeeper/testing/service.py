@@ -199,17 +199,18 @@ class InMemoryService:
             raise InvalidArgument(
                 "seconds must be at least 0: time does not go back", field="seconds"
             )
+
+        def do_what_is_due() -> None:
+            self._call(self._running.do_what_is_due())
+
         if renewing:
-            self._clock.pass_by(span, self._do_what_is_due)
+            self._clock.pass_by(span, do_what_is_due)
         else:
             self._clock.move(span)
-        self._do_what_is_due()
+        do_what_is_due()
         end = time.monotonic() + HEAR_SECONDS_MAX
         while self._call(self._running.has_waits_that_are_over()) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
-
-    def _do_what_is_due(self) -> None:
-        self._call(self._running.do_what_is_due())
 
     # Misfortune --------------------------------------------------------------------------------
 
