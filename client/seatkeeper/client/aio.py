@@ -23,6 +23,7 @@ from seatkeeper.client.builds.builds import AsyncBuilds, BuildRequest, BuiltEngi
 from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.output import Output, check_apart
 from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
+from seatkeeper.client.config.options import check_names, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.session.client_session import ClientSession
 from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
@@ -32,12 +33,11 @@ from seatkeeper.client.session.lease import Account
 from seatkeeper.client.session.lingering import Lingering
 from seatkeeper.client.session.requests import Held
 from seatkeeper.client.session.seat_request import (
+    DEFAULTS,
     SeatOptions,
     SeatRequest,
     WaitOptions,
-    check_names,
     checked_wait,
-    spelled_out,
 )
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sendable
@@ -45,6 +45,7 @@ from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
 from seatkeeper.core.clock import Clock, default_clock
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.text import printable
+from seatkeeper.core.typed import check_type
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -85,6 +86,8 @@ class AsyncSeatClient:
         a sequence. ``holder`` says who holds (default: user@host); ``project`` who is charged where
         a request does not say. Raises `InvalidArgument` for what can be seen to be wrong.
         """
+        check_type("config", config, ClientConfig | None)
+        check_type("tls", tls, TlsConfig | None)
         self._config = introduced(config or ClientConfig())
         self._clock = clock or default_clock()
         self._nodes = NodePicker(
@@ -140,7 +143,7 @@ class AsyncSeatClient:
         """Close the client."""
         await self.close()
 
-    @spelled_out(SeatOptions)
+    @spelled_out(SeatOptions, DEFAULTS)
     def seat(
         self, pool: str, *, check: bool = True, **options: Unpack[SeatOptions]
     ) -> AsyncSeat:
@@ -156,7 +159,7 @@ class AsyncSeatClient:
         """
         return AsyncSeat(self, SeatRequest.of(pool, check=check, **options))
 
-    @spelled_out(SeatOptions)
+    @spelled_out(SeatOptions, DEFAULTS)
     async def acquire(self, pool: str, **options: Unpack[SeatOptions]) -> AsyncGrant:
         """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
 
@@ -181,7 +184,7 @@ class AsyncSeatClient:
         """
         return await self._session.credentials()
 
-    @spelled_out(WaitOptions)
+    @spelled_out(WaitOptions, DEFAULTS)
     async def build(
         self,
         model: str | os.PathLike[str] | bytes,

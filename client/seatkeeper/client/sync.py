@@ -20,14 +20,15 @@ from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.builds import BuiltEngine, OnProgress
 from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
+from seatkeeper.client.config.options import spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.session.grants import AsyncGrant, notify_loss
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.seat_request import (
+    DEFAULTS,
     SeatOptions,
     SeatRequest,
     WaitOptions,
-    spelled_out,
 )
 from seatkeeper.client.transport.loop_thread import ClientThread, LoopThread
 from seatkeeper.core.errors import SeatLost, UsageError
@@ -96,7 +97,7 @@ class SeatClient:
         """Close the client."""
         self.close()
 
-    @spelled_out(SeatOptions)
+    @spelled_out(SeatOptions, DEFAULTS)
     def seat(self, pool: str, *, check: bool = True, **options: Unpack[SeatOptions]) -> Seat:
         """Return a ``with`` that holds seats of ``pool``; also a decorator.
 
@@ -105,7 +106,7 @@ class SeatClient:
         """
         return Seat(self, SeatRequest.of(pool, check=check, **options))
 
-    @spelled_out(SeatOptions)
+    @spelled_out(SeatOptions, DEFAULTS)
     def acquire(self, pool: str, **options: Unpack[SeatOptions]) -> Grant:
         """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
 
@@ -119,7 +120,7 @@ class SeatClient:
         """How sure this client may be of all it holds; LOST while there is no session."""
         return self._async.state
 
-    @spelled_out(WaitOptions)
+    @spelled_out(WaitOptions, DEFAULTS)
     def build(
         self,
         model: str | os.PathLike[str] | bytes,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar, Unpack
 
+from seatkeeper.client.config.options import check_names
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
-from seatkeeper.client.session.seat_request import check_names
 from seatkeeper.core.environment import (
     DEFAULT_NODES,
     HOLDER,

@@ -6,12 +6,12 @@ The keyword arguments of every method that takes a seat are named here, once: `W
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, TypedDict, TypeVar, Unpack
+from typing import Final, TypedDict, Unpack
 
+from seatkeeper.client.config.options import check_names
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.transport.edge import sendable, sendable_number
 from seatkeeper.client.transport.translate import as_duration
@@ -21,8 +21,6 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 
 WAIT_MAX = timedelta(days=7)
 """Longest wait that a request may ask for; without one it waits without limit."""
-
-_F = TypeVar("_F", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,33 +176,3 @@ def checked_wait(options: WaitOptions) -> WaitOptions:
         wait=wait,
         on_queued=options.get("on_queued"),
     )
-
-
-def check_names(options: Mapping[str, object], kind: type) -> None:
-    """Raise `TypeError` for a keyword argument that is not one of ``kind``, as Python would."""
-    for name in options.keys() - kind.__annotations__.keys():
-        raise TypeError(f"unexpected keyword argument {name!r}")
-
-
-def spelled_out(kind: type, defaults: Mapping[str, object] = DEFAULTS) -> Callable[[_F], _F]:
-    """Give a method that takes ``**options`` of ``kind`` the signature that they stand for.
-
-    So ``help()`` and `inspect.signature` name every argument, as type checkers and editors do.
-    """
-
-    def spell(method: _F) -> _F:
-        signature = inspect.signature(method)
-        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        named += [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults[name],
-                annotation=getattr(annotation, "__forward_arg__", annotation),
-            )
-            for name, annotation in kind.__annotations__.items()
-        ]
-        vars(method)["__signature__"] = signature.replace(parameters=named)
-        return method
-
-    return spell
