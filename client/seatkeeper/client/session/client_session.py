@@ -24,9 +24,8 @@ from seatkeeper.client.session.lease import Account
 from seatkeeper.client.transport.channels import open_channel
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.core.channels import check_fork
-from seatkeeper.core.clock import Clock, SystemClock
+from seatkeeper.core.clock import Clock, FollowedClock, SystemClock
 from seatkeeper.core.errors import ClientClosed, OtherLoop
-from seatkeeper.testing.movable_clock import MovableClock
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 CLOSE_SECONDS_MAX = 6.0
@@ -90,7 +89,7 @@ class ClientSession:
                 self.account,
                 self._clock,
             )
-            if isinstance(self._clock, MovableClock):
+            if isinstance(self._clock, FollowedClock):
                 self._clock.follow(self._driver)
         return self._driver
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import Denied, Grant, Released
+from seatkeeper.server.domain import Denied, Grant, Released
 from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.sessions.sessions import Session
-from seatkeeper.server.store.denials import encode_basis, encode_denied
+from seatkeeper.server.wire.denials import encode_basis, encode_denied
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 EXPECTED_MAX = 1024
