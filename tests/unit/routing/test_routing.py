@@ -208,7 +208,7 @@ async def test_when_the_owner_has_died_its_pools_are_decided_elsewhere_and_then_
     """Its record is still there, as after ``kill -9``."""
     owner = town.owner()
     address = town.nodes[owner].address
-    await town.nodes[owner]._server.stop(None)
+    await town.nodes[owner]._server.server.stop(None)
     name = town.other(owner)
     stub = town.stubs(name, stack)
     who = await opened(stub, 1)

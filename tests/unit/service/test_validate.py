@@ -12,7 +12,7 @@ from tests.unit.kit import POOL, uuid7
 from typer.models import OptionInfo
 
 from seatkeeper.cli.waiting import Wait
-from seatkeeper.client.session import grants as client_grants
+from seatkeeper.client.session import seat_request as client_grants
 from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
