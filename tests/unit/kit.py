@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from seatkeeper.chaos.history import PoolHistory, read_history, replay
 from seatkeeper.server import records
 from seatkeeper.server.decide import (
     Acquire,
+    Attribution,
     Decision,
     Grant,
     Instant,
@@ -24,6 +26,7 @@ from seatkeeper.server.pool.audience import News, Position
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write
 
+_Attributed = TypeVar("_Attributed", Acquire, Grant, Ticket)
 KEYS = Keys("sk")
 POOL = "tensorrt"
 NOW = Instant(1_700_000_000_000)
@@ -85,13 +88,19 @@ def acquire(
         grant_id=uuid7(number),
         session_id=session,
         lease_id=lease_id or lease_id_of(session),
-        holder=f"{session}@host",
-        project="cv",
+        attribution=Attribution(f"{session}@host", "cv", priority),
         seats=seats,
-        priority=priority,
         wait=wait,
         may_wait=may_wait,
     )
+
+
+def changed(of: _Attributed, **change: Any) -> _Attributed:  # noqa: ANN401
+    """Return ``of`` with other fields, those of its attribution among them."""
+    names = {each.name for each in fields(Attribution)}
+    inner = {name: value for name, value in change.items() if name in names}
+    outer = {name: value for name, value in change.items() if name not in names}
+    return replace(of, attribution=replace(of.attribution, **inner), **outer)
 
 
 def release(number: int, session: str = "anna", *, lease_id: int = 0) -> Release:
@@ -107,10 +116,8 @@ def a_grant(
         grant_id=uuid7(number),
         session_id=session,
         lease_id=lease_id_of(session),
-        holder=f"{session}@host",
-        project="cv",
+        attribution=Attribution(f"{session}@host", "cv", priority),
         seats=seats,
-        priority=priority,
         fence=fence,
         asked_at=NOW,
         granted_at=NOW,
@@ -131,10 +138,8 @@ def a_ticket(
         grant_id=uuid7(number),
         session_id=session,
         lease_id=lease_id_of(session),
-        holder=f"{session}@host",
-        project="cv",
+        attribution=Attribution(f"{session}@host", "cv", priority),
         seats=seats,
-        priority=priority,
         number=number if order is None else order,
         queued_at=NOW,
         wait=wait,

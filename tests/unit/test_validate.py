@@ -16,7 +16,6 @@ from seatkeeper.client import grants as client_grants
 from seatkeeper.server.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
-    PRIORITY_MAX,
     SEATS_MAX,
     WAIT_MAX,
     Malformed,
@@ -101,8 +100,6 @@ ACQUIRES: list[tuple[str, dict[str, object]]] = [
     ("seats", {"seats": -1}),
     ("seats", {"seats": SEATS_MAX + 1}),
     ("project", {"project": "CV"}),
-    ("priority", {"priority": PRIORITY_MAX + 1}),
-    ("priority", {"priority": -PRIORITY_MAX - 1}),
     ("wait", {"wait": Duration(seconds=-1)}),
     ("wait", {"wait": Duration(nanos=-1)}),
     ("wait", {"wait": Duration(seconds=7 * DAY + 1)}),
@@ -181,8 +178,6 @@ def test_a_malformed_reference_is_refused_by_its_field(
     [
         {},
         {"seats": SEATS_MAX},
-        {"priority": PRIORITY_MAX},
-        {"priority": -PRIORITY_MAX},
         {"project": "cv"},
         {"wait": Duration()},
         {"wait": Duration(seconds=int(WAIT_MAX.total_seconds()))},

@@ -102,8 +102,6 @@ def _about(pool: str, of: Grant | Ticket) -> dict[str, object]:
         "request_id": of.grant_id,
         "grant_id": of.grant_id,
         "session_id": of.session_id,
-        "holder": of.holder,
-        "project": of.project,
         "seats": of.seats,
-        "priority": of.priority,
+        **of.attribution.facts(),
     }

@@ -170,13 +170,11 @@ def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
         held = message.grants.add(
             grant_id=grant.grant_id,
             session_id=grant.session_id,
-            holder=grant.holder,
-            project=grant.project,
             seats=grant.seats,
             fence=grant.fence,
             agent_id=grant.agent_id,
-            priority=grant.priority,
         )
+        grant.attribution.write(held)
         held.granted_at.FromMilliseconds(grant.granted_at)
 
 
@@ -188,12 +186,10 @@ def _add_tickets(message: pool_service_pb2.Pool, state: PoolState, outlook: Outl
         queued = message.tickets.add(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,
-            holder=ticket.holder,
-            project=ticket.project,
             seats=ticket.seats,
-            priority=ticket.priority,
             position=position,
         )
+        ticket.attribution.write(queued)
         queued.queued_at.FromMilliseconds(ticket.queued_at)
         estimate: timedelta | None = outlook.wait(position)
         if estimate is not None:

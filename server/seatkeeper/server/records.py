@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from seatkeeper.server.decide import Grant, Guard, Instant, Mark, PoolSpec, Ticket
+from seatkeeper.server.decide import (
+    Attribution,
+    Grant,
+    Guard,
+    Instant,
+    Mark,
+    PoolSpec,
+    Ticket,
+)
 from seatkeeper.server.denials import decode_denied, encode_denied
 from seatkeeper.v1 import pool_service_pb2, state_pb2
 
@@ -37,19 +45,18 @@ def decode_guard(value: bytes) -> tuple[Guard, int]:
 
 def grant_record(grant: Grant) -> state_pb2.GrantRecord:
     """Return the message for a grant."""
-    return state_pb2.GrantRecord(
+    record = state_pb2.GrantRecord(
         session_id=grant.session_id,
         lease_id=grant.lease_id,
-        holder=grant.holder,
-        project=grant.project,
         seats=grant.seats,
-        priority=grant.priority,
         fence=grant.fence,
         granted_at_millis=grant.granted_at,
         asked_at_millis=grant.asked_at,
         agent_id=grant.agent_id,
         claim_id=grant.claim_id,
     )
+    grant.attribution.write(record)
+    return record
 
 
 def encode_grant(grant: Grant) -> bytes:
@@ -75,10 +82,8 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         grant_id=grant_id,
         session_id=record.session_id,
         lease_id=record.lease_id,
-        holder=record.holder,
-        project=record.project,
+        attribution=Attribution.of(record),
         seats=record.seats,
-        priority=record.priority,
         fence=record.fence,
         granted_at=Instant(record.granted_at_millis),
         asked_at=Instant(record.asked_at_millis),
@@ -89,17 +94,16 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
 
 def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
     """Return the message for a ticket."""
-    return state_pb2.TicketRecord(
+    record = state_pb2.TicketRecord(
         session_id=ticket.session_id,
         lease_id=ticket.lease_id,
-        holder=ticket.holder,
-        project=ticket.project,
         seats=ticket.seats,
-        priority=ticket.priority,
         number=ticket.number,
         queued_at_millis=ticket.queued_at,
         wait_millis=wait_millis(ticket.wait),
     )
+    ticket.attribution.write(record)
+    return record
 
 
 def wait_millis(wait: timedelta | None) -> int:
@@ -128,10 +132,8 @@ def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
         grant_id=grant_id,
         session_id=record.session_id,
         lease_id=record.lease_id,
-        holder=record.holder,
-        project=record.project,
+        attribution=Attribution.of(record),
         seats=record.seats,
-        priority=record.priority,
         number=record.number,
         queued_at=Instant(record.queued_at_millis),
         wait=wait_of(record),

@@ -12,7 +12,6 @@ from seatkeeper.text import hidden_in, named
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 SEATS_MAX = 100_000
-PRIORITY_MAX = 1_000
 HOLDER_MAX = 253
 DESCRIPTION_MAX = 500
 CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
@@ -96,7 +95,7 @@ def _nanos(duration: timedelta) -> int:
 
 
 def check_acquire(request: seat_pb2.Acquire) -> None:
-    """Check a request for seats."""
+    """Check a request for seats, but for what is of its attribution alone."""
     check_name("pool", request.pool)
     check_id("grant_id", request.grant_id)
     if request.seats < 1:
@@ -105,8 +104,6 @@ def check_acquire(request: seat_pb2.Acquire) -> None:
         raise Malformed("seats", f"{request.seats} seats asked; no pool has over {SEATS_MAX}")
     if request.project:
         check_name("project", request.project)
-    if abs(request.priority) > PRIORITY_MAX:
-        raise Malformed("priority", f"{request.priority} is not from -1000 to 1000")
     if request.HasField("wait"):
         check_duration("wait", request.wait, timedelta(0), WAIT_MAX, "0 to 7 days")
 

@@ -7,19 +7,18 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from seatkeeper.server.decide.state import Grant, Ticket
+from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 
 
 @dataclass(frozen=True, slots=True)
-class Acquire:
+class Acquire(HasAttribution):
     """Seats are wanted. Asking again with the same id finds the ticket or grant of the first time."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int = 0
     wait: timedelta | None = None
     """How long to wait before giving up; None: for ever."""
     may_wait: bool = True

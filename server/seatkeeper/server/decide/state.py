@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import NewType
 
 from seatkeeper.server.decide.finished import FinishedIds
+from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 
 Instant = NewType("Instant", int)
 """Unix milliseconds by one node's clock. Good for telling people, never for deciding anything."""
@@ -37,16 +38,14 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(HasAttribution):
     """Seats of a pool held by one session."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int
     fence: int
     asked_at: Instant
     granted_at: Instant
@@ -55,16 +54,14 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(HasAttribution):
     """A place in a pool's queue."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int
     number: int
     queued_at: Instant
     wait: timedelta | None = None

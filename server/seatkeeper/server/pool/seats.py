@@ -23,6 +23,8 @@ from seatkeeper.server.decide import (
     outlook,
 )
 from seatkeeper.server.denials import denial_name
+from seatkeeper.server.domain import attribution
+from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer, PoolCount
 from seatkeeper.server.pool.audience import Listener, peer_of
@@ -31,7 +33,7 @@ from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.passed import Passing
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.store import Store
-from seatkeeper.server.validate import check_acquire, check_grant_ref, check_id_age
+from seatkeeper.server.validate import Malformed, check_acquire, check_grant_ref, check_id_age
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)
@@ -94,6 +96,8 @@ class Seats:
         ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
+        if (wrong := attribution.problem(request)) is not None:
+            raise Malformed(*wrong)
         check_id_age("grant_id", request.grant_id, self._clock.now())
         wait = wait_max
         if request.HasField("wait"):
@@ -102,10 +106,10 @@ class Seats:
             grant_id=request.grant_id,
             session_id=session.session_id,
             lease_id=session.lease_id,
-            holder=session.holder,
-            project=request.project or session.project,
+            attribution=Attribution.asked(
+                request, holder=session.holder, project=session.project
+            ),
             seats=request.seats,
-            priority=request.priority,
             wait=wait,
             may_wait=wait is None or wait > timedelta(0),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from seatkeeper.server import records
 from seatkeeper.server.decide import (
     Acquire,
+    Attribution,
     Command,
     Granted,
     Outcome,
@@ -31,10 +32,8 @@ def encode_command(command: Command) -> pb.PeerCommand:
     ticket = message.ticket
     ticket.session_id = command.session_id
     ticket.lease_id = command.lease_id
-    ticket.holder = command.holder
-    ticket.project = command.project
     ticket.seats = command.seats
-    ticket.priority = command.priority
+    command.attribution.write(ticket)
     ticket.wait_millis = records.wait_millis(command.wait)
     return pb.PeerCommand(acquire=message)
 
@@ -49,10 +48,8 @@ def decode_command(message: pb.PeerCommand) -> Command:
         grant_id=acquire.grant_id,
         session_id=ticket.session_id,
         lease_id=ticket.lease_id,
-        holder=ticket.holder,
-        project=ticket.project,
+        attribution=Attribution.of(ticket),
         seats=ticket.seats,
-        priority=ticket.priority,
         wait=records.wait_of(ticket),
         may_wait=acquire.may_wait,
     )

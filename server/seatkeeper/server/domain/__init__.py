@@ -1,0 +1,1 @@
+"""What the service is about, as plain values. Pure: depends on nothing of ours."""
