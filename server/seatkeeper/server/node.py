@@ -48,6 +48,7 @@ from seatkeeper.server.service.seat_service import DoorLimits, SeatService
 from seatkeeper.server.sessions import Sessions
 from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreForeign
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
+from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.store_alarm import StoreAlarm
 from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
@@ -359,7 +360,13 @@ async def _check_alone(
     entry = await store.get(keys.node(node_id))
     if entry is None:
         return
-    address = state_pb2.NodeRecord.FromString(entry.value).address
+    try:
+        address = parsed(state_pb2.NodeRecord, entry.key, entry.value).address
+    except FormatUnsupported as error:
+        raise StartError(
+            f"node_id: {node_id} is the id of a node of a newer version; choose another, or wait until "
+            "its record is gone, some 10 s after it stopped"
+        ) from error
     if address != advertised and await peers.answers(address):
         raise StartError(
             f"node_id: {node_id} is the id of a node that lives, at {address}; choose another"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 
@@ -20,9 +20,11 @@ class Acquire(HasAttribution):
     attribution: Attribution
     seats: int
     wait: timedelta | None = None
-    """How long to wait before giving up; None: for ever."""
+    """How long to wait before giving up; None: without limit."""
     may_wait: bool = True
     """False: be denied at once when no seat is free."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """What another node wants in the ticket, where that is more than this version knows."""
 
 
 @dataclass(frozen=True, slots=True)

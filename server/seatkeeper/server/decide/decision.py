@@ -81,6 +81,8 @@ class Mark:
     """Tickets that this decision denied, and why: for the node that has their client."""
     spans: tuple[Span, ...] = ()
     """Stretches of ids that cover all that the session has finished with; see ``finished``."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """The mark before, where that says more than this version knows."""
 
 
 @dataclass(slots=True)
@@ -227,8 +229,9 @@ class _Draft:
             if refusal[0] in SPENDING:
                 self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
             return
-        number = self.decision.guard.ticket_number + 1
-        self.decision.guard = Guard(self.decision.guard.fence, number)
+        guard = self.decision.guard
+        number = guard.ticket_number + 1
+        self.decision.guard = Guard(guard.fence, number, guard.kept)
         ticket = Ticket(
             grant_id=grant_id,
             session_id=command.session_id,
@@ -238,6 +241,7 @@ class _Draft:
             number=number,
             queued_at=self.now,
             wait=command.wait,
+            kept=command.kept,
         )
         self.asked[grant_id] = (command, ticket)
         self.reserved += 1
@@ -354,7 +358,8 @@ class _Draft:
         mark = self.decision.marks.get(session_id)
         if mark is None:
             spans = self.pool.finished.spans(session_id)
-            mark = Mark(lease_id, highest(spans), spans=spans)
+            before = self.pool.kept_marks.get(session_id, b"")
+            mark = Mark(lease_id, highest(spans), spans=spans, kept=before)
             self.decision.marks[session_id] = mark
         return mark
 
@@ -382,7 +387,8 @@ class _Draft:
 
     def _grant(self, ticket: Ticket, *, is_new: bool) -> None:
         fence = self.decision.guard.fence + 1
-        self.decision.guard = Guard(fence, self.decision.guard.ticket_number)
+        guard = self.decision.guard
+        self.decision.guard = Guard(fence, guard.ticket_number, guard.kept)
         grant = Grant(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,

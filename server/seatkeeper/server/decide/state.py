@@ -27,6 +27,8 @@ class PoolSpec:
     name: str
     seats: int
     description: str = ""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """The record it was read from, where that says more than this version knows. So below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Guard:
 
     fence: int = 0
     ticket_number: int = 0
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Grant(HasAttribution):
     granted_at: Instant
     agent_id: str = ""
     claim_id: str = ""
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Ticket(HasAttribution):
     number: int
     queued_at: Instant
     wait: timedelta | None = None
-    """How long it waits before it gives up; None: for ever."""
+    """How long it waits before it gives up; None: without limit."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 ServiceKey = tuple[int, int, str]
@@ -89,6 +94,8 @@ class PoolState:
     grants: dict[str, Grant] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
     finished: FinishedIds = field(default_factory=FinishedIds)
+    kept_marks: dict[str, bytes] = field(default_factory=dict)
+    """Marks that say more than this version knows, by session."""
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
     tickets_of: Counter[str] = field(default_factory=Counter)

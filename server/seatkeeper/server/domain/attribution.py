@@ -28,8 +28,8 @@ class Attributes(Protocol):
         """Return it as it is written."""
         ...
 
-    def MergeFromString(self, serialized: bytes, /) -> int:  # noqa: N802 - protobuf's name
-        """Add what was written."""
+    def ParseFromString(self, serialized: bytes, /) -> int:  # noqa: N802 - protobuf's name
+        """Become what was written."""
         ...
 
 
@@ -93,7 +93,7 @@ class Attribution:
         message.project = self.project
         message.priority = self.priority
         if self.kept:
-            message.attributes.MergeFromString(self.kept)
+            message.attributes.ParseFromString(self.kept)
 
     def claims(self) -> dict[str, object]:
         """Return what a token says of it."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from seatkeeper.server import events
 from seatkeeper.server.decide import Denied, Refusal
 from seatkeeper.server.denials import denial_info
 from seatkeeper.server.grpc_failure import (
@@ -22,6 +23,7 @@ from seatkeeper.server.grpc_failure import (
 )
 from seatkeeper.server.sessions import NotYourSession, SessionGone
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.texts import check_texts
 from seatkeeper.server.validate import Malformed
 
@@ -102,6 +104,9 @@ def failure_of(error: Exception) -> Failure | None:
         case StoreUnavailable() | OutcomeUnknown():
             message = f"the store did not answer in time ({error}); send the same request again"
             return _unavailable(message, RETRY_AFTER)
+        case FormatUnsupported():
+            events.record_format_unsupported(error)
+            return _unavailable(str(error), 10 * RETRY_AFTER)
         case StoreError():
             return Failure(grpc.StatusCode.INTERNAL, f"the store refused: {error}")
         case _:

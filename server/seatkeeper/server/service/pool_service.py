@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import grpc
 
+from seatkeeper.server import events
 from seatkeeper.server.decide import PoolSpec
 from seatkeeper.server.grpc_failure import Context, Failure
 from seatkeeper.server.holders import Holders
@@ -24,6 +25,7 @@ from seatkeeper.server.pools import (
     pool_message,
 )
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.validate import check_name, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
@@ -106,6 +108,12 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 view = await self._pools.read(name)
             except PoolMissing:
                 continue  # deleted since
+            except FormatUnsupported as error:
+                events.record_format_unsupported(error)
+                response.pools.add().spec.MergeFrom(
+                    pool_service_pb2.PoolSpec(name=name, description=str(error))
+                )
+                continue
             response.pools.append(self._message(view, details=False))
         return response
 
@@ -123,6 +131,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     spec, revision = self._seats.catalogue.spec(request.name)
                     if spec is None:
                         break
+                    if loop.unsupported is not None:
+                        raise loop.unsupported
                     view = PoolView(spec, revision, loop.state)
                     pool = await self._detailed(view)
                     yield pool_service_pb2.WatchPoolResponse(pool=pool)
@@ -153,6 +163,8 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
     """Return what a change changed, as ``seats_before`` and ``seats_after``."""
     facts: dict[str, object] = {}
     for fact in fields(after):
+        if not fact.compare:
+            continue
         then = getattr(before, fact.name, None)
         now = getattr(after, fact.name)
         if then != now or fact.name == "seats":
