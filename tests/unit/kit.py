@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from seatkeeper.chaos.history import PoolHistory, read_history, replay
-from seatkeeper.server import records
+from seatkeeper.oracle.history import PoolHistory, read_history, replay
 from seatkeeper.server.decide import (
     Acquire,
     Attribution,
@@ -21,10 +20,10 @@ from seatkeeper.server.decide import (
     Release,
     Ticket,
 )
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.pool.audience import News, Position
-from seatkeeper.server.sessions import lease_id_of
-from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write
+from seatkeeper.server.pool.subscribers import News, Position
+from seatkeeper.server.sessions.sessions import lease_id_of
+from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write, records
+from seatkeeper.server.store.keys import Keys
 
 _Attributed = TypeVar("_Attributed", Acquire, Grant, Ticket)
 KEYS = Keys("sk")
@@ -191,7 +190,7 @@ def writes_of(decision: Decision, pool: str = POOL) -> list[Write]:
             for t in decision.tickets
         ),
         *(
-            Put(KEYS.mark(pool, session), records.encode_mark(mark), mark.lease_id)
+            Put(KEYS.mark(pool, session), records.encode_watermark(mark), mark.lease_id)
             for session, mark in decision.marks.items()
         ),
         *(Delete(KEYS.grant(pool, grant_id)) for grant_id in decision.grants_ended),

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.kit import NOW, acquire, uuid7
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import Granted, Limits, PoolSpec, PoolState, Queued, decide
 from seatkeeper.server.domain import attribution
 from seatkeeper.server.domain.attribution import PRIORITY_MAX, Attribution
 from seatkeeper.server.routing import wire
+from seatkeeper.server.store import records
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, state_pb2
 
 LATER = b"\xc2\x3e\x05later"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seatkeeper.server import events, records
 from seatkeeper.server.decide import PoolSpec
-from seatkeeper.server.follow import Follower
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.store import Entry, Listing, Store, WatchBatch
+from seatkeeper.server.events import log as events
+from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.store import Entry, Listing, Store, WatchBatch, records
+from seatkeeper.server.store.follow import Follower
 from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.keys import Keys
 
 
 class PoolCatalogue:

@@ -21,11 +21,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import Denied, Grant, Guard, PoolState
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write
+from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
 from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.store.keys import Keys
 
 DENIED_MAX = 1_000
 """Most denials remembered; what is older was told, or is nobody's here."""
@@ -65,7 +64,7 @@ class PoolMirror:
         for entry in listing.entries:
             self._news(entry.key, entry, entry.mod_revision, touched)
             if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
-                mark = records.decode_mark(entry.value)
+                mark = records.decode_watermark(entry.value)
                 self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
         for key in [key for key in self._revisions if key not in listed]:
             self._news(key, None, listing.revision, touched)
@@ -148,7 +147,7 @@ class PoolMirror:
 
     def _mark_news(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:
-            mark = records.decode_mark(entry.value)
+            mark = records.decode_watermark(entry.value)
             if mark.kept:
                 self.state.kept_marks[session_id] = mark.kept
             elif self.state.kept_marks:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server import events
-from seatkeeper.server.keys import Keys
+from seatkeeper.server.events import log as events
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import Peers, PeerSilent
 from seatkeeper.server.store import Store, StoreError, StoreHealth
 from seatkeeper.server.store.etcd import version_warnings
 from seatkeeper.server.store.formats import readable
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import cluster_service_pb2 as pb
 from seatkeeper.v1 import state_pb2
 

@@ -1,0 +1,186 @@
+"""Between the values in the store and the values that decisions are made on.
+
+Values carry what they were read from where it says more than this version knows, and are written by
+patching that: see ``store.formats``. Reading raises ``FormatUnsupported``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from seatkeeper.server.decide import Attribution, Watermark
+from seatkeeper.server.domain import Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.store.denials import decode_denied, encode_denied
+from seatkeeper.server.store.formats import check_format, kept, parsed
+from seatkeeper.v1 import pool_service_pb2, state_pb2
+
+
+def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
+    """Return the message for a pool's specification."""
+    message = pool_service_pb2.PoolSpec.FromString(spec.kept)
+    message.name = spec.name
+    message.seats = spec.seats
+    message.description = spec.description
+    return message
+
+
+def encode_spec(spec: PoolSpec) -> bytes:
+    """Return the value stored for a pool's specification."""
+    return spec_message(spec).SerializeToString()
+
+
+def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
+    """Return the specification stored in ``value``."""
+    record = parsed(pool_service_pb2.PoolSpec, key, value)
+    return PoolSpec(record.name, record.seats, record.description, kept(record, value))
+
+
+def encode_guard(guard: Guard, decision_id: int = 0) -> bytes:
+    """Return the value stored for a guard that the decision of this id wrote."""
+    record = state_pb2.GuardRecord.FromString(guard.kept)
+    record.fence = guard.fence
+    record.ticket_number = guard.ticket_number
+    record.decision_id = decision_id
+    return record.SerializeToString()
+
+
+def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
+    """Return the guard stored in ``value``, and the id of the decision that wrote it."""
+    record = parsed(state_pb2.GuardRecord, key, value)
+    guard = Guard(record.fence, record.ticket_number, kept(record, value))
+    return guard, record.decision_id
+
+
+def grant_record(grant: Grant) -> state_pb2.GrantRecord:
+    """Return the message for a grant."""
+    record = state_pb2.GrantRecord.FromString(grant.kept)
+    record.session_id = grant.session_id
+    record.lease_id = grant.lease_id
+    grant.attribution.write(record)
+    record.seats = grant.seats
+    record.fence = grant.fence
+    record.granted_at_millis = grant.granted_at
+    record.asked_at_millis = grant.asked_at
+    record.agent_id = grant.agent_id
+    record.claim_id = grant.claim_id
+    return record
+
+
+def encode_grant(grant: Grant) -> bytes:
+    """Return the value stored for a grant."""
+    return grant_record(grant).SerializeToString()
+
+
+def with_claim(value: bytes, agent_id: str, claim_id: str) -> bytes:
+    """Return a stored grant with another claim."""
+    record = state_pb2.GrantRecord.FromString(value)
+    record.agent_id, record.claim_id = agent_id, claim_id
+    return record.SerializeToString()
+
+
+def decode_grant(grant_id: str, value: bytes) -> Grant:
+    """Return the grant stored in ``value``."""
+    return grant_of(grant_id, state_pb2.GrantRecord.FromString(value))
+
+
+def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
+    """Return the grant in a message."""
+    check_format(grant_id, record)
+    return Grant(
+        grant_id=grant_id,
+        session_id=record.session_id,
+        lease_id=record.lease_id,
+        attribution=Attribution.of(record),
+        seats=record.seats,
+        fence=record.fence,
+        granted_at=Instant(record.granted_at_millis),
+        asked_at=Instant(record.asked_at_millis),
+        agent_id=record.agent_id,
+        claim_id=record.claim_id,
+        kept=kept(record),
+    )
+
+
+def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
+    """Return the message for a ticket."""
+    record = state_pb2.TicketRecord.FromString(ticket.kept)
+    record.session_id = ticket.session_id
+    record.lease_id = ticket.lease_id
+    ticket.attribution.write(record)
+    record.seats = ticket.seats
+    record.number = ticket.number
+    record.queued_at_millis = ticket.queued_at
+    record.wait_millis = wait_millis(ticket.wait)
+    return record
+
+
+def wait_millis(wait: timedelta | None) -> int:
+    """Return what a record says of how long somebody waits."""
+    return 0 if wait is None else max(1, round(wait / timedelta(milliseconds=1)))
+
+
+def wait_of(record: state_pb2.TicketRecord) -> timedelta | None:
+    """Return how long somebody waits, by the record; None: without limit."""
+    return timedelta(milliseconds=record.wait_millis) if record.wait_millis else None
+
+
+def encode_ticket(ticket: Ticket) -> bytes:
+    """Return the value stored for a ticket."""
+    return ticket_record(ticket).SerializeToString()
+
+
+def decode_ticket(grant_id: str, value: bytes) -> Ticket:
+    """Return the ticket stored in ``value``."""
+    return ticket_of(grant_id, state_pb2.TicketRecord.FromString(value))
+
+
+def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
+    """Return the ticket in a message."""
+    check_format(grant_id, record)
+    return Ticket(
+        grant_id=grant_id,
+        session_id=record.session_id,
+        lease_id=record.lease_id,
+        attribution=Attribution.of(record),
+        seats=record.seats,
+        number=record.number,
+        queued_at=Instant(record.queued_at_millis),
+        wait=wait_of(record),
+        kept=kept(record),
+    )
+
+
+def encode_watermark(mark: Watermark) -> bytes:
+    """Return the value stored for a session's finished-mark.
+
+    Of the value before it remains what it is patched on; ``unrecorded`` and ``denied`` are of one
+    decision, and a span that has become another is a new one.
+    """
+    record = state_pb2.MarkRecord.FromString(mark.kept)
+    record.finished = mark.finished
+    record.lease_id = mark.lease_id
+    record.unrecorded[:] = mark.unrecorded
+    del record.denied[:]
+    record.denied.extend(map(encode_denied, mark.denied))
+    before = {(span.low, span.high): span for span in record.spans} if mark.kept else {}
+    spans = [
+        before.get((low, high)) or state_pb2.IdSpan(low=low, high=high)
+        for low, high in mark.spans
+    ]
+    record.ClearField("spans")
+    record.spans.extend(spans)
+    return record.SerializeToString()
+
+
+def decode_watermark(value: bytes, key: str = "a mark") -> Watermark:
+    """Return the finished-mark stored in ``value``."""
+    record = parsed(state_pb2.MarkRecord, key, value)
+    denied = list(map(decode_denied, record.denied))
+    # An older node knows the highest id alone, and takes all below for finished.
+    spans = tuple((span.low, span.high) for span in record.spans)
+    if record.finished and not spans:
+        spans = (("", record.finished),)
+    unrecorded = list(record.unrecorded)
+    return Watermark(
+        record.lease_id, record.finished, unrecorded, denied, spans, kept(record, value)
+    )
