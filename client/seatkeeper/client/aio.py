@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self, Unpack, cast
 
 from grpc import aio
 
@@ -25,7 +25,13 @@ from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
 from seatkeeper.client.admin.seats import AsyncUnarySeats
 from seatkeeper.client.builds.agents import AsyncAgent
-from seatkeeper.client.builds.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
+from seatkeeper.client.builds.builds import (
+    ANY_POOL,
+    AsyncBuilds,
+    BuildRequest,
+    BuiltEngine,
+    OnProgress,
+)
 from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.output import Output, check_apart
 from seatkeeper.client.config.environment import ClientArguments
@@ -34,14 +40,23 @@ from seatkeeper.client.helper.channel import RelayedChannel
 from seatkeeper.client.helper.session import KeptSession
 from seatkeeper.client.helper.spawn import why_none
 from seatkeeper.client.session.driver import SessionDriver
-from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat, SeatRequest, wait_seconds
+from seatkeeper.client.session.grants import (
+    AsyncGrant,
+    AsyncSeat,
+    HeldTerms,
+    RequestTerms,
+    SeatRequest,
+    SeatTerms,
+    refuse_others,
+    taking,
+)
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.introduction import introduced
-from seatkeeper.client.session.linger import LingerCache, LingerKey
-from seatkeeper.client.session.requests import Held, OnQueued, OnState
+from seatkeeper.client.session.linger import LingerCache
+from seatkeeper.client.session.requests import Held
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.channels import open_channel
-from seatkeeper.client.transport.edge import sendable, sendable_number
+from seatkeeper.client.transport.edge import sendable
 from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
 from seatkeeper.core.channels import check_fork
 from seatkeeper.core.clock import Clock, SystemClock, Timer, default_clock
@@ -195,21 +210,12 @@ class AsyncSeatClient:
         """Close the client."""
         await self.close()
 
-    def seat(
-        self,
-        pool: str,
-        *,
-        project: str = "",
-        seats: int = 1,
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-        check: bool = True,
-    ) -> AsyncSeat:
+    @taking(HeldTerms)
+    def seat(self, pool: str, **terms: Unpack[HeldTerms]) -> AsyncSeat:
         """Return an ``async with`` that holds seats of ``pool``; also a decorator.
 
-        ``wait`` is how long to queue, in seconds or as a timedelta: None waits for ever, 0 does
+        ``seats`` is how many, all together (1); ``project`` who is charged (default: the client's).
+        ``wait`` is how long to queue, in seconds or as a timedelta: None waits without limit, 0 does
         not queue. ``on_queued`` is told the place in the queue when it changes; ``on_state`` is
         told when the seats are in doubt, safe again, or lost. Both are called in the event loop and
         must not block. ``priority`` goes from -1000 to 1000; higher is served earlier.
@@ -217,47 +223,20 @@ class AsyncSeatClient:
         Entering raises what `acquire` raises. Leaving raises `SeatLost` when the seats were lost
         meanwhile, unless the body raised something itself, or ``check`` is False.
         """
-        request = SeatRequest.of(
-            pool,
-            project=project,
-            seats=seats,
-            priority=priority,
-            wait=wait,
-            on_queued=on_queued,
-            on_state=on_state,
-            check=check,
-        )
-        return AsyncSeat(self, request)
+        return AsyncSeat(self, SeatRequest.of(pool, **terms))
 
-    async def acquire(
-        self,
-        pool: str,
-        *,
-        project: str = "",
-        seats: int = 1,
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-    ) -> AsyncGrant:
+    @taking(SeatTerms)
+    async def acquire(self, pool: str, **terms: Unpack[SeatTerms]) -> AsyncGrant:
         """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
 
-        Raises `NoSeatFree` when none became free in time, `PoolNotFound`, `TooManySeats`,
-        `InvalidArgument`, `Overloaded` when the queue is full, and `ServiceUnavailable` when no
-        node answered; none of them leaves anything held. Cancelling leaves the queue. The
-        place in the queue survives the loss of nodes and connections; when the session itself is
-        lost, it is asked for anew.
+        Arguments as for `seat`. Raises `NoSeatFree` when none became free in time, `PoolNotFound`,
+        `TooManySeats`, `InvalidArgument`, `Overloaded` when the queue is full, and
+        `ServiceUnavailable` when no node answered; none of them leaves anything held. Cancelling
+        leaves the queue. The place in the queue survives the loss of nodes and connections; when
+        the session itself is lost, it is asked for anew.
         """
-        request = SeatRequest.of(
-            pool,
-            project=project,
-            seats=seats,
-            priority=priority,
-            wait=wait,
-            on_queued=on_queued,
-            on_state=on_state,
-        )
-        return await self.take(request)
+        refuse_others(SeatTerms, terms)
+        return await self.take(SeatRequest.of(pool, **terms))
 
     @property
     def state(self) -> HoldingState:
@@ -274,6 +253,7 @@ class AsyncSeatClient:
         """
         return await self._driver().opened()
 
+    @taking(RequestTerms)
     async def build(
         self,
         model: str | os.PathLike[str] | bytes,
@@ -282,30 +262,26 @@ class AsyncSeatClient:
         to: str | os.PathLike[str] | None = None,
         model_name: str | None = None,
         pool: str | None = None,
-        project: str = "",
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
         on_progress: OnProgress | None = None,
+        **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
         """Return the engine that ``options`` make of ``model``, building it only if nobody has.
 
         Takes a seat only to build, and gives it back when the engine is published. With ``to``, the
         engine is fetched to that file, as by `fetch`; whether it can be written to is found out
         before anything is asked. ``pool`` names the pool to take the seat of, where agents of several
-        are alive. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`, `SeatLost`, or
-        what `acquire` raises; in none of these cases is anything published.
+        are alive; the other arguments are those of `seat`. Raises `AgentUnavailable`,
+        `InvalidArgument`, another `BuildFailed`, `SeatLost`, or what `acquire` raises; in none of
+        these cases is anything published.
         """
+        refuse_others(RequestTerms, terms)
         pool = None if pool is None else sendable("pool", pool)
-        project = sendable("project", project)
         if model_name is not None:
             model_name = sendable("model_name", model_name)
-        sendable_number("priority", priority)
-        wait_seconds(wait)
+        seat = SeatRequest.of(pool or ANY_POOL, **terms)
         read = await asyncio.to_thread(Model.read, model, model_name)
         place = None if to is None else await asyncio.to_thread(_place, to, read)
-        request = BuildRequest(options, pool, project, priority, wait, on_queued, on_progress)
-        built = await self._builds.build(read, request)
+        built = await self._builds.build(read, BuildRequest(options, pool, seat, on_progress))
         if place is not None:
             await self._builds.fetch(built.key, place)
             built = replace(built, path=place.path)
@@ -378,7 +354,7 @@ class AsyncSeatClient:
         """Take what ``request`` says: a seat that lingers here, or one of the service."""
         session = self._driver()
         if self._config.linger:
-            kept = self._lingering.take(_linger_key(request), self._clock.now())
+            kept = self._lingering.take(request.wanted, self._clock.now())
             if kept is not None:
                 kept.on_state = session.bind(request.on_state)
                 return AsyncGrant(self, kept)
@@ -386,10 +362,7 @@ class AsyncSeatClient:
             for held in self._lingering.of_pool(request.pool):
                 session.release(held)
         held = await session.acquire(
-            request.pool,
-            seats=request.seats,
-            project=request.project,
-            priority=request.priority,
+            request.wanted,
             wait=request.wait_seconds,
             on_queued=request.on_queued,
             on_state=request.on_state,
@@ -404,7 +377,7 @@ class AsyncSeatClient:
         if not self._config.linger or session.is_waiting(held.pool):
             return session.release(held)
         held.on_state = None
-        key = LingerKey(held.pool, held.project, held.seats, held.priority)
+        key = held.wanted
         for surplus in self._lingering.put(key, held, self._clock.now()):
             session.release(surplus)
         self._watch_lingering()
@@ -507,7 +480,3 @@ def default_holder() -> str:
         # A container may run under a number that has no name.
         user = f"uid{os.getuid()}"
     return printable(f"{user}@{socket.gethostname()}")[:HOLDER_LENGTH_MAX]
-
-
-def _linger_key(request: SeatRequest) -> LingerKey:
-    return LingerKey(request.pool, request.project, request.seats, request.priority)

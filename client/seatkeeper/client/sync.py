@@ -14,18 +14,26 @@ import os
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
 
 from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.builds import BuiltEngine, OnProgress
 from seatkeeper.client.config.environment import ClientArguments
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
-from seatkeeper.client.session.grants import AsyncGrant, SeatRequest, notify_loss
+from seatkeeper.client.session.grants import (
+    AsyncGrant,
+    HeldTerms,
+    RequestTerms,
+    SeatRequest,
+    SeatTerms,
+    notify_loss,
+    refuse_others,
+    taking,
+)
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.requests import OnQueued, OnState
 from seatkeeper.client.transport.loop_thread import LoopThread
 from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.v1 import build_pb2, build_service_pb2
@@ -117,66 +125,31 @@ class SeatClient:
         """Close the client."""
         self.close()
 
-    def seat(
-        self,
-        pool: str,
-        *,
-        project: str = "",
-        seats: int = 1,
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-        check: bool = True,
-    ) -> Seat:
+    @taking(HeldTerms)
+    def seat(self, pool: str, **terms: Unpack[HeldTerms]) -> Seat:
         """Return a ``with`` that holds seats of ``pool``; also a decorator.
 
         Arguments and errors as for `AsyncSeatClient.seat`. The callbacks are called in the
         client's own thread: they must not block, nor call the client.
         """
-        request = SeatRequest.of(
-            pool,
-            project=project,
-            seats=seats,
-            priority=priority,
-            wait=wait,
-            on_queued=on_queued,
-            on_state=on_state,
-            check=check,
-        )
-        return Seat(self, request)
+        return Seat(self, SeatRequest.of(pool, **terms))
 
-    def acquire(
-        self,
-        pool: str,
-        *,
-        project: str = "",
-        seats: int = 1,
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-    ) -> Grant:
+    @taking(SeatTerms)
+    def acquire(self, pool: str, **terms: Unpack[SeatTerms]) -> Grant:
         """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
 
         Arguments and errors as for `AsyncSeatClient.acquire`. An interrupt while waiting leaves the
         queue.
         """
-        return self.seat(
-            pool,
-            project=project,
-            seats=seats,
-            priority=priority,
-            wait=wait,
-            on_queued=on_queued,
-            on_state=on_state,
-        ).take()
+        refuse_others(SeatTerms, terms)
+        return self.seat(pool, **terms).take()
 
     @property
     def state(self) -> HoldingState:
         """How sure this client may be of all it holds; LOST while there is no session."""
         return self._async.state
 
+    @taking(RequestTerms)
     def build(
         self,
         model: str | os.PathLike[str] | bytes,
@@ -185,30 +158,22 @@ class SeatClient:
         to: str | os.PathLike[str] | None = None,
         model_name: str | None = None,
         pool: str | None = None,
-        project: str = "",
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
         on_progress: OnProgress | None = None,
+        **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
         """Return the engine that ``options`` make of ``model``, building it only if nobody has.
 
         Arguments and errors as for `AsyncSeatClient.build`. An interrupt stops the build.
         """
-        return self._thread.call(
-            self._async.build(
-                model,
-                options,
-                to=to,
-                model_name=model_name,
-                pool=pool,
-                project=project,
-                priority=priority,
-                wait=wait,
-                on_queued=on_queued,
-                on_progress=on_progress,
-            )
+        building = self._async.build(
+            *(model, options),
+            to=to,
+            model_name=model_name,
+            pool=pool,
+            on_progress=on_progress,
+            **terms,
         )
+        return self._thread.call(building)
 
     def fetch(self, key: str, to: str | os.PathLike[str]) -> build_pb2.EngineManifest:
         """Fetch a published engine to the file ``to``; as `AsyncSeatClient.fetch`."""

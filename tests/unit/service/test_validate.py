@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from tests.unit.kit import POOL, uuid7
 from typer.models import OptionInfo
 
-from seatkeeper.cli.waiting import Wait
+from seatkeeper.cli.connection import Wait
 from seatkeeper.client.session import grants as client_grants
 from seatkeeper.server.service.validate import (
     DESCRIPTION_MAX,

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -27,6 +28,7 @@ from seatkeeper.client.session.requests import (
     OnQueued,
     OnState,
     QueuePosition,
+    Wanted,
     call_back,
 )
 from seatkeeper.core.errors import ClientClosed, HelperLost, SeatError
@@ -158,11 +160,8 @@ class KeptSession:
 
     async def acquire(
         self,
-        pool: str,
+        wanted: Wanted,
         *,
-        seats: int,
-        project: str,
-        priority: int,
         wait: float | None,
         on_queued: OnQueued | None = None,
         on_state: OnState | None = None,
@@ -182,7 +181,7 @@ class KeptSession:
             elif number in self._held:
                 self._on_news(number, answer)
             elif number in self._waiting:
-                outcome = self._outcome(link, number, answer, bound)
+                outcome = self._outcome(link, number, wanted, answer, bound)
                 # Whoever gives the request up does these in the other order, so one of us sees it.
                 if number not in self._waiting:
                     self._held.pop(number, None)
@@ -190,17 +189,14 @@ class KeptSession:
                     self._let_go(link, number)
 
         number = link.number(handle)
-        self._waiting[number] = pool
+        self._waiting[number] = wanted.pool
         try:
             link.send(
                 frame(
                     "acquire",
+                    wanted.message().SerializeToString(),
                     id=number,
                     client=client,
-                    pool=pool,
-                    seats=seats,
-                    project=project,
-                    priority=priority,
                     wait=wait,
                     queued=on_queued is not None,
                 )
@@ -345,7 +341,12 @@ class KeptSession:
     # Requests ------------------------------------------------------------------------------------
 
     def _outcome(
-        self, link: Link, number: int, answer: Frame | HelperLost, on_state: OnState | None
+        self,
+        link: Link,
+        number: int,
+        wanted: Wanted,
+        answer: Frame | HelperLost,
+        on_state: OnState | None,
     ) -> Held | SeatError:
         if isinstance(answer, HelperLost):
             return HelperLost(str(answer))
@@ -355,10 +356,7 @@ class KeptSession:
         belief = KeptBelief(link, number, Slot(*answer["lease"]), Slot(*answer["slot"]))
         held = Held(
             grant_id=answer["grant_id"],
-            pool=answer["pool"],
-            seats=answer["seats"],
-            project=answer["project"],
-            priority=answer["priority"],
+            wanted=replace(wanted, seats=answer["seats"]),
             fence=answer["fence"],
             token=answer["token"],
             granted_at=Timestamp.FromString(answer.body),

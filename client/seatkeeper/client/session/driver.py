@@ -39,6 +39,7 @@ from seatkeeper.client.session.requests import (
     OnQueued,
     OnState,
     PendingRequest,
+    Wanted,
 )
 from seatkeeper.client.session.tables import SWEEP_SECONDS, Tables
 from seatkeeper.client.transport.nodes import NodePicker
@@ -108,11 +109,8 @@ class SessionDriver:
 
     async def acquire(
         self,
-        pool: str,
+        wanted: Wanted,
         *,
-        seats: int,
-        project: str,
-        priority: int,
         wait: float | None,
         on_queued: OnQueued | None = None,
         on_state: OnState | None = None,
@@ -123,10 +121,7 @@ class SessionDriver:
         now = self._clock.now()
         ask = PendingRequest(
             grant_id=new_id(),
-            pool=pool,
-            seats=seats,
-            project=project,
-            priority=priority,
+            wanted=wanted,
             wait=wait,
             asked_at=now,
             future=asyncio.get_running_loop().create_future(),
@@ -135,7 +130,7 @@ class SessionDriver:
             expires_at=NEVER if wait is None else now + wait + self._call_seconds,
         )
         self._tables.ask(ask, now)
-        if self._home.is_news(pool):
+        if self._home.is_news(wanted.pool):
             self._go_home()
         try:
             return await ask.future
