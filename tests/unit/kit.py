@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from seatkeeper.oracle.history import PoolHistory, read_history, replay
-from seatkeeper.server.decide import (
+from seatkeeper.server.decide import Decision
+from seatkeeper.server.domain import (
     Acquire,
     Attribution,
-    Decision,
     Grant,
     Instant,
     PoolSpec,
@@ -213,11 +213,11 @@ async def open_lease(
 
 async def history(store: MemoryStore) -> PoolHistory:
     """Replay all that the store remembers of the pool."""
-    reading = asyncio.create_task(read_history(store, KEYS))
+    reading = asyncio.create_task(read_history(store, KEYS.prefix))
     while not reading.done():
         await asyncio.sleep(0)
         store.expire_due()  # the watch's sign of life
-    return replay(await reading, KEYS)[POOL]
+    return replay(await reading, KEYS.prefix)[POOL]
 
 
 def in_revisions(revisions: Iterable[Iterable[Change]]) -> list[Change]:

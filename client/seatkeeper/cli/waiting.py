@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from seatkeeper.cli.render import Json, about, count, span
+from seatkeeper.cli.render import Json, about
+from seatkeeper.core.amounts import count, span
 from seatkeeper.core.text import printable
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.unit.kit import KEYS, NOW, POOL, FakeClock, acquire, release, uuid7, writes_of
 
-from seatkeeper.server.decide import Attribution, Decision, decide
+from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Acquire,
+    Attribution,
     Command,
     Denied,
     Granted,

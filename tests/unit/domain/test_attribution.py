@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.unit.kit import NOW, acquire, uuid7
 
 from seatkeeper.server.decide import Granted, Limits, PoolSpec, PoolState, Queued, decide
-from seatkeeper.server.domain import attribution
 from seatkeeper.server.domain.attribution import PRIORITY_MAX, Attribution
 from seatkeeper.server.routing import wire
 from seatkeeper.server.store import records
@@ -88,19 +87,6 @@ def test_what_a_request_says_that_this_node_cannot_check_is_left_out() -> None:
 def test_a_request_is_charged_to_its_own_project_before_its_session_s() -> None:
     request = seat_pb2.Acquire(project="nlp")
     assert Attribution.asked(request, holder="anna", project="cv").project == "nlp"
-
-
-@pytest.mark.parametrize("priority", [PRIORITY_MAX, -PRIORITY_MAX, 0])
-def test_a_priority_at_the_limits_is_no_problem(priority: int) -> None:
-    assert attribution.problem(seat_pb2.Acquire(priority=priority)) is None
-
-
-@pytest.mark.parametrize("priority", [PRIORITY_MAX + 1, -PRIORITY_MAX - 1])
-def test_a_priority_beyond_them_is_named(priority: int) -> None:
-    wrong = attribution.problem(seat_pb2.Acquire(priority=priority))
-    assert wrong is not None
-    assert wrong[0] == "priority"
-    assert str(priority) in wrong[1]
 
 
 def test_what_asks_again_may_say_more_or_less_of_itself_than_before() -> None:

@@ -13,17 +13,18 @@ from typer.models import OptionInfo
 
 from seatkeeper.cli.connection import Wait
 from seatkeeper.client.session import grants as client_grants
-from seatkeeper.server.service.validate import (
+from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
+    Malformed,
+)
+from seatkeeper.server.domain.attribution import PRIORITY_MAX
+from seatkeeper.server.wire.validate import (
     SEATS_MAX,
     WAIT_MAX,
-    Malformed,
     check_acquire,
     check_credentials,
     check_grant_ref,
-    check_id,
-    check_name,
     check_open,
     check_spec,
 )
@@ -56,42 +57,6 @@ def _with(message: M, fields: dict[str, object]) -> M:
     return message
 
 
-@pytest.mark.parametrize("name", ["a", "0", "tensorrt-10.x_y", "a" * 63])
-def test_a_name_is_what_the_contract_says(name: str) -> None:
-    check_name("pool", name)
-
-
-@pytest.mark.parametrize(
-    "name", ["", "A", "-a", ".a", "_a", "a" * 64, "a b", "a/b", "\u00e4", "a\n", "a\x00"]
-)
-def test_anything_else_is_no_name(name: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        check_name("pool", name)
-    assert caught.value.field == "pool"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "x",
-        uuid7(1).upper().replace("0", "A"),
-        uuid7(1).replace("-", ""),
-        uuid7(1).replace("-7000-", "-4000-"),
-        uuid7(1).replace("-8000-", "-c000-"),
-        uuid7(1) + "\n",
-        " " + uuid7(1),
-        "{" + uuid7(1) + "}",
-        "x" * 10_000,
-    ],
-)
-def test_only_a_canonical_uuidv7_is_an_id(value: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        check_id("grant_id", value)
-    assert caught.value.field == "grant_id"
-    assert len(str(caught.value)) < 200, "an error does not repeat a book"
-
-
 ACQUIRES: list[tuple[str, dict[str, object]]] = [
     ("pool", {"pool": ""}),
     ("pool", {"pool": "Tensor"}),
@@ -100,6 +65,8 @@ ACQUIRES: list[tuple[str, dict[str, object]]] = [
     ("seats", {"seats": -1}),
     ("seats", {"seats": SEATS_MAX + 1}),
     ("project", {"project": "CV"}),
+    ("priority", {"priority": PRIORITY_MAX + 1}),
+    ("priority", {"priority": -PRIORITY_MAX - 1}),
     ("wait", {"wait": Duration(seconds=-1)}),
     ("wait", {"wait": Duration(nanos=-1)}),
     ("wait", {"wait": Duration(seconds=7 * DAY + 1)}),
@@ -178,6 +145,8 @@ def test_a_malformed_reference_is_refused_by_its_field(
     [
         {},
         {"seats": SEATS_MAX},
+        {"priority": PRIORITY_MAX},
+        {"priority": -PRIORITY_MAX},
         {"project": "cv"},
         {"wait": Duration()},
         {"wait": Duration(seconds=int(WAIT_MAX.total_seconds()))},

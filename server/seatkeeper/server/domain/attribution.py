@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from seatkeeper.core.validate import Malformed
+
 PRIORITY_MAX = 1_000
 
 
@@ -73,7 +75,7 @@ class Attribution:
 
     @classmethod
     def asked(cls, request: Request, *, holder: str, project: str) -> Attribution:
-        """Return the attribution of a request that has no ``problem``.
+        """Return the attribution of a request that was checked.
 
         ``holder`` and ``project`` are the session's. What this node does not know of the request
         is left out: it could not be checked, and records hold only what was checked.
@@ -104,14 +106,15 @@ class Attribution:
         return {"holder": self.holder, "project": self.project, "priority": self.priority}
 
 
-def problem(request: Request) -> tuple[str, str] | None:
-    """Return the field of a request that is not as documented, and why; None: all are.
+def check(request: Request) -> None:
+    """Check what a request says of itself, but for its project, which is a name like others.
 
-    Only what is checked nowhere else: a project is a name, and checked with the other names.
+    Raises ``Malformed``.
     """
     if abs(request.priority) > PRIORITY_MAX:
-        return "priority", f"{request.priority} is not from -{PRIORITY_MAX} to {PRIORITY_MAX}"
-    return None
+        raise Malformed(
+            "priority", f"{request.priority} is not from -{PRIORITY_MAX} to {PRIORITY_MAX}"
+        )
 
 
 class HasAttribution:

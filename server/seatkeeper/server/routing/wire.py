@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import (
-    RETRY_LATER,
+from seatkeeper.server.decide import RETRY_LATER
+from seatkeeper.server.domain import (
     Acquire,
     Attribution,
     Command,
@@ -16,8 +16,8 @@ from seatkeeper.server.decide import (
     Released,
 )
 from seatkeeper.server.store import records
-from seatkeeper.server.store.denials import decode_denied, encode_denied
 from seatkeeper.server.store.formats import FormatUnsupported, check_format, kept
+from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import peer_service_pb2 as pb
 from seatkeeper.v1 import seat_pb2
 
