@@ -24,7 +24,7 @@ from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.failures import explain
 from seatkeeper.cli.status import OnePool, Overview, Silence
 from seatkeeper.client.admin.diagnosis import Seen, diagnose
-from seatkeeper.client.session.seat_request import QueuePosition
+from seatkeeper.client.session.requests import QueuePosition
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.text import hidden_in
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2, pool_service_pb2

@@ -35,7 +35,7 @@ from seatkeeper.cli.render import (
     write_event,
     write_json,
 )
-from seatkeeper.cli.waiting import Priority, Wait, outlook, queued_event
+from seatkeeper.cli.waiting import outlook, queued_event
 from seatkeeper.core.amounts import span
 from seatkeeper.core.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
@@ -43,7 +43,7 @@ from seatkeeper.v1 import build_service_pb2
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
     from seatkeeper.client.builds.builds import BuiltEngine
-    from seatkeeper.client.session.seat_request import QueuePosition
+    from seatkeeper.client.session.requests import QueuePosition
 
 STDERR_TAIL_LINES_SHOWN = 20
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -129,8 +129,6 @@ async def build(
     workspace: Workspace = None,
     optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT,
     output: Output = None,
-    wait: Wait = None,
-    priority: Priority = 0,
 ) -> None:
     """Compile a model to an engine, or find the one that was compiled from it before.
 
@@ -158,8 +156,7 @@ async def build(
                     model,
                     plan_to_options(plan),
                     pool=pool,
-                    wait=wait,
-                    priority=priority,
+                    **at.terms(),
                     on_queued=screen.queued,
                     on_progress=screen.progress,
                 )

@@ -19,7 +19,7 @@ from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, name_of, say_interrupted
 from seatkeeper.cli.render import Json, write_event
-from seatkeeper.cli.waiting import Priority, Wait, Waiting
+from seatkeeper.cli.waiting import Waiting
 from seatkeeper.core.amounts import count, span
 from seatkeeper.hold.signals import PERSON, STOPS, Received, Signals, stop_ourselves
 
@@ -64,8 +64,6 @@ def run(
     seats: Annotated[
         int, typer.Option("--seats", metavar="N", min=1, help="Seats to take, all together.")
     ] = 1,
-    wait: Wait = None,
-    priority: Priority = 0,
     grace: Annotated[
         float,
         typer.Option(
@@ -110,7 +108,7 @@ def run(
     one = _Run(at, command, grace, Signals(), contain=contain)
     streams.hold_nothing_up()
     try:
-        code = asyncio.run(one.run(pool, seats, wait, priority))
+        code = asyncio.run(one.run(pool, seats))
     except asyncio.CancelledError:
         if one.ended_by is None:
             raise
@@ -148,7 +146,7 @@ class _Run:
         self.ended_by: int | None = None
         """The signal that ended us before there was a program."""
 
-    async def run(self, pool: str, seats: int, wait: float | None, priority: int) -> int:
+    async def run(self, pool: str, seats: int) -> int:
         """Wait for a seat, run the command under it; return its exit code, or -n for a signal.
 
         What can fail before a seat is taken comes first.
@@ -167,15 +165,13 @@ class _Run:
             fail(Exit.FAILED, f"{error.strerror}; no seat was asked for")
         self._token_file = TokenFile.make()
         try:
-            return await self._with_seat(program, pool, seats, wait, priority)
+            return await self._with_seat(program, pool, seats)
         finally:
             if self._token_file is not None:
                 self._token_file.remove()
             await program.leave()
 
-    async def _with_seat(
-        self, program: Program, pool: str, seats: int, wait: float | None, priority: int
-    ) -> int:
+    async def _with_seat(self, program: Program, pool: str, seats: int) -> int:
         waiting = Waiting(pool, tell=write_event if self._at.json else None)
         ttl, margin = lease_for(self._grace)
         client = self._at.claiming_client(self._name, ttl=ttl, safety_margin=margin)
@@ -184,8 +180,7 @@ class _Run:
                 grant = await client.acquire(
                     pool,
                     seats=seats,
-                    wait=wait,
-                    priority=priority,
+                    **self._at.terms(),
                     on_queued=waiting.queued,
                     on_state=self._on_state,
                 )

@@ -17,7 +17,7 @@ from seatkeeper.client.config.values import (
 )
 from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.seat_request import EstimateBasis, QueuePosition
+from seatkeeper.client.session.requests import EstimateBasis, QueuePosition
 from seatkeeper.client.signals import exit_on_signals
 from seatkeeper.client.sync import Grant, Seat, SeatClient
 from seatkeeper.core.errors import (

@@ -19,26 +19,33 @@ from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
 from seatkeeper.client.admin.seats import AsyncUnarySeats
 from seatkeeper.client.builds.agents import AsyncAgent
-from seatkeeper.client.builds.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
+from seatkeeper.client.builds.builds import (
+    ANY_POOL,
+    AsyncBuilds,
+    BuildRequest,
+    BuiltEngine,
+    OnProgress,
+)
 from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.output import Output, check_apart
 from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
-from seatkeeper.client.config.options import check_names, spelled_out
+from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.session.client_session import ClientSession
-from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
+from seatkeeper.client.session.grants import (
+    AsyncGrant,
+    AsyncSeat,
+    HeldTerms,
+    RequestTerms,
+    SeatRequest,
+    SeatTerms,
+    taking,
+)
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.introduction import introduced
 from seatkeeper.client.session.lease import Account
 from seatkeeper.client.session.lingering import Lingering
 from seatkeeper.client.session.requests import Held
-from seatkeeper.client.session.seat_request import (
-    DEFAULTS,
-    SeatOptions,
-    SeatRequest,
-    WaitOptions,
-    checked_wait,
-)
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sendable
 from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
@@ -143,10 +150,8 @@ class AsyncSeatClient:
         """Close the client."""
         await self.close()
 
-    @spelled_out(SeatOptions, DEFAULTS)
-    def seat(
-        self, pool: str, *, check: bool = True, **options: Unpack[SeatOptions]
-    ) -> AsyncSeat:
+    @taking(HeldTerms)
+    def seat(self, pool: str, **terms: Unpack[HeldTerms]) -> AsyncSeat:
         """Return an ``async with`` that holds seats of ``pool``; also a decorator.
 
         ``wait`` is how long to queue, in seconds or as a timedelta: None waits without limit, 0
@@ -157,10 +162,10 @@ class AsyncSeatClient:
         Entering raises what `acquire` raises. Leaving raises `SeatLost` when the seats were lost
         meanwhile, unless the body raised something itself, or ``check`` is False.
         """
-        return AsyncSeat(self, SeatRequest.of(pool, check=check, **options))
+        return AsyncSeat(self, SeatRequest.of(pool, **terms))
 
-    @spelled_out(SeatOptions, DEFAULTS)
-    async def acquire(self, pool: str, **options: Unpack[SeatOptions]) -> AsyncGrant:
+    @taking(SeatTerms)
+    async def acquire(self, pool: str, **terms: Unpack[SeatTerms]) -> AsyncGrant:
         """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
 
         Arguments as for `seat`. Raises `NoSeatFree` when none became free in time, `PoolNotFound`,
@@ -169,7 +174,8 @@ class AsyncSeatClient:
         leaves the queue. The place in the queue survives the loss of nodes and connections; when
         the session itself is lost, it is asked for anew.
         """
-        return await self.take(SeatRequest.of(pool, **options))
+        refuse_others(SeatTerms, terms)
+        return await self.take(SeatRequest.of(pool, **terms))
 
     @property
     def state(self) -> HoldingState:
@@ -184,7 +190,7 @@ class AsyncSeatClient:
         """
         return await self._session.credentials()
 
-    @spelled_out(WaitOptions, DEFAULTS)
+    @taking(RequestTerms)
     async def build(
         self,
         model: str | os.PathLike[str] | bytes,
@@ -194,7 +200,7 @@ class AsyncSeatClient:
         model_name: str | None = None,
         pool: str | None = None,
         on_progress: OnProgress | None = None,
-        **waiting: Unpack[WaitOptions],
+        **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
         """Return the engine that ``options`` make of ``model``, building it only if nobody has.
 
@@ -205,15 +211,15 @@ class AsyncSeatClient:
         `seat`. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`, `SeatLost`, or
         what `acquire` raises; in none of these cases is anything published.
         """
-        check_names(waiting, WaitOptions)
+        refuse_others(RequestTerms, terms)
         pool = None if pool is None else sendable("pool", pool)
-        waiting = checked_wait(waiting)
         if model_name is not None:
             model_name = sendable("model_name", model_name)
+        seat = SeatRequest.of(pool or ANY_POOL, **terms)
         read = await asyncio.to_thread(Model.read, model, model_name)
         place = None if to is None else await asyncio.to_thread(_place, to, read)
         builds = AsyncBuilds(self)
-        built = await builds.build(read, BuildRequest(options, pool, waiting, on_progress))
+        built = await builds.build(read, BuildRequest(options, pool, seat, on_progress))
         if place is not None:
             await builds.fetch(built.key, place)
             built = replace(built, path=place.path)
@@ -261,7 +267,12 @@ class AsyncSeatClient:
     async def take(self, request: SeatRequest) -> AsyncGrant:
         """Take what ``request`` says: a seat that lingers here, or one of the service."""
         driver = self._session.driver()
-        held = self._lingering.take(request) or await driver.acquire(request)
+        held = self._lingering.take(request) or await driver.acquire(
+            request.wanted,
+            wait=request.wait_seconds,
+            on_queued=request.on_queued,
+            on_state=request.on_state,
+        )
         return AsyncGrant(self, held)
 
     def give_back(self, held: Held) -> Awaitable[None] | None:

@@ -20,16 +20,18 @@ from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.builds import BuiltEngine, OnProgress
 from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
-from seatkeeper.client.config.options import spelled_out
+from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
-from seatkeeper.client.session.grants import AsyncGrant, notify_loss
-from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.seat_request import (
-    DEFAULTS,
-    SeatOptions,
+from seatkeeper.client.session.grants import (
+    AsyncGrant,
+    HeldTerms,
+    RequestTerms,
     SeatRequest,
-    WaitOptions,
+    SeatTerms,
+    notify_loss,
+    taking,
 )
+from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.transport.loop_thread import ClientThread, LoopThread
 from seatkeeper.core.errors import SeatLost, UsageError
 from seatkeeper.v1 import build_pb2, build_service_pb2
@@ -97,30 +99,31 @@ class SeatClient:
         """Close the client."""
         self.close()
 
-    @spelled_out(SeatOptions, DEFAULTS)
-    def seat(self, pool: str, *, check: bool = True, **options: Unpack[SeatOptions]) -> Seat:
+    @taking(HeldTerms)
+    def seat(self, pool: str, **terms: Unpack[HeldTerms]) -> Seat:
         """Return a ``with`` that holds seats of ``pool``; also a decorator.
 
         Arguments and errors as for `AsyncSeatClient.seat`. The callbacks are called in the
         client's own thread: they must not block, nor call the client.
         """
-        return Seat(self, SeatRequest.of(pool, check=check, **options))
+        return Seat(self, SeatRequest.of(pool, **terms))
 
-    @spelled_out(SeatOptions, DEFAULTS)
-    def acquire(self, pool: str, **options: Unpack[SeatOptions]) -> Grant:
+    @taking(SeatTerms)
+    def acquire(self, pool: str, **terms: Unpack[SeatTerms]) -> Grant:
         """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
 
         Arguments and errors as for `AsyncSeatClient.acquire`. An interrupt while waiting leaves the
         queue.
         """
-        return Seat(self, SeatRequest.of(pool, **options)).take()
+        refuse_others(SeatTerms, terms)
+        return Seat(self, SeatRequest.of(pool, **terms)).take()
 
     @property
     def state(self) -> HoldingState:
         """How sure this client may be of all it holds; LOST while there is no session."""
         return self._async.state
 
-    @spelled_out(WaitOptions, DEFAULTS)
+    @taking(RequestTerms)
     def build(
         self,
         model: str | os.PathLike[str] | bytes,
@@ -130,7 +133,7 @@ class SeatClient:
         model_name: str | None = None,
         pool: str | None = None,
         on_progress: OnProgress | None = None,
-        **waiting: Unpack[WaitOptions],
+        **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
         """Return the engine that ``options`` make of ``model``, building it only if nobody has.
 
@@ -144,7 +147,7 @@ class SeatClient:
                 model_name=model_name,
                 pool=pool,
                 on_progress=on_progress,
-                **waiting,
+                **terms,
             )
         )
 

@@ -19,6 +19,7 @@ from seatkeeper.server.report.node_report import NodeVersion
 from seatkeeper.server.routing.peers import Peers
 from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreForeign
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
+from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.v1 import state_pb2
@@ -107,7 +108,13 @@ async def check_alone(context: NodeContext, advertised: str, peers: Peers) -> No
     entry = await context.store.get(context.keys.node(context.node_id))
     if entry is None:
         return
-    address = state_pb2.NodeRecord.FromString(entry.value).address
+    try:
+        address = parsed(state_pb2.NodeRecord, entry.key, entry.value).address
+    except FormatUnsupported as error:
+        raise StartError(
+            f"node_id: {context.node_id} is the id of a node of a newer version; choose another, or "
+            "wait until its record is gone, some 10 s after it stopped"
+        ) from error
     if address != advertised and await peers.answers(address):
         raise StartError(
             f"node_id: {context.node_id} is the id of a node that lives, at {address}; choose another"

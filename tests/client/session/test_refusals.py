@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from seatkeeper.client.session.refusals import REASKS_MAX, AskAnew, AskLater, GiveUp, verdict
-from seatkeeper.client.session.requests import PendingRequest
-from seatkeeper.client.session.seat_request import SeatRequest
+from seatkeeper.client.session.requests import PendingRequest, Wanted
 from seatkeeper.core.errors import NoSeatFree, Overloaded, SeatLost, ServiceUnavailable
 from seatkeeper.v1 import seat_pb2
 
@@ -25,16 +24,17 @@ def loop() -> Any:  # noqa: ANN401
 
 
 def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:  # noqa: ANN401
-    made = PendingRequest(
+    return PendingRequest(
         grant_id="g",
-        request=SeatRequest.of("p", wait=wait),
+        wanted=Wanted(pool="p"),
+        wait=wait,
         asked_at=NOW,
         future=loop.create_future(),
+        on_queued=None,
+        on_state=None,
         expires_at=float("inf") if wait is None else NOW + wait + CALL_TIMEOUT,
+        **fields,
     )
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
 
 
 def denied(reason: seat_pb2.DenialReason.ValueType) -> seat_pb2.Denied:

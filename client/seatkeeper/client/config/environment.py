@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar, Unpack
 
-from seatkeeper.client.config.options import check_names
+from seatkeeper.client.config.options import refuse_others
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.core.environment import (
     DEFAULT_NODES,
@@ -67,7 +67,7 @@ class ClientArguments:
         whose ``field`` is the variable, for one that cannot be used. TLS is one argument: when it
         is given, no variable of TLS is looked at.
         """
-        check_names(options, EnvironmentOptions)
+        refuse_others(EnvironmentOptions, options)
         env = options.get("env")
         addresses, tls = options.get("addresses"), options.get("tls")
         holder, project = options.get("holder"), options.get("project")

@@ -9,10 +9,10 @@ from typing import TypeVar
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
-def check_names(options: Mapping[str, object], kind: type) -> None:
-    """Raise `TypeError` for a keyword argument that is not one of ``kind``, as Python would."""
-    for name in options.keys() - kind.__annotations__.keys():
-        raise TypeError(f"unexpected keyword argument {name!r}")
+def refuse_others(kind: type, given: Mapping[str, object]) -> None:
+    """Raise ``TypeError`` for a keyword argument that is none of ``kind``, as Python does."""
+    if others := given.keys() - kind.__annotations__.keys():
+        raise TypeError(f"got an unexpected keyword argument {min(others)!r}")
 
 
 def spelled_out(kind: type, defaults: Mapping[str, object]) -> Callable[[_F], _F]:

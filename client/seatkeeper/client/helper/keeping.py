@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from seatkeeper.client.config.values import ClientConfig
@@ -19,12 +19,12 @@ from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull
 from seatkeeper.client.session.driver import SessionDriver
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.lease import Account, Lease
-from seatkeeper.client.session.requests import Held
-from seatkeeper.client.session.seat_request import QueuePosition, SeatRequest, SeatTerms
+from seatkeeper.client.session.requests import Held, QueuePosition, Wanted
 from seatkeeper.client.transport.channels import open_channel
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.core.clock import SystemClock
 from seatkeeper.core.errors import Overloaded, SeatError
+from seatkeeper.v1 import seat_pb2
 
 _log = logging.getLogger("seatkeeper.client")
 
@@ -119,14 +119,14 @@ class Keeping:
     async def _acquire(self, message: Frame) -> None:
         number = message.id
         slot = self._take_slot()
-        request = SeatRequest(
-            terms=SeatTerms(**message["terms"]),
-            wait_seconds=message["wait"],
-            on_queued=functools.partial(self._on_queued, number) if message["queued"] else None,
-            on_state=functools.partial(self._on_state, number),
-        )
+        on_queued = functools.partial(self._on_queued, number) if message["queued"] else None
         try:
-            held = await self._driver.acquire(request)
+            held = await self._driver.acquire(
+                Wanted.of(seat_pb2.Acquire.FromString(message.body)),
+                wait=message["wait"],
+                on_queued=on_queued,
+                on_state=functools.partial(self._on_state, number),
+            )
         except BaseException:
             self._slots.end(slot)
             raise
@@ -146,7 +146,7 @@ class Keeping:
                 held.granted_at.SerializeToString(),
                 id=number,
                 grant_id=held.grant_id,
-                terms=asdict(held.terms),
+                seats=held.seats,
                 fence=held.fence,
                 token=held.token,
                 lease=_place(lease),

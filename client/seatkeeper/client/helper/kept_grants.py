@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -15,8 +16,7 @@ from seatkeeper.client.helper.frames import Frame
 from seatkeeper.client.helper.link import Link
 from seatkeeper.client.helper.slots import Slot
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.requests import Held
-from seatkeeper.client.session.seat_request import OnState, SeatTerms
+from seatkeeper.client.session.requests import Held, OnState, Wanted
 
 NEVER = float("inf")
 _RAN_OUT = "the lease ran out before it was renewed"
@@ -35,12 +35,19 @@ class KeptGrants:
     def __contains__(self, number: int) -> bool:
         return number in self._held
 
-    def add(self, link: Link, number: int, granted: Frame, on_state: OnState | None) -> Held:
+    def add(
+        self,
+        link: Link,
+        number: int,
+        wanted: Wanted,
+        granted: Frame,
+        on_state: OnState | None,
+    ) -> Held:
         """Return the grant that the helper took under that number."""
         belief = KeptBelief(link, number, Slot(*granted["lease"]), Slot(*granted["slot"]))
         held = Held(
             grant_id=granted["grant_id"],
-            terms=SeatTerms(**granted["terms"]),
+            wanted=replace(wanted, seats=granted["seats"]),
             fence=granted["fence"],
             token=granted["token"],
             granted_at=Timestamp.FromString(granted.body),

@@ -21,11 +21,14 @@ from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fie
 from seatkeeper.client.helper.slots import Slot
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.lease import Account
-from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, call_back
-from seatkeeper.client.session.seat_request import (
+from seatkeeper.client.session.requests import (
+    CLIENT_CLOSED,
+    Held,
+    OnQueued,
     OnState,
     QueuePosition,
-    SeatRequest,
+    Wanted,
+    call_back,
 )
 from seatkeeper.core.errors import ClientClosed, HelperLost, SeatError
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -100,12 +103,19 @@ class KeptSession:
 
     # As `SessionDriver` --------------------------------------------------------------------------
 
-    async def acquire(self, request: SeatRequest) -> Held:
+    async def acquire(
+        self,
+        wanted: Wanted,
+        *,
+        wait: float | None,
+        on_queued: OnQueued | None = None,
+        on_state: OnState | None = None,
+    ) -> Held:
         """Take seats. Cancelling leaves the queue, or gives back what was just granted."""
         link, client = await self.attached()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Held] = loop.create_future()
-        bound, on_queued = self.bind(request.on_state), request.on_queued
+        bound = self.bind(on_state)
 
         def handle(answer: Frame | HelperLost) -> None:
             # In whatever thread reads the socket.
@@ -116,7 +126,7 @@ class KeptSession:
             elif number in self._grants:
                 self._on_news(number, answer)
             elif number in self._waiting:
-                outcome = self._outcome(link, number, answer, bound)
+                outcome = self._outcome(link, number, wanted, answer, bound)
                 # Whoever gives the request up does these in the other order, so one of us sees it.
                 if number not in self._waiting:
                     self._grants.drop(number)
@@ -124,15 +134,15 @@ class KeptSession:
                     self._let_go(link, number)
 
         number = link.number(handle)
-        self._waiting[number] = request.terms.pool
+        self._waiting[number] = wanted.pool
         try:
             link.send(
                 frame(
                     "acquire",
+                    wanted.message().SerializeToString(),
                     id=number,
                     client=client,
-                    terms=asdict(request.terms),
-                    wait=request.wait_seconds,
+                    wait=wait,
                     queued=on_queued is not None,
                 )
             )
@@ -255,14 +265,19 @@ class KeptSession:
     # Requests ------------------------------------------------------------------------------------
 
     def _outcome(
-        self, link: Link, number: int, answer: Frame | HelperLost, on_state: OnState | None
+        self,
+        link: Link,
+        number: int,
+        wanted: Wanted,
+        answer: Frame | HelperLost,
+        on_state: OnState | None,
     ) -> Held | SeatError:
         if isinstance(answer, HelperLost):
             return HelperLost(str(answer))
         if answer.op != "ok":
             link.forget(number)
             return error_from(answer.header)
-        return self._grants.add(link, number, answer, on_state)
+        return self._grants.add(link, number, wanted, answer, on_state)
 
     def _on_news(self, number: int, news: Frame | HelperLost) -> None:
         if isinstance(news, HelperLost):

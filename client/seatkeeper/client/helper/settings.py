@@ -16,7 +16,7 @@ from seatkeeper.client.config.values import (
     RenewalConfig,
     TlsConfig,
 )
-from seatkeeper.client.session.seat_request import EstimateBasis
+from seatkeeper.client.session.requests import EstimateBasis
 
 _PARTS = {"renewal": RenewalConfig, "backoff": BackoffConfig, "breaker": BreakerConfig}
 

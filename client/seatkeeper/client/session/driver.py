@@ -16,8 +16,14 @@ from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.lease import NEVER, Account, Lease
 from seatkeeper.client.session.machine import SessionMachine
-from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, PendingRequest
-from seatkeeper.client.session.seat_request import OnState, SeatRequest
+from seatkeeper.client.session.requests import (
+    CLIENT_CLOSED,
+    Held,
+    OnQueued,
+    OnState,
+    PendingRequest,
+    Wanted,
+)
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.core.clock import Clock
 from seatkeeper.core.errors import ClientClosed
@@ -61,16 +67,26 @@ class SessionDriver:
         link = self._machine.link
         return None if link.stream is None else link.address
 
-    async def acquire(self, request: SeatRequest) -> Held:
+    async def acquire(
+        self,
+        wanted: Wanted,
+        *,
+        wait: float | None,
+        on_queued: OnQueued | None = None,
+        on_state: OnState | None = None,
+    ) -> Held:
         """Take seats. Cancelling leaves the queue, or gives back what was just granted."""
         if self._machine.is_closed:
             raise ClientClosed
-        now, wait = self._clock.now(), request.wait_seconds
+        now = self._clock.now()
         ask = PendingRequest(
             grant_id=new_id(),
-            request=request,
+            wanted=wanted,
+            wait=wait,
             asked_at=now,
             future=asyncio.get_running_loop().create_future(),
+            on_queued=on_queued,
+            on_state=on_state,
             expires_at=NEVER if wait is None else now + wait + self._call_seconds,
         )
         self._machine.ask(ask)

@@ -5,19 +5,130 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack
 
+from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.requests import CLIENT_CLOSED, Held
-from seatkeeper.client.session.seat_request import SeatRequest
+from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, OnQueued, OnState, Wanted
+from seatkeeper.client.transport.edge import sendable, sendable_number
 from seatkeeper.core.clock import wall_time
-from seatkeeper.core.errors import SeatLost, UsageError
+from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.core.tokens import unverified_claims
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+WAIT_MAX = timedelta(days=7)
+"""Longest wait that a request may ask for; without one it waits for ever."""
+
+
+def wait_seconds(wait: float | timedelta | None) -> float | None:
+    """Return how long to wait for seats; None: for ever. Raises `InvalidArgument` for no such time."""
+    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+    if seconds is None:
+        return None
+    if isinstance(seconds, int | float) and 0 <= seconds <= WAIT_MAX.total_seconds():
+        return seconds
+    raise InvalidArgument(
+        f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait for ever", field="wait"
+    )
+
+
+class PlainTerms(TypedDict, total=False):
+    """What a request for seats may say beside its pool: values alone, as options of a command."""
+
+    project: str
+    priority: int
+    wait: float | timedelta | None
+
+
+class RequestTerms(PlainTerms, total=False):
+    """The same, and who hears how it goes."""
+
+    on_queued: OnQueued | None
+
+
+class SeatTerms(RequestTerms, total=False):
+    """The same, where the caller holds the seats."""
+
+    seats: int
+    on_state: OnState | None
+
+
+class HeldTerms(SeatTerms, total=False):
+    """The same, where they are held for the length of a block."""
+
+    check: bool
+
+
+DEFAULTS: HeldTerms = {
+    "project": "",
+    "seats": 1,
+    "priority": 0,
+    "wait": None,
+    "on_queued": None,
+    "on_state": None,
+    "check": True,
+}
+"""What is not said."""
+
+
+def taking(terms: type) -> Callable[[_Method], _Method]:
+    """Spell ``**terms`` of a method out in its signature, for `help` and for editors."""
+    return spelled_out(terms, DEFAULTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatRequest:
+    """What to take, how long to wait for it, and whom to tell."""
+
+    wanted: Wanted
+    wait_seconds: float | None = None
+    """None: without limit."""
+    on_queued: OnQueued | None = None
+    on_state: OnState | None = None
+    check: bool = True
+    """Whether leaving raises `SeatLost` when the seats were lost meanwhile."""
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self.wanted.pool
+
+    @classmethod
+    def of(cls, pool: str, **terms: Unpack[HeldTerms]) -> SeatRequest:
+        """Check what can be checked here; the service checks the rest.
+
+        Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero or above
+        `WAIT_MAX`, or a number that is none or does not fit the wire.
+        """
+        refuse_others(HeldTerms, terms)
+        said: HeldTerms = {**DEFAULTS, **terms}
+        seconds = wait_seconds(said["wait"])
+        wanted = Wanted(
+            pool=sendable("pool", pool),
+            seats=sendable_number("seats", said["seats"]),
+            project=sendable("project", said["project"]),
+            priority=sendable_number("priority", said["priority"]),
+        )
+        if not wanted.pool:
+            raise InvalidArgument("pool must not be empty", field="pool")
+        if wanted.seats < 1:
+            raise InvalidArgument(
+                f"seats must be at least 1, not {wanted.seats}", field="seats"
+            )
+        return cls(
+            wanted=wanted,
+            wait_seconds=seconds,
+            on_queued=said["on_queued"],
+            on_state=said["on_state"],
+            check=said["check"],
+        )
 
 
 class Keeper(Protocol):
@@ -69,7 +180,7 @@ class AsyncGrant:
     @property
     def seats(self) -> int:
         """How many seats."""
-        return self._held.terms.seats
+        return self._held.seats
 
     @property
     def fence(self) -> int:
@@ -89,7 +200,9 @@ class AsyncGrant:
     @property
     def project(self) -> str:
         """Who is charged, as the service has it."""
-        return str(unverified_claims(self._held.token).get("project", self._held.terms.project))
+        return str(
+            unverified_claims(self._held.token).get("project", self._held.wanted.project)
+        )
 
     @property
     def expires_at(self) -> datetime:

@@ -7,10 +7,10 @@ from collections.abc import Awaitable
 
 from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.session.client_session import ClientSession
+from seatkeeper.client.session.grants import SeatRequest
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.linger import LingerCache
 from seatkeeper.client.session.requests import Held
-from seatkeeper.client.session.seat_request import SeatRequest
 from seatkeeper.core.clock import Clock, Timer
 
 
@@ -34,12 +34,12 @@ class Lingering:
         if not self._is_on:
             return None
         driver = self._session.driver()
-        kept = self._kept.take(request.terms, self._clock.now())
+        kept = self._kept.take(request.wanted, self._clock.now())
         if kept is not None:
             kept.on_state = driver.bind(request.on_state)
             return kept
         # Seats that linger here for another project must not keep this request waiting.
-        for held in self._kept.of_pool(request.terms.pool):
+        for held in self._kept.of_pool(request.pool):
             driver.release(held)
         return None
 
@@ -51,7 +51,7 @@ class Lingering:
         if not self._is_on or driver.is_waiting(held.pool):
             return driver.release(held)
         held.on_state = None
-        for surplus in self._kept.put(held.terms, held, self._clock.now()):
+        for surplus in self._kept.put(held.wanted, held, self._clock.now()):
             driver.release(surplus)
         self._watch()
         return None

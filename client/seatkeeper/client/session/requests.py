@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.seat_request import OnState, SeatRequest, SeatTerms
+from seatkeeper.client.transport.translate import as_duration
 from seatkeeper.core.errors import SeatError
+from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 CLIENT_CLOSED = "the client was closed"
@@ -20,6 +22,32 @@ CLIENT_CLOSED = "the client was closed"
 
 _T = TypeVar("_T")
 _log = logging.getLogger("seatkeeper.client")
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateBasis:
+    """What an estimated wait was made from."""
+
+    holds: int
+    """How many holds that ended lately were looked at."""
+    hold_median: timedelta
+    """The median of their lengths."""
+    holders: int
+    """Grants held now that were looked at."""
+    holders_overdue: int
+    """Those of them that have been held for longer than every hold looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """Where a request stands in the queue."""
+
+    position: int
+    """Place in the order of service; 1 is next."""
+    estimate: timedelta | None
+    """Estimated time until the grant; None when nothing is known."""
+    basis: EstimateBasis | None = None
+    """What the estimate was made from, or why there is none; None: the node does not say."""
 
 
 class Believed(Protocol):
@@ -35,18 +63,67 @@ class Believed(Protocol):
         """Return from when another may have the seats, or a moment before."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What seats are wanted, and what the request says of itself: one value, from caller to wire.
+
+    Two requests that want the same may share seats, one after the other.
+    """
+
+    pool: str
+    seats: int = 1
+    project: str = ""
+    """Empty: the session's."""
+    priority: int = 0
+
+    def message(self, grant_id: str = "", wait: float | None = None) -> seat_pb2.Acquire:
+        """Return the message that asks for it; ``wait`` in seconds, None: without limit."""
+        acquire = seat_pb2.Acquire(
+            pool=self.pool,
+            grant_id=grant_id,
+            seats=self.seats,
+            project=self.project,
+            priority=self.priority,
+        )
+        if wait is not None:
+            acquire.wait.CopyFrom(as_duration(wait))
+        return acquire
+
+    @classmethod
+    def of(cls, acquire: seat_pb2.Acquire) -> Wanted:
+        """Return what a message wants."""
+        return cls(
+            pool=acquire.pool,
+            seats=acquire.seats,
+            project=acquire.project,
+            priority=acquire.priority,
+        )
+
+    def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
+        """Return the command that asks for it under an id."""
+        return pb.SessionCommand(acquire=self.message(grant_id, wait))
+
+
+OnQueued = Callable[[QueuePosition], None]
+OnState = Callable[[HoldingState], None]
+
+
 @dataclass(slots=True, eq=False)
 class PendingRequest:
     """A request for seats that has not been answered for good."""
 
     grant_id: str
-    request: SeatRequest
+    wanted: Wanted
+    wait: float | None
+    """Seconds to wait in the queue; None: without limit."""
     asked_at: float
     future: asyncio.Future[Held]
+    on_queued: OnQueued | None
+    on_state: OnState | None
     expires_at: float
     """When the client gives up by itself, because no node answers."""
     sent: bool = field(init=False, default=False)
-    """Whether any node may have received this id."""
+    """Whether any node may have heard of this id."""
     answered: bool = field(init=False, default=False)
     """Whether the node on this stream has said anything about it."""
     attempt: int = field(init=False, default=0)
@@ -61,12 +138,7 @@ class PendingRequest:
     @property
     def pool(self) -> str:
         """Name of the pool."""
-        return self.request.terms.pool
-
-    @property
-    def wait(self) -> float | None:
-        """Seconds to wait in the queue; None: without limit."""
-        return self.request.wait_seconds
+        return self.wanted.pool
 
     def wait_left(self, now: float) -> float | None:
         """Return how long it may still wait in the queue; None: without limit."""
@@ -74,7 +146,7 @@ class PendingRequest:
 
     def command(self, now: float) -> pb.SessionCommand:
         """Return the command that asks for it."""
-        return self.request.terms.acquire(self.grant_id, self.wait_left(now))
+        return self.wanted.command(self.grant_id, self.wait_left(now))
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +154,8 @@ class Held:
     """Seats that are held."""
 
     grant_id: str
-    terms: SeatTerms
+    wanted: Wanted
+    """What was asked for, and is held now."""
     fence: int
     token: str
     granted_at: Timestamp
@@ -91,12 +164,17 @@ class Held:
     lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
     on_token: Callable[[str], None] | None = field(init=False, default=None)
-    """Called with every new token."""
+    """Told of every new token."""
 
     @property
     def pool(self) -> str:
         """Name of the pool."""
-        return self.terms.pool
+        return self.wanted.pool
+
+    @property
+    def seats(self) -> int:
+        """How many seats."""
+        return self.wanted.seats
 
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
@@ -108,7 +186,7 @@ class Held:
 
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""
-        return self.terms.acquire(self.grant_id, 0.0)
+        return self.wanted.command(self.grant_id, 0.0)
 
     def renew_token(self, token: str) -> None:
         """Keep a new token."""

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -20,12 +21,13 @@ from seatkeeper.client.session.lease import NEVER, Lease
 from seatkeeper.client.session.refusals import AskAnew, AskLater, GiveUp, verdict
 from seatkeeper.client.session.requests import (
     CLIENT_CLOSED,
+    EstimateBasis,
     Held,
     Leaving,
     PendingRequest,
+    QueuePosition,
     call_back,
 )
-from seatkeeper.client.session.seat_request import EstimateBasis, QueuePosition
 from seatkeeper.client.transport.backoff import delay_seconds
 from seatkeeper.client.transport.translate import seconds
 from seatkeeper.core.errors import (
@@ -168,12 +170,12 @@ class Tables:
                 return
             self.held[grant_id] = held = Held(
                 grant_id=grant_id,
-                terms=ask.request.terms.granted(granted.seats),
+                wanted=replace(ask.wanted, seats=granted.seats),
                 fence=granted.fence,
                 token=granted.token,
                 granted_at=granted.granted_at,
                 lease=lease,
-                on_state=ask.request.on_state,
+                on_state=ask.on_state,
             )
             ask.future.set_result(held)
             return
@@ -212,12 +214,12 @@ class Tables:
                 self.leave(held.grant_id, held.pool, now)
             return
         ask.answered, ask.attempt, ask.refusal = True, 0, None
-        if ask.request.on_queued is not None:
+        if ask.on_queued is not None:
             estimate = None
             if queued.HasField("estimate"):
                 estimate = timedelta(seconds=seconds(queued.estimate))
             place = QueuePosition(queued.position, estimate, _basis(queued))
-            call_back(ask.request.on_queued, place)
+            call_back(ask.on_queued, place)
 
     def on_denied(self, denied: seat_pb2.Denied, now: float) -> None:
         """Deal with a refusal, for any reason but the end of the session."""
