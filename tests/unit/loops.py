@@ -25,7 +25,8 @@ from seatkeeper.server.decide import Command, Denied, Limits, Refusal
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import News, SeatsGranted
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
 

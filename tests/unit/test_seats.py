@@ -12,7 +12,8 @@ from seatkeeper.server.decide import Denied, Instant, Refusal
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool import seats as seats_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.sessions import Session, lease_id_of
 from seatkeeper.server.store import Delete, MemoryStore

@@ -18,7 +18,7 @@ from seatkeeper.server.grpc_server import SERVER_OPTIONS, listen
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.pools import PoolExists, Pools
 from seatkeeper.server.report.node_report import NodeReporter, NodeVersion

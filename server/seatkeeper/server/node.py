@@ -31,9 +31,10 @@ from seatkeeper.server.guarded_store import GuardedStore
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.leased_record import LeasedRecord
-from seatkeeper.server.observer import Observer
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.seats import Seats
 from seatkeeper.server.report.node_report import NodeReporter, NodeVersion
 from seatkeeper.server.report.service_report import ServiceReporter
@@ -115,14 +116,17 @@ class Node:
         clock: Clock | None = None,
         tally: Tally | None = None,
         transport: Transport | None = None,
+        policy: Policy = FIFO,
     ) -> Node:
-        """Start a node; returns when it serves.
+        """Start a node; returns when it serves. ``policy`` is the order of service of its pools.
 
         Raises ``StartError`` when the store does not answer in time, and ``ListenError`` when the
         address is in use. ``store`` is closed with the node.
         """
         store = store or open_store(config)
-        world = _World(clock or SystemClock(), tally or Tally(), transport or GrpcTransport())
+        world = _World(
+            clock or SystemClock(), tally or Tally(), transport or GrpcTransport(), policy
+        )
         try:
             return await _start(config, store, world)
         except BaseException:
@@ -228,6 +232,7 @@ class _World:
     clock: Clock
     tally: Tally
     transport: Transport
+    policy: Policy
 
 
 async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
@@ -238,7 +243,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     secret = await _patiently(config, partial(cluster_secret, store, keys))
     certificates = Certificates(config)
     routing = _routing(config, store, keys, secret, world, certificates)
-    core = _core(config, store, keys, clock, tally, routing)
+    core = _core(config, store, keys, world, routing)
     authorizer = _authorizer(config)
     server, gate = transport.server([CallLog(tally), Gate(authorizer)]), CallGate()
     doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
@@ -326,19 +331,20 @@ def _core(
     config: NodeConfig,
     store: Store,
     keys: Keys,
-    clock: Clock,
-    observer: Observer,
+    world: _World,
     routing: Routing,
 ) -> Core:
+    clock = world.clock
     seats = Seats(
         store,
         keys,
-        PoolCatalogue(store, keys, observer),
+        PoolCatalogue(store, keys, world.tally),
         clock,
         config=LoopConfig(
-            limits=Limits(queue_max=config.queue_max, holder_queue_max=config.holder_queue_max)
+            limits=Limits(queue_max=config.queue_max, holder_queue_max=config.holder_queue_max),
+            policy=world.policy,
         ),
-        observer=observer,
+        observer=world.tally,
         passing=routing if config.routing == "owner" else None,
     )
     return Core(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 
-from seatkeeper.server.decide.state import Grant, Ticket
+from seatkeeper.server.decide.state import Grant, Instant, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,21 @@ class Acquire:
     """How long to wait before giving up; None: for ever."""
     may_wait: bool = True
     """False: be denied at once when no seat is free."""
+
+    def ticket(self, number: int, now: Instant) -> Ticket:
+        """Return the ticket that this request waits with."""
+        return Ticket(
+            grant_id=self.grant_id,
+            session_id=self.session_id,
+            lease_id=self.lease_id,
+            holder=self.holder,
+            project=self.project,
+            seats=self.seats,
+            priority=self.priority,
+            number=number,
+            queued_at=now,
+            wait=self.wait,
+        )
 
 
 @dataclass(frozen=True, slots=True)

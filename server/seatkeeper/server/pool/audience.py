@@ -17,8 +17,8 @@ from seatkeeper.server.decide import (
     Basis,
     Command,
     Denied,
+    Forecast,
     Grant,
-    Outlook,
     PoolState,
     Refusal,
     Released,
@@ -176,7 +176,7 @@ class Audience:
                     news = denied.get(grant_id) or self._end_of(grant_id, seat, state)
                     seat.listener.hear(self._pool, news)
 
-    def review_positions(self, state: PoolState, outlook: Outlook) -> bool:
+    def review_positions(self, state: PoolState, forecast: Forecast) -> bool:
         """Tell those who wait here what has changed of it; return whether some were left out.
 
         That is their position, or an estimate that has turned out to be too short or begins to exist.
@@ -188,18 +188,18 @@ class Audience:
         for grant_id in list(self._waiting):
             if told == POSITIONS_MAX:
                 return True
-            if self._tell_position(grant_id, state, outlook):
+            if self._tell_position(grant_id, state, forecast):
                 told += 1
                 # To the end: it is somebody else's turn.
                 self._waiting[grant_id] = self._waiting.pop(grant_id)
         return False
 
-    def _tell_position(self, grant_id: str, state: PoolState, outlook: Outlook) -> bool:
+    def _tell_position(self, grant_id: str, state: PoolState, forecast: Forecast) -> bool:
         ticket = state.tickets.get(grant_id)
-        if ticket is None:
+        place = forecast.place(ticket) if ticket is not None else None
+        if place is None:
             return False
-        position = state.position(ticket)
-        estimate = outlook.wait(position)
+        position, estimate = place.position, place.wait
         behind = [
             seat
             for seat in self._seats[grant_id]
@@ -207,7 +207,7 @@ class Audience:
         ]
         for seat in behind:
             seat.position, seat.estimate = position, estimate
-            news = Position(grant_id, position, estimate, outlook.basis)
+            news = Position(grant_id, position, estimate, forecast.outlook.basis)
             seat.listener.hear(self._pool, news)
         return bool(behind)
 

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
 
 from seatkeeper.server import events
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     NOT_IN_TIME,
     RETRY_LATER,
@@ -23,8 +21,6 @@ from seatkeeper.server.decide import (
     Denied,
     Grant,
     Granted,
-    Limits,
-    PoolSpec,
     PoolState,
     Queued,
     Refusal,
@@ -34,9 +30,8 @@ from seatkeeper.server.decide import (
     decide,
 )
 from seatkeeper.server.denials import denial_name
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import Audience, Listener, peer_of
+from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.flight import Flight
 from seatkeeper.server.pool.inbox import Ask
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -47,7 +42,6 @@ from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
     OutcomeUnknown,
-    Store,
     StoreFull,
     Unchanged,
     Write,
@@ -61,49 +55,28 @@ ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
 
 
-class SpecSource(Protocol):
-    """Where a pool's specification comes from."""
-
-    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
-        """Return the specification and its revision; None and 0 when there is none."""
-        ...
-
-    async def refresh(self, pool: str) -> None:
-        """Read the specification afresh."""
-        ...
-
-
 class Committing:
     """Decides on one pool's view, and commits. One transaction is in flight at a time."""
 
     def __init__(
         self,
-        pool: str,
-        store: Store,
-        keys: Keys,
-        specs: SpecSource,
-        clock: Clock,
+        context: PoolContext,
         mirror: PoolMirror,
         audience: Audience,
         waits: Waits,
-        observer: Observer,
-        *,
-        limits: Limits,
-        catch_up_timeout: timedelta,
         changed: Callable[[set[str]], None],
     ) -> None:
         """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change."""
-        self._pool = pool
-        self._store = store
-        self._keys = keys
-        self._specs = specs
-        self._clock = clock
+        self._pool = context.pool
+        self._store = context.store
+        self._keys = context.keys
+        self._specs = context.specs
+        self._clock = context.clock
+        self._observer = context.observer
+        self._config = context.config
         self._mirror = mirror
         self._audience = audience
         self._waits = waits
-        self._observer = observer
-        self._limits = limits
-        self._catch_up_seconds = catch_up_timeout.total_seconds()
         self._changed = changed
         self._spec_revision = 0
         self._moved = asyncio.Event()
@@ -133,7 +106,12 @@ class Committing:
         for _ in range(ISOLATIONS_MAX):
             state = self._mirror.state
             due = self._waits.due(state)
-            decision = decide(state, commands, self._clock.now(), self._limits, due)
+            decision = decide(
+                *(state, commands, self._clock.now(), self._config.limits, due),
+                policy=self._config.policy,
+            )
+            if not (commands or decision.writes or self._unsettled):
+                return decision  # nothing to change, and no answer that must be true
             ending = _Ending.of(state, decision, due)
             decision_id = random.getrandbits(63) | 1
             writes = []
@@ -279,7 +257,7 @@ class Committing:
             self.read_spec()
         target = guard.mod_revision if guard else 0
         try:
-            async with asyncio.timeout(self._catch_up_seconds):
+            async with asyncio.timeout(self._config.catch_up_timeout.total_seconds()):
                 while self._mirror.guard_revision < target:
                     self._moved.clear()
                     await self._moved.wait()

@@ -37,7 +37,6 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from seatkeeper.server import events
@@ -46,24 +45,24 @@ from seatkeeper.server.decide import (
     Acquire,
     Command,
     Denied,
+    Forecast,
     Granted,
     HoldStats,
-    Limits,
-    Outlook,
     PoolState,
     Queued,
     Refusal,
     Release,
+    Ticket,
     admission,
-    impossible_tickets,
-    outlook,
 )
 from seatkeeper.server.denials import denial_name
 from seatkeeper.server.follow import follow
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import Audience, Listener, peer_of
-from seatkeeper.server.pool.committing import RETRY_AFTER_SECONDS, Committing, SpecSource
+from seatkeeper.server.pool.background import BackgroundWork
+from seatkeeper.server.pool.committing import RETRY_AFTER_SECONDS, Committing
+from seatkeeper.server.pool.context import LoopConfig, PoolContext, SpecSource
 from seatkeeper.server.pool.inbox import Ask, Inbox
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.passed import PassedOn, Passing
@@ -89,30 +88,11 @@ POSITIONS_PAUSE = 0.05
 """Seconds between two times of telling places, where too many are to be told at once."""
 ESTIMATES_INTERVAL = 2.0
 """Seconds between two looks at estimates while places stay the same."""
+FORECAST_AGE_MAX = 0.5
+"""Seconds for which an order of those who wait is told from, as the pool changes meanwhile."""
 TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopConfig:
-    """Bounds of one pool's loop."""
-
-    limits: Limits = field(default_factory=Limits)
-    commands_max: int = 20_000
-    """Commands waiting to be decided. More are refused with ``OVERLOADED``."""
-    command_timeout: timedelta = timedelta(seconds=10)
-    """A command not committed within this is answered ``UNAVAILABLE``: outcome unknown."""
-    crowd_pause: timedelta = timedelta(milliseconds=3)
-    """How long a call of a crowd waits for others to share its commit."""
-    queue_pause: timedelta = timedelta(milliseconds=10)
-    """How long a request that can only join a queue waits for that."""
-    throng_pause: timedelta = timedelta(milliseconds=28)
-    """Least time from one decision to the next while there is a throng."""
-    catch_up_timeout: timedelta = timedelta(milliseconds=500)
-    """After a conflict, how long to wait for the watch before reading the pool afresh."""
-    position_interval: timedelta = timedelta(milliseconds=500)
-    """How often those who wait are told their position, at most, where it has changed."""
 
 
 class PoolLoop:
@@ -144,12 +124,10 @@ class PoolLoop:
         self._passing = passing
         self._mirror = PoolMirror(keys, pool)
         self._waits = Waits(clock)
+        self._work = BackgroundWork(self._mirror, self._waits, self._config.policy, clock)
+        context = PoolContext(pool, store, keys, specs, clock, self._config, self._observer)
         self._committing = Committing(
-            *(pool, store, keys, specs, clock, self._mirror, self.audience, self._waits),
-            self._observer,
-            limits=self._config.limits,
-            catch_up_timeout=self._config.catch_up_timeout,
-            changed=self._changed,
+            context, self._mirror, self.audience, self._waits, self._changed
         )
         self._inbox = Inbox(
             clock,
@@ -172,9 +150,9 @@ class PoolLoop:
         """The pool as this node sees it."""
         return self._mirror.state
 
-    def outlook(self) -> Outlook:
-        """Return when seats are likely to be free."""
-        return outlook(self.state, self.holds, self._clock.now())
+    def forecast(self) -> Forecast:
+        """Return the order of those who wait, and when seats are likely to be free for them."""
+        return self._work.forecast(self.holds)
 
     def start(self) -> None:
         """Begin to follow the pool and to decide."""
@@ -209,11 +187,11 @@ class PoolLoop:
     def idle(self) -> bool:
         """True when the pool was read, and no client of this node has anything in it.
 
-        Nor does a wait end that is measured here: it would begin anew.
+        Nor does a wait end that is measured here (it would begin anew), nor a time come at which the
+        policy may serve.
         """
         in_use = len(self._inbox) or len(self.audience) or self._followers
-        is_measuring = self._waits.next_end() is not None
-        return self._listed.is_set() and not in_use and not is_measuring
+        return self._listed.is_set() and not in_use and self._work.next_look() is None
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -250,10 +228,15 @@ class PoolLoop:
         listener.hear(self.pool, denied)
 
     def _kept_out(self, command: Acquire) -> str | None:
-        if not self.state.tickets or not admission.would_wait(self.state, command):
+        """Return why a request cannot even join the queue; None: it can, or may be served at once."""
+        if not self.state.tickets or admission.is_known(self.state, command):
             return None
         limits, ahead = self._config.limits, len(self._inbox)
-        return admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
+        why = admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
+        return why if why is not None and self._will_wait(command) else None
+
+    def _will_wait(self, command: Acquire) -> bool:
+        return admission.will_wait(self.state, command, self._work.plan, self._clock.now())
 
     def _patience(
         self, command: Command, *, is_passed: bool, is_one_of_many: bool
@@ -278,7 +261,8 @@ class PoolLoop:
 
     def _will_queue(self, command: Command) -> bool:
         """Return whether a command can only join a queue that there is already."""
-        return isinstance(command, Acquire) and command.may_wait and bool(self.state.tickets)
+        is_request = isinstance(command, Acquire) and bool(self.state.tickets)
+        return is_request and self._will_wait(command)
 
     # What the watch tells -------------------------------------------------------------------
 
@@ -307,9 +291,7 @@ class PoolLoop:
             events.happened("owner_changed", logging.DEBUG, **about)
             self._owner_before = owner
         if self._listed.is_set():
-            if self._has_work():
-                self._wake_to_serve()
-            self._set_timer()
+            self._wake_for_work()
 
     def _changed(self, grant_ids: set[str]) -> None:
         now = self._clock.now()
@@ -327,9 +309,7 @@ class PoolLoop:
         self._waits.review(grant_ids, self.state)
         self._positions_changed = True
         self._committing.view_moved()
-        if self._has_work():
-            self._wake_to_serve()
-        self._set_timer()
+        self._wake_for_work()
         for follower in self._followers:
             follower.set()
 
@@ -365,22 +345,30 @@ class PoolLoop:
         await self._keep_pace()
         self._expire_asks()
         asks = self._inbox.take(self._config.limits.writes_max)
-        if not asks and not self._has_work() and not self._is_due():
+        if not asks and self._work.look() is None and not self._work.is_due():
             self._set_timer()
             return
-        to_do = False
+        to_do = is_idle = False
         try:
+            is_idle = not asks
             if not await self._pass_on(asks) or self._is_overdue():
                 decision = await self._committing.commit(asks)
                 to_do = decision is None or decision.unserved
-                self._pause = RETRY_PAUSE_MIN
+                is_idle = is_idle and decision is not None and not decision.writes
+                if not is_idle:
+                    self._pause = RETRY_PAUSE_MIN
         finally:
             self._inbox.put_back(asks)
-        if to_do or len(self._inbox):
+        if is_idle and self._work.look() is not None:
+            # The policy plans one thing for the loop and another for the decision.
+            logger.error("plan_without_effect", extra={"pool": self.pool})
+            self._wake_in(self._pause)
+            self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+        elif to_do or len(self._inbox):
             self._wake.set()
-        elif self._has_work():
-            self._wake_to_serve()
-        self._set_timer()
+            self._set_timer()
+        else:
+            self._wake_for_work()
 
     @property
     def _owner_elsewhere(self) -> str | None:
@@ -439,48 +427,39 @@ class PoolLoop:
         """Tell a few at a time, so that a long queue holds nobody up."""
         if not len(self.audience):
             return
-        ahead = self.outlook()
+        forecast, made_at = self.forecast(), self._clock.monotonic()
         for _ in range(len(self.audience) + 1):
-            if not self.audience.review_positions(self.state, ahead):
+            if self._clock.monotonic() > made_at + FORECAST_AGE_MAX:
+                forecast, made_at = self.forecast(), self._clock.monotonic()
+            if not self.audience.review_positions(self.state, forecast):
                 return
             await asyncio.sleep(POSITIONS_PAUSE)
 
     # Waking up ------------------------------------------------------------------------------
 
-    def _has_work(self) -> bool:
-        """Whether there is something to decide that nobody asks for: to serve, or to deny."""
-        head = self.state.head()
-        if head is None:
-            return False
-        if head.seats <= self.state.free:
-            return True
-        return next(impossible_tickets(self.state), None) is not None
-
-    def _is_due(self, late_by: float = 0.0) -> bool:
-        end = self._waits.next_end()
-        return end is not None and end + late_by <= self._clock.monotonic()
-
     def _is_overdue(self) -> bool:
         """Whether somebody should have been turned away by another node, and was not."""
-        return self._is_due(late_by=BYSTANDER_DELAY[1])
+        return self._work.is_due(late_by=BYSTANDER_DELAY[1])
 
-    @property
-    def _is_ours(self) -> bool:
-        """Whether this node should be the first to decide what nobody asks for."""
+    def _is_ours(self, next_ticket: Ticket) -> bool:
+        """Whether this node should be the first to decide what no command asks for."""
         if self._passing is not None:
             return self._owner_elsewhere is None
-        head = self.state.head()
-        return head is not None and self.audience.waits_here(head.grant_id)
+        return self.audience.waits_here(next_ticket.grant_id)
 
-    def _wake_to_serve(self) -> None:
-        if self._is_ours:
-            self._wake.set()
-        else:
-            self._wake_in(random.uniform(*BYSTANDER_DELAY))
+    def _wake_for_work(self) -> None:
+        """Wake up for what is to be decided in the background: now, and when there may be more."""
+        next_ticket = self._work.look()
+        if next_ticket is not None:
+            if self._is_ours(next_ticket):
+                self._wake.set()
+            else:
+                self._wake_in(random.uniform(*BYSTANDER_DELAY))
+        self._set_timer()
 
     def _set_timer(self) -> None:
-        if (end := self._waits.next_end()) is not None:
-            delay = min(max(end - self._clock.monotonic(), TIMER_MIN), TIMER_MAX)
+        if (seconds := self._work.next_look()) is not None:
+            delay = min(max(seconds, TIMER_MIN), TIMER_MAX)
             if self._owner_elsewhere is not None:
                 delay += random.uniform(*BYSTANDER_DELAY)
             self._wake_in(delay)

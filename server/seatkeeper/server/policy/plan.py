@@ -1,0 +1,99 @@
+"""What a policy is asked, and what it answers.
+
+Theory of operation
+-------------------
+A policy is a pure function of a pool and a time. Its plan is the only order of service: the decision
+grants what the plan serves, the loop wakes when there is something to serve and at ``next_wake``,
+admission and estimates read ``hold_back``, and positions are those of ``order``. The oracle has an
+order of its own, on purpose.
+
+The same pool at the same time gives the same plan. So a node finds no work that its own decision
+would not do (that would be a hot loop), and leaves none undone that the decision would do (a missed
+wake). Several nodes may plan for one pool at once, by clocks that differ: the commit is guarded, so
+that costs order, never a seat.
+
+A policy is not trusted with safety. What it serves beyond the free seats, twice, or without a ticket
+is not granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from seatkeeper.server.decide.state import Grant, Instant, Ticket
+    from seatkeeper.server.policy.snapshot import PoolSnapshot
+
+
+class Order(Protocol):
+    """The waiting tickets, in the order in which seats go to them as they become free."""
+
+    def __iter__(self) -> Iterator[Ticket]:
+        """Yield the tickets, the next one first."""
+        ...
+
+    def position(self, ticket: Ticket) -> int | None:
+        """Return the place of a ticket, from 1; None: it is not in this order."""
+        ...
+
+
+def holds_back_none(ticket: Ticket) -> bool:
+    """Hold no ticket back."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a policy wants for a pool, until the pool changes or ``next_wake`` comes."""
+
+    order: Order
+    """All waiting tickets. Those held back come after the others."""
+    serve: Sequence[Ticket] = ()
+    """The tickets to grant now, in order. Together they want at most the free seats. A plan may end
+    after ``PoolSnapshot.room`` tickets: more do not fit into one decision."""
+    hold_back: Callable[[Ticket], bool] = holds_back_none
+    """Whether the policy leaves a ticket waiting for another reason than a want of seats, so that a
+    seat that becomes free does not help it: its project has reached a quota, its time has not come.
+    A ticket that waits behind one that wants more seats than are free is not held back. Also asked
+    of requests that are not in the pool yet; False when in doubt, as the decision asks again."""
+    reclaim: Sequence[Grant] = ()
+    """Grants whose holders should be asked to give their seats back. Carried, and not acted on yet."""
+    next_wake: Instant | None = None
+    """When the plan of the same pool may differ from this one; None: never. Always in the future."""
+
+
+class Policy(Protocol):
+    """An order of service. Pure: time and the pool are arguments, and nothing is remembered."""
+
+    def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
+        """Return what is to be done for ``pool`` at ``now``, by the node's wall clock.
+
+        Called several times for each decision, so it must not cost more than a look at each ticket
+        and each grant. ``Fifo`` looks at those that it serves.
+        """
+        ...
+
+
+class ListedOrder:
+    """An order that is worked out when it is first asked for, and then kept."""
+
+    def __init__(self, tickets: Callable[[], Iterable[Ticket]]) -> None:
+        self._list = tickets
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter(self._tickets)
+
+    def position(self, ticket: Ticket) -> int | None:
+        """Return the place of a ticket, from 1; None: it is not in this order."""
+        return self._positions.get(ticket.grant_id)
+
+    @cached_property
+    def _tickets(self) -> list[Ticket]:
+        return list(self._list())
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {ticket.grant_id: place for place, ticket in enumerate(self._tickets, start=1)}
