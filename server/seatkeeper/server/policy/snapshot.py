@@ -8,7 +8,7 @@ value here, so a policy cannot tell them apart, and a node wakes for what it the
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from sys import maxsize
@@ -97,6 +97,20 @@ def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:
         if not free or len(found) >= pool.room:
             break
     return found
+
+
+def held_back_last(
+    pool: PoolSnapshot, serve: Sequence[Ticket], hold_back: Callable[[Ticket], bool]
+) -> Order:
+    """Return the order of acceptance, with those that are served first, and those held back last."""
+
+    def listed() -> Iterator[Ticket]:
+        yield from serve
+        served = {ticket.grant_id for ticket in serve}
+        waiting = [ticket for ticket in pool.waiting() if ticket.grant_id not in served]
+        yield from sorted(waiting, key=hold_back)
+
+    return ListedOrder(listed)
 
 
 class _StoredOrder:
