@@ -8,11 +8,10 @@ from itertools import groupby
 
 from tests.policies.rules import Rule, Step
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import Grant
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.store import Change, WatchBatch
+from seatkeeper.server.store import Change, WatchBatch, records
+from seatkeeper.server.store.keys import Keys
 
 
 def broken_rules(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.policies.rules import Step
 
-from seatkeeper.server.decide import Instant, Ticket
+from seatkeeper.server.domain import Instant, Ticket
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, held_back_last
 

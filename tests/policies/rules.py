@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from seatkeeper.server.decide import Grant, PoolState
+from seatkeeper.server.domain import Grant, PoolState
 from seatkeeper.server.policy.plan import Policy
 
 

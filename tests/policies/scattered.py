@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 from tests.policies.rules import Step
 
-from seatkeeper.server.decide import Grant, Instant, Ticket
+from seatkeeper.server.domain import Grant, Instant, Ticket
 from seatkeeper.server.policy.plan import ListedOrder, Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
 

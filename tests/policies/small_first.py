@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.policies.rules import Step
 
-from seatkeeper.server.decide import Instant, Ticket
+from seatkeeper.server.domain import Instant, Ticket
 from seatkeeper.server.policy.plan import ListedOrder, Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
 

@@ -10,7 +10,7 @@ from tests.policies.scattered import Scattered
 from tests.policies.trial import Outcome, Trial
 from tests.policies.tried import POLICIES, Tried
 
-from seatkeeper.server.decide import Instant
+from seatkeeper.server.domain import Instant
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot

@@ -19,7 +19,6 @@ from tests.policies.rules import Tried
 from tests.simulation.world import EPOCH, StuckError, World
 from tests.unit.kit import KEYS, POOL, Ear, create_pool, open_lease, uuid7
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import (
     Acquire,
     Command,
@@ -32,16 +31,16 @@ from seatkeeper.server.decide import (
     decide,
     impossible_tickets,
 )
-from seatkeeper.server.observer import Observer
+from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
-from seatkeeper.server.pool import committing as committing_module
+from seatkeeper.server.pool import committer as committing_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.sessions import lease_id_of
-from seatkeeper.server.store import Change, MemoryStore
+from seatkeeper.server.sessions.sessions import lease_id_of
+from seatkeeper.server.store import Change, MemoryStore, records
 
 PROJECTS = ("cv", "nlp", "asr")
 SESSIONS = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.kit import NOW, POOL, a_grant, a_ticket, uuid7
 
-from seatkeeper.server.decide import Instant, PoolSpec, PoolState, Ticket
+from seatkeeper.server.domain import Instant, PoolSpec, PoolState, Ticket
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 

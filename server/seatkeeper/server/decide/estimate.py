@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
-from seatkeeper.server.decide.state import Grant, Instant, PoolState, Ticket
+from seatkeeper.server.domain.state import Grant, Instant, PoolState, Ticket
 from seatkeeper.server.policy.plan import Plan
 
 RECENT_MAX = 20

@@ -8,7 +8,7 @@ from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
 
 if TYPE_CHECKING:
-    from seatkeeper.server.decide.state import Instant
+    from seatkeeper.server.domain.state import Instant
 
 
 class Fifo:

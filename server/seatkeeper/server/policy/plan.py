@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from seatkeeper.server.decide.state import Grant, Instant, Ticket
+    from seatkeeper.server.domain.state import Grant, Instant, Ticket
     from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 

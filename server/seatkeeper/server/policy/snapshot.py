@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from seatkeeper.server.policy.plan import ListedOrder, Order
 
 if TYPE_CHECKING:
-    from seatkeeper.server.decide.state import Grant, PoolState, Ticket
+    from seatkeeper.server.domain.state import Grant, PoolState, Ticket
 
 
 @dataclass(frozen=True, slots=True)

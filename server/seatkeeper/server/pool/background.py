@@ -8,11 +8,12 @@ else: at once when there is work, and at the time at which there may be some.
 from __future__ import annotations
 
 from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import Forecast, HoldStats, Ticket, impossible_tickets, outlook
+from seatkeeper.server.decide import Forecast, HoldStats, impossible_tickets, outlook
+from seatkeeper.server.domain import Ticket
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.waits import Waits
+from seatkeeper.server.pool.wait_timers import WaitTimers
 
 WAKE_MIN, WAKE_MAX = 0.01, 10.0
 """Seconds until the next plan where a policy names a time. Not at once, so that a policy that names
@@ -22,7 +23,9 @@ the present is no hot loop. Not later, so that a wall clock that is put forward 
 class BackgroundWork:
     """What is to be done for one pool on one node, and when to look again."""
 
-    def __init__(self, mirror: PoolMirror, waits: Waits, policy: Policy, clock: Clock) -> None:
+    def __init__(
+        self, mirror: PoolMirror, waits: WaitTimers, policy: Policy, clock: Clock
+    ) -> None:
         self._mirror = mirror
         self._waits = waits
         self._policy = policy

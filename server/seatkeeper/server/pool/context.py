@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Protocol
 
 from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import Limits, PoolSpec
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
+from seatkeeper.server.domain import Limits, PoolSpec
+from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Store
+from seatkeeper.server.store.keys import Keys
 
 
 class SpecSource(Protocol):
@@ -42,7 +42,7 @@ class LoopConfig:
     """How long a call of a crowd waits for others to share its commit."""
     queue_pause: timedelta = timedelta(milliseconds=10)
     """How long a request that can only join a queue waits for that."""
-    throng_pause: timedelta = timedelta(milliseconds=28)
+    contention_pause: timedelta = timedelta(milliseconds=28)
     """Least time from one decision to the next while there is a throng."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
