@@ -15,8 +15,9 @@ import logging
 import os
 import sys
 
+from tests.policies.rules import Tried
 from tests.policies.trial import Outcome, Trial
-from tests.policies.tried import POLICIES, Tried
+from tests.policies.tried import POLICIES
 
 DECISIONS = 10_000
 """Least decisions of each policy."""

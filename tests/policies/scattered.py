@@ -13,7 +13,8 @@ from hashlib import blake2b
 from tests.policies.rules import Step
 
 from seatkeeper.server.domain import Grant, Instant, Ticket
-from seatkeeper.server.policy.plan import ListedOrder, Plan
+from seatkeeper.server.policy.order import ListedOrder
+from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
 
 STRETCH_MILLIS = 700

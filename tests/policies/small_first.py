@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from tests.policies.rules import Step
 
 from seatkeeper.server.domain import Instant, Ticket
-from seatkeeper.server.policy.plan import ListedOrder, Plan
+from seatkeeper.server.policy.order import ListedOrder
+from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 from tests.policies.quota import Quota
+from tests.policies.rules import Tried
 from tests.policies.scattered import Scattered
 from tests.policies.trial import Outcome, Trial
-from tests.policies.tried import POLICIES, Tried
+from tests.policies.tried import POLICIES
 
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.policy.fifo import FIFO

@@ -209,7 +209,7 @@ class Trial:
                 config=config,
                 observer=self._watcher,
             )
-            catalogue.on_change = lambda pool, loop=loop: loop.spec_changed()  # type: ignore[misc]
+            catalogue.on_change = lambda pool, loop=loop: loop.spec_changed()
             catalogue.start()
             await catalogue.ready()
             loop.start()

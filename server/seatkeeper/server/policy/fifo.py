@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from seatkeeper.server.domain import Instant
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
-
-if TYPE_CHECKING:
-    from seatkeeper.server.domain.state import Instant
 
 
 class Fifo:

@@ -18,26 +18,13 @@ is not granted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from seatkeeper.server.domain.state import Grant, Instant, Ticket
-    from seatkeeper.server.policy.snapshot import PoolSnapshot
-
-
-class Order(Protocol):
-    """The waiting tickets, in the order in which seats go to them as they become free."""
-
-    def __iter__(self) -> Iterator[Ticket]:
-        """Yield the tickets, the next one first."""
-        ...
-
-    def position(self, ticket: Ticket) -> int | None:
-        """Return the place of a ticket, from 1; None: it is not in this order."""
-        ...
+from seatkeeper.server.domain import Grant, Instant, Ticket
+from seatkeeper.server.policy.order import Order
+from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 
 def holds_back_none(ticket: Ticket) -> bool:
@@ -75,25 +62,3 @@ class Policy(Protocol):
         and each grant. ``Fifo`` looks at those that it serves.
         """
         ...
-
-
-class ListedOrder:
-    """An order that is worked out when it is first asked for, and then kept."""
-
-    def __init__(self, tickets: Callable[[], Iterable[Ticket]]) -> None:
-        self._list = tickets
-
-    def __iter__(self) -> Iterator[Ticket]:
-        return iter(self._tickets)
-
-    def position(self, ticket: Ticket) -> int | None:
-        """Return the place of a ticket, from 1; None: it is not in this order."""
-        return self._positions.get(ticket.grant_id)
-
-    @cached_property
-    def _tickets(self) -> list[Ticket]:
-        return list(self._list())
-
-    @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {ticket.grant_id: place for place, ticket in enumerate(self._tickets, start=1)}

@@ -7,17 +7,12 @@ value here, so a policy cannot tell them apart, and a node wakes for what it the
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from sys import maxsize
-from typing import TYPE_CHECKING
 
-from seatkeeper.server.policy.plan import ListedOrder, Order
-
-if TYPE_CHECKING:
-    from seatkeeper.server.domain.state import Grant, PoolState, Ticket
+from seatkeeper.server.domain import Grant, PoolState, Ticket
+from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ class PoolSnapshot:
         """The order of ``waiting``."""
         if self.new or self.ended:
             return ListedOrder(self.waiting)
-        return _StoredOrder(self)
+        return StoredOrder(self.state)
 
 
 def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:
@@ -111,33 +106,3 @@ def held_back_last(
         yield from sorted(waiting, key=hold_back)
 
     return ListedOrder(listed)
-
-
-class _StoredOrder:
-    """The tickets of a pool in its own order: its index answers, however many wait."""
-
-    def __init__(self, pool: PoolSnapshot) -> None:
-        self._pool = pool
-
-    def __iter__(self) -> Iterator[Ticket]:
-        return self._pool.waiting()
-
-    def position(self, ticket: Ticket) -> int | None:
-        """Return the place of a ticket, from 1; None: it is not in this order."""
-        state = self._pool.state
-        if ticket.grant_id not in state.tickets or ticket.session_id in state.dead_sessions:
-            return None
-        rank = state.rank(ticket)
-        return rank + 1 - bisect_left(self._dead, rank)
-
-    @cached_property
-    def _dead(self) -> list[int]:
-        """The ranks of tickets that are in the index and are not served."""
-        state = self._pool.state
-        if not state.dead_sessions:
-            return []
-        return [
-            rank
-            for rank, ticket in enumerate(state.queue())
-            if ticket.session_id in state.dead_sessions
-        ]

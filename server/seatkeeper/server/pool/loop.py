@@ -261,8 +261,11 @@ class PoolLoop:
 
     def _will_queue(self, command: Command) -> bool:
         """Return whether a command can only join a queue that there is already."""
-        is_request = isinstance(command, Acquire) and bool(self.state.tickets)
-        return is_request and self._will_wait(command)
+        return (
+            isinstance(command, Acquire)
+            and bool(self.state.tickets)
+            and self._will_wait(command)
+        )
 
     # What the watch tells -------------------------------------------------------------------
 
