@@ -10,8 +10,22 @@ from tests.policies.rules import Rule, Step
 
 from seatkeeper.server.decide import Grant
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.store import Change, WatchBatch, records
+from seatkeeper.server.store import Change, Listing, MemoryStore, WatchBatch, records
 from seatkeeper.server.store.keys import Keys
+
+
+def stored_pool(store: MemoryStore, keys: Keys, pool: str) -> tuple[PoolState, int]:
+    """Return a pool as a store has it now, and the revision of the last change of it."""
+    mirror = PoolMirror(keys, pool)
+    entries = [
+        entry for key, entry in store._entries.items() if key.startswith(keys.seats(pool))
+    ]
+    mirror.reset(Listing(tuple(entries), store._revision))
+    spec = store._entries.get(keys.pool(pool))
+    if spec is not None:
+        mirror.state.spec = records.decode_spec(spec.value)
+        entries.append(spec)
+    return mirror.state, max((entry.mod_revision for entry in entries), default=0)
 
 
 def broken_rules(

@@ -18,8 +18,6 @@ from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
 
 STRETCH_MILLIS = 700
-DELAY_MILLIS = 3_000
-"""The longest time for which a request is held back from when it was asked; half are not."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,10 @@ class Scattered:
     """The same pool at the same time always gets the same plan."""
 
     seed: int
+    delay_millis: int = 3_000
+    """The longest time for which a request is held back from when it was asked; half are not."""
+    kept_max: int = 1
+    """Most seats that are kept free."""
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         stretch = now // STRETCH_MILLIS
@@ -50,15 +52,15 @@ class Scattered:
         )
 
     def is_closed(self, stretch: int) -> bool:
-        return self.draw("closed", stretch) < 0.25
+        return stretch % 2 == 1 and self.draw("closed", stretch) < 0.5
 
     def seats_kept(self, stretch: int) -> int:
-        return int(2 * self.draw("kept", stretch))
+        return int((self.kept_max + 1) * self.draw("kept", stretch))
 
     def due_at(self, asked: Ticket | Grant) -> int:
         """Return when a request may be served."""
         since = asked.queued_at if isinstance(asked, Ticket) else asked.asked_at
-        delay = 2 * DELAY_MILLIS * (self.draw("delay", asked.grant_id) - 0.5)
+        delay = 2 * self.delay_millis * (self.draw("delay", asked.grant_id) - 0.5)
         return since + int(max(0.0, delay))
 
     def draw(self, what: str, key: object) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from unittest import mock
 
-from tests.policies.history import broken_rules
+from tests.policies.history import broken_rules, stored_pool
 from tests.policies.rules import Tried
 from tests.simulation.world import EPOCH, StuckError, World
 from tests.unit.kit import KEYS, POOL, Ear, create_pool, open_lease, uuid7
@@ -38,9 +38,8 @@ from seatkeeper.server.pool import committer as committing_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.loop import PoolLoop
-from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.sessions.sessions import lease_id_of
-from seatkeeper.server.store import Change, MemoryStore, records
+from seatkeeper.server.store import Change, MemoryStore
 
 PROJECTS = ("cv", "nlp", "asr")
 SESSIONS = 5
@@ -284,16 +283,13 @@ class Trial:
         self.outcome.looks += 1
         await asyncio.sleep(GRACE_SECONDS + self._rng.uniform(0.0, 3.0))
         revision = self._store._revision
-        if await self._is_work_left():
+        if self._is_work_left():
             await asyncio.sleep(GRACE_SECONDS)
-            if self._store._revision == revision and await self._is_work_left():
+            if self._store._revision == revision and self._is_work_left():
                 self.outcome.missed_wakes += 1
 
-    async def _is_work_left(self) -> bool:
+    def _is_work_left(self) -> bool:
         """Ask the policy anew, about the pool as the store has it."""
-        mirror = PoolMirror(KEYS, POOL)
-        mirror.reset(await self._store.list(KEYS.seats(POOL)))
-        spec = await self._store.get(KEYS.pool(POOL))
-        mirror.state.spec = records.decode_spec(spec.value) if spec else None
-        plan = self._tried.policy().plan(PoolSnapshot.of(mirror.state), self._clock.now())
-        return bool(plan.serve) or any(impossible_tickets(mirror.state))
+        state, _ = stored_pool(self._store, KEYS, POOL)
+        plan = self._tried.policy().plan(PoolSnapshot.of(state), self._clock.now())
+        return bool(plan.serve) or any(impossible_tickets(state))

@@ -32,3 +32,13 @@ POLICIES = (
     Tried("small_first", lambda: SmallFirst(6), lambda: OvertakenSeldom(6)),
     Tried("scattered", lambda: Scattered(11), lambda: NotBeforeItsTime(Scattered(11))),
 )
+
+# In whole services every request must be served in the seconds that users wait.
+HURRIED = Scattered(11, delay_millis=800, kept_max=0)
+SIMULATED = {
+    tried.name: tried
+    for tried in (
+        *POLICIES[:-1],
+        Tried("scattered", lambda: HURRIED, lambda: NotBeforeItsTime(HURRIED)),
+    )
+}
