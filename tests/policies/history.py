@@ -8,7 +8,7 @@ from itertools import groupby
 
 from tests.policies.rules import Rule, Step
 
-from seatkeeper.server.decide import Grant
+from seatkeeper.server.domain import Grant, PoolState
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Change, Listing, MemoryStore, WatchBatch, records
 from seatkeeper.server.store.keys import Keys

@@ -19,17 +19,15 @@ from tests.policies.rules import Tried
 from tests.simulation.world import EPOCH, StuckError, World
 from tests.unit.kit import KEYS, POOL, Ear, create_pool, open_lease, uuid7
 
-from seatkeeper.server.decide import (
+from seatkeeper.server.decide import Decision, decide, impossible_tickets
+from seatkeeper.server.domain import (
     Acquire,
     Command,
-    Decision,
     Instant,
     Limits,
     PoolState,
     Release,
     Ticket,
-    decide,
-    impossible_tickets,
 )
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.plan import Plan, Policy
