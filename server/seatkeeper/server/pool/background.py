@@ -7,9 +7,9 @@ else: at once when there is work, and at the time at which there may be some.
 
 from __future__ import annotations
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import Forecast, HoldStats, impossible_tickets, outlook
 from seatkeeper.server.domain import Ticket
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.mirror import PoolMirror

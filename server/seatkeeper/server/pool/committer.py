@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from seatkeeper.server.decide import (
-    NOT_IN_TIME,
-    RETRY_LATER,
-    Decision,
+from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER, Decision, decide
+from seatkeeper.server.domain import (
     Denied,
     Grant,
     Granted,
@@ -26,7 +24,6 @@ from seatkeeper.server.decide import (
     Release,
     Released,
     Ticket,
-    decide,
 )
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.context import PoolContext
@@ -45,7 +42,7 @@ from seatkeeper.server.store import (
     Unchanged,
     Write,
 )
-from seatkeeper.server.store.denials import denial_name
+from seatkeeper.server.wire.denials import denial_name
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.domain import Limits, PoolSpec
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy

@@ -39,21 +39,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import (
+from seatkeeper.server.decide import Forecast, HoldStats, admission
+from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
-    Forecast,
     Granted,
-    HoldStats,
     PoolState,
     Queued,
     Refusal,
     Release,
     Ticket,
-    admission,
 )
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.background import BackgroundWork
@@ -72,9 +70,9 @@ from seatkeeper.server.store import (
     StoreError,
     WatchBatch,
 )
-from seatkeeper.server.store.denials import denial_name
 from seatkeeper.server.store.follow import follow
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.wire.denials import denial_name
 
 logger = logging.getLogger(__name__)
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import (
+from seatkeeper.core.validate import check_id_age
+from seatkeeper.server.decide import Forecast, HoldStats, outlook
+from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
-    Forecast,
     Grant,
-    HoldStats,
     PoolState,
     Refusal,
     Release,
-    outlook,
 )
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -29,11 +28,11 @@ from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import Listener, peer_of
-from seatkeeper.server.service.validate import check_acquire, check_grant_ref, check_id_age
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
-from seatkeeper.server.store.denials import denial_name
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.wire.denials import denial_name
+from seatkeeper.server.wire.validate import check_acquire, check_grant_ref
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)
