@@ -30,6 +30,7 @@ from seatkeeper.server.domain import (
     Ticket,
 )
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool import committer as committing_module
@@ -129,7 +130,7 @@ class Watcher(Observer):
         limits: Limits,
         due: Iterable[Ticket],
         *,
-        policy: Policy,
+        policy: Policy = FIFO,
     ) -> Decision:
         policy = self._decides_by or policy
         decision = decide(pool, commands, now, limits, due, policy=policy)
