@@ -12,9 +12,10 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -427,7 +428,7 @@ def test_every_key_is_of_a_kind() -> None:
     assert keys.kind("some/prefix/pools/a/b") is None
 
 
-def _stored() -> set[Descriptor]:
+def _stored() -> set[Any]:
     return {kind.DESCRIPTOR for kind in KINDS.values() if kind is not None}
 
 
