@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.tree import ROOT
 
 from seatkeeper.client.testing import InMemoryService
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 SECONDS_MAX = 120
 
 

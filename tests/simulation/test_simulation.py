@@ -7,13 +7,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tests.simulation.network import Network, Pipe
 from tests.simulation.world import StuckError, World
-
-ROOT = Path(__file__).parents[2]
+from tests.tree import ROOT
 
 
 def run(*arguments: str) -> list[str]:

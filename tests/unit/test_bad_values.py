@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,6 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
+from tests.tree import ROOT
 from tests.unit.doors import Doors, Who, acquire_of, open_of, ref_of, refused
 from tests.unit.kit import POOL, uuid7
 from tests.unit.test_grpc_handlers import methods
@@ -29,7 +29,7 @@ from seatkeeper.v1 import seat_service_pb2 as seat_pb
 
 Code = grpc.StatusCode
 DEADLINE = 2.0
-PROTO = Path(__file__).parents[2] / "proto/seatkeeper/v1"
+PROTO = ROOT / "proto/seatkeeper/v1"
 TEXTS = ["", "\0", "\x1b[2J", "\u202e", "../../x", "x" * 100_000, "?", "é" * 300]
 NUMBERS = [-1, 0, 2**31 - 1, -(2**31)]
 LARGE = [2**63 - 1, -(2**63)]

@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.tree import PORTIONS, ROOT
 
-ROOT = Path(__file__).parents[2]
-OURS = ("client", "server", "builder", "chaos", "proto", "docs", "deploy")
+OURS = (*PORTIONS, "docs", "deploy")
 BARE_NAME = re.compile(r"pip install\W+(?:--?[a-z-]+ +)*seatkeeper\b(?!-)")
 
 
