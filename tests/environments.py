@@ -27,7 +27,7 @@ from typing import Final
 from tests.tree import PORTIONS, ROOT
 
 QUICK: Final = ("tests/unit", "tests/client", "tests/cli", "tests/builder")
-NOT_COPIED: Final = ("__pycache__", ".venv", ".tools", ".git", ".*_cache", ".hypothesis")
+NOT_COPIED: Final = ("__pycache__", ".venv*", ".tools", ".git", ".*_cache", ".hypothesis")
 SECONDS_MAX: Final = 3600.0
 PROXY: Final = "http://127.0.0.1:9"
 """The port that discards: nothing listens there."""

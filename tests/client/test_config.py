@@ -51,7 +51,7 @@ def test_a_wrong_setting_is_named(setting: str, make: Callable[[], object]) -> N
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
-        ClientConfig().ttl = SECOND  # type: ignore[misc]
+        ClientConfig().ttl = SECOND  # type: ignore[misc]  # a frozen value: that is what is tested
 
 
 def test_every_setting_is_explained() -> None:

@@ -117,7 +117,7 @@ def spoiled(message: Message) -> Iterator[tuple[str, Message]]:
                 yield f"{field.name}.{name}", copy
 
 
-def _values(field: Any) -> list[Any]:  # noqa: ANN401
+def _values(field: Any) -> list[Any]:
     kind = field.cpp_type
     values: list[Any]
     if kind == FieldDescriptor.CPPTYPE_STRING:
@@ -142,7 +142,7 @@ def _values(field: Any) -> list[Any]:  # noqa: ANN401
     )
 
 
-def _put(message: Message, field: Any, value: Any) -> None:  # noqa: ANN401
+def _put(message: Message, field: Any, value: Any) -> None:
     message.ClearField(field.name)
     if value is None:
         return
@@ -193,7 +193,7 @@ async def test_a_bad_value_in_any_field_gets_a_code_that_the_call_lists(
 
 async def _call(
     channel: grpc.aio.Channel, path: str, method: MethodDescriptor, request: Message
-) -> Any:  # noqa: ANN401
+) -> Any:
     """Call; return how it failed, or None."""
     connection: Any = channel
     data = request.SerializeToString()

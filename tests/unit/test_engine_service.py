@@ -333,7 +333,7 @@ async def test_a_token_claims_the_grant_that_it_names_and_no_other(
 ) -> None:
     await a_holder(doors)
     agent = await an_agent(doors)
-    token = doors.token(1, **wrong)  # type: ignore[arg-type]
+    token = doors.token(1, **wrong)  # type: ignore[arg-type]  # the test gives fields by name
     assert (await refused(agent.claim(token))).code is NOT_FOUND
     assert not (await doors.look()).grants[0].agent_id
 
@@ -434,7 +434,7 @@ async def test_nothing_is_published_that_the_claim_does_not_cover(
     _, token = await a_holder(doors)
     agent = await an_agent(doors)
     await agent.claim(token)
-    manifest = agent.manifest(1, **fields)  # type: ignore[arg-type]
+    manifest = agent.manifest(1, **fields)  # type: ignore[arg-type]  # the test gives fields by name
     assert (await refused(agent.publish(manifest, claim_id))).code is ABORTED
     await nothing_published(doors)
 

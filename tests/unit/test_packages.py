@@ -53,7 +53,15 @@ def test_the_archive_has_what_belongs_to_the_sources(sources: Path) -> None:
 
 
 def test_the_archive_has_nothing_that_was_made(sources: Path) -> None:
-    made = {".venv", ".tools", ".git", "__pycache__", ".seatkeeper", ".mypy_cache"}
+    made = {
+        ".venv",
+        ".venv-unit",
+        ".tools",
+        ".git",
+        "__pycache__",
+        ".seatkeeper",
+        ".mypy_cache",
+    }
     found = {path.name for path in sources.rglob("*")}
     assert found.isdisjoint(made)
     assert not list(sources.rglob("*_pb2*.py"))

@@ -262,7 +262,7 @@ async def test_a_call_waits_no_longer_than_it_says(doors: Doors) -> None:
 
 async def _refused_while_time_passes(doors: Doors, **fields: object) -> Refused:
     who = await doors.session()
-    call = asyncio.create_task(refused(doors.acquire(who, 2, **fields)))  # type: ignore[arg-type]
+    call = asyncio.create_task(refused(doors.acquire(who, 2, **fields)))  # type: ignore[arg-type]  # the test gives fields by name
     await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in doors.store._entries)
     doors.clock.advance(timedelta(seconds=1))
     return await call
@@ -301,7 +301,7 @@ async def test_a_malformed_request_is_refused_by_its_field(
     fields: dict[str, object], field: str, doors: Doors
 ) -> None:
     await doors.pool(2)
-    failure = await refused(doors.acquire(await doors.session(), 1, **fields))  # type: ignore[arg-type]
+    failure = await refused(doors.acquire(await doors.session(), 1, **fields))  # type: ignore[arg-type]  # the test gives fields by name
 
     assert failure.code is INVALID
     assert failure.fields == [field]

@@ -143,7 +143,7 @@ def _read_input(size: int) -> str:
         fail(Exit.REFUSED, f"standard input cannot be read: {error.strerror}")
 
 
-def _readable(name: str, value: Any) -> str:  # noqa: ANN401
+def _readable(name: str, value: Any) -> str:  # noqa: ANN401  # any claim of a token
     if name in {"iat", "exp"} and isinstance(value, int | float):
         try:
             return datetime.fromtimestamp(value, UTC).isoformat()
