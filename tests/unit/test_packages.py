@@ -42,8 +42,15 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_archive_has_what_belongs_to_the_sources(sources: Path) -> None:
     for name in (
-        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "constraints.txt"),
-        *("Makefile", "pyproject.toml", "docker-compose.yml", ".dockerignore", "PKG-INFO"),
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
+        *(
+            "constraints.txt",
+            "Makefile",
+            "pyproject.toml",
+            "docker-compose.yml",
+            ".dockerignore",
+            "PKG-INFO",
+        ),
         *("docs/README.md", "docs/cli.md", "deploy/haproxy/l4.cfg", "tests/conftest.py"),
         *("bench", "proto/hatch_build.py", "proto/seatkeeper/v1/seat.proto"),
     ):

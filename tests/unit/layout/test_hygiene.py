@@ -151,3 +151,19 @@ def test_no_tool_is_configured_that_nothing_installs() -> None:
     }
     wanted |= {"hatch"}  # what builds the package, as build-system.requires says
     assert set(CONFIGURATION["tool"]) <= wanted
+
+
+def test_the_changelog_has_the_version_and_what_is_not_released_is_on_top() -> None:
+    version = CONFIGURATION["project"]["version"]
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    released = [
+        re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d", each) for each in headings[1:]
+    ]
+    assert None not in released, "a release is: ## [1.2.3] - 2026-11-28"
+    assert version in [found[1] for found in released if found], f"CHANGELOG.md: no [{version}]"
+
+
+def test_the_page_on_security_says_whether_this_version_is_supported() -> None:
+    minor = CONFIGURATION["project"]["version"].rpartition(".")[0]
+    assert f"| {minor}.x |" in (ROOT / "SECURITY.md").read_text()
