@@ -57,7 +57,7 @@ $(UNIT)/.protos: $(UNIT)/.ready $(PROTO_FILES)
 	touch $@
 
 etcd: $(PROTOS)  ## a current etcd under .tools/, where the machine is a Debian one
-	@$(BIN)/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(BIN)/python -m seatkeeper.server.etcd_binary fetch
+	@$(BIN)/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(BIN)/python -m seatkeeper.devcluster.etcd_binary fetch
 
 haproxy: $(PROTOS)  ## an HAProxy under .tools/, where the machine is a Debian one
 	$(BIN)/python -m tests.debian_tools fetch haproxy
@@ -113,7 +113,7 @@ mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice;
 lint: $(PROTOS)  ## lint, format, and the tests of the layout and the contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q tests/unit/layout tests/unit/test_layers.py tests/unit/test_proto_style.py
+	$(BIN)/python -m pytest -q tests/unit/layout tests/unit/layout/test_layers.py tests/unit/layout/test_proto_style.py
 
 types: $(PROTOS)  ## mypy over the whole tree
 	$(BIN)/mypy

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from tests.tree import ROOT
 
-from seatkeeper.server.debian import (
+from seatkeeper.devcluster.debian import (
     SUITES,
     Archive,
     FetchError,

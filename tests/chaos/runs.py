@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
+from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
 
 NOTHING = Outcome(target="nothing", judged_by="nobody", capacity=0)
 
 
-def chapter(name: str, began: float, *struck: Struck, seconds: float = 10.0) -> Chapter:
-    return Chapter(
+def scenario_result(
+    name: str, began: float, *struck: Struck, seconds: float = 10.0
+) -> ScenarioResult:
+    return ScenarioResult(
         name=name,
         sentence=f"What {name} is about.",
         row="kill -9 owner",
@@ -22,22 +24,22 @@ def chapter(name: str, began: float, *struck: Struck, seconds: float = 10.0) -> 
     )
 
 
-def run(*chapters: Chapter) -> Outcome:
-    end = int(max(each.ended for each in chapters))
+def run(*scenario_results: ScenarioResult) -> Outcome:
+    end = int(max(each.ended for each in scenario_results))
     return Outcome(
         target="three nodes",
         judged_by="etcd's change stream",
         capacity=24,
         samples=[Sample(at / 4, at % 25, at % 7, at * 100) for at in range(end * 4)],
-        chapters=list(chapters),
+        scenario_results=list(scenario_results),
     )
 
 
 def a_run() -> Outcome:
     """A run of two scenarios, in which three faults struck."""
     return run(
-        chapter("owner-dies", 0.0, Struck("KillNode.owner", "node-1", 2.0, 3.5)),
-        chapter(
+        scenario_result("owner-dies", 0.0, Struck("KillNode.owner", "node-1", 2.0, 3.5)),
+        scenario_result(
             "network-breaks",
             10.0,
             Struck("Network.slow", "all nodes", 11.0, 19.0),

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
-from tests.chaos.runs import NOTHING, a_run, chapter, run
+from tests.chaos.runs import NOTHING, a_run, run, scenario_result
 from tests.tree import ROOT
 
 from seatkeeper.chaos.report import picture
@@ -61,9 +61,11 @@ def test_the_same_run_has_the_same_picture_whatever_its_reader_likes() -> None:
 
 
 def test_a_fault_that_is_over_at_once_is_seen() -> None:
-    outcome = run(chapter("one", 0.0))
+    outcome = run(scenario_result("one", 0.0))
     assert 'id="faults-' not in picture(outcome)
-    outcome.chapters[0].struck.append(Struck("Network.connections_break", "all", 5.0, 5.0))
+    outcome.scenario_results[0].struck.append(
+        Struck("Network.connections_break", "all", 5.0, 5.0)
+    )
     svg = picture(outcome)
     assert svg.count('id="faults-') == 3  # one a panel
     (shape,) = re.findall(r'id="faults-0-0">\n<path d="([^"]*)"', svg)
@@ -72,9 +74,13 @@ def test_a_fault_that_is_over_at_once_is_seen() -> None:
 
 
 def test_many_short_scenarios_widen_the_picture_and_their_names_stay_apart() -> None:
-    few = run(*(chapter(f"scenario-{each}", each * 10.0) for each in range(3)))
-    many = run(*(chapter(f"scenario-{each}", each / 2, seconds=0.5) for each in range(90)))
-    long = run(*(chapter(f"scenario-{each}", each * 28.0, seconds=28) for each in range(25)))
+    few = run(*(scenario_result(f"scenario-{each}", each * 10.0) for each in range(3)))
+    many = run(
+        *(scenario_result(f"scenario-{each}", each / 2, seconds=0.5) for each in range(90))
+    )
+    long = run(
+        *(scenario_result(f"scenario-{each}", each * 28.0, seconds=28) for each in range(25))
+    )
 
     pictures = [picture(outcome) for outcome in (few, many, long)]
     widths = [width_inches(each) for each in pictures]
@@ -83,14 +89,17 @@ def test_many_short_scenarios_widen_the_picture_and_their_names_stay_apart() -> 
     assert widths[2] == WIDTH_INCHES_MAX
     for each, outcome in zip(pictures, (few, many, long), strict=True):
         places = names_at(each)
-        assert len(places) == len(outcome.chapters)
+        assert len(places) == len(outcome.scenario_results)
         assert all(right - left > 10 for left, right in pairwise(places))
 
 
 def test_names_at_the_end_stay_within_the_picture() -> None:
     outcome = run(
-        chapter("scenario-long", 0.0, seconds=99),
-        *(chapter(f"scenario-{each}", 99 + each / 10, seconds=0.1) for each in range(10)),
+        scenario_result("scenario-long", 0.0, seconds=99),
+        *(
+            scenario_result(f"scenario-{each}", 99 + each / 10, seconds=0.1)
+            for each in range(10)
+        ),
     )
     svg = picture(outcome)
     places = names_at(svg)
@@ -101,7 +110,12 @@ def test_names_at_the_end_stay_within_the_picture() -> None:
 def test_there_may_be_more_kinds_of_faults_than_colours_and_names_of_any_sort() -> None:
     struck = [Struck(f"Kind{each}.of_it", "here", each, each + 0.5) for each in range(20)]
     told = texts(
-        picture(run(chapter("a < b & $c$ | _d_", 0.0, *struck), chapter("x" * 99, 10)))
+        picture(
+            run(
+                scenario_result("a < b & $c$ | _d_", 0.0, *struck),
+                scenario_result("x" * 99, 10),
+            )
+        )
     )
     assert "a < b & $c$ | _d_" in told
     assert {f"Kind{each}" for each in range(20)} <= set(told)
@@ -121,7 +135,7 @@ def test_of_a_run_in_which_nothing_happened_there_is_a_picture() -> None:
 def test_a_long_run_with_many_scenarios_and_faults_has_a_small_picture() -> None:
     hours = run(
         *(
-            chapter(
+            scenario_result(
                 f"scenario-{number}",
                 number * 36.0,
                 *(

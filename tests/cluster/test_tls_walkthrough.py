@@ -20,7 +20,7 @@ import pytest
 from tests.cluster.balancer import free_ports
 from tests.tree import ROOT
 
-from seatkeeper.server.etcd_binary import find_etcd
+from seatkeeper.devcluster.etcd_binary import find_etcd
 
 PAGE = ROOT / "docs" / "start-a-service.md"
 SECTION = "## Three nodes over etcd, with TLS"
