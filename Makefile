@@ -17,7 +17,7 @@ FIRST ?= 0
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo unit test test-environments cases conformance simulate chaos soak mutants lint types check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo dev unit test test-environments cases conformance simulate chaos soak mutants lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .to
 chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch iptables faketime
 
+dev: $(UNIT)/.protos  ## a cluster on this machine until Ctrl-C, from the small install: no agent, no compiler
+	@$(UNIT)/bin/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(UNIT)/bin/python -m seatkeeper.devcluster.etcd_binary fetch
+	$(UNIT)/bin/seatkeeper dev --no-agent
+
 # Before anything is downloaded: what will be.
 demo-plan:
 	@$(PYTHON) bench/step.py --plan
@@ -113,7 +117,7 @@ mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice;
 lint: $(PROTOS)  ## lint, format, and the tests of the layout and the contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q tests/unit/layout tests/unit/layout/test_layers.py tests/unit/layout/test_proto_style.py
+	$(BIN)/python -m pytest -q tests/unit/layout
 
 types: $(PROTOS)  ## mypy over the whole tree
 	$(BIN)/mypy

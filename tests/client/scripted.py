@@ -358,7 +358,13 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         command = pb.SessionCommand(acquire=request.acquire)
         self.service.apply(request.credentials.session_id, command)
         if grant_id not in self.service.grants:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no seat is free")
+            # Without its reason, a client takes it for a broken connection and tries again.
+            denied = error_details_pb2.ErrorInfo(
+                reason="DENIAL_REASON_NO_SEAT_FREE", domain="seatkeeper"
+            )
+            await context.abort_with_status(
+                rich_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "no seat is free", denied)
+            )
         return pb.AcquireResponse(granted=self.service.granted(grant_id))
 
     async def Renew(
@@ -457,7 +463,9 @@ async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> No
 
 
 def rich_status(
-    code: grpc.StatusCode, message: str, *details: error_details_pb2.RetryInfo
+    code: grpc.StatusCode,
+    message: str,
+    *details: error_details_pb2.RetryInfo | error_details_pb2.ErrorInfo,
 ) -> grpc.Status:
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:
