@@ -78,12 +78,12 @@ def _refuse_servers(event: str, arguments: tuple[object, ...]) -> None:
     if event != "subprocess.Popen":
         return
     program = os.fsdecode(arguments[0])  # type: ignore[arg-type]  # a path, says the event
-    if Path(program).name in SERVERS and not _is_stand_in(Path(program)):
+    if Path(program).name in SERVERS and _is_real(Path(program)):
         _refuse(program)
 
 
-def _is_stand_in(program: Path) -> bool:
-    return program.is_file() and program.stat().st_size <= STAND_IN_BYTES_MAX
+def _is_real(program: Path) -> bool:
+    return program.is_file() and program.stat().st_size > STAND_IN_BYTES_MAX
 
 
 def _refuse(program: str) -> NoReturn:

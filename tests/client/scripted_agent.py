@@ -21,7 +21,7 @@ from seatkeeper.v1 import engine_service_pb2 as engines_pb
 from seatkeeper.v1 import engine_service_pb2_grpc as engines_grpc
 
 VERSION = "1.7.1.116"
-ENGINE_CHUNK = 1000
+ENGINE_CHUNK = 100_000
 Context = aio.ServicerContext[Any, Any]
 
 
