@@ -43,12 +43,20 @@ def settings() -> Iterator[tuple[Path, ast.ClassDef, str]]:
 
 
 def reads(node: ast.AST) -> set[str]:
-    """The attributes that some code reads."""
-    return {
-        each.attr
-        for each in ast.walk(node)
-        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load)
-    }
+    """The attributes, and the keys of typed dictionaries, that some code reads."""
+    found: set[str] = set()
+    for each in ast.walk(node):
+        match each:
+            case (
+                ast.Attribute(attr=name, ctx=ast.Load())
+                | ast.Subscript(slice=ast.Constant(value=str(name)), ctx=ast.Load())
+                | ast.Call(
+                    func=ast.Attribute(attr="get" | "pop"),
+                    args=[ast.Constant(value=str(name)), *_],
+                )
+            ):
+                found.add(name)
+    return found
 
 
 def reads_but_for_checks(tree: ast.Module) -> set[str]:
