@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.tree import PORTIONS, ROOT
 
-ROOT = Path(__file__).parents[3]
-FOLDERS = ("core", "client", "server", "builder", "chaos", "ledger", "web", "bench")
+FOLDERS = (*PORTIONS, "bench")
 PARAMETERS_MAX = 8
 METHODS_MAX = 25
 CLASS_LINES_MAX = 300
