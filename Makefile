@@ -12,7 +12,7 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases conformance simulate chaos soak mutants check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases conformance simulate chaos compat soak mutants check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000),
 
 chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 21 minutes
 	$(BIN)/python -m tests.chaos --report docs
+
+compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 7 minutes
+	$(BIN)/python -m tests.compat --json -
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
 	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak

@@ -1,0 +1,272 @@
+"""A rolling upgrade and the way back, under load and faults: what happens, and what is used."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.builder import models
+from tests.chaos.faults import Etcd, EtcdLink, Freeze, KillNode, Struck, Watch
+from tests.chaos.operator import Operator
+from tests.chaos.stage import CANARY_POOL, CANARY_SEATS, ProcessStage
+from tests.compat.fields import Planter
+from tests.compat.previous import Release
+from tests.compat.probing import POOLS as PROBED
+from tests.compat.probing import Probing
+from tests.compat.program import Config
+from tests.compat.service import MixedService, mixed_service
+
+from seatkeeper.chaos.crew import Crew
+from seatkeeper.chaos.faults import Users, faults_of
+from seatkeeper.chaos.result import Outcome
+from seatkeeper.chaos.scenario import Calm, Scenario, Step, Strike
+from seatkeeper.chaos.target import CANARY_SECONDS, Canary
+from seatkeeper.chaos.trial import Trial, TrialConfig
+from seatkeeper.chaos.witness import Witness
+from seatkeeper.server.etcd_binary import find_etcd
+from seatkeeper.server.keys import Keys
+
+SHARED = {"compat-1": 4, "compat-2": 2}
+"""Pools that all users share, and their seats."""
+AGENT_POOL, BUILD_POOL = "compat-agent", "compat-build"
+SINGLE = {AGENT_POOL: 2, BUILD_POOL: 2}
+TTL_SECONDS = 10.0
+"""Longer than any fault keeps a session from being renewed: no seat may be lost."""
+ADMINISTERED_MAX = 40
+"""Programs of users that may be started in one run; each administers a pool of its own."""
+RATE_MIN = 5.0
+PROGRAM = Path(__file__).with_name("program.py")
+FAULTS = (
+    Strike("KillNode.owner", 1.0),
+    Strike("Freeze.owner", 3.0),
+    Strike("Etcd.kill_leader", 1.0),
+    Strike("KillNode.after_commit_before_reply", 0.5),
+    Strike("EtcdLink.answers_lost", 1.0),
+    Strike("Users.die", 0.5),
+    Strike("Watch.ends", 0.5),
+)
+"""One or more of them strike in every mixture."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done."""
+
+    rounds: int
+    seconds: float
+    """How long users work in each mixture, faults not counted."""
+    members: int = 3
+    """Of etcd."""
+    workers: int = 4
+    """Programs of users, half of each version."""
+    faults: int = 2
+    """In each mixture."""
+    builds: bool = True
+    """Have real engines compiled."""
+
+
+class Upgrade:
+    """Nodes change their version, one at a time."""
+
+    def __init__(self, service: MixedService, old: Release, new: Release) -> None:
+        self._service = service
+        self._old = old
+        self._new = new
+        self.exits: list[int] = []
+        """How nodes ended that were asked to."""
+
+    @asynccontextmanager
+    async def forward(self) -> AsyncIterator[str]:
+        """A node of the old version is drained, and one of the new version starts in its place."""
+        yield await self._replace(self._old, self._new)
+
+    @asynccontextmanager
+    async def back(self) -> AsyncIterator[str]:
+        """A node of the new version is drained, and one of the old version starts in its place."""
+        yield await self._replace(self._new, self._old)
+
+    async def _replace(self, from_: Release, to: Release) -> str:
+        nodes = [node for node in self._service.mixed if node.release is from_]
+        node = self._service.rng.choice(nodes)
+        self.exits.append(await node.process.stop())
+        node.release = to
+        await node.start()
+        return node.name
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """One program of users, as the crew starts it."""
+
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.config.name
+
+    def to_json(self) -> str:
+        """Return it as one word of a command line."""
+        return json.dumps(asdict(self.config))
+
+
+@dataclass
+class Mixture:
+    """Everything that takes part."""
+
+    trial: Trial
+    service: MixedService
+    probing: Probing
+    upgrade: Upgrade
+    witness: Witness
+    size: Size
+    rng: random.Random
+    releases: Sequence[Release]
+    rounds: int = 0
+    """Upgrades and ways back that are over."""
+
+    async def run(self) -> None:
+        """Upgrade every node and go back, as often as wanted; callers try everything in between."""
+        await self.probing.run(self.releases)
+        for number in range(1, self.size.rounds + 1):
+            for scenario in round_of(number, self.size, self.rng):
+                await self.trial.run([scenario])
+                await self.probing.run(self.releases)
+            self.rounds = number
+        await self.trial.conclude()
+
+
+def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
+    """Return what happens in one round: after each node, what strikes the mixture. Pure."""
+    nodes = 3
+    shuffled: list[Strike] = []
+    scenarios: list[Scenario] = []
+    for turn in range(2 * nodes):
+        is_forward = turn < nodes
+        steps: list[Step] = [Strike("Upgrade.forward" if is_forward else "Upgrade.back")]
+        for _ in range(size.faults):
+            if not shuffled:
+                shuffled = rng.sample(FAULTS, len(FAULTS))
+            steps += [Calm(size.seconds / (size.faults + 1)), shuffled.pop()]
+        steps.append(Calm(size.seconds / (size.faults + 1)))
+        new = turn + 1 if is_forward else 2 * nodes - turn - 1
+        scenarios.append(
+            Scenario(
+                f"round {number}, {'upgrade' if is_forward else 'way back'}",
+                f"{new} of {nodes} nodes are new",
+                tuple(steps),
+            )
+        )
+    return scenarios
+
+
+@dataclass
+class MixedStage(ProcessStage):
+    """Looks after the service between faults."""
+
+    mixed: MixedService | None = field(default=None, kw_only=True)
+
+    async def trouble(self) -> str:
+        """Return what is not as it should be; empty: all is well."""
+        assert self.mixed is not None
+        for agent in self.mixed.agents.values():
+            if agent.process.poll() is not None:
+                return f"{agent.name} has ended: {agent.log.read_text()[-500:]}"
+        return await super().trouble()
+
+
+@asynccontextmanager
+async def running_mixture(
+    old: Release, new: Release, folder: Path, size: Size, seed: int
+) -> AsyncIterator[Mixture]:
+    """Start all of it with nodes of the old version; users work until the end of this."""
+    rng = random.Random(seed)
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(
+            mixed_service(old, folder, rng, members=size.members)
+        )
+        admin = await stack.enter_async_context(service.admin_client())
+        administered = [_admin_pool(number) for number in range(1, ADMINISTERED_MAX + 1)]
+        single = dict.fromkeys((*administered, *PROBED), 1)
+        for name, seats in {**SHARED, **SINGLE, **single, CANARY_POOL: CANARY_SEATS}.items():
+            await admin.pools.create(name, seats=seats)
+        keys = Keys()
+        witness = Witness(service.store, keys)
+        await witness.start()
+        stack.push_async_callback(witness.stop)
+        crew = _crew(service, folder, size, seed, (old, new))
+        stack.push_async_callback(crew.end)
+        canary = Canary(service.addresses, CANARY_POOL, None, patience=CANARY_SECONDS)
+        stack.push_async_callback(canary.close)
+        for release in (old, new) if size.builds else ():
+            await service.start_mixed_agent(release, BUILD_POOL)
+        await crew.start()
+        operator = Operator(find_etcd().path, service.etcd, service.store)
+        struck = Struck(service, operator, witness, admin, next(iter(SHARED)))
+        upgrade = Upgrade(service, old, new)
+        stage = MixedStage(service, canary, {}, mixed=service)
+        groups = (KillNode, Freeze, Etcd, EtcdLink, Watch)
+        ours = faults_of(upgrade, *(group(struck) for group in groups))
+        stage.faults = {name: stage.noting_restarts(fault) for name, fault in ours.items()}
+        stage.faults = {**stage.faults, **faults_of(Users(crew, rng))}
+        trial = Trial(
+            stage,
+            crew,
+            witness,
+            TrialConfig(pools={**SHARED, **SINGLE}, ttl_max=TTL_SECONDS, rate_min=RATE_MIN),
+            Outcome(
+                target="three nodes and agents of two versions",
+                judged_by="etcd's whole history, and what users were told and believed",
+                capacity=sum(SHARED.values()),
+            ),
+        )
+        planter = Planter(service.store, keys)
+        probing = Probing(service, admin, crew.record, folder, rng, planter)
+        yield Mixture(trial, service, probing, upgrade, witness, size, rng, (old, new))
+
+
+def _admin_pool(number: int) -> str:
+    return f"compat-admin-{number}"
+
+
+def _crew(
+    service: MixedService, folder: Path, size: Size, seed: int, releases: Sequence[Release]
+) -> Crew:
+    """Return programs of users, as many of each version; also when some have been killed."""
+    model = folder / "model.onnx"
+    model.write_bytes(models.relu())
+    given: dict[str, Release] = {}
+
+    def alive(release: Release) -> int:
+        killed = crew.record.killed
+        return sum(each is release for name, each in given.items() if name not in killed)
+
+    def config(name: str, number: int) -> WorkerConfig:
+        given[name] = release = min(releases, key=alive)
+        builds = size.builds and alive(release) == 1
+        return WorkerConfig(
+            Config(
+                name=name,
+                version=release.name,
+                seed=seed * 1_000_003 + number,
+                nodes=service.addresses,
+                pools=list(SHARED.items()),
+                agent_pool=AGENT_POOL,
+                admin_pool=_admin_pool(number),
+                build_pool=BUILD_POOL if builds else "",
+                model=str(model),
+                ttl=TTL_SECONDS,
+            )
+        )
+
+    crew = Crew(
+        config,
+        workers=size.workers,
+        folder=folder,
+        program=lambda name: (*given[name].interpreter, str(PROGRAM)),
+    )
+    return crew
