@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ def main() -> int:
         told = {"error": str(error)}
     except KeyboardInterrupt:
         told = {"error": "stopped"}
+    except (
+        Exception
+    ) as error:  # a run that cannot go on has not passed, and says so in one line too
+        traceback.print_exc()
+        told = {"error": f"{type(error).__name__}: {error}"}
     text = json.dumps(told)
     if arguments.json != "-":
         Path(arguments.json).write_text(f"{text}\n")
@@ -93,7 +99,8 @@ def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
     names = sorted({f"{loss.key.split('/')[1]} at {loss.step!r}" for loss in lost_by_old})
     for name in names:
         print(f"  lost by the old version: {name}", flush=True)
-    publishers = {told.agent for told in record.published} & set(mixture.service.agents)
+    compilers = {agent.name for agent in mixture.service.agents.values()}
+    publishers = {told.agent for told in record.published} & compilers
     return {
         "old": old.commit,
         "rounds": mixture.rounds,
@@ -108,7 +115,7 @@ def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
         "inconclusive": [each.void for each in outcome.chapters if each.void],
         "bad_exits": sum(map(bool, mixture.upgrade.exits)),
         "compilers": len(publishers),
-        "compilers_expected": len(mixture.service.agents),
+        "compilers_expected": len(compilers),
     }
 
 

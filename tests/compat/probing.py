@@ -21,8 +21,10 @@ from seatkeeper.chaos.record import Failed, Record
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.server.store import StoreError
 
-POOLS = tuple(f"probe-{number}" for number in range(1, 19))
-"""Each has one seat. There are so many that every node decides for at least two."""
+PLANTED = tuple(f"planted-{number}" for number in range(1, 13))
+"""Pools with fields that no version knows, each of one seat. Only their owners are asked for them."""
+OPEN = tuple(f"open-{number}" for number in range(1, 13))
+"""Pools that any node is asked for. There are so many that every node decides for some of both."""
 PROGRAM = Path(__file__).with_name("probe.py")
 PROBE_SECONDS_MAX = 90.0
 OWNERS_SECONDS_MAX = 15.0
@@ -72,15 +74,16 @@ class Probing:
     async def _owned(self) -> dict[str, list[str]]:
         """Return which pools each node decides for, once all nodes are counted in."""
         deadline = time.monotonic() + OWNERS_SECONDS_MAX
+        names = {node.name for node in self.service.mixed}
         while True:
-            owned: dict[str, list[str]] = {node.name: [] for node in self.service.mixed}
+            owned: dict[str, list[str]] = {name: [] for name in names}
             for pool in await self.admin.pools.list():
-                if pool.spec.name in POOLS:
-                    owned.setdefault(pool.owner, []).append(pool.spec.name)
-            if all(len(pools) >= 2 for pools in owned.values()):
+                if pool.owner in names and pool.spec.name in (*PLANTED, *OPEN):
+                    owned[pool.owner].append(pool.spec.name)
+            if all({*PLANTED} & {*pools} and {*OPEN} & {*pools} for pools in owned.values()):
                 return owned
             if time.monotonic() > deadline:
-                raise NoPools(f"two pools a node are needed: {owned}")
+                raise NoPools(f"pools of each kind are needed for every node: {owned}")
             await asyncio.sleep(0.1)
 
     async def _probe(
@@ -90,16 +93,15 @@ class Probing:
         other: MixedNode,
         owned: dict[str, list[str]],
     ) -> None:
-        pool, second = self.rng.sample(owned[node.name], 2)
         config = {
             "name": release.name,
             "node": node.name,
             "address": node.listen,
             "other": other.name,
             "other_address": other.listen,
-            "pool": pool,
-            "second_pool": second,
-            "foreign_pool": self.rng.choice(owned[other.name]),
+            "pool": self.rng.choice([pool for pool in owned[node.name] if pool in PLANTED]),
+            "second_pool": self.rng.choice([pool for pool in owned[node.name] if pool in OPEN]),
+            "foreign_pool": self.rng.choice([p for p in owned[other.name] if p in OPEN]),
         }
         writers = {each.name: each.release.name for each in (node, other)}
         where = f"{node.name} ({node.release.name}), {other.name} ({other.release.name})"
@@ -166,10 +168,10 @@ class Probing:
         """Use the command line of a release, with a node of the other version first in its list."""
         nodes = sorted(self.service.mixed, key=lambda node: node.release.name == release.name)
         flags = ("--nodes", nodes[0].listen)
-        pool = self.rng.choice(POOLS)
+        pool = self.rng.choice(OPEN)
         for words in (
             ("status", *flags, "--json"),
-            ("run", pool, *flags, "--wait", "10", "--", "true"),
+            ("run", "--pool", pool, *flags, "--wait", "10", "--", "true"),
         ):
             process = await asyncio.create_subprocess_exec(
                 *release.program, *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE

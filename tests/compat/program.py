@@ -43,7 +43,7 @@ STOP_SECONDS_MAX = 25.0
 PAUSE_SECONDS = 0.15
 """Between two requests of a user, on average."""
 HOLDS = (0.05, 0.2, 0.5, 2.0)
-WAITS = (0.0, 1.0, 5.0, 10.0)
+WAITS = (0.0, 1.0, 3.0, 5.0)
 BUILD_PAUSE_SECONDS = 6.0
 REOPEN_SHARE = 0.05
 """How often a user closes its session and begins another."""
@@ -402,7 +402,7 @@ class AgentUser(User):
         pool = self.config.agent_pool
         self.begin_asking()
         try:
-            grant = await self._client.acquire(pool, wait=10.0)
+            grant = await self._client.acquire(pool, wait=5.0)
         except NoSeatFree:
             return
         self.told("Acquired", pool=pool, grant_id=grant.grant_id, fence=grant.fence, seats=1)

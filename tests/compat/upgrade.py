@@ -15,8 +15,7 @@ from tests.chaos.operator import Operator
 from tests.chaos.stage import CANARY_POOL, CANARY_SEATS, ProcessStage
 from tests.compat.fields import Planter
 from tests.compat.previous import Release
-from tests.compat.probing import POOLS as PROBED
-from tests.compat.probing import Probing
+from tests.compat.probing import OPEN, PLANTED, Probing
 from tests.compat.program import Config
 from tests.compat.service import MixedService, mixed_service
 
@@ -37,7 +36,7 @@ SINGLE = {AGENT_POOL: 2, BUILD_POOL: 2}
 TTL_SECONDS = 10.0
 """Longer than any fault keeps a session from being renewed: no seat may be lost."""
 ADMINISTERED_MAX = 40
-"""Programs of users that may be started in one run; each administers a pool of its own."""
+"""Programs of users that may run at once; each administers a pool of its own."""
 RATE_MIN = 5.0
 PROGRAM = Path(__file__).with_name("program.py")
 FAULTS = (
@@ -190,8 +189,8 @@ async def running_mixture(
             mixed_service(old, folder, rng, members=size.members)
         )
         admin = await stack.enter_async_context(service.admin_client())
-        administered = [_admin_pool(number) for number in range(1, ADMINISTERED_MAX + 1)]
-        single = dict.fromkeys((*administered, *PROBED), 1)
+        administered = [_admin_pool(number) for number in range(ADMINISTERED_MAX)]
+        single = dict.fromkeys((*administered, *PLANTED, *OPEN), 1)
         for name, seats in {**SHARED, **SINGLE, **single, CANARY_POOL: CANARY_SEATS}.items():
             await admin.pools.create(name, seats=seats)
         keys = Keys()
@@ -230,7 +229,7 @@ async def running_mixture(
 
 
 def _admin_pool(number: int) -> str:
-    return f"compat-admin-{number}"
+    return f"compat-admin-{number % ADMINISTERED_MAX}"
 
 
 def _crew(
