@@ -88,7 +88,7 @@ async def run(
 
 def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
     """Return what came of it, and tell people what went wrong."""
-    record, outcome = mixture.trial.crew.record, mixture.trial.outcome
+    record, outcome = mixture.trial.worker_pool.record, mixture.trial.outcome
     found = survey(list(mixture.witness.changes), mixture.probing.steps)
     lost_by_old = found.lost_by("old")
     lost = [loss for loss in found.losses if loss not in lost_by_old]
@@ -112,7 +112,7 @@ def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
         "probe_steps": mixture.probing.done,
         "answers_checked": outcome.acknowledged,
         "faults": outcome.faults,
-        "inconclusive": [each.void for each in outcome.chapters if each.void],
+        "inconclusive": [each.void for each in outcome.scenario_results if each.void],
         "bad_exits": sum(map(bool, mixture.upgrade.exits)),
         "compilers": len(publishers),
         "compilers_expected": len(compilers),

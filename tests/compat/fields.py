@@ -14,8 +14,8 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.internal.encoder import TagBytes
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Change, Put, Store, Unchanged
+from seatkeeper.server.store.keys import Keys
 
 FIELD = 15_501
 """A number that no record has; both versions take it for one of a later version."""

@@ -17,8 +17,8 @@ from tests.compat.fields import NotPlanted, Planter, Step
 from tests.compat.previous import Release
 from tests.compat.service import MixedNode, MixedService
 
-from seatkeeper.chaos.record import Failed, Record
 from seatkeeper.client import AsyncSeatClient
+from seatkeeper.oracle.record import Failed, Record
 from seatkeeper.server.store import StoreError
 
 PLANTED = tuple(f"planted-{number}" for number in range(1, 13))

@@ -38,7 +38,7 @@ from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 T = TypeVar("T")
-BEAT_SECONDS = 0.05
+HEARTBEAT_SECONDS = 0.05
 STOP_SECONDS_MAX = 25.0
 PAUSE_SECONDS = 0.15
 """Between two requests of a user, on average."""
@@ -148,7 +148,7 @@ class Program:
                 operations=self.operations,
                 unknown=0,
             )
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _say_beliefs(self) -> list[dict[str, object]]:
         for belief in self.beliefs:

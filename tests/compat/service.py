@@ -21,8 +21,8 @@ from tests.compat.previous import Release
 
 from seatkeeper.chaos.relay import Relay
 from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatError, TlsConfig
-from seatkeeper.server.etcd_binary import find_etcd
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_binary import find_etcd
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 STOP_GRACE_SECONDS = 1

@@ -7,10 +7,9 @@ from datetime import timedelta
 import pytest
 from tests.compat.fields import NotPlanted, Planter, tokens_in
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import Guard
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Put
+from seatkeeper.server.store import Put, records
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
 
 

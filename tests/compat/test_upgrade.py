@@ -12,8 +12,8 @@ from tests.compat.__main__ import SHORT, wrong
 from tests.compat.program import Config
 from tests.compat.upgrade import FAULTS, Size, WorkerConfig, round_of
 
-from seatkeeper.chaos.crew import Crew
-from seatkeeper.chaos.scenario import Strike
+from seatkeeper.chaos.scenario import Injection
+from seatkeeper.chaos.worker_pool import WorkerPool
 
 GOOD: dict[str, Any] = {
     "old": "0" * 40,
@@ -54,7 +54,7 @@ def test_a_short_run_has_a_fault_in_every_mixture() -> None:
 def test_seconds_are_those_of_calm() -> None:
     (first, *_) = round_of(1, Size(3, 6.0), random.Random(0))
 
-    in_faults = sum(step.seconds for step in first.steps if isinstance(step, Strike))
+    in_faults = sum(step.seconds for step in first.steps if isinstance(step, Injection))
     assert first.seconds == pytest.approx(6.0 + in_faults)
 
 
@@ -95,15 +95,15 @@ async def test_calls_that_users_say_have_failed_are_in_the_record(tmp_path: Path
     )
     text = f"import sys; print('\\n'.join({lines!r})); sys.stdout.flush(); sys.stdin.read()"
     config = Config("users-1", "old", 1, [], [], "", "", "", "", 10.0)
-    crew = Crew(
+    worker_pool = WorkerPool(
         lambda name, number: WorkerConfig(config),
         workers=1,
         folder=tmp_path,
         program=lambda name: (sys.executable, "-c", text),
     )
 
-    await crew.start()
-    await crew.end()
+    await worker_pool.start()
+    await worker_pool.end()
 
-    (failed,) = crew.record.failed
+    (failed,) = worker_pool.record.failed
     assert str(failed) == "u, get, at 1.00 s: because"

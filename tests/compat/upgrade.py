@@ -10,24 +10,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.builder import models
+from tests.chaos.environment import CANARY_POOL, CANARY_SEATS, ProcessEnvironment
 from tests.chaos.faults import Etcd, EtcdLink, Freeze, KillNode, Struck, Watch
 from tests.chaos.operator import Operator
-from tests.chaos.stage import CANARY_POOL, CANARY_SEATS, ProcessStage
 from tests.compat.fields import Planter
 from tests.compat.previous import Release
 from tests.compat.probing import OPEN, PLANTED, Probing
 from tests.compat.program import Config
 from tests.compat.service import MixedService, mixed_service
 
-from seatkeeper.chaos.crew import Crew
 from seatkeeper.chaos.faults import Users, faults_of
 from seatkeeper.chaos.result import Outcome
-from seatkeeper.chaos.scenario import Calm, Scenario, Step, Strike
+from seatkeeper.chaos.scenario import Calm, Injection, Scenario, Step
 from seatkeeper.chaos.target import CANARY_SECONDS, Canary
 from seatkeeper.chaos.trial import Trial, TrialConfig
-from seatkeeper.chaos.witness import Witness
-from seatkeeper.server.etcd_binary import find_etcd
-from seatkeeper.server.keys import Keys
+from seatkeeper.chaos.worker_pool import WorkerPool
+from seatkeeper.devcluster.etcd_binary import find_etcd
+from seatkeeper.oracle.witness import Witness
+from seatkeeper.server.store.keys import Keys
 
 SHARED = {"compat-1": 4, "compat-2": 2}
 """Pools that all users share, and their seats."""
@@ -40,13 +40,13 @@ ADMINISTERED_MAX = 40
 RATE_MIN = 5.0
 PROGRAM = Path(__file__).with_name("program.py")
 FAULTS = (
-    Strike("KillNode.owner", 1.0),
-    Strike("Freeze.owner", 3.0),
-    Strike("Etcd.kill_leader", 1.0),
-    Strike("KillNode.after_commit_before_reply", 0.5),
-    Strike("EtcdLink.answers_lost", 1.0),
-    Strike("Users.die", 0.5),
-    Strike("Watch.ends", 0.5),
+    Injection("KillNode.owner", 1.0),
+    Injection("Freeze.owner", 3.0),
+    Injection("Etcd.kill_leader", 1.0),
+    Injection("KillNode.after_commit_before_reply", 0.5),
+    Injection("EtcdLink.answers_lost", 1.0),
+    Injection("Users.die", 0.5),
+    Injection("Watch.ends", 0.5),
 )
 """One or more of them strike in every mixture."""
 
@@ -142,11 +142,11 @@ class Mixture:
 def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
     """Return what happens in one round: after each node, what strikes the mixture. Pure."""
     nodes = 3
-    shuffled: list[Strike] = []
+    shuffled: list[Injection] = []
     scenarios: list[Scenario] = []
     for turn in range(2 * nodes):
         is_forward = turn < nodes
-        steps: list[Step] = [Strike("Upgrade.forward" if is_forward else "Upgrade.back")]
+        steps: list[Step] = [Injection("Upgrade.forward" if is_forward else "Upgrade.back")]
         for _ in range(size.faults):
             if not shuffled:
                 shuffled = rng.sample(FAULTS, len(FAULTS))
@@ -164,7 +164,7 @@ def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
 
 
 @dataclass
-class MixedStage(ProcessStage):
+class MixedStage(ProcessEnvironment):
     """Looks after the service between faults."""
 
     mixed: MixedService | None = field(default=None, kw_only=True)
@@ -197,13 +197,13 @@ async def running_mixture(
         witness = Witness(service.store, keys)
         await witness.start()
         stack.push_async_callback(witness.stop)
-        crew = _crew(service, folder, size, seed, (old, new))
-        stack.push_async_callback(crew.end)
+        worker_pool = _worker_pool(service, folder, size, seed, (old, new))
+        stack.push_async_callback(worker_pool.end)
         canary = Canary(service.addresses, CANARY_POOL, None, patience=CANARY_SECONDS)
         stack.push_async_callback(canary.close)
         for release in (old, new) if size.builds else ():
             await service.start_mixed_agent(release, BUILD_POOL)
-        await crew.start()
+        await worker_pool.start()
         operator = Operator(find_etcd().path, service.etcd, service.store)
         struck = Struck(service, operator, witness, admin, next(iter(SHARED)))
         upgrade = Upgrade(service, old, new)
@@ -211,10 +211,10 @@ async def running_mixture(
         groups = (KillNode, Freeze, Etcd, EtcdLink, Watch)
         ours = faults_of(upgrade, *(group(struck) for group in groups))
         stage.faults = {name: stage.noting_restarts(fault) for name, fault in ours.items()}
-        stage.faults = {**stage.faults, **faults_of(Users(crew, rng))}
+        stage.faults = {**stage.faults, **faults_of(Users(worker_pool, rng))}
         trial = Trial(
             stage,
-            crew,
+            worker_pool,
             witness,
             TrialConfig(pools={**SHARED, **SINGLE}, ttl_max=TTL_SECONDS, rate_min=RATE_MIN),
             Outcome(
@@ -224,7 +224,7 @@ async def running_mixture(
             ),
         )
         planter = Planter(service.store, keys)
-        probing = Probing(service, admin, crew.record, folder, rng, planter)
+        probing = Probing(service, admin, worker_pool.record, folder, rng, planter)
         yield Mixture(trial, service, probing, upgrade, witness, size, rng, (old, new))
 
 
@@ -232,16 +232,16 @@ def _admin_pool(number: int) -> str:
     return f"compat-admin-{number % ADMINISTERED_MAX}"
 
 
-def _crew(
+def _worker_pool(
     service: MixedService, folder: Path, size: Size, seed: int, releases: Sequence[Release]
-) -> Crew:
+) -> WorkerPool:
     """Return programs of users, as many of each version; also when some have been killed."""
     model = folder / "model.onnx"
     model.write_bytes(models.relu())
     given: dict[str, Release] = {}
 
     def alive(release: Release) -> int:
-        killed = crew.record.killed
+        killed = worker_pool.record.killed
         return sum(each is release for name, each in given.items() if name not in killed)
 
     def config(name: str, number: int) -> WorkerConfig:
@@ -262,10 +262,10 @@ def _crew(
             )
         )
 
-    crew = Crew(
+    worker_pool = WorkerPool(
         config,
         workers=size.workers,
         folder=folder,
         program=lambda name: (*given[name].interpreter, str(PROGRAM)),
     )
-    return crew
+    return worker_pool
