@@ -93,7 +93,8 @@ def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
     lost_by_old = found.lost_by("old")
     lost = [loss for loss in found.losses if loss not in lost_by_old]
     for failed in record.failed:
-        print(f"  FAILED {failed}", flush=True)
+        words = f"{failed.user}, {failed.call}, {mixture.around(failed.at)}: {failed.reason}"
+        print(f"  FAILED {words}", flush=True)
     for loss in lost:
         print(f"  LOST {loss}", flush=True)
     names = sorted({f"{loss.key.split('/')[1]} at {loss.step!r}" for loss in lost_by_old})

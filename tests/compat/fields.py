@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.internal.encoder import TagBytes
+from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from seatkeeper.server.store import Change, Put, Store, Unchanged
@@ -36,8 +37,12 @@ def with_token(value: bytes, token: bytes) -> bytes:
 
 
 def tokens_in(value: bytes) -> frozenset[bytes]:
-    """Return the tokens in a record's fields of that number."""
-    unknown = UnknownFieldSet(Empty.FromString(value))  # type: ignore[no-untyped-call]
+    """Return the tokens in a record's fields of that number; what is no message has none."""
+    try:
+        message = Empty.FromString(value)
+    except DecodeError:
+        return frozenset()
+    unknown = UnknownFieldSet(message)  # type: ignore[no-untyped-call]
     return frozenset(each.data for each in unknown if each.field_number == FIELD)
 
 

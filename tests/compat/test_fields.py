@@ -22,6 +22,7 @@ def test_a_planted_field_leaves_the_rest_of_the_record_as_it_was() -> None:
     assert (spec.name, spec.seats) == ("pool", 3)
     assert tokens_in(spec.SerializeToString()) == {b"t1", b"t2"}
     assert tokens_in(SPEC) == frozenset()
+    assert tokens_in(b"no message") == frozenset()
 
 
 def test_a_record_that_is_written_back_whole_has_lost_nothing() -> None:

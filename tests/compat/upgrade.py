@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -125,8 +126,25 @@ class Mixture:
     size: Size
     rng: random.Random
     releases: Sequence[Release]
+    began: float = field(default_factory=time.monotonic)
     rounds: int = 0
     """Upgrades and ways back that are over."""
+
+    def around(self, at: float) -> str:
+        """Return what was injected last before a moment of the machine's clock: for people."""
+        seconds = at - self.began
+        before = [
+            struck
+            for result in self.trial.outcome.scenario_results
+            for struck in result.struck
+            if struck.since <= seconds
+        ]
+        if not before:
+            return f"at {seconds:.1f} s"
+        last = max(before, key=lambda struck: struck.since)
+        return (
+            f"at {seconds:.1f} s, {seconds - last.since:.1f} s after {last.fault} {last.place}"
+        )
 
     async def run(self) -> None:
         """Upgrade every node and go back, as often as wanted; callers try everything in between."""
