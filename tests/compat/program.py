@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from seatkeeper.client import (
     AgentFull,
+    AsyncGrant,
     AsyncSeatClient,
     ClientConfig,
     HoldingState,
@@ -406,6 +407,13 @@ class AgentUser(User):
         except NoSeatFree:
             return
         self.told("Acquired", pool=pool, grant_id=grant.grant_id, fence=grant.fence, seats=1)
+        try:
+            await self._publish(grant)
+        finally:
+            await grant.release()
+
+    async def _publish(self, grant: AsyncGrant) -> None:
+        pool = grant.pool
         public_key = self._key.public_key().public_bytes_raw()
         engines, claim_id = self._agent.engines, new_id()
         await engines.register_agent(
@@ -440,7 +448,6 @@ class AgentUser(User):
         )
         await engines.yield_claim(pool=pool, grant_id=grant.grant_id, claim_id=claim_id)
         await claim.aclose()  # type: ignore[attr-defined]
-        await grant.release()
 
     async def close(self) -> None:
         """Close its clients."""

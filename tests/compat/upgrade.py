@@ -33,7 +33,8 @@ from seatkeeper.server.store.keys import Keys
 SHARED = {"compat-1": 4, "compat-2": 2}
 """Pools that all users share, and their seats."""
 AGENT_POOL, BUILD_POOL = "compat-agent", "compat-build"
-SINGLE = {AGENT_POOL: 2, BUILD_POOL: 2}
+SINGLE = {AGENT_POOL: 1, BUILD_POOL: 2}
+"""One seat for agents without a compiler: so no engine is published under an older fence."""
 TTL_SECONDS = 10.0
 """Longer than any fault keeps a session from being renewed: no seat may be lost."""
 ADMINISTERED_MAX = 40
