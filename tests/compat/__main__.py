@@ -18,14 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.service import NODES
 from tests.compat.fields import survey
 from tests.compat.previous import HistoryMissing, Release, previous_release, this_tree
 from tests.compat.upgrade import Mixture, Size, running_mixture
 
 ROUNDS = 3
 SECONDS = 6.0
-SHORT = Size(rounds=1, seconds=1.5, members=1, workers=2, faults=1, builds=False)
-"""About a minute, for every change."""
+SHORT = Size(
+    rounds=1, seconds=1.5, members=1, workers=2, faults=1, builds=False, probed=(0, NODES - 1)
+)
+"""About a minute, for every change: everything is tried with one new node, and with new nodes alone."""
 
 
 def main() -> int:

@@ -42,8 +42,9 @@ def tokens_in(value: bytes) -> frozenset[bytes]:
         message = Empty.FromString(value)
     except DecodeError:
         return frozenset()
-    unknown = UnknownFieldSet(message)  # type: ignore[no-untyped-call]
-    return frozenset(each.data for each in unknown if each.field_number == FIELD)
+    unknown = UnknownFieldSet(message)
+    fields = [unknown[index] for index in range(len(unknown))]
+    return frozenset(each.data for each in fields if each.field_number == FIELD)
 
 
 @dataclass(frozen=True, slots=True)

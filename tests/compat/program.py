@@ -266,8 +266,12 @@ class LibraryUser(User):
         follow_ring: bool = True,
     ) -> None:
         super().__init__(program, role)
-        self._begin = lambda: self.client(keeper=keeper, follow_ring=follow_ring)
+        self._keeper = keeper
+        self._follow_ring = follow_ring
         self._client = self._begin()
+
+    def _begin(self) -> AsyncSeatClient:
+        return self.client(keeper=self._keeper, follow_ring=self._follow_ring)
 
     async def cycle(self) -> None:
         """Take seats, check what proves them, hold them, and give them back."""

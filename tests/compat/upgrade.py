@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from tests.builder import models
 from tests.chaos.environment import CANARY_POOL, CANARY_SEATS, ProcessEnvironment
 from tests.chaos.faults import Etcd, EtcdLink, Freeze, KillNode, Struck, Watch
 from tests.chaos.operator import Operator
+from tests.chaos.service import NODES
 from tests.compat.fields import Planter
 from tests.compat.previous import Release
 from tests.compat.probing import OPEN, PLANTED, Probing
@@ -68,6 +69,8 @@ class Size:
     """In each mixture."""
     builds: bool = True
     """Have real engines compiled."""
+    probed: Collection[int] = range(2 * NODES)
+    """After which of a round's replacements callers try everything."""
 
 
 class Upgrade:
@@ -149,33 +152,32 @@ class Mixture:
 
     async def run(self) -> None:
         """Upgrade every node and go back, as often as wanted; callers try everything in between."""
-        await self.probing.run(self.releases)
         for number in range(1, self.size.rounds + 1):
-            for scenario in round_of(number, self.size, self.rng):
+            for turn, scenario in enumerate(round_of(number, self.size, self.rng)):
                 await self.trial.run([scenario])
-                await self.probing.run(self.releases)
+                if turn in self.size.probed:
+                    await self.probing.run(self.releases)
             self.rounds = number
         await self.trial.conclude()
 
 
 def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
     """Return what happens in one round: after each node, what strikes the mixture. Pure."""
-    nodes = 3
     shuffled: list[Injection] = []
     scenarios: list[Scenario] = []
-    for turn in range(2 * nodes):
-        is_forward = turn < nodes
+    for turn in range(2 * NODES):
+        is_forward = turn < NODES
         steps: list[Step] = [Injection("Upgrade.forward" if is_forward else "Upgrade.back")]
         for _ in range(size.faults):
             if not shuffled:
                 shuffled = rng.sample(FAULTS, len(FAULTS))
             steps += [Calm(size.seconds / (size.faults + 1)), shuffled.pop()]
         steps.append(Calm(size.seconds / (size.faults + 1)))
-        new = turn + 1 if is_forward else 2 * nodes - turn - 1
+        new = turn + 1 if is_forward else 2 * NODES - turn - 1
         scenarios.append(
             Scenario(
                 f"round {number}, {'upgrade' if is_forward else 'way back'}",
-                f"{new} of {nodes} nodes are new",
+                f"{new} of {NODES} nodes are new",
                 tuple(steps),
             )
         )
@@ -213,7 +215,7 @@ async def running_mixture(
         for name, seats in {**SHARED, **SINGLE, **single, CANARY_POOL: CANARY_SEATS}.items():
             await admin.pools.create(name, seats=seats)
         keys = Keys()
-        witness = Witness(service.store, keys)
+        witness = Witness(service.store, keys.prefix)
         await witness.start()
         stack.push_async_callback(witness.stop)
         worker_pool = _worker_pool(service, folder, size, seed, (old, new))
