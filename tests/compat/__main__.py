@@ -23,6 +23,8 @@ from tests.compat.fields import survey
 from tests.compat.previous import HistoryMissing, Release, previous_release, this_tree
 from tests.compat.upgrade import Mixture, Size, running_mixture
 
+from seatkeeper.chaos import report
+
 ROUNDS = 3
 SECONDS = 6.0
 SHORT = Size(
@@ -52,21 +54,21 @@ def main() -> int:
         new = this_tree()
         if arguments.new:
             new = replace(previous_release(commit=arguments.new), name="new")
-        told = asyncio.run(run(old, new, size, arguments.seed, arguments.keep))
+        result = asyncio.run(run(old, new, size, arguments.seed, arguments.keep))
     except HistoryMissing as error:
-        told = {"error": str(error)}
+        result = {"error": str(error)}
     except KeyboardInterrupt:
-        told = {"error": "stopped"}
+        result = {"error": "stopped"}
     except (
         Exception
     ) as error:  # a run that cannot go on has not passed, and says so in one line too
         traceback.print_exc()
-        told = {"error": f"{type(error).__name__}: {error}"}
-    text = json.dumps(told)
+        result = {"error": f"{type(error).__name__}: {error}"}
+    text = json.dumps(result)
     if arguments.json != "-":
         Path(arguments.json).write_text(f"{text}\n")
     print(text, flush=True)
-    return 1 if "error" in told or wrong(told) else 0
+    return 1 if "error" in result or wrong(result) else 0
 
 
 def has_compiler() -> bool:
@@ -83,16 +85,15 @@ async def run(
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         async with running_mixture(old, new, folder, size, seed) as mixture:
-            mixture.trial.tell = lambda text: print(text, flush=True)
             await mixture.run()
-            told = summary(mixture, old)
-    return {**told, "seconds": round(time.monotonic() - began, 1), "seed": seed}
+            result = summary(mixture, old)
+    return {**result, "seconds": round(time.monotonic() - began, 1), "seed": seed}
 
 
 def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
-    """Return what came of it, and tell people what went wrong."""
+    """Return the result, and print what went wrong."""
     record, outcome = mixture.trial.worker_pool.record, mixture.trial.outcome
-    found = survey(list(mixture.witness.changes), mixture.probing.steps)
+    found = survey(mixture.changes, mixture.probing.steps)
     lost_by_old = found.lost_by("old")
     lost = [loss for loss in found.losses if loss not in lost_by_old]
     for failed in record.failed:
@@ -103,8 +104,8 @@ def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
     names = sorted({f"{loss.key.split('/')[1]} at {loss.step!r}" for loss in lost_by_old})
     for name in names:
         print(f"  lost by the old version: {name}", flush=True)
-    compilers = {agent.name for agent in mixture.service.agents.values()}
-    publishers = {told.agent for told in record.published} & compilers
+    compilers = {agent.name for agent in mixture.environment.mixed.agents.values()}
+    publishers = {each.agent for each in record.published} & compilers
     return {
         "old": old.commit,
         "rounds": mixture.rounds,
@@ -116,23 +117,23 @@ def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
         "probe_steps": mixture.probing.done,
         "answers_checked": outcome.acknowledged,
         "faults": outcome.faults,
-        "inconclusive": [each.void for each in outcome.scenario_results if each.void],
+        "inconclusive": report.summary(outcome)["void"],
         "bad_exits": sum(map(bool, mixture.upgrade.exits)),
         "compilers": len(publishers),
         "compilers_expected": len(compilers),
     }
 
 
-def wrong(told: dict[str, Any]) -> str:
+def wrong(result: dict[str, Any]) -> str:
     """Return why a run does not pass; empty: it does. One that proves too little does not."""
     for name in ("violations", "lost_fields", "failed_calls", "inconclusive", "bad_exits"):
-        if told[name]:
-            return f"{name}: {told[name]}"
+        if result[name]:
+            return f"{name}: {result[name]}"
     for name in ("rounds", "fields_kept_by_new", "probe_steps", "answers_checked", "faults"):
-        if not told[name]:
+        if not result[name]:
             return f"{name}: none"
-    if told["compilers"] != told["compilers_expected"]:
-        return f"engines of {told['compilers']} agents out of {told['compilers_expected']}"
+    if result["compilers"] != result["compilers_expected"]:
+        return f"engines of {result['compilers']} agents out of {result['compilers_expected']}"
     return ""
 
 

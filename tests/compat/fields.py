@@ -1,4 +1,4 @@
-"""Fields that a later version might write: planted into records, and looked for ever after.
+"""Fields that a later version might write: planted into records, and looked for in everything that is written after.
 
 A record with a field that neither version knows is read, changed and written back by nodes of both.
 Which node did it is known: probes do one thing at a time, at one node, and say so. What is lost is

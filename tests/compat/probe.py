@@ -44,7 +44,7 @@ class Config:
     """Id of a node that takes part: of the other version where there is one."""
     other_address: str
     pool: str
-    """A pool that the node decides for: nobody else writes what is written here."""
+    """A pool that the node decides for: no other node writes its records."""
     second_pool: str
     """Another such."""
     foreign_pool: str
@@ -74,7 +74,7 @@ class Probe:
         self.step = "begin"
 
     async def run(self) -> None:
-        """Do it all; the first thing that fails is told, and ends it."""
+        """Do it all. The first failure is reported, and ends the run."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.node)
             await stack.enter_async_context(self.other)

@@ -1,9 +1,9 @@
 """A process of users, run under each version: ``python program.py CONFIG``, a JSON object.
 
 It imports of Seatkeeper what users import, and nothing else of this repository, so that the same file
-runs with the client of any version. It speaks to the harness as `seatkeeper.chaos.worker` does: lines
-of JSON that say what users were told, what they believe, and how things are. Beyond that it says which
-calls failed for good: raised an error that no story wants, after all tries that the client makes.
+runs with the client of any version. It speaks to the harness as `seatkeeper.chaos.worker` does, in
+lines of JSON: what users were answered, what they believe, and how things are. It also says which calls
+failed, that is, raised an error that is not the right answer, after all tries that the client makes.
 """
 
 from __future__ import annotations
@@ -126,18 +126,18 @@ class Program:
         self.users = users
 
     async def work(self) -> None:
-        """Let users work until told to stop, then wait until they have closed."""
+        """Let users work until the harness says stop, then wait until they have closed."""
         say(ttls={user.name: self.config.ttl for user in self.users})
         working = {user.name: asyncio.create_task(user.work()) for user in self.users}
-        beating = asyncio.create_task(self._beat())
-        await _until_told_to_stop()
+        sending = asyncio.create_task(self._send_heartbeats())
+        await _until_stopped()
         self.is_stopping = True
         await asyncio.wait(working.values(), timeout=STOP_SECONDS_MAX)
-        beating.cancel()
+        sending.cancel()
         self._say_beliefs()
         say(done=[name for name, task in working.items() if task.done()])
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             believed = self._say_beliefs()
             now = time.monotonic()
@@ -160,7 +160,7 @@ class Program:
         return [each.fields() for each in self.beliefs if each.until > each.since]
 
 
-async def _until_told_to_stop() -> None:
+async def _until_stopped() -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
@@ -181,7 +181,7 @@ class User:
         self.pause = PAUSE_SECONDS
 
     async def work(self) -> None:
-        """Work; whatever an unexpected error is, it is told as one."""
+        """Work; report every error that the cycle does not expect."""
         while not self.program.is_stopping:
             await asyncio.sleep(self.rng.expovariate(1 / self.pause))
             try:
@@ -215,14 +215,14 @@ class User:
             ),
         )
 
-    def told(self, kind: str, **fields: object) -> None:
-        """Say what the service has told."""
-        say(told=kind, user=self.name, at=time.monotonic(), **fields)
+    def note(self, kind: str, **fields: object) -> None:
+        """Report what the service has answered."""
+        say(event=kind, user=self.name, at=time.monotonic(), **fields)
 
     def failed(self, call: str, error: object) -> None:
         """Say that a call failed for good."""
         reason = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
-        self.told("Failed", call=call, reason=str(reason)[:500])
+        self.note("Failed", call=call, reason=str(reason)[:500])
 
     def choose(self) -> tuple[str, int, float]:
         """Draw a pool, how many of its seats, and how long to wait for them."""
@@ -239,7 +239,7 @@ class User:
         self, pool: str, grant_id: str, fence: int, seats: int, is_safe: Callable[[], bool]
     ) -> bool:
         """Count on seats for a while; return whether they were ours all the time."""
-        self.told("Acquired", pool=pool, grant_id=grant_id, fence=fence, seats=seats)
+        self.note("Acquired", pool=pool, grant_id=grant_id, fence=fence, seats=seats)
         self.program.asking.pop(self.name, None)
         now = time.monotonic()
         belief = Belief(self.name, pool, seats, now, now, is_safe)
@@ -286,7 +286,7 @@ class LibraryUser(User):
                 wait=wait,
             )
         except NoSeatFree:
-            self.told("Denied", pool=pool, asked_at=asked_at, wait=wait)
+            self.note("Denied", pool=pool, asked_at=asked_at, wait=wait)
             return
         is_safe = lambda: grant.state is not HoldingState.LOST  # noqa: E731
         if not await self.use(pool, grant.grant_id, grant.fence, seats, is_safe):
@@ -331,11 +331,11 @@ class UnaryUser(User):
         try:
             granted = await self._client.seats.acquire(credentials, acquire)
         except NoSeatFree:
-            self.told("Denied", pool=pool, asked_at=asked_at, wait=wait)
-            self.told("Refused", pool=pool, grant_id=acquire.grant_id)
+            self.note("Denied", pool=pool, asked_at=asked_at, wait=wait)
+            self.note("Refused", pool=pool, grant_id=acquire.grant_id)
             return
         except SeatLost:  # it was denied before, and the answer was lost with its node
-            self.told("Refused", pool=pool, grant_id=acquire.grant_id)
+            self.note("Refused", pool=pool, grant_id=acquire.grant_id)
             return
         is_safe = lambda: time.monotonic() < self._safe_until  # noqa: E731
         if not await self.use(pool, acquire.grant_id, granted.fence, seats, is_safe):
@@ -343,7 +343,7 @@ class UnaryUser(User):
         self.program.operations += 1
         grant = pb.GrantRef(pool=pool, grant_id=acquire.grant_id)
         await self._client.seats.release(credentials, grant)
-        self.told("Returned", pool=pool, grant_id=acquire.grant_id)
+        self.note("Returned", pool=pool, grant_id=acquire.grant_id)
         if self.rng.random() < REOPEN_SHARE:
             await self._close_session()
 
@@ -410,7 +410,7 @@ class AgentUser(User):
             grant = await self._client.acquire(pool, wait=5.0)
         except NoSeatFree:
             return
-        self.told("Acquired", pool=pool, grant_id=grant.grant_id, fence=grant.fence, seats=1)
+        self.note("Acquired", pool=pool, grant_id=grant.grant_id, fence=grant.fence, seats=1)
         try:
             await self._publish(grant)
         finally:
@@ -443,7 +443,7 @@ class AgentUser(User):
             claim_id=claim_id,
         )
         say(
-            told="Published",
+            event="Published",
             agent=self.name,
             pool=pool,
             grant_id=grant.grant_id,
@@ -521,7 +521,7 @@ class Builder(User):
             return
         manifest = built.manifest
         say(
-            told="Published",
+            event="Published",
             agent=manifest.agent_id,
             pool=manifest.pool,
             grant_id=manifest.grant_id,

@@ -1,7 +1,7 @@
 """A service whose nodes and agents are of two versions: etcd, three nodes, and an agent of each.
 
-It is the service of `tests.chaos`, so that the same faults strike it; but without TLS, so that sessions
-are proven by their secrets, and each node runs the release that it was last given.
+It is the service of `tests.chaos`, so that the same faults can be injected; but without TLS, so that
+sessions are proven by their secrets. Each node runs the release that it was last given.
 """
 
 from __future__ import annotations

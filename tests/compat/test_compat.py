@@ -20,6 +20,6 @@ async def test_nodes_are_upgraded_and_taken_back_under_load_and_nothing_is_lost(
     except HistoryMissing as error:
         pytest.skip(f"NOT TESTED: {error}")
 
-    told = await run(old, this_tree(), SHORT, SEED, tmp_path)
+    result = await run(old, this_tree(), SHORT, SEED, tmp_path)
 
-    assert not wrong(told), told
+    assert not wrong(result), result

@@ -1,4 +1,4 @@
-"""What is lost is noticed, and laid to whoever wrote; what only moved or went is not."""
+"""A lost field is found, with the version that lost it; a deleted record has lost nothing."""
 
 from __future__ import annotations
 

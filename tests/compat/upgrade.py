@@ -11,8 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.builder import models
-from tests.chaos.environment import CANARY_POOL, CANARY_SEATS, ProcessEnvironment
-from tests.chaos.faults import Etcd, EtcdLink, Freeze, KillNode, Struck, Watch
+from tests.chaos.environment import (
+    CANARY_POOL,
+    CANARY_SEATS,
+    ProcessEnvironment,
+    open_canary,
+)
+from tests.chaos.faults import service_faults
 from tests.chaos.operator import Operator
 from tests.chaos.service import NODES
 from tests.compat.fields import Planter
@@ -21,14 +26,14 @@ from tests.compat.probing import OPEN, PLANTED, Probing
 from tests.compat.program import Config
 from tests.compat.service import MixedService, mixed_service
 
-from seatkeeper.chaos.faults import Users, faults_of
+from seatkeeper.chaos.faults import Fault, Users, faults_of
 from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.scenario import Calm, Injection, Scenario, Step
-from seatkeeper.chaos.target import CANARY_SECONDS, Canary
 from seatkeeper.chaos.trial import Trial, TrialConfig
 from seatkeeper.chaos.worker_pool import WorkerPool
 from seatkeeper.devcluster.etcd_binary import find_etcd
 from seatkeeper.oracle.witness import Witness
+from seatkeeper.server.store import Change
 from seatkeeper.server.store.keys import Keys
 
 SHARED = {"compat-1": 4, "compat-2": 2}
@@ -42,6 +47,8 @@ ADMINISTERED_MAX = 40
 """Programs of users that may run at once; each administers a pool of its own."""
 RATE_MIN = 5.0
 PROGRAM = Path(__file__).with_name("program.py")
+TARGET = "three nodes and agents of two versions"
+CHECKED_BY = "etcd's whole history, and what users were answered and believed"
 FAULTS = (
     Injection("KillNode.owner", 1.0),
     Injection("Freeze.owner", 3.0),
@@ -51,7 +58,7 @@ FAULTS = (
     Injection("Users.die", 0.5),
     Injection("Watch.ends", 0.5),
 )
-"""One or more of them strike in every mixture."""
+"""One or more of them are injected into every mixture."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """One program of users, as the crew starts it."""
+    """One program of users, as the worker pool starts it."""
 
     config: Config
 
@@ -123,10 +130,9 @@ class Mixture:
     """Everything that takes part."""
 
     trial: Trial
-    service: MixedService
+    environment: MixedEnvironment
     probing: Probing
     upgrade: Upgrade
-    witness: Witness
     size: Size
     rng: random.Random
     releases: Sequence[Release]
@@ -134,21 +140,20 @@ class Mixture:
     rounds: int = 0
     """Upgrades and ways back that are over."""
 
+    @property
+    def changes(self) -> Sequence[Change]:
+        """All that has changed in etcd, in order."""
+        assert self.trial.witness is not None
+        return list(self.trial.witness.changes)
+
     def around(self, at: float) -> str:
         """Return what was injected last before a moment of the machine's clock: for people."""
         seconds = at - self.began
-        before = [
-            struck
-            for result in self.trial.outcome.scenario_results
-            for struck in result.struck
-            if struck.since <= seconds
-        ]
+        before = [each for each in self.environment.injected if each[0] <= at]
         if not before:
             return f"at {seconds:.1f} s"
-        last = max(before, key=lambda struck: struck.since)
-        return (
-            f"at {seconds:.1f} s, {seconds - last.since:.1f} s after {last.fault} {last.place}"
-        )
+        injected_at, what = before[-1]
+        return f"at {seconds:.1f} s, {at - injected_at:.1f} s after {what}"
 
     async def run(self) -> None:
         """Upgrade every node and go back, as often as wanted; callers try everything in between."""
@@ -162,7 +167,7 @@ class Mixture:
 
 
 def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
-    """Return what happens in one round: after each node, what strikes the mixture. Pure."""
+    """Return what happens in one round: after each replaced node, the faults in that mixture. Pure."""
     shuffled: list[Injection] = []
     scenarios: list[Scenario] = []
     for turn in range(2 * NODES):
@@ -185,18 +190,30 @@ def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
 
 
 @dataclass
-class MixedStage(ProcessEnvironment):
-    """Looks after the service between faults."""
+class MixedEnvironment(ProcessEnvironment):
+    """Watches over the service between faults, and notes when each was injected."""
 
-    mixed: MixedService | None = field(default=None, kw_only=True)
+    mixed: MixedService = field(kw_only=True)
+    injected: list[tuple[float, str]] = field(default_factory=list)
+    """When, by the machine's clock, and what."""
 
     async def trouble(self) -> str:
-        """Return what is not as it should be; empty: all is well."""
-        assert self.mixed is not None
+        """Return what is not as it should be; empty: the service is whole."""
         for agent in self.mixed.agents.values():
             if agent.process.poll() is not None:
                 return f"{agent.name} has ended: {agent.log.read_text()[-500:]}"
         return await super().trouble()
+
+    def noting(self, name: str, fault: Fault) -> Fault:
+        """Return the fault, which from now on is noted when it is injected."""
+
+        @asynccontextmanager
+        async def noted() -> AsyncIterator[str]:
+            async with fault() as place:
+                self.injected.append((time.monotonic(), f"{name} {place}"))
+                yield place
+
+        return noted
 
 
 @asynccontextmanager
@@ -220,33 +237,39 @@ async def running_mixture(
         stack.push_async_callback(witness.stop)
         worker_pool = _worker_pool(service, folder, size, seed, (old, new))
         stack.push_async_callback(worker_pool.end)
-        canary = Canary(service.addresses, CANARY_POOL, None, patience=CANARY_SECONDS)
+        canary = open_canary(service.addresses, None)
         stack.push_async_callback(canary.close)
         for release in (old, new) if size.builds else ():
             await service.start_mixed_agent(release, BUILD_POOL)
         await worker_pool.start()
         operator = Operator(find_etcd().path, service.etcd, service.store)
-        struck = Struck(service, operator, witness, admin, next(iter(SHARED)))
         upgrade = Upgrade(service, old, new)
-        stage = MixedStage(service, canary, {}, mixed=service)
-        groups = (KillNode, Freeze, Etcd, EtcdLink, Watch)
-        ours = faults_of(upgrade, *(group(struck) for group in groups))
-        stage.faults = {name: stage.noting_restarts(fault) for name, fault in ours.items()}
-        stage.faults = {**stage.faults, **faults_of(Users(worker_pool, rng))}
+        environment = MixedEnvironment(service, canary, {}, mixed=service)
+        ours = {
+            **service_faults(service, operator, witness, admin, next(iter(SHARED))),
+            **faults_of(upgrade),
+        }
+        faults = {name: environment.noting_restarts(fault) for name, fault in ours.items()}
+        faults |= faults_of(Users(worker_pool, rng))
+        environment.faults = {
+            name: environment.noting(name, fault) for name, fault in faults.items()
+        }
         trial = Trial(
-            stage,
+            environment,
             worker_pool,
             witness,
             TrialConfig(pools={**SHARED, **SINGLE}, ttl_max=TTL_SECONDS, rate_min=RATE_MIN),
-            Outcome(
-                target="three nodes and agents of two versions",
-                judged_by="etcd's whole history, and what users were told and believed",
-                capacity=sum(SHARED.values()),
-            ),
+            Outcome(TARGET, CHECKED_BY, sum(SHARED.values())),
+            print_line,
         )
         planter = Planter(service.store, keys)
         probing = Probing(service, admin, worker_pool.record, folder, rng, planter)
-        yield Mixture(trial, service, probing, upgrade, witness, size, rng, (old, new))
+        yield Mixture(trial, environment, probing, upgrade, size, rng, (old, new))
+
+
+def print_line(text: str) -> None:
+    """Print what people should see at once."""
+    print(text, flush=True)
 
 
 def _admin_pool(number: int) -> str:

@@ -268,8 +268,8 @@ class WorkerPool:
         if "ttls" in said:
             worker.users = list(said["ttls"])
             self.record.ttls |= said["ttls"]
-        elif "told" in said:
-            self.record.note(_TOLD[said.pop("told")](**said))
+        elif "event" in said:
+            self.record.note(_TOLD[said.pop("event")](**said))
             self._told_at.append(time.monotonic())
         elif "over" in said:
             self._believe(said["over"])
