@@ -1,14 +1,16 @@
-"""Fields that a later version might write: planted into records, and looked for in everything that is written after.
+"""Fields that a later version might write: planted into records, and looked for in all later revisions.
 
 A record with a field that neither version knows is read, changed and written back by nodes of both.
 Which node did it is known: probes do one thing at a time, at one node, and say so. What is lost is
-then seen in etcd's history, revision by revision.
+then seen in etcd's history, revision by revision. A field within a ticket's ``attributes`` must also be
+in the grant that the ticket becomes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, groupby
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.internal.encoder import TagBytes
@@ -17,10 +19,14 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from seatkeeper.server.store import Change, Put, Store, Unchanged
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.v1 import state_pb2
 
 FIELD = 15_501
 """A number that no record has; both versions take it for one of a later version."""
 WIRE_TYPE_BYTES = 2
+CARRIED = b"carried-"
+"""What a token begins with that is in a ticket's attributes."""
+TICKET_ATTRIBUTES = state_pb2.TicketRecord.DESCRIPTOR.fields_by_name["attributes"].number
 ATTEMPTS_MAX = 20
 _NO_DECISION = TagBytes(3, 1) + bytes(8)
 """What ends a guard that no node has written: `decision_id` 0."""
@@ -30,21 +36,33 @@ class NotPlanted(Exception):
     """A record was not there, or changed all the time."""
 
 
-def with_token(value: bytes, token: bytes) -> bytes:
-    """Return a record with a field more. Protobuf reads messages that are joined as one."""
-    assert len(token) < 128  # a length of one byte
-    return value + TagBytes(FIELD, WIRE_TYPE_BYTES) + bytes([len(token)]) + token
+def with_token(value: bytes, token: bytes, within: int = 0) -> bytes:
+    """Return a record with a field more. Protobuf reads messages that are joined as one.
+
+    ``within`` is the number of the record's field, a message, that gets it; 0: the record itself.
+    """
+    field = _bytes_field(FIELD, token)
+    return value + (_bytes_field(within, field) if within else field)
+
+
+def _bytes_field(number: int, content: bytes) -> bytes:
+    assert len(content) < 128  # a length of one byte
+    return TagBytes(number, WIRE_TYPE_BYTES) + bytes([len(content)]) + content
 
 
 def tokens_in(value: bytes) -> frozenset[bytes]:
-    """Return the tokens in a record's fields of that number; what is no message has none."""
+    """Return the tokens in a record, and in the messages that it holds."""
     try:
         message = Empty.FromString(value)
     except DecodeError:
         return frozenset()
     unknown = UnknownFieldSet(message)
-    fields = [unknown[index] for index in range(len(unknown))]
-    return frozenset(each.data for each in fields if each.field_number == FIELD)
+    found: set[bytes] = set()
+    for index in range(len(unknown)):
+        each = unknown[index]
+        if each.wire_type == WIRE_TYPE_BYTES:
+            found |= {each.data} if each.field_number == FIELD else tokens_in(each.data)
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +105,45 @@ class Survey:
 def survey(changes: Iterable[Change], steps: Sequence[Step]) -> Survey:
     """Return what became of every token in a history. Pure.
 
-    A record that is deleted takes its tokens along. ``steps``, in the order of revisions, say who
-    wrote what.
+    A record that is deleted takes its tokens along, except that a ticket which becomes a grant leaves
+    those of its attributes. ``steps``, in the order of revisions, say which node wrote what.
     """
     found = Survey()
     present: dict[str, frozenset[bytes]] = {}
     ahead = iter(steps)
     step = next(ahead, None)
-    for change in changes:
-        while step is not None and step.until < change.revision:
+    for revision, together in groupby(changes, key=lambda change: change.revision):
+        while step is not None and step.until < revision:
             step = next(ahead, None)
+        for key, lost in _lost_at(list(together), present):
+            writer, name = (step.writer, step.name) if step else ("", "")
+            found.rewrites[writer] = found.rewrites.get(writer, 0) + 1
+            found.losses += [Loss(key, name, writer, revision)] * len(lost)
+    return found
+
+
+def _lost_at(
+    together: Sequence[Change], present: dict[str, frozenset[bytes]]
+) -> Iterator[tuple[str, frozenset[bytes]]]:
+    """Apply one revision; yield each record that was written anew, and the tokens it has lost."""
+    handed_over: dict[str, frozenset[bytes]] = {}
+    written: set[str] = set()
+    for change in together:
         before = present.pop(change.key, frozenset())
         if change.entry is None:
+            carried = frozenset(token for token in before if token.startswith(CARRIED))
+            if carried and "/queue/" in change.key:
+                handed_over[change.key.replace("/queue/", "/grants/", 1)] = carried
             continue
+        written.add(change.key)
         now = tokens_in(change.entry.value)
         if now:
             present[change.key] = now
         if before and not now - before:  # with a new one: it was us, who planted it
-            writer, name = (step.writer, step.name) if step else ("", "")
-            found.rewrites[writer] = found.rewrites.get(writer, 0) + 1
-            found.losses += [
-                Loss(change.key, name, writer, change.revision) for _ in before - now
-            ]
-    return found
+            yield change.key, before - now
+    for key, carried in handed_over.items():
+        if key in written:  # else its ticket was given up
+            yield key, carried - present.get(key, frozenset())
 
 
 class Planter:
@@ -118,16 +152,19 @@ class Planter:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._keys = keys
-        self._tokens: Iterator[bytes] = (b"token-%d" % number for number in range(1, 1 << 31))
+        self._numbers = count(1)
 
-    async def plant(self, key: str) -> None:
-        """Put one token more into a record. Raises ``NotPlanted``, and ``StoreError``."""
-        token = next(self._tokens)
+    async def plant(self, key: str, within: int = 0) -> None:
+        """Put one token more into a record, or into the message in its field of this number.
+
+        Raises ``NotPlanted``, and ``StoreError``.
+        """
+        token = b"%s%d" % (CARRIED if within else b"token-", next(self._numbers))
         for _ in range(ATTEMPTS_MAX):
             entry = await self._store.get(key)
             if entry is None:
                 raise NotPlanted(f"{key} is not there")
-            value = with_token(entry.value, token)
+            value = with_token(entry.value, token, within)
             if key.endswith("/guard"):
                 value += _NO_DECISION
             committed = await self._store.commit(

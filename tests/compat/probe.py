@@ -162,6 +162,7 @@ class Probe:
         (ticket,) = (await self.node.pools.get(pool)).tickets
         must(ticket.priority == 2, f"the ticket has priority {ticket.priority}")
         await plant("ticket", pool, ticket.grant_id)
+        await plant("attributes", pool, ticket.grant_id)
         await plant("grant", pool, grant_id)
         await plant("guard", pool)
         await self.did("release", self._release(self.node, pool, grant_id))

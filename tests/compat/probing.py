@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
-from tests.compat.fields import NotPlanted, Planter, Step
+from tests.compat.fields import TICKET_ATTRIBUTES, NotPlanted, Planter, Step
 from tests.compat.previous import Release
 from tests.compat.service import MixedNode, MixedService
 
@@ -148,7 +148,11 @@ class Probing:
             kind, *names = said["plant"]
             before = await self._revision()
             try:
-                await self.planter.plant(self.planter.key(kind, *names))
+                if kind == "attributes":
+                    key = self.planter.key("ticket", *names)
+                    await self.planter.plant(key, TICKET_ATTRIBUTES)
+                else:
+                    await self.planter.plant(self.planter.key(kind, *names))
                 self.planted += 1
             except (NotPlanted, StoreError) as error:
                 self._failed(who, f"plant {kind} at {where}", str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.compat.fields import Step, survey, tokens_in, with_token
 
 from seatkeeper.server.store import Change, Entry
@@ -78,3 +79,34 @@ def test_two_fields_that_go_at_once_are_two_losses() -> None:
     both = with_token(PLANTED, b"t2")
 
     assert len(survey([put(1, both), put(2, SPEC)], [Step("x", "new", 2)]).losses) == 2
+
+
+def carried(number: int) -> bytes:
+    return with_token(b"", b"carried-1", within=number)
+
+
+def test_a_field_in_a_message_of_a_record_is_a_field_of_the_record() -> None:
+    assert tokens_in(carried(11)) == {b"carried-1"}
+
+
+@pytest.mark.parametrize("grant_first", [True, False])
+@pytest.mark.parametrize(("grant", "lost"), [(carried(12), 0), (b"", 1)])
+def test_what_a_ticket_is_attributed_must_be_in_the_grant_that_it_becomes(
+    grant: bytes, lost: int, *, grant_first: bool
+) -> None:
+    ticket, granted = "seatkeeper/seats/p/queue/g", "seatkeeper/seats/p/grants/g"
+    served = [put(2, grant, granted), Change(ticket, None, 2)]
+
+    found = survey(
+        [put(1, carried(11), ticket), *(served if grant_first else reversed(served))],
+        [Step("plant", "harness", 1), Step("release", "new", 2)],
+    )
+
+    assert len(found.lost_by("new")) == lost
+    assert found.rewrites == {"new": 1}
+
+
+def test_a_ticket_that_is_given_up_leaves_nothing() -> None:
+    ticket = "seatkeeper/seats/p/queue/g"
+
+    assert survey([put(1, carried(11), ticket), Change(ticket, None, 2)], []).losses == []
