@@ -197,10 +197,13 @@ class Probe:
             await self.did("library: release", grant.release())
 
     async def _whole_report(self) -> None:
-        """Read the report until every node is in it, as people would; a busy one may be late."""
+        """Read the report until every node is in it and reaches the others.
+
+        A busy node may be late, and one that was paused is asked again after a while.
+        """
         while True:
             nodes = (await self.node.cluster.report()).nodes
-            if len(nodes) == NODES and not any(each.failure for each in nodes):
+            if len(nodes) == NODES and not any(each.failure or each.silent for each in nodes):
                 return
             await asyncio.sleep(0.5)
 
