@@ -77,7 +77,7 @@ simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000),
 chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 21 minutes
 	$(BIN)/python -m tests.chaos --report docs
 
-compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 7 minutes
+compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 9 minutes
 	$(BIN)/python -m tests.compat --json -
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
