@@ -36,7 +36,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("seatkeeper.core", "seatkeeper.core.serving"),
         *(f"{SERVER}.{room}" for room in ("domain", "store")),
     ),
-    f"{SERVER}.telemetry": ("seatkeeper.core.serving", f"{SERVER}.events"),
+    f"{SERVER}.telemetry": (
+        *("seatkeeper.core", "seatkeeper.core.serving"),
+        f"{SERVER}.events",
+    ),
     f"{SERVER}.identity": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.store"),
     f"{SERVER}.deployment": (
         *(f"{SERVER}.{room}" for room in ("domain", "store", "store.etcd")),
@@ -128,7 +131,6 @@ ALIASES = {
 STILL = {
     (f"{CLIENT}.builds", CLIENT),
     (f"{SERVER}.wire", f"{SERVER}.decide"),
-    (f"{SERVER}.routing", f"{SERVER}.decide"),
     (f"{SERVER}.store", f"{SERVER}.decide"),
 }
 """Steps that run up and must go: each as long as it is taken, and no others."""
