@@ -17,7 +17,7 @@ FIRST ?= 0
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo dev unit test test-environments cases conformance simulate chaos soak mutants lint types check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo dev unit test test-environments cases conformance simulate policies chaos soak mutants lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+policies: $(PROTOS)  ## the real loop under other orders of service, in virtual time: half a minute
+	$(BIN)/python -m tests.probe_policies
 
 chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 21 minutes
 	$(BIN)/python -m tests.chaos --report docs
