@@ -47,7 +47,7 @@ if locale.getencoding().lower().replace("-", "") != "utf8":
 
 
 SLOW_FIRST: Final = (
-    *("processes", "compilers", "cluster", "conformance", "cases"),
+    *("processes", "compilers", "compat", "cluster", "conformance", "cases"),
     *("contract", "agent", "cli", "chaos"),
 )
 """Folders with files that take up to minutes, mostly waiting. The others follow."""

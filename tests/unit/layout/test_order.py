@@ -14,7 +14,7 @@ LAST = len(SLOW_FIRST)
         ("client/processes/test_helper_processes.py", 0),
         ("unit/chaos/processes/test_chaos_faults.py", 0),
         ("builder/compilers/test_compile.py", 1),
-        ("cluster/test_haproxy.py", 2),
+        ("cluster/test_haproxy.py", 3),
         ("chaos/test_picture.py", LAST - 1),
         ("unit/chaos/test_chaos_trial.py", LAST),
         ("client/test_aio.py", LAST),
