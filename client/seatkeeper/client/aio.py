@@ -28,10 +28,11 @@ from seatkeeper.client.builds.builds import (
 )
 from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.output import Output, check_apart
+from seatkeeper.client.client_session import ClientSession
 from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
-from seatkeeper.client.session.client_session import ClientSession
+from seatkeeper.client.lingering import Lingering
 from seatkeeper.client.session.grants import (
     AsyncGrant,
     AsyncSeat,
@@ -44,7 +45,6 @@ from seatkeeper.client.session.grants import (
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.introduction import introduced
 from seatkeeper.client.session.lease import Account
-from seatkeeper.client.session.lingering import Lingering
 from seatkeeper.client.session.requests import Held
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sendable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
+from seatkeeper.client.client_session import ClientSession
 from seatkeeper.client.config.values import ClientConfig
-from seatkeeper.client.session.client_session import ClientSession
 from seatkeeper.client.session.grants import SeatRequest
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.linger import LingerCache
