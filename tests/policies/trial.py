@@ -29,6 +29,7 @@ from seatkeeper.server.domain import (
     Release,
     Ticket,
 )
+from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan, Policy
@@ -249,10 +250,10 @@ class Trial:
                 grant_id=uuid7(self._number),
                 session_id=session,
                 lease_id=lease_id_of(session),
-                holder=session,
-                project=rng.choice(PROJECTS),
+                attribution=Attribution(
+                    session, rng.choice(PROJECTS), rng.choice([0, 0, 0, 1])
+                ),
                 seats=rng.choice([1, 1, 1, 2, 2, 3]),
-                priority=rng.choice([0, 0, 0, 1]),
                 wait=wait,
                 may_wait=rng.random() < 0.9,
             )

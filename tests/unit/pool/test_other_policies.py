@@ -48,7 +48,8 @@ from seatkeeper.server.system_clock import SystemClock
 
 
 def of_project(number: int, project: str, session: str = "anna", *, seats: int = 1) -> Acquire:
-    return replace(acquire(number, session, seats=seats), project=project)
+    command = acquire(number, session, seats=seats)
+    return replace(command, attribution=replace(command.attribution, project=project))
 
 
 def position(ear: Ear) -> Position:

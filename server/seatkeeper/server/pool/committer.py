@@ -42,6 +42,7 @@ from seatkeeper.server.store import (
     Unchanged,
     Write,
 )
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.denials import denial_name
 
 TURNS_UNTIL_SENT = 2
@@ -84,6 +85,13 @@ class Committer:
         """Take in the pool's specification."""
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
 
+    @property
+    def unsupported(self) -> FormatUnsupported | None:
+        """Why nothing may be decided here: a newer version's record; None: all are understood."""
+        if self._mirror.unsupported:
+            return next(iter(self._mirror.unsupported.values()))
+        return self._specs.unsupported(self._pool)
+
     def watch_told(self) -> None:
         """Take in that the watch has told something: perhaps of the commit that is in flight."""
         if self._in_flight is not None:
@@ -97,10 +105,13 @@ class Committer:
     async def commit(self, asks: list[PendingRequest]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again.
 
-        Those of ``asks`` that are answered are taken out, in the moment in which they are.
+        Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
+        ``FormatUnsupported`` where there is a newer version's record.
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
+            if (error := self.unsupported) is not None:
+                raise error
             state = self._mirror.state
             due = self._waits.due(state)
             decision = decide(

@@ -12,6 +12,7 @@ from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Store
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 
@@ -20,6 +21,10 @@ class SpecSource(Protocol):
 
     def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
         """Return the specification and its revision; None and 0 when there is none."""
+        ...
+
+    def unsupported(self, pool: str) -> FormatUnsupported | None:
+        """Return why the specification is not understood; None: it is, or there is none."""
         ...
 
     async def refresh(self, pool: str) -> None:

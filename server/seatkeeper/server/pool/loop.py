@@ -23,6 +23,9 @@ A commit ends in one of six ways:
 - The store was not there. Decide again, until the commands have waited too long.
 - The store is full. It still deletes, so give back what is given back, and refuse the rest.
 
+Where a record of the pool is of a newer format than this version knows, nothing is decided here, nor
+passed on: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
+
 Nothing is answered from the view alone. Also a decision without writes is checked against the
 store (a comparison costs no consensus round), because this node's view may be old.
 
@@ -38,8 +41,9 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 
-from seatkeeper.server.decide import Forecast, HoldStats, admission
+from seatkeeper.server.decide import Forecast, HoldStats
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -58,6 +62,7 @@ from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
 from seatkeeper.server.pool.inbox import Inbox, PendingRequest
+from seatkeeper.server.pool.intake import NO_DELAY, Intake
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.positions import PositionNotifier
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
@@ -65,12 +70,14 @@ from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.waking import Pace, Waker
 from seatkeeper.server.pool.writes import deletes_of, write_of
 from seatkeeper.server.routing.peers import PeerSilent
+from seatkeeper.server.routing.wire import not_understood
 from seatkeeper.server.store import (
     Listing,
     StoreError,
     WatchBatch,
 )
 from seatkeeper.server.store.follow import follow
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.denials import denial_name
 
 logger = logging.getLogger(__name__)
@@ -97,12 +104,14 @@ class PoolLoop:
         self._store = context.store
         self._keys = context.keys
         self._clock = context.clock
-        self._config = config = context.config
+        config = context.config
+        self._writes_max = config.limits.writes_max
         self._observer = context.observer
         self._forwarder = forwarder
         self._mirror = PoolMirror(self._keys, pool)
         self._waits = WaitTimers(self._clock)
         self._work = BackgroundWork(self._mirror, self._waits, config.policy, self._clock)
+        self._intake = Intake(self.state, self._work, config, self._clock)
         self._committer = Committer(
             context, self._mirror, self.subscribers, self._waits, self._changed
         )
@@ -124,6 +133,11 @@ class PoolLoop:
     def state(self) -> PoolState:
         """The pool as this node sees it."""
         return self._mirror.state
+
+    @property
+    def unsupported(self) -> FormatUnsupported | None:
+        """Why this node cannot serve the pool: a newer version's record; None: it can."""
+        return self._committer.unsupported
 
     def forecast(self) -> Forecast:
         """Return the order of those who wait, and when seats are likely to be free for them."""
@@ -177,12 +191,17 @@ class PoolLoop:
         A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
         One that is kept out of the queue hears so at once, and costs the store nothing.
         """
-        if isinstance(command, Acquire) and (why := self._kept_out(command)) is not None:
-            self._refuse(command, listener, _overloaded(command, why))
+        if (error := self.unsupported) is not None:
+            self._refuse(command, listener, not_understood(command.grant_id, error))
             return
-        patience = self._patience(
-            command, is_forwarded=isinstance(listener, Forwarded), is_one_of_many=patient
-        )
+        if isinstance(command, Acquire):
+            why = self._intake.refusal(command, ahead=len(self._inbox))
+            if why is not None:
+                self._refuse(command, listener, _overloaded(command, why))
+                return
+        patience = NO_DELAY  # what was forwarded has waited where it came from
+        if not isinstance(listener, Forwarded):
+            patience = self._intake.batch_delay(command, is_one_of_many=patient)
         if not self._inbox.add(command, listener, patience=patience):
             too_many = "too many requests wait to be decided"
             self._refuse(command, listener, _overloaded(command, too_many))
@@ -200,35 +219,6 @@ class PoolLoop:
             if events.are_wanted():
                 events.answered(self.pool, command.session_id, denied, peer_of(listener))
         listener.hear(self.pool, denied)
-
-    def _kept_out(self, command: Acquire) -> str | None:
-        """Return why a request cannot even join the queue; None: it can, or may be served at once."""
-        if not self.state.tickets or admission.is_known(self.state, command):
-            return None
-        limits, ahead = self._config.limits, len(self._inbox)
-        why = admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
-        return why if why is not None and self._will_wait(command) else None
-
-    def _will_wait(self, command: Acquire) -> bool:
-        return admission.will_wait(self.state, command, self._work.plan, self._clock.now())
-
-    def _patience(
-        self, command: Command, *, is_forwarded: bool, is_one_of_many: bool
-    ) -> timedelta:
-        """Return how long a command may wait for others to share its commit."""
-        if is_forwarded:
-            return timedelta(0)  # it has waited for company where it came from
-        if is_one_of_many:
-            return self._config.crowd_pause
-        return self._config.queue_pause if self._will_queue(command) else timedelta(0)
-
-    def _will_queue(self, command: Command) -> bool:
-        """Return whether a command can only join a queue that there is already."""
-        return (
-            isinstance(command, Acquire)
-            and bool(self.state.tickets)
-            and self._will_wait(command)
-        )
 
     # What the watch tells -------------------------------------------------------------------
 
@@ -274,6 +264,7 @@ class PoolLoop:
             self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions.is_due = True
+        self._turn_away_where_unsupported()
         self._committer.view_moved()
         self._wake_for_work()
         for follower in self._followers:
@@ -294,6 +285,8 @@ class PoolLoop:
                 await self._decide_once()
             except StoreError as error:
                 await self._store_failed(error)
+            except FormatUnsupported:  # seen while it was decided
+                self._turn_away_where_unsupported()
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -310,7 +303,9 @@ class PoolLoop:
         seats = self.state.spec.seats if self.state.spec else 0
         await self._pace.keep(waiting=len(self.state.tickets), seats=seats)
         self._expire_requests()
-        asks = self._inbox.take(self._config.limits.writes_max)
+        if self._turn_away_where_unsupported():
+            return
+        asks = self._inbox.take(self._writes_max)
         if not asks and self._work.look() is None and not self._work.is_due():
             self._set_timer()
             return
@@ -402,7 +397,7 @@ class PoolLoop:
 
     def _wake_for_work(self) -> None:
         """Wake up for what is to be decided in the background: now, and when there may be more."""
-        next_ticket = self._work.look()
+        next_ticket = self._work.look() if self.unsupported is None else None
         if next_ticket is not None:
             if self._is_ours(next_ticket):
                 self._wake.set()
@@ -429,6 +424,20 @@ class PoolLoop:
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
         self._wake.set()
+
+    def _turn_away_where_unsupported(self) -> bool:
+        """Refuse all that is asked here of a pool that this version does not understand.
+
+        Clients that wait keep their places: a node that understands the pool serves them.
+        """
+        if (error := self.unsupported) is None:
+            return False
+        events.record_format_unsupported(error)
+        for ask in self._inbox.take(len(self._inbox)):
+            denied = not_understood(ask.command.grant_id, error)
+            self._refuse(ask.command, ask.listener, denied)
+        self.subscribers.turn_away(partial(not_understood, error=error))
+        return True
 
     def _expire_requests(self) -> None:
         self._give_up(self._inbox.take_late(), "the store did not answer in time")
