@@ -129,7 +129,6 @@ async def test_a_request_that_may_be_served_is_not_delayed_for_the_sake_of_those
 ) -> None:
     await loops.pool(seats=3)
     node = await loops.node(policy=Quota(1), pause=timedelta(hours=1))
-    node.loop._config = replace(node.loop._config, contention_pause=timedelta(0))
     await heard(node.submit(of_project(1, "cv")))
     node.submit(of_project(2, "cv", "bert"))
     await queued(node, 1)
