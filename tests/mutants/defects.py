@@ -263,7 +263,7 @@ DEFECTS = (
     Defect(
         "a plan without effect is tried again at once",
         f"{SERVER}/pool/loop.py",
-        "            self._wake_in(self._pause)\n",
+        "            self._wake.set_in(self._pause)\n",
         "            self._wake.set()\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),

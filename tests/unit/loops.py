@@ -26,7 +26,7 @@ from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import News, SeatsGranted
 from seatkeeper.server.sessions.sessions import lease_id_of
@@ -113,9 +113,8 @@ class Loops:
             catch_up_timeout=timedelta(milliseconds=100),
             **pauses,
         )
-        loop = PoolLoop(
-            POOL, store, KEYS, catalogue, clock or self.clock, config=config, observer=tally
-        )
+        clock = clock or self.clock
+        loop = PoolLoop(PoolContext(POOL, store, KEYS, catalogue, clock, config, tally))
 
         def spec_changed(pool: str) -> None:
             if pool == POOL:

@@ -25,7 +25,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import Listener, peer_of
@@ -179,16 +179,11 @@ class PoolRouter:
             if self.catalogue.spec(pool)[0] is None:
                 return None
         if pool not in self._loops:
-            loop = PoolLoop(
-                pool,
-                self._store,
-                self._keys,
-                self.catalogue,
-                self._clock,
-                config=self._config,
-                observer=self._observer,
-                forwarder=self._forwarder,
+            context = PoolContext(
+                *(pool, self._store, self._keys, self.catalogue, self._clock),
+                *(self._config, self._observer),
             )
+            loop = PoolLoop(context, self._forwarder)
             loop.start()
             self._loops[pool] = loop
         return self._loops[pool]
