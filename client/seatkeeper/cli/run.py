@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -20,6 +20,7 @@ from seatkeeper.hold.signals import PERSON, Signals
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
     from seatkeeper.hold.finding import Problem
+    from seatkeeper.hold.runner import RunConfig
 
 GRACE_SECONDS = 2.0
 """As `seatkeeper.hold.runner` has it, which is not loaded for the help text."""
@@ -90,32 +91,36 @@ def run(
     """
     if sys.platform != "linux":
         fail(Exit.FAILED, "run needs Linux; elsewhere, use the Python library")
-    from seatkeeper.cli.run_report import RunReport, as_shells_say
     from seatkeeper.hold.finding import find_problem
-    from seatkeeper.hold.runner import RunConfig, RunFailed, SeatRunner
+    from seatkeeper.hold.runner import RunConfig
 
     if (problem := find_problem(command)) is not None:
         fail(*_as_failure(problem))
+    config = RunConfig(
+        command=command,
+        pool=pool,
+        seats=seats,
+        wait=wait,
+        priority=priority,
+        grace=grace,
+        contain=contain,
+        closed=streams.closed_at_start,
+    )
+    _run(at, config)
+
+
+def _run(at: Claimant, config: RunConfig) -> NoReturn:
+    """Run it, and end as it ended."""
+    from seatkeeper.cli.run_report import RunReport, as_shells_say
+    from seatkeeper.hold.runner import RunFailed, SeatRunner
+
+    name = config.command[0]
 
     def connect(ttl: timedelta | None, margin: timedelta) -> AsyncSeatClient:
-        return at.claiming_client(command[0], ttl=ttl, safety_margin=margin)
+        return at.claiming_client(name, ttl=ttl, safety_margin=margin)
 
-    runner = SeatRunner(
-        RunConfig(
-            command=command,
-            pool=pool,
-            seats=seats,
-            wait=wait,
-            priority=priority,
-            grace=grace,
-            contain=contain,
-            closed=streams.closed_at_start,
-        ),
-        connect,
-        Signals(),
-        notify=RunReport(command[0], pool, as_json=at.json).write,
-        die=die_of,
-    )
+    report = RunReport(name, config.pool, as_json=at.json)
+    runner = SeatRunner(config, connect, Signals(), notify=report.write, die=die_of)
     streams.hold_nothing_up()
     try:
         code = asyncio.run(runner.run()).code
@@ -124,7 +129,7 @@ def run(
     except asyncio.CancelledError:
         if runner.ended_by is None:
             raise
-        say_interrupted(runner.ended_by, f"no seat of {pool} is held or waited for")
+        say_interrupted(runner.ended_by, f"no seat of {config.pool} is held or waited for")
         raise EndedBySignal(runner.ended_by) from None
     if code is None:
         raise SystemExit(int(Exit.SEAT_LOST))

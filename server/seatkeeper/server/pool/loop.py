@@ -51,6 +51,7 @@ from seatkeeper.server.domain import (
     Queued,
     Refusal,
     Release,
+    Released,
 )
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
