@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["AsyncControls", "InMemoryService", "MovableClock"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever stands in ``__all__``
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
