@@ -94,13 +94,22 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     # Trying a service with faults. The checker reads the store, and shares no code with a node.
     "seatkeeper.oracle": (f"{SERVER}.store",),
-    "seatkeeper.devcluster": ("seatkeeper.core", CLIENT, "seatkeeper.hold"),
+    "seatkeeper.devcluster": ("seatkeeper.core", CLIENT),
     "seatkeeper.chaos": (
         *("seatkeeper.core", CLIENT, f"{CLIENT}.*", f"{SERVER}.store"),
         *("seatkeeper.oracle", "seatkeeper.devcluster"),
     ),
-    # The command line starts each of them.
-    "seatkeeper.cli": ("seatkeeper",),
+    # The command line parses, calls and renders.
+    "seatkeeper.cli": (
+        *("seatkeeper.core", "seatkeeper.artifacts", "seatkeeper.hold"),
+        *(CLIENT, f"{CLIENT}.*"),
+    ),
+    # Its commands that start processes of ours know those.
+    "seatkeeper.cli.processes": (
+        *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),
+        *("seatkeeper.hold", "seatkeeper.cli", CLIENT, f"{CLIENT}.*", SERVER, f"{SERVER}.*"),
+        *("seatkeeper.agent", "seatkeeper.devcluster", "seatkeeper.oracle", "seatkeeper.chaos"),
+    ),
 }
 ALIASES = {
     "seatkeeper.builder.errors": "seatkeeper.artifacts.errors",
@@ -113,10 +122,8 @@ ALIASES = {
 """Names that users import, and where they lead. Our code uses the rooms themselves."""
 STILL = {
     (f"{CLIENT}.builds", CLIENT),
-    (f"{CLIENT}.transport", f"{CLIENT}.helper"),
     (f"{SERVER}.wire", f"{SERVER}.decide"),
     (f"{SERVER}.store", f"{SERVER}.decide"),
-    ("seatkeeper.devcluster", "seatkeeper.cli"),
 }
 """Steps that run up and must go: each as long as it is taken, and no others."""
 GROUND = ("seatkeeper.v1",)
@@ -228,7 +235,6 @@ def _may(room: str, other: str) -> bool:
     return any(
         other == allowed
         or (allowed.endswith(".*") and other.startswith(allowed.removesuffix("*")))
-        or allowed == "seatkeeper"
         for allowed in ROOMS[room]
     )
 
