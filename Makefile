@@ -88,7 +88,7 @@ check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the co
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate_reference.py --check
-	$(BIN)/python -m pytest -q tests/unit/layout/test_layers.py tests/unit/layout/test_proto_style.py
+	$(BIN)/python -m pytest -q tests/unit/layout/test_layers.py tests/unit/layout/test_sizes.py tests/unit/layout/test_proto_style.py
 
 docs: $(PROTOS)  ## write the generated reference pages again
 	$(BIN)/python docs/generate_reference.py

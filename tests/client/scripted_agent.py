@@ -11,7 +11,13 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from seatkeeper.artifacts.manifest import AgentKey, build_manifest
+from seatkeeper.artifacts.manifest import (
+    AgentKey,
+    BuiltEngineFile,
+    SeatUsed,
+    SourceModel,
+    build_manifest,
+)
 from seatkeeper.artifacts.plan import plan_from_options
 from seatkeeper.core.serving.failure import Failure
 from seatkeeper.v1 import build_pb2
@@ -139,20 +145,17 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
     ) -> build_pb2.SignedManifest:
         engine = model[::-1]
         manifest = build_manifest(
-            plan=plan_from_options(options),
-            engine_sha256=hashlib.sha256(engine).hexdigest(),
-            engine_size_bytes=len(engine),
-            model_sha256=hashlib.sha256(model).hexdigest(),
-            model_name=name,
-            backend_version=self.info.backends[0].version,
+            plan_from_options(options),
+            SourceModel(sha256=hashlib.sha256(model).hexdigest(), name=name),
+            BuiltEngineFile(
+                sha256=hashlib.sha256(engine).hexdigest(),
+                size_bytes=len(engine),
+                backend_version=self.info.backends[0].version,
+                built_at=datetime(2026, 1, 1, tzinfo=UTC),
+                build_time=timedelta(seconds=3),
+            ),
+            SeatUsed(pool="tensorrt", grant_id="g", fence=1, holder="h", project="p"),
             agent_id=self.info.agent_id,
-            pool="tensorrt",
-            grant_id="g",
-            fence=1,
-            holder="h",
-            project="p",
-            built_at=datetime(2026, 1, 1, tzinfo=UTC),
-            build_time=timedelta(seconds=3),
         )
         signed = self.signs_with.sign(manifest)
         self.bytes_of[manifest.key] = engine

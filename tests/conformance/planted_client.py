@@ -16,11 +16,12 @@ from seatkeeper.client.session import driver as _session
 from seatkeeper.client.session import holding
 from seatkeeper.client.session import lease as _lease
 from seatkeeper.client.session import link as _link
+from seatkeeper.client.session import machine as _machine
 from seatkeeper.client.session import tables as _tables
 from seatkeeper.core.errors import NoSeatFree
 from seatkeeper.core.ids import new_id
 
-SessionDriver: Any = _session.SessionDriver
+SessionMachine: Any = _machine.SessionMachine
 
 
 def believes_any_answer() -> None:
@@ -59,14 +60,14 @@ def opens_anew_after_a_break() -> None:
 
 def takes_the_transport_for_a_denial() -> None:
     """RESOURCE_EXHAUSTED is a denial, whoever made it."""
-    on_stream_end = SessionDriver.on_stream_end
+    on_stream_end = SessionMachine.on_stream_end
 
     def denied(self: Any, error: aio.AioRpcError | None, *, was_open: bool) -> bool:  # noqa: ANN401
         if error is not None and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            self._fail_all(NoSeatFree("no seat is free"))
+            self.fail_all(NoSeatFree("no seat is free"))
         return bool(on_stream_end(self, error, was_open=was_open))
 
-    SessionDriver.on_stream_end = denied
+    SessionMachine.on_stream_end = denied
 
 
 def stays_when_told_to_go() -> None:
@@ -87,8 +88,8 @@ def keeps_what_nobody_wants() -> None:
 
 def numbers_nothing() -> None:
     """Every renewal has the same number."""
-    send_renewal = SessionDriver.send_renewal
-    SessionDriver.send_renewal = lambda self, lease, sequence: send_renewal(self, lease, 1)
+    send_renewal = SessionMachine.send_renewal
+    SessionMachine.send_renewal = lambda self, lease, sequence: send_renewal(self, lease, 1)
 
 
 def uses_random_ids() -> None:

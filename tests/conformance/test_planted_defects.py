@@ -22,8 +22,8 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.decide import decision
 from seatkeeper.server.domain import completed as finished
 from seatkeeper.server.node import Node
+from seatkeeper.server.service import event_encoder
 from seatkeeper.server.service import seat_api as core
-from seatkeeper.server.service import session_stream
 from seatkeeper.server.sessions import sessions
 from seatkeeper.server.tokens import signer as tokens
 
@@ -88,13 +88,13 @@ def no_details(patch: Patch) -> None:
 
 
 def releases_are_not_answered(patch: Patch) -> None:
-    event = session_stream.SessionStream._event
+    event = event_encoder.EventEncoder.encode
 
-    def silent(self: Any, item: Any) -> Any:  # noqa: ANN401
-        made = event(self, item)
-        return session_stream.Event() if made.WhichOneof("event") == "released" else made
+    def silent(self: Any, session: Any, item: Any) -> Any:  # noqa: ANN401
+        made = event(self, session, item)
+        return event_encoder.Event() if made.WhichOneof("event") == "released" else made
 
-    patch.setattr(session_stream.SessionStream, "_event", silent)
+    patch.setattr(event_encoder.EventEncoder, "encode", silent)
 
 
 def renewals_keep_nothing_alive(patch: Patch) -> None:

@@ -116,7 +116,7 @@ DEFECTS = (
     Defect(
         "a fence forgotten once another pool's grant has published",
         f"{SERVER}/engines.py",
-        "        fences = {published.pool: published.fence, **record.fences}\n",
+        "        fences = {published.pool: published.fence, **earlier.fences}\n",
         "        fences = {published.pool: published.fence}\n",
     ),
     Defect(

@@ -196,7 +196,7 @@ class SimCluster:
             clock=ClientClock(process),
         )
         connect = SimTransport(self.board, process).connect
-        client._connect = connect
+        client._session.connect = connect
         client._calls._connect = connect
         return client
 

@@ -17,6 +17,7 @@ from seatkeeper.core import environment as variables
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient, TlsConfig
+    from seatkeeper.client.session.grants import PlainTerms
     from seatkeeper.core.errors import InvalidArgument, ServiceUnavailable
 
 PATIENCE_SECONDS = 10.0
@@ -67,6 +68,30 @@ TlsCert = Annotated[
 TlsKey = Annotated[
     Path | None,
     typer.Option(envvar=variables.TLS_KEY, metavar="FILE", help="Key of our certificate, PEM."),
+]
+
+
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        max=7 * 24 * 3600,
+        help="Longest to wait for a seat, at most 7 days; 0: not at all. [default: without limit]",
+    ),
+]
+
+Priority = Annotated[
+    int,
+    typer.Option(
+        "--priority",
+        metavar="N",
+        min=-1000,
+        max=1000,
+        help="From -1000 to 1000; higher is served earlier. Within one priority, first come "
+        "first served.",
+    ),
 ]
 
 
@@ -230,6 +255,12 @@ class Claimant(Connection):
             show_default=False,
         ),
     ] = None
+    wait: Wait = None
+    priority: Priority = 0
+
+    def terms(self) -> PlainTerms:
+        """Return what the options say of the request for a seat, for the library."""
+        return {"wait": self.wait, "priority": self.priority}
 
     def claiming_client(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,12 @@ from seatkeeper.cli.command import claiming
 from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, say_interrupted
-from seatkeeper.cli.waiting import Priority, Wait
 from seatkeeper.hold.signals import PERSON, Signals
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
     from seatkeeper.hold.finding import Problem
-    from seatkeeper.hold.runner import RunConfig
+    from seatkeeper.hold.runner import SeatRunner
 
 GRACE_SECONDS = 2.0
 """As `seatkeeper.hold.runner` has it, which is not loaded for the help text."""
@@ -52,8 +51,6 @@ def run(
     seats: Annotated[
         int, typer.Option("--seats", metavar="N", min=1, help="Seats to take, all together.")
     ] = 1,
-    wait: Wait = None,
-    priority: Priority = 0,
     grace: Annotated[
         float,
         typer.Option(
@@ -91,51 +88,51 @@ def run(
     """
     if sys.platform != "linux":
         fail(Exit.FAILED, "run needs Linux; elsewhere, use the Python library")
+    from seatkeeper.cli.run_report import RunReport, as_shells_say
     from seatkeeper.hold.finding import find_problem
     from seatkeeper.hold.runner import RunConfig
+    from seatkeeper.hold.runner import SeatRunner as Runner
 
     if (problem := find_problem(command)) is not None:
         fail(*_as_failure(problem))
+
+    def connect(ttl: timedelta | None, margin: timedelta) -> AsyncSeatClient:
+        return at.claiming_client(command[0], ttl=ttl, safety_margin=margin)
+
     config = RunConfig(
         command=command,
         pool=pool,
         seats=seats,
-        wait=wait,
-        priority=priority,
+        terms=at.terms(),
         grace=grace,
         contain=contain,
         closed=streams.closed_at_start,
     )
-    _run(at, config)
-
-
-def _run(at: Claimant, config: RunConfig) -> NoReturn:
-    """Run it, and end as it ended."""
-    from seatkeeper.cli.run_report import RunReport, as_shells_say
-    from seatkeeper.hold.runner import RunFailed, SeatRunner
-
-    name = config.command[0]
-
-    def connect(ttl: timedelta | None, margin: timedelta) -> AsyncSeatClient:
-        return at.claiming_client(name, ttl=ttl, safety_margin=margin)
-
-    report = RunReport(name, config.pool, as_json=at.json)
-    runner = SeatRunner(config, connect, Signals(), notify=report.write, die=die_of)
-    streams.hold_nothing_up()
-    try:
-        code = asyncio.run(runner.run()).code
-    except RunFailed as error:
-        fail(*(_as_failure(error.problem) if error.problem else (Exit.FAILED, str(error))))
-    except asyncio.CancelledError:
-        if runner.ended_by is None:
-            raise
-        say_interrupted(runner.ended_by, f"no seat of {config.pool} is held or waited for")
-        raise EndedBySignal(runner.ended_by) from None
+    report = RunReport(command[0], pool, as_json=at.json)
+    code = _run_to_end(
+        Runner(config, connect, Signals(), notify=report.write, die=die_of), pool
+    )
     if code is None:
         raise SystemExit(int(Exit.SEAT_LOST))
     if -code in PERSON:
         raise EndedBySignal(-code)
     raise SystemExit(as_shells_say(code))
+
+
+def _run_to_end(runner: SeatRunner, pool: str) -> int | None:
+    """Return the command's exit code, or -n for a signal; None: its seat was lost."""
+    from seatkeeper.hold.runner import RunFailed
+
+    streams.hold_nothing_up()
+    try:
+        return asyncio.run(runner.run()).code
+    except RunFailed as error:
+        fail(*(_as_failure(error.problem) if error.problem else (Exit.FAILED, str(error))))
+    except asyncio.CancelledError:
+        if runner.ended_by is None:
+            raise
+        say_interrupted(runner.ended_by, f"no seat of {pool} is held or waited for")
+        raise EndedBySignal(runner.ended_by) from None
 
 
 def _as_failure(problem: Problem) -> tuple[Exit, str]:

@@ -18,7 +18,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from seatkeeper.hold.surroundings import TokenFile, environment_of
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncGrant, AsyncSeatClient, HoldingState, QueuePosition
+    from seatkeeper.client.session.grants import PlainTerms
 
 GRACE_SECONDS = 2.0
 """Fits into the safety margin of the nodes' default lease of 15 s."""
@@ -47,9 +48,8 @@ class RunConfig:
     command: list[str]
     pool: str
     seats: int = 1
-    wait: float | None = None
-    """Longest wait for a seat, in seconds; None: no limit."""
-    priority: int = 0
+    terms: PlainTerms = field(default_factory=dict)  # type: ignore[assignment]
+    """What else is asked of the seat: see `seatkeeper.client.AsyncSeatClient.seat`."""
     grace: float = GRACE_SECONDS
     """Seconds between SIGTERM and SIGKILL after the seat is lost."""
     contain: bool = False
@@ -254,8 +254,7 @@ class SeatRunner:
                 grant = await client.acquire(
                     config.pool,
                     seats=config.seats,
-                    wait=config.wait,
-                    priority=config.priority,
+                    **config.terms,
                     on_queued=lambda place: self._notify(Queued(place)),
                     on_state=self._on_state,
                 )

@@ -165,7 +165,6 @@ class MemoryNode:
             version=NodeVersion(self._core.node_id, number, "memory", "", ()),
             clock=self._core.clock,
             tally=Tally(),
-            started_at=self._core.clock.now(),
             address=self.address,
             certificate_files={},
         )

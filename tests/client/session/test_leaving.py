@@ -37,7 +37,7 @@ def service() -> Iterator[InMemoryService]:
 @pytest.fixture
 def client(service: InMemoryService, config: ClientConfig) -> Iterator[SeatClient]:
     with SeatClient(service.address, config=config) as client:
-        assert (client._async._kept is not None) is (config.keeper == "helper")
+        assert (client._async._session.kept is not None) is (config.keeper == "helper")
         yield client
 
 

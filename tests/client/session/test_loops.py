@@ -32,7 +32,7 @@ async def use(client: AsyncSeatClient) -> int:
 
 def test_one_client_serves_one_loop_after_another(service: InMemoryService) -> None:
     client = AsyncSeatClient(service.address)
-    assert client._kept is not None
+    assert client._session.kept is not None
     assert asyncio.run(use(client)) < asyncio.run(use(client))
     asyncio.run(client.close())
     assert service.held("tensorrt") == 0

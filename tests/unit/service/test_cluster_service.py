@@ -65,7 +65,7 @@ async def test_the_id_of_a_node_that_lives_is_refused(services: Services) -> Non
         await Node.start(config, store=services.store, clock=services.clock)
 
     # One that died leaves its record for a while, and is not in the way of its successor.
-    await services.node._server.stop(None)
+    await services.node._server.server.stop(None)
     second = await Node.start(config, store=services.store, clock=services.clock)
     await second.stop()
     services.store.__class__ = MemoryStore

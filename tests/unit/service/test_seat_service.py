@@ -248,7 +248,7 @@ async def test_both_of_two_equal_calls_are_told_the_same(services: Services) -> 
     await services.acquire(holder, 1)
     calls = [asyncio.create_task(services.acquire(who, 2)) for _ in range(3)]
     await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in services.store._entries)
-    await eventually(lambda: len(services.node._gate) == 3)
+    await eventually(lambda: len(services.node._server.gate) == 3)
     await services.release(holder, 1)
     granted = await asyncio.gather(*calls)
     assert {(one.grant_id, one.fence) for one in granted} == {(uuid7(2), 2)}

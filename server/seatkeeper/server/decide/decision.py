@@ -81,6 +81,8 @@ class Watermark:
     """Tickets that this decision denied, and why: for the node that has their client."""
     spans: tuple[Span, ...] = ()
     """Stretches of ids that cover all that the session has finished with; see ``finished``."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """The mark before, where that says more than this version knows."""
 
 
 @dataclass(slots=True)
@@ -227,19 +229,19 @@ class _Draft:
             if refusal[0] in SPENDING:
                 self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
             return
-        number = self.decision.guard.ticket_number + 1
-        self.decision.guard = Guard(self.decision.guard.fence, number)
+        guard = self.decision.guard
+        number = guard.ticket_number + 1
+        self.decision.guard = Guard(guard.fence, number, guard.kept)
         ticket = Ticket(
             grant_id=grant_id,
             session_id=command.session_id,
             lease_id=command.lease_id,
-            holder=command.holder,
-            project=command.project,
+            attribution=command.attribution,
             seats=command.seats,
-            priority=command.priority,
             number=number,
             queued_at=self.now,
             wait=command.wait,
+            kept=command.kept,
         )
         self.asked[grant_id] = (command, ticket)
         self.reserved += 1
@@ -356,7 +358,8 @@ class _Draft:
         mark = self.decision.marks.get(session_id)
         if mark is None:
             spans = self.pool.finished.spans(session_id)
-            mark = Watermark(lease_id, highest(spans), spans=spans)
+            before = self.pool.kept_marks.get(session_id, b"")
+            mark = Watermark(lease_id, highest(spans), spans=spans, kept=before)
             self.decision.marks[session_id] = mark
         return mark
 
@@ -384,15 +387,14 @@ class _Draft:
 
     def _grant(self, ticket: Ticket, *, is_new: bool) -> None:
         fence = self.decision.guard.fence + 1
-        self.decision.guard = Guard(fence, self.decision.guard.ticket_number)
+        guard = self.decision.guard
+        self.decision.guard = Guard(fence, guard.ticket_number, guard.kept)
         grant = Grant(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,
             lease_id=ticket.lease_id,
-            holder=ticket.holder,
-            project=ticket.project,
+            attribution=ticket.attribution,
             seats=ticket.seats,
-            priority=ticket.priority,
             fence=fence,
             asked_at=ticket.queued_at,
             granted_at=self.now,

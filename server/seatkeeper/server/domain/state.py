@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NewType
 
+from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 
 Instant = NewType("Instant", int)
@@ -26,6 +27,8 @@ class PoolSpec:
     name: str
     seats: int
     description: str = ""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """The record it was read from, where that says more than this version knows. So below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +37,40 @@ class Guard:
 
     fence: int = 0
     ticket_number: int = 0
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(HasAttribution):
     """Seats of a pool held by one session."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int
     fence: int
     asked_at: Instant
     granted_at: Instant
     agent_id: str = ""
     claim_id: str = ""
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(HasAttribution):
     """A place in a pool's queue."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int
     number: int
     queued_at: Instant
     wait: timedelta | None = None
-    """How long it waits before it gives up; None: for ever."""
+    """How long it waits before it gives up; None: without limit."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 ServiceKey = tuple[int, int, str]
@@ -92,6 +94,8 @@ class PoolState:
     grants: dict[str, Grant] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
     finished: CompletedIds = field(default_factory=CompletedIds)
+    kept_marks: dict[str, bytes] = field(default_factory=dict)
+    """Marks that say more than this version knows, by session."""
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
     tickets_of: Counter[str] = field(default_factory=Counter)

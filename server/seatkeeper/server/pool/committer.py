@@ -47,6 +47,7 @@ from seatkeeper.server.store import (
     Unchanged,
     Write,
 )
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.denials import denial_name
 
@@ -63,6 +64,10 @@ class SpecSource(Protocol):
 
     def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
         """Return the specification and its revision; None and 0 when there is none."""
+        ...
+
+    def unsupported(self, pool: str) -> FormatUnsupported | None:
+        """Return why the specification is not understood; None: it is, or there is none."""
         ...
 
     async def refresh(self, pool: str) -> None:
@@ -111,6 +116,13 @@ class Committer:
         """Take in the pool's specification."""
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
 
+    @property
+    def unsupported(self) -> FormatUnsupported | None:
+        """Why nothing may be decided here: a newer version's record; None: all are understood."""
+        if self._mirror.unsupported:
+            return next(iter(self._mirror.unsupported.values()))
+        return self._specs.unsupported(self._pool)
+
     def watch_told(self) -> None:
         """Take in that the watch has told something: perhaps of the commit that is in flight."""
         if self._in_flight is not None:
@@ -124,10 +136,13 @@ class Committer:
     async def commit(self, asks: list[PendingRequest]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again.
 
-        Those of ``asks`` that are answered are taken out, in the moment in which they are.
+        Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
+        ``FormatUnsupported`` where there is a newer version's record.
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
+            if (error := self.unsupported) is not None:
+                raise error
             state = self._mirror.state
             due = self._waits.due(state)
             decision = decide(state, commands, self._clock.now(), self._limits, due)

@@ -23,6 +23,9 @@ A commit ends in one of six ways:
 - The store was not there. Decide again, until the commands have waited too long.
 - The store is full. It still deletes, so give back what is given back, and refuse the rest.
 
+Where a record of the pool is of a newer format than this version knows, nothing is decided here, nor
+passed on: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
+
 Nothing is answered from the view alone. Also a decision without writes is checked against the
 store (a comparison costs no consensus round), because this node's view may be old.
 
@@ -39,6 +42,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from seatkeeper.server.decide import HoldStats, Outlook, admission, impossible_tickets, outlook
 from seatkeeper.server.domain import (
@@ -64,6 +68,7 @@ from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import deletes_of, write_of
 from seatkeeper.server.routing.peers import PeerSilent
+from seatkeeper.server.routing.wire import not_understood
 from seatkeeper.server.store import (
     Listing,
     Store,
@@ -71,6 +76,7 @@ from seatkeeper.server.store import (
     WatchBatch,
 )
 from seatkeeper.server.store.follow import follow
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.denials import denial_name
 
@@ -169,6 +175,11 @@ class PoolLoop:
         """The pool as this node sees it."""
         return self._mirror.state
 
+    @property
+    def unsupported(self) -> FormatUnsupported | None:
+        """Why this node cannot serve the pool: a newer version's record; None: it can."""
+        return self._committer.unsupported
+
     def outlook(self) -> Outlook:
         """Return when seats are likely to be free."""
         return outlook(self.state, self.holds, self._clock.now())
@@ -222,6 +233,9 @@ class PoolLoop:
         A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
         One that is kept out of the queue hears so at once, and costs the store nothing.
         """
+        if (error := self.unsupported) is not None:
+            self._refuse(command, listener, not_understood(command.grant_id, error))
+            return
         if isinstance(command, Acquire) and (why := self._kept_out(command)) is not None:
             self._refuse(command, listener, _overloaded(command, why))
             return
@@ -323,6 +337,7 @@ class PoolLoop:
             self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions_changed = True
+        self._turn_away_where_unsupported()
         self._committer.view_moved()
         if self._has_work():
             self._wake_to_serve()
@@ -346,6 +361,8 @@ class PoolLoop:
                 await self._decide_once()
             except StoreError as error:
                 await self._store_failed(error)
+            except FormatUnsupported:  # seen while it was decided
+                self._turn_away_where_unsupported()
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -361,6 +378,8 @@ class PoolLoop:
         await self._inbox.gather()
         await self._keep_pace()
         self._expire_requests()
+        if self._turn_away_where_unsupported():
+            return
         asks = self._inbox.take(self._config.limits.writes_max)
         if not asks and not self._has_work() and not self._is_due():
             self._set_timer()
@@ -456,7 +475,7 @@ class PoolLoop:
     def _has_work(self) -> bool:
         """Whether there is something to decide that nobody asks for: to serve, or to deny."""
         head = self.state.head()
-        if head is None:
+        if head is None or self.unsupported is not None:
             return False
         if head.seats <= self.state.free:
             return True
@@ -516,6 +535,20 @@ class PoolLoop:
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
         self._wake.set()
+
+    def _turn_away_where_unsupported(self) -> bool:
+        """Refuse all that is asked here of a pool that this version does not understand.
+
+        Clients that wait keep their places: a node that understands the pool serves them.
+        """
+        if (error := self.unsupported) is None:
+            return False
+        events.record_format_unsupported(error)
+        for ask in self._inbox.take(len(self._inbox)):
+            denied = not_understood(ask.command.grant_id, error)
+            self._refuse(ask.command, ask.listener, denied)
+        self.subscribers.turn_away(partial(not_understood, error=error))
+        return True
 
     def _expire_requests(self) -> None:
         self._give_up(self._inbox.take_late(), "the store did not answer in time")

@@ -19,6 +19,7 @@ from seatkeeper.server.domain import (
     Refusal,
     Release,
 )
+from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer, PoolCount
@@ -101,10 +102,10 @@ class PoolRouter:
             grant_id=request.grant_id,
             session_id=session.session_id,
             lease_id=session.lease_id,
-            holder=session.holder,
-            project=request.project or session.project,
+            attribution=Attribution.asked(
+                request, holder=session.holder, project=session.project
+            ),
             seats=request.seats,
-            priority=request.priority,
             wait=wait,
             may_wait=wait is None or wait > timedelta(0),
         )

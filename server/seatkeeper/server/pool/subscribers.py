@@ -7,7 +7,7 @@ another node made, a seat that was lost with its lease, and an own decision are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -128,6 +128,18 @@ class Subscribers:
             self._seats[grant_id] = left
         elif seats:
             self._drop(grant_id)
+
+    def turn_away(self, denied: Callable[[str], Denied]) -> None:
+        """Deny every request that has not been granted, by what ``denied`` returns for its id."""
+        for grant_id, seats in list(self._seats.items()):
+            waiting = [seat for seat in seats if seat.told is not _Told.HOLDS]
+            if not waiting:
+                continue
+            self._seats[grant_id] = [seat for seat in seats if seat.told is _Told.HOLDS]
+            if not self._seats[grant_id]:
+                self._drop(grant_id)
+            for seat in waiting:
+                seat.listener.hear(self._pool, denied(grant_id))
 
     def listener(self, grant_id: str) -> Listener | None:
         """Return who was last to ask for ``grant_id``, if anybody here has."""
