@@ -34,7 +34,7 @@ NASTY = "[red]a\x1b]0;owned\x07\x00\x9b2J\u202e\u2066\u200b\u2028b\nc\rd[/red][/
 ENTRIES = 2
 
 
-def filled(message: Message) -> Any:  # noqa: ANN401
+def filled(message: Message) -> Any:
     """Put the same text into every field of text, however deep."""
     given: Any = message
     for field in message.DESCRIPTOR.fields:

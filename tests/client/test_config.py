@@ -112,7 +112,7 @@ async def test_so_is_a_duration_of_a_call() -> None:
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
-        ClientConfig().ttl = SECOND  # type: ignore[misc]
+        ClientConfig().ttl = SECOND  # type: ignore[misc]  # a frozen value: that is what is tested
 
 
 def test_every_setting_is_explained() -> None:

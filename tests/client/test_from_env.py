@@ -20,11 +20,11 @@ from seatkeeper.testing.service import InMemoryService
 Make = Callable[..., Any]
 
 
-def aio(**arguments: Any) -> AsyncSeatClient:  # noqa: ANN401
+def aio(**arguments: Any) -> AsyncSeatClient:
     return AsyncSeatClient.from_env(**arguments)
 
 
-def sync(**arguments: Any) -> AsyncSeatClient:  # noqa: ANN401
+def sync(**arguments: Any) -> AsyncSeatClient:
     client = SeatClient.from_env(**arguments)
     client.close()
     return client._async

@@ -27,7 +27,7 @@ SessionMachine: Any = _machine.SessionMachine
 def believes_any_answer() -> None:
     """An answer to an older renewal counts, from when it comes."""
 
-    def answered(view: Any, *, now: float, ttl: float, renew_in: float, **_: Any) -> Any:  # noqa: ANN401
+    def answered(view: Any, *, now: float, ttl: float, renew_in: float, **_: Any) -> Any:
         return dataclasses.replace(
             view, renewed_at=now, ttl=ttl, renew_at=now + renew_in, sent_at=None
         )
@@ -44,25 +44,25 @@ def asks_anew_after_a_break() -> None:
             self._rename(ask)
         send_everything(self, now)
 
-    _tables.Tables.send_everything = renamed  # type: ignore[method-assign]
+    _tables.Tables.send_everything = renamed  # type: ignore[method-assign]  # a planted defect
 
 
 def opens_anew_after_a_break() -> None:
     """A session is never resumed."""
     hello = _lease.LeaseKeeper.hello
 
-    def forgetful(self: _lease.LeaseKeeper) -> Any:  # noqa: ANN401
+    def forgetful(self: _lease.LeaseKeeper) -> Any:
         self.lease = None
         return hello(self)
 
-    _lease.LeaseKeeper.hello = forgetful  # type: ignore[method-assign]
+    _lease.LeaseKeeper.hello = forgetful  # type: ignore[method-assign]  # a planted defect
 
 
 def takes_the_transport_for_a_denial() -> None:
     """RESOURCE_EXHAUSTED is a denial, whoever made it."""
     on_stream_end = SessionMachine.on_stream_end
 
-    def denied(self: Any, error: aio.AioRpcError | None, *, was_open: bool) -> bool:  # noqa: ANN401
+    def denied(self: Any, error: aio.AioRpcError | None, *, was_open: bool) -> bool:
         if error is not None and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
             self.fail_all(NoSeatFree("no seat is free"))
         return bool(on_stream_end(self, error, was_open=was_open))
@@ -72,18 +72,18 @@ def takes_the_transport_for_a_denial() -> None:
 
 def stays_when_told_to_go() -> None:
     """`go_away` is ignored."""
-    _link.Link.leave_for = lambda self, within: None  # type: ignore[method-assign]
+    _link.Link.leave_for = lambda self, within: None  # type: ignore[method-assign]  # a planted defect
 
 
 def keeps_what_nobody_wants() -> None:
     """A grant for which nobody waits is kept, and renewed for ever."""
     on_granted = _tables.Tables.on_granted
 
-    def kept(self: _tables.Tables, granted: Any, now: float) -> None:  # noqa: ANN401
+    def kept(self: _tables.Tables, granted: Any, now: float) -> None:
         if granted.grant_id in self.asks or granted.grant_id in self.held:
             on_granted(self, granted, now)
 
-    _tables.Tables.on_granted = kept  # type: ignore[method-assign]
+    _tables.Tables.on_granted = kept  # type: ignore[method-assign]  # a planted defect
 
 
 def numbers_nothing() -> None:

@@ -352,7 +352,7 @@ async def _is_registered(agent_address: str) -> bool:
     async with dial(agent_address) as channel:
         try:
             stub = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(asked, timeout=1)  # type: ignore[attr-defined]
+            answer = await stub.Check(asked, timeout=1)  # type: ignore[attr-defined]  # its stubs know the synchronous call only
         except aio.AioRpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -40,7 +40,7 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(command)
-    def parsed(**arguments: Any) -> None:  # noqa: ANN401
+    def parsed(**arguments: Any) -> None:  # noqa: ANN401  # typer hands over options of any type
         given = options(**{name: arguments.pop(name) for name in shared})
         if isinstance(given, Connection):
             _hush_grpc()
@@ -57,7 +57,7 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in (*own, *shared.values())
     ]
-    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads the signature, which mypy does not know of a function
     parsed.__annotations__ = {each.name: each.annotation for each in parameters}
     return parsed
 
@@ -72,7 +72,7 @@ def _hush_grpc() -> None:
         return
     os.environ[GRPC_VERBOSITY] = "NONE"
     try:
-        import grpc  # noqa: F401
+        import grpc  # noqa: F401  # imported for whether it can be
     finally:
         del os.environ[GRPC_VERBOSITY]
 

@@ -282,7 +282,7 @@ class Seat:
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Make ``function`` run while holding the seats."""
         # An object may be callable, too, and its `__call__` of any kind.
-        kinds = (function, getattr(function, "__call__", None))  # noqa: B004
+        kinds = (function, getattr(function, "__call__", None))  # noqa: B004  # the method itself is looked at, not whether it can be called
         if any(map(inspect.iscoroutinefunction, kinds)):
             return cast("Callable[_P, _T]", self._seated_coroutine(function))
         if any(map(inspect.isgeneratorfunction, kinds)):

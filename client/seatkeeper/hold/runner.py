@@ -48,7 +48,7 @@ class RunConfig:
     command: list[str]
     pool: str
     seats: int = 1
-    terms: PlainTerms = field(default_factory=dict)  # type: ignore[assignment]
+    terms: PlainTerms = field(default_factory=dict)  # type: ignore[assignment]  # no term is required
     """What else is asked of the seat: see `seatkeeper.client.AsyncSeatClient.seat`."""
     grace: float = GRACE_SECONDS
     """Seconds between SIGTERM and SIGKILL after the seat is lost."""

@@ -16,7 +16,7 @@ from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.admin import PoolExists, Pools
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter, NodeVersion
 from seatkeeper.server.report.service_report import ServiceReporter

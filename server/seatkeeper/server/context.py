@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seatkeeper.server.domain.clock import Clock
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
@@ -24,3 +25,5 @@ class NodeContext:
     """Observes every pool."""
     transport: Transport
     """How other nodes are reached, and how they and clients reach this one."""
+    policy: Policy
+    """The order of service of its pools, the same on all nodes."""

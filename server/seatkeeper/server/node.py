@@ -25,8 +25,10 @@ from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.node_server import NodeServer
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.report.service_report import ServiceReporter
@@ -122,8 +124,9 @@ class Node:
         clock: Clock | None = None,
         tally: Tally | None = None,
         transport: Transport | None = None,
+        policy: Policy = FIFO,
     ) -> Node:
-        """Start a node; returns when it serves.
+        """Start a node; returns when it serves. ``policy`` is the order of service of its pools.
 
         Raises ``StartError`` when the store does not answer in time, and ``ListenError`` when the
         address is in use. ``store`` is closed with the node.
@@ -135,6 +138,7 @@ class Node:
             clock=clock or SystemClock(),
             tally=tally or Tally(),
             transport=transport or GrpcTransport(),
+            policy=policy,
         )
         try:
             return await _start(config, context)
@@ -312,7 +316,8 @@ def _core(config: NodeConfig, context: NodeContext, routing: Routing) -> Core:
         PoolCatalogue(store, keys, context.tally),
         clock,
         config=LoopConfig(
-            limits=Limits(queue_max=config.queue_max, holder_queue_max=config.holder_queue_max)
+            limits=Limits(queue_max=config.queue_max, holder_queue_max=config.holder_queue_max),
+            policy=context.policy,
         ),
         observer=context.tally,
         forwarder=routing if config.routing == "owner" else None,

@@ -50,7 +50,7 @@ def test_a_grant_of_one_loop_is_held_and_given_back_in_another(
     assert service.held("tensorrt") == 1
 
     async def give_back() -> None:
-        await grant.release()  # type: ignore[attr-defined]
+        await grant.release()  # type: ignore[attr-defined]  # a synchronous name for both kinds of grant
         await client.close()
 
     asyncio.run(give_back())

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.tree import PORTIONS, ROOT
 
-ROOT = next(path for path in Path(__file__).parents if (path / "pyproject.toml").is_file())
-PORTIONS = ("core", "client", "server", "builder", "chaos", "proto")
 IO_MODULES = {"asyncio", "grpc", "logging", "os", "random", "socket", "subprocess"} | {
     "threading",
     "time",

@@ -89,7 +89,7 @@ async def test_a_node_is_healthy_while_it_serves(services: Services) -> None:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", *SERVICES):
             request = health_pb2.HealthCheckRequest(service=service)
-            answer = await health.Check(request, timeout=DEADLINE)  # type: ignore[attr-defined]
+            answer = await health.Check(request, timeout=DEADLINE)  # type: ignore[attr-defined]  # its stubs know the synchronous call only
             assert answer.status == SERVING
 
 

@@ -28,7 +28,7 @@ def with_settings(
     So a setting, its environment variable, its flag and its help cannot drift apart.
     """
 
-    def parsed(config: Path | None = None, **flags: Any) -> None:  # noqa: ANN401
+    def parsed(config: Path | None = None, **flags: Any) -> None:  # noqa: ANN401  # typer hands over options of any type
         command(config, flags)
 
     help_of_config = "File of settings, in TOML."
@@ -57,7 +57,7 @@ def with_settings(
                 annotation=Annotated[str | None, option],
             )
         )
-    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads the signature, which mypy does not know of a function
     parsed.__annotations__ = {p.name: p.annotation for p in parameters}
     parsed.__doc__ = command.__doc__
     parsed.__name__ = command.__name__
@@ -93,14 +93,14 @@ def _kind(annotation: object) -> str:
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
     kinds = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT"}
-    return kinds.get(annotation, "PATH")  # type: ignore[call-overload, no-any-return]
+    return kinds.get(annotation, "PATH")  # type: ignore[call-overload, no-any-return]  # an annotation is any object
 
 
 def _shown(default: object) -> str:
     return "none" if default in {None, ""} else str(default)
 
 
-def run_loop(main: Any) -> None:  # noqa: ANN401
+def run_loop(main: Any) -> None:  # noqa: ANN401  # a coroutine of any result
     """Run on uvloop where it is installed: a third less CPU for each message."""
     try:
         import uvloop

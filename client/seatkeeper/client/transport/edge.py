@@ -78,7 +78,7 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
     if not checks:
         return method
 
-    def check(args: Any, kwargs: Any) -> inspect.BoundArguments:  # noqa: ANN401
+    def check(args: Any, kwargs: Any) -> inspect.BoundArguments:  # noqa: ANN401  # the signature is that of what it wraps
         given = signature.bind(*args, **kwargs)
         for name, value in given.arguments.items():
             if name in checks and not (value is None and name in may_be_none):
@@ -86,12 +86,12 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
         return given
 
     @functools.wraps(method)
-    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # the signature is that of what it wraps
         given = check(args, kwargs)
         return method(*given.args, **given.kwargs)
 
     @functools.wraps(method)
-    async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # the signature is that of what it wraps
         given = check(args, kwargs)
         return await method(*given.args, **given.kwargs)
 

@@ -105,12 +105,13 @@ class PoolMirror:
         self._revisions[key] = revision
         if entry is None:
             self._tombstones.append((revision, key))
-        if self.unsupported:
-            self.unsupported.pop(key, None)
+        if self.unsupported and self.unsupported.pop(key, None) is not None:
+            touched.add(key)  # not an id: the view has changed all the same
         try:
             self._take(key, entry, revision, touched)
         except FormatUnsupported as error:
             self.unsupported[key] = FormatUnsupported(key, error.record_format)
+            touched.add(key)
 
     def _take(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
         kind, _, name = key[len(self._prefix) :].partition("/")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import RETRY_LATER
+from datetime import timedelta
+
 from seatkeeper.server.domain import (
     Acquire,
     Attribution,
@@ -20,6 +21,8 @@ from seatkeeper.server.store.formats import FormatUnsupported, check_format, kep
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import peer_service_pb2 as pb
 from seatkeeper.v1 import seat_pb2
+
+RETRY_AFTER = timedelta(seconds=1)
 
 
 def encode_command(command: Command) -> pb.PeerCommand:
@@ -96,4 +99,4 @@ def decode_outcome(grant_id: str, message: pb.PeerOutcome) -> Outcome:
 
 def not_understood(grant_id: str, error: FormatUnsupported) -> Denied:
     """Return the answer to a command that is about a record of a newer format."""
-    return Denied(grant_id, Refusal.UNAVAILABLE, str(error), RETRY_LATER)
+    return Denied(grant_id, Refusal.UNAVAILABLE, str(error), RETRY_AFTER)
