@@ -126,7 +126,6 @@ ALIASES = {
 }
 """Names that users import, and where they lead. Our code uses the rooms themselves."""
 STILL = {
-    (f"{CLIENT}.builds", CLIENT),
     (f"{SERVER}.wire", f"{SERVER}.decide"),
     (f"{SERVER}.routing", f"{SERVER}.decide"),
     (f"{SERVER}.store", f"{SERVER}.decide"),
