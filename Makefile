@@ -17,7 +17,7 @@ FIRST ?= 0
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo dev unit test test-environments cases conformance simulate policies chaos soak mutants lint types check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ policies: $(PROTOS)  ## the real loop under other orders of service, in virtual 
 
 chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 21 minutes
 	$(BIN)/python -m tests.chaos --report docs
+
+compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 9 minutes
+	$(BIN)/python -m tests.compat --json -
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
 	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak
