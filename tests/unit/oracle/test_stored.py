@@ -24,8 +24,7 @@ from seatkeeper.oracle.stored import (
     read_ticket,
     seats_in_spec,
 )
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.domain import PoolSpec, Watermark
 from seatkeeper.server.store import Change, Entry, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import build_pb2, state_pb2
