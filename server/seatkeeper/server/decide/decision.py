@@ -41,7 +41,7 @@ from seatkeeper.server.domain.commands import (
     Release,
     Released,
 )
-from seatkeeper.server.domain.completed import Span, covering, covers, highest
+from seatkeeper.server.domain.completed import covering, covers, highest
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import (
     Grant,
@@ -51,6 +51,7 @@ from seatkeeper.server.domain.state import (
     PoolState,
     Ticket,
 )
+from seatkeeper.server.domain.watermark import Watermark
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy, holds_back_none
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -67,24 +68,6 @@ FINISHED_BEFORE = (
 NOT_IN_TIME = "no seat became free in time"
 RELEASED_BEFORE = "released before it was granted"
 SESSION_ENDED = "the session has ended; open a new one"
-
-
-@dataclass(slots=True)
-class Watermark:
-    """What a session has finished with."""
-
-    lease_id: int
-    finished: str
-    """The highest grant id of all."""
-    unrecorded: list[str] = field(default_factory=list)
-    """Ids that this decision finished with and that had no ticket or grant, whose end other nodes
-    would see."""
-    denied: list[Denied] = field(default_factory=list)
-    """Tickets that this decision denied, and why: for the node that has their client."""
-    spans: tuple[Span, ...] = ()
-    """Stretches of ids that cover all that the session has finished with; see ``finished``."""
-    kept: bytes = field(default=b"", repr=False, compare=False)
-    """The mark before, where that says more than this version knows."""
 
 
 @dataclass(slots=True)
