@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.transport.edge import sendable, sendable_number
 from seatkeeper.client.transport.translate import as_duration
-from seatkeeper.core.errors import SeatError
+from seatkeeper.core.errors import InvalidArgument, SeatError
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -63,6 +64,13 @@ class Believed(Protocol):
         """Return from when another may have the seats, or a moment before."""
 
 
+class SaidTerms(TypedDict, total=False):
+    """What a request may say of itself."""
+
+    project: str
+    priority: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What seats are wanted, and what the request says of itself: one value, from caller to wire.
@@ -75,6 +83,24 @@ class Wanted:
     project: str = ""
     """Empty: the session's."""
     priority: int = 0
+
+    @classmethod
+    def asked(cls, pool: str, seats: int, said: SaidTerms) -> Wanted:
+        """Check what can be checked here; the service checks the rest.
+
+        Raises `InvalidArgument` for an empty pool, less than one seat, and what cannot be sent.
+        """
+        wanted = cls(
+            pool=sendable("pool", pool),
+            seats=sendable_number("seats", seats),
+            project=sendable("project", said.get("project", "")),
+            priority=sendable_number("priority", said.get("priority", 0)),
+        )
+        if not wanted.pool:
+            raise InvalidArgument("pool must not be empty", field="pool")
+        if wanted.seats < 1:
+            raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
+        return wanted
 
     def message(self, grant_id: str = "", wait: float | None = None) -> seat_pb2.Acquire:
         """Return the message that asks for it; ``wait`` in seconds, None: without limit."""
