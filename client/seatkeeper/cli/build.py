@@ -20,7 +20,8 @@ from seatkeeper.artifacts.plan import (
     plan_to_options,
 )
 from seatkeeper.cli import completion
-from seatkeeper.cli.connection import Claimant, claiming
+from seatkeeper.cli.command import claiming
+from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written

@@ -189,7 +189,7 @@ def millis(
     message: cluster_service_pb2.NodeWork | cluster_service_pb2.StoreReport, field: str
 ) -> float | None:
     """Return a duration of a report in milliseconds; None: it is not known."""
-    if not message.HasField(field):  # type: ignore[arg-type]
+    if not message.HasField(field):  # type: ignore[arg-type]  # the name of a field comes as text
         return None
     return round(seconds(getattr(message, field)) * 1000, 3)
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import jwt
 import typer
 
-from seatkeeper.cli.connection import Connection, Json, connected
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection, Json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
@@ -140,7 +141,7 @@ def _read_input(size: int) -> str:
         fail(Exit.REFUSED, f"standard input cannot be read: {error.strerror}")
 
 
-def _readable(name: str, value: Any) -> str:  # noqa: ANN401
+def _readable(name: str, value: Any) -> str:  # noqa: ANN401  # any claim of a token
     if name in {"iat", "exp"} and isinstance(value, int | float):
         try:
             return datetime.fromtimestamp(value, UTC).isoformat()
@@ -155,7 +156,7 @@ def _claims(claims: TokenClaims) -> Iterator[tuple[str, Any]]:
         yield claim.name, value.isoformat() if isinstance(value, datetime) else value
 
 
-def _said(value: Any) -> str:  # noqa: ANN401
+def _said(value: Any) -> str:  # noqa: ANN401  # any claim of a token
     if isinstance(value, Mapping):
         value = " ".join(f"{name}={value[name]}" for name in sorted(value)) or None
     return "-" if value is None else str(value)

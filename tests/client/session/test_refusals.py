@@ -17,13 +17,13 @@ Reason = seat_pb2.DenialReason
 
 
 @pytest.fixture
-def loop() -> Any:  # noqa: ANN401
+def loop() -> Any:
     made = asyncio.new_event_loop()
     yield made
     made.close()
 
 
-def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:  # noqa: ANN401
+def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:
     return PendingRequest(
         grant_id="g",
         wanted=Wanted(pool="p"),

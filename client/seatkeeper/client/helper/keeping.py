@@ -18,7 +18,7 @@ from seatkeeper.client.helper.settings import basis_fields, tls_from
 from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull, to_ms
 from seatkeeper.client.session.driver import SessionDriver
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.lease import Lease
+from seatkeeper.client.session.lease import Account, Lease
 from seatkeeper.client.session.requests import Held, QueuePosition, Wanted
 from seatkeeper.client.transport.channels import open_channel
 from seatkeeper.client.transport.nodes import NodePicker
@@ -62,9 +62,8 @@ class Keeping:
             connect,
             # Whom it kills is not this process.
             replace(self._config, on_loss="tell"),
-            holder=message["holder"],
-            project=message["project"],
-            clock=SystemClock(),
+            Account(**message["account"]),
+            SystemClock(),
             on_view=self._publish,
         )
         if self._client_slot is not None:

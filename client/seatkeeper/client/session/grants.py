@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack
 
+from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.requests import (
     CLIENT_CLOSED,
@@ -75,28 +76,7 @@ DEFAULTS: HeldTerms = {"project": "", "priority": 0, "seats": 1, "check": True}
 
 def taking(terms: type) -> Callable[[_Method], _Method]:
     """Spell ``**terms`` of a method out in its signature, for `help` and for editors."""
-
-    def spelled_out(method: _Method) -> _Method:
-        own = inspect.signature(method)
-        given = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        more = [
-            inspect.Parameter(
-                *(name, inspect.Parameter.KEYWORD_ONLY),
-                default=DEFAULTS.get(name),
-                annotation=getattr(annotation, "__forward_arg__", annotation),
-            )
-            for name, annotation in terms.__annotations__.items()
-        ]
-        method.__signature__ = own.replace(parameters=[*given, *more])  # type: ignore[attr-defined]
-        return method
-
-    return spelled_out
-
-
-def refuse_others(terms: type, given: Mapping[str, object]) -> None:
-    """Raise ``TypeError`` for an argument that is none of ``terms``, as Python does."""
-    if others := given.keys() - terms.__annotations__.keys():
-        raise TypeError(f"got an unexpected keyword argument {min(others)!r}")
+    return spelled_out(terms, DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypedDict, TypeVar
 
@@ -148,17 +148,17 @@ class PendingRequest:
     on_state: OnState | None
     expires_at: float
     """When the client gives up by itself, because no node answers."""
-    sent: bool = False
+    sent: bool = field(init=False, default=False)
     """Whether any node may have heard of this id."""
-    answered: bool = False
+    answered: bool = field(init=False, default=False)
     """Whether the node on this stream has said anything about it."""
-    attempt: int = 0
+    attempt: int = field(init=False, default=0)
     """Refusals so far that asked us to come again."""
-    retry_at: float | None = None
+    retry_at: float | None = field(init=False, default=None)
     """When to send it again."""
-    retry_anew: bool = False
+    retry_anew: bool = field(init=False, default=False)
     """Whether to do so under a new id."""
-    refusal: SeatError | None = None
+    refusal: SeatError | None = field(init=False, default=None)
     """The last of those refusals."""
 
     @property
@@ -187,9 +187,9 @@ class Held:
     granted_at: Timestamp
     lease: Believed
     on_state: OnState | None
-    lost: str = ""
+    lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
-    on_token: Callable[[str], None] | None = None
+    on_token: Callable[[str], None] | None = field(init=False, default=None)
     """Told of every new token."""
 
     @property

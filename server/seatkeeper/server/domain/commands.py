@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
-from seatkeeper.server.domain.state import Grant, Ticket
+from seatkeeper.server.domain.state import Grant, Instant, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,20 @@ class Acquire(HasAttribution):
     """False: be denied at once when no seat is free."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """What another node wants in the ticket, where that is more than this version knows."""
+
+    def ticket(self, number: int, now: Instant) -> Ticket:
+        """Return the ticket that this request waits with."""
+        return Ticket(
+            grant_id=self.grant_id,
+            session_id=self.session_id,
+            lease_id=self.lease_id,
+            attribution=self.attribution,
+            seats=self.seats,
+            number=number,
+            queued_at=now,
+            wait=self.wait,
+            kept=self.kept,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from itertools import islice
 
-from seatkeeper.server.decide import Outlook
+from seatkeeper.server.decide import Forecast
 from seatkeeper.server.deployment.identity import fence_base
 from seatkeeper.server.domain import Guard, PoolSpec, PoolState
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -147,7 +147,7 @@ class Pools:
 
 
 def pool_message(
-    view: PoolView, outlook: Outlook, owner: str, *, details: bool = True
+    view: PoolView, forecast: Forecast, owner: str, *, details: bool = True
 ) -> pool_service_pb2.Pool:
     """Return what clients are shown of a pool; ``details``: also its grants and tickets.
 
@@ -165,7 +165,7 @@ def pool_message(
     )
     if details:
         _add_grants(message, state)
-        _add_tickets(message, state, outlook)
+        _add_tickets(message, forecast)
     return message
 
 
@@ -182,22 +182,19 @@ def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
         held.granted_at.FromMilliseconds(grant.granted_at)
 
 
-def _add_tickets(message: pool_service_pb2.Pool, state: PoolState, outlook: Outlook) -> None:
-    basis = encode_basis(outlook.basis)
-    for position, ticket in enumerate(state.queue(), start=1):
-        if position > SHOWN_MAX:
-            return
+def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
+    basis = encode_basis(forecast.outlook.basis)
+    for ticket, place in islice(forecast.line(), SHOWN_MAX):
         queued = message.tickets.add(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,
             seats=ticket.seats,
-            position=position,
+            position=place.position,
         )
         ticket.attribution.write(queued)
         queued.queued_at.FromMilliseconds(ticket.queued_at)
-        estimate: timedelta | None = outlook.wait(position)
-        if estimate is not None:
-            queued.estimate.FromTimedelta(estimate)
+        if place.wait is not None:
+            queued.estimate.FromTimedelta(place.wait)
         if basis is not None:
             queued.basis.CopyFrom(basis)
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
-from seatkeeper.server.decide import Basis, Outlook
+from seatkeeper.server.decide import Basis, Forecast
 from seatkeeper.server.domain import Command, Denied, Grant, PoolState, Refusal, Released
 
 ESTIMATE_GROWTH = timedelta(seconds=1), 1.5
@@ -180,7 +180,7 @@ class Subscribers:
                     news = denied.get(grant_id) or self._end_of(grant_id, seat, state)
                     seat.listener.hear(self._pool, news)
 
-    def review_positions(self, state: PoolState, outlook: Outlook) -> bool:
+    def review_positions(self, state: PoolState, forecast: Forecast) -> bool:
         """Tell those who wait here what has changed of it; return whether some were left out.
 
         That is their position, or an estimate that has turned out to be too short or begins to exist.
@@ -192,18 +192,18 @@ class Subscribers:
         for grant_id in list(self._waiting):
             if told == POSITIONS_MAX:
                 return True
-            if self._notify_position(grant_id, state, outlook):
+            if self._notify_position(grant_id, state, forecast):
                 told += 1
                 # To the end: it is somebody else's turn.
                 self._waiting[grant_id] = self._waiting.pop(grant_id)
         return False
 
-    def _notify_position(self, grant_id: str, state: PoolState, outlook: Outlook) -> bool:
+    def _notify_position(self, grant_id: str, state: PoolState, forecast: Forecast) -> bool:
         ticket = state.tickets.get(grant_id)
-        if ticket is None:
+        place = forecast.place(ticket) if ticket is not None else None
+        if place is None:
             return False
-        position = state.position(ticket)
-        estimate = outlook.wait(position)
+        position, estimate = place.position, place.wait
         behind = [
             seat
             for seat in self._seats[grant_id]
@@ -211,7 +211,7 @@ class Subscribers:
         ]
         for seat in behind:
             seat.position, seat.estimate = position, estimate
-            news = Position(grant_id, position, estimate, outlook.basis)
+            news = Position(grant_id, position, estimate, forecast.outlook.basis)
             seat.listener.hear(self._pool, news)
         return bool(behind)
 

@@ -66,7 +66,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             store_version=version.store_version,
             store_warnings=version.store_warnings,
             deployment_id=self._reporter.node.deployment_id,
-            prefix=self._reporter.node.prefix,
+            prefix=self._keys.prefix,
         )
 
     @answers

@@ -156,8 +156,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
 
     def _message(self, view: PoolView, *, details: bool = True) -> pool_service_pb2.Pool:
         name = view.spec.name
-        ahead, owner = self._seats.outlook(name, view.state), self._seats.owner(name)
-        return pool_message(view, ahead, owner, details=details)
+        forecast, owner = self._seats.forecast(name, view.state), self._seats.owner(name)
+        return pool_message(view, forecast, owner, details=details)
 
 
 def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:

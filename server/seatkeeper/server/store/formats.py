@@ -52,7 +52,7 @@ def parsed(kind: type[_Record], key: str, value: bytes) -> _Record:
 
 def check_format(key: str, record: Message) -> None:
     """Raise ``FormatUnsupported`` for a record that this version does not understand."""
-    number: int = record.format  # type: ignore[attr-defined]
+    number: int = record.format  # type: ignore[attr-defined]  # every stored record has it
     if number > FORMAT:
         raise FormatUnsupported(key, number)
 
