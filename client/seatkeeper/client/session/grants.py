@@ -76,7 +76,7 @@ DEFAULTS: HeldTerms = {"project": "", "priority": 0, "seats": 1, "check": True}
 
 def taking(terms: type) -> Callable[[_Method], _Method]:
     """Spell ``**terms`` of a method out in its signature, for `help` and for editors."""
-    return spelled_out(terms, DEFAULTS)
+    return spelled_out(terms, dict.fromkeys(terms.__annotations__) | dict(DEFAULTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
