@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypedDict, TypeVar
@@ -69,6 +69,7 @@ class SaidTerms(TypedDict, total=False):
 
     project: str
     priority: int
+    labels: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,8 @@ class Wanted:
     project: str = ""
     """Empty: the session's."""
     priority: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+    """In the order of keys."""
 
     @classmethod
     def asked(cls, pool: str, seats: int, said: SaidTerms) -> Wanted:
@@ -95,6 +98,7 @@ class Wanted:
             seats=sendable_number("seats", seats),
             project=sendable("project", said.get("project", "")),
             priority=sendable_number("priority", said.get("priority", 0)),
+            labels=_labels(said.get("labels")),
         )
         if not wanted.pool:
             raise InvalidArgument("pool must not be empty", field="pool")
@@ -111,6 +115,8 @@ class Wanted:
             project=self.project,
             priority=self.priority,
         )
+        if self.labels:
+            acquire.attributes.labels.update(self.labels)
         if wait is not None:
             acquire.wait.CopyFrom(as_duration(wait))
         return acquire
@@ -123,6 +129,7 @@ class Wanted:
             seats=acquire.seats,
             project=acquire.project,
             priority=acquire.priority,
+            labels=tuple(sorted(acquire.attributes.labels.items())),
         )
 
     def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
@@ -246,6 +253,15 @@ class Leaving:
         """Tell whoever waits."""
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
+
+
+def _labels(labels: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    if not isinstance(labels, Mapping | None):
+        raise InvalidArgument(f"labels must be a mapping, not {labels!r}", field="labels")
+    pairs = [
+        tuple(sendable("labels", text) for text in pair) for pair in (labels or {}).items()
+    ]
+    return tuple(sorted((key, value) for key, value in pairs))
 
 
 def call_back(callback: Callable[[_T], None], value: _T) -> None:
