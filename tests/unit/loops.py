@@ -28,6 +28,7 @@ from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
+from seatkeeper.server.usage.usage import UsageEvent
 
 PAUSES = [field.name for field in fields(LoopConfig) if field.name.endswith("_pause")]
 SESSIONS = ("anna", "bert", "cora", "dave")
@@ -37,6 +38,9 @@ class Tally(Observer):
     """Counts what a loop tells its operator."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.usage_events: list[UsageEvent] = []
+        self.usage.subscribe(self.usage_events.append)
         self.conflicts = 0
         self.unknown = 0
         self.dead: int = 0

@@ -240,7 +240,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     routing = _routing(config, store, keys, secret, world, certificates)
     core = _core(config, store, keys, clock, tally, routing)
     authorizer = _authorizer(config)
-    server, gate = transport.server([CallLog(tally), Gate(authorizer)]), CallGate()
+    server, gate = transport.server([CallLog(tally, world.clock), Gate(authorizer)]), CallGate()
     doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
     address = transport.listen(server, config.listen, certificates.server())

@@ -22,10 +22,15 @@ def decode_spec(value: bytes) -> PoolSpec:
     return PoolSpec(record.name, record.seats, record.description)
 
 
-def encode_guard(guard: Guard, decision_id: int = 0) -> bytes:
+def encode_guard(
+    guard: Guard, decision_id: int = 0, facts: state_pb2.DecisionFacts | None = None
+) -> bytes:
     """Return the value stored for a guard that the decision of this id wrote."""
     return state_pb2.GuardRecord(
-        fence=guard.fence, ticket_number=guard.ticket_number, decision_id=decision_id
+        fence=guard.fence,
+        ticket_number=guard.ticket_number,
+        decision_id=decision_id,
+        facts=facts,
     ).SerializeToString()
 
 

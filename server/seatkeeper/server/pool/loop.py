@@ -46,6 +46,7 @@ from seatkeeper.server.decide import (
     Acquire,
     Command,
     Denied,
+    Grant,
     Granted,
     HoldStats,
     Limits,
@@ -58,7 +59,6 @@ from seatkeeper.server.decide import (
     impossible_tickets,
     outlook,
 )
-from seatkeeper.server.denials import denial_name
 from seatkeeper.server.follow import follow
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.observer import Observer
@@ -75,6 +75,13 @@ from seatkeeper.server.store import (
     Store,
     StoreError,
     WatchBatch,
+)
+from seatkeeper.server.usage.usage import (
+    SESSION_ENDED,
+    UsageKind,
+    grant_ends,
+    refusal,
+    ticket_ends,
 )
 
 logger = logging.getLogger(__name__)
@@ -209,11 +216,15 @@ class PoolLoop:
     def idle(self) -> bool:
         """True when the pool was read, and no client of this node has anything in it.
 
-        Nor does a wait end that is measured here: it would begin anew.
+        Nor does a wait end that is measured here: it would begin anew. A pool's owner follows it while
+        seats are held: it reports those that expire.
         """
         in_use = len(self._inbox) or len(self.audience) or self._followers
         is_measuring = self._waits.next_end() is not None
-        return self._listed.is_set() and not in_use and not is_measuring
+        reports = self._passing is not None and self._owner_elsewhere is None
+        is_held = bool(self.state.grants or self.state.tickets)
+        is_needed = in_use or is_measuring or (reports and is_held)
+        return self._listed.is_set() and not is_needed
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -244,9 +255,8 @@ class PoolLoop:
         """Answer a command that is not decided."""
         # Where it was passed on from, it is decided after all, or counted.
         if not isinstance(listener, PassedOn) or denied.reason is not Refusal.UNAVAILABLE:
-            self._observer.denied(self.pool, denial_name(denied.reason))
-            if events.are_wanted():
-                events.answered(self.pool, command.session_id, denied, peer_of(listener))
+            now, peer = self._clock.now(), peer_of(listener)
+            self._observer.usage.publish(refusal(self.pool, command, denied, now, peer))
         listener.hear(self.pool, denied)
 
     def _kept_out(self, command: Acquire) -> str | None:
@@ -290,7 +300,7 @@ class PoolLoop:
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
         touched = self._mirror.apply(batch)
-        self._committing.watch_told()
+        self._committing.watch_told(batch)
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
@@ -316,11 +326,9 @@ class PoolLoop:
         for grant in self._mirror.ended:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
-        if self._owner_elsewhere is None:
-            # Every node that follows the pool sees it end; one reports it.
-            for grant in self._mirror.expired:
-                events.expired(self.pool, grant)
-        self._mirror.expired.clear()
+        if self._mirror.expired:
+            # After the commit that is being processed has reported the grants that it made.
+            asyncio.get_running_loop().call_soon(self._report_expired)
         self.audience.review(grant_ids, self.state, self._mirror.denied)
         for grant_id in grant_ids:
             self._mirror.denied.pop(grant_id, None)
@@ -332,6 +340,19 @@ class PoolLoop:
         self._set_timer()
         for follower in self._followers:
             follower.set()
+
+    def _report_expired(self) -> None:
+        """Publish what ended with its session. All that follow the pool see it; its owner reports."""
+        expired, self._mirror.expired = self._mirror.expired, []
+        if self._owner_elsewhere is not None:
+            return
+        for each in expired:
+            now, usage = self._clock.now(), self._observer.usage
+            if isinstance(each, Grant):
+                kind = UsageKind.EXPIRED
+                usage.publish(grant_ends(kind, self.pool, each, now, reason=SESSION_ENDED))
+            else:
+                usage.publish(ticket_ends(self.pool, each, now, reason=SESSION_ENDED))
 
     # Deciding -------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from seatkeeper.server import events
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
@@ -31,6 +30,8 @@ from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.passed import Passing
 from seatkeeper.server.sessions import Session
 from seatkeeper.server.store import Store
+from seatkeeper.server.usage.attribution import Attribution
+from seatkeeper.server.usage.usage import refusal, unread_refusal
 from seatkeeper.server.validate import check_acquire, check_grant_ref, check_id_age
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
@@ -190,15 +191,20 @@ class Seats:
             self._loops[pool] = loop
         return self._loops[pool]
 
-    def count_malformed(self) -> None:
-        """Count a request that was refused for what it looks like."""
-        self._observer.denied("", denial_name(Refusal.OTHER_TERMS))
+    def refuse_malformed(self, session: Session, grant_id: str, why: str, peer: str) -> None:
+        """Report a request that is refused for what it looks like, and comes to no pool."""
+        event = unread_refusal(
+            *(denial_name(Refusal.OTHER_TERMS), why, self._clock.now(), peer),
+            grant_id=grant_id,
+            session_id=session.session_id,
+            attribution=Attribution(session.holder, session.project),
+        )
+        self._observer.usage.publish(event)
 
     def _deny_unknown(self, pool: str, command: Command, listener: Listener) -> None:
         denied = _no_such_pool(pool, command.grant_id)
-        self._observer.denied("", denial_name(denied.reason))
-        if events.are_wanted():
-            events.answered(pool, command.session_id, denied, peer_of(listener))
+        now, peer = self._clock.now(), peer_of(listener)
+        self._observer.usage.publish(refusal(pool, command, denied, now, peer))
         listener.hear(pool, denied)
 
     def _spec_changed(self, pool: str) -> None:

@@ -8,6 +8,7 @@ from seatkeeper.server import records
 from seatkeeper.server.decide import Decision, Grant, Granted, Queued, Ticket
 from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Delete, Put, Write
+from seatkeeper.server.usage.facts import encode_facts
 
 
 def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
@@ -26,7 +27,9 @@ def writes_of(
     """
     writes: list[Write] = []
     if has_guard or decision.writes:
-        writes.append(Put(keys.guard(pool), records.encode_guard(decision.guard, decision_id)))
+        facts = encode_facts(decision, decision_id)
+        value = records.encode_guard(decision.guard, decision_id, facts)
+        writes.append(Put(keys.guard(pool), value))
     writes += [_put_grant(keys, pool, grant) for grant in decision.grants]
     writes += [_put_ticket(keys, pool, ticket) for ticket in decision.tickets]
     writes += [

@@ -353,7 +353,6 @@ class SessionStream:
         try:
             await self._core.seats.acquire(self.session, request, self)
         except Malformed as error:
-            self._core.seats.count_malformed()
             self._deny(name, error)
 
     async def _release(self, request: seat_service_pb2.Release) -> None:
@@ -362,12 +361,13 @@ class SessionStream:
         try:
             await self._core.seats.release(self.session, request.grant, self)
         except Malformed as error:
-            self._core.seats.count_malformed()
             self._deny(name, error)
 
     def _deny(self, name: tuple[str, str], error: Malformed) -> None:
         self._unanswered.discard(name)
-        self._send(Event(denied=_invalid(name[1], error)))
+        denied = _invalid(name[1], error)
+        self._core.seats.refuse_malformed(self.session, denied.grant_id, str(error), self.peer)
+        self._send(Event(denied=denied))
 
     # Renewals -------------------------------------------------------------------------------
 
