@@ -26,6 +26,7 @@ from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.audience import News, SeatsGranted
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.passed import Passing
 from seatkeeper.server.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
 from seatkeeper.server.usage.usage import UsageEvent
@@ -98,10 +99,12 @@ class Loops:
         rng: random.Random | None = None,
         is_down: bool = False,
         pause: timedelta = timedelta(0),
+        tally: Tally | None = None,
+        passing: Passing | None = None,
     ) -> NodeLoop:
         """Start one more node's loop. ``pause`` is how long commands wait for company."""
         store = FaultyStore(self.store, rng=rng)
-        tally = Tally()
+        tally = tally or Tally()
         catalogue = PoolCatalogue(store, KEYS, tally)
         # Without pauses for company, unless they are what is tested.
         pauses: dict[str, Any] = dict.fromkeys(PAUSES, pause)
@@ -113,7 +116,10 @@ class Loops:
             **pauses,
         )
         loop = PoolLoop(
-            POOL, store, KEYS, catalogue, clock or self.clock, config=config, observer=tally
+            *(POOL, store, KEYS, catalogue, clock or self.clock),
+            config=config,
+            observer=tally,
+            passing=passing,
         )
 
         def spec_changed(pool: str) -> None:
