@@ -19,15 +19,15 @@ from tests.unit.kit import (
     open_lease,
 )
 
-from seatkeeper.chaos.history import PoolHistory
+from seatkeeper.oracle.history import PoolHistory
 from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import Command, Denied, Limits, Refusal
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import News, SeatsGranted
+from seatkeeper.server.domain import Command, Denied, Limits, Refusal
+from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
-from seatkeeper.server.pool.passed import Passing
-from seatkeeper.server.sessions import lease_id_of
+from seatkeeper.server.pool.subscribers import News, SeatsGranted
+from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
 from seatkeeper.server.usage.usage import UsageEvent
 
@@ -100,7 +100,7 @@ class Loops:
         is_down: bool = False,
         pause: timedelta = timedelta(0),
         tally: Tally | None = None,
-        passing: Passing | None = None,
+        forwarder: Forwarder | None = None,
     ) -> NodeLoop:
         """Start one more node's loop. ``pause`` is how long commands wait for company."""
         store = FaultyStore(self.store, rng=rng)
@@ -119,7 +119,7 @@ class Loops:
             *(POOL, store, KEYS, catalogue, clock or self.clock),
             config=config,
             observer=tally,
-            passing=passing,
+            forwarder=forwarder,
         )
 
         def spec_changed(pool: str) -> None:

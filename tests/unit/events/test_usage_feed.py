@@ -10,7 +10,7 @@ from tests.unit.faults import Fault
 from tests.unit.kit import NOW, POOL, a_grant, acquire, eventually, release, uuid7
 from tests.unit.loops import Loops, NodeLoop, heard
 
-from seatkeeper.server.decide import Instant
+from seatkeeper.server.domain import Instant
 from seatkeeper.server.usage.feed import UsageFeed
 from seatkeeper.server.usage.usage import UsageEvent, UsageKind, grant_begins, grant_ends
 

@@ -18,20 +18,19 @@ from tests.unit.kit import (
     uuid7,
 )
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import (
     Decision,
     Denied,
     Guard,
     Instant,
     Limits,
-    Mark,
     PoolSpec,
     PoolState,
     Refusal,
+    Watermark,
     decide,
 )
-from seatkeeper.server.store import Change, Entry, Listing
+from seatkeeper.server.store import Change, Entry, Listing, records
 from seatkeeper.server.usage.facts import REFUSED_MAX, decode_facts, encode_facts
 from seatkeeper.server.usage.history import UsageHistory, usage_events
 from seatkeeper.server.usage.usage import SESSION_ENDED, UsageEvent, UsageKind
@@ -67,8 +66,8 @@ ENDED = gone(KEYS.session("anna"))
 
 
 def denied(reason: Refusal) -> Change:
-    mark = Mark(1, uuid7(2), denied=[Denied(uuid7(2), reason, "because")])
-    return put(KEYS.mark(POOL, "anna"), records.encode_mark(mark))
+    mark = Watermark(1, uuid7(2), denied=[Denied(uuid7(2), reason, "because")])
+    return put(KEYS.mark(POOL, "anna"), records.encode_watermark(mark))
 
 
 def after(*revisions: Iterable[Change]) -> list[UsageEvent]:

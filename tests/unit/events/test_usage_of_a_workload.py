@@ -15,12 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.kit import KEYS, Ear, acquire, eventually, release
 from tests.unit.loops import SESSIONS, Loops, NodeLoop, Tally
 
-from seatkeeper.chaos.history import read_history
-from seatkeeper.server.decide import Command, Release
-from seatkeeper.server.metrics import MetricsObserver
+from seatkeeper.oracle.history import read_history
+from seatkeeper.server.domain import Command, Release
 from seatkeeper.server.routing.peers import Decided, PeerSilent
-from seatkeeper.server.sessions import lease_id_of
+from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Put
+from seatkeeper.server.telemetry.metrics import MetricsObserver
 from seatkeeper.server.usage.history import usage_events
 from seatkeeper.server.usage.usage import BEGINS, ENDS, UsageEvent, UsageKind
 
@@ -67,7 +67,7 @@ class Service:
             tally = Tally()
             tally.usage.subscribe(self.metrics._count_usage)
             rng, owner = random.Random(number), OneOwner(is_owner=number == 0)
-            node = await self.loops.node(rng=rng, tally=tally, passing=owner)
+            node = await self.loops.node(rng=rng, tally=tally, forwarder=owner)
             node.store.fault_rate = fault_rate
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seatkeeper.server.decide import Acquire, Grant, Ticket
+from seatkeeper.server.domain import Acquire, Grant, Ticket
 
 
 @dataclass(frozen=True, slots=True)

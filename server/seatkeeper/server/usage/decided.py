@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from seatkeeper.server.decide import Decision, Denied, Grant, PoolState, Ticket
+from seatkeeper.server.decide import Decision
+from seatkeeper.server.domain import Denied, Grant, PoolState, Ticket
 from seatkeeper.server.usage.usage import (
     SESSION_ENDED,
     UsageEvent,

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seatkeeper.server.decide import Acquire, Decision, Denied, Instant, Ticket
-from seatkeeper.server.denials import DENIAL_REASONS, decode_denied
-from seatkeeper.server.records import ticket_of, ticket_record
+from seatkeeper.server.decide import Decision
+from seatkeeper.server.domain import Acquire, Denied, Instant, Ticket
+from seatkeeper.server.store.denials import DENIAL_REASONS, decode_denied
+from seatkeeper.server.store.records import ticket_of, ticket_record
 from seatkeeper.v1 import seat_pb2, state_pb2
 
 REFUSED_MAX = 64

@@ -31,10 +31,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import Denied, Grant, Instant, Ticket
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Change, Listing
+from seatkeeper.server.store import Change, Listing, records
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.usage.facts import NO_FACTS, Facts, decode_facts
 from seatkeeper.server.usage.usage import (
     SESSION_ENDED,
@@ -174,7 +173,7 @@ def _note(revision: _Revision, kind: str, name: str, change: Change) -> None:
         case "queue" if entry is not None:
             revision.tickets[name] = records.decode_ticket(name, entry.value)
         case "marks" if entry is not None:
-            denied = records.decode_mark(entry.value).denied
+            denied = records.decode_watermark(entry.value).denied
             revision.denied |= {each.grant_id: each for each in denied}
         case "guard" if entry is not None:
             revision.facts = decode_facts(entry.value)

@@ -16,8 +16,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from seatkeeper.server.decide import Acquire, Command, Denied, Grant, Instant, Refusal, Ticket
-from seatkeeper.server.denials import denial_name
+from seatkeeper.server.domain import Acquire, Command, Denied, Grant, Instant, Refusal, Ticket
+from seatkeeper.server.store.denials import denial_name
 from seatkeeper.server.usage.attribution import NOT_ATTRIBUTED, Attribution, attribution_of
 
 SESSION_ENDED = "SESSION_ENDED"
