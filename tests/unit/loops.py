@@ -23,13 +23,13 @@ from seatkeeper.oracle.history import PoolHistory
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.domain import Command, Denied, Limits, Refusal
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.subscribers import News, SeatsGranted
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
-from seatkeeper.server.usage.usage import UsageEvent
 
 PAUSES = [field.name for field in fields(LoopConfig) if field.name.endswith("_pause")]
 SESSIONS = ("anna", "bert", "cora", "dave")

@@ -11,8 +11,8 @@ from tests.unit.kit import NOW, POOL, a_grant, acquire, eventually, release, uui
 from tests.unit.loops import Loops, NodeLoop, heard
 
 from seatkeeper.server.domain import Instant
-from seatkeeper.server.usage.feed import UsageFeed
-from seatkeeper.server.usage.usage import UsageEvent, UsageKind, grant_begins, grant_ends
+from seatkeeper.server.events.feed import UsageFeed
+from seatkeeper.server.events.usage import UsageEvent, UsageKind, grant_begins, grant_ends
 
 LATER = Instant(NOW + 1500)
 

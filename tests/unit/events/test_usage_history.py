@@ -30,10 +30,10 @@ from seatkeeper.server.decide import (
     Watermark,
     decide,
 )
+from seatkeeper.server.events.facts import REFUSED_MAX, decode_facts, encode_facts
+from seatkeeper.server.events.history import UsageHistory, usage_events
+from seatkeeper.server.events.usage import SESSION_ENDED, UsageEvent, UsageKind
 from seatkeeper.server.store import Change, Entry, Listing, records
-from seatkeeper.server.usage.facts import REFUSED_MAX, decode_facts, encode_facts
-from seatkeeper.server.usage.history import UsageHistory, usage_events
-from seatkeeper.server.usage.usage import SESSION_ENDED, UsageEvent, UsageKind
 from seatkeeper.v1 import state_pb2
 
 LATER = Instant(NOW + 60_000)

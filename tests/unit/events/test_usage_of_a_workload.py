@@ -17,12 +17,12 @@ from tests.unit.loops import SESSIONS, Loops, NodeLoop, Tally
 
 from seatkeeper.oracle.history import read_history
 from seatkeeper.server.domain import Command, Release
+from seatkeeper.server.events.history import usage_events
+from seatkeeper.server.events.usage import BEGINS, ENDS, UsageEvent, UsageKind
 from seatkeeper.server.routing.peers import Decided, PeerSilent
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Put
 from seatkeeper.server.telemetry.metrics import MetricsObserver
-from seatkeeper.server.usage.history import usage_events
-from seatkeeper.server.usage.usage import BEGINS, ENDS, UsageEvent, UsageKind
 
 SEATS = 3
 REQUESTS = 60

@@ -19,11 +19,11 @@ from tests.unit.services import Services, Stream, refused, running_services
 
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.decide import Instant
+from seatkeeper.server.events.usage import grant_begins
 from seatkeeper.server.node import Node
 from seatkeeper.server.pool import router as seats
 from seatkeeper.server.store import MemoryStore
 from seatkeeper.server.telemetry.metrics import MetricsObserver
-from seatkeeper.server.usage.usage import grant_begins
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 from seatkeeper.v1.pool_service_pb2_grpc import PoolServiceStub
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from seatkeeper.server.usage.feed import UsageFeed
+from seatkeeper.server.events.feed import UsageFeed
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,15 @@ from seatkeeper.server.decide import (
     decide,
 )
 from seatkeeper.server.events import log as events
+from seatkeeper.server.events.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.usage import (
+    UsageEvent,
+    UsageKind,
+    grant_ends,
+    refusal,
+    ticket_ends,
+)
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingRequest
@@ -49,14 +57,6 @@ from seatkeeper.server.store import (
     records,
 )
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.usage.decided import Ended, changes_of, refusals_of
-from seatkeeper.server.usage.usage import (
-    UsageEvent,
-    UsageKind,
-    grant_ends,
-    refusal,
-    ticket_ends,
-)
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""

@@ -60,6 +60,13 @@ from seatkeeper.server.decide import (
 )
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.usage import (
+    SESSION_ENDED,
+    UsageKind,
+    grant_ends,
+    refusal,
+    ticket_ends,
+)
 from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer, SpecSource
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
 from seatkeeper.server.pool.inbox import Inbox, PendingRequest
@@ -76,13 +83,6 @@ from seatkeeper.server.store import (
 )
 from seatkeeper.server.store.follow import follow
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.usage.usage import (
-    SESSION_ENDED,
-    UsageKind,
-    grant_ends,
-    refusal,
-    ticket_ends,
-)
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,9 @@ from seatkeeper.server.domain import (
     Refusal,
     Release,
 )
+from seatkeeper.server.events.attribution import Attribution
 from seatkeeper.server.events.observer import Observer, PoolCount
+from seatkeeper.server.events.usage import refusal, unread_refusal
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
@@ -29,8 +31,6 @@ from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.denials import denial_name
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.usage.attribution import Attribution
-from seatkeeper.server.usage.usage import refusal, unread_refusal
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seatkeeper.server.decide import Decision, Grant, Granted, Queued, Ticket
+from seatkeeper.server.events.facts import encode_facts
 from seatkeeper.server.store import Delete, Put, Write, records
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.usage.facts import encode_facts
 
 
 def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:

@@ -21,7 +21,7 @@ from seatkeeper.core.serving.failure import Context, Failure, told
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
-from seatkeeper.server.usage.usage import unread_refusal
+from seatkeeper.server.events.usage import unread_refusal
 from seatkeeper.v1 import seat_pb2
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from seatkeeper.server.events.observer import Watched
+from seatkeeper.server.events.usage import UsageEvent, UsageKind
 from seatkeeper.server.telemetry.tally import Tally
-from seatkeeper.server.usage.usage import UsageEvent, UsageKind
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from seatkeeper.server.events.feed import UsageFeed
 from seatkeeper.server.events.observer import Observer
-from seatkeeper.server.usage.feed import UsageFeed
 
 RECENT_MAX = 1000
 """Commits whose times are remembered."""

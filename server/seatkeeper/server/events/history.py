@@ -32,10 +32,8 @@ from itertools import groupby
 from operator import attrgetter
 
 from seatkeeper.server.decide import Denied, Grant, Instant, Ticket
-from seatkeeper.server.store import Change, Listing, records
-from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.usage.facts import NO_FACTS, Facts, decode_facts
-from seatkeeper.server.usage.usage import (
+from seatkeeper.server.events.facts import NO_FACTS, Facts, decode_facts
+from seatkeeper.server.events.usage import (
     SESSION_ENDED,
     UsageEvent,
     UsageKind,
@@ -45,6 +43,8 @@ from seatkeeper.server.usage.usage import (
     ticket_begins,
     ticket_ends,
 )
+from seatkeeper.server.store import Change, Listing, records
+from seatkeeper.server.store.keys import Keys
 
 
 @dataclass(slots=True)

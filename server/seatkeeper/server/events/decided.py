@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seatkeeper.server.decide import Decision
 from seatkeeper.server.domain import Denied, Grant, PoolState, Ticket
-from seatkeeper.server.usage.usage import (
+from seatkeeper.server.events.usage import (
     SESSION_ENDED,
     UsageEvent,
     UsageKind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from seatkeeper.server.usage.usage import ENDS, UsageEvent, UsageKind
+from seatkeeper.server.events.usage import ENDS, UsageEvent, UsageKind
 
 _logger = logging.getLogger("seatkeeper.events")
 RARE = frozenset({UsageKind.EXPIRED, UsageKind.RECLAIMED})

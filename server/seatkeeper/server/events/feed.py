@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from seatkeeper.server.usage.lines import log_usage
-from seatkeeper.server.usage.usage import UsageEvent
+from seatkeeper.server.events.lines import log_usage
+from seatkeeper.server.events.usage import UsageEvent
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""What happens on a node: usage events, the log of a node, and what its operator counts."""
