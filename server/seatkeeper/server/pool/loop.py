@@ -375,11 +375,11 @@ class PoolLoop:
                 if task is None or task.cancelling():
                     raise
                 # Something that was waited for was cancelled, and not we: a pool goes on.
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
             except Exception:
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
 
     async def _decide_once(self) -> None:
         await self._inbox.gather()
@@ -527,14 +527,18 @@ class PoolLoop:
 
     async def _store_failed(self, error: StoreError) -> None:
         self._observer.store_failed(self.pool, type(error).__name__)
-        logger.warning(
-            "the store failed a pool", extra={"pool": self.pool, "error": str(error)}
-        )
-        await self._rest()
+        pause = self._next_pause()
+        about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
+        logger.warning("commit_failed", extra=about)
+        await self._rest(pause)
 
-    async def _rest(self) -> None:
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+    def _next_pause(self) -> float:
+        pause = self._pause * random.uniform(0.5, 1.0)
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+        return pause
+
+    async def _rest(self, pause: float) -> None:
+        await asyncio.sleep(pause)
         self._wake.set()
 
     def _expire_requests(self) -> None:

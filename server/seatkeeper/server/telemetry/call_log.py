@@ -106,7 +106,8 @@ class CallLog(grpc.aio.ServerInterceptor):
         self._observer.call_failed(call, code)
         if events.are_wanted():
             events.happened(
-                *("call_failed", events.USAGE),
+                "call_failed",
+                events.USAGE,
                 call=call,
                 code=code,
                 why=why,
