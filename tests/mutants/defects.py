@@ -44,9 +44,12 @@ DEFECTS = (
     Defect(
         "blind retry after an unknown outcome",
         f"{SERVER}/pool/committer.py",
-        "                self._unsettled = True\n                self._changed(\n"
+        "                self._unsettled = True\n"
+        "                self._remember_unknown(decision_id, decision, ended)\n"
+        "                self._changed(\n"
         "                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
-        "                )\n                raise\n",
+        "                )\n"
+        "                raise\n",
         "                self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
         "                committed = await self._send("
         "asks, decision, writes, decision_id, succeeded)\n",
@@ -187,6 +190,28 @@ DEFECTS = (
         "        ttl = await self._keep_alive(session.session_id, session.lease_id)\n"
         "        sent_at = self._clock.now()\n",
         tests=("tests/unit/service/test_session_renewal.py",),
+    ),
+    Defect(
+        "a seat that has expired is published as released, too",
+        f"{SERVER}/pool/committer.py",
+        "        gone = self._mirror.expired_ids.copy()\n",
+        "        gone: set[str] = set()\n",
+        tests=("tests/unit/events/test_usage_feed.py",),
+    ),
+    Defect(
+        "a commit whose answer was lost is never published",
+        f"{SERVER}/pool/committer.py",
+        "        self._observer.usage.publish_all(self._unknown.pop(decision_id, ()))\n",
+        "        self._unknown.pop(decision_id, ())\n",
+        tests=("tests/unit/events/test_usage_feed.py",),
+    ),
+    Defect(
+        "every node that follows a pool publishes what expires",
+        f"{SERVER}/pool/loop.py",
+        "        if self._owner_elsewhere is not None:\n            return\n"
+        "        for each in expired:\n",
+        "        for each in expired:\n",
+        tests=("tests/unit/events/test_usage_of_a_workload.py",),
     ),
     Defect(
         "nobody may wait",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
+from tests.simulation.usage import check_usage
 
 from seatkeeper.chaos.users import UserRecord
 from seatkeeper.oracle.checker import (
@@ -67,6 +68,7 @@ class Referee:
                 for user, at in story.unserved
                 if user not in self._faults.struck
             ]
+        told += check_usage(store.changes, self._cluster.published)
         told += [f"an error that nobody caught: {error}" for error in self._world.errors]
         for violation in told:
             self._world.note(f"VIOLATION {violation}")

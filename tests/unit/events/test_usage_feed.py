@@ -118,3 +118,23 @@ async def test_a_full_store_publishes_what_it_still_frees(loops: Loops) -> None:
     refused = node.submit(acquire(3, "cora"))
     await heard(refused)
     assert kinds(node)[4:] == ["denied"]
+
+
+async def test_a_seat_that_expires_under_its_release_ended_once(loops: Loops) -> None:
+    await loops.pool(seats=3)
+    node = await loops.node()
+    for number in (1, 2, 3):
+        await heard(node.submit(acquire(number)))
+    await heard(node.submit(release(1)))
+    await heard(node.submit(release(3)))
+    # The session's mark covers it already, so nothing of this release is attached to the lease.
+    node.store.gate.clear()
+    late = node.submit(release(2))
+    await eventually(lambda: len(node.store.commits) == 6)
+    await loops.end_session("anna")
+    await eventually(lambda: not node.loop.state.grants)
+    node.store.gate.set()
+    await heard(late)
+    await eventually(lambda: kinds(node)[-1] == "expired")
+    ends = [e.kind for e in node.tally.usage_events if e.grant_id == uuid7(2)]
+    assert ends == [UsageKind.GRANTED, UsageKind.EXPIRED]

@@ -171,4 +171,4 @@ def test_a_decision_names_the_fences_that_it_released() -> None:
     pool.put_grant(GRANT)
     made = decide(pool, [release(1)], NOW, Limits())
     facts = decode_facts(records.encode_guard(made.guard, 1, encode_facts(made, 1)))
-    assert (facts.released, facts.decided_at) == ({7}, NOW)
+    assert (facts.released, facts.decided_at) == (frozenset({7}), NOW)

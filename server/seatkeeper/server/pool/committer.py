@@ -136,6 +136,8 @@ class Committer:
 
     def view_moved(self) -> None:
         """Take in that the view has changed."""
+        if self._unknown:
+            self._took_effect(self._mirror.decision_id)
         self._moved.set()
 
     async def commit(self, asks: list[PendingRequest]) -> Decision | None:
@@ -173,7 +175,6 @@ class Committer:
                 self._changed(
                     self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
                 )
-                self._took_effect(self._mirror.decision_id)
                 raise
             if not committed.succeeded:
                 self._observer.conflicted(self._pool)
