@@ -151,8 +151,12 @@ def decision(*numbers: int, seats: int = 0) -> Decision:
     return decide(pool, commands, NOW, Limits())
 
 
+def facts_of(made: Decision) -> state_pb2.DecisionFacts:
+    return encode_facts(DECISION, made.decided_at, made.released_fences, made.outcomes)
+
+
 def test_a_refusal_rides_in_the_guard_with_its_request() -> None:
-    value = records.encode_guard(Guard(), DECISION, encode_facts(decision(3), DECISION))
+    value = records.encode_guard(Guard(), DECISION, facts_of(decision(3)))
     (event,) = after([put(KEYS.guard(POOL), value)])
     assert (event.kind, event.reason, event.at) == (UsageKind.DENIED, "NO_SEAT_FREE", NOW)
     assert (event.grant_id, event.session_id, event.seats) == (uuid7(3), "anna", 1)
@@ -161,7 +165,7 @@ def test_a_refusal_rides_in_the_guard_with_its_request() -> None:
 
 def test_more_refusals_than_fit_are_counted() -> None:
     many = decision(*range(1, REFUSED_MAX + 4))
-    value = records.encode_guard(Guard(), DECISION, encode_facts(many, DECISION))
+    value = records.encode_guard(Guard(), DECISION, facts_of(many))
     facts = decode_facts(value)
     assert (len(facts.refused), facts.refused_left_out) == (REFUSED_MAX, 3)
 
@@ -170,5 +174,5 @@ def test_a_decision_names_the_fences_that_it_released() -> None:
     pool = PoolState(spec=PoolSpec(POOL, 1))
     pool.put_grant(GRANT)
     made = decide(pool, [release(1)], NOW, Limits())
-    facts = decode_facts(records.encode_guard(made.guard, 1, encode_facts(made, 1)))
+    facts = decode_facts(records.encode_guard(made.guard, DECISION, facts_of(made)))
     assert (facts.released, facts.decided_at) == (frozenset({7}), NOW)

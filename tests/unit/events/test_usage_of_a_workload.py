@@ -147,7 +147,7 @@ class Service:
         return usage_events(await self.changes(), KEYS, seen_at=self.loops.clock.now())
 
     async def changes(self) -> list[Change]:
-        reading = asyncio.create_task(read_history(self.loops.store, KEYS))
+        reading = asyncio.create_task(read_history(self.loops.store, KEYS.prefix))
         while not reading.done():
             await asyncio.sleep(0)
             self.loops.store.expire_due()

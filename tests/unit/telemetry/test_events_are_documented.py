@@ -1,4 +1,4 @@
-"""Every event that a process of ours logs has a name, and it and every metric are in docs/operate.md."""
+"""Each event that our processes log has a name, which is in docs/operate.md, as is every metric."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ the guard with facts of an earlier decision in it; these are not read a second t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from seatkeeper.server.decide import Decision
-from seatkeeper.server.domain import Acquire, Denied, Instant, Ticket
-from seatkeeper.server.store.denials import DENIAL_REASONS, decode_denied
+from seatkeeper.server.domain import Acquire, Command, Denied, Instant, Outcome, Ticket
 from seatkeeper.server.store.records import ticket_of, ticket_record
+from seatkeeper.server.wire.denials import DENIAL_REASONS, decode_denied
 from seatkeeper.v1 import seat_pb2, state_pb2
 
 REFUSED_MAX = 64
@@ -40,14 +40,17 @@ class Facts:
 NO_FACTS = Facts(Instant(0))
 
 
-def encode_facts(decision: Decision, decision_id: int) -> state_pb2.DecisionFacts:
-    """Return what the guard says of a decision."""
+def encode_facts(
+    decision_id: int,
+    decided_at: Instant,
+    released: Iterable[int],
+    outcomes: Iterable[tuple[Command, Outcome]],
+) -> state_pb2.DecisionFacts:
+    """Return what the guard says of a decision: what it released and refused, of all its outcomes."""
     facts = state_pb2.DecisionFacts(
-        decision_id=decision_id,
-        decided_at_millis=decision.decided_at,
-        released_fences=decision.released_fences,
+        decision_id=decision_id, decided_at_millis=decided_at, released_fences=released
     )
-    for command, outcome in decision.outcomes:
+    for command, outcome in outcomes:
         if not isinstance(outcome, Denied) or not isinstance(command, Acquire):
             continue
         if len(facts.refused) == REFUSED_MAX:
@@ -56,7 +59,7 @@ def encode_facts(decision: Decision, decision_id: int) -> state_pb2.DecisionFact
         facts.refused.add(
             grant_id=command.grant_id,
             reason=DENIAL_REASONS[outcome.reason],
-            request=ticket_record(_ticket(command, decision.decided_at)),
+            request=ticket_record(_ticket(command, decided_at)),
         )
     return facts
 

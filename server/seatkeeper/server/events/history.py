@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
-from seatkeeper.server.decide import Denied, Grant, Instant, Ticket
+from seatkeeper.server.domain import Denied, Grant, Instant, Ticket
 from seatkeeper.server.events.facts import NO_FACTS, Facts, decode_facts
 from seatkeeper.server.events.usage import (
     SESSION_ENDED,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from seatkeeper.server.domain import Acquire, Command, Denied, Grant, Instant, Refusal, Ticket
 from seatkeeper.server.events.attribution import NOT_ATTRIBUTED, Attribution, attribution_of
-from seatkeeper.server.store.denials import denial_name
+from seatkeeper.server.wire.denials import denial_name
 
 SESSION_ENDED = "SESSION_ENDED"
 """Reason of an end without a decision: the session's lease ran out, or the session was closed."""

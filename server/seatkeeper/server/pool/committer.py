@@ -13,11 +13,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
-from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import (
-    NOT_IN_TIME,
-    RETRY_LATER,
-    Decision,
+from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER, Decision, decide
+from seatkeeper.server.domain import (
     Denied,
     Granted,
     Limits,
@@ -26,10 +23,9 @@ from seatkeeper.server.decide import (
     Refusal,
     Release,
     Released,
-    decide,
 )
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
-from seatkeeper.server.events.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.events.usage import (
     UsageEvent,
@@ -38,6 +34,7 @@ from seatkeeper.server.events.usage import (
     refusal,
     ticket_ends,
 )
+from seatkeeper.server.pool.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingRequest

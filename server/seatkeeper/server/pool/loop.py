@@ -40,24 +40,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import (
+from seatkeeper.server.decide import HoldStats, Outlook, admission, impossible_tickets, outlook
+from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
     Grant,
     Granted,
-    HoldStats,
     Limits,
-    Outlook,
     PoolState,
     Queued,
     Refusal,
     Release,
-    admission,
-    impossible_tickets,
-    outlook,
+    Released,
 )
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.events.usage import (
@@ -73,7 +70,7 @@ from seatkeeper.server.pool.inbox import Inbox, PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.pool.writes import write_of
+from seatkeeper.server.pool.writes import deletes_of, write_of
 from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.store import (
     Listing,
@@ -446,6 +443,10 @@ class PoolLoop:
                 touched |= self._mirror.committed(news, decided.revision)
                 touched.add(command.grant_id)
             else:
+                if isinstance(outcome, Released):
+                    # Else the view has it until the watch comes, and a token could be asked for.
+                    gone = deletes_of(self._keys, self.pool, [outcome.grant_id])
+                    touched |= self._mirror.committed(gone, decided.revision)
                 ask.listener.hear(self.pool, outcome)
         self._changed(touched)
         asks[:] = undecided

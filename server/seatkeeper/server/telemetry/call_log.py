@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2
 
 from seatkeeper.core.serving.context import peer_of_call, request_id
 from seatkeeper.core.serving.failure import Context, Failure, told
-from seatkeeper.server.clock import Clock
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.events.usage import unread_refusal
