@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.balancer import free_ports
+from tests.tree import ROOT
 
 from seatkeeper.devcluster.etcd_binary import find_etcd
 
-PAGE = Path(__file__).parents[2] / "docs" / "start-a-service.md"
+PAGE = ROOT / "docs" / "start-a-service.md"
 SECTION = "## Three nodes over etcd, with TLS"
 SECONDS_MAX = 120
 

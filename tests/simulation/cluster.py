@@ -30,6 +30,8 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.node import Node, StartError
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Put, StoreError, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
@@ -118,6 +120,7 @@ class SimNode:
                     clock=NodeClock(process),
                     transport=SimTransport(cluster.board, process),
                     tally=cluster.tally(),
+                    policy=cluster.policy,
                 )
             except (StartError, StoreError):
                 await asyncio.sleep(RESTART_SECONDS)
@@ -132,6 +135,7 @@ class SimCluster:
     world: World
     nodes_count: int = 3
     session_ttl: float = 6.0
+    policy: Policy = FIFO
     nodes: list[SimNode] = field(default_factory=list)
     _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)
 
@@ -207,7 +211,7 @@ class SimCluster:
             clock=ClientClock(process),
         )
         connect = SimTransport(self.board, process).connect
-        client._connect = connect
+        client._session.connect = connect
         client._calls._connect = connect
         return client
 

@@ -24,9 +24,12 @@ from seatkeeper.server.domain import Command, Denied, Limits, Refusal
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.events.usage import UsageEvent
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.forwarder import Forwarder
-from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import News, SeatsGranted
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
@@ -101,6 +104,7 @@ class Loops:
         pause: timedelta = timedelta(0),
         tally: Tally | None = None,
         forwarder: Forwarder | None = None,
+        policy: Policy = FIFO,
     ) -> NodeLoop:
         """Start one more node's loop. ``pause`` is how long commands wait for company."""
         store = FaultyStore(self.store, rng=rng)
@@ -110,6 +114,7 @@ class Loops:
         pauses: dict[str, Any] = dict.fromkeys(PAUSES, pause)
         config = LoopConfig(
             limits=limits or Limits(),
+            policy=policy,
             commands_max=commands_max,
             position_interval=timedelta(milliseconds=20),
             catch_up_timeout=timedelta(milliseconds=100),

@@ -51,7 +51,9 @@ def gone(key: str) -> Change:
 def guard(**facts: object) -> Change:
     """A guard that its decision left, with what it says of itself."""
     about = state_pb2.DecisionFacts(decision_id=DECISION, **facts)  # type: ignore[arg-type]
-    return put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9), DECISION, about))
+    return put(
+        KEYS.guard(POOL), records.encode_guard(Guard(9, 9), DECISION, about.SerializeToString())
+    )
 
 
 GRANT = a_grant(1, fence=7)
@@ -129,8 +131,8 @@ def test_a_grant_that_is_claimed_did_not_begin_again() -> None:
 def test_facts_that_a_node_kept_from_an_earlier_decision_are_not_read_again() -> None:
     """As one does that does not know them, and keeps what it does not know."""
     record = state_pb2.GuardRecord(fence=9, ticket_number=9, decision_id=DECISION + 1)
-    record.facts.decision_id = DECISION
-    record.facts.reclaimed_fences.append(7)
+    facts = state_pb2.DecisionFacts(decision_id=DECISION, reclaimed_fences=[7])
+    record.facts = facts.SerializeToString()
     kept = put(KEYS.guard(POOL), record.SerializeToString())
     (event,) = after([kept, gone(GRANT_KEY)])
     assert event.kind is UsageKind.RELEASED
@@ -151,7 +153,7 @@ def decision(*numbers: int, seats: int = 0) -> Decision:
     return decide(pool, commands, NOW, Limits())
 
 
-def facts_of(made: Decision) -> state_pb2.DecisionFacts:
+def facts_of(made: Decision) -> bytes:
     return encode_facts(DECISION, made.decided_at, made.released_fences, made.outcomes)
 
 

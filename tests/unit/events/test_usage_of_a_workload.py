@@ -155,7 +155,7 @@ class Service:
 
 
 def _can_serve(node: NodeLoop) -> bool:
-    return node.loop._has_work()
+    return node.loop._work.look() is not None
 
 
 def happenings(events: Iterable[UsageEvent]) -> Counter[Happening]:

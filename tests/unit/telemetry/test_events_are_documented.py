@@ -6,19 +6,18 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from tests.tree import ROOT
 
 from seatkeeper.server.events.usage import UsageKind
 from seatkeeper.server.telemetry.metrics import MetricsObserver
 
-ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
 FOLDERS = ("core", "server", "builder", "client/seatkeeper/cli")
 """The processes that we run. The client library logs into programs of others, for people."""
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
-FUNCTIONS = {"events.happened", "events.session", "administrative_act"}
+FUNCTIONS = {"happened", "events.happened", "events.session", "administrative_act"}
 """Functions of ours whose first argument is the name of an event."""
 PASSED_ON = {
     "server/seatkeeper/server/events/lines.py": "the kind of a usage event",

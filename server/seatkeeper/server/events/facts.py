@@ -45,7 +45,7 @@ def encode_facts(
     decided_at: Instant,
     released: Iterable[int],
     outcomes: Iterable[tuple[Command, Outcome]],
-) -> state_pb2.DecisionFacts:
+) -> bytes:
     """Return what the guard says of a decision: what it released and refused, of all its outcomes."""
     facts = state_pb2.DecisionFacts(
         decision_id=decision_id, decided_at_millis=decided_at, released_fences=released
@@ -61,13 +61,18 @@ def encode_facts(
             reason=DENIAL_REASONS[outcome.reason],
             request=ticket_record(_ticket(command, decided_at)),
         )
-    return facts
+    return facts.SerializeToString()
+
+
+def decision_id_of(guard: bytes) -> int:
+    """Return the id of the decision that wrote the record of a guard."""
+    return state_pb2.GuardRecord.FromString(guard).decision_id
 
 
 def decode_facts(guard: bytes) -> Facts:
     """Return what the record of a guard says of the decision that wrote it."""
     record = state_pb2.GuardRecord.FromString(guard)
-    facts = record.facts
+    facts = state_pb2.DecisionFacts.FromString(record.facts)
     if not facts.decision_id or facts.decision_id != record.decision_id:
         return NO_FACTS
     return Facts(
@@ -90,10 +95,8 @@ def _ticket(command: Acquire, at: Instant) -> Ticket:
         grant_id=command.grant_id,
         session_id=command.session_id,
         lease_id=0,
-        holder=command.holder,
-        project=command.project,
+        attribution=command.attribution,
         seats=command.seats,
-        priority=command.priority,
         number=0,
         queued_at=at,
         wait=command.wait,

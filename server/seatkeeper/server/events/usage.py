@@ -17,11 +17,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from seatkeeper.server.domain import Acquire, Command, Denied, Grant, Instant, Refusal, Ticket
-from seatkeeper.server.events.attribution import NOT_ATTRIBUTED, Attribution, attribution_of
+from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.wire.denials import denial_name
 
 SESSION_ENDED = "SESSION_ENDED"
 """Reason of an end without a decision: the session's lease ran out, or the session was closed."""
+NOT_ATTRIBUTED = Attribution("", "")
+"""Of a request that was refused before it was known whose it is."""
 
 
 class UsageKind(StrEnum):
@@ -88,7 +90,7 @@ def grant_begins(pool: str, grant: Grant, peer: str = "") -> UsageEvent:
         pool,
         grant.grant_id,
         grant.session_id,
-        attribution_of(grant),
+        grant.attribution,
         grant.seats,
         grant.granted_at,
         grant.fence,
@@ -106,7 +108,7 @@ def grant_ends(
         pool,
         grant.grant_id,
         grant.session_id,
-        attribution_of(grant),
+        grant.attribution,
         grant.seats,
         at,
         grant.fence,
@@ -123,7 +125,7 @@ def ticket_begins(pool: str, ticket: Ticket, peer: str = "") -> UsageEvent:
         pool,
         ticket.grant_id,
         ticket.session_id,
-        attribution_of(ticket),
+        ticket.attribution,
         ticket.seats,
         ticket.queued_at,
         peer=peer,
@@ -152,7 +154,7 @@ def ticket_ends(
         pool,
         ticket.grant_id,
         ticket.session_id,
-        attribution_of(ticket),
+        ticket.attribution,
         ticket.seats,
         at,
         reason=reason if denied is None else denial_name(denied.reason),
@@ -172,7 +174,7 @@ def refusal(
         pool,
         command.grant_id,
         command.session_id,
-        NOT_ATTRIBUTED if asks is None else attribution_of(asks),
+        NOT_ATTRIBUTED if asks is None else asks.attribution,
         0 if asks is None else asks.seats,
         at,
         reason=denial_name(denied.reason),
@@ -188,7 +190,7 @@ def request_refused(pool: str, request: Ticket, denied: Denied) -> UsageEvent:
         pool,
         request.grant_id,
         request.session_id,
-        attribution_of(request),
+        request.attribution,
         request.seats,
         request.queued_at,
         reason=denial_name(denied.reason),

@@ -11,22 +11,18 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
 
 from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER, Decision, decide
 from seatkeeper.server.domain import (
     Denied,
     Granted,
-    Limits,
-    PoolSpec,
     Queued,
     Refusal,
     Release,
     Released,
 )
-from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
-from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.facts import decision_id_of
 from seatkeeper.server.events.usage import (
     UsageEvent,
     UsageKind,
@@ -34,6 +30,7 @@ from seatkeeper.server.events.usage import (
     refusal,
     ticket_ends,
 )
+from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.in_flight import InFlightCommit
@@ -46,14 +43,12 @@ from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
     OutcomeUnknown,
-    Store,
     StoreFull,
     Unchanged,
     WatchBatch,
     Write,
-    records,
 )
-from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.store.formats import FormatUnsupported
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
@@ -65,49 +60,28 @@ UNKNOWN_MAX = 8
 """Decisions of unknown outcome that are remembered until the watch shows them."""
 
 
-class SpecSource(Protocol):
-    """Where a pool's specification comes from."""
-
-    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
-        """Return the specification and its revision; None and 0 when there is none."""
-        ...
-
-    async def refresh(self, pool: str) -> None:
-        """Read the specification afresh."""
-        ...
-
-
 class Committer:
     """Decides on one pool's view, and commits. One transaction is in flight at a time."""
 
     def __init__(
         self,
-        pool: str,
-        store: Store,
-        keys: Keys,
-        specs: SpecSource,
-        clock: Clock,
+        context: PoolContext,
         mirror: PoolMirror,
         subscribers: Subscribers,
         waits: WaitTimers,
-        observer: Observer,
-        *,
-        limits: Limits,
-        catch_up_timeout: timedelta,
         changed: Callable[[set[str]], None],
     ) -> None:
         """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change."""
-        self._pool = pool
-        self._store = store
-        self._keys = keys
-        self._specs = specs
-        self._clock = clock
+        self._pool = context.pool
+        self._store = context.store
+        self._keys = context.keys
+        self._specs = context.specs
+        self._clock = context.clock
+        self._observer = context.observer
+        self._config = context.config
         self._mirror = mirror
         self._subscribers = subscribers
         self._waits = waits
-        self._observer = observer
-        self._limits = limits
-        self._catch_up_seconds = catch_up_timeout.total_seconds()
         self._changed = changed
         self._spec_revision = 0
         self._moved = asyncio.Event()
@@ -120,6 +94,13 @@ class Committer:
         """Take in the pool's specification."""
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
 
+    @property
+    def unsupported(self) -> FormatUnsupported | None:
+        """Why nothing may be decided here: a newer version's record; None: all are understood."""
+        if self._mirror.unsupported:
+            return next(iter(self._mirror.unsupported.values()))
+        return self._specs.unsupported(self._pool)
+
     def watch_told(self, batch: WatchBatch) -> None:
         """Process a watch batch: it may show the commit that is in flight, or one that was lost."""
         if self._in_flight is not None:
@@ -128,7 +109,7 @@ class Committer:
             guard = self._keys.guard(self._pool)
             for change in batch.changes:
                 if change.key == guard and change.entry is not None:
-                    self._took_effect(records.decode_guard(change.entry.value)[1])
+                    self._took_effect(decision_id_of(change.entry.value))
         self._moved.set()
 
     def view_moved(self) -> None:
@@ -140,13 +121,21 @@ class Committer:
     async def commit(self, asks: list[PendingRequest]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again.
 
-        Those of ``asks`` that are answered are taken out, in the moment in which they are.
+        Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
+        ``FormatUnsupported`` where there is a newer version's record.
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
+            if (error := self.unsupported) is not None:
+                raise error
             state = self._mirror.state
             due = self._waits.due(state)
-            decision = decide(state, commands, self._clock.now(), self._limits, due)
+            decision = decide(
+                *(state, commands, self._clock.now(), self._config.limits, due),
+                policy=self._config.policy,
+            )
+            if not (commands or decision.writes or self._unsettled):
+                return decision  # nothing to change, and no answer that must be true
             ended = Ended.of(state, decision)
             decision_id = random.getrandbits(63) | 1
             writes = []
@@ -305,7 +294,7 @@ class Committer:
             self.read_spec()
         target = guard.mod_revision if guard else 0
         try:
-            async with asyncio.timeout(self._catch_up_seconds):
+            async with asyncio.timeout(self._config.catch_up_timeout.total_seconds()):
                 while self._mirror.guard_revision < target:
                     self._moved.clear()
                     await self._moved.wait()
