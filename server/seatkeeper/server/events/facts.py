@@ -84,7 +84,7 @@ def decode_facts(guard: bytes) -> Facts:
     )
 
 
-def _refused(record: state_pb2.RefusedRecord) -> tuple[Ticket, Denied]:
+def _refused(record: state_pb2.RefusedRequest) -> tuple[Ticket, Denied]:
     denied = seat_pb2.Denied(grant_id=record.grant_id, reason=record.reason)
     return ticket_of(record.grant_id, record.request), decode_denied(denied)
 
