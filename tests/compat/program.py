@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +33,7 @@ from seatkeeper.client import (
     NoSeatFree,
     SeatError,
     SeatLost,
+    TlsConfig,
     new_id,
 )
 from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
@@ -70,6 +71,8 @@ class Config:
     model: str
     """The file of a small model."""
     ttl: float
+    tls: dict[str, str]
+    """Files of the CA, the certificate and its key; empty: without TLS."""
 
 
 @dataclass
@@ -95,6 +98,13 @@ class Belief:
         return {
             name: getattr(self, name) for name in ("user", "pool", "seats", "since", "until")
         }
+
+
+def tls_of(files: Mapping[str, str]) -> TlsConfig | None:
+    """Return the client's side of TLS; None: without."""
+    if not files:
+        return None
+    return TlsConfig(ca=Path(files["ca"]), cert=Path(files["cert"]), key=Path(files["key"]))
 
 
 def say(**fields: object) -> None:
@@ -210,6 +220,7 @@ class User:
             self.config.nodes,
             holder=self.name,
             project=f"project-{self.rng.randrange(3)}",
+            tls=tls_of(self.config.tls),
             config=ClientConfig(
                 ttl=timedelta(seconds=self.config.ttl), keeper=keeper, follow_ring=follow_ring
             ),

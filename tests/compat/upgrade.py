@@ -78,6 +78,8 @@ class Size:
     """In each mixture."""
     builds: bool = True
     """Have real engines compiled."""
+    tls: bool = True
+    """Mutual TLS everywhere; else none."""
     probed: Collection[int] = range(2 * NODES)
     """After which of a round's replacements callers try everything."""
 
@@ -237,7 +239,7 @@ async def running_mixture(
     rng = random.Random(seed)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(
-            mixed_service(old, folder, rng, members=size.members)
+            mixed_service(old, folder, rng, members=size.members, tls=size.tls)
         )
         admin = await stack.enter_async_context(service.admin_client())
         administered = [_admin_pool(number) for number in range(ADMINISTERED_MAX)]
@@ -250,7 +252,7 @@ async def running_mixture(
         stack.push_async_callback(witness.stop)
         worker_pool = _worker_pool(service, folder, size, seed, (old, new))
         stack.push_async_callback(worker_pool.end)
-        canary = open_canary(service.addresses, None)
+        canary = open_canary(service.addresses, service.caller)
         stack.push_async_callback(canary.close)
         for release in (old, new) if size.builds else ():
             await service.add_agent(release, BUILD_POOL)
@@ -316,6 +318,7 @@ def _worker_pool(
                 build_pool=BUILD_POOL if builds else "",
                 model=str(model),
                 ttl=TTL_SECONDS,
+                tls=dict(service.caller_files),
             )
         )
 
