@@ -299,7 +299,7 @@ class LibraryUser(User):
         except NoSeatFree:
             self.note("Denied", pool=pool, asked_at=asked_at, wait=wait)
             return
-        is_safe = lambda: grant.state is not HoldingState.LOST  # noqa: E731
+        is_safe = lambda: grant.state is not HoldingState.LOST  # noqa: E731  # one of two ways to ask
         if not await self.use(pool, grant.grant_id, grant.fence, seats, is_safe):
             self.failed("hold", f"{seats} seats of {pool} were lost")
             return
@@ -348,7 +348,7 @@ class UnaryUser(User):
         except SeatLost:  # it was denied before, and the answer was lost with its node
             self.note("Refused", pool=pool, grant_id=acquire.grant_id)
             return
-        is_safe = lambda: time.monotonic() < self._safe_until  # noqa: E731
+        is_safe = lambda: time.monotonic() < self._safe_until  # noqa: E731  # one of two ways to ask
         if not await self.use(pool, acquire.grant_id, granted.fence, seats, is_safe):
             self.failed("renew", f"{seats} seats of {pool} were not renewed in time")
         self.program.operations += 1
@@ -462,7 +462,7 @@ class AgentUser(User):
             at=time.monotonic(),
         )
         await engines.yield_claim(pool=pool, grant_id=grant.grant_id, claim_id=claim_id)
-        await claim.aclose()  # type: ignore[attr-defined]
+        await claim.aclose()  # type: ignore[attr-defined]  # a generator, typed as an iterator
 
     async def close(self) -> None:
         """Close its clients."""
