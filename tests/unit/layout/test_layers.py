@@ -34,9 +34,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     f"{SERVER}.store.etcd": ("seatkeeper.core", "seatkeeper.etcd.v3", f"{SERVER}.store"),
     f"{SERVER}.events": (
         *("seatkeeper.core", "seatkeeper.core.serving"),
-        *(f"{SERVER}.{room}" for room in ("domain", "store")),
+        *(f"{SERVER}.{room}" for room in ("domain", "wire", "store")),
     ),
-    f"{SERVER}.telemetry": ("seatkeeper.core.serving", f"{SERVER}.events"),
+    f"{SERVER}.telemetry": ("seatkeeper.core.serving", f"{SERVER}.domain", f"{SERVER}.events"),
     f"{SERVER}.identity": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.store"),
     f"{SERVER}.deployment": (
         *(f"{SERVER}.{room}" for room in ("domain", "store", "store.etcd")),
@@ -128,7 +128,6 @@ ALIASES = {
 STILL = {
     (f"{CLIENT}.builds", CLIENT),
     (f"{SERVER}.wire", f"{SERVER}.decide"),
-    (f"{SERVER}.routing", f"{SERVER}.decide"),
     (f"{SERVER}.store", f"{SERVER}.decide"),
 }
 """Steps that run up and must go: each as long as it is taken, and no others."""

@@ -48,6 +48,7 @@ from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
+    Grant,
     Granted,
     PoolState,
     Queued,
@@ -59,6 +60,13 @@ from seatkeeper.server.domain import (
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.usage import (
+    SESSION_ENDED,
+    UsageKind,
+    grant_ends,
+    refusal,
+    ticket_ends,
+)
 from seatkeeper.server.pool.background import BackgroundWork
 from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer
 from seatkeeper.server.pool.context import LoopConfig, PoolContext, SpecSource
@@ -79,7 +87,6 @@ from seatkeeper.server.store import (
 from seatkeeper.server.store.follow import follow
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.wire.denials import denial_name
 
 logger = logging.getLogger(__name__)
 
@@ -198,10 +205,13 @@ class PoolLoop:
         """True when the pool was read, and no client of this node has anything in it.
 
         Nor does a wait end that is measured here (it would begin anew), nor a time come at which the
-        policy may serve.
+        policy may serve. A pool's owner follows it while seats are held: it reports those that expire.
         """
         in_use = len(self._inbox) or len(self.subscribers) or self._followers
-        return self._listed.is_set() and not in_use and self._work.next_look() is None
+        reports = self._forwarder is not None and self._owner_elsewhere is None
+        is_held = bool(self.state.grants or self.state.tickets)
+        is_needed = in_use or self._work.next_look() is not None or (reports and is_held)
+        return self._listed.is_set() and not is_needed
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -235,9 +245,8 @@ class PoolLoop:
         """Answer a command that is not decided."""
         # Where it was passed on from, it is decided after all, or counted.
         if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
-            self._observer.denied(self.pool, denial_name(denied.reason))
-            if events.are_wanted():
-                events.answered(self.pool, command.session_id, denied, peer_of(listener))
+            now, peer = self._clock.now(), peer_of(listener)
+            self._observer.usage.publish(refusal(self.pool, command, denied, now, peer))
         listener.hear(self.pool, denied)
 
     def _kept_out(self, command: Acquire) -> str | None:
@@ -290,7 +299,7 @@ class PoolLoop:
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
         touched = self._mirror.apply(batch)
-        self._committer.watch_told()
+        self._committer.watch_told(batch)
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
@@ -314,11 +323,9 @@ class PoolLoop:
         for grant in self._mirror.ended:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
-        if self._owner_elsewhere is None:
-            # Every node that follows the pool sees it end; one reports it.
-            for grant in self._mirror.expired:
-                events.expired(self.pool, grant)
-        self._mirror.expired.clear()
+        if self._mirror.expired:
+            # After the commit that is being processed has reported the grants that it made.
+            asyncio.get_running_loop().call_soon(self._report_expired)
         self.subscribers.review(grant_ids, self.state, self._mirror.denied)
         for grant_id in grant_ids:
             self._mirror.denied.pop(grant_id, None)
@@ -329,6 +336,19 @@ class PoolLoop:
         self._wake_for_work()
         for follower in self._followers:
             follower.set()
+
+    def _report_expired(self) -> None:
+        """Publish what ended with its session. All that follow the pool see it; its owner reports."""
+        expired, self._mirror.expired = self._mirror.expired, []
+        if self._owner_elsewhere is not None:
+            return
+        for each in expired:
+            now, usage = self._clock.now(), self._observer.usage
+            if isinstance(each, Grant):
+                kind = UsageKind.EXPIRED
+                usage.publish(grant_ends(kind, self.pool, each, now, reason=SESSION_ENDED))
+            else:
+                usage.publish(ticket_ends(self.pool, each, now, reason=SESSION_ENDED))
 
     # Deciding -------------------------------------------------------------------------------
 
@@ -353,11 +373,11 @@ class PoolLoop:
                 if task is None or task.cancelling():
                     raise
                 # Something that was waited for was cancelled, and not we: a pool goes on.
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
             except Exception:
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
 
     async def _decide_once(self) -> None:
         await self._inbox.gather()
@@ -510,14 +530,18 @@ class PoolLoop:
 
     async def _store_failed(self, error: StoreError) -> None:
         self._observer.store_failed(self.pool, type(error).__name__)
-        logger.warning(
-            "the store failed a pool", extra={"pool": self.pool, "error": str(error)}
-        )
-        await self._rest()
+        pause = self._next_pause()
+        about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
+        logger.warning("commit_failed", extra=about)
+        await self._rest(pause)
 
-    async def _rest(self) -> None:
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+    def _next_pause(self) -> float:
+        pause = self._pause * random.uniform(0.5, 1.0)
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+        return pause
+
+    async def _rest(self, pause: float) -> None:
+        await asyncio.sleep(pause)
         self._wake.set()
 
     def _turn_away_where_unsupported(self) -> bool:
