@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -51,6 +51,8 @@ class Config:
     """Another such."""
     foreign_pool: str
     """One that the other node decides for."""
+    is_all_new: bool
+    """Both nodes are of the new version: what it adds must work."""
     tls: dict[str, str]
     """Files of the CA, the certificate and its key; empty: without TLS."""
 
@@ -194,11 +196,16 @@ class Probe:
             (self.node, self.config.foreign_pool),
             (self.other, self.config.second_pool),
         ):
-            grant = await self.did("library: acquire", client.acquire(pool, wait=5.0))
+            labels = labels_for(client, {"probe": self.config.name})
+            taking = client.acquire(pool, wait=5.0, **labels)
+            grant = await self.did("library: acquire", taking)
             shown = await self.node.pools.get(pool)
             (held,) = shown.grants
             must(held.grant_id == grant.grant_id, f"{pool} shows {held.grant_id}")
             must(bool(held.client.library), "the holder's program is not shown")
+            if labels and self.config.is_all_new:
+                shown_labels = dict(held.attributes.labels)
+                must(shown_labels == labels["labels"], f"labels {shown_labels} are shown")
             await self.did("library: release", grant.release())
 
     async def _whole_report(self) -> None:
@@ -302,6 +309,16 @@ class Probe:
                 )
             )
             claim.cancel()
+
+
+def labels_for(client: AsyncSeatClient, labels: dict[str, str]) -> dict[str, Any]:
+    """Return the argument that gives a request labels; empty: this version has none."""
+    argument: dict[str, Any] = {"labels": labels}
+    try:
+        client.seat("any", **argument)
+    except TypeError:
+        return {}
+    return argument
 
 
 async def say(**fields: object) -> None:

@@ -102,6 +102,7 @@ class Probing:
             "pool": self.rng.choice([pool for pool in owned[node.name] if pool in PLANTED]),
             "second_pool": self.rng.choice([pool for pool in owned[node.name] if pool in OPEN]),
             "foreign_pool": self.rng.choice([p for p in owned[other.name] if p in OPEN]),
+            "is_all_new": {node.release.name, other.release.name} == {"new"},
             "tls": self.service.caller_files,
         }
         writers = {each.name: each.release.name for each in (node, other)}

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -280,6 +280,15 @@ class LibraryUser(User):
         self._keeper = keeper
         self._follow_ring = follow_ring
         self._client = self._begin()
+        self._labels = self._accepted({"labels": {"job": self.name}})
+
+    def _accepted(self, argument: dict[str, Any]) -> dict[str, Any]:
+        """Return an argument of a request; empty: this version does not have it."""
+        try:
+            self._client.seat("any", **argument)
+        except TypeError:
+            return {}
+        return argument
 
     def _begin(self) -> AsyncSeatClient:
         return self.client(keeper=self._keeper, follow_ring=self._follow_ring)
@@ -295,6 +304,7 @@ class LibraryUser(User):
                 priority=self.rng.choice([0, 0, 0, 1, 2]),
                 project=self.rng.choice(["", "project-of-request"]),
                 wait=wait,
+                **self._labels,
             )
         except NoSeatFree:
             self.note("Denied", pool=pool, asked_at=asked_at, wait=wait)
