@@ -21,7 +21,7 @@ from typing import Any
 from tests.chaos.service import NODES
 from tests.compat.fields import survey
 from tests.compat.previous import HistoryMissing, Release, previous_release, this_tree
-from tests.compat.upgrade import Mixture, Size, running_mixture
+from tests.compat.upgrade import FAULTS, Mixture, Size, running_mixture
 
 from seatkeeper.chaos import report
 
@@ -36,6 +36,9 @@ SHORT = Size(
     builds=False,
     tls=False,
     probed=(0, NODES - 1),
+    # Without what must be brought to its place within seconds, on a machine that runs other tests.
+    kinds=[fault for fault in FAULTS if fault.fault != "KillNode.after_commit_before_reply"],
+    rate_min=1.0,
 )
 """About a minute, for every change: everything is tried with one new node, and with new nodes alone."""
 

@@ -45,7 +45,6 @@ TTL_SECONDS = 10.0
 """Longer than any fault keeps a session from being renewed: no seat may be lost."""
 ADMINISTERED_MAX = 40
 """Programs of users that may run at once; each administers a pool of its own."""
-RATE_MIN = 5.0
 AGENTS_CHANGE = (0, NODES)
 """With which nodes of a round the build agents change their versions: forth, and back."""
 PROGRAM = Path(__file__).with_name("program.py")
@@ -80,6 +79,10 @@ class Size:
     """Have real engines compiled."""
     tls: bool = True
     """Mutual TLS everywhere; else none."""
+    kinds: Sequence[Injection] = FAULTS
+    """The faults that there are."""
+    rate_min: float = 5.0
+    """Answers a second before a fault, below which it proves nothing."""
     probed: Collection[int] = range(2 * NODES)
     """After which of a round's replacements callers try everything."""
 
@@ -188,7 +191,7 @@ def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
         steps: list[Step] = [Injection("Upgrade.forward" if is_forward else "Upgrade.back")]
         for _ in range(size.faults):
             if not shuffled:
-                shuffled = rng.sample(FAULTS, len(FAULTS))
+                shuffled = rng.sample(size.kinds, len(size.kinds))
             steps += [Calm(size.seconds / (size.faults + 1)), shuffled.pop()]
         if size.builds and turn in AGENTS_CHANGE:
             steps += [Calm(size.seconds), Injection("Upgrade.agents")]
@@ -273,7 +276,9 @@ async def running_mixture(
             environment,
             worker_pool,
             witness,
-            TrialConfig(pools={**SHARED, **SINGLE}, ttl_max=TTL_SECONDS, rate_min=RATE_MIN),
+            TrialConfig(
+                pools={**SHARED, **SINGLE}, ttl_max=TTL_SECONDS, rate_min=size.rate_min
+            ),
             Outcome(TARGET, CHECKED_BY, sum(SHARED.values())),
             print_line,
         )
