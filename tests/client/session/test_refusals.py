@@ -24,7 +24,7 @@ def loop() -> Any:
 
 
 def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:
-    return PendingRequest(
+    made = PendingRequest(
         grant_id="g",
         wanted=Wanted(pool="p"),
         wait=wait,
@@ -33,8 +33,10 @@ def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> P
         on_queued=None,
         on_state=None,
         expires_at=float("inf") if wait is None else NOW + wait + CALL_TIMEOUT,
-        **fields,
     )
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
 
 
 def denied(reason: seat_pb2.DenialReason.ValueType) -> seat_pb2.Denied:
