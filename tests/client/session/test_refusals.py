@@ -23,8 +23,10 @@ def loop() -> Any:
     made.close()
 
 
-def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:
-    made = PendingRequest(
+def ask(
+    loop: asyncio.AbstractEventLoop, wait: float | None, *, attempt: int = 0
+) -> PendingRequest:
+    pending = PendingRequest(
         grant_id="g",
         wanted=Wanted(pool="p"),
         wait=wait,
@@ -34,9 +36,8 @@ def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> P
         on_state=None,
         expires_at=float("inf") if wait is None else NOW + wait + CALL_TIMEOUT,
     )
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
+    pending.attempt = attempt
+    return pending
 
 
 def denied(reason: seat_pb2.DenialReason.ValueType) -> seat_pb2.Denied:
