@@ -87,7 +87,8 @@ class Probe:
                 await self._streams()
                 await self.did("close", self.node.seats.close_session(self.credentials))
             except Exception as error:  # whatever it is, a caller has met it
-                await say(failed=self.step, reason=f"{type(error).__name__}: {error}"[:500])
+                why = str(error) or f"not done after {STEP_SECONDS_MAX:g} s"
+                await say(failed=self.step, reason=f"{type(error).__name__}: {why}"[:500])
 
     async def did(self, step: str, call: Awaitable[T], *, at_other: bool = False) -> T:
         """Do one thing, and say so."""
