@@ -48,7 +48,7 @@ def width_inches(svg: str) -> float:
 def test_the_picture_names_scenarios_kinds_of_faults_and_what_is_drawn() -> None:
     shown = texts(drawn())
     assert {"owner-dies", "network-breaks", "capacity: 24"} <= set(shown)
-    assert shown.count("KillNode") == told.count("Network") == 1
+    assert shown.count("KillNode") == shown.count("Network") == 1
     assert {"requests", "answers", "seconds since the run began"} <= set(shown)
 
 
