@@ -108,8 +108,6 @@ def spoiled(message: Message) -> Iterator[tuple[str, Message]]:
             yield f"{field.name}={str(value)[:30]!r}", copy
         if field.message_type is not None and not field.is_repeated:
             inner = getattr(message, field.name)
-            if field.message_type.GetOptions().map_entry:
-                continue
             for name, wrong in spoiled(inner):
                 copy = type(message)()
                 copy.CopyFrom(message)
@@ -117,9 +115,16 @@ def spoiled(message: Message) -> Iterator[tuple[str, Message]]:
                 yield f"{field.name}.{name}", copy
 
 
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
 def _values(field: Any) -> list[Any]:
     kind = field.cpp_type
     values: list[Any]
+    if _is_map(field):  # of text to text
+        many = {f"k{number}": "" for number in range(20_000)}
+        return [many, *({text: ""} for text in TEXTS), *({"k": text} for text in TEXTS)]
     if kind == FieldDescriptor.CPPTYPE_STRING:
         values = BYTES if field.type == FieldDescriptor.TYPE_BYTES else TEXTS
     elif kind == FieldDescriptor.CPPTYPE_INT32:
@@ -146,7 +151,9 @@ def _put(message: Message, field: Any, value: Any) -> None:
     message.ClearField(field.name)
     if value is None:
         return
-    if field.is_repeated:
+    if _is_map(field):
+        getattr(message, field.name).update(value)
+    elif field.is_repeated:
         getattr(message, field.name).extend(value)
     else:
         setattr(message, field.name, value)
