@@ -135,6 +135,8 @@ def _values(field: Any) -> list[Any]:
         values = [999, -1]
     elif kind == FieldDescriptor.CPPTYPE_MESSAGE and not field.is_repeated:
         return [None]
+    elif _is_map(field):
+        return [{key: key} for key in TEXTS] + [{str(number): "" for number in range(50)}]
     elif kind == FieldDescriptor.CPPTYPE_MESSAGE:
         assert field.message_type is not None
         return [[GetMessageClass(field.message_type)()] * count for count in (1, 20_000)]
@@ -145,6 +147,12 @@ def _values(field: Any) -> list[Any]:
         if field.is_repeated
         else values
     )
+
+
+def _is_map(field: Any) -> bool:
+    """A map of texts, which is all that there is so far."""
+    entry = field.message_type
+    return entry is not None and bool(entry.GetOptions().map_entry)
 
 
 def _put(message: Message, field: Any, value: Any) -> None:
