@@ -115,16 +115,9 @@ def spoiled(message: Message) -> Iterator[tuple[str, Message]]:
                 yield f"{field.name}.{name}", copy
 
 
-def _is_map(field: Any) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
 def _values(field: Any) -> list[Any]:
     kind = field.cpp_type
     values: list[Any]
-    if _is_map(field):  # of text to text
-        many = {f"k{number}": "" for number in range(20_000)}
-        return [many, *({text: ""} for text in TEXTS), *({"k": text} for text in TEXTS)]
     if kind == FieldDescriptor.CPPTYPE_STRING:
         values = BYTES if field.type == FieldDescriptor.TYPE_BYTES else TEXTS
     elif kind == FieldDescriptor.CPPTYPE_INT32:
