@@ -103,12 +103,12 @@ class Referee:
                 for user, at in story.unserved
                 if user not in self._faults.struck
             ]
-        told += check_usage(store.changes, self._cluster.published)
         told += self._missed_wakes.values()
         for pool in self._capacity if self._own_rule else ():
             broken = broken_rules(store.changes, self._tried.rule(), KEYS, pool)
             told += [f"I6 {pool}, revision {revision}: {fault}" for revision, fault in broken]
         told += [f"an error that nobody caught: {error}" for error in self._world.errors]
+        told += check_usage(store.changes, self._cluster.published)
         for violation in told:
             self._world.note(f"VIOLATION {violation}")
         return told
