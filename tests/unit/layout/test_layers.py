@@ -128,7 +128,6 @@ ALIASES = {
 STILL = {
     (f"{CLIENT}.builds", CLIENT),
     (f"{SERVER}.wire", f"{SERVER}.decide"),
-    (f"{SERVER}.routing", f"{SERVER}.decide"),
     (f"{SERVER}.store", f"{SERVER}.decide"),
 }
 """Steps that run up and must go: each as long as it is taken, and no others."""

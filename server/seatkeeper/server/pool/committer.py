@@ -31,6 +31,7 @@ from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.refusals import RETRY_AFTER_SECONDS
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import deletes_of, writes_of
@@ -47,8 +48,6 @@ from seatkeeper.server.wire.denials import denial_name
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
-RETRY_AFTER_SECONDS = (1.0, 3.0)
-"""When those who are refused for want of room should come again: not all at once."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
 
