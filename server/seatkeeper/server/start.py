@@ -90,7 +90,9 @@ async def open_deployment(
     status = await answered(config, store.status)
     warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
     for warning in warnings:
-        logger.warning("store version", extra={"version": status.version, "defect": warning})
+        logger.warning(
+            "store_version_defect", extra={"version": status.version, "defect": warning}
+        )
     deployment = Deployment(store, keys, observer)
     opening = partial(deployment.open, status.cluster_id, config.deployment, clock.now())
     try:

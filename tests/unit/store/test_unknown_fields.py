@@ -256,7 +256,7 @@ CHANGES = [
             "seats/<pool>/guard",
             state_pb2.GuardRecord(fence=4, ticket_number=5, decision_id=6),
             does,
-            frozenset({"fence", "ticket_number", "decision_id"}),
+            frozenset({"fence", "ticket_number", "decision_id", "facts"}),
         )
         for does in (take_a_seat, adopt)
     ),

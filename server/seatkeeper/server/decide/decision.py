@@ -78,11 +78,14 @@ class Decision:
     """
 
     guard: Guard
+    decided_at: Instant
     marks: dict[str, Watermark]
     """By session."""
     grants: list[Grant] = field(init=False, default_factory=list)
     tickets: list[Ticket] = field(init=False, default_factory=list)
     grants_ended: list[str] = field(init=False, default_factory=list)
+    released_fences: list[int] = field(init=False, default_factory=list)
+    """Of those grants that their holders gave back."""
     tickets_ended: list[str] = field(init=False, default_factory=list)
     outcomes: list[tuple[Command, Outcome]] = field(init=False, default_factory=list)
     deferred: list[Command] = field(init=False, default_factory=list)
@@ -164,7 +167,7 @@ class _Draft:
 
     def __post_init__(self) -> None:
         self.marks = Watermarks(self.pool)
-        self.decision = Decision(self.pool.guard, self.marks.written)
+        self.decision = Decision(self.pool.guard, self.now, self.marks.written)
         self.held = self.pool.held
 
     def has_room(self, writes: int) -> bool:
@@ -294,6 +297,7 @@ class _Draft:
             self.gone.add(grant_id)
             if isinstance(found, Grant):
                 self.decision.grants_ended.append(grant_id)
+                self.decision.released_fences.append(found.fence)
                 self.held -= found.seats
                 self.reserved += RELEASE_WRITES - 2  # for whoever is next
             else:

@@ -169,10 +169,13 @@ class PoolLoop:
         """True when the pool was read, and no client of this node has anything in it.
 
         Nor does a wait end that is measured here (it would begin anew), nor a time come at which the
-        policy may serve.
+        policy may serve. A pool's owner follows it while seats are held: it reports those that expire.
         """
         in_use = len(self._inbox) or len(self.subscribers) or self._followers
-        return self._listed.is_set() and not in_use and self._work.next_look() is None
+        reports = self._ownership.forwarder is not None and self._ownership.elsewhere is None
+        is_held = bool(self.state.grants or self.state.tickets)
+        is_needed = in_use or self._work.next_look() is not None or (reports and is_held)
+        return self._listed.is_set() and not is_needed
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -214,7 +217,7 @@ class PoolLoop:
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
         touched = self._mirror.apply(batch)
-        self._committer.watch_told()
+        self._committer.watch_told(batch)
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
@@ -234,11 +237,9 @@ class PoolLoop:
         for grant in self._mirror.ended:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
-        if self._ownership.elsewhere is None:
-            # Every node that follows the pool sees it end; one reports it.
-            for grant in self._mirror.expired:
-                events.expired(self.pool, grant)
-        self._mirror.expired.clear()
+        if self._mirror.expired:
+            # After the commit that is being processed has reported the grants that it made.
+            asyncio.get_running_loop().call_soon(self._ownership.report_expired)
         self.subscribers.review(grant_ids, self.state, self._mirror.denied)
         for grant_id in grant_ids:
             self._mirror.denied.pop(grant_id, None)
@@ -265,9 +266,10 @@ class PoolLoop:
                 await self._decide_once()
             except StoreError as error:
                 self._observer.store_failed(self.pool, type(error).__name__)
-                about = {"pool": self.pool, "error": str(error)}
-                logger.warning("the store failed a pool", extra=about)
-                await self._rest()
+                pause = self._next_pause()
+                about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
+                logger.warning("commit_failed", extra=about)
+                await self._rest(pause)
             except FormatUnsupported:  # seen while it was decided
                 self._turn_away_where_unsupported()
             except asyncio.CancelledError:
@@ -275,11 +277,11 @@ class PoolLoop:
                 if task is None or task.cancelling():
                     raise
                 # Something that was waited for was cancelled, and not we: a pool goes on.
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
             except Exception:
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
 
     async def _decide_once(self) -> None:
         await self._inbox.gather()
@@ -342,9 +344,13 @@ class PoolLoop:
 
     # Trouble --------------------------------------------------------------------------------
 
-    async def _rest(self) -> None:
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+    def _next_pause(self) -> float:
+        pause = self._pause * random.uniform(0.5, 1.0)
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+        return pause
+
+    async def _rest(self, pause: float) -> None:
+        await asyncio.sleep(pause)
         self._wake.set()
 
     def _turn_away_where_unsupported(self) -> bool:

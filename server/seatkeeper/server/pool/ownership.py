@@ -8,8 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from seatkeeper.server.domain import Denied, Granted, Queued, Refusal, Released
+from seatkeeper.server.domain import Denied, Grant, Granted, Queued, Refusal, Released
 from seatkeeper.server.events import log as events
+from seatkeeper.server.events.usage import (
+    SESSION_ENDED,
+    UsageKind,
+    grant_ends,
+    ticket_ends,
+)
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
 from seatkeeper.server.pool.inbox import PendingRequest
@@ -37,6 +43,7 @@ class Ownership:
         """How to have other nodes decide; None: there are no owners, and each node decides itself."""
         self._pool = context.pool
         self._keys = context.keys
+        self._clock = context.clock
         self._observer = context.observer
         self._mirror = mirror
         self._subscribers = subscribers
@@ -56,6 +63,19 @@ class Ownership:
             about = {"pool": self._pool, "before": self._owner_before, "after": owner}
             events.happened("owner_changed", logging.DEBUG, **about)
             self._owner_before = owner
+
+    def report_expired(self) -> None:
+        """Publish what ended with its session. All that follow the pool see it; its owner reports."""
+        expired, self._mirror.expired = self._mirror.expired, []
+        if self.elsewhere is not None:
+            return
+        for each in expired:
+            now, usage = self._clock.now(), self._observer.usage
+            if isinstance(each, Grant):
+                kind = UsageKind.EXPIRED
+                usage.publish(grant_ends(kind, self._pool, each, now, reason=SESSION_ENDED))
+            else:
+                usage.publish(ticket_ends(self._pool, each, now, reason=SESSION_ENDED))
 
     async def forward(self, asks: list[PendingRequest]) -> bool:
         """Have the pool's owner decide, where it is another node; return whether all is done.

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from seatkeeper.server.domain import Command, Denied, Refusal
-from seatkeeper.server.events import log as events
+from seatkeeper.server.events.usage import refusal
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.inbox import PendingRequest
 from seatkeeper.server.pool.subscribers import Listener, peer_of
-from seatkeeper.server.wire.denials import denial_name
 
 RETRY_AFTER_SECONDS = (1.0, 3.0)
 """When those who are refused for want of room should come again: not all at once."""
@@ -24,15 +23,15 @@ class Refusals:
 
     def __init__(self, context: PoolContext) -> None:
         self._pool = context.pool
+        self._clock = context.clock
         self._observer = context.observer
 
     def refuse(self, command: Command, listener: Listener, denied: Denied) -> None:
         """Answer a command that is not decided."""
         # Where it was forwarded from, it is decided after all, or counted.
         if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
-            self._observer.denied(self._pool, denial_name(denied.reason))
-            if events.are_wanted():
-                events.answered(self._pool, command.session_id, denied, peer_of(listener))
+            now, peer = self._clock.now(), peer_of(listener)
+            self._observer.usage.publish(refusal(self._pool, command, denied, now, peer))
         listener.hear(self._pool, denied)
 
     def overloaded(self, command: Command, listener: Listener, why: str) -> None:
