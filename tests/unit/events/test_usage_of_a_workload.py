@@ -90,7 +90,7 @@ class Service:
         for node in self.loops.nodes:
             node.store.fault_rate = 0.0
         for ear in ears:
-            await eventually(lambda ear=ear: ear.heard)  # type: ignore[misc]
+            await eventually(lambda ear=ear: ear.heard)
         await self._settle()
 
     def _one_request(self) -> Ear:

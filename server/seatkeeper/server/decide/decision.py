@@ -30,7 +30,7 @@ from datetime import timedelta
 
 from seatkeeper.server.decide import admission
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
-from seatkeeper.server.decide.watermarks import Watermark, Watermarks
+from seatkeeper.server.decide.watermarks import Watermarks
 from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
@@ -51,6 +51,7 @@ from seatkeeper.server.domain.state import (
     PoolState,
     Ticket,
 )
+from seatkeeper.server.domain.watermark import Watermark
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy, holds_back_none
 from seatkeeper.server.policy.snapshot import PoolSnapshot

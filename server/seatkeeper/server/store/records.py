@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Attribution, Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.domain import (
+    Attribution,
+    Grant,
+    Guard,
+    Instant,
+    PoolSpec,
+    Ticket,
+    Watermark,
+)
 from seatkeeper.server.store.formats import check_format, kept, parsed
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import pool_service_pb2, state_pb2

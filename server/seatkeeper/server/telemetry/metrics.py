@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.server.events.observer import Watched
 from seatkeeper.server.events.usage import UsageEvent, UsageKind
 from seatkeeper.server.telemetry.tally import Tally
@@ -221,7 +221,7 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges of what is followed."""
-        about = {"version": version_of("seatkeeper"), "python": platform.python_version()}
+        about = {"version": seatkeeper_version(), "python": platform.python_version()}
         yield _gauge("build_info", "The software; always 1.", about, 1)
         foreign = "Endpoints of another etcd; 1 more where etcd holds another service, or none."
         yield _gauge("store_foreign", foreign, {}, self._observer.foreign)
