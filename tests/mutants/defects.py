@@ -207,8 +207,8 @@ DEFECTS = (
     ),
     Defect(
         "every node that follows a pool publishes what expires",
-        f"{SERVER}/pool/loop.py",
-        "        if self._owner_elsewhere is not None:\n            return\n"
+        f"{SERVER}/pool/ownership.py",
+        "        if self.elsewhere is not None:\n            return\n"
         "        for each in expired:\n",
         "        for each in expired:\n",
         tests=("tests/unit/events/test_usage_of_a_workload.py",),
