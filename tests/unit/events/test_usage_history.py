@@ -18,8 +18,8 @@ from tests.unit.kit import (
     uuid7,
 )
 
-from seatkeeper.server.decide import (
-    Decision,
+from seatkeeper.server.decide import Decision, decide
+from seatkeeper.server.domain import (
     Denied,
     Guard,
     Instant,
@@ -28,7 +28,6 @@ from seatkeeper.server.decide import (
     PoolState,
     Refusal,
     Watermark,
-    decide,
 )
 from seatkeeper.server.events.facts import REFUSED_MAX, decode_facts, encode_facts
 from seatkeeper.server.events.history import UsageHistory, usage_events

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kit import KEYS, NOW, FakeClock, a_grant, a_ticket, acquire, release, uuid7
 
-from seatkeeper.server.decide import Watermark, decide
+from seatkeeper.server.decide import decide
 from seatkeeper.server.deployment.adopt import Adoption
-from seatkeeper.server.domain import Granted, Guard, Limits, PoolSpec, Queued
+from seatkeeper.server.domain import Granted, Guard, Limits, PoolSpec, Queued, Watermark
 from seatkeeper.server.engines.registry import Engines
 from seatkeeper.server.pool.admin import Pools
 from seatkeeper.server.pool.mirror import PoolMirror
