@@ -36,8 +36,9 @@ async def register(
             if clock() + TRY_AGAIN > deadline:
                 raise
             if not waiting:
-                about = {"agent_id": agent.agent_id, "error": str(error)}
-                logger.warning("waiting for an earlier session to end", extra=about)
+                hint = "an earlier session of this agent has not ended"
+                about = {"agent_id": agent.agent_id, "error": str(error), "hint": hint}
+                logger.warning("registration_waiting", extra=about)
                 waiting = True
             await asyncio.sleep(TRY_AGAIN)
         else:
@@ -55,6 +56,9 @@ async def keep_registered(client: AsyncSeatClient, agent: build_service_pb2.Agen
         try:
             await client.engines.register_agent(agent)
         except AlreadyExists:
-            logger.info("the agent's last session has not ended yet")
+            hint = "an earlier session of this agent has not ended"
+            about = {"agent_id": agent.agent_id, "hint": hint}
+            logger.info("registration_waiting", extra=about)
         except SeatError as error:
-            logger.warning("the agent is not registered", extra={"error": str(error)})
+            about = {"agent_id": agent.agent_id, "error": str(error)}
+            logger.warning("registration_failed", extra=about)

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version as version_of
 from typing import TypeVar
 
+from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.context import NodeContext
 from seatkeeper.server.deployment.identity import Deployment, WrongDeployment
@@ -90,7 +90,9 @@ async def open_deployment(
     status = await answered(config, store.status)
     warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
     for warning in warnings:
-        logger.warning("store version", extra={"version": status.version, "defect": warning})
+        logger.warning(
+            "store_version_defect", extra={"version": status.version, "defect": warning}
+        )
     deployment = Deployment(store, keys, observer)
     opening = partial(deployment.open, status.cluster_id, config.deployment, clock.now())
     try:
@@ -98,7 +100,7 @@ async def open_deployment(
     except WrongDeployment as error:
         raise StartError(str(error)) from error
     version = NodeVersion(
-        config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
+        config.node_id, seatkeeper_version(), status.kind, status.version, warnings
     )
     return version, deployment
 

@@ -34,9 +34,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     f"{SERVER}.store.etcd": ("seatkeeper.core", "seatkeeper.etcd.v3", f"{SERVER}.store"),
     f"{SERVER}.events": (
         *("seatkeeper.core", "seatkeeper.core.serving"),
-        *(f"{SERVER}.{room}" for room in ("domain", "store")),
+        *(f"{SERVER}.{room}" for room in ("domain", "wire", "store")),
     ),
-    f"{SERVER}.telemetry": ("seatkeeper.core.serving", f"{SERVER}.events"),
+    f"{SERVER}.telemetry": (
+        *("seatkeeper.core", "seatkeeper.core.serving"),
+        *(f"{SERVER}.domain", f"{SERVER}.events"),
+    ),
     f"{SERVER}.identity": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.store"),
     f"{SERVER}.deployment": (
         *(f"{SERVER}.{room}" for room in ("domain", "store", "store.etcd")),

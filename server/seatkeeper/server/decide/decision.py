@@ -79,11 +79,14 @@ class Decision:
     """
 
     guard: Guard
+    decided_at: Instant
     grants: list[Grant] = field(default_factory=list)
     tickets: list[Ticket] = field(default_factory=list)
     marks: dict[str, Watermark] = field(default_factory=dict)
     """By session."""
     grants_ended: list[str] = field(default_factory=list)
+    released_fences: list[int] = field(default_factory=list)
+    """Of those grants that their holders gave back."""
     tickets_ended: list[str] = field(default_factory=list)
     outcomes: list[tuple[Command, Outcome]] = field(default_factory=list)
     deferred: list[Command] = field(default_factory=list)
@@ -165,7 +168,7 @@ class _Draft:
     """What the policy holds back, once it has planned."""
 
     def __post_init__(self) -> None:
-        self.decision = Decision(guard=self.pool.guard)
+        self.decision = Decision(guard=self.pool.guard, decided_at=self.now)
         self.held = self.pool.held
 
     def has_room(self, writes: int) -> bool:
@@ -295,6 +298,7 @@ class _Draft:
             self.gone.add(grant_id)
             if isinstance(found, Grant):
                 self.decision.grants_ended.append(grant_id)
+                self.decision.released_fences.append(found.fence)
                 self.held -= found.seats
                 self.reserved += RELEASE_WRITES - 2  # for whoever is next
             else:
