@@ -74,8 +74,8 @@ cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
-chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 21 minutes
-	$(BIN)/python -m tests.chaos --report docs
+chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/reference/; 21 minutes
+	$(BIN)/python -m tests.chaos --report docs/reference
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
 	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak
@@ -88,7 +88,8 @@ check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the co
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate_reference.py --check
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_proto_style.py
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_proto_style.py \
+	  tests/unit/test_docs_links.py
 
 docs: $(PROTOS)  ## write the generated reference pages again
 	$(BIN)/python docs/generate_reference.py

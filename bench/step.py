@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 PACKAGES = """\
      packages from your package index into .venv: about 270 MB to download, 730 MB on disk
-       TensorRT-RTX, the compiler    148 MB, 315 MB on disk (licence: NVIDIA's; docs/dependencies.md)
+       TensorRT-RTX, the compiler    148 MB, 315 MB on disk (under NVIDIA's own licence)
        numpy, onnx                    26 MB, 97 MB
        mypy, ruff, matplotlib         43 MB, 170 MB (for the tests)
        grpcio, uvloop, cryptography   20 MB, 50 MB

@@ -1,4 +1,4 @@
-"""Write ``cli.md`` and ``protocol.md`` from the code, so that neither can be wrong.
+"""Write ``reference/cli.md`` and ``reference/protocol.md`` from the code.
 
 ``cli.md`` comes from the command line itself, from the settings of nodes and agents, and from the
 builder's errors; ``protocol.md`` from the comments in ``proto/seatkeeper/v1``. Run it after a change of
@@ -42,6 +42,7 @@ from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
 from seatkeeper.server.config import AdoptConfig, NodeConfig
 
 DOCS = Path(__file__).parent
+REFERENCE = DOCS / "reference"
 PROTO = DOCS.parent / "proto"
 ORDER = (
     "seat_service",
@@ -65,7 +66,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if old")
     check: bool = parser.parse_args().check
     old = False
-    for file, text in ((DOCS / "cli.md", cli_page()), (DOCS / "protocol.md", protocol_page())):
+    pages = {"cli.md": cli_page(), "protocol.md": protocol_page()}
+    for name, text in pages.items():
+        file = REFERENCE / name
         found = file.read_text() if file.exists() else ""
         if found == text:
             continue
@@ -351,8 +354,9 @@ def protocol_page() -> str:
         GENERATED,
         "",
         "Package `seatkeeper.v1`, as the comments in "
-        "[`proto/seatkeeper/v1`](../proto/seatkeeper/v1) tell it. The rules for clients that use "
-        "these calls directly are in [Take a seat](take-a-seat.md#with-a-grpc-stub-of-your-own).",
+        "[`proto/seatkeeper/v1`](../../proto/seatkeeper/v1) describe it. "
+        "[Take a seat](../how-to/take-a-seat.md#with-a-grpc-stub-of-your-own) has the rules for "
+        "clients that use these calls directly.",
         "",
     ]
     pages = sorted(map(_FilePage, _described()), key=lambda page: page.place)
@@ -404,8 +408,9 @@ class _FilePage:
         if self.name == "state.proto":
             yield from ("## Values in the store", "")
             yield (
-                "The values under [etcd's keys](design.md#state-in-etcd). Times are Unix "
-                "milliseconds by the writing node's clock: for people, never for deciding anything."
+                "The values under [etcd's keys](../explanation/design.md#state-in-etcd). Times are "
+                "Unix milliseconds by the writing node's clock. They are for people; no decision "
+                "depends on them."
             )
             yield ""
         elif not self.file.service:
@@ -430,7 +435,8 @@ class _FilePage:
             meaning = self.comment(4, number, 2, index).replace("\n", " ")
             if field.HasField("oneof_index") and not field.proto3_optional:
                 meaning = f"*One of `{message.oneof_decl[field.oneof_index].name}`.* {meaning}"
-            yield _row(f"`{field.name}` = {field.number}", _field_type(field), meaning)
+            kind = _map_type(field, message) or _field_type(field)
+            yield _row(f"`{field.name}` = {field.number}", kind, meaning)
         yield ""
 
     def _enum(self, enum: EnumDescriptorProto, number: int) -> Iterator[str]:
@@ -446,6 +452,15 @@ def _signature(method: MethodDescriptorProto) -> str:
     asked = f"{'stream ' if method.client_streaming else ''}{_last(method.input_type)}"
     answered = f"{'stream ' if method.server_streaming else ''}{_last(method.output_type)}"
     return f"rpc {method.name}({asked}) returns ({answered});"
+
+
+def _map_type(field: FieldDescriptorProto, message: DescriptorProto) -> str:
+    """Return ``map<...>`` for a map, which the compiler makes a list of entries; else nothing."""
+    for entry in message.nested_type:
+        if entry.options.map_entry and _last(field.type_name) == entry.name:
+            key, value = entry.field
+            return f"map<{_field_type(key)}, {_field_type(value)}>"
+    return ""
 
 
 def _field_type(field: FieldDescriptorProto) -> str:

@@ -1,6 +1,6 @@
 """The ways in which ``seatkeeper run`` may end: what becomes of the command, the seat, the exit code.
 
-Each row of the table in docs/take-a-seat.md names a test, most of them here.
+Each row of the table in docs/how-to/take-a-seat.md names a test, most of them here.
 """
 
 from __future__ import annotations

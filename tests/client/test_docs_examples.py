@@ -12,7 +12,7 @@ import pytest
 
 from seatkeeper.client.testing import InMemoryService
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to"
 SECONDS_MAX = 120
 
 

@@ -360,7 +360,7 @@ async def test_a_node_that_says_it_does_not_serve_gets_nothing_new_and_keeps_wha
 async def test_with_mutual_tls_l4_passes_it_through_and_asks_under_a_certificate_of_its_own(
     site: Site, tmp_path: Path
 ) -> None:
-    """With the changes that docs/deploy.md tells to make."""
+    """With the changes that docs/how-to/deploy.md tells to make."""
     authority = Authority(tmp_path)
     names = ("node", "client", "haproxy")
     pems = {name: [file.read_bytes() for file in authority.issue(name)] for name in names}

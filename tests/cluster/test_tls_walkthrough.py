@@ -1,4 +1,4 @@
-"""The walk-through of docs/start-a-service.md, run as it stands: three nodes over etcd, with TLS.
+"""Run the walk-through of docs/how-to/start-a-service.md literally: three nodes over etcd, with TLS.
 
 Only ports are changed, to free ones, because other programs may run on this machine.
 """
@@ -21,7 +21,7 @@ from tests.cluster.balancer import free_ports
 
 from seatkeeper.server.etcd_binary import find_etcd
 
-PAGE = Path(__file__).parents[2] / "docs" / "start-a-service.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "start-a-service.md"
 SECTION = "## Three nodes over etcd, with TLS"
 SECONDS_MAX = 120
 

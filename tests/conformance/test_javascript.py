@@ -1,4 +1,4 @@
-"""A client of another language, written from docs/write-a-client.md: the page is enough."""
+"""A client of another language, written from docs/how-to/write-a-client.md: the page is enough."""
 
 from __future__ import annotations
 

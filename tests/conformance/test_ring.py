@@ -1,4 +1,4 @@
-"""The ring, computed from its description in docs/write-a-client.md alone, and what the nodes use."""
+"""The ring, computed from docs/how-to/write-a-client.md alone, equals the one that nodes use."""
 
 from __future__ import annotations
 

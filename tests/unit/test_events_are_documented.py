@@ -1,4 +1,4 @@
-"""Every event that a node or an agent logs, and every metric, is in docs/operate.md."""
+"""Every event that a node or an agent logs, and every metric, is in docs/how-to/operate.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from seatkeeper.server.metrics import MetricsObserver
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
 LEVELS = {"info", "warning", "error", "exception"}
 """``debug`` of a library's kind is nobody's promise; seats and sessions go through ``happened``."""
 

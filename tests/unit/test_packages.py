@@ -44,7 +44,7 @@ def test_the_archive_has_what_belongs_to_the_sources(sources: Path) -> None:
     for name in (
         *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "constraints.txt"),
         *("Makefile", "pyproject.toml", "docker-compose.yml", ".dockerignore", "PKG-INFO"),
-        *("docs/README.md", "docs/cli.md", "deploy/haproxy/l4.cfg", "tests/conftest.py"),
+        *("docs/README.md", "docs/reference/cli.md", "deploy/haproxy/l4.cfg", "tests/conftest.py"),
         *("bench", "proto/hatch_build.py", "proto/seatkeeper/v1/seat.proto"),
     ):
         assert (sources / name).exists(), name
@@ -62,7 +62,7 @@ def test_the_archive_has_nothing_that_was_made(sources: Path) -> None:
 def test_every_link_of_the_documentation_leads_somewhere(sources: Path) -> None:
     broken = [
         f"{page.name}: {link}"
-        for page in [*sources.glob("*.md"), *(sources / "docs").glob("*.md")]
+        for page in [*sources.glob("*.md"), *(sources / "docs").rglob("*.md")]
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
         if not (page.parent / link).exists()
     ]
@@ -91,7 +91,7 @@ def test_a_wheel_can_be_made_of_the_archive_alone(sources: Path, tmp_path: Path)
 
 def test_nobody_is_told_to_install_by_a_name_that_is_on_no_index() -> None:
     # The changelog tells of the past.
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "Makefile"]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]
     code = [path for part in OURS for path in (ROOT / part).rglob("*.py")]
     told = [
         f"{path.name}: {found}"

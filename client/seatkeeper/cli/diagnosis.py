@@ -193,7 +193,7 @@ def _deployment(seen: Seen) -> Iterator[Finding]:
                 Level.PROBLEM,
                 "deployment",
                 f"{node.node_id} serves nothing: {node.store_trouble}",
-                "see `A restored or wiped etcd` in docs/operate.md",
+                "see `A restored or wiped etcd` in docs/how-to/operate.md",
             )
     ours = sorted({node.deployment_id for node in answering if node.deployment_id})
     if len(ours) > 1:
@@ -369,7 +369,7 @@ def _members(
                 Level.PROBLEM,
                 "etcd",
                 f"member {_called(member)} {member.failure}",
-                "its restart mends nothing; see `A restored or wiped etcd` in docs/operate.md",
+                "its restart mends nothing; see `A restored or wiped etcd` in docs/how-to/operate.md",
             )
         elif member.failure:
             yield Finding(

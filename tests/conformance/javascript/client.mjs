@@ -1,5 +1,5 @@
 // A complete Seatkeeper client: the stream, renewals, resuming, errors. The rules are those of
-// docs/write-a-client.md; comments name its sections. Nothing of Seatkeeper is used but its .proto files.
+// docs/how-to/write-a-client.md; comments name its sections. Nothing of Seatkeeper is used but its .proto files.
 
 import { randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
