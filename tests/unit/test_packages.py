@@ -44,7 +44,12 @@ def test_the_archive_has_what_belongs_to_the_sources(sources: Path) -> None:
     for name in (
         *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "constraints.txt"),
         *("Makefile", "pyproject.toml", "docker-compose.yml", ".dockerignore", "PKG-INFO"),
-        *("docs/README.md", "docs/reference/cli.md", "deploy/haproxy/l4.cfg", "tests/conftest.py"),
+        *(
+            "docs/README.md",
+            "docs/reference/cli.md",
+            "deploy/haproxy/l4.cfg",
+            "tests/conftest.py",
+        ),
         *("bench", "proto/hatch_build.py", "proto/seatkeeper/v1/seat.proto"),
     ):
         assert (sources / name).exists(), name
