@@ -204,7 +204,7 @@ def test_an_agent_waits_for_the_session_that_a_killed_one_left_behind(
         running.send(signal.SIGKILL)
         running.ends()
     with agent(service, folder) as running:
-        running.says("waiting for an earlier session to end")
+        running.says("registration_waiting")
         running.says('"serving"')
         assert not client.build(relu(), OPTIONS).cached
 
@@ -214,7 +214,7 @@ def test_an_agent_that_is_told_to_stop_while_it_waits_does_so_at_once(
 ) -> None:
     client.engines.register_agent(pb.AgentInfo(agent_id="agent-1", pool=POOL))
     with agent(service, tmp_path / "engines") as running:
-        running.says("waiting for an earlier session to end")
+        running.says("registration_waiting")
         running.send(signal.SIGTERM)
         running.ends().check(Exit.OK)
 

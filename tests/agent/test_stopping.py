@@ -64,7 +64,7 @@ async def test_what_the_compiler_said_while_it_died_is_logged_and_told(
     with pytest.raises(CompilerCrashed, match=r"^deep\.onnx: the compiler died") as caught:
         await site.client().build(relu_chain(3_000), OPTIONS, model_name="deep.onnx")
     assert "Segmentation fault" in caught.value.last_words
-    (record,) = [each for each in caplog.records if each.message == "a worker failed"]
+    (record,) = [each for each in caplog.records if each.message == "worker_failed"]
     about = vars(record)
     assert (about["code"], about["model"]) == ("compiler_crashed", "deep.onnx")
     assert "Segmentation fault" in "".join(about["last_words"])

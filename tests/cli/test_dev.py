@@ -138,7 +138,7 @@ def test_an_agent_that_was_killed_is_there_again_at_the_next_start(
         assert is_running(pid)
         assert "ended" not in running.out
         log = (tmp_path / "state" / "logs" / "agent.log").read_text()
-        assert '"serving"' in log.rpartition("waiting for an earlier session to end")[2]
+        assert '"serving"' in log.rpartition("registration_waiting")[2]
         running.send(signal.SIGTERM)
         # One stop may be told twice: by whoever started us, and by the group we are in.
         running.send(signal.SIGINT)

@@ -153,7 +153,7 @@ async def test_without_a_quorum_calls_fail_in_time_and_afterwards_all_goes_on(
             assert await place == grant.fence + 1
     assert await judged(service) == 2
     logs = "".join(node.log.read_text() for node in service.nodes)
-    assert "the store failed a pool" in logs
+    assert "commit_failed" in logs
 
 
 async def test_without_a_quorum_for_longer_than_the_lease_the_holder_lets_go_first(

@@ -42,7 +42,7 @@ class LeasedRecord:
             try:
                 await self._store.revoke_lease(self._put.lease_id)
             except StoreError as error:
-                logger.warning("a record stays until its ttl", extra={"error": str(error)})
+                logger.warning("record_not_revoked", extra={"error": str(error)})
 
     async def _write(self) -> None:
         """Make the lease and write the record.
@@ -76,5 +76,5 @@ class LeasedRecord:
                     await self._write()
                 pause = self._ttl.total_seconds() / 3
             except StoreError as error:
-                logger.warning("a record was not renewed", extra={"error": str(error)})
+                logger.warning("record_not_renewed", extra={"error": str(error)})
                 pause = min(1.0, self._ttl.total_seconds() / 10)

@@ -408,7 +408,9 @@ async def _open_deployment(
     status = await _patiently(config, store.status)
     warnings = tuple(version_warnings(status.version)) if status.kind == "etcd" else ()
     for warning in warnings:
-        logger.warning("store version", extra={"version": status.version, "defect": warning})
+        logger.warning(
+            "store_version_defect", extra={"version": status.version, "defect": warning}
+        )
     deployment = Deployment(store, keys, world.tally)
     opening = partial(deployment.open, status.cluster_id, config.deployment, world.clock.now())
     try:

@@ -176,7 +176,7 @@ class Build:
             except SeatError as error:
                 is_answer = not isinstance(error, COME_BACK)
                 if not is_answer and not given_up.is_set():
-                    logger.warning("not published yet", extra={"key": key, "error": str(error)})
+                    logger.warning("publish_retrying", extra={"key": key, "error": str(error)})
                     with suppress(TimeoutError):
                         async with asyncio.timeout(PUBLISH_AGAIN):
                             await given_up.wait()

@@ -93,7 +93,7 @@ class Claim:
                 claim_id=self.claim_id,
             )
         except SeatError as trouble:
-            logger.warning("a claim was not given up", extra={"error": str(trouble)})
+            logger.warning("claim_not_yielded", extra={"error": str(trouble)})
 
     async def _stop(self) -> None:
         if self._task is not None:
@@ -113,7 +113,7 @@ class Claim:
                 if not self._made.done():
                     self._tell(error)
                     return
-                logger.warning("a claim is not followed", extra={"error": str(error)})
+                logger.warning("claim_watch_failed", extra={"error": str(error)})
                 await asyncio.sleep(LISTEN_AGAIN)
             except InUse as error:
                 # A stream that broke is opened again as it was. Under a session that was lost

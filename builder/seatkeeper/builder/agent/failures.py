@@ -48,7 +48,7 @@ def log_end_of_worker(error: BuildError, **about: str) -> None:
     """
     lines = error.last_words.splitlines()[-LINES_LOGGED_MAX:]
     told = {"code": error.code, "error": error.message, "last_words": lines, **about}
-    logger.warning("a worker failed", extra=told)
+    logger.warning("worker_failed", extra=told)
 
 
 def failure_of(error: Exception) -> Failure | None:

@@ -37,7 +37,7 @@ async def register(
                 raise
             if not waiting:
                 about = {"agent_id": agent.agent_id, "error": str(error)}
-                logger.warning("waiting for an earlier session to end", extra=about)
+                logger.warning("registration_waiting", extra=about)
                 waiting = True
             await asyncio.sleep(TRY_AGAIN)
         else:
@@ -55,6 +55,6 @@ async def keep_registered(client: AsyncSeatClient, agent: build_service_pb2.Agen
         try:
             await client.engines.register_agent(agent)
         except AlreadyExists:
-            logger.info("the agent's last session has not ended yet")
+            logger.info("session_not_ended")
         except SeatError as error:
-            logger.warning("the agent is not registered", extra={"error": str(error)})
+            logger.warning("registration_failed", extra={"error": str(error)})

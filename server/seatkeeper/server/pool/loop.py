@@ -354,10 +354,10 @@ class PoolLoop:
                 if task is None or task.cancelling():
                     raise
                 # Something that was waited for was cancelled, and not we: a pool goes on.
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
+                logger.exception("pool_loop_failed", extra={"pool": self.pool})
                 await self._rest()
             except Exception:
-                logger.exception("deciding for a pool failed", extra={"pool": self.pool})
+                logger.exception("pool_loop_failed", extra={"pool": self.pool})
                 await self._rest()
 
     async def _decide_once(self) -> None:
@@ -501,9 +501,7 @@ class PoolLoop:
 
     async def _store_failed(self, error: StoreError) -> None:
         self._observer.store_failed(self.pool, type(error).__name__)
-        logger.warning(
-            "the store failed a pool", extra={"pool": self.pool, "error": str(error)}
-        )
+        logger.warning("commit_failed", extra={"pool": self.pool, "error": str(error)})
         await self._rest()
 
     async def _rest(self) -> None:

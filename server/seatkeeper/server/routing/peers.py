@@ -177,7 +177,7 @@ class Peers:
         return pb_grpc.PeerServiceStub(channel)
 
     def _give_up(self, node_id: str, why: str) -> None:
-        logger.warning("a node does not answer", extra={"node": node_id, "error": why})
+        logger.warning("peer_silent", extra={"node": node_id, "error": why})
         self._membership.mark_silent(node_id)
         if node_id not in self._probes:
             probe = self._probes[node_id] = asyncio.create_task(self._probe(node_id))
@@ -192,7 +192,7 @@ class Peers:
             with suppress(grpc.aio.AioRpcError, PeerSilent):
                 stub = await self._stub(node_id)
                 await self._ping(stub)
-                logger.info("a node answers again", extra={"node": node_id})
+                logger.info("peer_answers", extra={"node": node_id})
                 self._membership.mark_answering(node_id)
 
     async def _forget_the_gone(self) -> None:
