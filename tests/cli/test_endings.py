@@ -83,7 +83,7 @@ def stderr_whose_reader_is(what: str, folder: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("reader", ["gone", "full", "stopped"])
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=("text", "json"))
-def test_a_lost_seat_stops_the_command_whoever_reads_what_we_say(
+def test_a_lost_seat_stops_the_command_whatever_reads_its_output(
     tmp_path: Path, reader: str, options: tuple[str, ...]
 ) -> None:
     """Protection does not depend on telling."""

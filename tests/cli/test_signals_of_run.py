@@ -36,7 +36,7 @@ def held(cluster: Cluster, pool: str) -> int:
     return cluster.look(pool).held
 
 
-def test_every_signal_that_can_be_caught_is_passed_on(
+def test_every_signal_that_can_be_caught_is_forwarded(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     command = ("run", "--pool", pool, "--", sys.executable, "-c", COUNTER)

@@ -293,7 +293,7 @@ def test_signals_of_the_terminal_and_of_services_do_not_end_the_helper(
         assert program.ended() == 0
 
 
-def test_nobody_believes_who_was_stopped_beyond_the_lease_together_with_the_helper(
+def test_no_grant_is_believed_in_after_program_and_helper_were_stopped_beyond_the_lease(
     service: InMemoryService,
 ) -> None:
     program, helper = holder(service, "heard()\nsay(grant.state.value)", ttl=2)
