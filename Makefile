@@ -38,7 +38,7 @@ $(PROTOS): $(READY) $(wildcard proto/seatkeeper/*/*.proto proto/seatkeeper/*/*/*
 	touch $@
 
 etcd: $(PROTOS)  ## a current etcd under .tools/, where the machine is a Debian one
-	@$(BIN)/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(BIN)/python -m seatkeeper.server.etcd_binary fetch
+	@$(BIN)/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(BIN)/python -m seatkeeper.devcluster.etcd_binary fetch
 
 haproxy: $(PROTOS)  ## an HAProxy under .tools/, where the machine is a Debian one
 	$(BIN)/python -m tests.debian_tools fetch haproxy
@@ -88,7 +88,7 @@ check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the co
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate_reference.py --check
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_proto_style.py \
+	$(BIN)/python -m pytest -q tests/unit/layout/test_layers.py tests/unit/layout/test_proto_style.py \
 	  tests/unit/test_docs_links.py
 
 docs: $(PROTOS)  ## write the generated reference pages again

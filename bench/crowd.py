@@ -15,10 +15,10 @@ from time import perf_counter
 
 from bench.report import parser, progress, run, tell
 from bench.service import running_service
-from seatkeeper.chaos.history import FaultKind, read_history, replay
 from seatkeeper.client import AsyncSeatClient, ClientConfig
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.history import FaultKind, read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.keys import Keys
 
 POOL = "crowd"
 HOLD_SECONDS_MAX = 0.02

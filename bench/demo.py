@@ -30,11 +30,11 @@ from rich.table import Table
 
 from bench.report import run
 from bench.service import ServerProcess, Service, running_service, spawn
-from seatkeeper.chaos.history import PoolHistory, read_history, replay
 from seatkeeper.client import AsyncSeatClient, QueuePosition
-from seatkeeper.client.builds import BuiltEngine
-from seatkeeper.server.keys import Keys
+from seatkeeper.client.builds.builds import BuiltEngine
+from seatkeeper.oracle.history import PoolHistory, read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 _T = TypeVar("_T")

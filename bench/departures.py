@@ -7,7 +7,7 @@ ticket that went any other way was lost, above all with a lease that ran out alt
 there. Grants are looked at in the same way.
 
 Whether a session was closed or ran out, the history cannot tell: whoever asks says which were closed.
-Pure; ``seatkeeper.chaos.history`` reads the changes.
+Pure; ``seatkeeper.oracle.history`` reads the changes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 
-from seatkeeper.chaos.history import located
-from seatkeeper.server import records
+from seatkeeper.oracle.history import located
 from seatkeeper.server.decide import Grant, Ticket
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Change, Entry
+from seatkeeper.server.store import Change, Entry, records
+from seatkeeper.server.store.keys import Keys
 
 
 class Fate(Enum):
@@ -59,7 +58,7 @@ def departures(
 ) -> Departures:
     """Say how every ticket and grant of ``pool`` ended.
 
-    ``changes`` are as for `seatkeeper.chaos.history.replay`: all of them, in order of revisions.
+    ``changes`` are as for `seatkeeper.oracle.history.replay`: all of them, in order of revisions.
     """
     ledger = _Ledger(closed_sessions)
     for _, together in groupby(changes, key=lambda change: change.revision):
@@ -96,7 +95,7 @@ class _Step:
             case "queue", Entry(value=value):
                 self.queued[name] = records.decode_ticket(name, value)
             case "marks", Entry(value=value):
-                self.marks[name] = records.decode_mark(value).finished
+                self.marks[name] = records.decode_watermark(value).finished
 
 
 @dataclass(slots=True)

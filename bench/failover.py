@@ -61,15 +61,15 @@ from bench.service import (
     start_node,
 )
 from bench.waiters import Waiters, WaitersConfig, running_waiters
-from seatkeeper.chaos.history import FaultKind, PoolHistory, read_history, replay
 from seatkeeper.client import AsyncSeatClient, SeatError
-from seatkeeper.client.channels import dial
+from seatkeeper.core.channels import dial
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdProcess
 from seatkeeper.etcd.v3 import etcd_pb2
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.history import FaultKind, PoolHistory, read_history, replay
 from seatkeeper.server.store import Change
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import STATUS
+from seatkeeper.server.store.keys import Keys
 
 POOL = "failover"
 NODES = 3

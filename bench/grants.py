@@ -30,8 +30,8 @@ import grpc.aio
 from bench.report import median, parser, percentile, progress, run, tell
 from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient
-from seatkeeper.client.channels import dial
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.channels import dial
+from seatkeeper.core.ids import new_id
 from seatkeeper.server.store import Delete, Put, Store, Unchanged
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc

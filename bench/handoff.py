@@ -22,11 +22,11 @@ from time import perf_counter
 from bench.grants import raw
 from bench.report import parser, percentile, progress, run, tell
 from bench.service import IN_PROCESS, Service, running_service
-from seatkeeper.chaos.history import read_history, replay
 from seatkeeper.client import AsyncSeatClient
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.history import read_history, replay
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.keys import Keys
 
 POOL = "handoff"
 

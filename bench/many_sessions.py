@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import grpc.aio
 
-from seatkeeper.client.channels import dial
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.channels import dial
+from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
 STREAMS_PER_CHANNEL = 500

@@ -17,7 +17,7 @@ from time import monotonic
 
 from bench.service import IN_PROCESS
 from seatkeeper.client import AsyncSeatClient
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import seat_service_pb2
 
 PAUSE = 0.01

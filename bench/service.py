@@ -15,8 +15,8 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 
 from seatkeeper.client import ClientConfig
-from seatkeeper.server.etcd_binary import find_etcd
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_binary import find_etcd
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 
 IN_PROCESS = ClientConfig(keeper="process")
 """Of clients that make load: theirs is a process of its own already."""

@@ -22,10 +22,10 @@ from time import monotonic
 from bench.probe import running_probe
 from bench.report import parser, percentile, progress, run, tell
 from bench.service import IN_PROCESS, Service, running_service
-from seatkeeper.chaos.history import FaultKind, read_history, replay
 from seatkeeper.client import AsyncSeatClient, Overloaded
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.history import FaultKind, read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.keys import Keys
 
 POOL = "storm"
 CALM_SECONDS = 3.0

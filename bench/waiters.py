@@ -30,8 +30,8 @@ from seatkeeper.client import (
     NoSeatFree,
     SeatError,
 )
-from seatkeeper.client._session import SessionDriver
-from seatkeeper.client.ids import new_id
+from seatkeeper.client.session.driver import SessionDriver
+from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 

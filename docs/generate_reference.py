@@ -34,8 +34,8 @@ from google.protobuf.descriptor_pb2 import (
 from pydantic import BaseModel
 from typer.main import get_command
 
-from seatkeeper.builder.agent.config import AgentConfig
-from seatkeeper.builder.errors import ERRORS_BY_CODE
+from seatkeeper.agent.config import AgentConfig
+from seatkeeper.artifacts.errors import ERRORS_BY_CODE
 from seatkeeper.cli.app import COMMANDS
 from seatkeeper.cli.app import app as seatkeeper
 from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit

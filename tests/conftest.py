@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from seatkeeper.chaos.relay import Relay
-from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_binary import EtcdNotFoundError, find_etcd
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 
 QUICK_ETCD = EtcdOptions(
     heartbeat_interval=timedelta(milliseconds=50),
@@ -25,7 +25,7 @@ QUICK_ETCD = EtcdOptions(
 """Elects within a second and grants leases of 1 s."""
 
 # Where the environment has a web proxy, the channels that tests make themselves go past it. What is
-# ours looks at neither: `tests/unit/test_channels.py`.
+# ours looks at neither: `tests/unit/core/test_channels.py`.
 os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
 urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
 

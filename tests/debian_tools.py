@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from seatkeeper.server.debian import (
+from seatkeeper.devcluster.debian import (
     SUITES,
     Archive,
     FetchError,

@@ -9,9 +9,10 @@ from typing import Self
 import pytest
 from tests.agent.site import Site, running_site
 
-from seatkeeper.builder.agent import build, workshop
-from seatkeeper.builder.agent.claim import Claim
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent import build
+from seatkeeper.agent import build_runner as build_runner
+from seatkeeper.agent.claim import Claim
+from seatkeeper.agent.main import Agent
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.v1.build_service_pb2 import BackendInfo
 
@@ -21,7 +22,7 @@ Backends = dict[str, BackendInfo]
 @pytest.fixture(scope="session")
 def backends(tmp_path_factory: pytest.TempPathFactory) -> Backends:
     """What can be built on this host, found out once: it takes a second."""
-    return asyncio.run(workshop._probe(tmp_path_factory.mktemp("probe"), BuildLimits()))
+    return asyncio.run(build_runner._probe(tmp_path_factory.mktemp("probe"), BuildLimits()))
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def _probe_at_once(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     async def probed(scratch: Path, limits: BuildLimits) -> Backends:
         return dict(backends)
 
-    monkeypatch.setattr(workshop, "_probe", probed)
+    monkeypatch.setattr(build_runner, "_probe", probed)
 
 
 @pytest.fixture

@@ -21,17 +21,16 @@ from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-from seatkeeper.builder.agent.config import AgentConfig
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent.config import AgentConfig
+from seatkeeper.agent.main import Agent
 from seatkeeper.client import AsyncGrant, AsyncSeatClient
-from seatkeeper.client._status import FirstStatus
-from seatkeeper.client.errors import ServiceUnavailable
-from seatkeeper.client.testing import DEFAULT_TTL, InMemoryService
-from seatkeeper.server import records
+from seatkeeper.client.transport.status import FirstStatus
+from seatkeeper.core.errors import ServiceUnavailable
 from seatkeeper.server.decide import Grant, PoolState
-from seatkeeper.server.pools import Pools
-from seatkeeper.server.store import Delete, Put
-from seatkeeper.server.tokens import TokenSigner
+from seatkeeper.server.pool.admin import Pools
+from seatkeeper.server.store import Delete, Put, records
+from seatkeeper.server.tokens.signer import TokenSigner
+from seatkeeper.testing.service import DEFAULT_TTL, InMemoryService
 from seatkeeper.v1 import build_pb2, build_service_pb2_grpc, engine_service_pb2, state_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
@@ -180,7 +179,7 @@ async def running_site(
 
 def workers(agent: Agent) -> list[psutil.Process]:
     """The processes that compile for an agent."""
-    folder = str(agent.workshop.store.staging)
+    folder = str(agent.build_runner.store.staging)
     found = []
     for process in psutil.Process(os.getpid()).children():
         with suppress(psutil.Error):  # it ended just now
@@ -191,7 +190,7 @@ def workers(agent: Agent) -> list[psutil.Process]:
 
 def is_idle(agent: Agent) -> bool:
     """Whether nothing of any build is left: no process, no file on its way."""
-    return not workers(agent) and not list(agent.workshop.store.staging.iterdir())
+    return not workers(agent) and not list(agent.build_runner.store.staging.iterdir())
 
 
 def mute_claims(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tests.agent.site import (
 )
 from tests.builder.models import dynamic_relu, light_model, model, node, relu, value
 
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent.main import Agent
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
@@ -53,7 +53,7 @@ def profile(
 async def assert_nothing_happened(site: Site, agent: Agent) -> None:
     assert site.claims == []
     assert await site.published() == []
-    assert agent.workshop.store.keys() == []
+    assert agent.build_runner.store.keys() == []
     assert is_idle(agent)
 
 
@@ -126,7 +126,7 @@ async def test_no_target_is_refused(site: Site, agent: Agent) -> None:
 
 
 async def test_a_backend_that_this_agent_lacks_is_refused(site: Site, agent: Agent) -> None:
-    agent.workshop.backends = {}
+    agent.build_runner.backends = {}
     grant = await site.grant()
     refusal = await build(agent, grant.token, RELU).refused()
     assert (refusal.code, refusal.reason) == (Code.FAILED_PRECONDITION, "backend_missing")
@@ -137,8 +137,8 @@ async def test_a_target_that_this_host_lacks_is_refused_by_name(
     site: Site, agent: Agent
 ) -> None:
     """As that of `tensorrt`, which compiles for its own GPU alone."""
-    backend = agent.workshop.backends["tensorrt_rtx"]
-    agent.workshop.backends = {
+    backend = agent.build_runner.backends["tensorrt_rtx"]
+    agent.build_runner.backends = {
         "tensorrt_rtx": pb.BackendInfo(version=backend.version, targets=["SM89"])
     }
     grant = await site.grant()

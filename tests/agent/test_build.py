@@ -19,9 +19,9 @@ from tests.agent.site import (
 )
 from tests.builder.models import dynamic_relu, light_model, relu, relu_chain
 
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent.main import Agent
+from seatkeeper.artifacts.manifest import verify_engine_file, verify_manifest
 from seatkeeper.builder.backends.tensorrt import check_rtx_engine
-from seatkeeper.builder.manifest import verify_engine_file, verify_manifest
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 

@@ -21,7 +21,7 @@ from tests.agent.site import (
 )
 from tests.builder.models import light_model, relu
 
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent.main import Agent
 from seatkeeper.client import EngineDamaged
 from seatkeeper.v1 import build_pb2, build_service_pb2_grpc
 from seatkeeper.v1 import build_service_pb2 as pb
@@ -47,7 +47,7 @@ def only_file(folder: Path) -> Path:
 
 
 def folder_of(agent: Agent) -> Path:
-    return agent.workshop.store.staging.parent
+    return agent.build_runner.store.staging.parent
 
 
 async def test_an_engine_comes_in_pieces_after_its_manifest(site: Site, agent: Agent) -> None:
@@ -66,7 +66,7 @@ async def test_reading_an_engine_keeps_nobody_else_waiting(
     grant = await site.grant()
     done = await build(agent, grant.token, relu()).result()
     readers: list[threading.Thread] = []
-    open_engine = agent.workshop.store.open
+    open_engine = agent.build_runner.store.open
 
     def open_noted(key: str) -> Any:  # noqa: ANN401
         context = open_engine(key)
@@ -82,7 +82,7 @@ async def test_reading_an_engine_keeps_nobody_else_waiting(
 
         return Noted()
 
-    monkeypatch.setattr(agent.workshop.store, "open", open_noted)
+    monkeypatch.setattr(agent.build_runner.store, "open", open_noted)
     await fetch(agent, key_of(done))
     assert len(readers) == 1
     assert threading.main_thread() not in readers

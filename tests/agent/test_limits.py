@@ -16,8 +16,8 @@ from tests.agent.site import OPTIONS, Site, build, eventually, is_idle, key_of, 
 from tests.builder.full_disks import can_mount, create_file_with_room, tiny_disk
 from tests.builder.models import relu, relu_chain
 
-from seatkeeper.builder.agent.main import Agent
-from seatkeeper.builder.engines import EngineStore
+from seatkeeper.agent.main import Agent
+from seatkeeper.artifacts.store import EngineStore
 from seatkeeper.client import AgentFull
 from seatkeeper.v1 import build_service_pb2 as pb
 
@@ -48,7 +48,7 @@ async def test_an_engine_that_is_too_large_is_not_published(site: Site) -> None:
 
 async def test_a_build_that_needs_too_much_memory_is_ended(site: Site) -> None:
     agent = await site.start_agent()
-    agent.workshop.limits = replace(agent.workshop.limits, memory_bytes=150 << 20)
+    agent.build_runner.limits = replace(agent.build_runner.limits, memory_bytes=150 << 20)
     grant = await site.grant()
     refusal = await build(agent, grant.token, LONG).refused()
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED, refusal
@@ -100,8 +100,8 @@ async def test_a_client_goes_to_the_next_agent_when_one_is_full(site: Site) -> N
 async def test_a_disk_that_is_full_while_publishing_publishes_nothing(
     site: Site, agent: Agent, rooms: tuple[int, ...]
 ) -> None:
-    folder = agent.workshop.store.staging.parent
-    agent.workshop.store = EngineStore(
+    folder = agent.build_runner.store.staging.parent
+    agent.build_runner.store = EngineStore(
         folder, create_file=create_file_with_room(*rooms, ROOMY, ROOMY)
     )
     grant = await site.grant()
@@ -110,7 +110,7 @@ async def test_a_disk_that_is_full_while_publishing_publishes_nothing(
     assert refusal.reason == "disk_full"
     assert refusal.detail(error_details_pb2.RetryInfo) is not None
     assert await site.published() == []
-    assert agent.workshop.store.keys() == []
+    assert agent.build_runner.store.keys() == []
     assert site.claims == []
     assert is_idle(agent)
 
@@ -138,7 +138,7 @@ if can_mount():
 
     async def test_a_model_that_fills_the_disk_is_told(site: Site, agent: Agent) -> None:
         grant = await site.grant()
-        with tiny_disk(agent.workshop.store.staging):
+        with tiny_disk(agent.build_runner.store.staging):
             refusal = await build(agent, grant.token, bytes(1 << 20)).refused()
             assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED, refusal
             assert refusal.reason == "disk_full"

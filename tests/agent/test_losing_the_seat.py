@@ -22,10 +22,10 @@ from tests.agent.site import (
 )
 from tests.builder.models import relu, relu_chain
 
-from seatkeeper.builder.agent.claim import Claim
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent.claim import Claim
+from seatkeeper.agent.main import Agent
 from seatkeeper.client import AsyncGrant, SeatLost
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import build_service_pb2 as pb
 
 LONG = relu_chain(10_000)
@@ -57,7 +57,7 @@ async def claimed_by_another(site: Site, grant: AsyncGrant) -> None:
 async def assert_nothing_is_left(site: Site, agent: Agent) -> None:
     await eventually(lambda: is_idle(agent))
     assert await site.published() == []
-    assert agent.workshop.store.keys() == []
+    assert agent.build_runner.store.keys() == []
     assert "agent-1" not in [agent_id for _, agent_id in site.claims]
 
 
@@ -95,14 +95,14 @@ async def test_an_engine_that_was_finished_under_a_lost_seat_is_not_published(
     grant = await site.grant()
     if not told:
         mute_claims(agent, monkeypatch)
-    compile_engine = agent.workshop.compile
+    compile_engine = agent.build_runner.compile
 
     async def compile_then_lose(*arguments: Any) -> object:  # noqa: ANN401
         engine = await compile_engine(*arguments)
         await lose(site, grant)
         return engine
 
-    monkeypatch.setattr(agent.workshop, "compile", compile_then_lose)
+    monkeypatch.setattr(agent.build_runner, "compile", compile_then_lose)
     refusal = await build(agent, grant.token, relu()).refused()
     assert refusal.code is grpc.StatusCode.ABORTED, refusal
     await assert_nothing_is_left(site, agent)
@@ -114,7 +114,7 @@ async def test_a_seat_that_is_lost_while_the_engine_goes_to_the_disk(
 ) -> None:
     """An engine that nobody published does not stay on the disk either."""
     grant = await site.grant()
-    store, loop = agent.workshop.store, asyncio.get_running_loop()
+    store, loop = agent.build_runner.store, asyncio.get_running_loop()
     publish = store.publish
 
     async def lose() -> None:
@@ -157,7 +157,7 @@ async def test_a_seat_that_is_lost_while_the_catalogue_is_written(
         await assert_nothing_is_left(site, agent)
     else:
         key = key_of(await call.result())
-        assert await site.published() == agent.workshop.store.keys() == [key]
+        assert await site.published() == agent.build_runner.store.keys() == [key]
 
 
 async def test_who_waits_for_another_s_build_is_told_at_once_that_the_seat_is_lost(

@@ -19,11 +19,11 @@ from tests.agent.site import (
 )
 from tests.builder.models import relu, relu_chain
 
-from seatkeeper.builder.agent.claim import Claim
-from seatkeeper.builder.agent.main import Agent
-from seatkeeper.client.errors import ServiceUnavailable
-from seatkeeper.client.ids import new_id
-from seatkeeper.server.tokens import TokenSigner
+from seatkeeper.agent.claim import Claim
+from seatkeeper.agent.main import Agent
+from seatkeeper.core.errors import ServiceUnavailable
+from seatkeeper.core.ids import new_id
+from seatkeeper.server.tokens.signer import TokenSigner
 from seatkeeper.v1 import build_service_pb2 as pb
 
 LONG = relu_chain(10_000)
@@ -36,7 +36,7 @@ class Gate:
     def __init__(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached = asyncio.Event()
         self.open = asyncio.Event()
-        compile_engine = agent.workshop.compile
+        compile_engine = agent.build_runner.compile
 
         async def compile_and_wait(*arguments: Any) -> object:  # noqa: ANN401
             engine = await compile_engine(*arguments)
@@ -44,7 +44,7 @@ class Gate:
             await self.open.wait()
             return engine
 
-        monkeypatch.setattr(agent.workshop, "compile", compile_and_wait)
+        monkeypatch.setattr(agent.build_runner, "compile", compile_and_wait)
 
 
 async def away(site: Site) -> None:
@@ -111,7 +111,7 @@ async def test_a_client_may_give_up_while_no_node_answers(
     await eventually(lambda: tries)
     call.cancel()
     await eventually(lambda: is_idle(agent) and not site.claims)
-    assert len(agent.workshop.store.keys()) == 1
+    assert len(agent.build_runner.store.keys()) == 1
 
 
 async def test_an_engine_whose_publishing_was_not_answered_is_published(
@@ -131,7 +131,7 @@ async def test_an_engine_whose_publishing_was_not_answered_is_published(
     monkeypatch.setattr(agent.client.engines, "publish", publish_unheard)
     done = await build(agent, grant.token, relu()).result()
     assert tries
-    assert await site.published() == agent.workshop.store.keys() == [key_of(done)]
+    assert await site.published() == agent.build_runner.store.keys() == [key_of(done)]
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -168,8 +168,8 @@ async def test_of_what_may_be_published_nobody_is_told_that_it_was_not(
         refusal = await call.refused()
         assert refusal.code is grpc.StatusCode.UNAVAILABLE
         assert "no node said whether" in refusal.message
-        keys = agent.workshop.store.keys()
-    assert await site.published() == agent.workshop.store.keys() == keys != []
+        keys = agent.build_runner.store.keys()
+    assert await site.published() == agent.build_runner.store.keys() == keys != []
 
 
 async def test_a_claim_is_followed_again_though_its_token_is_worth_nothing_by_then(

@@ -22,7 +22,7 @@ from tests.client.certificates import Authority
 
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import AgentUnavailable, BuildFailed, SeatClient
-from seatkeeper.client.testing import InMemoryService
+from seatkeeper.testing.service import InMemoryService
 from seatkeeper.v1 import build_service_pb2 as pb
 
 LONG = relu_chain(10_000)

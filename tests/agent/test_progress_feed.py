@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from seatkeeper.builder.agent.progress_feed import ProgressFeed
+from seatkeeper.agent.progress_feed import ProgressFeed
 from seatkeeper.builder.progress import Progress
 from seatkeeper.v1 import build_service_pb2 as pb
 

@@ -14,8 +14,8 @@ from google.rpc import error_details_pb2
 from tests.agent.site import OPTIONS, POOL, Site, build, eventually, is_idle, key_of, workers
 from tests.builder.models import light_model, relu, relu_chain
 
-from seatkeeper.builder.agent.failures import LINES_LOGGED_MAX
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent.failures import LINES_LOGGED_MAX
+from seatkeeper.agent.main import Agent
 from seatkeeper.client import CompilerCrashed
 from seatkeeper.v1 import build_service_pb2 as pb
 from seatkeeper.v1.engine_service_pb2 import ClaimGrantResponse
@@ -60,7 +60,7 @@ async def test_a_client_whose_worker_was_killed_gives_its_seat_back(
 async def test_what_the_compiler_said_while_it_died_is_logged_and_told(
     site: Site, agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
-    agent.workshop.limits = replace(agent.workshop.limits, stack_bytes=8 << 20)
+    agent.build_runner.limits = replace(agent.build_runner.limits, stack_bytes=8 << 20)
     with pytest.raises(CompilerCrashed, match=r"^deep\.onnx: the compiler died") as caught:
         await site.client().build(relu_chain(3_000), OPTIONS, model_name="deep.onnx")
     assert "Segmentation fault" in caught.value.last_words
@@ -83,7 +83,7 @@ async def test_a_build_ends_when_its_client_goes(
     await eventually(lambda: not worker.is_running())
     await eventually(lambda: is_idle(agent) and not site.claims)
     assert await site.published() == []
-    assert agent.workshop.store.keys() == []
+    assert agent.build_runner.store.keys() == []
     assert not (await build(agent, grant.token, relu()).result()).cached
 
 
@@ -140,17 +140,17 @@ async def test_who_waits_builds_when_the_other_gives_up(site: Site, agent: Agent
     model = relu_chain(3)
     alice, bob = [await site.grant(name) for name in ("alice", "bob")]
     begun = asyncio.Event()
-    compile_engine = agent.workshop.compile
+    compile_engine = agent.build_runner.compile
 
     async def compile_never(*arguments: object) -> None:
         begun.set()
         await asyncio.Event().wait()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agent.workshop, "compile", compile_never)
+        patch.setattr(agent.build_runner, "compile", compile_never)
         first = build(agent, alice.token, model)
         await begun.wait()
-    assert agent.workshop.compile == compile_engine
+    assert agent.build_runner.compile == compile_engine
     second = build(agent, bob.token, model)
     await eventually(lambda: len(site.claims) == 2)
     first.cancel()

@@ -23,10 +23,10 @@ from tests.agent.site import (
 )
 from tests.builder.models import relu, relu_chain
 
-from seatkeeper.builder.agent.main import Agent
+from seatkeeper.agent.main import Agent
 from seatkeeper.client import AsyncGrant, SeatLost
-from seatkeeper.client.tokens import LEEWAY
-from seatkeeper.server.tokens import TokenSigner
+from seatkeeper.core.tokens import LEEWAY
+from seatkeeper.server.tokens.signer import TokenSigner
 from seatkeeper.v1 import build_service_pb2 as pb
 
 LONG = relu_chain(10_000)
@@ -151,7 +151,7 @@ async def test_a_seat_that_was_given_back_is_no_good(site: Site, agent: Agent) -
     refusal = await build(agent, token, relu()).refused()
     assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION, refusal
     assert await site.published() == []
-    assert agent.workshop.store.keys() == []
+    assert agent.build_runner.store.keys() == []
     assert is_idle(agent)
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.builder.workshop import Workshop
+from tests.builder.build_runner import BuildRunner
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
+def build_runner(tmp_path: Path) -> BuildRunner:
+    return BuildRunner(tmp_path)

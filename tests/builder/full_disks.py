@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from seatkeeper.builder.engines import create_file
+from seatkeeper.artifacts.store import create_file
 
 TINY_DISK_BYTES = 64 << 10
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from seatkeeper.builder.manifest import AgentKey, build_manifest
-from seatkeeper.builder.plan import BuildPlan
+from seatkeeper.artifacts.manifest import AgentKey, build_manifest
+from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.v1 import build_pb2
 
 ENGINE = b"vtrt" + bytes(range(256)) * 1_000

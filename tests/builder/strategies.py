@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from seatkeeper.builder.plan import TARGETS, BuildPlan, Profile, ProfileShape
+from seatkeeper.artifacts.plan import TARGETS, BuildPlan, Profile, ProfileShape
 
 names = st.text(
     st.characters(exclude_categories=("C", "Z"), exclude_characters=","),

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from seatkeeper.artifacts.errors import BackendMissing, BackendUnknown
 from seatkeeper.builder.backends import load_backend
-from seatkeeper.builder.errors import BackendMissing, BackendUnknown
 
 RTX_MODULES = ("onnxruntime_ep_nv_tensorrt_rtx", "tensorrt_rtx_bindings", "tensorrt_rtx")
 

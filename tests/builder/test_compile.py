@@ -14,18 +14,15 @@ from pathlib import Path
 
 import pytest
 from onnx import ModelProto, TensorProto
+from tests.builder.build_runner import BuildRunner, rtx_plan
 from tests.builder.full_disks import can_mount, tiny_disk
 from tests.builder.models import dynamic_relu, light_model, model, node, relu, relu_chain, value
-from tests.builder.workshop import Workshop, rtx_plan
 
-from seatkeeper.builder._worker_process import LastWords, explain_end, private_folder
-from seatkeeper.builder.backends.tensorrt import check_rtx_engine
-from seatkeeper.builder.compile import probe_backend, worker_environment
-from seatkeeper.builder.errors import (
-    LAST_WORDS_BYTES_MAX,
+from seatkeeper.artifacts.errors import (
+    STDERR_TAIL_BYTES_MAX,
     BackendUnknown,
     BuildError,
-    BuildTimeout,
+    BuildTimedOut,
     CompilerCrashed,
     CompilerRefused,
     CompilerStalled,
@@ -42,18 +39,21 @@ from seatkeeper.builder.errors import (
     ProfileMissingInput,
     WorkerKilled,
 )
+from seatkeeper.artifacts.plan import TARGETS, BuildPlan
+from seatkeeper.artifacts.summary import ModelLimits
+from seatkeeper.builder._worker_process import LastWords, explain_end, private_folder
+from seatkeeper.builder.backends.tensorrt import check_rtx_engine
+from seatkeeper.builder.compile import probe_backend, worker_environment
 from seatkeeper.builder.job import BuildLimits
-from seatkeeper.builder.plan import TARGETS, BuildPlan
 from seatkeeper.builder.progress import BUILDING, CHECKING, PARSING, Progress
-from seatkeeper.builder.summary import ModelLimits
 
 LONG = relu_chain(10_000)
 """Compiles for more than a minute, so whatever ends sooner was ended."""
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "resnet50"])
-async def test_a_network_becomes_an_engine(workshop: Workshop, name: str) -> None:
-    engine = await workshop.compile(light_model(name))
+async def test_a_network_becomes_an_engine(build_runner: BuildRunner, name: str) -> None:
+    engine = await build_runner.compile(light_model(name))
 
     content = engine.path.read_bytes()
     check_rtx_engine(content)
@@ -64,30 +64,32 @@ async def test_a_network_becomes_an_engine(workshop: Workshop, name: str) -> Non
     assert dict(engine.summary.operators)["Conv"] >= 26
     assert engine.backend_version.split(".")[0] == "1"
     assert engine.build_time > timedelta(0)
-    assert list(workshop.engines.iterdir()) == [engine.path]
+    assert list(build_runner.engines.iterdir()) == [engine.path]
 
 
-async def test_progress_is_the_compilers_own(workshop: Workshop) -> None:
-    await workshop.compile(light_model("resnet50"))
+async def test_progress_is_the_compilers_own(build_runner: BuildRunner) -> None:
+    await build_runner.compile(light_model("resnet50"))
 
-    phases = [progress.phase for progress in workshop.progress]
+    phases = [progress.phase for progress in build_runner.progress]
     assert phases == sorted(phases)
     assert set(phases) == {CHECKING, PARSING, BUILDING}
-    steps = [progress for progress in workshop.progress if progress.step]
+    steps = [progress for progress in build_runner.progress if progress.step]
     assert steps
     assert all(0 <= progress.steps_done <= progress.steps for progress in steps)
 
 
-async def test_free_sizes_are_built_with_every_profile(workshop: Workshop) -> None:
+async def test_free_sizes_are_built_with_every_profile(build_runner: BuildRunner) -> None:
     plan = rtx_plan("x=1x4:8x4:32x4", "x=64x4:64x4:64x4")
-    one = await workshop.compile(dynamic_relu().SerializeToString(), rtx_plan("x=1x4:8x4:32x4"))
-    both = await workshop.compile(dynamic_relu().SerializeToString(), plan)
+    one = await build_runner.compile(
+        dynamic_relu().SerializeToString(), rtx_plan("x=1x4:8x4:32x4")
+    )
+    both = await build_runner.compile(dynamic_relu().SerializeToString(), plan)
     assert both.size_bytes > one.size_bytes
 
 
-async def test_several_targets_share_an_engine(workshop: Workshop) -> None:
+async def test_several_targets_share_an_engine(build_runner: BuildRunner) -> None:
     plan = BuildPlan(backend="tensorrt_rtx", targets=("SM89", "SM120"), workspace_bytes=1 << 30)
-    engine = await workshop.compile(relu(), plan)
+    engine = await build_runner.compile(relu(), plan)
     check_rtx_engine(engine.path.read_bytes())
 
 
@@ -131,59 +133,61 @@ def with_operator(operator: str, domain: str = "") -> ModelProto:
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 async def test_a_bad_model_is_refused_by_name_and_leaves_nothing(
-    workshop: Workshop,
+    build_runner: BuildRunner,
     candidate: ModelProto | bytes,
     error: type[BuildError],
     complaint: str,
 ) -> None:
     model_bytes = candidate if isinstance(candidate, bytes) else candidate.SerializeToString()
     with pytest.raises(error, match=complaint):
-        await workshop.compile(model_bytes)
-    assert workshop.is_clean()
+        await build_runner.compile(model_bytes)
+    assert build_runner.is_clean()
 
 
 async def test_what_the_compiler_will_not_build_is_told_in_its_words(
-    workshop: Workshop,
+    build_runner: BuildRunner,
 ) -> None:
     with pytest.raises(CompilerRefused, match=r"Turing.*FP32 GEMM is not supported"):
-        await workshop.compile(light_model("resnet50"), rtx_plan(target="SM75"))
-    assert workshop.is_clean()
+        await build_runner.compile(light_model("resnet50"), rtx_plan(target="SM75"))
+    assert build_runner.is_clean()
 
 
-async def test_a_model_over_the_limit_never_reaches_a_worker(workshop: Workshop) -> None:
+async def test_a_model_over_the_limit_never_reaches_a_worker(build_runner: BuildRunner) -> None:
     limits = BuildLimits(model=ModelLimits(bytes_max=100))
     with pytest.raises(ModelTooLarge):
-        await workshop.compile(bytes(101), limits=limits)
-    assert workshop.progress == []
+        await build_runner.compile(bytes(101), limits=limits)
+    assert build_runner.progress == []
 
 
-async def test_limits_of_the_model_are_kept_in_the_worker(workshop: Workshop) -> None:
+async def test_limits_of_the_model_are_kept_in_the_worker(build_runner: BuildRunner) -> None:
     limits = BuildLimits(model=ModelLimits(opset_max=8))
     with pytest.raises(BuildError) as caught:
-        await workshop.compile(light_model("squeezenet"), limits=limits)
+        await build_runner.compile(light_model("squeezenet"), limits=limits)
     assert caught.value.code == "opset_unsupported"
 
 
-async def test_an_engine_over_the_limit_is_not_kept(workshop: Workshop) -> None:
+async def test_an_engine_over_the_limit_is_not_kept(build_runner: BuildRunner) -> None:
     with pytest.raises(EngineTooLarge):
-        await workshop.compile(relu(), limits=BuildLimits(engine_bytes_max=100_000))
-    assert workshop.is_clean()
+        await build_runner.compile(relu(), limits=BuildLimits(engine_bytes_max=100_000))
+    assert build_runner.is_clean()
 
 
-async def test_a_chain_of_3000_nodes_compiles(workshop: Workshop) -> None:
+async def test_a_chain_of_3000_nodes_compiles(build_runner: BuildRunner) -> None:
     """It takes the compiler more than the usual 8 MiB of stack."""
-    engine = await workshop.compile(relu_chain(3_000))
+    engine = await build_runner.compile(relu_chain(3_000))
     assert engine.summary.nodes == 3_000
 
 
-async def test_a_crash_of_the_compiler_costs_this_build_alone(workshop: Workshop) -> None:
+async def test_a_crash_of_the_compiler_costs_this_build_alone(
+    build_runner: BuildRunner,
+) -> None:
     """The same chain on the usual stack is a real crash of the real library."""
     with pytest.raises(CompilerCrashed, match="SIGSEGV") as caught:
-        await workshop.compile(relu_chain(3_000), limits=BuildLimits(stack_bytes=8 << 20))
+        await build_runner.compile(relu_chain(3_000), limits=BuildLimits(stack_bytes=8 << 20))
     assert "Segmentation fault" in caught.value.last_words
-    assert workshop.is_clean()
+    assert build_runner.is_clean()
 
-    assert (await workshop.compile(relu())).size_bytes > 0
+    assert (await build_runner.compile(relu())).size_bytes > 0
 
 
 async def test_the_last_words_are_the_last() -> None:
@@ -195,105 +199,107 @@ async def test_the_last_words_are_the_last() -> None:
     await last_words.collect(reader)
     assert last_words.complete.is_set()
     assert last_words.text.endswith("\N{REPLACEMENT CHARACTER} the last")
-    assert len(last_words.text) < LAST_WORDS_BYTES_MAX
+    assert len(last_words.text) < STDERR_TAIL_BYTES_MAX
 
 
-async def test_a_compiler_that_takes_too_much_memory_is_ended(workshop: Workshop) -> None:
+async def test_a_compiler_that_takes_too_much_memory_is_ended(
+    build_runner: BuildRunner,
+) -> None:
     """Python and the libraries have more than this when they begin to build."""
     with pytest.raises(OutOfMemory):
-        await workshop.compile(LONG, limits=BuildLimits(memory_bytes=150 << 20))
-    assert workshop.is_clean()
+        await build_runner.compile(LONG, limits=BuildLimits(memory_bytes=150 << 20))
+    assert build_runner.is_clean()
 
 
 @pytest.mark.parametrize("megabytes", [60, 90, 150, 210])
 async def test_too_little_memory_for_the_model_is_no_crash(
-    workshop: Workshop, megabytes: int
+    build_runner: BuildRunner, megabytes: int
 ) -> None:
     weights = TensorProto(name="w", dims=[25 << 20], data_type=TensorProto.FLOAT)
     weights.raw_data = bytes(100 << 20)
     large = model(node("Add", ["x", "w"]), inputs=[value("x", [1])], constants=[weights])
     with pytest.raises(OutOfMemory):
-        await workshop.compile(
+        await build_runner.compile(
             large.SerializeToString(), limits=BuildLimits(memory_bytes=megabytes << 20)
         )
-    assert workshop.is_clean()
+    assert build_runner.is_clean()
 
 
-async def test_a_worker_that_falls_asleep_is_ended(workshop: Workshop) -> None:
+async def test_a_worker_that_falls_asleep_is_ended(build_runner: BuildRunner) -> None:
     """The library was seen to wait for itself for ever; a stopped process is as silent."""
 
     def stop(progress: Progress) -> None:
-        for pid in workshop.workers():
+        for pid in build_runner.workers():
             os.kill(pid, signal.SIGSTOP)
 
     with pytest.raises(CompilerStalled):
-        await workshop.compile(
+        await build_runner.compile(
             LONG,
             limits=BuildLimits(stall_timeout=timedelta(seconds=0.5)),
             on_progress=stop,
         )
-    assert workshop.is_clean()
+    assert build_runner.is_clean()
 
 
-async def test_a_build_that_takes_too_long_is_killed(workshop: Workshop) -> None:
+async def test_a_build_that_takes_too_long_is_killed(build_runner: BuildRunner) -> None:
     """A Python process does not even start in a millisecond."""
-    with pytest.raises(BuildTimeout, match=r"0\.001 seconds"):
-        await workshop.compile(LONG, limits=BuildLimits(timeout=timedelta(milliseconds=1)))
-    assert workshop.is_clean()
+    with pytest.raises(BuildTimedOut, match=r"0\.001 seconds"):
+        await build_runner.compile(LONG, limits=BuildLimits(timeout=timedelta(milliseconds=1)))
+    assert build_runner.is_clean()
 
 
 @pytest.mark.parametrize("phase", [CHECKING, PARSING, BUILDING])
 async def test_a_cancelled_build_is_dead_when_cancelling_returns(
-    workshop: Workshop, phase: int
+    build_runner: BuildRunner, phase: int
 ) -> None:
     def cancel(progress: Progress) -> None:
         if progress.phase == phase:
             building.cancel()
 
-    building = asyncio.create_task(workshop.compile(LONG, on_progress=cancel))
+    building = asyncio.create_task(build_runner.compile(LONG, on_progress=cancel))
     with pytest.raises(asyncio.CancelledError):
         await building
-    assert len(workshop.worker_pids) == 1
-    assert workshop.is_clean()
+    assert len(build_runner.worker_pids) == 1
+    assert build_runner.is_clean()
 
 
-async def test_cancelling_twice_is_as_clean_as_once(workshop: Workshop) -> None:
+async def test_cancelling_twice_is_as_clean_as_once(build_runner: BuildRunner) -> None:
     def cancel(progress: Progress) -> None:
         building.cancel()
         asyncio.get_running_loop().call_soon(building.cancel)
 
-    building = asyncio.create_task(workshop.compile(LONG, on_progress=cancel))
+    building = asyncio.create_task(build_runner.compile(LONG, on_progress=cancel))
     with pytest.raises(asyncio.CancelledError):
         await building
-    assert workshop.is_clean()
+    assert build_runner.is_clean()
 
 
-async def test_a_listener_that_fails_ends_the_build(workshop: Workshop) -> None:
+async def test_a_listener_that_fails_ends_the_build(build_runner: BuildRunner) -> None:
     def fail(progress: Progress) -> None:
         raise RuntimeError("the caller is gone")
 
     with pytest.raises(RuntimeError, match="the caller is gone"):
-        await workshop.compile(LONG, on_progress=fail)
-    assert workshop.is_clean()
+        await build_runner.compile(LONG, on_progress=fail)
+    assert build_runner.is_clean()
 
 
 async def test_kill_9_of_a_worker_fails_its_build_alone(
-    workshop: Workshop, tmp_path_factory: pytest.TempPathFactory
+    build_runner: BuildRunner, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    other = Workshop(tmp_path_factory.mktemp("other"))
+    other = BuildRunner(tmp_path_factory.mktemp("other"))
 
     def kill(progress: Progress) -> None:
-        for pid in workshop.workers():
+        for pid in build_runner.workers():
             os.kill(pid, signal.SIGKILL)
 
     killed, finished = await asyncio.gather(
-        workshop.compile(LONG, on_progress=kill),
+        build_runner.compile(LONG, on_progress=kill),
         other.compile(light_model("squeezenet")),
         return_exceptions=True,
     )
     assert isinstance(killed, WorkerKilled)
     assert killed.retryable
-    assert workshop.is_clean()
+    assert build_runner.is_clean()
     assert not isinstance(finished, BaseException)
     assert finished.path.exists()
 
@@ -324,7 +330,7 @@ from pathlib import Path
 import psutil
 from seatkeeper.builder.compile import CompileJob, compile_engine
 from seatkeeper.builder.job import BuildLimits
-from seatkeeper.builder.plan import BuildPlan
+from seatkeeper.artifacts.plan import BuildPlan
 
 def on_progress(progress):
     for child in psutil.Process(os.getpid()).children():
@@ -337,17 +343,17 @@ asyncio.run(compile_engine(job, BuildLimits(), on_progress))
 """
 
 
-async def test_a_worker_does_not_see_the_agents_secrets(workshop: Workshop) -> None:
+async def test_a_worker_does_not_see_the_agents_secrets(build_runner: BuildRunner) -> None:
     environments: list[bytes] = []
 
     def look(progress: Progress) -> None:
         environments.extend(
-            Path(f"/proc/{pid}/environ").read_bytes() for pid in workshop.workers()
+            Path(f"/proc/{pid}/environ").read_bytes() for pid in build_runner.workers()
         )
 
     os.environ["SEATKEEPER_TEST_TOKEN"] = "secret"
     try:
-        await workshop.compile(relu(), on_progress=look)
+        await build_runner.compile(relu(), on_progress=look)
     finally:
         del os.environ["SEATKEEPER_TEST_TOKEN"]
     assert environments
@@ -374,12 +380,12 @@ def test_a_worker_gets_paths_and_the_gpus_settings_only() -> None:
 if can_mount():
 
     async def test_a_disk_that_is_full_while_building_is_told(
-        tmp_path: Path, workshop: Workshop
+        tmp_path: Path, build_runner: BuildRunner
     ) -> None:
-        with tiny_disk(workshop.engines):
+        with tiny_disk(build_runner.engines):
             with pytest.raises(DiskFull):
-                await workshop.compile(relu())
-            assert workshop.is_clean()
+                await build_runner.compile(relu())
+            assert build_runner.is_clean()
 
 
 def test_a_full_disk_is_told_wherever_it_is_met(tmp_path: Path) -> None:
@@ -393,13 +399,13 @@ def test_a_full_disk_is_told_wherever_it_is_met(tmp_path: Path) -> None:
 
 
 async def test_a_backend_says_what_it_can_do_without_entering_the_agent(
-    workshop: Workshop,
+    build_runner: BuildRunner,
 ) -> None:
-    info = await probe_backend("tensorrt_rtx", workshop.engines, BuildLimits())
+    info = await probe_backend("tensorrt_rtx", build_runner.engines, BuildLimits())
     assert info.name == "tensorrt_rtx"
     assert tuple(info.targets) == TARGETS["tensorrt_rtx"]
     assert info.version
-    assert workshop.is_clean()
+    assert build_runner.is_clean()
 
 
 async def test_a_backend_that_nobody_has_is_unknown(tmp_path: Path) -> None:
@@ -437,8 +443,8 @@ def test_every_end_of_a_worker_is_explained(
     ],
 )
 async def test_an_engine_with_a_wrong_header_is_not_an_engine(
-    workshop: Workshop, damage: Callable[[bytes], bytes]
+    build_runner: BuildRunner, damage: Callable[[bytes], bytes]
 ) -> None:
-    engine = (await workshop.compile(relu())).path.read_bytes()
+    engine = (await build_runner.compile(relu())).path.read_bytes()
     with pytest.raises(EngineDamaged):
         check_rtx_engine(damage(engine))

@@ -9,14 +9,14 @@ import pytest
 from tests.builder.full_disks import can_mount, create_file_with_room, tiny_disk
 from tests.builder.signed import ENGINE, signed_for
 
-from seatkeeper.builder.engines import EngineStore
-from seatkeeper.builder.errors import (
+from seatkeeper.artifacts.errors import (
     DiskFull,
     EngineDamaged,
     EngineNotFound,
     ManifestUntrusted,
 )
-from seatkeeper.builder.manifest import AgentKey
+from seatkeeper.artifacts.manifest import AgentKey
+from seatkeeper.artifacts.store import EngineStore
 from seatkeeper.v1 import build_pb2
 
 KEY = AgentKey.generate()

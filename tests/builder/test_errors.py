@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seatkeeper.builder import errors
-from seatkeeper.builder.errors import (
+from seatkeeper.artifacts import errors
+from seatkeeper.artifacts.errors import (
     ERRORS_BY_CODE,
     BuildError,
     ModelError,
@@ -59,4 +59,4 @@ def test_a_compiler_that_quotes_its_graph_does_not_fill_the_wire(letter: str) ->
     assert error.message == str(error)
     assert 0 < len(error.message.encode()) <= errors.MESSAGE_BYTES_MAX
     assert error.last_words.endswith("z")
-    assert len(error.last_words.encode()) <= errors.LAST_WORDS_BYTES_MAX
+    assert len(error.last_words.encode()) <= errors.STDERR_TAIL_BYTES_MAX

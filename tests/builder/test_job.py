@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builder.strategies import plans
 
-from seatkeeper.builder.errors import ModelTruncated
+from seatkeeper.artifacts.errors import ModelTruncated
+from seatkeeper.artifacts.plan import BuildPlan
+from seatkeeper.artifacts.summary import ModelLimits
 from seatkeeper.builder.job import (
     Done,
     WorkerJob,
@@ -17,9 +19,7 @@ from seatkeeper.builder.job import (
     report_from_line,
     report_to_line,
 )
-from seatkeeper.builder.plan import BuildPlan
 from seatkeeper.builder.progress import BUILDING, PARSING, Progress
-from seatkeeper.builder.summary import ModelLimits
 from seatkeeper.builder.worker import PROGRESS_INTERVAL_SECONDS, thinned
 
 

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.builder.signed import ENGINE, signed_for
 
-from seatkeeper.builder.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
-from seatkeeper.builder.manifest import (
+from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
+from seatkeeper.artifacts.manifest import (
     AgentKey,
     build_manifest,
     verify_engine_file,
     verify_manifest,
 )
-from seatkeeper.builder.plan import BuildPlan, engine_key
+from seatkeeper.artifacts.plan import BuildPlan, engine_key
 from seatkeeper.v1 import build_pb2
 
 KEY = AgentKey.generate()

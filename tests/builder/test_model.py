@@ -20,7 +20,7 @@ from tests.builder.models import (
     value,
 )
 
-from seatkeeper.builder.errors import (
+from seatkeeper.artifacts.errors import (
     BuildError,
     InputUnsupported,
     ModelExternalData,
@@ -34,9 +34,9 @@ from seatkeeper.builder.errors import (
     ProfileMissingInput,
     ProfileUnknownInput,
 )
+from seatkeeper.artifacts.plan import BuildPlan, parse_profile
+from seatkeeper.artifacts.summary import ModelLimits, ModelSummary, ModelValue
 from seatkeeper.builder.model import check_model
-from seatkeeper.builder.plan import BuildPlan, parse_profile
-from seatkeeper.builder.summary import ModelLimits, ModelSummary, ModelValue
 
 SQUEEZENET = light_model("squeezenet")
 

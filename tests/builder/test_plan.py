@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builder.strategies import plans, profiles
 
-from seatkeeper.builder.errors import (
+from seatkeeper.artifacts.errors import (
     BackendUnknown,
     BuildError,
     OptionInvalid,
     ProfileInvalid,
     TargetUnsupported,
 )
-from seatkeeper.builder.plan import (
+from seatkeeper.artifacts.plan import (
     BuildPlan,
     Profile,
     ProfileShape,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-from seatkeeper.builder._watch import VitalSigns, Watch, judge, read_vital_signs
-from seatkeeper.builder.errors import CompilerStalled, OutOfMemory
+from seatkeeper.artifacts.errors import CompilerStalled, OutOfMemory
+from seatkeeper.builder._watch import ProcessStats, Watch, judge, read_process_stats
 from seatkeeper.builder.job import BuildLimits
 
 LIMITS = BuildLimits(memory_bytes=1_000, stall_timeout=timedelta(seconds=60))
-BUSY_AT_0 = Watch(last_busy_at=0.0, signs=VitalSigns(cpu_seconds=5.0, data_bytes=100))
+BUSY_AT_0 = Watch(last_busy_at=0.0, signs=ProcessStats(cpu_seconds=5.0, data_bytes=100))
 
 
-def signs(cpu_seconds: float, data_bytes: int) -> VitalSigns:
-    return VitalSigns(cpu_seconds=cpu_seconds, data_bytes=data_bytes)
+def signs(cpu_seconds: float, data_bytes: int) -> ProcessStats:
+    return ProcessStats(cpu_seconds=cpu_seconds, data_bytes=data_bytes)
 
 
 def test_a_worker_at_its_limit_goes_on_and_over_it_ends() -> None:
@@ -45,7 +45,7 @@ def test_a_worker_that_falls_asleep_near_its_limit_lacks_memory() -> None:
 
 
 def test_the_signs_are_the_kernels() -> None:
-    mine = read_vital_signs(os.getpid())
+    mine = read_process_stats(os.getpid())
     assert mine is not None
     assert mine.cpu_seconds > 0
     assert mine.data_bytes > 1 << 20
@@ -54,6 +54,6 @@ def test_the_signs_are_the_kernels() -> None:
 def test_who_has_ended_has_no_signs() -> None:
     pid = os.posix_spawn("/bin/true", ["true"], {})
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert read_vital_signs(pid) is None  # ended, not reaped
+    assert read_process_stats(pid) is None  # ended, not reaped
     os.waitpid(pid, 0)
-    assert read_vital_signs(pid) is None
+    assert read_process_stats(pid) is None

@@ -9,7 +9,7 @@ from tests.cases.place import SCRIPT, Place, needs, runs
 
 PROGRAM = """
 import os, subprocess, sys, time
-from seatkeeper.client.testing import InMemoryService
+from seatkeeper.testing.service import InMemoryService
 
 command, note = sys.argv[1:]
 with InMemoryService({"p": 1}) as service:

@@ -9,7 +9,7 @@ from tests.cases.place import Place
 
 PROGRAM = """
 from seatkeeper.client import SeatClient
-from seatkeeper.client.testing import InMemoryService
+from seatkeeper.testing.service import InMemoryService
 
 service = InMemoryService({"p": 1})
 service.start()

@@ -7,8 +7,8 @@ import asyncio
 from tests.cases.place import CannotRun, Place
 from tests.contract.restoring import wipe
 
-from seatkeeper.server.etcd_binary import EtcdNotFoundError, find_etcd
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.devcluster.etcd_binary import EtcdNotFoundError, find_etcd
+from seatkeeper.devcluster.etcd_process import EtcdCluster
 
 
 def case(place: Place) -> None:

@@ -10,7 +10,7 @@ from tests.cases.place import Place
 CLIENT = """
 import os, sys, time
 import grpc
-from seatkeeper.client.ids import IdGenerator, new_id
+from seatkeeper.core.ids import IdGenerator, new_id
 from seatkeeper.v1 import seat_pb2, seat_service_pb2_grpc
 from seatkeeper.v1 import seat_service_pb2 as pb
 

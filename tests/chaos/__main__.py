@@ -14,16 +14,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.chaos.environment import running_trial
 from tests.chaos.places import enter_hub, open_places
 from tests.chaos.service import AGENT
-from tests.chaos.stage import running_trial
 
 from seatkeeper.chaos.library import FOLDER, find, read_folder
-from seatkeeper.chaos.record import Misdeed, Record
 from seatkeeper.chaos.report import markdown, picture, summary
 from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.scenario import Scenario, ScenarioError
 from seatkeeper.chaos.trial import check_faults
+from seatkeeper.oracle.record import Attack, Record
 
 OURS = Path(__file__).with_name("scenarios")
 SUBSET = Path(__file__).with_name("subset")
@@ -76,7 +76,7 @@ async def run(arguments: argparse.Namespace) -> int:
             await trial.conclude()
             outcome = trial.outcome
             all_of_it = not arguments.scenario and not arguments.subset
-            too_little = not_tried(outcome, trial.crew.record, all_of_it=all_of_it)
+            too_little = not_tried(outcome, trial.worker_pool.record, all_of_it=all_of_it)
     if arguments.report:
         write_report(arguments.report, outcome)
     told = summary(outcome)
@@ -94,9 +94,9 @@ def not_tried(outcome: Outcome, record: Record, *, all_of_it: bool) -> str:
     """
     if AGENT not in {told.agent for told in record.published}:
         return "the build agent has published no engine"
-    for misdeed in Misdeed if all_of_it else ():
-        if not outcome.prevented.get(misdeed.value):
-            return f"nobody has tried: {misdeed.value}"
+    for attack in Attack if all_of_it else ():
+        if not outcome.prevented.get(attack.value):
+            return f"nobody has tried: {attack.value}"
     return ""
 
 

@@ -10,8 +10,8 @@ import onnx
 from tests.builder import models
 from tests.chaos.service import ChaosService
 
-from seatkeeper.chaos.record import Published, Record
 from seatkeeper.client import SeatError
+from seatkeeper.oracle.record import Published, Record
 from seatkeeper.v1 import build_pb2
 
 PAUSE_SECONDS = 10.0

@@ -16,7 +16,7 @@ import grpc.aio
 from bench.many_sessions import ManySessions
 
 from seatkeeper.client import ClientConfig, TlsConfig
-from seatkeeper.client._channels import open_channel
+from seatkeeper.client.transport.channels import open_channel
 
 READY_SECONDS_MAX = 120.0
 TTL = timedelta(seconds=8)

@@ -18,9 +18,9 @@ from tests.chaos.places import NETWORK, Place
 from tests.chaos.service import ChaosService, Node
 
 from seatkeeper.chaos.relay import Relay, Way
-from seatkeeper.chaos.witness import Witness
 from seatkeeper.client import AsyncSeatClient, SeatError
-from seatkeeper.server.etcd_process import EtcdNotHealthyError, EtcdProcess
+from seatkeeper.devcluster.etcd_process import EtcdNotHealthyError, EtcdProcess
+from seatkeeper.oracle.witness import Witness
 
 MEMBER_STARTS_SECONDS = 60.0
 """How long a killed member of etcd may take until it serves again, on a busy machine."""

@@ -10,7 +10,7 @@ from statistics import median
 
 import psutil
 
-from seatkeeper.chaos.checker import Invariant, Violation
+from seatkeeper.oracle.checker import Invariant, Violation
 
 LOOK_SECONDS = 5.0
 RSS_BYTES_MAX = 400 << 20

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import grpc.aio
 
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdProcess
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess
 from seatkeeper.server.store import StoreMember
 from seatkeeper.server.store.etcd import EtcdStore
 from seatkeeper.server.store.etcd.calls import ALARM, AUTHENTICATE, STATUS, Method, Req, Resp

@@ -21,10 +21,10 @@ from tests.conftest import add_users
 
 from seatkeeper.chaos.relay import Relay
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
-from seatkeeper.server.etcd_binary import find_etcd
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions, EtcdPlace, EtcdProcess
-from seatkeeper.server.keys import Keys
+from seatkeeper.devcluster.etcd_binary import find_etcd
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions, EtcdPlace, EtcdProcess
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.keys import Keys
 
 MEMBERS = NODES = 3
 NODE_PORT = 7420

@@ -9,9 +9,9 @@ from tests.chaos.service import AGENT
 
 from seatkeeper.chaos.faults import Network, Users, described
 from seatkeeper.chaos.library import find, read_folder
-from seatkeeper.chaos.record import Misdeed, Published, Record
 from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.scenario import PROMISES, Scenario
+from seatkeeper.oracle.record import Attack, Published, Record
 
 MATRIX = (
     "kill -9 service node (owner) mid batch",
@@ -64,15 +64,15 @@ def test_what_is_run_for_every_change_is_short_and_all_of_it_is_long() -> None:
 
 
 def test_a_run_in_which_the_build_agent_publishes_nothing_proves_too_little() -> None:
-    outcome = Outcome("here", "all", 4, prevented={each.value: 1 for each in Misdeed})
+    outcome = Outcome("here", "all", 4, prevented={each.value: 1 for each in Attack})
     false_agent = Record(published=[Published("users-1-agent", "pool", "g", 1, 0.0)])
     assert "published no engine" in not_tried(outcome, false_agent, all_of_it=False)
 
 
 def test_a_whole_run_in_which_a_misdeed_is_not_tried_proves_too_little() -> None:
-    outcome = Outcome("here", "all", 4, prevented={Misdeed.THEFT.value: 3})
+    outcome = Outcome("here", "all", 4, prevented={Attack.THEFT.value: 3})
     record = Record(published=[Published(AGENT, "pool", "g", 1, 0.0)])
     assert not_tried(outcome, record, all_of_it=False) == ""
-    assert Misdeed.LATE_PUBLICATION.value in not_tried(outcome, record, all_of_it=True)
-    outcome.prevented[Misdeed.LATE_PUBLICATION.value] = 1
+    assert Attack.LATE_PUBLICATION.value in not_tried(outcome, record, all_of_it=True)
+    outcome.prevented[Attack.LATE_PUBLICATION.value] = 1
     assert not_tried(outcome, record, all_of_it=True) == ""

@@ -34,7 +34,7 @@ MODEL = str(MODELS / "light_squeezenet.onnx")
 
 
 @dataclass(frozen=True)
-class Workshop:
+class BuildRunner:
     """A node with an agent, and a pool of one seat for it."""
 
     cluster: Cluster
@@ -58,7 +58,9 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def workshop(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+def build_runner(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BuildRunner]:
     pool = cluster.pool()
     folder = tmp_path_factory.mktemp("agent")
     flags = ("--listen", "127.0.0.1:0", "--nodes", cluster.address, "--pool", pool)
@@ -73,69 +75,69 @@ def workshop(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     ) as agent:
         agent.says('"serving"')
         assert address_of(agent)
-        yield Workshop(cluster, pool, agent)
+        yield BuildRunner(cluster, pool, agent)
         agent.send(signal.SIGTERM)
         agent.ends().check()
 
 
 @pytest.fixture(scope="module")
-def built(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(build_runner: BuildRunner, tmp_path_factory: pytest.TempPathFactory) -> Built:
     file = tmp_path_factory.mktemp("built") / "squeezenet.engine"
     options = ("--target", "SM86", "--workspace", "64MiB", "--project", "cv")
-    result = workshop.build(MODEL, *options, "--output", str(file), "--json").check()
+    result = build_runner.build(MODEL, *options, "--output", str(file), "--json").check()
     return Built(result.json, result.err, file)
 
 
-def test_a_build_says_what_it_made(workshop: Workshop, built: Built) -> None:
+def test_a_build_says_what_it_made(build_runner: BuildRunner, built: Built) -> None:
     said = built.said
-    assert (said["cached"], said["project"], said["pool"]) == (False, "cv", workshop.pool)
+    assert (said["cached"], said["project"], said["pool"]) == (False, "cv", build_runner.pool)
     assert (said["targets"], said["workspace_bytes"]) == (["SM86"], 64 << 20)
     assert said["path"] == str(built.file)
     assert said["size_bytes"] == built.file.stat().st_size
-    assert said["fence"] == workshop.cluster.look(workshop.pool).fence
-    assert workshop.cluster.look(workshop.pool).held == 0
+    assert said["fence"] == build_runner.cluster.look(build_runner.pool).fence
+    assert build_runner.cluster.look(build_runner.pool).held == 0
 
 
-def test_what_was_built_before_needs_no_seat(workshop: Workshop, built: Built) -> None:
-    fence = workshop.cluster.look(workshop.pool).fence
-    result = workshop.build(MODEL, "--target", "SM86", "--workspace", "64 MiB").check()
+def test_what_was_built_before_needs_no_seat(build_runner: BuildRunner, built: Built) -> None:
+    fence = build_runner.cluster.look(build_runner.pool).fence
+    result = build_runner.build(MODEL, "--target", "SM86", "--workspace", "64 MiB").check()
     assert "nothing was built" in result.out
     assert built.said["key"] in result.out
     assert f"seatkeeper engines get {built.said['key'][:16]}" in result.out
-    assert workshop.cluster.look(workshop.pool).fence == fence
+    assert build_runner.cluster.look(build_runner.pool).fence == fence
 
 
 def test_engines_are_listed_fetched_and_verified(
-    workshop: Workshop, built: Built, tmp_path: Path
+    build_runner: BuildRunner, built: Built, tmp_path: Path
 ) -> None:
     key = built.said["key"]
-    engines = workshop("engines", "list", "--json").check().json["engines"]
+    engines = build_runner("engines", "list", "--json").check().json["engines"]
     (listed,) = [engine for engine in engines if engine["key"] == key]
     assert len(listed["addresses"]) == 1
-    assert key[:16] in workshop("engines", "list").check().out
+    assert key[:16] in build_runner("engines", "list").check().out
 
     copy, manifest = tmp_path / "copy", tmp_path / "manifest"
     get = ("engines", "get", key[:12], "--output", str(copy), "--manifest", str(manifest))
-    fetched = workshop(*get, "--json").check().json
+    fetched = build_runner(*get, "--json").check().json
     assert copy.read_bytes() == built.file.read_bytes()
     assert fetched["sha256"] == built.said["sha256"]
 
     verify = ("engines", "verify", str(copy))
-    assert workshop(*verify, "--json").check().json["key"] == key
-    assert workshop(*verify, key).check().out.startswith("verified")
-    signer = workshop("status", "--json").json["agents"][0]["public_key"]
+    assert build_runner(*verify, "--json").check().json["key"] == key
+    assert build_runner(*verify, key).check().out.startswith("verified")
+    signer = build_runner("status", "--json").json["agents"][0]["public_key"]
     offline = (*verify, "--manifest", str(manifest), "--nodes", "127.0.0.1:9")
-    verified = workshop(*offline, "--signer", signer, "--json").check().json
+    verified = build_runner(*offline, "--signer", signer, "--json").check().json
     assert (verified["verified"], verified["signer"]) == (True, signer)
-    stranger = workshop(*offline, "--signer", "ab" * 32)
+    stranger = build_runner(*offline, "--signer", "ab" * 32)
     assert "another key" in stranger.refused(Exit.REFUSED)
 
     copy.write_bytes(b"!" + copy.read_bytes()[1:])
-    assert "do not hash" in workshop(*offline).refused(Exit.REFUSED)
-    assert "no published engine" in workshop(*verify).refused(Exit.REFUSED)
-    assert workshop(*verify, key).check(Exit.REFUSED)
+    assert "do not hash" in build_runner(*offline).refused(Exit.REFUSED)
+    assert "no published engine" in build_runner(*verify).refused(Exit.REFUSED)
+    assert build_runner(*verify, key).check(Exit.REFUSED)
     manifest.write_bytes(b"!" + manifest.read_bytes())
-    workshop(*offline).refused(Exit.REFUSED)
+    build_runner(*offline).refused(Exit.REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_an_engine_that_is_not_there(
 
 
 def test_a_bad_model_is_refused_and_takes_no_seat_along(
-    workshop: Workshop, write: Callable[[str, str], Path], tmp_path: Path
+    build_runner: BuildRunner, write: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(Path(MODEL).read_bytes()[:5000])
@@ -167,10 +169,12 @@ def test_a_bad_model_is_refused_and_takes_no_seat_along(
         (broken, (), "breaks off"),
         (Path(MODEL), ("--profile", "nobody=1x3"), "nobody"),
     ):
-        result = workshop.build(str(model), "--target", "SM86", *options).check(Exit.REFUSED)
+        result = build_runner.build(str(model), "--target", "SM86", *options).check(
+            Exit.REFUSED
+        )
         assert result.out == ""
         assert why in result.err.splitlines()[-1]
-    assert workshop.cluster.look(workshop.pool).held == 0
+    assert build_runner.cluster.look(build_runner.pool).held == 0
 
 
 @pytest.mark.parametrize(
@@ -195,32 +199,36 @@ def test_what_cannot_be_built_as_asked_is_said_at_once(
 
 
 def test_a_build_waits_for_its_seat_and_gives_up_in_time(
-    workshop: Workshop, built: Built
+    build_runner: BuildRunner, built: Built
 ) -> None:
     other = ("--target", "SM89")
-    with workshop.cluster.client.seat(workshop.pool):
-        waited = workshop.build(MODEL, *other, "--wait", "2").check(Exit.NO_SEAT)
+    with build_runner.cluster.client.seat(build_runner.pool):
+        waited = build_runner.build(MODEL, *other, "--wait", "2").check(Exit.NO_SEAT)
         assert "waiting for a seat: place 1" in waited.err
         with Terminal(
-            "build", MODEL, *other, SEATKEEPER_NODES=workshop.cluster.address
+            "build", MODEL, *other, SEATKEEPER_NODES=build_runner.cluster.address
         ) as terminal:
             terminal.shows("place 1")
             terminal.type("\x03")
             assert terminal.ends() == Exit.INTERRUPTED
-        assert workshop.cluster.look(workshop.pool).queued == 0
+        assert build_runner.cluster.look(build_runner.pool).queued == 0
 
 
-def test_a_build_on_a_terminal_shows_a_bar_and_then_a_summary(workshop: Workshop) -> None:
+def test_a_build_on_a_terminal_shows_a_bar_and_then_a_summary(
+    build_runner: BuildRunner,
+) -> None:
     command = ("build", MODEL, "--target", "SM75")
-    with Terminal(*command, SEATKEEPER_NODES=workshop.cluster.address) as terminal:
+    with Terminal(*command, SEATKEEPER_NODES=build_runner.cluster.address) as terminal:
         assert terminal.ends() == 0
         seen = terminal.seen
     assert "━" in seen
     assert re.search(r"outcome +built now", seen)
 
 
-def test_in_a_file_what_a_build_is_at_is_a_line_for_each_phase(workshop: Workshop) -> None:
-    progress = workshop.build(MODEL, "--target", "SM120").check().err
+def test_in_a_file_what_a_build_is_at_is_a_line_for_each_phase(
+    build_runner: BuildRunner,
+) -> None:
+    progress = build_runner.build(MODEL, "--target", "SM120").check().err
     for phase in ("checking", "building", "publishing"):
         assert f"light_squeezenet.onnx: {phase} after" in progress
 
@@ -232,28 +240,32 @@ def test_for_programs_what_a_build_is_at_is_an_object_a_line(built: Built) -> No
     assert phases == ["receiving", "checking", "parsing", "building", "publishing"]
 
 
-def test_for_programs_the_place_in_the_queue_is_an_object_too(workshop: Workshop) -> None:
-    with workshop.cluster.client.seat(workshop.pool):
+def test_for_programs_the_place_in_the_queue_is_an_object_too(
+    build_runner: BuildRunner,
+) -> None:
+    with build_runner.cluster.client.seat(build_runner.pool):
         options = ("--target", "SM89", "--wait", "2", "--json")
-        waited = workshop.build(MODEL, *options).check(Exit.NO_SEAT)
+        waited = build_runner.build(MODEL, *options).check(Exit.NO_SEAT)
     events = [json.loads(line) for line in waited.err.splitlines() if '"queued"' in line]
     assert [event["position"] for event in events] == [1]
 
 
-def test_an_agent_that_freezes_is_given_up_and_the_seat_is_free(workshop: Workshop) -> None:
-    workshop.agent.send(signal.SIGSTOP)
+def test_an_agent_that_freezes_is_given_up_and_the_seat_is_free(
+    build_runner: BuildRunner,
+) -> None:
+    build_runner.agent.send(signal.SIGSTOP)
     try:
-        given_up = workshop.build(MODEL, "--target", "SM80", "--wait", "5")
+        given_up = build_runner.build(MODEL, "--target", "SM80", "--wait", "5")
     finally:
-        workshop.agent.send(signal.SIGCONT)
+        build_runner.agent.send(signal.SIGCONT)
     assert given_up.code == Exit.UNAVAILABLE
-    assert workshop.cluster.look(workshop.pool).held == 0
+    assert build_runner.cluster.look(build_runner.pool).held == 0
 
 
-def test_what_is_no_node_is_called_so(workshop: Workshop) -> None:
+def test_what_is_no_node_is_called_so(build_runner: BuildRunner) -> None:
     """A build agent's port, taken for a node's."""
-    agent = workshop("status", "--json").json["agents"][0]["address"]
-    said = workshop("pool", "list", "--nodes", agent).check(Exit.USAGE).err
+    agent = build_runner("status", "--json").json["agents"][0]["address"]
+    said = build_runner("pool", "list", "--nodes", agent).check(Exit.USAGE).err
     assert "does not know this call" in said
     assert "check the address" in said
 
@@ -264,13 +276,15 @@ def test_the_summary_is_one_object(built: Built) -> None:
     assert built.said["build_seconds"] > 0
 
 
-def test_the_engine_is_not_written_over_the_model(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_engine_is_not_written_over_the_model(
+    build_runner: BuildRunner, tmp_path: Path
+) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"a model")
     link = tmp_path / "link.engine"
     link.hardlink_to(model)
     for output in (model, link):
-        refused = workshop.build(str(model), "--target", "SM86", "--output", str(output))
+        refused = build_runner.build(str(model), "--target", "SM86", "--output", str(output))
         assert "that is the model" in refused.refused(Exit.USAGE)
     assert model.read_bytes() == b"a model"
 
@@ -281,7 +295,7 @@ def test_the_engine_is_not_written_over_the_model(workshop: Workshop, tmp_path: 
     ids=["as it is", "ascii"],
 )
 def test_files_may_have_names_that_are_not_utf8(
-    workshop: Workshop, built: Built, tmp_path: Path, locale: dict[str, str]
+    build_runner: BuildRunner, built: Built, tmp_path: Path, locale: dict[str, str]
 ) -> None:
     del built  # so that nothing is built here
     model = os.fsencode(tmp_path) + b"/mod\xe9le.onnx"
@@ -290,7 +304,7 @@ def test_files_may_have_names_that_are_not_utf8(
         os.fsencode(tmp_path) + b"/\xff.manifest",
     )
     os.symlink(MODEL, model)
-    environ = environment(SEATKEEPER_NODES=workshop.cluster.address, **locale)
+    environ = environment(SEATKEEPER_NODES=build_runner.cluster.address, **locale)
 
     def command(*arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
         done = subprocess.run(
@@ -313,9 +327,9 @@ def test_files_may_have_names_that_are_not_utf8(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 )
 def test_a_build_that_waits_dies_of_what_ends_it_and_leaves_the_queue(
-    workshop: Workshop, tmp_path: Path, number: signal.Signals
+    build_runner: BuildRunner, tmp_path: Path, number: signal.Signals
 ) -> None:
-    cluster, pool = workshop.cluster, workshop.pool
+    cluster, pool = build_runner.cluster, build_runner.pool
     command = ("build", MODEL, "--target", "SM86", "--workspace", "33MiB")
     with (
         cluster.client.seat(pool),
@@ -330,13 +344,13 @@ def test_a_build_that_waits_dies_of_what_ends_it_and_leaves_the_queue(
 
 @pytest.mark.parametrize("streams", ["2>/dev/full", "0<&- 2>&-", "--json 2>/dev/full"])
 def test_a_build_does_not_depend_on_who_reads(
-    workshop: Workshop, tmp_path: Path, streams: str
+    build_runner: BuildRunner, tmp_path: Path, streams: str
 ) -> None:
     """Each is a build of its own: another workspace, another engine."""
     options = f"--target SM86 --workspace {34 + len(streams)}MiB --output {tmp_path}/engine"
     done = subprocess.run(
         ["bash", "-c", f"seatkeeper build {MODEL} {options} {streams}"],
-        env=environment(SEATKEEPER_NODES=workshop.cluster.address),
+        env=environment(SEATKEEPER_NODES=build_runner.cluster.address),
         stdout=subprocess.PIPE,
         timeout=120,
         check=False,
@@ -346,7 +360,7 @@ def test_a_build_does_not_depend_on_who_reads(
 
 
 def test_outputs_are_checked_before_anything_is_asked(
-    workshop: Workshop, built: Built, tmp_path: Path
+    build_runner: BuildRunner, built: Built, tmp_path: Path
 ) -> None:
     (tmp_path / "linked").symlink_to("same")
     same, linked = str(tmp_path / "same"), str(tmp_path / "linked")
@@ -360,18 +374,20 @@ def test_outputs_are_checked_before_anything_is_asked(
         ("-o", str(tmp_path)),
         ("-o", same, "--manifest", str(tmp_path / ("x" * 300))),
     ):
-        done = workshop("engines", "get", built.said["key"], *get, *nowhere).check(Exit.USAGE)
+        done = build_runner("engines", "get", built.said["key"], *get, *nowhere).check(
+            Exit.USAGE
+        )
         assert (done.out, len(done.err.splitlines())) == ("", 1)
     absent = ("-o", same, "--manifest", str(tmp_path / "absent/m"))
-    refused = workshop("engines", "get", built.said["key"], *absent, *nowhere)
+    refused = build_runner("engines", "get", built.said["key"], *absent, *nowhere)
     assert "--manifest" in refused.refused(Exit.NOT_FOUND)
     assert {path.name for path in tmp_path.iterdir()} == {"linked"}
 
 
 def test_an_engine_goes_where_standard_output_goes(
-    workshop: Workshop, built: Built, tmp_path: Path
+    build_runner: BuildRunner, built: Built, tmp_path: Path
 ) -> None:
-    environ = environment(SEATKEEPER_NODES=workshop.cluster.address)
+    environ = environment(SEATKEEPER_NODES=build_runner.cluster.address)
     get = [SCRIPT, "engines", "get", built.said["key"], "--output", "/dev/stdout"]
     piped = subprocess.run(get, capture_output=True, env=environ, timeout=60, check=True)
     assert piped.stdout == built.file.read_bytes()
@@ -384,7 +400,9 @@ def test_an_engine_goes_where_standard_output_goes(
     with (tmp_path / "file").open("wb") as file:
         subprocess.run(get, stdout=file, env=environ, timeout=60, check=True)
     assert (tmp_path / "file").read_bytes() == built.file.read_bytes()
-    workshop("engines", "get", built.said["key"], "-o", "/dev/null", "--json").check()
+    build_runner("engines", "get", built.said["key"], "-o", "/dev/null", "--json").check()
     assert Path("/dev/null").is_char_device()
-    full = workshop("engines", "get", built.said["key"], "-o", "/dev/full").check(Exit.FAILED)
+    full = build_runner("engines", "get", built.said["key"], "-o", "/dev/full").check(
+        Exit.FAILED
+    )
     assert "/dev/full: No space left" in full.err

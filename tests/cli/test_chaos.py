@@ -18,7 +18,7 @@ from seatkeeper.chaos.library import read_folder
 from seatkeeper.cli import chaos
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client.sync import SeatClient
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.devcluster.etcd_process import EtcdCluster
 
 FEW_USERS = ("--workers", "1", "--users", "3", "--rate-min", "0.5")
 """As many as a machine bears on which other tests run."""
@@ -229,8 +229,8 @@ def test_a_run_that_proves_nothing_is_no_success(
     options = (*FEW_USERS, "--rate-min", "1e9", "--scenario", str(write("m.txt", TWO_FAULTS)))
     told = cluster.here("chaos", "run", *options, "--json").check(Exit.FAILED).json
     assert (told["void"], told["faults"], told["violations"]) == (1, 0, 0)
-    (chapter,) = told["chapters"]
-    assert chapter["void"].endswith(" answers a second before a fault, 1e+09 needed")
+    (scenario_result,) = told["chapters"]
+    assert scenario_result["void"].endswith(" answers a second before a fault, 1e+09 needed")
     assert pools_of_ours(cluster.client) == []
 
 

@@ -82,7 +82,7 @@ def test_no_name_that_could_give_orders_is_offered(
             pool_service_pb2.Pool(spec=pool_service_pb2.PoolSpec(name=name)) for name in names
         ]
 
-    monkeypatch.setattr("seatkeeper.client.pools.AsyncPools.list", foreign)
+    monkeypatch.setattr("seatkeeper.client.admin.pools.AsyncPools.list", foreign)
     monkeypatch.setenv("SEATKEEPER_NODES", cluster.address)
     context: Any = SimpleNamespace(params={})
     assert completion.pools(context, "go") == ["good"]

@@ -101,7 +101,7 @@ def _plain_text(report: pb.GetReportResponse) -> None:
     report.nodes[1].tls = False
 
 
-def _nobody_may_administer(report: pb.GetReportResponse) -> None:
+def _no_administrators(report: pb.GetReportResponse) -> None:
     for node in report.nodes:
         node.access.administrators = 0
 
@@ -241,7 +241,7 @@ def _store_failures(report: pb.GetReportResponse) -> None:
         (_versions_differ, Level.WARNING, "nodes", "different versions: 0.9, 1.0"),
         (_one_node, Level.WARNING, "nodes", "there is only one"),
         (_plain_text, Level.WARNING, "transport", "n-2 speaks plain text"),
-        (_nobody_may_administer, Level.WARNING, "access", "`administrators` of n-1, n-2, n-3"),
+        (_no_administrators, Level.WARNING, "access", "`administrators` of n-1, n-2, n-3"),
         (_no_agents, Level.WARNING, "access", "is empty: nobody may work as a build agent"),
         (_anybody_may_administer, Level.WARNING, "access", "anybody who reaches n-1, n-2, n-3"),
         (_older_than_the_gate, Level.WARNING, "access", "n-2 lets anybody administer"),

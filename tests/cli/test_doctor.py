@@ -10,7 +10,7 @@ from tests.cli.commands import Result, address_of, seatkeeper, serving
 from tests.cli.conftest import Cluster
 
 from seatkeeper.cli.exits import Exit
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 
 
 def findings(result: Result, level: str) -> list[str]:

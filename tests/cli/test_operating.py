@@ -26,8 +26,8 @@ from tests.cli.commands import (
 from tests.client.certificates import Authority
 
 from seatkeeper.client import SeatClient
-from seatkeeper.client.ids import new_id
-from seatkeeper.server.signals import DRAIN
+from seatkeeper.core.ids import new_id
+from seatkeeper.core.serving.signals import DRAIN
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -169,7 +169,7 @@ seatkeeper.cli.main()
 """
 HUP_BEFORE_ANYBODY_LISTENS = """
 import asyncio, os, signal
-from seatkeeper.server.signals import Signals, shield
+from seatkeeper.core.serving.signals import Signals, shield
 
 async def main():
     Signals().ready(lambda: print("reloaded"))
@@ -182,7 +182,7 @@ asyncio.run(main())
 
 DRAINED = """
 import asyncio, os, signal
-from seatkeeper.server.signals import DRAIN, RELOAD, Signals
+from seatkeeper.core.serving.signals import DRAIN, RELOAD, Signals
 
 async def main():
     Signals().done()

@@ -21,7 +21,7 @@ from seatkeeper.cli import reach
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import TlsConfig
-from seatkeeper.client.errors import ServiceUnavailable
+from seatkeeper.core.errors import ServiceUnavailable
 
 
 def closed_port(host: str = "127.0.0.1") -> str:

@@ -24,9 +24,9 @@ from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.failures import explain
 from seatkeeper.cli.status import OnePool, Overview, Silence
-from seatkeeper.client._asks import QueuePosition
-from seatkeeper.client.errors import InvalidArgument
-from seatkeeper.text import hidden_in
+from seatkeeper.client.session.requests import QueuePosition
+from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.core.text import hidden_in
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2, pool_service_pb2
 
 CLI = Path(render.__file__).parent

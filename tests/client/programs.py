@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from seatkeeper.client.clock import SystemClock, set_default_clock
+from seatkeeper.core.clock import SystemClock, set_default_clock
 
 DEADLINE_SECONDS = 60.0
 

@@ -144,7 +144,7 @@ class ScriptedService:
         elif grant_id in self.grants:
             session.tell(granted=self.granted(grant_id))
         elif grant_id in self.tickets:
-            self._tell_position(grant_id)
+            self._notify_position(grant_id)
         elif grant_id <= session.marks.get(pool, ""):
             session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_FINISHED))
         else:
@@ -155,7 +155,7 @@ class ScriptedService:
                 del self.tickets[grant_id]
                 session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_NO_SEAT_FREE))
             elif grant_id in self.tickets:
-                self._tell_position(grant_id)
+                self._notify_position(grant_id)
 
     def _release(self, session: ScriptedSession, ref: pb.GrantRef) -> None:
         self.grants.pop(ref.grant_id, None)
@@ -192,7 +192,7 @@ class ScriptedService:
         self.tokens_signed += 1
         return f"token-{grant_id}-{self.tokens_signed}"
 
-    def _tell_position(self, grant_id: str) -> None:
+    def _notify_position(self, grant_id: str) -> None:
         ticket = self.tickets[grant_id]
         position = 1 + list(self.tickets).index(grant_id)
         queued = seat_pb2.Queued(grant_id=grant_id, position=position, estimate=_duration(90))

@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from seatkeeper.builder.manifest import AgentKey, build_manifest
-from seatkeeper.builder.plan import plan_from_options
-from seatkeeper.server.grpc_failure import Failure
+from seatkeeper.artifacts.manifest import AgentKey, build_manifest
+from seatkeeper.artifacts.plan import plan_from_options
+from seatkeeper.core.serving.failure import Failure
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 from seatkeeper.v1 import build_service_pb2_grpc as pb_grpc

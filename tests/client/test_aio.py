@@ -12,8 +12,10 @@ from tests.client.fakes import FakeClock
 from tests.client.scripted import ScriptedNode, ScriptedService, eventually
 
 from seatkeeper.client.aio import AsyncSeatClient, default_holder
-from seatkeeper.client.config import ClientConfig
-from seatkeeper.client.errors import (
+from seatkeeper.client.config.values import ClientConfig
+from seatkeeper.client.session.grants import AsyncGrant
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.core.errors import (
     ClientClosed,
     InvalidArgument,
     NoSeatFree,
@@ -22,8 +24,6 @@ from seatkeeper.client.errors import (
     TooManySeats,
     UsageError,
 )
-from seatkeeper.client.grants import AsyncGrant
-from seatkeeper.client.holding import HoldingState
 
 
 def state_of(grant: AsyncGrant) -> HoldingState:

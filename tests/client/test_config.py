@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from seatkeeper.client import config
-from seatkeeper.client.config import (
+from seatkeeper.client.config import values as config
+from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
     ClientConfig,
     RenewalConfig,
     TlsConfig,
 )
-from seatkeeper.client.errors import InvalidArgument
+from seatkeeper.core.errors import InvalidArgument
 
 ZERO, SECOND = timedelta(0), timedelta(seconds=1)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seatkeeper.client.testing import InMemoryService
+from seatkeeper.testing.service import InMemoryService
 
 DOCS = Path(__file__).parents[2] / "docs" / "how-to"
 SECONDS_MAX = 120
@@ -63,7 +63,7 @@ def test_the_service_without_pytest_works_as_on_the_page(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("part", ["pools", "cluster", "engines"])
 def test_every_administrative_call_is_on_the_page(part: str) -> None:
-    from seatkeeper.client import sync_admin
+    from seatkeeper.client.admin import sync as sync_admin
 
     kind = {
         "pools": sync_admin.Pools,

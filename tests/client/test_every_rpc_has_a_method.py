@@ -19,14 +19,14 @@ from tests.client.scripted import ScriptedNode
 
 import seatkeeper.v1
 from seatkeeper.client import AsyncSeatClient, SeatClient, SeatError
-from seatkeeper.client.agents import AsyncAgent
-from seatkeeper.client.cluster import AsyncCluster
-from seatkeeper.client.engines import AsyncEngines
-from seatkeeper.client.grants import AsyncGrant
-from seatkeeper.client.pools import AsyncPools
-from seatkeeper.client.seats import AsyncUnarySeats
+from seatkeeper.client.admin.cluster import AsyncCluster
+from seatkeeper.client.admin.engines import AsyncEngines
+from seatkeeper.client.admin.pools import AsyncPools
+from seatkeeper.client.admin.seats import AsyncUnarySeats
+from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
+from seatkeeper.client.builds.agents import AsyncAgent
+from seatkeeper.client.session.grants import AsyncGrant
 from seatkeeper.client.sync import Grant
-from seatkeeper.client.sync_admin import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.v1 import build_pb2, build_service_pb2, pool_service_pb2, seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as seats_pb
 

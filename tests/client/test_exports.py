@@ -6,7 +6,7 @@ import inspect
 import pkgutil
 
 import seatkeeper.client as public
-from seatkeeper.client import errors
+from seatkeeper.core import errors
 
 
 def test_the_table_of_contents_is_complete_and_sorted() -> None:

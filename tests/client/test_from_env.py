@@ -13,9 +13,9 @@ from tests.client.certificates import Authority
 
 from seatkeeper.cli import connection
 from seatkeeper.client import AsyncSeatClient, InvalidArgument, SeatClient, TlsConfig
-from seatkeeper.client.environment import ClientArguments
-from seatkeeper.client.testing import InMemoryService
-from seatkeeper.environment import DEFAULT_NODES, VARIABLES
+from seatkeeper.client.config.environment import ClientArguments
+from seatkeeper.core.environment import DEFAULT_NODES, VARIABLES
+from seatkeeper.testing.service import InMemoryService
 
 Make = Callable[..., Any]
 

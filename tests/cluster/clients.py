@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import grpc.aio
 
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
 Command = seat_service_pb2.SessionCommand

@@ -11,10 +11,10 @@ import grpc.aio
 import pytest
 from bench.service import ServerProcess, Service, start_node
 
-from seatkeeper.chaos.history import PoolHistory, read_history, replay
-from seatkeeper.server.etcd_process import EtcdCluster
-from seatkeeper.server.keys import Keys
+from seatkeeper.devcluster.etcd_process import EtcdCluster
+from seatkeeper.oracle.history import PoolHistory, read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
 NODES = 3

@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 
 from tests.cluster.clients import Client
 
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.ids import new_id
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from tests.cluster.topology import Image, Topology, read_compose, read_container
 from tests.debian_tools import COMPOSE, HAPROXY, PROMETHEUS, PROMTOOL, Tool, find, need
 
 from seatkeeper.client import AsyncSeatClient
-from seatkeeper.server.etcd_binary import find_etcd
+from seatkeeper.devcluster.etcd_binary import find_etcd
 
 PROMETHEUS_IMAGE = Image(("prometheus",))
 PERMANENT = {"etcd-1", "etcd-2", "etcd-3", "node-1", "node-2", "node-3", "haproxy"}

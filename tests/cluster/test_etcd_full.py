@@ -12,7 +12,7 @@ import pytest
 from bench.service import Service, start_node
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, ServiceUnavailable
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store import OutcomeUnknown, Put, StoreFull
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 

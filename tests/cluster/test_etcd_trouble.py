@@ -16,13 +16,13 @@ from tests.cluster.holder import holder
 from tests.conftest import add_users
 from tests.contract.conftest import call_etcd
 
-from seatkeeper.chaos.history import read_history, replay
 from seatkeeper.client import AsyncSeatClient, ClientConfig, HoldingState, ServiceUnavailable
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.history import read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import COMPACT, STATUS
+from seatkeeper.server.store.keys import Keys
 
 POOL = "p"
 PATIENCE = 30.0

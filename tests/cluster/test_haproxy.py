@@ -27,7 +27,7 @@ from tests.cluster.clients import Client, StreamEnded
 from tests.debian_tools import HAPROXY, need
 
 from seatkeeper.client import AsyncGrant, AsyncSeatClient, ClientConfig, HoldingState
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.devcluster.etcd_process import EtcdCluster
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
 NODES = 3

@@ -15,7 +15,7 @@ from tests.cluster.clients import PATIENCE, Client, StreamEnded
 from tests.cluster.conftest import Cluster
 from tests.cluster.holder import holder
 
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import (
     pool_service_pb2,
     seat_pb2,

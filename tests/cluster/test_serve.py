@@ -14,7 +14,7 @@ from tests.cluster.clients import Client, StreamEnded
 from tests.cluster.conftest import Cluster
 
 from seatkeeper.cli.exits import Exit
-from seatkeeper.client.ids import new_id
+from seatkeeper.core.ids import new_id
 
 
 async def ended(folder: Path, *flags: str) -> tuple[int, str]:

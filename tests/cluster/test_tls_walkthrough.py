@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from tests.cluster.balancer import free_ports
 
-from seatkeeper.server.etcd_binary import find_etcd
+from seatkeeper.devcluster.etcd_binary import find_etcd
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "start-a-service.md"
 SECTION = "## Three nodes over etcd, with TLS"

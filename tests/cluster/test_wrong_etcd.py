@@ -19,10 +19,10 @@ from tests.contract.restoring import restore, save, wipe
 
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatError, ServiceUnavailable
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
-from seatkeeper.server.keys import Keys
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store import Delete, Put
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
+from seatkeeper.server.store.keys import Keys
 
 POOL = "p"
 PATIENCE = 40.0

@@ -12,9 +12,13 @@ import grpc
 from grpc import aio
 from tests.conformance.python_driver import drive
 
-from seatkeeper.client import _lease, _link, _session, _tables, holding
-from seatkeeper.client.errors import NoSeatFree
-from seatkeeper.client.ids import new_id
+from seatkeeper.client.session import driver as _session
+from seatkeeper.client.session import holding
+from seatkeeper.client.session import lease as _lease
+from seatkeeper.client.session import link as _link
+from seatkeeper.client.session import tables as _tables
+from seatkeeper.core.errors import NoSeatFree
+from seatkeeper.core.ids import new_id
 
 SessionDriver: Any = _session.SessionDriver
 

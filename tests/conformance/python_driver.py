@@ -9,11 +9,11 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-from seatkeeper.client import errors
 from seatkeeper.client.aio import AsyncSeatClient
-from seatkeeper.client.config import ClientConfig
-from seatkeeper.client.grants import AsyncGrant
-from seatkeeper.client.holding import HoldingState
+from seatkeeper.client.config.values import ClientConfig
+from seatkeeper.client.session.grants import AsyncGrant
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.core import errors
 
 _STATES = {
     HoldingState.SAFE: "safe",

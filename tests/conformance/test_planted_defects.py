@@ -17,12 +17,15 @@ from tests.conformance.planted_client import DEFECTS
 from tests.conformance.script import Result, Script, scripts
 from tests.conformance.server_runner import Target, run_script
 
-from seatkeeper.server import core, sessions, tokens
+from seatkeeper.core.serving.failure import Failure
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.decide import decision, finished
-from seatkeeper.server.grpc_failure import Failure
+from seatkeeper.server.decide import decision
+from seatkeeper.server.domain import completed as finished
 from seatkeeper.server.node import Node
+from seatkeeper.server.service import seat_api as core
 from seatkeeper.server.service import session_stream
+from seatkeeper.server.sessions import sessions
+from seatkeeper.server.tokens import signer as tokens
 
 SERVER = {script.name: script for script in scripts("server")}
 CLIENT = {script.name: script for script in scripts("client")}
@@ -45,7 +48,7 @@ def any_secret(patch: Patch) -> None:
 
 
 def no_memory_of_ids(patch: Patch) -> None:
-    patch.setattr(finished.FinishedIds, "contains", lambda *_: False)
+    patch.setattr(finished.CompletedIds, "contains", lambda *_: False)
 
 
 def token_of_another_pool(patch: Patch) -> None:

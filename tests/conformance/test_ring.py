@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from seatkeeper.client.ring import Ring
+from seatkeeper.core.ring import Ring
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parent / "ring_vectors.json").read_text(encoding="ascii")

@@ -9,7 +9,7 @@ import pytest
 from tests.conformance.nodes import in_memory, on_etcd
 from tests.conformance.script import Result, scripts
 
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.devcluster.etcd_process import EtcdCluster
 
 SCRIPTS = {script.name: script for script in scripts("server")}
 CASES = [("memory", n) for n, s in SCRIPTS.items() if not s.needs] + [

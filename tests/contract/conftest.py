@@ -13,8 +13,8 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store import Change, MemoryStore, Store, WatchBatch
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import COMPACT, Method, Req, Resp

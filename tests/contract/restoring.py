@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.devcluster.etcd_process import EtcdCluster
 
 BUMP = 1_000_000_000
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Subject
 
     from seatkeeper.chaos.relay import Relay
-    from seatkeeper.server.etcd_process import EtcdCluster
+    from seatkeeper.devcluster.etcd_process import EtcdCluster
 
 T = TypeVar("T")
 CALL_TIMEOUT = timedelta(milliseconds=700)

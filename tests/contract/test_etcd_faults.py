@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdProcess
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdProcess
 from seatkeeper.server.store import OutcomeUnknown, Put, StoreUnavailable, WatchEnded
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.contract.restoring import restore, save, wipe
 
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store import (
     OutcomeUnknown,
     Put,

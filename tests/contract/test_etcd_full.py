@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store import Delete, OutcomeUnknown, Put, StoreFull
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import ALARM, COMPACT, DEFRAGMENT

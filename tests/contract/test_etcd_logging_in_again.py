@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import add_users
 from tests.contract.restoring import restore, save, wipe
 
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store import Put, StoreError
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seatkeeper.server.etcd_process import (
+from seatkeeper.devcluster.etcd_process import (
     EtcdCluster,
     EtcdDiedError,
     EtcdNotHealthyError,
@@ -86,7 +86,7 @@ async def test_a_frozen_one_can_be_stopped(
 PARENT = """
 import asyncio, sys, time
 from pathlib import Path
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.devcluster.etcd_process import EtcdCluster
 
 cluster = EtcdCluster(Path(sys.argv[1]), Path(sys.argv[2]))
 asyncio.run(cluster.start())

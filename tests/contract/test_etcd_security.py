@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.conftest import add_users
 
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions, EtcdTls
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions, EtcdTls
 from seatkeeper.server.store import Put, StoreRefused, StoreUnavailable, WatchEnded
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.auth import Credentials

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.conftest import add_users
 
-from seatkeeper.server.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 if TYPE_CHECKING:

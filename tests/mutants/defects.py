@@ -31,7 +31,7 @@ CLIENT = "client/seatkeeper/client"
 DEFECTS = (
     Defect(
         "no guard compare",
-        f"{SERVER}/pool/committing.py",
+        f"{SERVER}/pool/committer.py",
         "                    Unchanged(guard, self._mirror.guard_revision),\n",
         "",
     ),
@@ -43,7 +43,7 @@ DEFECTS = (
     ),
     Defect(
         "blind retry after an unknown outcome",
-        f"{SERVER}/pool/committing.py",
+        f"{SERVER}/pool/committer.py",
         "                self._unsettled = True\n                self._changed(\n"
         "                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
         "                )\n                raise\n",
@@ -53,28 +53,28 @@ DEFECTS = (
     ),
     Defect(
         "an absent record taken for proof: the guard is not moved after an unknown outcome",
-        f"{SERVER}/pool/committing.py",
+        f"{SERVER}/pool/committer.py",
         "            if decision.writes or self._unsettled:\n",
         "            if decision.writes:\n",
-        tests=("tests/unit/test_pool_loop.py", "tests/unit/test_pool_loop_chaos.py"),
+        tests=("tests/unit/pool/test_pool_loop.py", "tests/unit/pool/test_pool_loop_chaos.py"),
     ),
     Defect(
         "the safety window counted from the answer",
         f"{CLIENT}/holding.py",
         "    sent_at = view.sent_at\n    if now >= sent_at",
         "    sent_at = now\n    if now >= sent_at",
-        tests=("tests/client/test_holding.py",),
+        tests=("tests/client/session/test_holding.py",),
     ),
     Defect(
         "wall clock for the safety window",
         f"{CLIENT}/clock.py",
         "    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)\n",
         "    return time.time()\n",
-        tests=("tests/client/test_clock.py",),
+        tests=("tests/client/core/test_clock.py",),
     ),
     Defect(
         "no dead-lease isolation",
-        f"{SERVER}/pool/committing.py",
+        f"{SERVER}/pool/committer.py",
         "                await self._set_dead_sessions_apart(decision)\n                continue\n",
         "                raise\n",
     ),
@@ -96,7 +96,7 @@ DEFECTS = (
     ),
     Defect(
         "queue order by wall clock",
-        f"{SERVER}/decide/state.py",
+        f"{SERVER}/domain/state.py",
         "    return (-ticket.priority, ticket.number, ticket.grant_id)\n",
         "    return (-ticket.priority, ticket.queued_at, ticket.grant_id)\n",
     ),
@@ -105,7 +105,7 @@ DEFECTS = (
         f"{CLIENT}/tokens.py",
         '    if seconds >= claims["exp"] + slack:\n',
         "    if False:\n",
-        tests=("tests/client/test_tokens.py",),
+        tests=("tests/client/core/test_tokens.py",),
     ),
     Defect(
         "publish without fence",
@@ -121,21 +121,21 @@ DEFECTS = (
     ),
     Defect(
         "a wait measured by the time of day",
-        f"{SERVER}/pool/waits.py",
+        f"{SERVER}/pool/wait_timers.py",
         "        self._now = clock.monotonic\n",
         "        self._now = lambda: clock.now() / 1000\n",
     ),
     Defect(
         "a wait counted from when the node saw it, not from when it was asked",
-        f"{SERVER}/pool/committing.py",
+        f"{SERVER}/pool/committer.py",
         "            if isinstance(outcome, Queued):\n"
         "                self._waits.asked(command, asked_at[id(command)])\n",
         "",
-        tests=("tests/unit/test_pool_loop_waits.py",),
+        tests=("tests/unit/pool/test_pool_loop_waits.py",),
     ),
     Defect(
         "finished ids forgotten",
-        f"{SERVER}/decide/finished.py",
+        f"{SERVER}/domain/completed.py",
         "            grant_id in session.recent\n"
         "            or session.is_old(grant_id)\n"
         "            or _span_of(session.listed, grant_id) is not None\n",
@@ -152,7 +152,10 @@ DEFECTS = (
         f"{SERVER}/sessions.py",
         "        lease_id = random.getrandbits(63) | 1\n",
         "        lease_id = lease_id_of(session_id)\n",
-        tests=("tests/unit/test_closed_sessions.py", "tests/unit/test_seat_service.py"),
+        tests=(
+            "tests/unit/service/test_closed_sessions.py",
+            "tests/unit/service/test_seat_service.py",
+        ),
     ),
     Defect(
         "old news of grants and tickets believed by the view",
@@ -171,7 +174,7 @@ DEFECTS = (
     ),
     Defect(
         "a grant told before it is committed",
-        f"{SERVER}/pool/committing.py",
+        f"{SERVER}/pool/committer.py",
         "                listener.expect(self._pool, grant)\n",
         "                from seatkeeper.server.decide import Granted\n"
         "                listener.hear(self._pool, Granted(grant))\n",
@@ -183,7 +186,7 @@ DEFECTS = (
         "        ttl = await self._keep_alive(session.session_id, session.lease_id)\n",
         "        ttl = await self._keep_alive(session.session_id, session.lease_id)\n"
         "        sent_at = self._clock.now()\n",
-        tests=("tests/unit/test_session_renewal.py",),
+        tests=("tests/unit/service/test_session_renewal.py",),
     ),
     Defect(
         "nobody may wait",
@@ -196,13 +199,13 @@ DEFECTS = (
         f"{SERVER}/decide/possible.py",
         "            yield (ticket, *why)\n",
         "            return\n",
-        tests=("tests/unit/test_impossible.py",),
+        tests=("tests/unit/decide/test_impossible.py",),
     ),
     Defect(
         "a closed pool turns everybody away",
         f"{SERVER}/decide/possible.py",
         "    if 0 < spec.seats < asked.seats:\n",
         "    if spec.seats < asked.seats:\n",
-        tests=("tests/unit/test_impossible.py",),
+        tests=("tests/unit/decide/test_impossible.py",),
     ),
 )

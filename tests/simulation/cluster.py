@@ -22,16 +22,15 @@ from tests.simulation.rpc import Board, SimTransport
 from tests.simulation.world import EPOCH, Process, World
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig
-from seatkeeper.client import _lease as lease_module
-from seatkeeper.client import _session as session_module
-from seatkeeper.client.clock import Timer
-from seatkeeper.client.ids import IdGenerator
-from seatkeeper.server import records
+from seatkeeper.client.session import driver as session_module
+from seatkeeper.client.session import lease as lease_module
+from seatkeeper.core.clock import Timer
+from seatkeeper.core.ids import IdGenerator
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.decide import Instant, PoolSpec
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.node import Node, StartError
-from seatkeeper.server.store import Put, StoreError
+from seatkeeper.server.store import Put, StoreError, records
+from seatkeeper.server.store.keys import Keys
 
 KEYS = Keys()
 RESTART_SECONDS = 0.2

@@ -80,7 +80,7 @@ class SimEtcd:
         self._leaderless_until = 0.0
         self._waiting: list[Callable[[], None]] = []
         self._watches: set[asyncio.Task[None]] = set()
-        self.process.start(self._expire_forever())
+        self.process.start(self._expire_loop())
 
     def elect(self, seconds: float) -> None:
         """Be without a leader for a while; the new one gives every lease its whole ttl again."""
@@ -111,7 +111,7 @@ class SimEtcd:
         for proceed in waiting:
             proceed()
 
-    async def _expire_forever(self) -> None:
+    async def _expire_loop(self) -> None:
         while True:
             await asyncio.sleep(EXPIRY_SECONDS)
             if self.has_leader:

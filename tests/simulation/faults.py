@@ -63,7 +63,7 @@ class Faults:
     def heal(self) -> None:
         """Undo what lasts, and strike no more."""
         self.is_over = True
-        self._network.heal_all()
+        self._network.recover_all()
         self.cluster.etcd.lose_answers = 0.0
         self.cluster.etcd.watch_lags.clear()
         for process in tuple(self._world.processes):

@@ -44,7 +44,7 @@ class Network:
             for send in self._held.pop(way, ()):
                 send()
 
-    def heal_all(self) -> None:
+    def recover_all(self) -> None:
         """Undo every cut."""
         for way, count in list(self._cuts.items()):
             for _ in range(count):

@@ -11,11 +11,11 @@ from functools import partial
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
-from tests.simulation.judge import Judge
+from tests.simulation.referee import Referee
 from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
-from seatkeeper.chaos.users import Agent, LibraryUser, Story, StubUser, User
+from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
 
 STARTING_SECONDS = 3.0
 STOPPING_SECONDS = 60.0
@@ -64,7 +64,7 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
     if log:
         world.log = []
     rng = world.rng
-    story = Story()
+    story = UserRecord()
     with SimCluster(world, nodes_count=rng.choice([1, 2, 3, 3, 3])) as cluster:
         pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
         for name, seats in pools.items():
@@ -73,7 +73,7 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
         users = _users(cluster, story, pools)
         kinds = rng.choice([Faults.KINDS, Faults.KINDS, Faults.KINDS, Faults.DEATHS])
         faults = Faults(cluster, users, random.Random(rng.getrandbits(64)), kinds)
-        judge = Judge(cluster, story, faults)
+        judge = Referee(cluster, story, faults)
         judge.watch(pools, LOOK_SECONDS)
         until = world.now + rng.choice([10.0, 20.0, 30.0])
         for user in users:
@@ -104,7 +104,9 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
         )
 
 
-def _unserved_at_last(cluster: SimCluster, story: Story, pools: dict[str, int]) -> list[str]:
+def _unserved_at_last(
+    cluster: SimCluster, story: UserRecord, pools: dict[str, int]
+) -> list[str]:
     """Ask every node for a seat of every pool, now that nobody holds any; say who got none."""
     world = cluster.world
     for node in cluster.nodes:
@@ -128,7 +130,7 @@ def _is_done(user: User) -> bool:
     return user.is_done
 
 
-def _users(cluster: SimCluster, story: Story, pools: dict[str, int]) -> list[User]:
+def _users(cluster: SimCluster, story: UserRecord, pools: dict[str, int]) -> list[User]:
     rng = cluster.world.rng
     found: list[User] = []
     for number in range(rng.randrange(3, 8)):

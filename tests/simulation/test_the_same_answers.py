@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seatkeeper.server.etcd_process import EtcdCluster
+from seatkeeper.devcluster.etcd_process import EtcdCluster
 from seatkeeper.server.store import (
     Change,
     Delete,

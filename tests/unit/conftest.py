@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.doors import Doors, running_doors
 from tests.unit.loops import Loops
+from tests.unit.services import Services, running_services
 
 from seatkeeper.server.pool import loop as pool_loop
 
@@ -23,7 +23,7 @@ async def loops(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Loops]:
 
 
 @pytest.fixture
-async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
+async def services(tmp_path: Path) -> AsyncIterator[Services]:
     """A node behind a socket."""
-    async with running_doors(tmp_path) as doors:
-        yield doors
+    async with running_services(tmp_path) as services:
+        yield services

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from seatkeeper.chaos.history import PoolHistory, read_history, replay
-from seatkeeper.server import records
+from seatkeeper.oracle.history import PoolHistory, read_history, replay
 from seatkeeper.server.decide import (
     Acquire,
     Decision,
@@ -19,10 +18,10 @@ from seatkeeper.server.decide import (
     Release,
     Ticket,
 )
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.pool.audience import News, Position
-from seatkeeper.server.sessions import lease_id_of
-from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write
+from seatkeeper.server.pool.subscribers import News, Position
+from seatkeeper.server.sessions.sessions import lease_id_of
+from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write, records
+from seatkeeper.server.store.keys import Keys
 
 KEYS = Keys("sk")
 POOL = "tensorrt"
@@ -186,7 +185,7 @@ def writes_of(decision: Decision, pool: str = POOL) -> list[Write]:
             for t in decision.tickets
         ),
         *(
-            Put(KEYS.mark(pool, session), records.encode_mark(mark), mark.lease_id)
+            Put(KEYS.mark(pool, session), records.encode_watermark(mark), mark.lease_id)
             for session, mark in decision.marks.items()
         ),
         *(Delete(KEYS.grant(pool, grant_id)) for grant_id in decision.grants_ended),

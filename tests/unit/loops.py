@@ -19,14 +19,14 @@ from tests.unit.kit import (
     open_lease,
 )
 
-from seatkeeper.chaos.history import PoolHistory
+from seatkeeper.oracle.history import PoolHistory
 from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import Command, Denied, Limits, Refusal
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import News, SeatsGranted
+from seatkeeper.server.domain import Command, Denied, Limits, Refusal
+from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
-from seatkeeper.server.sessions import lease_id_of
+from seatkeeper.server.pool.subscribers import News, SeatsGranted
+from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
 
 PAUSES = [field.name for field in fields(LoopConfig) if field.name.endswith("_pause")]

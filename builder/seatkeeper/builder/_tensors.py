@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from seatkeeper.builder.errors import ModelInvalid, ModelTooComplex
+from seatkeeper.artifacts.errors import ModelInvalid, ModelTooComplex
 
 CONSTANT_DIMS_MAX = 64
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from seatkeeper.builder.errors import BuildError, CompilerStalled, OutOfMemory
+from seatkeeper.artifacts.errors import BuildError, CompilerStalled, OutOfMemory
 from seatkeeper.builder.job import BuildLimits
 
 _STAT_UTIME = 11
@@ -20,7 +20,7 @@ _STAT_STIME = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class VitalSigns:
+class ProcessStats:
     """What the kernel says of a worker at one moment."""
 
     cpu_seconds: float
@@ -35,12 +35,12 @@ class Watch:
 
     last_busy_at: float
     """When its CPU time was last seen to grow."""
-    signs: VitalSigns = VitalSigns(cpu_seconds=0.0, data_bytes=0)
+    signs: ProcessStats = ProcessStats(cpu_seconds=0.0, data_bytes=0)
     """As they were last seen."""
 
 
 def judge(
-    watch: Watch, signs: VitalSigns, now: float, limits: BuildLimits
+    watch: Watch, signs: ProcessStats, now: float, limits: BuildLimits
 ) -> Watch | BuildError:
     """Return the watch to go on with, or why the worker must end."""
     if signs.data_bytes > limits.memory_bytes:
@@ -58,7 +58,7 @@ def judge(
     return CompilerStalled(f"the compiler did nothing for {asleep_seconds:.0f} seconds")
 
 
-def read_vital_signs(pid: int) -> VitalSigns | None:
+def read_process_stats(pid: int) -> ProcessStats | None:
     """Return the vital signs of a process, or None once it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -71,6 +71,6 @@ def read_vital_signs(pid: int) -> VitalSigns | None:
     if not data:
         # It has ended, and waits to be reaped.
         return None
-    return VitalSigns(
+    return ProcessStats(
         cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"), data_bytes=int(data[0]) * 1024
     )

@@ -15,17 +15,17 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from seatkeeper.builder._watch import Watch, judge, read_vital_signs
-from seatkeeper.builder.engines import DISK_FULL_ERRNOS
-from seatkeeper.builder.errors import (
-    LAST_WORDS_BYTES_MAX,
+from seatkeeper.artifacts.errors import (
+    STDERR_TAIL_BYTES_MAX,
     BuildError,
-    BuildTimeout,
+    BuildTimedOut,
     CompilerCrashed,
     DiskFull,
     OutOfMemory,
     WorkerKilled,
 )
+from seatkeeper.artifacts.store import DISK_FULL_ERRNOS
+from seatkeeper.builder._watch import Watch, judge, read_process_stats
 from seatkeeper.builder.job import (
     REPORT_LINE_BYTES_MAX,
     BuildLimits,
@@ -53,7 +53,7 @@ async def run_worker(
 
     Its files are in ``folder``. However this ends, the worker's whole process group is dead
     when it does: on cancellation, on a timeout, and when ``on_progress`` raises. Raises what
-    the worker reports, or a ``ProcessError``, ``OutOfMemory`` or ``BuildTimeout``.
+    the worker reports, or a ``ProcessError``, ``OutOfMemory`` or ``BuildTimedOut``.
     """
     oom_kills_before = _oom_kills()
     job_path = folder / "job.json"
@@ -70,7 +70,7 @@ async def run_worker(
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            raise BuildTimeout(
+            raise BuildTimedOut(
                 f"the build took longer than {limits.timeout.total_seconds():g} seconds",
                 last_words=last_words.text,
             ) from error
@@ -138,7 +138,7 @@ class LastWords:
         """Read to the end, and keep only the last bytes on the way."""
         while chunk := await reader.read(NOISE_CHUNK_BYTES):
             self._tail += chunk
-            del self._tail[:-LAST_WORDS_BYTES_MAX]
+            del self._tail[:-STDERR_TAIL_BYTES_MAX]
         self.complete.set()
 
 
@@ -157,7 +157,7 @@ async def _watch(process: asyncio.subprocess.Process, limits: BuildLimits) -> Bu
     """Kill the worker when it must end, and return why; None when it ends by itself."""
     clock = asyncio.get_running_loop().time
     watch = Watch(last_busy_at=clock())
-    while process.returncode is None and (signs := read_vital_signs(process.pid)) is not None:
+    while process.returncode is None and (signs := read_process_stats(process.pid)) is not None:
         match judge(watch, signs, clock(), limits):
             case Watch() as watch:
                 await asyncio.sleep(WATCH_INTERVAL_SECONDS)

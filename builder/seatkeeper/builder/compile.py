@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from seatkeeper.artifacts.errors import CompilerCrashed, EngineTooLarge
+from seatkeeper.artifacts.plan import TARGETS, BuildPlan
+from seatkeeper.artifacts.summary import ModelSummary, check_model_size, summary_from_fields
 from seatkeeper.builder._worker_process import private_folder, run_worker
-from seatkeeper.builder.errors import CompilerCrashed, EngineTooLarge
 from seatkeeper.builder.job import BuildLimits, Done, WorkerJob, options_hex
-from seatkeeper.builder.plan import TARGETS, BuildPlan
 from seatkeeper.builder.progress import OnProgress
-from seatkeeper.builder.summary import ModelSummary, check_model_size, summary_from_fields
 from seatkeeper.v1 import build_service_pb2
 
 _PASSED_ON = frozenset({"LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"})

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from seatkeeper.builder.errors import BuildError, error_from_fields, error_to_fields
-from seatkeeper.builder.plan import BuildPlan, plan_from_options, plan_to_options
+from seatkeeper.artifacts.errors import BuildError, error_from_fields, error_to_fields
+from seatkeeper.artifacts.plan import BuildPlan, plan_from_options, plan_to_options
+from seatkeeper.artifacts.summary import ModelLimits
 from seatkeeper.builder.progress import STEP_CHARS_MAX, Progress
-from seatkeeper.builder.summary import ModelLimits
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 REPORT_LINE_BYTES_MAX = 16 << 20

@@ -16,9 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from seatkeeper.builder._tensors import check_tensor, constant_dims, item_bits
-from seatkeeper.builder._wire import Shape, shape_of
-from seatkeeper.builder.errors import (
+from seatkeeper.artifacts.errors import (
     InputUnsupported,
     ModelExternalData,
     ModelInvalid,
@@ -27,14 +25,16 @@ from seatkeeper.builder.errors import (
     ModelTruncated,
     OpsetUnsupported,
 )
-from seatkeeper.builder.plan import NAME_CHARS_MAX, QUOTE_CHARS_MAX, RANK_MAX, BuildPlan
-from seatkeeper.builder.summary import (
+from seatkeeper.artifacts.plan import NAME_CHARS_MAX, QUOTE_CHARS_MAX, RANK_MAX, BuildPlan
+from seatkeeper.artifacts.summary import (
     ModelLimits,
     ModelSummary,
     ModelValue,
     check_model_size,
     check_profiles,
 )
+from seatkeeper.builder._tensors import check_tensor, constant_dims, item_bits
+from seatkeeper.builder._wire import Shape, shape_of
 
 OPERATORS_MAX = 200
 OUTPUT_RANK_MAX = 64

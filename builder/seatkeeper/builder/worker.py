@@ -19,18 +19,18 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from seatkeeper.builder.backends import load_backend
-from seatkeeper.builder.engines import DISK_FULL_ERRNOS, create_file
-from seatkeeper.builder.errors import (
+from seatkeeper.artifacts.errors import (
     BackendMissing,
     BuildError,
     DiskFull,
     EngineTooLarge,
     OutOfMemory,
 )
+from seatkeeper.artifacts.store import DISK_FULL_ERRNOS, create_file
+from seatkeeper.artifacts.summary import check_model_size
+from seatkeeper.builder.backends import load_backend
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
 from seatkeeper.builder.progress import CHECKING, Progress
-from seatkeeper.builder.summary import check_model_size
 
 PROGRESS_INTERVAL_SECONDS = 0.05
 """Least time between two progress reports of one phase: the compiler makes thousands of steps."""

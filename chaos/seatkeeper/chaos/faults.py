@@ -16,8 +16,8 @@ from contextlib import (
     suppress,
 )
 
-from seatkeeper.chaos.crew import Crew
 from seatkeeper.chaos.relay import Relay, Way
+from seatkeeper.chaos.worker_pool import WorkerPool
 
 Fault = Callable[[], AbstractAsyncContextManager[str]]
 SLOW_SECONDS = 0.075
@@ -146,31 +146,31 @@ class Network:
 class Users:
     """Those who use the service, in processes of their own."""
 
-    def __init__(self, crew: Crew, rng: random.Random) -> None:
-        self._crew = crew
+    def __init__(self, worker_pool: WorkerPool, rng: random.Random) -> None:
+        self._worker_pool = worker_pool
         self._rng = rng
 
     @asynccontextmanager
     async def die(self) -> AsyncIterator[str]:
         """A process of users is killed; then others come."""
-        worker = self._rng.choice(self._crew.alive)
-        self._crew.kill(worker)
+        worker = self._rng.choice(self._worker_pool.alive)
+        self._worker_pool.kill(worker)
         yield worker.name
-        await self._crew.replace()
+        await self._worker_pool.replace()
 
     @asynccontextmanager
     async def all_die(self) -> AsyncIterator[str]:
         """All users are killed at once; then as many others come, at once."""
-        workers = list(self._crew.alive)
+        workers = list(self._worker_pool.alive)
         for worker in workers:
-            self._crew.kill(worker)
+            self._worker_pool.kill(worker)
         yield f"{len(workers)} processes"
-        await self._crew.replace()
+        await self._worker_pool.replace()
 
     @asynccontextmanager
     async def freeze(self) -> AsyncIterator[str]:
         """A process of users with seats stands still, then goes on as if nothing had been."""
-        worker = self._rng.choice(self._crew.alive)
+        worker = self._rng.choice(self._worker_pool.alive)
         with suppress(TimeoutError):
             async with asyncio.timeout(HOLDING_SECONDS_MAX):
                 while not worker.beat.held:
@@ -195,7 +195,7 @@ class Users:
 
     @contextmanager
     def _all_do(self, **wish: float | bool) -> Iterator[None]:
-        workers = list(self._crew.alive)
+        workers = list(self._worker_pool.alive)
         for worker in workers:
             worker.tell(**wish)
         try:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from enum import Enum
 
-from seatkeeper.client.address import parse_address
+from seatkeeper.core.address import parse_address
 
 CHUNK_BYTES = 65536
 YOUNG_SECONDS = 0.5

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
+from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,9 +86,9 @@ def picture(outcome: Outcome) -> str:
             panel.set_xlim(0, seconds)
             panel.tick_params(labelbottom=panel is answers)
             _draw_faults(panel, _struck(outcome), seconds)
-            _draw_boundaries(panel, outcome.chapters)
+            _draw_boundaries(panel, outcome.scenario_results)
         _draw_lines(seats, waiting, answers, outcome)
-        _draw_names(seats, outcome.chapters, seconds, seconds * _LABEL_INCHES / width)
+        _draw_names(seats, outcome.scenario_results, seconds, seconds * _LABEL_INCHES / width)
         figure.align_ylabels()
         handles, labels = seats.get_legend_handles_labels()
         figure.legend(
@@ -111,9 +111,11 @@ def markdown(outcome: Outcome, *, picture_file: str = "", command: str = "") -> 
     if command:
         parts.append(f"The same again:\n\n```sh\n{command}\n```")
     if outcome.prevented:
-        parts.append(_misdeeds(outcome))
-    parts += ["## Scenarios", _scenarios(outcome.chapters)]
-    parts += [_section(each) for each in outcome.chapters if each.violations or each.void]
+        parts.append(_attacks(outcome))
+    parts += ["## Scenarios", _scenarios(outcome.scenario_results)]
+    parts += [
+        _section(each) for each in outcome.scenario_results if each.violations or each.void
+    ]
     if outcome.faults:
         parts.append(_faults(_struck(outcome)))
     return "\n\n".join(parts) + "\n"
@@ -125,23 +127,31 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "target": outcome.target,
         "judged_by": outcome.judged_by,
         "seconds": round(outcome.seconds, 3),
-        "scenarios": len(outcome.chapters),
+        "scenarios": len(outcome.scenario_results),
         "void": outcome.void,
         "faults": outcome.faults,
-        "requests": sum(chapter.requests for chapter in outcome.chapters),
+        "requests": sum(
+            scenario_result.requests for scenario_result in outcome.scenario_results
+        ),
         "acknowledged": outcome.acknowledged,
-        "unanswered": sum(chapter.unanswered for chapter in outcome.chapters),
+        "unanswered": sum(
+            scenario_result.unanswered for scenario_result in outcome.scenario_results
+        ),
         "violations": outcome.violations,
         "prevented": dict(outcome.prevented),
         "chapters": [
             {"name": each.name, "violations": list(each.violations), "void": each.void}
-            for each in outcome.chapters
+            for each in outcome.scenario_results
         ],
     }
 
 
 def _struck(outcome: Outcome) -> list[Struck]:
-    return [struck for chapter in outcome.chapters for struck in chapter.struck]
+    return [
+        struck
+        for scenario_result in outcome.scenario_results
+        for struck in scenario_result.struck
+    ]
 
 
 # The picture.
@@ -149,19 +159,21 @@ def _struck(outcome: Outcome) -> list[Struck]:
 
 def _end(outcome: Outcome) -> float:
     """Return the second in which the last thing happened; never nothing, for it is a width."""
-    ends = [chapter.ended for chapter in outcome.chapters]
+    ends = [scenario_result.ended for scenario_result in outcome.scenario_results]
     ends += [struck.until for struck in _struck(outcome)]
     ends += [sample.at for sample in outcome.samples]
     return max([1.0, *ends])
 
 
 def _width_inches(outcome: Outcome) -> float:
-    wish = max(_end(outcome) / _SECONDS_PER_INCH, len(outcome.chapters) * _LABEL_INCHES * 1.2)
+    wish = max(
+        _end(outcome) / _SECONDS_PER_INCH, len(outcome.scenario_results) * _LABEL_INCHES * 1.2
+    )
     return min(max(wish, _WIDTH_INCHES_MIN), _WIDTH_INCHES_MAX)
 
 
 def _height_inches(outcome: Outcome) -> float:
-    longest = max((len(_shortened(each.name)) for each in outcome.chapters), default=0)
+    longest = max((len(_shortened(each.name)) for each in outcome.scenario_results), default=0)
     return _PANELS_INCHES + _LETTER_INCHES * longest
 
 
@@ -187,9 +199,11 @@ def _draw_faults(panel: Axes, faults: Sequence[Struck], seconds: float) -> None:
         )
 
 
-def _draw_boundaries(panel: Axes, chapters: Sequence[Chapter]) -> None:
-    for chapter in chapters:
-        panel.axvline(chapter.began, color="#333333", linewidth=0.9, linestyle=":", zorder=2)
+def _draw_boundaries(panel: Axes, scenario_results: Sequence[ScenarioResult]) -> None:
+    for scenario_result in scenario_results:
+        panel.axvline(
+            scenario_result.began, color="#333333", linewidth=0.9, linestyle=":", zorder=2
+        )
 
 
 def _draw_lines(seats: Axes, waiting: Axes, answers: Axes, outcome: Outcome) -> None:
@@ -217,13 +231,17 @@ def _draw_lines(seats: Axes, waiting: Axes, answers: Axes, outcome: Outcome) -> 
     answers.set_xlabel("seconds since the run began")
 
 
-def _draw_names(panel: Axes, chapters: Sequence[Chapter], seconds: float, apart: float) -> None:
+def _draw_names(
+    panel: Axes, scenario_results: Sequence[ScenarioResult], seconds: float, apart: float
+) -> None:
     """Write the names above the panel, each tied to where its scenario began."""
     across = panel.get_xaxis_transform()
-    places = _spread([chapter.began for chapter in chapters], apart, seconds)
-    for chapter, place in zip(chapters, places, strict=True):
+    places = _spread(
+        [scenario_result.began for scenario_result in scenario_results], apart, seconds
+    )
+    for scenario_result, place in zip(scenario_results, places, strict=True):
         panel.plot(
-            [chapter.began, place],
+            [scenario_result.began, place],
             [1, 1.03],
             transform=across,
             color="#777777",
@@ -233,7 +251,7 @@ def _draw_names(panel: Axes, chapters: Sequence[Chapter], seconds: float, apart:
         panel.text(
             place,
             1.04,
-            _shortened(chapter.name),
+            _shortened(scenario_result.name),
             transform=across,
             rotation="vertical",
             horizontalalignment="center",
@@ -282,21 +300,21 @@ def _in_short(outcome: Outcome) -> str:
     void = _many(outcome.void, "scenario")
     return (
         f"Run against {_text(outcome.target)}, judged by {_text(outcome.judged_by)}, for "
-        f"{outcome.seconds:,.0f} seconds: {_many(len(outcome.chapters), 'scenario')} with "
+        f"{outcome.seconds:,.0f} seconds: {_many(len(outcome.scenario_results), 'scenario')} with "
         f"{_many(outcome.faults, 'fault')}. {_many(outcome.acknowledged, 'acknowledged answer')} "
         f"checked: **{_many(outcome.violations, 'violation')}**. "
         f"{void} {'proves' if outcome.void == 1 else 'prove'} nothing."
     )
 
 
-def _misdeeds(outcome: Outcome) -> str:
+def _attacks(outcome: Outcome) -> str:
     tried = ", ".join(
         f"{what} {_many(times, 'time')}" for what, times in outcome.prevented.items()
     )
     return f"Tried, and refused as it must be: {_text(tried)}."
 
 
-def _scenarios(chapters: Sequence[Chapter]) -> str:
+def _scenarios(scenario_results: Sequence[ScenarioResult]) -> str:
     return _table(
         (
             "scenario",
@@ -321,24 +339,30 @@ def _scenarios(chapters: Sequence[Chapter]) -> str:
                 f"{each.unanswered:,}",
                 _verdict(each),
             )
-            for each in chapters
+            for each in scenario_results
         ),
     )
 
 
-def _verdict(chapter: Chapter) -> str:
+def _verdict(scenario_result: ScenarioResult) -> str:
     # What was broken was broken, also where the scenario was too short to prove the opposite.
-    violated = [_many(len(chapter.violations), "violation")] if chapter.violations else []
-    void = [f"void: {chapter.void}"] if chapter.void else []
+    violated = (
+        [_many(len(scenario_result.violations), "violation")]
+        if scenario_result.violations
+        else []
+    )
+    void = [f"void: {scenario_result.void}"] if scenario_result.void else []
     return "; ".join(violated + void) or "kept"
 
 
-def _section(chapter: Chapter) -> str:
-    lines = [f"### {_text(chapter.name)}", "", _text(chapter.sentence), ""]
-    if chapter.void:
-        lines += [f"Proves nothing: {_text(chapter.void)}", ""]
-    lines += [f"- {_text(violation)}" for violation in chapter.violations[:_VIOLATIONS_MAX]]
-    if (more := len(chapter.violations) - _VIOLATIONS_MAX) > 0:
+def _section(scenario_result: ScenarioResult) -> str:
+    lines = [f"### {_text(scenario_result.name)}", "", _text(scenario_result.sentence), ""]
+    if scenario_result.void:
+        lines += [f"Proves nothing: {_text(scenario_result.void)}", ""]
+    lines += [
+        f"- {_text(violation)}" for violation in scenario_result.violations[:_VIOLATIONS_MAX]
+    ]
+    if (more := len(scenario_result.violations) - _VIOLATIONS_MAX) > 0:
         lines.append(f"- and {more:,} more")
     return "\n".join(lines).rstrip()
 

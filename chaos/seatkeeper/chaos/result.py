@@ -33,7 +33,7 @@ class Struck:
 
 
 @dataclass(slots=True)
-class Chapter:
+class ScenarioResult:
     """One scenario, as it was run."""
 
     name: str
@@ -66,31 +66,34 @@ class Outcome:
     capacity: int
     """Seats there were, over all pools."""
     samples: list[Sample] = field(default_factory=list)
-    chapters: list[Chapter] = field(default_factory=list)
+    scenario_results: list[ScenarioResult] = field(default_factory=list)
     prevented: dict[str, int] = field(default_factory=dict)
     """How often each misdeed was tried, and refused."""
 
     @property
     def seconds(self) -> float:
         """How long it took."""
-        return sum(chapter.ended - chapter.began for chapter in self.chapters)
+        return sum(
+            scenario_result.ended - scenario_result.began
+            for scenario_result in self.scenario_results
+        )
 
     @property
     def faults(self) -> int:
         """How many faults were injected."""
-        return sum(len(chapter.struck) for chapter in self.chapters)
+        return sum(len(scenario_result.struck) for scenario_result in self.scenario_results)
 
     @property
     def acknowledged(self) -> int:
         """How many answers were held against what happened."""
-        return sum(chapter.acknowledged for chapter in self.chapters)
+        return sum(scenario_result.acknowledged for scenario_result in self.scenario_results)
 
     @property
     def violations(self) -> int:
         """How many times something was not as promised."""
-        return sum(len(chapter.violations) for chapter in self.chapters)
+        return sum(len(scenario_result.violations) for scenario_result in self.scenario_results)
 
     @property
     def void(self) -> int:
         """How many scenarios prove nothing."""
-        return sum(bool(chapter.void) for chapter in self.chapters)
+        return sum(bool(scenario_result.void) for scenario_result in self.scenario_results)

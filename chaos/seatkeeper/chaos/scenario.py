@@ -38,7 +38,7 @@ _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 _HEADER = re.compile(r"(?P<name>row|promises): *(?P<value>.*)")
 _CALM = re.compile(r"calm for (?P<seconds>\d+(\.\d+)?) s")
 _TIMES = re.compile(r"(?P<times>\d+) times")
-_STRIKE = re.compile(
+_INJECTION = re.compile(
     r"(?P<fault>[A-Z]\w*\.\w+)( (?P<during>while)| for (?P<seconds>\d+(\.\d+)?) s)?"
 )
 
@@ -55,7 +55,7 @@ class Calm:
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class Injection:
     """A fault is injected, held, and healed."""
 
     fault: str
@@ -74,7 +74,7 @@ class Repeat:
     steps: tuple[Step, ...]
 
 
-Step = Calm | Strike | Repeat
+Step = Calm | Injection | Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class Scenario:
     promises: tuple[str, ...] = ()
 
     @property
-    def strikes(self) -> Sequence[Strike]:
+    def strikes(self) -> Sequence[Injection]:
         """All faults in it, in the order in which they are told."""
-        return [step for step in _flat(self.steps) if isinstance(step, Strike)]
+        return [step for step in _flat(self.steps) if isinstance(step, Injection)]
 
     @property
     def faults(self) -> frozenset[str]:
@@ -168,12 +168,12 @@ def _step(name: str, line: _Line, lines: list[_Line]) -> Step:
         if not 1 <= count <= TIMES_MAX:
             raise ScenarioError(f"{where}: from 1 to {TIMES_MAX} times")
         return Repeat(count, _inside(where, name, line, lines))
-    if strike := _STRIKE.fullmatch(line.text):
+    if strike := _INJECTION.fullmatch(line.text):
         if strike["during"]:
             inside = _inside(where, name, line, lines)
-            return Strike(strike["fault"], during=inside, line=line.number)
+            return Injection(strike["fault"], during=inside, line=line.number)
         seconds = _seconds(where, strike["seconds"] or "0")
-        return Strike(strike["fault"], seconds, line=line.number)
+        return Injection(strike["fault"], seconds, line=line.number)
     raise ScenarioError(
         f"{where}: not understood: {line.text!r}; write `calm for 2 s`, `Fault.place for 2 s`, "
         "`Fault.place while`, or `5 times`"
@@ -195,7 +195,7 @@ def _seconds(where: str, text: str) -> float:
 
 
 def _is_step(text: str) -> bool:
-    return any(pattern.fullmatch(text) for pattern in (_HEADER, _CALM, _TIMES, _STRIKE))
+    return any(pattern.fullmatch(text) for pattern in (_HEADER, _CALM, _TIMES, _INJECTION))
 
 
 def _flat(steps: Sequence[Step]) -> Iterator[Step]:
@@ -203,7 +203,7 @@ def _flat(steps: Sequence[Step]) -> Iterator[Step]:
         yield step
         if isinstance(step, Repeat):
             yield from _flat(step.steps)
-        elif isinstance(step, Strike):
+        elif isinstance(step, Injection):
             yield from _flat(step.during)
 
 
@@ -213,7 +213,7 @@ def _length(steps: Sequence[Step]) -> float:
         match step:
             case Calm(seconds):
                 total += seconds
-            case Strike(_, seconds, during):
+            case Injection(_, seconds, during):
                 total += seconds + _length(during)
             case Repeat(times, inner):
                 total += times * _length(inner)

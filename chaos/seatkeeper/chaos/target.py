@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from seatkeeper.chaos.checker import Violation
-from seatkeeper.chaos.crew import Crew
 from seatkeeper.chaos.faults import Fault, Network, Users, faults_of
 from seatkeeper.chaos.relay import Relay
 from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.trial import Trial, TrialConfig
 from seatkeeper.chaos.users import Habits
-from seatkeeper.chaos.witness import Witness
 from seatkeeper.chaos.worker import WorkerConfig
+from seatkeeper.chaos.worker_pool import WorkerPool
 from seatkeeper.client import (
     AsyncSeatClient,
     ClientConfig,
@@ -31,8 +29,10 @@ from seatkeeper.client import (
     ServiceUnavailable,
     TlsConfig,
 )
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.checker import Violation
+from seatkeeper.oracle.witness import Witness
 from seatkeeper.server.store import Store, StoreRefused
+from seatkeeper.server.store.keys import Keys
 
 CANARY_SECONDS = 3.0
 """How long a node may take to serve somebody whom nothing stands between."""
@@ -116,7 +116,7 @@ class Canary:
 
 
 @dataclass
-class TargetStage:
+class TargetEnvironment:
     """What can be done to a deployment from outside."""
 
     canary: Canary
@@ -151,7 +151,7 @@ async def trial_of(
     """Begin a trial of a deployment; its users work, until the end of this.
 
     ``store``: its etcd, to judge its history by; None: only what users were told is judged. Logs go
-    to ``folder``; ``tell`` is told what people should know. Raises ``SeatError``, ``CrewError`` or
+    to ``folder``; ``tell`` is told what people should know. Raises ``SeatError``, ``WorkerPoolError`` or
     ``StoreError`` where it cannot begin.
     """
     rng = random.Random(config.seed)
@@ -181,23 +181,23 @@ async def trial_of(
                     f"our pools are not below {keys.prefix}/: is it the deployment's etcd, "
                     "and is its prefix right?"
                 )
-        crew = Crew(
+        worker_pool = WorkerPool(
             lambda name, number: worker_config(
                 *(name, number, [relay.endpoint for relay in relays], pools), config
             ),
             workers=config.workers,
             folder=folder,
         )
-        stack.push_async_callback(crew.end)
+        stack.push_async_callback(worker_pool.end)
         canary = Canary(config.nodes, canary_pool, config.tls, patience=CANARY_SECONDS)
         stack.push_async_callback(canary.close)
         if trouble := await canary.trouble():
             raise ServiceUnavailable(f"not all of it serves: {trouble}")
-        await crew.start()
-        faults = faults_of(Network(relays, rng), Users(crew, rng))
+        await worker_pool.start()
+        faults = faults_of(Network(relays, rng), Users(worker_pool, rng))
         yield Trial(
-            TargetStage(canary, faults),
-            crew,
+            TargetEnvironment(canary, faults),
+            worker_pool,
             witness,
             TrialConfig(
                 pools=pools,

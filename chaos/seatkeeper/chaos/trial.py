@@ -16,7 +16,11 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from seatkeeper.chaos.checker import (
+from seatkeeper.chaos.faults import Fault
+from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
+from seatkeeper.chaos.scenario import Calm, Injection, Repeat, Scenario, ScenarioError, Step
+from seatkeeper.chaos.worker_pool import WorkerPool
+from seatkeeper.oracle.checker import (
     Violation,
     check_answers,
     check_beliefs,
@@ -28,14 +32,10 @@ from seatkeeper.chaos.checker import (
     count_prevented,
     lives,
 )
-from seatkeeper.chaos.crew import Crew
-from seatkeeper.chaos.faults import Fault
-from seatkeeper.chaos.record import Believed, Denied, Record
-from seatkeeper.chaos.result import Chapter, Outcome, Sample, Struck
-from seatkeeper.chaos.scenario import Calm, Repeat, Scenario, ScenarioError, Step, Strike
-from seatkeeper.chaos.witness import Witness
-from seatkeeper.server.keys import Keys
+from seatkeeper.oracle.record import Believed, Denied, Record
+from seatkeeper.oracle.witness import Witness
 from seatkeeper.server.store import StoreError
+from seatkeeper.server.store.keys import Keys
 
 SAMPLE_SECONDS = 0.25
 SERVED_SECONDS = 10.0
@@ -46,11 +46,11 @@ RECLAIM_SECONDS = 3.0
 """How long after the end of its lease a seat may be held: etcd's sweep, a decision, a look."""
 
 
-class Void(Exception):
+class Inconclusive(Exception):
     """The scenario proves nothing; the message says why."""
 
 
-class Stage(Protocol):
+class Environment(Protocol):
     """A service, and what can be done to it."""
 
     @property
@@ -91,8 +91,8 @@ class TrialConfig:
 class Trial:
     """Users at work, a stage, and somebody who watches. Runs one scenario after the other."""
 
-    stage: Stage
-    crew: Crew
+    stage: Environment
+    worker_pool: WorkerPool
     witness: Witness | None
     config: TrialConfig
     outcome: Outcome
@@ -122,7 +122,7 @@ class Trial:
         """
         if self.before_end is not None:
             await self.before_end()
-        unfinished = await self.crew.stop()
+        unfinished = await self.worker_pool.stop()
         left = [f"I8 {user} had not finished" for user in unfinished]
         if self.witness is not None:
             await asyncio.sleep(self.config.ttl_max + RECLAIM_SECONDS)
@@ -133,98 +133,106 @@ class Trial:
         self._correct_samples()
         for violation in told:
             self.tell(f"  VIOLATION {violation}")
-        if self.outcome.chapters:
-            self.outcome.chapters[-1].violations += told
+        if self.outcome.scenario_results:
+            self.outcome.scenario_results[-1].violations += told
 
     def _prevented(self) -> dict[str, int]:
-        prevented = self.crew.record.prevented
+        prevented = self.worker_pool.record.prevented
         if self.witness is None:
             return count_prevented(prevented, (), Keys())
         return count_prevented(prevented, list(self.witness.changes), self.witness.keys)
 
     async def _run(self, scenario: Scenario) -> None:
-        chapter = Chapter(
+        scenario_result = ScenarioResult(
             *(scenario.name, scenario.sentence, scenario.row, scenario.promises),
             began=self._now(),
         )
-        self.outcome.chapters.append(chapter)
+        self.outcome.scenario_results.append(scenario_result)
         self.tell(f"{scenario.name}: {scenario.sentence}")
-        before = self.crew.beats
-        acknowledged = self.crew.record.acknowledged
+        before = self.worker_pool.beats
+        acknowledged = self.worker_pool.record.acknowledged
         try:
-            await self._whole(chapter)
-            await self._play(scenario.steps, chapter)
-            await self._whole(chapter)
-        except Void as void:
-            chapter.void = str(void)
-        chapter.struck.sort(key=lambda struck: struck.since)
-        chapter.ended = self._now()
-        after = self.crew.beats
-        chapter.requests = after.operations - before.operations
-        chapter.acknowledged = self.crew.record.acknowledged - acknowledged
-        chapter.unanswered = after.unknown - before.unknown
-        chapter.violations += await self._judge(at_rest=False)
-        verdict = f"void: {chapter.void}" if chapter.void else "kept"
-        for violation in chapter.violations:
+            await self._whole(scenario_result)
+            await self._play(scenario.steps, scenario_result)
+            await self._whole(scenario_result)
+        except Inconclusive as void:
+            scenario_result.void = str(void)
+        scenario_result.struck.sort(key=lambda struck: struck.since)
+        scenario_result.ended = self._now()
+        after = self.worker_pool.beats
+        scenario_result.requests = after.operations - before.operations
+        scenario_result.acknowledged = self.worker_pool.record.acknowledged - acknowledged
+        scenario_result.unanswered = after.unknown - before.unknown
+        scenario_result.violations += await self._judge(at_rest=False)
+        verdict = f"void: {scenario_result.void}" if scenario_result.void else "kept"
+        for violation in scenario_result.violations:
             self.tell(f"  VIOLATION {violation}")
         self.tell(
-            f"  {len(chapter.struck)} faults, {chapter.acknowledged} answers checked: "
-            + (f"violations: {len(chapter.violations)}" if chapter.violations else verdict)
+            f"  {len(scenario_result.struck)} faults, {scenario_result.acknowledged} answers checked: "
+            + (
+                f"violations: {len(scenario_result.violations)}"
+                if scenario_result.violations
+                else verdict
+            )
         )
 
     async def _play(
-        self, steps: Sequence[Step], chapter: Chapter, *, inside: bool = False
+        self, steps: Sequence[Step], scenario_result: ScenarioResult, *, inside: bool = False
     ) -> None:
         for step in steps:
-            self.crew.check()
+            self.worker_pool.check()
             match step:
                 case Calm(seconds):
                     await asyncio.sleep(seconds)
                 case Repeat(times, inner):
                     for _ in range(times):
-                        await self._play(inner, chapter, inside=inside)
-                case Strike():
-                    await self._strike(step, chapter, inside=inside)
+                        await self._play(inner, scenario_result, inside=inside)
+                case Injection():
+                    await self._strike(step, scenario_result, inside=inside)
 
-    async def _strike(self, step: Strike, chapter: Chapter, *, inside: bool) -> None:
+    async def _strike(
+        self, step: Injection, scenario_result: ScenarioResult, *, inside: bool
+    ) -> None:
         """Inject a fault. Unless it comes on top of another, all must be well before and after."""
         if not inside:
-            await self._whole(chapter)
+            await self._whole(scenario_result)
             await self._busy()
         since = self._now()
         try:
             async with self.stage.faults[step.fault]() as place:
                 if step.during:
-                    await self._play(step.during, chapter, inside=True)
+                    await self._play(step.during, scenario_result, inside=True)
                 else:
                     await asyncio.sleep(step.seconds)
         except TimeoutError as error:
             why = f": {error}" if str(error) else ""
-            raise Void(f"{step.fault} could not be done in time{why}") from error
+            raise Inconclusive(f"{step.fault} could not be done in time{why}") from error
         finally:
             self._disturbed.append((self._began + since, time.monotonic()))
-        chapter.struck.append(Struck(step.fault, place, since, self._now()))
+        scenario_result.struck.append(Struck(step.fault, place, since, self._now()))
         if not inside:
-            await self._served(chapter)
+            await self._served(scenario_result)
 
-    async def _whole(self, chapter: Chapter) -> None:
+    async def _whole(self, scenario_result: ScenarioResult) -> None:
         """Wait until the service is whole, which it must be in time."""
         deadline = time.monotonic() + SERVED_SECONDS
         while trouble := await self.stage.trouble():
             if time.monotonic() > deadline:
-                chapter.violations.append(f"I8 not whole after {SERVED_SECONDS:g} s: {trouble}")
-                raise Void(trouble)
+                scenario_result.violations.append(
+                    f"I8 not whole after {SERVED_SECONDS:g} s: {trouble}"
+                )
+                raise Inconclusive(trouble)
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    async def _served(self, chapter: Chapter) -> None:
+    async def _served(self, scenario_result: ScenarioResult) -> None:
         """Wait until everybody has an answer who waited when the fault was healed."""
         healed = time.monotonic()
-        await self._whole(chapter)
-        while (longest := self.crew.beats.longest) > time.monotonic() - healed:
+        await self._whole(scenario_result)
+        while (longest := self.worker_pool.beats.longest) > time.monotonic() - healed:
             if time.monotonic() > healed + SERVED_SECONDS:
                 message = f"I8 a request has been under way for {longest:.1f} s"
-                chapter.violations.append(
-                    f"{message}, {SERVED_SECONDS:g} s of them after {_last(chapter)}"
+                scenario_result.violations.append(
+                    f"{message}, {SERVED_SECONDS:g} s of them after {_last(scenario_result)}"
                 )
                 return
             await asyncio.sleep(SAMPLE_SECONDS)
@@ -232,17 +240,17 @@ class Trial:
     async def _busy(self) -> None:
         """Wait until there is enough traffic for a fault to mean something."""
         deadline = time.monotonic() + TRAFFIC_SECONDS_MAX
-        while (rate := self.crew.rate) < self.config.rate_min:
+        while (rate := self.worker_pool.rate) < self.config.rate_min:
             if time.monotonic() > deadline:
-                raise Void(
+                raise Inconclusive(
                     f"{rate:.1f} answers a second before a fault, {self.config.rate_min:g} needed"
                 )
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _sample(self) -> None:
         while True:
-            beats = self.crew.beats
-            acknowledged = self.crew.record.acknowledged
+            beats = self.worker_pool.beats
+            acknowledged = self.worker_pool.record.acknowledged
             self.outcome.samples.append(
                 Sample(self._now(), beats.held, beats.asking, acknowledged)
             )
@@ -255,7 +263,7 @@ class Trial:
         """
         samples = self.outcome.samples
         times = [self._began + sample.at for sample in samples]
-        held = held_at(list(self.crew.beliefs.values()), times)
+        held = held_at(list(self.worker_pool.beliefs.values()), times)
         samples[:] = [
             replace(sample, held=seats) for sample, seats in zip(samples, held, strict=True)
         ]
@@ -264,7 +272,10 @@ class Trial:
         """Return what is wrong with all that has happened so far, and was not known."""
         # Of what is told or due from now on, etcd's history may not have been seen yet.
         now = time.monotonic()
-        record, beliefs = self.crew.record.copy(), list(self.crew.beliefs.values())
+        record, beliefs = (
+            self.worker_pool.record.copy(),
+            list(self.worker_pool.beliefs.values()),
+        )
         if self.witness is not None:
             try:
                 await self.witness.catch_up()
@@ -291,7 +302,7 @@ class Trial:
             *self.stage.growth(),
         ]
         if self.witness is not None:
-            found += judge_history(
+            found += check_user_history(
                 *(self.witness, record, self.config),
                 at_rest=at_rest,
                 deadline=self._deadline,
@@ -314,7 +325,7 @@ class Trial:
         time again.
         """
         # A process of users has the longest lease of all of them.
-        ttl = self.crew.record.ttls.get(user, self.config.ttl_max)
+        ttl = self.worker_pool.record.ttls.get(user, self.config.ttl_max)
         patience = ttl + RECLAIM_SECONDS
         deadline = killed_at + patience
         restarts = [(at, at) for at in self.stage.lease_restarts()]
@@ -344,11 +355,11 @@ def held_at(beliefs: Sequence[Believed], times: Sequence[float]) -> list[int]:
     return found
 
 
-def _last(chapter: Chapter) -> str:
-    return chapter.struck[-1].fault if chapter.struck else "the beginning"
+def _last(scenario_result: ScenarioResult) -> str:
+    return scenario_result.struck[-1].fault if scenario_result.struck else "the beginning"
 
 
-def judge_history(
+def check_user_history(
     witness: Witness,
     record: Record,
     config: TrialConfig,

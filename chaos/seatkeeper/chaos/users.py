@@ -18,17 +18,6 @@ from typing import Any, Protocol, TypeVar
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from seatkeeper.chaos.record import (
-    Acquired,
-    Believed,
-    Denied,
-    Misdeed,
-    Prevented,
-    Published,
-    Record,
-    Refused,
-    Returned,
-)
 from seatkeeper.client import (
     AsyncGrant,
     AsyncSeatClient,
@@ -39,7 +28,18 @@ from seatkeeper.client import (
     SeatLost,
     ServiceUnavailable,
 )
-from seatkeeper.client.ids import IdGenerator
+from seatkeeper.core.ids import IdGenerator
+from seatkeeper.oracle.record import (
+    Acquired,
+    Attack,
+    Believed,
+    Denied,
+    Prevented,
+    Published,
+    Record,
+    Refused,
+    Returned,
+)
 from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
@@ -153,7 +153,7 @@ class Belief:
 
 
 @dataclass
-class Story(Record):
+class UserRecord(Record):
     """What users were told, and what they believe in now."""
 
     beliefs: list[Belief] = field(default_factory=list)
@@ -173,7 +173,7 @@ class User:
     def __init__(
         self,
         surroundings: Surroundings,
-        story: Story,
+        story: UserRecord,
         pools: Sequence[tuple[str, int]],
         rng: random.Random,
         habits: Habits | None = None,
@@ -227,9 +227,9 @@ class User:
         self.asking_since = now = self.surroundings.now()
         return now
 
-    def _note_prevented(self, misdeed: Misdeed, pool: str, grant_id: str, fence: int) -> None:
+    def _note_prevented(self, attack: Attack, pool: str, grant_id: str, fence: int) -> None:
         now = self.surroundings.now()
-        self.story.note(Prevented(self.name, misdeed.value, pool, grant_id, fence, now))
+        self.story.note(Prevented(self.name, attack.value, pool, grant_id, fence, now))
 
     def _choose(self) -> tuple[str, int, float]:
         """Draw a pool, how many of its seats, and how long to wait for them."""
@@ -390,7 +390,7 @@ class StubUser(User):
         # One that is not there any more is not there: that is no theft.
         await self._insist(lambda stub: stub.Release(release, timeout=2.0))
         if self._refusal is Code.PERMISSION_DENIED:
-            self._note_prevented(Misdeed.THEFT, prey.pool, prey.grant_id, prey.fence)
+            self._note_prevented(Attack.THEFT, prey.pool, prey.grant_id, prey.fence)
 
     async def _open(self) -> None:
         here = self.surroundings
@@ -408,9 +408,9 @@ class StubUser(User):
         self._safe_until = sent_at + self.ttl - self.MARGIN_SECONDS
         if self._renewing is not None:
             self._renewing.cancel()
-        self._renewing = here.start(self._renew_forever(credentials))
+        self._renewing = here.start(self._renew_loop(credentials))
 
-    async def _renew_forever(self, credentials: pb.SessionCredentials) -> None:
+    async def _renew_loop(self, credentials: pb.SessionCredentials) -> None:
         sequence = 0
         while True:
             await asyncio.sleep(self.ttl / 4)
@@ -513,7 +513,7 @@ class Agent(User):
         try:
             await engines.publish(signed, claim_id=claim_id)
         except SeatLost:
-            self._note_prevented(Misdeed.LATE_PUBLICATION, pool, grant_id, fence)
+            self._note_prevented(Attack.LATE_PUBLICATION, pool, grant_id, fence)
             raise
         self.story.note(Published(self.name, pool, grant_id, fence, self.surroundings.now()))
         await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)

@@ -23,13 +23,13 @@ from typing import Any, cast
 
 import grpc.aio
 
-from seatkeeper.chaos.record import Told
-from seatkeeper.chaos.users import Agent, Habits, LibraryUser, Story, StubUser, User
+from seatkeeper.chaos.users import Agent, Habits, LibraryUser, StubUser, User, UserRecord
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
-from seatkeeper.client._channels import open_channel
+from seatkeeper.client.transport.channels import open_channel
+from seatkeeper.oracle.record import Told
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
-BEAT_SECONDS = 0.05
+HEARTBEAT_SECONDS = 0.05
 COPY_SECONDS_MAX = 0.1
 """How much later the second copy of a request is sent, at most."""
 STOP_SECONDS_MAX = 25.0
@@ -79,7 +79,7 @@ class WorkerConfig:
         return cls(**given)
 
 
-class Talkative(Story):
+class Talkative(UserRecord):
     """A story that is told while it happens."""
 
     def note(self, told: Told) -> None:
@@ -219,7 +219,7 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS_MAX):
                 while not all(user.is_done for user in self._users):
-                    await asyncio.sleep(BEAT_SECONDS)
+                    await asyncio.sleep(HEARTBEAT_SECONDS)
         beating.cancel()
         self._say_beliefs_over()
         say(done=[user.name for user in self._users if user.is_done])
@@ -270,7 +270,7 @@ class Worker:
                 operations=story.operations,
                 unknown=story.unknown,
             )
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _say_beliefs_over(self) -> None:
         for belief in self._story.look():

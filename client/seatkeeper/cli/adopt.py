@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import say
 from seatkeeper.cli.serve import run_loop, settings_app
-from seatkeeper.extras import explain
+from seatkeeper.core.extras import explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -35,8 +35,8 @@ def _adopt(config: Path | None, flags: dict[str, Any]) -> None:
     It has the settings of a node, of which only those for etcd and `prefix` count, and `adopt_wait`.
     """
     try:
+        from seatkeeper.core.serving.settings import load_settings
         from seatkeeper.server.config import AdoptConfig, ConfigError
-        from seatkeeper.server.settings import load_settings
     except ModuleNotFoundError:
         fail(Exit.CONFIG, explain("this command", "server"))
     try:
@@ -49,10 +49,10 @@ def _adopt(config: Path | None, flags: dict[str, Any]) -> None:
 
 
 async def _run(settings: AdoptConfig) -> None:
-    from seatkeeper.server.adopt import AdoptError, Adoption
-    from seatkeeper.server.keys import Keys
+    from seatkeeper.server.deployment.adopt import AdoptError, Adoption
     from seatkeeper.server.node import open_store
     from seatkeeper.server.store import StoreError
+    from seatkeeper.server.store.keys import Keys
 
     store = open_store(settings)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.serve import settings_app
-from seatkeeper.extras import explain
+from seatkeeper.core.extras import explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,7 +20,7 @@ AGENT_NEEDS = ("server", "builder", "tensorrt-rtx")
 
 def _settings() -> type[BaseModel] | None:
     try:
-        from seatkeeper.builder.agent.config import AgentConfig
+        from seatkeeper.agent.config import AgentConfig
     except ModuleNotFoundError:
         return None
     return AgentConfig
@@ -35,11 +35,11 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
     SEATKEEPER_AGENT_NAME; a flag wins over the environment, and that over the file.
     """
     try:
-        from seatkeeper.builder.agent.config import AgentConfig
-        from seatkeeper.builder.agent.main import run
-        from seatkeeper.server.logs import configure_logs
-        from seatkeeper.server.settings import ConfigError, load_settings
-        from seatkeeper.server.signals import shield
+        from seatkeeper.agent.config import AgentConfig
+        from seatkeeper.agent.main import run
+        from seatkeeper.core.serving.logs import configure_logs
+        from seatkeeper.core.serving.settings import ConfigError, load_settings
+        from seatkeeper.core.serving.signals import shield
     except ModuleNotFoundError:
         fail(Exit.CONFIG, explain("this command", *AGENT_NEEDS))
     shield()
@@ -55,9 +55,9 @@ def _agent(config: Path | None, flags: dict[str, Any]) -> None:
 
 
 async def _run_until_stopped(agent: Coroutine[Any, Any, None]) -> None:
-    from seatkeeper.builder.errors import BuildError
-    from seatkeeper.client.errors import SeatError
-    from seatkeeper.server.grpc_server import ListenError
+    from seatkeeper.artifacts.errors import BuildError
+    from seatkeeper.core.errors import SeatError
+    from seatkeeper.core.serving.listening import ListenError
 
     try:
         await agent

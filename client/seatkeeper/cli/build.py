@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
-from seatkeeper.builder.plan import (
+from seatkeeper.artifacts.plan import (
     OPTIMISATION_LEVEL_DEFAULT,
     OPTIMISATION_LEVEL_MAX,
     BuildPlan,
@@ -37,15 +37,15 @@ from seatkeeper.cli.render import (
     write_json,
 )
 from seatkeeper.cli.waiting import Priority, Wait, outlook, queued_event
-from seatkeeper.text import name_of_file, path_in_json, printable
+from seatkeeper.core.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
-    from seatkeeper.client._asks import QueuePosition
-    from seatkeeper.client.builds import BuiltEngine
+    from seatkeeper.client.builds.builds import BuiltEngine
+    from seatkeeper.client.session.requests import QueuePosition
 
-LAST_WORDS_LINES_SHOWN = 20
+STDERR_TAIL_LINES_SHOWN = 20
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]iB|B|)", re.IGNORECASE)
 
@@ -149,7 +149,7 @@ async def build(
     if not model.is_file():
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
     places = outputs_at({"--output": output}, inputs={"model": model}, as_json=at.json)
-    from seatkeeper.client.errors import CompilerCrashed
+    from seatkeeper.core.errors import CompilerCrashed
 
     async with at.claiming_client() as client:
         with _Screen(name_of_file(model), as_json=at.json) as screen:
@@ -263,7 +263,7 @@ class _Screen:
     def last_words(self, text: str) -> None:
         """Show the end of what a compiler said while it died: they help its vendor."""
         out = console(stderr=True) if self._live is None else self._live.console
-        for line in text.splitlines()[-LAST_WORDS_LINES_SHOWN:]:
+        for line in text.splitlines()[-STDERR_TAIL_LINES_SHOWN:]:
             # What controls a terminal is not for a compiler to write on one.
             shown = printable(line)
             if self._as_json:
@@ -276,7 +276,7 @@ class _Screen:
         phase = build_service_pb2.BuildPhase.Name(progress.phase)
         what = phase.removeprefix("BUILD_PHASE_").lower()
         if self._as_json:
-            self._tell_phase(what, progress.elapsed_millis)
+            self._notify_phase(what, progress.elapsed_millis)
             return
         if self._live is None:
             # Steps go by too fast, and back too often, to be worth a line each.
@@ -286,7 +286,7 @@ class _Screen:
         what = f"{what}: {printable(progress.step)}" if progress.step else what
         self._show(what, done=progress.steps_done, steps=progress.steps)
 
-    def _tell_phase(self, phase: str, elapsed_millis: int) -> None:
+    def _notify_phase(self, phase: str, elapsed_millis: int) -> None:
         if phase != self._last:
             write_event({"event": "progress", "phase": phase, "elapsed_millis": elapsed_millis})
         self._last = phase

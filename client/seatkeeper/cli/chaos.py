@@ -27,15 +27,15 @@ from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
 from seatkeeper.cli.render import count, show, table, words, write_json
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
-from seatkeeper.environment import DEFAULT_NODES
-from seatkeeper.extras import explain
+from seatkeeper.core.environment import DEFAULT_NODES
+from seatkeeper.core.extras import explain
 
 if TYPE_CHECKING:
     from seatkeeper.chaos.result import Outcome
     from seatkeeper.chaos.scenario import Scenario
     from seatkeeper.chaos.target import TargetConfig
     from seatkeeper.client import TlsConfig
-    from seatkeeper.client._output import Output
+    from seatkeeper.client.builds.output import Output
     from seatkeeper.server.store.etcd import EtcdStore
 
 app = typer.Typer(
@@ -99,8 +99,8 @@ class Deployment:
     @property
     def nodes(self) -> tuple[str, ...]:
         """Where the nodes are. An option that is wrong ends the command."""
-        from seatkeeper.client.errors import InvalidArgument
-        from seatkeeper.client.nodes import parse_addresses
+        from seatkeeper.client.transport.nodes import parse_addresses
+        from seatkeeper.core.errors import InvalidArgument
 
         try:
             return parse_addresses(self.target)
@@ -114,7 +114,7 @@ class Deployment:
 
     def store(self) -> EtcdStore | None:
         """Return the deployment's etcd, where given. An option that is wrong ends the command."""
-        from seatkeeper.server.settings import check_endpoints
+        from seatkeeper.core.serving.settings import check_endpoints
         from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
         if not self.etcd_endpoints:
@@ -254,11 +254,11 @@ async def run(
 
 
 async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -> Outcome:
-    from seatkeeper.chaos.crew import CrewError
     from seatkeeper.chaos.target import trial_of
-    from seatkeeper.client.errors import SeatError, UsageError
-    from seatkeeper.server.keys import Keys
+    from seatkeeper.chaos.worker_pool import WorkerPoolError
+    from seatkeeper.core.errors import SeatError, UsageError
     from seatkeeper.server.store import StoreError, StoreRefused
+    from seatkeeper.server.store.keys import Keys
 
     def tell(text: str) -> None:
         if not at.json:
@@ -286,7 +286,7 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
         fail(Exit.USAGE, f"etcd at {at.etcd_endpoints}: {error}")
     except StoreError as error:
         fail(Exit.UNAVAILABLE, f"etcd at {at.etcd_endpoints}: {error}")
-    except CrewError as error:
+    except WorkerPoolError as error:
         fail(Exit.FAILED, str(error))
     finally:
         if store is not None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from seatkeeper import environment as variables
-from seatkeeper.text import hidden_in
+from seatkeeper.core import environment as variables
+from seatkeeper.core.text import hidden_in
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
@@ -67,7 +67,7 @@ def engines(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def targets(incomplete: str) -> list[str]:
     """Offer GPU architectures, in the letters that were begun with."""
-    from seatkeeper.builder.plan import TARGETS
+    from seatkeeper.artifacts.plan import TARGETS
 
     known = dict.fromkeys(target for each in TARGETS.values() for target in each)
     begun_small = incomplete != incomplete.upper()
@@ -89,7 +89,7 @@ def _offer(given: Mapping[str, Any], incomplete: str, ask: _Ask) -> list[str]:
 async def _asked(given: Mapping[str, Any], ask: _Ask) -> Sequence[str]:
     from seatkeeper.cli.reach import check_reachable
     from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
-    from seatkeeper.client.nodes import parse_addresses
+    from seatkeeper.client.transport.nodes import parse_addresses
 
     def value(option: str, variable: str) -> str:
         return str(given.get(option) or os.environ.get(variable) or "")

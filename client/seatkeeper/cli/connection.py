@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, NoReturn, ParamSp
 
 import typer
 
-from seatkeeper import environment as variables
 from seatkeeper.cli.exits import EndedBySignal, Exit, fail, fail_in_json, say_interrupted
 from seatkeeper.cli.limits import check_descriptors
+from seatkeeper.core import environment as variables
 from seatkeeper.hold.signals import PERSON, caught
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient, TlsConfig
-    from seatkeeper.client.errors import InvalidArgument, ServiceUnavailable
+    from seatkeeper.core.errors import InvalidArgument, ServiceUnavailable
 
 P = ParamSpec("P")
 
@@ -129,8 +129,8 @@ class Connection:
         the user said how long to try.
         """
         from seatkeeper.cli.reach import check_reachable
-        from seatkeeper.client.errors import InvalidArgument
-        from seatkeeper.client.nodes import parse_addresses
+        from seatkeeper.client.transport.nodes import parse_addresses
+        from seatkeeper.core.errors import InvalidArgument
 
         check_descriptors()
         tls = tls_of(self.tls_ca, self.tls_cert, self.tls_key)
@@ -145,8 +145,8 @@ class Connection:
     def explained(self, error: ServiceUnavailable) -> ServiceUnavailable:
         """Return the error with what is wrong about TLS, where that is why no node answered."""
         from seatkeeper.cli.reach import trouble_with
-        from seatkeeper.client.errors import Overloaded, ServiceUnavailable
-        from seatkeeper.client.nodes import parse_addresses
+        from seatkeeper.client.transport.nodes import parse_addresses
+        from seatkeeper.core.errors import Overloaded, ServiceUnavailable
 
         if isinstance(error, Overloaded) or not str(error).startswith("no node answered"):
             return error
@@ -191,7 +191,7 @@ def tls_of(
 ) -> TlsConfig | None:
     """Return what the options for TLS say; None: none is given. A wrong one ends the command."""
     from seatkeeper.client import TlsConfig
-    from seatkeeper.client.errors import InvalidArgument
+    from seatkeeper.core.errors import InvalidArgument
 
     if (cert is None) != (key is None):
         fail(Exit.USAGE, "--tls-cert and --tls-key go together: give both or neither")
@@ -321,7 +321,7 @@ def _hush_grpc() -> None:
 
 
 def _explained(given: object, error: Exception) -> Exception:
-    from seatkeeper.client.errors import ServiceUnavailable
+    from seatkeeper.core.errors import ServiceUnavailable
 
     if isinstance(given, Connection) and isinstance(error, ServiceUnavailable):
         return given.explained(error)

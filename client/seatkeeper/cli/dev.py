@@ -15,7 +15,7 @@ from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
-from seatkeeper.extras import explain
+from seatkeeper.core.extras import explain
 from seatkeeper.hold.signals import caught
 
 PORT_DEFAULT = 7420
@@ -100,7 +100,7 @@ def dev(
     """
     if not installed(*SERVER_NEEDS):
         fail(Exit.CONFIG, explain("this command", "server"))
-    from seatkeeper.cli.cluster import Cluster, ClusterFailed, Plan, StateFolder
+    from seatkeeper.devcluster.cluster import Cluster, ClusterFailed, Plan, StateFolder
 
     _leave_the_terminal()
     try:

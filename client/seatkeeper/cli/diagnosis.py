@@ -10,7 +10,7 @@ from enum import StrEnum
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.cli.render import count, seconds, size, span
-from seatkeeper.client.tokens import LEEWAY
+from seatkeeper.core.tokens import LEEWAY
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 

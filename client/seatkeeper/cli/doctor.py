@@ -52,8 +52,8 @@ async def doctor(at: Connection) -> None:
 
 
 async def _look(at: Connection) -> Seen:
-    from seatkeeper.client.errors import SeatError
-    from seatkeeper.client.nodes import parse_addresses
+    from seatkeeper.client.transport.nodes import parse_addresses
+    from seatkeeper.core.errors import SeatError
 
     async with at.client() as client:
         asked_at, began = datetime.now(UTC), time.monotonic()
@@ -93,7 +93,7 @@ async def _unreached(
 
     Puts into ``deployments`` which service each node is of.
     """
-    from seatkeeper.client.errors import SeatError
+    from seatkeeper.core.errors import SeatError
 
     async def try_node(address: str) -> None:
         direct = replace(at, nodes=address, timeout=min(at.patience, REACH_SECONDS_MAX))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from google.protobuf.message import DecodeError
 
-from seatkeeper.builder.manifest import MANIFEST_BYTES_MAX, verify_engine_file
+from seatkeeper.artifacts.manifest import MANIFEST_BYTES_MAX, verify_engine_file
 from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
@@ -28,7 +28,7 @@ from seatkeeper.cli.render import (
     table,
     write_json,
 )
-from seatkeeper.text import path_in_json
+from seatkeeper.core.text import path_in_json
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb
 

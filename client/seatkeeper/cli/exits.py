@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import NoReturn, Self
 
 from seatkeeper.cli.encoding import as_json
-from seatkeeper.text import printable
+from seatkeeper.core.text import printable
 
 
 class Exit(IntEnum):

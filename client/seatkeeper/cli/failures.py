@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from seatkeeper.builder import errors as builder
+from seatkeeper.artifacts import errors as builder
 from seatkeeper.cli.exits import Exit
-from seatkeeper.client import errors
+from seatkeeper.core import errors
 
 _START_A_NODE = (
     "start one (`seatkeeper dev` starts a cluster to try), or say where they are with --nodes"

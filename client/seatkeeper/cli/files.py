@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from seatkeeper.cli.exits import Exit, fail
 
 if TYPE_CHECKING:
-    from seatkeeper.client._output import Output
+    from seatkeeper.client.builds.output import Output
 
 STANDARD_OUTPUT = "/dev/stdout"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -33,8 +33,8 @@ def outputs_at(
     Ends the command unless all can be written to, are different files, and none is what is read: before
     long work, not at the end of it.
     """
-    from seatkeeper.client._output import Output, check_apart
-    from seatkeeper.client.errors import InvalidArgument
+    from seatkeeper.client.builds.output import Output, check_apart
+    from seatkeeper.core.errors import InvalidArgument
 
     found: dict[str, Output] = {}
     for flag, path in files.items():

@@ -25,7 +25,7 @@ Name = Annotated[
     str,
     typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=completion.pools),
 ]
-Seats = typer.Option(
+PoolRouter = typer.Option(
     "--seats",
     metavar="N",
     min=0,
@@ -42,7 +42,7 @@ Description = typer.Option("--description", metavar="TEXT", help="For people.")
 async def create(
     at: Connection,
     name: Name,
-    seats: Annotated[int, Seats],
+    seats: Annotated[int, PoolRouter],
     description: Annotated[str, Description] = "",
 ) -> None:
     """Create a pool."""
@@ -56,7 +56,7 @@ async def create(
 async def update(
     at: Connection,
     name: Name,
-    seats: Annotated[int | None, Seats] = None,
+    seats: Annotated[int | None, PoolRouter] = None,
     description: Annotated[str | None, Description] = None,
 ) -> None:
     """Change what is given of a pool, and nothing else.

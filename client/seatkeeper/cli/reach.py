@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from seatkeeper.client.address import Address, parse_address
-from seatkeeper.client.errors import ServiceUnavailable
+from seatkeeper.core.address import Address, parse_address
+from seatkeeper.core.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from seatkeeper.client import TlsConfig

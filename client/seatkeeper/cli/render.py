@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seatkeeper.cli.encoding import as_json
-from seatkeeper.text import printable
+from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 

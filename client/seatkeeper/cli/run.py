@@ -317,7 +317,7 @@ class _Run:
         self._say({"event": "ended", "exit_code": _as_shells_say(code)})
 
     async def _keep_fresh(self, grant: AsyncGrant, program: Program) -> None:
-        from seatkeeper.client.errors import SeatLost
+        from seatkeeper.core.errors import SeatLost
 
         while True:
             await asyncio.sleep(TOKEN_POLL_SECONDS)

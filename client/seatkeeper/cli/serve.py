@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
-from seatkeeper.extras import MODULES, explain
+from seatkeeper.core.extras import MODULES, explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -122,9 +122,9 @@ def _serve(config: Path | None, flags: dict[str, Any]) -> None:
     SEATKEEPER_NAME; a flag wins over the environment, and that over the file.
     """
     try:
+        from seatkeeper.core.serving.logs import configure_logs
+        from seatkeeper.core.serving.signals import shield
         from seatkeeper.server.config import ConfigError, load_config
-        from seatkeeper.server.logs import configure_logs
-        from seatkeeper.server.signals import shield
     except ModuleNotFoundError:
         fail(Exit.CONFIG, explain("this command", "server"))
     shield()
@@ -140,13 +140,13 @@ def _serve(config: Path | None, flags: dict[str, Any]) -> None:
 
 
 async def _serve_until_stopped(settings: NodeConfig, load: Callable[[], NodeConfig]) -> None:
-    from seatkeeper.server.grpc_server import ListenError
-    from seatkeeper.server.metrics import MetricsObserver
-    from seatkeeper.server.metrics_http import MetricsServer
+    from seatkeeper.core.serving.listening import ListenError
+    from seatkeeper.core.serving.reload import Reloader
+    from seatkeeper.core.serving.signals import Signals
     from seatkeeper.server.node import Node, StartError
-    from seatkeeper.server.reload import Reloader
-    from seatkeeper.server.signals import Signals
-    from seatkeeper.server.tokens import SigningKeyError
+    from seatkeeper.server.telemetry.metrics import MetricsObserver
+    from seatkeeper.server.telemetry.metrics_http import MetricsServer
+    from seatkeeper.server.tokens.signer import SigningKeyError
 
     signals = Signals()
     observer = MetricsObserver()

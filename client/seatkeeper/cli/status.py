@@ -187,7 +187,7 @@ async def _holders(
     client: AsyncSeatClient, pools: Iterable[pools_pb.Pool]
 ) -> dict[str, pools_pb.Pool]:
     """Return the pools that are in use with who holds; a listing of pools does not say that."""
-    from seatkeeper.client.errors import PoolNotFound
+    from seatkeeper.core.errors import PoolNotFound
 
     used = [pool.spec.name for pool in pools if pool.held][:POOLS_IN_DETAIL_MAX]
     limit = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
@@ -207,7 +207,7 @@ async def _all_changes(
     client: AsyncSeatClient,
     with_holders: bool,
 ) -> AsyncIterator[Overview | Silence]:
-    from seatkeeper.client.errors import ServiceUnavailable
+    from seatkeeper.core.errors import ServiceUnavailable
 
     while True:
         try:

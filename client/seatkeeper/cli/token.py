@@ -16,8 +16,8 @@ from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import facts, say, show, span, write_json
-from seatkeeper.client.errors import InvalidArgument
-from seatkeeper.client.tokens import TOKEN_BYTES_MAX, TokenClaims, verify_token
+from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.core.tokens import TOKEN_BYTES_MAX, TokenClaims, verify_token
 
 app = typer.Typer(
     help="Verify and show tokens: signed proof of a seat, good for as long as its lease.",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatkeeper.cli.render import Json, about, count, span
-from seatkeeper.text import printable
+from seatkeeper.core.text import printable
 
 if TYPE_CHECKING:
-    from seatkeeper.client._asks import QueuePosition
+    from seatkeeper.client.session.requests import QueuePosition
 
 Wait = Annotated[
     float | None,

@@ -5,18 +5,22 @@ what they raise (`SeatError` and its children), how they are configured, and `ve
 whoever is shown a token.
 """
 
-from seatkeeper.client._asks import EstimateBasis, QueuePosition
-from seatkeeper.client.agents import AsyncAgent
 from seatkeeper.client.aio import AsyncSeatClient
-from seatkeeper.client.builds import BuiltEngine
-from seatkeeper.client.config import (
+from seatkeeper.client.builds.agents import AsyncAgent
+from seatkeeper.client.builds.builds import BuiltEngine
+from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
     ClientConfig,
     RenewalConfig,
     TlsConfig,
 )
-from seatkeeper.client.errors import (
+from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.requests import EstimateBasis, QueuePosition
+from seatkeeper.client.signals import exit_on_signals
+from seatkeeper.client.sync import Grant, Seat, SeatClient
+from seatkeeper.core.errors import (
     AgentFull,
     AgentUnavailable,
     AlreadyExists,
@@ -50,12 +54,8 @@ from seatkeeper.client.errors import (
     TooManySeats,
     UsageError,
 )
-from seatkeeper.client.grants import AsyncGrant, AsyncSeat
-from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.ids import new_id
-from seatkeeper.client.signals import exit_on_signals
-from seatkeeper.client.sync import Grant, Seat, SeatClient
-from seatkeeper.client.tokens import TokenClaims, verify_token
+from seatkeeper.core.ids import new_id
+from seatkeeper.core.tokens import TokenClaims, verify_token
 
 __all__ = [
     "AgentFull",

@@ -20,34 +20,34 @@ from typing import Self, cast
 
 from grpc import aio
 
-from seatkeeper.client._asks import Held, OnQueued, OnState
-from seatkeeper.client._calls import Calls
-from seatkeeper.client._channels import open_channel
-from seatkeeper.client._edge import sendable, sendable_number
-from seatkeeper.client._introduction import introduced
-from seatkeeper.client._model import Model
-from seatkeeper.client._movable_clock import MovableClock
-from seatkeeper.client._output import Output, check_apart
-from seatkeeper.client._session import SessionDriver
-from seatkeeper.client.agents import AsyncAgent
-from seatkeeper.client.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
-from seatkeeper.client.channels import check_fork
-from seatkeeper.client.clock import Clock, SystemClock, Timer, default_clock
-from seatkeeper.client.cluster import AsyncCluster
-from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.engines import AsyncEngines
-from seatkeeper.client.environment import ClientArguments
-from seatkeeper.client.errors import ClientClosed, InvalidArgument, OtherLoop
-from seatkeeper.client.grants import AsyncGrant, AsyncSeat, SeatRequest, wait_seconds
+from seatkeeper.client.admin.cluster import AsyncCluster
+from seatkeeper.client.admin.engines import AsyncEngines
+from seatkeeper.client.admin.pools import AsyncPools
+from seatkeeper.client.admin.seats import AsyncUnarySeats
+from seatkeeper.client.builds.agents import AsyncAgent
+from seatkeeper.client.builds.builds import AsyncBuilds, BuildRequest, BuiltEngine, OnProgress
+from seatkeeper.client.builds.model import Model
+from seatkeeper.client.builds.output import Output, check_apart
+from seatkeeper.client.config.environment import ClientArguments
+from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.helper.channel import RelayedChannel
 from seatkeeper.client.helper.session import KeptSession
 from seatkeeper.client.helper.spawn import why_none
-from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.linger import LingerCache, LingerKey
-from seatkeeper.client.nodes import NodePicker, parse_addresses
-from seatkeeper.client.pools import AsyncPools
-from seatkeeper.client.seats import AsyncUnarySeats
-from seatkeeper.text import printable
+from seatkeeper.client.session.driver import SessionDriver
+from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat, SeatRequest, wait_seconds
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.introduction import introduced
+from seatkeeper.client.session.linger import LingerCache, LingerKey
+from seatkeeper.client.session.requests import Held, OnQueued, OnState
+from seatkeeper.client.transport.calls import Calls
+from seatkeeper.client.transport.channels import open_channel
+from seatkeeper.client.transport.edge import sendable, sendable_number
+from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
+from seatkeeper.core.channels import check_fork
+from seatkeeper.core.clock import Clock, SystemClock, Timer, default_clock
+from seatkeeper.core.errors import ClientClosed, InvalidArgument, OtherLoop
+from seatkeeper.core.text import printable
+from seatkeeper.testing.movable_clock import MovableClock
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 

@@ -18,16 +18,16 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-from seatkeeper.client._asks import OnQueued, OnState
-from seatkeeper.client._loop_thread import LoopThread
+from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
-from seatkeeper.client.builds import BuiltEngine, OnProgress
-from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.environment import ClientArguments
-from seatkeeper.client.errors import InvalidArgument, SeatLost, UsageError
-from seatkeeper.client.grants import AsyncGrant, SeatRequest, tell_loss
-from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.sync_admin import Cluster, Engines, Pools, UnarySeats
+from seatkeeper.client.builds.builds import BuiltEngine, OnProgress
+from seatkeeper.client.config.environment import ClientArguments
+from seatkeeper.client.config.values import ClientConfig, TlsConfig
+from seatkeeper.client.session.grants import AsyncGrant, SeatRequest, notify_loss
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.requests import OnQueued, OnState
+from seatkeeper.client.transport.loop_thread import LoopThread
+from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 _P = ParamSpec("_P")
@@ -337,7 +337,7 @@ class Seat:
         if grant is not None:
             loss = grant._grant._loss()
             grant.release()
-            tell_loss(loss, error, check=self._request.check)
+            notify_loss(loss, error, check=self._request.check)
 
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Make ``function`` run while holding the seats."""
@@ -407,7 +407,7 @@ class Seat:
                 given = self._client._thread.submit(_give_back(taken))
                 await asyncio.wrap_future(given)
                 for loss in losses:
-                    tell_loss(loss, failure, check=self._request.check)
+                    notify_loss(loss, failure, check=self._request.check)
 
         return seated
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import grpc
 
+from seatkeeper.core.serving.listening import CertificateError, ServerCertificates
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.grpc_server import CertificateError, ServerCertificates
 
 
 class Certificates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from seatkeeper.server.decide import Instant
+from seatkeeper.server.domain import Instant
 
 
 class Clock(Protocol):

@@ -12,9 +12,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
-from seatkeeper.client.address import Address, parse_address
-from seatkeeper.server.identity import ANONYMOUS, parse_names
-from seatkeeper.server.settings import (
+from seatkeeper.core.address import Address, parse_address
+from seatkeeper.core.serving.settings import (
     ConfigError,
     check_advertised,
     check_endpoints,
@@ -23,6 +22,7 @@ from seatkeeper.server.settings import (
     load_settings,
     settings_of,
 )
+from seatkeeper.server.identity import ANONYMOUS, parse_names
 
 __all__ = ["ConfigError", "NodeConfig", "load_config"]
 

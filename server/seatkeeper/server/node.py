@@ -18,39 +18,39 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from seatkeeper.server import events
-from seatkeeper.server.call_log import CallLog
+from seatkeeper.core.serving.handlers import CallGate, WrappingServer, decoding
 from seatkeeper.server.certificates import Certificates
 from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.core import Core
 from seatkeeper.server.decide import Limits
-from seatkeeper.server.deployment import Deployment, WrongDeployment
-from seatkeeper.server.grpc_handlers import CallGate, WrappingServer, decoding
-from seatkeeper.server.guarded_store import GuardedStore
+from seatkeeper.server.deployment.alarm import StoreAlarm
+from seatkeeper.server.deployment.guarded_store import GuardedStore
+from seatkeeper.server.deployment.identity import Deployment, WrongDeployment
+from seatkeeper.server.events import log as events
+from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.leased_record import LeasedRecord
-from seatkeeper.server.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig
-from seatkeeper.server.pool.seats import Seats
+from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter, NodeVersion
 from seatkeeper.server.report.service_report import ServiceReporter
-from seatkeeper.server.report.tally import Tally
 from seatkeeper.server.routing.membership import Membership
 from seatkeeper.server.routing.peers import CHANNEL_OPTIONS, Peers
 from seatkeeper.server.routing.routing import Routing
 from seatkeeper.server.routing.secret import cluster_secret
 from seatkeeper.server.service import SERVICES, add_services
 from seatkeeper.server.service.peer_service import PeerService
-from seatkeeper.server.service.seat_service import DoorLimits, SeatService
-from seatkeeper.server.sessions import Sessions
+from seatkeeper.server.service.seat_api import Core
+from seatkeeper.server.service.seat_service import ApiLimits, SeatService
+from seatkeeper.server.sessions.leased_record import LeasedRecord
+from seatkeeper.server.sessions.sessions import Sessions
 from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreForeign
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
-from seatkeeper.server.store_alarm import StoreAlarm
-from seatkeeper.server.tokens import TOKEN_LIFE_MAX, TokenSigner
+from seatkeeper.server.telemetry.call_log import CallLog
+from seatkeeper.server.telemetry.tally import Tally
+from seatkeeper.server.tokens.signer import TOKEN_LIFE_MAX, TokenSigner
 from seatkeeper.server.transport import GrpcTransport, Transport
 from seatkeeper.server.watched import NodeWatched
 from seatkeeper.v1 import state_pb2
@@ -192,7 +192,7 @@ class Node:
         self._certificates.reload(config)
         self._routing.peers.reconnect()
         self._authorizer.replace(administrators, agents)
-        _tell_rights(self._authorizer)
+        _log_rights(self._authorizer)
 
     async def wait(self) -> None:
         """Wait until the server has ended."""
@@ -241,7 +241,7 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
     core = _core(config, store, keys, clock, tally, routing)
     authorizer = _authorizer(config)
     server, gate = transport.server([CallLog(tally), Gate(authorizer)]), CallGate()
-    doors = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
+    services = cast("grpc.aio.Server", WrappingServer(server, [gate.wrap, decoding]))
     drained = asyncio.Event()
     address = transport.listen(server, config.listen, certificates.server())
     advertised = config.advertise or address
@@ -259,15 +259,15 @@ async def _start(config: NodeConfig, store: Store, world: _World) -> Node:
         prefix=config.prefix,
     )
     seat_service = add_services(
-        *(doors, core, store, keys),
+        *(services, core, store, keys),
         ServiceReporter(node=reporter, store=store, keys=keys, peers=routing.peers),
         drain=drained.set,
-        limits=DoorLimits(
+        limits=ApiLimits(
             calls_max=config.calls_max, holder_streams_max=config.holder_streams_max
         ),
     )
-    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), doors)
-    health_servicer = _add_health_and_reflection(doors)
+    add_PeerServiceServicer_to_server(PeerService(core.seats, reporter, secret), services)
+    health_servicer = _add_health_and_reflection(services)
     alarm = StoreAlarm(unguarded, deployment, tally, health_servicer, ("", *SERVICES))
     reporter.store_trouble = lambda: alarm.trouble
     records = _records(config, store, keys, core.signer, clock, advertised)
@@ -330,7 +330,7 @@ def _core(
     observer: Observer,
     routing: Routing,
 ) -> Core:
-    seats = Seats(
+    seats = PoolRouter(
         store,
         keys,
         PoolCatalogue(store, keys, observer),
@@ -339,7 +339,7 @@ def _core(
             limits=Limits(queue_max=config.queue_max, holder_queue_max=config.holder_queue_max)
         ),
         observer=observer,
-        passing=routing if config.routing == "owner" else None,
+        forwarder=routing if config.routing == "owner" else None,
     )
     return Core(
         node_id=config.node_id,
@@ -372,11 +372,11 @@ def _authorizer(config: NodeConfig) -> Authorizer:
         parse_names(config.agents),
         asks_for_certificates=config.tls_client_ca_file is not None,
     )
-    _tell_rights(authorizer)
+    _log_rights(authorizer)
     return authorizer
 
 
-def _tell_rights(authorizer: Authorizer) -> None:
+def _log_rights(authorizer: Authorizer) -> None:
     """Log who may administer, where that is anybody or nobody."""
     for setting, effect in authorizer.warnings():
         logger.warning("rights", extra={"setting": setting, "effect": effect})

@@ -8,8 +8,8 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from seatkeeper.client.channels import dial
-from seatkeeper.server.grpc_server import SERVER_OPTIONS, end_connections, listen
+from seatkeeper.core.channels import dial
+from seatkeeper.core.serving.listening import SERVER_OPTIONS, end_connections, listen
 
 
 class Transport(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seatkeeper.server.observer import PoolCount
-from seatkeeper.server.pool.seats import Seats
+from seatkeeper.server.events.observer import PoolCount
+from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.routing.membership import Membership
 
 
@@ -14,7 +14,7 @@ from seatkeeper.server.routing.membership import Membership
 class NodeWatched:
     """The parts of one node, asked when they are scraped."""
 
-    seats: Seats
+    seats: PoolRouter
     membership: Membership
     open_streams: Callable[[], int]
 

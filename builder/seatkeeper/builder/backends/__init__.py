@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from seatkeeper.artifacts.errors import BackendUnknown
+from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.builder.backends.tensorrt import load_tensorrt, load_tensorrt_rtx
-from seatkeeper.builder.errors import BackendUnknown
-from seatkeeper.builder.plan import BuildPlan
 from seatkeeper.builder.progress import OnProgress
 
 _LOADERS = {"tensorrt_rtx": load_tensorrt_rtx, "tensorrt": load_tensorrt}

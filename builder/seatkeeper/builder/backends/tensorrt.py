@@ -10,15 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from seatkeeper.builder.backends._driver import host_targets
-from seatkeeper.builder.backends._tensorrt_listeners import (
-    ErrorLog,
-    about_model,
-    make_logger,
-    make_progress_monitor,
-)
-from seatkeeper.builder.backends._untyped import Untyped
-from seatkeeper.builder.errors import (
+from seatkeeper.artifacts.errors import (
     BackendMissing,
     BuildError,
     CompilerRefused,
@@ -28,7 +20,15 @@ from seatkeeper.builder.errors import (
     OperatorUnsupported,
     OutOfMemory,
 )
-from seatkeeper.builder.plan import TARGETS, BuildPlan, check_targets
+from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
+from seatkeeper.builder.backends._driver import host_targets
+from seatkeeper.builder.backends._tensorrt_listeners import (
+    ErrorLog,
+    about_model,
+    make_logger,
+    make_progress_monitor,
+)
+from seatkeeper.builder.backends._untyped import Untyped
 from seatkeeper.builder.progress import BUILDING, PARSING, OnProgress, Progress
 
 PARSER_ERRORS_MAX = 20

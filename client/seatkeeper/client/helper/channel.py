@@ -16,10 +16,10 @@ import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from seatkeeper.client.errors import HelperLost, SeatError
 from seatkeeper.client.helper.frames import PARTS_MAX, Frame, error_from, frame, rpc_error
 from seatkeeper.client.helper.link import Link, in_loop
 from seatkeeper.client.helper.session import KeptSession
+from seatkeeper.core.errors import HelperLost, SeatError
 
 _numbers = itertools.count(1)
 _Serialize = Callable[[Message], bytes]

@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from seatkeeper.client import errors
-from seatkeeper.client.errors import SeatError
+from seatkeeper.core import errors
+from seatkeeper.core.errors import SeatError
 
 HEADER_BYTES_MAX = 1 << 20
 BODY_BYTES_MAX = (16 << 20) + (1 << 10)

@@ -10,20 +10,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from seatkeeper.client._asks import Held, QueuePosition
-from seatkeeper.client._channels import open_channel
-from seatkeeper.client._lease import Lease
-from seatkeeper.client._session import SessionDriver
-from seatkeeper.client.clock import SystemClock
-from seatkeeper.client.config import ClientConfig
-from seatkeeper.client.errors import Overloaded, SeatError
+from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.helper.frames import Frame, error_fields, frame
 from seatkeeper.client.helper.outbox import Outbox
 from seatkeeper.client.helper.relay import Relay
 from seatkeeper.client.helper.settings import basis_fields, tls_from
 from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull, to_ms
-from seatkeeper.client.holding import HoldingState
-from seatkeeper.client.nodes import NodePicker
+from seatkeeper.client.session.driver import SessionDriver
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.lease import Lease
+from seatkeeper.client.session.requests import Held, QueuePosition
+from seatkeeper.client.transport.channels import open_channel
+from seatkeeper.client.transport.nodes import NodePicker
+from seatkeeper.core.clock import SystemClock
+from seatkeeper.core.errors import Overloaded, SeatError
 
 _log = logging.getLogger("seatkeeper.client")
 

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
-from seatkeeper.client.errors import ClientClosed, HelperLost, SeatError
 from seatkeeper.client.helper import spawn
 from seatkeeper.client.helper.frames import (
     BadFrame,
@@ -31,6 +30,7 @@ from seatkeeper.client.helper.frames import (
     rpc_error,
 )
 from seatkeeper.client.helper.slots import SlotReader, boot_ms
+from seatkeeper.core.errors import ClientClosed, HelperLost, SeatError
 
 IDLE_SECONDS = 10.0
 """How long a helper stays when its last client is closed."""

@@ -19,12 +19,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from seatkeeper.client.errors import ClientClosed
 from seatkeeper.client.helper.frames import BadFrame, Decoder, Frame, error_fields, frame
 from seatkeeper.client.helper.keeping import Keeping
 from seatkeeper.client.helper.outbox import Outbox
 from seatkeeper.client.helper.settings import config_from
 from seatkeeper.client.helper.slots import TABLE_BYTES, SlotWriter, boot_ms
+from seatkeeper.core.errors import ClientClosed
 
 PULSE_SECONDS = 0.5
 CLOSE_SECONDS_MAX = 4.0

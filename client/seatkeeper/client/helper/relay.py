@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import grpc
 from grpc import aio
 
-from seatkeeper.client._status import FirstStatus
-from seatkeeper.client.errors import SeatError
 from seatkeeper.client.helper.frames import PARTS_MAX, Frame, error_fields, frame, rpc_fields
 from seatkeeper.client.helper.outbox import Outbox
+from seatkeeper.client.transport.status import FirstStatus
+from seatkeeper.core.errors import SeatError
 
 _log = logging.getLogger("seatkeeper.client")
 

@@ -14,7 +14,14 @@ from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from seatkeeper.client._asks import (
+from seatkeeper.client.config.values import ClientConfig, TlsConfig
+from seatkeeper.client.helper import link as links
+from seatkeeper.client.helper.frames import Frame, error_from, frame
+from seatkeeper.client.helper.link import Link
+from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
+from seatkeeper.client.helper.slots import Slot, boot_ms
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.requests import (
     CLIENT_CLOSED,
     Held,
     OnQueued,
@@ -22,14 +29,7 @@ from seatkeeper.client._asks import (
     QueuePosition,
     call_back,
 )
-from seatkeeper.client.config import ClientConfig, TlsConfig
-from seatkeeper.client.errors import ClientClosed, HelperLost, SeatError
-from seatkeeper.client.helper import link as links
-from seatkeeper.client.helper.frames import Frame, error_from, frame
-from seatkeeper.client.helper.link import Link
-from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
-from seatkeeper.client.helper.slots import Slot, boot_ms
-from seatkeeper.client.holding import HoldingState
+from seatkeeper.core.errors import ClientClosed, HelperLost, SeatError
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 CLOSE_SECONDS_MAX = 6.0

@@ -9,14 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from seatkeeper.client._asks import EstimateBasis
-from seatkeeper.client.config import (
+from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
     ClientConfig,
     RenewalConfig,
     TlsConfig,
 )
+from seatkeeper.client.session.requests import EstimateBasis
 
 _PARTS = {"renewal": RenewalConfig, "backoff": BackoffConfig, "breaker": BreakerConfig}
 

@@ -22,12 +22,12 @@ import grpc
 
 import seatkeeper
 import seatkeeper.client
-from seatkeeper.client.errors import HelperLost
 from seatkeeper.client.helper.slots import TABLE_BYTES, boot_ms
+from seatkeeper.core.errors import HelperLost
 
 READY_SECONDS_MAX = 30.0
 """How long a helper may take to start. A machine under load needs seconds for the imports."""
-LAST_WORDS_BYTES = 2000
+STDERR_TAIL_BYTES = 2000
 _BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Refusals that pass: they are told when a helper is started, and are no reason to do without."""
 
@@ -81,7 +81,7 @@ class Helper:
         """Return the end of what it printed; empty where it printed nothing."""
         try:
             size = os.fstat(self.errors).st_size
-            data = os.pread(self.errors, LAST_WORDS_BYTES, max(0, size - LAST_WORDS_BYTES))
+            data = os.pread(self.errors, STDERR_TAIL_BYTES, max(0, size - STDERR_TAIL_BYTES))
         except OSError:
             return ""
         return data.decode(errors="replace").strip()
@@ -165,7 +165,7 @@ def _spawn(theirs: list[int], errors: int) -> None:
         child.wait()
         raise
     if child.returncode:
-        words = os.pread(errors, LAST_WORDS_BYTES, 0).decode(errors="replace").strip()
+        words = os.pread(errors, STDERR_TAIL_BYTES, 0).decode(errors="replace").strip()
         raise OSError(f"{sys.executable} ended with {child.returncode}: {words or 'no words'}")
 
 

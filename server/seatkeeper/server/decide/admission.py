@@ -7,9 +7,9 @@ its own view, so that a refusal costs the store nothing; and by the decision, wh
 
 from __future__ import annotations
 
-from seatkeeper.server.decide.commands import Acquire
-from seatkeeper.server.decide.limits import Limits
-from seatkeeper.server.decide.state import PoolState
+from seatkeeper.server.domain.commands import Acquire
+from seatkeeper.server.domain.limits import Limits
+from seatkeeper.server.domain.state import PoolState
 
 
 def refusal(

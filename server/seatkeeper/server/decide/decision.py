@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from seatkeeper.server.decide import admission
-from seatkeeper.server.decide.commands import (
+from seatkeeper.server.decide.possible import impossible, impossible_tickets
+from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
     Denied,
@@ -39,11 +40,9 @@ from seatkeeper.server.decide.commands import (
     Release,
     Released,
 )
-from seatkeeper.server.decide.finished import Span, covering, covers, highest
-from seatkeeper.server.decide.limits import Limits
-from seatkeeper.server.decide.policy import serve
-from seatkeeper.server.decide.possible import impossible, impossible_tickets
-from seatkeeper.server.decide.state import (
+from seatkeeper.server.domain.completed import Span, covering, covers, highest
+from seatkeeper.server.domain.limits import Limits
+from seatkeeper.server.domain.state import (
     Grant,
     Guard,
     Instant,
@@ -52,6 +51,7 @@ from seatkeeper.server.decide.state import (
     Ticket,
     service_key,
 )
+from seatkeeper.server.policy.fifo_order import serve
 
 RELEASE_WRITES = 4
 """Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
@@ -68,7 +68,7 @@ SESSION_ENDED = "the session has ended; open a new one"
 
 
 @dataclass(slots=True)
-class Mark:
+class Watermark:
     """What a session has finished with."""
 
     lease_id: int
@@ -94,7 +94,7 @@ class Decision:
     guard: Guard
     grants: list[Grant] = field(default_factory=list)
     tickets: list[Ticket] = field(default_factory=list)
-    marks: dict[str, Mark] = field(default_factory=dict)
+    marks: dict[str, Watermark] = field(default_factory=dict)
     """By session."""
     grants_ended: list[str] = field(default_factory=list)
     tickets_ended: list[str] = field(default_factory=list)
@@ -351,12 +351,12 @@ class _Draft:
         if not recorded:
             mark.unrecorded.append(grant_id)
 
-    def _mark(self, session_id: str, lease_id: int) -> Mark:
+    def _mark(self, session_id: str, lease_id: int) -> Watermark:
         """Return the mark that this decision writes for a session; at first it is what there is."""
         mark = self.decision.marks.get(session_id)
         if mark is None:
             spans = self.pool.finished.spans(session_id)
-            mark = Mark(lease_id, highest(spans), spans=spans)
+            mark = Watermark(lease_id, highest(spans), spans=spans)
             self.decision.marks[session_id] = mark
         return mark
 

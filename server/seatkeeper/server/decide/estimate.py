@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
-from seatkeeper.server.decide.state import Grant, Instant, PoolState
+from seatkeeper.server.domain.state import Grant, Instant, PoolState
 
 RECENT_MAX = 20
 """Holds that are remembered."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seatkeeper.server.decide.commands import Acquire, Refusal
-from seatkeeper.server.decide.state import PoolSpec, PoolState, Ticket
+from seatkeeper.server.domain.commands import Acquire, Refusal
+from seatkeeper.server.domain.state import PoolSpec, PoolState, Ticket
 
 POOL_DELETED = "the pool was deleted; `seatkeeper pool list` shows those there are"
 

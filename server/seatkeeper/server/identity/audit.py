@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from seatkeeper.server.grpc_context import request_id
-from seatkeeper.server.grpc_failure import Context
+from seatkeeper.core.serving.context import request_id
+from seatkeeper.core.serving.failure import Context
 from seatkeeper.server.identity.principal import principal_of
 from seatkeeper.server.store import StoreError
 

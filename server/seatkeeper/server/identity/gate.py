@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from seatkeeper.server.grpc_failure import Context, Failure, error_info
+from seatkeeper.core.serving.failure import Context, Failure, error_info
+from seatkeeper.core.serving.log_limit import LogLimit
 from seatkeeper.server.identity.authorizer import Authorizer, Refused
 from seatkeeper.server.identity.principal import principal_of
-from seatkeeper.server.log_limit import LogLimit
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]

@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from seatkeeper.server.grpc_failure import Context
+from seatkeeper.core.serving.failure import Context
 from seatkeeper.server.identity.names import Name, names_in
 
 SHOWN_MAX = 8

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import PoolSpec
-from seatkeeper.server.follow import Follower
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.store import Entry, Listing, Store, WatchBatch
+from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.store import Entry, Listing, Store, WatchBatch, records
+from seatkeeper.server.store.follow import Follower
+from seatkeeper.server.store.keys import Keys
 
 
 class PoolCatalogue:

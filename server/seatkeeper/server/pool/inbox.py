@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import Command
-from seatkeeper.server.pool.audience import Listener
+from seatkeeper.server.domain import Command
+from seatkeeper.server.pool.subscribers import Listener
 
 
 @dataclass(slots=True)
-class Ask:
+class PendingRequest:
     """A command, and who hears its outcome."""
 
     command: Command
@@ -34,9 +34,9 @@ class Inbox:
         self._clock = clock
         self._commands_max = commands_max
         self._timeout = timeout.total_seconds()
-        self._asks: deque[Ask] = deque()
-        self._in_haste = False
-        self._company: asyncio.Future[None] | None = None
+        self._asks: deque[PendingRequest] = deque()
+        self._is_urgent = False
+        self._concurrency: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._asks)
@@ -47,10 +47,12 @@ class Inbox:
             return False
         now = self._clock.monotonic()
         self._asks.append(
-            Ask(command, listener, now, now + self._timeout, patience.total_seconds())
+            PendingRequest(
+                command, listener, now, now + self._timeout, patience.total_seconds()
+            )
         )
         if not patience:
-            self._hurry()
+            self._urgent()
         return True
 
     async def gather(self) -> None:
@@ -60,36 +62,36 @@ class Inbox:
         of calls, and requests that will only join a queue, get faster when each waits for the others,
         and what is in haste finds the store free.
         """
-        if not self._asks or self._in_haste:
+        if not self._asks or self._is_urgent:
             return
         # By hand: ``wait_for`` takes several turns of the event loop to end, in haste.
         loop = asyncio.get_running_loop()
-        company = self._company = loop.create_future()
-        timer = loop.call_later(min(ask.patience for ask in self._asks), self._hurry)
+        concurrency = self._concurrency = loop.create_future()
+        timer = loop.call_later(min(ask.patience for ask in self._asks), self._urgent)
         try:
-            await company
+            await concurrency
         finally:
             timer.cancel()
-            self._company = None
+            self._concurrency = None
 
-    def take(self, count_max: int) -> list[Ask]:
+    def take(self, count_max: int) -> list[PendingRequest]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
-        self._in_haste = not all(ask.patience for ask in self._asks)
+        self._is_urgent = not all(ask.patience for ask in self._asks)
         return asks
 
-    def put_back(self, asks: Sequence[Ask]) -> None:
+    def put_back(self, asks: Sequence[PendingRequest]) -> None:
         """Put commands that were not decided back in front."""
         self._asks.extendleft(reversed(asks))
         if asks:
-            self._hurry()
+            self._urgent()
 
-    def _hurry(self) -> None:
-        self._in_haste = True
-        if self._company is not None and not self._company.done():
-            self._company.set_result(None)
+    def _urgent(self) -> None:
+        self._is_urgent = True
+        if self._concurrency is not None and not self._concurrency.done():
+            self._concurrency.set_result(None)
 
-    def take_late(self) -> list[Ask]:
+    def take_late(self) -> list[PendingRequest]:
         """Remove and return the commands that have waited too long."""
         now = self._clock.monotonic()
         if not self._asks or self._asks[0].deadline > now:

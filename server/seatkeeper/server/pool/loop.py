@@ -40,7 +40,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from seatkeeper.server import events
 from seatkeeper.server.clock import Clock
 from seatkeeper.server.decide import (
     Acquire,
@@ -58,16 +57,14 @@ from seatkeeper.server.decide import (
     impossible_tickets,
     outlook,
 )
-from seatkeeper.server.denials import denial_name
-from seatkeeper.server.follow import follow
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import Audience, Listener, peer_of
-from seatkeeper.server.pool.committing import RETRY_AFTER_SECONDS, Committing, SpecSource
-from seatkeeper.server.pool.inbox import Ask, Inbox
+from seatkeeper.server.events import log as events
+from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer, SpecSource
+from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
+from seatkeeper.server.pool.inbox import Inbox, PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.passed import PassedOn, Passing
-from seatkeeper.server.pool.waits import Waits
+from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
+from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import write_of
 from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.store import (
@@ -76,14 +73,17 @@ from seatkeeper.server.store import (
     StoreError,
     WatchBatch,
 )
+from seatkeeper.server.store.denials import denial_name
+from seatkeeper.server.store.follow import follow
+from seatkeeper.server.store.keys import Keys
 
 logger = logging.getLogger(__name__)
 
 RETRY_PAUSE_MIN = 0.01
 RETRY_PAUSE_MAX = 1.0
-BYSTANDER_DELAY = (0.05, 0.2)
+TAKEOVER_DELAY = (0.05, 0.2)
 """Seconds until a node decides what another one should: the pool's owner, if there are owners."""
-THRONG_PER_SEAT = (1, 5)
+CONTENTION_PER_SEAT = (1, 5)
 """It is a throng from when five times as many wait as there are seats, until as many do."""
 POSITIONS_PAUSE = 0.05
 """Seconds between two times of telling places, where too many are to be told at once."""
@@ -107,7 +107,7 @@ class LoopConfig:
     """How long a call of a crowd waits for others to share its commit."""
     queue_pause: timedelta = timedelta(milliseconds=10)
     """How long a request that can only join a queue waits for that."""
-    throng_pause: timedelta = timedelta(milliseconds=28)
+    contention_pause: timedelta = timedelta(milliseconds=28)
     """Least time from one decision to the next while there is a throng."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
@@ -128,24 +128,24 @@ class PoolLoop:
         *,
         config: LoopConfig | None = None,
         observer: Observer | None = None,
-        passing: Passing | None = None,
+        forwarder: Forwarder | None = None,
     ) -> None:
         self.pool = pool
         self.is_current = False
         """Whether the store tells what changes; set by ``follow``."""
         self.holds = HoldStats()
-        self.audience = Audience(pool)
+        self.subscribers = Subscribers(pool)
         self._followers: dict[asyncio.Event, None] = {}
         self._store = store
         self._keys = keys
         self._clock = clock
         self._config = config or LoopConfig()
         self._observer = observer or Observer()
-        self._passing = passing
+        self._forwarder = forwarder
         self._mirror = PoolMirror(keys, pool)
-        self._waits = Waits(clock)
-        self._committing = Committing(
-            *(pool, store, keys, specs, clock, self._mirror, self.audience, self._waits),
+        self._waits = WaitTimers(clock)
+        self._committer = Committer(
+            *(pool, store, keys, specs, clock, self._mirror, self.subscribers, self._waits),
             self._observer,
             limits=self._config.limits,
             catch_up_timeout=self._config.catch_up_timeout,
@@ -160,11 +160,11 @@ class PoolLoop:
         self._listed = asyncio.Event()
         self._pause = RETRY_PAUSE_MIN
         self._decided_at = 0.0
-        self._throng = False
+        self._contention = False
         self._timer: asyncio.TimerHandle | None = None
         self._positions_changed = False
         self._estimates_at = 0.0
-        self._owner_before = (passing.owner(pool) if passing else None) or ""
+        self._owner_before = (forwarder.owner(pool) if forwarder else None) or ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -182,8 +182,8 @@ class PoolLoop:
             asyncio.create_task(
                 follow(self._store, self._keys.seats(self.pool), self, self._observer)
             ),
-            asyncio.create_task(self._decide_forever()),
-            asyncio.create_task(self._tell_positions_forever()),
+            asyncio.create_task(self._decide_loop()),
+            asyncio.create_task(self._notify_positions_loop()),
         ]
 
     async def stop(self) -> None:
@@ -211,7 +211,7 @@ class PoolLoop:
 
         Nor does a wait end that is measured here: it would begin anew.
         """
-        in_use = len(self._inbox) or len(self.audience) or self._followers
+        in_use = len(self._inbox) or len(self.subscribers) or self._followers
         is_measuring = self._waits.next_end() is not None
         return self._listed.is_set() and not in_use and not is_measuring
 
@@ -229,7 +229,7 @@ class PoolLoop:
             self._refuse(command, listener, _overloaded(command, why))
             return
         patience = self._patience(
-            command, is_passed=isinstance(listener, PassedOn), is_one_of_many=patient
+            command, is_forwarded=isinstance(listener, Forwarded), is_one_of_many=patient
         )
         if not self._inbox.add(command, listener, patience=patience):
             too_many = "too many requests wait to be decided"
@@ -237,13 +237,13 @@ class PoolLoop:
             return
         if isinstance(command, Release):
             # The answer tells; the watch, which is often faster, would tell the same before.
-            self.audience.detach(command.grant_id, listener)
+            self.subscribers.detach(command.grant_id, listener)
         self._wake.set()
 
     def _refuse(self, command: Command, listener: Listener, denied: Denied) -> None:
         """Answer a command that is not decided."""
         # Where it was passed on from, it is decided after all, or counted.
-        if not isinstance(listener, PassedOn) or denied.reason is not Refusal.UNAVAILABLE:
+        if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
             self._observer.denied(self.pool, denial_name(denied.reason))
             if events.are_wanted():
                 events.answered(self.pool, command.session_id, denied, peer_of(listener))
@@ -256,10 +256,10 @@ class PoolLoop:
         return admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
 
     def _patience(
-        self, command: Command, *, is_passed: bool, is_one_of_many: bool
+        self, command: Command, *, is_forwarded: bool, is_one_of_many: bool
     ) -> timedelta:
         """Return how long a command may wait for others to share its commit."""
-        if is_passed:
+        if is_forwarded:
             return timedelta(0)  # it has waited for company where it came from
         if is_one_of_many:
             return self._config.crowd_pause
@@ -267,13 +267,13 @@ class PoolLoop:
 
     async def _keep_pace(self) -> None:
         """In a throng, make few decisions, and large ones: their cost matters more than their time."""
-        ends, begins = THRONG_PER_SEAT
+        ends, begins = CONTENTION_PER_SEAT
         spec, waiting = self.state.spec, len(self.state.tickets)
         seats = spec.seats if spec else 0
-        self._throng = waiting >= (ends if self._throng else begins) * seats > 0
-        if self._throng:
+        self._contention = waiting >= (ends if self._contention else begins) * seats > 0
+        if self._contention:
             since = self._clock.monotonic() - self._decided_at
-            await asyncio.sleep(max(0.0, self._config.throng_pause.total_seconds() - since))
+            await asyncio.sleep(max(0.0, self._config.contention_pause.total_seconds() - since))
         self._decided_at = self._clock.monotonic()
 
     def _will_queue(self, command: Command) -> bool:
@@ -290,18 +290,18 @@ class PoolLoop:
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
         touched = self._mirror.apply(batch)
-        self._committing.watch_told()
+        self._committer.watch_told()
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
     def spec_changed(self) -> None:
         """Take in a new specification."""
-        self._committing.read_spec()
+        self._committer.read_spec()
         self._changed(set())
 
     def ring_changed(self) -> None:
         """Take in that another node may be the owner now."""
-        owner = (self._passing.owner(self.pool) if self._passing else None) or ""
+        owner = (self._forwarder.owner(self.pool) if self._forwarder else None) or ""
         if owner != self._owner_before:
             about = {"pool": self.pool, "before": self._owner_before, "after": owner}
             events.happened("owner_changed", logging.DEBUG, **about)
@@ -321,12 +321,12 @@ class PoolLoop:
             for grant in self._mirror.expired:
                 events.expired(self.pool, grant)
         self._mirror.expired.clear()
-        self.audience.review(grant_ids, self.state, self._mirror.denied)
+        self.subscribers.review(grant_ids, self.state, self._mirror.denied)
         for grant_id in grant_ids:
             self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions_changed = True
-        self._committing.view_moved()
+        self._committer.view_moved()
         if self._has_work():
             self._wake_to_serve()
         self._set_timer()
@@ -335,13 +335,13 @@ class PoolLoop:
 
     # Deciding -------------------------------------------------------------------------------
 
-    async def _decide_forever(self) -> None:
+    async def _decide_loop(self) -> None:
         while not self._listed.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(UNREAD_CHECK):
                     await self._listed.wait()
-            self._expire_asks()
-        self._committing.read_spec()
+            self._expire_requests()
+        self._committer.read_spec()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -363,7 +363,7 @@ class PoolLoop:
     async def _decide_once(self) -> None:
         await self._inbox.gather()
         await self._keep_pace()
-        self._expire_asks()
+        self._expire_requests()
         asks = self._inbox.take(self._config.limits.writes_max)
         if not asks and not self._has_work() and not self._is_due():
             self._set_timer()
@@ -371,7 +371,7 @@ class PoolLoop:
         to_do = False
         try:
             if not await self._pass_on(asks) or self._is_overdue():
-                decision = await self._committing.commit(asks)
+                decision = await self._committer.commit(asks)
                 to_do = decision is None or decision.unserved
                 self._pause = RETRY_PAUSE_MIN
         finally:
@@ -384,30 +384,35 @@ class PoolLoop:
 
     @property
     def _owner_elsewhere(self) -> str | None:
-        return self._passing.owner_elsewhere(self.pool) if self._passing else None
+        return self._forwarder.owner_elsewhere(self.pool) if self._forwarder else None
 
-    async def _pass_on(self, asks: list[Ask]) -> bool:
+    async def _pass_on(self, asks: list[PendingRequest]) -> bool:
         """Have the pool's owner decide, where it is another node; return whether all is done.
 
         What was passed on to us is decided here: whoever did so takes us for the owner.
         """
         owner = self._owner_elsewhere
-        if owner is None or self._passing is None or not asks or any(map(_is_passed, asks)):
+        if (
+            owner is None
+            or self._forwarder is None
+            or not asks
+            or any(map(_is_forwarded, asks))
+        ):
             return False
         try:
             commands = [ask.command for ask in asks]
             if events.are_wanted():  # or the owner is asked for less
                 peers = [peer_of(ask.listener) for ask in asks]
-                decided = await self._passing.decide(owner, self.pool, commands, peers)
+                decided = await self._forwarder.decide(owner, self.pool, commands, peers)
             else:
-                decided = await self._passing.decide(owner, self.pool, commands)
+                decided = await self._forwarder.decide(owner, self.pool, commands)
         except PeerSilent:
             # It may have decided, or may yet. The same ids decided again find what it made.
             self._observer.forward_failed(self.pool)
             return False
         self._observer.forwarded(self.pool, commands=len(asks))
         touched: set[str] = set()
-        undecided: list[Ask] = []
+        undecided: list[PendingRequest] = []
         for ask, outcome in zip(asks, decided.outcomes, strict=True):
             if isinstance(outcome, Denied) and outcome.reason is Refusal.UNAVAILABLE:
                 undecided.append(ask)
@@ -415,7 +420,7 @@ class PoolLoop:
                 command = ask.command
                 if isinstance(outcome, Queued):
                     self._waits.asked(command, ask.asked_at)
-                self.audience.attach(command, ask.listener)
+                self.subscribers.attach(command, ask.listener)
                 news = [write_of(self._keys, self.pool, outcome)]
                 touched |= self._mirror.committed(news, decided.revision)
                 touched.add(command.grant_id)
@@ -425,7 +430,7 @@ class PoolLoop:
         asks[:] = undecided
         return not undecided
 
-    async def _tell_positions_forever(self) -> None:
+    async def _notify_positions_loop(self) -> None:
         while True:
             await asyncio.sleep(self._config.position_interval.total_seconds())
             # Estimates turn out to be wrong also when nothing happens.
@@ -433,15 +438,15 @@ class PoolLoop:
             if self._positions_changed or (is_time and self.holds.recent):
                 self._positions_changed = False
                 self._estimates_at = self._clock.monotonic()
-                await self._tell_positions()
+                await self._notify_positions()
 
-    async def _tell_positions(self) -> None:
+    async def _notify_positions(self) -> None:
         """Tell a few at a time, so that a long queue holds nobody up."""
-        if not len(self.audience):
+        if not len(self.subscribers):
             return
         ahead = self.outlook()
-        for _ in range(len(self.audience) + 1):
-            if not self.audience.review_positions(self.state, ahead):
+        for _ in range(len(self.subscribers) + 1):
+            if not self.subscribers.review_positions(self.state, ahead):
                 return
             await asyncio.sleep(POSITIONS_PAUSE)
 
@@ -462,27 +467,27 @@ class PoolLoop:
 
     def _is_overdue(self) -> bool:
         """Whether somebody should have been turned away by another node, and was not."""
-        return self._is_due(late_by=BYSTANDER_DELAY[1])
+        return self._is_due(late_by=TAKEOVER_DELAY[1])
 
     @property
     def _is_ours(self) -> bool:
         """Whether this node should be the first to decide what nobody asks for."""
-        if self._passing is not None:
+        if self._forwarder is not None:
             return self._owner_elsewhere is None
         head = self.state.head()
-        return head is not None and self.audience.waits_here(head.grant_id)
+        return head is not None and self.subscribers.waits_here(head.grant_id)
 
     def _wake_to_serve(self) -> None:
         if self._is_ours:
             self._wake.set()
         else:
-            self._wake_in(random.uniform(*BYSTANDER_DELAY))
+            self._wake_in(random.uniform(*TAKEOVER_DELAY))
 
     def _set_timer(self) -> None:
         if (end := self._waits.next_end()) is not None:
             delay = min(max(end - self._clock.monotonic(), TIMER_MIN), TIMER_MAX)
             if self._owner_elsewhere is not None:
-                delay += random.uniform(*BYSTANDER_DELAY)
+                delay += random.uniform(*TAKEOVER_DELAY)
             self._wake_in(delay)
 
     def _wake_in(self, delay: float) -> None:
@@ -509,10 +514,10 @@ class PoolLoop:
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
         self._wake.set()
 
-    def _expire_asks(self) -> None:
+    def _expire_requests(self) -> None:
         self._give_up(self._inbox.take_late(), "the store did not answer in time")
 
-    def _give_up(self, asks: list[Ask], why: str) -> None:
+    def _give_up(self, asks: list[PendingRequest], why: str) -> None:
         for ask in asks:
             message = f"{why}; the outcome is unknown: send the same request again"
             retry = timedelta(seconds=1)
@@ -531,5 +536,5 @@ def _overloaded(command: Command, why: str) -> Denied:
     )
 
 
-def _is_passed(ask: Ask) -> bool:
-    return isinstance(ask.listener, PassedOn)
+def _is_forwarded(ask: PendingRequest) -> bool:
+    return isinstance(ask.listener, Forwarded)

@@ -21,10 +21,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import Denied, Grant, Guard, PoolState
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write
+from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
+from seatkeeper.server.store.keys import Keys
 
 DENIED_MAX = 1_000
 """Most denials remembered; what is older was told, or is nobody's here."""
@@ -62,7 +61,7 @@ class PoolMirror:
         for entry in listing.entries:
             self._news(entry.key, entry, entry.mod_revision, touched)
             if entry.key.startswith(self._marks):
-                mark = records.decode_mark(entry.value)
+                mark = records.decode_watermark(entry.value)
                 self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
         for key in [key for key in self._revisions if key not in listed]:
             self._news(key, None, listing.revision, touched)
@@ -137,7 +136,7 @@ class PoolMirror:
 
     def _mark_news(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:
-            mark = records.decode_mark(entry.value)
+            mark = records.decode_watermark(entry.value)
             for denial in mark.denied:
                 self.denied[denial.grant_id] = denial
             while len(self.denied) > DENIED_MAX:

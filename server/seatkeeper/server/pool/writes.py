@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import Decision, Grant, Granted, Queued, Ticket
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.store import Delete, Put, Write
+from seatkeeper.server.store import Delete, Put, Write, records
+from seatkeeper.server.store.keys import Keys
 
 
 def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
@@ -30,7 +29,7 @@ def writes_of(
     writes += [_put_grant(keys, pool, grant) for grant in decision.grants]
     writes += [_put_ticket(keys, pool, ticket) for ticket in decision.tickets]
     writes += [
-        Put(keys.mark(pool, session_id), records.encode_mark(mark), mark.lease_id)
+        Put(keys.mark(pool, session_id), records.encode_watermark(mark), mark.lease_id)
         for session_id, mark in decision.marks.items()
     ]
     writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]

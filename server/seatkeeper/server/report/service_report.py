@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import Peers, PeerSilent
 from seatkeeper.server.store import Store, StoreError, StoreHealth
 from seatkeeper.server.store.etcd import version_warnings
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import cluster_service_pb2 as pb
 from seatkeeper.v1 import state_pb2
 

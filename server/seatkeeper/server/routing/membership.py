@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from seatkeeper.client.ring import Ring
-from seatkeeper.server import events
-from seatkeeper.server.follow import Follower
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.observer import Observer
+from seatkeeper.core.ring import Ring
+from seatkeeper.server.events import log as events
+from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Listing, Store, WatchBatch
+from seatkeeper.server.store.follow import Follower
+from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import state_pb2
 
 

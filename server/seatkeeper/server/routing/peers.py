@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from seatkeeper.server.decide import Command, Outcome
-from seatkeeper.server.observer import Observer
+from seatkeeper.server.domain import Command, Outcome
+from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.routing.membership import Membership
 from seatkeeper.server.routing.wire import decode_outcome, encode_command
 from seatkeeper.v1 import cluster_service_pb2 as cluster_pb

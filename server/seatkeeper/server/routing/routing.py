@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seatkeeper.server.decide import Command
+from seatkeeper.server.domain import Command
 from seatkeeper.server.routing.membership import Membership
 from seatkeeper.server.routing.peers import Decided, Peers
 

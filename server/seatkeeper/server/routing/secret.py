@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.store import Put, Store, Unchanged
+from seatkeeper.server.store.keys import Keys
 
 
 async def cluster_secret(store: Store, keys: Keys) -> str:

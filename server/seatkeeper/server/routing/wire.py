@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from seatkeeper.server import records
 from seatkeeper.server.decide import (
     Acquire,
     Command,
@@ -12,7 +11,8 @@ from seatkeeper.server.decide import (
     Release,
     Released,
 )
-from seatkeeper.server.denials import decode_denied, encode_denied
+from seatkeeper.server.store import records
+from seatkeeper.server.store.denials import decode_denied, encode_denied
 from seatkeeper.v1 import peer_service_pb2 as pb
 from seatkeeper.v1 import seat_pb2
 

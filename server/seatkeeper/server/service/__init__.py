@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 import grpc.aio
 
-from seatkeeper.server.core import Core
-from seatkeeper.server.engines import Engines
-from seatkeeper.server.holders import Holders
-from seatkeeper.server.keys import Keys
-from seatkeeper.server.pools import Pools
+from seatkeeper.server.engines.registry import Engines
+from seatkeeper.server.pool.admin import Pools
 from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.service.cluster_service import ClusterService
 from seatkeeper.server.service.engine_service import EngineService
 from seatkeeper.server.service.pool_service import PoolService
-from seatkeeper.server.service.seat_service import DoorLimits, SeatService
+from seatkeeper.server.service.seat_api import Core
+from seatkeeper.server.service.seat_service import ApiLimits, SeatService
+from seatkeeper.server.sessions.holders import Holders
 from seatkeeper.server.store import Store
-from seatkeeper.server.verification_keys import VerificationKeys
+from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.tokens.verification_keys import VerificationKeys
 from seatkeeper.v1 import (
     cluster_service_pb2,
     engine_service_pb2,
@@ -45,13 +45,13 @@ def add_services(
     keys: Keys,
     reporter: ServiceReporter,
     drain: Callable[[], None],
-    limits: DoorLimits | None = None,
+    limits: ApiLimits | None = None,
 ) -> SeatService:
     """Open every door of a node for clients; return the one that has streams to close.
 
     ``drain`` is called when somebody asks the node to stop.
     """
-    seat_service = SeatService(core, reporter.node.tally, limits or DoorLimits())
+    seat_service = SeatService(core, reporter.node.tally, limits or ApiLimits())
     verification = VerificationKeys(store, keys)
     holders = Holders(store, core.sessions, core.clock)
     add_SeatServiceServicer_to_server(seat_service, server)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import grpc
 
-from seatkeeper.server.grpc_failure import Context, Failure
+from seatkeeper.core.serving.failure import Context, Failure
 from seatkeeper.server.identity import administrative_act
-from seatkeeper.server.keys import Keys
 from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.service.failures import answers
 from seatkeeper.server.store import Store
-from seatkeeper.server.verification_keys import VerificationKeys
+from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.tokens.verification_keys import VerificationKeys
 from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc, state_pb2
 
 

@@ -12,26 +12,26 @@ import jwt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from seatkeeper.client.errors import TokenInvalid
-from seatkeeper.client.tokens import verify_token
-from seatkeeper.server.core import Core
-from seatkeeper.server.engines import (
+from seatkeeper.core.errors import TokenInvalid
+from seatkeeper.core.serving.failure import Context, Failure, not_found
+from seatkeeper.core.serving.texts import check_texts
+from seatkeeper.core.tokens import verify_token
+from seatkeeper.server.engines.registry import (
     AgentIdTaken,
     ClaimedElsewhere,
     EngineError,
-    EngineMissing,
+    EngineNotFound,
     Engines,
     FenceStale,
     GrantEnded,
     NotRegistered,
 )
-from seatkeeper.server.grpc_failure import Context, Failure, not_found
+from seatkeeper.server.identity.peer import identity_of
 from seatkeeper.server.service.failures import answers, streams
-from seatkeeper.server.service.identity import identity_of
-from seatkeeper.server.sessions import Session
-from seatkeeper.server.texts import check_texts
-from seatkeeper.server.validate import Malformed, check_grant_ref, check_id, check_name
-from seatkeeper.server.verification_keys import VerificationKeys
+from seatkeeper.server.service.seat_api import Core
+from seatkeeper.server.service.validate import Malformed, check_grant_ref, check_id, check_name
+from seatkeeper.server.sessions.sessions import Session
+from seatkeeper.server.tokens.verification_keys import VerificationKeys
 from seatkeeper.v1 import (
     build_pb2,
     engine_service_pb2,
@@ -147,7 +147,7 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         _check_key("key", request.key)
         try:
             signed = await self._engines.engine(request.key)
-        except EngineMissing as error:
+        except EngineNotFound as error:
             raise not_found("engine", request.key, str(error)) from error
         engine = _published(signed, await self._addresses())
         return engine_service_pb2.GetEngineResponse(engine=engine)

@@ -11,19 +11,19 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from seatkeeper.server.decide import Denied, Refusal
-from seatkeeper.server.denials import denial_info
-from seatkeeper.server.grpc_failure import (
+from seatkeeper.core.serving.failure import (
     Context,
     Failure,
     bad_request,
     resource_info,
     retry_info,
 )
-from seatkeeper.server.sessions import NotYourSession, SessionGone
+from seatkeeper.core.serving.texts import check_texts
+from seatkeeper.server.domain import Denied, Refusal
+from seatkeeper.server.service.validate import Malformed
+from seatkeeper.server.sessions.sessions import NotYourSession, SessionLost
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
-from seatkeeper.server.texts import check_texts
-from seatkeeper.server.validate import Malformed
+from seatkeeper.server.store.denials import denial_info
 
 RETRY_AFTER = timedelta(seconds=1)
 
@@ -86,7 +86,7 @@ def failure_of(error: Exception) -> Failure | None:
             detail = bad_request(field, description)
             info = denial_info(Refusal.OTHER_TERMS)
             return Failure(grpc.StatusCode.INVALID_ARGUMENT, str(error), info, detail)
-        case SessionGone(session_id=session_id):
+        case SessionLost(session_id=session_id):
             info = denial_info(Refusal.SESSION_LOST)
             resource = resource_info("session", session_id, str(error))
             return Failure(grpc.StatusCode.NOT_FOUND, str(error), info, resource)

@@ -7,14 +7,14 @@ import hmac
 
 import grpc
 
-from seatkeeper.server.grpc_failure import Context, Failure
-from seatkeeper.server.pool.passed import PassedOn
-from seatkeeper.server.pool.seats import Seats
+from seatkeeper.core.serving.failure import Context, Failure
+from seatkeeper.server.pool.forwarder import Forwarded
+from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import SECRET_METADATA
 from seatkeeper.server.routing.wire import decode_command, encode_outcome
 from seatkeeper.server.service.failures import answers, pool_not_found
-from seatkeeper.server.validate import Malformed
+from seatkeeper.server.service.validate import Malformed
 from seatkeeper.v1 import peer_service_pb2, peer_service_pb2_grpc
 
 COMMANDS_MAX = 512
@@ -23,7 +23,7 @@ COMMANDS_MAX = 512
 class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
     """Decides what other nodes pass on."""
 
-    def __init__(self, seats: Seats, reporter: NodeReporter, secret: str) -> None:
+    def __init__(self, seats: PoolRouter, reporter: NodeReporter, secret: str) -> None:
         self._seats = seats
         self._reporter = reporter
         self._secret = secret
@@ -41,7 +41,7 @@ class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
         loop = await self._seats.loop(request.pool)
         if loop is None:
             raise pool_not_found(request.pool, f"there is no pool {request.pool!r}")
-        passed = [PassedOn(command.peer) for command in request.commands]
+        passed = [Forwarded(command.peer) for command in request.commands]
         for command, listener in zip(request.commands, passed, strict=True):
             loop.submit(decode_command(command), listener)
         decided = await asyncio.gather(*(listener.outcome for listener in passed))

@@ -8,23 +8,23 @@ from dataclasses import fields
 
 import grpc
 
-from seatkeeper.server.decide import PoolSpec
-from seatkeeper.server.grpc_failure import Context, Failure
-from seatkeeper.server.holders import Holders
+from seatkeeper.core.serving.failure import Context, Failure
+from seatkeeper.server.domain import PoolSpec
 from seatkeeper.server.identity import administrative_act
-from seatkeeper.server.pool.seats import Seats
-from seatkeeper.server.pools import (
+from seatkeeper.server.pool.admin import (
     PoolChanged,
     PoolError,
     PoolExists,
     PoolInUse,
-    PoolMissing,
+    PoolNotFound,
     Pools,
     PoolView,
     pool_message,
 )
+from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
-from seatkeeper.server.validate import check_name, check_spec
+from seatkeeper.server.service.validate import check_name, check_spec
+from seatkeeper.server.sessions.holders import Holders
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
 WATCH_INTERVAL = 0.25
@@ -39,7 +39,7 @@ _CODES = {
 class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     """Administers pools."""
 
-    def __init__(self, pools: Pools, seats: Seats, holders: Holders) -> None:
+    def __init__(self, pools: Pools, seats: PoolRouter, holders: Holders) -> None:
         self._pools = pools
         self._seats = seats
         self._holders = holders
@@ -104,7 +104,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         for name in await self._pools.names():
             try:
                 view = await self._pools.read(name)
-            except PoolMissing:
+            except PoolNotFound:
                 continue  # deleted since
             response.pools.append(self._message(view, details=False))
         return response
@@ -135,7 +135,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         check_name("name", name)
         try:
             return await self._pools.read(name)
-        except PoolMissing as error:
+        except PoolNotFound as error:
             raise _failure(name, error) from error
 
     async def _detailed(self, view: PoolView) -> pool_service_pb2.Pool:
@@ -161,6 +161,6 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
 
 
 def _failure(name: str, error: PoolError) -> Failure:
-    if isinstance(error, PoolMissing):
+    if isinstance(error, PoolNotFound):
         return pool_not_found(name, str(error))
     return Failure(_CODES[type(error)], str(error))

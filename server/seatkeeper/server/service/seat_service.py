@@ -7,19 +7,19 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.client.ring import Ring
-from seatkeeper.server import events
-from seatkeeper.server.core import Core
+from seatkeeper.core.ring import Ring
+from seatkeeper.core.serving.context import peer_of_call
+from seatkeeper.core.serving.failure import Context
+from seatkeeper.core.serving.handlers import stopping
 from seatkeeper.server.decide import Denied, Grant, Refusal
-from seatkeeper.server.grpc_context import peer_of_call
-from seatkeeper.server.grpc_failure import Context
-from seatkeeper.server.grpc_handlers import stopping
-from seatkeeper.server.observer import Observer
-from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
+from seatkeeper.server.events import log as events
+from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.identity.peer import identity_of
+from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial, too_much
-from seatkeeper.server.service.identity import identity_of
+from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.service.session_stream import SessionStream
-from seatkeeper.server.sessions import SessionGone
+from seatkeeper.server.sessions.sessions import SessionLost
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
 LOOK_SECONDS = 1.0
@@ -30,7 +30,7 @@ CROWD_MIN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoorLimits:
+class ApiLimits:
     """How much one node lets in at once."""
 
     calls_max: int = 10_000
@@ -42,7 +42,7 @@ class DoorLimits:
 class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
     """Hands out seats."""
 
-    def __init__(self, core: Core, observer: Observer, limits: DoorLimits) -> None:
+    def __init__(self, core: Core, observer: Observer, limits: ApiLimits) -> None:
         self._core = core
         self._observer = observer
         self._streams: dict[SessionStream, None] = {}
@@ -98,7 +98,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         for node_id, address in ring.addresses.items():
             self._ring.nodes.add(node_id=node_id, address=address)
         for stream in self._streams:
-            stream.tell_ring(self._ring)
+            stream.notify_ring(self._ring)
 
     # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
     async def Session(  # type: ignore[override]
@@ -209,7 +209,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             case Denied():
                 raise failure_of_denial(acquire.pool, news)
             case SeatsLost():
-                raise SessionGone(session.session_id)
+                raise SessionLost(session.session_id)
             case _:
                 message = "it was released before it was granted"
                 denied = Denied(acquire.grant_id, Refusal.FINISHED, message)
@@ -254,8 +254,8 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             session = await sessions.find(request.credentials, name)
             await sessions.close(session)
             events.session("session_closed", session, peer_of_call(context))
-        except SessionGone:
-            await sessions.forestall(request.credentials, name)
+        except SessionLost:
+            await sessions.put_tombstone(request.credentials, name)
         return seat_service_pb2.CloseSessionResponse()
 
 

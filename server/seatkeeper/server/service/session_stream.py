@@ -27,17 +27,17 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from seatkeeper.server import events
-from seatkeeper.server.core import Core
+from seatkeeper.core.serving.context import peer_of_call
+from seatkeeper.core.serving.failure import Context, Failure, error_info, retry_info
 from seatkeeper.server.decide import Denied, Grant, Refusal, Released
-from seatkeeper.server.denials import denial_info, encode_basis, encode_denied
-from seatkeeper.server.grpc_context import peer_of_call
-from seatkeeper.server.grpc_failure import Context, Failure, error_info, retry_info
-from seatkeeper.server.pool.audience import News, Position, SeatsGranted, SeatsLost
-from seatkeeper.server.service.identity import Identity, identity_of
-from seatkeeper.server.sessions import Session, SessionError, SessionGone
+from seatkeeper.server.events import log as events
+from seatkeeper.server.identity.peer import Identity, identity_of
+from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
+from seatkeeper.server.service.seat_api import Core
+from seatkeeper.server.service.validate import Malformed, check_tokens_for, is_grant
+from seatkeeper.server.sessions.sessions import Session, SessionError, SessionLost
 from seatkeeper.server.store import StoreError
-from seatkeeper.server.validate import Malformed, check_tokens_for, is_grant
+from seatkeeper.server.store.denials import denial_info, encode_basis, encode_denied
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 COMMANDS_MAX = 1024
@@ -177,7 +177,7 @@ class SessionStream:
         else:
             self._send(event)
 
-    def tell_ring(self, ring: seat_service_pb2.Ring) -> None:
+    def notify_ring(self, ring: seat_service_pb2.Ring) -> None:
         """Tell the client which nodes there are."""
         self._ring = ring
         if self._session is not None and not self._leaving and ring.nodes:
@@ -399,7 +399,7 @@ class SessionStream:
                         self.session, request, ttl, certificate
                     )
                     self._send(Event(renewed=renewed))
-        except SessionGone:
+        except SessionLost:
             self._lose_session()
         except (StoreError, SessionError) as error:
             self.end(error)

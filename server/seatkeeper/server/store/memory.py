@@ -261,7 +261,7 @@ class MemoryStore:
     def start_expiry(self, interval: timedelta = timedelta(milliseconds=500)) -> None:
         """Call ``expire_due`` every ``interval`` of the event loop's time until ``close``."""
         assert self._expiry is None
-        self._expiry = asyncio.get_running_loop().create_task(self._expire_forever(interval))
+        self._expiry = asyncio.get_running_loop().create_task(self._expire_loop(interval))
 
     # ---- the store itself
 
@@ -299,7 +299,7 @@ class MemoryStore:
         if self.after_call is not None:
             await self.after_call(call)
 
-    async def _expire_forever(self, interval: timedelta) -> None:
+    async def _expire_loop(self, interval: timedelta) -> None:
         while True:
             await asyncio.sleep(interval.total_seconds())
             self.expire_due()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import grpc.aio
 
-from seatkeeper.client.channels import dial
+from seatkeeper.core.channels import dial
 from seatkeeper.server.store.errors import StoreUnavailable
 from seatkeeper.server.store.etcd.calls import Method, Req, Resp
 from seatkeeper.server.store.etcd.config import EtcdConfig

@@ -1,0 +1,268 @@
+"""One build: from a token and a model to a published engine.
+
+The order is what keeps the promises. The token is verified and the grant is claimed before a byte of
+the model is taken, and before anybody waits for another's build of the same: by its end the token may
+have expired. While the claim stands the compiler runs; the engine is on this agent's disk before
+it is in the catalogue; and it gets into the catalogue only by a transaction that compares the grant,
+so a seat that was lost on the way publishes nothing, however late this agent learns of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+from seatkeeper.agent.build_runner import BuildRunner
+from seatkeeper.agent.claim import Claim
+from seatkeeper.agent.failures import RETRY_AFTER
+from seatkeeper.agent.progress_feed import ProgressFeed
+from seatkeeper.artifacts.errors import DiskFull, ModelTruncated
+from seatkeeper.artifacts.manifest import build_manifest
+from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options
+from seatkeeper.artifacts.store import DISK_FULL_ERRNOS
+from seatkeeper.artifacts.summary import check_model_size
+from seatkeeper.builder._worker_process import private_folder
+from seatkeeper.builder.progress import Progress
+from seatkeeper.client import AsyncSeatClient
+from seatkeeper.core.errors import (
+    AlreadyExists,
+    EngineNotFound,
+    SeatError,
+    SeatLost,
+    ServiceUnavailable,
+    SessionLost,
+)
+from seatkeeper.core.serving.failure import Failure, retry_info
+from seatkeeper.core.tokens import TokenClaims
+from seatkeeper.server.service.validate import Malformed
+from seatkeeper.v1 import build_pb2, build_service_pb2
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_AGAIN = 1.0
+"""Seconds until an engine that no node would take is offered again."""
+MODEL_NAME_CHARS_MAX = 255
+COME_BACK = (ServiceUnavailable, SessionLost, AlreadyExists)
+"""No node answers, or our own session has ended: the grant may stand all the same."""
+PUBLISHING = build_service_pb2.BUILD_PHASE_PUBLISHING
+Chunks = Callable[[], Awaitable[bytes | None]]
+"""Returns the model's next bytes; None: there are no more."""
+Result = TypeVar("Result")
+
+
+class MaybePublished(Failure):
+    """An engine was offered for publishing, and nobody knows whether it was taken."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            grpc.StatusCode.UNAVAILABLE,
+            f"no node said whether engine {key} was published; build it again: if it was, it is found",
+            retry_info(RETRY_AFTER),
+        )
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build, checked as far as its header goes."""
+
+    build_runner: BuildRunner
+    client: AsyncSeatClient
+    agent: build_service_pb2.AgentInfo
+    header: build_service_pb2.BuildHeader
+    claims: TokenClaims
+    feed: ProgressFeed
+
+    async def run(self, chunks: Chunks) -> build_service_pb2.BuildDone:
+        """Build and publish. Raises a ``BuildError``, a ``SeatError``, ``Malformed`` or ``Failure``."""
+        _check_header(self.header)
+        check_model_size(self.header.model_size_bytes, self.build_runner.limits.model)
+        plan = plan_from_options(self.header.options)
+        version = self.build_runner.version(plan)
+        key = engine_key(self.header.model_sha256, plan, version)
+        if (published := await self._published(key)) is not None:
+            return build_service_pb2.BuildDone(manifest=published, cached=True)
+        async with Claim(self.client, self.agent, self.header.token, self.claims) as claim:
+            return await while_seat_is_held(claim, self._build_once(key, plan, claim, chunks))
+
+    async def _published(self, key: str) -> build_pb2.SignedManifest | None:
+        """Return the engine's manifest when it is in the catalogue and its bytes are here."""
+        ours = await self.build_runner.whole(key)
+        return ours if ours is not None and await self._is_in_catalogue(key, ours) else None
+
+    async def _is_in_catalogue(self, key: str, signed: build_pb2.SignedManifest) -> bool:
+        # Another agent's engine of this key is none that could be fetched here.
+        try:
+            return (await self.client.engines.get(key)).manifest == signed
+        except EngineNotFound:
+            return False
+
+    async def _build_once(
+        self, key: str, plan: BuildPlan, claim: Claim, chunks: Chunks
+    ) -> build_service_pb2.BuildDone:
+        async with self.build_runner.only_build_of(key):
+            if (published := await self._published(key)) is not None:
+                return build_service_pb2.BuildDone(manifest=published, cached=True)
+            async with self.build_runner.place():
+                signed = await self._build(plan, claim, chunks)
+        return build_service_pb2.BuildDone(manifest=signed)
+
+    async def _build(
+        self, plan: BuildPlan, claim: Claim, chunks: Chunks
+    ) -> build_pb2.SignedManifest:
+        with private_folder(self.build_runner.store.staging) as folder:
+            model = folder / "model.onnx"
+            await receive(self.header, chunks, model)
+            engine = await self.build_runner.compile(
+                model, plan, folder / "engine", self.feed.tell
+            )
+            model.unlink()
+            self.feed.tell(Progress(phase=PUBLISHING))
+            manifest = build_manifest(
+                plan=plan,
+                engine_sha256=engine.sha256,
+                engine_size_bytes=engine.size_bytes,
+                model_sha256=self.header.model_sha256,
+                model_name=self.header.model_name,
+                backend_version=engine.backend_version,
+                agent_id=self.agent.agent_id,
+                pool=self.claims.pool,
+                grant_id=self.claims.grant_id,
+                fence=self.claims.fence,
+                holder=self.claims.holder,
+                project=self.claims.project,
+                built_at=datetime.now(UTC),
+                build_time=engine.build_time,
+            )
+            signed = self.build_runner.key.sign(manifest)
+            given_up = asyncio.Event()
+            publishing = self._publish(manifest.key, signed, engine.path, claim, given_up)
+            await to_its_end(publishing, given_up)
+        logger.info(
+            "published",
+            extra={"key": manifest.key, "fence": manifest.fence, "holder": manifest.holder},
+        )
+        return signed
+
+    async def _publish(
+        self,
+        key: str,
+        signed: build_pb2.SignedManifest,
+        engine: Path,
+        claim: Claim,
+        given_up: asyncio.Event,
+    ) -> None:
+        """Put the engine on our disk and into the catalogue, or into neither.
+
+        Tries until a node answers, or until it is ``given_up``. When nobody knows then whether it
+        was published, the catalogue is asked once; an engine that it does not name yet stays on the
+        disk all the same, because a try of ours may still be on its way.
+        """
+        await asyncio.to_thread(self.build_runner.store.publish, signed, engine)
+        may_be_published = False
+        while True:
+            try:
+                # Our own session may have been lost on the way; the seat is the client's.
+                await self.client.engines.register_agent(self.agent)
+                may_be_published = True
+                await self.client.engines.publish(signed, claim_id=claim.claim_id)
+            except SeatError as error:
+                is_answer = not isinstance(error, COME_BACK)
+                if not is_answer and not given_up.is_set():
+                    logger.warning("publish_retrying", extra={"key": key, "error": str(error)})
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(PUBLISH_AGAIN):
+                            await given_up.wait()
+                    continue
+                # A try may have succeeded without our hearing of it.
+                try:
+                    if may_be_published and await self._is_in_catalogue(key, signed):
+                        return
+                except SeatError as trouble:
+                    raise MaybePublished(key) from trouble
+                if may_be_published and not is_answer:
+                    raise MaybePublished(key) from error
+                await asyncio.to_thread(self.build_runner.store.remove, key)
+                raise
+            else:
+                return
+
+
+async def while_seat_is_held(claim: Claim, work: Awaitable[Result]) -> Result:
+    """Return what ``work`` returns; cancel it and raise ``SeatLost`` when the seat is lost."""
+    task = asyncio.ensure_future(work)
+    ends: set[asyncio.Future[Any]] = {task, claim.lost}
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            # What could not be stopped any more, because it was published, is done. Of what may
+            # have been published nobody must be told that it was not.
+            if isinstance(outcome, BaseException) and not isinstance(outcome, MaybePublished):
+                raise SeatLost(claim.lost.result())
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def to_its_end(work: Coroutine[Any, Any, None], given_up: asyncio.Event) -> None:
+    """Wait until ``work`` has ended; when we are cancelled, tell it by ``given_up`` and wait on."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            given_up.set()
+    task.result()
+
+
+async def receive(header: build_service_pb2.BuildHeader, chunks: Chunks, model: Path) -> None:
+    """Write the model that follows ``header`` to a file.
+
+    Raises ``ModelTruncated`` when it ends early, ``Malformed`` when it is longer or other than
+    the header says, and ``DiskFull``.
+    """
+    digest, received = hashlib.sha256(), 0
+    try:
+        with model.open("xb") as file:
+            while (chunk := await chunks()) is not None:
+                received += len(chunk)
+                if received > header.model_size_bytes:
+                    raise Malformed(
+                        "model_chunk", f"over the {header.model_size_bytes} bytes of the header"
+                    )
+                digest.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        if error.errno in DISK_FULL_ERRNOS:
+            raise DiskFull("no room for the model") from error
+        raise
+    if received < header.model_size_bytes:
+        raise ModelTruncated(
+            f"{received} bytes of the model came, of {header.model_size_bytes}"
+        )
+    if digest.hexdigest() != header.model_sha256:
+        raise Malformed("model_sha256", "is not that of the bytes that came")
+
+
+def _check_header(header: build_service_pb2.BuildHeader) -> None:
+    if len(header.model_sha256) != 64 or set(header.model_sha256) - set("0123456789abcdef"):
+        raise Malformed("model_sha256", "is not 64 lower-case hexadecimal digits")
+    if header.model_size_bytes < 0:
+        raise Malformed("model_size_bytes", "is negative")
+    name = re.split(r"[/\\]", header.model_name)[-1]
+    if not 0 < len(name) <= MODEL_NAME_CHARS_MAX or not name.isprintable():
+        raise Malformed(
+            "model_name", f"must have 1 to {MODEL_NAME_CHARS_MAX} characters, all printable"
+        )

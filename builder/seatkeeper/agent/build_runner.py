@@ -1,0 +1,136 @@
+"""What all builds of one agent share: backends, engines, limits, places."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import grpc
+
+from seatkeeper.agent.failures import log_end_of_worker
+from seatkeeper.artifacts.errors import BackendMissing, BuildError, EngineError
+from seatkeeper.artifacts.manifest import AgentKey
+from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
+from seatkeeper.artifacts.store import EngineStore
+from seatkeeper.builder.compile import (
+    CompiledEngine,
+    CompileJob,
+    compile_engine,
+    probe_backend,
+    worker_environment,
+)
+from seatkeeper.builder.job import BuildLimits
+from seatkeeper.builder.progress import OnProgress
+from seatkeeper.core.serving.failure import Failure, retry_info
+from seatkeeper.v1 import build_pb2, build_service_pb2
+
+RETRY_WHEN_FULL = timedelta(seconds=5)
+
+
+@dataclass
+class BuildRunner:
+    """Compiles models, as many at a time as it has places."""
+
+    store: EngineStore
+    key: AgentKey
+    limits: BuildLimits
+    builds_max: int
+    backends: Mapping[str, build_service_pb2.BackendInfo]
+    _building: int = 0
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    @classmethod
+    async def open(cls, folder: Path, limits: BuildLimits, builds_max: int) -> BuildRunner:
+        """Open the folder of an agent and see what can be built on this host.
+
+        Raises ``BackendMissing`` when nothing can.
+        """
+        store, key = await asyncio.to_thread(_open_folder, folder)
+        backends = await _probe(store.staging, limits)
+        return cls(store, key, limits, builds_max, backends)
+
+    def version(self, plan: BuildPlan) -> str:
+        """Return the version of the plan's backend. Raises a ``BuildError`` when it cannot be built."""
+        info = self.backends.get(plan.backend)
+        if info is None:
+            raise BackendMissing(f"this agent cannot build with {plan.backend}")
+        check_targets(plan.targets, info.targets)
+        return info.version
+
+    async def whole(self, key: str) -> build_pb2.SignedManifest | None:
+        """Return the manifest of an engine that is here, and whole; None: it is not."""
+        return await asyncio.to_thread(_whole, self.store, key)
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Take a place to build at. Raises ``Failure`` when all are taken."""
+        if self._building >= self.builds_max:
+            raise Failure(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"this agent runs {self.builds_max} builds at a time, and all of them are under way",
+                retry_info(RETRY_WHEN_FULL),
+            )
+        self._building += 1
+        try:
+            yield
+        finally:
+            self._building -= 1
+
+    @asynccontextmanager
+    async def only_build_of(self, key: str) -> AsyncIterator[None]:
+        """Wait until nobody else builds ``key`` here: whoever comes second finds it built."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        async with lock:
+            yield
+
+    async def compile(
+        self, model: Path, plan: BuildPlan, engine: Path, on_progress: OnProgress
+    ) -> CompiledEngine:
+        """Compile in a process of its own. Raises a ``BuildError``."""
+        job = CompileJob(model_path=model, plan=plan, engine_path=engine)
+        environment = worker_environment(os.environ)
+        return await compile_engine(job, self.limits, on_progress, environment)
+
+
+def _whole(store: EngineStore, key: str) -> build_pb2.SignedManifest | None:
+    try:
+        with store.open(key) as engine:
+            return engine.signed_manifest
+    except EngineError:
+        return None
+
+
+def _open_folder(folder: Path) -> tuple[EngineStore, AgentKey]:
+    folder = folder.absolute()
+    store = EngineStore(folder)
+    store.sweep()
+    return store, AgentKey.load_or_create(folder / "agent-key.pem")
+
+
+async def _probe(
+    scratch: Path, limits: BuildLimits
+) -> dict[str, build_service_pb2.BackendInfo]:
+    """Return the backends that load on this host."""
+    backends: dict[str, build_service_pb2.BackendInfo] = {}
+    reasons: list[str] = []
+    for name in TARGETS:
+        try:
+            info = await probe_backend(name, scratch, limits, worker_environment(os.environ))
+        except BuildError as error:
+            reasons.append(f"{name}: {error.explain()}")
+            if error.last_words:
+                log_end_of_worker(error, backend=name)
+        else:
+            if info.targets:
+                backends[name] = info
+    if not backends:
+        raise BackendMissing("no backend can build on this host. " + " ".join(reasons))
+    return backends

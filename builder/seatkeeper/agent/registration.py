@@ -1,0 +1,60 @@
+"""Makes the agent known, and keeps it known for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from seatkeeper.client import AsyncSeatClient
+from seatkeeper.core.errors import AlreadyExists, SeatError, SessionLost
+from seatkeeper.v1 import build_service_pb2
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 3.0
+"""Seconds between two registrations. Each is one read where nothing has changed."""
+TRY_AGAIN = 0.5
+"""Seconds until an agent whose name is not free yet asks for it again."""
+
+
+async def register(
+    client: AsyncSeatClient, agent: build_service_pb2.AgentInfo, timeout: float
+) -> None:
+    """Register for the first time, waiting up to ``timeout`` seconds for the name to be free.
+
+    An agent that was killed could not close its session, which keeps the name until its lease
+    runs out: the next run under that name waits. Raises ``AlreadyExists`` when it is not free by
+    then, because another agent lives under it, and another ``SeatError`` at once.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + timeout
+    waiting = False
+    while True:
+        try:
+            await client.engines.register_agent(agent)
+        except (AlreadyExists, SessionLost) as error:
+            if clock() + TRY_AGAIN > deadline:
+                raise
+            if not waiting:
+                about = {"agent_id": agent.agent_id, "error": str(error)}
+                logger.warning("registration_waiting", extra=about)
+                waiting = True
+            await asyncio.sleep(TRY_AGAIN)
+        else:
+            return
+
+
+async def keep_registered(client: AsyncSeatClient, agent: build_service_pb2.AgentInfo) -> None:
+    """Register again and again, for ever; cancel to stop.
+
+    The registration lives as long as the client's session. Should that be lost, the next one is
+    made under the new session, once the old one has ended.
+    """
+    while True:
+        await asyncio.sleep(INTERVAL)
+        try:
+            await client.engines.register_agent(agent)
+        except AlreadyExists:
+            logger.info("session_not_ended")
+        except SeatError as error:
+            logger.warning("registration_failed", extra={"error": str(error)})

@@ -1,0 +1,116 @@
+"""``BuildService``: compiles models into engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import grpc.aio
+
+from seatkeeper.agent.build import Build
+from seatkeeper.agent.build_runner import BuildRunner
+from seatkeeper.agent.failures import failure_of, log_end_of_worker
+from seatkeeper.agent.progress_feed import ProgressFeed
+from seatkeeper.agent.verifier import Verifier
+from seatkeeper.artifacts.errors import ProcessError, ResourceError
+from seatkeeper.client import AsyncSeatClient
+from seatkeeper.core.serving.failure import Context
+from seatkeeper.core.serving.texts import check_texts
+from seatkeeper.server.service.validate import Malformed
+from seatkeeper.v1 import build_service_pb2, build_service_pb2_grpc
+
+
+class BuildService(build_service_pb2_grpc.BuildServiceServicer):
+    """Compiles models into engines."""
+
+    def __init__(
+        self,
+        build_runner: BuildRunner,
+        client: AsyncSeatClient,
+        verifier: Verifier,
+        info: build_service_pb2.AgentInfo,
+    ) -> None:
+        self._build_runner = build_runner
+        self._client = client
+        self._verifier = verifier
+        self._info = info
+        self._builds: set[asyncio.Task[build_service_pb2.BuildDone]] = set()
+
+    async def ended(self) -> None:
+        """Wait until nothing is left of any build."""
+        if self._builds:
+            await asyncio.wait(self._builds)
+
+    # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
+    async def Build(  # type: ignore[override]
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """Compile one model under one grant."""
+        feed = ProgressFeed()
+        build = asyncio.create_task(self._build(feed, context))
+        build.add_done_callback(lambda _: feed.close())
+        self._builds.add(build)
+        build.add_done_callback(self._builds.discard)
+        try:
+            async for progress in feed.messages():
+                await context.write(build_service_pb2.BuildResponse(progress=progress))
+            done = await build
+            await context.write(build_service_pb2.BuildResponse(done=done))
+        except Exception as error:
+            if (failure := failure_of(error)) is None:
+                raise
+            await failure.tell(context)
+        finally:
+            # The client is gone, or the build is over: either way nobody waits for it.
+            build.cancel()
+            await asyncio.gather(build, return_exceptions=True)
+
+    async def _build(self, feed: ProgressFeed, context: Context) -> build_service_pb2.BuildDone:
+        first = await context.read()
+        if first is grpc.aio.EOF or first.WhichOneof("part") != "header":
+            raise Malformed("part", "the first message must carry the header")
+        check_texts(first.header)
+        claims = await self._verifier.verify(first.header.token)
+
+        async def chunks() -> bytes | None:
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                return None
+            if message.WhichOneof("part") != "model_chunk":
+                raise Malformed("part", "the header comes once")
+            chunk: bytes = message.model_chunk
+            return chunk
+
+        build = Build(self._build_runner, self._client, self._info, first.header, claims, feed)
+        try:
+            return await build.run(chunks)
+        except (ProcessError, ResourceError) as error:
+            log_end_of_worker(error, model=first.header.model_name, holder=claims.holder)
+            raise
+
+    async def FetchEngine(
+        self, request: build_service_pb2.FetchEngineRequest, context: Context
+    ) -> AsyncIterator[build_service_pb2.FetchEngineResponse]:
+        """Return a published engine."""
+        try:
+            with ExitStack() as stack:
+                # On threads: reading gigabytes here would keep everybody waiting, and our own
+                # session from being renewed.
+                check_texts(request)
+                opened = self._build_runner.store.open(request.key)
+                engine = await asyncio.to_thread(stack.enter_context, opened)
+                yield build_service_pb2.FetchEngineResponse(manifest=engine.signed_manifest)
+                chunks = engine.chunks()
+                while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+                    yield build_service_pb2.FetchEngineResponse(chunk=chunk)
+        except Exception as error:
+            if (failure := failure_of(error)) is None:
+                raise
+            await failure.tell(context)
+
+    async def GetCapabilities(
+        self, request: build_service_pb2.GetCapabilitiesRequest, context: Context
+    ) -> build_service_pb2.GetCapabilitiesResponse:
+        """Return what this agent can build."""
+        return build_service_pb2.GetCapabilitiesResponse(agent=self._info)

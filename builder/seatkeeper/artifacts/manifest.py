@@ -1,0 +1,201 @@
+"""What is known of a published engine, signed so that it can be checked wherever it is copied."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
+from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_to_options
+from seatkeeper.v1 import build_pb2
+
+PUBLIC_KEY_BYTES = 32
+MANIFEST_BYTES_MAX = 1 << 20
+CHUNK_BYTES = 1 << 20
+
+_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class AgentKey:
+    """The key with which an agent signs its manifests."""
+
+    def __init__(self, private_key: Ed25519PrivateKey) -> None:
+        self._private_key = private_key
+        self.public_key = private_key.public_key().public_bytes_raw()
+        """32 raw bytes, as the catalogue carries them."""
+
+    @classmethod
+    def generate(cls) -> AgentKey:
+        """Return a new key that is stored nowhere."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> AgentKey:
+        """Return the key in the PEM file ``path``, made with mode 0600 if there is none.
+
+        Two processes that come at once get the same key. Raises ``AgentKeyUnusable`` for a file
+        that is no Ed25519 key, or that other users can read or write.
+        """
+        if not path.exists():
+            _create_key_file(path)
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise AgentKeyUnusable(f"{path.name} is open to other users")
+            pem = file.read(MANIFEST_BYTES_MAX)
+        try:
+            private_key = serialization.load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise AgentKeyUnusable(f"{path.name} is not a PEM key") from error
+        if not isinstance(private_key, Ed25519PrivateKey):
+            raise AgentKeyUnusable(f"{path.name} is not an Ed25519 key")
+        return cls(private_key)
+
+    def sign(self, manifest: build_pb2.EngineManifest) -> build_pb2.SignedManifest:
+        """Return the manifest with this key's signature over its exact bytes."""
+        serialised = manifest.SerializeToString(deterministic=True)
+        return build_pb2.SignedManifest(
+            manifest=serialised,
+            signature=self._private_key.sign(serialised),
+            public_key=self.public_key,
+        )
+
+
+def build_manifest(
+    *,
+    plan: BuildPlan,
+    engine_sha256: str,
+    engine_size_bytes: int,
+    model_sha256: str,
+    model_name: str,
+    backend_version: str,
+    agent_id: str,
+    pool: str,
+    grant_id: str,
+    fence: int,
+    holder: str,
+    project: str,
+    built_at: datetime,
+    build_time: timedelta,
+) -> build_pb2.EngineManifest:
+    """Return what is known of an engine that was just built.
+
+    The key is computed here, so a manifest never carries another key than its contents have.
+    Of ``model_name`` only the base name is kept. ``built_at`` must know its time zone.
+    """
+    assert built_at.tzinfo is not None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(built_at)
+    return build_pb2.EngineManifest(
+        key=engine_key(model_sha256, plan, backend_version),
+        file=build_pb2.EngineFile(sha256=engine_sha256, size_bytes=engine_size_bytes),
+        model_sha256=model_sha256,
+        model_name=re.split(r"[/\\]", model_name)[-1],
+        options=plan_to_options(plan),
+        backend_version=backend_version,
+        agent_id=agent_id,
+        pool=pool,
+        grant_id=grant_id,
+        fence=fence,
+        holder=holder,
+        project=project,
+        built_at=timestamp,
+        build_millis=build_time // timedelta(milliseconds=1),
+    )
+
+
+def verify_manifest(
+    signed: build_pb2.SignedManifest, public_key: bytes
+) -> build_pb2.EngineManifest:
+    """Return the manifest, if ``public_key`` signed exactly these bytes.
+
+    ``public_key`` comes from the catalogue, never from ``signed``. Raises ``ManifestUntrusted``
+    for another key, a signature that does not hold, or bytes that are no manifest.
+    """
+    if signed.public_key != public_key:
+        raise ManifestUntrusted("the manifest was signed with another key")
+    if len(public_key) != PUBLIC_KEY_BYTES:
+        raise ManifestUntrusted(f"a public key of {len(public_key)} bytes is no Ed25519 key")
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signed.signature, signed.manifest)
+        manifest = build_pb2.EngineManifest.FromString(signed.manifest)
+    except InvalidSignature as error:
+        raise ManifestUntrusted("the manifest's signature does not hold") from error
+    except (DecodeError, ValueError) as error:
+        raise ManifestUntrusted("what was signed is no manifest") from error
+    if not (_HEX.fullmatch(manifest.key) and _HEX.fullmatch(manifest.file.sha256)):
+        raise ManifestUntrusted("the manifest names no engine")
+    return manifest
+
+
+def verify_engine_file(
+    path: Path, signed: build_pb2.SignedManifest, public_key: bytes
+) -> build_pb2.EngineManifest:
+    """Return the manifest, if the file is the engine that ``public_key`` signed for.
+
+    Raises ``ManifestUntrusted`` for the manifest and ``EngineDamaged`` for the file. Reads the
+    file in chunks; a later change of it is not seen.
+    """
+    manifest = verify_manifest(signed, public_key)
+    with path.open("rb") as file:
+        check_engine_bytes(file, manifest.file)
+    return manifest
+
+
+class Readable(Protocol):
+    """Anything with bytes to read."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most ``size``; none at the end."""
+
+
+def check_engine_bytes(file: Readable, expected: build_pb2.EngineFile) -> None:
+    """Raise ``EngineDamaged`` unless the rest of ``file`` is what ``expected`` says."""
+    digest, size_bytes = hashlib.sha256(), 0
+    while chunk := file.read(CHUNK_BYTES):
+        size_bytes += len(chunk)
+        if size_bytes > expected.size_bytes:
+            break
+        digest.update(chunk)
+    if size_bytes != expected.size_bytes:
+        relation = "more" if size_bytes > expected.size_bytes else f"{size_bytes} bytes, fewer"
+        raise EngineDamaged(
+            f"the engine has {relation} than the {expected.size_bytes} it should"
+        )
+    if digest.hexdigest() != expected.sha256:
+        raise EngineDamaged(f"the engine's bytes do not hash to {expected.sha256}")
+
+
+def _create_key_file(path: Path) -> None:
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(
+            os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+        ) as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link fails where the name is taken, a rename would replace another process's key.
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""History and checker: whether the service kept its promises."""

@@ -1,0 +1,305 @@
+"""Whether a service kept its promises. Pure.
+
+The judge has two things: the store's whole change stream, and what users were told. An answer that a
+user never got proves nothing, so it is in no record. What is in the record must agree with the change
+stream, and the change stream with itself.
+
+====  ====================================================================================
+I1    never more seats out than the pool has, at any revision
+I2    fences of a pool are unique, and only grow
+I3    what was granted is in the history; what was given back is gone; what was refused is
+      never granted
+I4    one request has one effect, however often it arrives
+I5    users never believe in more seats than there are, all at once
+I6    served in order, within a priority; no place in the queue is lost
+I7    what the dead held is free in time
+I8    nobody is turned away before its time, or long after it, and nothing is left behind
+I9    nothing is published under a grant that has ended, or under an older fence than before
+I10   memory and open files stay within bounds; whoever runs the processes looks at these
+====  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+
+from seatkeeper.oracle.history import FaultKind, located, replay
+from seatkeeper.oracle.record import Believed, Denied, Prevented, Record
+from seatkeeper.server.decide import Grant
+from seatkeeper.server.store import Change, records
+from seatkeeper.server.store.keys import Keys
+from seatkeeper.v1 import build_pb2, state_pb2
+
+
+class Invariant(Enum):
+    """What must be true; the names are those of the table above."""
+
+    I1 = "over-grant"
+    I2 = "fence"
+    I3 = "answers"
+    I4 = "one effect"
+    I5 = "beliefs"
+    I6 = "order"
+    I7 = "reclaim"
+    I8 = "left behind"
+    I9 = "published"
+    I10 = "growth"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One time that something was not as promised."""
+
+    invariant: Invariant
+    message: str
+    about: str = ""
+    """What stays the same when it is found again later, where the message does not."""
+
+    @property
+    def key(self) -> str:
+        """The same for the same violation, whenever it is found."""
+        return f"{self.invariant.name} {self.about or self.message}"
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.invariant.name} {self.message}"
+
+
+PUNCTUALITY_SLACK = 5.0
+"""Seconds that a wait may be longer than asked for: who finds a node dead tries others, with pauses."""
+PATIENCE_SLACK = 0.3
+"""Seconds that a wait may be shorter than asked for: a call's deadline leaves time to answer."""
+
+GrantName = tuple[str, str]
+"""Pool and grant id."""
+
+_BY_FAULT = {
+    FaultKind.OVER_GRANT: Invariant.I1,
+    FaultKind.FENCE: Invariant.I2,
+    FaultKind.GRANTED_TWICE: Invariant.I4,
+    FaultKind.ORDER: Invariant.I6,
+    FaultKind.TAKEN_AWAY: Invariant.I6,
+    FaultKind.REWRITTEN: Invariant.I4,
+}
+
+
+def check_history(
+    changes: Sequence[Change], keys: Keys, *, at_rest: bool = True
+) -> Iterator[Violation]:
+    """Judge the change stream alone. ``at_rest``: all sessions have ended, so nothing may be left."""
+    for pool, history in replay(changes, keys).items():
+        for fault in history.faults:
+            where = f"{pool}, revision {fault.revision}"
+            yield Violation(_BY_FAULT[fault.kind], f"{where}: {fault.message}")
+        if at_rest and (history.out or history.waiting):
+            left = f"{history.out} seats out and {history.waiting} tickets at the end"
+            yield Violation(Invariant.I8, f"{pool}: {left}")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Seats as the store first had them."""
+
+    at: float
+    seats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What became of one grant id in the store."""
+
+    given: Mapping[int, Given]
+    """By fence: every time that it was granted."""
+    ended_at: float | None
+    """When it was gone for good; None: it is not."""
+    holder: str
+
+
+def lives(
+    changes: Iterable[Change], changed_at: Mapping[int, float], keys: Keys
+) -> dict[GrantName, Life]:
+    """Return what became of every grant. ``changed_at``: when each revision came about."""
+    found: dict[GrantName, Life] = {}
+    for pool, kind, name, change in located(changes, keys):
+        if kind != "grants":
+            continue
+        before, at = found.get((pool, name)), changed_at[change.revision]
+        if change.entry is None:
+            if before is not None:
+                found[pool, name] = Life(before.given, at, before.holder)
+            continue
+        grant = records.decode_grant(name, change.entry.value)
+        given = {grant.fence: Given(at, grant.seats), **(before.given if before else {})}
+        found[pool, name] = Life(given, None, grant.holder)
+    return found
+
+
+def check_answers(found: Mapping[GrantName, Life], record: Record) -> Iterator[Violation]:
+    """Judge whether what users were told agrees with what was in the store."""
+    for told in record.acquired:
+        life = found.get((told.pool, told.grant_id))
+        given = life.given.get(told.fence) if life is not None else None
+        if given is None:
+            yield Violation(Invariant.I3, f"{told} is in no revision")
+        elif given.at > told.at:
+            yield Violation(Invariant.I3, f"{told}, and it was granted only at {given.at:.3f}")
+        elif given.seats != told.seats:
+            yield Violation(Invariant.I3, f"{told}, and it was granted {given.seats} seats")
+    for back in record.returned:
+        life = found.get((back.pool, back.grant_id))
+        if life is not None and (life.ended_at is None or life.ended_at > back.at):
+            yield Violation(Invariant.I3, f"{back}, and it was gone at {life.ended_at}")
+    for refused in record.refused:
+        life = found.get((refused.pool, refused.grant_id))
+        if life is not None and (life.ended_at is None or life.ended_at > refused.at):
+            yield Violation(Invariant.I3, f"{refused}, and it held seats until {life.ended_at}")
+
+
+def check_beliefs(
+    beliefs: Iterable[Believed], capacity: Mapping[str, int]
+) -> Iterator[Violation]:
+    """Judge whether users believed in more seats than there were; told once for each pool."""
+    by_pool: dict[str, list[Believed]] = {}
+    for belief in beliefs:
+        if belief.until > belief.since:  # else it was seen once, and not again
+            by_pool.setdefault(belief.pool, []).append(belief)
+    for pool, believed in by_pool.items():
+        ends = [(belief.since, belief.seats) for belief in believed]
+        ends += [(belief.until, -belief.seats) for belief in believed]
+        held = 0
+        # Who stops at a moment makes room for who begins at it.
+        for at, seats in sorted(ends):
+            held += seats
+            if held > capacity[pool]:
+                who = [str(each) for each in believed if each.since <= at < each.until]
+                message = f"{held} of {capacity[pool]} seats of {pool} at {at:.3f} s"
+                yield Violation(Invariant.I5, f"users believe in {message}: {', '.join(who)}")
+                break
+
+
+def check_reclaim(
+    found: Mapping[GrantName, Life],
+    record: Record,
+    deadline: Callable[[str, float], float],
+    *,
+    now: float = inf,
+) -> Iterator[Violation]:
+    """Judge whether the seats of killed users were free by ``deadline(user, killed_at)``.
+
+    Their seats are those that they were told of, and those whose holder has a user's name. ``now``:
+    when the judge looks; deadlines after that are not over yet.
+    """
+    theirs: dict[str, set[GrantName]] = {user: set() for user in record.killed}
+    for told in record.acquired:
+        if told.user in theirs:
+            theirs[told.user].add((told.pool, told.grant_id))
+    for name, known in found.items():
+        if known.holder in theirs:
+            theirs[known.holder].add(name)
+    for user, killed_at in record.killed.items():
+        latest = deadline(user, killed_at)
+        if latest >= now:
+            continue
+        for pool, grant_id in sorted(theirs[user]):
+            life = found.get((pool, grant_id))
+            if life is not None and (life.ended_at is None or life.ended_at > latest):
+                yield Violation(
+                    Invariant.I7,
+                    f"{user} was killed at {killed_at:.2f} s and held {grant_id} of {pool} until "
+                    f"{life.ended_at}, past {latest:.2f} s",
+                    about=grant_id,  # it may be held by a user, and by its process
+                )
+
+
+def check_patience(denied: Iterable[Denied]) -> Iterator[Violation]:
+    """Judge whether users were told that no seat was free only when they had waited for one."""
+    for told in denied:
+        waited = told.at - told.asked_at
+        if waited < told.wait - PATIENCE_SLACK:
+            yield Violation(
+                Invariant.I8,
+                f"{told.user} was willing to wait {told.wait:g} s for {told.pool}, and was turned "
+                f"away after {waited:.3f} s, at {told.at:.2f} s",
+            )
+
+
+def check_punctuality(denied: Iterable[Denied]) -> Iterator[Violation]:
+    """Judge whether users were told in time that no seat was free, where nothing kept them from it."""
+    for told in denied:
+        waited = told.at - told.asked_at
+        if waited > told.wait + PUNCTUALITY_SLACK:
+            yield Violation(
+                Invariant.I8,
+                f"{told.user} was willing to wait {told.wait:g} s for {told.pool}, and was turned "
+                f"away only after {waited:.3f} s, at {told.at:.2f} s",
+            )
+
+
+def count_prevented(
+    prevented: Iterable[Prevented], changes: Iterable[Change], keys: Keys
+) -> dict[str, int]:
+    """Return how often each misdeed was tried and refused.
+
+    What was published under a grant before is left out: it may be the copy of a request whose answer
+    got lost.
+    """
+    published = {_named(engine) for change in changes if (engine := _engine(change, keys))}
+    counted = Counter(
+        told.attack
+        for told in prevented
+        if (told.pool, told.grant_id, told.fence) not in published
+    )
+    return dict(counted)
+
+
+def check_published(
+    changes: Iterable[Change],
+    record: Record,
+    keys: Keys,
+    *,
+    pools: Container[str] | None = None,
+) -> Iterator[Violation]:
+    """Judge whether engines were published under live grants only, by ever newer fences.
+
+    ``pools``: whose engines to judge; None: all. Of others the changes do not tell enough.
+    """
+    live: dict[GrantName, int] = {}
+    newest: dict[tuple[str, str], int] = {}
+    written: set[tuple[str, str, int]] = set()
+    for change in changes:
+        for pool, kind, name, _ in located([change], keys):
+            if kind == "grants":
+                live.pop((pool, name), None)
+                if change.entry is not None:
+                    grant: Grant = records.decode_grant(name, change.entry.value)
+                    live[pool, name] = grant.fence
+        manifest = _engine(change, keys)
+        if manifest is None or (pools is not None and manifest.pool not in pools):
+            continue
+        grant_name = manifest.pool, manifest.grant_id
+        written.add(_named(manifest))
+        where = f"revision {change.revision} publishes {manifest.key[:12]}"
+        if live.get(grant_name) != manifest.fence:
+            yield Violation(Invariant.I9, f"{where} under no grant: {grant_name}")
+        if newest.get((manifest.pool, manifest.key), 0) > manifest.fence:
+            yield Violation(Invariant.I9, f"{where} under the old fence {manifest.fence}")
+        newest[manifest.pool, manifest.key] = manifest.fence
+    for told in record.published:
+        if (told.pool, told.grant_id, told.fence) not in written:
+            yield Violation(Invariant.I3, f"{told} is in no revision")
+
+
+def _engine(change: Change, keys: Keys) -> build_pb2.EngineManifest | None:
+    """Return what a change publishes."""
+    if change.entry is None or not change.key.startswith(keys.engines()):
+        return None
+    record = state_pb2.EngineRecord.FromString(change.entry.value)
+    return build_pb2.EngineManifest.FromString(record.manifest.manifest)
+
+
+def _named(manifest: build_pb2.EngineManifest) -> tuple[str, str, int]:
+    return manifest.pool, manifest.grant_id, manifest.fence

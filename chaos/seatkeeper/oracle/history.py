@@ -1,0 +1,283 @@
+"""Replay what a store remembers, and say whether seats were handed out as promised.
+
+The judge of every test and benchmark that has real nodes in it. It asks no node: it reads the
+store's own change history, revision by revision, so nothing that was true for a moment only is
+missed, and no clock is involved.
+
+What it looks for, at every revision:
+
+- more seats out than the capacity that held at that revision, where any were handed out;
+- a fence that is not above every earlier one of the pool, also across the pool's deletion;
+- a grant made while a ticket that comes earlier in the order of service kept waiting;
+- a session's request (its grant id) that was granted a second time after it had ended;
+- a grant that was rewritten with other seats, for another session, or under another fence, and a
+  ticket that was given another place: what is handed out stays as it is;
+- a place in the queue, or a seat, that a decision took away from a session that had not finished with
+  it, by a release or because its time was over: both are written down in the session's mark.
+
+``read_history`` gets the changes, ``replay`` judges them. ``replay`` is pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import groupby
+
+from seatkeeper.server.decide import Grant, Ticket
+from seatkeeper.server.store import Change, Entry, Store, records
+from seatkeeper.server.store.keys import Keys
+
+FAULTS_MAX = 100
+"""Faults kept of one pool; more are only counted."""
+
+
+class FaultKind(Enum):
+    """How a history can be wrong."""
+
+    OVER_GRANT = "over-grant"
+    FENCE = "fence"
+    ORDER = "order"
+    GRANTED_TWICE = "granted twice"
+    TAKEN_AWAY = "taken away"
+    REWRITTEN = "rewritten"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One revision at which seats were handed out wrongly."""
+
+    kind: FaultKind
+    revision: int
+    message: str
+
+
+@dataclass(slots=True)
+class PoolHistory:
+    """What became of one pool between the first and the last revision."""
+
+    pool: str
+    capacity: int = 0
+    """Seats at the last revision; 0: the pool does not exist."""
+    max_out: int = 0
+    """Most seats held at any revision."""
+    out: int = 0
+    """Seats held at the last revision."""
+    waiting: int = 0
+    """Tickets at the last revision."""
+    grants: int = 0
+    """Grants made."""
+    tickets: int = 0
+    """Tickets made."""
+    decisions: int = 0
+    """Revisions at which grants were made: ``grants / decisions`` is the mean batch."""
+    fence: int = 0
+    """The highest fence given out."""
+    fault_counts: dict[FaultKind, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    """The first ``FAULTS_MAX`` of them."""
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether nothing was wrong at any revision."""
+        return not self.fault_counts
+
+    def count(self, kind: FaultKind) -> int:
+        """Return how many faults of one kind there were."""
+        return self.fault_counts.get(kind, 0)
+
+
+async def read_history(store: Store, keys: Keys, *, from_revision: int = 1) -> list[Change]:
+    """Return every change below the prefix, from the first revision up to the present one.
+
+    ``from_revision`` may be any from before the first key below the prefix was written. Raises
+    ``WatchEnded`` when the store has compacted a part of it: run etcd without auto-compaction where
+    the history is to be judged. Watches until the store says how far it is; a ``MemoryStore`` does
+    so when it expires leases.
+    """
+    prefix = f"{keys.prefix}/"
+    present = (await store.list(prefix)).revision
+    changes: list[Change] = []
+    async with aclosing(store.watch(prefix, from_revision=from_revision)) as watch:
+        async for batch in watch:
+            changes += [change for change in batch.changes if change.revision <= present]
+            if batch.revision >= present:
+                break
+    return changes
+
+
+def replay(changes: Iterable[Change], keys: Keys | None = None) -> dict[str, PoolHistory]:
+    """Judge a history; return what became of each pool, by name.
+
+    ``changes`` must be all changes below the prefix of ``keys``, from the first revision on, in
+    order of revisions. Changes of one revision took effect together, in whatever order they are
+    given. Keys of other kinds are passed over.
+    """
+    keys = keys or Keys()
+    ledgers: dict[str, _PoolLedger] = {}
+    for revision, together in groupby(changes, key=lambda change: change.revision):
+        touched: set[str] = set()
+        for pool, kind, name, change in located(together, keys):
+            ledgers.setdefault(pool, _PoolLedger(pool)).note(kind, name, change)
+            touched.add(pool)
+        for pool in touched:
+            ledgers[pool].settle(revision)
+    return {pool: ledgers[pool].summary() for pool in sorted(ledgers)}
+
+
+def located(changes: Iterable[Change], keys: Keys) -> Iterator[tuple[str, str, str, Change]]:
+    """Yield pool, kind, name and change of the keys that matter here."""
+    for change in changes:
+        if change.key.startswith(keys.pools()):
+            yield change.key.removeprefix(keys.pools()), "spec", "", change
+        elif change.key.startswith(seats := keys.seats("").removesuffix("/")):
+            pool, kind, *name = change.key.removeprefix(seats).split("/", 2)
+            yield pool, kind, "".join(name), change
+
+
+_Turn = tuple[int, int, str]
+
+
+def _turn(ticket: Ticket) -> _Turn:
+    """Return what tickets are served in the order of. Said here once more: a judge asks nobody."""
+    return (-ticket.priority, ticket.number, ticket.grant_id)
+
+
+def _handed_out(grant: Grant) -> tuple[str, int, int]:
+    """Return what of a grant nobody may change while it lives: whose, how many seats, its fence."""
+    return (grant.session_id, grant.seats, grant.fence)
+
+
+class _PoolLedger:
+    """One pool at some revision, and the changes of the next one, not applied yet."""
+
+    def __init__(self, pool: str) -> None:
+        self._history = PoolHistory(pool)
+        self._held: dict[str, Grant] = {}
+        self._waiting: dict[str, Ticket] = {}
+        self._order: list[_Turn] = []
+        self._ever_granted: set[tuple[str, str]] = set()
+        self._granted: dict[str, Grant] = {}
+        self._queued: dict[str, Ticket] = {}
+        self._grants_ended: list[str] = []
+        self._tickets_ended: list[str] = []
+        self._finished: dict[str, str] = {}
+        """By session: the last request that it has finished with, and all before it."""
+        self._is_decision = False
+
+    def note(self, kind: str, name: str, change: Change) -> None:
+        """Take a change of the revision at hand."""
+        match kind, change.entry:
+            case "spec", None:
+                self._history.capacity = 0
+            case "spec", Entry(value=value):
+                self._history.capacity = records.decode_spec(value).seats
+            case "grants", None:
+                self._grants_ended.append(name)
+            case "grants", Entry(value=value):
+                self._granted[name] = records.decode_grant(name, value)
+            case "queue", None:
+                self._tickets_ended.append(name)
+            case "queue", Entry(value=value):
+                self._queued[name] = records.decode_ticket(name, value)
+            case "marks", Entry(value=value):
+                self._finished[name] = records.decode_watermark(value).finished
+            case "guard", Entry():
+                self._is_decision = True
+
+    def settle(self, revision: int) -> None:
+        """Apply the changes taken since the last revision, all at once, and judge them."""
+        ended = {name: self._waiting.pop(name, None) for name in self._tickets_ended}
+        for ticket in ended.values():
+            if ticket is not None:
+                del self._order[bisect_left(self._order, _turn(ticket))]
+                if ticket.grant_id not in self._granted:
+                    self._check_end(revision, ticket, "place in the queue")
+        for name in self._grants_ended:
+            if (grant := self._held.pop(name, None)) is not None:
+                self._history.out -= grant.seats
+                self._check_end(revision, grant, "seat")
+        made = [grant for name, grant in self._granted.items() if name not in self._held]
+        for grant in self._granted.values():  # also those rewritten, as a claim does
+            earlier = self._held.get(grant.grant_id)
+            if earlier is not None and _handed_out(earlier) != _handed_out(grant):
+                message = (
+                    f"{grant.grant_id} was {_handed_out(earlier)}, is {_handed_out(grant)}"
+                )
+                self._fault(FaultKind.REWRITTEN, revision, message)
+            self._history.out += grant.seats - (earlier.seats if earlier else 0)
+            self._held[grant.grant_id] = grant
+        self._history.max_out = max(self._history.max_out, self._history.out)
+        if made:
+            self._judge(revision, made, ended)
+        # Only now: a grant without a ticket was asked for before the tickets of its revision.
+        for ticket in self._queued.values():
+            before = self._waiting.get(ticket.grant_id)
+            if before is None:
+                self._history.tickets += 1
+                self._waiting[ticket.grant_id] = ticket
+                insort(self._order, _turn(ticket))
+            elif _turn(before) != _turn(ticket):
+                message = f"{ticket.grant_id} had place {_turn(before)}, has {_turn(ticket)}"
+                self._fault(FaultKind.REWRITTEN, revision, message)
+        self._granted, self._queued, self._is_decision = {}, {}, False
+        self._grants_ended, self._tickets_ended = [], []
+
+    def summary(self) -> PoolHistory:
+        """Return the history as of the last revision settled."""
+        self._history.waiting = len(self._waiting)
+        return self._history
+
+    def _judge(self, revision: int, made: list[Grant], ended: dict[str, Ticket | None]) -> None:
+        history = self._history
+        history.decisions += 1
+        history.grants += len(made)
+        if history.out > history.capacity:
+            message = f"{history.out} seats out of a pool of {history.capacity}"
+            self._fault(FaultKind.OVER_GRANT, revision, message)
+        self._check_fences(revision, made)
+        for grant in made:
+            request = (grant.session_id, grant.grant_id)
+            if request in self._ever_granted:
+                message = f"{grant.grant_id} had been granted before, and had ended"
+                self._fault(FaultKind.GRANTED_TWICE, revision, message)
+            self._ever_granted.add(request)
+            self._check_order(revision, grant, ended.get(grant.grant_id))
+
+    def _check_end(self, revision: int, gone: Ticket | Grant, what: str) -> None:
+        """Judge why something has gone. What goes without a decision went with its session's lease."""
+        if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
+            message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
+            self._fault(FaultKind.TAKEN_AWAY, revision, message)
+
+    def _check_fences(self, revision: int, made: list[Grant]) -> None:
+        for grant in sorted(made, key=lambda grant: grant.fence):
+            if grant.fence <= self._history.fence:
+                message = (
+                    f"{grant.grant_id} got fence {grant.fence} after {self._history.fence}"
+                )
+                self._fault(FaultKind.FENCE, revision, message)
+            self._history.fence = max(self._history.fence, grant.fence)
+
+    def _check_order(self, revision: int, grant: Grant, ticket: Ticket | None) -> None:
+        if not self._order:
+            return
+        priority, number, passed = self._order[0]
+        earlier = (
+            (priority, number) < _turn(ticket)[:2]
+            if ticket is not None
+            # It never waited, so it was accepted after every ticket there is.
+            else priority <= -grant.priority
+        )
+        if earlier:
+            message = f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
+            self._fault(FaultKind.ORDER, revision, message)
+
+    def _fault(self, kind: FaultKind, revision: int, message: str) -> None:
+        counts = self._history.fault_counts
+        counts[kind] = counts.get(kind, 0) + 1
+        if len(self._history.faults) < FAULTS_MAX:
+            self._history.faults.append(Fault(kind, revision, message))

@@ -1,0 +1,161 @@
+"""What the users of a service did and were told, for the judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """Seats that were given to a user, and the user knows it."""
+
+    user: str
+    pool: str
+    grant_id: str
+    fence: int
+    seats: int
+    at: float
+    """Seconds since the record began, when the user heard of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Seats that a user gave back, and that the service has confirmed."""
+
+    user: str
+    pool: str
+    grant_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that was refused for certain: it must never be granted from then on."""
+
+    user: str
+    pool: str
+    grant_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A request that was told that no seat became free in time."""
+
+    user: str
+    pool: str
+    asked_at: float
+    at: float
+    wait: float
+    """How long it was willing to wait, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An engine that an agent published, and that the service has confirmed."""
+
+    agent: str
+    pool: str
+    grant_id: str
+    fence: int
+    at: float
+
+
+class Attack(Enum):
+    """What somebody tries who must not."""
+
+    THEFT = "somebody else's seat given back"
+    LATE_PUBLICATION = "an engine published too late"
+
+
+@dataclass(frozen=True, slots=True)
+class Prevented:
+    """A misdeed that was tried, and refused."""
+
+    user: str
+    attack: str
+    """The value of a ``Attack``."""
+    pool: str
+    grant_id: str
+    fence: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """A time in which a user counted on seats, by its own clock and as seen from outside."""
+
+    user: str
+    pool: str
+    seats: int
+    since: float
+    until: float
+    """The user stopped before this moment."""
+
+    def __str__(self) -> str:
+        """Return it in a few words."""
+        return f"{self.user} in {self.seats} from {self.since:.3f} to {self.until:.3f} s"
+
+
+Told = Acquired | Returned | Refused | Denied | Published | Prevented
+
+
+@dataclass
+class Record:
+    """Everything that is certain. What was never answered is not in it: it may have happened."""
+
+    acquired: list[Acquired] = field(default_factory=list)
+    returned: list[Returned] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    denied: list[Denied] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
+    prevented: list[Prevented] = field(default_factory=list)
+    killed: dict[str, float] = field(default_factory=dict)
+    """When users were killed, and did not come back."""
+    ttls: dict[str, float] = field(default_factory=dict)
+    """How long users' leases are, in seconds."""
+    unserved: list[tuple[str, float]] = field(default_factory=list)
+    """Requests that nobody answered for certain: whose, and until when."""
+    operations: int = 0
+    """Requests made, answered or not."""
+    unknown: int = 0
+    """Attempts that got no certain answer: they may have happened, and were made again."""
+
+    @property
+    def acknowledged(self) -> int:
+        """How many answers there are to hold the service to."""
+        given = len(self.acquired) + len(self.returned)
+        return given + len(self.refused) + len(self.denied) + len(self.published)
+
+    def copy(self) -> Record:
+        """Return it as it is now."""
+        return Record(
+            acquired=list(self.acquired),
+            returned=list(self.returned),
+            refused=list(self.refused),
+            denied=list(self.denied),
+            published=list(self.published),
+            prevented=list(self.prevented),
+            killed=dict(self.killed),
+            ttls=dict(self.ttls),
+            unserved=list(self.unserved),
+            operations=self.operations,
+            unknown=self.unknown,
+        )
+
+    def note(self, told: Told) -> None:
+        """Write down what somebody was told."""
+        match told:
+            case Acquired():
+                self.acquired.append(told)
+            case Returned():
+                self.returned.append(told)
+            case Refused():
+                self.refused.append(told)
+            case Denied():
+                self.denied.append(told)
+            case Published():
+                self.published.append(told)
+            case Prevented():
+                self.prevented.append(told)

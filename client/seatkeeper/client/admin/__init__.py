@@ -1,0 +1,1 @@
+"""Administration: pools, nodes, engines, other holders' seats."""

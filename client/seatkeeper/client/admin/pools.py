@@ -1,0 +1,123 @@
+"""Administers pools: ``client.pools``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+
+from seatkeeper.client.transport.calls import Calls
+from seatkeeper.client.transport.edge import sends
+from seatkeeper.core.errors import Changed, PoolNotFound
+from seatkeeper.v1 import pool_service_pb2 as pb
+from seatkeeper.v1 import pool_service_pb2_grpc as pb_grpc
+
+UPDATE_ATTEMPTS_MAX = 5
+"""How often an update that somebody else's update overtook is made anew."""
+
+_NO_POOL = {grpc.StatusCode.NOT_FOUND: PoolNotFound}
+
+
+@sends
+class AsyncPools:
+    """The pools of the service.
+
+    Every call raises `ServiceUnavailable` when no node answers in time.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def create(self, name: str, *, seats: int, description: str = "") -> pb.Pool:
+        """Create a pool. Raises `AlreadyExists` or `InvalidArgument`."""
+        spec = pb.PoolSpec(name=name, seats=seats, description=description)
+        request = pb.CreatePoolRequest(spec=spec)
+        # Sent twice, the second would fail because of the first.
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).CreatePool(
+                request, timeout=timeout
+            ),
+            repeatable=False,
+        )
+        return answer.pool
+
+    async def update(
+        self, name: str, *, seats: int | None = None, description: str | None = None
+    ) -> pb.Pool:
+        """Change what is given of a pool, and nothing else.
+
+        Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
+        released. Raises `PoolNotFound`, `InvalidArgument`, or `Changed` when others change the
+        pool all the time.
+        """
+        for attempt in range(1, UPDATE_ATTEMPTS_MAX + 1):
+            pool = await self.get(name)
+            spec = pool.spec
+            if seats is not None:
+                spec.seats = seats
+            if description is not None:
+                spec.description = description
+            try:
+                return await self.replace(spec, expected_revision=pool.revision)
+            except Changed:
+                if attempt == UPDATE_ATTEMPTS_MAX:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    async def replace(self, spec: pb.PoolSpec, *, expected_revision: int = 0) -> pb.Pool:
+        """Replace a pool's specification, if its revision is still the expected one.
+
+        Zero replaces whatever is there. Raises `PoolNotFound`, `InvalidArgument` or `Changed`;
+        the last also when our own call took effect and its answer was lost.
+        """
+        request = pb.UpdatePoolRequest(spec=spec, expected_revision=expected_revision)
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).UpdatePool(
+                request, timeout=timeout
+            ),
+            overrides=_NO_POOL,
+        )
+        return answer.pool
+
+    async def delete(self, name: str) -> None:
+        """Delete a pool that nobody uses. Raises `PoolNotFound`, or `InUse` while it is."""
+        request = pb.DeletePoolRequest(name=name)
+        await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).DeletePool(
+                request, timeout=timeout
+            ),
+            repeatable=False,
+            overrides=_NO_POOL,
+        )
+
+    async def get(self, name: str) -> pb.Pool:
+        """Return one pool as it stands, with its grants and tickets. Raises `PoolNotFound`."""
+        request = pb.GetPoolRequest(name=name)
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).GetPool(
+                request, timeout=timeout
+            ),
+            overrides=_NO_POOL,
+        )
+        return answer.pool
+
+    async def list(self) -> Sequence[pb.Pool]:
+        """Return every pool in the order of names, without grants and tickets."""
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).ListPools(
+                pb.ListPoolsRequest(), timeout=timeout
+            )
+        )
+        return answer.pools
+
+    async def watch(self, name: str) -> AsyncIterator[pb.Pool]:
+        """Yield the pool as it stands now, then again after changes, for ever.
+
+        Survives the loss of nodes. Raises `PoolNotFound` when there is none, or no more.
+        """
+        request = pb.WatchPoolRequest(name=name)
+        async for answer in self._calls.listen(
+            lambda channel: pb_grpc.PoolServiceStub(channel).WatchPool(request),
+            overrides=_NO_POOL,
+        ):
+            yield answer.pool

@@ -1,0 +1,1 @@
+"""Building engines on agents under a seat."""

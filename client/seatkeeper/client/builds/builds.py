@@ -1,0 +1,352 @@
+"""From a model to a published engine: ``client.build`` and ``client.fetch``.
+
+An engine's key is a hash of everything it follows from, so whoever asks for the same thing finds
+the same engine: a seat is taken only when there is none yet. The agent is chosen by a ring on the
+key, so that those who ask at the same time meet at one agent, which builds once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uhashring import HashRing
+
+from seatkeeper.artifacts.errors import ManifestUntrusted, PlanError
+from seatkeeper.artifacts.manifest import verify_manifest
+from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
+from seatkeeper.client.builds.model import EngineWriter, Model
+from seatkeeper.client.builds.output import Output
+from seatkeeper.client.session.grants import AsyncGrant
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.requests import OnQueued
+from seatkeeper.core.errors import (
+    AgentFull,
+    AgentUnavailable,
+    BuildFailed,
+    CompilerCrashed,
+    EngineDamaged,
+    EngineNotFound,
+    InvalidArgument,
+    SeatLost,
+)
+from seatkeeper.v1 import build_pb2, build_service_pb2
+from seatkeeper.v1 import engine_service_pb2 as engines_pb
+
+if TYPE_CHECKING:
+    from seatkeeper.client.aio import AsyncSeatClient
+
+OnProgress = Callable[[build_service_pb2.BuildProgress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltEngine:
+    """A published engine."""
+
+    manifest: build_pb2.EngineManifest
+    """What is known of it; its signature has been verified."""
+    cached: bool
+    """Whether it had been published before, and nothing was built now."""
+    waited: timedelta
+    """Time spent waiting for a seat."""
+    path: Path | None = None
+    """Where its bytes are, when they were asked for."""
+
+    @property
+    def key(self) -> str:
+        """The key under which anybody can fetch it."""
+        return self.manifest.key
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build, how to wait for it, and whom to tell."""
+
+    options: build_pb2.BuildOptions
+    pool: str | None
+    project: str
+    priority: int
+    wait: float | timedelta | None
+    on_queued: OnQueued | None
+    on_progress: OnProgress | None
+
+
+class AsyncBuilds:
+    """Runs builds for one client."""
+
+    def __init__(self, client: AsyncSeatClient) -> None:
+        self._client = client
+
+    async def build(self, model: Model, request: BuildRequest) -> BuiltEngine:
+        """Return the engine, building it only if nobody has."""
+        plan = _plan(request.options)
+        agents = await self._client.engines.agents()
+        able, version = able_agents(agents, plan, model.size_bytes, request.pool)
+        key = engine_key(model.sha256, plan, version)
+        found = await self._published(key)
+        if found is not None:
+            return BuiltEngine(manifest=found, cached=True, waited=timedelta(0))
+        asked_at = self._client.now()
+        lost = asyncio.Event()
+
+        def on_state(state: HoldingState) -> None:
+            if state is HoldingState.LOST:
+                lost.set()
+
+        async with self._client.seat(
+            able[0].pool,
+            project=request.project,
+            priority=request.priority,
+            wait=request.wait,
+            on_queued=request.on_queued,
+            on_state=on_state,
+            # What counts is whether the engine was published, which the service allows only under
+            # a grant that is alive.
+            check=False,
+        ) as grant:
+            waited = timedelta(seconds=self._client.now() - asked_at)
+            # Others who wanted the same may have been served first.
+            found = await self._published(key)
+            if found is not None:
+                return BuiltEngine(manifest=found, cached=True, waited=waited)
+            header = build_service_pb2.BuildHeader(
+                options=plan_to_options(plan),
+                model_name=model.name,
+                model_size_bytes=model.size_bytes,
+                model_sha256=model.sha256,
+            )
+            work = asyncio.create_task(
+                self._on_some_agent(able, key, header, model, grant, request.on_progress)
+            )
+            done = await _unless(lost, work, grant)
+        manifest, cached = done
+        return BuiltEngine(manifest=manifest, cached=cached, waited=waited)
+
+    async def fetch(self, key: str, to: Output) -> build_pb2.EngineManifest:
+        """Fetch a published engine to the file ``to``, and return its verified manifest."""
+        engine = await self._client.engines.get(key)
+        manifest = _of_catalogue(engine, key)
+        trouble: BuildFailed | EngineNotFound = AgentUnavailable(
+            f"no agent that has engine {key} is alive; build it again"
+        )
+        for address in engine.addresses:
+            try:
+                await self._fetch_from(address, engine, manifest, to)
+            except (AgentUnavailable, EngineDamaged, EngineNotFound) as error:
+                trouble = error
+            else:
+                return manifest
+        raise trouble
+
+    async def _published(self, key: str) -> build_pb2.EngineManifest | None:
+        try:
+            engine = await self._client.engines.get(key)
+        except EngineNotFound:
+            return None
+        # What no live agent has cannot be fetched, and must be built again.
+        for address in engine.addresses:
+            if await self._has(address, key):
+                return _of_catalogue(engine, key)
+        return None
+
+    async def _has(self, address: str, key: str) -> bool:
+        """Ask an agent for an engine that the catalogue says it has; it checks every byte."""
+        async with self._client.agent(address) as agent, aclosing(agent.fetch(key)) as parts:
+            try:
+                return await anext(parts, None) is not None
+            except (AgentUnavailable, EngineDamaged, EngineNotFound):
+                return False
+
+    async def _fetch_from(
+        self,
+        address: str,
+        engine: engines_pb.PublishedEngine,
+        manifest: build_pb2.EngineManifest,
+        to: Output,
+    ) -> None:
+        async with self._client.agent(address) as agent:
+            parts = agent.fetch(manifest.key)
+            first = await anext(parts, None)
+            if first is None or first.manifest.manifest != engine.manifest.manifest:
+                raise EngineDamaged(f"{address} has another engine than the catalogue says")
+            writer = await asyncio.to_thread(EngineWriter, to, manifest.file)
+            with writer:
+                async for part in parts:
+                    await asyncio.to_thread(writer.write, part.chunk)
+                await asyncio.to_thread(writer.finish)
+
+    async def _on_some_agent(
+        self,
+        able: Sequence[build_service_pb2.AgentInfo],
+        key: str,
+        header: build_service_pb2.BuildHeader,
+        model: Model,
+        grant: AsyncGrant,
+        on_progress: OnProgress | None,
+    ) -> tuple[build_pb2.EngineManifest, bool]:
+        trouble: BuildFailed = AgentUnavailable()
+        for agent in in_ring_order(able, key):
+            # The token as it is now: an earlier agent may have taken its time to refuse.
+            header.token = grant.token
+            try:
+                done = await self._on_agent(agent, header, model, on_progress)
+            except (AgentUnavailable, AgentFull) as error:
+                trouble = _about(model, error)
+                continue
+            except BuildFailed as error:
+                raise _about(model, error) from error
+            manifest = _verified(done.manifest, agent.public_key, key)
+            if manifest.model_sha256 != model.sha256:
+                raise EngineDamaged("the manifest is of another model")
+            return manifest, done.cached
+        raise trouble
+
+    async def _on_agent(
+        self,
+        info: build_service_pb2.AgentInfo,
+        header: build_service_pb2.BuildHeader,
+        model: Model,
+        on_progress: OnProgress | None,
+    ) -> build_service_pb2.BuildDone:
+        async with self._client.agent(info.address) as agent:
+            async for answer in agent.build(header, _read(model)):
+                if answer.HasField("done"):
+                    return answer.done
+                if on_progress is not None:
+                    on_progress(answer.progress)
+        raise AgentUnavailable(f"{info.address} ended the build without saying why")
+
+
+def able_agents(
+    agents: Iterable[build_service_pb2.AgentInfo],
+    plan: BuildPlan,
+    model_bytes: int,
+    pool: str | None,
+) -> tuple[Sequence[build_service_pb2.AgentInfo], str]:
+    """Return the agents that can build this with the newest library, and that library's version.
+
+    All of them take seats of one pool. Raises `AgentUnavailable` when there is none, saying what
+    the agents there are lack.
+    """
+    known = list(agents)
+    if not known:
+        raise AgentUnavailable("no build agent is alive; start one with `seatkeeper agent`")
+    of_pool = [agent for agent in known if pool in (None, agent.pool)]
+    if not of_pool:
+        raise AgentUnavailable(
+            f"no live agent takes seats of pool {pool}; those there are take seats of "
+            f"{_listed(agent.pool for agent in known)}"
+        )
+    of_backend = [
+        (backend, agent)
+        for agent in of_pool
+        for backend in agent.backends
+        if backend.name == plan.backend
+    ]
+    among = "live agent" if pool is None else f"live agent of pool {pool}"
+    if not of_backend:
+        there = _listed(backend.name for agent in of_pool for backend in agent.backends)
+        raise AgentUnavailable(f"no {among} has the backend {plan.backend}; there is {there}")
+    of_targets = [each for each in of_backend if {*plan.targets} <= {*each[0].targets}]
+    if not of_targets:
+        sets = {" ".join(backend.targets) for backend, _ in of_backend}
+        raise AgentUnavailable(
+            f"no {among} builds with {plan.backend} for {', '.join(plan.targets)}; "
+            f"those there are build for {' or for '.join(sorted(sets))}"
+        )
+    able = [each for each in of_targets if model_bytes <= each[1].model_bytes_max]
+    if not able:
+        roomiest = max((agent for _, agent in of_targets), key=lambda a: a.model_bytes_max)
+        raise AgentUnavailable(
+            f"the model has {model_bytes} bytes, and no {among} that could build it takes more "
+            f"than {roomiest.model_bytes_max} (agent {roomiest.agent_id}): make the model "
+            "smaller, or raise the agent's model_bytes_max"
+        )
+    version = max((backend.version for backend, _ in able), key=_version_order)
+    newest = [agent for backend, agent in able if backend.version == version]
+    # Seats of one pool are no good at an agent of another.
+    first_pool = min(agent.pool for agent in newest)
+    return [agent for agent in newest if agent.pool == first_pool], version
+
+
+def in_ring_order(
+    agents: Sequence[build_service_pb2.AgentInfo], key: str
+) -> Sequence[build_service_pb2.AgentInfo]:
+    """Return the agents, the one that everybody asks first for ``key`` in front."""
+    by_id = {agent.agent_id: agent for agent in agents}
+    ring = HashRing(nodes=sorted(by_id))
+    return [by_id[node["nodename"]] for node in ring.range(key)]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names))) or "none"
+
+
+def _version_order(version: str) -> tuple[tuple[int, str], ...]:
+    parts = version.replace("-", ".").replace("+", ".").split(".")
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
+
+
+def _plan(options: build_pb2.BuildOptions) -> BuildPlan:
+    try:
+        return plan_from_options(options)
+    except PlanError as error:
+        raise InvalidArgument(error.explain(), field="options") from error
+
+
+def _of_catalogue(engine: engines_pb.PublishedEngine, key: str) -> build_pb2.EngineManifest:
+    # The catalogue is what we trust: a node took this key from the agent that it knew.
+    return _verified(engine.manifest, engine.manifest.public_key, key)
+
+
+def _verified(
+    signed: build_pb2.SignedManifest, public_key: bytes, key: str
+) -> build_pb2.EngineManifest:
+    try:
+        manifest = verify_manifest(signed, public_key)
+    except ManifestUntrusted as error:
+        raise EngineDamaged(error.explain()) from error
+    if manifest.key != key:
+        raise EngineDamaged(f"the manifest is of engine {manifest.key}, not {key}")
+    return manifest
+
+
+def _about(model: Model, error: BuildFailed) -> BuildFailed:
+    """Return the error with the model's name in front: who builds many must know which it was."""
+    message = f"{model.name}: {error}"
+    if isinstance(error, CompilerCrashed):
+        return CompilerCrashed(message, last_words=error.last_words)
+    return type(error)(message)
+
+
+async def _read(model: Model) -> AsyncIterator[bytes]:
+    chunks = model.chunks()
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk
+
+
+async def _unless(
+    lost: asyncio.Event,
+    work: asyncio.Task[tuple[build_pb2.EngineManifest, bool]],
+    grant: AsyncGrant,
+) -> tuple[build_pb2.EngineManifest, bool]:
+    """Return what ``work`` returns; stop it and raise `SeatLost` when the seat is lost first."""
+    watch = asyncio.create_task(lost.wait())
+    try:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise SeatLost(
+                "the seat was lost before the agent said that the engine is published; build it "
+                "again: if it was, it is found",
+                grant_id=grant.grant_id,
+            )
+        return work.result()
+    finally:
+        for task in (work, watch):
+            task.cancel()
+        await asyncio.gather(work, watch, return_exceptions=True)

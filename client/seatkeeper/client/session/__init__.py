@@ -1,0 +1,1 @@
+"""A session and what it holds: leases, requests, grants."""

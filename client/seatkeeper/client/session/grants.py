@@ -1,0 +1,316 @@
+"""Seats in the hands of an async program: the grant, and the ``async with`` that takes it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import ParamSpec, Protocol, Self, TypeVar
+
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, OnQueued, OnState
+from seatkeeper.client.transport.edge import sendable, sendable_number
+from seatkeeper.core.clock import wall_time
+from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
+from seatkeeper.core.tokens import unverified_claims
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+WAIT_MAX = timedelta(days=7)
+"""Longest wait that a request may ask for; without one it waits for ever."""
+
+
+def wait_seconds(wait: float | timedelta | None) -> float | None:
+    """Return how long to wait for seats; None: for ever. Raises `InvalidArgument` for no such time."""
+    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+    if seconds is None:
+        return None
+    if isinstance(seconds, int | float) and 0 <= seconds <= WAIT_MAX.total_seconds():
+        return seconds
+    raise InvalidArgument(
+        f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait for ever", field="wait"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatRequest:
+    """What to take, and how long to wait for it."""
+
+    pool: str
+    project: str
+    seats: int
+    priority: int
+    wait_seconds: float | None
+    on_queued: OnQueued | None
+    on_state: OnState | None
+    check: bool = True
+    """Whether leaving raises `SeatLost` when the seats were lost meanwhile."""
+
+    @classmethod
+    def of(
+        cls,
+        pool: str,
+        *,
+        project: str,
+        seats: int,
+        priority: int,
+        wait: float | timedelta | None,
+        on_queued: OnQueued | None,
+        on_state: OnState | None,
+        check: bool = True,
+    ) -> SeatRequest:
+        """Check what can be checked here; the service checks the rest.
+
+        Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero or above
+        `WAIT_MAX`, or a number that is none or does not fit the wire.
+        """
+        seconds = wait_seconds(wait)
+        pool, project = sendable("pool", pool), sendable("project", project)
+        if not pool:
+            raise InvalidArgument("pool must not be empty", field="pool")
+        sendable_number("seats", seats)
+        sendable_number("priority", priority)
+        if seats < 1:
+            raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
+        return cls(
+            pool=pool,
+            project=project,
+            seats=seats,
+            priority=priority,
+            wait_seconds=seconds,
+            on_queued=on_queued,
+            on_state=on_state,
+            check=check,
+        )
+
+
+class Keeper(Protocol):
+    """Whoever takes and gives back the seats of grants."""
+
+    def now(self) -> float:
+        """Return the time by which grants are believed."""
+
+    def is_here(self) -> bool:
+        """Tell whether this is the process that took the seats, and not one forked from it."""
+
+    def freshen(self) -> None:
+        """Take in what has arrived, such as new tokens."""
+
+    async def take(self, request: SeatRequest) -> AsyncGrant:
+        """Take seats."""
+
+    def give_back(self, held: Held) -> Awaitable[None] | None:
+        """Give seats back; None when that was all."""
+
+
+class AsyncGrant:
+    """Seats that this program holds, until they are released or lost."""
+
+    __slots__ = ("_held", "_keeper", "_released")
+
+    def __init__(self, keeper: Keeper, held: Held) -> None:
+        self._keeper = keeper
+        self._held = held
+        self._released = False
+
+    def __repr__(self) -> str:
+        # Never the token: reprs end up in logs.
+        return (
+            f"<{type(self).__name__} {self.grant_id} pool={self.pool} seats={self.seats} "
+            f"fence={self.fence} {self.state.value}>"
+        )
+
+    @property
+    def grant_id(self) -> str:
+        """The grant's id: a UUIDv7."""
+        return self._held.grant_id
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self._held.pool
+
+    @property
+    def seats(self) -> int:
+        """How many seats."""
+        return self._held.seats
+
+    @property
+    def fence(self) -> int:
+        """Strictly increasing over the grants of a pool; a lower fence is stale."""
+        return self._held.fence
+
+    @property
+    def granted_at(self) -> datetime:
+        """When it was granted, by the clock of the node that decided it."""
+        return self._held.granted_at.ToDatetime(UTC)
+
+    @property
+    def holder(self) -> str:
+        """Who holds, as the service has it: under mutual TLS the name in the certificate."""
+        return str(unverified_claims(self._held.token).get("sub", ""))
+
+    @property
+    def project(self) -> str:
+        """Who is charged, as the service has it."""
+        return str(unverified_claims(self._held.token).get("project", self._held.project))
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when you may count on the seats if they are not renewed any more.
+
+        In UTC. Every renewal moves it on, so read it when you need it. It is earlier than the lease's
+        end by the client's ``safety_margin``. What decides is a clock that nobody sets, and that also
+        counts while the machine is suspended; this is the date and time at which that clock will be
+        there, as the machine's date stands now, and is off by as much as the date is. To see whether
+        the seats are still yours, look at `state`, never at this. Raises `SeatLost` once they are not.
+        """
+        self.raise_if_lost()
+        left = self._held.until() - self._keeper.now()
+        return wall_time() + timedelta(seconds=max(0.0, left))
+
+    @property
+    def token(self) -> str:
+        """Signed proof of the grant: a JWT, renewed as long as the grant is held.
+
+        Read it when you need it rather than keeping it. Raises `SeatLost` once there is nothing
+        to prove any more.
+        """
+        self._keeper.freshen()
+        self.raise_if_lost()
+        return self._held.token
+
+    @property
+    def state(self) -> HoldingState:
+        """How sure you may be of the seats right now, by the clock.
+
+        LOST also after release, and in a process forked from the one that took them.
+        """
+        if self._released or not self._keeper.is_here():
+            return HoldingState.LOST
+        return self._held.state(self._keeper.now())
+
+    def lease_times(self) -> tuple[float, float] | None:
+        """Return until when the seats may be believed in, and when another may have them.
+
+        For watchdogs, on the clock of the client: seconds since boot. None: they are lost.
+        """
+        lease = self._held.lease
+        times = lease.until(), lease.ends_at()
+        return None if self.state is HoldingState.LOST else times
+
+    def raise_if_lost(self) -> None:
+        """Raise `SeatLost` unless the seats may be counted on right now.
+
+        Cheap: call it between the steps of long work.
+        """
+        if self.state is HoldingState.LOST:
+            raise SeatLost(f"{self.pool}: {self._why_lost()}", grant_id=self.grant_id)
+
+    def _loss(self) -> SeatLost | None:
+        """Return the error of seats that were lost while they were held; None: they were not.
+
+        None as well once they were given back, and in a forked process, which never held them.
+        """
+        if self._released or self._held.lost == CLIENT_CLOSED or not self._keeper.is_here():
+            return None
+        if self.state is not HoldingState.LOST:
+            return None
+        return SeatLost(
+            f"{self.pool}: {self._why_lost()}; what was done under this grant may have been done "
+            "without a seat",
+            grant_id=self.grant_id,
+        )
+
+    def _why_lost(self) -> str:
+        if self._released:
+            return "the grant was released"
+        if not self._keeper.is_here():
+            return "the grant belongs to the process that this one was forked from"
+        return self._held.lost or "the lease ran out before a node answered"
+
+    async def release(self) -> None:
+        """Give the seats back now instead of when the lease runs out.
+
+        Safe to call twice. If no node answers within ``call_timeout``, this returns all the same:
+        the client goes on trying, and the seats are free when the lease ends at the latest.
+        Cancelling does not stop the seats from being given back.
+        """
+        if self._released:
+            return
+        self._released = True
+        given = self._keeper.give_back(self._held)
+        if given is not None:
+            await given
+
+
+def notify_loss(loss: SeatLost | None, error: BaseException | None, *, check: bool) -> None:
+    """Raise what the end of the work under a seat must not hide, as a commit would.
+
+    ``error`` is what ended the work; it goes on, with the loss noted.
+    """
+    if loss is None or not check:
+        return
+    if error is None:
+        raise loss
+    if not isinstance(error, SeatLost):
+        error.add_note(f"seat lost meanwhile: {loss}")
+
+
+class AsyncSeat:
+    """Takes seats when entered and gives them back when left, however it is left.
+
+    Also a decorator for ``async def`` functions: each call takes seats of its own.
+    """
+
+    def __init__(self, keeper: Keeper, request: SeatRequest) -> None:
+        self._keeper = keeper
+        self._request = request
+        self._grant: AsyncGrant | None = None
+
+    async def __aenter__(self) -> AsyncGrant:
+        """Take the seats, waiting for them as long as was asked for."""
+        if self._grant is not None:
+            raise UsageError("this seat is entered already; ask the client for another")
+        self._grant = await self._keeper.take(self._request)
+        return self._grant
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the seats back.
+
+        Raises `SeatLost` when they were lost before, unless the body raised something itself or
+        ``check`` is False.
+        """
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            loss = grant._loss()
+            await grant.release()
+            notify_loss(loss, error, check=self._request.check)
+
+    def __call__(self, function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
+        """Make ``function`` run while holding the seats."""
+        if not inspect.iscoroutinefunction(function):
+            raise UsageError(
+                "AsyncSeatClient.seat decorates async functions; use SeatClient for plain ones"
+            )
+
+        @functools.wraps(function)
+        async def seated(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            async with self.another():
+                return await function(*args, **kwargs)
+
+        return seated
+
+    def another(self) -> Self:
+        """Return the same request, not entered."""
+        return type(self)(self._keeper, self._request)

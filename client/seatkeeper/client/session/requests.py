@@ -1,0 +1,197 @@
+"""What the session driver remembers: requests on their way, seats held, seats being given back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.transport.translate import as_duration
+from seatkeeper.core.errors import SeatError
+from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
+
+CLIENT_CLOSED = "the client was closed"
+"""Why a grant is over that its own client has given back."""
+
+_T = TypeVar("_T")
+_log = logging.getLogger("seatkeeper.client")
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateBasis:
+    """What an estimated wait was made from."""
+
+    holds: int
+    """How many holds that ended lately were looked at."""
+    hold_median: timedelta
+    """The median of their lengths."""
+    holders: int
+    """Grants held now that were looked at."""
+    holders_overdue: int
+    """Those of them that have been held for longer than every hold looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """Where a request stands in the queue."""
+
+    position: int
+    """Place in the order of service; 1 is next."""
+    estimate: timedelta | None
+    """Estimated time until the grant; None when nothing is known."""
+    basis: EstimateBasis | None = None
+    """What the estimate was made from, or why there is none; None: the node does not say."""
+
+
+class Believed(Protocol):
+    """What a grant lives and dies with."""
+
+    def state(self, now: float) -> HoldingState:
+        """Return how sure the holder may be at ``now``."""
+
+    def until(self) -> float:
+        """Return until when it may be counted on if it is not renewed, by the client's clock."""
+
+    def ends_at(self) -> float:
+        """Return from when another may have the seats, or a moment before."""
+
+
+OnQueued = Callable[[QueuePosition], None]
+OnState = Callable[[HoldingState], None]
+
+
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """A request for seats that has not been answered for good."""
+
+    grant_id: str
+    pool: str
+    seats: int
+    project: str
+    priority: int
+    wait: float | None
+    """Seconds to wait in the queue; None: for ever."""
+    asked_at: float
+    future: asyncio.Future[Held]
+    on_queued: OnQueued | None
+    on_state: OnState | None
+    expires_at: float
+    """When the client gives up by itself, because no node answers."""
+    sent: bool = False
+    """Whether any node may have heard of this id."""
+    answered: bool = False
+    """Whether the node on this stream has said anything about it."""
+    attempt: int = 0
+    """Refusals so far that asked us to come again."""
+    retry_at: float | None = None
+    """When to send it again."""
+    retry_anew: bool = False
+    """Whether to do so under a new id."""
+    refusal: SeatError | None = None
+    """The last of those refusals."""
+
+    def wait_left(self, now: float) -> float | None:
+        """Return how long it may still wait in the queue; None: for ever."""
+        return None if self.wait is None else max(0.0, self.asked_at + self.wait - now)
+
+    def command(self, now: float) -> pb.SessionCommand:
+        """Return the command that asks for it."""
+        return _acquire(
+            self.grant_id,
+            self.pool,
+            self.seats,
+            self.project,
+            self.priority,
+            self.wait_left(now),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """Seats that are held."""
+
+    grant_id: str
+    pool: str
+    seats: int
+    project: str
+    priority: int
+    fence: int
+    token: str
+    granted_at: Timestamp
+    lease: Believed
+    on_state: OnState | None
+    lost: str = ""
+    """Why they are gone; empty while they are not."""
+    on_token: Callable[[str], None] | None = None
+    """Told of every new token."""
+
+    def state(self, now: float) -> HoldingState:
+        """Return how sure the holder may be at ``now``."""
+        return HoldingState.LOST if self.lost else self.lease.state(now)
+
+    def until(self) -> float:
+        """Return when the holder stops believing unless the lease is renewed, by its clock."""
+        return self.lease.until()
+
+    def command(self) -> pb.SessionCommand:
+        """Return the command that finds the grant again on another stream, and never waits."""
+        return _acquire(self.grant_id, self.pool, self.seats, self.project, self.priority, 0.0)
+
+    def renew_token(self, token: str) -> None:
+        """Keep a new token."""
+        self.token = token
+        if self.on_token is not None:
+            self.on_token(token)
+
+    def tell(self, state: HoldingState) -> None:
+        """Tell the holder. An error in the callback is logged and stops nothing."""
+        if self.on_state is not None:
+            call_back(self.on_state, state)
+
+
+@dataclass(slots=True, eq=False)
+class Leaving:
+    """A grant or ticket that is being given up."""
+
+    grant_id: str
+    pool: str
+    asked_at: float
+    future: asyncio.Future[None] | None
+    """Whoever waits for the answer; None: nobody any more."""
+    retry_at: float | None = None
+
+    def command(self) -> pb.SessionCommand:
+        """Return the command that gives it up."""
+        ref = pb.GrantRef(pool=self.pool, grant_id=self.grant_id)
+        return pb.SessionCommand(release=pb.Release(grant=ref))
+
+    def done(self) -> None:
+        """Tell whoever waits."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+
+def call_back(callback: Callable[[_T], None], value: _T) -> None:
+    """Call the user's ``callback``; an error in it is logged and stops nothing."""
+    try:
+        callback(value)
+    except Exception:
+        _log.exception("a callback given to the client failed")
+
+
+def _acquire(
+    grant_id: str, pool: str, seats: int, project: str, priority: int, wait: float | None
+) -> pb.SessionCommand:
+    acquire = seat_pb2.Acquire(
+        pool=pool, grant_id=grant_id, seats=seats, project=project, priority=priority
+    )
+    if wait is not None:
+        acquire.wait.CopyFrom(as_duration(wait))
+    return pb.SessionCommand(acquire=acquire)

@@ -1,0 +1,325 @@
+"""What must survive a stream: three tables by grant id, and what the service's answers do to them.
+
+``asks`` are requests not answered for good, ``held`` are grants, ``leaving`` is being given up. No id
+is in two of them. A command is sent when it enters its table, if there is a stream, and all of them
+are sent again on the next one: the service answers a repeated id with what the first one made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Protocol
+
+from seatkeeper.client.config.values import ClientConfig
+from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.lease import NEVER, Lease
+from seatkeeper.client.session.refusals import AskAnew, AskLater, GiveUp, verdict
+from seatkeeper.client.session.requests import (
+    CLIENT_CLOSED,
+    EstimateBasis,
+    Held,
+    Leaving,
+    PendingRequest,
+    QueuePosition,
+    call_back,
+)
+from seatkeeper.client.transport.backoff import delay_seconds
+from seatkeeper.client.transport.translate import seconds
+from seatkeeper.core.errors import (
+    Overloaded,
+    SeatError,
+    SeatLost,
+    ServiceUnavailable,
+)
+from seatkeeper.core.ids import new_id
+from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
+
+SWEEP_SECONDS = 0.25
+"""How often requests are looked at while there are any."""
+
+_Reason = seat_pb2.DenialReason
+_UNDECIDED = (_Reason.DENIAL_REASON_UNAVAILABLE, _Reason.DENIAL_REASON_OVERLOADED)
+"""Answers that leave a grant that we looked for standing."""
+
+
+class TablesOwner(Protocol):
+    """Whoever sends what the tables want sent."""
+
+    def send(self, command: pb.SessionCommand) -> bool:
+        """Send a command; return whether there was a stream to send it on."""
+
+    def current_lease(self) -> Lease | None:
+        """Return the session; None: there is none."""
+
+    def attend(self) -> None:
+        """See to it that somebody works on what was just entered, and watches its time."""
+
+    def no_answer(self) -> SeatError:
+        """Return the error of a request that no node answered."""
+
+
+class Tables:
+    """Requests, grants and releases of one client. Times are passed in, the owner sends."""
+
+    def __init__(
+        self, owner: TablesOwner, config: ClientConfig, random: Callable[[], float]
+    ) -> None:
+        self._owner = owner
+        self._backoff = config.backoff
+        self._random = random
+        self._kills = config.on_loss == "kill"
+        self._call_seconds = config.call_timeout.total_seconds()
+        self._connect_seconds = config.connect_timeout.total_seconds()
+        self.asks: dict[str, PendingRequest] = {}
+        self.held: dict[str, Held] = {}
+        self.leaving: dict[str, Leaving] = {}
+
+    # What the client wants ---------------------------------------------------------------------
+
+    def ask(self, ask: PendingRequest, now: float) -> None:
+        """Enter a request."""
+        self.asks[ask.grant_id] = ask
+        self._send_ask(ask, now)
+        self._owner.attend()
+
+    def leave(
+        self, grant_id: str, pool: str, now: float, future: asyncio.Future[None] | None = None
+    ) -> None:
+        """Give up whatever is or may come under this id; ``future`` is told when that is done."""
+        self.held.pop(grant_id, None)
+        leaving = Leaving(grant_id, pool, now, future)
+        if self._owner.current_lease() is None:
+            # The session is gone, and with it whatever this was.
+            leaving.done()
+            return
+        self.leaving[grant_id] = leaving
+        self._owner.send(leaving.command())
+        self._owner.attend()
+
+    def abandon(self, ask: PendingRequest, now: float) -> None:
+        """Let go of what a request that failed or was cancelled may have left behind."""
+        self.asks.pop(ask.grant_id, None)
+        if ask.grant_id in self.held or (ask.sent and ask.future.cancelled()):
+            self.leave(ask.grant_id, ask.pool, now)
+
+    def fail(self, ask: PendingRequest, error: SeatError, now: float) -> None:
+        """End a request with an error. It holds nothing and waits for nothing any more."""
+        self.asks.pop(ask.grant_id, None)
+        unknown = isinstance(error, ServiceUnavailable) and not isinstance(error, Overloaded)
+        if ask.sent and unknown:
+            # It may have been accepted all the same.
+            self.leave(ask.grant_id, ask.pool, now)
+        if not ask.future.done():
+            ask.future.set_exception(error)
+
+    def send_everything(self, now: float) -> None:
+        """Send all of it, on a stream that has just opened."""
+        # Releases first: what they free may be what the requests want.
+        for leaving in self.leaving.values():
+            self._owner.send(leaving.command())
+        self.look_for(self.held)
+        for ask in self.asks.values():
+            self._send_ask(ask, now)
+
+    def look_for(self, grant_ids: Iterable[str]) -> None:
+        """Ask whether grants still exist, by asking for them again."""
+        for grant_id in grant_ids:
+            held = self.held.get(grant_id)
+            if held is not None:
+                self._owner.send(held.command())
+
+    def node_owes(self) -> bool:
+        """Tell whether a node that has everything has yet to answer some of it."""
+        return bool(self.leaving) or any(not ask.answered for ask in self.asks.values())
+
+    def tell(self, state: HoldingState) -> None:
+        """Tell every holder."""
+        for held in list(self.held.values()):
+            held.tell(state)
+
+    def lose_everything(self, message: str) -> None:
+        """End with the session: grants are lost, releases are done, requests begin anew."""
+        leaving, self.leaving = self.leaving, {}
+        for entry in leaving.values():
+            entry.done()
+        self.lose_held(message)
+        for ask in list(self.asks.values()):
+            ask.retry_at = None
+            self._rename(ask)
+
+    def lose_held(self, message: str) -> None:
+        """End every grant."""
+        for held in list(self.held.values()):
+            self._lose(held, message)
+
+    # What the service says ---------------------------------------------------------------------
+
+    def on_granted(self, granted: seat_pb2.Granted, now: float) -> None:
+        """Note that seats were granted, or found again."""
+        grant_id, lease = granted.grant_id, self._owner.current_lease()
+        ask = self.asks.pop(grant_id, None)
+        if ask is not None and lease is not None:
+            if ask.future.done():
+                # Cancelled a moment ago; its caller is about to give the seats back.
+                return
+            self.held[grant_id] = held = Held(
+                grant_id=grant_id,
+                pool=ask.pool,
+                seats=granted.seats,
+                project=ask.project,
+                priority=ask.priority,
+                fence=granted.fence,
+                token=granted.token,
+                granted_at=granted.granted_at,
+                lease=lease,
+                on_state=ask.on_state,
+            )
+            ask.future.set_result(held)
+            return
+        known = self.held.get(grant_id)
+        if known is not None and known.fence == granted.fence:
+            known.renew_token(granted.token)
+        elif known is not None:
+            # The grant was gone, and finding it again has taken seats anew.
+            self._lose(known, "the grant had ended")
+            self.leave(grant_id, known.pool, now)
+        elif grant_id not in self.leaving:
+            # Nobody here wants it; our own renewals would keep it alive for ever.
+            self.leave(grant_id, granted.pool, now)
+
+    def on_released(self, grant_id: str, now: float) -> None:
+        """Note that a grant or ticket was given up."""
+        leaving = self.leaving.pop(grant_id, None)
+        if leaving is not None:
+            leaving.done()
+        elif (ask := self.asks.get(grant_id)) is not None and not ask.future.done():
+            # Not by us: the node does not know why its place is gone. Asking anew tells.
+            finished = seat_pb2.Denied(
+                grant_id=grant_id,
+                reason=_Reason.DENIAL_REASON_FINISHED,
+                message="the place in the queue was given up",
+            )
+            self._on_ask_denied(ask, finished, now)
+
+    def on_queued(self, queued: seat_pb2.Queued, now: float) -> None:
+        """Note that a request waits, and where."""
+        ask = self.asks.get(queued.grant_id)
+        if ask is None:
+            held = self.held.get(queued.grant_id)
+            if held is not None:
+                self._lose(held, "the grant had ended")
+                self.leave(held.grant_id, held.pool, now)
+            return
+        ask.answered, ask.attempt, ask.refusal = True, 0, None
+        if ask.on_queued is not None:
+            estimate = None
+            if queued.HasField("estimate"):
+                estimate = timedelta(seconds=seconds(queued.estimate))
+            place = QueuePosition(queued.position, estimate, _basis(queued))
+            call_back(ask.on_queued, place)
+
+    def on_denied(self, denied: seat_pb2.Denied, now: float) -> None:
+        """Deal with a refusal, for any reason but the end of the session."""
+        grant_id = denied.grant_id
+        if (ask := self.asks.get(grant_id)) is not None:
+            self._on_ask_denied(ask, denied, now)
+        elif (leaving := self.leaving.get(grant_id)) is not None:
+            if denied.reason == _Reason.DENIAL_REASON_UNAVAILABLE:
+                leaving.retry_at = now + self._retry_seconds(1, denied)
+            else:
+                self.on_released(grant_id, now)
+        elif (held := self.held.get(grant_id)) is not None:  # noqa: SIM102 # reads in order
+            if denied.reason not in _UNDECIDED:
+                self._lose(held, denied.message or "the grant had ended")
+
+    def on_lost(self, lost: seat_pb2.Lost, now: float) -> None:
+        """Note that a grant or ticket ended without our asking."""
+        message = lost.message or "the seats were taken back"
+        if (held := self.held.get(lost.grant_id)) is not None:
+            self._lose(held, message)
+        elif (ask := self.asks.get(lost.grant_id)) is not None:
+            self.fail(ask, SeatLost(message, grant_id=lost.grant_id), now)
+        self.on_released(lost.grant_id, now)
+
+    def on_tokens(self, refreshed: Iterable[pb.TokenRefresh]) -> None:
+        """Keep new tokens."""
+        for refresh in refreshed:
+            held = self.held.get(refresh.grant.grant_id)
+            if held is not None:
+                held.renew_token(refresh.token)
+
+    # Time --------------------------------------------------------------------------------------
+
+    def sweep(self, now: float, *, ever_connected: bool) -> float:
+        """Fail what has run out of time, send again what is due; return when to look again."""
+        for ask in list(self.asks.values()):
+            if ask.future.done():
+                continue
+            over_at = ask.expires_at
+            if not ever_connected:
+                over_at = min(over_at, ask.asked_at + self._connect_seconds)
+            if now >= over_at:
+                self.fail(ask, ask.refusal or self._owner.no_answer(), now)
+            elif ask.retry_at is not None and now >= ask.retry_at:
+                if ask.retry_anew:
+                    self._rename(ask)
+                self._send_ask(ask, now)
+        for leaving in self.leaving.values():
+            if leaving.future is not None and now >= leaving.asked_at + self._call_seconds:
+                # The caller has waited long enough; the release itself stays.
+                leaving.done()
+                leaving.future = None
+            if leaving.retry_at is not None and now >= leaving.retry_at:
+                leaving.retry_at = None
+                self._owner.send(leaving.command())
+        return now + SWEEP_SECONDS if self.asks or self.leaving else NEVER
+
+    def _send_ask(self, ask: PendingRequest, now: float) -> None:
+        ask.retry_at, ask.answered = None, False
+        ask.sent = self._owner.send(ask.command(now)) or ask.sent
+
+    def _on_ask_denied(self, ask: PendingRequest, denied: seat_pb2.Denied, now: float) -> None:
+        ask.answered = True
+        delay = self._retry_seconds(ask.attempt + 1, denied)
+        match verdict(ask, denied, now, delay):
+            case AskAnew():
+                self._rename(ask)
+                self._send_ask(ask, now)
+            case AskLater(at, refusal, anew):
+                ask.retry_at, ask.refusal, ask.retry_anew = at, refusal, anew
+            case GiveUp(error):
+                self.fail(ask, error, now)
+        ask.attempt += 1
+
+    def _retry_seconds(self, attempt: int, denied: seat_pb2.Denied) -> float:
+        given = seconds(denied.retry_after) if denied.HasField("retry_after") else None
+        return delay_seconds(attempt, self._backoff, random=self._random(), retry_after=given)
+
+    def _rename(self, ask: PendingRequest) -> None:
+        self.asks.pop(ask.grant_id, None)
+        ask.grant_id, ask.sent, ask.retry_anew = new_id(), False, False
+        self.asks[ask.grant_id] = ask
+
+    def _lose(self, held: Held, message: str) -> None:
+        self.held.pop(held.grant_id, None)
+        held.lost = message
+        if self._kills and message != CLIENT_CLOSED:
+            os.kill(os.getpid(), signal.SIGKILL)
+        held.tell(HoldingState.LOST)
+
+
+def _basis(queued: seat_pb2.Queued) -> EstimateBasis | None:
+    if not queued.HasField("basis"):
+        return None
+    basis = queued.basis
+    return EstimateBasis(
+        basis.holds,
+        timedelta(seconds=seconds(basis.hold_median)),
+        basis.holders,
+        basis.holders_overdue,
+    )

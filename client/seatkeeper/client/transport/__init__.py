@@ -1,0 +1,1 @@
+"""Calls to nodes: channels, retries, breakers, errors of the wire."""

@@ -1,0 +1,1 @@
+"""What every process of ours that listens shares: ports, handlers, settings, signals, logs."""

@@ -1,0 +1,1 @@
+"""Which deployment a node serves, and how it follows a restored store."""

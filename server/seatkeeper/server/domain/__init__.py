@@ -1,0 +1,34 @@
+"""The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
+
+from seatkeeper.server.domain.commands import (
+    Acquire,
+    Command,
+    Denied,
+    Granted,
+    Outcome,
+    Queued,
+    Refusal,
+    Release,
+    Released,
+)
+from seatkeeper.server.domain.limits import Limits
+from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolSpec, PoolState, Ticket
+
+__all__ = [
+    "Acquire",
+    "Command",
+    "Denied",
+    "Grant",
+    "Granted",
+    "Guard",
+    "Instant",
+    "Limits",
+    "Outcome",
+    "PoolSpec",
+    "PoolState",
+    "Queued",
+    "Refusal",
+    "Release",
+    "Released",
+    "Ticket",
+]

@@ -1,0 +1,89 @@
+"""What a pool can be asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+
+from seatkeeper.server.domain.state import Grant, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Seats are wanted. Asking again with the same id finds the ticket or grant of the first time."""
+
+    grant_id: str
+    session_id: str
+    lease_id: int
+    holder: str
+    project: str
+    seats: int
+    priority: int = 0
+    wait: timedelta | None = None
+    """How long to wait before giving up; None: for ever."""
+    may_wait: bool = True
+    """False: be denied at once when no seat is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A grant is given back, or a ticket given up.
+
+    Also when there is neither, so that a late duplicate of its ``Acquire`` takes no effect.
+    """
+
+    grant_id: str
+    session_id: str
+    lease_id: int
+
+
+Command = Acquire | Release
+
+
+class Refusal(Enum):
+    """Why a command was refused."""
+
+    POOL_NOT_FOUND = auto()
+    TOO_MANY_SEATS = auto()
+    NO_SEAT_FREE = auto()
+    OVERLOADED = auto()
+    FINISHED = auto()
+    NOT_YOURS = auto()
+    OTHER_TERMS = auto()
+    SESSION_LOST = auto()
+    UNAVAILABLE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Seats are held."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request waits."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The command was refused; it holds nothing and waits for nothing."""
+
+    grant_id: str
+    reason: Refusal
+    message: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """No grant or ticket of this id exists, and none will."""
+
+    grant_id: str
+
+
+Outcome = Granted | Queued | Denied | Released

@@ -1,0 +1,172 @@
+"""Which grant ids are finished with, so that a late duplicate of a request takes no effect.
+
+Theory of operation
+-------------------
+A request may arrive again long after it was granted and released: from the buffer of a node that was
+frozen, through a balancer that tried twice. It must not take a seat again. Keeping every id for
+ever is no way, so what is kept uses that ids begin with the time they were made at (UUIDv7):
+
+- The *spans* of a session, stored with it: stretches of ids that it has finished with ids in. An id in
+  no span is new. Mostly there is one span, which grows at its end. An id more than
+  ``WINDOW_MILLIS`` from all of them begins another. So a clock that was ahead by an hour, and is put
+  right, leaves a span an hour ahead, and ids of the true time are new. At most ``SPANS_MAX``: the two
+  that are closest become one.
+- The ids seen to finish, in this node's view. Requests of one session overtake each other, so an id at
+  the end of a span may be new too, if it is not among these: within ``WINDOW_MILLIS`` of the end.
+  Further back in a span every id counts as finished.
+- The spans as they were when the pool was listed. In these nothing is known one by one, so every id
+  counts as finished.
+
+Every id that was finished with is in a span: whoever finishes one writes spans that cover it. Spans
+only grow, and only who writes them joins them, so all nodes have the same.
+
+A request that is refused though it was new is asked again under a new id: one within a span, because it
+is late by more than the window, or of a clock that was put back into a time already used, or came to a
+node that has just begun to follow the pool. One that is accepted though it was old cannot happen. Nor
+one that is accepted by one node after another refused it: what a node refuses for its own listing
+alone, it marks as finished for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeAlias
+
+WINDOW_MILLIS = 10_000
+"""How far requests of one session may overtake each other, by the time in their ids."""
+SPANS_MAX = 8
+"""Most spans of one session."""
+SWEEP_MIN = 64
+"""Ids seen to finish from which on those are looked for that need not be remembered one by one."""
+
+Span: TypeAlias = tuple[str, str]
+"""The lowest and the highest id of a stretch."""
+
+
+@dataclass(slots=True)
+class _Session:
+    spans: tuple[Span, ...] = ()
+    listed: tuple[Span, ...] = ()
+    recent: dict[str, None] = field(default_factory=dict)
+    """Ids that were seen to finish."""
+    sweep_at: int = SWEEP_MIN
+
+    def is_old(self, grant_id: str) -> bool:
+        """Tell whether an id lies so far back in a span that it counts as finished."""
+        span = _span_of(self.spans, grant_id)
+        return span is not None and _millis(grant_id) + WINDOW_MILLIS < _millis(span[1])
+
+    def note(self, grant_id: str) -> None:
+        self.recent[grant_id] = None
+        if len(self.recent) >= self.sweep_at:
+            self.recent = {each: None for each in self.recent if not self.is_old(each)}
+            self.sweep_at = max(SWEEP_MIN, 2 * len(self.recent))
+
+
+@dataclass(slots=True)
+class CompletedIds:
+    """The ids that the sessions of one pool have finished with."""
+
+    _sessions: dict[str, _Session] = field(default_factory=dict)
+
+    def contains(self, session_id: str, grant_id: str) -> bool:
+        """Return whether ``grant_id`` is, or may be, finished with."""
+        session = self._sessions.get(session_id)
+        return session is not None and (
+            grant_id in session.recent
+            or session.is_old(grant_id)
+            or _span_of(session.listed, grant_id) is not None
+        )
+
+    def is_known_to_all(self, session_id: str, grant_id: str) -> bool:
+        """Return whether every node takes ``grant_id`` for finished, not only this one.
+
+        What this node knows by its listing alone may be new to a node that listed the pool earlier.
+        """
+        session = self._sessions.get(session_id)
+        return session is not None and (grant_id in session.recent or session.is_old(grant_id))
+
+    def spans(self, session_id: str) -> tuple[Span, ...]:
+        """Return the spans of a session, lowest first; none: it has finished with nothing."""
+        session = self._sessions.get(session_id)
+        return session.spans if session else ()
+
+    def mark(self, session_id: str) -> str:
+        """Return the highest id that a session has finished with; empty: it has with none."""
+        return highest(self.spans(session_id))
+
+    def listed(self, session_id: str, spans: Sequence[Span]) -> None:
+        """Take in spans from a listing: what finished before is not known one by one."""
+        session = self._sessions.setdefault(session_id, _Session())
+        session.spans = session.listed = tuple(spans)
+
+    def recorded(
+        self, session_id: str, spans: Sequence[Span], grant_ids: Iterable[str]
+    ) -> None:
+        """Take in what a decision wrote: the spans, and ids it finished with."""
+        session = self._sessions.setdefault(session_id, _Session())
+        session.spans = tuple(spans)
+        for grant_id in grant_ids:
+            session.note(grant_id)
+
+    def add(self, session_id: str, grant_id: str) -> None:
+        """Take in that an id was finished with."""
+        session = self._sessions.setdefault(session_id, _Session())
+        session.spans = covering(session.spans, grant_id)
+        session.note(grant_id)
+
+    def add_ended(self, session_id: str, grant_id: str) -> None:
+        """Take in that a ticket or a grant has ended.
+
+        One that was released has left a mark before; without a mark it went with its session.
+        """
+        if session_id in self._sessions:
+            self.add(session_id, grant_id)
+
+    def forget(self, session_id: str) -> None:
+        """Take in that a session has ended."""
+        self._sessions.pop(session_id, None)
+
+
+def covers(spans: Sequence[Span], grant_id: str) -> bool:
+    """Return whether an id lies in one of the spans."""
+    return _span_of(spans, grant_id) is not None
+
+
+def covering(spans: Sequence[Span], grant_id: str) -> tuple[Span, ...]:
+    """Return spans that cover an id, too: lowest first, and at most ``SPANS_MAX``.
+
+    What lies within the window of each other is one span.
+    """
+    if _span_of(spans, grant_id) is not None:
+        return tuple(spans)
+    joined: list[Span] = []
+    for low, high in sorted([*spans, (grant_id, grant_id)]):
+        if joined and _millis(low) <= _millis(joined[-1][1]) + WINDOW_MILLIS:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
+        else:
+            joined.append((low, high))
+    while len(joined) > SPANS_MAX:
+        gaps = [_millis(after[0]) - _millis(before[1]) for before, after in pairwise(joined)]
+        closest = gaps.index(min(gaps))
+        joined[closest : closest + 2] = [(joined[closest][0], joined[closest + 1][1])]
+    return tuple(joined)
+
+
+def highest(spans: Sequence[Span]) -> str:
+    """Return the highest id that the spans cover; empty: there are none."""
+    return spans[-1][1] if spans else ""
+
+
+def _span_of(spans: Sequence[Span], grant_id: str) -> Span | None:
+    return next((span for span in spans if span[0] <= grant_id <= span[1]), None)
+
+
+def _millis(grant_id: str) -> int:
+    """Return the time in a UUIDv7 (RFC 9562): Unix milliseconds in its first 48 bits.
+
+    Empty, which is below all ids, is of no time.
+    """
+    return int(grant_id[:8] + grant_id[9:13], 16) if grant_id else 0

@@ -1,0 +1,1 @@
+"""The order of service: which waiting tickets are served next. Pure."""

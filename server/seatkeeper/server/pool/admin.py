@@ -1,0 +1,213 @@
+"""The administration of pools, and what a pool looks like to people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from seatkeeper.server.decide import Guard, Outlook, PoolSpec, PoolState
+from seatkeeper.server.deployment.identity import fence_base
+from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
+from seatkeeper.server.store.denials import encode_basis
+from seatkeeper.server.store.keys import Keys
+from seatkeeper.v1 import pool_service_pb2
+
+ATTEMPTS_MAX = 10
+"""A change that loses its race against other changes is tried this often."""
+SHOWN_MAX = 1_000
+"""Most grants, and most tickets, shown of one pool."""
+
+
+class PoolError(Exception):
+    """A pool cannot be changed as asked."""
+
+
+class PoolExists(PoolError):
+    """There is a pool of this name."""
+
+
+class PoolNotFound(PoolError):
+    """There is no pool of this name."""
+
+
+class PoolChanged(PoolError):
+    """The pool is not as the caller has seen it."""
+
+
+class PoolInUse(PoolError):
+    """The pool has grants or tickets."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as it stands."""
+
+    spec: PoolSpec
+    revision: int
+    state: PoolState
+    replaced: PoolSpec | None = None
+    """After a change: the specification that it replaced."""
+
+
+class Pools:
+    """Creates, changes, deletes and reads pools, straight from the store."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def create(self, spec: PoolSpec) -> PoolView:
+        """Create a pool. One that was deleted goes on with its fence. Raises ``PoolExists``."""
+        key, guard_key = self._keys.pool(spec.name), self._keys.guard(spec.name)
+        for _ in range(ATTEMPTS_MAX):
+            guard = await self._store.get(guard_key)
+            writes: list[Write] = [Put(key, records.encode_spec(spec))]
+            if guard is None:
+                first = Guard(fence=await fence_base(self._store, self._keys))
+                writes.append(Put(guard_key, records.encode_guard(first)))
+            committed = await self._store.commit(
+                writes,
+                only_if=[Unchanged(key, 0), Unchanged(guard_key, _revision(guard))],
+                else_read=[key],
+            )
+            if committed.succeeded:
+                return await self.read(spec.name)
+            if committed.read[key] is not None:
+                raise PoolExists(f"a pool named {spec.name} exists; `pool update` changes it")
+        raise _contended(spec.name)
+
+    async def update(self, spec: PoolSpec, *, expected_revision: int = 0) -> PoolView:
+        """Replace a pool's specification. Raises ``PoolNotFound`` or ``PoolChanged``."""
+        key = self._keys.pool(spec.name)
+        for _ in range(ATTEMPTS_MAX):
+            found = await self._store.get(key)
+            if found is None:
+                raise _missing(spec.name)
+            if expected_revision not in {0, found.mod_revision}:
+                raise PoolChanged(
+                    f"pool {spec.name} is at revision {found.mod_revision}, "
+                    f"not {expected_revision}; read it again"
+                )
+            committed = await self._store.commit(
+                [Put(key, records.encode_spec(spec))],
+                only_if=[Unchanged(key, found.mod_revision)],
+            )
+            if committed.succeeded:
+                view = await self.read(spec.name)
+                return replace(view, replaced=records.decode_spec(found.value))
+        raise _contended(spec.name)
+
+    async def delete(self, name: str) -> PoolSpec:
+        """Delete a pool that nobody uses; return its last specification.
+
+        Raises ``PoolNotFound`` or ``PoolInUse``.
+        """
+        for _ in range(ATTEMPTS_MAX):
+            guard = await self._store.get(self._keys.guard(name))
+            view = await self.read(name)
+            if view.state.grants or view.state.tickets:
+                raise PoolInUse(
+                    f"pool {name} has {view.state.held} seats held and "
+                    f"{len(view.state.tickets)} tickets waiting; wait until they are gone"
+                )
+            committed = await self._store.commit(
+                [Delete(self._keys.pool(name))],
+                only_if=[
+                    Unchanged(self._keys.pool(name), view.revision),
+                    # Read before the grants were: nothing has been granted since.
+                    Unchanged(self._keys.guard(name), _revision(guard)),
+                ],
+            )
+            if committed.succeeded:
+                return view.spec
+        raise _contended(name)
+
+    async def names(self) -> list[str]:
+        """Return the names of all pools, sorted."""
+        listing = await self._store.list(self._keys.pools())
+        return [entry.key.removeprefix(self._keys.pools()) for entry in listing.entries]
+
+    async def read(self, name: str) -> PoolView:
+        """Return a pool as it stands. Raises ``PoolNotFound``."""
+        entry = await self._store.get(self._keys.pool(name))
+        if entry is None:
+            raise _missing(name)
+        mirror = PoolMirror(self._keys, name)
+        mirror.reset(await self._store.list(self._keys.seats(name)))
+        mirror.state.spec = records.decode_spec(entry.value)
+        return PoolView(mirror.state.spec, entry.mod_revision, mirror.state)
+
+
+def pool_message(
+    view: PoolView, outlook: Outlook, owner: str, *, details: bool = True
+) -> pool_service_pb2.Pool:
+    """Return what clients are shown of a pool; ``details``: also its grants and tickets.
+
+    ``owner``: id of the node that decides for it.
+    """
+    spec, state = view.spec, view.state
+    message = pool_service_pb2.Pool(
+        spec=pool_service_pb2.PoolSpec(
+            name=spec.name, seats=spec.seats, description=spec.description
+        ),
+        revision=view.revision,
+        held=state.held,
+        free=max(0, spec.seats - state.held),
+        queued=len(state.tickets),
+        fence=state.guard.fence,
+        owner=owner,
+    )
+    if details:
+        _add_grants(message, state)
+        _add_tickets(message, state, outlook)
+    return message
+
+
+def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
+    for grant in sorted(state.grants.values(), key=lambda grant: grant.fence)[:SHOWN_MAX]:
+        held = message.grants.add(
+            grant_id=grant.grant_id,
+            session_id=grant.session_id,
+            holder=grant.holder,
+            project=grant.project,
+            seats=grant.seats,
+            fence=grant.fence,
+            agent_id=grant.agent_id,
+            priority=grant.priority,
+        )
+        held.granted_at.FromMilliseconds(grant.granted_at)
+
+
+def _add_tickets(message: pool_service_pb2.Pool, state: PoolState, outlook: Outlook) -> None:
+    basis = encode_basis(outlook.basis)
+    for position, ticket in enumerate(state.queue(), start=1):
+        if position > SHOWN_MAX:
+            return
+        queued = message.tickets.add(
+            grant_id=ticket.grant_id,
+            session_id=ticket.session_id,
+            holder=ticket.holder,
+            project=ticket.project,
+            seats=ticket.seats,
+            priority=ticket.priority,
+            position=position,
+        )
+        queued.queued_at.FromMilliseconds(ticket.queued_at)
+        estimate: timedelta | None = outlook.wait(position)
+        if estimate is not None:
+            queued.estimate.FromTimedelta(estimate)
+        if basis is not None:
+            queued.basis.CopyFrom(basis)
+
+
+def _revision(entry: Entry | None) -> int:
+    return entry.mod_revision if entry else 0
+
+
+def _missing(name: str) -> PoolNotFound:
+    return PoolNotFound(f"there is no pool named {name}; `pool list` shows those there are")
+
+
+def _contended(name: str) -> PoolChanged:
+    return PoolChanged(f"pool {name} changes faster than it can be written; try again")

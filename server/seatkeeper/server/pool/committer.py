@@ -1,0 +1,404 @@
+"""Making a decision true: one guarded transaction, and what becomes of it.
+
+The store's answer, the watch, or the store's silence decide what happens next: see the theory of
+operation in ``loop``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Protocol
+
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.decide import (
+    NOT_IN_TIME,
+    RETRY_LATER,
+    Decision,
+    Denied,
+    Grant,
+    Granted,
+    Limits,
+    PoolSpec,
+    PoolState,
+    Queued,
+    Refusal,
+    Release,
+    Released,
+    Ticket,
+    decide,
+)
+from seatkeeper.server.events import log as events
+from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.pool.forwarder import Forwarded
+from seatkeeper.server.pool.in_flight import InFlightCommit
+from seatkeeper.server.pool.inbox import PendingRequest
+from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
+from seatkeeper.server.pool.wait_timers import WaitTimers
+from seatkeeper.server.pool.writes import deletes_of, writes_of
+from seatkeeper.server.store import (
+    Committed,
+    LeaseNotFound,
+    OutcomeUnknown,
+    Store,
+    StoreFull,
+    Unchanged,
+    Write,
+)
+from seatkeeper.server.store.denials import denial_name
+from seatkeeper.server.store.keys import Keys
+
+TURNS_UNTIL_SENT = 2
+"""Turns of the event loop in which a request to the store gets on its way."""
+RETRY_AFTER_SECONDS = (1.0, 3.0)
+"""When those who are refused for want of room should come again: not all at once."""
+ISOLATIONS_MAX = 4
+"""Dead sessions are looked for this often before a batch is given up."""
+
+
+class SpecSource(Protocol):
+    """Where a pool's specification comes from."""
+
+    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
+        """Return the specification and its revision; None and 0 when there is none."""
+        ...
+
+    async def refresh(self, pool: str) -> None:
+        """Read the specification afresh."""
+        ...
+
+
+class Committer:
+    """Decides on one pool's view, and commits. One transaction is in flight at a time."""
+
+    def __init__(
+        self,
+        pool: str,
+        store: Store,
+        keys: Keys,
+        specs: SpecSource,
+        clock: Clock,
+        mirror: PoolMirror,
+        subscribers: Subscribers,
+        waits: WaitTimers,
+        observer: Observer,
+        *,
+        limits: Limits,
+        catch_up_timeout: timedelta,
+        changed: Callable[[set[str]], None],
+    ) -> None:
+        """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change."""
+        self._pool = pool
+        self._store = store
+        self._keys = keys
+        self._specs = specs
+        self._clock = clock
+        self._mirror = mirror
+        self._subscribers = subscribers
+        self._waits = waits
+        self._observer = observer
+        self._limits = limits
+        self._catch_up_seconds = catch_up_timeout.total_seconds()
+        self._changed = changed
+        self._spec_revision = 0
+        self._moved = asyncio.Event()
+        self._unsettled = False
+        self._in_flight: InFlightCommit | None = None
+
+    def read_spec(self) -> None:
+        """Take in the pool's specification."""
+        self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
+
+    def watch_told(self) -> None:
+        """Take in that the watch has told something: perhaps of the commit that is in flight."""
+        if self._in_flight is not None:
+            self._in_flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
+        self._moved.set()
+
+    def view_moved(self) -> None:
+        """Take in that the view has changed."""
+        self._moved.set()
+
+    async def commit(self, asks: list[PendingRequest]) -> Decision | None:
+        """Decide and commit. None: it conflicted, and must be decided again.
+
+        Those of ``asks`` that are answered are taken out, in the moment in which they are.
+        """
+        commands = [ask.command for ask in asks]
+        for _ in range(ISOLATIONS_MAX):
+            state = self._mirror.state
+            due = self._waits.due(state)
+            decision = decide(state, commands, self._clock.now(), self._limits, due)
+            ending = _Ending.of(state, decision, due)
+            decision_id = random.getrandbits(63) | 1
+            writes = []
+            if decision.writes or self._unsettled:
+                has_guard = bool(self._mirror.guard_revision)
+                writes = writes_of(
+                    self._keys, self._pool, decision, decision_id, has_guard=has_guard
+                )
+            sent_at = self._clock.monotonic()
+            succeeded = partial(self._succeeded, asks, decision, ending, writes, sent_at)
+            try:
+                committed = await self._send(asks, decision, writes, decision_id, succeeded)
+            except LeaseNotFound:
+                await self._set_dead_sessions_apart(decision)
+                continue
+            except StoreFull:
+                await self._free_without_room(asks)
+                raise
+            except OutcomeUnknown:
+                self._observer.outcome_unknown(self._pool)
+                self._unsettled = True
+                self._changed(
+                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
+                )
+                raise
+            if not committed.succeeded:
+                self._observer.conflicted(self._pool)
+                await self._catch_up(committed)
+                return None
+            return decision
+        raise OutcomeUnknown("sessions end faster than they can be set apart")
+
+    async def _send(
+        self,
+        asks: list[PendingRequest],
+        decision: Decision,
+        writes: list[Write],
+        decision_id: int,
+        succeeded: Callable[[Committed], None],
+    ) -> Committed:
+        """Commit a decision if nobody has decided since the view that it was made on."""
+        guard, spec = self._keys.guard(self._pool), self._keys.pool(self._pool)
+        in_flight = self._in_flight = InFlightCommit(
+            self._store.commit(
+                writes,
+                only_if=(
+                    Unchanged(guard, self._mirror.guard_revision),
+                    Unchanged(spec, self._spec_revision),
+                ),
+                else_read=(guard, spec),
+            ),
+            decision_id,
+            succeeded,
+        )
+        if decision.grants:
+            _call_after(TURNS_UNTIL_SENT, partial(self._presign, asks, decision))
+        try:
+            return await in_flight.landed
+        finally:
+            self._in_flight = None
+
+    def _presign(self, asks: list[PendingRequest], decision: Decision) -> None:
+        """Let the listeners of likely grants get ready for them."""
+        listeners = {(a.command.grant_id, a.command.session_id): a.listener for a in asks}
+        for grant in decision.grants:
+            listener = listeners.get((grant.grant_id, grant.session_id))
+            listener = listener or self._subscribers.listener(grant.grant_id)
+            if listener is not None:
+                listener.expect(self._pool, grant)
+
+    async def _free_without_room(self, asks: list[PendingRequest]) -> None:
+        """Do what a full store still lets us: give seats and places up, and refuse the rest.
+
+        Places are given up by those who ask for it, and by those who have waited long enough.
+
+        Deleting a grant without moving the guard is what the end of a lease does: it only frees
+        seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
+        full nothing is granted, so no late duplicate is either.
+        """
+        ending = [
+            ask
+            for ask in asks
+            if isinstance(ask.command, Release) and self._is_theirs(ask.command)
+        ]
+        gone = {ask.command.grant_id: ask.command.session_id for ask in ending}
+        for ticket in self._waits.due(self._mirror.state):
+            gone[ticket.grant_id] = ticket.session_id
+            self._mirror.denied[ticket.grant_id] = Denied(
+                ticket.grant_id, Refusal.NO_SEAT_FREE, NOT_IN_TIME, RETRY_LATER
+            )
+        if gone:
+            deletes = deletes_of(self._keys, self._pool, gone.keys())
+            committed = await self._store.commit(deletes)
+            touched = self._mirror.committed(deletes, committed.revision)
+            for grant_id, session_id in gone.items():
+                self._mirror.state.finished.add(session_id, grant_id)
+            for ask in ending:
+                ask.listener.hear(self._pool, Released(ask.command.grant_id))
+            asks[:] = [ask for ask in asks if ask not in ending]
+            self._changed(touched)
+        for _ in gone.keys() - {ask.command.grant_id for ask in ending}:
+            self._observer.denied(self._pool, denial_name(Refusal.NO_SEAT_FREE))
+        message = (
+            "the store is full: seats can be given back, none can be granted until an operator"
+        )
+        for ask in asks:
+            denied = Denied(
+                ask.command.grant_id,
+                Refusal.UNAVAILABLE,
+                f"{message} frees space",
+                timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS)),
+            )
+            self._observer.denied(self._pool, denial_name(denied.reason))
+            ask.listener.hear(self._pool, denied)
+        asks.clear()
+
+    def _is_theirs(self, command: Release) -> bool:
+        grant_id = command.grant_id
+        found = self._mirror.state.grants.get(grant_id) or self._mirror.state.tickets.get(
+            grant_id
+        )
+        return found is not None and found.session_id == command.session_id
+
+    async def _set_dead_sessions_apart(self, decision: Decision) -> None:
+        """Find the sessions of a refused transaction whose lease has ended."""
+        leases = {g.session_id: g.lease_id for g in decision.grants}
+        leases |= {t.session_id: t.lease_id for t in decision.tickets}
+        leases |= {session_id: mark.lease_id for session_id, mark in decision.marks.items()}
+        remaining = await asyncio.gather(
+            *(self._store.lease_remaining(lease) for lease in leases.values())
+        )
+        for session_id, left in zip(leases, remaining, strict=True):
+            if left is None:
+                self._observer.dead_session(self._pool)
+                self._mirror.state.dead_sessions.add(session_id)
+
+    async def _catch_up(self, committed: Committed) -> None:
+        """After a conflict, wait until the view has what the other node decided."""
+        guard = committed.read.get(self._keys.guard(self._pool))
+        spec = committed.read.get(self._keys.pool(self._pool))
+        if (spec.mod_revision if spec else 0) != self._spec_revision:
+            await self._specs.refresh(self._pool)
+            self.read_spec()
+        target = guard.mod_revision if guard else 0
+        try:
+            async with asyncio.timeout(self._catch_up_seconds):
+                while self._mirror.guard_revision < target:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            self._observer.relisted(self._pool, "the watch is behind")
+        if self._mirror.guard_revision < target or not target:
+            self._changed(
+                self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
+            )
+
+    def _succeeded(
+        self,
+        asks: list[PendingRequest],
+        decision: Decision,
+        ending: _Ending,
+        writes: list[Write],
+        sent_at: float,
+        committed: Committed,
+    ) -> None:
+        """Take in what was committed, and tell everybody."""
+        self._unsettled = False
+        listeners = {id(ask.command): ask.listener for ask in asks}
+        asked_at = {id(ask.command): ask.asked_at for ask in asks}
+        for command, outcome in decision.outcomes:
+            listener = listeners[id(command)]
+            if isinstance(outcome, Queued):
+                self._waits.asked(command, asked_at[id(command)])
+            if isinstance(listener, Forwarded):
+                listener.decided(outcome, committed.revision)
+            elif isinstance(outcome, Granted | Queued):
+                self._subscribers.attach(command, listener)
+        if events.are_wanted():
+            self._log(decision, ending, listeners)  # before those concerned are told
+        touched = self._mirror.committed(writes, committed.revision)
+        touched.update(command.grant_id for command, _ in decision.outcomes)
+        self._changed(touched)
+        for command, outcome in decision.outcomes:
+            listener = listeners[id(command)]
+            if not isinstance(outcome, Granted | Queued) and not isinstance(
+                listener, Forwarded
+            ):
+                listener.hear(self._pool, outcome)
+        self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
+        for _ in ending.gave_up:
+            self._observer.denied(self._pool, denial_name(Refusal.NO_SEAT_FREE))
+        for _, denied in ending.denied:
+            self._observer.denied(self._pool, denial_name(denied.reason))
+        deferred = set(map(id, decision.deferred))
+        asks[:] = [ask for ask in asks if id(ask.command) in deferred]
+
+    def _observe(
+        self, asks: list[PendingRequest], decision: Decision, writes: int, seconds: float
+    ) -> None:
+        commands = len(asks) - len(decision.deferred)
+        self._observer.committed(self._pool, commands=commands, writes=writes, seconds=seconds)
+        for grant in decision.grants:
+            self._observer.granted(self._pool, waited_millis=grant.granted_at - grant.asked_at)
+        for _, outcome in decision.outcomes:
+            if isinstance(outcome, Denied):
+                self._observer.denied(self._pool, denial_name(outcome.reason))
+
+    def _log(self, decision: Decision, ending: _Ending, listeners: dict[int, Listener]) -> None:
+        """Write what a decision has changed."""
+        peers = {
+            command.grant_id: peer_of(listeners[id(command)])
+            for command, _ in decision.outcomes
+        }
+        for grant in ending.grants:
+            events.released(self._pool, grant, peers.get(grant.grant_id, ""))
+        for ticket in ending.cancelled:
+            events.cancelled(self._pool, ticket, peers.get(ticket.grant_id, ""))
+        for ticket in ending.gave_up:
+            events.gave_up(self._pool, ticket)
+        for ticket, denied in ending.denied:
+            peer = peer_of(self._subscribers.listener(ticket.grant_id))
+            events.answered(self._pool, ticket.session_id, denied, peer)
+        for grant in decision.grants:
+            waits = self._subscribers.listener(grant.grant_id)
+            events.granted(self._pool, grant, peers.get(grant.grant_id) or peer_of(waits))
+        for command, outcome in decision.outcomes:
+            peer = peers[command.grant_id]
+            events.answered(self._pool, command.session_id, outcome, peer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What a decision ends, as it was before."""
+
+    grants: list[Grant]
+    cancelled: list[Ticket]
+    gave_up: list[Ticket]
+    denied: list[tuple[Ticket, Denied]]
+    """Tickets that can never be served any more."""
+
+    @classmethod
+    def of(cls, state: PoolState, decision: Decision, due: list[Ticket]) -> _Ending:
+        """Look up what ``decision`` ends, of which ``due`` have waited long enough."""
+        late = {ticket.grant_id for ticket in due}
+        # A wait that ran out is noted as a denial, too: each ticket is in one list.
+        denials = (d for mark in decision.marks.values() for d in mark.denied)
+        denied = {d.grant_id: d for d in denials if d.grant_id not in late}
+        served = {grant.grant_id for grant in decision.grants}
+        tickets = [
+            ticket
+            for grant_id in decision.tickets_ended
+            if grant_id not in served and (ticket := state.tickets.get(grant_id)) is not None
+        ]
+        return cls(
+            [state.grants[each] for each in decision.grants_ended if each in state.grants],
+            [t for t in tickets if t.grant_id not in late | denied.keys()],
+            [t for t in tickets if t.grant_id in late],
+            [(t, denied[t.grant_id]) for t in tickets if t.grant_id in denied],
+        )
+
+
+def _call_after(turns: int, call: Callable[[], None]) -> None:
+    """Call ``call`` after so many turns of the event loop."""
+    loop = asyncio.get_running_loop()
+    if turns > 0:
+        loop.call_soon(_call_after, turns - 1, call)
+    else:
+        call()

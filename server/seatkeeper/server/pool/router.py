@@ -1,0 +1,226 @@
+"""The node's core: every door (stream, unary call) asks here for seats.
+
+It knows which pools this node serves and passes commands to their loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from seatkeeper.server.clock import Clock
+from seatkeeper.server.decide import (
+    Acquire,
+    Command,
+    Denied,
+    Grant,
+    HoldStats,
+    Outlook,
+    PoolState,
+    Refusal,
+    Release,
+    outlook,
+)
+from seatkeeper.server.events import log as events
+from seatkeeper.server.events.observer import Observer, PoolCount
+from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.forwarder import Forwarder
+from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.subscribers import Listener, peer_of
+from seatkeeper.server.service.validate import check_acquire, check_grant_ref, check_id_age
+from seatkeeper.server.sessions.sessions import Session
+from seatkeeper.server.store import Store
+from seatkeeper.server.store.denials import denial_name
+from seatkeeper.server.store.keys import Keys
+from seatkeeper.v1 import seat_pb2, seat_service_pb2
+
+IDLE_SWEEP = timedelta(minutes=1)
+"""How often pools that nobody on this node uses are looked for, to stop following them."""
+
+
+class PoolRouter:
+    """Takes commands to the loops of their pools."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        catalogue: PoolCatalogue,
+        clock: Clock,
+        *,
+        config: LoopConfig,
+        observer: Observer,
+        forwarder: Forwarder | None = None,
+    ) -> None:
+        """Serve pools; ``passing``: how to have other nodes decide; None: decide everything here."""
+        self.catalogue = catalogue
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._config = config
+        self._observer = observer
+        self._forwarder = forwarder
+        self._loops: dict[str, PoolLoop] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        catalogue.on_change = self._spec_changed
+
+    async def start(self) -> None:
+        """Begin to follow the pools that exist; returns when they are known."""
+        self.catalogue.start()
+        await self.catalogue.ready()
+        self._sweeper = asyncio.create_task(self._sweep_loop())
+
+    async def stop(self) -> None:
+        """Stop every loop; commands under way are answered ``UNAVAILABLE``."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self.catalogue.stop()
+        await asyncio.gather(*(loop.stop() for loop in self._loops.values()))
+        self._loops.clear()
+
+    async def acquire(
+        self,
+        session: Session,
+        request: seat_pb2.Acquire,
+        listener: Listener,
+        *,
+        wait_max: timedelta | None = None,
+        patient: bool = False,
+    ) -> None:
+        """Have a request decided; ``listener`` hears what becomes of it.
+
+        ``wait_max`` is how long one waits that does not say so. ``patient``: see
+        ``PoolLoop.submit``. Raises ``Malformed``.
+        """
+        check_acquire(request)
+        check_id_age("grant_id", request.grant_id, self._clock.now())
+        wait = wait_max
+        if request.HasField("wait"):
+            wait = request.wait.ToTimedelta()
+        command = Acquire(
+            grant_id=request.grant_id,
+            session_id=session.session_id,
+            lease_id=session.lease_id,
+            holder=session.holder,
+            project=request.project or session.project,
+            seats=request.seats,
+            priority=request.priority,
+            wait=wait,
+            may_wait=wait is None or wait > timedelta(0),
+        )
+        loop = self._loops.get(request.pool) or await self._open_loop(request.pool)
+        if loop is None:
+            self._deny_unknown(request.pool, command, listener)
+            return
+        loop.submit(command, listener, patient=patient)
+
+    async def release(
+        self,
+        session: Session,
+        grant: seat_service_pb2.GrantRef,
+        listener: Listener,
+        *,
+        patient: bool = False,
+    ) -> None:
+        """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
+        check_grant_ref(grant)
+        check_id_age("grant.grant_id", grant.grant_id, self._clock.now())
+        command = Release(grant.grant_id, session.session_id, session.lease_id)
+        loop = self._loops.get(grant.pool) or await self._open_loop(grant.pool)
+        if loop is None:
+            self._deny_unknown(grant.pool, command, listener)
+            return
+        loop.submit(command, listener, patient=patient)
+
+    def detach(self, pool: str, grant_id: str, listener: Listener) -> None:
+        """Tell ``listener`` no more of a grant or ticket; it stays."""
+        if (loop := self._loops.get(pool)) is not None:
+            loop.subscribers.detach(grant_id, listener)
+
+    def grant(self, pool: str, grant_id: str) -> Grant | None:
+        """Return a grant as this node sees it, if it serves the pool and the grant exists."""
+        loop = self._loops.get(pool)
+        return loop.state.grants.get(grant_id) if loop else None
+
+    def owner(self, pool: str) -> str:
+        """Return the id of the node that decides for a pool; empty: any that is asked."""
+        return (self._forwarder.owner(pool) if self._forwarder else None) or ""
+
+    def outlook(self, pool: str, state: PoolState) -> Outlook:
+        """Return when seats of a pool are likely to be free, by what this node has seen."""
+        loop = self._loops.get(pool)
+        return outlook(state, loop.holds if loop else HoldStats(), self._clock.now())
+
+    async def loop(self, pool: str) -> PoolLoop | None:
+        """Return the loop that serves a pool here, begun if need be; None: no such pool."""
+        return self._loops.get(pool) or await self._open_loop(pool)
+
+    def counts(self) -> list[PoolCount]:
+        """Return the pools that are followed, and whose view is up to date. From any thread."""
+        return [
+            PoolCount(name, spec.seats, held=loop.state.held, queued=len(loop.state.tickets))
+            for name, loop in list(self._loops.items())
+            if loop.is_current and (spec := loop.state.spec) is not None
+        ]
+
+    def ring_changed(self) -> None:
+        """Take in that pools may have other owners."""
+        for loop in self._loops.values():
+            loop.ring_changed()
+
+    async def _open_loop(self, pool: str) -> PoolLoop | None:
+        if self.catalogue.spec(pool)[0] is None:
+            # Perhaps it was created a moment ago, through another node.
+            await self.catalogue.refresh(pool)
+            if self.catalogue.spec(pool)[0] is None:
+                return None
+        if pool not in self._loops:
+            loop = PoolLoop(
+                pool,
+                self._store,
+                self._keys,
+                self.catalogue,
+                self._clock,
+                config=self._config,
+                observer=self._observer,
+                forwarder=self._forwarder,
+            )
+            loop.start()
+            self._loops[pool] = loop
+        return self._loops[pool]
+
+    def count_malformed(self) -> None:
+        """Count a request that was refused for what it looks like."""
+        self._observer.denied("", denial_name(Refusal.OTHER_TERMS))
+
+    def _deny_unknown(self, pool: str, command: Command, listener: Listener) -> None:
+        denied = _no_such_pool(pool, command.grant_id)
+        self._observer.denied("", denial_name(denied.reason))
+        if events.are_wanted():
+            events.answered(pool, command.session_id, denied, peer_of(listener))
+        listener.hear(pool, denied)
+
+    def _spec_changed(self, pool: str) -> None:
+        if self.catalogue.spec(pool)[0] is None:
+            self._observer.pool_gone(pool)
+        if (loop := self._loops.get(pool)) is not None:
+            loop.spec_changed()
+
+    async def _sweep_loop(self) -> None:
+        """Stop following pools that were idle at two sweeps in a row."""
+        idle: set[str] = set()
+        while True:
+            await asyncio.sleep(IDLE_SWEEP.total_seconds())
+            still_idle = {name for name, loop in self._loops.items() if loop.idle}
+            for name in idle & still_idle:
+                if self._loops[name].idle:  # still, after the others were stopped
+                    await self._loops.pop(name).stop()
+                    if self.catalogue.spec(name)[0] is None:  # what came after it was deleted
+                        self._observer.pool_gone(name)
+            idle = still_idle
+
+
+def _no_such_pool(pool: str, grant_id: str) -> Denied:
+    message = f"there is no pool {pool!r}; `seatkeeper pool list` shows those there are"
+    return Denied(grant_id, Refusal.POOL_NOT_FOUND, message)

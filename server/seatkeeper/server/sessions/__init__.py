@@ -1,0 +1,1 @@
+"""Sessions: a client's liveness, as a lease in the store."""

@@ -1,0 +1,71 @@
+"""Between reasons to refuse and the words of the contract for them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from google.rpc.error_details_pb2 import ErrorInfo
+
+from seatkeeper.core.serving.failure import error_info
+from seatkeeper.server.decide import Basis
+from seatkeeper.server.domain import Denied, Refusal
+from seatkeeper.v1 import seat_pb2
+
+DENIAL_REASONS = {
+    Refusal.POOL_NOT_FOUND: seat_pb2.DENIAL_REASON_POOL_NOT_FOUND,
+    Refusal.TOO_MANY_SEATS: seat_pb2.DENIAL_REASON_TOO_MANY_SEATS,
+    Refusal.NO_SEAT_FREE: seat_pb2.DENIAL_REASON_NO_SEAT_FREE,
+    Refusal.OVERLOADED: seat_pb2.DENIAL_REASON_OVERLOADED,
+    Refusal.FINISHED: seat_pb2.DENIAL_REASON_FINISHED,
+    Refusal.NOT_YOURS: seat_pb2.DENIAL_REASON_NOT_YOURS,
+    Refusal.OTHER_TERMS: seat_pb2.DENIAL_REASON_INVALID_ARGUMENT,
+    Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
+    Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
+}
+_REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
+
+
+def encode_basis(basis: Basis | None) -> seat_pb2.EstimateBasis | None:
+    """Return the message that says what an estimate was made from; None: nothing is known."""
+    if basis is None:
+        return None
+    message = seat_pb2.EstimateBasis(
+        holds=basis.holds, holders=basis.holders, holders_overdue=basis.overdue
+    )
+    message.hold_median.FromTimedelta(basis.hold_median)
+    return message
+
+
+def denial_name(refusal: Refusal) -> str:
+    """Return the name of a refusal in metrics and logs: that of the contract, without its prefix."""
+    return seat_pb2.DenialReason.Name(DENIAL_REASONS[refusal]).removeprefix("DENIAL_REASON_")
+
+
+def denial_info(refusal: Refusal) -> ErrorInfo:
+    """Return the detail of a failed call that names the reason, as the contract's enum does.
+
+    The metadata ``reason`` is the name without its prefix: what was sent before.
+    """
+    name = seat_pb2.DenialReason.Name(DENIAL_REASONS[refusal])
+    return error_info(name, reason=denial_name(refusal))
+
+
+def encode_denied(denied: Denied) -> seat_pb2.Denied:
+    """Return the message that tells of a refusal."""
+    message = seat_pb2.Denied(
+        grant_id=denied.grant_id,
+        reason=DENIAL_REASONS[denied.reason],
+        message=denied.message,
+    )
+    if denied.retry_after is not None:
+        message.retry_after.FromTimedelta(denied.retry_after)
+    return message
+
+
+def decode_denied(message: seat_pb2.Denied) -> Denied:
+    """Return the refusal that a message tells of. A reason of a newer node: outcome unknown."""
+    retry_after: timedelta | None = None
+    if message.HasField("retry_after"):
+        retry_after = message.retry_after.ToTimedelta()
+    reason = _REFUSALS.get(message.reason, Refusal.UNAVAILABLE)
+    return Denied(message.grant_id, reason, message.message, retry_after)

@@ -1,0 +1,1 @@
+"""What operators read: metrics, the log of calls, what a node follows."""

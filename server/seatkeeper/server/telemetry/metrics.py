@@ -1,0 +1,245 @@
+"""Prometheus metrics of a node.
+
+Counters and histograms count what happens. Gauges are not kept at all: they are computed for each
+scrape from what the node follows at that moment. So the gauge of a pool, or of anything else that is
+not followed any more, is gone, and none shows an old value.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from seatkeeper.server.events.observer import Watched
+from seatkeeper.server.telemetry.tally import Tally
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
+_HOUR, _DAY = 3600.0, 86_400.0
+_WAIT = (
+    *(0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0),
+    *(_HOUR, 4 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 4 * _DAY, 7 * _DAY),
+)
+"""Up to the longest wait that can be asked for."""
+NO_POOL = ""
+"""The label of what happened to no pool that exists: names that clients make up are no labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PoolMetrics:
+    """One pool's children: looking them up for each grant costs more than counting does."""
+
+    commit_seconds: Histogram
+    commit_commands: Histogram
+    writes: Counter
+    granted: Counter
+    waited: Histogram
+
+
+class MetricsObserver(Tally):
+    """Counts what happens: for the node's own report, and for Prometheus."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = CollectorRegistry()
+        self._pools: dict[str, _PoolMetrics] = {}
+        self._watches: set[str] = set()
+        self._commit_seconds = self._histogram(
+            "commit_seconds", "Time of a commit, from sending to its answer.", _SECONDS
+        )
+        self._commit_commands = self._histogram(
+            "commit_commands", "Commands decided in one commit.", _BATCH
+        )
+        self._writes = self._counter("commit_writes", "Keys written by commits.")
+        self._conflicts = self._counter(
+            "commit_conflicts", "Commits refused because another node had decided."
+        )
+        self._unknown = self._counter(
+            "commit_outcomes_unknown", "Commits that the store did not answer."
+        )
+        self._dead = self._counter("dead_sessions", "Sessions found dead while committing.")
+        self._granted = self._counter("grants", "Grants decided by this node.")
+        self._waited = self._histogram(
+            "grant_wait_seconds", "Time from request to grant.", _WAIT
+        )
+        self._store_failures = self._counter(
+            "store_failures", "Commits that the store refused or could not take.", "reason"
+        )
+        self._denied = self._counter(
+            "denials", "Requests refused by this node, also those whose wait ran out.", "reason"
+        )
+        self._failed = Counter(
+            "seatkeeper_calls_failed",
+            "Calls that this node ended with another status than OK.",
+            ["call", "code"],
+            registry=self.registry,
+        )
+        self._relists = Counter(
+            "seatkeeper_relists", "Watches that ended.", ["what"], registry=self.registry
+        )
+        self._forwards = self._counter(
+            "forwarded_commands", "Commands passed on to the pool's owner."
+        )
+        self._forward_failures = self._counter(
+            "forward_failures", "Times that the pool's owner did not answer."
+        )
+        self._per_pool = (
+            *(self._commit_seconds, self._commit_commands, self._writes, self._conflicts),
+            *(self._unknown, self._dead, self._granted, self._waited, self._store_failures),
+            *(self._denied, self._forwards, self._forward_failures),
+        )
+        self.registry.register(_Gauges(self))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def committed(self, pool: str, *, commands: int, writes: int, seconds: float) -> None:
+        """Count a decision that took effect."""
+        super().committed(pool, commands=commands, writes=writes, seconds=seconds)
+        of = self._of(pool)
+        of.commit_seconds.observe(seconds)
+        of.commit_commands.observe(commands)
+        of.writes.inc(writes)
+
+    def conflicted(self, pool: str) -> None:
+        """Count a decision made on an old view."""
+        super().conflicted(pool)
+        self._conflicts.labels(pool).inc()
+
+    def outcome_unknown(self, pool: str) -> None:
+        """Count a commit that was not answered."""
+        super().outcome_unknown(pool)
+        self._unknown.labels(pool).inc()
+
+    def store_failed(self, pool: str, reason: str) -> None:
+        """Count a commit that failed."""
+        super().store_failed(pool, reason)
+        self._store_failures.labels(pool, reason).inc()
+
+    def dead_session(self, pool: str) -> None:
+        """Count a session found dead."""
+        self._dead.labels(pool).inc()
+
+    def relisted(self, what: str, reason: str) -> None:
+        """Count a watch that ended."""
+        super().relisted(what, reason)
+        self._watches.add(what)
+        self._relists.labels(what).inc()
+
+    def granted(self, pool: str, *, waited_millis: int) -> None:
+        """Count a grant."""
+        of = self._of(pool)
+        of.granted.inc()
+        of.waited.observe(max(0, waited_millis) / 1000)
+
+    def denied(self, pool: str, reason: str) -> None:
+        """Count a refusal. One of a pool that does not exist is counted for none."""
+        known = self.watched is None or self.watched.has_pool(pool)
+        self._denied.labels(pool if known else NO_POOL, reason).inc()
+
+    def call_failed(self, call: str, code: str) -> None:
+        """Count a call that failed."""
+        self._failed.labels(call, code).inc()
+
+    def forwarded(self, pool: str, *, commands: int) -> None:
+        """Count commands passed on."""
+        super().forwarded(pool, commands=commands)
+        self._forwards.labels(pool).inc(commands)
+
+    def forward_failed(self, pool: str) -> None:
+        """Count an owner that did not answer."""
+        super().forward_failed(pool)
+        self._forward_failures.labels(pool).inc()
+
+    def pool_gone(self, pool: str) -> None:
+        """Forget a pool that was deleted: names that come and go must not add up."""
+        self._pools.pop(pool, None)
+        for what in [w for w in self._watches if w == pool or w.endswith(f"/seats/{pool}/")]:
+            self._watches.discard(what)
+            self._relists.remove(what)
+        for metric in self._per_pool:
+            metric.remove_by_labels({"pool": pool})
+
+    def _of(self, pool: str) -> _PoolMetrics:
+        if (of := self._pools.get(pool)) is None:
+            of = self._pools[pool] = _PoolMetrics(
+                self._commit_seconds.labels(pool),
+                self._commit_commands.labels(pool),
+                self._writes.labels(pool),
+                self._granted.labels(pool),
+                self._waited.labels(pool),
+            )
+        return of
+
+    def _counter(self, name: str, text: str, *more: str) -> Counter:
+        return Counter(f"seatkeeper_{name}", text, ["pool", *more], registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(
+            f"seatkeeper_{name}", text, ["pool"], buckets=buckets, registry=self.registry
+        )
+
+
+class _Gauges(Collector):
+    """What there is now, by what the node follows. Asked in the scrape's thread."""
+
+    def __init__(self, observer: MetricsObserver) -> None:
+        self._observer = observer
+
+    def describe(self) -> list[Metric]:
+        """Claim no names ahead: nothing is followed yet."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges of what is followed."""
+        about = {"version": version_of("seatkeeper"), "python": platform.python_version()}
+        yield _gauge("build_info", "The software; always 1.", about, 1)
+        foreign = "Endpoints of another etcd; 1 more where etcd holds another service, or none."
+        yield _gauge("store_foreign", foreign, {}, self._observer.foreign)
+        watched = self._observer.watched
+        if watched is None:
+            return
+        yield _gauge("session_streams", "Session streams open here.", {}, watched.streams())
+        nodes = watched.nodes()
+        followed = "1 while the store tells this node what changes; 0: gauges are left out."
+        yield _gauge("store_followed", followed, {}, int(nodes is not None))
+        if nodes is not None:
+            yield _gauge("nodes", "Nodes registered.", {}, nodes[0])
+            yield _gauge(
+                "nodes_silent", "Registered nodes that do not answer this one.", {}, nodes[1]
+            )
+        yield from _pool_gauges(watched)
+
+
+def _pool_gauges(watched: Watched) -> Iterator[Metric]:
+    capacity = _family("pool_capacity", "Seats of the pool.", ["pool"])
+    held = _family("pool_held", "Seats held.", ["pool"])
+    queued = _family("pool_queued", "Tickets waiting.", ["pool"])
+    for pool in watched.pools():
+        capacity.add_metric([pool.name], pool.capacity)
+        held.add_metric([pool.name], pool.held)
+        queued.add_metric([pool.name], pool.queued)
+    yield from (capacity, held, queued)
+
+
+def _family(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"seatkeeper_{name}", text, labels=labels)
+
+
+def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> Metric:
+    family = _family(name, text, list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family

@@ -1,0 +1,1 @@
+"""Signing tokens, and the keys that verify them."""

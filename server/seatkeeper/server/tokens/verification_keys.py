@@ -1,0 +1,21 @@
+"""The public keys of all nodes, for verifying tokens."""
+
+from __future__ import annotations
+
+from seatkeeper.server.store import Store
+from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.tokens.signer import jwks
+from seatkeeper.v1 import state_pb2
+
+
+class VerificationKeys:
+    """Reads the keys that nodes have published."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def jwks(self) -> str:
+        """Return all published keys as a JSON Web Key Set. Linearizable."""
+        listing = await self._store.list(self._keys.signing_keys())
+        return jwks([state_pb2.KeyRecord.FromString(e.value).jwk_json for e in listing.entries])

@@ -1,0 +1,91 @@
+"""The in-memory service shows a test what production would show the program."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from seatkeeper.client import AsyncSeatClient, SeatClient, verify_token
+from seatkeeper.core.errors import NoSeatFree, PoolNotFound, SeatLost
+from seatkeeper.testing.service import InMemoryService
+
+PATIENCE = 20.0
+
+
+def test_a_seat_that_is_held_is_not_given_twice() -> None:
+    with (
+        InMemoryService({"tensorrt": 1}) as service,
+        SeatClient(service.address) as alice,
+        SeatClient(service.address) as bob,
+    ):
+        with alice.seat("tensorrt"):
+            assert service.held("tensorrt") == 1
+            with pytest.raises(NoSeatFree):
+                bob.acquire("tensorrt", wait=0)
+        with bob.seat("tensorrt", wait=PATIENCE) as grant:
+            assert grant.fence == 2
+
+
+def test_a_token_verifies_with_the_service_s_own_keys() -> None:
+    with (
+        InMemoryService({"tensorrt": 1}) as service,
+        SeatClient(service.address) as client,
+        client.seat("tensorrt", project="cv") as grant,
+    ):
+        claims = verify_token(grant.token, client.cluster.jwks(), pool="tensorrt")
+        assert (claims.grant_id, claims.project) == (grant.grant_id, "cv")
+
+
+def test_an_unknown_pool_is_said_to_be_unknown_until_it_is_created() -> None:
+    with InMemoryService() as service, SeatClient(service.address) as client:
+        with pytest.raises(PoolNotFound):
+            client.acquire("tensorrt", wait=0)
+        service.create_pool("tensorrt", 1)
+        with client.seat("tensorrt", wait=PATIENCE):
+            assert service.held("tensorrt") == 1
+
+
+def test_a_lost_session_is_told_to_the_holder() -> None:
+    lost = threading.Event()
+    with (
+        InMemoryService({"tensorrt": 1}, session_ttl=timedelta(seconds=2)) as service,
+        SeatClient(service.address) as client,
+    ):
+        grant = client.acquire("tensorrt", on_state=lambda state: _note(lost, str(state)))
+        service.lose_sessions()
+        assert lost.wait(PATIENCE)
+        with pytest.raises(SeatLost):
+            grant.raise_if_lost()
+        assert service.held("tensorrt") == 0
+
+
+def test_a_seat_outlives_a_short_absence_of_the_service() -> None:
+    ttl = timedelta(seconds=30)
+    with (
+        InMemoryService({"tensorrt": 1}, session_ttl=ttl) as service,
+        SeatClient(service.address) as client,
+    ):
+        with client.seat("tensorrt") as grant:
+            address = service.address
+            service.go_away()
+            service.come_back()
+            assert service.address == address
+            grant.raise_if_lost()
+            assert service.held("tensorrt") == 1
+        assert service.held("tensorrt") == 0
+
+
+async def test_the_service_can_be_used_from_an_event_loop() -> None:
+    async with (
+        InMemoryService({"tensorrt": 1}) as service,
+        AsyncSeatClient(service.address) as client,
+        client.seat("tensorrt") as grant,
+    ):
+        assert grant.fence == 1
+
+
+def _note(lost: threading.Event, state: str) -> None:
+    if "LOST" in state.upper():
+        lost.set()

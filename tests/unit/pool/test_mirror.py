@@ -1,0 +1,369 @@
+"""The view of a pool: news comes late, twice and in any order, and the view ends up right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.decide.test_decide_properties import check_indexes
+from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, uuid7
+
+from seatkeeper.server.decide import Guard, Watermark
+from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.sessions.sessions import lease_id_of
+from seatkeeper.server.store import (
+    Change,
+    Delete,
+    Entry,
+    Listing,
+    MemoryStore,
+    Put,
+    WatchBatch,
+    Write,
+    records,
+)
+
+SESSIONS = ("anna", "bert")
+
+
+def guard_put(fence: int = 1) -> Put:
+    return Put(KEYS.guard(POOL), records.encode_guard(Guard(fence, 0)))
+
+
+def grant_put(number: int, session: str = "anna", seats: int = 1) -> Put:
+    grant = a_grant(number, session=session, seats=seats)
+    return Put(KEYS.grant(POOL, grant.grant_id), records.encode_grant(grant))
+
+
+def ticket_put(number: int, session: str = "anna", order: int = 1) -> Put:
+    ticket = a_ticket(number, session=session, order=order)
+    return Put(KEYS.ticket(POOL, ticket.grant_id), records.encode_ticket(ticket))
+
+
+def mark_put(session: str, finished: int, *unrecorded: int) -> Put:
+    mark = Watermark(lease_id_of(session), uuid7(finished), [uuid7(n) for n in unrecorded])
+    return Put(KEYS.mark(POOL, session), records.encode_watermark(mark))
+
+
+def grant_gone(number: int) -> Delete:
+    return Delete(KEYS.grant(POOL, uuid7(number)))
+
+
+def ticket_gone(number: int) -> Delete:
+    return Delete(KEYS.ticket(POOL, uuid7(number)))
+
+
+def mark_gone(session: str) -> Delete:
+    return Delete(KEYS.mark(POOL, session))
+
+
+def told(revision: int, *writes: Write) -> WatchBatch:
+    """What the watch tells of a transaction."""
+    changes = tuple(
+        Change(
+            write.key,
+            Entry(write.key, write.value, revision) if isinstance(write, Put) else None,
+            revision,
+        )
+        for write in writes
+    )
+    return WatchBatch(changes, revision)
+
+
+def listed(revision: int, *entries: tuple[int, Put]) -> Listing:
+    """A listing of puts, each with the revision that made it."""
+    found = [Entry(put.key, put.value, at) for at, put in entries]
+    return Listing(tuple(sorted(found, key=lambda entry: entry.key)), revision)
+
+
+@pytest.fixture
+def mirror() -> PoolMirror:
+    """A view of a pool that was empty at revision 1."""
+    mirror = PoolMirror(KEYS, POOL)
+    mirror.reset(Listing((), 1))
+    return mirror
+
+
+def test_an_own_commit_is_seen_at_once_and_its_echo_changes_nothing(mirror: PoolMirror) -> None:
+    writes = [guard_put(3), grant_put(1), ticket_put(2)]
+    assert mirror.committed(writes, 2) == {uuid7(1), uuid7(2)}
+    assert mirror.guard_revision == 2
+    assert mirror.state.guard.fence == 3
+    assert (mirror.state.held, list(mirror.state.tickets)) == (1, [uuid7(2)])
+
+    assert mirror.apply(told(2, *writes)) == set()
+
+
+def test_the_echo_of_an_older_commit_does_not_bring_back_what_is_gone(
+    mirror: PoolMirror,
+) -> None:
+    mirror.committed([grant_put(1)], 2)
+    mirror.committed([grant_gone(1)], 3)
+    mirror.apply(told(2, grant_put(1)))
+
+    assert mirror.state.grants == {}
+
+
+def test_an_own_commit_that_the_watch_has_overtaken_brings_nothing_back(
+    mirror: PoolMirror,
+) -> None:
+    """We queued a ticket; another node served it and it was given back before we had our answer."""
+    mine = [guard_put(), ticket_put(1)]
+    mirror.apply(told(2, *mine))
+    mirror.apply(told(3, guard_put(), grant_put(1), ticket_gone(1)))
+    mirror.apply(told(4, guard_put(), mark_put("anna", 1), grant_gone(1)))
+
+    mirror.committed(mine, 2)
+
+    assert mirror.state.tickets == {}
+    assert mirror.state.grants == {}
+    assert mirror.guard_revision == 4
+
+
+def test_a_listing_that_the_watch_has_overtaken_brings_nothing_back(mirror: PoolMirror) -> None:
+    mirror.apply(told(2, ticket_put(1)))
+    late = listed(2, (2, ticket_put(1)))
+    mirror.apply(told(3, ticket_gone(1)))
+
+    mirror.reset(late)
+
+    assert mirror.state.tickets == {}
+
+
+def test_a_watch_that_a_listing_has_overtaken_brings_nothing_back(mirror: PoolMirror) -> None:
+    """Served a second time, its seat would be held by nobody."""
+    mirror.reset(listed(9, (8, guard_put(5))))
+    mirror.apply(told(3, ticket_put(1)))
+
+    assert mirror.state.tickets == {}
+    assert mirror.guard_revision == 8
+
+
+def test_a_listing_takes_away_what_it_does_not_have(mirror: PoolMirror) -> None:
+    mirror.apply(told(2, guard_put(), grant_put(1), ticket_put(2), mark_put("anna", 1)))
+    touched = mirror.reset(listed(7, (2, guard_put()), (5, grant_put(3))))
+
+    assert touched == {uuid7(1), uuid7(2), uuid7(3)}
+    assert list(mirror.state.grants) == [uuid7(3)]
+    assert mirror.state.tickets == {}
+    assert [grant.grant_id for grant in mirror.ended] == [uuid7(1)]
+
+
+def test_a_listing_from_before_an_own_commit_takes_nothing_away(mirror: PoolMirror) -> None:
+    mirror.committed([guard_put(), grant_put(1)], 5)
+    mirror.reset(Listing((), 4))
+
+    assert list(mirror.state.grants) == [uuid7(1)]
+    assert mirror.guard_revision == 5
+
+
+def test_a_claim_replaces_the_grant_and_counts_its_seats_once(mirror: PoolMirror) -> None:
+    mirror.apply(told(2, grant_put(1, seats=2)))
+    mirror.apply(told(3, grant_put(1, seats=2)))
+
+    assert mirror.state.held == 2
+    assert mirror.ended == []
+
+
+def test_ids_that_ended_are_finished_with_and_others_are_not(mirror: PoolMirror) -> None:
+    mirror.apply(told(2, grant_put(1), grant_put(3), ticket_put(4)))
+    mirror.apply(told(3, mark_put("anna", 3), grant_gone(3)))
+    mirror.apply(told(4, mark_put("anna", 5, 5)))
+
+    finished = mirror.state.finished
+    assert finished.contains("anna", uuid7(3))
+    assert finished.contains("anna", uuid7(5))
+    assert not finished.contains("anna", uuid7(1))
+    assert not finished.contains("anna", uuid7(2)), "it may have been overtaken"
+    assert not finished.contains("anna", uuid7(4))
+    assert not finished.contains("anna", uuid7(6))
+    assert not finished.contains("bert", uuid7(3))
+
+
+def test_a_ticket_that_was_served_is_not_finished_with(mirror: PoolMirror) -> None:
+    mirror.apply(told(2, ticket_put(2), mark_put("anna", 1)))
+    mirror.apply(told(3, grant_put(2), ticket_gone(2)))
+
+    assert not mirror.state.finished.contains("anna", uuid7(2))
+
+
+def test_a_ticket_that_was_served_unseen_is_not_finished_with(mirror: PoolMirror) -> None:
+    """Else its release would leave no mark, and a late duplicate would take a second seat."""
+    mirror.apply(told(2, ticket_put(2), mark_put("anna", 1)))
+    mirror.reset(listed(9, (2, mark_put("anna", 1)), (7, grant_put(2))))
+
+    assert not mirror.state.finished.contains("anna", uuid7(2))
+
+
+def test_after_a_listing_all_ids_up_to_the_mark_count_as_finished(mirror: PoolMirror) -> None:
+    mirror.reset(listed(5, (3, mark_put("anna", 4))))
+
+    assert mirror.state.finished.contains("anna", uuid7(2))
+    assert not mirror.state.finished.contains("anna", uuid7(5))
+
+
+def test_with_its_mark_a_session_is_forgotten(mirror: PoolMirror) -> None:
+    mirror.apply(told(2, mark_put("anna", 4)))
+    mirror.state.dead_sessions.add("anna")
+    mirror.apply(told(3, mark_gone("anna")))
+
+    assert not mirror.state.finished.contains("anna", uuid7(4))
+    assert mirror.state.dead_sessions == set()
+
+
+# Any interleaving ------------------------------------------------------------------------
+
+NUMBERS = st.integers(1, 4)
+WRITES: st.SearchStrategy[Write] = st.one_of(
+    st.builds(grant_put, NUMBERS, st.sampled_from(SESSIONS), st.integers(1, 3)),
+    st.builds(grant_gone, NUMBERS),
+    st.builds(ticket_put, NUMBERS, st.sampled_from(SESSIONS), st.integers(1, 4)),
+    st.builds(ticket_gone, NUMBERS),
+    st.builds(mark_put, st.sampled_from(SESSIONS), NUMBERS),
+    st.builds(mark_gone, st.sampled_from(SESSIONS)),
+)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A change of the pool. ``own``: made by the node whose view is tested."""
+
+    writes: tuple[Write, ...]
+    own: bool
+    is_listed_after: bool
+
+
+TRANSACTIONS = st.builds(
+    Transaction,
+    st.lists(WRITES, min_size=1, max_size=4, unique_by=lambda write: write.key).map(
+        lambda writes: (guard_put(), *writes)
+    ),
+    st.booleans(),
+    st.sampled_from([False, False, True]),
+)
+
+
+@dataclass
+class News:
+    """What reaches the view: three queues, each in order, delivered in any interleaving."""
+
+    watch: deque[WatchBatch] = field(default_factory=deque)
+    own: deque[tuple[tuple[Write, ...], int]] = field(default_factory=deque)
+    listings: deque[Listing] = field(default_factory=deque)
+    final: Listing = field(default_factory=lambda: Listing((), 1))
+
+
+async def happened(transactions: list[Transaction]) -> News:
+    store = MemoryStore()
+    news = News()
+    await store.commit([guard_put()])
+    news.listings.append(await store.list(KEYS.seats(POOL)))
+    start = news.listings[0].revision
+    for transaction in transactions:
+        committed = await store.commit(transaction.writes)
+        if transaction.own:
+            news.own.append((transaction.writes, committed.revision))
+        if transaction.is_listed_after:
+            news.listings.append(await store.list(KEYS.seats(POOL)))
+    news.final = await store.list(KEYS.seats(POOL))
+    async with aclosing(store.watch(KEYS.seats(POOL), from_revision=start + 1)) as watch:
+        for _ in range(len(transactions) + 1):
+            news.watch.append(await anext(watch))
+    return news
+
+
+def delivered(mirror: PoolMirror, news: News, order: list[int]) -> None:
+    mirror.reset(news.listings.popleft())
+    steps: list[Callable[[], object]] = [
+        lambda: news.watch and mirror.apply(news.watch.popleft()),
+        lambda: news.own and mirror.committed(*news.own.popleft()),
+        lambda: news.listings and mirror.reset(news.listings.popleft()),
+    ]
+    for step in order:
+        steps[step]()
+        check_indexes(mirror.state)
+    while news.watch or news.own or news.listings:
+        for deliver in steps:
+            deliver()
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(TRANSACTIONS, max_size=12), st.lists(st.integers(0, 2), max_size=40))
+def test_in_whatever_order_news_comes_the_view_ends_equal_to_the_store(
+    transactions: list[Transaction], order: list[int]
+) -> None:
+    news = asyncio.run(happened(transactions))
+    late, fresh = PoolMirror(KEYS, POOL), PoolMirror(KEYS, POOL)
+    fresh.reset(news.final)
+
+    delivered(late, news, order)
+
+    assert late.state.grants == fresh.state.grants
+    assert late.state.tickets == fresh.state.tickets
+    assert late.guard_revision == fresh.guard_revision
+    assert late.state.guard == fresh.state.guard
+    check_indexes(late.state)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(TRANSACTIONS, max_size=12), st.lists(st.integers(0, 2), max_size=40))
+def test_the_view_never_falls_behind_a_revision_that_it_has_seen_whole(
+    transactions: list[Transaction], order: list[int]
+) -> None:
+    """A ticket that comes back for a moment can be served in that moment."""
+    news = asyncio.run(happened(transactions))
+    history = [batch for batch in news.watch if batch.changes]
+    seen_whole = 0
+
+    class Watchful(PoolMirror):
+        def check(self) -> None:
+            gone = _last_changes(history, seen_whole)
+            for key, change in gone.items():
+                if change.entry is None:
+                    later = [
+                        c
+                        for b in history
+                        if b.revision > seen_whole
+                        for c in b.changes
+                        if c.key == key and c.entry is not None
+                    ]
+                    name = key.rpartition("/")[2]
+                    back = "/grants/" in key and name in self.state.grants
+                    back = back or ("/queue/" in key and name in self.state.tickets)
+                    assert not back or later, f"{key} came back"
+
+        def apply(self, batch: WatchBatch) -> set[str]:
+            nonlocal seen_whole
+            touched = super().apply(batch)
+            seen_whole = max(seen_whole, batch.revision)
+            self.check()
+            return touched
+
+        def reset(self, listing: Listing) -> set[str]:
+            nonlocal seen_whole
+            touched = super().reset(listing)
+            seen_whole = max(seen_whole, listing.revision)
+            self.check()
+            return touched
+
+        def committed(self, writes: object, revision: int) -> set[str]:
+            touched = super().committed(writes, revision)  # type: ignore[arg-type]
+            self.check()
+            return touched
+
+    delivered(Watchful(KEYS, POOL), news, order)
+
+
+def _last_changes(history: list[WatchBatch], upto: int) -> dict[str, Change]:
+    return {
+        change.key: change
+        for batch in history
+        if batch.revision <= upto
+        for change in batch.changes
+    }
