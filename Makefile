@@ -89,7 +89,7 @@ check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the co
 	$(BIN)/mypy
 	$(BIN)/python docs/generate_reference.py --check
 	$(BIN)/python -m pytest -q tests/unit/layout/test_layers.py tests/unit/layout/test_proto_style.py \
-	  tests/unit/test_docs_links.py
+	  tests/unit/layout/test_docs_links.py
 
 docs: $(PROTOS)  ## write the generated reference pages again
 	$(BIN)/python docs/generate_reference.py
