@@ -45,7 +45,8 @@ RETIRED: dict[str, str] = {
     r"takes? in|took in|taken in": "apply, read",
 }
 RETIRED_NAMES: dict[str, str] = {
-    r"\b(?:Committing|Waits|Flight|Passing|PassedOn|Asks)\b": "Committer, WaitTimers, ...",
+    r"\b(?:Committing|PassedOn|Flight)\b": "Committer, Forwarded, InFlightCommit",
+    r"\b(?:Waits|Passing|Asks)\b(?=[\](.:\[])": "WaitTimers, Forwarder, PendingRequests",
     r"\b(?:SessionGone|PoolMissing|EngineMissing|BuildTimeout)\b": "one name per condition",
     r"\b[Dd]oors?\b|\bDoorLimits\b": "API, services, ApiLimits",
     r"\b(?:Stage|Story|Crew|Beat)\b": "Environment, UserRecord, WorkerPool, Heartbeat",
@@ -59,6 +60,7 @@ ALLOWED: dict[str, str] = {
     r"on_loss\W{1,4}tell\b|Literal\[\"tell\"": "a public setting's value",
     r"audience=|\baud\b": "a JWT's claim, as PyJWT names it",
     r"\.tell\(\)": "Python's name for a file's position",
+    r"`void`|\"void\"": "a key of the JSON report that users read",
 }
 EXEMPT_FILES: dict[str, str] = {
     "CHANGELOG.md": "history",
