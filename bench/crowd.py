@@ -18,7 +18,6 @@ from bench.service import running_service
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.oracle.history import FaultKind, read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
-from seatkeeper.server.store.keys import Keys
 
 POOL = "crowd"
 HOLD_SECONDS_MAX = 0.02
@@ -52,7 +51,7 @@ async def main() -> None:
                 *(take_turns(client, ends, cycles, n) for n, client in enumerate(clients))
             )
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
-        history = replay(await read_history(store, Keys()))[POOL]
+        history = replay(await read_history(store))[POOL]
         await store.close()
     tell(
         {

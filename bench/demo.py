@@ -34,7 +34,6 @@ from seatkeeper.client import AsyncSeatClient, QueuePosition
 from seatkeeper.client.builds.builds import BuiltEngine
 from seatkeeper.oracle.history import PoolHistory, read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
-from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 _T = TypeVar("_T")
@@ -253,7 +252,7 @@ async def history_of(service: Service) -> PoolHistory:
     """Replay the store's own history of the pool."""
     store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
     try:
-        return replay(await read_history(store, Keys()))[POOL]
+        return replay(await read_history(store))[POOL]
     finally:
         await store.close()
 

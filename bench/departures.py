@@ -18,10 +18,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 
-from seatkeeper.oracle.history import located
-from seatkeeper.server.decide import Grant, Ticket
-from seatkeeper.server.store import Change, Entry, records
-from seatkeeper.server.store.keys import Keys
+from seatkeeper.oracle.stored import (
+    PREFIX,
+    StoredGrant,
+    StoredTicket,
+    located,
+    read_completed,
+    read_grant,
+    read_ticket,
+)
+from seatkeeper.server.store import Change, Entry
 
 
 class Fate(Enum):
@@ -40,8 +46,8 @@ class Departures:
     """What became of the tickets and grants of one pool."""
 
     fates: Counter[Fate] = field(default_factory=Counter)
-    lost_tickets: list[Ticket] = field(default_factory=list)
-    lost_grants: list[Grant] = field(default_factory=list)
+    lost_tickets: list[StoredTicket] = field(default_factory=list)
+    lost_grants: list[StoredGrant] = field(default_factory=list)
     """Grants that ended, and neither by a release nor with a session that was closed."""
     order_inversions: int = 0
     """Grants made while a ticket of the same project and priority that came earlier waited on."""
@@ -54,7 +60,7 @@ def departures(
     pool: str,
     *,
     closed_sessions: Container[str] = frozenset(),
-    keys: Keys | None = None,
+    prefix: str = PREFIX,
 ) -> Departures:
     """Say how every ticket and grant of ``pool`` ended.
 
@@ -63,7 +69,7 @@ def departures(
     ledger = _Ledger(closed_sessions)
     for _, together in groupby(changes, key=lambda change: change.revision):
         step = _Step()
-        for name, kind, key, change in located(together, keys or Keys()):
+        for name, kind, key, change in located(together, prefix):
             if name == pool:
                 step.note(kind, key, change)
         ledger.take(step)
@@ -76,8 +82,8 @@ class _Step:
     """The changes of one revision."""
 
     decided: bool = False
-    granted: dict[str, Grant] = field(default_factory=dict)
-    queued: dict[str, Ticket] = field(default_factory=dict)
+    granted: dict[str, StoredGrant] = field(default_factory=dict)
+    queued: dict[str, StoredTicket] = field(default_factory=dict)
     grants_ended: list[str] = field(default_factory=list)
     tickets_ended: list[str] = field(default_factory=list)
     marks: dict[str, str] = field(default_factory=dict)
@@ -89,13 +95,13 @@ class _Step:
             case "grants", None:
                 self.grants_ended.append(name)
             case "grants", Entry(value=value):
-                self.granted[name] = records.decode_grant(name, value)
+                self.granted[name] = read_grant(name, value)
             case "queue", None:
                 self.tickets_ended.append(name)
             case "queue", Entry(value=value):
-                self.queued[name] = records.decode_ticket(name, value)
+                self.queued[name] = read_ticket(name, value)
             case "marks", Entry(value=value):
-                self.marks[name] = records.decode_watermark(value).finished
+                self.marks[name] = read_completed(value)
 
 
 @dataclass(slots=True)
@@ -104,8 +110,8 @@ class _Ledger:
 
     closed_sessions: Container[str]
     found: Departures = field(default_factory=Departures)
-    held: dict[str, Grant] = field(default_factory=dict)
-    waiting: dict[str, Ticket] = field(default_factory=dict)
+    held: dict[str, StoredGrant] = field(default_factory=dict)
+    waiting: dict[str, StoredTicket] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
 
     def take(self, step: _Step) -> None:
@@ -127,14 +133,14 @@ class _Ledger:
         self.held |= step.granted
         self.waiting |= step.queued
 
-    def _end(self, step: _Step, gone: Ticket | Grant) -> Fate:
+    def _end(self, step: _Step, gone: StoredTicket | StoredGrant) -> Fate:
         if step.decided and self.marks.get(gone.session_id, "") >= gone.grant_id:
             return Fate.GIVEN_UP
         if not step.decided and gone.session_id in self.closed_sessions:
             return Fate.CLOSED
         return Fate.LOST
 
-    def _is_inversion(self, grant: Grant, ticket: Ticket | None) -> bool:
+    def _is_inversion(self, grant: StoredGrant, ticket: StoredTicket | None) -> bool:
         rivals = [
             other.number
             for other in self.waiting.values()

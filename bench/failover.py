@@ -69,7 +69,6 @@ from seatkeeper.oracle.history import FaultKind, PoolHistory, read_history, repl
 from seatkeeper.server.store import Change
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import STATUS
-from seatkeeper.server.store.keys import Keys
 
 POOL = "failover"
 NODES = 3
@@ -270,7 +269,7 @@ async def main() -> None:
                 if arguments.only in (None, kind):
                     await trial.repeat(kind, times, fault)
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
-        changes = await read_history(store, Keys())
+        changes = await read_history(store)
         await store.close()
     tell(result_of(trial, changes, arguments), arguments.json)
 

@@ -26,7 +26,6 @@ from seatkeeper.client import AsyncSeatClient
 from seatkeeper.oracle.history import read_history, replay
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
-from seatkeeper.server.store.keys import Keys
 
 POOL = "handoff"
 
@@ -82,7 +81,7 @@ async def main() -> None:
         raw_seconds = await raw_latencies(store)
         timeline = await take_turns_all(service, arguments)
         raw_seconds += await raw_latencies(store)
-        history = replay(await read_history(store, Keys()))[POOL]
+        history = replay(await read_history(store))[POOL]
         await store.close()
     handoffs = timeline.handoffs(arguments.seats)
     raw_p50, p50 = percentile(raw_seconds, 50), percentile(handoffs, 50)

@@ -24,8 +24,8 @@ from bench.report import parser, percentile, progress, run, tell
 from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.client import AsyncSeatClient, Overloaded
 from seatkeeper.oracle.history import FaultKind, read_history, replay
+from seatkeeper.oracle.stored import guard_key
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
-from seatkeeper.server.store.keys import Keys
 
 POOL = "storm"
 CALM_SECONDS = 3.0
@@ -81,10 +81,10 @@ async def storm(service: Service, arguments: argparse.Namespace) -> dict[str, ob
         ended = monotonic()
     idle, stormy = probe.between(began - CALM_SECONDS, began), probe.between(began, ended)
     store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
-    changes = await read_history(store, Keys())
+    changes = await read_history(store)
     await store.close()
     history = replay(changes)[POOL]
-    decisions = sum(change.key == Keys().guard(POOL) for change in changes)
+    decisions = sum(change.key == guard_key(POOL) for change in changes)
     asked = history.grants + history.tickets
     return {
         "clients": arguments.clients,

@@ -26,7 +26,7 @@ from seatkeeper.agent.main import Agent
 from seatkeeper.client import AsyncGrant, AsyncSeatClient
 from seatkeeper.client.transport.status import FirstStatus
 from seatkeeper.core.errors import ServiceUnavailable
-from seatkeeper.server.decide import Grant, PoolState
+from seatkeeper.server.domain import Grant, PoolState
 from seatkeeper.server.pool.admin import Pools
 from seatkeeper.server.store import Delete, Put, records
 from seatkeeper.server.tokens.signer import TokenSigner

@@ -109,7 +109,7 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
         admin = await stack.enter_async_context(service.admin_client())
         for name, seats in {**POOLS, CANARY_POOL: CANARY_SEATS}.items():
             await admin.pools.create(name, seats=seats)
-        witness = Witness(service.store, KEYS)
+        witness = Witness(service.store, KEYS.prefix)
         await witness.start()
         stack.push_async_callback(witness.stop)
         relays = [await _relay(stack, places, address, rng) for address in service.addresses]

@@ -81,7 +81,7 @@ class Struck:
 
     async def until_commit(self) -> None:
         """Wait until etcd has committed one more decision about the pool."""
-        prefix, seen = self.witness.keys.seats(self._pool), len(self.witness.changes)
+        prefix, seen = f"{self.witness.prefix}/seats/{self._pool}/", len(self.witness.changes)
         await self.until(
             lambda: any(change.key.startswith(prefix) for change in self.witness.changes[seen:])
         )

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from tests.cli.commands import address_of, seatkeeper, serving, started
-from tests.client import certificates
 from tests.client.certificates import Authority
 
-from seatkeeper.cli import reach
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit
-from seatkeeper.client import TlsConfig
+from seatkeeper.client.transport import reach
 from seatkeeper.core.errors import ServiceUnavailable
 
 
@@ -32,38 +24,6 @@ def closed_port(host: str = "127.0.0.1") -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def test_what_refuses_everywhere_is_given_up_soon() -> None:
-    addresses = [closed_port(), closed_port("::1")]
-    before = time.monotonic()
-    with pytest.raises(ServiceUnavailable) as refused:
-        reach.check_reachable(addresses)
-    assert time.monotonic() - before < 8  # not the ten seconds of a silent one
-    assert str(refused.value) == (
-        f"no node answered: connection refused at {addresses[0]}, connection refused at {addresses[1]}"
-    )
-
-
-def test_one_that_listens_is_enough() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        reach.check_reachable([closed_port(), f"127.0.0.1:{server.getsockname()[1]}"])
-
-
-def test_a_node_that_starts_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "REFUSED_SECONDS", 60.0)
-    address = closed_port()
-    started: list[socket.socket] = []
-
-    def start() -> None:
-        port = int(address.rpartition(":")[2])
-        started.append(socket.create_server(("127.0.0.1", port)))
-
-    timer = threading.Timer(0.3, start)
-    timer.start()
-    reach.check_reachable([address])
-    timer.join()
-    started[0].close()
-
-
 def test_commands_say_so_and_nothing_is_taken() -> None:
     address = closed_port()
     for command in (["status"], ["pool", "list"], ["run", "--", "true"]):
@@ -71,88 +31,17 @@ def test_commands_say_so_and_nothing_is_taken() -> None:
         assert f"connection refused at {address}" in said.refused(Exit.UNAVAILABLE)
 
 
-@contextmanager
-def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Something that listens and is no node."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.settimeout(30)
-                answer(connection)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-        thread.join(30)
-
-
-def test_what_is_no_node_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def http(connection: socket.socket) -> None:
-        connection.recv(1000)
-        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-    def ssh(connection: socket.socket) -> None:
-        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
-
-    with answering(http) as address:
-        assert "HTTP/1" in reach.trouble_with([address], None)
-    with answering(ssh) as address:
-        assert "no gRPC service" in reach.trouble_with([address], None)
-
-
-@pytest.mark.parametrize("days", [-400, 400])
-def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int) -> None:
+def test_commands_name_their_own_options(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    shifted = mock.Mock(wraps=datetime)
-    shifted.now.side_effect = lambda zone: datetime.now(zone) + timedelta(days=days)
-    with mock.patch.object(certificates, "datetime", shifted):
-        cert, key = authority.issue("node")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-
-    def handshake(connection: socket.socket) -> None:
-        with pytest.raises((ssl.SSLError, OSError)):
-            context.wrap_socket(connection, server_side=True).recv(1)
-
-    with answering(handshake) as address:
-        why = reach.trouble_with([address], TlsConfig(ca=authority.ca))
-    assert ("expired" if days < 0 else "not valid yet") in why
-
-
-def test_mistakes_about_tls_are_told_apart(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    (tmp_path / "other").mkdir()
-    other = Authority(tmp_path / "other")
     cert, key = authority.issue("node")
-    ours, our_key = authority.issue("alice")
-    theirs, their_key = other.issue("mallory")
+    ca = authority.ca
     flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
-    asking = ("--tls-client-ca-file", str(authority.ca))
-    ca, good = authority.ca, TlsConfig(ca=authority.ca, cert=ours, key=our_key)
+    asking = ("--tls-client-ca-file", str(ca))
     with (
         serving(tmp_path / "tls", *flags) as tls,
         serving(tmp_path / "mutual", *flags, *asking) as mutual,
-        serving(tmp_path / "plain") as plain,
     ):
-        of_tls, of_mutual, of_plain = map(address_of, (tls, mutual, plain))
-        assert reach.trouble_with([of_plain], None) == ""
-        assert reach.trouble_with([of_tls], TlsConfig(ca=ca)) == ""
-        assert reach.trouble_with([of_mutual], good) == ""
-        for address, config, why in (
-            (of_tls, None, "speaks TLS"),
-            (of_mutual, None, "speaks TLS"),
-            (of_plain, TlsConfig(ca=ca), "speaks plain text"),
-            (of_plain, good, "speaks plain text"),
-            (of_tls, TlsConfig(ca=other.ca), "is not the one in --tls-ca"),
-            (of_tls, TlsConfig(ca=ca, server_name="elsewhere"), "for another name"),
-            (of_mutual, TlsConfig(ca=ca), "client certificate"),
-            (of_mutual, TlsConfig(ca=ca, cert=theirs, key=their_key), "certificate"),
-        ):
-            assert why in reach.trouble_with([address], config), (config, why)
-        localhost = of_tls.replace("127.0.0.1", "127.0.0.2")
-        assert reach.trouble_with([localhost, closed_port()], TlsConfig(ca=ca)) == ""
+        of_tls, of_mutual = map(address_of, (tls, mutual))
         status = ("status", "--timeout", "2")
         said = seatkeeper(*status, "--tls-ca", str(ca), environ={"SEATKEEPER_NODES": of_mutual})
         assert "--tls-cert and --tls-key" in said.refused(Exit.UNAVAILABLE)

@@ -18,12 +18,12 @@ from rich.progress import Progress
 
 from seatkeeper.cli import build as build_command
 from seatkeeper.cli import render, views, waiting
-from seatkeeper.cli.diagnosis import Seen, diagnose
 from seatkeeper.cli.doctor import _table as findings_table
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.failures import explain
 from seatkeeper.cli.status import OnePool, Overview, Silence
+from seatkeeper.client.admin.diagnosis import Seen, diagnose
 from seatkeeper.client.session.requests import QueuePosition
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.text import hidden_in

@@ -69,10 +69,12 @@ class Cluster:
         """Replay etcd's own history of a pool, which must be without fault."""
         store = EtcdStore(EtcdConfig(endpoints=self.service.etcd.endpoints))
         try:
-            changes = await read_history(store, self.keys, from_revision=self.first_revision)
+            changes = await read_history(
+                store, self.keys.prefix, from_revision=self.first_revision
+            )
         finally:
             await store.close()
-        history = replay(changes, self.keys)[pool]
+        history = replay(changes, self.keys.prefix)[pool]
         assert history.is_correct, history.faults
         return history
 

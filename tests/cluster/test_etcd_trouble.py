@@ -22,7 +22,6 @@ from seatkeeper.etcd.v3 import etcd_pb2 as pb
 from seatkeeper.oracle.history import read_history, replay
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import COMPACT, STATUS
-from seatkeeper.server.store.keys import Keys
 
 POOL = "p"
 PATIENCE = 30.0
@@ -54,7 +53,7 @@ async def judged(service: Service) -> int:
     """Replay etcd's own history, which must be without fault; return the grants in it."""
     store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
     try:
-        history = replay(await read_history(store, Keys(), from_revision=1), Keys())[POOL]
+        history = replay(await read_history(store))[POOL]
     finally:
         await store.close()
     assert history.is_correct, history.faults

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.sessions import leased_record
 from seatkeeper.server.sessions.leased_record import LeasedRecord
 from seatkeeper.server.sessions.sessions import Sessions, lease_id_of
 from seatkeeper.server.store import Committed, LeaseNotFound, Store
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.system_clock import SystemClock
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from seatkeeper.client.session import lease as lease_module
 from seatkeeper.core.clock import Timer
 from seatkeeper.core.ids import IdGenerator
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.decide import Instant, PoolSpec
+from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.store import Put, StoreError, records
 from seatkeeper.server.store.keys import Keys

@@ -47,13 +47,13 @@ class Referee:
         """Look at the whole run; return what was wrong."""
         store, story = self._cluster.store, self._story
         self._believed += [belief.believed for belief in self._story.beliefs]
-        found = lives(store.changes, store.changed_at, KEYS)
+        found = lives(store.changes, store.changed_at, KEYS.prefix)
         violations = [
-            *check_history(store.changes, KEYS),
+            *check_history(store.changes, KEYS.prefix),
             *check_answers(found, story),
             *check_beliefs(self._believed, self._capacity),
             *check_reclaim(found, story, self._deadline),
-            *check_published(store.changes, story, KEYS),
+            *check_published(store.changes, story, KEYS.prefix),
             *check_patience(story.denied),
         ]
         if self._faults.kinds is Faults.DEATHS:

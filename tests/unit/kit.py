@@ -9,15 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from seatkeeper.oracle.history import PoolHistory, read_history, replay
-from seatkeeper.server.decide import (
-    Acquire,
-    Decision,
-    Grant,
-    Instant,
-    PoolSpec,
-    Release,
-    Ticket,
-)
+from seatkeeper.server.decide import Decision
+from seatkeeper.server.domain import Acquire, Grant, Instant, PoolSpec, Release, Ticket
 from seatkeeper.server.pool.subscribers import News, Position
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write, records
@@ -208,11 +201,11 @@ async def open_lease(
 
 async def history(store: MemoryStore) -> PoolHistory:
     """Replay all that the store remembers of the pool."""
-    reading = asyncio.create_task(read_history(store, KEYS))
+    reading = asyncio.create_task(read_history(store, KEYS.prefix))
     while not reading.done():
         await asyncio.sleep(0)
         store.expire_due()  # the watch's sign of life
-    return replay(await reading, KEYS)[POOL]
+    return replay(await reading, KEYS.prefix)[POOL]
 
 
 def in_revisions(revisions: Iterable[Iterable[Change]]) -> list[Change]:

@@ -20,8 +20,8 @@ from tests.unit.kit import (
 )
 
 from seatkeeper.oracle.history import PoolHistory
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.domain import Command, Denied, Limits, Refusal
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop

@@ -44,7 +44,7 @@ from seatkeeper.core.errors import (
 )
 from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.core.tokens import TokenClaims
-from seatkeeper.server.service.validate import Malformed
+from seatkeeper.core.validate import Malformed
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 logger = logging.getLogger(__name__)

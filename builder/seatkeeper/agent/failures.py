@@ -31,7 +31,7 @@ from seatkeeper.core.errors import (
     TokenInvalid,
 )
 from seatkeeper.core.serving.failure import Failure, bad_request, error_info, retry_info
-from seatkeeper.server.service.validate import Malformed
+from seatkeeper.core.validate import Malformed
 
 logger = logging.getLogger(__name__)
 

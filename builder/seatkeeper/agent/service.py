@@ -17,7 +17,7 @@ from seatkeeper.artifacts.errors import ProcessError, ResourceError
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.core.serving.failure import Context
 from seatkeeper.core.serving.texts import check_texts
-from seatkeeper.server.service.validate import Malformed
+from seatkeeper.core.validate import Malformed
 from seatkeeper.v1 import build_service_pb2, build_service_pb2_grpc
 
 

@@ -30,9 +30,9 @@ from seatkeeper.client import (
     TlsConfig,
 )
 from seatkeeper.oracle.checker import Violation
+from seatkeeper.oracle.stored import pool_key
 from seatkeeper.oracle.witness import Witness
 from seatkeeper.server.store import Store, StoreRefused
-from seatkeeper.server.store.keys import Keys
 
 CANARY_SECONDS = 3.0
 """How long a node may take to serve somebody whom nothing stands between."""
@@ -143,7 +143,7 @@ class TargetEnvironment:
 async def trial_of(
     config: TargetConfig,
     store: Store | None,
-    keys: Keys,
+    prefix: str,
     folder: Path,
     *,
     tell: Callable[[str], None] = lambda text: None,
@@ -173,12 +173,14 @@ async def trial_of(
         relays = [await _relay(stack, node, rng) for node in config.nodes]
         witness = None
         if store is not None:
-            witness = Witness(store, keys)
+            witness = Witness(store, prefix)
             await witness.start()
             stack.push_async_callback(witness.stop)
-            if not any(change.key == keys.pool(canary_pool) for change in witness.changes):
+            if not any(
+                change.key == pool_key(canary_pool, prefix) for change in witness.changes
+            ):
                 raise StoreRefused(
-                    f"our pools are not below {keys.prefix}/: is it the deployment's etcd, "
+                    f"our pools are not below {prefix}/: is it the deployment's etcd, "
                     "and is its prefix right?"
                 )
         worker_pool = WorkerPool(

@@ -33,9 +33,9 @@ from seatkeeper.oracle.checker import (
     lives,
 )
 from seatkeeper.oracle.record import Believed, Denied, Record
+from seatkeeper.oracle.stored import concerning
 from seatkeeper.oracle.witness import Witness
 from seatkeeper.server.store import StoreError
-from seatkeeper.server.store.keys import Keys
 
 SAMPLE_SECONDS = 0.25
 SERVED_SECONDS = 10.0
@@ -139,8 +139,8 @@ class Trial:
     def _prevented(self) -> dict[str, int]:
         prevented = self.worker_pool.record.prevented
         if self.witness is None:
-            return count_prevented(prevented, (), Keys())
-        return count_prevented(prevented, list(self.witness.changes), self.witness.keys)
+            return count_prevented(prevented, ())
+        return count_prevented(prevented, list(self.witness.changes), self.witness.prefix)
 
     async def _run(self, scenario: Scenario) -> None:
         scenario_result = ScenarioResult(
@@ -372,20 +372,13 @@ def check_user_history(
 
     ``now``: a moment up to which the witness has caught up.
     """
-    keys = witness.keys
-    ours = tuple(
-        prefix for pool in config.pools for prefix in (keys.seats(pool), keys.pool(pool))
-    )
-    changes = [
-        change
-        for change in list(witness.changes)
-        if change.key.startswith((*ours, keys.engines()))
-    ]
-    found = lives(changes, witness.changed_at, keys)
-    yield from check_history(changes, keys, at_rest=at_rest)
+    prefix = witness.prefix
+    changes = list(concerning(list(witness.changes), config.pools, prefix))
+    found = lives(changes, witness.changed_at, prefix)
+    yield from check_history(changes, prefix, at_rest=at_rest)
     yield from check_answers(found, record)
     yield from check_reclaim(found, record, deadline, now=now)
-    yield from check_published(changes, record, keys, pools=config.pools)
+    yield from check_published(changes, record, prefix, pools=config.pools)
 
 
 def check_faults(scenario: Scenario, faults: Collection[str]) -> None:

@@ -36,9 +36,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from seatkeeper.cli.agent import AGENT_NEEDS
 from seatkeeper.cli.dev import AGENT_OFFSET, ETCD_OFFSET, PORT_DEFAULT, Terminal
-from seatkeeper.cli.render import Json, count, say, write_json
+from seatkeeper.cli.render import Json, say, write_json
 from seatkeeper.cli.serve import installed
 from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.core.amounts import count
 from seatkeeper.core.channels import dial
 from seatkeeper.core.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.core.extras import explain

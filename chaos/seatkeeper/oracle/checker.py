@@ -27,12 +27,11 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
-from seatkeeper.oracle.history import FaultKind, located, replay
+from seatkeeper.oracle.history import FaultKind, replay
 from seatkeeper.oracle.record import Believed, Denied, Prevented, Record
-from seatkeeper.server.decide import Grant
-from seatkeeper.server.store import Change, records
-from seatkeeper.server.store.keys import Keys
-from seatkeeper.v1 import build_pb2, state_pb2
+from seatkeeper.oracle.stored import PREFIX, located, read_engine, read_grant
+from seatkeeper.server.store import Change
+from seatkeeper.v1 import build_pb2
 
 
 class Invariant(Enum):
@@ -88,10 +87,10 @@ _BY_FAULT = {
 
 
 def check_history(
-    changes: Sequence[Change], keys: Keys, *, at_rest: bool = True
+    changes: Sequence[Change], prefix: str = PREFIX, *, at_rest: bool = True
 ) -> Iterator[Violation]:
     """Judge the change stream alone. ``at_rest``: all sessions have ended, so nothing may be left."""
-    for pool, history in replay(changes, keys).items():
+    for pool, history in replay(changes, prefix).items():
         for fault in history.faults:
             where = f"{pool}, revision {fault.revision}"
             yield Violation(_BY_FAULT[fault.kind], f"{where}: {fault.message}")
@@ -120,11 +119,11 @@ class Life:
 
 
 def lives(
-    changes: Iterable[Change], changed_at: Mapping[int, float], keys: Keys
+    changes: Iterable[Change], changed_at: Mapping[int, float], prefix: str = PREFIX
 ) -> dict[GrantName, Life]:
     """Return what became of every grant. ``changed_at``: when each revision came about."""
     found: dict[GrantName, Life] = {}
-    for pool, kind, name, change in located(changes, keys):
+    for pool, kind, name, change in located(changes, prefix):
         if kind != "grants":
             continue
         before, at = found.get((pool, name)), changed_at[change.revision]
@@ -132,7 +131,7 @@ def lives(
             if before is not None:
                 found[pool, name] = Life(before.given, at, before.holder)
             continue
-        grant = records.decode_grant(name, change.entry.value)
+        grant = read_grant(name, change.entry.value)
         given = {grant.fence: Given(at, grant.seats), **(before.given if before else {})}
         found[pool, name] = Life(given, None, grant.holder)
     return found
@@ -240,14 +239,16 @@ def check_punctuality(denied: Iterable[Denied]) -> Iterator[Violation]:
 
 
 def count_prevented(
-    prevented: Iterable[Prevented], changes: Iterable[Change], keys: Keys
+    prevented: Iterable[Prevented], changes: Iterable[Change], prefix: str = PREFIX
 ) -> dict[str, int]:
     """Return how often each misdeed was tried and refused.
 
     What was published under a grant before is left out: it may be the copy of a request whose answer
     got lost.
     """
-    published = {_named(engine) for change in changes if (engine := _engine(change, keys))}
+    published = {
+        _named(engine) for change in changes if (engine := read_engine(change, prefix))
+    }
     counted = Counter(
         told.attack
         for told in prevented
@@ -259,7 +260,7 @@ def count_prevented(
 def check_published(
     changes: Iterable[Change],
     record: Record,
-    keys: Keys,
+    prefix: str = PREFIX,
     *,
     pools: Container[str] | None = None,
 ) -> Iterator[Violation]:
@@ -271,13 +272,13 @@ def check_published(
     newest: dict[tuple[str, str], int] = {}
     written: set[tuple[str, str, int]] = set()
     for change in changes:
-        for pool, kind, name, _ in located([change], keys):
+        for pool, kind, name, _ in located([change], prefix):
             if kind == "grants":
                 live.pop((pool, name), None)
                 if change.entry is not None:
-                    grant: Grant = records.decode_grant(name, change.entry.value)
+                    grant = read_grant(name, change.entry.value)
                     live[pool, name] = grant.fence
-        manifest = _engine(change, keys)
+        manifest = read_engine(change, prefix)
         if manifest is None or (pools is not None and manifest.pool not in pools):
             continue
         grant_name = manifest.pool, manifest.grant_id
@@ -291,14 +292,6 @@ def check_published(
     for told in record.published:
         if (told.pool, told.grant_id, told.fence) not in written:
             yield Violation(Invariant.I3, f"{told} is in no revision")
-
-
-def _engine(change: Change, keys: Keys) -> build_pb2.EngineManifest | None:
-    """Return what a change publishes."""
-    if change.entry is None or not change.key.startswith(keys.engines()):
-        return None
-    record = state_pb2.EngineRecord.FromString(change.entry.value)
-    return build_pb2.EngineManifest.FromString(record.manifest.manifest)
 
 
 def _named(manifest: build_pb2.EngineManifest) -> tuple[str, str, int]:

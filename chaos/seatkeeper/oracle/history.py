@@ -21,15 +21,23 @@ What it looks for, at every revision:
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 
-from seatkeeper.server.decide import Grant, Ticket
-from seatkeeper.server.store import Change, Entry, Store, records
-from seatkeeper.server.store.keys import Keys
+from seatkeeper.oracle.stored import (
+    PREFIX,
+    StoredGrant,
+    StoredTicket,
+    located,
+    read_completed,
+    read_grant,
+    read_ticket,
+    seats_in_spec,
+)
+from seatkeeper.server.store import Change, Entry, Store
 
 FAULTS_MAX = 100
 """Faults kept of one pool; more are only counted."""
@@ -90,7 +98,9 @@ class PoolHistory:
         return self.fault_counts.get(kind, 0)
 
 
-async def read_history(store: Store, keys: Keys, *, from_revision: int = 1) -> list[Change]:
+async def read_history(
+    store: Store, prefix: str = PREFIX, *, from_revision: int = 1
+) -> list[Change]:
     """Return every change below the prefix, from the first revision up to the present one.
 
     ``from_revision`` may be any from before the first key below the prefix was written. Raises
@@ -98,10 +108,10 @@ async def read_history(store: Store, keys: Keys, *, from_revision: int = 1) -> l
     the history is to be judged. Watches until the store says how far it is; a ``MemoryStore`` does
     so when it expires leases.
     """
-    prefix = f"{keys.prefix}/"
-    present = (await store.list(prefix)).revision
+    below = f"{prefix}/"
+    present = (await store.list(below)).revision
     changes: list[Change] = []
-    async with aclosing(store.watch(prefix, from_revision=from_revision)) as watch:
+    async with aclosing(store.watch(below, from_revision=from_revision)) as watch:
         async for batch in watch:
             changes += [change for change in batch.changes if change.revision <= present]
             if batch.revision >= present:
@@ -109,18 +119,17 @@ async def read_history(store: Store, keys: Keys, *, from_revision: int = 1) -> l
     return changes
 
 
-def replay(changes: Iterable[Change], keys: Keys | None = None) -> dict[str, PoolHistory]:
+def replay(changes: Iterable[Change], prefix: str = PREFIX) -> dict[str, PoolHistory]:
     """Judge a history; return what became of each pool, by name.
 
-    ``changes`` must be all changes below the prefix of ``keys``, from the first revision on, in
-    order of revisions. Changes of one revision took effect together, in whatever order they are
+    ``changes`` must be all changes below ``prefix``, from the first revision on, in order of
+    revisions. Changes of one revision took effect together, in whatever order they are
     given. Keys of other kinds are passed over.
     """
-    keys = keys or Keys()
     ledgers: dict[str, _PoolLedger] = {}
     for revision, together in groupby(changes, key=lambda change: change.revision):
         touched: set[str] = set()
-        for pool, kind, name, change in located(together, keys):
+        for pool, kind, name, change in located(together, prefix):
             ledgers.setdefault(pool, _PoolLedger(pool)).note(kind, name, change)
             touched.add(pool)
         for pool in touched:
@@ -128,25 +137,15 @@ def replay(changes: Iterable[Change], keys: Keys | None = None) -> dict[str, Poo
     return {pool: ledgers[pool].summary() for pool in sorted(ledgers)}
 
 
-def located(changes: Iterable[Change], keys: Keys) -> Iterator[tuple[str, str, str, Change]]:
-    """Yield pool, kind, name and change of the keys that matter here."""
-    for change in changes:
-        if change.key.startswith(keys.pools()):
-            yield change.key.removeprefix(keys.pools()), "spec", "", change
-        elif change.key.startswith(seats := keys.seats("").removesuffix("/")):
-            pool, kind, *name = change.key.removeprefix(seats).split("/", 2)
-            yield pool, kind, "".join(name), change
-
-
 _Turn = tuple[int, int, str]
 
 
-def _turn(ticket: Ticket) -> _Turn:
+def _turn(ticket: StoredTicket) -> _Turn:
     """Return what tickets are served in the order of. Said here once more: a judge asks nobody."""
     return (-ticket.priority, ticket.number, ticket.grant_id)
 
 
-def _handed_out(grant: Grant) -> tuple[str, int, int]:
+def _handed_out(grant: StoredGrant) -> tuple[str, int, int]:
     """Return what of a grant nobody may change while it lives: whose, how many seats, its fence."""
     return (grant.session_id, grant.seats, grant.fence)
 
@@ -156,12 +155,12 @@ class _PoolLedger:
 
     def __init__(self, pool: str) -> None:
         self._history = PoolHistory(pool)
-        self._held: dict[str, Grant] = {}
-        self._waiting: dict[str, Ticket] = {}
+        self._held: dict[str, StoredGrant] = {}
+        self._waiting: dict[str, StoredTicket] = {}
         self._order: list[_Turn] = []
         self._ever_granted: set[tuple[str, str]] = set()
-        self._granted: dict[str, Grant] = {}
-        self._queued: dict[str, Ticket] = {}
+        self._granted: dict[str, StoredGrant] = {}
+        self._queued: dict[str, StoredTicket] = {}
         self._grants_ended: list[str] = []
         self._tickets_ended: list[str] = []
         self._finished: dict[str, str] = {}
@@ -174,17 +173,17 @@ class _PoolLedger:
             case "spec", None:
                 self._history.capacity = 0
             case "spec", Entry(value=value):
-                self._history.capacity = records.decode_spec(value).seats
+                self._history.capacity = seats_in_spec(value)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
-                self._granted[name] = records.decode_grant(name, value)
+                self._granted[name] = read_grant(name, value)
             case "queue", None:
                 self._tickets_ended.append(name)
             case "queue", Entry(value=value):
-                self._queued[name] = records.decode_ticket(name, value)
+                self._queued[name] = read_ticket(name, value)
             case "marks", Entry(value=value):
-                self._finished[name] = records.decode_watermark(value).finished
+                self._finished[name] = read_completed(value)
             case "guard", Entry():
                 self._is_decision = True
 
@@ -231,7 +230,9 @@ class _PoolLedger:
         self._history.waiting = len(self._waiting)
         return self._history
 
-    def _judge(self, revision: int, made: list[Grant], ended: dict[str, Ticket | None]) -> None:
+    def _judge(
+        self, revision: int, made: list[StoredGrant], ended: dict[str, StoredTicket | None]
+    ) -> None:
         history = self._history
         history.decisions += 1
         history.grants += len(made)
@@ -247,13 +248,13 @@ class _PoolLedger:
             self._ever_granted.add(request)
             self._check_order(revision, grant, ended.get(grant.grant_id))
 
-    def _check_end(self, revision: int, gone: Ticket | Grant, what: str) -> None:
+    def _check_end(self, revision: int, gone: StoredTicket | StoredGrant, what: str) -> None:
         """Judge why something has gone. What goes without a decision went with its session's lease."""
         if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
             message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
             self._fault(FaultKind.TAKEN_AWAY, revision, message)
 
-    def _check_fences(self, revision: int, made: list[Grant]) -> None:
+    def _check_fences(self, revision: int, made: list[StoredGrant]) -> None:
         for grant in sorted(made, key=lambda grant: grant.fence):
             if grant.fence <= self._history.fence:
                 message = (
@@ -262,7 +263,9 @@ class _PoolLedger:
                 self._fault(FaultKind.FENCE, revision, message)
             self._history.fence = max(self._history.fence, grant.fence)
 
-    def _check_order(self, revision: int, grant: Grant, ticket: Ticket | None) -> None:
+    def _check_order(
+        self, revision: int, grant: StoredGrant, ticket: StoredTicket | None
+    ) -> None:
         if not self._order:
             return
         priority, number, passed = self._order[0]

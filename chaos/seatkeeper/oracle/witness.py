@@ -8,8 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing, suppress
 
+from seatkeeper.oracle.stored import PREFIX
 from seatkeeper.server.store import Change, HistoryCompacted, Store, StoreError
-from seatkeeper.server.store.keys import Keys
 
 LOOK_SECONDS = 0.2
 RETRY_SECONDS = 0.2
@@ -49,14 +49,14 @@ class RevisionTimes(Mapping[int, float]):
 class Witness:
     """Collects every change below a prefix, from the moment it starts."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, prefix: str = PREFIX) -> None:
         self.changes: list[Change] = []
         self.changed_at = RevisionTimes()
-        self.keys = keys
+        self.prefix = prefix
         self.lost = ""
         """Why a part of the history is missing; empty: none is."""
         self._store = store
-        self._prefix = f"{keys.prefix}/"
+        self._below = f"{prefix}/"
         self._revision = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -71,7 +71,7 @@ class Witness:
         Where other pools are used while the run lasts, their changes are seen as well.
         """
         asked_at = time.monotonic()
-        listing = await self._store.list(self._prefix)
+        listing = await self._store.list(self._below)
         self.changes += [
             Change(entry.key, entry, entry.mod_revision)
             for entry in sorted(listing.entries, key=lambda entry: entry.mod_revision)
@@ -88,7 +88,7 @@ class Witness:
         async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
             while True:
                 with suppress(StoreError):
-                    present = (await self._store.list(f"{self._prefix}none/")).revision
+                    present = (await self._store.list(f"{self._below}none/")).revision
                     break
                 await asyncio.sleep(RETRY_SECONDS)
             while self._revision < present and not self.lost:
@@ -103,7 +103,7 @@ class Witness:
     async def _watch(self) -> None:
         while not self.lost:
             try:
-                watch = self._store.watch(self._prefix, from_revision=self._revision + 1)
+                watch = self._store.watch(self._below, from_revision=self._revision + 1)
                 async with aclosing(watch):
                     async for batch in watch:
                         self.changes += batch.changes
@@ -118,6 +118,6 @@ class Witness:
         while True:
             asked_at = time.monotonic()
             with suppress(StoreError):
-                listing = await self._store.list(f"{self._prefix}none/")
+                listing = await self._store.list(f"{self._below}none/")
                 self.changed_at.note(asked_at, listing.revision)
             await asyncio.sleep(LOOK_SECONDS)

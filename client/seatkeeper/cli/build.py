@@ -31,12 +31,12 @@ from seatkeeper.cli.render import (
     engine_json,
     facts,
     show,
-    span,
     words,
     write_event,
     write_json,
 )
 from seatkeeper.cli.waiting import Priority, Wait, outlook, queued_event
+from seatkeeper.core.amounts import span
 from seatkeeper.core.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
 

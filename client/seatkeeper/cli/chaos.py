@@ -25,8 +25,9 @@ from seatkeeper.cli.connection import (
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
-from seatkeeper.cli.render import count, show, table, words, write_json
+from seatkeeper.cli.render import show, table, words, write_json
 from seatkeeper.cli.serve import SERVER_NEEDS, installed
+from seatkeeper.core.amounts import count
 from seatkeeper.core.environment import DEFAULT_NODES
 from seatkeeper.core.extras import explain
 
@@ -258,7 +259,6 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     from seatkeeper.chaos.worker_pool import WorkerPoolError
     from seatkeeper.core.errors import SeatError, UsageError
     from seatkeeper.server.store import StoreError, StoreRefused
-    from seatkeeper.server.store.keys import Keys
 
     def tell(text: str) -> None:
         if not at.json:
@@ -267,8 +267,8 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     store = at.store()
     try:
         with tempfile.TemporaryDirectory(prefix="seatkeeper-chaos-") as folder:
-            keys = Keys(at.etcd_prefix)
-            async with trial_of(config, store, keys, Path(folder), tell=tell) as trial:
+            prefix = at.etcd_prefix
+            async with trial_of(config, store, prefix, Path(folder), tell=tell) as trial:
                 try:
                     await trial.run(chosen)
                     await trial.conclude()

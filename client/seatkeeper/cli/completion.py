@@ -87,9 +87,9 @@ def _offer(given: Mapping[str, Any], incomplete: str, ask: _Ask) -> list[str]:
 
 
 async def _asked(given: Mapping[str, Any], ask: _Ask) -> Sequence[str]:
-    from seatkeeper.cli.reach import check_reachable
     from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
     from seatkeeper.client.transport.nodes import parse_addresses
+    from seatkeeper.client.transport.reach import check_reachable
 
     def value(option: str, variable: str) -> str:
         return str(given.get(option) or os.environ.get(variable) or "")

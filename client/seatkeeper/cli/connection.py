@@ -128,8 +128,8 @@ class Connection:
         ``is_there``: raise `ServiceUnavailable` now where all nodes refuse to be connected to, unless
         the user said how long to try.
         """
-        from seatkeeper.cli.reach import check_reachable
         from seatkeeper.client.transport.nodes import parse_addresses
+        from seatkeeper.client.transport.reach import check_reachable
         from seatkeeper.core.errors import InvalidArgument
 
         check_descriptors()
@@ -144,14 +144,16 @@ class Connection:
 
     def explained(self, error: ServiceUnavailable) -> ServiceUnavailable:
         """Return the error with what is wrong about TLS, where that is why no node answered."""
-        from seatkeeper.cli.reach import trouble_with
         from seatkeeper.client.transport.nodes import parse_addresses
+        from seatkeeper.client.transport.reach import TlsNames, trouble_with
         from seatkeeper.core.errors import Overloaded, ServiceUnavailable
 
         if isinstance(error, Overloaded) or not str(error).startswith("no node answered"):
             return error
         why = trouble_with(
-            parse_addresses(self.nodes), tls_of(self.tls_ca, self.tls_cert, self.tls_key)
+            parse_addresses(self.nodes),
+            tls_of(self.tls_ca, self.tls_cert, self.tls_key),
+            names=TlsNames("--tls-ca", "--tls-cert", "--tls-key"),
         )
         return ServiceUnavailable(f"no node answered; {why}") if why else error
 

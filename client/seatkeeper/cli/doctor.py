@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,16 +12,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from seatkeeper.cli.connection import Connection, connected
-from seatkeeper.cli.diagnosis import Finding, Level, Seen, diagnose
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit
-from seatkeeper.cli.render import count, show, table, words, write_json
+from seatkeeper.cli.render import show, table, words, write_json
+from seatkeeper.core.amounts import count
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
-
-REACH_SECONDS_MAX = 3.0
-"""How long an address may take to answer from here."""
+    from seatkeeper.client.admin.diagnosis import Finding, Seen
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -38,6 +33,8 @@ async def doctor(at: Connection) -> None:
     It changes nothing, and works also while etcd does not. The exit code is 0 where nothing worse
     than warnings was found, 1 where a problem was, and 69 where no node answered.
     """
+    from seatkeeper.client.admin.diagnosis import Level, diagnose
+
     findings = diagnose(await _look(at))
     levels = Counter(finding.level for finding in findings)
     problems, warnings = levels[Level.PROBLEM], levels[Level.WARNING]
@@ -52,73 +49,15 @@ async def doctor(at: Connection) -> None:
 
 
 async def _look(at: Connection) -> Seen:
+    from seatkeeper.client.admin.observe import REACH_SECONDS_MAX, observe
     from seatkeeper.client.transport.nodes import parse_addresses
-    from seatkeeper.core.errors import SeatError
+
+    def direct(address: str) -> AsyncSeatClient:
+        one = replace(at, nodes=address, timeout=min(at.patience, REACH_SECONDS_MAX))
+        return one.client(is_there=False)
 
     async with at.client() as client:
-        asked_at, began = datetime.now(UTC), time.monotonic()
-        report = await client.cluster.report()
-        took = timedelta(seconds=time.monotonic() - began)
-        agents, pools = None, None
-        try:
-            agents = await client.engines.agents()
-            pools = await client.pools.list()
-        except SeatError:
-            pass  # without a quorum; the report says so
-        given = parse_addresses(at.nodes)
-        nodes = [*(node.address for node in report.nodes), *given]
-        deployments: dict[str, tuple[str, str]] = {}
-        addresses = [agent.address for agent in agents or ()]
-        unreached = await _unreached(at, client, nodes, addresses, deployments)
-    return Seen(
-        report=report,
-        here=asked_at + took / 2,
-        took=took,
-        given=given,
-        unreached=unreached,
-        deployments=deployments,
-        agents=agents,
-        pools=pools,
-    )
-
-
-async def _unreached(
-    at: Connection,
-    client: AsyncSeatClient,
-    nodes: Sequence[str],
-    agents: Sequence[str],
-    deployments: dict[str, tuple[str, str]],
-) -> dict[str, str]:
-    """Try every address; return why some cannot be reached from here.
-
-    Puts into ``deployments`` which service each node is of.
-    """
-    from seatkeeper.core.errors import SeatError
-
-    async def try_node(address: str) -> None:
-        direct = replace(at, nodes=address, timeout=min(at.patience, REACH_SECONDS_MAX))
-        async with direct.client(is_there=False) as one:
-            version = await one.cluster.version()
-            deployments[address] = (version.deployment_id, version.prefix)
-
-    async def try_agent(address: str) -> None:
-        async with asyncio.timeout(REACH_SECONDS_MAX), client.agent(address) as one:
-            await one.capabilities()
-
-    tries = {
-        **{address: try_node(address) for address in dict.fromkeys(nodes)},
-        **{address: try_agent(address) for address in dict.fromkeys(agents)},
-    }
-    results = await asyncio.gather(*tries.values(), return_exceptions=True)
-    unreached: dict[str, str] = {}
-    for address, result in zip(tries, results, strict=True):
-        if isinstance(result, TimeoutError):
-            unreached[address] = f"no answer within {REACH_SECONDS_MAX:g} s"
-        elif isinstance(result, SeatError):
-            unreached[address] = str(result)
-        elif isinstance(result, BaseException):
-            raise result
-    return unreached
+        return await observe(client, parse_addresses(at.nodes), direct)
 
 
 def _table(findings: Sequence[Finding]) -> RenderableType:

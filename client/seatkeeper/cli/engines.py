@@ -24,10 +24,10 @@ from seatkeeper.cli.render import (
     say,
     show,
     since,
-    size,
     table,
     write_json,
 )
+from seatkeeper.core.amounts import size
 from seatkeeper.core.text import path_in_json
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb

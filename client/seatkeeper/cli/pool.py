@@ -10,8 +10,9 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection, connected
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import count, facts, pool_json, say, show, write_json
+from seatkeeper.cli.render import facts, pool_json, say, show, write_json
 from seatkeeper.cli.views import grants_table, pools_table, queue_table, seats_of
+from seatkeeper.core.amounts import count
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 app = typer.Typer(

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seatkeeper.cli.encoding import as_json
+from seatkeeper.core.amounts import size, span
 from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -101,46 +102,15 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     return made
 
 
-def span(length: timedelta | float) -> str:
-    """Return a length of time in its two largest units."""
-    seconds = length.total_seconds() if isinstance(length, timedelta) else length
-    if 0.05 <= seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = max(0, round(seconds))
-    days, rest = divmod(whole, 86_400)
-    hours, rest = divmod(rest, 3600)
-    minutes, left = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {left} s" if minutes else f"{left} s"
-
-
 def about(estimate: timedelta) -> str:
     """Return an estimated time to wait; no more exact than it is."""
     seconds = estimate.total_seconds()
     return "less than 1 s to go" if seconds < 1 else f"about {span(round(seconds))} to go"
 
 
-def count(number: int, thing: str) -> str:
-    """Return ``1 seat``, ``2 seats``."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def since(moment: Timestamp) -> str:
     """Return how long ago that was, by this machine's clock."""
     return span(datetime.now(UTC) - moment.ToDatetime(UTC))
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in a unit that suits it."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.2f} GiB"
 
 
 def iso(moment: Timestamp) -> str:

@@ -18,8 +18,9 @@ from seatkeeper.cli import completion, streams
 from seatkeeper.cli.connection import Claimant, claiming
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, name_of, say_interrupted
-from seatkeeper.cli.render import Json, count, span, write_event
+from seatkeeper.cli.render import Json, write_event
 from seatkeeper.cli.waiting import Priority, Wait, Waiting
+from seatkeeper.core.amounts import count, span
 from seatkeeper.hold.signals import PERSON, STOPS, Received, Signals, stop_ourselves
 
 if TYPE_CHECKING:

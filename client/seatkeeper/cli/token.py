@@ -15,7 +15,8 @@ from seatkeeper.cli.connection import Connection, Json, connected
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import facts, say, show, span, write_json
+from seatkeeper.cli.render import facts, say, show, write_json
+from seatkeeper.core.amounts import span
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.tokens import TOKEN_BYTES_MAX, TokenClaims, verify_token
 

@@ -7,17 +7,8 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seatkeeper.cli.render import (
-    client_says,
-    count,
-    millis,
-    seconds,
-    since,
-    size,
-    span,
-    table,
-    words,
-)
+from seatkeeper.cli.render import client_says, millis, seconds, since, table, words
+from seatkeeper.core.amounts import count, size, span
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 

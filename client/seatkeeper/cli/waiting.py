@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seatkeeper.cli.render import Json, about, count, span
+from seatkeeper.cli.render import Json, about
+from seatkeeper.core.amounts import count, span
 from seatkeeper.core.text import printable
 
 if TYPE_CHECKING:

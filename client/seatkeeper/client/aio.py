@@ -44,10 +44,9 @@ from seatkeeper.client.transport.channels import open_channel
 from seatkeeper.client.transport.edge import sendable, sendable_number
 from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
 from seatkeeper.core.channels import check_fork
-from seatkeeper.core.clock import Clock, SystemClock, Timer, default_clock
+from seatkeeper.core.clock import Clock, FollowedClock, SystemClock, Timer, default_clock
 from seatkeeper.core.errors import ClientClosed, InvalidArgument, OtherLoop
 from seatkeeper.core.text import printable
-from seatkeeper.testing.movable_clock import MovableClock
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -443,7 +442,7 @@ class AsyncSeatClient:
                 project=self._project,
                 clock=self._clock,
             )
-            if isinstance(self._clock, MovableClock):
+            if isinstance(self._clock, FollowedClock):
                 self._clock.follow(self._session)
         return self._session
 

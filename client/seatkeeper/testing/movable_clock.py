@@ -20,22 +20,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Protocol
 
-from seatkeeper.core.clock import Clock, SystemClock, Timer, set_default_clock
+from seatkeeper.core.clock import Clock, Follower, SystemClock, Timer, set_default_clock
 
 LOOP_SECONDS_MAX = 10.0
 """How long a loop may take to do what is due. One that is blocked is not waited for any longer."""
 SETTLE_SECONDS_MAX = 5.0
 """How long a renewal may take to be answered, in real time."""
 SETTLE_POLL_SECONDS = 0.001
-
-
-class Follower(Protocol):
-    """Something that is renewed by this clock."""
-
-    def renews_at(self) -> float:
-        """Return when it is renewed next; infinity: not at all. In the past: it is being renewed."""
 
 
 class MovableClock(SystemClock):

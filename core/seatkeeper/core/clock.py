@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Timer(Protocol):
@@ -24,6 +24,21 @@ class Clock(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once ``now()`` has reached ``when``, in the event loop."""
+
+
+class Follower(Protocol):
+    """Something that is renewed by a clock."""
+
+    def renews_at(self) -> float:
+        """Return when it is renewed next; infinity: not at all. In the past: it is being renewed."""
+
+
+@runtime_checkable
+class FollowedClock(Clock, Protocol):
+    """A clock that is moved, and that must not be moved past a renewal."""
+
+    def follow(self, follower: Follower) -> None:
+        """Let moving the clock wait for the renewals of ``follower``, for as long as it lives."""
 
 
 class SystemClock:

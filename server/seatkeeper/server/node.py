@@ -20,12 +20,12 @@ from grpc_reflection.v1alpha import reflection
 
 from seatkeeper.core.serving.handlers import CallGate, WrappingServer, decoding
 from seatkeeper.server.certificates import Certificates
-from seatkeeper.server.clock import Clock, SystemClock
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.decide import Limits
 from seatkeeper.server.deployment.alarm import StoreAlarm
 from seatkeeper.server.deployment.guarded_store import GuardedStore
 from seatkeeper.server.deployment.identity import Deployment, WrongDeployment
+from seatkeeper.server.domain import Limits
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
@@ -48,6 +48,7 @@ from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreForei
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
+from seatkeeper.server.system_clock import SystemClock
 from seatkeeper.server.telemetry.call_log import CallLog
 from seatkeeper.server.telemetry.tally import Tally
 from seatkeeper.server.tokens.signer import TOKEN_LIFE_MAX, TokenSigner

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from seatkeeper.core.clock import SystemClock
+from seatkeeper.core.clock import FollowedClock, SystemClock
+from seatkeeper.testing.movable_clock import MovableClock
 
 
 @pytest.mark.parametrize("jump", [-300.0, 300.0])
@@ -25,3 +26,8 @@ def test_it_does_not_follow_the_wall_clock(
         lambda which: gettime(which) + (jump if which == time.CLOCK_REALTIME else 0.0),
     )
     assert 0.0 <= clock.now() - before < abs(jump) / 2
+
+
+def test_only_a_clock_that_is_moved_asks_for_renewals() -> None:
+    assert not isinstance(SystemClock(), FollowedClock)
+    assert isinstance(MovableClock(), FollowedClock)

@@ -9,7 +9,8 @@ from bench.departures import Departures, Fate, departures
 from bench.recovery import Fault, Recovery, Served, recovery
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, in_revisions, uuid7
 
-from seatkeeper.server.decide import Grant, Guard, Ticket, Watermark
+from seatkeeper.server.decide import Watermark
+from seatkeeper.server.domain import Grant, Guard, Ticket
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Entry, records
 
@@ -121,7 +122,7 @@ def ticket_gone(number: int) -> Change:
 
 
 def looked_at(*revisions: Sequence[Change], closed: Sequence[str] = ()) -> Departures:
-    return departures(in_revisions(revisions), POOL, closed_sessions=closed, keys=KEYS)
+    return departures(in_revisions(revisions), POOL, closed_sessions=closed, prefix=KEYS.prefix)
 
 
 WAITING = [guard(), queued(a_ticket(2, session="bob"))]

@@ -195,7 +195,7 @@ async def store(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MemoryStore]:
 @pytest.fixture
 async def watched(play: Play, store: MemoryStore) -> AsyncIterator[Play]:
     """The same, with a witness."""
-    play.witness = Witness(store, KEYS)
+    play.witness = Witness(store, KEYS.prefix)
     await play.witness.start()
     yield play
     await play.witness.stop()
@@ -487,7 +487,7 @@ async def test_answers_that_come_while_it_is_judged_are_judged_next_time(
     play: Play, store: MemoryStore
 ) -> None:
     """Of those, the history may not have been seen yet."""
-    witness = play.witness = LateAnswers(store, KEYS)
+    witness = play.witness = LateAnswers(store, KEYS.prefix)
     witness.worker_pool = play.worker_pool
     await witness.start()
     scenario_results = await play.run(NOTHING, NOTHING)
@@ -515,7 +515,7 @@ class Unreadable(Witness):
 async def test_a_history_that_cannot_be_read_breaks_a_promise(
     play: Play, store: MemoryStore, error: Exception, told: str
 ) -> None:
-    play.witness = witness = Unreadable(store, KEYS)
+    play.witness = witness = Unreadable(store, KEYS.prefix)
     witness.error = error
     (scenario_result,) = await play.run(NOTHING)
     assert scenario_result.violations == [f"I8 etcd's history cannot be read: {told}"]
@@ -626,7 +626,7 @@ async def test_deadlines_that_pass_while_it_is_judged_are_judged_next_time(
     """Until then, the history may say nothing of what became of the seat."""
     await grant(store, 1)
     play.clock.look = 0.0
-    witness = play.witness = SlowToRead(store, KEYS)
+    witness = play.witness = SlowToRead(store, KEYS.prefix)
     witness.clock = play.clock
     await witness.start()
     play.worker_pool.record.killed[DEAD] = play.clock.seconds - GRACE + 0.5

@@ -18,8 +18,8 @@ from tests.unit.services import running_services
 import seatkeeper.v1
 from seatkeeper.core.serving.texts import check_texts
 from seatkeeper.core.text import as_text, hidden_in, name_of_file, path_in_json, printable
+from seatkeeper.core.validate import Malformed
 from seatkeeper.server.service import SERVICES
-from seatkeeper.server.service.validate import Malformed
 
 NASTY = {
     "NUL": "a\x00b",

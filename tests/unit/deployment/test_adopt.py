@@ -9,8 +9,8 @@ import pytest
 from tests.unit.kit import eventually
 
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.decide import Guard
 from seatkeeper.server.deployment.adopt import FENCE_STEP, AdoptError, Adoption
+from seatkeeper.server.domain import Guard
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.store import MemoryStore, Put, records
 from seatkeeper.server.store.keys import Keys

@@ -18,11 +18,12 @@ FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 700
 
 # What anybody may import: it needs nothing, and means the same to all.
-GROUND = {"seatkeeper.core.text", "seatkeeper.core.extras"}
+GROUND = {"seatkeeper.core.amounts", "seatkeeper.core.extras", "seatkeeper.core.text"}
 
 # What each part may import of ours, from the ground up. A module belongs to the longest prefix
 # that it starts with; what is not named here may import anything.
 ALLOWED: dict[str, set[str]] = {
+    "seatkeeper.core.amounts": set(),
     "seatkeeper.core.text": set(),
     "seatkeeper.server.decide": {"seatkeeper.server.decide"},
     "seatkeeper.server.store": {
@@ -56,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "seatkeeper.client",
         "seatkeeper.v1",
         # What every server of ours has in common: ports, certificates, failures, settings, logs.
+        "seatkeeper.core.validate",
         "seatkeeper.core.serving.failure",
         "seatkeeper.core.serving.handlers",
         "seatkeeper.core.serving.listening",
@@ -64,23 +66,42 @@ ALLOWED: dict[str, set[str]] = {
         "seatkeeper.core.serving.signals",
         "seatkeeper.core.serving.settings",
         "seatkeeper.core.serving.texts",
-        "seatkeeper.server.service.validate",
     },
     "seatkeeper.builder": {"seatkeeper.builder", "seatkeeper.v1"},
-    # The service for users' tests is the real one.
-    "seatkeeper.testing.memory_node": {
-        "seatkeeper.server",
-        "seatkeeper.v1",
-        "seatkeeper.testing.movable_clock",
+    "seatkeeper.core.validate": set(),
+    # The service for users' tests is the real one. The client itself needs none of it.
+    **{
+        f"seatkeeper.client.{module}": {
+            "seatkeeper.client",
+            "seatkeeper.core.environment",
+            "seatkeeper.server",
+            "seatkeeper.v1",
+        }
+        for module in ("_memory_node", "_movable_clock", "testing")
     },
-    # A judge reads what is in the store, and asks nobody.
-    "seatkeeper.oracle.checker": {"seatkeeper.chaos", "seatkeeper.server", "seatkeeper.v1"},
-    "seatkeeper.oracle.history": {"seatkeeper.chaos", "seatkeeper.server", "seatkeeper.v1"},
-    # Those whom it judges by are users like others.
+    # The oracle reads the store by its own means: a fault of the service must not be in both.
+    **{
+        oracle: {
+            "seatkeeper.oracle.history",
+            "seatkeeper.oracle.record",
+            "seatkeeper.oracle",
+            "seatkeeper.server.store",
+            "seatkeeper.v1",
+        }
+        for oracle in (
+            "seatkeeper.oracle.checker",
+            "seatkeeper.oracle.history",
+            "seatkeeper.oracle.record",
+            "seatkeeper.oracle.witness",
+            "seatkeeper.oracle",
+        )
+    },
+    # Faults and workload: the users are clients like others.
     "seatkeeper.chaos": {
         "seatkeeper.chaos",
         "seatkeeper.client",
-        "seatkeeper.server",
+        "seatkeeper.oracle",
+        "seatkeeper.server.store",
         "seatkeeper.v1",
     },
     # Names alone: loaded by whoever must be quick to load.

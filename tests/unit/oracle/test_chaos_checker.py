@@ -34,7 +34,7 @@ from seatkeeper.oracle.record import (
     Refused,
     Returned,
 )
-from seatkeeper.server.decide import Grant, PoolSpec, Ticket
+from seatkeeper.server.domain import Grant, PoolSpec, Ticket
 from seatkeeper.server.store import Change, Entry, records
 from seatkeeper.v1 import build_pb2, state_pb2
 
@@ -87,7 +87,7 @@ CHANGES, CHANGED_AT = history(
     [gone(1), granted(a_grant(2, fence=2, session="boris"))],
     [gone(2)],
 )
-LIVES = lives(CHANGES, CHANGED_AT, KEYS)
+LIVES = lives(CHANGES, CHANGED_AT, KEYS.prefix)
 
 
 def acquired(number: int, fence: int, at: float = 2.5) -> Acquired:
@@ -101,7 +101,7 @@ def test_what_became_of_each_grant_is_known() -> None:
 
 
 def test_a_history_that_is_right_and_ends_empty_passes() -> None:
-    assert list(check_history(CHANGES, KEYS)) == []
+    assert list(check_history(CHANGES, KEYS.prefix)) == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_history_that_is_wrong_is_caught_by_its_invariant(
     revisions: list[list[Change]], invariant: Invariant
 ) -> None:
     changes, _ = history([spec(1)], *revisions)
-    assert invariants(list(check_history(changes, KEYS))) == [invariant]
+    assert invariants(list(check_history(changes, KEYS.prefix))) == [invariant]
 
 
 def test_who_is_served_before_his_turn_is_caught() -> None:
@@ -151,13 +151,13 @@ def test_who_is_served_before_his_turn_is_caught() -> None:
         [granted(a_grant(2, fence=1)), Change(KEYS.ticket(POOL, uuid7(2)), None, 0)],
         [gone(2)],
     )
-    found = list(check_history(changes, KEYS, at_rest=False))
+    found = list(check_history(changes, KEYS.prefix, at_rest=False))
     assert invariants(found) == [Invariant.I6]
 
 
 def test_while_sessions_live_something_may_be_left() -> None:
     changes, _ = history([spec(1)], [granted(a_grant(1, fence=1))])
-    assert list(check_history(changes, KEYS, at_rest=False)) == []
+    assert list(check_history(changes, KEYS.prefix, at_rest=False)) == []
 
 
 def test_answers_that_agree_with_the_history_pass() -> None:
@@ -195,7 +195,7 @@ def test_an_answer_that_was_not_so_is_caught(record: Record) -> None:
 def test_a_grant_that_is_still_there_was_not_given_back() -> None:
     changes, changed_at = history([spec(1)], [granted(a_grant(1, fence=1))])
     record = Record(returned=[Returned("anna", POOL, uuid7(1), 9.0)])
-    found = list(check_answers(lives(changes, changed_at, KEYS), record))
+    found = list(check_answers(lives(changes, changed_at, KEYS.prefix), record))
     assert invariants(found) == [Invariant.I3]
 
 
@@ -279,8 +279,8 @@ def test_who_is_turned_away_must_have_waited(waited: float, caught: list[Invaria
 
 def test_engines_of_other_pools_are_passed_over() -> None:
     changes, _ = history([published(1, 1)])
-    assert list(check_published(changes, Record(), KEYS, pools={"another"})) == []
-    assert invariants(list(check_published(changes, Record(), KEYS, pools={POOL}))) == [
+    assert list(check_published(changes, Record(), KEYS.prefix, pools={"another"})) == []
+    assert invariants(list(check_published(changes, Record(), KEYS.prefix, pools={POOL}))) == [
         Invariant.I9
     ]
 
@@ -294,14 +294,14 @@ def test_an_engine_published_under_a_live_grant_passes() -> None:
         [published(2, 2)],
     )
     record = Record(published=[Published("agent", POOL, uuid7(1), 1, 3.0)])
-    assert list(check_published(changes, record, KEYS)) == []
+    assert list(check_published(changes, record, KEYS.prefix)) == []
 
 
 def test_an_engine_published_under_a_grant_that_has_ended_is_caught() -> None:
     changes, _ = history(
         [spec(1)], [granted(a_grant(1, fence=1))], [gone(1)], [published(1, 1)]
     )
-    assert invariants(list(check_published(changes, Record(), KEYS))) == [Invariant.I9]
+    assert invariants(list(check_published(changes, Record(), KEYS.prefix))) == [Invariant.I9]
 
 
 def test_an_engine_published_under_an_older_fence_than_before_is_caught() -> None:
@@ -312,12 +312,12 @@ def test_an_engine_published_under_an_older_fence_than_before_is_caught() -> Non
         [published(1, 1)],
         [published(1, 1, key="f" * 64)],
     )
-    assert invariants(list(check_published(changes, Record(), KEYS))) == [Invariant.I9]
+    assert invariants(list(check_published(changes, Record(), KEYS.prefix))) == [Invariant.I9]
 
 
 def test_a_publication_that_is_in_no_revision_is_caught() -> None:
     record = Record(published=[Published("agent", POOL, uuid7(1), 1, 3.0)])
-    assert invariants(list(check_published(CHANGES, record, KEYS))) == [Invariant.I3]
+    assert invariants(list(check_published(CHANGES, record, KEYS.prefix))) == [Invariant.I3]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_what_was_prevented_is_counted_but_for_copies_of_what_was_done() -> None
         Prevented("agent", late, POOL, uuid7(2), 1, 3.0),
         Prevented("anna", theft, POOL, uuid7(3), 1, 3.0),
     ]
-    assert count_prevented(prevented, changes, KEYS) == {late: 2, theft: 1}
+    assert count_prevented(prevented, changes, KEYS.prefix) == {late: 2, theft: 1}
 
 
 def test_a_claim_on_a_grant_is_no_new_grant() -> None:
@@ -347,5 +347,5 @@ def test_a_claim_on_a_grant_is_no_new_grant() -> None:
     changes, changed_at = history(
         [spec(1)], [granted(a_grant(1, fence=1))], [granted(claimed)], [gone(1)]
     )
-    assert list(check_history(changes, KEYS)) == []
-    assert lives(changes, changed_at, KEYS)[POOL, uuid7(1)].given == {1: Given(2.0, 1)}
+    assert list(check_history(changes, KEYS.prefix)) == []
+    assert lives(changes, changed_at, KEYS.prefix)[POOL, uuid7(1)].given == {1: Given(2.0, 1)}

@@ -10,7 +10,8 @@ import pytest
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, history, in_revisions, uuid7
 
 from seatkeeper.oracle.history import FAULTS_MAX, FaultKind, PoolHistory, replay
-from seatkeeper.server.decide import Grant, Guard, PoolSpec, Ticket, Watermark
+from seatkeeper.server.decide import Watermark
+from seatkeeper.server.domain import Grant, Guard, PoolSpec, Ticket
 from seatkeeper.server.store import Change, Delete, Entry, MemoryStore, Put, records
 
 
@@ -49,7 +50,7 @@ def guard() -> Change:
 
 
 def judged(*revisions: Sequence[Change]) -> PoolHistory:
-    return replay(in_revisions(revisions), KEYS)[POOL]
+    return replay(in_revisions(revisions), KEYS.prefix)[POOL]
 
 
 def kinds(judgement: PoolHistory) -> list[FaultKind]:
@@ -282,7 +283,7 @@ def test_pools_are_judged_apart_and_other_keys_are_passed_over() -> None:
                 [granted(a_grant(1)), granted(a_grant(2), "rtx"), granted(a_grant(3), "rtx")],
             ]
         ),
-        KEYS,
+        KEYS.prefix,
     )
     assert list(histories) == ["rtx", POOL]
     assert histories[POOL].is_correct

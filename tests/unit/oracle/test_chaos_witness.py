@@ -66,7 +66,7 @@ async def store() -> AsyncIterator[GatedStore]:
 @pytest.fixture
 async def begin(store: GatedStore) -> AsyncIterator[Begin]:
     """Begin to watch."""
-    witness = Witness(store, KEYS)
+    witness = Witness(store, KEYS.prefix)
 
     async def begin() -> Witness:
         await witness.start()
@@ -189,7 +189,7 @@ async def test_who_cannot_begin_says_so(store: GatedStore, begin: Begin) -> None
 
 async def test_to_catch_up_has_its_limit(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = MemoryStore()
-    witness = Witness(silent, KEYS)
+    witness = Witness(silent, KEYS.prefix)
     await witness.start()
     await silent.commit([Put("elsewhere", b"")])  # and the watch is not told how far it is
     monkeypatch.setattr(witness_module, "CATCH_UP_SECONDS_MAX", 0.05)

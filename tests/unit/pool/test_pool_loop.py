@@ -18,11 +18,11 @@ from tests.unit.kit import (
 )
 from tests.unit.loops import Loops, granted, heard, kinds, refusals
 
-from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.domain import Refusal, Released
 from seatkeeper.server.pool.subscribers import COPIES_MAX, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete
+from seatkeeper.server.system_clock import SystemClock
 
 # The normal course ----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from tests.unit.kit import KEYS, POOL, Ear, acquire, eventually, release, uuid7
 from tests.unit.loops import SESSIONS, Loops
 
 from seatkeeper.oracle.history import read_history
-from seatkeeper.server.decide import Command, Denied, Grant, Limits, Refusal, Released
+from seatkeeper.server.domain import Command, Denied, Grant, Limits, Refusal, Released
 from seatkeeper.server.pool.subscribers import News, SeatsGranted, SeatsLost
 from seatkeeper.server.store import records
 
@@ -161,7 +161,7 @@ async def test_whatever_fails_no_seat_is_granted_twice_and_nobody_is_forgotten(
 async def check_against_history(loops: Loops, clients: list[Client]) -> None:
     """What clients were told is what the store remembers."""
     made: dict[str, tuple[int, int]] = {}
-    reading = asyncio.create_task(read_history(loops.store, KEYS))
+    reading = asyncio.create_task(read_history(loops.store, KEYS.prefix))
     while not reading.done():
         await turns(1)
         loops.store.expire_due()

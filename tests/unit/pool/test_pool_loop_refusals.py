@@ -14,7 +14,7 @@ from tests.unit.kit import (
 )
 from tests.unit.loops import Loops, granted, heard, refusals
 
-from seatkeeper.server.decide import Denied, Limits, Refusal, Released
+from seatkeeper.server.domain import Denied, Limits, Refusal, Released
 from seatkeeper.server.pool import subscribers as subscribers_module
 from seatkeeper.server.pool.subscribers import Position
 

@@ -9,10 +9,10 @@ from datetime import timedelta
 from tests.unit.kit import FakeClock, acquire, eventually, release
 from tests.unit.loops import Loops, NodeLoop, heard, refusals
 
-from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.domain import Command, Refusal
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.routing.peers import Decided
+from seatkeeper.server.system_clock import SystemClock
 
 
 def seconds(number: float) -> timedelta:

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from tests.unit.kit import KEYS, Ear, FakeClock, create_pool, eventually, open_lease, uuid7
 
-from seatkeeper.server.decide import Denied, Instant, Refusal
+from seatkeeper.core.validate import Malformed
+from seatkeeper.server.domain import Denied, Instant, Refusal
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool import router as seats_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.router import PoolRouter
-from seatkeeper.server.service.validate import Malformed
 from seatkeeper.server.sessions.sessions import Session, lease_id_of
 from seatkeeper.server.store import Delete, MemoryStore
 from seatkeeper.v1 import seat_pb2, seat_service_pb2

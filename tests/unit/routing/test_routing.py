@@ -23,7 +23,7 @@ from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.client.session import driver as session_module
 from seatkeeper.core.ring import Ring
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.decide import PoolSpec
+from seatkeeper.server.domain import PoolSpec
 from seatkeeper.server.node import Node
 from seatkeeper.server.routing import peers as peers_module
 from seatkeeper.server.store import Delete, MemoryStore, Put, records

@@ -26,8 +26,8 @@ from tests.unit.services import (
 )
 
 from seatkeeper.core.tokens import verify_token
-from seatkeeper.server.service.validate import check_acquire
 from seatkeeper.server.tokens.signer import jwks
+from seatkeeper.server.wire.validate import check_acquire
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND

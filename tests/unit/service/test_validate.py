@@ -13,18 +13,18 @@ from typer.models import OptionInfo
 
 from seatkeeper.cli.waiting import Wait
 from seatkeeper.client.session import grants as client_grants
-from seatkeeper.server.service.validate import (
+from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
+    Malformed,
+)
+from seatkeeper.server.wire.validate import (
     PRIORITY_MAX,
     SEATS_MAX,
     WAIT_MAX,
-    Malformed,
     check_acquire,
     check_credentials,
     check_grant_ref,
-    check_id,
-    check_name,
     check_open,
     check_spec,
 )
@@ -55,42 +55,6 @@ def _with(message: M, fields: dict[str, object]) -> M:
         else:
             setattr(message, name, value)
     return message
-
-
-@pytest.mark.parametrize("name", ["a", "0", "tensorrt-10.x_y", "a" * 63])
-def test_a_name_is_what_the_contract_says(name: str) -> None:
-    check_name("pool", name)
-
-
-@pytest.mark.parametrize(
-    "name", ["", "A", "-a", ".a", "_a", "a" * 64, "a b", "a/b", "\u00e4", "a\n", "a\x00"]
-)
-def test_anything_else_is_no_name(name: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        check_name("pool", name)
-    assert caught.value.field == "pool"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "x",
-        uuid7(1).upper().replace("0", "A"),
-        uuid7(1).replace("-", ""),
-        uuid7(1).replace("-7000-", "-4000-"),
-        uuid7(1).replace("-8000-", "-c000-"),
-        uuid7(1) + "\n",
-        " " + uuid7(1),
-        "{" + uuid7(1) + "}",
-        "x" * 10_000,
-    ],
-)
-def test_only_a_canonical_uuidv7_is_an_id(value: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        check_id("grant_id", value)
-    assert caught.value.field == "grant_id"
-    assert len(str(caught.value)) < 200, "an error does not repeat a book"
 
 
 ACQUIRES: list[tuple[str, dict[str, object]]] = [

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.kit import a_grant, uuid7
 
-from seatkeeper.server.decide import Grant, Guard, Instant, PoolSpec, Ticket, Watermark
+from seatkeeper.server.decide import Watermark
+from seatkeeper.server.domain import Grant, Guard, Instant, PoolSpec, Ticket
 from seatkeeper.server.store import records
 from seatkeeper.server.store.keys import Keys
 

@@ -12,12 +12,12 @@ import pytest
 from tests.client.certificates import Authority
 from tests.unit.kit import SharedStore, eventually
 
-from seatkeeper.server.clock import SystemClock
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.node import Node
 from seatkeeper.server.report.certificates import certificates
 from seatkeeper.server.store import MemoryStore, StoreUnavailable
+from seatkeeper.server.system_clock import SystemClock
 from seatkeeper.server.telemetry.tally import RECENT_MAX, Tally
 from seatkeeper.v1 import cluster_service_pb2 as pb
 from seatkeeper.v1 import cluster_service_pb2_grpc as pb_grpc

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from seatkeeper.core.text import hidden_in, named
-from seatkeeper.server.service.validate import DESCRIPTION_MAX, HOLDER_MAX, Malformed
+from seatkeeper.core.validate import DESCRIPTION_MAX, HOLDER_MAX, Malformed
 
 TEXT_MAX = 1024
 """Most characters of a field that has no limit of its own."""

@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from seatkeeper.server.decide import Guard
 from seatkeeper.server.deployment.identity import ID_BYTES
+from seatkeeper.server.domain import Guard
 from seatkeeper.server.store import Put, Store, Unchanged, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import state_pb2

@@ -7,7 +7,7 @@ record or none, so nothing stale is ever published, however late the agent learn
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import Grant
+from seatkeeper.server.domain import Grant
 from seatkeeper.server.sessions.sessions import Session, SessionLost
 from seatkeeper.server.store import (
     Entry,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from seatkeeper.server.decide import Guard, Outlook, PoolSpec, PoolState
+from seatkeeper.server.decide import Outlook
 from seatkeeper.server.deployment.identity import fence_base
+from seatkeeper.server.domain import Guard, PoolSpec, PoolState
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
-from seatkeeper.server.store.denials import encode_basis
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.wire.denials import encode_basis
 from seatkeeper.v1 import pool_service_pb2
 
 ATTEMPTS_MAX = 10

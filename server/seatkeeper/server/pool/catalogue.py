@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seatkeeper.server.decide import PoolSpec
+from seatkeeper.server.domain import PoolSpec
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Store, WatchBatch, records
 from seatkeeper.server.store.follow import Follower

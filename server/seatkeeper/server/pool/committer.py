@@ -14,11 +14,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
-from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import (
-    NOT_IN_TIME,
-    RETRY_LATER,
-    Decision,
+from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER, Decision, decide
+from seatkeeper.server.domain import (
     Denied,
     Grant,
     Granted,
@@ -30,8 +27,8 @@ from seatkeeper.server.decide import (
     Release,
     Released,
     Ticket,
-    decide,
 )
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.forwarder import Forwarded
@@ -50,8 +47,8 @@ from seatkeeper.server.store import (
     Unchanged,
     Write,
 )
-from seatkeeper.server.store.denials import denial_name
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.wire.denials import denial_name
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""

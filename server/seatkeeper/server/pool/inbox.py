@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.domain import Command
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.pool.subscribers import Listener
 
 

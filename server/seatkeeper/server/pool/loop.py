@@ -40,23 +40,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import (
+from seatkeeper.server.decide import HoldStats, Outlook, admission, impossible_tickets, outlook
+from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
     Granted,
-    HoldStats,
     Limits,
-    Outlook,
     PoolState,
     Queued,
     Refusal,
     Release,
-    admission,
-    impossible_tickets,
-    outlook,
 )
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer, SpecSource
@@ -73,9 +69,9 @@ from seatkeeper.server.store import (
     StoreError,
     WatchBatch,
 )
-from seatkeeper.server.store.denials import denial_name
 from seatkeeper.server.store.follow import follow
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.wire.denials import denial_name
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from seatkeeper.server.decide import Denied, Grant, Guard, PoolState
+from seatkeeper.server.domain import Denied, Grant, Guard, PoolState
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
 from seatkeeper.server.store.keys import Keys
 

@@ -8,30 +8,29 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
-from seatkeeper.server.decide import (
+from seatkeeper.core.validate import check_id_age
+from seatkeeper.server.decide import HoldStats, Outlook, outlook
+from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
     Grant,
-    HoldStats,
-    Outlook,
     PoolState,
     Refusal,
     Release,
-    outlook,
 )
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
 from seatkeeper.server.pool.subscribers import Listener, peer_of
-from seatkeeper.server.service.validate import check_acquire, check_grant_ref, check_id_age
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
-from seatkeeper.server.store.denials import denial_name
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.wire.denials import denial_name
+from seatkeeper.server.wire.validate import check_acquire, check_grant_ref
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)

@@ -13,8 +13,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from math import inf
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.domain import Acquire, Command, PoolState, Ticket
+from seatkeeper.server.domain.clock import Clock
 
 
 class WaitTimers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seatkeeper.server.decide import Decision, Grant, Granted, Queued, Ticket
+from seatkeeper.server.decide import Decision
+from seatkeeper.server.domain import Grant, Granted, Queued, Ticket
 from seatkeeper.server.store import Delete, Put, Write, records
 from seatkeeper.server.store.keys import Keys
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.deployment.identity import Deployment
 from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.identity import Authorizer, Right
 from seatkeeper.server.report.certificates import certificates
 from seatkeeper.server.routing.membership import Membership

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import (
+from seatkeeper.server.domain import (
     Acquire,
     Command,
     Granted,
@@ -12,7 +12,7 @@ from seatkeeper.server.decide import (
     Released,
 )
 from seatkeeper.server.store import records
-from seatkeeper.server.store.denials import decode_denied, encode_denied
+from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import peer_service_pb2 as pb
 from seatkeeper.v1 import seat_pb2
 

@@ -16,6 +16,7 @@ from seatkeeper.core.errors import TokenInvalid
 from seatkeeper.core.serving.failure import Context, Failure, not_found
 from seatkeeper.core.serving.texts import check_texts
 from seatkeeper.core.tokens import verify_token
+from seatkeeper.core.validate import Malformed, check_id, check_name
 from seatkeeper.server.engines.registry import (
     AgentIdTaken,
     ClaimedElsewhere,
@@ -29,9 +30,9 @@ from seatkeeper.server.engines.registry import (
 from seatkeeper.server.identity.peer import identity_of
 from seatkeeper.server.service.failures import answers, streams
 from seatkeeper.server.service.seat_api import Core
-from seatkeeper.server.service.validate import Malformed, check_grant_ref, check_id, check_name
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.tokens.verification_keys import VerificationKeys
+from seatkeeper.server.wire.validate import check_grant_ref
 from seatkeeper.v1 import (
     build_pb2,
     engine_service_pb2,

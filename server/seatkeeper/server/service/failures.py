@@ -19,11 +19,11 @@ from seatkeeper.core.serving.failure import (
     retry_info,
 )
 from seatkeeper.core.serving.texts import check_texts
+from seatkeeper.core.validate import Malformed
 from seatkeeper.server.domain import Denied, Refusal
-from seatkeeper.server.service.validate import Malformed
 from seatkeeper.server.sessions.sessions import NotYourSession, SessionLost
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
-from seatkeeper.server.store.denials import denial_info
+from seatkeeper.server.wire.denials import denial_info
 
 RETRY_AFTER = timedelta(seconds=1)
 

@@ -8,13 +8,13 @@ import hmac
 import grpc
 
 from seatkeeper.core.serving.failure import Context, Failure
+from seatkeeper.core.validate import Malformed
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import SECRET_METADATA
 from seatkeeper.server.routing.wire import decode_command, encode_outcome
 from seatkeeper.server.service.failures import answers, pool_not_found
-from seatkeeper.server.service.validate import Malformed
 from seatkeeper.v1 import peer_service_pb2, peer_service_pb2_grpc
 
 COMMANDS_MAX = 512

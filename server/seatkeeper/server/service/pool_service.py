@@ -9,6 +9,7 @@ from dataclasses import fields
 import grpc
 
 from seatkeeper.core.serving.failure import Context, Failure
+from seatkeeper.core.validate import check_name
 from seatkeeper.server.domain import PoolSpec
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.admin import (
@@ -23,8 +24,8 @@ from seatkeeper.server.pool.admin import (
 )
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
-from seatkeeper.server.service.validate import check_name, check_spec
 from seatkeeper.server.sessions.holders import Holders
+from seatkeeper.server.wire.validate import check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
 WATCH_INTERVAL = 0.25

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.domain import Grant
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.pool.router import PoolRouter
-from seatkeeper.server.service.validate import check_tokens_for
 from seatkeeper.server.sessions.sessions import Session, Sessions
 from seatkeeper.server.store import StoreError
 from seatkeeper.server.tokens.signer import TokenSigner
+from seatkeeper.server.wire.validate import check_tokens_for
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 TOKENS_SECONDS = 1.0

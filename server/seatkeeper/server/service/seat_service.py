@@ -11,7 +11,7 @@ from seatkeeper.core.ring import Ring
 from seatkeeper.core.serving.context import peer_of_call
 from seatkeeper.core.serving.failure import Context
 from seatkeeper.core.serving.handlers import stopping
-from seatkeeper.server.decide import Denied, Grant, Refusal
+from seatkeeper.server.domain import Denied, Grant, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.identity.peer import identity_of

@@ -29,15 +29,16 @@ import grpc.aio
 
 from seatkeeper.core.serving.context import peer_of_call
 from seatkeeper.core.serving.failure import Context, Failure, error_info, retry_info
-from seatkeeper.server.decide import Denied, Grant, Refusal, Released
+from seatkeeper.core.validate import Malformed
+from seatkeeper.server.domain import Denied, Grant, Refusal, Released
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity.peer import Identity, identity_of
 from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.service.seat_api import Core
-from seatkeeper.server.service.validate import Malformed, check_tokens_for, is_grant
 from seatkeeper.server.sessions.sessions import Session, SessionError, SessionLost
 from seatkeeper.server.store import StoreError
-from seatkeeper.server.store.denials import denial_info, encode_basis, encode_denied
+from seatkeeper.server.wire.denials import denial_info, encode_basis, encode_denied
+from seatkeeper.server.wire.validate import check_tokens_for, is_grant
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 COMMANDS_MAX = 1024

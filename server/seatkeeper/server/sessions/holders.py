@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.sessions.sessions import Sessions
 from seatkeeper.server.store import Store, StoreError
 from seatkeeper.v1 import pool_service_pb2, seat_pb2

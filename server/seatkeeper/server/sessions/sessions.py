@@ -20,9 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.clock import Clock
 from seatkeeper.server.domain import Instant
-from seatkeeper.server.service.validate import check_credentials, check_open
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.store import (
     Committed,
     LeaseExists,
@@ -35,6 +34,7 @@ from seatkeeper.server.store import (
     Write,
 )
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.wire.validate import check_credentials, check_open
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, state_pb2
 
 KNOWN_MAX = 50_000

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from seatkeeper.server.decide import Watermark
 from seatkeeper.server.domain import Grant, Guard, Instant, PoolSpec, Ticket
-from seatkeeper.server.store.denials import decode_denied, encode_denied
+from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import pool_service_pb2, state_pb2
 
 

@@ -1,98 +1,31 @@
-"""What a request must look like. Pure; each function returns nothing or raises ``Malformed``."""
+"""What requests to a node must look like. Pure; the functions raise ``Malformed``."""
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
-from google.protobuf.duration_pb2 import Duration
-
 from seatkeeper.core.text import hidden_in, named
+from seatkeeper.core.validate import (
+    DESCRIPTION_MAX,
+    HOLDER_MAX,
+    Malformed,
+    check_duration,
+    check_id,
+    check_name,
+    is_id,
+    is_name,
+)
 from seatkeeper.server.domain import PoolSpec
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 SEATS_MAX = 100_000
 PRIORITY_MAX = 1_000
-HOLDER_MAX = 253
-DESCRIPTION_MAX = 500
 CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
 SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
 WAIT_MAX = timedelta(days=7)
 TOKENS_MAX = 10_000
-NANOS_MAX = 999_999_999
-DAY_MILLIS = 24 * 3600 * 1000
-ID_AHEAD_MAX_MILLIS = DAY_MILLIS
-"""How far the clock of a client may be ahead of a node's."""
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-
-
-class Malformed(Exception):
-    """A field of a request is not as documented."""
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(f"{field}: {description}")
-        self.field = field
-        self.description = description
-
-
-def check_name(field: str, name: str) -> None:
-    """Check the name of a pool or a project."""
-    if not _NAME.fullmatch(name):
-        raise Malformed(
-            field,
-            f"{name[:64]!r} is not a name: "
-            "1 to 63 of `a-z 0-9 . _ -`, starting with a letter or a digit",
-        )
-
-
-def check_id(field: str, value: str) -> None:
-    """Check the id of a session or a grant."""
-    if not _UUID7.fullmatch(value):
-        raise Malformed(field, f"{value[:64]!r} is not a UUIDv7 in lower-case canonical form")
-
-
-def check_id_age(field: str, value: str, now: int) -> None:
-    """Check that an id is not of the future. ``now``: Unix milliseconds.
-
-    The service remembers the highest id that a session has finished with instead of all of them, so
-    one from far ahead would finish everything that the session could ask for until then.
-    """
-    ahead = int(value[:8] + value[9:13], 16) - now
-    if ahead > ID_AHEAD_MAX_MILLIS:
-        raise Malformed(
-            field,
-            f"the time in {value} is {ahead // DAY_MILLIS} days ahead of this node's clock; "
-            "make ids with the present time (UUIDv7), and set the clock of whichever is wrong",
-        )
-
-
-def check_duration(
-    field: str, value: Duration, shortest: timedelta, longest: timedelta, words: str
-) -> None:
-    """Check a duration's form (``google/protobuf/duration.proto``) and its size.
-
-    ``words`` say for people from what to what it may be.
-    """
-    if abs(value.nanos) > NANOS_MAX or value.seconds * value.nanos < 0:
-        raise Malformed(
-            field,
-            f"{value.seconds} s and {value.nanos} ns are no duration: nanos go from -999999999 to "
-            "999999999, with the sign of the seconds",
-        )
-    # Compared as whole numbers: a Duration's range is wider than timedelta's.
-    nanos = value.seconds * 10**9 + value.nanos
-    if not _nanos(shortest) <= nanos <= _nanos(longest):
-        whole, part = divmod(abs(nanos), 10**9)
-        seconds = f"{'-' * (nanos < 0)}{whole}.{part:09}".rstrip("0").rstrip(".")
-        raise Malformed(field, f"{seconds} s is not from {words}")
-
-
-def _nanos(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1) * 1000
 
 
 def check_acquire(request: seat_pb2.Acquire) -> None:
@@ -119,7 +52,7 @@ def check_grant_ref(grant: seat_service_pb2.GrantRef) -> None:
 
 def is_grant(ref: seat_service_pb2.GrantRef) -> bool:
     """Return whether a grant is named as it should be."""
-    return bool(_NAME.fullmatch(ref.pool) and _UUID7.fullmatch(ref.grant_id))
+    return is_name(ref.pool) and is_id(ref.grant_id)
 
 
 def check_tokens_for(renew: seat_service_pb2.Renew) -> None:

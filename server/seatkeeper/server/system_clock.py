@@ -1,23 +1,10 @@
-"""Time, as an argument."""
+"""The machine's clocks: what a node passes on as `seatkeeper.server.domain.clock.Clock`."""
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 from seatkeeper.server.domain import Instant
-
-
-class Clock(Protocol):
-    """Two clocks of one machine."""
-
-    def now(self) -> Instant:
-        """Return Unix time in milliseconds. May jump; never decides who holds a seat."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return seconds since some start. Never goes back; measures how long things take."""
-        ...
 
 
 class SystemClock:

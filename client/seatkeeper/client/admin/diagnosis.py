@@ -1,4 +1,8 @@
-"""What is wrong with a running service, from what was seen of it. Pure."""
+"""What is wrong with a running service, from what was seen of it. Pure.
+
+`observe` in the module of that name does the looking; `diagnose` here turns what it saw into findings,
+each with what to do next.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from enum import StrEnum
 
 from google.protobuf.duration_pb2 import Duration
 
-from seatkeeper.cli.render import count, seconds, size, span
+from seatkeeper.core.amounts import count, size, span
 from seatkeeper.core.tokens import LEEWAY
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -528,7 +532,7 @@ def _called(member: cluster_service_pb2.StoreMember) -> str:
 
 
 def _span(duration: Duration) -> timedelta:
-    return timedelta(seconds=seconds(duration))
+    return duration.ToTimedelta()
 
 
 def _millis(length: timedelta) -> str:

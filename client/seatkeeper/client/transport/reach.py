@@ -1,9 +1,11 @@
-"""Why a service cannot be reached, told before anything is asked of it where that is certain.
+"""Why a service cannot be reached, found with plain sockets.
 
-Two looks, both with plain sockets. Before a command asks anything: where every address refuses the
-connection outright, nothing listens there, and waiting would not help; a second is given to a node
-that is just starting again. After a command found no node: what the other side says to a handshake
-tells one mistake about TLS from another, which gRPC calls all the same.
+`check_reachable`, before anything is asked: where every address refuses the connection outright,
+nothing listens there, and waiting would not help; a second is given to a node that is just starting
+again. `trouble_with`, after no node answered: the other side's answer to a handshake tells one mistake
+about TLS from another, where gRPC reports the same status for all.
+
+Both block, for a bounded time an address. From a coroutine, call them in a thread.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from seatkeeper.core.address import Address, parse_address
 from seatkeeper.core.errors import ServiceUnavailable
@@ -32,17 +34,28 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 
 _ALERT = 0x15
 _SETTINGS = 4
 _VERIFICATION = {
-    7: "its certificate is of a CA that is not the one in --tls-ca",
+    7: "its certificate is of a CA that is not the one in {ca}",
     9: "its certificate is not valid yet: see the clocks",
     10: "its certificate has expired: renew it",
-    18: "its certificate is signed by itself, and is not the one in --tls-ca",
-    19: "its certificate is of a CA that is not the one in --tls-ca",
-    20: "its certificate is of a CA that is not the one in --tls-ca",
-    21: "its certificate is of a CA that is not the one in --tls-ca",
+    18: "its certificate is signed by itself, and is not the one in {ca}",
+    19: "its certificate is of a CA that is not the one in {ca}",
+    20: "its certificate is of a CA that is not the one in {ca}",
+    21: "its certificate is of a CA that is not the one in {ca}",
     62: "its certificate is for another name: call it by a name that it carries",
     64: "its certificate is for another address: call it by a name that it carries",
 }
 """By OpenSSL's code. What is not in here is left to gRPC, which judges with another library."""
+
+
+class TlsNames(NamedTuple):
+    """What the reader of an explanation calls the parts of a `TlsConfig`."""
+
+    ca: str = "tls.ca"
+    cert: str = "tls.cert"
+    key: str = "tls.key"
+
+
+NAMES_IN_PYTHON = TlsNames()
 
 
 def check_reachable(addresses: Sequence[str], *, seconds: float | None = None) -> None:
@@ -63,14 +76,23 @@ def check_reachable(addresses: Sequence[str], *, seconds: float | None = None) -
         time.sleep(PAUSE_SECONDS)
 
 
-def trouble_with(addresses: Sequence[str], tls: TlsConfig | None) -> str:
-    """Return what is wrong about how the first address is spoken to that answers; empty: nothing."""
+def trouble_with(
+    addresses: Sequence[str], tls: TlsConfig | None, *, names: TlsNames = NAMES_IN_PYTHON
+) -> str:
+    """Return what is wrong about how the first address is spoken to that answers; empty: nothing.
+
+    ``names``: how the explanation calls what is to be changed.
+    """
     for address in addresses:
         try:
             at = parse_address(address)
             with socket.create_connection(at, CONNECT_SECONDS) as connection:
                 connection.settimeout(ANSWER_SECONDS)
-                why = _of_plain(connection, at) if tls is None else _of_tls(connection, at, tls)
+                why = (
+                    _of_plain(connection, at, names)
+                    if tls is None
+                    else _of_tls(connection, at, tls, names)
+                )
         except (OSError, ValueError):
             continue
         return f"{address}: {why}" if why else ""
@@ -90,7 +112,7 @@ def _refusal(address: Address) -> str:
     return ""
 
 
-def _of_plain(connection: socket.socket, at: Address) -> str:
+def _of_plain(connection: socket.socket, at: Address, names: TlsNames) -> str:
     try:
         connection.sendall(_PREFACE)
         answer = connection.recv(9)
@@ -99,7 +121,7 @@ def _of_plain(connection: socket.socket, at: Address) -> str:
     except OSError:
         answer = b""
     if answer[:1] == bytes((_ALERT,)) or (not answer and _speaks_tls(at)):
-        return "it speaks TLS: give the CA of its certificate with --tls-ca"
+        return f"it speaks TLS: give the CA of its certificate with {names.ca}"
     if answer.startswith(b"HTTP/"):
         return "it speaks HTTP/1, not gRPC: is that the port for metrics?"
     if not answer:
@@ -122,7 +144,7 @@ def _speaks_tls(at: Address) -> bool:
     return True
 
 
-def _of_tls(connection: socket.socket, at: Address, tls: TlsConfig) -> str:
+def _of_tls(connection: socket.socket, at: Address, tls: TlsConfig, names: TlsNames) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
     try:
@@ -133,34 +155,37 @@ def _of_tls(connection: socket.socket, at: Address, tls: TlsConfig) -> str:
         if tls.cert is not None:
             context.load_cert_chain(tls.cert, tls.key)
     except ssl.SSLError as error:
-        return f"--tls-ca, --tls-cert or --tls-key cannot be used ({error.reason})"
+        return f"{names.ca}, {names.cert} or {names.key} cannot be used ({error.reason})"
     try:
         with context.wrap_socket(
             connection, server_hostname=tls.server_name or at.host.partition("%")[0]
         ) as wrapped:
-            return "" if wrapped.recv(1) else _hung_up(tls)
+            return "" if wrapped.recv(1) else _hung_up(tls, names)
     except ssl.SSLCertVerificationError as error:
-        return _VERIFICATION.get(error.verify_code, "")
+        return _VERIFICATION.get(error.verify_code, "").format(ca=names.ca)
     except ssl.SSLError as error:
-        return _of_alert(error.reason or "", tls)
+        return _of_alert(error.reason or "", tls, names)
     except TimeoutError:
         return ""
     except OSError:
-        return _hung_up(tls)
+        return _hung_up(tls, names)
 
 
-def _of_alert(reason: str, tls: TlsConfig) -> str:
+def _of_alert(reason: str, tls: TlsConfig, names: TlsNames) -> str:
     if "CERTIFICATE_REQUIRED" in reason or ("HANDSHAKE_FAILURE" in reason and tls.cert is None):
-        return "it demands a client certificate: give --tls-cert and --tls-key"
+        return f"it demands a client certificate: give {names.cert} and {names.key}"
     if "ALERT" in reason:
         words = reason.lower().replace("_", " ")
-        return f"it does not accept our certificate ({words}): see --tls-cert"
+        return f"it does not accept our certificate ({words}): see {names.cert}"
     if "VERSION" in reason or "HTTP_REQUEST" in reason or "RECORD" in reason or "EOF" in reason:
-        return "it speaks plain text: leave out --tls-ca, --tls-cert and --tls-key"
+        return f"it speaks plain text: leave out {names.ca}, {names.cert} and {names.key}"
     return ""
 
 
-def _hung_up(tls: TlsConfig) -> str:
+def _hung_up(tls: TlsConfig, names: TlsNames) -> str:
     if tls.cert is None:
-        return "it hangs up: if it demands a client certificate, give --tls-cert and --tls-key"
-    return "it hangs up on our certificate: see that --tls-cert is of a CA that it trusts"
+        return (
+            "it hangs up: if it demands a client certificate, "
+            f"give {names.cert} and {names.key}"
+        )
+    return f"it hangs up on our certificate: see that {names.cert} is of a CA that it trusts"

@@ -1,0 +1,128 @@
+"""The oracle's own reader of stored keys and values.
+
+The layout of keys and the meaning of fields are stated here a second time, on purpose: the service's
+code for both is part of what the oracle checks. Only the schema is shared. A reader here ignores what
+the oracle does not check, and raises ``DecodeError`` for a value that is not the message it should be.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from seatkeeper.server.store import Change
+from seatkeeper.v1 import build_pb2, pool_service_pb2, state_pb2
+
+PREFIX = "seatkeeper"
+"""Where a service keeps its keys unless it was given another prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGrant:
+    """A grant, as its record says."""
+
+    grant_id: str
+    session_id: str
+    holder: str
+    project: str
+    seats: int
+    priority: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTicket:
+    """A ticket, as its record says."""
+
+    grant_id: str
+    session_id: str
+    holder: str
+    project: str
+    seats: int
+    priority: int
+    number: int
+
+
+def pool_key(pool: str, prefix: str = PREFIX) -> str:
+    """Return the key of a pool's specification."""
+    return f"{prefix}/pools/{pool}"
+
+
+def guard_key(pool: str, prefix: str = PREFIX) -> str:
+    """Return the key that every decision about a pool rewrites."""
+    return f"{prefix}/seats/{pool}/guard"
+
+
+def located(
+    changes: Iterable[Change], prefix: str = PREFIX
+) -> Iterator[tuple[str, str, str, Change]]:
+    """Yield pool, kind, name and change of every key that belongs to a pool.
+
+    Kinds: ``spec``, ``guard``, ``grants``, ``queue``, ``marks``. The name is a grant's id, a ticket's
+    grant id, or a mark's session; empty for ``spec`` and ``guard``. Other keys are skipped.
+    """
+    pools, seats = f"{prefix}/pools/", f"{prefix}/seats/"
+    for change in changes:
+        if change.key.startswith(pools):
+            yield change.key.removeprefix(pools), "spec", "", change
+        elif change.key.startswith(seats):
+            pool, kind, *name = change.key.removeprefix(seats).split("/", 2)
+            yield pool, kind, "".join(name), change
+
+
+def concerning(
+    changes: Iterable[Change], pools: Collection[str], prefix: str = PREFIX
+) -> Iterator[Change]:
+    """Yield the changes of these pools, and of every engine."""
+    prefixes = tuple(f"{prefix}/seats/{pool}/" for pool in pools)
+    specs = {pool_key(pool, prefix) for pool in pools}
+    for change in changes:
+        if change.key in specs or change.key.startswith((*prefixes, f"{prefix}/engines/")):
+            yield change
+
+
+def seats_in_spec(value: bytes) -> int:
+    """Return the capacity in a pool's specification."""
+    return pool_service_pb2.PoolSpec.FromString(value).seats
+
+
+def read_grant(grant_id: str, value: bytes) -> StoredGrant:
+    """Return the grant in a record."""
+    record = state_pb2.GrantRecord.FromString(value)
+    return StoredGrant(
+        grant_id=grant_id,
+        session_id=record.session_id,
+        holder=record.holder,
+        project=record.project,
+        seats=record.seats,
+        priority=record.priority,
+        fence=record.fence,
+    )
+
+
+def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
+    """Return the ticket in a record."""
+    record = state_pb2.TicketRecord.FromString(value)
+    return StoredTicket(
+        grant_id=grant_id,
+        session_id=record.session_id,
+        holder=record.holder,
+        project=record.project,
+        seats=record.seats,
+        priority=record.priority,
+        number=record.number,
+    )
+
+
+def read_completed(value: bytes) -> str:
+    """Return the highest request id that a session has completed, by its mark in a pool."""
+    return state_pb2.MarkRecord.FromString(value).finished
+
+
+def read_engine(change: Change, prefix: str = PREFIX) -> build_pb2.EngineManifest | None:
+    """Return the manifest that a change publishes; None: it publishes none."""
+    if change.entry is None or not change.key.startswith(f"{prefix}/engines/"):
+        return None
+    record = state_pb2.EngineRecord.FromString(change.entry.value)
+    return build_pb2.EngineManifest.FromString(record.manifest.manifest)
