@@ -26,7 +26,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 QUICK: Final = ("tests/unit", "tests/client", "tests/cli", "tests/builder")
-PARTS: Final = ("client", "server", "builder", "chaos", "proto")
+PARTS: Final = ("core", "client", "server", "builder", "chaos", "proto")
 NOT_COPIED: Final = ("__pycache__", ".venv", ".tools", ".git", ".*_cache", ".hypothesis")
 SECONDS_MAX: Final = 3600.0
 PROXY: Final = "http://127.0.0.1:9"

@@ -23,7 +23,7 @@ from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.failures import explain
 from seatkeeper.cli.status import OnePool, Overview, Silence
-from seatkeeper.client.admin.diagnosis import Seen, diagnose
+from seatkeeper.client.diagnosis.diagnosis import Seen, diagnose
 from seatkeeper.client.session.requests import QueuePosition
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.text import hidden_in

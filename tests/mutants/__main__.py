@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.mutants.defects import DEFECTS, SEEDS, Defect
 
 ROOT = Path(__file__).parents[2]
-PORTIONS = ("client", "server", "builder", "chaos", "proto")
+PORTIONS = ("core", "client", "server", "builder", "chaos", "proto")
 COPIED = (*PORTIONS, "tests", "bench", "pyproject.toml")
 SECONDS_MAX = 600
 

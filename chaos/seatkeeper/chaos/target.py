@@ -151,8 +151,8 @@ async def trial_of(
     """Begin a trial of a deployment; its users work, until the end of this.
 
     ``store``: its etcd, to judge its history by; None: only what users were told is judged. Logs go
-    to ``folder``; ``tell`` is told what people should know. Raises ``SeatError``, ``WorkerPoolError`` or
-    ``StoreError`` where it cannot begin.
+    to ``folder``; ``tell`` is called with what people should know. Raises ``SeatError``,
+    ``WorkerPoolError`` or ``StoreError`` where it cannot begin.
     """
     rng = random.Random(config.seed)
     run_id = f"{random.SystemRandom().getrandbits(32):08x}"

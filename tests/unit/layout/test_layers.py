@@ -1,15 +1,16 @@
-"""The layout is the architecture, so the layout has tests."""
+"""The layout is the architecture: which room may use which, how large files and functions may be."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-PORTIONS = ("client", "server", "builder", "chaos", "proto")
+ROOT = next(path for path in Path(__file__).parents if (path / "pyproject.toml").is_file())
+PORTIONS = ("core", "client", "server", "builder", "chaos", "proto")
 IO_MODULES = {"asyncio", "grpc", "logging", "os", "random", "socket", "subprocess"} | {
     "threading",
     "time",
@@ -17,121 +18,111 @@ IO_MODULES = {"asyncio", "grpc", "logging", "os", "random", "socket", "subproces
 FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 700
 
-# What anybody may import: it needs nothing, and means the same to all.
-GROUND = {"seatkeeper.core.amounts", "seatkeeper.core.extras", "seatkeeper.core.text"}
+SERVER = "seatkeeper.server"
+CLIENT = "seatkeeper.client"
 
-# What each part may import of ours, from the ground up. A module belongs to the longest prefix
-# that it starts with; what is not named here may import anything.
-ALLOWED: dict[str, set[str]] = {
-    "seatkeeper.core.amounts": set(),
-    "seatkeeper.core.text": set(),
-    "seatkeeper.server.decide": {"seatkeeper.server.decide"},
-    "seatkeeper.server.store": {
-        "seatkeeper.server.store",
-        "seatkeeper.core.channels",
-        "seatkeeper.etcd",
-    },
-    "seatkeeper.server.service": {
-        "seatkeeper.server",
-        "seatkeeper.v1",
-        # Tokens are verified by one function, the client's.
-        "seatkeeper.core.errors",
-        "seatkeeper.core.ring",
-        "seatkeeper.core.tokens",
-    },
-    # Nodes and clients must agree on who owns a pool.
-    "seatkeeper.server.routing": {
-        "seatkeeper.server",
-        "seatkeeper.v1",
-        "seatkeeper.core.ring",
-    },
-    "seatkeeper.server": {
-        "seatkeeper.server",
-        "seatkeeper.v1",
-        # What both ends mean by an address, and how either reaches the other.
-        "seatkeeper.core.address",
-        "seatkeeper.core.channels",
-    },
-    "seatkeeper.agent": {
-        "seatkeeper.builder",
-        "seatkeeper.client",
-        "seatkeeper.v1",
-        # What every server of ours has in common: ports, certificates, failures, settings, logs.
-        "seatkeeper.core.validate",
-        "seatkeeper.core.serving.failure",
-        "seatkeeper.core.serving.handlers",
-        "seatkeeper.core.serving.listening",
-        "seatkeeper.core.serving.logs",
-        "seatkeeper.core.serving.reload",
-        "seatkeeper.core.serving.signals",
-        "seatkeeper.core.serving.settings",
-        "seatkeeper.core.serving.texts",
-    },
-    "seatkeeper.builder": {"seatkeeper.builder", "seatkeeper.v1"},
-    "seatkeeper.core.validate": set(),
-    # The service for users' tests is the real one. The client itself needs none of it.
-    **{
-        f"seatkeeper.client.{module}": {
-            "seatkeeper.client",
-            "seatkeeper.core.environment",
-            "seatkeeper.server",
-            "seatkeeper.v1",
-        }
-        for module in ("_memory_node", "_movable_clock", "testing")
-    },
-    # The oracle reads the store by its own means: a fault of the service must not be in both.
-    **{
-        oracle: {
-            "seatkeeper.oracle.history",
-            "seatkeeper.oracle.record",
-            "seatkeeper.oracle",
-            "seatkeeper.server.store",
-            "seatkeeper.v1",
-        }
-        for oracle in (
-            "seatkeeper.oracle.checker",
-            "seatkeeper.oracle.history",
-            "seatkeeper.oracle.record",
-            "seatkeeper.oracle.witness",
-            "seatkeeper.oracle",
-        )
-    },
-    # Faults and workload: the users are clients like others.
-    "seatkeeper.chaos": {
-        "seatkeeper.chaos",
-        "seatkeeper.client",
-        "seatkeeper.oracle",
-        "seatkeeper.server.store",
-        "seatkeeper.v1",
-    },
-    # Names alone: loaded by whoever must be quick to load.
-    "seatkeeper.core.environment": set(),
-    "seatkeeper.core.extras": set(),
-    # Loaded by every run of pytest; the client only once a test asks.
-    "seatkeeper.testing.pytest_plugin": {
-        "seatkeeper.core.errors",
-        "seatkeeper.testing.service",
-    },
-    # The guard is a process without site-packages, so all that it imports is Python's or its own.
-    **{
-        f"seatkeeper.hold.{module}": {
-            f"seatkeeper.hold.{other}" for other in ("guard", "init", "linux", "stopping")
-        }
-        for module in ("guard", "init", "linux", "stopping")
-    },
-    # Runs programs under a seat that somebody else has taken.
-    "seatkeeper.hold": {"seatkeeper.hold", "seatkeeper.client"},
-    "seatkeeper.client": {
-        "seatkeeper.client",
-        "seatkeeper.core.environment",
-        "seatkeeper.core.extras",
-        "seatkeeper.v1",
-        # An engine's key and signature mean the same to who builds it and to who fetches it.
-        "seatkeeper.artifacts.errors",
-        "seatkeeper.artifacts.manifest",
-        "seatkeeper.artifacts.plan",
-    },
+# The rooms, from the ground up. A room is a package; each may use itself, the contract
+# (`seatkeeper.v1`), and the rooms that stand here beside it. All of them stand further up in this
+# table, so no import runs back up.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "seatkeeper.core": (),
+    "seatkeeper.core.serving": ("seatkeeper.core",),
+    "seatkeeper.artifacts": ("seatkeeper.core",),
+    # A node.
+    f"{SERVER}.domain": ("seatkeeper.core",),
+    f"{SERVER}.policy": (f"{SERVER}.domain",),
+    f"{SERVER}.decide": (f"{SERVER}.domain", f"{SERVER}.policy"),
+    f"{SERVER}.wire": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.domain"),
+    f"{SERVER}.store": ("seatkeeper.core", f"{SERVER}.domain", f"{SERVER}.wire"),
+    f"{SERVER}.store.etcd": ("seatkeeper.core", "seatkeeper.etcd.v3", f"{SERVER}.store"),
+    f"{SERVER}.events": ("seatkeeper.core", f"{SERVER}.domain", f"{SERVER}.store"),
+    f"{SERVER}.telemetry": ("seatkeeper.core.serving", f"{SERVER}.events"),
+    f"{SERVER}.identity": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.store"),
+    f"{SERVER}.deployment": (
+        *(f"{SERVER}.{room}" for room in ("domain", "store", "store.etcd")),
+        *(f"{SERVER}.{room}" for room in ("events", "telemetry")),
+    ),
+    f"{SERVER}.sessions": tuple(f"{SERVER}.{room}" for room in ("domain", "wire", "store")),
+    f"{SERVER}.tokens": (f"{SERVER}.domain", f"{SERVER}.store"),
+    f"{SERVER}.engines": tuple(f"{SERVER}.{room}" for room in ("domain", "store", "sessions")),
+    f"{SERVER}.routing": (
+        "seatkeeper.core",
+        *(f"{SERVER}.{room}" for room in ("domain", "wire", "store", "events")),
+    ),
+    f"{SERVER}.pool": (
+        "seatkeeper.core",
+        *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "wire", "store")),
+        *(f"{SERVER}.{room}" for room in ("events", "deployment", "sessions", "routing")),
+    ),
+    f"{SERVER}.report": (
+        *(f"{SERVER}.{room}" for room in ("domain", "store", "store.etcd", "telemetry")),
+        *(f"{SERVER}.{room}" for room in ("identity", "deployment", "routing")),
+    ),
+    f"{SERVER}.service": (
+        *("seatkeeper.core", "seatkeeper.core.serving"),
+        *(f"{SERVER}.{room}" for room in ("domain", "decide", "wire", "store", "events")),
+        *(f"{SERVER}.{room}" for room in ("identity", "sessions", "tokens", "engines")),
+        *(f"{SERVER}.{room}" for room in ("routing", "pool", "report")),
+    ),
+    SERVER: ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.*"),
+    # A client.
+    f"{CLIENT}.config": ("seatkeeper.core",),
+    f"{CLIENT}.transport": ("seatkeeper.core", f"{CLIENT}.config"),
+    f"{CLIENT}.session": ("seatkeeper.core", f"{CLIENT}.config", f"{CLIENT}.transport"),
+    f"{CLIENT}.helper": (
+        "seatkeeper.core",
+        *(f"{CLIENT}.{room}" for room in ("config", "transport", "session")),
+    ),
+    f"{CLIENT}.admin": ("seatkeeper.core", f"{CLIENT}.config", f"{CLIENT}.transport"),
+    f"{CLIENT}.builds": (
+        *("seatkeeper.core", "seatkeeper.artifacts"),
+        *(f"{CLIENT}.{room}" for room in ("config", "transport", "session")),
+    ),
+    CLIENT: ("seatkeeper.core", "seatkeeper.artifacts", f"{CLIENT}.*"),
+    f"{CLIENT}.diagnosis": ("seatkeeper.core", CLIENT, f"{CLIENT}.*"),
+    "seatkeeper.hold": ("seatkeeper.core", CLIENT),
+    "seatkeeper.testing": (
+        *("seatkeeper.core", "seatkeeper.core.serving", CLIENT, f"{CLIENT}.*"),
+        *(SERVER, f"{SERVER}.*"),
+    ),
+    # A build agent.
+    "seatkeeper.builder": ("seatkeeper.artifacts", "seatkeeper.builder.backends"),
+    "seatkeeper.builder.backends": ("seatkeeper.artifacts", "seatkeeper.builder"),
+    "seatkeeper.agent": (
+        *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),
+        *("seatkeeper.builder", CLIENT, f"{CLIENT}.*"),
+    ),
+    # Trying a service with faults. The checker reads the store, and shares no code with a node.
+    "seatkeeper.oracle": (f"{SERVER}.store",),
+    "seatkeeper.devcluster": ("seatkeeper.core", CLIENT, "seatkeeper.hold"),
+    "seatkeeper.chaos": (
+        *("seatkeeper.core", CLIENT, f"{CLIENT}.*", f"{SERVER}.store"),
+        *("seatkeeper.oracle", "seatkeeper.devcluster"),
+    ),
+    # The command line starts each of them.
+    "seatkeeper.cli": ("seatkeeper",),
 }
+ALIASES = {
+    "seatkeeper.builder.errors": "seatkeeper.artifacts.errors",
+    "seatkeeper.builder.manifest": "seatkeeper.artifacts.manifest",
+    "seatkeeper.builder.plan": "seatkeeper.artifacts.plan",
+    "seatkeeper.client.errors": "seatkeeper.core.errors",
+    "seatkeeper.client.testing": "seatkeeper.testing",
+    "seatkeeper.client.tokens": "seatkeeper.core.tokens",
+}
+"""Names that users import, and where they lead. Our code uses the rooms themselves."""
+STILL = {
+    (f"{CLIENT}.builds", CLIENT),
+    (f"{CLIENT}.transport", f"{CLIENT}.helper"),
+    (f"{SERVER}.wire", f"{SERVER}.decide"),
+    (f"{SERVER}.store", f"{SERVER}.decide"),
+    ("seatkeeper.devcluster", "seatkeeper.cli"),
+}
+"""Steps that run up and must go: each as long as it is taken, and no others."""
+GROUND = ("seatkeeper.v1",)
+"""What any room may use; but those that decide."""
+PURE = (f"{SERVER}.domain", f"{SERVER}.policy", f"{SERVER}.decide")
+"""Rooms that do no input or output, and ask no clock: what they decide can be replayed."""
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
@@ -143,32 +134,71 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 MODULES = dict(_modules())
-PURE_MODULES = [name for name in MODULES if ".decide" in name]
+PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"} | {
+    "seatkeeper.v1",
+    "seatkeeper.etcd.v3",
+}
 
 
 @pytest.mark.parametrize("portion", PORTIONS)
 def test_seatkeeper_stays_a_namespace(portion: str) -> None:
-    """One ``__init__.py`` here would hide the other three folders' packages."""
+    """One ``__init__.py`` here would hide the other folders' packages."""
     assert not (ROOT / portion / "seatkeeper" / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("name", PURE_MODULES)
+def test_every_room_is_in_the_table_and_stands_on_those_before_it() -> None:
+    assert {room_of(name) for name in MODULES} == ROOMS.keys()
+    order = list(ROOMS)
+    backends = {"seatkeeper.builder", "seatkeeper.builder.backends"}  # one hand, two folders
+    for room, below in ROOMS.items():
+        for one in below:
+            if one in ROOMS and {room, one} != backends:
+                assert order.index(one) < order.index(room), f"{room} stands on {one}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(PURE)])
 def test_decisions_do_no_io(name: str) -> None:
     """Decisions take the time and the world as arguments, so they can be replayed."""
     imported = {module.split(".")[0] for module in _imported(MODULES[name])}
     assert imported.isdisjoint(IO_MODULES)
 
 
+@pytest.mark.parametrize("name", ALIASES)
+def test_an_alias_leads_to_its_room_and_has_nothing_else(name: str) -> None:
+    document, *body = ast.parse(MODULES[name].read_text()).body
+    assert isinstance(document, ast.Expr)
+    for statement in body:
+        if isinstance(statement, ast.ImportFrom):
+            assert statement.module == ALIASES[name]
+        else:
+            assert isinstance(statement, ast.Assign)
+    alias, room = (importlib.import_module(module) for module in (name, ALIASES[name]))
+    there = [getattr(room, name) for name in dir(room)]
+    for public in alias.__all__:
+        assert any(getattr(alias, public) is one for one in there), public
+
+
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_only_what_its_layer_may(name: str) -> None:
-    allowed = _allowed(name)
-    strangers = [
+def test_a_module_imports_only_what_its_room_may(name: str) -> None:
+    if name in ALIASES:
+        return
+    room = room_of(name)
+    wrong = {
         module
         for module in _imported(MODULES[name])
         if module.startswith("seatkeeper.")
-        and not any(_is_within(module, prefix) for prefix in allowed)
-    ]
-    assert strangers == []
+        and (module in ALIASES or not _may(room, room_of(module)))
+    }
+    assert {module for module in wrong if (room, room_of(module)) not in STILL} == set()
+
+
+def test_what_runs_up_still_is_named_no_longer_than_it_does() -> None:
+    taken = {
+        (room_of(name), room_of(module))
+        for name, path in MODULES.items()
+        for module in _imported(path)
+    }
+    assert taken >= STILL
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -185,28 +215,31 @@ def test_a_file_fits_a_sitting_and_a_function_a_screen(name: str) -> None:
     assert long == []
 
 
-def _allowed(name: str) -> set[str]:
-    layers = [layer for layer in ALLOWED if _is_within(name, layer)]
-    return GROUND | ALLOWED[max(layers, key=len)] if layers else {"seatkeeper"}
+def room_of(module: str) -> str:
+    """Return the room of a module: the package that it is in, or is; the name of a lone one."""
+    while module not in PACKAGES and module.count(".") > 1:
+        module = module.rpartition(".")[0]
+    return module
 
 
-def _is_within(module: str, prefix: str) -> bool:
-    return module == prefix or module.startswith(f"{prefix}.")
+def _may(room: str, other: str) -> bool:
+    if other == room or (other in GROUND and not room.startswith(PURE)):
+        return True
+    return any(
+        other == allowed
+        or (allowed.endswith(".*") and other.startswith(allowed.removesuffix("*")))
+        or allowed == "seatkeeper"
+        for allowed in ROOMS[room]
+    )
 
 
-def _imported(path: Path) -> list[str]:
-    return [
-        name for node in ast.walk(ast.parse(path.read_text())) for name in _imported_names(node)
-    ]
-
-
-def _imported_names(node: ast.AST) -> list[str]:
-    match node:
-        case ast.Import(names=names):
-            return [alias.name for alias in names]
-        case ast.ImportFrom(module="seatkeeper.v1" | "seatkeeper.etcd.v3" as package):
-            return [package]
-        case ast.ImportFrom(module=str(module)):
-            return [module]
-        case _:
-            return []
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(package), names=names):
+                # A package's own name, or a module in it.
+                for alias in names:
+                    full = f"{package}.{alias.name}"
+                    yield full if full in MODULES else package

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-OURS = ("client", "server", "builder", "chaos", "proto", "docs", "deploy")
+OURS = ("core", "client", "server", "builder", "chaos", "proto", "docs", "deploy")
 BARE_NAME = re.compile(r"pip install\W+(?:--?[a-z-]+ +)*seatkeeper\b(?!-)")
 
 
@@ -35,7 +35,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
     with tarfile.open(build(ROOT, "sdist", folder)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
     (unpacked,) = (path for path in folder.iterdir() if path.is_dir())
     return unpacked
 
@@ -80,7 +80,7 @@ def test_a_wheel_can_be_made_of_the_archive_alone(sources: Path, tmp_path: Path)
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         said = email.message_from_bytes(wheel.read(metadata))
     for name in (
-        "core/text.py",
+        "seatkeeper/core/text.py",
         "seatkeeper/client/py.typed",
         "seatkeeper/cli/app.py",
         "seatkeeper/server/node.py",

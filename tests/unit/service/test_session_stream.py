@@ -157,7 +157,7 @@ async def test_what_was_signed_ahead_and_came_to_nothing_is_not_handed_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A token proves a grant offline, so one that was never made must not leave the node."""
-    monkeypatch.setattr(Committer, "_foretell", lambda *_: None)
+    monkeypatch.setattr(Committer, "_presign", lambda *_: None)
     await services.pool(5)
     await stream.open(services.stranger())
     [served] = services.node._seat_service._streams

@@ -20,8 +20,6 @@ from pathlib import Path
 import google.protobuf
 import grpc
 
-import seatkeeper
-import seatkeeper.client
 from seatkeeper.client.helper.slots import TABLE_BYTES, boot_ms
 from seatkeeper.core.errors import HelperLost
 
@@ -178,8 +176,8 @@ def _tell_paths(helper: Helper) -> None:
     path = [*map(str, found), *path]
     # The very code that runs here; and without the parts that only users of the library need.
     packages = {
-        package.__name__: [str(entry) for entry in package.__path__]
-        for package in (seatkeeper, seatkeeper.client)
+        name: [str(entry) for entry in sys.modules[name].__path__]
+        for name in ("seatkeeper", "seatkeeper.client")
     }
     told = json.dumps({"path": path, "packages": packages}).encode()
     try:

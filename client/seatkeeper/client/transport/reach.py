@@ -21,7 +21,7 @@ from seatkeeper.core.address import Address, parse_address
 from seatkeeper.core.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from seatkeeper.client import TlsConfig
+    from seatkeeper.client.config.values import TlsConfig
 
 REFUSED_SECONDS = 0.75
 """How long connections that are refused are tried again."""

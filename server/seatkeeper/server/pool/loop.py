@@ -51,6 +51,7 @@ from seatkeeper.server.domain import (
     Queued,
     Refusal,
     Release,
+    Released,
 )
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
@@ -61,7 +62,7 @@ from seatkeeper.server.pool.inbox import Inbox, PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.pool.writes import write_of
+from seatkeeper.server.pool.writes import deletes_of, write_of
 from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.store import (
     Listing,
@@ -421,6 +422,10 @@ class PoolLoop:
                 touched |= self._mirror.committed(news, decided.revision)
                 touched.add(command.grant_id)
             else:
+                if isinstance(outcome, Released):
+                    # Else the view has it until the watch comes, and a token could be asked for.
+                    gone = deletes_of(self._keys, self.pool, [outcome.grant_id])
+                    touched |= self._mirror.committed(gone, decided.revision)
                 ask.listener.hear(self.pool, outcome)
         self._changed(touched)
         asks[:] = undecided

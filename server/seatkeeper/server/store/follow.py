@@ -8,10 +8,9 @@ import random
 from contextlib import aclosing
 from typing import Protocol
 
-from seatkeeper.server.events import log as events
-from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Listing, Store, StoreError, WatchBatch
 
+_logger = logging.getLogger("seatkeeper.events")
 PAUSE_MIN = 0.02
 PAUSE_MAX = 2.0
 
@@ -35,10 +34,18 @@ class Followed(View, Protocol):
     """Whether the store tells what changes. Set by ``follow``; False: what is known may be old."""
 
 
+class RelistObserver(Protocol):
+    """Where it is reported that a view has to be read again."""
+
+    def relisted(self, what: str, reason: str, /) -> None:
+        """Take note that the watch of ``what`` ended."""
+        ...
+
+
 class Follower:
     """Keeps a view of a prefix up to date in the background."""
 
-    def __init__(self, store: Store, prefix: str, view: View, observer: Observer) -> None:
+    def __init__(self, store: Store, prefix: str, view: View, observer: RelistObserver) -> None:
         self._store = store
         self._prefix = prefix
         self._view = view
@@ -74,7 +81,7 @@ class Follower:
         self._view.apply(batch)
 
 
-async def follow(store: Store, prefix: str, view: Followed, observer: Observer) -> None:
+async def follow(store: Store, prefix: str, view: Followed, observer: RelistObserver) -> None:
     """Keep ``view`` equal to what is below ``prefix``, for ever; cancel to stop.
 
     Between the end of a watch and the next listing the view is old, never wrong: it is brought
@@ -96,7 +103,7 @@ async def follow(store: Store, prefix: str, view: Followed, observer: Observer) 
             why = f"{type(error).__name__}: {error}"
             observer.relisted(prefix, why)
             if view.is_current:
-                events.happened("watch_ended", logging.DEBUG, what=prefix, error=why)
+                _logger.debug("watch_ended", extra={"what": prefix, "error": why})
         finally:
             view.is_current = False
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, ServiceUnavailable
-from seatkeeper.client.admin.diagnosis import Level, diagnose
-from seatkeeper.client.admin.observe import observe
+from seatkeeper.client.diagnosis.diagnosis import Level, diagnose
+from seatkeeper.client.diagnosis.observe import observe
 from seatkeeper.testing.service import InMemoryService
 
 QUICK = ClientConfig(

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from seatkeeper.client.admin.diagnosis import Seen
 from seatkeeper.client.aio import AsyncSeatClient
+from seatkeeper.client.diagnosis.diagnosis import Seen
 from seatkeeper.core.errors import SeatError
 
 REACH_SECONDS_MAX = 3.0

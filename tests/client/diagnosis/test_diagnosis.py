@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from seatkeeper.client.admin.diagnosis import Finding, Level, Seen, diagnose
+from seatkeeper.client.diagnosis.diagnosis import Finding, Level, Seen, diagnose
 from seatkeeper.v1 import build_service_pb2
 from seatkeeper.v1 import cluster_service_pb2 as pb
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
