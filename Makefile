@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV   := .venv
+# The small environment of `unit`; another for another Python: make unit PYTHON=python3.13 UNIT=.venv-unit-3.13
+UNIT   ?= .venv-unit
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PROTOS := $(VENV)/.protos
@@ -12,15 +14,21 @@ PROTOS := $(VENV)/.protos
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo test test-environments cases conformance simulate chaos soak mutants check docs format bench clean
+# Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
+ARGS ?=
+
+.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## a virtual environment in .venv with everything the tasks need
 
+CHECK_PYTHON := $(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
+PROTO_FILES  := $(wildcard proto/seatkeeper/*/*.proto proto/seatkeeper/*/*/*.proto)
+
 $(READY): pyproject.toml constraints.txt proto/hatch_build.py
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Seatkeeper needs Python 3.11 or newer; say which with: make PYTHON=python3.11")'
+	$(CHECK_PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) bench/step.py "setup: a virtual environment in $(VENV)" -- $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python bench/step.py "setup: packages into $(VENV); the first time about 270 MB, of which 148 MB are TensorRT-RTX" -- \
 	  $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[server,builder,tensorrt-rtx,dev]'
@@ -33,8 +41,19 @@ proto: $(READY)  ## generate Python from proto/ again; the other tasks do so aft
 	touch $(PROTOS)
 
 # A clone that was updated has new .proto files beside what was generated from the old ones.
-$(PROTOS): $(READY) $(wildcard proto/seatkeeper/*/*.proto proto/seatkeeper/*/*/*.proto)
+$(PROTOS): $(READY) $(PROTO_FILES)
 	$(BIN)/python proto/hatch_build.py
+	touch $@
+
+$(UNIT)/.ready: pyproject.toml constraints.txt proto/hatch_build.py
+	$(CHECK_PYTHON)
+	@test -x $(UNIT)/bin/python || $(PYTHON) bench/step.py "setup: a virtual environment in $(UNIT)" -- $(PYTHON) -m venv $(UNIT)
+	@$(UNIT)/bin/python bench/step.py "setup: packages into $(UNIT); the first time about 40 MB, no compiler" -- \
+	  $(UNIT)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[server,unit]'
+	touch $@
+
+$(UNIT)/.protos: $(UNIT)/.ready $(PROTO_FILES)
+	$(UNIT)/bin/python proto/hatch_build.py
 	touch $@
 
 etcd: $(PROTOS)  ## a current etcd under .tools/, where the machine is a Debian one
@@ -49,6 +68,10 @@ compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .to
 chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch iptables faketime
 
+dev: $(UNIT)/.protos  ## a cluster on this machine until Ctrl-C, from the small install: no agent, no compiler
+	@$(UNIT)/bin/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(UNIT)/bin/python -m seatkeeper.devcluster.etcd_binary fetch
+	$(UNIT)/bin/seatkeeper dev --no-agent
+
 # Before anything is downloaded: what will be.
 demo-plan:
 	@$(PYTHON) bench/step.py --plan
@@ -56,11 +79,19 @@ demo-plan:
 demo: demo-plan etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
+unit: $(UNIT)/.protos  ## the pure tests, with a small install of their own: a minute; ARGS="-k name" for some
+	$(UNIT)/bin/python -m pytest -p tests.pure $(or $(ARGS),-n 3 --dist worksteal --durations=5 --durations-min=1)
+
 # Most tests wait for something real to time out, so there are more workers than cores.
-test: etcd haproxy compose chaos-tools  ## every test
+ifeq ($(strip $(ARGS)),)
+test: etcd haproxy compose chaos-tools  ## every test; ARGS="-k name" hands that to pytest, and runs nothing else
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+else
+test: etcd
+	$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-environments: etcd  ## the quick tests, without a terminal, as another user, and so on; TESTS="tests/cli -x"
 	$(BIN)/python -m tests.environments $(if $(TESTS),--tests "$(TESTS)")
@@ -74,8 +105,14 @@ cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
+policies: $(PROTOS)  ## the real loop under other orders of service, in virtual time: half a minute
+	$(BIN)/python -m tests.probe_policies
+
 chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/reference/; 21 minutes
 	$(BIN)/python -m tests.chaos --report docs/reference
+
+compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 9 minutes
+	$(BIN)/python -m tests.compat --json -
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows
 	$(BIN)/python -m tests.chaos --scenario tests/chaos/soak.txt --report .soak
@@ -83,13 +120,16 @@ soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what
 mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 3 minutes
 	$(BIN)/python -m tests.mutants
 
-check: $(PROTOS)  ## lint, format, types, and the tests of the layout and the contract
+lint: $(PROTOS)  ## lint, format, and the tests of the layout and the contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q tests/unit/layout
+
+types: $(PROTOS)  ## mypy over the whole tree
 	$(BIN)/mypy
+
+check: lint types  ## lint, types, and that the reference is what the code says: before every commit
 	$(BIN)/python docs/generate_reference.py --check
-	$(BIN)/python -m pytest -q tests/unit/layout/test_layers.py tests/unit/layout/test_proto_style.py \
-	  tests/unit/layout/test_docs_links.py
 
 docs: $(PROTOS)  ## write the generated reference pages again
 	$(BIN)/python docs/generate_reference.py
@@ -110,4 +150,4 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.held --json -
 
 clean:  ## remove what the tasks made
-	rm -rf $(VENV) .tools .seatkeeper dist
+	rm -rf $(VENV) $(UNIT) $(wildcard .venv-unit*) .tools .seatkeeper dist

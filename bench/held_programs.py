@@ -25,7 +25,7 @@ from seatkeeper.client import (
     SeatClient,
     ServiceUnavailable,
 )
-from seatkeeper.client.helper import link
+from seatkeeper.client.helper import present
 
 HANG_SECONDS = 90.0
 """A child that has not ended by then hangs."""
@@ -49,7 +49,7 @@ def say(**facts: object) -> None:
 
 def helper_pid() -> int:
     """Return the process that keeps this one's sessions; 0: this one."""
-    running = link.running()
+    running = present.running()
     return 0 if running is None else running.helper_pid
 
 

@@ -105,16 +105,18 @@ def spawn(
     *,
     command: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = (),
 ) -> ServerProcess:
     """Start ``seatkeeper ARGUMENTS`` with its log in ``folder``.
 
     ``command`` starts it where it is to run, and becomes it; ``environment`` is added to ours.
+    ``program`` is another version's command line, in the place of ours.
     """
     log = folder / f"{name}.log"
-    program = Path(sys.executable).with_name("seatkeeper")
+    program = program or (str(Path(sys.executable).with_name("seatkeeper")),)
     with log.open("wb") as file:
         process = Popen(
-            [*command, program, *arguments],
+            [*command, *program, *arguments],
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=file,

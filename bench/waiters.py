@@ -296,7 +296,5 @@ def new_client(
 
 def node_of(client: AsyncSeatClient) -> str:
     """Return the address of the node that a client has its stream to; empty: none."""
-    session = client._session
-    if not isinstance(session, SessionDriver) or session._link.stream is None:
-        return ""
-    return session._link.address
+    session = client._session.living()
+    return (session.node or "") if isinstance(session, SessionDriver) else ""

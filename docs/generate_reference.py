@@ -8,7 +8,6 @@ any of these::
 
 With ``--check`` it writes nothing, and fails when a file is not what it would write.
 """
-# ruff: noqa: INP001
 
 from __future__ import annotations
 
@@ -288,7 +287,7 @@ def _shown(default: object) -> str:
     return "" if default in (None, "") else f"`{default}`"
 
 
-def _type_of(annotation: Any, metadata: Sequence[Any]) -> str:  # noqa: ANN401
+def _type_of(annotation: Any, metadata: Sequence[Any]) -> str:  # noqa: ANN401  # any annotation
     if typing.get_origin(annotation) is typing.Literal:
         return " or ".join(f"`{value}`" for value in typing.get_args(annotation))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):

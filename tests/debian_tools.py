@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.tree import ROOT
 
 from seatkeeper.devcluster.debian import (
     SUITES,
@@ -31,7 +32,6 @@ from seatkeeper.devcluster.debian import (
     unpack,
 )
 
-ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / ".tools"
 VERSION_SECONDS_MAX = 10
 ROUNDS_MAX = 8

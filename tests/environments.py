@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[1]
+from tests.tree import PORTIONS, ROOT
+
 QUICK: Final = ("tests/unit", "tests/client", "tests/cli", "tests/builder")
-PARTS: Final = ("core", "client", "server", "builder", "chaos", "proto")
-NOT_COPIED: Final = ("__pycache__", ".venv", ".tools", ".git", ".*_cache", ".hypothesis")
+NOT_COPIED: Final = ("__pycache__", ".venv*", ".tools", ".git", ".*_cache", ".hypothesis")
 SECONDS_MAX: Final = 3600.0
 PROXY: Final = "http://127.0.0.1:9"
 """The port that discards: nothing listens there."""
@@ -205,7 +205,7 @@ def make_python(folder: Path) -> Path:
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
     ours = [path for path in sys.path if path.endswith("site-packages")]
-    paths = [*(str(folder.parent / part) for part in PARTS), *ours]
+    paths = [*(str(folder.parent / part) for part in PORTIONS), *ours]
     (site / "tree.pth").write_text("\n".join(paths) + "\n")
     script = folder / "bin" / "seatkeeper"
     script.write_text(

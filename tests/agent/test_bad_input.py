@@ -37,7 +37,7 @@ def with_operator(operator: str) -> bytes:
     return model(odd, inputs=[value("x", [1, 3, 3])]).SerializeToString()
 
 
-def options(**changes: Any) -> build_pb2.BuildOptions:  # noqa: ANN401
+def options(**changes: Any) -> build_pb2.BuildOptions:
     made = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])
     made.MergeFrom(build_pb2.BuildOptions(**changes))
     return made

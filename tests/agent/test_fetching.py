@@ -68,16 +68,16 @@ async def test_reading_an_engine_keeps_nobody_else_waiting(
     readers: list[threading.Thread] = []
     open_engine = agent.build_runner.store.open
 
-    def open_noted(key: str) -> Any:  # noqa: ANN401
+    def open_noted(key: str) -> Any:
         context = open_engine(key)
         enter = context.__enter__
 
         class Noted:
-            def __enter__(self) -> Any:  # noqa: ANN401
+            def __enter__(self) -> Any:
                 readers.append(threading.current_thread())
                 return enter()
 
-            def __exit__(self, *exc_info: Any) -> None:  # noqa: ANN401
+            def __exit__(self, *exc_info: Any) -> None:
                 context.__exit__(*exc_info)
 
         return Noted()

@@ -121,7 +121,7 @@ async def test_a_disk_that_is_full_while_publishing_publishes_nothing(
 async def test_a_disk_that_is_full_before_the_model_comes_is_told(
     site: Site, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(*arguments: Any, **named: Any) -> NoReturn:  # noqa: ANN401
+    def no_room(*arguments: Any, **named: Any) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     grant = await site.grant()

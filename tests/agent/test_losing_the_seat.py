@@ -97,7 +97,7 @@ async def test_an_engine_that_was_finished_under_a_lost_seat_is_not_published(
         mute_claims(agent, monkeypatch)
     compile_engine = agent.build_runner.compile
 
-    async def compile_then_lose(*arguments: Any) -> object:  # noqa: ANN401
+    async def compile_then_lose(*arguments: Any) -> object:
         engine = await compile_engine(*arguments)
         await lose(site, grant)
         return engine
@@ -121,7 +121,7 @@ async def test_a_seat_that_is_lost_while_the_engine_goes_to_the_disk(
         await grant.release()
         await until_lost(claims[0])
 
-    def publish_and_lose(*arguments: Any) -> None:  # noqa: ANN401
+    def publish_and_lose(*arguments: Any) -> None:
         if when == "before":
             asyncio.run_coroutine_threadsafe(lose(), loop).result(PATIENCE_SECONDS)
         publish(*arguments)
@@ -142,7 +142,7 @@ async def test_a_seat_that_is_lost_while_the_catalogue_is_written(
     grant = await site.grant()
     publish = agent.client.engines.publish
 
-    async def publish_and_lose(*arguments: Any, **named: Any) -> None:  # noqa: ANN401
+    async def publish_and_lose(*arguments: Any, **named: Any) -> None:
         if when == "after":
             await publish(*arguments, **named)
         await asyncio.shield(asyncio.ensure_future(grant.release()))

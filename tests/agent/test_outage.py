@@ -38,7 +38,7 @@ class Gate:
         self.open = asyncio.Event()
         compile_engine = agent.build_runner.compile
 
-        async def compile_and_wait(*arguments: Any) -> object:  # noqa: ANN401
+        async def compile_and_wait(*arguments: Any) -> object:
             engine = await compile_engine(*arguments)
             self.reached.set()
             await self.open.wait()
@@ -81,7 +81,7 @@ async def test_an_engine_that_no_node_takes_is_offered_again(
     publish = agent.client.engines.publish
     tries: list[object] = []
 
-    async def publish_in_vain_at_first(*arguments: Any, **named: Any) -> None:  # noqa: ANN401
+    async def publish_in_vain_at_first(*arguments: Any, **named: Any) -> None:
         tries.append(arguments)
         if len(tries) == 1:
             raise ServiceUnavailable("no node answered")
@@ -122,7 +122,7 @@ async def test_an_engine_whose_publishing_was_not_answered_is_published(
     publish = agent.client.engines.publish
     tries: list[object] = []
 
-    async def publish_unheard(*arguments: Any, **named: Any) -> None:  # noqa: ANN401
+    async def publish_unheard(*arguments: Any, **named: Any) -> None:
         tries.append(arguments)
         await publish(*arguments, **named)
         await grant.release()
@@ -147,7 +147,7 @@ async def test_of_what_may_be_published_nobody_is_told_that_it_was_not(
     engines = agent.client.engines
     publish = engines.publish
 
-    async def publish_unheard(*arguments: Any, **named: Any) -> None:  # noqa: ANN401
+    async def publish_unheard(*arguments: Any, **named: Any) -> None:
         await publish(*arguments, **named)
         await grant.release()
         await asyncio.wait({claims[0].lost})

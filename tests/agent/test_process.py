@@ -245,7 +245,7 @@ def health_of(address: str) -> int:
     with grpc.insecure_channel(address) as channel:
         asked = health_pb2.HealthCheckRequest(service="seatkeeper.v1.BuildService")
         health = health_pb2_grpc.HealthStub(channel)
-        return int(health.Check(asked, timeout=20).status)  # type: ignore[attr-defined]
+        return int(health.Check(asked, timeout=20).status)  # type: ignore[attr-defined]  # its stubs know the synchronous call only
 
 
 def last_line(text: str) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from seatkeeper.artifacts.manifest import AgentKey, build_manifest
+from seatkeeper.artifacts.manifest import (
+    AgentKey,
+    BuiltEngineFile,
+    SeatUsed,
+    SourceModel,
+    build_manifest,
+)
 from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.v1 import build_pb2
 
@@ -18,19 +24,18 @@ def signed_for(
     """A manifest of ``engine``, built of the model of that name."""
     return key.sign(
         build_manifest(
-            plan=BuildPlan(backend="tensorrt_rtx", targets=("SM86",)),
-            engine_sha256=sha256(engine).hexdigest(),
-            engine_size_bytes=len(engine),
-            model_sha256=sha256(model.encode()).hexdigest(),
-            model_name=f"{model}.onnx",
-            backend_version="1.7.1.116",
+            BuildPlan(backend="tensorrt_rtx", targets=("SM86",)),
+            SourceModel(sha256=sha256(model.encode()).hexdigest(), name=f"{model}.onnx"),
+            BuiltEngineFile(
+                sha256=sha256(engine).hexdigest(),
+                size_bytes=len(engine),
+                backend_version="1.7.1.116",
+                built_at=datetime(2026, 1, 2, tzinfo=UTC),
+                build_time=timedelta(seconds=1.5),
+            ),
+            SeatUsed(
+                pool="tensorrt", grant_id="grant-1", fence=7, holder="alice", project="cv"
+            ),
             agent_id="agent-1",
-            pool="tensorrt",
-            grant_id="grant-1",
-            fence=7,
-            holder="alice",
-            project="cv",
-            built_at=datetime(2026, 1, 2, tzinfo=UTC),
-            build_time=timedelta(seconds=1.5),
         )
     )

@@ -15,6 +15,9 @@ from tests.builder.signed import ENGINE, signed_for
 from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
 from seatkeeper.artifacts.manifest import (
     AgentKey,
+    BuiltEngineFile,
+    SeatUsed,
+    SourceModel,
     build_manifest,
     verify_engine_file,
     verify_manifest,
@@ -41,20 +44,17 @@ def test_what_was_signed_is_what_is_read(engine: Path) -> None:
 def test_a_manifest_says_everything_that_was_known() -> None:
     plan = BuildPlan(backend="tensorrt_rtx", targets=("SM86",))
     manifest = build_manifest(
-        plan=plan,
-        engine_sha256="ab" * 32,
-        engine_size_bytes=9,
-        model_sha256="cd" * 32,
-        model_name="/home/alice/secret/../model.onnx",
-        backend_version="1.7",
+        plan,
+        SourceModel(sha256="cd" * 32, name="/home/alice/secret/../model.onnx"),
+        BuiltEngineFile(
+            sha256="ab" * 32,
+            size_bytes=9,
+            backend_version="1.7",
+            built_at=datetime(2026, 1, 2, tzinfo=UTC),
+            build_time=timedelta(seconds=1.5),
+        ),
+        SeatUsed(pool="tensorrt", grant_id="grant", fence=7, holder="alice", project="cv"),
         agent_id="agent",
-        pool="tensorrt",
-        grant_id="grant",
-        fence=7,
-        holder="alice",
-        project="cv",
-        built_at=datetime(2026, 1, 2, tzinfo=UTC),
-        build_time=timedelta(seconds=1.5),
     )
     assert manifest.key == engine_key("cd" * 32, plan, "1.7")
     assert manifest.model_name == "model.onnx"

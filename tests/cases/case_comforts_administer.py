@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 
-from tests.cases.cases import ROOT
 from tests.cases.place import Place
+from tests.tree import ROOT
 
 
 def case(place: Place) -> None:

@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 
-from tests.cases.cases import ROOT
 from tests.cases.place import Place
+from tests.tree import ROOT
 
 BARE = [sys.executable, "-I", "-S"]
 """As before anything is installed."""

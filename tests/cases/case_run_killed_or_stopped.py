@@ -29,7 +29,7 @@ def case(place: Place) -> None:
             start_new_session=True,
         )
         place.wait_until(
-            lambda file=file: file.exists() and file.read_text().count("\n") == 4,  # type: ignore[misc]
+            lambda file=file: file.exists() and file.read_text().count("\n") == 4,  # type: ignore[misc]  # mypy infers no type for a default of a lambda
             what="the command and its children",
         )
         pids = [int(line) for line in file.read_text().splitlines()]
@@ -37,7 +37,7 @@ def case(place: Place) -> None:
         try:
             os.kill(run.pid if victim == "run" else guard, number)
             place.wait_until(
-                lambda pids=pids: not any(runs(pid) for pid in pids),  # type: ignore[misc]
+                lambda pids=pids: not any(runs(pid) for pid in pids),  # type: ignore[misc]  # mypy infers no type for a default of a lambda
                 what=f"the end of all after {number.name} to {victim}",
             )
         finally:

@@ -33,7 +33,7 @@ def case(place: Place) -> None:
     for number in sorted(signal.valid_signals() - KEPT):
         os.kill(run.pid, number)
         said = f"got {int(number)}.\n"
-        place.wait_until(lambda said=said: said in out.read_text(), what=said)  # type: ignore[misc]
+        place.wait_until(lambda said=said: said in out.read_text(), what=said)  # type: ignore[misc]  # mypy infers no type for a default of a lambda
     run.terminate()
     code = run.wait(30)
     assert code == 9, f"exit code {code}, not the command's own 9"

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from tests.tree import ROOT
+
 FOLDER: Final = Path(__file__).parent
-ROOT: Final = FOLDER.parents[1]
 SECONDS_MAX: Final = 120.0
 """Time that a case may take."""
 END_SECONDS_MAX: Final = 15.0

@@ -150,7 +150,7 @@ class Place:
         *args: str | bytes | os.PathLike[str],
         env: Mapping[str, str] | None = None,
         timeout: float = 60,
-        **popen: Any,  # noqa: ANN401
+        **popen: Any,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command of ours to its end; ``popen`` as for ``subprocess.run``."""
         popen.setdefault("stdout", subprocess.PIPE)
@@ -165,7 +165,7 @@ class Place:
         self,
         *args: str | bytes | os.PathLike[str],
         env: Mapping[str, str] | None = None,
-        **popen: Any,  # noqa: ANN401
+        **popen: Any,
     ) -> subprocess.Popen[bytes]:
         """Start a command of ours; its output is in pipes unless ``popen`` says otherwise.
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.cases.__main__ import summary_of
-from tests.cases.cases import ROOT, Case, Outcome, find_cases, run_case
+from tests.cases.cases import Case, Outcome, find_cases, run_case
+from tests.tree import ROOT
 
 
 @pytest.mark.parametrize("case", find_cases(), ids=lambda case: case.name)

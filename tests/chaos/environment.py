@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.builder import Builder
-from tests.chaos.faults import ON_LOOPBACK, WITH_PLACES, Struck
+from tests.chaos.faults import service_faults
 from tests.chaos.growth import Growth
 from tests.chaos.operator import Operator
 from tests.chaos.places import Place, Places
@@ -24,6 +24,7 @@ from seatkeeper.chaos.target import CANARY_SECONDS, HABITS, Canary
 from seatkeeper.chaos.trial import Trial, TrialConfig
 from seatkeeper.chaos.worker import WorkerConfig
 from seatkeeper.chaos.worker_pool import WorkerPool
+from seatkeeper.client import TlsConfig
 from seatkeeper.devcluster.etcd_binary import find_etcd
 from seatkeeper.devcluster.etcd_process import EtcdNotHealthyError
 from seatkeeper.oracle.checker import Violation
@@ -100,6 +101,11 @@ class ProcessEnvironment:
         return noted
 
 
+def open_canary(addresses: Sequence[str], tls: TlsConfig | None) -> Canary:
+    """Return a client that takes a seat at every node, from a pool that nothing else uses."""
+    return Canary(addresses, CANARY_POOL, tls, patience=CANARY_SECONDS)
+
+
 @asynccontextmanager
 async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterator[Trial]:
     """Start everything, users and builder at work; end all of it afterwards."""
@@ -115,7 +121,7 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
         relays = [await _relay(stack, places, address, rng) for address in service.addresses]
         worker_pool = _worker_pool(service, relays, folder, seed)
         stack.push_async_callback(worker_pool.end)
-        canary = Canary(service.addresses, CANARY_POOL, service.tls, patience=CANARY_SECONDS)
+        canary = open_canary(service.addresses, service.tls)
         stack.push_async_callback(canary.close)
         await service.start_agent(BUILD_POOL)
         await worker_pool.start()
@@ -123,12 +129,13 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
         stack.push_async_callback(builder.stop)
         builder.start()
         operator = Operator(find_etcd().path, service.etcd, service.store)
-        struck = Struck(service, operator, witness, admin, next(iter(POOLS)))
-        groups = [*ON_LOOPBACK, *(WITH_PLACES if places.is_namespaces else ())]
         stage = ProcessEnvironment(service, canary, {})
         looking = asyncio.create_task(stage.grown.look_always(stage.processes))
         stack.callback(looking.cancel)
-        ours = faults_of(*(group(struck) for group in groups))
+        ours = service_faults(
+            *(service, operator, witness, admin, next(iter(POOLS))),
+            with_places=places.is_namespaces,
+        )
         stage.faults = {name: stage.noting_restarts(fault) for name, fault in ours.items()}
         stage.faults = {
             **stage.faults,

@@ -17,6 +17,7 @@ from tests.chaos.operator import Operator
 from tests.chaos.places import NETWORK, Place
 from tests.chaos.service import ChaosService, Node
 
+from seatkeeper.chaos.faults import Fault, faults_of
 from seatkeeper.chaos.relay import Relay, Way
 from seatkeeper.client import AsyncSeatClient, SeatError
 from seatkeeper.devcluster.etcd_process import EtcdNotHealthyError, EtcdProcess
@@ -442,8 +443,8 @@ class Cert(_Group):
         yield "all nodes"
 
 
-class Upgrade(_Group):
-    """A new version."""
+class Restart(_Group):
+    """The same version anew; `tests/compat` puts another one in its place."""
 
     @asynccontextmanager
     async def rolling(self) -> AsyncIterator[str]:
@@ -483,8 +484,23 @@ class Crowd(_Group):
         )
 
 
-ON_LOOPBACK = (*(KillNode, Freeze, Etcd, EtcdLink, Watch, Clock, Cert, Upgrade, Ring, Crowd),)
+ON_LOOPBACK = (*(KillNode, Freeze, Etcd, EtcdLink, Watch, Clock, Cert, Restart, Ring, Crowd),)
 WITH_PLACES = (Partition, Disk)
+
+
+def service_faults(
+    service: ChaosService,
+    operator: Operator,
+    witness: Witness,
+    admin: AsyncSeatClient,
+    pool: str,
+    *,
+    with_places: bool = False,
+) -> dict[str, Fault]:
+    """Return all faults of a service by name; those of an owner are about ``pool``."""
+    struck = Struck(service, operator, witness, admin, pool)
+    groups = [*ON_LOOPBACK, *(WITH_PLACES if with_places else ())]
+    return faults_of(*(group(struck) for group in groups))
 
 
 async def _restart_each(service: ChaosService) -> None:

@@ -23,7 +23,7 @@ MATRIX = (
     "leader transfer during expiry",
     "clock jump +-60 s, skew rate",
     "mass client death 5k, then reconnect storm",
-    "NOSPACE, auth revoked, cert rotation, rolling upgrade, ring change",
+    "NOSPACE, auth revoked, cert rotation, rolling restart, ring change",
     "duplicate/reordered client requests, late cancel",
     "soak",
 )

@@ -39,7 +39,7 @@ class Result:
     err: str
 
     @property
-    def json(self) -> Any:  # noqa: ANN401
+    def json(self) -> Any:
         """What it wrote, which must be one JSON object and nothing else."""
         (line,) = self.out.splitlines()
         return json.loads(line)

@@ -15,8 +15,8 @@ from tests.client.certificates import Authority
 from seatkeeper.chaos import target, trial
 from seatkeeper.chaos.faults import Network, Users, described
 from seatkeeper.chaos.library import read_folder
-from seatkeeper.cli import chaos
 from seatkeeper.cli.exits import Exit
+from seatkeeper.cli.processes import chaos
 from seatkeeper.client.sync import SeatClient
 from seatkeeper.devcluster.etcd_process import EtcdCluster
 

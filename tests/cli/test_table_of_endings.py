@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
+from tests.tree import ROOT
 
-TESTS = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
 PAGE = TESTS.parent / "docs" / "how-to" / "take-a-seat.md"
 ROWS_MIN = 20
 

@@ -30,7 +30,7 @@ class Issuer:
     def jwks(self) -> Path:
         return self.folder / "keys.json"
 
-    def claims(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    def claims(self, **changes: Any) -> dict[str, Any]:
         now = int(time.time())
         return {
             "iss": "seatkeeper",
@@ -44,7 +44,7 @@ class Issuer:
             "fence": 41,
         } | changes
 
-    def sign(self, *, kid: str = "node-1", **changes: Any) -> str:  # noqa: ANN401
+    def sign(self, *, kid: str = "node-1", **changes: Any) -> str:
         return jwt.encode(
             self.claims(**changes), self.key, algorithm="EdDSA", headers={"kid": kid}
         )

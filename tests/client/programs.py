@@ -24,7 +24,7 @@ _PREAMBLE = """
 import asyncio, ctypes, os, signal, sys, threading, time
 from datetime import timedelta
 from seatkeeper.client import *
-from seatkeeper.client.helper import link as links
+from seatkeeper.client.helper import present as links
 
 ADDRESS = sys.argv[1]
 LIBC = ctypes.PyDLL(None)  # calls keep the interpreter, as badly written extensions do

@@ -37,7 +37,7 @@ class ScriptedSession:
     renewals: int = 0
 
     def tell(self, **event: object) -> None:
-        self.events.append(pb.SessionEvent(**event))  # type: ignore[arg-type]
+        self.events.append(pb.SessionEvent(**event))  # type: ignore[arg-type]  # the test gives fields by name
         self.wake.set()
 
 
@@ -258,7 +258,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         for stream in self._streams:
             stream.cancel()
 
-    async def Session(  # type: ignore[override] # noqa: N802
+    async def Session(  # type: ignore[override]  # the stub's types allow other shapes too
         self,
         requests: AsyncIterator[pb.SessionRequest],
         context: aio.ServicerContext[pb.SessionRequest, pb.SessionResponse],
@@ -337,7 +337,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
                 await context.write(pb.SessionResponse(events=events))
             ended = any(event.HasField("session_lost") for event in events)
 
-    async def OpenSession(  # noqa: N802
+    async def OpenSession(
         self,
         request: pb.OpenSessionRequest,
         context: aio.ServicerContext[pb.OpenSessionRequest, pb.OpenSessionResponse],
@@ -349,7 +349,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         )
         return pb.OpenSessionResponse(opened=self._opened(credentials.session_id))
 
-    async def Acquire(  # noqa: N802
+    async def Acquire(
         self,
         request: pb.AcquireRequest,
         context: aio.ServicerContext[pb.AcquireRequest, pb.AcquireResponse],
@@ -358,10 +358,16 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         command = pb.SessionCommand(acquire=request.acquire)
         self.service.apply(request.credentials.session_id, command)
         if grant_id not in self.service.grants:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no seat is free")
+            # Without its reason, a client takes it for a broken connection and tries again.
+            denied = error_details_pb2.ErrorInfo(
+                reason="DENIAL_REASON_NO_SEAT_FREE", domain="seatkeeper"
+            )
+            await context.abort_with_status(
+                rich_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "no seat is free", denied)
+            )
         return pb.AcquireResponse(granted=self.service.granted(grant_id))
 
-    async def Renew(  # noqa: N802
+    async def Renew(
         self,
         request: pb.RenewRequest,
         context: aio.ServicerContext[pb.RenewRequest, pb.RenewResponse],
@@ -370,7 +376,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, "the session has ended")
         return pb.RenewResponse(renewed=self.service.renewed(request.renew))
 
-    async def Release(  # noqa: N802
+    async def Release(
         self,
         request: pb.ReleaseRequest,
         context: aio.ServicerContext[pb.ReleaseRequest, pb.ReleaseResponse],
@@ -380,7 +386,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         grant_id = request.release.grant.grant_id
         return pb.ReleaseResponse(released=seat_pb2.Released(grant_id=grant_id))
 
-    async def CloseSession(  # noqa: N802
+    async def CloseSession(
         self,
         request: pb.CloseSessionRequest,
         context: aio.ServicerContext[pb.CloseSessionRequest, pb.CloseSessionResponse],
@@ -457,7 +463,9 @@ async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> No
 
 
 def rich_status(
-    code: grpc.StatusCode, message: str, *details: error_details_pb2.RetryInfo
+    code: grpc.StatusCode,
+    message: str,
+    *details: error_details_pb2.RetryInfo | error_details_pb2.ErrorInfo,
 ) -> grpc.Status:
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:

@@ -11,7 +11,13 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from seatkeeper.artifacts.manifest import AgentKey, build_manifest
+from seatkeeper.artifacts.manifest import (
+    AgentKey,
+    BuiltEngineFile,
+    SeatUsed,
+    SourceModel,
+    build_manifest,
+)
 from seatkeeper.artifacts.plan import plan_from_options
 from seatkeeper.core.serving.failure import Failure
 from seatkeeper.v1 import build_pb2
@@ -21,7 +27,7 @@ from seatkeeper.v1 import engine_service_pb2 as engines_pb
 from seatkeeper.v1 import engine_service_pb2_grpc as engines_grpc
 
 VERSION = "1.7.1.116"
-ENGINE_CHUNK = 1000
+ENGINE_CHUNK = 100_000
 Context = aio.ServicerContext[Any, Any]
 
 
@@ -35,19 +41,19 @@ class ScriptedCatalogue(engines_grpc.EngineServiceServicer):
     def add_to(self, server: aio.Server) -> None:
         engines_grpc.add_EngineServiceServicer_to_server(self, server)
 
-    async def ListAgents(  # noqa: N802
+    async def ListAgents(
         self, request: engines_pb.ListAgentsRequest, context: Context
     ) -> engines_pb.ListAgentsResponse:
         return engines_pb.ListAgentsResponse(agents=self.agents_known)
 
-    async def GetEngine(  # noqa: N802
+    async def GetEngine(
         self, request: engines_pb.GetEngineRequest, context: Context
     ) -> engines_pb.GetEngineResponse:
         if request.key not in self.engines:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such engine")
         return engines_pb.GetEngineResponse(engine=self.engines[request.key])
 
-    async def ListEngines(  # noqa: N802
+    async def ListEngines(
         self, request: engines_pb.ListEnginesRequest, context: Context
     ) -> engines_pb.ListEnginesResponse:
         keys = [key for key in sorted(self.engines) if key > request.after]
@@ -57,16 +63,16 @@ class ScriptedCatalogue(engines_grpc.EngineServiceServicer):
             next=page[-1] if len(keys) > len(page) else "",
         )
 
-    async def RegisterAgent(self, request: Any, context: Context) -> Any:  # noqa: N802, ANN401
+    async def RegisterAgent(self, request: Any, context: Context) -> Any:
         raise NotImplementedError
 
-    async def ClaimGrant(self, request: Any, context: Context) -> Any:  # type: ignore[override] # noqa: N802, ANN401
+    async def ClaimGrant(self, request: Any, context: Context) -> Any:  # type: ignore[override]  # the stub's types allow other shapes too
         raise NotImplementedError
 
-    async def YieldGrant(self, request: Any, context: Context) -> Any:  # noqa: N802, ANN401
+    async def YieldGrant(self, request: Any, context: Context) -> Any:
         raise NotImplementedError
 
-    async def PublishEngine(self, request: Any, context: Context) -> Any:  # noqa: N802, ANN401
+    async def PublishEngine(self, request: Any, context: Context) -> Any:
         raise NotImplementedError
 
 
@@ -112,7 +118,7 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
             await self._server.stop(None)
             self._server = None
 
-    async def Build(  # noqa: N802
+    async def Build(
         self, requests: AsyncIterator[pb.BuildRequest], context: Context
     ) -> AsyncIterator[pb.BuildResponse]:
         header = (await anext(requests)).header
@@ -139,20 +145,17 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
     ) -> build_pb2.SignedManifest:
         engine = model[::-1]
         manifest = build_manifest(
-            plan=plan_from_options(options),
-            engine_sha256=hashlib.sha256(engine).hexdigest(),
-            engine_size_bytes=len(engine),
-            model_sha256=hashlib.sha256(model).hexdigest(),
-            model_name=name,
-            backend_version=self.info.backends[0].version,
+            plan_from_options(options),
+            SourceModel(sha256=hashlib.sha256(model).hexdigest(), name=name),
+            BuiltEngineFile(
+                sha256=hashlib.sha256(engine).hexdigest(),
+                size_bytes=len(engine),
+                backend_version=self.info.backends[0].version,
+                built_at=datetime(2026, 1, 1, tzinfo=UTC),
+                build_time=timedelta(seconds=3),
+            ),
+            SeatUsed(pool="tensorrt", grant_id="g", fence=1, holder="h", project="p"),
             agent_id=self.info.agent_id,
-            pool="tensorrt",
-            grant_id="g",
-            fence=1,
-            holder="h",
-            project="p",
-            built_at=datetime(2026, 1, 1, tzinfo=UTC),
-            build_time=timedelta(seconds=3),
         )
         signed = self.signs_with.sign(manifest)
         self.bytes_of[manifest.key] = engine
@@ -161,7 +164,7 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
         )
         return signed
 
-    async def FetchEngine(  # noqa: N802
+    async def FetchEngine(
         self, request: pb.FetchEngineRequest, context: Context
     ) -> AsyncIterator[pb.FetchEngineResponse]:
         if request.key not in self.bytes_of:
@@ -171,7 +174,7 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
         for start in range(0, len(engine), ENGINE_CHUNK):
             yield pb.FetchEngineResponse(chunk=engine[start : start + ENGINE_CHUNK])
 
-    async def GetCapabilities(  # noqa: N802
+    async def GetCapabilities(
         self, request: pb.GetCapabilitiesRequest, context: Context
     ) -> pb.GetCapabilitiesResponse:
         return pb.GetCapabilitiesResponse(agent=self.info)

@@ -237,7 +237,7 @@ async def test_a_seat_can_be_a_decorator(
 
 async def test_a_plain_function_cannot_be_decorated(client: AsyncSeatClient) -> None:
     with pytest.raises(UsageError, match="use SeatClient"):
-        client.seat("tensorrt")(lambda: None)  # type: ignore[arg-type, return-value]
+        client.seat("tensorrt")(lambda: None)  # type: ignore[arg-type, return-value]  # what is refused is what is tested
 
 
 async def test_a_seat_that_is_entered_cannot_be_entered_again(client: AsyncSeatClient) -> None:

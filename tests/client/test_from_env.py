@@ -20,11 +20,11 @@ from seatkeeper.testing.service import InMemoryService
 Make = Callable[..., Any]
 
 
-def aio(**arguments: Any) -> AsyncSeatClient:  # noqa: ANN401
+def aio(**arguments: Any) -> AsyncSeatClient:
     return AsyncSeatClient.from_env(**arguments)
 
 
-def sync(**arguments: Any) -> AsyncSeatClient:  # noqa: ANN401
+def sync(**arguments: Any) -> AsyncSeatClient:
     client = SeatClient.from_env(**arguments)
     client.close()
     return client._async
@@ -37,7 +37,7 @@ BOTH = pytest.mark.parametrize("make", [aio, sync])
 def test_without_any_variable_it_is_the_command_lines_default(make: Make) -> None:
     client = make(env={})
     assert client._nodes.addresses == (DEFAULT_NODES,)
-    assert client._tls is None
+    assert client._session._tls is None
 
 
 @BOTH
@@ -49,7 +49,7 @@ def test_the_variables_say_where_who_and_for_whom(make: Make) -> None:
     }
     client = make(env=env)
     assert sorted(client._nodes.addresses) == ["seats-1:7420", "seats-2:7420"]
-    assert (client._holder, client._project) == ("ci", "cv")
+    assert (client._session.account.holder, client._session.account.project) == ("ci", "cv")
 
 
 @BOTH
@@ -57,7 +57,7 @@ def test_an_argument_wins_over_its_variable_which_is_not_even_looked_at(make: Ma
     env = {"SEATKEEPER_NODES": "nonsense", "SEATKEEPER_HOLDER": "", "SEATKEEPER_PROJECT": "x"}
     client = make(env=env, addresses="a:1", holder="me", project="y")
     assert client._nodes.addresses == ("a:1",)
-    assert (client._holder, client._project) == ("me", "y")
+    assert (client._session.account.holder, client._session.account.project) == ("me", "y")
 
 
 @BOTH
@@ -120,9 +120,9 @@ def test_tls_files_come_from_the_environment_or_from_the_argument(
 ) -> None:
     ca = Authority(tmp_path).ca
     client = make(env={"SEATKEEPER_TLS_CA": str(ca)})
-    assert client._tls == TlsConfig(ca=ca)
+    assert client._session._tls == TlsConfig(ca=ca)
     mine = TlsConfig(ca=ca)
-    assert make(env={"SEATKEEPER_TLS_CA": "/nowhere"}, tls=mine)._tls is mine
+    assert make(env={"SEATKEEPER_TLS_CA": "/nowhere"}, tls=mine)._session._tls is mine
 
 
 def test_an_argument_that_is_wrong_is_named_as_an_argument() -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 
 import psutil
+from tests.tree import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "deploy" / "haproxy"
+CONFIGS = ROOT / "deploy" / "haproxy"
 SECONDS_MAX = 20.0
 POLL_SECONDS = 0.05
 STOP_SECONDS_MAX = 10.0

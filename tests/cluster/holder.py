@@ -7,14 +7,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from subprocess import PIPE, Popen
 
 from tests.cluster.clients import Client
+from tests.tree import ROOT
 
 from seatkeeper.core.ids import new_id
-
-ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager

@@ -391,7 +391,7 @@ async def test_with_mutual_tls_l4_passes_it_through_and_asks_under_a_certificate
         channel = grpc.aio.secure_channel(balancer.address, theirs)
         async with channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)  # type: ignore[attr-defined]
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)  # type: ignore[attr-defined]  # its stubs know the synchronous call only
             assert answer.status == SERVING
 
 
@@ -468,7 +468,7 @@ def watch(
 ) -> grpc.aio.UnaryStreamCall[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]:
     call: grpc.aio.UnaryStreamCall[
         health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
-    ] = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
+    ] = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]  # its stubs know the synchronous call only
         health_pb2.HealthCheckRequest(), timeout=120
     )
     return call
@@ -478,5 +478,5 @@ async def check(address: str) -> int:
     """Ask through the balancer, on a connection of its own."""
     async with connection(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)  # type: ignore[attr-defined]
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)  # type: ignore[attr-defined]  # its stubs know the synchronous call only
         return int(answer.status)

@@ -1,4 +1,4 @@
-"""Run the walk-through of docs/how-to/start-a-service.md literally: three nodes over etcd, with TLS.
+"""The walk-through of docs/how-to/start-a-service.md, run literally: three nodes over etcd, with TLS.
 
 Only ports are changed, to free ones, because other programs may run on this machine.
 """
@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.balancer import free_ports
+from tests.tree import ROOT
 
 from seatkeeper.devcluster.etcd_binary import find_etcd
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "start-a-service.md"
+PAGE = ROOT / "docs" / "how-to" / "start-a-service.md"
 SECTION = "## Three nodes over etcd, with TLS"
 SECONDS_MAX = 120
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.balancer import free_ports
+from tests.tree import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 PORTS_MAX = 64

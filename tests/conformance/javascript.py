@@ -6,8 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.tree import ROOT
+
 HERE = Path(__file__).parent / "javascript"
-PROTO = Path(__file__).parents[2] / "proto"
+PROTO = ROOT / "proto"
 INSTALL_SECONDS = 120
 
 

@@ -16,17 +16,18 @@ from seatkeeper.client.session import driver as _session
 from seatkeeper.client.session import holding
 from seatkeeper.client.session import lease as _lease
 from seatkeeper.client.session import link as _link
+from seatkeeper.client.session import machine as _machine
 from seatkeeper.client.session import tables as _tables
 from seatkeeper.core.errors import NoSeatFree
 from seatkeeper.core.ids import new_id
 
-SessionDriver: Any = _session.SessionDriver
+SessionMachine: Any = _machine.SessionMachine
 
 
 def believes_any_answer() -> None:
     """An answer to an older renewal counts, from when it comes."""
 
-    def answered(view: Any, *, now: float, ttl: float, renew_in: float, **_: Any) -> Any:  # noqa: ANN401
+    def answered(view: Any, *, now: float, ttl: float, renew_in: float, **_: Any) -> Any:
         return dataclasses.replace(
             view, renewed_at=now, ttl=ttl, renew_at=now + renew_in, sent_at=None
         )
@@ -43,52 +44,52 @@ def asks_anew_after_a_break() -> None:
             self._rename(ask)
         send_everything(self, now)
 
-    _tables.Tables.send_everything = renamed  # type: ignore[method-assign]
+    _tables.Tables.send_everything = renamed  # type: ignore[method-assign]  # a planted defect
 
 
 def opens_anew_after_a_break() -> None:
     """A session is never resumed."""
     hello = _lease.LeaseKeeper.hello
 
-    def forgetful(self: _lease.LeaseKeeper) -> Any:  # noqa: ANN401
+    def forgetful(self: _lease.LeaseKeeper) -> Any:
         self.lease = None
         return hello(self)
 
-    _lease.LeaseKeeper.hello = forgetful  # type: ignore[method-assign]
+    _lease.LeaseKeeper.hello = forgetful  # type: ignore[method-assign]  # a planted defect
 
 
 def takes_the_transport_for_a_denial() -> None:
     """RESOURCE_EXHAUSTED is a denial, whoever made it."""
-    on_stream_end = SessionDriver.on_stream_end
+    on_stream_end = SessionMachine.on_stream_end
 
-    def denied(self: Any, error: aio.AioRpcError | None, *, was_open: bool) -> bool:  # noqa: ANN401
+    def denied(self: Any, error: aio.AioRpcError | None, *, was_open: bool) -> bool:
         if error is not None and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            self._fail_all(NoSeatFree("no seat is free"))
+            self.fail_all(NoSeatFree("no seat is free"))
         return bool(on_stream_end(self, error, was_open=was_open))
 
-    SessionDriver.on_stream_end = denied
+    SessionMachine.on_stream_end = denied
 
 
 def stays_when_told_to_go() -> None:
     """`go_away` is ignored."""
-    _link.Link.leave_for = lambda self, within: None  # type: ignore[method-assign]
+    _link.Link.leave_for = lambda self, within: None  # type: ignore[method-assign]  # a planted defect
 
 
 def keeps_what_nobody_wants() -> None:
     """A grant for which nobody waits is kept, and renewed for ever."""
     on_granted = _tables.Tables.on_granted
 
-    def kept(self: _tables.Tables, granted: Any, now: float) -> None:  # noqa: ANN401
+    def kept(self: _tables.Tables, granted: Any, now: float) -> None:
         if granted.grant_id in self.asks or granted.grant_id in self.held:
             on_granted(self, granted, now)
 
-    _tables.Tables.on_granted = kept  # type: ignore[method-assign]
+    _tables.Tables.on_granted = kept  # type: ignore[method-assign]  # a planted defect
 
 
 def numbers_nothing() -> None:
     """Every renewal has the same number."""
-    send_renewal = SessionDriver.send_renewal
-    SessionDriver.send_renewal = lambda self, lease, sequence: send_renewal(self, lease, 1)
+    send_renewal = SessionMachine.send_renewal
+    SessionMachine.send_renewal = lambda self, lease, sequence: send_renewal(self, lease, 1)
 
 
 def uses_random_ids() -> None:

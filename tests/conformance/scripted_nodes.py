@@ -179,7 +179,7 @@ class _Everything(grpc.GenericRpcHandler):
         self._nodes = nodes
         self._name = name
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         path = str(handler_call_details.method)
         if path == SESSION.path:
             return grpc.stream_stream_rpc_method_handler(self._nodes.serve_stream(self._name))

@@ -22,8 +22,8 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.decide import decision
 from seatkeeper.server.domain import completed as finished
 from seatkeeper.server.node import Node
+from seatkeeper.server.service import event_encoder
 from seatkeeper.server.service import seat_api as core
-from seatkeeper.server.service import session_stream
 from seatkeeper.server.sessions import sessions
 from seatkeeper.server.tokens import signer as tokens
 
@@ -35,7 +35,7 @@ Patch = pytest.MonkeyPatch
 def same_fence(patch: Patch) -> None:
     granted = core.Core.granted
 
-    def always_one(*arguments: Any) -> Any:  # noqa: ANN401
+    def always_one(*arguments: Any) -> Any:
         message = granted(*arguments)
         message.fence = 1
         return message
@@ -61,7 +61,7 @@ def token_of_another_pool(patch: Patch) -> None:
 def token_that_nobody_signed(patch: Patch) -> None:
     sign = tokens.TokenSigner.sign
 
-    def forged(*arguments: Any, **named: Any) -> str:  # noqa: ANN401
+    def forged(*arguments: Any, **named: Any) -> str:
         head, _, signature = sign(*arguments, **named).rpartition(".")
         return f"{head}.{signature[::-1]}"
 
@@ -69,9 +69,9 @@ def token_that_nobody_signed(patch: Patch) -> None:
 
 
 def a_seat_too_many(patch: Patch) -> None:
-    serve = decision.serve  # type: ignore[attr-defined]
+    serve = decision.serve  # type: ignore[attr-defined]  # imported there, not exported
 
-    def generous(*arguments: Any, free: int, **named: Any) -> Any:  # noqa: ANN401
+    def generous(*arguments: Any, free: int, **named: Any) -> Any:
         return serve(*arguments, free=free + 1, **named)
 
     patch.setattr(decision, "serve", generous)
@@ -80,7 +80,7 @@ def a_seat_too_many(patch: Patch) -> None:
 def no_details(patch: Patch) -> None:
     tell = Failure.tell
 
-    async def bare(self: Failure, context: Any) -> None:  # noqa: ANN401
+    async def bare(self: Failure, context: Any) -> None:
         self.details = ()
         await tell(self, context)
 
@@ -88,17 +88,17 @@ def no_details(patch: Patch) -> None:
 
 
 def releases_are_not_answered(patch: Patch) -> None:
-    event = session_stream.SessionStream._event
+    event = event_encoder.EventEncoder.encode
 
-    def silent(self: Any, item: Any) -> Any:  # noqa: ANN401
-        made = event(self, item)
-        return session_stream.Event() if made.WhichOneof("event") == "released" else made
+    def silent(self: Any, session: Any, item: Any) -> Any:
+        made = event(self, session, item)
+        return event_encoder.Event() if made.WhichOneof("event") == "released" else made
 
-    patch.setattr(session_stream.SessionStream, "_event", silent)
+    patch.setattr(event_encoder.EventEncoder, "encode", silent)
 
 
 def renewals_keep_nothing_alive(patch: Patch) -> None:
-    async def told_only(_: Any, session: sessions.Session) -> Any:  # noqa: ANN401
+    async def told_only(_: Any, session: sessions.Session) -> Any:
         return session.ttl
 
     patch.setattr(sessions.Sessions, "renew", told_only)

@@ -74,7 +74,7 @@ class Method:
         return decode(self.descriptor.output_type, data)
 
 
-def encode(descriptor: Any, value: Json) -> bytes:  # noqa: ANN401
+def encode(descriptor: Any, value: Json) -> bytes:
     """Return a message's bytes. ``{"raw": base64}`` stands for bytes that need not be a message."""
     if isinstance(value, dict) and set(value) == {"raw"}:
         return base64.b64decode(value["raw"])
@@ -83,7 +83,7 @@ def encode(descriptor: Any, value: Json) -> bytes:  # noqa: ANN401
     return message.SerializeToString()
 
 
-def decode(descriptor: Any, data: bytes) -> Json:  # noqa: ANN401
+def decode(descriptor: Any, data: bytes) -> Json:
     """Return a message as JSON: proto's mapping, with the field names of the ``.proto`` files."""
     message = GetMessageClass(descriptor)()
     message.ParseFromString(data)
@@ -116,7 +116,7 @@ def _set(message: Message, value: Json) -> None:
 
 def _set_list(
     message: Message,
-    field: Any,  # noqa: ANN401 # of two classes
+    field: Any,  # of two classes
     items: Iterable[Json],
 ) -> None:
     target = getattr(message, field.name)
@@ -134,7 +134,7 @@ def _set_message(message: Message, value: Json) -> None:
         _set(message, value)
 
 
-def _scalar(field: Any, value: Json) -> Any:  # noqa: ANN401
+def _scalar(field: Any, value: Json) -> Any:
     if field.type == FieldDescriptor.TYPE_BYTES:
         return base64.b64decode(value)
     if field.enum_type is not None and isinstance(value, str):

@@ -307,7 +307,7 @@ async def test_callers_share_one_new_token(
     async def counted(*arguments: object) -> grpc.aio.Metadata:
         nonlocal fetched
         fetched += 1
-        return await authenticate(*arguments)  # type: ignore[arg-type]
+        return await authenticate(*arguments)  # type: ignore[arg-type]  # passed on as it came
 
     monkeypatch.setattr(Credentials, "_authenticate", counted)
     store = auth_store(auth_etcd, "node", "hush")

@@ -30,12 +30,12 @@ class Interrupted:
         self._lease_id = lease_id
         self._moments = list(moments)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
         if name not in self._moments:
             return found
 
-        async def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        async def call(*args: Any, **options: Any) -> Any:
             if name in self._moments:
                 self._moments.remove(name)
                 await self._store.revoke_lease(self._lease_id)
@@ -102,7 +102,7 @@ class EndsSharedLeases(Interrupted):
         super().__init__(store, 0, [])
         self._times = times
 
-    async def commit(self, writes: Sequence[Any], **options: Any) -> Committed:  # noqa: ANN401
+    async def commit(self, writes: Sequence[Any], **options: Any) -> Committed:
         if self._times:
             self._times -= 1
             await self._store.revoke_lease(writes[-1].lease_id)

@@ -16,9 +16,8 @@ import tempfile
 from pathlib import Path
 
 from tests.mutants.defects import DEFECTS, SEEDS, Defect
+from tests.tree import PORTIONS, ROOT
 
-ROOT = Path(__file__).parents[2]
-PORTIONS = ("core", "client", "server", "builder", "chaos", "proto")
 COPIED = (*PORTIONS, "tests", "bench", "pyproject.toml")
 SECONDS_MAX = 600
 

@@ -116,7 +116,7 @@ DEFECTS = (
     Defect(
         "a fence forgotten once another pool's grant has published",
         f"{SERVER}/engines.py",
-        "        fences = {published.pool: published.fence, **record.fences}\n",
+        "        fences = {published.pool: published.fence, **earlier.fences}\n",
         "        fences = {published.pool: published.fence}\n",
     ),
     Defect(
@@ -207,5 +207,64 @@ DEFECTS = (
         "    if 0 < spec.seats < asked.seats:\n",
         "    if spec.seats < asked.seats:\n",
         tests=("tests/unit/decide/test_impossible.py",),
+    ),
+    Defect(
+        "the loop does not wake at the time that the plan names",
+        f"{SERVER}/pool/background.py",
+        "        if (wake := self.plan.next_wake) is not None:\n",
+        "        if (wake := self.plan.next_wake) is not None and False:\n",
+        tests=("tests/unit/pool/test_other_policies.py",),
+    ),
+    Defect(
+        "the loop knows the order of service by itself",
+        f"{SERVER}/pool/background.py",
+        "        return self._policy.plan(pool, self._clock.now())\n",
+        "        from seatkeeper.server.policy.fifo import FIFO\n"
+        "        return FIFO.plan(pool, self._clock.now())\n",
+        tests=("tests/policies/test_trial.py",),
+    ),
+    Defect(
+        "the decision knows the order of service by itself",
+        f"{SERVER}/pool/committer.py",
+        "                policy=self._config.policy,\n",
+        "",
+        tests=("tests/policies/test_trial.py",),
+    ),
+    Defect(
+        "a seat that is held back from a request is taken for one that it may get",
+        f"{SERVER}/decide/admission.py",
+        "    return plan.hold_back(command.ticket(number, now))\n",
+        "    return False\n",
+        tests=("tests/unit/pool/test_other_policies.py",),
+    ),
+    Defect(
+        "an estimate for a ticket that no freed seat helps",
+        f"{SERVER}/decide/estimate.py",
+        "        return None if self.plan.hold_back(ticket) else self.outlook.wait(position)\n",
+        "        return self.outlook.wait(position)\n",
+        tests=("tests/unit/pool/test_other_policies.py",),
+    ),
+    Defect(
+        "positions by the order of acceptance, not by the plan",
+        f"{SERVER}/pool/background.py",
+        "        return Forecast(self._planned(), ahead)\n",
+        "        from seatkeeper.server.policy.fifo import FIFO\n"
+        "        pool = PoolSnapshot.of(self._mirror.state)\n"
+        "        return Forecast(FIFO.plan(pool, self._clock.now()), ahead)\n",
+        tests=("tests/unit/pool/test_other_policies.py",),
+    ),
+    Defect(
+        "a policy is believed when it serves more seats than are free",
+        f"{SERVER}/decide/decision.py",
+        "            if ticket.seats > free or not (is_new or self._is_stored(ticket)):\n",
+        "            if not (is_new or self._is_stored(ticket)):\n",
+        tests=("tests/unit/pool/test_other_policies.py",),
+    ),
+    Defect(
+        "a plan without effect is tried again at once",
+        f"{SERVER}/pool/loop.py",
+        "            self._wake_in(self._pause)\n",
+        "            self._wake.set()\n",
+        tests=("tests/unit/pool/test_other_policies.py",),
     ),
 )

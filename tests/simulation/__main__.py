@@ -12,8 +12,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
+from tests.policies.tried import SIMULATED
 from tests.simulation.cluster import keep_temporary_files_in
 from tests.simulation.simulation import Outcome, simulate
 
@@ -31,6 +33,9 @@ def main() -> int:
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes to run them in"
     )
     parser.add_argument(
+        "--policy", choices=SIMULATED, default="fifo", help="the order of service of the nodes"
+    )
+    parser.add_argument(
         "--until-violation", action="store_true", help="end with the first seed that has one"
     )
     parser.add_argument(
@@ -38,23 +43,26 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.replay is not None:
-        return _replay(arguments.replay)
+        return _replay(arguments.replay, arguments.policy)
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    return _run(seeds, arguments.jobs, until_violation=arguments.until_violation)
+    simulated = partial(simulate, policy=arguments.policy)
+    return _run(seeds, simulated, arguments.jobs, until_violation=arguments.until_violation)
 
 
-def _replay(seed: int) -> int:
-    outcome = simulate(seed, log=True)
+def _replay(seed: int, policy: str) -> int:
+    outcome = simulate(seed, policy=policy, log=True)
     print("\n".join(outcome.log))
     _tell(outcome)
     print(f"digest {outcome.digest}")
     return 1 if outcome.violations else 0
 
 
-def _run(seeds: range, jobs: int, *, until_violation: bool) -> int:
+def _run(
+    seeds: range, simulated: Callable[[int], Outcome], jobs: int, *, until_violation: bool
+) -> int:
     began = time.monotonic()
     operations = faults = grants = violations = 0
-    for outcome in _outcomes(seeds, jobs):
+    for outcome in _outcomes(seeds, simulated, jobs):
         operations += outcome.operations
         grants += outcome.grants
         faults += outcome.faults
@@ -75,9 +83,11 @@ def _run(seeds: range, jobs: int, *, until_violation: bool) -> int:
     return 1 if violations else 0
 
 
-def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
+def _outcomes(
+    seeds: range, simulated: Callable[[int], Outcome], jobs: int
+) -> Iterator[Outcome]:
     if jobs <= 1:
-        yield from map(simulate, seeds)
+        yield from map(simulated, seeds)
         return
     # Not forked: gRPC is imported, and does not survive that. Such processes end without cleaning up.
     processes = multiprocessing.get_context("spawn")
@@ -85,7 +95,7 @@ def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
         tempfile.TemporaryDirectory(prefix="seatkeeper-simulation-") as folder,
         processes.Pool(jobs, keep_temporary_files_in, (folder,)) as pool,
     ):
-        yield from pool.imap_unordered(simulate, seeds, chunksize=CHUNK)
+        yield from pool.imap_unordered(simulated, seeds, chunksize=CHUNK)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -29,6 +29,8 @@ from seatkeeper.core.ids import IdGenerator
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.node import Node, StartError
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Put, StoreError, records
 from seatkeeper.server.store.keys import Keys
 
@@ -115,6 +117,7 @@ class SimNode:
                     store=SimStore(cluster.etcd, process),
                     clock=NodeClock(process),
                     transport=SimTransport(cluster.board, process),
+                    policy=cluster.policy,
                 )
             except (StartError, StoreError):
                 await asyncio.sleep(RESTART_SECONDS)
@@ -129,6 +132,7 @@ class SimCluster:
     world: World
     nodes_count: int = 3
     session_ttl: float = 6.0
+    policy: Policy = FIFO
     nodes: list[SimNode] = field(default_factory=list)
     _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)
 
@@ -196,7 +200,7 @@ class SimCluster:
             clock=ClientClock(process),
         )
         connect = SimTransport(self.board, process).connect
-        client._connect = connect
+        client._session.connect = connect
         client._calls._connect = connect
         return client
 

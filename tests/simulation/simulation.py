@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 
+from tests.policies.rules import Tried
+from tests.policies.tried import SIMULATED
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.referee import Referee
@@ -38,13 +40,13 @@ class Outcome:
     log: list[str] = field(default_factory=list)
 
 
-def simulate(seed: int, *, log: bool = False) -> Outcome:
-    """Run one seed. The same seed gives the same outcome, digest included."""
+def simulate(seed: int, *, policy: str = "fifo", log: bool = False) -> Outcome:
+    """Run one seed under a policy. The same seed gives the same outcome, digest included."""
     logging.disable(logging.CRITICAL)
     random.seed(seed)
     gc.disable()
     try:
-        return _simulate(seed, log=log)
+        return _simulate(seed, SIMULATED[policy], log=log)
     finally:
         _clean_up()
 
@@ -59,13 +61,14 @@ def _clean_up() -> None:
         sys.unraisablehook = said
 
 
-def _simulate(seed: int, *, log: bool) -> Outcome:
+def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     world = World(seed)
     if log:
         world.log = []
     rng = world.rng
     story = UserRecord()
-    with SimCluster(world, nodes_count=rng.choice([1, 2, 3, 3, 3])) as cluster:
+    count, policy = rng.choice([1, 2, 3, 3, 3]), tried.policy()
+    with SimCluster(world, nodes_count=count, policy=policy) as cluster:
         pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
         for name, seats in pools.items():
             cluster.pool(name, seats)
@@ -73,7 +76,7 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
         users = _users(cluster, story, pools)
         kinds = rng.choice([Faults.KINDS, Faults.KINDS, Faults.KINDS, Faults.DEATHS])
         faults = Faults(cluster, users, random.Random(rng.getrandbits(64)), kinds)
-        judge = Referee(cluster, story, faults)
+        judge = Referee(cluster, story, faults, tried)
         judge.watch(pools, LOOK_SECONDS)
         until = world.now + rng.choice([10.0, 20.0, 30.0])
         for user in users:
@@ -81,6 +84,7 @@ def _simulate(seed: int, *, log: bool) -> Outcome:
         faults.begin(until, mean_pause=rng.choice([0.5, 1.0, 3.0, 1e9]))
         world.run(until)
         faults.heal()
+        judge.watch_for_missed_wakes()
         world.run(
             world.now + STOPPING_SECONDS,
             done=lambda: all(user.is_done or not process_of(user).is_alive for user in users),

@@ -7,13 +7,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tests.simulation.network import Network, Pipe
 from tests.simulation.world import StuckError, World
-
-ROOT = Path(__file__).parents[2]
+from tests.tree import ROOT
 
 
 def run(*arguments: str) -> list[str]:
@@ -112,7 +110,7 @@ def test_what_is_sent_while_the_way_is_cut_arrives_in_order_when_it_is_whole() -
     arrived: list[tuple[int, float]] = []
     network.cut("a", "b")
     for number in range(5):
-        pipe.send(lambda number=number: arrived.append((number, world.now)))  # type: ignore[misc]
+        pipe.send(lambda number=number: arrived.append((number, world.now)))  # type: ignore[misc]  # mypy infers no type for a default of a lambda
     world.call_at(2.0, lambda: network.heal("a", "b"))
     world.run(10.0)
     assert [number for number, _ in arrived] == [0, 1, 2, 3, 4]
@@ -126,7 +124,7 @@ def test_messages_on_one_pipe_never_overtake_each_other() -> None:
     pipe = Pipe(network, world.process("a"), world.process("b"))
     arrived: list[int] = []
     for number in range(200):
-        pipe.send(lambda number=number: arrived.append(number))  # type: ignore[misc]
+        pipe.send(lambda number=number: arrived.append(number))  # type: ignore[misc]  # mypy infers no type for a default of a lambda
     world.run(60.0)
     assert arrived == list(range(200))
 

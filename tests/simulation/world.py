@@ -61,21 +61,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def due_at(self) -> float:
         """Return when there is something to do; infinity: never."""
-        if self._ready:  # type: ignore[attr-defined]
+        if self._ready:  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
             return self._world.now
-        scheduled = self._scheduled  # type: ignore[attr-defined]
+        scheduled = self._scheduled  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
         return float(scheduled[0].when()) if scheduled else float("inf")
 
     def step(self) -> None:
         """Do what is due, one turn of it."""
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(
-            firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]
-            finalizer=self._asyncgen_finalizer_hook,  # type: ignore[attr-defined]
+            firstiter=self._asyncgen_firstiter_hook,  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+            finalizer=self._asyncgen_finalizer_hook,  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
         )
         events._set_running_loop(self)
         try:
-            self._run_once()  # type: ignore[attr-defined]
+            self._run_once()  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
         finally:
             events._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from seatkeeper.oracle.history import PoolHistory, read_history, replay
 from seatkeeper.server.decide import Decision
-from seatkeeper.server.domain import Acquire, Grant, Instant, PoolSpec, Release, Ticket
+from seatkeeper.server.domain import (
+    Acquire,
+    Attribution,
+    Grant,
+    Instant,
+    PoolSpec,
+    Release,
+    Ticket,
+)
 from seatkeeper.server.pool.subscribers import News, Position
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write, records
 from seatkeeper.server.store.keys import Keys
 
+_Attributed = TypeVar("_Attributed", Acquire, Grant, Ticket)
 KEYS = Keys("sk")
 POOL = "tensorrt"
 NOW = Instant(1_700_000_000_000)
@@ -77,13 +87,19 @@ def acquire(
         grant_id=uuid7(number),
         session_id=session,
         lease_id=lease_id or lease_id_of(session),
-        holder=f"{session}@host",
-        project="cv",
+        attribution=Attribution(f"{session}@host", "cv", priority),
         seats=seats,
-        priority=priority,
         wait=wait,
         may_wait=may_wait,
     )
+
+
+def changed(of: _Attributed, **change: Any) -> _Attributed:
+    """Return ``of`` with other fields, those of its attribution among them."""
+    names = {each.name for each in fields(Attribution)}
+    inner = {name: value for name, value in change.items() if name in names}
+    outer = {name: value for name, value in change.items() if name not in names}
+    return replace(of, attribution=replace(of.attribution, **inner), **outer)
 
 
 def release(number: int, session: str = "anna", *, lease_id: int = 0) -> Release:
@@ -99,10 +115,8 @@ def a_grant(
         grant_id=uuid7(number),
         session_id=session,
         lease_id=lease_id_of(session),
-        holder=f"{session}@host",
-        project="cv",
+        attribution=Attribution(f"{session}@host", "cv", priority),
         seats=seats,
-        priority=priority,
         fence=fence,
         asked_at=NOW,
         granted_at=NOW,
@@ -123,10 +137,8 @@ def a_ticket(
         grant_id=uuid7(number),
         session_id=session,
         lease_id=lease_id_of(session),
-        holder=f"{session}@host",
-        project="cv",
+        attribution=Attribution(f"{session}@host", "cv", priority),
         seats=seats,
-        priority=priority,
         number=number if order is None else order,
         queued_at=NOW,
         wait=wait,
@@ -161,7 +173,7 @@ def grant_id_of(news: News) -> str:
     grant: Grant | None = getattr(news, "grant", None)
     if grant is not None:
         return grant.grant_id
-    grant_id: str = news.grant_id  # type: ignore[union-attr]
+    grant_id: str = news.grant_id  # type: ignore[union-attr]  # the test asked for a grant
     return grant_id
 
 

@@ -23,8 +23,11 @@ from seatkeeper.oracle.history import PoolHistory
 from seatkeeper.server.domain import Command, Denied, Limits, Refusal
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import News, SeatsGranted
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
@@ -94,6 +97,7 @@ class Loops:
         rng: random.Random | None = None,
         is_down: bool = False,
         pause: timedelta = timedelta(0),
+        policy: Policy = FIFO,
     ) -> NodeLoop:
         """Start one more node's loop. ``pause`` is how long commands wait for company."""
         store = FaultyStore(self.store, rng=rng)
@@ -103,6 +107,7 @@ class Loops:
         pauses: dict[str, Any] = dict.fromkeys(PAUSES, pause)
         config = LoopConfig(
             limits=limits or Limits(),
+            policy=policy,
             commands_max=commands_max,
             position_interval=timedelta(milliseconds=20),
             catch_up_timeout=timedelta(milliseconds=100),

@@ -27,7 +27,7 @@ from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
 from seatkeeper.agent.progress_feed import ProgressFeed
 from seatkeeper.artifacts.errors import DiskFull, ModelTruncated
-from seatkeeper.artifacts.manifest import build_manifest
+from seatkeeper.artifacts.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS
 from seatkeeper.artifacts.summary import check_model_size
@@ -128,20 +128,23 @@ class Build:
             model.unlink()
             self.feed.tell(Progress(phase=PUBLISHING))
             manifest = build_manifest(
-                plan=plan,
-                engine_sha256=engine.sha256,
-                engine_size_bytes=engine.size_bytes,
-                model_sha256=self.header.model_sha256,
-                model_name=self.header.model_name,
-                backend_version=engine.backend_version,
+                plan,
+                SourceModel(sha256=self.header.model_sha256, name=self.header.model_name),
+                BuiltEngineFile(
+                    sha256=engine.sha256,
+                    size_bytes=engine.size_bytes,
+                    backend_version=engine.backend_version,
+                    built_at=datetime.now(UTC),
+                    build_time=engine.build_time,
+                ),
+                SeatUsed(
+                    pool=self.claims.pool,
+                    grant_id=self.claims.grant_id,
+                    fence=self.claims.fence,
+                    holder=self.claims.holder,
+                    project=self.claims.project,
+                ),
                 agent_id=self.agent.agent_id,
-                pool=self.claims.pool,
-                grant_id=self.claims.grant_id,
-                fence=self.claims.fence,
-                holder=self.claims.holder,
-                project=self.claims.project,
-                built_at=datetime.now(UTC),
-                build_time=engine.build_time,
             )
             signed = self.build_runner.key.sign(manifest)
             given_up = asyncio.Event()

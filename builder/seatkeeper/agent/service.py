@@ -43,7 +43,7 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
             await asyncio.wait(self._builds)
 
     # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
-    async def Build(  # type: ignore[override]
+    async def Build(  # type: ignore[override]  # the stub's types allow other shapes too
         self, request_iterator: object, context: Context
     ) -> None:
         """Compile one model under one grant."""

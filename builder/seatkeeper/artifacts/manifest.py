@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -74,46 +75,63 @@ class AgentKey:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceModel:
+    """The model that an engine was built of."""
+
+    sha256: str
+    name: str
+    """Its file's name. Folders in it are not published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltEngineFile:
+    """The compiler's output, and how it came to be."""
+
+    sha256: str
+    size_bytes: int
+    backend_version: str
+    built_at: datetime
+    """Must know its time zone."""
+    build_time: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeatUsed:
+    """The grant under which an engine was built, as the service signed it."""
+
+    pool: str
+    grant_id: str
+    fence: int
+    holder: str
+    project: str
+
+
 def build_manifest(
-    *,
-    plan: BuildPlan,
-    engine_sha256: str,
-    engine_size_bytes: int,
-    model_sha256: str,
-    model_name: str,
-    backend_version: str,
-    agent_id: str,
-    pool: str,
-    grant_id: str,
-    fence: int,
-    holder: str,
-    project: str,
-    built_at: datetime,
-    build_time: timedelta,
+    plan: BuildPlan, model: SourceModel, engine: BuiltEngineFile, seat: SeatUsed, agent_id: str
 ) -> build_pb2.EngineManifest:
     """Return what is known of an engine that was just built.
 
     The key is computed here, so a manifest never carries another key than its contents have.
-    Of ``model_name`` only the base name is kept. ``built_at`` must know its time zone.
     """
-    assert built_at.tzinfo is not None
+    assert engine.built_at.tzinfo is not None
     timestamp = Timestamp()
-    timestamp.FromDatetime(built_at)
+    timestamp.FromDatetime(engine.built_at)
     return build_pb2.EngineManifest(
-        key=engine_key(model_sha256, plan, backend_version),
-        file=build_pb2.EngineFile(sha256=engine_sha256, size_bytes=engine_size_bytes),
-        model_sha256=model_sha256,
-        model_name=re.split(r"[/\\]", model_name)[-1],
+        key=engine_key(model.sha256, plan, engine.backend_version),
+        file=build_pb2.EngineFile(sha256=engine.sha256, size_bytes=engine.size_bytes),
+        model_sha256=model.sha256,
+        model_name=re.split(r"[/\\]", model.name)[-1],
         options=plan_to_options(plan),
-        backend_version=backend_version,
+        backend_version=engine.backend_version,
         agent_id=agent_id,
-        pool=pool,
-        grant_id=grant_id,
-        fence=fence,
-        holder=holder,
-        project=project,
+        pool=seat.pool,
+        grant_id=seat.grant_id,
+        fence=seat.fence,
+        holder=seat.holder,
+        project=seat.project,
         built_at=timestamp,
-        build_millis=build_time // timedelta(milliseconds=1),
+        build_millis=engine.build_time // timedelta(milliseconds=1),
     )
 
 

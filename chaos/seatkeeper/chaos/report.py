@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from seatkeeper.chaos.drawing import Band, bands_that_fit, compact, thinned
 from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
 
 if TYPE_CHECKING:
@@ -26,8 +28,12 @@ _PANELS_INCHES = 6.5
 """The height of all but the names."""
 _RATE_SECONDS = 0.999
 """Answers are counted over a second, give or take what samples are late by."""
-_BANDS_MAX = 600
+_BAND_WIDTHS = 600
 """A fault that was over at once is drawn as wide as one of so many that fill the picture."""
+_BANDS_MAX = 250
+"""Bands of faults in each panel; where there are more, neighbours of a kind are drawn as one."""
+_COLUMNS = 320
+"""How finely a line is drawn: of each column, its lowest and its highest value."""
 # Okabe and Ito's colours, then Paul Tol's muted ones, for all eyes; black is for the lines. A
 # seventeenth kind of fault has the first one's colour, hatched.
 _COLOURS = (
@@ -58,8 +64,9 @@ class ReportError(Exception):
 def picture(outcome: Outcome) -> str:
     """Return the run over time, as SVG: the same text for the same run.
 
-    Seats, waiting requests and answers stand below each other, behind them the faults. Raises
-    ``ReportError`` where matplotlib is not installed.
+    Seats, waiting requests and answers stand below each other, behind them the faults. It stays
+    small enough for a repository: at most 100 kB with a hundred scenarios, however long the run
+    was. Raises ``ReportError`` where matplotlib is not installed.
     """
     try:
         # Not pyplot: it keeps what it draws, and looks for a display.
@@ -75,6 +82,7 @@ def picture(outcome: Outcome) -> str:
         matplotlib.rcdefaults()
         matplotlib.rc("svg", fonttype="none", hashsalt="seatkeeper")
         matplotlib.rc("font", size=10)
+        matplotlib.rc("font", **{"sans-serif": ["DejaVu Sans", "sans-serif"]})
         matplotlib.rc("hatch", linewidth=0.6)
         figure = Figure(
             figsize=(width, _height_inches(outcome)), layout="constrained", facecolor="white"
@@ -82,10 +90,13 @@ def picture(outcome: Outcome) -> str:
         seats, waiting, answers = (
             figure.add_subplot(6, 1, rows) for rows in ((1, 3), (4, 5), 6)
         )
-        for panel in (seats, waiting, answers):
+        bands = bands_that_fit(
+            _bands(_struck(outcome)), narrowest=seconds / _BAND_WIDTHS, most=_BANDS_MAX
+        )
+        for number, panel in enumerate((seats, waiting, answers)):
             panel.set_xlim(0, seconds)
             panel.tick_params(labelbottom=panel is answers)
-            _draw_faults(panel, _struck(outcome), seconds)
+            _draw_faults(panel, bands, f"faults-{number}")
             _draw_boundaries(panel, outcome.scenario_results)
         _draw_lines(seats, waiting, answers, outcome)
         _draw_names(seats, outcome.scenario_results, seconds, seconds * _LABEL_INCHES / width)
@@ -96,7 +107,7 @@ def picture(outcome: Outcome) -> str:
         )
         file = BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue().decode()
+    return compact(file.getvalue().decode())
 
 
 def markdown(outcome: Outcome, *, picture_file: str = "", command: str = "") -> str:
@@ -177,33 +188,61 @@ def _height_inches(outcome: Outcome) -> float:
     return _PANELS_INCHES + _LETTER_INCHES * longest
 
 
-def _draw_faults(panel: Axes, faults: Sequence[Struck], seconds: float) -> None:
-    kinds = sorted({fault.fault.partition(".")[0] for fault in faults})
-    for number, kind in enumerate(kinds):
+def _bands(faults: Sequence[Struck]) -> dict[str, list[Band]]:
+    bands: dict[str, list[Band]] = {}
+    for fault in faults:
+        kind = fault.fault.partition(".")[0]
+        bands.setdefault(kind, []).append((fault.since, fault.until))
+    return dict(sorted(bands.items()))
+
+
+def _draw_faults(panel: Axes, kinds: Mapping[str, Sequence[Band]], name: str) -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    for number, (kind, bands) in enumerate(kinds.items()):
         hatch = _HATCHES[number // len(_COLOURS) % len(_HATCHES)]
         colour = _COLOURS[number % len(_COLOURS)]
-        panel.broken_barh(
-            [
-                (fault.since, max(fault.until - fault.since, seconds / _BANDS_MAX))
-                for fault in faults
-                if fault.fault.partition(".")[0] == kind
-            ],
-            (0, 1),
-            transform=panel.get_xaxis_transform(),
-            facecolor=(colour, 0.45),
-            edgecolor="#555555" if hatch else "none",
-            linewidth=0,
-            hatch=hatch,
-            label=kind,
-            zorder=1,
+        # One path for a kind: a path of its own for each band would say its colour each time.
+        rectangles = [
+            Outline([(left, 0), (right, 0), (right, 1), (left, 1), (left, 0)], closed=True)
+            for left, right in bands
+        ]
+        panel.add_patch(
+            PathPatch(
+                Outline.make_compound_path(*rectangles),
+                transform=panel.get_xaxis_transform(),
+                facecolor=(colour, 0.45),
+                edgecolor="#555555" if hatch else "none",
+                linewidth=0,
+                hatch=hatch,
+                label=kind,
+                zorder=1,
+                gid=f"{name}-{number}",
+            )
         )
 
 
 def _draw_boundaries(panel: Axes, scenario_results: Sequence[ScenarioResult]) -> None:
-    for scenario_result in scenario_results:
-        panel.axvline(
-            scenario_result.began, color="#333333", linewidth=0.9, linestyle=":", zorder=2
-        )
+    panel.plot(
+        *_apart(
+            [
+                [(scenario_result.began, 0), (scenario_result.began, 1)]
+                for scenario_result in scenario_results
+            ]
+        ),
+        transform=panel.get_xaxis_transform(),
+        color="#333333",
+        linewidth=0.9,
+        linestyle=":",
+        zorder=2,
+    )
+
+
+def _apart(lines: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
+    """Return lines as one that has gaps: drawn as one path, they say their style once."""
+    points = [point for line in lines for point in (*line, (math.nan, math.nan))]
+    return [across for across, _ in points], [up for _, up in points]
 
 
 def _draw_lines(seats: Axes, waiting: Axes, answers: Axes, outcome: Outcome) -> None:
@@ -216,7 +255,13 @@ def _draw_lines(seats: Axes, waiting: Axes, answers: Axes, outcome: Outcome) -> 
         (waiting, "requests\nthat wait", at, asking),
         (answers, "answers\na second", rated_at, rates),
     ):
-        panel.step(times, values, where="post", color="black", linewidth=1.1, zorder=4)
+        panel.step(
+            *thinned(times, values, columns=_COLUMNS),
+            where="post",
+            color="black",
+            linewidth=1.1,
+            zorder=4,
+        )
         panel.set_ylabel(label)
         panel.set_ylim(0, 1.12 * max([1, *values]))
     seats.axhline(
@@ -239,15 +284,10 @@ def _draw_names(
     places = _spread(
         [scenario_result.began for scenario_result in scenario_results], apart, seconds
     )
+    starts = [scenario_result.began for scenario_result in scenario_results]
+    ties = [[(start, 1), (place, 1.03)] for start, place in zip(starts, places, strict=True)]
+    panel.plot(*_apart(ties), transform=across, color="#777777", linewidth=0.6, clip_on=False)
     for scenario_result, place in zip(scenario_results, places, strict=True):
-        panel.plot(
-            [scenario_result.began, place],
-            [1, 1.03],
-            transform=across,
-            color="#777777",
-            linewidth=0.6,
-            clip_on=False,
-        )
         panel.text(
             place,
             1.04,

@@ -32,6 +32,8 @@ from dataclasses import dataclass, field
 
 INDENT = 4
 TIMES_MAX = 10_000
+RENAMED = {"Upgrade.rolling": "Restart.rolling"}
+"""Faults by the names that they had; scenarios that people have written go on working."""
 SECONDS_MAX = 86_400.0
 PROMISES = tuple(f"I{number}" for number in range(1, 11))
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
@@ -169,11 +171,12 @@ def _step(name: str, line: _Line, lines: list[_Line]) -> Step:
             raise ScenarioError(f"{where}: from 1 to {TIMES_MAX} times")
         return Repeat(count, _inside(where, name, line, lines))
     if strike := _INJECTION.fullmatch(line.text):
+        fault = RENAMED.get(strike["fault"], strike["fault"])
         if strike["during"]:
             inside = _inside(where, name, line, lines)
-            return Injection(strike["fault"], during=inside, line=line.number)
+            return Injection(fault, during=inside, line=line.number)
         seconds = _seconds(where, strike["seconds"] or "0")
-        return Injection(strike["fault"], seconds, line=line.number)
+        return Injection(fault, seconds, line=line.number)
     raise ScenarioError(
         f"{where}: not understood: {line.text!r}; write `calm for 2 s`, `Fault.place for 2 s`, "
         "`Fault.place while`, or `5 times`"

@@ -87,7 +87,7 @@ class Talkative(UserRecord):
         super().note(told)
         del self.acquired[:-10], self.returned[:], self.refused[:], self.denied[:]
         del self.published[:], self.prevented[:]
-        say(told=type(told).__name__, **asdict(told))
+        say(event=type(told).__name__, **asdict(told))
 
 
 def say(**fields: object) -> None:

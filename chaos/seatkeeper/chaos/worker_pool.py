@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from seatkeeper.chaos.worker import WorkerConfig
 from seatkeeper.oracle.record import (
     Acquired,
     Believed,
     Denied,
+    Failed,
     Prevented,
     Published,
     Record,
@@ -33,9 +33,24 @@ STOP_SECONDS_MAX = 30.0
 LINE_BYTES_MAX = 1 << 20
 RATE_SECONDS = 2.0
 """Traffic is what was acknowledged within so long."""
+WORKER = (sys.executable, "-m", "seatkeeper.chaos.worker")
 _TOLD = {
-    kind.__name__: kind for kind in (Acquired, Returned, Refused, Denied, Published, Prevented)
+    kind.__name__: kind
+    for kind in (Acquired, Returned, Refused, Denied, Published, Prevented, Failed)
 }
+
+
+class AnyWorkerConfig(Protocol):
+    """What a program of users is told."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def to_json(self) -> str:
+        """Return it as one word of a command line."""
+        ...
 
 
 class WorkerPoolError(Exception):
@@ -59,7 +74,7 @@ class Heartbeat:
 class WorkerProcess:
     """Users in one process."""
 
-    config: WorkerConfig
+    config: AnyWorkerConfig
     process: asyncio.subprocess.Process
     beat: Heartbeat = field(default_factory=Heartbeat)
     is_killed: bool = False
@@ -105,13 +120,17 @@ class WorkerPool:
 
     def __init__(
         self,
-        config: Callable[[str, int], WorkerConfig],
+        config: Callable[[str, int], AnyWorkerConfig],
         *,
         workers: int,
         folder: Path,
         commands: Callable[[str], Sequence[str]] = lambda name: (),
+        program: Callable[[str], Sequence[str]] = lambda name: WORKER,
     ) -> None:
-        """``config`` makes a worker's from its name and number; ``commands`` run it where it lives."""
+        """``config`` makes a worker's from its name and number; ``commands`` run it where it lives.
+
+        ``program`` is what is run there, with the configuration as its argument.
+        """
         self.record = Record()
         self.beliefs: dict[tuple[str, str, float], Believed] = {}
         """What users believed in, by who, of which pool, since when."""
@@ -119,6 +138,7 @@ class WorkerPool:
         self._count = workers
         self._folder = folder
         self._commands = commands
+        self._program = program
         self._numbers = itertools.count(1)
         self._workers: list[WorkerProcess] = []
         self._gone = Heartbeat()
@@ -210,7 +230,7 @@ class WorkerPool:
         number = next(self._numbers)
         name = f"users-{number}"
         config = self._config(name, number)
-        command = [*self._commands(name), sys.executable, "-m", "seatkeeper.chaos.worker"]
+        command = [*self._commands(name), *self._program(name)]
         with self._log(name).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -248,8 +268,8 @@ class WorkerPool:
         if "ttls" in said:
             worker.users = list(said["ttls"])
             self.record.ttls |= said["ttls"]
-        elif "told" in said:
-            self.record.note(_TOLD[said.pop("told")](**said))
+        elif "event" in said:
+            self.record.note(_TOLD[said.pop("event")](**said))
             self._told_at.append(time.monotonic())
         elif "over" in said:
             self._believe(said["over"])

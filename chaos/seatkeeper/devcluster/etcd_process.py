@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,24 +25,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from seatkeeper.devcluster.launch import launched
+
 START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 5.0
 """How long a member has to end by itself before it is killed."""
 POLL_SECONDS = 0.01
 LOG_LINES_SHOWN = 8
-
-# etcd must not outlive us, also when we are killed. A thread-safe way to ask the kernel for that
-# between fork and exec does not exist in Python, so a small program asks and becomes etcd. Its
-# parent may have died before it asked: then it ends at once.
-_DIE_WITH_PARENT = """
-import ctypes, os, sys
-PR_SET_PDEATHSIG, SIGKILL = 1, 9
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit(1)
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EtcdProcessError(Exception):
@@ -167,10 +155,10 @@ class EtcdProcess:
         if self.place is HERE:
             for port in (self._ports.client, self._ports.peer, self._ports.health):
                 _check_free(port)
-        wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
+        command = [*self.place.command, str(self._program), *self._arguments()]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*wrapper, *self.place.command, str(self._program), *self._arguments()],
+                launched(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -98,7 +98,21 @@ class Believed:
         return f"{self.user} in {self.seats} from {self.since:.3f} to {self.until:.3f} s"
 
 
-Told = Acquired | Returned | Refused | Denied | Published | Prevented
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A call that failed for its caller for good, after all tries that the client makes."""
+
+    user: str
+    call: str
+    reason: str
+    at: float
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.user}, {self.call}, at {self.at:.2f} s: {self.reason}"
+
+
+Told = Acquired | Returned | Refused | Denied | Published | Prevented | Failed
 
 
 @dataclass
@@ -111,6 +125,8 @@ class Record:
     denied: list[Denied] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
     prevented: list[Prevented] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    """No promise forbids them under faults; whoever counts them says which there may be."""
     killed: dict[str, float] = field(default_factory=dict)
     """When users were killed, and did not come back."""
     ttls: dict[str, float] = field(default_factory=dict)
@@ -137,6 +153,7 @@ class Record:
             denied=list(self.denied),
             published=list(self.published),
             prevented=list(self.prevented),
+            failed=list(self.failed),
             killed=dict(self.killed),
             ttls=dict(self.ttls),
             unserved=list(self.unserved),
@@ -159,3 +176,5 @@ class Record:
                 self.published.append(told)
             case Prevented():
                 self.prevented.append(told)
+            case Failed():
+                self.failed.append(told)

@@ -35,11 +35,14 @@ class Entry(NamedTuple):
     """Where a command is, and what it does, as the list of commands says it."""
 
     module: str
+    """Below ``seatkeeper.cli``. Only those of ``processes`` need more than the client."""
     summary: str
 
 
 COMMANDS = {
-    "dev": Entry("dev", "Run a whole cluster here, to try it: etcd, nodes, build agent."),
+    "dev": Entry(
+        "processes.dev", "Run a whole cluster here, to try it: etcd, nodes, build agent."
+    ),
     "status": Entry("status", "Show nodes, agents and pools, or who holds and waits in one."),
     "doctor": Entry(
         "doctor", "Check a running service, and say what to do about each finding."
@@ -50,10 +53,14 @@ COMMANDS = {
     "build": Entry("build", "Compile a model to an engine, under a seat."),
     "engines": Entry("engines", "List, fetch and verify published engines."),
     "token": Entry("token", "Verify and show tokens; fetch the keys to do so offline."),
-    "chaos": Entry("chaos", "Try a test deployment with faults, and judge what it did."),
-    "serve": Entry("serve", "Run one node."),
-    "agent": Entry("agent", "Run one build agent."),
-    "adopt": Entry("adopt", "After restoring etcd: make it safe to start nodes on it."),
+    "chaos": Entry(
+        "processes.chaos", "Try a test deployment with faults, and judge what it did."
+    ),
+    "serve": Entry("processes.serve", "Run one node."),
+    "agent": Entry("processes.agent", "Run one build agent."),
+    "adopt": Entry(
+        "processes.adopt", "After restoring etcd: make it safe to start nodes on it."
+    ),
 }
 
 _FIRST_STEPS = """\b
@@ -69,10 +76,10 @@ First steps:
 class _Lazy(TyperGroup):
     """A group that imports a command when it is asked for."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's base class is click's, without types
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ANN401  # typer's base class is click's, without types
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -81,7 +88,7 @@ class _Lazy(TyperGroup):
         command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ANN401  # typer's base class is click's, without types
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 

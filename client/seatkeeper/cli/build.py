@@ -20,7 +20,8 @@ from seatkeeper.artifacts.plan import (
     plan_to_options,
 )
 from seatkeeper.cli import completion
-from seatkeeper.cli.connection import Claimant, claiming
+from seatkeeper.cli.command import claiming
+from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written
@@ -35,7 +36,7 @@ from seatkeeper.cli.render import (
     write_event,
     write_json,
 )
-from seatkeeper.cli.waiting import Priority, Wait, outlook, queued_event
+from seatkeeper.cli.waiting import outlook, queued_event
 from seatkeeper.core.amounts import span
 from seatkeeper.core.text import name_of_file, path_in_json, printable
 from seatkeeper.v1 import build_service_pb2
@@ -129,8 +130,6 @@ async def build(
     workspace: Workspace = None,
     optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT,
     output: Output = None,
-    wait: Wait = None,
-    priority: Priority = 0,
 ) -> None:
     """Compile a model to an engine, or find the one that was compiled from it before.
 
@@ -158,8 +157,7 @@ async def build(
                     model,
                     plan_to_options(plan),
                     pool=pool,
-                    wait=wait,
-                    priority=priority,
+                    **at.terms(),
                     on_queued=screen.queued,
                     on_progress=screen.progress,
                 )

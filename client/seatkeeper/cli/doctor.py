@@ -11,7 +11,8 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit
 from seatkeeper.cli.render import show, table, words, write_json

@@ -17,10 +17,10 @@ def take_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         # None where it is closed; of another kind where a program runs our commands within itself.
         with suppress(AttributeError, ValueError, OSError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stream of text that may be replaced by any other
 
 
-def as_json(value: Any, *, indent: int | None = None) -> str:  # noqa: ANN401
+def as_json(value: Any, *, indent: int | None = None) -> str:  # noqa: ANN401  # anything that JSON has
     r"""Return JSON in ASCII: the same under every locale, and harmless on a terminal.
 
     Whatever is not ASCII is one of JSON's escapes, which a reader undoes. Text stays data: nothing is

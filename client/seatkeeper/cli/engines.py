@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError
 
 from seatkeeper.artifacts.manifest import MANIFEST_BYTES_MAX, verify_engine_file
 from seatkeeper.cli import completion
-from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written

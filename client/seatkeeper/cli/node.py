@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from seatkeeper.cli import completion
-from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import node_json, say, show, write_json

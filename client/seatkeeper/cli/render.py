@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.core.amounts import size, span
 from seatkeeper.core.text import printable
@@ -188,7 +189,7 @@ def millis(
     message: cluster_service_pb2.NodeWork | cluster_service_pb2.StoreReport, field: str
 ) -> float | None:
     """Return a duration of a report in milliseconds; None: it is not known."""
-    if not message.HasField(field):  # type: ignore[arg-type]
+    if not message.HasField(field):  # type: ignore[arg-type]  # the name of a field comes as text
         return None
     return round(seconds(getattr(message, field)) * 1000, 3)
 
@@ -238,11 +239,9 @@ def _grant_json(grant: pools_pb.HeldGrant) -> Json:
     return {
         "grant_id": grant.grant_id,
         "session_id": grant.session_id,
-        "holder": grant.holder,
-        "project": grant.project,
+        **attribution_json(grant),
         "seats": grant.seats,
         "fence": grant.fence,
-        "priority": grant.priority,
         "granted_at": iso(grant.granted_at),
         "expires_at": iso(grant.expires_at) if grant.HasField("expires_at") else None,
         "agent_id": grant.agent_id or None,
@@ -277,10 +276,8 @@ def _ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
         "position": ticket.position,
         "grant_id": ticket.grant_id,
         "session_id": ticket.session_id,
-        "holder": ticket.holder,
-        "project": ticket.project,
+        **attribution_json(ticket),
         "seats": ticket.seats,
-        "priority": ticket.priority,
         "queued_at": iso(ticket.queued_at),
         "estimate_seconds": seconds(ticket.estimate) if ticket.HasField("estimate") else None,
         "estimate_basis": _basis_json(ticket),

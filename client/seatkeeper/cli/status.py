@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from seatkeeper.cli import completion
-from seatkeeper.cli.connection import Connection, connected
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.render import (
     Json,

@@ -38,7 +38,7 @@ class OutputFailed(OSError):
 class _Output(io.FileIO):
     """Standard output, whose failures have a name, and which may be set to not block."""
 
-    def write(self, data: Any) -> int:  # noqa: ANN401
+    def write(self, data: Any) -> int:  # noqa: ANN401  # as its base class has it
         try:
             while (written := super().write(data)) is None:
                 _wait_for_room(self.fileno(), None)
@@ -127,7 +127,7 @@ def set_up() -> None:
     global closed_at_start  # one command a process
     closed_at_start = _reopen()
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # stays open as long as the process
     if sys.stdout is None or sys.stdout is sys.__stdout__:
         old = sys.stdout
         interactive = os.isatty(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +13,8 @@ from typing import Annotated, Any
 import jwt
 import typer
 
-from seatkeeper.cli.connection import Connection, Json, connected
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection, Json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
@@ -26,6 +29,15 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+SHOWN_AS = {
+    "grant_id": "grant",
+    "issued_at": "issued",
+    "expires_at": "expires",
+    "key_id": "key",
+    "certificate_sha256": "certificate",
+}
+"""What people call a claim, where that is shorter."""
 
 TokenFile = Annotated[
     str, typer.Argument(metavar="FILE", help="File with the token; -: stdin.")
@@ -65,23 +77,8 @@ def verify(
         write_json(_claims_json(claims))
         return
     left = claims.expires_at - datetime.now(UTC)
-    show(
-        facts(
-            [
-                ("valid for", span(left)),
-                ("holder", claims.holder),
-                ("pool", claims.pool),
-                ("project", claims.project),
-                ("seats", str(claims.seats)),
-                ("fence", str(claims.fence)),
-                ("grant", claims.grant_id),
-                ("issued", claims.issued_at.isoformat()),
-                ("expires", claims.expires_at.isoformat()),
-                ("key", claims.key_id),
-                ("certificate", claims.certificate_sha256 or "-"),
-            ]
-        )
-    )
+    rows = [(SHOWN_AS.get(name, name), _said(value)) for name, value in _claims(claims)]
+    show(facts([("valid for", span(left)), *rows]))
 
 
 @app.command(
@@ -144,7 +141,7 @@ def _read_input(size: int) -> str:
         fail(Exit.REFUSED, f"standard input cannot be read: {error.strerror}")
 
 
-def _readable(name: str, value: Any) -> str:  # noqa: ANN401
+def _readable(name: str, value: Any) -> str:  # noqa: ANN401  # any claim of a token
     if name in {"iat", "exp"} and isinstance(value, int | float):
         try:
             return datetime.fromtimestamp(value, UTC).isoformat()
@@ -153,17 +150,17 @@ def _readable(name: str, value: Any) -> str:  # noqa: ANN401
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _claims(claims: TokenClaims) -> Iterator[tuple[str, Any]]:
+    for claim in fields(claims):
+        value = getattr(claims, claim.name)
+        yield claim.name, value.isoformat() if isinstance(value, datetime) else value
+
+
+def _said(value: Any) -> str:  # noqa: ANN401  # any claim of a token
+    if isinstance(value, Mapping):
+        value = " ".join(f"{name}={value[name]}" for name in sorted(value)) or None
+    return "-" if value is None else str(value)
+
+
 def _claims_json(claims: TokenClaims) -> dict[str, Any]:
-    return {
-        "valid": True,
-        "holder": claims.holder,
-        "pool": claims.pool,
-        "project": claims.project,
-        "seats": claims.seats,
-        "fence": claims.fence,
-        "grant_id": claims.grant_id,
-        "issued_at": claims.issued_at.isoformat(),
-        "expires_at": claims.expires_at.isoformat(),
-        "key_id": claims.key_id,
-        "certificate_sha256": claims.certificate_sha256,
-    }
+    return {"valid": True, **dict(_claims(claims))}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from seatkeeper.cli.attribution import attribution_columns
 from seatkeeper.cli.render import client_says, millis, seconds, since, table, words
 from seatkeeper.core.amounts import count, size, span
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
@@ -139,12 +140,13 @@ def grants_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who holds seats of a pool."""
     if not pool.grants:
         return words("nobody holds a seat")
+    headings, cells = attribution_columns(pool.grants)
     return table(
-        ("holder", "project", ">seats", ">fence", ">held for", "agent", "client says"),
+        ("holder", *headings, ">seats", ">fence", ">held for", "agent", "client says"),
         [
             (
                 grant.holder,
-                grant.project,
+                *cells(grant),
                 str(grant.seats),
                 str(grant.fence),
                 since(grant.granted_at),
@@ -160,16 +162,17 @@ def queue_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who waits for seats of a pool."""
     if not pool.tickets:
         return words("nobody waits")
+    headings, cells = attribution_columns(pool.tickets)
     waiters = table(
         (
-            *(">position", "waits", "project", ">seats", ">waiting for", ">estimate"),
+            *(">position", "waits", *headings, ">seats", ">waiting for", ">estimate"),
             "client says",
         ),
         [
             (
                 str(ticket.position),
                 ticket.holder,
-                ticket.project,
+                *cells(ticket),
                 str(ticket.seats),
                 since(ticket.queued_at),
                 span(seconds(ticket.estimate)) if ticket.HasField("estimate") else "unknown",

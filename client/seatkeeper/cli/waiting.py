@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from seatkeeper.cli.render import Json, about
 from seatkeeper.core.amounts import count, span
@@ -14,29 +12,6 @@ from seatkeeper.core.text import printable
 
 if TYPE_CHECKING:
     from seatkeeper.client.session.requests import QueuePosition
-
-Wait = Annotated[
-    float | None,
-    typer.Option(
-        "--wait",
-        metavar="SECONDS",
-        min=0,
-        max=7 * 24 * 3600,
-        help="Longest to wait for a seat, at most 7 days; 0: not at all. [default: for ever]",
-    ),
-]
-
-Priority = Annotated[
-    int,
-    typer.Option(
-        "--priority",
-        metavar="N",
-        min=-1000,
-        max=1000,
-        help="From -1000 to 1000; higher is served earlier. Within one priority, first come "
-        "first served.",
-    ),
-]
 
 
 def queued_event(place: QueuePosition) -> Json:

@@ -7,27 +7,33 @@ does all the work.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import functools
 import inspect
 import os
-import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
 
 from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.builds import BuiltEngine, OnProgress
-from seatkeeper.client.config.environment import ClientArguments
+from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
+from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
-from seatkeeper.client.session.grants import AsyncGrant, SeatRequest, notify_loss
+from seatkeeper.client.session.grants import (
+    AsyncGrant,
+    HeldTerms,
+    RequestTerms,
+    SeatRequest,
+    SeatTerms,
+    notify_loss,
+    taking,
+)
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.requests import OnQueued, OnState
-from seatkeeper.client.transport.loop_thread import LoopThread
-from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
+from seatkeeper.client.transport.loop_thread import ClientThread, LoopThread
+from seatkeeper.core.errors import SeatLost, UsageError
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 _P = ParamSpec("_P")
@@ -61,7 +67,7 @@ class SeatClient:
         self._async = AsyncSeatClient(
             addresses, holder=holder, project=project, tls=tls, config=config
         )
-        self._thread = LoopThread()
+        self._thread = ClientThread(LoopThread(), self._async.close)
         self.pools = Pools(self._thread, self._async.pools)
         """Administers pools."""
         self.cluster = Cluster(self._thread, self._async.cluster)
@@ -70,39 +76,15 @@ class SeatClient:
         """The catalogue of build agents and engines."""
         self.seats = UnarySeats(self._thread, self._async.seats)
         """Sessions without a stream, for those who keep their own."""
-        # A program that ends, or forgets the client, gives its seats back all the same: a thread
-        # that renews for nobody would keep them for ever.
-        self._end = weakref.finalize(self, _forgotten, self._thread, self._async.close)
-        _note_the_exit()
 
     @classmethod
-    def from_env(
-        cls,
-        *,
-        env: Mapping[str, str] | None = None,
-        addresses: str | Iterable[str] | None = None,
-        holder: str | None = None,
-        project: str | None = None,
-        tls: TlsConfig | None = None,
-        config: ClientConfig | None = None,
-    ) -> Self:
+    @spelled_out(EnvironmentOptions, dict.fromkeys(EnvironmentOptions.__annotations__))
+    def from_env(cls, **given: Unpack[EnvironmentOptions]) -> Self:
         """Make a client as the environment says.
 
         Variables, arguments and errors as for `AsyncSeatClient.from_env`.
         """
-        given = ClientArguments.read(
-            env=env, addresses=addresses, holder=holder, project=project, tls=tls, config=config
-        )
-        try:
-            return cls(
-                given.addresses,
-                holder=given.holder,
-                project=given.project,
-                tls=given.tls,
-                config=given.config,
-            )
-        except InvalidArgument as error:
-            given.blame(error)
+        return ClientArguments.read(**given).make(cls)
 
     def __enter__(self) -> Self:
         """Do nothing yet: the client connects when it is first used."""
@@ -117,66 +99,31 @@ class SeatClient:
         """Close the client."""
         self.close()
 
-    def seat(
-        self,
-        pool: str,
-        *,
-        project: str = "",
-        seats: int = 1,
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-        check: bool = True,
-    ) -> Seat:
+    @taking(HeldTerms)
+    def seat(self, pool: str, **terms: Unpack[HeldTerms]) -> Seat:
         """Return a ``with`` that holds seats of ``pool``; also a decorator.
 
         Arguments and errors as for `AsyncSeatClient.seat`. The callbacks are called in the
         client's own thread: they must not block, nor call the client.
         """
-        request = SeatRequest.of(
-            pool,
-            project=project,
-            seats=seats,
-            priority=priority,
-            wait=wait,
-            on_queued=on_queued,
-            on_state=on_state,
-            check=check,
-        )
-        return Seat(self, request)
+        return Seat(self, SeatRequest.of(pool, **terms))
 
-    def acquire(
-        self,
-        pool: str,
-        *,
-        project: str = "",
-        seats: int = 1,
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
-        on_state: OnState | None = None,
-    ) -> Grant:
+    @taking(SeatTerms)
+    def acquire(self, pool: str, **terms: Unpack[SeatTerms]) -> Grant:
         """Take seats, for you to `release`. Prefer `seat`, which cannot forget to.
 
         Arguments and errors as for `AsyncSeatClient.acquire`. An interrupt while waiting leaves the
         queue.
         """
-        return self.seat(
-            pool,
-            project=project,
-            seats=seats,
-            priority=priority,
-            wait=wait,
-            on_queued=on_queued,
-            on_state=on_state,
-        ).take()
+        refuse_others(SeatTerms, terms)
+        return Seat(self, SeatRequest.of(pool, **terms)).take()
 
     @property
     def state(self) -> HoldingState:
         """How sure this client may be of all it holds; LOST while there is no session."""
         return self._async.state
 
+    @taking(RequestTerms)
     def build(
         self,
         model: str | os.PathLike[str] | bytes,
@@ -185,11 +132,8 @@ class SeatClient:
         to: str | os.PathLike[str] | None = None,
         model_name: str | None = None,
         pool: str | None = None,
-        project: str = "",
-        priority: int = 0,
-        wait: float | timedelta | None = None,
-        on_queued: OnQueued | None = None,
         on_progress: OnProgress | None = None,
+        **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
         """Return the engine that ``options`` make of ``model``, building it only if nobody has.
 
@@ -202,11 +146,8 @@ class SeatClient:
                 to=to,
                 model_name=model_name,
                 pool=pool,
-                project=project,
-                priority=priority,
-                wait=wait,
-                on_queued=on_queued,
                 on_progress=on_progress,
+                **terms,
             )
         )
 
@@ -225,8 +166,7 @@ class SeatClient:
 
     def close(self) -> None:
         """Give back everything, and end the session and the thread. Safe to call twice."""
-        if self._end.detach() is not None:
-            self._thread.end(self._async.close)
+        self._thread.end()
 
 
 class Grant:
@@ -342,7 +282,7 @@ class Seat:
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Make ``function`` run while holding the seats."""
         # An object may be callable, too, and its `__call__` of any kind.
-        kinds = (function, getattr(function, "__call__", None))  # noqa: B004
+        kinds = (function, getattr(function, "__call__", None))  # noqa: B004  # the method itself is looked at, not whether it can be called
         if any(map(inspect.iscoroutinefunction, kinds)):
             return cast("Callable[_P, _T]", self._seated_coroutine(function))
         if any(map(inspect.isgeneratorfunction, kinds)):
@@ -427,29 +367,3 @@ def _finished(result: _T) -> _T:
 async def _give_back(taken: list[AsyncGrant]) -> None:
     for grant in taken:
         await grant.release()
-
-
-_is_exiting = False
-
-
-def _forgotten(thread: LoopThread, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """End a client that nobody refers to any more.
-
-    At the end of the program there is time to give the seats back. At any other time the garbage
-    collector calls, perhaps in a thread that the client's end would wait for.
-    """
-    if _is_exiting:
-        thread.end(last)
-    else:
-        thread.end_soon(last)
-
-
-@functools.cache
-def _note_the_exit() -> None:
-    """See to it that `_forgotten` knows of the exit; after ``finalize`` has registered itself."""
-
-    def note() -> None:
-        global _is_exiting
-        _is_exiting = True
-
-    atexit.register(note)

@@ -23,19 +23,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 
-from seatkeeper.hold.guard import Order, pack_lease
-from seatkeeper.hold.linux import adopt_orphans, keep_going, open_process, send, since_boot
+from seatkeeper.hold.guard import Order
+from seatkeeper.hold.guard_link import READY_SECONDS_MAX, CannotStart, GuardLink
+from seatkeeper.hold.linux import open_process, send, since_boot
 from seatkeeper.hold.signals import (
     OF_TERMINAL,
     PERSON,
     STOPS,
-    TAKEN,
     Received,
     Signals,
     stop_ourselves,
@@ -49,26 +45,12 @@ from seatkeeper.hold.stopping import (
     running,
 )
 
-READY_SECONDS_MAX = 30.0
+__all__ = ["CannotStart", "Program", "has_terminal"]
+
 ANSWER_SECONDS_MAX = 0.5
 """How long the guard may take to say that it stops; it shares the lease's margin with the grace."""
 END_SECONDS_MAX = 5.0
 """How long after the program's end the guard may take to tell its exit code."""
-READ_BYTES = 1 << 16
-NO_NAMESPACE = (
-    "--contain cannot make PID and mount namespaces here ({}): run it as root, give the container "
-    "CAP_SYS_ADMIN, or leave --contain out"
-)
-
-_GUARD = (
-    "import sys; sys.path.append(sys.argv.pop(1)); "
-    "from seatkeeper.hold.guard import main; main()"
-)
-_ROOT = str(Path(__file__).parents[2])
-
-
-class CannotStart(OSError):
-    """The command cannot be executed, or the guard cannot be started; ``errno`` says why."""
 
 
 class Program:
@@ -80,14 +62,10 @@ class Program:
         ``contain``: start it in a PID namespace, so that nothing it starts outlives it.
         """
         self._signals = signals
-        self._contain = contain
-        self._grace = grace
         self._shares_our_group = has_terminal()
-        self._lease = os.memfd_create("seatkeeper-lease")
-        self._guard = 0
-        self._socket: socket.socket | None = None
-        self._unread = b""
-        self._words: dict[str, asyncio.Future[str]] = {}
+        self._guard = GuardLink(
+            grace=grace, contain=contain, on_ended=self._ended, on_gone=self._on_guard_gone
+        )
         self._pid = 0
         self._init = 0
         self._pidfd: int | None = None
@@ -95,9 +73,16 @@ class Program:
         self._pending: list[int] = []
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[int] = self._loop.create_future()
-        self.stopped_by_guard = asyncio.Event()
+
+    @property
+    def stopped_by_guard(self) -> asyncio.Event:
         """Set when the guard stopped the program without being asked: the lease was over."""
-        self.guard_gone = False
+        return self._guard.has_stopped
+
+    @property
+    def guard_gone(self) -> bool:
+        """Whether the guard has ended."""
+        return self._guard.is_gone
 
     @property
     def pid(self) -> int:
@@ -106,30 +91,11 @@ class Program:
 
     async def prepare(self) -> None:
         """Start the guard; raises `CannotStart`. Everything that can fail early, fails here."""
-        adopt_orphans()
-        ours, theirs = socket.socketpair()
-        try:
-            self._spawn(theirs.fileno())
-        except OSError as error:
-            ours.close()
-            raise CannotStart(
-                error.errno, f"cannot start the guard: {error.strerror}"
-            ) from None
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        self._socket, self._words, self._unread = ours, {}, b""
-        self._loop.add_reader(ours, self._hear)
-        refused = await self._word("ready", READY_SECONDS_MAX)
-        if refused is None:
-            raise CannotStart(0, "cannot start the guard: it ended, or does not answer")
-        if refused:
-            raise CannotStart(int(refused), NO_NAMESPACE.format(os.strerror(int(refused))))
+        await self._guard.start()
 
     def publish(self, until: float, ends: float) -> None:
         """Say until when the seat may be believed in, and when another may have it."""
-        with suppress(OSError):
-            os.pwrite(self._lease, pack_lease(until, ends), 0)
+        self._guard.publish(until, ends)
 
     async def start(
         self,
@@ -145,7 +111,6 @@ class Program:
         we die.
         """
         if self.guard_gone:
-            self.guard_gone = False
             await self.prepare()
         order = Order(
             list(command),
@@ -156,14 +121,8 @@ class Program:
             blocked=self._signals.blocked,
             remove=remove,
         ).packed()
-        assert self._socket is not None
-        try:
-            await self._loop.sock_sendall(
-                self._socket, f"start {len(order)}\n".encode() + order
-            )
-        except OSError as error:
-            raise CannotStart(error.errno, "the guard ended") from None
-        forked = await self._word("forked", READY_SECONDS_MAX)
+        await self._guard.send_order(order)
+        forked = await self._guard.word("forked", READY_SECONDS_MAX)
         if not forked:
             raise CannotStart(0, "the guard ended, or does not answer")
         self._pid, self._init = map(int, forked.split())
@@ -171,8 +130,8 @@ class Program:
         self._pidfd = open_process(self._pid)
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd, self._on_seen_to_end)
-        outcome = asyncio.ensure_future(self._word("started", READY_SECONDS_MAX))
-        self._say("go")
+        outcome = asyncio.ensure_future(self._guard.word("started", READY_SECONDS_MAX))
+        self._guard.say("go")
         failure = await outcome
         if failure not in (None, "", "started"):
             raise CannotStart(int(failure), os.strerror(int(failure)))
@@ -212,12 +171,12 @@ class Program:
         """
         if not self.guard_gone:
             # Somebody may have stopped it.
-            send(self._guard, signal.SIGCONT)
+            send(self._guard.pid, signal.SIGCONT)
             stopped = asyncio.ensure_future(
-                self._word("stopped", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
+                self._guard.word("stopped", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
             )
-            stopping = asyncio.ensure_future(self._word("stopping", ANSWER_SECONDS_MAX))
-            self._say(f"stop {int(grace * 1000)}")
+            stopping = asyncio.ensure_future(self._guard.word("stopping", ANSWER_SECONDS_MAX))
+            self._guard.say(f"stop {int(grace * 1000)}")
             if self.stopped_by_guard.is_set() or await stopping is not None:
                 left = await stopped
                 if left is not None:
@@ -239,9 +198,9 @@ class Program:
             await self._stop_it_ourselves(grace)
         elif self._ending in PERSON or (self._ending and await self.wait() == -self._ending):
             swept = asyncio.ensure_future(
-                self._word("swept", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
+                self._guard.word("swept", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
             )
-            self._say(f"sweep {self._ending} {int(grace * 1000)}")
+            self._guard.say(f"sweep {self._ending} {int(grace * 1000)}")
             await swept
         if self.guard_gone or not self._init:
             return 0
@@ -251,7 +210,7 @@ class Program:
 
     def left_behind(self) -> int:
         """Return how many processes the program has left, as far as ``/proc`` tells."""
-        ours = (self._guard, self._init)
+        ours = (self._guard.pid, self._init)
         return len(running(pid for pid in descendants() or () if pid not in ours))
 
     async def leave(self) -> None:
@@ -260,97 +219,23 @@ class Program:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
-        self._say("end")
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
-        os.close(self._lease)
+        self._guard.close()
 
     # The guard -------------------------------------------------------------------------------
 
-    def _spawn(self, control: int) -> None:
-        environment = {k: v for k, v in os.environb.items() if not k.startswith(b"PYTHON")}
-        grace = int(self._grace * 1000)
-        about_us = (os.getpid(), grace, os.getpgrp(), int(self._contain))
-        numbers = (control, self._lease, *about_us)
-        words = (sys.executable, "-I", "-S", "-c", _GUARD, _ROOT, *map(str, numbers))
-        for descriptor in (control, self._lease):
-            os.set_inheritable(descriptor, True)
-        try:
-            self._guard = os.posix_spawn(sys.executable, words, environment, setsigmask=TAKEN)
-        finally:
-            os.set_inheritable(self._lease, False)
-
-    def _say(self, line: str) -> None:
-        if self._socket is None or self.guard_gone:
-            return
-        with suppress(OSError):
-            self._socket.send(line.encode() + b"\n")
-
-    async def _word(self, name: str, seconds_max: float) -> str | None:
-        """Wait until the guard says ``name``; None: it is gone, or does not in time."""
-        if self.guard_gone:
-            return None
-        word = self._words.setdefault(name, self._loop.create_future())
-        try:
-            return await asyncio.wait_for(asyncio.shield(word), seconds_max)
-        except (TimeoutError, ConnectionError):
-            return None
-
-    def _hear(self) -> None:
-        assert self._socket is not None
-        try:
-            data = self._socket.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._socket)
-            self._on_guard_gone()
-            return
-        *lines, self._unread = (self._unread + data).split(b"\n")
-        for line in lines:
-            name, _, value = line.decode().partition(" ")
-            self._take(name, value)
-
-    def _take(self, name: str, value: str) -> None:
-        match name:
-            case "ended":
-                self._ended(int(value))
-            case "failed":
-                name = "started"
-            case "refused":
-                name = "ready"
-            case "started":
-                value = "started"
-            case "stopping" if "stopping" not in self._words:
-                self.stopped_by_guard.set()
-        word = self._words.setdefault(name, self._loop.create_future())
-        if not word.done():
-            word.set_result(value)
-
     def _on_guard_gone(self) -> None:
-        if self.guard_gone:
-            return
-        self.guard_gone = True
-        for word in self._words.values():
-            if not word.done():
-                word.set_exception(ConnectionError("the guard is gone"))
-                word.exception()  # whoever waits has it; nobody may
         if self._pid and not self._status.done():
             # The kernel has killed it. Its exit code comes to us as its new parent.
             self._loop.call_later(END_SECONDS_MAX, self._ended, signal.SIGKILL)
         self._look_after_children()
 
     async def _end_guard(self) -> None:
-        send(self._guard, signal.SIGKILL)
+        self._guard.kill()
         deadline = since_boot() + END_SECONDS_MAX
         while not self.guard_gone and since_boot() < deadline:
             self._look_after_children()
             await asyncio.sleep(POLL_SECONDS)
-        self.guard_gone = True
+        self._guard.is_gone = True
 
     # Processes -------------------------------------------------------------------------------
 
@@ -364,15 +249,13 @@ class Program:
 
     def _look_after_children(self) -> None:
         reap(self._on_reaped)
-        if self._guard and not self.guard_gone:
-            keep_going(self._guard)
+        self._guard.keep_going()
 
     def _on_reaped(self, pid: int, status: int) -> None:
         if pid in (self._pid, self._init):
             self._ended(status)
-        elif pid == self._guard:
-            self._guard = 0
-            self._on_guard_gone()
+        elif pid == self._guard.pid:
+            self._guard.on_reaped()
 
     def _ended(self, status: int) -> None:
         if not self._status.done():
@@ -387,8 +270,8 @@ class Program:
 
     def _miss_the_guard(self) -> None:
         # It hangs. Without it, the exit code comes to us.
-        if not self._status.done() and self._guard:
-            send(self._guard, signal.SIGKILL)
+        if not self._status.done():
+            self._guard.kill()
 
     async def _stop_it_ourselves(self, grace: float) -> int:
         stopping = Stopping(

@@ -16,7 +16,7 @@ from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.admin import PoolExists, Pools
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter, NodeVersion
 from seatkeeper.server.report.service_report import ServiceReporter
@@ -165,7 +165,6 @@ class MemoryNode:
             version=NodeVersion(self._core.node_id, number, "memory", "", ()),
             clock=self._core.clock,
             tally=Tally(),
-            started_at=self._core.clock.now(),
             address=self.address,
             certificate_files={},
         )

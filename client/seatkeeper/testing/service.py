@@ -39,6 +39,7 @@ from seatkeeper.core.clock import wall_time
 from seatkeeper.core.environment import NODES
 from seatkeeper.core.errors import InvalidArgument, UsageError
 from seatkeeper.core.extras import explain, missing
+from seatkeeper.core.typed import check_type
 from seatkeeper.testing.movable_clock import MovableClock, share, unshare
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class InMemoryService:
 
         ``session_ttl`` is what sessions get that do not ask for a ttl of their own: 2 s to 1 h.
         """
+        check_type("session_ttl", session_ttl, timedelta)
         if not TTL_MIN <= session_ttl <= TTL_MAX:
             raise InvalidArgument("session_ttl must be from 2 s to 1 h", field="session_ttl")
         self._pools = dict(pools or {})
@@ -199,17 +201,18 @@ class InMemoryService:
             raise InvalidArgument(
                 "seconds must be at least 0: time does not go back", field="seconds"
             )
+
+        def do_what_is_due() -> None:
+            self._call(self._running.do_what_is_due())
+
         if renewing:
-            self._clock.pass_by(span, self._do_what_is_due)
+            self._clock.pass_by(span, do_what_is_due)
         else:
             self._clock.move(span)
-        self._do_what_is_due()
+        do_what_is_due()
         end = time.monotonic() + HEAR_SECONDS_MAX
         while self._call(self._running.has_waits_that_are_over()) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
-
-    def _do_what_is_due(self) -> None:
-        self._call(self._running.do_what_is_due())
 
     # Misfortune --------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from seatkeeper.core.errors import (
     TokenKeyUnknown,
     TokenMalformed,
 )
+from seatkeeper.core.typed import check_type
 
 ISSUER = "seatkeeper"
 ALGORITHM = "EdDSA"
@@ -80,7 +81,9 @@ def verify_token(
     that matters. Raises a `TokenInvalid`: `TokenExpired` (also when it was signed further in the
     future than ``leeway``), `TokenForged`, `TokenForOtherPool`, `TokenKeyUnknown` (the key set may
     be old: fetch it again) or `TokenMalformed`. Says nothing about whether the grant still lives.
+    Raises `InvalidArgument` for a ``leeway`` that is no timedelta.
     """
+    check_type("leeway", leeway, timedelta)
     key_id, key = _key_of(token, jwks)
     claims = _verified_claims(token, key)
     _check_times(claims, leeway, now or wall_time())

@@ -38,7 +38,7 @@ class Wire:
             raise BlockingIOError
         return self._sock.send(data[: self.takes])
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
 

@@ -24,6 +24,7 @@ from seatkeeper.client import (
 )
 from seatkeeper.client.helper import session as sessions
 from seatkeeper.client.helper import spawn
+from seatkeeper.client.helper.belief import KeptBelief
 from seatkeeper.client.helper.frames import (
     BODY_BYTES_MAX,
     BadFrame,
@@ -36,7 +37,6 @@ from seatkeeper.client.helper.frames import (
 )
 from seatkeeper.client.helper.link import Link
 from seatkeeper.client.helper.outbox import NOTES_MAX, Outbox
-from seatkeeper.client.helper.session import KeptBelief
 from seatkeeper.client.helper.settings import config_fields, config_from, tls_fields, tls_from
 from seatkeeper.client.helper.slots import (
     GENERATIONS,

@@ -84,10 +84,10 @@ async def test_a_broken_stream_loses_no_operation(
 
     working = asyncio.gather(*(work() for _ in range(20)))
     for opened in range(1, 6):
-        await eventually(lambda opened=opened: node.streams_opened == opened)  # type: ignore[misc]
+        await eventually(lambda opened=opened: node.streams_opened == opened)  # type: ignore[misc]  # mypy infers no type for a default of a lambda
         node.break_streams()
         # A stream that broke at once is not tried again at once: let the backoff pass.
-        await pass_time(clock, lambda opened=opened: node.streams_opened > opened)  # type: ignore[misc]
+        await pass_time(clock, lambda opened=opened: node.streams_opened > opened)  # type: ignore[misc]  # mypy infers no type for a default of a lambda
     await working
     assert len(service.sessions) == 1
     assert not service.grants
@@ -145,7 +145,7 @@ async def test_renewals_keep_the_token_fresh(
     async with client.seat("tensorrt") as grant:
         tokens = {grant.token}
         for renewals in range(1, 6):
-            await pass_time(clock, lambda: grant.token not in tokens)
+            await pass_time(clock, lambda: grant.token not in tokens, step=0.5)
             tokens.add(grant.token)
             (session,) = service.sessions.values()
             assert session.renewals == renewals
@@ -221,7 +221,7 @@ async def test_a_session_that_ended_between_two_streams_is_begun_anew(
     (session_id,) = service.sessions
     service.end_session(session_id, tell=False)
     node.break_streams()
-    await pass_time(clock, lambda: grant.state is HoldingState.LOST)
+    await pass_time(clock, lambda: grant.state is HoldingState.LOST, step=0.5)
     async with client.seat("tensorrt", seats=2):
         assert len(service.sessions) == 1
 
@@ -248,7 +248,7 @@ async def test_a_seat_taken_back_between_two_streams_is_lost_and_not_taken_again
     # Its news dies with the stream.
     next(iter(service.sessions.values())).events.clear()
     node.break_streams()
-    await pass_time(clock, lambda: grant.state is HoldingState.LOST)
+    await pass_time(clock, lambda: grant.state is HoldingState.LOST, step=0.5)
     assert not service.grants
 
 
@@ -260,7 +260,7 @@ async def test_a_grant_that_comes_back_with_another_fence_is_another_grant(
     del service.grants[grant.grant_id]
     clock.advance(2.0)
     node.break_streams()
-    await pass_time(clock, lambda: grant.state is HoldingState.LOST)
+    await pass_time(clock, lambda: grant.state is HoldingState.LOST, step=0.5)
     await eventually(lambda: not service.grants)
 
 
@@ -353,7 +353,7 @@ async def test_once_a_node_has_answered_whoever_waits_for_ever_does(
     assert 14.9 < await pass_time(clock, patient.done) < 15.5
     with pytest.raises(ServiceUnavailable):
         await patient
-    await pass_time(clock, lambda: client.state is HoldingState.LOST)
+    await pass_time(clock, lambda: client.state is HoldingState.LOST, step=0.5)
     assert not waiting.done()
     await node.start()
     await pass_time(clock, waiting.done)

@@ -37,7 +37,7 @@ def service() -> Iterator[InMemoryService]:
 @pytest.fixture
 def client(service: InMemoryService, config: ClientConfig) -> Iterator[SeatClient]:
     with SeatClient(service.address, config=config) as client:
-        assert (client._async._kept is not None) is (config.keeper == "helper")
+        assert (client._async._session.kept is not None) is (config.keeper == "helper")
         yield client
 
 
@@ -192,4 +192,4 @@ def test_what_would_work_after_the_seat_is_given_back_is_refused(
 
 
 async def _awaited(work: object) -> object:
-    return await work  # type: ignore[misc]
+    return await work  # type: ignore[misc]  # of the kind that the test asked for

@@ -3,11 +3,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatkeeper.client.session.linger import LingerCache, LingerKey
+from seatkeeper.client.session.linger import LingerCache
+from seatkeeper.client.session.requests import Wanted
 
-CV = LingerKey("tensorrt", "cv", 1, 0)
-NLP = LingerKey("tensorrt", "nlp", 1, 0)
-OTHER = LingerKey("matlab", "cv", 1, 0)
+CV = Wanted(pool="tensorrt", project="cv")
+NLP = Wanted(pool="tensorrt", project="nlp")
+OTHER = Wanted(pool="matlab", project="cv")
 
 
 def cache(unsafe: set[str] | None = None, *, kept_max: int = 8) -> LingerCache[str]:
@@ -73,9 +74,9 @@ def test_a_pool_can_be_emptied() -> None:
     )
 )
 def test_every_seat_is_kept_handed_out_or_given_back_exactly_once(
-    events: list[tuple[str, LingerKey, float]],
+    events: list[tuple[str, Wanted, float]],
 ) -> None:
-    kept, now, inside = cache(kept_max=3), 0.0, dict[str, LingerKey]()
+    kept, now, inside = cache(kept_max=3), 0.0, dict[str, Wanted]()
     for number, (event, key, wait) in enumerate(events):
         now += wait
         gone: list[str] = []

@@ -32,7 +32,7 @@ async def use(client: AsyncSeatClient) -> int:
 
 def test_one_client_serves_one_loop_after_another(service: InMemoryService) -> None:
     client = AsyncSeatClient(service.address)
-    assert client._kept is not None
+    assert client._session.kept is not None
     assert asyncio.run(use(client)) < asyncio.run(use(client))
     asyncio.run(client.close())
     assert service.held("tensorrt") == 0
@@ -50,7 +50,7 @@ def test_a_grant_of_one_loop_is_held_and_given_back_in_another(
     assert service.held("tensorrt") == 1
 
     async def give_back() -> None:
-        await grant.release()  # type: ignore[attr-defined]
+        await grant.release()  # type: ignore[attr-defined]  # a synchronous name for both kinds of grant
         await client.close()
 
     asyncio.run(give_back())

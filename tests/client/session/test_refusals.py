@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seatkeeper.client.session.refusals import REASKS_MAX, AskAnew, AskLater, GiveUp, verdict
-from seatkeeper.client.session.requests import PendingRequest
+from seatkeeper.client.session.requests import PendingRequest, Wanted
 from seatkeeper.core.errors import NoSeatFree, Overloaded, SeatLost, ServiceUnavailable
 from seatkeeper.v1 import seat_pb2
 
@@ -17,19 +17,16 @@ Reason = seat_pb2.DenialReason
 
 
 @pytest.fixture
-def loop() -> Any:  # noqa: ANN401
+def loop() -> Any:
     made = asyncio.new_event_loop()
     yield made
     made.close()
 
 
-def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:  # noqa: ANN401
+def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:
     return PendingRequest(
         grant_id="g",
-        pool="p",
-        seats=1,
-        project="",
-        priority=0,
+        wanted=Wanted(pool="p"),
         wait=wait,
         asked_at=NOW,
         future=loop.create_future(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 
-from seatkeeper.client import AsyncSeatClient
+from seatkeeper.client import AsyncSeatClient, SeatClient
 from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.v1 import build_pb2
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,29 @@ async def test_a_number_that_does_not_fit_is_refused_by_its_name(
         with pytest.raises(InvalidArgument) as refused:
             await client.acquire("tensorrt", **arguments)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("kind", [AsyncSeatClient, SeatClient])
+def test_every_argument_is_named_by_help(kind: type[AsyncSeatClient | SeatClient]) -> None:
+    how = {"project": "", "priority": 0, "wait": None, "on_queued": None}
+    seats = how | {"seats": 1, "on_state": None}
+    for name, wanted in {
+        "acquire": seats,
+        "seat": seats | {"check": True},
+        "build": how | {"to": None, "model_name": None, "pool": None, "on_progress": None},
+    }.items():
+        parameters = inspect.signature(getattr(kind, name)).parameters.values()
+        keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        assert keywords == wanted, name
+
+
+async def test_an_argument_that_does_not_exist_is_refused_by_its_name() -> None:
+    wrong: dict[str, Any] = {"prority": 1}
+    async with AsyncSeatClient("127.0.0.1:1") as client:
+        with pytest.raises(TypeError, match="'prority'"):
+            client.seat("tensorrt", **wrong)
+        with pytest.raises(TypeError, match="'prority'"):
+            await client.build(b"model", build_pb2.BuildOptions(), **wrong)
+    for kind in (AsyncSeatClient, SeatClient):
+        with pytest.raises(TypeError, match="'prority'"):
+            kind.from_env(env={}, **wrong)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -89,3 +91,23 @@ async def test_the_service_can_be_used_from_an_event_loop() -> None:
 def _note(lost: threading.Event, state: str) -> None:
     if "LOST" in state.upper():
         lost.set()
+
+
+def test_a_part_of_a_client_keeps_it_alive() -> None:
+    with InMemoryService({"tensorrt": 1}) as service:
+        pools = SeatClient(service.address).pools
+        watch = SeatClient(service.address).pools.watch("tensorrt")
+        gc.collect()
+        assert [pool.spec.name for pool in pools.list()] == ["tensorrt"]
+        assert next(watch).spec.name == "tensorrt"
+        assert len(_client_threads()) == 3  # the service's own is one
+        del pools, watch
+        gc.collect()
+        deadline = time.monotonic() + PATIENCE
+        while len(_client_threads()) > 1:
+            assert time.monotonic() < deadline, _client_threads()
+            time.sleep(0.01)
+
+
+def _client_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "seatkeeper"]

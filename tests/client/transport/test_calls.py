@@ -190,7 +190,7 @@ async def test_an_update_that_was_overtaken_is_made_anew_but_not_for_ever(
         raise Changed
 
     attempts: list[int] = []
-    admin.pools.replace = overtaken  # type: ignore[method-assign]
+    admin.pools.replace = overtaken  # type: ignore[method-assign]  # a planted defect
     with pytest.raises(Changed):
         await admin.pools.update("p", seats=2)
     assert len(attempts) == 5

@@ -43,7 +43,7 @@ def text_parameters(target: object) -> Iterator[tuple[str, str]]:
                 yield name, parameter.name
 
 
-def arguments(method: Any, wrong: str) -> dict[str, Any]:  # noqa: ANN401
+def arguments(method: Any, wrong: str) -> dict[str, Any]:
     """What a method must be given, with one that is wrong."""
     return {
         parameter.name: WRONG if parameter.name == wrong else GIVEN.get(parameter.name, "x")
@@ -138,9 +138,9 @@ async def test_text_that_is_no_text_is_refused_by_name() -> None:
 )
 @pytest.mark.parametrize("number", [2**63, -(2**70), 1.5, "3"])
 def test_a_number_that_the_wire_has_no_room_for_is_refused_by_name(
-    call: Any,  # noqa: ANN401
+    call: Any,
     field: str,
-    number: Any,  # noqa: ANN401
+    number: Any,
 ) -> None:
     with SeatClient("127.0.0.1:1") as client:
         with pytest.raises(InvalidArgument, match="must be a whole number") as refused:
@@ -166,7 +166,7 @@ def test_no_number_of_a_public_method_goes_unchecked() -> None:
 
 
 @pytest.mark.parametrize("wait", [-1, float("nan"), timedelta(days=8), "5"])
-def test_neither_does_a_wait(wait: Any) -> None:  # noqa: ANN401
+def test_neither_does_a_wait(wait: Any) -> None:
     with SeatClient("127.0.0.1:1") as client:
         for call in (
             lambda: client.acquire("p", wait=wait),
@@ -186,7 +186,7 @@ async def test_a_model_may_have_any_name(tmp_path: Path) -> None:
         Model.read(tmp_path / "mod\udce9le.onnx2", None)
 
 
-async def _done(result: Any) -> None:  # noqa: ANN401
+async def _done(result: Any) -> None:
     if inspect.isawaitable(result):
         await result
     elif hasattr(result, "__aiter__"):
@@ -194,5 +194,5 @@ async def _done(result: Any) -> None:  # noqa: ANN401
             pass
 
 
-def _drained(result: Any) -> Any:  # noqa: ANN401
+def _drained(result: Any) -> Any:
     return result if hasattr(result, "__iter__") else ()

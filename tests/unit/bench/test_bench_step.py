@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from bench import step
-
-ROOT = Path(__file__).parents[3]
+from tests.tree import ROOT
 
 
 def run_step(*command: str, quiet_seconds: float = 0.5) -> subprocess.CompletedProcess[str]:

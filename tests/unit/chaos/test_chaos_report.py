@@ -5,160 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from itertools import pairwise
-from xml.etree import ElementTree
 
-import matplotlib
 import pytest
+from tests.chaos.runs import NOTHING, a_run, run, scenario_result
 
-from seatkeeper.chaos.report import (
-    ReportError,
-    markdown,
-    picture,
-    summary,
-)
-from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
+from seatkeeper.chaos.report import ReportError, markdown, picture, summary
+from seatkeeper.chaos.result import Struck
 from seatkeeper.oracle.record import Attack
 
-SVG = "{http://www.w3.org/2000/svg}"
-POINTS_PER_INCH = 72
-WIDTH_INCHES_MIN, WIDTH_INCHES_MAX = 10, 24
 VIOLATIONS_MAX = 20
-NOTHING = Outcome(target="nothing", judged_by="nobody", capacity=0)
-
-
-def scenario_result(
-    name: str, began: float, *struck: Struck, seconds: float = 10.0
-) -> ScenarioResult:
-    return ScenarioResult(
-        name=name,
-        sentence=f"What {name} is about.",
-        row="kill -9 owner",
-        promises=("I1", "I8"),
-        began=began,
-        ended=began + seconds,
-        struck=list(struck),
-        requests=12_345,
-        acknowledged=11_000,
-        unanswered=45,
-    )
-
-
-def run(*scenario_results: ScenarioResult) -> Outcome:
-    end = int(max(each.ended for each in scenario_results))
-    return Outcome(
-        target="three nodes",
-        judged_by="etcd's change stream",
-        capacity=24,
-        samples=[Sample(at / 4, at % 25, at % 7, at * 100) for at in range(end * 4)],
-        scenario_results=list(scenario_results),
-    )
-
-
-def a_run() -> Outcome:
-    """A run of two scenarios, in which three faults struck."""
-    return run(
-        scenario_result("owner-dies", 0.0, Struck("KillNode.owner", "node-1", 2.0, 3.5)),
-        scenario_result(
-            "network-breaks",
-            10.0,
-            Struck("Network.slow", "all nodes", 11.0, 19.0),
-            Struck("Network.connections_break", "all nodes", 14.0, 14.0),
-        ),
-    )
-
-
-def texts(svg: str) -> list[str]:
-    return ["".join(each.itertext()) for each in ElementTree.fromstring(svg).iter(f"{SVG}text")]
-
-
-def names_at(svg: str) -> list[float]:
-    """Where the upright names of scenarios stand, from left to right."""
-    return [
-        float(each.attrib["transform"].partition("translate(")[2].split()[0])
-        for each in ElementTree.fromstring(svg).iter(f"{SVG}text")
-        if (each.text or "").startswith("scenario-")
-    ]
-
-
-def width_inches(svg: str) -> float:
-    width = ElementTree.fromstring(svg).attrib["width"]
-    return float(width.removesuffix("pt")) / POINTS_PER_INCH
-
-
-def test_the_picture_names_scenarios_kinds_of_faults_and_what_is_drawn() -> None:
-    told = texts(picture(a_run()))
-    assert {"owner-dies", "network-breaks", "capacity: 24"} <= set(told)
-    assert told.count("KillNode") == told.count("Network") == 1
-    assert {"requests", "answers", "seconds since the run began"} <= set(told)
-
-
-def test_the_same_run_has_the_same_picture_whatever_its_reader_likes() -> None:
-    first = picture(a_run())
-    with matplotlib.rc_context({"lines.linewidth": 9, "svg.fonttype": "path"}):
-        assert picture(a_run()) == first
-        assert matplotlib.rcParams["svg.fonttype"] == "path"
-    assert "<dc:date>" not in first
-
-
-def test_a_fault_that_is_over_at_once_is_seen() -> None:
-    outcome = run(scenario_result("one", 0.0))
-    assert "PolyCollection" not in picture(outcome)
-    outcome.scenario_results[0].struck.append(
-        Struck("Network.connections_break", "all", 5.0, 5.0)
-    )
-    svg = picture(outcome)
-    assert svg.count("PolyCollection") == 3  # one a panel
-    shape = svg.partition('id="PolyCollection_1"')[2].partition(' d="')[2].partition('"')[0]
-    across = {float(step.split()[1]) for step in shape.splitlines() if step[:1] in "ML"}
-    assert max(across) - min(across) > 0.5
-
-
-def test_many_short_scenarios_widen_the_picture_and_their_names_stay_apart() -> None:
-    few = run(*(scenario_result(f"scenario-{each}", each * 10.0) for each in range(3)))
-    many = run(
-        *(scenario_result(f"scenario-{each}", each / 2, seconds=0.5) for each in range(90))
-    )
-    long = run(
-        *(scenario_result(f"scenario-{each}", each * 28.0, seconds=28) for each in range(25))
-    )
-
-    assert width_inches(picture(few)) == WIDTH_INCHES_MIN
-    assert WIDTH_INCHES_MIN < width_inches(picture(many)) < WIDTH_INCHES_MAX
-    assert width_inches(picture(long)) == WIDTH_INCHES_MAX
-    for outcome in (few, many, long):
-        places = names_at(picture(outcome))
-        assert len(places) == len(outcome.scenario_results)
-        assert all(right - left > 10 for left, right in pairwise(places))
-
-
-def test_names_at_the_end_stay_within_the_picture() -> None:
-    outcome = run(
-        scenario_result("scenario-long", 0.0, seconds=99),
-        *(
-            scenario_result(f"scenario-{each}", 99 + each / 10, seconds=0.1)
-            for each in range(10)
-        ),
-    )
-    svg = picture(outcome)
-    places = names_at(svg)
-    assert places == sorted(places)
-    assert places[-1] < width_inches(svg) * POINTS_PER_INCH
-
-
-def test_there_may_be_more_kinds_of_faults_than_colours_and_names_of_any_sort() -> None:
-    struck = [Struck(f"Kind{each}.of_it", "here", each, each + 0.5) for each in range(20)]
-    told = texts(
-        picture(
-            run(
-                scenario_result("a < b & $c$ | _d_", 0.0, *struck),
-                scenario_result("x" * 99, 10),
-            )
-        )
-    )
-    assert "a < b & $c$ | _d_" in told
-    assert {f"Kind{each}" for each in range(20)} <= set(told)
-    assert any(text.startswith("xxxx") and text.endswith("…") for text in told)
 
 
 def test_without_matplotlib_there_is_no_picture_and_everything_else(
@@ -278,13 +133,6 @@ def test_what_was_tried_and_must_be_refused_is_told() -> None:
 
 
 def test_of_a_run_in_which_nothing_happened_there_is_a_report() -> None:
-    assert "capacity: 0" in texts(picture(NOTHING))
     assert "0 scenarios with 0 faults" in markdown(NOTHING)
     assert "<details>" not in markdown(NOTHING)
     assert summary(NOTHING)["chapters"] == []
-
-
-@pytest.mark.parametrize("times", [[0.0], [0.0, 0.0], [3.0, 3.2]])
-def test_too_few_samples_for_a_rate_are_drawn_as_well(times: list[float]) -> None:
-    outcome = Outcome("a", "b", 2, samples=[Sample(at, 1, 0, 5) for at in times])
-    assert "capacity: 2" in texts(picture(outcome))

@@ -261,3 +261,10 @@ def test_a_file_that_is_no_scenario_is_told_with_its_line(tmp_path: Path) -> Non
     file.write_text("About this.\n\nnonsense\n")
     with pytest.raises(ScenarioError, match="mine, line 3: not understood: 'nonsense'"):
         find(str(file), KNOWN)
+
+
+def test_a_fault_by_the_name_that_it_had_is_the_same_fault() -> None:
+    assert steps("Upgrade.rolling") == steps("Restart.rolling")
+    assert steps("Upgrade.rolling while\n    calm for 1 s") == steps(
+        "Restart.rolling while\n    calm for 1 s"
+    )

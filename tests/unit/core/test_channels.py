@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from tests.tree import PORTIONS, ROOT
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.core.address import parse_address
@@ -18,11 +19,10 @@ from seatkeeper.core.serving.listening import why_not
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.node import Node
 
-ROOT = Path(__file__).parents[3]
 PLACE = ROOT / "core/seatkeeper/core/channels.py"
 OURS = [
     path
-    for part in ("core", "client", "server", "builder", "chaos", "bench")
+    for part in (*PORTIONS, "bench")
     for path in sorted((ROOT / part).rglob("*.py"))
     if "_pb2" not in path.name and path != PLACE
 ]

@@ -73,7 +73,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(
     assert not any(record.exc_info for record in caplog.records)
 
 
-async def _first(call: Any) -> object:  # noqa: ANN401
+async def _first(call: Any) -> object:
     async for response in call:
         return response
     return None
@@ -112,11 +112,11 @@ class Handlers:
         await server.stop(0)
 
 
-def _wait(channel: Any) -> Any:  # noqa: ANN401
+def _wait(channel: Any) -> Any:
     return channel.unary_unary("/test.Slow/Wait")(b"x", timeout=DEADLINE)
 
 
-def _listen(channel: Any) -> Any:  # noqa: ANN401
+def _listen(channel: Any) -> Any:
     return channel.unary_stream("/test.Slow/Listen")(b"x", timeout=DEADLINE)
 
 
@@ -174,7 +174,7 @@ async def test_a_client_that_gives_up_is_counted_no_more() -> None:
         await eventually(lambda: len(slow.gate) == 0)
 
 
-def _is_sent_elsewhere(told: Any) -> None:  # noqa: ANN401
+def _is_sent_elsewhere(told: Any) -> None:
     assert told.code is grpc.StatusCode.UNAVAILABLE
     assert "another node" in told.message
     assert set(told.details) == {"ErrorInfo", "RetryInfo"}
@@ -195,7 +195,7 @@ async def test_a_client_that_hangs_up_while_it_is_answered_is_no_error_of_ours()
         yield b""
 
     hung_up = asyncio.Event()
-    call = asyncio.create_task(grpc_handlers._run(answers(), HangsUp()))  # type: ignore[arg-type]
+    call = asyncio.create_task(grpc_handlers._run(answers(), HangsUp()))  # type: ignore[arg-type]  # passed on as it came
     await hung_up.wait()
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)

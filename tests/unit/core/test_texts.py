@@ -20,6 +20,7 @@ from seatkeeper.core.serving.texts import check_texts
 from seatkeeper.core.text import as_text, hidden_in, name_of_file, path_in_json, printable
 from seatkeeper.core.validate import Malformed
 from seatkeeper.server.service import SERVICES
+from seatkeeper.v1 import state_pb2
 
 NASTY = {
     "NUL": "a\x00b",
@@ -77,6 +78,9 @@ def with_text(message: Message, path: Sequence[FieldDescriptor], text: str) -> N
     at: Any = message
     for field in path[:-1]:
         at = getattr(at, field.name)
+        if is_map(field):
+            at[text if path[-1].name == "key" else "k"] = "" if path[-1].name == "key" else text
+            return
         at = at.add() if field.is_repeated else at
         if not field.is_repeated:
             at.SetInParent()
@@ -87,9 +91,15 @@ def with_text(message: Message, path: Sequence[FieldDescriptor], text: str) -> N
         setattr(at, last.name, text)
 
 
+def is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
 def named(path: Sequence[FieldDescriptor]) -> str:
-    """How a field is called: from the command on, where it is of one."""
-    return ".".join(part.name for part in path if part.name not in COMMANDS)
+    """How a field is called: from the command on, where it is of one; keys and values as their map."""
+    in_map = any(is_map(part) for part in path)
+    parts = path[:-1] if in_map else path
+    return ".".join(part.name for part in parts if part.name not in COMMANDS)
 
 
 COMMANDS = {"open", "resume", "renew", "acquire", "release"}
@@ -142,6 +152,13 @@ async def test_every_door_checks(name: str, tmp_path: Path) -> None:
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert named(path) in str(refused.value.details())
     assert "\x1b" not in str(refused.value.details())
+
+
+def test_the_keys_of_a_map_are_text_as_well() -> None:
+    check_texts(state_pb2.EngineRecord(fences={"tensorrt": 1}))
+    with pytest.raises(Malformed) as refused:
+        check_texts(state_pb2.EngineRecord(fences={NASTY["ESC"]: 1}))
+    assert refused.value.field == "fences"
 
 
 @pytest.mark.parametrize("text", HARMLESS)

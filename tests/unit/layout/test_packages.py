@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.tree import PORTIONS, ROOT
 
-ROOT = Path(__file__).parents[3]
-OURS = ("core", "client", "server", "builder", "chaos", "proto", "docs", "deploy")
+OURS = (*PORTIONS, "docs", "deploy")
 BARE_NAME = re.compile(r"pip install\W+(?:--?[a-z-]+ +)*seatkeeper\b(?!-)")
 
 
@@ -42,8 +42,15 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_archive_has_what_belongs_to_the_sources(sources: Path) -> None:
     for name in (
-        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "constraints.txt"),
-        *("Makefile", "pyproject.toml", "docker-compose.yml", ".dockerignore", "PKG-INFO"),
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
+        *(
+            "constraints.txt",
+            "Makefile",
+            "pyproject.toml",
+            "docker-compose.yml",
+            ".dockerignore",
+            "PKG-INFO",
+        ),
         *(
             "docs/README.md",
             "docs/reference/cli.md",
@@ -58,7 +65,15 @@ def test_the_archive_has_what_belongs_to_the_sources(sources: Path) -> None:
 
 
 def test_the_archive_has_nothing_that_was_made(sources: Path) -> None:
-    made = {".venv", ".tools", ".git", "__pycache__", ".seatkeeper", ".mypy_cache"}
+    made = {
+        ".venv",
+        ".venv-unit",
+        ".tools",
+        ".git",
+        "__pycache__",
+        ".seatkeeper",
+        ".mypy_cache",
+    }
     found = {path.name for path in sources.rglob("*")}
     assert found.isdisjoint(made)
     assert not list(sources.rglob("*_pb2*.py"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, history, in_revisions, uuid7
+from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, changed, history, in_revisions, uuid7
 
 from seatkeeper.oracle.history import FAULTS_MAX, FaultKind, PoolHistory, replay
 from seatkeeper.server.decide import Watermark
@@ -155,7 +155,7 @@ def test_a_claim_rewrites_a_grant_and_is_no_new_grant() -> None:
 )
 def test_a_grant_that_is_rewritten_otherwise_is_seen(change: dict[str, Any]) -> None:
     grant = a_grant(1, fence=1)
-    judgement = judged([spec(2)], [granted(grant)], [granted(replace(grant, **change))])
+    judgement = judged([spec(2)], [granted(grant)], [granted(changed(grant, **change))])
     assert kinds(judgement) == [FaultKind.REWRITTEN]
 
 
@@ -164,7 +164,7 @@ def test_a_grant_that_is_rewritten_otherwise_is_seen(change: dict[str, Any]) -> 
 )
 def test_a_ticket_that_is_given_another_place_is_seen(change: dict[str, Any]) -> None:
     ticket = a_ticket(2)
-    judgement = judged([spec(1)], [queued(ticket)], [queued(replace(ticket, **change))])
+    judgement = judged([spec(1)], [queued(ticket)], [queued(changed(ticket, **change))])
     assert kinds(judgement) == [FaultKind.REWRITTEN]
 
 

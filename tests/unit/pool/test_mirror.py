@@ -354,7 +354,7 @@ def test_the_view_never_falls_behind_a_revision_that_it_has_seen_whole(
             return touched
 
         def committed(self, writes: object, revision: int) -> set[str]:
-            touched = super().committed(writes, revision)  # type: ignore[arg-type]
+            touched = super().committed(writes, revision)  # type: ignore[arg-type]  # passed on as it came
             self.check()
             return touched
 

@@ -81,7 +81,7 @@ async def test_a_long_queue_is_told_its_places_in_turns(
         news.position for ear in waiting for news in ear.heard if isinstance(news, Position)
     ]
     assert places == [1, 2, 3, 4, 5, 6]
-    told = node.loop.subscribers.review_positions(node.loop.state, node.loop.outlook())
+    told = node.loop.subscribers.review_positions(node.loop.state, node.loop.forecast())
     assert not told, "nothing has changed"
 
 

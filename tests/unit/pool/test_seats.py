@@ -13,7 +13,8 @@ from seatkeeper.server.domain import Denied, Instant, Refusal
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool import router as seats_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.sessions.sessions import Session, lease_id_of
 from seatkeeper.server.store import Delete, MemoryStore

@@ -20,7 +20,7 @@ from tests.unit.kit import POOL, SharedStore, eventually, uuid7
 from tests.unit.services import DEADLINE, Who, acquire_of, open_of, ref_of
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
-from seatkeeper.client.session import driver as session_module
+from seatkeeper.client.session import home as home_module
 from seatkeeper.core.ring import Ring
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import PoolSpec
@@ -208,7 +208,7 @@ async def test_when_the_owner_has_died_its_pools_are_decided_elsewhere_and_then_
     """Its record is still there, as after ``kill -9``."""
     owner = town.owner()
     address = town.nodes[owner].address
-    await town.nodes[owner]._server.stop(None)
+    await town.nodes[owner]._server.server.stop(None)
     name = town.other(owner)
     stub = town.stubs(name, stack)
     who = await opened(stub, 1)
@@ -435,7 +435,7 @@ async def test_denials_and_deadlines_come_through_from_the_owner(
 async def test_a_client_learns_the_ring_and_goes_to_the_owner(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MOVE_SECONDS", (0.0, 0.1))
+    monkeypatch.setattr(home_module, "MOVE_SECONDS", (0.0, 0.1))
     owner = town.owner()
     first = town.other(owner)
     address = town.nodes[first].address
@@ -495,7 +495,7 @@ async def test_nodes_pass_on_to_each_other_under_mutual_tls(
 async def test_a_draining_node_leaves_the_ring_and_its_clients_keep_their_seats(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MOVE_SECONDS", (0.0, 0.1))
+    monkeypatch.setattr(home_module, "MOVE_SECONDS", (0.0, 0.1))
     owner = town.owner()
     addresses = [node.address for node in town.nodes.values()]
     async with AsyncSeatClient(addresses) as client, AsyncSeatClient(addresses) as another:

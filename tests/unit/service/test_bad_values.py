@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,6 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
+from tests.tree import ROOT
 from tests.unit.core.test_grpc_handlers import methods
 from tests.unit.kit import POOL, uuid7
 from tests.unit.services import Services, Who, acquire_of, open_of, ref_of, refused
@@ -29,7 +29,7 @@ from seatkeeper.v1 import seat_service_pb2 as seat_pb
 
 Code = grpc.StatusCode
 DEADLINE = 2.0
-PROTO = Path(__file__).parents[3] / "proto/seatkeeper/v1"
+PROTO = ROOT / "proto/seatkeeper/v1"
 TEXTS = ["", "\0", "\x1b[2J", "\u202e", "../../x", "x" * 100_000, "?", "é" * 300]
 NUMBERS = [-1, 0, 2**31 - 1, -(2**31)]
 LARGE = [2**63 - 1, -(2**63)]
@@ -117,7 +117,7 @@ def spoiled(message: Message) -> Iterator[tuple[str, Message]]:
                 yield f"{field.name}.{name}", copy
 
 
-def _values(field: Any) -> list[Any]:  # noqa: ANN401
+def _values(field: Any) -> list[Any]:
     kind = field.cpp_type
     values: list[Any]
     if kind == FieldDescriptor.CPPTYPE_STRING:
@@ -142,7 +142,7 @@ def _values(field: Any) -> list[Any]:  # noqa: ANN401
     )
 
 
-def _put(message: Message, field: Any, value: Any) -> None:  # noqa: ANN401
+def _put(message: Message, field: Any, value: Any) -> None:
     message.ClearField(field.name)
     if value is None:
         return
@@ -193,7 +193,7 @@ async def test_a_bad_value_in_any_field_gets_a_code_that_the_call_lists(
 
 async def _call(
     channel: grpc.aio.Channel, path: str, method: MethodDescriptor, request: Message
-) -> Any:  # noqa: ANN401
+) -> Any:
     """Call; return how it failed, or None."""
     connection: Any = channel
     data = request.SerializeToString()

@@ -65,7 +65,7 @@ async def test_the_id_of_a_node_that_lives_is_refused(services: Services) -> Non
         await Node.start(config, store=services.store, clock=services.clock)
 
     # One that died leaves its record for a while, and is not in the way of its successor.
-    await services.node._server.stop(None)
+    await services.node._server.server.stop(None)
     second = await Node.start(config, store=services.store, clock=services.clock)
     await second.stop()
     services.store.__class__ = MemoryStore
@@ -89,7 +89,7 @@ async def test_a_node_is_healthy_while_it_serves(services: Services) -> None:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", *SERVICES):
             request = health_pb2.HealthCheckRequest(service=service)
-            answer = await health.Check(request, timeout=DEADLINE)  # type: ignore[attr-defined]
+            answer = await health.Check(request, timeout=DEADLINE)  # type: ignore[attr-defined]  # its stubs know the synchronous call only
             assert answer.status == SERVING
 
 

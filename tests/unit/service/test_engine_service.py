@@ -337,7 +337,7 @@ async def test_a_token_claims_the_grant_that_it_names_and_no_other(
 ) -> None:
     await a_holder(services)
     agent = await an_agent(services)
-    token = services.token(1, **wrong)  # type: ignore[arg-type]
+    token = services.token(1, **wrong)  # type: ignore[arg-type]  # the test gives fields by name
     assert (await refused(agent.claim(token))).code is NOT_FOUND
     assert not (await services.look()).grants[0].agent_id
 
@@ -444,7 +444,7 @@ async def test_nothing_is_published_that_the_claim_does_not_cover(
     _, token = await a_holder(services)
     agent = await an_agent(services)
     await agent.claim(token)
-    manifest = agent.manifest(1, **fields)  # type: ignore[arg-type]
+    manifest = agent.manifest(1, **fields)  # type: ignore[arg-type]  # the test gives fields by name
     assert (await refused(agent.publish(manifest, claim_id))).code is ABORTED
     await nothing_published(services)
 

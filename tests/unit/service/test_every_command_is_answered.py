@@ -176,7 +176,7 @@ async def test_a_stream_without_a_first_command_ends(
     services: Services, stream: Stream
 ) -> None:
     reading = asyncio.create_task(refused(stream.next()))
-    await eventually(lambda: len(services.node._gate) == 1)
+    await eventually(lambda: len(services.node._server.gate) == 1)
     services.clock.advance(timedelta(seconds=session_stream.FIRST_COMMAND_SECONDS + 1))
     failure = await reading
     assert (failure.code, failure.reason) == (Code.DEADLINE_EXCEEDED, "FIRST_COMMAND_TIMEOUT")

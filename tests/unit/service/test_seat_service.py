@@ -248,7 +248,7 @@ async def test_both_of_two_equal_calls_are_told_the_same(services: Services) -> 
     await services.acquire(holder, 1)
     calls = [asyncio.create_task(services.acquire(who, 2)) for _ in range(3)]
     await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in services.store._entries)
-    await eventually(lambda: len(services.node._gate) == 3)
+    await eventually(lambda: len(services.node._server.gate) == 3)
     await services.release(holder, 1)
     granted = await asyncio.gather(*calls)
     assert {(one.grant_id, one.fence) for one in granted} == {(uuid7(2), 2)}
@@ -264,7 +264,7 @@ async def test_a_call_waits_no_longer_than_it_says(services: Services) -> None:
 
 async def _refused_while_time_passes(services: Services, **fields: object) -> Refused:
     who = await services.session()
-    call = asyncio.create_task(refused(services.acquire(who, 2, **fields)))  # type: ignore[arg-type]
+    call = asyncio.create_task(refused(services.acquire(who, 2, **fields)))  # type: ignore[arg-type]  # the test gives fields by name
     await eventually(lambda: STORE_KEYS.ticket(POOL, uuid7(2)) in services.store._entries)
     services.clock.advance(timedelta(seconds=1))
     return await call
@@ -303,7 +303,7 @@ async def test_a_malformed_request_is_refused_by_its_field(
     fields: dict[str, object], field: str, services: Services
 ) -> None:
     await services.pool(2)
-    failure = await refused(services.acquire(await services.session(), 1, **fields))  # type: ignore[arg-type]
+    failure = await refused(services.acquire(await services.session(), 1, **fields))  # type: ignore[arg-type]  # the test gives fields by name
 
     assert failure.code is INVALID
     assert failure.fields == [field]

@@ -133,7 +133,7 @@ async def test_each_grant_is_signed_once(
 
     def counted(signer: TokenSigner, pool: str, *args: object, **kwargs: object) -> str:
         signed.append(pool)
-        return sign(signer, pool, *args, **kwargs)  # type: ignore[arg-type]
+        return sign(signer, pool, *args, **kwargs)  # type: ignore[arg-type]  # passed on as it came
 
     monkeypatch.setattr(TokenSigner, "sign", counted)
     await services.pool(2)

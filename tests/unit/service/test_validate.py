@@ -11,15 +11,15 @@ from google.protobuf.message import Message
 from tests.unit.kit import POOL, uuid7
 from typer.models import OptionInfo
 
-from seatkeeper.cli.waiting import Wait
+from seatkeeper.cli.connection import Wait
 from seatkeeper.client.session import grants as client_grants
 from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
     Malformed,
 )
+from seatkeeper.server.domain.attribution import PRIORITY_MAX
 from seatkeeper.server.wire.validate import (
-    PRIORITY_MAX,
     SEATS_MAX,
     WAIT_MAX,
     check_acquire,

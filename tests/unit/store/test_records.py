@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from tests.unit.kit import a_grant, uuid7
 
 from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.domain import Attribution, Grant, Guard, Instant, PoolSpec, Ticket
 from seatkeeper.server.store import records
 from seatkeeper.server.store.keys import Keys
 
 NUMBERS = st.integers(0, 2**63 - 1)
 SEATS = st.integers(1, 100_000)
+TEXT = st.text(max_size=20)
 PRIORITIES = st.integers(-1000, 1000)
+ATTRIBUTIONS = st.builds(Attribution, TEXT, TEXT, PRIORITIES)
 WAITS = st.integers(1, 10**15).map(lambda millis: timedelta(milliseconds=millis))
 INSTANTS = st.integers(1, 2**53).map(Instant)
-TEXT = st.text(max_size=20)
 
 
 @given(st.builds(PoolSpec, TEXT, SEATS, TEXT))
@@ -39,10 +40,8 @@ def test_a_guard_survives_the_store(guard: Guard, decision_id: int) -> None:
         TEXT,
         TEXT,
         NUMBERS,
-        TEXT,
-        TEXT,
+        ATTRIBUTIONS,
         SEATS,
-        PRIORITIES,
         NUMBERS,
         INSTANTS,
         INSTANTS,
@@ -60,10 +59,8 @@ def test_a_grant_survives_the_store(grant: Grant) -> None:
         TEXT,
         TEXT,
         NUMBERS,
-        TEXT,
-        TEXT,
+        ATTRIBUTIONS,
         SEATS,
-        PRIORITIES,
         NUMBERS,
         INSTANTS,
         st.none() | WAITS,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.tree import ROOT
 
 from seatkeeper.server.telemetry.metrics import MetricsObserver
 
-ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
 LEVELS = {"info", "warning", "error", "exception"}
 """``debug`` of a library's kind is nobody's promise; seats and sessions go through ``happened``."""

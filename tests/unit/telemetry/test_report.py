@@ -95,7 +95,7 @@ async def test_a_clock_that_is_wrong_is_seen_by_the_other_node() -> None:
 
 async def test_a_node_that_does_not_answer_is_in_the_report_with_the_reason() -> None:
     async with two_nodes() as (first, second, _):
-        await second._server.stop(None)
+        await second._server.server.stop(None)
         report = await report_of(first)
 
     (mine, other) = report.nodes

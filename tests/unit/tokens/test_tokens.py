@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.kit import NOW, POOL, a_grant, uuid7
+from tests.unit.kit import NOW, POOL, a_grant, changed, uuid7
 
 from seatkeeper.core.errors import (
     TokenExpired,
@@ -30,7 +29,7 @@ from seatkeeper.server.tokens.signer import TOKEN_LIFE_MAX, SigningKeyError, Tok
 
 SIGNER = TokenSigner.generate()
 KEYS = jwks([SIGNER.jwk_json])
-GRANT = replace(a_grant(1, fence=42, seats=3), holder="anna@ci", project="nlp")
+GRANT = changed(a_grant(1, fence=42, seats=3), holder="anna@ci", project="nlp")
 EXPIRES = Instant(NOW + 15_999)
 
 

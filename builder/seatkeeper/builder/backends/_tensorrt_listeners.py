@@ -47,7 +47,7 @@ def about_model(message: str) -> str:
 def make_logger(module: Untyped, log: ErrorLog) -> Untyped:
     """Return a logger of the library's that keeps errors and prints warnings and errors."""
 
-    class Logger(module.ILogger):  # type: ignore[misc]
+    class Logger(module.ILogger):  # type: ignore[misc]  # the compiler's wheel has no types
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
@@ -68,7 +68,7 @@ def make_progress_monitor(module: Untyped, on_progress: OnProgress) -> Untyped:
     """
     steps_by_phase: dict[str, int] = {}
 
-    class ProgressMonitor(module.IProgressMonitor):  # type: ignore[misc]
+    class ProgressMonitor(module.IProgressMonitor):  # type: ignore[misc]  # the compiler's wheel has no types
         def __init__(self) -> None:
             module.IProgressMonitor.__init__(self)
 

@@ -9,7 +9,7 @@ from seatkeeper.client.admin.cluster import AsyncCluster
 from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
 from seatkeeper.client.admin.seats import AsyncUnarySeats
-from seatkeeper.client.transport.loop_thread import LoopThread
+from seatkeeper.client.transport.loop_thread import ClientThread
 from seatkeeper.core.tokens import LEEWAY, TokenClaims
 from seatkeeper.v1 import (
     build_pb2,
@@ -25,7 +25,7 @@ from seatkeeper.v1 import (
 class Pools:
     """The pools of the service; every call as in `AsyncPools`."""
 
-    def __init__(self, thread: LoopThread, pools: AsyncPools) -> None:
+    def __init__(self, thread: ClientThread, pools: AsyncPools) -> None:
         self._thread = thread
         self._pools = pools
 
@@ -65,7 +65,7 @@ class Pools:
 class Cluster:
     """The nodes, their versions and their keys; every call as in `AsyncCluster`."""
 
-    def __init__(self, thread: LoopThread, cluster: AsyncCluster) -> None:
+    def __init__(self, thread: ClientThread, cluster: AsyncCluster) -> None:
         self._thread = thread
         self._cluster = cluster
 
@@ -99,7 +99,7 @@ class Cluster:
 class Engines:
     """Agents and engines; every call as in `AsyncEngines`."""
 
-    def __init__(self, thread: LoopThread, engines: AsyncEngines) -> None:
+    def __init__(self, thread: ClientThread, engines: AsyncEngines) -> None:
         self._thread = thread
         self._engines = engines
 
@@ -141,7 +141,7 @@ class Engines:
 class UnarySeats:
     """The unary calls of the seat service; every call as in `AsyncUnarySeats`."""
 
-    def __init__(self, thread: LoopThread, seats: AsyncUnarySeats) -> None:
+    def __init__(self, thread: ClientThread, seats: AsyncUnarySeats) -> None:
         self._thread = thread
         self._seats = seats
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +22,8 @@ from seatkeeper.artifacts.manifest import verify_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
 from seatkeeper.client.builds.model import EngineWriter, Model
 from seatkeeper.client.builds.output import Output
-from seatkeeper.client.session.grants import AsyncGrant
+from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat, SeatRequest
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.requests import OnQueued
 from seatkeeper.core.errors import (
     AgentFull,
     AgentUnavailable,
@@ -41,6 +40,8 @@ from seatkeeper.v1 import engine_service_pb2 as engines_pb
 if TYPE_CHECKING:
     from seatkeeper.client.aio import AsyncSeatClient
 
+ANY_POOL = "any"
+"""Stands for the pool of a seat to build under until the agents are known."""
 OnProgress = Callable[[build_service_pb2.BuildProgress], None]
 
 
@@ -69,10 +70,9 @@ class BuildRequest:
 
     options: build_pb2.BuildOptions
     pool: str | None
-    project: str
-    priority: int
-    wait: float | timedelta | None
-    on_queued: OnQueued | None
+    """The pool that agents must take seats of; None: any."""
+    seat: SeatRequest
+    """The seat to build under; its pool is that of the agents that are found."""
     on_progress: OnProgress | None
 
 
@@ -98,17 +98,15 @@ class AsyncBuilds:
             if state is HoldingState.LOST:
                 lost.set()
 
-        async with self._client.seat(
-            able[0].pool,
-            project=request.project,
-            priority=request.priority,
-            wait=request.wait,
-            on_queued=request.on_queued,
+        seat = replace(
+            request.seat,
+            wanted=replace(request.seat.wanted, pool=able[0].pool),
             on_state=on_state,
             # What counts is whether the engine was published, which the service allows only under
             # a grant that is alive.
             check=False,
-        ) as grant:
+        )
+        async with AsyncSeat(self._client, seat) as grant:
             waited = timedelta(seconds=self._client.now() - asked_at)
             # Others who wanted the same may have been served first.
             found = await self._published(key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, TypedDict, TypeVar, Unpack
 
+from seatkeeper.client.config.options import refuse_others
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.core.environment import (
     DEFAULT_NODES,
@@ -21,6 +22,7 @@ from seatkeeper.core.environment import (
 )
 from seatkeeper.core.errors import InvalidArgument
 
+_C = TypeVar("_C")
 _VARIABLE_OF: Final[Mapping[str, str]] = {
     "address": NODES,
     "addresses": NODES,
@@ -31,6 +33,18 @@ _VARIABLE_OF: Final[Mapping[str, str]] = {
     "tls.key": TLS_KEY,
 }
 """The variable behind what the library calls a field."""
+
+
+class EnvironmentOptions(TypedDict, total=False):
+    """What ``from_env`` may be given in the place of variables."""
+
+    env: Mapping[str, str] | None
+    """The environment; None: the process's own."""
+    addresses: str | Iterable[str] | None
+    holder: str | None
+    project: str | None
+    tls: TlsConfig | None
+    config: ClientConfig | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +60,17 @@ class ClientArguments:
     """The variables that were used."""
 
     @classmethod
-    def read(
-        cls,
-        *,
-        env: Mapping[str, str] | None = None,
-        addresses: str | Iterable[str] | None = None,
-        holder: str | None = None,
-        project: str | None = None,
-        tls: TlsConfig | None = None,
-        config: ClientConfig | None = None,
-    ) -> ClientArguments:
+    def read(cls, **options: Unpack[EnvironmentOptions]) -> ClientArguments:
         """Return ``addresses`` and the rest as given, and where None is given as ``env`` says.
 
         ``env`` is the process's own environment unless another is given. Raises `InvalidArgument`,
         whose ``field`` is the variable, for one that cannot be used. TLS is one argument: when it
         is given, no variable of TLS is looked at.
         """
+        refuse_others(EnvironmentOptions, options)
+        env = options.get("env")
+        addresses, tls = options.get("addresses"), options.get("tls")
+        holder, project = options.get("holder"), options.get("project")
         given = {
             name: value
             for name in VARIABLES
@@ -77,13 +86,22 @@ class ClientArguments:
             holder=used.get(HOLDER) if holder is None else holder,
             project=used.get(PROJECT, "") if project is None else project,
             tls=_tls(used) if tls is None else tls,
-            config=config,
+            config=options.get("config"),
             from_environment=frozenset(used),
         )
 
-    def blame(self, error: InvalidArgument) -> NoReturn:
-        """Raise ``error`` again, naming the variable where a variable was wrong."""
-        raise named_after_its_variable(error, self.from_environment) from None
+    def make(self, kind: Callable[..., _C]) -> _C:
+        """Return a client made by ``kind``; an `InvalidArgument` names the variable that is wrong."""
+        try:
+            return kind(
+                self.addresses,
+                holder=self.holder,
+                project=self.project,
+                tls=self.tls,
+                config=self.config,
+            )
+        except InvalidArgument as error:
+            raise named_after_its_variable(error, self.from_environment) from None
 
 
 def named_after_its_variable(error: InvalidArgument, used: Iterable[str]) -> InvalidArgument:

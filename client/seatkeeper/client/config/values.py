@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.core.typed import check_fields
 
 _ZERO = timedelta(0)
 
@@ -33,6 +34,7 @@ class RenewalConfig:
     out whether it is alive."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "renewal.")
         _check("renewal.answer_timeout", self.answer_timeout > _ZERO, "over 0 s")
         _check("renewal.probe_after", self.probe_after > _ZERO, "over 0 s")
 
@@ -47,6 +49,7 @@ class BackoffConfig:
     """Longest wait of all. The holder of seats waits less when its lease is running out."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "backoff.")
         _check("backoff.initial", self.initial > _ZERO, "over 0 s")
         _check("backoff.longest", self.longest >= self.initial, "at least backoff.initial")
 
@@ -61,6 +64,7 @@ class BreakerConfig:
     """How long an open breaker keeps calls away before one is let through as a trial."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "breaker.")
         _check("breaker.failures_max", self.failures_max >= 1, "at least 1")
         _check("breaker.open_for", self.open_for > _ZERO, "over 0 s")
 
@@ -79,6 +83,7 @@ class TlsConfig:
     """Name that the node's certificate must carry, where it is not the address's host."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "tls.")
         _check(
             "tls.cert", (self.cert is None) == (self.key is None), "given together with tls.key"
         )
@@ -169,6 +174,7 @@ class ClientConfig:
     """When a node is left alone."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         hour, two = timedelta(hours=1), timedelta(seconds=2)
         _check("ttl", self.ttl is None or two <= self.ttl <= hour, "from 2 s to 1 h")
         _check("safety_margin", self.safety_margin >= _ZERO, "at least 0 s")
@@ -176,8 +182,6 @@ class ClientConfig:
             _check(name, getattr(self, name) > _ZERO, "over 0 s")
         _check("linger", _ZERO <= self.linger <= hour, "from 0 s to 1 h")
         _check("linger_max", self.linger_max >= 1, "at least 1")
-        _check("keeper", self.keeper in ("helper", "process"), '"helper" or "process"')
-        _check("on_loss", self.on_loss in ("tell", "kill"), '"tell" or "kill"')
         pid = self.program_pid
         _check("program_pid", pid is None or 0 <= pid < 1 << 31, "a process id")
         # A kept seat that is lost while nobody uses it is no reason to kill anybody.

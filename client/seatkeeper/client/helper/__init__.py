@@ -8,9 +8,10 @@ interpreter may be held by native code, its event loop blocked, and the program 
 seats stay alive.
 
 Parts, in the program: `spawn` starts the helper; a `Link` (one for each process, with one thread)
-speaks to it; `KeptSession` stands where `SessionDriver` would; `RelayedChannel` stands where a gRPC
-channel would. In the helper: `main` reads requests and runs a `SessionDriver` for each client;
-`relay` makes calls. `frames` is what they say to each other, `slots` what they share.
+speaks to it, and `present` has it; `KeptSession` stands where `SessionDriver` would, with its grants
+in `KeptGrants`; `RelayedChannel` stands where a gRPC channel would. In the helper: `main` reads
+requests and runs a `SessionDriver` for each client; `relay` makes calls. `frames` is what they say
+to each other, `slots` what they share.
 
 What the program may believe is not told but *shared*: a table of slots in memory that only the helper
 writes. A slot has two 64-bit words: until when its lease may be counted on, and from when that

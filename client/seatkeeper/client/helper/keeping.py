@@ -18,12 +18,13 @@ from seatkeeper.client.helper.settings import basis_fields, tls_from
 from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull, to_ms
 from seatkeeper.client.session.driver import SessionDriver
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.lease import Lease
-from seatkeeper.client.session.requests import Held, QueuePosition
+from seatkeeper.client.session.lease import Account, Lease
+from seatkeeper.client.session.requests import Held, QueuePosition, Wanted
 from seatkeeper.client.transport.channels import open_channel
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.core.clock import SystemClock
 from seatkeeper.core.errors import Overloaded, SeatError
+from seatkeeper.v1 import seat_pb2
 
 _log = logging.getLogger("seatkeeper.client")
 
@@ -61,9 +62,8 @@ class Keeping:
             connect,
             # Whom it kills is not this process.
             replace(self._config, on_loss="tell"),
-            holder=message["holder"],
-            project=message["project"],
-            clock=SystemClock(),
+            Account(**message["account"]),
+            SystemClock(),
             on_view=self._publish,
         )
         if self._client_slot is not None:
@@ -122,10 +122,7 @@ class Keeping:
         on_queued = functools.partial(self._on_queued, number) if message["queued"] else None
         try:
             held = await self._driver.acquire(
-                message["pool"],
-                seats=message["seats"],
-                project=message["project"],
-                priority=message["priority"],
+                Wanted.of(seat_pb2.Acquire.FromString(message.body)),
                 wait=message["wait"],
                 on_queued=on_queued,
                 on_state=functools.partial(self._on_state, number),
@@ -149,10 +146,7 @@ class Keeping:
                 held.granted_at.SerializeToString(),
                 id=number,
                 grant_id=held.grant_id,
-                pool=held.pool,
                 seats=held.seats,
-                project=held.project,
-                priority=held.priority,
                 fence=held.fence,
                 token=held.token,
                 lease=_place(lease),

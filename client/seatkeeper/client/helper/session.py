@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import random
-import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
-from seatkeeper.client.helper import link as links
+from seatkeeper.client.helper import present
+from seatkeeper.client.helper.belief import KeptBelief
 from seatkeeper.client.helper.frames import Frame, error_from, frame
+from seatkeeper.client.helper.kept_grants import KeptGrants
 from seatkeeper.client.helper.link import Link
 from seatkeeper.client.helper.settings import basis_from, config_fields, tls_fields
-from seatkeeper.client.helper.slots import Slot, boot_ms
+from seatkeeper.client.helper.slots import Slot
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.lease import Account
 from seatkeeper.client.session.requests import (
     CLIENT_CLOSED,
     Held,
     OnQueued,
     OnState,
     QueuePosition,
+    Wanted,
     call_back,
 )
 from seatkeeper.core.errors import ClientClosed, HelperLost, SeatError
@@ -35,54 +36,6 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 CLOSE_SECONDS_MAX = 6.0
 """How long closing waits for the helper, which itself waits for the service."""
 TRIES_MAX = 3
-NEVER = float("inf")
-_RAN_OUT = "the lease ran out before it was renewed"
-
-
-class KeptBelief:
-    """What may be believed of one grant: its own slot's word, and its lease's."""
-
-    __slots__ = ("_lease", "_link", "_over", "_pid", "_slot", "number")
-
-    def __init__(self, link: Link, number: int, lease: Slot, slot: Slot) -> None:
-        self._link = link
-        self._pid = os.getpid()
-        self._lease = lease
-        self._slot = slot
-        self._over = False
-        self.number = number
-        """The request that took the grant."""
-
-    def state(self, now: float) -> HoldingState:
-        """Return what may be believed right now, by the machine's clock and no other."""
-        if self._over or self._pid != os.getpid():
-            return HoldingState.LOST
-        # The words first, the clock last: the answer is true at the time that was read.
-        until = min(
-            self._link.slots.until_ms(self._lease), self._link.slots.until_ms(self._slot)
-        )
-        doubt = self._link.slots.doubt_ms(self._lease)
-        moment = boot_ms()
-        if moment >= until:
-            # Final, even if the helper wakes up and finds that the lease was renewed after all.
-            self._over = True
-            return HoldingState.LOST
-        if moment >= doubt or self._link.lost is not None:
-            return HoldingState.JEOPARDY
-        return HoldingState.SAFE
-
-    def until(self) -> float:
-        """Return until when it may be believed if nobody renews it, in seconds since boot."""
-        slots = self._link.slots
-        return min(slots.until_ms(self._lease), slots.until_ms(self._slot)) / 1000
-
-    def ends_at(self) -> float:
-        """Return the same: the margin is not shared, and earlier is safe."""
-        return self.until()
-
-    def seconds_left(self) -> float:
-        """Return how long it may still be believed if nobody renews it."""
-        return max(0.0, self.until() - boot_ms() / 1000)
 
 
 class KeptSession:
@@ -93,17 +46,13 @@ class KeptSession:
         addresses: Iterable[str],
         config: ClientConfig,
         tls: TlsConfig | None,
-        *,
-        holder: str,
-        project: str,
+        account: Account,
     ) -> None:
-        self._config = config
         self._opening = {
             "addresses": list(addresses),
             "config": config_fields(config),
             "tls": tls_fields(tls),
-            "holder": holder,
-            "project": project,
+            "account": asdict(account),
             "random": random.random(),
         }
         # Taken again by the end of a client that is forgotten, which may come at any moment.
@@ -112,10 +61,8 @@ class KeptSession:
         self._client = 0
         self._opened = 0
         self._slot: Slot | None = None
-        self._held: dict[int, Held] = {}
+        self._grants = KeptGrants(kills=config.on_loss == "kill")
         self._waiting: dict[int, str] = {}
-        self._said: dict[int, HoldingState] = {}
-        """What holders were told last, where that was not that all is well."""
         self._doubted = False
         self._closed = False
 
@@ -124,7 +71,7 @@ class KeptSession:
         for left in reversed(range(TRIES_MAX)):
             if self._closed:
                 raise ClientClosed
-            link = await links.connected()
+            link = await present.connected()
             try:
                 return link, self._attach(link)
             except HelperLost:
@@ -158,11 +105,8 @@ class KeptSession:
 
     async def acquire(
         self,
-        pool: str,
+        wanted: Wanted,
         *,
-        seats: int,
-        project: str,
-        priority: int,
         wait: float | None,
         on_queued: OnQueued | None = None,
         on_state: OnState | None = None,
@@ -179,28 +123,25 @@ class KeptSession:
                 if on_queued is not None:
                     place = _position(answer)
                     _in_loop(loop, functools.partial(call_back, on_queued, place))
-            elif number in self._held:
+            elif number in self._grants:
                 self._on_news(number, answer)
             elif number in self._waiting:
-                outcome = self._outcome(link, number, answer, bound)
+                outcome = self._outcome(link, number, wanted, answer, bound)
                 # Whoever gives the request up does these in the other order, so one of us sees it.
                 if number not in self._waiting:
-                    self._held.pop(number, None)
+                    self._grants.drop(number)
                 elif not _in_loop(loop, functools.partial(_settle, future, outcome)):
                     self._let_go(link, number)
 
         number = link.number(handle)
-        self._waiting[number] = pool
+        self._waiting[number] = wanted.pool
         try:
             link.send(
                 frame(
                     "acquire",
+                    wanted.message().SerializeToString(),
                     id=number,
                     client=client,
-                    pool=pool,
-                    seats=seats,
-                    project=project,
-                    priority=priority,
                     wait=wait,
                     queued=on_queued is not None,
                 )
@@ -218,8 +159,7 @@ class KeptSession:
         belief = held.lease
         assert isinstance(belief, KeptBelief)
         link = self._link
-        self._said.pop(belief.number, None)
-        if self._held.pop(belief.number, None) is None or link is None:
+        if not self._grants.drop(belief.number) or link is None:
             return None
         link.forget(belief.number)
         return self._release(link, belief.number)
@@ -263,12 +203,12 @@ class KeptSession:
         if self._closed:
             return
         self._closed = True
+        self._grants.kills = False
         link = self._link
         if link is None:
             return
         # Before the service is told: from then on somebody else may have the seats.
-        for number in list(self._held):
-            self._lose(number, CLIENT_CLOSED)
+        self._grants.lose_all(CLIENT_CLOSED)
         for number in list(self._waiting):
             link.tell(frame("cancel", client=self._client, of=number))
             self._fail(link, number)
@@ -285,6 +225,7 @@ class KeptSession:
         The garbage collector calls this at any moment and in any thread, so it takes no lock.
         """
         self._closed = True
+        self._grants.kills = False
         link = self._link
         if link is not None and link.lost is None:
             link.tell(frame("forget", client=self._client))
@@ -307,24 +248,11 @@ class KeptSession:
 
     def look(self) -> float:
         """Tell of leases that have run out by the clock; return when the next one may."""
-        left = NEVER
-        for number, held in list(self._held.items()):
-            belief = held.lease
-            assert isinstance(belief, KeptBelief)
-            if held.lost:
-                continue
-            state = belief.state(0.0)
-            if state is HoldingState.LOST:
-                self._lose(number, _RAN_OUT, keep=True)
-                continue
-            # The helper says this, too, while it runs.
-            self._say(number, held, state)
-            left = min(left, belief.seconds_left())
-        return left
+        return self._grants.look()
 
     def is_believing(self) -> bool:
         """Tell whether any grant is still believed in."""
-        return any(h.state(0.0) is not HoldingState.LOST for h in list(self._held.values()))
+        return self._grants.is_believing()
 
     def _on_helper_lost(self) -> None:
         link = self._link
@@ -332,71 +260,35 @@ class KeptSession:
             # Silent, not gone.
             return
         self._doubted = True
-        for number, held in list(self._held.items()):
-            if held.state(0.0) is HoldingState.JEOPARDY:
-                self._say(number, held, HoldingState.JEOPARDY)
-
-    def _say(self, number: int, held: Held, state: HoldingState) -> None:
-        """Tell a holder what it was not told yet."""
-        if self._said.get(number, HoldingState.SAFE) is not state:
-            self._said[number] = state
-            held.tell(state)
+        self._grants.on_helper_lost()
 
     # Requests ------------------------------------------------------------------------------------
 
     def _outcome(
-        self, link: Link, number: int, answer: Frame | HelperLost, on_state: OnState | None
+        self,
+        link: Link,
+        number: int,
+        wanted: Wanted,
+        answer: Frame | HelperLost,
+        on_state: OnState | None,
     ) -> Held | SeatError:
         if isinstance(answer, HelperLost):
             return HelperLost(str(answer))
         if answer.op != "ok":
             link.forget(number)
             return error_from(answer.header)
-        belief = KeptBelief(link, number, Slot(*answer["lease"]), Slot(*answer["slot"]))
-        held = Held(
-            grant_id=answer["grant_id"],
-            pool=answer["pool"],
-            seats=answer["seats"],
-            project=answer["project"],
-            priority=answer["priority"],
-            fence=answer["fence"],
-            token=answer["token"],
-            granted_at=Timestamp.FromString(answer.body),
-            lease=belief,
-            on_state=on_state,
-        )
-        self._held[number] = held
-        return held
+        return self._grants.add(link, number, wanted, answer, on_state)
 
-    def _on_news(self, number: int, answer: Frame | HelperLost) -> None:
-        held = self._held[number]
-        if isinstance(answer, HelperLost):
+    def _on_news(self, number: int, news: Frame | HelperLost) -> None:
+        if isinstance(news, HelperLost):
             self._on_helper_lost()
-        elif answer.op == "token":
-            held.renew_token(str(answer["token"]))
-        elif answer.op == "state":
-            state = HoldingState(answer["state"])
-            if state is HoldingState.LOST:
-                self._lose(number, str(answer["why"]))
-            elif not held.lost:
-                self._say(number, held, state)
-
-    def _lose(self, number: int, why: str, *, keep: bool = False) -> None:
-        """End a grant. ``keep``: the helper has not said so, and must be told of its release."""
-        held = self._held.get(number) if keep else self._held.pop(number, None)
-        if held is None or held.lost:
-            return
-        held.lost = why
-        self._said.pop(number, None)
-        if self._config.on_loss == "kill" and not self._closed:
-            # The helper does this when it runs, also while native code holds the interpreter.
-            os.kill(os.getpid(), signal.SIGKILL)
-        held.tell(HoldingState.LOST)
+        else:
+            self._grants.on_news(number, news)
 
     def _let_go(self, link: Link, number: int) -> None:
         """Give up whatever is or may come of a request: nobody will ever look at it."""
         self._waiting.pop(number, None)
-        self._held.pop(number, None)
+        self._grants.drop(number)
         link.forget(number)
         link.tell(frame("cancel", client=self._client, of=number))
 

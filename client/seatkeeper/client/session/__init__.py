@@ -1,1 +1,1 @@
-"""A session and what it holds: leases, requests, grants."""
+"""One client's session: what is asked for under it, who keeps it, and what the service answers."""

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack
 
+from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, OnQueued, OnState
+from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, OnQueued, OnState, Wanted
 from seatkeeper.client.transport.edge import sendable, sendable_number
 from seatkeeper.core.clock import wall_time
 from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
@@ -19,6 +20,7 @@ from seatkeeper.core.tokens import unverified_claims
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 WAIT_MAX = timedelta(days=7)
@@ -37,55 +39,95 @@ def wait_seconds(wait: float | timedelta | None) -> float | None:
     )
 
 
+class PlainTerms(TypedDict, total=False):
+    """What a request for seats may say beside its pool: values alone, as options of a command."""
+
+    project: str
+    priority: int
+    wait: float | timedelta | None
+
+
+class RequestTerms(PlainTerms, total=False):
+    """The same, and who hears how it goes."""
+
+    on_queued: OnQueued | None
+
+
+class SeatTerms(RequestTerms, total=False):
+    """The same, where the caller holds the seats."""
+
+    seats: int
+    on_state: OnState | None
+
+
+class HeldTerms(SeatTerms, total=False):
+    """The same, where they are held for the length of a block."""
+
+    check: bool
+
+
+DEFAULTS: HeldTerms = {
+    "project": "",
+    "seats": 1,
+    "priority": 0,
+    "wait": None,
+    "on_queued": None,
+    "on_state": None,
+    "check": True,
+}
+"""What is not said."""
+
+
+def taking(terms: type) -> Callable[[_Method], _Method]:
+    """Spell ``**terms`` of a method out in its signature, for `help` and for editors."""
+    return spelled_out(terms, DEFAULTS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeatRequest:
-    """What to take, and how long to wait for it."""
+    """What to take, how long to wait for it, and whom to tell."""
 
-    pool: str
-    project: str
-    seats: int
-    priority: int
-    wait_seconds: float | None
-    on_queued: OnQueued | None
-    on_state: OnState | None
+    wanted: Wanted
+    wait_seconds: float | None = None
+    """None: without limit."""
+    on_queued: OnQueued | None = None
+    on_state: OnState | None = None
     check: bool = True
     """Whether leaving raises `SeatLost` when the seats were lost meanwhile."""
 
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self.wanted.pool
+
     @classmethod
-    def of(
-        cls,
-        pool: str,
-        *,
-        project: str,
-        seats: int,
-        priority: int,
-        wait: float | timedelta | None,
-        on_queued: OnQueued | None,
-        on_state: OnState | None,
-        check: bool = True,
-    ) -> SeatRequest:
+    def of(cls, pool: str, **terms: Unpack[HeldTerms]) -> SeatRequest:
         """Check what can be checked here; the service checks the rest.
 
         Raises `InvalidArgument` for an empty pool, less than one seat, a wait below zero or above
         `WAIT_MAX`, or a number that is none or does not fit the wire.
         """
-        seconds = wait_seconds(wait)
-        pool, project = sendable("pool", pool), sendable("project", project)
-        if not pool:
+        refuse_others(HeldTerms, terms)
+        said: HeldTerms = {**DEFAULTS, **terms}
+        seconds = wait_seconds(said["wait"])
+        wanted = Wanted(
+            pool=sendable("pool", pool),
+            seats=sendable_number("seats", said["seats"]),
+            project=sendable("project", said["project"]),
+            priority=sendable_number("priority", said["priority"]),
+        )
+        if not wanted.pool:
             raise InvalidArgument("pool must not be empty", field="pool")
-        sendable_number("seats", seats)
-        sendable_number("priority", priority)
-        if seats < 1:
-            raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
+        if wanted.seats < 1:
+            raise InvalidArgument(
+                f"seats must be at least 1, not {wanted.seats}", field="seats"
+            )
         return cls(
-            pool=pool,
-            project=project,
-            seats=seats,
-            priority=priority,
+            wanted=wanted,
             wait_seconds=seconds,
-            on_queued=on_queued,
-            on_state=on_state,
-            check=check,
+            on_queued=said["on_queued"],
+            on_state=said["on_state"],
+            check=said["check"],
         )
 
 
@@ -158,7 +200,9 @@ class AsyncGrant:
     @property
     def project(self) -> str:
         """Who is charged, as the service has it."""
-        return str(unverified_claims(self._held.token).get("project", self._held.project))
+        return str(
+            unverified_claims(self._held.token).get("project", self._held.wanted.project)
+        )
 
     @property
     def expires_at(self) -> datetime:

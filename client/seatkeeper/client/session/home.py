@@ -9,11 +9,17 @@ addresses mean nothing here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from seatkeeper.client.session.link import Link
 from seatkeeper.client.transport.nodes import NodePicker
+from seatkeeper.core.clock import Clock, Timer
 from seatkeeper.core.ring import Ring
 from seatkeeper.v1 import seat_service_pb2 as pb
+
+MOVE_SECONDS = (2.0, 12.0)
+"""When a client that learns of a better node goes there. Not at once: moving costs more than passing a
+few requests on. And not all at the same moment."""
 
 
 class Home:
@@ -56,3 +62,57 @@ class Home:
             return None
         address = min(best)
         return address if self._nodes.is_welcoming(address, now) else None
+
+
+class Relocation:
+    """Moves a session to the node that decides for its pools, some seconds after that is known."""
+
+    def __init__(
+        self,
+        home: Home,
+        link: Link,
+        pools: Callable[[], Iterable[str]],
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        """Move ``link``; ``pools()`` names the pools in use, each as often as it is used."""
+        self._home = home
+        self._link = link
+        self._pools = pools
+        self._clock = clock
+        self._random = random
+        self._timer: Timer | None = None
+
+    def use(self, pool: str) -> None:
+        """Note that a pool is used."""
+        if self._home.is_news(pool):
+            self.consider()
+
+    def learn(self, ring: pb.Ring) -> None:
+        """Note what the present node says about the others."""
+        self._home.learn(ring, self._link.address)
+        self.consider()
+
+    def consider(self) -> None:
+        """Move in a while, if that is still right then."""
+        if self._timer is not None or self._address() is None:
+            return
+        earliest, latest = MOVE_SECONDS
+        pause = earliest + self._random() * (latest - earliest)
+        self._timer = self._clock.call_at(self._clock.now() + pause, self._move)
+
+    def stop(self) -> None:
+        """Stay."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _address(self) -> str | None:
+        """Return where the pools that are used are decided, if that is elsewhere."""
+        if self._link.stream is None:
+            return None
+        return self._home.address(self._pools(), self._link.address, self._clock.now())
+
+    def _move(self) -> None:
+        self._timer = None
+        if (address := self._address()) is not None:
+            self._link.go_to(address)

@@ -22,6 +22,16 @@ LOOK_AGAIN_SECONDS = 0.25
 NEVER = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a session is opened for."""
+
+    holder: str
+    """Who holds."""
+    project: str
+    """Who is charged where a request does not say; empty: the service's default."""
+
+
 @dataclass(slots=True, eq=False)
 class Lease:
     """One session: who we are to the service, and what we believe of it."""
@@ -82,17 +92,15 @@ class LeaseKeeper:
         self,
         owner: LeaseOwner,
         config: ClientConfig,
+        account: Account,
         clock: Clock,
-        holder: str,
-        project: str,
-        on_view: Callable[[Lease], None] | None = None,
     ) -> None:
         self._owner = owner
-        self._on_view = on_view
         self._config = config
+        self._account = account
         self._clock = clock
-        self._holder = holder
-        self._project = project
+        self.on_view: Callable[[Lease], None] | None = None
+        """Called whenever what may be believed of the session has changed."""
         self._heard_at = 0.0
         self._silent_since: float | None = None
         self.lease: Lease | None = None
@@ -112,13 +120,13 @@ class LeaseKeeper:
         # A new session at every attempt: one whose answer was lost holds nothing, because nothing
         # is sent before that answer; and its lease may have begun long ago.
         credentials = pb.SessionCredentials(session_id=new_id(), secret=secrets.token_bytes(32))
-        self.lease = Lease(credentials, self._clock.now(), self._on_view)
+        self.lease = Lease(credentials, self._clock.now(), self.on_view)
         ttl = self._config.ttl
         return pb.SessionCommand(
             open=pb.Open(
                 credentials=credentials,
-                holder=self._holder,
-                project=self._project,
+                holder=self._account.holder,
+                project=self._account.project,
                 ttl=None if ttl is None else as_duration(ttl.total_seconds()),
                 client=client_info(self._config),
             )

@@ -12,22 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from seatkeeper.client.session.requests import Wanted
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class LingerKey:
-    """What two requests must have in common to share seats."""
-
-    pool: str
-    project: str
-    seats: int
-    priority: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Kept(Generic[_T]):
-    key: LingerKey
+    key: Wanted
     item: _T
     until: float
 
@@ -41,7 +33,7 @@ class LingerCache(Generic[_T]):
         self._is_safe = is_safe
         self._kept: deque[_Kept[_T]] = deque()
 
-    def put(self, key: LingerKey, item: _T, now: float) -> list[_T]:
+    def put(self, key: Wanted, item: _T, now: float) -> list[_T]:
         """Keep ``item``; return what must be given back instead, which may be ``item`` itself."""
         if self._seconds <= 0 or not self._is_safe(item):
             return [item]
@@ -49,7 +41,7 @@ class LingerCache(Generic[_T]):
         surplus = len(self._kept) - self._kept_max
         return [self._kept.popleft().item for _ in range(surplus)]
 
-    def take(self, key: LingerKey, now: float) -> _T | None:
+    def take(self, key: Wanted, now: float) -> _T | None:
         """Return seats for ``key``, the last that were kept, or None. They are kept no more."""
         for kept in reversed(self._kept):
             if kept.key == key and now < kept.until and self._is_safe(kept.item):

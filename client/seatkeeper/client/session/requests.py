@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -63,6 +63,47 @@ class Believed(Protocol):
         """Return from when another may have the seats, or a moment before."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What seats are wanted, and what the request says of itself: one value, from caller to wire.
+
+    Two requests that want the same may share seats, one after the other.
+    """
+
+    pool: str
+    seats: int = 1
+    project: str = ""
+    """Empty: the session's."""
+    priority: int = 0
+
+    def message(self, grant_id: str = "", wait: float | None = None) -> seat_pb2.Acquire:
+        """Return the message that asks for it; ``wait`` in seconds, None: without limit."""
+        acquire = seat_pb2.Acquire(
+            pool=self.pool,
+            grant_id=grant_id,
+            seats=self.seats,
+            project=self.project,
+            priority=self.priority,
+        )
+        if wait is not None:
+            acquire.wait.CopyFrom(as_duration(wait))
+        return acquire
+
+    @classmethod
+    def of(cls, acquire: seat_pb2.Acquire) -> Wanted:
+        """Return what a message wants."""
+        return cls(
+            pool=acquire.pool,
+            seats=acquire.seats,
+            project=acquire.project,
+            priority=acquire.priority,
+        )
+
+    def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
+        """Return the command that asks for it under an id."""
+        return pb.SessionCommand(acquire=self.message(grant_id, wait))
+
+
 OnQueued = Callable[[QueuePosition], None]
 OnState = Callable[[HoldingState], None]
 
@@ -72,45 +113,40 @@ class PendingRequest:
     """A request for seats that has not been answered for good."""
 
     grant_id: str
-    pool: str
-    seats: int
-    project: str
-    priority: int
+    wanted: Wanted
     wait: float | None
-    """Seconds to wait in the queue; None: for ever."""
+    """Seconds to wait in the queue; None: without limit."""
     asked_at: float
     future: asyncio.Future[Held]
     on_queued: OnQueued | None
     on_state: OnState | None
     expires_at: float
     """When the client gives up by itself, because no node answers."""
-    sent: bool = False
+    sent: bool = field(init=False, default=False)
     """Whether any node may have heard of this id."""
-    answered: bool = False
+    answered: bool = field(init=False, default=False)
     """Whether the node on this stream has said anything about it."""
-    attempt: int = 0
+    attempt: int = field(init=False, default=0)
     """Refusals so far that asked us to come again."""
-    retry_at: float | None = None
+    retry_at: float | None = field(init=False, default=None)
     """When to send it again."""
-    retry_anew: bool = False
+    retry_anew: bool = field(init=False, default=False)
     """Whether to do so under a new id."""
-    refusal: SeatError | None = None
+    refusal: SeatError | None = field(init=False, default=None)
     """The last of those refusals."""
 
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self.wanted.pool
+
     def wait_left(self, now: float) -> float | None:
-        """Return how long it may still wait in the queue; None: for ever."""
+        """Return how long it may still wait in the queue; None: without limit."""
         return None if self.wait is None else max(0.0, self.asked_at + self.wait - now)
 
     def command(self, now: float) -> pb.SessionCommand:
         """Return the command that asks for it."""
-        return _acquire(
-            self.grant_id,
-            self.pool,
-            self.seats,
-            self.project,
-            self.priority,
-            self.wait_left(now),
-        )
+        return self.wanted.command(self.grant_id, self.wait_left(now))
 
 
 @dataclass(slots=True, eq=False)
@@ -118,19 +154,27 @@ class Held:
     """Seats that are held."""
 
     grant_id: str
-    pool: str
-    seats: int
-    project: str
-    priority: int
+    wanted: Wanted
+    """What was asked for, and is held now."""
     fence: int
     token: str
     granted_at: Timestamp
     lease: Believed
     on_state: OnState | None
-    lost: str = ""
+    lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
-    on_token: Callable[[str], None] | None = None
+    on_token: Callable[[str], None] | None = field(init=False, default=None)
     """Told of every new token."""
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool."""
+        return self.wanted.pool
+
+    @property
+    def seats(self) -> int:
+        """How many seats."""
+        return self.wanted.seats
 
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
@@ -142,7 +186,7 @@ class Held:
 
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""
-        return _acquire(self.grant_id, self.pool, self.seats, self.project, self.priority, 0.0)
+        return self.wanted.command(self.grant_id, 0.0)
 
     def renew_token(self, token: str) -> None:
         """Keep a new token."""
@@ -184,14 +228,3 @@ def call_back(callback: Callable[[_T], None], value: _T) -> None:
         callback(value)
     except Exception:
         _log.exception("a callback given to the client failed")
-
-
-def _acquire(
-    grant_id: str, pool: str, seats: int, project: str, priority: int, wait: float | None
-) -> pb.SessionCommand:
-    acquire = seat_pb2.Acquire(
-        pool=pool, grant_id=grant_id, seats=seats, project=project, priority=priority
-    )
-    if wait is not None:
-        acquire.wait.CopyFrom(as_duration(wait))
-    return pb.SessionCommand(acquire=acquire)

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -169,10 +170,7 @@ class Tables:
                 return
             self.held[grant_id] = held = Held(
                 grant_id=grant_id,
-                pool=ask.pool,
-                seats=granted.seats,
-                project=ask.project,
-                priority=ask.priority,
+                wanted=replace(ask.wanted, seats=granted.seats),
                 fence=granted.fence,
                 token=granted.token,
                 granted_at=granted.granted_at,

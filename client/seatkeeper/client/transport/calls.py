@@ -10,13 +10,12 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import grpc
 from grpc import aio
 
 from seatkeeper.client.config.values import ClientConfig
-from seatkeeper.client.helper.channel import RelayedChannel
 from seatkeeper.client.transport.backoff import delay_seconds
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.client.transport.translate import Overrides, from_rpc, is_transport_trouble
@@ -188,6 +187,14 @@ def _unreachable(address: str) -> str:
     return f"{address} cannot be reached: is it running, and is it right about TLS?"
 
 
+@runtime_checkable
+class ChannelElsewhere(Protocol):
+    """A stand-in for a channel that another process has: it is asked whether that is connected."""
+
+    async def is_ready(self) -> bool:
+        """Connect; return whether that worked. Waits for as long as it is undecided."""
+
+
 class _NotReached(Exception):
     """There is no connection to the node, and nothing was sent."""
 
@@ -223,9 +230,9 @@ class _Attempt:
 
 
 async def _connected(channel: aio.Channel) -> None:
-    relayed: object = channel
-    if isinstance(relayed, RelayedChannel):
-        if not await relayed.is_ready():
+    stand_in: object = channel
+    if isinstance(stand_in, ChannelElsewhere):
+        if not await stand_in.is_ready():
             raise _NotReached
         return
     state = channel.get_state(try_to_connect=True)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.text import as_text
+from seatkeeper.core.typed import check_type
 
 _C = TypeVar("_C", bound=type)
 _TEXT = frozenset({"str", "str | None"})
 _NUMBERS = frozenset({"int", "int | None"})
+_DURATIONS = frozenset({"timedelta", "timedelta | None"})
 _WIDE = frozenset({"expected_revision"})
 """Numbers of 64 bits; others have 32."""
 INT32_MAX = (1 << 31) - 1
@@ -46,8 +49,13 @@ def sendable_number(field: str, value: int) -> int:
     return value
 
 
+def _duration(field: str, value: timedelta) -> timedelta:
+    check_type(field, value, timedelta)
+    return value
+
+
 def sends(cls: _C) -> _C:
-    """Check text and numbers that public methods of ``cls`` are given, by the parameters' names."""
+    """Check text, numbers and durations that public methods of ``cls`` get, by their names."""
     for name, method in list(vars(cls).items()):
         if not name.startswith("_") and inspect.isfunction(method):
             setattr(cls, name, _checked(method))
@@ -63,12 +71,14 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
             checks[each.name] = sendable
         elif each.annotation in _NUMBERS:
             checks[each.name] = sendable_number
+        elif each.annotation in _DURATIONS:
+            checks[each.name] = _duration
         if each.default is None:
             may_be_none.add(each.name)
     if not checks:
         return method
 
-    def check(args: Any, kwargs: Any) -> inspect.BoundArguments:  # noqa: ANN401
+    def check(args: Any, kwargs: Any) -> inspect.BoundArguments:  # noqa: ANN401  # the signature is that of what it wraps
         given = signature.bind(*args, **kwargs)
         for name, value in given.arguments.items():
             if name in checks and not (value is None and name in may_be_none):
@@ -76,12 +86,12 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
         return given
 
     @functools.wraps(method)
-    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # the signature is that of what it wraps
         given = check(args, kwargs)
         return method(*given.args, **given.kwargs)
 
     @functools.wraps(method)
-    async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # the signature is that of what it wraps
         given = check(args, kwargs)
         return await method(*given.args, **given.kwargs)
 

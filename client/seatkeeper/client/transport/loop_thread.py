@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -122,3 +125,72 @@ class LoopThread:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
+
+
+class ClientThread:
+    """The thread of one blocking client, which ends when nothing refers to this any more.
+
+    Everything of the client's holds this: its administration, its seats, a stream that is being read.
+    So a client that a program forgets ends, and gives its seats back, but not while it is in use.
+    """
+
+    def __init__(
+        self, thread: LoopThread, last: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Run coroutines on ``thread``, and ``last()`` in the end."""
+        self._thread = thread
+        self._last = last
+        self._forgotten = weakref.finalize(self, _forgotten, thread, last)
+        _note_the_exit()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether coroutines can be run: not after `end`, and not in a forked child."""
+        return self._thread.is_running
+
+    def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run ``work`` on the thread; as `LoopThread.submit`."""
+        return self._thread.submit(work)
+
+    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run ``work`` and return its result; as `LoopThread.call`."""
+        return self._thread.call(work)
+
+    def finish(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run ``work`` to its end; as `LoopThread.finish`."""
+        return self._thread.finish(work)
+
+    def iterate(self, items: AsyncIterator[_T]) -> Iterator[_T]:
+        """Yield what ``items`` yields; as `LoopThread.iterate`."""
+        yield from self._thread.iterate(items)
+
+    def end(self) -> None:
+        """Run ``last()`` to its end, then end the thread. Safe to call twice."""
+        if self._forgotten.detach() is not None:
+            self._thread.end(self._last)
+
+
+_is_exiting = False
+
+
+def _forgotten(thread: LoopThread, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """End a client that nothing refers to any more.
+
+    At the end of the program there is time to give the seats back. At any other time the garbage
+    collector calls, perhaps in a thread that the client's end would wait for.
+    """
+    if _is_exiting:
+        thread.end(last)
+    else:
+        thread.end_soon(last)
+
+
+@functools.cache
+def _note_the_exit() -> None:
+    """See to it that `_forgotten` knows of the exit; after ``finalize`` has registered itself."""
+
+    def note() -> None:
+        global _is_exiting
+        _is_exiting = True
+
+    atexit.register(note)

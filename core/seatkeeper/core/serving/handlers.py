@@ -76,7 +76,7 @@ def decoding(method: str, handler: Handler) -> Handler:
         return handler
     limit = LogLimit()
 
-    def decoded(data: bytes) -> Any:  # noqa: ANN401
+    def decoded(data: bytes) -> Any:  # noqa: ANN401  # whatever message the call takes
         try:
             return decode(data)
         except (DecodeError, ValueError, RecursionError) as error:
@@ -90,7 +90,7 @@ def decoding(method: str, handler: Handler) -> Handler:
 
     behaviour = _behaviour(handler)
 
-    async def call(request: Any, context: Context) -> Any:  # noqa: ANN401
+    async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
         if handler.request_streaming:
             request = _messages(request)
         elif isinstance(request, Failure):
@@ -103,7 +103,7 @@ def decoding(method: str, handler: Handler) -> Handler:
     return _rebuilt(handler, call, decoded)
 
 
-async def _run(answers: Any, context: Context) -> Any:  # noqa: ANN401
+async def _run(answers: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
     """Run a handler: one that yields responses, one that writes them, or one that returns one."""
     if not hasattr(answers, "__aiter__"):
         return await answers
@@ -177,7 +177,7 @@ class CallGate:
         behaviour = _behaviour(handler)
         listens = bool(handler.response_streaming and not handler.request_streaming)
 
-        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401
+        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
             task = await self._enter(context, listens=listens)
             try:
                 return await _run(behaviour(request, context), context)
@@ -232,7 +232,7 @@ def stopping() -> Failure:
     )
 
 
-def _behaviour(handler: Handler) -> Any:  # noqa: ANN401
+def _behaviour(handler: Handler) -> Any:  # noqa: ANN401  # gRPC's handlers have one of four shapes
     return (
         handler.unary_unary
         or handler.unary_stream
@@ -243,8 +243,8 @@ def _behaviour(handler: Handler) -> Any:  # noqa: ANN401
 
 def _rebuilt(
     handler: Handler,
-    behaviour: Any,  # noqa: ANN401
-    deserializer: Any,  # noqa: ANN401
+    behaviour: Any,  # noqa: ANN401  # gRPC's handlers have one of four shapes
+    deserializer: Any,  # noqa: ANN401  # gRPC's handlers have one of four shapes
 ) -> Handler:
     """Return a handler of the same kind that does something else."""
     make: Any = {

@@ -69,7 +69,7 @@ def configure_logs(level: str, log_format: str) -> None:
     is_open = sys.stderr is not None
     colors = is_open and sys.stderr.isatty()
     if not is_open:
-        stream: TextIO = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        stream: TextIO = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # stays open as long as the process
     else:
         stream = _own_stderr() if as_json else sys.stderr
     writer = _Writer(stream)
@@ -250,7 +250,7 @@ def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     )
 
 
-def _unraisable(args: Any) -> None:  # noqa: ANN401
+def _unraisable(args: Any) -> None:  # noqa: ANN401  # Python gives it a type of its own that typing lacks
     # Formatted here: what the hook is given must not be kept.
     lines = traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
     about = {"what": args.err_msg or "", "object": repr(args.object)}

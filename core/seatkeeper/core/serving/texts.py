@@ -44,6 +44,8 @@ class _Fields(NamedTuple):
     """Name, whether repeated, and most characters."""
     messages: Sequence[tuple[str, bool]]
     """Name, and whether repeated."""
+    maps: Sequence[str]
+    """Names of maps whose keys, values or both are text."""
 
 
 def check_texts(message: Message, *, within: str = "") -> None:
@@ -66,6 +68,13 @@ def _texts(message: Message, prefix: str, depth: int) -> Iterator[tuple[str, str
         value = getattr(message, name)
         for text in value if repeated else (value,):
             yield f"{prefix}{name}", text, most
+    for name in fields.maps:
+        for pair in getattr(message, name).items():
+            for part in pair:
+                if isinstance(part, str):
+                    yield f"{prefix}{name}", part, TEXT_MAX
+                elif isinstance(part, Message):
+                    yield from _texts(part, f"{prefix}{name}.", depth - 1)
     for name, repeated in fields.messages:
         below = prefix if name in _COMMANDS else f"{prefix}{name}."
         if repeated:
@@ -77,13 +86,17 @@ def _texts(message: Message, prefix: str, depth: int) -> Iterator[tuple[str, str
 
 @cache
 def _fields_of(descriptor: Descriptor) -> _Fields:
-    texts, messages = [], []
+    texts, messages, maps = [], [], []
     for field in descriptor.fields:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            if _may_have_text(field.message_type, frozenset()):
+                maps.append(field.name)
+            continue
         if field.type == FieldDescriptor.TYPE_STRING:
             texts.append((field.name, _is_repeated(field), _LIMITS.get(field.name, TEXT_MAX)))
         elif field.message_type is not None and _may_have_text(field.message_type, frozenset()):
             messages.append((field.name, _is_repeated(field)))
-    return _Fields(texts, messages)
+    return _Fields(texts, messages, maps)
 
 
 def _may_have_text(descriptor: Descriptor, above: frozenset[str]) -> bool:

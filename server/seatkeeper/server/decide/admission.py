@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from seatkeeper.server.domain.commands import Acquire
 from seatkeeper.server.domain.limits import Limits
-from seatkeeper.server.domain.state import PoolState
+from seatkeeper.server.domain.state import Instant, PoolState
+from seatkeeper.server.policy.plan import Plan
 
 
 def refusal(
@@ -27,8 +28,21 @@ def refusal(
     return None
 
 
-def would_wait(pool: PoolState, command: Acquire) -> bool:
-    """Return whether a request that is new would join the queue, by what is known of ``pool``."""
-    known = command.grant_id in pool.tickets or command.grant_id in pool.grants
-    served = not pool.tickets and command.seats <= pool.free
-    return command.may_wait and not known and not served
+def will_wait(pool: PoolState, command: Acquire, plan: Plan, now: Instant) -> bool:
+    """Return whether a request can only join the queue, by what is known of ``pool`` and its plan.
+
+    False when in doubt: where enough seats are free and the policy does not hold it back, the
+    decision may serve it before those who wait already. Costs no plan, so a flood of requests is
+    refused at the price of a look at each.
+    """
+    if not command.may_wait:
+        return False
+    if command.seats > pool.free:
+        return True
+    number = pool.guard.ticket_number + 1
+    return plan.hold_back(command.ticket(number, now))
+
+
+def is_known(pool: PoolState, command: Acquire) -> bool:
+    """Return whether a request has a ticket or a grant already."""
+    return command.grant_id in pool.tickets or command.grant_id in pool.grants

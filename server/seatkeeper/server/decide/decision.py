@@ -8,9 +8,10 @@ and ticket that exists. It may hold some that no longer do: a lease that ended d
 without touching the guard. That only frees seats, so a decision on the fuller view is safe.
 
 Every request goes through the queue, if only for the length of one decision: commands first add
-and remove tickets and grants, then the queue is served from its head while seats last, and only
-what is still waiting after that becomes a stored ticket. So "free seat, nobody ahead", "a
-release hands its seat to the next" and "a capacity was raised" are one case.
+and remove tickets and grants, then the policy plans over all that waits, and only what is still
+waiting after that becomes a stored ticket. So "free seat, nobody ahead", "a release hands its seat
+to the next" and "a capacity was raised" are one case. Which tickets are served is the policy's to
+say (``policy.plan``); that no more is granted than is free is seen to here.
 
 Before that, tickets that can never be served any more (``possible``) are denied. So they hold nobody
 up, and whoever waits for one is answered when the pool has changed, not when it gives up.
@@ -23,7 +24,7 @@ before one of the same project and priority that was accepted earlier.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -49,9 +50,10 @@ from seatkeeper.server.domain.state import (
     PoolSpec,
     PoolState,
     Ticket,
-    service_key,
 )
-from seatkeeper.server.policy.fifo_order import serve
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Policy, holds_back_none
+from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 RELEASE_WRITES = 4
 """Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
@@ -81,6 +83,8 @@ class Watermark:
     """Tickets that this decision denied, and why: for the node that has their client."""
     spans: tuple[Span, ...] = ()
     """Stretches of ids that cover all that the session has finished with; see ``finished``."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """The mark before, where that says more than this version knows."""
 
 
 @dataclass(slots=True)
@@ -120,16 +124,18 @@ def decide(
     now: Instant,
     limits: Limits,
     due: Iterable[Ticket] = (),
+    *,
+    policy: Policy = FIFO,
 ) -> Decision:
-    """Give up tickets, answer ``commands`` in order, and serve the queue.
+    """Give up tickets, answer ``commands`` in order, and serve what ``policy`` plans.
 
     Tickets are given up that are ``due``, and those that can never be served.
 
-    ``now`` is written down, and decides nothing. ``due`` are tickets of the pool that have waited long
-    enough, each once.
+    ``now`` is written down, and decides what the policy makes depend on it. ``due`` are tickets of the
+    pool that have waited long enough, each once.
     Changes nothing: the decision says what to write. The same arguments give the same decision.
     """
-    draft = _Draft(pool, now, limits)
+    draft = _Draft(pool, now, limits, policy)
     for ticket in due:
         if not draft.has_room(2):
             draft.decision.unserved = True
@@ -158,6 +164,7 @@ class _Draft:
     pool: PoolState
     now: Instant
     limits: Limits
+    policy: Policy
     decision: Decision = field(init=False)
     held: int = field(init=False)
     reserved: int = 0
@@ -171,6 +178,8 @@ class _Draft:
     finished: set[tuple[str, str]] = field(default_factory=set)
     """Sessions and grant ids that this decision finishes with."""
     served: dict[str, Grant] = field(default_factory=dict)
+    hold_back: Callable[[Ticket], bool] = holds_back_none
+    """What the policy holds back, once it has planned."""
 
     def __post_init__(self) -> None:
         self.decision = Decision(guard=self.pool.guard)
@@ -227,21 +236,10 @@ class _Draft:
             if refusal[0] in SPENDING:
                 self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
             return
-        number = self.decision.guard.ticket_number + 1
-        self.decision.guard = Guard(self.decision.guard.fence, number)
-        ticket = Ticket(
-            grant_id=grant_id,
-            session_id=command.session_id,
-            lease_id=command.lease_id,
-            holder=command.holder,
-            project=command.project,
-            seats=command.seats,
-            priority=command.priority,
-            number=number,
-            queued_at=self.now,
-            wait=command.wait,
-        )
-        self.asked[grant_id] = (command, ticket)
+        guard = self.decision.guard
+        number = guard.ticket_number + 1
+        self.decision.guard = Guard(guard.fence, number, guard.kept)
+        self.asked[grant_id] = (command, command.ticket(number, self.now))
         self.reserved += 1
 
     def _acquire_again(self, command: Acquire, found: Grant | Ticket) -> None:
@@ -356,43 +354,64 @@ class _Draft:
         mark = self.decision.marks.get(session_id)
         if mark is None:
             spans = self.pool.finished.spans(session_id)
-            mark = Watermark(lease_id, highest(spans), spans=spans)
+            before = self.pool.kept_marks.get(session_id, b"")
+            mark = Watermark(lease_id, highest(spans), spans=spans, kept=before)
             self.decision.marks[session_id] = mark
         return mark
 
     def serve_queue(self) -> None:
-        """Turn tickets into grants, in the order of service, while seats and room last."""
-        spec = self.pool.spec
+        """Turn tickets into grants, as the policy plans, while seats and room last."""
         self.reserved = len(self.asked)
-        new = sorted((ticket for _, ticket in self.asked.values()), key=service_key)
-        stored = (
-            ticket
-            for ticket in self.pool.queue()
-            if ticket.grant_id not in self.gone
-            and ticket.session_id not in self.pool.dead_sessions
-        )
-        impatient = {
-            grant_id for grant_id, (command, _) in self.asked.items() if not command.may_wait
-        }
-        free = max(0, spec.seats - self.held) if spec else 0
-        for ticket in serve(stored, new, free=free, impatient=impatient):
+        pool = self._snapshot()
+        plan, free = self.policy.plan(pool, self.now), pool.free
+        self.hold_back = plan.hold_back
+        for ticket in plan.serve:
             is_new = ticket.grant_id in self.asked
+            if ticket.seats > free or not (is_new or self._is_stored(ticket)):
+                return  # The policy is wrong, and no seat is granted that is not there.
             if not is_new and not self.has_room(2):
                 self.decision.unserved = True
                 return
+            free -= ticket.seats
             self._grant(ticket, is_new=is_new)
+
+    def _snapshot(self) -> PoolSnapshot:
+        """Return the pool as the commands have left it."""
+        spec = self.pool.spec
+        room = max(0, self.limits.writes_max - self.decision.writes) // 2
+        return PoolSnapshot(
+            state=self.pool,
+            free=max(0, spec.seats - self.held) if spec else 0,
+            ticket_number=self.decision.guard.ticket_number,
+            room=len(self.asked) + room + 1,  # one more shows that something is left to serve
+            ended=self.gone,
+            new=[ticket for _, ticket in self.asked.values()],
+            impatient={
+                grant_id
+                for grant_id, (command, _) in self.asked.items()
+                if not command.may_wait
+            },
+        )
+
+    def _is_stored(self, ticket: Ticket) -> bool:
+        """Return whether a stored ticket waits still, also for this decision."""
+        return (
+            ticket.grant_id in self.pool.tickets
+            and ticket.grant_id not in self.gone
+            and ticket.grant_id not in self.served
+            and ticket.session_id not in self.pool.dead_sessions
+        )
 
     def _grant(self, ticket: Ticket, *, is_new: bool) -> None:
         fence = self.decision.guard.fence + 1
-        self.decision.guard = Guard(fence, self.decision.guard.ticket_number)
+        guard = self.decision.guard
+        self.decision.guard = Guard(fence, guard.ticket_number, guard.kept)
         grant = Grant(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,
             lease_id=ticket.lease_id,
-            holder=ticket.holder,
-            project=ticket.project,
+            attribution=ticket.attribution,
             seats=ticket.seats,
-            priority=ticket.priority,
             fence=fence,
             asked_at=ticket.queued_at,
             granted_at=self.now,
@@ -414,9 +433,9 @@ class _Draft:
         entered.subtract(self._left_by_holder())
         for grant_id, (command, ticket) in self.asked.items():
             if command.may_wait:
-                if (why := self._kept_out(command, entered)) is not None:
-                    refused[grant_id] = why
-                    self._deny(command, Refusal.OVERLOADED, why)
+                if (full := self._kept_out(command, entered)) is not None:
+                    refused[grant_id] = full
+                    self._deny(command, Refusal.OVERLOADED, full)
                     continue
                 entered[command.holder] += 1
                 self.decision.tickets.append(ticket)
@@ -425,7 +444,9 @@ class _Draft:
                 # A seat may be free: the queue was cut short by the size of the transaction.
                 self.decision.deferred.append(command)
             else:
-                self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
+                held_back = self.hold_back(ticket)
+                why = _no_seat(self.pool.spec, is_held_back=held_back)
+                self._deny(command, Refusal.NO_SEAT_FREE, why)
                 self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
@@ -442,10 +463,12 @@ class _Draft:
                 self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
 
 
-def _no_seat(spec: PoolSpec | None) -> str:
+def _no_seat(spec: PoolSpec | None, *, is_held_back: bool = False) -> str:
     seats = spec.seats if spec else 0
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"
+    if is_held_back:
+        return "the pool's policy grants this request no seat now; wait, or try again later"
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
-from seatkeeper.server.domain.state import Grant, Instant, PoolState
+from seatkeeper.server.domain.state import Grant, Instant, PoolState, Ticket
+from seatkeeper.server.policy.plan import Plan
 
 RECENT_MAX = 20
 """Holds that are remembered."""
@@ -97,6 +98,38 @@ class Outlook:
 
     def _repeats(self, seats: int, last: timedelta) -> bool:
         return len(self._times) >= seats and self._times[-seats] >= last
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a ticket stands in its queue."""
+
+    position: int
+    """From 1, in the order of the pool's plan."""
+    wait: timedelta | None
+    """The estimated time until it is served; None: unknown, or not a matter of seats alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What those who wait for a pool are shown: the order of its plan, and when seats become free."""
+
+    plan: Plan
+    outlook: Outlook
+
+    def place(self, ticket: Ticket) -> Place | None:
+        """Return where a ticket stands; None: the plan does not know it."""
+        position = self.plan.order.position(ticket)
+        return None if position is None else Place(position, self._wait(ticket, position))
+
+    def line(self) -> Iterator[tuple[Ticket, Place]]:
+        """Yield all tickets with their places, the next one first."""
+        for position, ticket in enumerate(self.plan.order, start=1):
+            yield ticket, Place(position, self._wait(ticket, position))
+
+    def _wait(self, ticket: Ticket, position: int) -> timedelta | None:
+        # A seat that becomes free does not help one that is held back, so no hold says when.
+        return None if self.plan.hold_back(ticket) else self.outlook.wait(position)
 
 
 def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:

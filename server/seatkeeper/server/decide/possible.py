@@ -29,7 +29,7 @@ def impossible(spec: PoolSpec | None, asked: Acquire | Ticket) -> tuple[Refusal,
 
 
 def impossible_tickets(pool: PoolState) -> Iterator[tuple[Ticket, Refusal, str]]:
-    """Yield the tickets that can never be served, in the order of service, and why.
+    """Yield the tickets that can never be served, in the order of acceptance, and why.
 
     Costs next to nothing where there are none. Those of sessions that are known to have ended are
     left to the end of their leases.

@@ -25,6 +25,7 @@ from datetime import timedelta
 from seatkeeper.server.deployment.identity import ID_BYTES
 from seatkeeper.server.domain import Guard
 from seatkeeper.server.store import Put, Store, Unchanged, records
+from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import state_pb2
 
@@ -55,13 +56,12 @@ class Adoption:
     async def run(self, wait: timedelta, now: Callable[[], float] = time.time) -> str:
         """Adopt; return the new deployment's id. Raises ``AdoptError``, ``StoreError``."""
         await self._until_no_node_lives(NODES_GONE_SECONDS)
-        record = state_pb2.DeploymentRecord(
-            deployment_id=secrets.token_hex(ID_BYTES),
-            cluster_id=(await self._store.status()).cluster_id,
-            created_at_millis=int(now() * 1000),
-            fence_base=int(now()) * FENCES_PER_SECOND,
-            is_being_adopted=True,
-        )
+        record = await self._present()
+        record.deployment_id = secrets.token_hex(ID_BYTES)
+        record.cluster_id = (await self._store.status()).cluster_id
+        record.created_at_millis = int(now() * 1000)
+        record.fence_base = int(now()) * FENCES_PER_SECOND
+        record.is_being_adopted = True
         await self._put(record)
         await self._wait(wait)
         await self._until_no_node_lives(0)
@@ -70,6 +70,15 @@ class Adoption:
         record.is_being_adopted = False
         await self._put(record)
         return record.deployment_id
+
+    async def _present(self) -> state_pb2.DeploymentRecord:
+        """Return the deployment that is there, to be changed; an empty one where there is none."""
+        key = self._keys.deployment()
+        entry = await self._store.get(key)
+        try:
+            return parsed(state_pb2.DeploymentRecord, key, entry.value if entry else b"")
+        except FormatUnsupported as error:
+            raise _newer(error) from error
 
     async def _put(self, record: state_pb2.DeploymentRecord) -> None:
         await self._store.commit([Put(self._keys.deployment(), record.SerializeToString())])
@@ -107,12 +116,19 @@ class Adoption:
             entry = await self._store.get(key)
             if entry is None:
                 return
-            guard, _decision = records.decode_guard(entry.value)
+            try:
+                guard, _decision = records.decode_guard(entry.value, key)
+            except FormatUnsupported as error:
+                raise _newer(error) from error
             fence = max(guard.fence + FENCE_STEP, base)
-            raised = records.encode_guard(Guard(fence, guard.ticket_number))
+            raised = records.encode_guard(Guard(fence, guard.ticket_number, guard.kept))
             committed = await self._store.commit(
                 [Put(key, raised)], only_if=[Unchanged(key, entry.mod_revision)]
             )
             if committed.succeeded:
                 return
         raise AdoptError(f"{key} changes while it is adopted: stop all nodes, then try again")
+
+
+def _newer(error: FormatUnsupported) -> AdoptError:
+    return AdoptError(f"{error}; adopt with a newer version")

@@ -25,6 +25,7 @@ from seatkeeper.server.store import (
     Write,
     records,
 )
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 
@@ -122,7 +123,10 @@ class GuardedStore:
         key = entry.key
         if not key.endswith("/guard") or not key.startswith(self._seats):
             return
-        fence = records.decode_guard(entry.value)[0].fence
+        try:
+            fence = records.decode_guard(entry.value, key)[0].fence
+        except FormatUnsupported:
+            return  # whoever decides on it says so
         seen_at, before = self._fences.get(key, (0, 0))
         if revision <= seen_at:
             return  # news of the past

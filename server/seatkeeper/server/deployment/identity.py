@@ -18,9 +18,11 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Put, Store, Unchanged, WatchBatch
 from seatkeeper.server.store.follow import Follower
+from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import state_pb2
 
@@ -67,7 +69,11 @@ class Deployment:
                     "anew in this one, run `seatkeeper adopt`, then set what it prints"
                 )
             entry = await self._write(cluster_id, now_millis)
-        record = state_pb2.DeploymentRecord.FromString(entry.value)
+        try:
+            record = parsed(state_pb2.DeploymentRecord, self._key, entry.value)
+        except FormatUnsupported as error:
+            events.record_format_unsupported(error)
+            raise WrongDeployment(str(error)) from error
         if record.is_being_adopted:
             raise WrongDeployment(
                 "etcd is being adopted after a restore: start nodes when `seatkeeper adopt` has ended; "
@@ -117,7 +123,12 @@ class Deployment:
                 f"{RESTORED}"
             )
             return
-        record = state_pb2.DeploymentRecord.FromString(entry.value)
+        try:
+            record = parsed(state_pb2.DeploymentRecord, self._key, entry.value)
+        except FormatUnsupported as error:
+            events.record_format_unsupported(error)
+            self._judge(str(error))
+            return
         if record.is_being_adopted:
             self._judge(
                 "etcd is being adopted after a restore: stop this node until that is done"
@@ -160,4 +171,4 @@ async def fence_base(store: Store, keys: Keys) -> int:
     entry = await store.get(keys.deployment())
     if entry is None:
         return 0
-    return state_pb2.DeploymentRecord.FromString(entry.value).fence_base
+    return parsed(state_pb2.DeploymentRecord, entry.key, entry.value).fence_base

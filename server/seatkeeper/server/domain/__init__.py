@@ -1,5 +1,6 @@
 """The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
 
+from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
@@ -16,6 +17,7 @@ from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolSpec, Pool
 
 __all__ = [
     "Acquire",
+    "Attribution",
     "Command",
     "Denied",
     "Grant",

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 
-from seatkeeper.server.domain.state import Grant, Ticket
+from seatkeeper.server.domain.attribution import Attribution, HasAttribution
+from seatkeeper.server.domain.state import Grant, Instant, Ticket
 
 
 @dataclass(frozen=True, slots=True)
-class Acquire:
+class Acquire(HasAttribution):
     """Seats are wanted. Asking again with the same id finds the ticket or grant of the first time."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int = 0
     wait: timedelta | None = None
-    """How long to wait before giving up; None: for ever."""
+    """How long to wait before giving up; None: without limit."""
     may_wait: bool = True
     """False: be denied at once when no seat is free."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """What another node wants in the ticket, where that is more than this version knows."""
+
+    def ticket(self, number: int, now: Instant) -> Ticket:
+        """Return the ticket that this request waits with."""
+        return Ticket(
+            grant_id=self.grant_id,
+            session_id=self.session_id,
+            lease_id=self.lease_id,
+            attribution=self.attribution,
+            seats=self.seats,
+            number=number,
+            queued_at=now,
+            wait=self.wait,
+            kept=self.kept,
+        )
 
 
 @dataclass(frozen=True, slots=True)

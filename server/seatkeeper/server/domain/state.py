@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from heapq import merge
 from typing import NewType
 
+from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 
 Instant = NewType("Instant", int)
-"""Unix milliseconds by one node's clock. Good for telling people, never for deciding anything."""
+"""Unix milliseconds by one node's clock. Decides nothing but what a policy makes depend on time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class PoolSpec:
     name: str
     seats: int
     description: str = ""
+    kept: bytes = field(default=b"", repr=False, compare=False)
+    """The record it was read from, where that says more than this version knows. So below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,48 +38,47 @@ class Guard:
 
     fence: int = 0
     ticket_number: int = 0
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(HasAttribution):
     """Seats of a pool held by one session."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int
     fence: int
     asked_at: Instant
     granted_at: Instant
     agent_id: str = ""
     claim_id: str = ""
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(HasAttribution):
     """A place in a pool's queue."""
 
     grant_id: str
     session_id: str
     lease_id: int
-    holder: str
-    project: str
+    attribution: Attribution
     seats: int
-    priority: int
     number: int
     queued_at: Instant
     wait: timedelta | None = None
-    """How long it waits before it gives up; None: for ever."""
+    """How long it waits before it gives up; None: without limit."""
+    kept: bytes = field(default=b"", repr=False, compare=False)
 
 
-ServiceKey = tuple[int, int, str]
+QueueKey = tuple[int, int, str]
 
 
-def service_key(ticket: Ticket) -> ServiceKey:
-    """Return what tickets are sorted by: priority first, then the order of acceptance."""
+def queue_key(ticket: Ticket) -> QueueKey:
+    """Return what the index of a queue is sorted by: priority, then the order of acceptance."""
     return (-ticket.priority, ticket.number, ticket.grant_id)
 
 
@@ -92,13 +95,15 @@ class PoolState:
     grants: dict[str, Grant] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
     finished: CompletedIds = field(default_factory=CompletedIds)
+    kept_marks: dict[str, bytes] = field(default_factory=dict)
+    """Marks that say more than this version knows, by session."""
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
     tickets_of: Counter[str] = field(default_factory=Counter)
     """How many tickets each holder has."""
     tickets_wanting: Counter[int] = field(default_factory=Counter)
     """How many tickets want each number of seats."""
-    _queue: list[ServiceKey] = field(default_factory=list)
+    _queue: list[QueueKey] = field(default_factory=list)
 
     @property
     def free(self) -> int:
@@ -110,17 +115,17 @@ class PoolState:
         """The most seats that a ticket wants; 0: there is no ticket."""
         return max(self.tickets_wanting, default=0)
 
-    def queue(self) -> Iterator[Ticket]:
-        """Yield tickets in the order of service."""
-        return (self.tickets[key[2]] for key in self._queue)
+    def queue(self, new: Sequence[Ticket] = ()) -> Iterator[Ticket]:
+        """Yield tickets by priority, then in the order of acceptance; ``new`` ones among them.
 
-    def position(self, ticket: Ticket) -> int:
-        """Return the ticket's place in the order of service, from 1."""
-        return bisect_left(self._queue, service_key(ticket)) + 1
+        An index that policies may use; which ticket is served next is theirs to say.
+        """
+        stored = (self.tickets[key[2]] for key in self._queue)
+        return merge(stored, sorted(new, key=queue_key), key=queue_key) if new else stored
 
-    def head(self) -> Ticket | None:
-        """Return the ticket that is served next, whether or not there is a seat for it."""
-        return next((t for t in self.queue() if t.session_id not in self.dead_sessions), None)
+    def rank(self, ticket: Ticket) -> int:
+        """Return how many tickets are before this one in ``queue``."""
+        return bisect_left(self._queue, queue_key(ticket))
 
     def put_grant(self, grant: Grant) -> None:
         """Add a grant, or replace the one of this id."""
@@ -141,7 +146,7 @@ class PoolState:
         self.tickets[ticket.grant_id] = ticket
         self.tickets_of[ticket.holder] += 1
         self.tickets_wanting[ticket.seats] += 1
-        insort(self._queue, service_key(ticket))
+        insort(self._queue, queue_key(ticket))
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
         """Remove and return the ticket of this id, if there is one."""
@@ -153,5 +158,5 @@ class PoolState:
             self.tickets_wanting[ticket.seats] -= 1
             if not self.tickets_wanting[ticket.seats]:
                 del self.tickets_wanting[ticket.seats]
-            del self._queue[bisect_left(self._queue, service_key(ticket))]
+            del self._queue[bisect_left(self._queue, queue_key(ticket))]
         return ticket

@@ -8,6 +8,7 @@ record or none, so nothing stale is ever published, however late the agent learn
 from __future__ import annotations
 
 from seatkeeper.server.domain import Grant
+from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import Session, SessionLost
 from seatkeeper.server.store import (
     Entry,
@@ -18,6 +19,7 @@ from seatkeeper.server.store import (
     Unchanged,
     records,
 )
+from seatkeeper.server.store.formats import parsed, readable
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import build_pb2, build_service_pb2, state_pb2
 
@@ -63,17 +65,17 @@ class Engines:
     async def register(self, session: Session, agent: build_service_pb2.AgentInfo) -> None:
         """Make an agent known while its session lives. Raises ``AgentIdTaken``, ``SessionLost``."""
         key = self._keys.agent(agent.agent_id)
-        record = state_pb2.AgentRecord(agent=agent, session_id=session.session_id)
-        put = Put(key, record.SerializeToString(), session.lease_id)
         for _ in range(ATTEMPTS_MAX):
             found = await self._store.get(key)
-            if found is not None:
-                owner = state_pb2.AgentRecord.FromString(found.value).session_id
-                if owner != session.session_id:
-                    raise AgentIdTaken(
-                        f"agent {agent.agent_id} is registered by another live session; "
-                        "choose another id, or wait until that session has ended"
-                    )
+            record = parsed(state_pb2.AgentRecord, key, found.value if found else b"")
+            if found is not None and record.session_id != session.session_id:
+                raise AgentIdTaken(
+                    f"agent {agent.agent_id} is registered by another live session; "
+                    "choose another id, or wait until that session has ended"
+                )
+            record.session_id = session.session_id
+            record.agent.CopyFrom(agent)  # its own word about itself, whole
+            put = Put(key, record.SerializeToString(), session.lease_id)
             try:
                 if await self._written(put, found):
                     return
@@ -84,12 +86,15 @@ class Engines:
     async def agents(self) -> list[build_service_pb2.AgentInfo]:
         """Return the agents that are alive, in the order of ids."""
         listing = await self._store.list(self._keys.agents())
-        return [state_pb2.AgentRecord.FromString(e.value).agent for e in listing.entries]
+        refused = events.record_format_unsupported
+        known = readable(state_pb2.AgentRecord, listing.entries, refused)
+        return [record.agent for _, record in known]
 
     async def registered(self, session: Session, agent_id: str) -> build_service_pb2.AgentInfo:
         """Return what ``session`` has registered of its agent. Raises ``NotRegistered``."""
-        entry = await self._store.get(self._keys.agent(agent_id))
-        record = state_pb2.AgentRecord.FromString(entry.value) if entry else None
+        key = self._keys.agent(agent_id)
+        entry = await self._store.get(key)
+        record = parsed(state_pb2.AgentRecord, key, entry.value) if entry else None
         if record is None or record.session_id != session.session_id:
             raise NotRegistered(f"register agent {agent_id} with this session first")
         return record.agent
@@ -154,7 +159,9 @@ class Engines:
             if (grant.agent_id, grant.claim_id) != (manifest.agent_id, claim_id):
                 raise ClaimedElsewhere("the grant is not claimed by this build")
             earlier = await self._store.get(key)
-            record = state_pb2.EngineRecord(manifest=signed, fences=_fences(manifest, earlier))
+            record = parsed(state_pb2.EngineRecord, key, earlier.value if earlier else b"")
+            record.fences.update(_fences(manifest, record))
+            record.manifest.CopyFrom(signed)
             committed = await self._store.commit(
                 [Put(key, record.SerializeToString())],
                 only_if=[
@@ -173,12 +180,14 @@ class Engines:
             raise EngineNotFound(
                 f"no engine {key} is published; `engines list` shows those there are"
             )
-        return state_pb2.EngineRecord.FromString(entry.value).manifest
+        return parsed(state_pb2.EngineRecord, entry.key, entry.value).manifest
 
     async def engines(self) -> list[build_pb2.SignedManifest]:
         """Return all published engines' manifests, in the order of keys."""
         listing = await self._store.list(self._keys.engines())
-        return [state_pb2.EngineRecord.FromString(e.value).manifest for e in listing.entries]
+        refused = events.record_format_unsupported
+        known = readable(state_pb2.EngineRecord, listing.entries, refused)
+        return [record.manifest for _, record in known]
 
     async def _grant(self, pool: str, grant_id: str, fence: int) -> tuple[Entry, Grant]:
         entry = await self._store.get(self._keys.grant(pool, grant_id))
@@ -198,14 +207,15 @@ class Engines:
         return committed.succeeded
 
 
-def _fences(manifest: build_pb2.EngineManifest, earlier: Entry | None) -> dict[str, int]:
+def _fences(
+    manifest: build_pb2.EngineManifest, earlier: state_pb2.EngineRecord
+) -> dict[str, int]:
     """Return the newest fences that the engine is published under now. Raises ``FenceStale``."""
     fences: dict[str, int] = {}
-    if earlier is not None:
-        record = state_pb2.EngineRecord.FromString(earlier.value)
-        published = build_pb2.EngineManifest.FromString(record.manifest.manifest)
+    if earlier.HasField("manifest"):
+        published = build_pb2.EngineManifest.FromString(earlier.manifest.manifest)
         # Its own fence is not among the others in what was written before they were kept.
-        fences = {published.pool: published.fence, **record.fences}
+        fences = {published.pool: published.fence, **earlier.fences}
     if (newest := fences.get(manifest.pool, 0)) > manifest.fence:
         raise FenceStale(
             f"engine {manifest.key} was published under fence {newest} of {manifest.pool}, "

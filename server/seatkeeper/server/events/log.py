@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from seatkeeper.core.serving.log_limit import LogLimit
 from seatkeeper.server.domain import Denied, Grant, Granted, Outcome, Queued, Released, Ticket
+from seatkeeper.server.store.formats import FORMAT, FormatUnsupported
 
 
 class Session(Protocol):
@@ -22,6 +24,7 @@ class Session(Protocol):
 
 
 _logger = logging.getLogger("seatkeeper.events")
+_unsupported = LogLimit()
 USAGE = logging.DEBUG
 
 
@@ -29,6 +32,18 @@ def happened(event: str, level: int = logging.INFO, /, **facts: object) -> None:
     """Write one event, if the log is to have such."""
     if _logger.isEnabledFor(level):
         _logger.log(level, event, extra=facts)
+
+
+def record_format_unsupported(error: FormatUnsupported) -> None:
+    """Write that a record is of a newer format than this version knows: each at most once in 10 s."""
+    if (left_out := _unsupported.passes((error.key, error.record_format))) is not None:
+        facts = {"key": error.key, "format": error.record_format, "known": FORMAT}
+        happened(
+            *("record_format_unsupported", logging.ERROR),
+            **facts,
+            left_out=left_out,
+            do="upgrade this node to the version of the others",
+        )
 
 
 def are_wanted() -> bool:
@@ -102,8 +117,6 @@ def _about(pool: str, of: Grant | Ticket) -> dict[str, object]:
         "request_id": of.grant_id,
         "grant_id": of.grant_id,
         "session_id": of.session_id,
-        "holder": of.holder,
-        "project": of.project,
         "seats": of.seats,
-        "priority": of.priority,
+        **of.attribution.facts(),
     }

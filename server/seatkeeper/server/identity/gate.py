@@ -54,14 +54,14 @@ class Gate(grpc.aio.ServerInterceptor):
             return handler
         return self._guarded(handler, method)
 
-    def _guarded(self, handler: Any, method: str) -> Handler:  # noqa: ANN401
+    def _guarded(self, handler: Any, method: str) -> Handler:  # noqa: ANN401  # whatever message the call takes
         make, inner = next(
             (make, inner) for kind, make in _KINDS.items() if (inner := getattr(handler, kind))
         )
         decode = handler.request_deserializer
         reads_here = not handler.request_streaming and decode is not None
 
-        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401
+        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
             await self._check(method, context)
             if reads_here:
                 request = await _decoded(decode, request, context)
@@ -95,7 +95,7 @@ class Gate(grpc.aio.ServerInterceptor):
             await failure.tell(context)
 
 
-async def _decoded(decode: Callable[[bytes], Any], request: bytes, context: Context) -> Any:  # noqa: ANN401
+async def _decoded(decode: Callable[[bytes], Any], request: bytes, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
     try:
         return decode(request)
     except Exception:  # whatever the library raises: these bytes are no request of ours

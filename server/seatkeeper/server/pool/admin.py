@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from itertools import islice
 
-from seatkeeper.server.decide import Outlook
+from seatkeeper.server.decide import Forecast
 from seatkeeper.server.deployment.identity import fence_base
 from seatkeeper.server.domain import Guard, PoolSpec, PoolState
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -79,7 +79,10 @@ class Pools:
         raise _contended(spec.name)
 
     async def update(self, spec: PoolSpec, *, expected_revision: int = 0) -> PoolView:
-        """Replace a pool's specification. Raises ``PoolNotFound`` or ``PoolChanged``."""
+        """Replace a pool's specification. Raises ``PoolNotFound`` or ``PoolChanged``.
+
+        What a newer version has said of the pool, and this one does not know, stays.
+        """
         key = self._keys.pool(spec.name)
         for _ in range(ATTEMPTS_MAX):
             found = await self._store.get(key)
@@ -90,13 +93,14 @@ class Pools:
                     f"pool {spec.name} is at revision {found.mod_revision}, "
                     f"not {expected_revision}; read it again"
                 )
+            before = records.decode_spec(found.value, key)
+            changed = replace(spec, kept=before.kept)
             committed = await self._store.commit(
-                [Put(key, records.encode_spec(spec))],
+                [Put(key, records.encode_spec(changed))],
                 only_if=[Unchanged(key, found.mod_revision)],
             )
             if committed.succeeded:
-                view = await self.read(spec.name)
-                return replace(view, replaced=records.decode_spec(found.value))
+                return replace(await self.read(spec.name), replaced=before)
         raise _contended(spec.name)
 
     async def delete(self, name: str) -> PoolSpec:
@@ -130,18 +134,20 @@ class Pools:
         return [entry.key.removeprefix(self._keys.pools()) for entry in listing.entries]
 
     async def read(self, name: str) -> PoolView:
-        """Return a pool as it stands. Raises ``PoolNotFound``."""
+        """Return a pool as it stands. Raises ``PoolNotFound``, or ``FormatUnsupported``."""
         entry = await self._store.get(self._keys.pool(name))
         if entry is None:
             raise _missing(name)
         mirror = PoolMirror(self._keys, name)
         mirror.reset(await self._store.list(self._keys.seats(name)))
-        mirror.state.spec = records.decode_spec(entry.value)
+        for error in mirror.unsupported.values():
+            raise error
+        mirror.state.spec = records.decode_spec(entry.value, entry.key)
         return PoolView(mirror.state.spec, entry.mod_revision, mirror.state)
 
 
 def pool_message(
-    view: PoolView, outlook: Outlook, owner: str, *, details: bool = True
+    view: PoolView, forecast: Forecast, owner: str, *, details: bool = True
 ) -> pool_service_pb2.Pool:
     """Return what clients are shown of a pool; ``details``: also its grants and tickets.
 
@@ -149,9 +155,7 @@ def pool_message(
     """
     spec, state = view.spec, view.state
     message = pool_service_pb2.Pool(
-        spec=pool_service_pb2.PoolSpec(
-            name=spec.name, seats=spec.seats, description=spec.description
-        ),
+        spec=records.spec_message(spec),
         revision=view.revision,
         held=state.held,
         free=max(0, spec.seats - state.held),
@@ -161,7 +165,7 @@ def pool_message(
     )
     if details:
         _add_grants(message, state)
-        _add_tickets(message, state, outlook)
+        _add_tickets(message, forecast)
     return message
 
 
@@ -170,34 +174,27 @@ def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
         held = message.grants.add(
             grant_id=grant.grant_id,
             session_id=grant.session_id,
-            holder=grant.holder,
-            project=grant.project,
             seats=grant.seats,
             fence=grant.fence,
             agent_id=grant.agent_id,
-            priority=grant.priority,
         )
+        grant.attribution.write(held)
         held.granted_at.FromMilliseconds(grant.granted_at)
 
 
-def _add_tickets(message: pool_service_pb2.Pool, state: PoolState, outlook: Outlook) -> None:
-    basis = encode_basis(outlook.basis)
-    for position, ticket in enumerate(state.queue(), start=1):
-        if position > SHOWN_MAX:
-            return
+def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
+    basis = encode_basis(forecast.outlook.basis)
+    for ticket, place in islice(forecast.line(), SHOWN_MAX):
         queued = message.tickets.add(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,
-            holder=ticket.holder,
-            project=ticket.project,
             seats=ticket.seats,
-            priority=ticket.priority,
-            position=position,
+            position=place.position,
         )
+        ticket.attribution.write(queued)
         queued.queued_at.FromMilliseconds(ticket.queued_at)
-        estimate: timedelta | None = outlook.wait(position)
-        if estimate is not None:
-            queued.estimate.FromTimedelta(estimate)
+        if place.wait is not None:
+            queued.estimate.FromTimedelta(place.wait)
         if basis is not None:
             queued.basis.CopyFrom(basis)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Store, WatchBatch, records
 from seatkeeper.server.store.follow import Follower
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 
@@ -21,6 +23,7 @@ class PoolCatalogue:
         self._keys = keys
         self._specs: dict[str, tuple[PoolSpec, int]] = {}
         self._revisions: dict[str, int] = {}
+        self._unsupported: dict[str, FormatUnsupported] = {}
         self._follower = Follower(store, self._keys.pools(), self, observer)
 
     def start(self) -> None:
@@ -43,6 +46,13 @@ class PoolCatalogue:
         """Return a pool's specification and its revision; None and 0 when there is none."""
         return self._specs.get(pool, (None, 0))
 
+    def unsupported(self, pool: str) -> FormatUnsupported | None:
+        """Return why a pool's specification is not understood; None: it is, or there is none.
+
+        One that is not is given out as a closed pool: it exists, and nothing is granted by it.
+        """
+        return self._unsupported.get(pool)
+
     async def refresh(self, pool: str) -> None:
         """Read one pool's specification afresh."""
         entry = await self._store.get(self._keys.pool(pool))
@@ -51,6 +61,7 @@ class PoolCatalogue:
         elif pool in self._specs:
             # Deleted at a revision that we do not know; the watch will tell. Until then, gone.
             del self._specs[pool]
+            self._unsupported.pop(pool, None)
 
     def reset(self, listing: Listing) -> None:
         """Take in a listing of all pools."""
@@ -72,9 +83,18 @@ class PoolCatalogue:
         if revision <= self._revisions.get(name, 0):
             return
         self._revisions[name] = revision
+        self._unsupported.pop(name, None)
         if entry is not None:
-            self._specs[name] = (records.decode_spec(entry.value), entry.mod_revision)
+            self._specs[name] = (self._decoded(name, entry), entry.mod_revision)
         else:
             self._specs.pop(name, None)
         if self.on_change is not None:
             self.on_change(name)
+
+    def _decoded(self, name: str, entry: Entry) -> PoolSpec:
+        try:
+            return records.decode_spec(entry.value, entry.key)
+        except FormatUnsupported as error:
+            events.record_format_unsupported(error)
+            self._unsupported[name] = error
+            return PoolSpec(name, 0)

@@ -12,15 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
 
 from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER, Decision, decide
 from seatkeeper.server.domain import (
     Denied,
     Grant,
     Granted,
-    Limits,
-    PoolSpec,
     PoolState,
     Queued,
     Refusal,
@@ -28,9 +25,8 @@ from seatkeeper.server.domain import (
     Released,
     Ticket,
 )
-from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
-from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingRequest
@@ -42,12 +38,11 @@ from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
     OutcomeUnknown,
-    Store,
     StoreFull,
     Unchanged,
     Write,
 )
-from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.denials import denial_name
 
 TURNS_UNTIL_SENT = 2
@@ -58,49 +53,28 @@ ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
 
 
-class SpecSource(Protocol):
-    """Where a pool's specification comes from."""
-
-    def spec(self, pool: str) -> tuple[PoolSpec | None, int]:
-        """Return the specification and its revision; None and 0 when there is none."""
-        ...
-
-    async def refresh(self, pool: str) -> None:
-        """Read the specification afresh."""
-        ...
-
-
 class Committer:
     """Decides on one pool's view, and commits. One transaction is in flight at a time."""
 
     def __init__(
         self,
-        pool: str,
-        store: Store,
-        keys: Keys,
-        specs: SpecSource,
-        clock: Clock,
+        context: PoolContext,
         mirror: PoolMirror,
         subscribers: Subscribers,
         waits: WaitTimers,
-        observer: Observer,
-        *,
-        limits: Limits,
-        catch_up_timeout: timedelta,
         changed: Callable[[set[str]], None],
     ) -> None:
         """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change."""
-        self._pool = pool
-        self._store = store
-        self._keys = keys
-        self._specs = specs
-        self._clock = clock
+        self._pool = context.pool
+        self._store = context.store
+        self._keys = context.keys
+        self._specs = context.specs
+        self._clock = context.clock
+        self._observer = context.observer
+        self._config = context.config
         self._mirror = mirror
         self._subscribers = subscribers
         self._waits = waits
-        self._observer = observer
-        self._limits = limits
-        self._catch_up_seconds = catch_up_timeout.total_seconds()
         self._changed = changed
         self._spec_revision = 0
         self._moved = asyncio.Event()
@@ -110,6 +84,13 @@ class Committer:
     def read_spec(self) -> None:
         """Take in the pool's specification."""
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
+
+    @property
+    def unsupported(self) -> FormatUnsupported | None:
+        """Why nothing may be decided here: a newer version's record; None: all are understood."""
+        if self._mirror.unsupported:
+            return next(iter(self._mirror.unsupported.values()))
+        return self._specs.unsupported(self._pool)
 
     def watch_told(self) -> None:
         """Take in that the watch has told something: perhaps of the commit that is in flight."""
@@ -124,13 +105,21 @@ class Committer:
     async def commit(self, asks: list[PendingRequest]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again.
 
-        Those of ``asks`` that are answered are taken out, in the moment in which they are.
+        Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
+        ``FormatUnsupported`` where there is a newer version's record.
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
+            if (error := self.unsupported) is not None:
+                raise error
             state = self._mirror.state
             due = self._waits.due(state)
-            decision = decide(state, commands, self._clock.now(), self._limits, due)
+            decision = decide(
+                *(state, commands, self._clock.now(), self._config.limits, due),
+                policy=self._config.policy,
+            )
+            if not (commands or decision.writes or self._unsettled):
+                return decision  # nothing to change, and no answer that must be true
             ending = _Ending.of(state, decision, due)
             decision_id = random.getrandbits(63) | 1
             writes = []
@@ -276,7 +265,7 @@ class Committer:
             self.read_spec()
         target = guard.mod_revision if guard else 0
         try:
-            async with asyncio.timeout(self._catch_up_seconds):
+            async with asyncio.timeout(self._config.catch_up_timeout.total_seconds()):
                 while self._mirror.guard_revision < target:
                     self._moved.clear()
                     await self._moved.wait()

@@ -23,6 +23,9 @@ A commit ends in one of six ways:
 - The store was not there. Decide again, until the commands have waited too long.
 - The store is full. It still deletes, so give back what is given back, and refuse the rest.
 
+Where a record of the pool is of a newer format than this version knows, nothing is decided here, nor
+passed on: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
+
 Nothing is answered from the view alone. Also a decision without writes is checked against the
 store (a comparison costs no consensus round), because this node's view may be old.
 
@@ -37,26 +40,28 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
-from seatkeeper.server.decide import HoldStats, Outlook, admission, impossible_tickets, outlook
+from seatkeeper.server.decide import Forecast, HoldStats, admission
 from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
     Granted,
-    Limits,
     PoolState,
     Queued,
     Refusal,
     Release,
     Released,
+    Ticket,
 )
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
-from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer, SpecSource
+from seatkeeper.server.pool.background import BackgroundWork
+from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer
+from seatkeeper.server.pool.context import LoopConfig, PoolContext, SpecSource
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
 from seatkeeper.server.pool.inbox import Inbox, PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -64,6 +69,7 @@ from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import deletes_of, write_of
 from seatkeeper.server.routing.peers import PeerSilent
+from seatkeeper.server.routing.wire import not_understood
 from seatkeeper.server.store import (
     Listing,
     Store,
@@ -71,6 +77,7 @@ from seatkeeper.server.store import (
     WatchBatch,
 )
 from seatkeeper.server.store.follow import follow
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.denials import denial_name
 
@@ -86,30 +93,11 @@ POSITIONS_PAUSE = 0.05
 """Seconds between two times of telling places, where too many are to be told at once."""
 ESTIMATES_INTERVAL = 2.0
 """Seconds between two looks at estimates while places stay the same."""
+FORECAST_AGE_MAX = 0.5
+"""Seconds for which an order of those who wait is told from, as the pool changes meanwhile."""
 TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopConfig:
-    """Bounds of one pool's loop."""
-
-    limits: Limits = field(default_factory=Limits)
-    commands_max: int = 20_000
-    """Commands waiting to be decided. More are refused with ``OVERLOADED``."""
-    command_timeout: timedelta = timedelta(seconds=10)
-    """A command not committed within this is answered ``UNAVAILABLE``: outcome unknown."""
-    crowd_pause: timedelta = timedelta(milliseconds=3)
-    """How long a call of a crowd waits for others to share its commit."""
-    queue_pause: timedelta = timedelta(milliseconds=10)
-    """How long a request that can only join a queue waits for that."""
-    contention_pause: timedelta = timedelta(milliseconds=28)
-    """Least time from one decision to the next while there is a throng."""
-    catch_up_timeout: timedelta = timedelta(milliseconds=500)
-    """After a conflict, how long to wait for the watch before reading the pool afresh."""
-    position_interval: timedelta = timedelta(milliseconds=500)
-    """How often those who wait are told their position, at most, where it has changed."""
 
 
 class PoolLoop:
@@ -141,12 +129,10 @@ class PoolLoop:
         self._forwarder = forwarder
         self._mirror = PoolMirror(keys, pool)
         self._waits = WaitTimers(clock)
+        self._work = BackgroundWork(self._mirror, self._waits, self._config.policy, clock)
+        context = PoolContext(pool, store, keys, specs, clock, self._config, self._observer)
         self._committer = Committer(
-            *(pool, store, keys, specs, clock, self._mirror, self.subscribers, self._waits),
-            self._observer,
-            limits=self._config.limits,
-            catch_up_timeout=self._config.catch_up_timeout,
-            changed=self._changed,
+            context, self._mirror, self.subscribers, self._waits, self._changed
         )
         self._inbox = Inbox(
             clock,
@@ -169,9 +155,14 @@ class PoolLoop:
         """The pool as this node sees it."""
         return self._mirror.state
 
-    def outlook(self) -> Outlook:
-        """Return when seats are likely to be free."""
-        return outlook(self.state, self.holds, self._clock.now())
+    @property
+    def unsupported(self) -> FormatUnsupported | None:
+        """Why this node cannot serve the pool: a newer version's record; None: it can."""
+        return self._committer.unsupported
+
+    def forecast(self) -> Forecast:
+        """Return the order of those who wait, and when seats are likely to be free for them."""
+        return self._work.forecast(self.holds)
 
     def start(self) -> None:
         """Begin to follow the pool and to decide."""
@@ -206,11 +197,11 @@ class PoolLoop:
     def idle(self) -> bool:
         """True when the pool was read, and no client of this node has anything in it.
 
-        Nor does a wait end that is measured here: it would begin anew.
+        Nor does a wait end that is measured here (it would begin anew), nor a time come at which the
+        policy may serve.
         """
         in_use = len(self._inbox) or len(self.subscribers) or self._followers
-        is_measuring = self._waits.next_end() is not None
-        return self._listed.is_set() and not in_use and not is_measuring
+        return self._listed.is_set() and not in_use and self._work.next_look() is None
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -222,6 +213,9 @@ class PoolLoop:
         A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
         One that is kept out of the queue hears so at once, and costs the store nothing.
         """
+        if (error := self.unsupported) is not None:
+            self._refuse(command, listener, not_understood(command.grant_id, error))
+            return
         if isinstance(command, Acquire) and (why := self._kept_out(command)) is not None:
             self._refuse(command, listener, _overloaded(command, why))
             return
@@ -247,10 +241,15 @@ class PoolLoop:
         listener.hear(self.pool, denied)
 
     def _kept_out(self, command: Acquire) -> str | None:
-        if not self.state.tickets or not admission.would_wait(self.state, command):
+        """Return why a request cannot even join the queue; None: it can, or may be served at once."""
+        if not self.state.tickets or admission.is_known(self.state, command):
             return None
         limits, ahead = self._config.limits, len(self._inbox)
-        return admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
+        why = admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
+        return why if why is not None and self._will_wait(command) else None
+
+    def _will_wait(self, command: Acquire) -> bool:
+        return admission.will_wait(self.state, command, self._work.plan, self._clock.now())
 
     def _patience(
         self, command: Command, *, is_forwarded: bool, is_one_of_many: bool
@@ -275,7 +274,11 @@ class PoolLoop:
 
     def _will_queue(self, command: Command) -> bool:
         """Return whether a command can only join a queue that there is already."""
-        return isinstance(command, Acquire) and command.may_wait and bool(self.state.tickets)
+        return (
+            isinstance(command, Acquire)
+            and bool(self.state.tickets)
+            and self._will_wait(command)
+        )
 
     # What the watch tells -------------------------------------------------------------------
 
@@ -304,9 +307,7 @@ class PoolLoop:
             events.happened("owner_changed", logging.DEBUG, **about)
             self._owner_before = owner
         if self._listed.is_set():
-            if self._has_work():
-                self._wake_to_serve()
-            self._set_timer()
+            self._wake_for_work()
 
     def _changed(self, grant_ids: set[str]) -> None:
         now = self._clock.now()
@@ -323,10 +324,9 @@ class PoolLoop:
             self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions_changed = True
+        self._turn_away_where_unsupported()
         self._committer.view_moved()
-        if self._has_work():
-            self._wake_to_serve()
-        self._set_timer()
+        self._wake_for_work()
         for follower in self._followers:
             follower.set()
 
@@ -346,6 +346,8 @@ class PoolLoop:
                 await self._decide_once()
             except StoreError as error:
                 await self._store_failed(error)
+            except FormatUnsupported:  # seen while it was decided
+                self._turn_away_where_unsupported()
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -361,23 +363,33 @@ class PoolLoop:
         await self._inbox.gather()
         await self._keep_pace()
         self._expire_requests()
+        if self._turn_away_where_unsupported():
+            return
         asks = self._inbox.take(self._config.limits.writes_max)
-        if not asks and not self._has_work() and not self._is_due():
+        if not asks and self._work.look() is None and not self._work.is_due():
             self._set_timer()
             return
-        to_do = False
+        to_do = is_idle = False
         try:
+            is_idle = not asks
             if not await self._pass_on(asks) or self._is_overdue():
                 decision = await self._committer.commit(asks)
                 to_do = decision is None or decision.unserved
-                self._pause = RETRY_PAUSE_MIN
+                is_idle = is_idle and decision is not None and not decision.writes
+                if not is_idle:
+                    self._pause = RETRY_PAUSE_MIN
         finally:
             self._inbox.put_back(asks)
-        if to_do or len(self._inbox):
+        if is_idle and self._work.look() is not None:
+            # The policy plans one thing for the loop and another for the decision.
+            logger.error("plan_without_effect", extra={"pool": self.pool})
+            self._wake_in(self._pause)
+            self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+        elif to_do or len(self._inbox):
             self._wake.set()
-        elif self._has_work():
-            self._wake_to_serve()
-        self._set_timer()
+            self._set_timer()
+        else:
+            self._wake_for_work()
 
     @property
     def _owner_elsewhere(self) -> str | None:
@@ -445,48 +457,39 @@ class PoolLoop:
         """Tell a few at a time, so that a long queue holds nobody up."""
         if not len(self.subscribers):
             return
-        ahead = self.outlook()
+        forecast, made_at = self.forecast(), self._clock.monotonic()
         for _ in range(len(self.subscribers) + 1):
-            if not self.subscribers.review_positions(self.state, ahead):
+            if self._clock.monotonic() > made_at + FORECAST_AGE_MAX:
+                forecast, made_at = self.forecast(), self._clock.monotonic()
+            if not self.subscribers.review_positions(self.state, forecast):
                 return
             await asyncio.sleep(POSITIONS_PAUSE)
 
     # Waking up ------------------------------------------------------------------------------
 
-    def _has_work(self) -> bool:
-        """Whether there is something to decide that nobody asks for: to serve, or to deny."""
-        head = self.state.head()
-        if head is None:
-            return False
-        if head.seats <= self.state.free:
-            return True
-        return next(impossible_tickets(self.state), None) is not None
-
-    def _is_due(self, late_by: float = 0.0) -> bool:
-        end = self._waits.next_end()
-        return end is not None and end + late_by <= self._clock.monotonic()
-
     def _is_overdue(self) -> bool:
         """Whether somebody should have been turned away by another node, and was not."""
-        return self._is_due(late_by=TAKEOVER_DELAY[1])
+        return self._work.is_due(late_by=TAKEOVER_DELAY[1])
 
-    @property
-    def _is_ours(self) -> bool:
-        """Whether this node should be the first to decide what nobody asks for."""
+    def _is_ours(self, next_ticket: Ticket) -> bool:
+        """Whether this node should be the first to decide what no command asks for."""
         if self._forwarder is not None:
             return self._owner_elsewhere is None
-        head = self.state.head()
-        return head is not None and self.subscribers.waits_here(head.grant_id)
+        return self.subscribers.waits_here(next_ticket.grant_id)
 
-    def _wake_to_serve(self) -> None:
-        if self._is_ours:
-            self._wake.set()
-        else:
-            self._wake_in(random.uniform(*TAKEOVER_DELAY))
+    def _wake_for_work(self) -> None:
+        """Wake up for what is to be decided in the background: now, and when there may be more."""
+        next_ticket = self._work.look() if self.unsupported is None else None
+        if next_ticket is not None:
+            if self._is_ours(next_ticket):
+                self._wake.set()
+            else:
+                self._wake_in(random.uniform(*TAKEOVER_DELAY))
+        self._set_timer()
 
     def _set_timer(self) -> None:
-        if (end := self._waits.next_end()) is not None:
-            delay = min(max(end - self._clock.monotonic(), TIMER_MIN), TIMER_MAX)
+        if (seconds := self._work.next_look()) is not None:
+            delay = min(max(seconds, TIMER_MIN), TIMER_MAX)
             if self._owner_elsewhere is not None:
                 delay += random.uniform(*TAKEOVER_DELAY)
             self._wake_in(delay)
@@ -514,6 +517,20 @@ class PoolLoop:
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
         self._wake.set()
+
+    def _turn_away_where_unsupported(self) -> bool:
+        """Refuse all that is asked here of a pool that this version does not understand.
+
+        Clients that wait keep their places: a node that understands the pool serves them.
+        """
+        if (error := self.unsupported) is None:
+            return False
+        events.record_format_unsupported(error)
+        for ask in self._inbox.take(len(self._inbox)):
+            denied = not_understood(ask.command.grant_id, error)
+            self._refuse(ask.command, ask.listener, denied)
+        self.subscribers.turn_away(partial(not_understood, error=error))
+        return True
 
     def _expire_requests(self) -> None:
         self._give_up(self._inbox.take_late(), "the store did not answer in time")

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 
 from seatkeeper.server.domain import Denied, Grant, Guard, PoolState
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 DENIED_MAX = 1_000
@@ -48,6 +49,8 @@ class PoolMirror:
         """Grants seen to end since the caller last looked; the caller empties it."""
         self.expired: list[Grant] = []
         """Those of them that no decision ended: their session did. The caller empties it."""
+        self.unsupported: dict[str, FormatUnsupported] = {}
+        """Records of a newer format, by key. While there are any, nothing is decided on the view."""
         self.denied: dict[str, Denied] = {}
         """Why tickets were denied lately, by grant id; the caller removes those it has told."""
 
@@ -60,7 +63,7 @@ class PoolMirror:
         # What is there first: a ticket that is gone may have become a grant.
         for entry in listing.entries:
             self._news(entry.key, entry, entry.mod_revision, touched)
-            if entry.key.startswith(self._marks):
+            if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
                 mark = records.decode_watermark(entry.value)
                 self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
         for key in [key for key in self._revisions if key not in listed]:
@@ -102,6 +105,15 @@ class PoolMirror:
         self._revisions[key] = revision
         if entry is None:
             self._tombstones.append((revision, key))
+        if self.unsupported and self.unsupported.pop(key, None) is not None:
+            touched.add(key)  # not an id: the view has changed all the same
+        try:
+            self._take(key, entry, revision, touched)
+        except FormatUnsupported as error:
+            self.unsupported[key] = FormatUnsupported(key, error.record_format)
+            touched.add(key)
+
+    def _take(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
         kind, _, name = key[len(self._prefix) :].partition("/")
         match kind:
             case "grants":
@@ -137,6 +149,10 @@ class PoolMirror:
     def _mark_news(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:
             mark = records.decode_watermark(entry.value)
+            if mark.kept:
+                self.state.kept_marks[session_id] = mark.kept
+            elif self.state.kept_marks:
+                self.state.kept_marks.pop(session_id, None)
             for denial in mark.denied:
                 self.denied[denial.grant_id] = denial
             while len(self.denied) > DENIED_MAX:
@@ -147,6 +163,7 @@ class PoolMirror:
         else:
             # The mark goes with the session's lease: nothing of that session comes any more.
             self.state.finished.forget(session_id)
+            self.state.kept_marks.pop(session_id, None)
             self.state.dead_sessions.discard(session_id)
 
     def _completed(self, upto: int) -> None:

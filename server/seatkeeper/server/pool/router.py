@@ -9,7 +9,7 @@ import asyncio
 from datetime import timedelta
 
 from seatkeeper.core.validate import check_id_age
-from seatkeeper.server.decide import HoldStats, Outlook, outlook
+from seatkeeper.server.decide import Forecast, HoldStats, outlook
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -19,12 +19,15 @@ from seatkeeper.server.domain import (
     Refusal,
     Release,
 )
+from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer, PoolCount
+from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.forwarder import Forwarder
-from seatkeeper.server.pool.loop import LoopConfig, PoolLoop
+from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import Listener, peer_of
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
@@ -101,10 +104,10 @@ class PoolRouter:
             grant_id=request.grant_id,
             session_id=session.session_id,
             lease_id=session.lease_id,
-            holder=session.holder,
-            project=request.project or session.project,
+            attribution=Attribution.asked(
+                request, holder=session.holder, project=session.project
+            ),
             seats=request.seats,
-            priority=request.priority,
             wait=wait,
             may_wait=wait is None or wait > timedelta(0),
         )
@@ -146,10 +149,11 @@ class PoolRouter:
         """Return the id of the node that decides for a pool; empty: any that is asked."""
         return (self._forwarder.owner(pool) if self._forwarder else None) or ""
 
-    def outlook(self, pool: str, state: PoolState) -> Outlook:
-        """Return when seats of a pool are likely to be free, by what this node has seen."""
-        loop = self._loops.get(pool)
-        return outlook(state, loop.holds if loop else HoldStats(), self._clock.now())
+    def forecast(self, pool: str, state: PoolState) -> Forecast:
+        """Return the order of a pool's queue, and when seats are likely to be free for it."""
+        loop, now = self._loops.get(pool), self._clock.now()
+        plan = self._config.policy.plan(PoolSnapshot.of(state), now)
+        return Forecast(plan, outlook(state, loop.holds if loop else HoldStats(), now))
 
     async def loop(self, pool: str) -> PoolLoop | None:
         """Return the loop that serves a pool here, begun if need be; None: no such pool."""

@@ -7,13 +7,13 @@ another node made, a seat that was lost with its lease, and an own decision are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
-from seatkeeper.server.decide import Basis, Outlook
+from seatkeeper.server.decide import Basis, Forecast
 from seatkeeper.server.domain import Command, Denied, Grant, PoolState, Refusal, Released
 
 ESTIMATE_GROWTH = timedelta(seconds=1), 1.5
@@ -129,6 +129,18 @@ class Subscribers:
         elif seats:
             self._drop(grant_id)
 
+    def turn_away(self, denied: Callable[[str], Denied]) -> None:
+        """Deny every request that has not been granted, by what ``denied`` returns for its id."""
+        for grant_id, seats in list(self._seats.items()):
+            waiting = [seat for seat in seats if seat.told is not _Told.HOLDS]
+            if not waiting:
+                continue
+            self._seats[grant_id] = [seat for seat in seats if seat.told is _Told.HOLDS]
+            if not self._seats[grant_id]:
+                self._drop(grant_id)
+            for seat in waiting:
+                seat.listener.hear(self._pool, denied(grant_id))
+
     def listener(self, grant_id: str) -> Listener | None:
         """Return who was last to ask for ``grant_id``, if anybody here has."""
         seats = self._seats.get(grant_id)
@@ -168,7 +180,7 @@ class Subscribers:
                     news = denied.get(grant_id) or self._end_of(grant_id, seat, state)
                     seat.listener.hear(self._pool, news)
 
-    def review_positions(self, state: PoolState, outlook: Outlook) -> bool:
+    def review_positions(self, state: PoolState, forecast: Forecast) -> bool:
         """Tell those who wait here what has changed of it; return whether some were left out.
 
         That is their position, or an estimate that has turned out to be too short or begins to exist.
@@ -180,18 +192,18 @@ class Subscribers:
         for grant_id in list(self._waiting):
             if told == POSITIONS_MAX:
                 return True
-            if self._notify_position(grant_id, state, outlook):
+            if self._notify_position(grant_id, state, forecast):
                 told += 1
                 # To the end: it is somebody else's turn.
                 self._waiting[grant_id] = self._waiting.pop(grant_id)
         return False
 
-    def _notify_position(self, grant_id: str, state: PoolState, outlook: Outlook) -> bool:
+    def _notify_position(self, grant_id: str, state: PoolState, forecast: Forecast) -> bool:
         ticket = state.tickets.get(grant_id)
-        if ticket is None:
+        place = forecast.place(ticket) if ticket is not None else None
+        if place is None:
             return False
-        position = state.position(ticket)
-        estimate = outlook.wait(position)
+        position, estimate = place.position, place.wait
         behind = [
             seat
             for seat in self._seats[grant_id]
@@ -199,7 +211,7 @@ class Subscribers:
         ]
         for seat in behind:
             seat.position, seat.estimate = position, estimate
-            news = Position(grant_id, position, estimate, outlook.basis)
+            news = Position(grant_id, position, estimate, forecast.outlook.basis)
             seat.listener.hear(self._pool, news)
         return bool(behind)
 

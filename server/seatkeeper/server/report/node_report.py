@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,7 +37,6 @@ class NodeReporter:
     version: NodeVersion
     clock: Clock
     tally: Tally
-    started_at: Instant
     address: str
     """Where clients and other nodes reach it."""
     membership: Membership | None = None
@@ -45,12 +44,14 @@ class NodeReporter:
     certificate_files: Mapping[str, Path]
     """By the settings that name them."""
     deployment: Deployment | None = None
-    prefix: str = ""
-    """Of its keys in the store."""
-    store_trouble: Callable[[], str] = str
-    """Says why nothing is served from the store; empty: it is."""
     authorizer: Authorizer | None = None
     """None: it is for one program's tests, and does not ask who calls."""
+    store_trouble: Callable[[], str] = field(init=False, default=str)
+    """Says why nothing is served from the store; empty: it is."""
+    started_at: Instant = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clock.now()
 
     @property
     def deployment_id(self) -> str:

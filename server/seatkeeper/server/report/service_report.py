@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from seatkeeper.server.events import log as events
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import Peers, PeerSilent
 from seatkeeper.server.store import Store, StoreError, StoreHealth
 from seatkeeper.server.store.etcd import version_warnings
+from seatkeeper.server.store.formats import readable
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import cluster_service_pb2 as pb
 from seatkeeper.v1 import state_pb2
@@ -47,11 +49,10 @@ class ServiceReporter:
         except StoreError:
             membership = self.node.membership
             return me if membership is None else dict(membership.ring.addresses) | me
+        refused = events.record_format_unsupported
         found = {
-            entry.key.removeprefix(self.keys.nodes()): state_pb2.NodeRecord.FromString(
-                entry.value
-            ).address
-            for entry in listing.entries
+            entry.key.removeprefix(self.keys.nodes()): record.address
+            for entry, record in readable(state_pb2.NodeRecord, listing.entries, refused)
         }
         return found | me
 

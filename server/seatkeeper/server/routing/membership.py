@@ -13,8 +13,9 @@ from collections.abc import Callable
 from seatkeeper.core.ring import Ring
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
-from seatkeeper.server.store import Listing, Store, WatchBatch
+from seatkeeper.server.store import Entry, Listing, Store, WatchBatch
 from seatkeeper.server.store.follow import Follower
+from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import state_pb2
 
@@ -82,7 +83,9 @@ class Membership:
     def reset(self, listing: Listing) -> None:
         """Take in a listing of all nodes."""
         addresses = {
-            self._node_id(entry.key): _address(entry.value) for entry in listing.entries
+            self._node_id(entry.key): address
+            for entry in listing.entries
+            if (address := _address(entry)) is not None
         }
         self._changed(listing.revision, addresses)
 
@@ -91,10 +94,11 @@ class Membership:
         addresses = dict(self.ring.addresses)
         for change in batch.changes:
             node_id = self._node_id(change.key)
-            if change.entry is None:
+            address = None if change.entry is None else _address(change.entry)
+            if address is None:
                 addresses.pop(node_id, None)
             else:
-                addresses[node_id] = _address(change.entry.value)
+                addresses[node_id] = address
                 # It has just written its record, so it lives.
                 self._silent -= {node_id}
         self._changed(batch.revision, addresses)
@@ -123,5 +127,10 @@ class Membership:
         return key.removeprefix(self._keys.nodes())
 
 
-def _address(value: bytes) -> str:
-    return state_pb2.NodeRecord.FromString(value).address
+def _address(entry: Entry) -> str | None:
+    """Return a node's address; None, which leaves it out: its record is of a newer format."""
+    try:
+        return parsed(state_pb2.NodeRecord, entry.key, entry.value).address
+    except FormatUnsupported as error:
+        events.record_format_unsupported(error)
+        return None

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from seatkeeper.server.domain import (
     Acquire,
+    Attribution,
     Command,
+    Denied,
     Granted,
     Outcome,
     Queued,
+    Refusal,
     Release,
     Released,
 )
 from seatkeeper.server.store import records
+from seatkeeper.server.store.formats import FormatUnsupported, check_format, kept
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import peer_service_pb2 as pb
 from seatkeeper.v1 import seat_pb2
+
+RETRY_AFTER = timedelta(seconds=1)
 
 
 def encode_command(command: Command) -> pb.PeerCommand:
@@ -29,32 +37,31 @@ def encode_command(command: Command) -> pb.PeerCommand:
         )
     message = pb.AcquireCommand(grant_id=command.grant_id, may_wait=command.may_wait)
     ticket = message.ticket
+    ticket.ParseFromString(command.kept)
     ticket.session_id = command.session_id
     ticket.lease_id = command.lease_id
-    ticket.holder = command.holder
-    ticket.project = command.project
     ticket.seats = command.seats
-    ticket.priority = command.priority
+    command.attribution.write(ticket)
     ticket.wait_millis = records.wait_millis(command.wait)
     return pb.PeerCommand(acquire=message)
 
 
 def decode_command(message: pb.PeerCommand) -> Command:
-    """Return the command in a message."""
+    """Return the command in a message. Raises ``FormatUnsupported``."""
     if message.WhichOneof("command") == "release":
         release = message.release
         return Release(release.grant_id, release.session_id, release.lease_id)
     acquire, ticket = message.acquire, message.acquire.ticket
+    check_format(acquire.grant_id, ticket)
     return Acquire(
         grant_id=acquire.grant_id,
         session_id=ticket.session_id,
         lease_id=ticket.lease_id,
-        holder=ticket.holder,
-        project=ticket.project,
+        attribution=Attribution.of(ticket),
         seats=ticket.seats,
-        priority=ticket.priority,
         wait=records.wait_of(ticket),
         may_wait=acquire.may_wait,
+        kept=kept(ticket),
     )
 
 
@@ -72,13 +79,24 @@ def encode_outcome(outcome: Outcome) -> pb.PeerOutcome:
 
 
 def decode_outcome(grant_id: str, message: pb.PeerOutcome) -> Outcome:
-    """Return the outcome in a message about the command of ``grant_id``."""
-    match message.WhichOneof("outcome"):
-        case "granted":
-            return Granted(records.grant_of(grant_id, message.granted))
-        case "queued":
-            return Queued(records.ticket_of(grant_id, message.queued))
-        case "released":
-            return Released(grant_id)
-        case _:
-            return decode_denied(message.denied)
+    """Return the outcome in a message about the command of ``grant_id``.
+
+    One in a record format of a newer version: outcome unknown, as far as this node can tell.
+    """
+    try:
+        match message.WhichOneof("outcome"):
+            case "granted":
+                return Granted(records.grant_of(grant_id, message.granted))
+            case "queued":
+                return Queued(records.ticket_of(grant_id, message.queued))
+            case "released":
+                return Released(grant_id)
+            case _:
+                return decode_denied(message.denied)
+    except FormatUnsupported as error:
+        return not_understood(grant_id, error)
+
+
+def not_understood(grant_id: str, error: FormatUnsupported) -> Denied:
+    """Return the answer to a command that is about a record of a newer format."""
+    return Denied(grant_id, Refusal.UNAVAILABLE, str(error), RETRY_AFTER)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import grpc
 
 from seatkeeper.core.serving.failure import Context, Failure
+from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.service.failures import answers
 from seatkeeper.server.store import Store
+from seatkeeper.server.store.formats import readable
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.tokens.verification_keys import VerificationKeys
 from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc, state_pb2
@@ -41,8 +43,8 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         """Return the nodes that are alive."""
         response = cluster_service_pb2.ListNodesResponse()
         listing = await self._store.list(self._keys.nodes())
-        for entry in listing.entries:
-            record = state_pb2.NodeRecord.FromString(entry.value)
+        refused = events.record_format_unsupported
+        for entry, record in readable(state_pb2.NodeRecord, listing.entries, refused):
             node = response.nodes.add(
                 node_id=entry.key.removeprefix(self._keys.nodes()),
                 address=record.address,
@@ -64,7 +66,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             store_version=version.store_version,
             store_warnings=version.store_warnings,
             deployment_id=self._reporter.node.deployment_id,
-            prefix=self._reporter.node.prefix,
+            prefix=self._keys.prefix,
         )
 
     @answers

@@ -21,8 +21,10 @@ from seatkeeper.core.serving.failure import (
 from seatkeeper.core.serving.texts import check_texts
 from seatkeeper.core.validate import Malformed
 from seatkeeper.server.domain import Denied, Refusal
+from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import NotYourSession, SessionLost
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.denials import denial_info
 
 RETRY_AFTER = timedelta(seconds=1)
@@ -102,6 +104,9 @@ def failure_of(error: Exception) -> Failure | None:
         case StoreUnavailable() | OutcomeUnknown():
             message = f"the store did not answer in time ({error}); send the same request again"
             return _unavailable(message, RETRY_AFTER)
+        case FormatUnsupported():
+            events.record_format_unsupported(error)
+            return _unavailable(str(error), 10 * RETRY_AFTER)
         case StoreError():
             return Failure(grpc.StatusCode.INTERNAL, f"the store refused: {error}")
         case _:

@@ -9,12 +9,14 @@ import grpc
 
 from seatkeeper.core.serving.failure import Context, Failure
 from seatkeeper.core.validate import Malformed
+from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import SECRET_METADATA
-from seatkeeper.server.routing.wire import decode_command, encode_outcome
+from seatkeeper.server.routing.wire import decode_command, encode_outcome, not_understood
 from seatkeeper.server.service.failures import answers, pool_not_found
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.v1 import peer_service_pb2, peer_service_pb2_grpc
 
 COMMANDS_MAX = 512
@@ -42,8 +44,15 @@ class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
         if loop is None:
             raise pool_not_found(request.pool, f"there is no pool {request.pool!r}")
         passed = [Forwarded(command.peer) for command in request.commands]
-        for command, listener in zip(request.commands, passed, strict=True):
-            loop.submit(decode_command(command), listener)
+        for message, listener in zip(request.commands, passed, strict=True):
+            try:
+                command = decode_command(message)
+            except FormatUnsupported as error:
+                events.record_format_unsupported(error)
+                grant_id = message.acquire.grant_id
+                listener.hear(request.pool, not_understood(grant_id, error))
+                continue
+            loop.submit(command, listener)
         decided = await asyncio.gather(*(listener.outcome for listener in passed))
         return peer_service_pb2.DecideResponse(
             outcomes=[encode_outcome(outcome) for outcome, _ in decided],

@@ -11,6 +11,7 @@ import grpc
 from seatkeeper.core.serving.failure import Context, Failure
 from seatkeeper.core.validate import check_name
 from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.admin import (
     PoolChanged,
@@ -25,6 +26,7 @@ from seatkeeper.server.pool.admin import (
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.sessions.holders import Holders
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.validate import check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
@@ -107,6 +109,12 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 view = await self._pools.read(name)
             except PoolNotFound:
                 continue  # deleted since
+            except FormatUnsupported as error:
+                events.record_format_unsupported(error)
+                response.pools.add().spec.MergeFrom(
+                    pool_service_pb2.PoolSpec(name=name, description=str(error))
+                )
+                continue
             response.pools.append(self._message(view, details=False))
         return response
 
@@ -124,6 +132,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     spec, revision = self._seats.catalogue.spec(request.name)
                     if spec is None:
                         break
+                    if loop.unsupported is not None:
+                        raise loop.unsupported
                     view = PoolView(spec, revision, loop.state)
                     pool = await self._detailed(view)
                     yield pool_service_pb2.WatchPoolResponse(pool=pool)
@@ -146,14 +156,16 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
 
     def _message(self, view: PoolView, *, details: bool = True) -> pool_service_pb2.Pool:
         name = view.spec.name
-        ahead, owner = self._seats.outlook(name, view.state), self._seats.owner(name)
-        return pool_message(view, ahead, owner, details=details)
+        forecast, owner = self._seats.forecast(name, view.state), self._seats.owner(name)
+        return pool_message(view, forecast, owner, details=details)
 
 
 def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
     """Return what a change changed, as ``seats_before`` and ``seats_after``."""
     facts: dict[str, object] = {}
     for fact in fields(after):
+        if not fact.compare:
+            continue
         then = getattr(before, fact.name, None)
         now = getattr(after, fact.name)
         if then != now or fact.name == "seats":

@@ -101,7 +101,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             stream.notify_ring(self._ring)
 
     # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
-    async def Session(  # type: ignore[override]
+    async def Session(  # type: ignore[override]  # the stub's types allow other shapes too
         self, request_iterator: object, context: Context
     ) -> None:
         """Run a session over one stream."""

@@ -20,7 +20,7 @@ Every command is answered by an event, or ends the stream with a status:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -30,14 +30,16 @@ import grpc.aio
 from seatkeeper.core.serving.context import peer_of_call
 from seatkeeper.core.serving.failure import Context, Failure, error_info, retry_info
 from seatkeeper.core.validate import Malformed
-from seatkeeper.server.domain import Denied, Grant, Refusal, Released
+from seatkeeper.server.domain import Denied, Grant, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity.peer import Identity, identity_of
 from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
+from seatkeeper.server.service.event_encoder import Event, EventEncoder, Unencoded
+from seatkeeper.server.service.renewals import Renewals
 from seatkeeper.server.service.seat_api import Core
-from seatkeeper.server.sessions.sessions import Session, SessionError, SessionLost
+from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import StoreError
-from seatkeeper.server.wire.denials import denial_info, encode_basis, encode_denied
+from seatkeeper.server.wire.denials import denial_info
 from seatkeeper.server.wire.validate import check_tokens_for, is_grant
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
@@ -47,13 +49,6 @@ EVENTS_MAX = 512
 """Most events in one message."""
 PENDING_MAX = 50_000
 """A client that leaves this many events unread is cut off; its session lives on."""
-EXPECTED_MAX = 1024
-"""Grants signed ahead of their commit."""
-RENEWALS_MAX = 1024
-"""Renewals waiting to be answered, from which on no more commands are read."""
-RENEW_SECONDS_MAX = 5.0
-"""How long a renewal is tried again while the store does not answer."""
-RENEW_PAUSE = 0.2
 FIRST_COMMAND_SECONDS = 10.0
 """How long a stream may be without its first command."""
 STUCK_SECONDS = 30.0
@@ -62,7 +57,6 @@ LOOK_AFTER_SECONDS = 1.0
 """How long after the end of a lease, as this node knows it, the store is asked about it."""
 WRONG_ID_MAX = 64
 """Most characters said again of an id that is none."""
-Event = seat_service_pb2.SessionEvent
 
 
 class Admit(Protocol):
@@ -101,7 +95,10 @@ class SessionStream:
         self.peer = peer_of_call(context)
         """Where the client is, for logs."""
         self._session: Session | None = None
-        self._events: list[Event | tuple[str, News]] = []
+        certificate = self._identity.certificate_sha256
+        self._encoder = EventEncoder(core, certificate)
+        self._renewals = Renewals(core, certificate, self)
+        self._events: list[Unencoded] = []
         self._pending = asyncio.Event()
         self._finished = False
         self._half_closed = False
@@ -112,9 +109,6 @@ class SessionStream:
         self._open: set[tuple[str, str]] = set()
         self._unanswered: set[tuple[str, str]] = set()
         """What was asked for or given back on this stream and has not been answered at all."""
-        self._signed: dict[tuple[str, Grant], seat_pb2.Granted] = {}
-        self._renewals: list[seat_service_pb2.Renew] = []
-        self._renewing: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._began_at = core.clock.monotonic()
         self._look_at = 0.0
@@ -129,10 +123,9 @@ class SessionStream:
         try:
             await self._write()
         finally:
-            tasks = [task for task in (self._reader, self._renewing) if task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._reader.cancel()
+            renewing = self._renewals.stop()
+            await asyncio.gather(self._reader, *renewing, return_exceptions=True)
             self._detach()
 
     def end(self, failure: Exception) -> None:
@@ -161,7 +154,7 @@ class SessionStream:
             self._look_after(0.0)
             return
         if left is None:
-            self._lose_session()
+            self.lose_session()
         else:
             self._look_after(left.total_seconds())
 
@@ -198,9 +191,7 @@ class SessionStream:
 
     def expect(self, pool: str, grant: Grant) -> None:
         """Sign a grant's token while the store commits the grant."""
-        if len(self._signed) >= EXPECTED_MAX:  # what came to nothing
-            self._signed.clear()
-        self._signed[pool, grant] = self._granted(pool, grant)
+        self._encoder.expect(self.session, pool, grant)
 
     def _detach(self) -> None:
         for pool, grant_id in self._open:
@@ -212,7 +203,7 @@ class SessionStream:
         assert self._session is not None
         return self._session
 
-    def _send(self, event: Event | tuple[str, News]) -> None:
+    def _send(self, event: Unencoded) -> None:
         if self._failure is not None:
             return
         self._events.append(event)
@@ -234,46 +225,18 @@ class SessionStream:
         if self._writer is not None:
             asyncio.get_running_loop().call_later(STUCK_SECONDS, self._writer.cancel)
 
-    def _event(self, event: Event | tuple[str, News]) -> Event:
-        """Return the message of an event. Signs tokens: done here, while the next batch commits."""
-        if isinstance(event, Event):
-            return event
-        pool, news = event
-        match news:
-            case SeatsGranted(grant):
-                # Of this very grant only: what was signed for one that came to nothing is no proof.
-                expected = self._signed.pop((pool, grant), None)
-                return Event(granted=expected or self._granted(pool, grant))
-            case Position(grant_id, position, estimate, basis):
-                basis_of = encode_basis(basis)
-                queued = seat_pb2.Queued(grant_id=grant_id, position=position, basis=basis_of)
-                if estimate is not None:
-                    queued.estimate.FromTimedelta(estimate)
-                return Event(queued=queued)
-            case Released(grant_id):
-                return Event(released=seat_pb2.Released(grant_id=grant_id))
-            case Denied():
-                return Event(denied=encode_denied(news))
-            case SeatsLost(grant_id, message):
-                reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
-                lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
-                return Event(lost=lost)
-
-    def _granted(self, pool: str, grant: Grant) -> seat_pb2.Granted:
-        certificate = self._identity.certificate_sha256
-        return self._core.granted(pool, grant, self.session, certificate)
-
     async def _write(self) -> None:
         while True:
             await self._pending.wait()
             self._pending.clear()
             while self._events:
                 batch, self._events = self._events[:EVENTS_MAX], self._events[EVENTS_MAX:]
-                response = seat_service_pb2.SessionResponse(events=map(self._event, batch))
+                events_of = (self._encoder.encode(self._session, event) for event in batch)
+                response = seat_service_pb2.SessionResponse(events=events_of)
                 await self._context.write(response)
             if self._failure is not None:
                 raise self._failure
-            is_done = not self._unanswered and not self._renewals and not self._is_renewing
+            is_done = not self._unanswered and self._renewals.are_answered
             if self._finished or (self._half_closed and is_done):
                 return
 
@@ -292,8 +255,7 @@ class SessionStream:
                     )
                 for command in request.commands:
                     await self._apply(command)
-                if len(self._renewals) > RENEWALS_MAX and self._renewing is not None:
-                    await asyncio.wait({self._renewing})
+                await self._renewals.room()
         except _Closed:
             self._finished = True
         except Exception as error:
@@ -306,11 +268,15 @@ class SessionStream:
         if self._session is None:
             await self._begin(command, kind)
         elif kind == "acquire":
-            await self._acquire(command.acquire)
+            asked = command.acquire
+            asking = self._core.seats.acquire(self.session, asked, self)
+            await self._ask((asked.pool, asked.grant_id), asking)
         elif kind == "release":
-            await self._release(command.release)
+            grant = command.release.grant
+            asking = self._core.seats.release(self.session, grant, self)
+            await self._ask((grant.pool, grant.grant_id), asking)
         elif kind == "renew":
-            self._start_renewal(command.renew)
+            self._renew(command.renew)
         elif kind == "close":
             self._detach()  # it asked for this: nothing is lost
             await self._core.sessions.close(self.session)
@@ -348,35 +314,17 @@ class SessionStream:
         if self._farewell is not None:
             self._send(self._farewell)
 
-    async def _acquire(self, request: seat_pb2.Acquire) -> None:
-        name = (request.pool, request.grant_id)
+    async def _ask(self, name: tuple[str, str], asking: Awaitable[None]) -> None:
+        """Ask a pool for something about the grant or ticket of that ``name``."""
         self._unanswered.add(name)
         try:
-            await self._core.seats.acquire(self.session, request, self)
+            await asking
         except Malformed as error:
             self._core.seats.count_malformed()
-            self._deny(name, error)
+            self._unanswered.discard(name)
+            self._send(Event(denied=_invalid(name[1], error)))
 
-    async def _release(self, request: seat_service_pb2.Release) -> None:
-        name = (request.grant.pool, request.grant.grant_id)
-        self._unanswered.add(name)
-        try:
-            await self._core.seats.release(self.session, request.grant, self)
-        except Malformed as error:
-            self._core.seats.count_malformed()
-            self._deny(name, error)
-
-    def _deny(self, name: tuple[str, str], error: Malformed) -> None:
-        self._unanswered.discard(name)
-        self._send(Event(denied=_invalid(name[1], error)))
-
-    # Renewals -------------------------------------------------------------------------------
-
-    @property
-    def _is_renewing(self) -> bool:
-        return self._renewing is not None and not self._renewing.done()
-
-    def _start_renewal(self, request: seat_service_pb2.Renew) -> None:
+    def _renew(self, request: seat_service_pb2.Renew) -> None:
         try:
             check_tokens_for(request)
         except Malformed as error:
@@ -384,45 +332,24 @@ class SessionStream:
             wrong = next((ref.grant_id for ref in request.tokens_for if not is_grant(ref)), "")
             self._send(Event(denied=_invalid(wrong, error)))
             request = seat_service_pb2.Renew(sequence=request.sequence)
-        self._renewals.append(request)
-        if not self._is_renewing:
-            self._renewing = asyncio.create_task(self._renew())
+        self._renewals.add(self.session, request)
 
-    async def _renew(self) -> None:
-        """Answer the renewals that have come, and those that come meanwhile."""
-        try:
-            while self._renewals:
-                answered, ttl = await self._renew_lease()
-                self._look_after(ttl.total_seconds())
-                for request in answered:
-                    certificate = self._identity.certificate_sha256
-                    renewed = await self._core.renewal_answer(
-                        self.session, request, ttl, certificate
-                    )
-                    self._send(Event(renewed=renewed))
-        except SessionLost:
-            self._lose_session()
-        except (StoreError, SessionError) as error:
-            self.end(error)
-        finally:
-            # Whether all is answered is asked when this task is done.
-            asyncio.get_running_loop().call_soon(self._pending.set)
+    # For renewals ---------------------------------------------------------------------------
 
-    async def _renew_lease(self) -> tuple[list[seat_service_pb2.Renew], timedelta]:
-        """Renew; return the commands that this answers: those that came before it was sent."""
-        deadline = self._core.clock.monotonic() + RENEW_SECONDS_MAX
-        answered: list[seat_service_pb2.Renew] = []
-        while True:
-            answered += self._renewals
-            self._renewals.clear()
-            try:
-                return answered, await self._core.sessions.renew(self.session)
-            except StoreError as error:
-                if not error.retryable or self._core.clock.monotonic() >= deadline:
-                    raise
-            await asyncio.sleep(RENEW_PAUSE)
+    def on_renewed(self, ttl: timedelta) -> None:
+        """Note that the lease has ``ttl`` left now."""
+        self._look_after(ttl.total_seconds())
 
-    def _lose_session(self) -> None:
+    def answer_renewal(self, answer: seat_service_pb2.Renewed) -> None:
+        """Send the answer to a renewal."""
+        self._send(Event(renewed=answer))
+
+    def wake(self) -> None:
+        """Look again whether the stream has anything left to do."""
+        self._pending.set()
+
+    def lose_session(self) -> None:
+        """End the stream: its session has ended."""
         events.session("session_lost", self.session, self.peer)
         self._session_lost("the session was not renewed in time, and has ended")
         self._finished = True

@@ -33,6 +33,7 @@ from seatkeeper.server.store import (
     Unchanged,
     Write,
 )
+from seatkeeper.server.store.formats import kept, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.validate import check_credentials, check_open
 from seatkeeper.v1 import seat_pb2, seat_service_pb2, state_pb2
@@ -86,6 +87,8 @@ class Session:
     """What its program said about itself."""
     is_closed: bool = False
     """It was closed through this node; streams of it that are open here ask the store."""
+    kept: bytes = b""
+    """Its record, where that says more than this version knows."""
 
 
 class Sessions:
@@ -154,7 +157,7 @@ class Sessions:
             entry = await self._store.get(self._keys.session(session_id))
             if entry is None:
                 return None
-            record = state_pb2.SessionRecord.FromString(entry.value)
+            record = parsed(state_pb2.SessionRecord, entry.key, entry.value)
             session = self._remember(session_id, record)
         return session
 
@@ -181,7 +184,19 @@ class Sessions:
         """End the session; everything it holds is free. Succeeds also when it had ended."""
         self._known.pop(session.session_id, None)
         session.is_closed = True
-        await self._note_end(session.session_id, session.secret_sha256, session.identity)
+        # What a newer version knows of the session stays until it is forgotten.
+        ended = state_pb2.SessionRecord.FromString(session.kept)
+        for name in (
+            "lease_id",
+            "holder",
+            "project",
+            "ttl_millis",
+            "opened_at_millis",
+            "client",
+        ):
+            ended.ClearField(name)
+        ended.secret_sha256, ended.identity = session.secret_sha256, session.identity
+        await self._note_end(session.session_id, ended)
         await self._store.revoke_lease(session.lease_id)
 
     async def put_tombstone(
@@ -190,18 +205,18 @@ class Sessions:
         """See to it that a session that was closed before it was opened is not opened any more."""
         session_id = credentials.session_id
         never_opened = [Unchanged(self._keys.opened(session_id), 0)]
-        secret_sha256 = _sha256(credentials.secret)
-        await self._note_end(session_id, secret_sha256, identity, only_if=never_opened)
+        ended = state_pb2.SessionRecord(
+            secret_sha256=_sha256(credentials.secret), identity=identity
+        )
+        await self._note_end(session_id, ended, only_if=never_opened)
 
     async def _note_end(
         self,
         session_id: str,
-        secret_sha256: bytes,
-        identity: str,
+        record: state_pb2.SessionRecord,
         *,
         only_if: Sequence[Unchanged] = (),
     ) -> None:
-        record = state_pb2.SessionRecord(secret_sha256=secret_sha256, identity=identity)
         key, value = self._keys.opened(session_id), record.SerializeToString()
         with suppress(
             StoreFull
@@ -236,7 +251,7 @@ class Sessions:
         found = committed.read[key] or committed.read[opened]
         if found is None:
             raise StoreUnavailable("the session's record changed while it was read")
-        before = state_pb2.SessionRecord.FromString(found.value)
+        before = parsed(state_pb2.SessionRecord, found.key, found.value)
         # Whose it is comes first: a stranger must not keep it alive, nor hear that it has ended.
         _check_owner(session_id, before, credentials, identity)
         if committed.read[key] is None:
@@ -265,6 +280,7 @@ class Sessions:
             identity=record.identity,
             alive_until=Instant(0),
             client=record.client if record.HasField("client") else None,
+            kept=kept(record),
         )
         self._known[session_id] = session
         if len(self._known) > KNOWN_MAX:

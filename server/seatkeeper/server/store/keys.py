@@ -22,7 +22,35 @@ and one watch delivers each of its revisions whole.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
+
+from google.protobuf.message import Message
+
+from seatkeeper.v1 import pool_service_pb2, state_pb2
+
+KINDS: dict[str, type[Message] | None] = {
+    "pools/<pool>": pool_service_pb2.PoolSpec,
+    "seats/<pool>/guard": state_pb2.GuardRecord,
+    "seats/<pool>/grants/<grant_id>": state_pb2.GrantRecord,
+    "seats/<pool>/queue/<grant_id>": state_pb2.TicketRecord,
+    "seats/<pool>/marks/<session_id>": state_pb2.MarkRecord,
+    "sessions/<session_id>": state_pb2.SessionRecord,
+    "opened/<session_id>": state_pb2.SessionRecord,
+    "nodes/<node_id>": state_pb2.NodeRecord,
+    "agents/<agent_id>": state_pb2.AgentRecord,
+    "engines/<key>": state_pb2.EngineRecord,
+    "keys/<kid>": state_pb2.KeyRecord,
+    "deployment": state_pb2.DeploymentRecord,
+    "secret": None,
+}
+"""What is stored under each kind of key, below the prefix; None: text. Every kind there is."""
+
+
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(re.sub("<[a-z_]+>", "[^/]+", kind)), kind) for kind in KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +58,11 @@ class Keys:
     """The layout below one prefix. Several services can share a store under different ones."""
 
     prefix: str = "seatkeeper"
+
+    def kind(self, key: str) -> str | None:
+        """Return the kind of a key, one of ``KINDS``; None: it is none of this layout."""
+        name = key.removeprefix(f"{self.prefix}/")
+        return next((kind for pattern, kind in _patterns() if pattern.fullmatch(name)), None)
 
     def pools(self) -> str:
         """Return the prefix of all pools' specifications."""

@@ -1,56 +1,69 @@
-"""Between the values in the store and the values that decisions are made on."""
+"""Between the values in the store and the values that decisions are made on.
+
+Values carry what they were read from where it says more than this version knows, and are written by
+patching that: see ``store.formats``. Reading raises ``FormatUnsupported``.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.domain import Attribution, Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.store.formats import check_format, kept, parsed
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import pool_service_pb2, state_pb2
 
 
+def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
+    """Return the message for a pool's specification."""
+    message = pool_service_pb2.PoolSpec.FromString(spec.kept)
+    message.name = spec.name
+    message.seats = spec.seats
+    message.description = spec.description
+    return message
+
+
 def encode_spec(spec: PoolSpec) -> bytes:
     """Return the value stored for a pool's specification."""
-    return pool_service_pb2.PoolSpec(
-        name=spec.name, seats=spec.seats, description=spec.description
-    ).SerializeToString()
+    return spec_message(spec).SerializeToString()
 
 
-def decode_spec(value: bytes) -> PoolSpec:
+def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
     """Return the specification stored in ``value``."""
-    record = pool_service_pb2.PoolSpec.FromString(value)
-    return PoolSpec(record.name, record.seats, record.description)
+    record = parsed(pool_service_pb2.PoolSpec, key, value)
+    return PoolSpec(record.name, record.seats, record.description, kept(record, value))
 
 
 def encode_guard(guard: Guard, decision_id: int = 0) -> bytes:
     """Return the value stored for a guard that the decision of this id wrote."""
-    return state_pb2.GuardRecord(
-        fence=guard.fence, ticket_number=guard.ticket_number, decision_id=decision_id
-    ).SerializeToString()
+    record = state_pb2.GuardRecord.FromString(guard.kept)
+    record.fence = guard.fence
+    record.ticket_number = guard.ticket_number
+    record.decision_id = decision_id
+    return record.SerializeToString()
 
 
-def decode_guard(value: bytes) -> tuple[Guard, int]:
+def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
     """Return the guard stored in ``value``, and the id of the decision that wrote it."""
-    record = state_pb2.GuardRecord.FromString(value)
-    return Guard(record.fence, record.ticket_number), record.decision_id
+    record = parsed(state_pb2.GuardRecord, key, value)
+    guard = Guard(record.fence, record.ticket_number, kept(record, value))
+    return guard, record.decision_id
 
 
 def grant_record(grant: Grant) -> state_pb2.GrantRecord:
     """Return the message for a grant."""
-    return state_pb2.GrantRecord(
-        session_id=grant.session_id,
-        lease_id=grant.lease_id,
-        holder=grant.holder,
-        project=grant.project,
-        seats=grant.seats,
-        priority=grant.priority,
-        fence=grant.fence,
-        granted_at_millis=grant.granted_at,
-        asked_at_millis=grant.asked_at,
-        agent_id=grant.agent_id,
-        claim_id=grant.claim_id,
-    )
+    record = state_pb2.GrantRecord.FromString(grant.kept)
+    record.session_id = grant.session_id
+    record.lease_id = grant.lease_id
+    grant.attribution.write(record)
+    record.seats = grant.seats
+    record.fence = grant.fence
+    record.granted_at_millis = grant.granted_at
+    record.asked_at_millis = grant.asked_at
+    record.agent_id = grant.agent_id
+    record.claim_id = grant.claim_id
+    return record
 
 
 def encode_grant(grant: Grant) -> bytes:
@@ -59,7 +72,7 @@ def encode_grant(grant: Grant) -> bytes:
 
 
 def with_claim(value: bytes, agent_id: str, claim_id: str) -> bytes:
-    """Return a stored grant with another claim. What a newer node wrote beside it is kept."""
+    """Return a stored grant with another claim."""
     record = state_pb2.GrantRecord.FromString(value)
     record.agent_id, record.claim_id = agent_id, claim_id
     return record.SerializeToString()
@@ -72,35 +85,33 @@ def decode_grant(grant_id: str, value: bytes) -> Grant:
 
 def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
     """Return the grant in a message."""
+    check_format(grant_id, record)
     return Grant(
         grant_id=grant_id,
         session_id=record.session_id,
         lease_id=record.lease_id,
-        holder=record.holder,
-        project=record.project,
+        attribution=Attribution.of(record),
         seats=record.seats,
-        priority=record.priority,
         fence=record.fence,
         granted_at=Instant(record.granted_at_millis),
         asked_at=Instant(record.asked_at_millis),
         agent_id=record.agent_id,
         claim_id=record.claim_id,
+        kept=kept(record),
     )
 
 
 def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
     """Return the message for a ticket."""
-    return state_pb2.TicketRecord(
-        session_id=ticket.session_id,
-        lease_id=ticket.lease_id,
-        holder=ticket.holder,
-        project=ticket.project,
-        seats=ticket.seats,
-        priority=ticket.priority,
-        number=ticket.number,
-        queued_at_millis=ticket.queued_at,
-        wait_millis=wait_millis(ticket.wait),
-    )
+    record = state_pb2.TicketRecord.FromString(ticket.kept)
+    record.session_id = ticket.session_id
+    record.lease_id = ticket.lease_id
+    ticket.attribution.write(record)
+    record.seats = ticket.seats
+    record.number = ticket.number
+    record.queued_at_millis = ticket.queued_at
+    record.wait_millis = wait_millis(ticket.wait)
+    return record
 
 
 def wait_millis(wait: timedelta | None) -> int:
@@ -109,7 +120,7 @@ def wait_millis(wait: timedelta | None) -> int:
 
 
 def wait_of(record: state_pb2.TicketRecord) -> timedelta | None:
-    """Return how long somebody waits, by the record; None: for ever."""
+    """Return how long somebody waits, by the record; None: without limit."""
     return timedelta(milliseconds=record.wait_millis) if record.wait_millis else None
 
 
@@ -125,37 +136,51 @@ def decode_ticket(grant_id: str, value: bytes) -> Ticket:
 
 def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
     """Return the ticket in a message."""
+    check_format(grant_id, record)
     return Ticket(
         grant_id=grant_id,
         session_id=record.session_id,
         lease_id=record.lease_id,
-        holder=record.holder,
-        project=record.project,
+        attribution=Attribution.of(record),
         seats=record.seats,
-        priority=record.priority,
         number=record.number,
         queued_at=Instant(record.queued_at_millis),
         wait=wait_of(record),
+        kept=kept(record),
     )
 
 
 def encode_watermark(mark: Watermark) -> bytes:
-    """Return the value stored for a session's finished-mark."""
-    return state_pb2.MarkRecord(
-        finished=mark.finished,
-        lease_id=mark.lease_id,
-        unrecorded=mark.unrecorded,
-        denied=map(encode_denied, mark.denied),
-        spans=[state_pb2.IdSpan(low=low, high=high) for low, high in mark.spans],
-    ).SerializeToString()
+    """Return the value stored for a session's finished-mark.
+
+    Of the value before it remains what it is patched on; ``unrecorded`` and ``denied`` are of one
+    decision, and a span that has become another is a new one.
+    """
+    record = state_pb2.MarkRecord.FromString(mark.kept)
+    record.finished = mark.finished
+    record.lease_id = mark.lease_id
+    record.unrecorded[:] = mark.unrecorded
+    del record.denied[:]
+    record.denied.extend(map(encode_denied, mark.denied))
+    before = {(span.low, span.high): span for span in record.spans} if mark.kept else {}
+    spans = [
+        before.get((low, high)) or state_pb2.IdSpan(low=low, high=high)
+        for low, high in mark.spans
+    ]
+    record.ClearField("spans")
+    record.spans.extend(spans)
+    return record.SerializeToString()
 
 
-def decode_watermark(value: bytes) -> Watermark:
+def decode_watermark(value: bytes, key: str = "a mark") -> Watermark:
     """Return the finished-mark stored in ``value``."""
-    record = state_pb2.MarkRecord.FromString(value)
+    record = parsed(state_pb2.MarkRecord, key, value)
     denied = list(map(decode_denied, record.denied))
     # An older node knows the highest id alone, and takes all below for finished.
     spans = tuple((span.low, span.high) for span in record.spans)
     if record.finished and not spans:
         spans = (("", record.finished),)
-    return Watermark(record.lease_id, record.finished, list(record.unrecorded), denied, spans)
+    unrecorded = list(record.unrecorded)
+    return Watermark(
+        record.lease_id, record.finished, unrecorded, denied, spans, kept(record, value)
+    )

@@ -74,7 +74,7 @@ class CallLog(grpc.aio.ServerInterceptor):
             (make, inner) for kind, make in _KINDS.items() if (inner := getattr(handler, kind))
         )
 
-        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401
+        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
             told.set(None)
             try:
                 answer = inner(request, context)

@@ -88,13 +88,12 @@ class TokenSigner:
         issued = issued_at // 1000
         claims: dict[str, object] = {
             "iss": ISSUER,
-            "sub": grant.holder,
+            **grant.attribution.claims(),
             "aud": pool,
             "jti": grant.grant_id,
             "iat": issued,
             "exp": min(expires_at // 1000, issued + life_max),
             "seats": grant.seats,
-            "project": grant.project,
             "fence": grant.fence,
         }
         if certificate_sha256 is not None:

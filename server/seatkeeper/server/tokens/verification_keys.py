@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from seatkeeper.server.events import log as events
 from seatkeeper.server.store import Store
+from seatkeeper.server.store.formats import readable
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.tokens.signer import jwks
 from seatkeeper.v1 import state_pb2
@@ -18,4 +20,6 @@ class VerificationKeys:
     async def jwks(self) -> str:
         """Return all published keys as a JSON Web Key Set. Linearizable."""
         listing = await self._store.list(self._keys.signing_keys())
-        return jwks([state_pb2.KeyRecord.FromString(e.value).jwk_json for e in listing.entries])
+        refused = events.record_format_unsupported
+        records = readable(state_pb2.KeyRecord, listing.entries, refused)
+        return jwks([record.jwk_json for _, record in records])

@@ -15,11 +15,10 @@ from seatkeeper.core.validate import (
     is_id,
     is_name,
 )
-from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.domain import PoolSpec, attribution
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 SEATS_MAX = 100_000
-PRIORITY_MAX = 1_000
 CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
 SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
@@ -38,8 +37,7 @@ def check_acquire(request: seat_pb2.Acquire) -> None:
         raise Malformed("seats", f"{request.seats} seats asked; no pool has over {SEATS_MAX}")
     if request.project:
         check_name("project", request.project)
-    if abs(request.priority) > PRIORITY_MAX:
-        raise Malformed("priority", f"{request.priority} is not from -1000 to 1000")
+    attribution.check(request)
     if request.HasField("wait"):
         check_duration("wait", request.wait, timedelta(0), WAIT_MAX, "0 to 7 days")
 

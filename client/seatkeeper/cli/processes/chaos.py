@@ -14,19 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from seatkeeper.cli.connection import (
-    Json,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    tls_of,
-    with_options,
-)
+from seatkeeper.cli.command import with_options
+from seatkeeper.cli.connection import Json, TlsCa, TlsCert, TlsKey, tls_of
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at
+from seatkeeper.cli.processes.common import SERVER_NEEDS, installed
 from seatkeeper.cli.render import show, table, words, write_json
-from seatkeeper.cli.serve import SERVER_NEEDS, installed
 from seatkeeper.core.amounts import count
 from seatkeeper.core.environment import DEFAULT_NODES
 from seatkeeper.core.extras import explain

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail, fail_in_json
-from seatkeeper.cli.serve import settings_app
+from seatkeeper.cli.processes.common import AGENT_NEEDS, settings_app
 from seatkeeper.core.extras import explain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-AGENT_NEEDS = ("server", "builder", "tensorrt-rtx")
 
 
 def _settings() -> type[BaseModel] | None:

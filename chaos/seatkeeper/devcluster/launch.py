@@ -1,4 +1,4 @@
-"""Starts programs of ours that die when we do."""
+"""Starts programs that die when we do: nodes, agents, etcd."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from collections.abc import Sequence
 _LAUNCHER = """
 import ctypes, os, signal, sys
 parent, command = int(sys.argv[1]), sys.argv[2:]
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != parent:
-    sys.exit(1)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
 for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
     if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
@@ -24,7 +25,7 @@ os.execvp(command[0], command)
 
 
 def launched(command: Sequence[str]) -> list[str]:
-    """Return what to start in place of ``command``, so that it dies when we do.
+    """Return what to start in place of ``command``, so that it dies when we do, however we die.
 
     To be started from a thread that lives as long as we do: the kernel counts threads.
     """

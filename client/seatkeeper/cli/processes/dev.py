@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.serve import SERVER_NEEDS, installed
+from seatkeeper.cli.processes.common import AGENT_NEEDS, SERVER_NEEDS, installed
 from seatkeeper.core.extras import explain
 from seatkeeper.hold.signals import caught
+
+if TYPE_CHECKING:
+    from seatkeeper.devcluster.cluster import Cluster
 
 PORT_DEFAULT = 7420
 AGENT_OFFSET = 20
 ETCD_OFFSET = 30
+"""As `seatkeeper.devcluster.plan` has them, which only those who start a cluster load."""
 NODES_MAX = 20
 ETCD_MEMBERS_MAX = 5
+ONE_SIGNAL_SECONDS = 1.0
+"""Signals that come within this time are one: a wrapper may tell us, and our group as well."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -100,16 +107,57 @@ def dev(
     """
     if not installed(*SERVER_NEEDS):
         fail(Exit.CONFIG, explain("this command", "server"))
-    from seatkeeper.devcluster.cluster import Cluster, ClusterFailed, Plan, StateFolder
+    from seatkeeper.cli.processes.dev_report import explain as explain_failure
+    from seatkeeper.cli.processes.dev_report import report
+    from seatkeeper.devcluster.cluster import Cluster
+    from seatkeeper.devcluster.plan import ClusterFailed, Plan
+    from seatkeeper.devcluster.state import StateFolder
 
     _leave_the_terminal()
     try:
         with StateFolder(state) as folder:
-            plan = Plan.of(folder, nodes=nodes, members=etcd_members, seats=seats, port=port)
-            cluster = Cluster(folder, plan, etcd=etcd, with_agent=not no_agent, as_json=as_json)
-            asyncio.run(cluster.run())
+            kept = folder.read()
+            plan = Plan.of(kept, nodes=nodes, members=etcd_members, seats=seats, port=port)
+            cluster = Cluster(
+                folder,
+                plan,
+                etcd=etcd,
+                with_agent=not no_agent,
+                agent_trouble=_missing_for_agent(),
+                notify=functools.partial(report, state=state, as_json=as_json),
+            )
+            asyncio.run(_run_until_stopped(cluster))
     except ClusterFailed as error:
-        fail(Exit.CONFIG if error.mendable else Exit.FAILED, str(error))
+        fail(Exit.CONFIG if error.is_fixable else Exit.FAILED, explain_failure(error, state))
+
+
+def _missing_for_agent() -> str | None:
+    needed = ("onnx", "numpy", "seatkeeper.agent.main")
+    return None if installed(*needed) else explain("an agent", *AGENT_NEEDS)
+
+
+async def _run_until_stopped(cluster: Cluster) -> None:
+    """Run the cluster until a signal ends it; a second one, later, does not wait for anything."""
+    loop = asyncio.get_running_loop()
+    terminal = Terminal()
+    first_at: list[float] = []
+
+    def end() -> None:
+        is_late = bool(first_at) and loop.time() >= first_at[0] + ONE_SIGNAL_SECONDS
+        first_at.append(loop.time())
+        cluster.stop(at_once=is_late)
+
+    def end_or_reload() -> None:
+        if terminal.is_gone:
+            end()
+        else:
+            cluster.reload()
+
+    for number in caught(signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    for number in caught(signal.SIGHUP):
+        loop.add_signal_handler(number, end_or_reload)
+    await cluster.run()
 
 
 def _leave_the_terminal() -> None:

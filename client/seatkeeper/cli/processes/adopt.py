@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.processes.common import run_loop, settings_app
 from seatkeeper.cli.render import say
-from seatkeeper.cli.serve import run_loop, settings_app
 from seatkeeper.core.extras import explain
 
 if TYPE_CHECKING:

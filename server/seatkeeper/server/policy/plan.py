@@ -1,0 +1,64 @@
+"""What a policy is asked, and what it answers.
+
+Theory of operation
+-------------------
+A policy is a pure function of a pool and a time. Its plan is the only order of service: the decision
+grants what the plan serves, the loop wakes when there is something to serve and at ``next_wake``,
+admission and estimates read ``hold_back``, and positions are those of ``order``. The oracle has an
+order of its own, on purpose.
+
+The same pool at the same time gives the same plan. So a node finds no work that its own decision
+would not do (that would be a hot loop), and leaves none undone that the decision would do (a missed
+wake). Several nodes may plan for one pool at once, by clocks that differ: the commit is guarded, so
+that costs order, never a seat.
+
+A policy is not trusted with safety. What it serves beyond the free seats, twice, or without a ticket
+is not granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from seatkeeper.server.domain import Grant, Instant, Ticket
+from seatkeeper.server.policy.order import Order
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+
+
+def holds_back_none(ticket: Ticket) -> bool:
+    """Hold no ticket back."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a policy wants for a pool, until the pool changes or ``next_wake`` comes."""
+
+    order: Order
+    """All waiting tickets. Those held back come after the others."""
+    serve: Sequence[Ticket] = ()
+    """The tickets to grant now, in order. Together they want at most the free seats. A plan may end
+    after ``PoolSnapshot.room`` tickets: more do not fit into one decision."""
+    hold_back: Callable[[Ticket], bool] = holds_back_none
+    """Whether the policy leaves a ticket waiting for another reason than a want of seats, so that a
+    seat that becomes free does not help it: its project has reached a quota, its time has not come.
+    A ticket that waits behind one that wants more seats than are free is not held back. Also asked
+    of requests that are not in the pool yet; False when in doubt, as the decision asks again."""
+    reclaim: Sequence[Grant] = ()
+    """Grants whose holders should be asked to give their seats back. Carried, and not acted on yet."""
+    next_wake: Instant | None = None
+    """When the plan of the same pool may differ from this one; None: never. Always in the future."""
+
+
+class Policy(Protocol):
+    """An order of service. Pure: time and the pool are arguments, and nothing is remembered."""
+
+    def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
+        """Return what is to be done for ``pool`` at ``now``, by the node's wall clock.
+
+        Called several times for each decision, so it must not cost more than a look at each ticket
+        and each grant. ``Fifo`` looks at those that it serves.
+        """
+        ...

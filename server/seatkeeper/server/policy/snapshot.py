@@ -1,0 +1,108 @@
+"""A pool as a policy sees it.
+
+A decision plans over more than what is stored: requests of its batch that are accepted and not stored
+yet, and without the grants and tickets that it ends. The loop plans over what is stored. Both are one
+value here, so a policy cannot tell them apart, and a node wakes for what it then decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from sys import maxsize
+
+from seatkeeper.server.domain import Grant, PoolState, Ticket
+from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """A pool at one moment of a decision. Read only; costs nothing to make."""
+
+    state: PoolState
+    """What is stored. Policies read the methods below instead: they know what else is decided."""
+    free: int
+    """Seats that can be granted; 0 while a lowered capacity drains, and where there is no pool."""
+    ticket_number: int
+    """The number of the latest ticket: how many requests were accepted so far."""
+    room: int = maxsize
+    """More tickets than these are not granted, whatever is planned."""
+    ended: Container[str] = frozenset()
+    """Ids of stored grants and tickets that the decision ends."""
+    new: Sequence[Ticket] = ()
+    """Requests that the decision has accepted, and that are not stored, by number."""
+    impatient: Container[str] = frozenset()
+    """Ids of those of them that are denied if they are not served now."""
+
+    @classmethod
+    def of(cls, state: PoolState, *, room: int = maxsize) -> PoolSnapshot:
+        """Return a pool as it is stored."""
+        return cls(state, state.free, state.guard.ticket_number, room)
+
+    @property
+    def capacity(self) -> int:
+        """The seats that the pool has; 0: it is closed, or there is none."""
+        return self.state.spec.seats if self.state.spec else 0
+
+    def grants(self) -> Iterator[Grant]:
+        """Yield the grants that hold seats, in no order that means anything."""
+        return (each for each in self.state.grants.values() if each.grant_id not in self.ended)
+
+    def waiting(self) -> Iterator[Ticket]:
+        """Yield the tickets that can be served, by priority, then in the order of acceptance.
+
+        Works out the next one only when it is asked for. Tickets of sessions that are known to have
+        ended are left out.
+        """
+        dead, ended = self.state.dead_sessions, self.ended
+        return (
+            ticket
+            for ticket in self.state.queue(self.new)
+            if ticket.session_id not in dead and ticket.grant_id not in ended
+        )
+
+    def may_wait(self, ticket: Ticket) -> bool:
+        """Return whether a ticket goes on waiting if it is not served now."""
+        return ticket.grant_id not in self.impatient
+
+    @property
+    def by_acceptance(self) -> Order:
+        """The order of ``waiting``."""
+        if self.new or self.ended:
+            return ListedOrder(self.waiting)
+        return StoredOrder(self.state)
+
+
+def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:
+    """Return the first tickets of an order, as far as seats and room last; no ticket is passed over.
+
+    When the next one wants more seats than are free, those behind it wait with it, or a large request
+    would never be served. One that may not wait holds up none.
+    """
+    free = pool.free
+    found: list[Ticket] = []
+    if not free:
+        return found
+    for ticket in order:
+        if ticket.seats <= free:
+            free -= ticket.seats
+            found.append(ticket)
+        elif pool.may_wait(ticket):
+            break
+        if not free or len(found) >= pool.room:
+            break
+    return found
+
+
+def held_back_last(
+    pool: PoolSnapshot, serve: Sequence[Ticket], hold_back: Callable[[Ticket], bool]
+) -> Order:
+    """Return the order of acceptance, with those that are served first, and those held back last."""
+
+    def listed() -> Iterator[Ticket]:
+        yield from serve
+        served = {ticket.grant_id for ticket in serve}
+        waiting = [ticket for ticket in pool.waiting() if ticket.grant_id not in served]
+        yield from sorted(waiting, key=hold_back)
+
+    return ListedOrder(listed)

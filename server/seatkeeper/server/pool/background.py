@@ -1,0 +1,68 @@
+"""Background work on one pool: what there is to decide that no command asks for.
+
+Tickets that the policy serves, tickets that can never be served, and waits that have ended. All of it
+is read from the plan and the view, so that the loop wakes for what the decision does, and for nothing
+else: at once when there is work, and at the time at which there may be some.
+"""
+
+from __future__ import annotations
+
+from seatkeeper.server.decide import Forecast, HoldStats, impossible_tickets, outlook
+from seatkeeper.server.domain import Ticket
+from seatkeeper.server.domain.clock import Clock
+from seatkeeper.server.policy.plan import Plan, Policy
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.wait_timers import WaitTimers
+
+WAKE_MIN, WAKE_MAX = 0.01, 10.0
+"""Seconds until the next plan where a policy names a time. Not at once, so that a policy that names
+the present is no hot loop. Not later, so that a wall clock that is put forward is noticed."""
+
+
+class BackgroundWork:
+    """What is to be done for one pool on one node, and when to look again."""
+
+    def __init__(
+        self, mirror: PoolMirror, waits: WaitTimers, policy: Policy, clock: Clock
+    ) -> None:
+        self._mirror = mirror
+        self._waits = waits
+        self._policy = policy
+        self._clock = clock
+        self.plan = self._planned(room=1)
+        """The plan of the latest ``look``: as old as the last change of the view."""
+
+    def look(self) -> Ticket | None:
+        """Plan anew; return a ticket that is to be served or denied, or None: there is none."""
+        self.plan = self._planned(room=1)
+        for ticket in self.plan.serve:
+            return ticket
+        return next((ticket for ticket, _, _ in impossible_tickets(self._mirror.state)), None)
+
+    def is_due(self, late_by: float = 0.0) -> bool:
+        """Return whether a wait has ended, at least ``late_by`` seconds ago."""
+        end = self._waits.next_end()
+        return end is not None and end + late_by <= self._clock.monotonic()
+
+    def next_look(self) -> float | None:
+        """Return in how many seconds there may be work although the pool stays the same; None: never.
+
+        By the plan of the latest ``look``.
+        """
+        found: list[float] = []
+        if (end := self._waits.next_end()) is not None:
+            found.append(end - self._clock.monotonic())
+        if (wake := self.plan.next_wake) is not None:
+            seconds = (wake - self._clock.now()) / 1000
+            found.append(min(max(seconds, WAKE_MIN), WAKE_MAX))
+        return min(found, default=None)
+
+    def forecast(self, holds: HoldStats) -> Forecast:
+        """Return what those who wait are shown, by the holds that ended lately."""
+        ahead = outlook(self._mirror.state, holds, self._clock.now())
+        return Forecast(self._planned(), ahead)
+
+    def _planned(self, **bounds: int) -> Plan:
+        pool = PoolSnapshot.of(self._mirror.state, **bounds)
+        return self._policy.plan(pool, self._clock.now())

@@ -1,0 +1,61 @@
+"""Events of a session stream on their way to the wire. Tokens are signed here, ahead if possible."""
+
+from __future__ import annotations
+
+from seatkeeper.server.domain import Denied, Grant, Released
+from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
+from seatkeeper.server.service.seat_api import Core
+from seatkeeper.server.sessions.sessions import Session
+from seatkeeper.server.wire.denials import encode_basis, encode_denied
+from seatkeeper.v1 import seat_pb2, seat_service_pb2
+
+EXPECTED_MAX = 1024
+"""Grants signed ahead of their commit."""
+Event = seat_service_pb2.SessionEvent
+Unencoded = Event | tuple[str, News]
+"""An event, or what becomes one: a pool's name, and what happened there."""
+
+
+class EventEncoder:
+    """Makes the events of one stream."""
+
+    def __init__(self, core: Core, certificate_sha256: bytes | None) -> None:
+        """Sign tokens that are bound to the client's certificate, if it has one."""
+        self._core = core
+        self._certificate_sha256 = certificate_sha256
+        self._signed: dict[tuple[str, Grant], seat_pb2.Granted] = {}
+
+    def expect(self, session: Session, pool: str, grant: Grant) -> None:
+        """Sign a grant's token while the store commits the grant."""
+        if len(self._signed) >= EXPECTED_MAX:  # grants whose commit failed
+            self._signed.clear()
+        self._signed[pool, grant] = self._granted(session, pool, grant)
+
+    def encode(self, session: Session | None, event: Unencoded) -> Event:
+        """Return the message of an event. Signs tokens: done here, while the next batch commits."""
+        if isinstance(event, Event):
+            return event
+        pool, news = event
+        assert session is not None, "pools have nothing to say to a stream without a session"
+        match news:
+            case SeatsGranted(grant):
+                # Of this very grant only: what was signed for one that came to nothing is no proof.
+                expected = self._signed.pop((pool, grant), None)
+                return Event(granted=expected or self._granted(session, pool, grant))
+            case Position(grant_id, position, estimate, basis):
+                basis_of = encode_basis(basis)
+                queued = seat_pb2.Queued(grant_id=grant_id, position=position, basis=basis_of)
+                if estimate is not None:
+                    queued.estimate.FromTimedelta(estimate)
+                return Event(queued=queued)
+            case Released(grant_id):
+                return Event(released=seat_pb2.Released(grant_id=grant_id))
+            case Denied():
+                return Event(denied=encode_denied(news))
+            case SeatsLost(grant_id, message):
+                reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
+                lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
+                return Event(lost=lost)
+
+    def _granted(self, session: Session, pool: str, grant: Grant) -> seat_pb2.Granted:
+        return self._core.granted(pool, grant, session, self._certificate_sha256)

@@ -1,0 +1,106 @@
+"""Records of other versions: what a newer node wrote is kept; what must not be guessed at is refused.
+
+Several versions of a node live side by side during an upgrade, and each writes into records that the
+others read. Two rules make that safe:
+
+- **A record that is changed is patched.** Whatever of it a node does not know stays as it was. Values
+  that decisions are made on carry the record that they were read from where it says more than this
+  version knows (``knows_all``), and nothing otherwise, so that this costs a busy node next to nothing.
+- **A record has a format**, a number in its field ``format``; unset is the first. A version that
+  changes what a record *means*, so that an older node would decide wrongly on it, raises the number,
+  and an older node refuses the record: ``FormatUnsupported``. A field that an older node may overlook
+  does not need that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import TypeVar
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from seatkeeper.server.store.interface import Entry
+
+FORMAT = 1
+"""The format of the records that this version writes, and the newest that it knows."""
+
+
+class FormatUnsupported(Exception):
+    """A record is of a newer format than this version knows. Nothing may be decided on it."""
+
+    def __init__(self, key: str, record_format: int) -> None:
+        super().__init__(
+            f"{key} has record format {record_format}, and this version knows {FORMAT}: a newer "
+            "version wrote it; upgrade this node, or ask one that is upgraded"
+        )
+        self.key = key
+        self.record_format = record_format
+
+
+_Record = TypeVar("_Record", bound=Message)
+
+
+def parsed(kind: type[_Record], key: str, value: bytes) -> _Record:
+    """Return the record under ``key``. Raises ``FormatUnsupported``."""
+    record = kind.FromString(value)
+    check_format(key, record)
+    return record
+
+
+def check_format(key: str, record: Message) -> None:
+    """Raise ``FormatUnsupported`` for a record that this version does not understand."""
+    number: int = record.format  # type: ignore[attr-defined]  # every stored record has it
+    if number > FORMAT:
+        raise FormatUnsupported(key, number)
+
+
+def readable(
+    kind: type[_Record],
+    entries: Iterable[Entry],
+    refused: Callable[[FormatUnsupported], None],
+) -> Iterator[tuple[Entry, _Record]]:
+    """Yield the records of a listing that this version understands; call ``refused`` for the others.
+
+    For listings that are of use without some of their records.
+    """
+    for entry in entries:
+        try:
+            record = parsed(kind, entry.key, entry.value)
+        except FormatUnsupported as error:
+            refused(error)
+            continue
+        yield entry, record
+
+
+def knows_all(message: Message) -> bool:
+    """Return whether this version knows every field of a message, those within it included."""
+    if len(UnknownFieldSet(message)):
+        return False
+    for name, is_repeated in _messages_in(message.DESCRIPTOR):
+        if is_repeated:
+            if not all(map(knows_all, getattr(message, name))):
+                return False
+        elif message.HasField(name) and not knows_all(getattr(message, name)):
+            return False
+    return True
+
+
+def kept(message: Message, value: bytes = b"") -> bytes:
+    """Return what to keep of a message that was read: all of it, where it says more than is known.
+
+    ``value``: what it was read from, if that is at hand.
+    """
+    return b"" if knows_all(message) else value or message.SerializeToString()
+
+
+@cache
+def _messages_in(descriptor: Descriptor) -> tuple[tuple[str, bool], ...]:
+    """Return the fields that are messages, and whether each is repeated; maps have nothing unknown."""
+    return tuple(
+        (field.name, bool(field.is_repeated))
+        for field in descriptor.fields
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry
+    )

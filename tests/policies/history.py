@@ -1,0 +1,58 @@
+"""Replay what a store remembers of one pool, and hold each grant to the rule of its policy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from tests.policies.rules import Rule, Step
+
+from seatkeeper.server.domain import Grant, PoolState
+from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.store import Change, Listing, MemoryStore, WatchBatch, records
+from seatkeeper.server.store.keys import Keys
+
+
+def stored_pool(store: MemoryStore, keys: Keys, pool: str) -> tuple[PoolState, int]:
+    """Return a pool as a store has it now, and the revision of the last change of it."""
+    mirror = PoolMirror(keys, pool)
+    entries = [
+        entry for key, entry in store._entries.items() if key.startswith(keys.seats(pool))
+    ]
+    mirror.reset(Listing(tuple(entries), store._revision))
+    spec = store._entries.get(keys.pool(pool))
+    if spec is not None:
+        mirror.state.spec = records.decode_spec(spec.value)
+        entries.append(spec)
+    return mirror.state, max((entry.mod_revision for entry in entries), default=0)
+
+
+def broken_rules(
+    changes: Iterable[Change], rule: Rule, keys: Keys, pool: str
+) -> Iterator[tuple[int, str]]:
+    """Yield the revisions at which a rule was broken, and how.
+
+    ``changes``: all of the store, in order of revisions.
+    """
+    mirror = PoolMirror(keys, pool)
+    grants, seats = keys.grant(pool, ""), keys.seats(pool)
+    for revision, together in groupby(changes, key=lambda change: change.revision):
+        batch = tuple(together)
+        for change in batch:
+            if change.key == keys.pool(pool):
+                spec = records.decode_spec(change.entry.value) if change.entry else None
+                mirror.state.spec = spec
+        own = tuple(change for change in batch if change.key.startswith(seats))
+        made: list[Grant] = []
+        for change in own:
+            grant_id = change.key.removeprefix(grants)
+            is_grant = change.key.startswith(grants) and change.entry is not None
+            if is_grant and grant_id not in mirror.state.grants:
+                assert change.entry is not None
+                made.append(records.decode_grant(grant_id, change.entry.value))
+        before = copy.deepcopy(mirror.state) if made else mirror.state
+        mirror.apply(WatchBatch(own, revision))
+        step = Step(before, mirror.state, sorted(made, key=lambda grant: grant.fence))
+        for fault in rule.broken_by(step) if made else ():
+            yield revision, fault

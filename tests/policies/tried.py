@@ -1,0 +1,44 @@
+"""The policies that are tried, each with its rule: that of nodes, and those of tests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.policies.quota import Quota, WithinQuota
+from tests.policies.rules import Step, Tried
+from tests.policies.scattered import NotBeforeItsTime, Scattered
+from tests.policies.small_first import OvertakenSeldom, SmallFirst
+
+from seatkeeper.server.policy.fifo import Fifo
+
+
+class InLine:
+    """No grant while a ticket of its priority or above, that was accepted earlier, waits on."""
+
+    def broken_by(self, step: Step) -> Iterator[str]:
+        newest = step.before.guard.ticket_number + 1
+        for grant in step.made:
+            ticket = step.before.tickets.get(grant.grant_id)
+            turn = (-grant.priority, ticket.number if ticket else newest)
+            for other in step.after.tickets.values():
+                is_stored = other.grant_id in step.before.tickets
+                if is_stored and (-other.priority, other.number) < turn:
+                    yield f"{grant.grant_id} was served before {other.grant_id}"
+
+
+POLICIES = (
+    Tried("fifo", Fifo, InLine),
+    Tried("quota", lambda: Quota(2), lambda: WithinQuota(2)),
+    Tried("small_first", lambda: SmallFirst(6), lambda: OvertakenSeldom(6)),
+    Tried("scattered", lambda: Scattered(11), lambda: NotBeforeItsTime(Scattered(11))),
+)
+
+# In whole services every request must be served in the seconds that users wait.
+HURRIED = Scattered(11, delay_millis=800, kept_max=0)
+SIMULATED = {
+    tried.name: tried
+    for tried in (
+        *POLICIES[:-1],
+        Tried("scattered", lambda: HURRIED, lambda: NotBeforeItsTime(HURRIED)),
+    )
+}

@@ -1,0 +1,171 @@
+"""A pool with a record of a newer format is not served by an older node, and all else is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.unit.kit import (
+    KEYS,
+    POOL,
+    Ear,
+    a_grant,
+    acquire,
+    create_pool,
+    eventually,
+    release,
+    uuid7,
+)
+from tests.unit.loops import Loops, granted, heard, refusals
+
+from seatkeeper.core.serving.log_limit import LogLimit
+from seatkeeper.server.domain import Denied, PoolSpec, Refusal
+from seatkeeper.server.events import log as events
+from seatkeeper.server.sessions.sessions import lease_id_of
+from seatkeeper.server.store import Delete, Put, Write, records
+from seatkeeper.v1 import pool_service_pb2, state_pb2
+
+NEWER = 2
+GRANT = KEYS.grant(POOL, uuid7(99))
+RECORDS: dict[str, Write] = {
+    "specification": Put(
+        KEYS.pool(POOL),
+        pool_service_pb2.PoolSpec(name=POOL, seats=5, format=NEWER).SerializeToString(),
+    ),
+    "guard": Put(
+        KEYS.guard(POOL), state_pb2.GuardRecord(fence=9, format=NEWER).SerializeToString()
+    ),
+    "grant": Put(GRANT, state_pb2.GrantRecord(fence=9, format=NEWER).SerializeToString()),
+    "ticket": Put(
+        KEYS.ticket(POOL, uuid7(99)),
+        state_pb2.TicketRecord(number=9, format=NEWER).SerializeToString(),
+    ),
+    "mark": Put(
+        KEYS.mark(POOL, "bert"), state_pb2.MarkRecord(format=NEWER).SerializeToString()
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_unsupported", LogLimit())
+
+
+@pytest.fixture
+async def loops() -> AsyncIterator[Loops]:
+    loops = Loops()
+    yield loops
+    await loops.close()
+
+
+def newer_events(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [r for r in caplog.records if r.getMessage() == "record_format_unsupported"]
+
+
+@pytest.mark.parametrize("what", RECORDS)
+async def test_nothing_is_decided_on_it_and_commands_are_told_why(
+    loops: Loops, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await loops.pool(seats=2)
+    node = await loops.node()
+    first = node.submit(acquire(1))
+    await heard(first)
+    waits = node.submit(acquire(2, "bert", seats=2))
+    await eventually(lambda: waits.heard)
+
+    written = RECORDS[what]
+    await loops.store.commit([written])
+    await eventually(lambda: node.loop.unsupported)
+    commits = len(node.store.commits)
+
+    # The client that waits asks another node; its place stays.
+    await heard(waits)
+    assert refusals(waits) == [Refusal.UNAVAILABLE]
+    later = [node.submit(acquire(3, "cora")), node.submit(release(1), Ear())]
+    for ear in later:
+        await heard(ear)
+        (denied,) = ear.answers
+        assert isinstance(denied, Denied)
+        assert denied.reason is Refusal.UNAVAILABLE
+        assert written.key in denied.message
+        assert "upgrade" in denied.message
+        assert denied.retry_after is not None
+    assert len(node.store.commits) == commits
+    assert await loops.store.get(KEYS.ticket(POOL, uuid7(2))) is not None
+    assert await loops.store.get(KEYS.grant(POOL, uuid7(1))) is not None
+
+    (event,) = newer_events(caplog)
+    assert event.levelno == logging.ERROR
+    facts = event.__dict__
+    assert (facts["key"], facts["format"], facts["known"]) == (written.key, NEWER, 1)
+    assert "upgrade" in facts["do"]
+
+
+@pytest.mark.parametrize("what", RECORDS)
+async def test_a_node_that_starts_on_it_refuses_from_the_first_command_on(
+    loops: Loops, what: str
+) -> None:
+    await loops.pool(seats=2)
+    await loops.store.commit([RECORDS[what]])
+    node = await loops.node()
+    ear = node.submit(acquire(1))
+    await heard(ear)
+    assert refusals(ear) == [Refusal.UNAVAILABLE]
+    assert node.store.commits == []
+
+
+@pytest.mark.parametrize("what", ["specification", "grant"])
+async def test_the_pool_is_served_again_when_it_is_gone(loops: Loops, what: str) -> None:
+    await loops.pool(seats=1)
+    node = await loops.node()
+    await heard(node.submit(acquire(1)))
+    written = RECORDS[what]
+    waits = node.submit(acquire(2, "bert"))
+    await eventually(lambda: waits.heard)
+    await loops.store.commit([written])
+    await heard(waits)
+
+    gone: Write = Delete(written.key)
+    if what == "specification":
+        gone = Put(written.key, records.encode_spec(PoolSpec(POOL, 2)))
+    await loops.store.commit([gone])
+    await eventually(lambda: node.loop.unsupported is None)
+    if what == "grant":
+        node.submit(release(1))
+    again = node.submit(acquire(2, "bert"))
+    await heard(again)
+    assert granted(again) == [uuid7(2)]
+
+
+async def test_another_pool_of_the_same_node_goes_on(loops: Loops) -> None:
+    await loops.pool(seats=1)
+    await create_pool(loops.store, 1, "other")
+    newer = state_pb2.GrantRecord(fence=1, format=NEWER).SerializeToString()
+    await loops.store.commit([Put(KEYS.grant("other", uuid7(5)), newer)])
+    node = await loops.node()
+    ear = node.submit(acquire(1))
+    await heard(ear)
+    assert granted(ear) == [uuid7(1)]
+    assert node.catalogue.unsupported(POOL) is None
+
+
+async def test_what_is_seen_while_it_is_decided_is_not_decided_on(loops: Loops) -> None:
+    """A lease has ended, so it is decided again: meanwhile the watch has told of a newer record."""
+    await loops.pool(seats=2)
+    node = await loops.node()
+    ear = node.submit(acquire(1, "nobody"))
+    await heard(ear)
+    assert refusals(ear) == [Refusal.SESSION_LOST]
+    await loops.store.commit([RECORDS["guard"]])
+    await eventually(lambda: node.loop.unsupported)
+    with pytest.raises(Exception, match="format 2"):
+        await node.loop._committer.commit([])
+
+
+def test_a_grant_of_the_present_format_says_so_or_nothing() -> None:
+    record = records.grant_record(a_grant(1))
+    for number in (0, 1):
+        record.format = number
+        assert records.decode_grant(uuid7(1), record.SerializeToString()).fence == 1
+    assert lease_id_of("anna") == record.lease_id
