@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from tests.cli.commands import environment, started
+from tests.tree import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "first-build.md"
+PAGE = ROOT / "docs" / "tutorial" / "first-build.md"
 START = "seatkeeper dev\n"
 SETUP = "make setup etcd\n. .venv/bin/activate\n"
 """Not run: the installation is that of the machine that runs this test."""

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.tree import ROOT
 
-ROOT = Path(__file__).parents[3]
 PAGES = sorted(
     {
         *ROOT.glob("*.md"),
