@@ -10,13 +10,16 @@ import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
+from tests.tree import ROOT
 
 from seatkeeper.chaos.relay import Relay
 from seatkeeper.devcluster.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 
+TESTS: Final = ROOT / "tests"
 QUICK_ETCD = EtcdOptions(
     heartbeat_interval=timedelta(milliseconds=50),
     election_timeout=timedelta(milliseconds=500),
@@ -41,6 +44,33 @@ if locale.getencoding().lower().replace("-", "") != "utf8":
     for name in ("PYTHONUTF8", "PYTHONCOERCECLOCALE"):
         os.environ.pop(name, None)
     os.environ["LC_ALL"] = "C.UTF-8"
+
+
+SLOW_FIRST: Final = (
+    *("processes", "compilers", "compat", "cluster", "conformance", "cases"),
+    *("contract", "agent", "cli", "chaos"),
+)
+"""Folders with files that take up to minutes, mostly waiting. The others follow."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files, so that no worker is left with one when the others have ended.
+
+    Each file runs on one worker (``--dist loadfile``), and the files are handed out in this order.
+    """
+    items.sort(key=lambda item: slowness(item.path))
+
+
+def slowness(path: Path) -> int:
+    """Return when a file's turn comes: 0 is first."""
+    folders = path.relative_to(TESTS).parts[:-1] if path.is_relative_to(TESTS) else ()
+    if folders and (folder := folders[-1]) in ("processes", "compilers"):
+        return SLOW_FIRST.index(folder)
+    return (
+        SLOW_FIRST.index(folders[0])
+        if folders and folders[0] in SLOW_FIRST
+        else len(SLOW_FIRST)
+    )
 
 
 async def add_users(etcd_program: Path, etcd: EtcdCluster, prefix: str) -> None:

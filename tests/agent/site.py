@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_status import rpc_status
+from tests import processes
 
 from seatkeeper.agent.config import AgentConfig
 from seatkeeper.agent.main import Agent
@@ -213,11 +214,7 @@ async def unanswered(*arguments: object, **named: object) -> None:
     raise ServiceUnavailable("no node answers")
 
 
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until ``condition`` holds; fail when it never does."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 # what is waited for has no event
-            await asyncio.sleep(0.01)
+eventually = processes.eventually
 
 
 def manifest_of(signed: build_pb2.SignedManifest) -> build_pb2.EngineManifest:

@@ -67,8 +67,8 @@ async def test_what_the_compiler_said_while_it_died_is_logged_and_told(
     (record,) = [each for each in caplog.records if each.message == "worker_failed"]
     about = vars(record)
     assert (about["code"], about["model"]) == ("compiler_crashed", "deep.onnx")
-    assert "Segmentation fault" in "".join(about["last_words"])
-    assert len(about["last_words"]) <= LINES_LOGGED_MAX
+    assert "Segmentation fault" in "".join(about["stderr_tail"])
+    assert len(about["stderr_tail"]) <= LINES_LOGGED_MAX
 
 
 @pytest.mark.parametrize("phase", [pb.BUILD_PHASE_CHECKING, pb.BUILD_PHASE_BUILDING])

@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from tests import processes
 
 SCRIPT: Final = Path(sys.executable).with_name("seatkeeper")
 START_SECONDS_MAX: Final = 60.0
@@ -201,10 +202,7 @@ class Place:
         self, condition: Callable[[], object], deadline: float = 30.0, what: str = ""
     ) -> None:
         """Wait until ``condition`` holds; AssertionError when it does not within ``deadline`` s."""
-        end = time.monotonic() + deadline
-        while not condition():
-            assert time.monotonic() < end, f"not within {deadline:.0f} s: {what or condition}"
-            time.sleep(POLL_SECONDS)
+        processes.until(condition, what, deadline)
 
     def close(self) -> None:
         """End everything that was started."""
@@ -236,13 +234,7 @@ class Place:
         raise AssertionError(f"it ended with {process.returncode}: {log.read_text()[-600:]}")
 
 
-def runs(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in (b"Z", b"X")
+runs = processes.is_running
 
 
 def needs(*modules: str, extra: str) -> None:

@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from tests import processes
 
 from seatkeeper.cli.app import main
 
@@ -177,14 +177,7 @@ class Running:
         return Result(code, self.out, self.err)
 
 
-def eventually(
-    condition: Callable[[], object], what: str = "", seconds_max: float = SECONDS_MAX
-) -> None:
-    """Wait until ``condition`` holds."""
-    deadline = time.monotonic() + seconds_max
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came: {what}"
-        time.sleep(POLL_SECONDS)
+eventually = processes.until
 
 
 @contextmanager
@@ -206,10 +199,4 @@ def address_of(running: Running) -> str:
     raise AssertionError(f"no address in the log: {running.err}")
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
+is_running = processes.is_running

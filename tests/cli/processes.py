@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests import processes
 from tests.cli.commands import Running, address_of, eventually, is_running, seatkeeper, serving
 
 TTL_SECONDS = 4.0
@@ -44,9 +45,7 @@ def parent_of(pid: int) -> int:
     return int(stat_of(pid)[1])
 
 
-def stat_of(pid: int) -> list[str]:
-    """What /proc says of a process, from its state on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+stat_of = processes.stat_of
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import processes
 from tests.cli.commands import (
     Result,
     Running,
@@ -42,10 +43,7 @@ def named(running: Running, event: str) -> list[dict[str, Any]]:
     return [each for each in events(running) if each["event"] == event]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+free_port = processes.free_port
 
 
 def works(running: Running, *options: str, **more: str) -> Result:

@@ -69,6 +69,30 @@ def test_holders_are_told_apart_by_what_their_programs_say(
     assert "hunter2" not in result.out
 
 
+def test_labels_are_shown_where_there_are_any(cluster: Cluster, pool: str) -> None:
+    script = f"seatkeeper status {pool} --json; seatkeeper status {pool}"
+    labels = ("--label", "team=cv", "--label", "ci/job=a-b:7")
+    result = cluster("run", "--pool", pool, *labels, "--", "sh", "-c", script).check()
+    line, _, text = result.out.partition("\n")
+    (held,) = json.loads(line)["grants"]
+    assert held["labels"] == {"team": "cv", "ci/job": "a-b:7"}
+    assert "LABELS" in text
+    assert "ci/job=a-b:7 team=cv" in text
+    plain = cluster("run", "--pool", pool, "--", "sh", "-c", script).check()
+    line, _, text = plain.out.partition("\n")
+    assert json.loads(line)["grants"][0]["labels"] == {}
+    assert "LABELS" not in text
+
+
+@pytest.mark.parametrize("label", ["team", "team=a", "=", "Team=cv", "team=c v"])
+def test_a_label_that_is_none_runs_nothing(cluster: Cluster, pool: str, label: str) -> None:
+    given = ("--label", "team=b", "--label", label)
+    refused = cluster("run", "--pool", pool, *given, "--", "echo", "ran")
+    assert refused.code in {Exit.USAGE, Exit.REFUSED}
+    assert "label" in refused.err
+    assert "ran" not in refused.out
+
+
 def test_what_a_program_says_of_itself_can_be_chosen_or_left_out(
     cluster: Cluster, pool: str
 ) -> None:

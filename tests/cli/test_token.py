@@ -69,8 +69,10 @@ def test_a_good_token_says_what_it_proves(issuer: Issuer) -> None:
     claims = issuer.verify(issuer.sign(), "--pool", "tensorrt", "--json").check().json
     assert claims["valid"] is True
     assert (claims["holder"], claims["pool"], claims["fence"]) == ("alice@host", "tensorrt", 41)
-    text = issuer.verify(issuer.sign()).check().out
+    assert claims["labels"] == {}
+    text = issuer.verify(issuer.sign(labels={"team": "cv", "a": "\x1b[31m"})).check().out
     assert "alice@host" in text
+    assert r"a=\x1b[31m team=cv" in text
 
 
 def test_a_token_that_proves_nothing_is_refused_with_the_reason(issuer: Issuer) -> None:

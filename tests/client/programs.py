@@ -9,12 +9,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests import processes
 
 from seatkeeper.core.clock import SystemClock, set_default_clock
 
@@ -145,12 +146,7 @@ class Program:
             self.errors += lines
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until ``condition`` holds."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+wait_until = processes.until
 
 
 @contextmanager
@@ -166,14 +162,9 @@ def real_clock() -> Iterator[None]:
         set_default_clock(before)
 
 
-def is_stopped(pid: int) -> bool:
-    """Tell whether a process is stopped."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+is_stopped = processes.is_stopped
 
 
 def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    """Return whether a process has ended."""
+    return not processes.is_running(pid)

@@ -18,6 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
+from tests import processes
 
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -455,11 +456,7 @@ async def pulse(beats: int = 6) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     await server.stop(None)
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until ``condition`` holds; fail when it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 # whatever it is has no event to wait for
-            await asyncio.sleep(0.005)
+eventually = processes.eventually
 
 
 def rich_status(

@@ -7,11 +7,11 @@ import gc
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests import processes
 from tests.client.scripted import ScriptedService, running
 
 from seatkeeper.client import (
@@ -25,13 +25,7 @@ from seatkeeper.client import (
     exit_on_signals,
 )
 
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until ``condition`` holds; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        threading.Event().wait(0.005)
+until = processes.until
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 
 import psutil
+from tests import processes
 from tests.tree import ROOT
 
 CONFIGS = ROOT / "deploy" / "haproxy"
@@ -146,17 +147,4 @@ async def page(url: str) -> str:
     return await asyncio.to_thread(read)
 
 
-async def until(
-    condition: Callable[[], object], what: str, *, within: float = SECONDS_MAX
-) -> None:
-    """Wait until a condition holds; it may be a coroutine function."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
-    while True:
-        holds = condition()
-        if asyncio.iscoroutine(holds):
-            holds = await holds
-        if holds:
-            return
-        assert loop.time() < deadline, f"it never came: {what}"
-        await asyncio.sleep(POLL_SECONDS)
+until = processes.eventually

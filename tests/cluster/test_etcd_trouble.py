@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from bench.failover import leader_of
 from bench.service import Service, start_node
+from tests import processes
 from tests.cluster.holder import holder
 from tests.conftest import add_users
 from tests.contract.conftest import call_etcd
@@ -60,12 +61,7 @@ async def judged(service: Service) -> int:
     return history.grants
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not await condition():
-        assert time.monotonic() < deadline, "it never came"
-        await asyncio.sleep(0.05)
+eventually = processes.eventually
 
 
 async def take_turns(service: Service, turns: int) -> None:

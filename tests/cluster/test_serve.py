@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench.service import spawn
+from tests import processes
 from tests.cluster.clients import Client, StreamEnded
 from tests.cluster.conftest import Cluster
 
@@ -27,10 +28,7 @@ async def ended(folder: Path, *flags: str) -> tuple[int, str]:
     return code, server.log.read_text()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+free_port = processes.free_port
 
 
 def test_exit_codes_are_those_of_sysexits() -> None:

@@ -104,7 +104,7 @@ def summary(mixture: Mixture, old: Release) -> dict[str, Any]:
     names = sorted({f"{loss.key.split('/')[1]} at {loss.step!r}" for loss in lost_by_old})
     for name in names:
         print(f"  lost by the old version: {name}", flush=True)
-    compilers = {agent.name for agent in mixture.environment.mixed.agents.values()}
+    compilers = {agent.name for agent in mixture.environment.mixed.agents}
     publishers = {each.agent for each in record.published} & compilers
     return {
         "old": old.commit,

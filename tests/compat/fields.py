@@ -19,14 +19,14 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from seatkeeper.server.store import Change, Put, Store, Unchanged
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.v1 import state_pb2
 
 FIELD = 15_501
 """A number that no record has; both versions take it for one of a later version."""
 WIRE_TYPE_BYTES = 2
 CARRIED = b"carried-"
 """What a token begins with that is in a ticket's attributes."""
-TICKET_ATTRIBUTES = state_pb2.TicketRecord.DESCRIPTOR.fields_by_name["attributes"].number
+TICKET_ATTRIBUTES = 11
+"""Number of the field ``attributes`` in a ticket's record."""
 ATTEMPTS_MAX = 20
 _NO_DECISION = TagBytes(3, 1) + bytes(8)
 """What ends a guard that no node has written: `decision_id` 0."""

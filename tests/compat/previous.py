@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.tree import ROOT
+
 COMMIT_FILE = Path(__file__).with_name("previous-release.txt")
 CACHE = ROOT / ".tools" / "compat"
 SECONDS_MAX = 120.0

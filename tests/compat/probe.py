@@ -87,7 +87,8 @@ class Probe:
                 await self._streams()
                 await self.did("close", self.node.seats.close_session(self.credentials))
             except Exception as error:  # whatever it is, a caller has met it
-                await say(failed=self.step, reason=f"{type(error).__name__}: {error}"[:500])
+                why = str(error) or f"not done after {STEP_SECONDS_MAX:g} s"
+                await say(failed=self.step, reason=f"{type(error).__name__}: {why}"[:500])
 
     async def did(self, step: str, call: Awaitable[T], *, at_other: bool = False) -> T:
         """Do one thing, and say so."""
@@ -150,7 +151,7 @@ class Probe:
         await self.did("publish again", engines.publish(engine, claim_id=claim_id))
         freeing = engines.yield_claim(pool=config.pool, grant_id=grant_id, claim_id=claim_id)
         await self.did("yield", freeing)
-        await claim.aclose()  # type: ignore[attr-defined]
+        await claim.aclose()  # type: ignore[attr-defined]  # a generator, typed as an iterator
         claiming = self._claim_at_other(renewed, grant_id)
         await self.did("claim and yield at the other node", claiming, at_other=True)
 
@@ -212,7 +213,7 @@ class Probe:
         try:
             return (await anext(watch)).spec.name
         finally:
-            await watch.aclose()  # type: ignore[attr-defined]
+            await watch.aclose()  # type: ignore[attr-defined]  # a generator, typed as an iterator
 
     def _client(self, address: str) -> AsyncSeatClient:
         config = ClientConfig(follow_ring=False, keeper="process", ttl=TTL)

@@ -25,9 +25,9 @@ from typing import Literal, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from seatkeeper.client import (
-    AgentFull,
     AsyncGrant,
     AsyncSeatClient,
+    BuildFailed,
     ClientConfig,
     HoldingState,
     NoSeatFree,
@@ -288,7 +288,7 @@ class LibraryUser(User):
         except NoSeatFree:
             self.note("Denied", pool=pool, asked_at=asked_at, wait=wait)
             return
-        is_safe = lambda: grant.state is not HoldingState.LOST  # noqa: E731
+        is_safe = lambda: grant.state is not HoldingState.LOST  # noqa: E731  # one of two ways to ask
         if not await self.use(pool, grant.grant_id, grant.fence, seats, is_safe):
             self.failed("hold", f"{seats} seats of {pool} were lost")
             return
@@ -337,7 +337,7 @@ class UnaryUser(User):
         except SeatLost:  # it was denied before, and the answer was lost with its node
             self.note("Refused", pool=pool, grant_id=acquire.grant_id)
             return
-        is_safe = lambda: time.monotonic() < self._safe_until  # noqa: E731
+        is_safe = lambda: time.monotonic() < self._safe_until  # noqa: E731  # one of two ways to ask
         if not await self.use(pool, acquire.grant_id, granted.fence, seats, is_safe):
             self.failed("renew", f"{seats} seats of {pool} were not renewed in time")
         self.program.operations += 1
@@ -451,7 +451,7 @@ class AgentUser(User):
             at=time.monotonic(),
         )
         await engines.yield_claim(pool=pool, grant_id=grant.grant_id, claim_id=claim_id)
-        await claim.aclose()  # type: ignore[attr-defined]
+        await claim.aclose()  # type: ignore[attr-defined]  # a generator, typed as an iterator
 
     async def close(self) -> None:
         """Close its clients."""
@@ -500,26 +500,29 @@ class Administrator(User):
 
 
 class Builder(User):
-    """Has real engines compiled, each another one, by whichever agent the ring names."""
+    """Has real engines compiled, each another one, by the agent that the ring names; fetches old ones.
+
+    An agent that is stopped ends its builds, and has its clients ask again.
+    """
 
     OPTIONS = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])
+    TRIES_MAX = 5
+    RETRY_SECONDS = 2.0
 
     def __init__(self, program: Program, role: str) -> None:
         super().__init__(program, role)
         self.pause = BUILD_PAUSE_SECONDS
         self._client = self.client(keeper="helper")
+        self._keys: list[str] = []
 
     async def cycle(self) -> None:
-        """Have one engine compiled."""
+        """Have one engine compiled, and fetch one that was compiled before."""
         self.program.operations += 1
         model = await asyncio.to_thread(self._model)
         try:
-            built = await self._client.build(
-                model, self.OPTIONS, pool=self.config.build_pool, wait=20.0
-            )
-        except (NoSeatFree, AgentFull):
+            manifest = await self._retried(lambda: self._build(model))
+        except NoSeatFree:
             return
-        manifest = built.manifest
         say(
             event="Published",
             agent=manifest.agent_id,
@@ -528,6 +531,27 @@ class Builder(User):
             fence=manifest.fence,
             at=time.monotonic(),
         )
+        self._keys.append(manifest.key)
+        key, file = self.rng.choice(self._keys), Path(f"{self.config.model}.{self.name}")
+        fetched = await self._retried(lambda: self._client.fetch(key, file))
+        if fetched.key != key:
+            self.failed("fetch", f"{fetched.key} came for {key}")
+
+    async def _build(self, model: bytes) -> build_pb2.EngineManifest:
+        pool = self.config.build_pool
+        return (await self._client.build(model, self.OPTIONS, pool=pool, wait=20.0)).manifest
+
+    async def _retried(
+        self, call: Callable[[], Awaitable[build_pb2.EngineManifest]]
+    ) -> build_pb2.EngineManifest:
+        for tries_left in reversed(range(self.TRIES_MAX)):
+            try:
+                return await call()
+            except BuildFailed as error:
+                if not (error.retryable and tries_left):
+                    raise
+            await asyncio.sleep(self.RETRY_SECONDS)
+        raise AssertionError("the loop returns or raises")
 
     def _model(self) -> bytes:
         import onnx  # only here: it is large

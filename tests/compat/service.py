@@ -7,13 +7,13 @@ sessions are proven by their secrets. Each node runs the release that it was las
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.service import ServerProcess, spawn
-from tests.chaos.places import Places
+from tests.chaos.places import Place, Places
 from tests.chaos.service import NODES, ChaosService, Node
 from tests.client.certificates import Authority
 from tests.cluster.balancer import free_ports
@@ -66,11 +66,44 @@ async def check_version(address: str, release: Release) -> None:
 
 
 @dataclass
+class MixedAgent:
+    """A build agent that comes back with its id and its engines, as the release that it is given."""
+
+    name: str
+    place: Place
+    listen: str
+    folder: Path
+    flags: Sequence[str]
+    release: Release
+    server: ServerProcess | None = None
+
+    @property
+    def process(self) -> ServerProcess:
+        """Its process."""
+        assert self.server is not None, "start it first"
+        return self.server
+
+    async def start(self) -> None:
+        """Start it on the engines that it has, and wait until it serves."""
+        self.server = spawn(
+            self.folder,
+            self.name,
+            [
+                *("agent", "--agent-id", self.name, "--listen", self.listen, *self.flags),
+                *("--engines", str(self.folder / f"engines-{self.name}")),
+            ],
+            command=self.place.command,
+            program=self.release.program,
+        )
+        await self.server.wait_serving()
+
+
+@dataclass
 class MixedService(ChaosService):
     """All of it."""
 
-    agents: dict[str, ServerProcess] = field(default_factory=dict)
-    """Those that compile, by name of their release."""
+    agents: list[MixedAgent] = field(default_factory=list)
+    """Those that compile."""
     mixed: list[MixedNode] = field(default_factory=list)
     """The nodes, with what they run."""
 
@@ -91,23 +124,15 @@ class MixedService(ChaosService):
         self.mixed.append(node)
         await node.start()
 
-    async def start_mixed_agent(self, release: Release, pool: str) -> None:
-        """Start the build agent of a release."""
-        place = self.places.make(f"agent-{release.name}")
-        name = f"agent-{release.name}"
-        agent = spawn(
-            self.folder,
-            name,
-            [
-                *("agent", "--agent-id", name, "--listen", f"{place.host}:{free_ports(1)[0]}"),
-                *("--nodes", ",".join(self.addresses), "--pool", pool),
-                *("--engines", str(self.folder / f"engines-{release.name}")),
-            ],
-            command=place.command,
-            program=release.program,
-        )
-        self.agents[release.name] = agent
-        await agent.wait_serving()
+    async def add_agent(self, release: Release, pool: str) -> None:
+        """Start one more build agent, for the seats of a pool."""
+        name = f"agent-{len(self.agents) + 1}"
+        place = self.places.make(name)
+        listen = f"{place.host}:{free_ports(1)[0]}"
+        flags = ("--nodes", ",".join(self.addresses), "--pool", pool)
+        agent = MixedAgent(name, place, listen, self.folder, flags, release)
+        self.agents.append(agent)
+        await agent.start()
 
     def client(self, name: str) -> AsyncSeatClient:
         """Return a client that nothing stands before."""
@@ -120,8 +145,9 @@ class MixedService(ChaosService):
 
     async def stop(self) -> None:
         """End everything. Safe to call twice."""
-        for agent in self.agents.values():
-            await agent.stop()
+        for agent in self.agents:
+            if agent.server is not None:
+                await agent.server.stop()
         await super().stop()
 
 

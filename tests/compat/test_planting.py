@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.compat.fields import NotPlanted, Planter, tokens_in
+from tests.compat.fields import TICKET_ATTRIBUTES, NotPlanted, Planter, tokens_in
 
 from seatkeeper.server.decide import Guard
 from seatkeeper.server.store import Put, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
+from seatkeeper.v1 import state_pb2
 
 
 async def test_a_planted_record_keeps_its_lease_and_what_it_says() -> None:
@@ -42,6 +43,12 @@ async def test_a_planted_guard_is_of_no_decision_and_keeps_its_numbers() -> None
 async def test_what_is_not_there_cannot_be_planted_into() -> None:
     with pytest.raises(NotPlanted, match="not there"):
         await Planter(MemoryStore(), Keys()).plant("seatkeeper/pools/none")
+
+
+def test_the_attributes_of_a_ticket_are_where_the_harness_writes_them() -> None:
+    field = state_pb2.TicketRecord.DESCRIPTOR.fields_by_name["attributes"]
+
+    assert field.number == TICKET_ATTRIBUTES
 
 
 def test_keys_are_named_as_probes_name_them() -> None:

@@ -17,6 +17,7 @@ from tests.compat.previous import (
     previous_commit,
     previous_release,
 )
+from tests.tree import ROOT
 
 
 def git(folder: Path, *words: str) -> str:
@@ -106,8 +107,8 @@ def test_its_packages_are_its_own_and_its_nodes_say_what_they_are(
     # Neither the folder nor the variable that would bring ours to the front counts.
     said = subprocess.run(
         [*old.interpreter, "-c", text],
-        cwd=previous.ROOT / "client",
-        env={**os.environ, "PYTHONPATH": str(previous.ROOT / "client")},
+        cwd=ROOT / "client",
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client")},
         capture_output=True,
         text=True,
         check=True,

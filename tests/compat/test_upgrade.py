@@ -46,7 +46,8 @@ def test_a_round_upgrades_every_node_and_takes_every_one_back(seed: int) -> None
     assert first == ["Upgrade.forward"] * 3 + ["Upgrade.back"] * 3
     assert [scenario.sentence[0] for scenario in scenarios] == list("123210")
     others = {name for names in injected for name in names[1:]}
-    assert others == {fault.fault for fault in FAULTS}
+    assert others == {"Upgrade.agents", *(fault.fault for fault in FAULTS)}
+    assert sum(names.count("Upgrade.agents") for names in injected) == 2  # and are as before
 
 
 def test_a_short_run_has_a_fault_in_every_mixture() -> None:
@@ -57,10 +58,10 @@ def test_a_short_run_has_a_fault_in_every_mixture() -> None:
 
 
 def test_seconds_are_those_of_calm() -> None:
-    (first, *_) = round_of(1, Size(3, 6.0), random.Random(0))
+    (_, second, *_) = round_of(1, Size(3, 6.0), random.Random(0))
 
-    in_faults = sum(step.seconds for step in first.steps if isinstance(step, Injection))
-    assert first.seconds == pytest.approx(6.0 + in_faults)
+    in_faults = sum(step.seconds for step in second.steps if isinstance(step, Injection))
+    assert second.seconds == pytest.approx(6.0 + in_faults)
 
 
 def test_a_run_without_any_trouble_passes() -> None:

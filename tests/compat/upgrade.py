@@ -46,6 +46,8 @@ TTL_SECONDS = 10.0
 ADMINISTERED_MAX = 40
 """Programs of users that may run at once; each administers a pool of its own."""
 RATE_MIN = 5.0
+AGENTS_CHANGE = (0, NODES)
+"""With which nodes of a round the build agents change their versions: forth, and back."""
 PROGRAM = Path(__file__).with_name("program.py")
 TARGET = "three nodes and agents of two versions"
 CHECKED_BY = "etcd's whole history, and what users were answered and believed"
@@ -99,6 +101,15 @@ class Upgrade:
     async def back(self) -> AsyncIterator[str]:
         """A node of the new version is drained, and one of the old version starts in its place."""
         yield await self._replace(self._new, self._old)
+
+    @asynccontextmanager
+    async def agents(self) -> AsyncIterator[str]:
+        """Every build agent is stopped, and the other version starts with its id and its engines."""
+        for agent in self._service.agents:
+            self.exits.append(await agent.process.stop())
+            agent.release = self._new if agent.release is self._old else self._old
+            await agent.start()
+        yield "all agents"
 
     async def _replace(self, from_: Release, to: Release) -> str:
         nodes = [node for node in self._service.mixed if node.release is from_]
@@ -177,6 +188,8 @@ def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
             if not shuffled:
                 shuffled = rng.sample(FAULTS, len(FAULTS))
             steps += [Calm(size.seconds / (size.faults + 1)), shuffled.pop()]
+        if size.builds and turn in AGENTS_CHANGE:
+            steps += [Calm(size.seconds), Injection("Upgrade.agents")]
         steps.append(Calm(size.seconds / (size.faults + 1)))
         new = turn + 1 if is_forward else 2 * NODES - turn - 1
         scenarios.append(
@@ -199,9 +212,9 @@ class MixedEnvironment(ProcessEnvironment):
 
     async def trouble(self) -> str:
         """Return what is not as it should be; empty: the service is whole."""
-        for agent in self.mixed.agents.values():
-            if agent.process.poll() is not None:
-                return f"{agent.name} has ended: {agent.log.read_text()[-500:]}"
+        for agent in self.mixed.agents:
+            if agent.process.process.poll() is not None:
+                return f"{agent.name} has ended: {agent.process.log.read_text()[-500:]}"
         return await super().trouble()
 
     def noting(self, name: str, fault: Fault) -> Fault:
@@ -240,7 +253,7 @@ async def running_mixture(
         canary = open_canary(service.addresses, None)
         stack.push_async_callback(canary.close)
         for release in (old, new) if size.builds else ():
-            await service.start_mixed_agent(release, BUILD_POOL)
+            await service.add_agent(release, BUILD_POOL)
         await worker_pool.start()
         operator = Operator(find_etcd().path, service.etcd, service.store)
         upgrade = Upgrade(service, old, new)

@@ -104,7 +104,9 @@ def _set(message: Message, value: Json) -> None:
         field = message.DESCRIPTOR.fields_by_name.get(name)
         if field is None:
             raise ScriptError(f"{message.DESCRIPTOR.full_name} has no field {name}")
-        if field.is_repeated:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            getattr(message, name).update(item)
+        elif field.is_repeated:
             _set_list(message, field, item)
         elif field.message_type is not None:
             inner = getattr(message, name)

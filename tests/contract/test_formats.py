@@ -10,6 +10,7 @@ from tests.unit.kit import Ear, acquire, eventually, uuid7
 from seatkeeper.server.domain import Denied, PoolSpec, Refusal
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import SeatsGranted
 from seatkeeper.server.store import Put, records
@@ -38,9 +39,8 @@ async def test_a_newer_format_is_refused_and_a_newer_field_is_kept(subject: Subj
     catalogue = PoolCatalogue(store, keys, Observer())
     catalogue.start()
     await catalogue.ready()
-    loops = {
-        name: PoolLoop(name, store, keys, catalogue, SystemClock()) for name in ("old", "new")
-    }
+    around = (store, keys, catalogue, SystemClock(), LoopConfig(), Observer())
+    loops = {name: PoolLoop(PoolContext(name, *around)) for name in ("old", "new")}
     ears = {name: Ear() for name in loops}
     for name, loop in loops.items():
         loop.start()

@@ -44,9 +44,12 @@ DEFECTS = (
     Defect(
         "blind retry after an unknown outcome",
         f"{SERVER}/pool/committer.py",
-        "                self._unsettled = True\n                self._changed(\n"
+        "                self._unsettled = True\n"
+        "                self._remember_unknown(decision_id, decision, ended)\n"
+        "                self._changed(\n"
         "                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
-        "                )\n                raise\n",
+        "                )\n"
+        "                raise\n",
         "                self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
         "                committed = await self._send("
         "asks, decision, writes, decision_id, succeeded)\n",
@@ -60,14 +63,14 @@ DEFECTS = (
     ),
     Defect(
         "the safety window counted from the answer",
-        f"{CLIENT}/holding.py",
+        f"{CLIENT}/session/holding.py",
         "    sent_at = view.sent_at\n    if now >= sent_at",
         "    sent_at = now\n    if now >= sent_at",
         tests=("tests/client/session/test_holding.py",),
     ),
     Defect(
         "wall clock for the safety window",
-        f"{CLIENT}/clock.py",
+        "core/seatkeeper/core/clock.py",
         "    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)\n",
         "    return time.time()\n",
         tests=("tests/client/core/test_clock.py",),
@@ -80,7 +83,7 @@ DEFECTS = (
     ),
     Defect(
         "watch trusted without relist",
-        f"{SERVER}/follow.py",
+        f"{SERVER}/store/follow.py",
         "    while True:\n        try:\n            listing = await store.list(prefix)\n"
         "            view.reset(listing)\n",
         "    listing = await store.list(prefix)\n    view.reset(listing)\n"
@@ -102,20 +105,20 @@ DEFECTS = (
     ),
     Defect(
         "expired token accepted",
-        f"{CLIENT}/tokens.py",
+        "core/seatkeeper/core/tokens.py",
         '    if seconds >= claims["exp"] + slack:\n',
         "    if False:\n",
         tests=("tests/client/core/test_tokens.py",),
     ),
     Defect(
         "publish without fence",
-        f"{SERVER}/engines.py",
+        f"{SERVER}/engines/registry.py",
         "                    Unchanged(grant_key, found.mod_revision),\n",
         "",
     ),
     Defect(
         "a fence forgotten once another pool's grant has published",
-        f"{SERVER}/engines.py",
+        f"{SERVER}/engines/registry.py",
         "        fences = {published.pool: published.fence, **earlier.fences}\n",
         "        fences = {published.pool: published.fence}\n",
     ),
@@ -143,13 +146,13 @@ DEFECTS = (
     ),
     Defect(
         "ended sessions forgotten",
-        f"{SERVER}/sessions.py",
+        f"{SERVER}/sessions/sessions.py",
         "                only_if=[Unchanged(key, 0), Unchanged(opened, 0)],\n",
         "                only_if=[Unchanged(key, 0)],\n",
     ),
     Defect(
         "a session's lease id that follows from its own id",
-        f"{SERVER}/sessions.py",
+        f"{SERVER}/sessions/sessions.py",
         "        lease_id = random.getrandbits(63) | 1\n",
         "        lease_id = lease_id_of(session_id)\n",
         tests=(
@@ -181,12 +184,34 @@ DEFECTS = (
     ),
     Defect(
         "a token's end counted from when the renewal was answered",
-        f"{SERVER}/sessions.py",
+        f"{SERVER}/sessions/sessions.py",
         "        sent_at = self._clock.now()\n"
         "        ttl = await self._keep_alive(session.session_id, session.lease_id)\n",
         "        ttl = await self._keep_alive(session.session_id, session.lease_id)\n"
         "        sent_at = self._clock.now()\n",
         tests=("tests/unit/service/test_session_renewal.py",),
+    ),
+    Defect(
+        "a seat that has expired is published as released, too",
+        f"{SERVER}/pool/committer.py",
+        "        gone = self._mirror.expired_ids.copy()\n",
+        "        gone: set[str] = set()\n",
+        tests=("tests/unit/events/test_usage_feed.py",),
+    ),
+    Defect(
+        "a commit whose answer was lost is never published",
+        f"{SERVER}/pool/committer.py",
+        "        self._observer.usage.publish_all(self._unknown.pop(decision_id, ()))\n",
+        "        self._unknown.pop(decision_id, ())\n",
+        tests=("tests/unit/events/test_usage_feed.py",),
+    ),
+    Defect(
+        "every node that follows a pool publishes what expires",
+        f"{SERVER}/pool/loop.py",
+        "        if self._owner_elsewhere is not None:\n            return\n"
+        "        for each in expired:\n",
+        "        for each in expired:\n",
+        tests=("tests/unit/events/test_usage_of_a_workload.py",),
     ),
     Defect(
         "nobody may wait",
@@ -231,6 +256,34 @@ DEFECTS = (
         tests=("tests/policies/test_trial.py",),
     ),
     Defect(
+        "a guard that is written anew, without what a newer node wrote",
+        f"{SERVER}/store/records.py",
+        "    record = state_pb2.GuardRecord.FromString(guard.kept)\n",
+        "    record = state_pb2.GuardRecord()\n",
+        tests=("tests/unit/store/test_unknown_fields.py",),
+    ),
+    Defect(
+        "a grant that forgets what its ticket said",
+        f"{SERVER}/domain/attribution.py",
+        "            message.attributes.ParseFromString(self.kept)\n",
+        "            pass\n",
+        tests=("tests/unit/domain/test_attribution.py",),
+    ),
+    Defect(
+        "a record of a newer format is guessed at",
+        f"{SERVER}/store/formats.py",
+        "    if number > FORMAT:\n",
+        "    if False:\n",
+        tests=("tests/unit/pool/test_pool_loop_formats.py",),
+    ),
+    Defect(
+        "a decision on a record of a newer format, seen while it was decided again",
+        f"{SERVER}/pool/committer.py",
+        "            if (error := self.unsupported) is not None:\n                raise error\n",
+        "",
+        tests=("tests/unit/pool/test_pool_loop_formats.py",),
+    ),
+    Defect(
         "a seat that is held back from a request is taken for one that it may get",
         f"{SERVER}/decide/admission.py",
         "    return plan.hold_back(command.ticket(number, now))\n",
@@ -263,7 +316,7 @@ DEFECTS = (
     Defect(
         "a plan without effect is tried again at once",
         f"{SERVER}/pool/loop.py",
-        "            self._wake_in(self._pause)\n",
+        "            self._wake.set_in(self._pause)\n",
         "            self._wake.set()\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),

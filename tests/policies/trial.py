@@ -36,7 +36,7 @@ from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool import committer as committing_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, MemoryStore
@@ -203,11 +203,8 @@ class Trial:
         config = LoopConfig(policy=self._policy)
         for _ in range(self._nodes):
             catalogue = PoolCatalogue(self._store, KEYS, self._watcher)
-            loop = PoolLoop(
-                *(POOL, self._store, KEYS, catalogue, self._clock),
-                config=config,
-                observer=self._watcher,
-            )
+            around = (self._store, KEYS, catalogue, self._clock, config, self._watcher)
+            loop = PoolLoop(PoolContext(POOL, *around))
             catalogue.on_change = lambda pool, loop=loop: loop.spec_changed()
             catalogue.start()
             await catalogue.ready()

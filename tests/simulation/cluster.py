@@ -28,11 +28,13 @@ from seatkeeper.core.clock import Timer
 from seatkeeper.core.ids import IdGenerator
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant, PoolSpec
+from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Put, StoreError, records
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.server.telemetry.tally import Tally
 
 KEYS = Keys()
 RESTART_SECONDS = 0.2
@@ -117,6 +119,7 @@ class SimNode:
                     store=SimStore(cluster.etcd, process),
                     clock=NodeClock(process),
                     transport=SimTransport(cluster.board, process),
+                    tally=cluster.tally(),
                     policy=cluster.policy,
                 )
             except (StartError, StoreError):
@@ -149,6 +152,8 @@ class SimCluster:
             stop_grace=1.0,
             token_key_file=_signing_key(),
         )
+        self.published: list[UsageEvent] = []
+        """The usage events of all nodes."""
         self.capacity: dict[str, int] = {}
         """The seats that each pool was made with."""
         self.nodes = [SimNode(self, number) for number in range(1, self.nodes_count + 1)]
@@ -173,6 +178,12 @@ class SimCluster:
     def store(self) -> RecordingStore:
         """What is in etcd."""
         return self.etcd.store
+
+    def tally(self) -> Tally:
+        """Return what a node reports to."""
+        tally = Tally()
+        tally.usage.subscribe(self.published.append)
+        return tally
 
     def pool(self, name: str, seats: int) -> None:
         """Make a pool, before anything else happens."""

@@ -6,6 +6,7 @@ from tests.policies.history import broken_rules, stored_pool
 from tests.policies.rules import Tried
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
+from tests.simulation.usage import check_usage
 from tests.simulation.world import EPOCH
 
 from seatkeeper.chaos.users import UserRecord
@@ -102,6 +103,7 @@ class Referee:
                 for user, at in story.unserved
                 if user not in self._faults.struck
             ]
+        told += check_usage(store.changes, self._cluster.published)
         told += self._missed_wakes.values()
         for pool in self._capacity if self._own_rule else ():
             broken = broken_rules(store.changes, self._tried.rule(), KEYS, pool)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, TypeVar
+
+from tests import processes
 
 from seatkeeper.oracle.history import PoolHistory, read_history, replay
 from seatkeeper.server.decide import Decision
@@ -64,12 +65,7 @@ class FakeClock:
         self.seconds += duration.total_seconds()
 
 
-async def eventually(condition: Callable[[], object], *, within: float = PATIENCE) -> None:
-    """Return once ``condition`` is true; fail when it does not become so."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true in time"
-        await asyncio.sleep(0.002)
+eventually = processes.eventually
 
 
 def acquire(

@@ -23,10 +23,12 @@ from seatkeeper.oracle.history import PoolHistory
 from seatkeeper.server.domain import Command, Denied, Limits, Refusal
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig, PoolContext
+from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import News, SeatsGranted
 from seatkeeper.server.sessions.sessions import lease_id_of
@@ -40,6 +42,9 @@ class Tally(Observer):
     """Counts what a loop tells its operator."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.usage_events: list[UsageEvent] = []
+        self.usage.subscribe(self.usage_events.append)
         self.conflicts = 0
         self.unknown = 0
         self.dead: int = 0
@@ -97,11 +102,13 @@ class Loops:
         rng: random.Random | None = None,
         is_down: bool = False,
         pause: timedelta = timedelta(0),
+        tally: Tally | None = None,
+        forwarder: Forwarder | None = None,
         policy: Policy = FIFO,
     ) -> NodeLoop:
         """Start one more node's loop. ``pause`` is how long commands wait for company."""
         store = FaultyStore(self.store, rng=rng)
-        tally = Tally()
+        tally = tally or Tally()
         catalogue = PoolCatalogue(store, KEYS, tally)
         # Without pauses for company, unless they are what is tested.
         pauses: dict[str, Any] = dict.fromkeys(PAUSES, pause)
@@ -113,9 +120,9 @@ class Loops:
             catch_up_timeout=timedelta(milliseconds=100),
             **pauses,
         )
-        loop = PoolLoop(
-            POOL, store, KEYS, catalogue, clock or self.clock, config=config, observer=tally
-        )
+        clock = clock or self.clock
+        context = PoolContext(POOL, store, KEYS, catalogue, clock, config, tally)
+        loop = PoolLoop(context, forwarder)
 
         def spec_changed(pool: str) -> None:
             if pool == POOL:

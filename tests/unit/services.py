@@ -264,6 +264,8 @@ def acquire_of(number: int, **fields: object) -> seat_pb2.Acquire:
     for name, value in fields.items():
         if isinstance(value, timedelta):
             getattr(message, name).CopyFrom(duration(value))
+        elif isinstance(value, Message):
+            getattr(message, name).CopyFrom(value)
         else:
             setattr(message, name, value)
     return message

@@ -181,7 +181,8 @@ class Build:
             except SeatError as error:
                 is_answer = not isinstance(error, COME_BACK)
                 if not is_answer and not given_up.is_set():
-                    logger.warning("publish_retrying", extra={"key": key, "error": str(error)})
+                    about = {"key": key, "error": str(error), "retry_in_s": PUBLISH_AGAIN}
+                    logger.warning("publish_failed", extra=about)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(PUBLISH_AGAIN):
                             await given_up.wait()

@@ -93,7 +93,8 @@ class Claim:
                 claim_id=self.claim_id,
             )
         except SeatError as trouble:
-            logger.warning("claim_not_yielded", extra={"error": str(trouble)})
+            about = {"claim_id": self.claim_id, "error": str(trouble)}
+            logger.warning("claim_release_failed", extra=about)
 
     async def _stop(self) -> None:
         if self._task is not None:
@@ -113,7 +114,8 @@ class Claim:
                 if not self._made.done():
                     self._tell(error)
                     return
-                logger.warning("claim_watch_failed", extra={"error": str(error)})
+                about = {"claim_id": self.claim_id, "error": str(error)}
+                logger.warning("claim_watch_failed", extra=about | {"retry_in_s": LISTEN_AGAIN})
                 await asyncio.sleep(LISTEN_AGAIN)
             except InUse as error:
                 # A stream that broke is opened again as it was. Under a session that was lost

@@ -47,7 +47,7 @@ def log_end_of_worker(error: BuildError, **about: str) -> None:
     is found here.
     """
     lines = error.last_words.splitlines()[-LINES_LOGGED_MAX:]
-    told = {"code": error.code, "error": error.message, "last_words": lines, **about}
+    told = {"code": error.code, "error": error.message, "stderr_tail": lines, **about}
     logger.warning("worker_failed", extra=told)
 
 

@@ -36,7 +36,8 @@ async def register(
             if clock() + TRY_AGAIN > deadline:
                 raise
             if not waiting:
-                about = {"agent_id": agent.agent_id, "error": str(error)}
+                hint = "an earlier session of this agent has not ended"
+                about = {"agent_id": agent.agent_id, "error": str(error), "hint": hint}
                 logger.warning("registration_waiting", extra=about)
                 waiting = True
             await asyncio.sleep(TRY_AGAIN)
@@ -55,6 +56,9 @@ async def keep_registered(client: AsyncSeatClient, agent: build_service_pb2.Agen
         try:
             await client.engines.register_agent(agent)
         except AlreadyExists:
-            logger.info("session_not_ended")
+            hint = "an earlier session of this agent has not ended"
+            about = {"agent_id": agent.agent_id, "hint": hint}
+            logger.info("registration_waiting", extra=about)
         except SeatError as error:
-            logger.warning("registration_failed", extra={"error": str(error)})
+            about = {"agent_id": agent.agent_id, "error": str(error)}
+            logger.warning("registration_failed", extra=about)

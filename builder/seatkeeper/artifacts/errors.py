@@ -24,7 +24,7 @@ BuildError                      never raised itself
 │   ├── OutOfMemory             the build wanted more memory than it may have
 │   ├── DiskFull (retryable)    no room for the engine; nothing is left behind
 │   ├── EngineTooLarge          the engine is larger than the agent accepts
-│   └── BuildTimeout            the build took longer than it may
+│   └── BuildTimedOut           the build took longer than it may
 ├── ProcessError                the worker process
 │   ├── CompilerCrashed         the native library died; its last words are attached
 │   ├── CompilerStalled (retryable)  the native library fell asleep and did not wake up

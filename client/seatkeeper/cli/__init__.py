@@ -1,4 +1,9 @@
-"""The ``seatkeeper`` command: parse, call, render. What is done is in the library."""
+"""The ``seatkeeper`` command: parse, call, render. What is done is in a library.
+
+Modules here import `seatkeeper.client`, `.hold`, `.core` and `.artifacts`.
+Those in `processes` may also import what they start: the server, the agent, devcluster, chaos. The
+layer test (`tests/unit/layout/test_layers.py`) has the table.
+"""
 
 import signal
 import sys

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import importlib.metadata
 import itertools
 import signal
 import sys
@@ -29,6 +28,7 @@ from seatkeeper.cli.exits import (
     fail_in_json,
     say_failed,
 )
+from seatkeeper.core.version import seatkeeper_version
 
 
 class Entry(NamedTuple):
@@ -106,7 +106,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"seatkeeper {importlib.metadata.version('seatkeeper')}")
+        print(f"seatkeeper {seatkeeper_version()}")
         raise typer.Exit
 
 

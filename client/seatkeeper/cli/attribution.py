@@ -11,11 +11,22 @@ Attributed = pools_pb.HeldGrant | pools_pb.QueuedTicket
 
 def attribution_json(of: Attributed) -> dict[str, object]:
     """Return it for programs."""
-    return {"holder": of.holder, "project": of.project, "priority": of.priority}
+    return {
+        "holder": of.holder,
+        "project": of.project,
+        "priority": of.priority,
+        "labels": dict(sorted(of.attributes.labels.items())),
+    }
 
 
 def attribution_columns(
     shown: Sequence[Attributed],
 ) -> tuple[Sequence[str], Callable[[Attributed], Sequence[str]]]:
     """Return the headings that stand beside the holder's name, and what stands below them."""
-    return ("project",), lambda of: (of.project,)
+    if not any(each.attributes.labels for each in shown):
+        return ("project",), lambda of: (of.project,)
+
+    def labels(of: Attributed) -> str:
+        return " ".join(f"{key}={value}" for key, value in sorted(of.attributes.labels.items()))
+
+    return ("project", "labels"), lambda of: (of.project, labels(of))

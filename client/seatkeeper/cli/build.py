@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -112,6 +112,27 @@ Output = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """What the engine is to be good for: each field is an option."""
+
+    backend: Backend = "tensorrt_rtx"
+    target: Targets = None
+    profile: Profiles = None
+    workspace: Workspace = None
+    optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT
+
+    def plan(self) -> BuildPlan:
+        """Return the plan that they make. Raises ``PlanError``."""
+        return BuildPlan(
+            backend=self.backend,
+            targets=tuple(self.target or ()),
+            profiles=tuple(parse_profile(text) for text in self.profile or ()),
+            workspace_bytes=None if self.workspace is None else parse_size(self.workspace),
+            optimisation_level=self.optimisation_level,
+        )
+
+
 @app.command(
     epilog=examples(
         "seatkeeper build model.onnx --target SM86 --output model.engine",
@@ -123,12 +144,9 @@ Output = Annotated[
 async def build(
     at: Claimant,
     model: Model,
+    *,
     pool: Pool = None,
-    backend: Backend = "tensorrt_rtx",
-    target: Targets = None,
-    profile: Profiles = None,
-    workspace: Workspace = None,
-    optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT,
+    compile_options: CompileOptions,
     output: Output = None,
 ) -> None:
     """Compile a model to an engine, or find the one that was compiled from it before.
@@ -138,13 +156,7 @@ async def build(
     With --json, standard output is one object about the engine, and what the build is at is written
     to standard error, one object a line.
     """
-    plan = BuildPlan(
-        backend=backend,
-        targets=tuple(target or ()),
-        profiles=tuple(parse_profile(text) for text in profile or ()),
-        workspace_bytes=None if workspace is None else parse_size(workspace),
-        optimisation_level=optimisation_level,
-    )
+    plan = compile_options.plan()
     if not model.is_file():
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
     places = outputs_at({"--output": output}, inputs={"model": model}, as_json=at.json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import os
@@ -35,13 +36,25 @@ def claiming(
 
 
 def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..., None]:
-    """Make ``command`` one of the command line: it gets ``options``, each field of which is one."""
+    """Make ``command`` one of the command line: it gets ``options``, each field of which is one.
+
+    So is each field of a parameter of its own that is a dataclass: a group of options.
+    """
     shared = inspect.signature(options, eval_str=True).parameters
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    groups: dict[str, tuple[Any, list[inspect.Parameter]]] = {
+        parameter.name: (parameter.annotation, _options_of(parameter.annotation))
+        for parameter in own
+        if dataclasses.is_dataclass(parameter.annotation)
+    }
 
     @functools.wraps(command)
     def parsed(**arguments: Any) -> None:  # noqa: ANN401  # typer hands over options of any type
         given = options(**{name: arguments.pop(name) for name in shared})
+        for name, (kind, fields) in groups.items():
+            arguments[name] = kind(
+                **{field.name: arguments.pop(field.name) for field in fields}
+            )
         if isinstance(given, Connection):
             _hush_grpc()
         try:
@@ -53,13 +66,22 @@ def with_options(options: type[Any], command: Callable[..., Any]) -> Callable[..
                 raise
             raise explained from error
 
+    spelled_out = [
+        each
+        for parameter in own
+        for each in (groups[parameter.name][1] if parameter.name in groups else [parameter])
+    ]
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (*own, *shared.values())
+        for parameter in (*spelled_out, *shared.values())
     ]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads the signature, which mypy does not know of a function
     parsed.__annotations__ = {each.name: each.annotation for each in parameters}
     return parsed
+
+
+def _options_of(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401  # any dataclass
+    return list(inspect.signature(group, eval_str=True).parameters.values())
 
 
 def _hush_grpc() -> None:

@@ -95,6 +95,25 @@ Priority = Annotated[
 ]
 
 
+def _check_labels(labels: list[str] | None) -> list[str] | None:
+    keys = [text.partition("=")[0] for text in labels or ()]
+    for key, text in zip(keys, labels or (), strict=True):
+        if "=" not in text or keys.count(key) > 1:
+            raise typer.BadParameter(f"{text!r}: write KEY=VALUE, each key once")
+    return labels
+
+
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="KEY=VALUE",
+        callback=_check_labels,
+        help="Shown with the seat in `status`, tokens and logs; may be repeated, at most 16.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """How to reach the service, and who we are to it: each field is an option."""
@@ -257,10 +276,12 @@ class Claimant(Connection):
     ] = None
     wait: Wait = None
     priority: Priority = 0
+    label: Labels = None
 
     def terms(self) -> PlainTerms:
         """Return what the options say of the request for a seat, for the library."""
-        return {"wait": self.wait, "priority": self.priority}
+        labels = dict(text.split("=", 1) for text in self.label or ())
+        return {"wait": self.wait, "priority": self.priority, "labels": labels}
 
     def claiming_client(
         self,

@@ -158,6 +158,7 @@ class AsyncSeatClient:
         does not queue. ``on_queued`` is called with the place in the queue when it changes;
         ``on_state`` when the seats are in doubt, safe again, or lost. Both are called in the event
         loop and must not block. ``priority`` goes from -1000 to 1000; higher is served earlier.
+        ``labels``, at most 16 pairs of text, are shown with the seats: in `status`, tokens and logs.
 
         Entering raises what `acquire` raises. Leaving raises `SeatLost` when the seats were lost
         meanwhile, unless the body raised something itself, or ``check`` is False.

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import version
 
 import grpc.aio
 
 from seatkeeper.core.serving.listening import SERVER_OPTIONS, listen
+from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.admin import PoolExists, Pools
@@ -160,7 +160,7 @@ class MemoryNode:
             self._server = None
 
     def _reporter(self) -> ServiceReporter:
-        number = version("seatkeeper")
+        number = seatkeeper_version()
         node = NodeReporter(
             version=NodeVersion(self._core.node_id, number, "memory", "", ()),
             clock=self._core.clock,

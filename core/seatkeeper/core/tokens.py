@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,6 +65,8 @@ class TokenClaims:
     """The key that signed it (``kid``)."""
     certificate_sha256: str | None = None
     """Thumbprint of the holder's certificate (``cnf.x5t#S256``, RFC 8705); None without mTLS."""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What the request that was granted was labelled with."""
 
 
 def verify_token(
@@ -100,6 +102,7 @@ def verify_token(
         expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         key_id=key_id,
         certificate_sha256=_thumbprint(claims),
+        labels=_labels(claims),
     )
 
 
@@ -210,6 +213,13 @@ def _check_times(claims: Mapping[str, Any], leeway: timedelta, now: datetime) ->
             f"the token was signed {claims['iat'] - seconds:.0f} s in the future; "
             "set the clocks of this machine and of the nodes"
         )
+
+
+def _labels(claims: Mapping[str, Any]) -> Mapping[str, str]:
+    labels = claims.get("labels", {})
+    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+        raise TokenMalformed("claim 'labels' is no object of texts")
+    return labels
 
 
 def _thumbprint(claims: Mapping[str, Any]) -> str | None:

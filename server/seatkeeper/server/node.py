@@ -226,7 +226,7 @@ async def _start(config: NodeConfig, given: NodeContext) -> Node:
     core = _core(config, context, routing)
     server = NodeServer(
         context.transport,
-        [CallLog(context.tally), Gate(credentials.authorizer)],
+        [CallLog(context.tally, context.clock), Gate(credentials.authorizer)],
         config.listen,
         credentials.certificates.server(),
     )

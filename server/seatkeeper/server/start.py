@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version as version_of
 from typing import TypeVar
 
+from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.context import NodeContext
 from seatkeeper.server.deployment.identity import Deployment, WrongDeployment
@@ -100,7 +100,7 @@ async def open_deployment(
     except WrongDeployment as error:
         raise StartError(str(error)) from error
     version = NodeVersion(
-        config.node_id, version_of("seatkeeper"), status.kind, status.version, warnings
+        config.node_id, seatkeeper_version(), status.kind, status.version, warnings
     )
     return version, deployment
 

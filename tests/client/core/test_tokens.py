@@ -70,6 +70,19 @@ def test_a_key_set_may_be_text_and_the_pool_may_not_matter() -> None:
     assert verify_token(sign(), json.dumps(JWKS), now=NOW).fence == 7
 
 
+def test_a_token_may_have_labels() -> None:
+    claims = verify_token(sign(CLAIMS | {"labels": {"team": "cv"}}), JWKS, now=NOW)
+    assert claims.labels == {"team": "cv"}
+    assert verify_token(sign(), JWKS, now=NOW).labels == {}
+    assert hash(claims) == hash(verify_token(sign(), JWKS, now=NOW))
+
+
+@pytest.mark.parametrize("labels", ["team", ["team"], {"team": 1}, {"team": None}, 7])
+def test_labels_that_are_none_are_no_claim(labels: object) -> None:
+    with pytest.raises(TokenMalformed, match="labels"):
+        verify_token(sign(CLAIMS | {"labels": labels}), JWKS, now=NOW)
+
+
 def test_a_token_may_be_bound_to_a_certificate() -> None:
     token = sign(CLAIMS | {"cnf": {"x5t#S256": "thumb"}})
     assert verify_token(token, JWKS, now=NOW).certificate_sha256 == "thumb"

@@ -22,7 +22,7 @@ from seatkeeper.client import (
     RenewalConfig,
     TlsConfig,
 )
-from seatkeeper.client.helper import session as sessions
+from seatkeeper.client.helper import belief as beliefs
 from seatkeeper.client.helper import spawn
 from seatkeeper.client.helper.belief import KeptBelief
 from seatkeeper.client.helper.frames import (
@@ -121,7 +121,7 @@ def test_belief_is_by_the_clock_and_its_end_is_final(
     writer: SlotWriter, reader: SlotReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000
-    monkeypatch.setattr(sessions, "boot_ms", lambda: now)
+    monkeypatch.setattr(beliefs, "boot_ms", lambda: now)
     lease, grant = writer.take(), writer.take()
     writer.write(lease, 2_000, 1_500)
     writer.write(grant, TIME_MAX, TIME_MAX)

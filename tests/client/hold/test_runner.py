@@ -23,7 +23,7 @@ def connect(ttl, margin):
     config = ClientConfig(ttl=ttl, safety_margin=margin, keeper="process")
     return AsyncSeatClient(ADDRESS, config=config)
 
-config = RunConfig(command=sys.argv[3:], pool="tensorrt", wait=float(sys.argv[2]))
+config = RunConfig(command=sys.argv[3:], pool="tensorrt", terms={"wait": float(sys.argv[2])})
 runner = SeatRunner(
     config, connect, Signals(), notify=lambda event: say(type(event).__name__), die=os._exit
 )

@@ -523,7 +523,7 @@ def test_a_program_with_a_helper_runs_no_grpc(service: InMemoryService) -> None:
     """Not even a thread of it: that is what makes forks safe."""
     then = (
         "client.pools.list()\nclient.cluster.version()\n"
-        "from seatkeeper.client import channels\n"
+        "from seatkeeper.core import channels\n"
         "tasks = len(os.listdir('/proc/self/task'))\n"
         "say(channels._first, tasks - threading.active_count())"
     )

@@ -84,7 +84,7 @@ async def test_a_broken_stream_loses_no_operation(
 
     working = asyncio.gather(*(work() for _ in range(20)))
     for opened in range(1, 6):
-        await eventually(lambda opened=opened: node.streams_opened == opened)  # type: ignore[misc]  # mypy infers no type for a default of a lambda
+        await eventually(lambda opened=opened: node.streams_opened == opened)
         node.break_streams()
         # A stream that broke at once is not tried again at once: let the backoff pass.
         await pass_time(clock, lambda opened=opened: node.streams_opened > opened)  # type: ignore[misc]  # mypy infers no type for a default of a lambda

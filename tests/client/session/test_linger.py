@@ -8,6 +8,7 @@ from seatkeeper.client.session.requests import Wanted
 
 CV = Wanted(pool="tensorrt", project="cv")
 NLP = Wanted(pool="tensorrt", project="nlp")
+LABELLED = Wanted(pool="tensorrt", project="cv", labels=(("team", "a"),))
 OTHER = Wanted(pool="matlab", project="cv")
 
 
@@ -20,6 +21,7 @@ def test_what_is_kept_serves_the_next_who_wants_the_same() -> None:
     kept = cache()
     assert kept.put(CV, "seat", now=0.0) == []
     assert kept.take(NLP, now=1.0) is None
+    assert kept.take(LABELLED, now=1.0) is None
     assert kept.take(CV, now=1.0) == "seat"
     assert kept.take(CV, now=1.0) is None
 

@@ -23,8 +23,10 @@ def loop() -> Any:
     made.close()
 
 
-def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> PendingRequest:
-    return PendingRequest(
+def ask(
+    loop: asyncio.AbstractEventLoop, wait: float | None, *, attempt: int = 0
+) -> PendingRequest:
+    pending = PendingRequest(
         grant_id="g",
         wanted=Wanted(pool="p"),
         wait=wait,
@@ -33,8 +35,9 @@ def ask(loop: asyncio.AbstractEventLoop, wait: float | None, **fields: Any) -> P
         on_queued=None,
         on_state=None,
         expires_at=float("inf") if wait is None else NOW + wait + CALL_TIMEOUT,
-        **fields,
     )
+    pending.attempt = attempt
+    return pending
 
 
 def denied(reason: seat_pb2.DenialReason.ValueType) -> seat_pb2.Denied:

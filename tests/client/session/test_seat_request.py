@@ -22,6 +22,10 @@ from seatkeeper.v1 import build_pb2
         ("priority", 2**40),
         ("priority", "high"),
         ("wait", -1.0),
+        ("labels", "team=cv"),
+        ("labels", {"team": 7}),
+        ("labels", {7: "team"}),
+        ("labels", {"team": "caf\udce9"}),
     ],
 )
 async def test_a_number_that_does_not_fit_is_refused_by_its_name(
@@ -36,7 +40,7 @@ async def test_a_number_that_does_not_fit_is_refused_by_its_name(
 
 @pytest.mark.parametrize("kind", [AsyncSeatClient, SeatClient])
 def test_every_argument_is_named_by_help(kind: type[AsyncSeatClient | SeatClient]) -> None:
-    how = {"project": "", "priority": 0, "wait": None, "on_queued": None}
+    how = {"project": "", "priority": 0, "labels": None, "wait": None, "on_queued": None}
     seats = how | {"seats": 1, "on_state": None}
     for name, wanted in {
         "acquire": seats,

@@ -6,11 +6,12 @@ import gc
 import threading
 import time
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
-from seatkeeper.client import AsyncSeatClient, SeatClient, verify_token
-from seatkeeper.core.errors import NoSeatFree, PoolNotFound, SeatLost
+from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatClient, verify_token
+from seatkeeper.core.errors import InvalidArgument, NoSeatFree, PoolNotFound, SeatLost
 from seatkeeper.testing.service import InMemoryService
 
 PATIENCE = 20.0
@@ -38,6 +39,34 @@ def test_a_token_verifies_with_the_service_s_own_keys() -> None:
     ):
         claims = verify_token(grant.token, client.cluster.jwks(), pool="tensorrt")
         assert (claims.grant_id, claims.project) == (grant.grant_id, "cv")
+
+
+@pytest.mark.parametrize("keeper", ["helper", "process"])
+def test_labels_are_shown_and_are_in_the_token(keeper: Literal["helper", "process"]) -> None:
+    config = ClientConfig(keeper=keeper)
+    labels = {"team": "cv", "ci/job": "build-7"}
+    with (
+        InMemoryService({"tensorrt": 1}) as service,
+        SeatClient(service.address, config=config) as client,
+        client.seat("tensorrt", labels=labels) as grant,
+    ):
+        (held,) = client.pools.get("tensorrt").grants
+        assert dict(held.attributes.labels) == labels
+        claims = verify_token(grant.token, client.cluster.jwks(), pool="tensorrt")
+        assert claims.labels == labels
+
+
+@pytest.mark.parametrize(
+    "labels", [{f"k{n}": "" for n in range(17)}, {"Team": "cv"}, {"k": "v" * 64}], ids=str
+)
+def test_labels_that_are_none_take_nothing(labels: dict[str, str]) -> None:
+    with (
+        InMemoryService({"tensorrt": 1}) as service,
+        SeatClient(service.address) as client,
+    ):
+        with pytest.raises(InvalidArgument, match="labels"):
+            client.acquire("tensorrt", labels=labels)
+        assert service.held("tensorrt") == 0
 
 
 def test_an_unknown_pool_is_said_to_be_unknown_until_it_is_created() -> None:

@@ -9,8 +9,7 @@ from bench.departures import Departures, Fate, departures
 from bench.recovery import Fault, Recovery, Served, recovery
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, in_revisions, uuid7
 
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Grant, Guard, Ticket
+from seatkeeper.server.domain import Grant, Guard, Ticket, Watermark
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Entry, records
 

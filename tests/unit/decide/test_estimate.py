@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.unit.kit import POOL, a_grant
 
 from seatkeeper.server.decide import HoldStats, outlook
-from seatkeeper.server.decide.estimate import HOLDERS_MAX, RECENT_MAX, Basis, Outlook
-from seatkeeper.server.domain import Grant, Instant, PoolSpec, PoolState
+from seatkeeper.server.decide.estimate import HOLDERS_MAX, RECENT_MAX, Outlook
+from seatkeeper.server.domain import Basis, Grant, Instant, PoolSpec, PoolState
 
 S = timedelta(seconds=1)
 NOW = Instant(1_700_000_000_000)

@@ -10,8 +10,7 @@ import pytest
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, changed, history, in_revisions, uuid7
 
 from seatkeeper.oracle.history import FAULTS_MAX, FaultKind, PoolHistory, replay
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Grant, Guard, PoolSpec, Ticket
+from seatkeeper.server.domain import Grant, Guard, PoolSpec, Ticket, Watermark
 from seatkeeper.server.store import Change, Delete, Entry, MemoryStore, Put, records
 
 

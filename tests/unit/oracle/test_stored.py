@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kit import a_grant, a_ticket, uuid7
 
@@ -24,8 +24,7 @@ from seatkeeper.oracle.stored import (
     read_ticket,
     seats_in_spec,
 )
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.domain import PoolSpec, Watermark
 from seatkeeper.server.store import Change, Entry, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import build_pb2, state_pb2
@@ -38,6 +37,7 @@ def put(key: str, value: bytes = b"") -> Change:
     return Change(key, Entry(key, value, 1), 1)
 
 
+@settings(deadline=None)
 @given(seats=NUMBERS, priority=st.integers(-1000, 1000), fence=NUMBERS)
 def test_a_grant_is_read_as_it_was_written(seats: int, priority: int, fence: int) -> None:
     grant = a_grant(7, seats=seats, priority=priority, fence=fence)
@@ -53,6 +53,7 @@ def test_a_grant_is_read_as_it_was_written(seats: int, priority: int, fence: int
     )
 
 
+@settings(deadline=None)
 @given(seats=NUMBERS, priority=st.integers(-1000, 1000), number=NUMBERS)
 def test_a_ticket_is_read_as_it_was_written(seats: int, priority: int, number: int) -> None:
     ticket = a_ticket(number, seats=seats, priority=priority)

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.decide.test_decide_properties import check_indexes
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, uuid7
 
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Guard
+from seatkeeper.server.domain import Guard, Watermark
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import (

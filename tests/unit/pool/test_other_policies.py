@@ -129,7 +129,6 @@ async def test_a_request_that_may_be_served_is_not_delayed_for_the_sake_of_those
 ) -> None:
     await loops.pool(seats=3)
     node = await loops.node(policy=Quota(1), pause=timedelta(hours=1))
-    node.loop._config = replace(node.loop._config, contention_pause=timedelta(0))
     await heard(node.submit(of_project(1, "cv")))
     node.submit(of_project(2, "cv", "bert"))
     await queued(node, 1)
@@ -284,7 +283,8 @@ async def test_a_plan_that_the_decision_does_not_carry_out_is_no_hot_loop(
     node = await loops.node(policy=Wrong((a_ticket(77),)))
     node.submit(acquire(1))
     await queued(node, 1)
+    await eventually(lambda: "plan_without_effect" in caplog.text)
     for _ in range(2_000):
         await asyncio.sleep(0)
-    assert 0 < caplog.text.count("plan_without_effect") < 50
+    assert caplog.text.count("plan_without_effect") < 100
     await heard(node.submit(acquire(1, "bert", may_wait=False)))

@@ -149,8 +149,8 @@ async def test_whatever_fails_no_seat_is_granted_twice_and_nobody_is_forgotten(
 
     for node in loops.nodes:
         node.store.fault_rate = 0.0
-        await eventually(lambda node=node: not node.loop.state.tickets)  # type: ignore[misc]  # mypy infers no type for a default of a lambda
-        await eventually(lambda node=node: not node.loop.state.grants)  # type: ignore[misc]  # mypy infers no type for a default of a lambda
+        await eventually(lambda node=node: not node.loop.state.tickets)
+        await eventually(lambda node=node: not node.loop.state.grants)
     judgement = await loops.judged()
     assert (judgement.out, judgement.waiting) == (0, 0)
     assert judgement.max_out <= SEATS

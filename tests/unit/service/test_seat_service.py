@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
+import jwt
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.unit.kit import POOL, eventually, uuid7
@@ -308,6 +309,49 @@ async def test_a_malformed_request_is_refused_by_its_field(
     assert failure.code is INVALID
     assert failure.fields == [field]
     assert (await services.look()).held == 0
+
+
+@pytest.mark.parametrize(
+    "labels", [{f"k{n}": "" for n in range(17)}, {"k": "v" * 64}, {"K": "v"}], ids=str
+)
+async def test_labels_that_are_none_are_refused_before_anything_is_taken(
+    labels: dict[str, str], services: Services
+) -> None:
+    await services.pool(2)
+    attributes = seat_pb2.Attributes(labels=labels)
+    failure = await refused(
+        services.acquire(await services.session(), 1, attributes=attributes)
+    )
+    assert failure.code is INVALID
+    assert failure.fields == ["attributes.labels"]
+    assert (await services.look()).held == 0
+
+
+async def test_labels_are_shown_with_the_seat_and_with_the_place(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "seatkeeper.events")
+    await services.pool(1)
+    anna, bert = await services.session(), await services.session()
+    one = seat_pb2.Attributes(labels={"team": "cv", "job": "7"})
+    granted = await services.acquire(anna, 1, attributes=one)
+    other = seat_pb2.Attributes(labels={"team": "nlp"})
+    waiting = asyncio.ensure_future(services.acquire(bert, 2, attributes=other))
+    async with asyncio.timeout(DEADLINE):
+        while not (pool := await services.look()).tickets:
+            pass
+    assert dict(pool.grants[0].attributes.labels) == {"team": "cv", "job": "7"}
+    assert dict(pool.tickets[0].attributes.labels) == {"team": "nlp"}
+    said = jwt.decode(granted.token, options={"verify_signature": False})
+    assert said["labels"] == {"team": "cv", "job": "7"}
+    assert [r.__dict__["labels"] for r in caplog.records if r.getMessage() == "granted"] == [
+        {"job": "7", "team": "cv"}
+    ]
+    # The same request, as another client would send it: the first one's labels stay.
+    again = await services.acquire(anna, 1)
+    assert again.fence == granted.fence
+    await services.release(anna, 1)
+    await waiting
 
 
 async def test_what_is_quoted_of_a_request_is_short_enough_to_be_told(

@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.kit import a_grant, uuid7
 
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Attribution, Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.domain import (
+    Attribution,
+    Grant,
+    Guard,
+    Instant,
+    PoolSpec,
+    Ticket,
+    Watermark,
+)
 from seatkeeper.server.store import records
 from seatkeeper.server.store.keys import Keys
 

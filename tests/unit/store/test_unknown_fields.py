@@ -140,7 +140,7 @@ async def decide_once(store: MemoryStore, *commands: object) -> None:
     mirror = PoolMirror(KEYS, POOL)
     mirror.reset(await store.list(KEYS.seats(POOL)))
     mirror.state.spec = PoolSpec(POOL, 1)
-    decision = decide(mirror.state, commands, NOW, Limits())  # type: ignore[arg-type]
+    decision = decide(mirror.state, commands, NOW, Limits())  # type: ignore[arg-type]  # any commands
     has_guard = bool(mirror.guard_revision)
     writes = writes_of(KEYS, POOL, decision, 5, has_guard=has_guard)
     guard = Unchanged(KEYS.guard(POOL), mirror.guard_revision)
@@ -256,7 +256,7 @@ CHANGES = [
             "seats/<pool>/guard",
             state_pb2.GuardRecord(fence=4, ticket_number=5, decision_id=6),
             does,
-            frozenset({"fence", "ticket_number", "decision_id"}),
+            frozenset({"fence", "ticket_number", "decision_id", "facts"}),
         )
         for does in (take_a_seat, adopt)
     ),

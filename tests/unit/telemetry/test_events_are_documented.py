@@ -1,39 +1,104 @@
-"""Every event that a node or an agent logs, and every metric, is in docs/how-to/operate.md."""
+"""Every event that nodes and agents log, and every metric, is in docs/how-to/operate.md."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 from tests.tree import ROOT
 
+from seatkeeper.server.events.usage import UsageKind
 from seatkeeper.server.telemetry.metrics import MetricsObserver
 
 PAGE = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
-LEVELS = {"info", "warning", "error", "exception"}
-"""``debug`` of a library's kind is nobody's promise; seats and sessions go through ``happened``."""
+FOLDERS = ("core", "server", "builder", "client/seatkeeper/cli")
+"""The processes that we run. The client library logs into programs of others, for people."""
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+FUNCTIONS = {"happened", "events.happened", "events.session", "administrative_act"}
+"""Functions of ours whose first argument is the name of an event."""
+PASSED_ON = {
+    "server/seatkeeper/server/events/lines.py": "the kind of a usage event",
+    "server/seatkeeper/server/events/log.py": "the first argument of `happened`",
+    "server/seatkeeper/server/identity/audit.py": "the first argument of `administrative_act`",
+}
+"""Files that log under a name which they are given."""
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
-def events(source: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class Call:
+    """A call that logs, and the name it gives; None: it is no constant."""
+
+    file: str
+    line: int
+    name: str | None
+
+
+def calls_in(file: str, source: str) -> Iterator[Call]:
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner = node.func.value
-            is_log = node.func.attr in LEVELS and getattr(owner, "id", "") == "logger"
-            first = node.args[0] if node.args else None
-            if (is_log or node.func.attr == "happened") and isinstance(first, ast.Constant):
-                yield str(first.value)
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        match node.func:
+            case ast.Attribute(value=owner, attr=attr) if attr in LEVELS and is_logger(owner):
+                named = node.args[1 if attr == "log" else 0]
+            case function if ast.unparse(function) in FUNCTIONS:
+                named = node.args[0]
+            case _:
+                continue
+        constant = isinstance(named, ast.Constant) and isinstance(named.value, str)
+        yield Call(file, node.lineno, str(named.value) if constant else None)  # type: ignore[attr-defined]
 
 
-def logged() -> set[str]:
-    files = [*(ROOT / "server").rglob("*.py"), *(ROOT / "builder").rglob("*.py")]
-    found = {event for file in files for event in events(file.read_text(encoding="utf-8"))}
-    assert len(found) > 30
-    # Those that begin with another event's name are told of together with one of them.
-    return {event for event in found if "%s" not in event}
+def is_logger(owner: ast.expr) -> bool:
+    match owner:
+        case ast.Name(id=name):
+            return name.strip("_") in {"logger", "log", "libraries"}
+        case ast.Call(func=ast.Attribute(attr="getLogger")):
+            return True
+        case _:
+            return False
 
 
-@pytest.mark.parametrize("event", sorted(logged()))
+def calls() -> list[Call]:
+    files = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+    found = [
+        call
+        for file in files
+        for call in calls_in(str(file.relative_to(ROOT)), file.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 40
+    return found
+
+
+CALLS = calls()
+NAMES = {call.name for call in CALLS if call.name is not None}
+
+
+def test_every_event_has_a_name_in_snake_case() -> None:
+    wrong = [
+        call
+        for call in CALLS
+        if call.file not in PASSED_ON and (call.name is None or not NAME.fullmatch(call.name))
+    ]
+    assert wrong == []
+
+
+def test_the_exceptions_are_needed() -> None:
+    assert {call.file for call in CALLS if call.name is None} == PASSED_ON.keys()
+
+
+@pytest.mark.parametrize(
+    "call", ['logger.warning("the store failed")', "logger.info(name)", 'log.log(3, "No")']
+)
+def test_a_sentence_is_found(call: str) -> None:
+    (found,) = calls_in("x.py", call)
+    assert found.name is None or not NAME.fullmatch(found.name)
+
+
+@pytest.mark.parametrize("event", sorted(NAMES | {kind.value for kind in UsageKind}))
 def test_an_event_is_documented(event: str) -> None:
     assert f"`{event}`" in PAGE
 

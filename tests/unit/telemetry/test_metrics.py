@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.faults import FaultyStore
-from tests.unit.kit import POOL, eventually
+from tests.unit.kit import NOW, POOL, a_grant, eventually
 from tests.unit.services import Services, Stream, refused, running_services
 
 from seatkeeper.server.config import NodeConfig
+from seatkeeper.server.decide import Instant
+from seatkeeper.server.events.usage import grant_begins
 from seatkeeper.server.node import Node
 from seatkeeper.server.pool import router as seats
 from seatkeeper.server.store import MemoryStore
@@ -191,7 +194,8 @@ async def test_strangers_among_the_nodes_are_counted(
 
 async def test_waits_of_a_week_have_a_bucket(observer: MetricsObserver) -> None:
     week = 7 * 24 * 3600
-    observer.granted(POOL, waited_millis=week * 1000 - 1)
+    late = Instant(NOW + week * 1000 - 1)
+    observer.usage.publish(grant_begins(POOL, replace(a_grant(1), granted_at=late)))
     seen = scraped(observer)
     assert seen["seatkeeper_grant_wait_seconds_bucket", f"{float(week)},{POOL}"] == 1
     assert seen["seatkeeper_grant_wait_seconds_bucket", f"{4 * 24 * 3600.0},{POOL}"] == 0

@@ -13,16 +13,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from uhashring import HashRing
 
 from seatkeeper.artifacts.errors import ManifestUntrusted, PlanError
 from seatkeeper.artifacts.manifest import verify_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
+from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.model import EngineWriter, Model
 from seatkeeper.client.builds.output import Output
-from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat, SeatRequest
+from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat, Keeper, SeatRequest
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.core.errors import (
     AgentFull,
@@ -36,9 +37,6 @@ from seatkeeper.core.errors import (
 )
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as engines_pb
-
-if TYPE_CHECKING:
-    from seatkeeper.client.aio import AsyncSeatClient
 
 ANY_POOL = "any"
 """Stands for the pool of a seat to build under until the agents are known."""
@@ -76,10 +74,35 @@ class BuildRequest:
     on_progress: OnProgress | None
 
 
+class Catalogue(Protocol):
+    """Which agents are alive, and which engines are published."""
+
+    async def agents(self) -> Sequence[build_service_pb2.AgentInfo]:
+        """Return the agents that are alive, in the order of ids."""
+        ...
+
+    async def get(self, key: str) -> engines_pb.PublishedEngine:
+        """Return one published engine, and where it is. Raises `EngineNotFound`."""
+        ...
+
+
+class Builder(Keeper, Protocol):
+    """What a build needs of the client that it is made for: seats, the catalogue, and agents."""
+
+    @property
+    def engines(self) -> Catalogue:
+        """The catalogue."""
+        ...
+
+    def agent(self, address: str) -> AsyncAgent:
+        """Return a connection to the build agent at ``address``."""
+        ...
+
+
 class AsyncBuilds:
     """Runs builds for one client."""
 
-    def __init__(self, client: AsyncSeatClient) -> None:
+    def __init__(self, client: Builder) -> None:
         self._client = client
 
     async def build(self, model: Model, request: BuildRequest) -> BuiltEngine:

@@ -8,12 +8,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack
 
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.session.holding import HoldingState
-from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, OnQueued, OnState, Wanted
-from seatkeeper.client.transport.edge import sendable, sendable_number
+from seatkeeper.client.session.requests import (
+    CLIENT_CLOSED,
+    Held,
+    OnQueued,
+    OnState,
+    SaidTerms,
+    Wanted,
+)
 from seatkeeper.core.clock import wall_time
 from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
 from seatkeeper.core.tokens import unverified_claims
@@ -39,11 +45,9 @@ def wait_seconds(wait: float | timedelta | None) -> float | None:
     )
 
 
-class PlainTerms(TypedDict, total=False):
-    """What a request for seats may say beside its pool: values alone, as options of a command."""
+class PlainTerms(SaidTerms, total=False):
+    """What a request may say beside its pool: values alone, as options of a command."""
 
-    project: str
-    priority: int
     wait: float | timedelta | None
 
 
@@ -66,21 +70,13 @@ class HeldTerms(SeatTerms, total=False):
     check: bool
 
 
-DEFAULTS: HeldTerms = {
-    "project": "",
-    "seats": 1,
-    "priority": 0,
-    "wait": None,
-    "on_queued": None,
-    "on_state": None,
-    "check": True,
-}
-"""What is not said."""
+DEFAULTS: HeldTerms = {"project": "", "priority": 0, "seats": 1, "check": True}
+"""What is meant where nothing is said; of others: None."""
 
 
 def taking(terms: type) -> Callable[[_Method], _Method]:
     """Spell ``**terms`` of a method out in its signature, for `help` and for editors."""
-    return spelled_out(terms, DEFAULTS)
+    return spelled_out(terms, dict.fromkeys(terms.__annotations__) | dict(DEFAULTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,26 +104,13 @@ class SeatRequest:
         `WAIT_MAX`, or a number that is none or does not fit the wire.
         """
         refuse_others(HeldTerms, terms)
-        said: HeldTerms = {**DEFAULTS, **terms}
-        seconds = wait_seconds(said["wait"])
-        wanted = Wanted(
-            pool=sendable("pool", pool),
-            seats=sendable_number("seats", said["seats"]),
-            project=sendable("project", said["project"]),
-            priority=sendable_number("priority", said["priority"]),
-        )
-        if not wanted.pool:
-            raise InvalidArgument("pool must not be empty", field="pool")
-        if wanted.seats < 1:
-            raise InvalidArgument(
-                f"seats must be at least 1, not {wanted.seats}", field="seats"
-            )
+        seconds = wait_seconds(terms.get("wait"))
         return cls(
-            wanted=wanted,
+            wanted=Wanted.asked(pool, terms.get("seats", 1), terms),
             wait_seconds=seconds,
-            on_queued=said["on_queued"],
-            on_state=said["on_state"],
-            check=said["check"],
+            on_queued=terms.get("on_queued"),
+            on_state=terms.get("on_state"),
+            check=terms.get("check", True),
         )
 
 

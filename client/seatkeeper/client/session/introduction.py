@@ -10,10 +10,10 @@ import os
 import socket
 import sys
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 
 from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.core.text import is_shown
+from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.v1 import seat_pb2
 
 NAME_MAX = 100
@@ -35,7 +35,7 @@ def client_info(config: ClientConfig) -> seat_pb2.ClientInfo | None:
         host=shown(socket.gethostname(), HOST_MAX),
         pid=config.program_pid or 0,
         command=config.program,
-        library=f"seatkeeper-python/{_version()}",
+        library=f"seatkeeper-python/{seatkeeper_version()}",
     )
 
 
@@ -55,10 +55,3 @@ def shown(text: str, length_max: int) -> str:
     """Return ``text`` as it may be shown anywhere: what cannot be printed becomes ``?``."""
     kept = "".join(letter if is_shown(letter) else "?" for letter in text)
     return kept[:length_max]
-
-
-def _version() -> str:
-    try:
-        return version("seatkeeper")
-    except PackageNotFoundError:
-        return "unknown"

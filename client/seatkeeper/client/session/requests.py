@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.transport.edge import sendable, sendable_number
 from seatkeeper.client.transport.translate import as_duration
-from seatkeeper.core.errors import SeatError
+from seatkeeper.core.errors import InvalidArgument, SeatError
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -63,6 +64,14 @@ class Believed(Protocol):
         """Return from when another may have the seats, or a moment before."""
 
 
+class SaidTerms(TypedDict, total=False):
+    """What a request may say of itself."""
+
+    project: str
+    priority: int
+    labels: Mapping[str, str] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What seats are wanted, and what the request says of itself: one value, from caller to wire.
@@ -75,6 +84,27 @@ class Wanted:
     project: str = ""
     """Empty: the session's."""
     priority: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+    """In the order of keys."""
+
+    @classmethod
+    def asked(cls, pool: str, seats: int, said: SaidTerms) -> Wanted:
+        """Check what can be checked here; the service checks the rest.
+
+        Raises `InvalidArgument` for an empty pool, less than one seat, and what cannot be sent.
+        """
+        wanted = cls(
+            pool=sendable("pool", pool),
+            seats=sendable_number("seats", seats),
+            project=sendable("project", said.get("project", "")),
+            priority=sendable_number("priority", said.get("priority", 0)),
+            labels=_labels(said.get("labels")),
+        )
+        if not wanted.pool:
+            raise InvalidArgument("pool must not be empty", field="pool")
+        if wanted.seats < 1:
+            raise InvalidArgument(f"seats must be at least 1, not {seats}", field="seats")
+        return wanted
 
     def message(self, grant_id: str = "", wait: float | None = None) -> seat_pb2.Acquire:
         """Return the message that asks for it; ``wait`` in seconds, None: without limit."""
@@ -85,6 +115,8 @@ class Wanted:
             project=self.project,
             priority=self.priority,
         )
+        if self.labels:
+            acquire.attributes.labels.update(self.labels)
         if wait is not None:
             acquire.wait.CopyFrom(as_duration(wait))
         return acquire
@@ -97,6 +129,7 @@ class Wanted:
             seats=acquire.seats,
             project=acquire.project,
             priority=acquire.priority,
+            labels=tuple(sorted(acquire.attributes.labels.items())),
         )
 
     def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
@@ -220,6 +253,15 @@ class Leaving:
         """Tell whoever waits."""
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
+
+
+def _labels(labels: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    if not isinstance(labels, Mapping | None):
+        raise InvalidArgument(f"labels must be a mapping, not {labels!r}", field="labels")
+    pairs = [
+        tuple(sendable("labels", text) for text in pair) for pair in (labels or {}).items()
+    ]
+    return tuple(sorted((key, value) for key, value in pairs))
 
 
 def call_back(callback: Callable[[_T], None], value: _T) -> None:

@@ -41,7 +41,7 @@ from seatkeeper.server.domain.commands import (
     Release,
     Released,
 )
-from seatkeeper.server.domain.completed import Span, covering, covers, highest
+from seatkeeper.server.domain.completed import covering, covers, highest
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import (
     Grant,
@@ -51,6 +51,7 @@ from seatkeeper.server.domain.state import (
     PoolState,
     Ticket,
 )
+from seatkeeper.server.domain.watermark import Watermark
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy, holds_back_none
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -70,24 +71,6 @@ SESSION_ENDED = "the session has ended; open a new one"
 
 
 @dataclass(slots=True)
-class Watermark:
-    """What a session has finished with."""
-
-    lease_id: int
-    finished: str
-    """The highest grant id of all."""
-    unrecorded: list[str] = field(default_factory=list)
-    """Ids that this decision finished with and that had no ticket or grant, whose end other nodes
-    would see."""
-    denied: list[Denied] = field(default_factory=list)
-    """Tickets that this decision denied, and why: for the node that has their client."""
-    spans: tuple[Span, ...] = ()
-    """Stretches of ids that cover all that the session has finished with; see ``finished``."""
-    kept: bytes = field(default=b"", repr=False, compare=False)
-    """The mark before, where that says more than this version knows."""
-
-
-@dataclass(slots=True)
 class Decision:
     """What to write, and what to answer once it is written.
 
@@ -96,11 +79,14 @@ class Decision:
     """
 
     guard: Guard
+    decided_at: Instant
     grants: list[Grant] = field(default_factory=list)
     tickets: list[Ticket] = field(default_factory=list)
     marks: dict[str, Watermark] = field(default_factory=dict)
     """By session."""
     grants_ended: list[str] = field(default_factory=list)
+    released_fences: list[int] = field(default_factory=list)
+    """Of those grants that their holders gave back."""
     tickets_ended: list[str] = field(default_factory=list)
     outcomes: list[tuple[Command, Outcome]] = field(default_factory=list)
     deferred: list[Command] = field(default_factory=list)
@@ -182,7 +168,7 @@ class _Draft:
     """What the policy holds back, once it has planned."""
 
     def __post_init__(self) -> None:
-        self.decision = Decision(guard=self.pool.guard)
+        self.decision = Decision(guard=self.pool.guard, decided_at=self.now)
         self.held = self.pool.held
 
     def has_room(self, writes: int) -> bool:
@@ -312,6 +298,7 @@ class _Draft:
             self.gone.add(grant_id)
             if isinstance(found, Grant):
                 self.decision.grants_ended.append(grant_id)
+                self.decision.released_fences.append(found.fence)
                 self.held -= found.seats
                 self.reserved += RELEASE_WRITES - 2  # for whoever is next
             else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
+from seatkeeper.server.domain.basis import Basis
 from seatkeeper.server.domain.state import Grant, Instant, PoolState, Ticket
 from seatkeeper.server.policy.plan import Plan
 
@@ -40,19 +41,6 @@ class HoldStats:
     def usual(self) -> timedelta | None:
         """The median; None: no hold has been seen to end."""
         return _middle(sorted(self.recent)) if self.recent else None
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """What an estimate was made from, or why there is none."""
-
-    holds: int
-    """Holds that ended lately."""
-    hold_median: timedelta
-    holders: int
-    """Grants held now that were looked at."""
-    overdue: int
-    """Those of them that have been held for longer than every hold that ended lately."""
 
 
 @dataclass(frozen=True, slots=True)

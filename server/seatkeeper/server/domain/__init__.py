@@ -1,6 +1,7 @@
 """The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
 
 from seatkeeper.server.domain.attribution import Attribution
+from seatkeeper.server.domain.basis import Basis
 from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
@@ -14,10 +15,12 @@ from seatkeeper.server.domain.commands import (
 )
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolSpec, PoolState, Ticket
+from seatkeeper.server.domain.watermark import Watermark
 
 __all__ = [
     "Acquire",
     "Attribution",
+    "Basis",
     "Command",
     "Denied",
     "Grant",
@@ -33,4 +36,5 @@ __all__ = [
     "Release",
     "Released",
     "Ticket",
+    "Watermark",
 ]

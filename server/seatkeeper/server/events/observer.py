@@ -1,7 +1,8 @@
-"""What a node tells its operator while it works: the seam between the core and its metrics.
+"""What a node reports while it works: the seam between the core and its metrics.
 
-The core calls these; ``metrics.py`` counts them. Doing nothing is the default, so that the core
-runs, in tests and in users' tests, without a metrics library.
+What happens to requests for seats is in ``Observer.usage``. The methods report on the node's own work:
+its commits, its watches, its peers. ``metrics.py`` counts both. Doing nothing is the default, so that
+the core runs, in tests and in users' tests, without a metrics library.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from seatkeeper.server.events.feed import UsageFeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,15 @@ class Watched(Protocol):
 
 
 class Observer:
-    """Hears what happens. Called on the event loop: must be quick, and must not raise."""
+    """Receives reports. Called on the event loop: must be quick, and must not raise."""
 
     watched: Watched | None = None
     """What gauges are computed from; None: the node follows nothing yet, or any more."""
+    usage: UsageFeed
+    """The usage events of this node: publish them here, subscribe to them here."""
+
+    def __init__(self) -> None:
+        self.usage = UsageFeed()
 
     def committed(self, pool: str, *, commands: int, writes: int, seconds: float) -> None:
         """A decision took effect."""
@@ -67,12 +75,6 @@ class Observer:
 
     def relisted(self, what: str, reason: str) -> None:
         """A watch ended, and its view was read again."""
-
-    def granted(self, pool: str, *, waited_millis: int) -> None:
-        """A grant was decided by this node."""
-
-    def denied(self, pool: str, reason: str) -> None:
-        """A request was refused by this node. ``reason`` is one of few; ``pool`` may not exist."""
 
     def call_failed(self, call: str, code: str) -> None:
         """A call of one of our services ended with another status than OK."""

@@ -30,6 +30,6 @@ def administrative_act(
     try:
         yield facts
     except StoreError as error:
-        logger.warning("%s_unknown", event, extra=facts | {"error": str(error)})
+        logger.warning(event + "_unknown", extra=facts | {"error": str(error)})
         raise
     logger.info(event, extra=facts)

@@ -9,24 +9,29 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
 from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER, Decision, decide
 from seatkeeper.server.domain import (
     Denied,
-    Grant,
     Granted,
-    PoolState,
     Queued,
     Refusal,
     Release,
     Released,
-    Ticket,
 )
 from seatkeeper.server.events import log as events
+from seatkeeper.server.events.facts import decision_id_of
+from seatkeeper.server.events.usage import (
+    UsageEvent,
+    UsageKind,
+    grant_ends,
+    refusal,
+    ticket_ends,
+)
 from seatkeeper.server.pool.context import PoolContext
+from seatkeeper.server.pool.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingRequest
@@ -40,10 +45,10 @@ from seatkeeper.server.store import (
     OutcomeUnknown,
     StoreFull,
     Unchanged,
+    WatchBatch,
     Write,
 )
 from seatkeeper.server.store.formats import FormatUnsupported
-from seatkeeper.server.wire.denials import denial_name
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
@@ -51,6 +56,8 @@ RETRY_AFTER_SECONDS = (1.0, 3.0)
 """When those who are refused for want of room should come again: not all at once."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
+UNKNOWN_MAX = 8
+"""Decisions of unknown outcome that are remembered until the watch shows them."""
 
 
 class Committer:
@@ -80,6 +87,8 @@ class Committer:
         self._moved = asyncio.Event()
         self._unsettled = False
         self._in_flight: InFlightCommit | None = None
+        self._unknown: dict[int, list[UsageEvent]] = {}
+        """By decision id: what decisions of unknown outcome changed if they took effect."""
 
     def read_spec(self) -> None:
         """Take in the pool's specification."""
@@ -92,14 +101,21 @@ class Committer:
             return next(iter(self._mirror.unsupported.values()))
         return self._specs.unsupported(self._pool)
 
-    def watch_told(self) -> None:
-        """Take in that the watch has told something: perhaps of the commit that is in flight."""
+    def watch_told(self, batch: WatchBatch) -> None:
+        """Process a watch batch: it may show the commit that is in flight, or one that was lost."""
         if self._in_flight is not None:
             self._in_flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
+        if self._unknown:
+            guard = self._keys.guard(self._pool)
+            for change in batch.changes:
+                if change.key == guard and change.entry is not None:
+                    self._took_effect(decision_id_of(change.entry.value))
         self._moved.set()
 
     def view_moved(self) -> None:
         """Take in that the view has changed."""
+        if self._unknown:
+            self._took_effect(self._mirror.decision_id)
         self._moved.set()
 
     async def commit(self, asks: list[PendingRequest]) -> Decision | None:
@@ -120,7 +136,7 @@ class Committer:
             )
             if not (commands or decision.writes or self._unsettled):
                 return decision  # nothing to change, and no answer that must be true
-            ending = _Ending.of(state, decision, due)
+            ended = Ended.of(state, decision)
             decision_id = random.getrandbits(63) | 1
             writes = []
             if decision.writes or self._unsettled:
@@ -129,7 +145,7 @@ class Committer:
                     self._keys, self._pool, decision, decision_id, has_guard=has_guard
                 )
             sent_at = self._clock.monotonic()
-            succeeded = partial(self._succeeded, asks, decision, ending, writes, sent_at)
+            succeeded = partial(self._succeeded, asks, decision, ended, writes, sent_at)
             try:
                 committed = await self._send(asks, decision, writes, decision_id, succeeded)
             except LeaseNotFound:
@@ -141,6 +157,7 @@ class Committer:
             except OutcomeUnknown:
                 self._observer.outcome_unknown(self._pool)
                 self._unsettled = True
+                self._remember_unknown(decision_id, decision, ended)
                 self._changed(
                     self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
                 )
@@ -162,6 +179,7 @@ class Committer:
     ) -> Committed:
         """Commit a decision if nobody has decided since the view that it was made on."""
         guard, spec = self._keys.guard(self._pool), self._keys.pool(self._pool)
+        self._mirror.expired_ids.clear()
         in_flight = self._in_flight = InFlightCommit(
             self._store.commit(
                 writes,
@@ -205,11 +223,12 @@ class Committer:
             if isinstance(ask.command, Release) and self._is_theirs(ask.command)
         ]
         gone = {ask.command.grant_id: ask.command.session_id for ask in ending}
+        usage = [self._freed(ask.command.grant_id, peer_of(ask.listener)) for ask in ending]
         for ticket in self._waits.due(self._mirror.state):
             gone[ticket.grant_id] = ticket.session_id
-            self._mirror.denied[ticket.grant_id] = Denied(
-                ticket.grant_id, Refusal.NO_SEAT_FREE, NOT_IN_TIME, RETRY_LATER
-            )
+            denied = Denied(ticket.grant_id, Refusal.NO_SEAT_FREE, NOT_IN_TIME, RETRY_LATER)
+            self._mirror.denied[ticket.grant_id] = denied
+            usage.append(ticket_ends(self._pool, ticket, self._clock.now(), denied=denied))
         if gone:
             deletes = deletes_of(self._keys, self._pool, gone.keys())
             committed = await self._store.commit(deletes)
@@ -220,8 +239,7 @@ class Committer:
                 ask.listener.hear(self._pool, Released(ask.command.grant_id))
             asks[:] = [ask for ask in asks if ask not in ending]
             self._changed(touched)
-        for _ in gone.keys() - {ask.command.grant_id for ask in ending}:
-            self._observer.denied(self._pool, denial_name(Refusal.NO_SEAT_FREE))
+            self._observer.usage.publish_all(usage)
         message = (
             "the store is full: seats can be given back, none can be granted until an operator"
         )
@@ -232,9 +250,20 @@ class Committer:
                 f"{message} frees space",
                 timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS)),
             )
-            self._observer.denied(self._pool, denial_name(denied.reason))
+            # One that was forwarded is decided, and reported, where it came from.
+            if not isinstance(ask.listener, Forwarded):
+                peer = peer_of(ask.listener)
+                event = refusal(self._pool, ask.command, denied, self._clock.now(), peer)
+                self._observer.usage.publish(event)
             ask.listener.hear(self._pool, denied)
         asks.clear()
+
+    def _freed(self, grant_id: str, peer: str) -> UsageEvent:
+        """Return the event of a release of what there is under ``grant_id``."""
+        grant, now = self._mirror.state.grants.get(grant_id), self._clock.now()
+        if grant is not None:
+            return grant_ends(UsageKind.RELEASED, self._pool, grant, now, peer=peer)
+        return ticket_ends(self._pool, self._mirror.state.tickets[grant_id], now, peer=peer)
 
     def _is_theirs(self, command: Release) -> bool:
         grant_id = command.grant_id
@@ -280,7 +309,7 @@ class Committer:
         self,
         asks: list[PendingRequest],
         decision: Decision,
-        ending: _Ending,
+        ended: Ended,
         writes: list[Write],
         sent_at: float,
         committed: Committed,
@@ -297,8 +326,9 @@ class Committer:
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):
                 self._subscribers.attach(command, listener)
-        if events.are_wanted():
-            self._log(decision, ending, listeners)  # before those concerned are told
+        # Before the changes are passed on: then some are not subscribed any more.
+        peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
+        gone = self._mirror.expired_ids.copy()
         touched = self._mirror.committed(writes, committed.revision)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
@@ -308,77 +338,42 @@ class Committer:
                 listener, Forwarded
             ):
                 listener.hear(self._pool, outcome)
-        self._observe(asks, decision, len(writes), self._clock.monotonic() - sent_at)
-        for _ in ending.gave_up:
-            self._observer.denied(self._pool, denial_name(Refusal.NO_SEAT_FREE))
-        for _, denied in ending.denied:
-            self._observer.denied(self._pool, denial_name(denied.reason))
+        self._observer.committed(
+            self._pool,
+            commands=len(asks) - len(decision.deferred),
+            writes=len(writes),
+            seconds=self._clock.monotonic() - sent_at,
+        )
+        usage, pool = self._observer.usage, self._pool
+        usage.publish_all(changes_of(pool, decision, ended, gone=gone, peers=peers))
+        usage.publish_all(refusals_of(pool, decision, peers))
         deferred = set(map(id, decision.deferred))
         asks[:] = [ask for ask in asks if id(ask.command) in deferred]
 
-    def _observe(
-        self, asks: list[PendingRequest], decision: Decision, writes: int, seconds: float
-    ) -> None:
-        commands = len(asks) - len(decision.deferred)
-        self._observer.committed(self._pool, commands=commands, writes=writes, seconds=seconds)
-        for grant in decision.grants:
-            self._observer.granted(self._pool, waited_millis=grant.granted_at - grant.asked_at)
-        for _, outcome in decision.outcomes:
-            if isinstance(outcome, Denied):
-                self._observer.denied(self._pool, denial_name(outcome.reason))
+    def _peers(
+        self, decision: Decision, ended: Ended, listeners: dict[int, Listener]
+    ) -> dict[str, str]:
+        """Return the addresses of the clients that a decision is about, by grant id."""
+        ids = [grant.grant_id for grant in decision.grants]
+        ids += [ticket.grant_id for ticket, *_ in ended.tickets]
+        peers = {each: peer_of(self._subscribers.listener(each)) for each in ids}
+        for command, _ in decision.outcomes:
+            if peer := peer_of(listeners[id(command)]):
+                peers[command.grant_id] = peer
+        return peers
 
-    def _log(self, decision: Decision, ending: _Ending, listeners: dict[int, Listener]) -> None:
-        """Write what a decision has changed."""
-        peers = {
-            command.grant_id: peer_of(listeners[id(command)])
-            for command, _ in decision.outcomes
-        }
-        for grant in ending.grants:
-            events.released(self._pool, grant, peers.get(grant.grant_id, ""))
-        for ticket in ending.cancelled:
-            events.cancelled(self._pool, ticket, peers.get(ticket.grant_id, ""))
-        for ticket in ending.gave_up:
-            events.gave_up(self._pool, ticket)
-        for ticket, denied in ending.denied:
-            peer = peer_of(self._subscribers.listener(ticket.grant_id))
-            events.answered(self._pool, ticket.session_id, denied, peer)
-        for grant in decision.grants:
-            waits = self._subscribers.listener(grant.grant_id)
-            events.granted(self._pool, grant, peers.get(grant.grant_id) or peer_of(waits))
-        for command, outcome in decision.outcomes:
-            peer = peers[command.grant_id]
-            events.answered(self._pool, command.session_id, outcome, peer)
+    def _remember_unknown(self, decision_id: int, decision: Decision, ended: Ended) -> None:
+        """Keep what a decision changed until it is known whether it took effect.
 
+        What it refused is left out: those commands are decided again.
+        """
+        self._unknown[decision_id] = list(changes_of(self._pool, decision, ended, peers={}))
+        while len(self._unknown) > UNKNOWN_MAX:
+            del self._unknown[next(iter(self._unknown))]
 
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """What a decision ends, as it was before."""
-
-    grants: list[Grant]
-    cancelled: list[Ticket]
-    gave_up: list[Ticket]
-    denied: list[tuple[Ticket, Denied]]
-    """Tickets that can never be served any more."""
-
-    @classmethod
-    def of(cls, state: PoolState, decision: Decision, due: list[Ticket]) -> _Ending:
-        """Look up what ``decision`` ends, of which ``due`` have waited long enough."""
-        late = {ticket.grant_id for ticket in due}
-        # A wait that ran out is noted as a denial, too: each ticket is in one list.
-        denials = (d for mark in decision.marks.values() for d in mark.denied)
-        denied = {d.grant_id: d for d in denials if d.grant_id not in late}
-        served = {grant.grant_id for grant in decision.grants}
-        tickets = [
-            ticket
-            for grant_id in decision.tickets_ended
-            if grant_id not in served and (ticket := state.tickets.get(grant_id)) is not None
-        ]
-        return cls(
-            [state.grants[each] for each in decision.grants_ended if each in state.grants],
-            [t for t in tickets if t.grant_id not in late | denied.keys()],
-            [t for t in tickets if t.grant_id in late],
-            [(t, denied[t.grant_id]) for t in tickets if t.grant_id in denied],
-        )
+    def _took_effect(self, decision_id: int) -> None:
+        """Publish the changes of a decision whose outcome was unknown, if it is one."""
+        self._observer.usage.publish_all(self._unknown.pop(decision_id, ()))
 
 
 def _call_after(turns: int, call: Callable[[], None]) -> None:

@@ -43,11 +43,12 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
-from seatkeeper.server.decide import Forecast, HoldStats, admission
+from seatkeeper.server.decide import Forecast, HoldStats
 from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
+    Grant,
     Granted,
     PoolState,
     Queued,
@@ -56,30 +57,35 @@ from seatkeeper.server.domain import (
     Released,
     Ticket,
 )
-from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
-from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.usage import (
+    SESSION_ENDED,
+    UsageKind,
+    grant_ends,
+    refusal,
+    ticket_ends,
+)
 from seatkeeper.server.pool.background import BackgroundWork
 from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer
-from seatkeeper.server.pool.context import LoopConfig, PoolContext, SpecSource
+from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
 from seatkeeper.server.pool.inbox import Inbox, PendingRequest
+from seatkeeper.server.pool.intake import NO_DELAY, Intake
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.positions import PositionNotifier
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
+from seatkeeper.server.pool.waking import Pace, Waker
 from seatkeeper.server.pool.writes import deletes_of, write_of
 from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.routing.wire import not_understood
 from seatkeeper.server.store import (
     Listing,
-    Store,
     StoreError,
     WatchBatch,
 )
 from seatkeeper.server.store.follow import follow
 from seatkeeper.server.store.formats import FormatUnsupported
-from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.wire.denials import denial_name
 
 logger = logging.getLogger(__name__)
 
@@ -87,15 +93,6 @@ RETRY_PAUSE_MIN = 0.01
 RETRY_PAUSE_MAX = 1.0
 TAKEOVER_DELAY = (0.05, 0.2)
 """Seconds until a node decides what another one should: the pool's owner, if there are owners."""
-CONTENTION_PER_SEAT = (1, 5)
-"""It is a throng from when five times as many wait as there are seats, until as many do."""
-POSITIONS_PAUSE = 0.05
-"""Seconds between two times of telling places, where too many are to be told at once."""
-ESTIMATES_INTERVAL = 2.0
-"""Seconds between two looks at estimates while places stay the same."""
-FORECAST_AGE_MAX = 0.5
-"""Seconds for which an order of those who wait is told from, as the pool changes meanwhile."""
-TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 UNREAD_CHECK = 0.25
 """Seconds between two looks for commands that have waited too long for the first listing."""
 
@@ -103,50 +100,39 @@ UNREAD_CHECK = 0.25
 class PoolLoop:
     """Serves one pool on one node. Start it once; ``submit`` from then on."""
 
-    def __init__(
-        self,
-        pool: str,
-        store: Store,
-        keys: Keys,
-        specs: SpecSource,
-        clock: Clock,
-        *,
-        config: LoopConfig | None = None,
-        observer: Observer | None = None,
-        forwarder: Forwarder | None = None,
-    ) -> None:
-        self.pool = pool
+    def __init__(self, context: PoolContext, forwarder: Forwarder | None = None) -> None:
+        """Serve nothing yet. ``forwarder`` has other nodes decide; None: decide everything here."""
+        self.pool = pool = context.pool
         self.is_current = False
         """Whether the store tells what changes; set by ``follow``."""
         self.holds = HoldStats()
         self.subscribers = Subscribers(pool)
         self._followers: dict[asyncio.Event, None] = {}
-        self._store = store
-        self._keys = keys
-        self._clock = clock
-        self._config = config or LoopConfig()
-        self._observer = observer or Observer()
+        self._store = context.store
+        self._keys = context.keys
+        self._clock = context.clock
+        config = context.config
+        self._writes_max = config.limits.writes_max
+        self._observer = context.observer
         self._forwarder = forwarder
-        self._mirror = PoolMirror(keys, pool)
-        self._waits = WaitTimers(clock)
-        self._work = BackgroundWork(self._mirror, self._waits, self._config.policy, clock)
-        context = PoolContext(pool, store, keys, specs, clock, self._config, self._observer)
+        self._mirror = PoolMirror(self._keys, pool)
+        self._waits = WaitTimers(self._clock)
+        self._work = BackgroundWork(self._mirror, self._waits, config.policy, self._clock)
+        self._intake = Intake(self.state, self._work, config, self._clock)
         self._committer = Committer(
             context, self._mirror, self.subscribers, self._waits, self._changed
         )
         self._inbox = Inbox(
-            clock,
-            commands_max=self._config.commands_max,
-            timeout=self._config.command_timeout,
+            self._clock, commands_max=config.commands_max, timeout=config.command_timeout
         )
-        self._wake = asyncio.Event()
+        self._positions = PositionNotifier(
+            *(self.subscribers, self.state, self.forecast, self._clock),
+            config.position_interval,
+        )
+        self._wake = Waker()
+        self._pace = Pace(self._clock, config.contention_pause.total_seconds())
         self._listed = asyncio.Event()
         self._pause = RETRY_PAUSE_MIN
-        self._decided_at = 0.0
-        self._contention = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._positions_changed = False
-        self._estimates_at = 0.0
         self._owner_before = (forwarder.owner(pool) if forwarder else None) or ""
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -171,13 +157,12 @@ class PoolLoop:
                 follow(self._store, self._keys.seats(self.pool), self, self._observer)
             ),
             asyncio.create_task(self._decide_loop()),
-            asyncio.create_task(self._notify_positions_loop()),
+            asyncio.create_task(self._positions.run()),
         ]
 
     async def stop(self) -> None:
         """Stop deciding. Commands not committed are answered ``UNAVAILABLE``: outcome unknown."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._wake.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -198,10 +183,13 @@ class PoolLoop:
         """True when the pool was read, and no client of this node has anything in it.
 
         Nor does a wait end that is measured here (it would begin anew), nor a time come at which the
-        policy may serve.
+        policy may serve. A pool's owner follows it while seats are held: it reports those that expire.
         """
         in_use = len(self._inbox) or len(self.subscribers) or self._followers
-        return self._listed.is_set() and not in_use and self._work.next_look() is None
+        reports = self._forwarder is not None and self._owner_elsewhere is None
+        is_held = bool(self.state.grants or self.state.tickets)
+        is_needed = in_use or self._work.next_look() is not None or (reports and is_held)
+        return self._listed.is_set() and not is_needed
 
     async def listed(self) -> None:
         """Wait until the pool has been read for the first time."""
@@ -216,12 +204,14 @@ class PoolLoop:
         if (error := self.unsupported) is not None:
             self._refuse(command, listener, not_understood(command.grant_id, error))
             return
-        if isinstance(command, Acquire) and (why := self._kept_out(command)) is not None:
-            self._refuse(command, listener, _overloaded(command, why))
-            return
-        patience = self._patience(
-            command, is_forwarded=isinstance(listener, Forwarded), is_one_of_many=patient
-        )
+        if isinstance(command, Acquire):
+            why = self._intake.refusal(command, ahead=len(self._inbox))
+            if why is not None:
+                self._refuse(command, listener, _overloaded(command, why))
+                return
+        patience = NO_DELAY  # what was forwarded has waited where it came from
+        if not isinstance(listener, Forwarded):
+            patience = self._intake.batch_delay(command, is_one_of_many=patient)
         if not self._inbox.add(command, listener, patience=patience):
             too_many = "too many requests wait to be decided"
             self._refuse(command, listener, _overloaded(command, too_many))
@@ -235,50 +225,9 @@ class PoolLoop:
         """Answer a command that is not decided."""
         # Where it was passed on from, it is decided after all, or counted.
         if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
-            self._observer.denied(self.pool, denial_name(denied.reason))
-            if events.are_wanted():
-                events.answered(self.pool, command.session_id, denied, peer_of(listener))
+            now, peer = self._clock.now(), peer_of(listener)
+            self._observer.usage.publish(refusal(self.pool, command, denied, now, peer))
         listener.hear(self.pool, denied)
-
-    def _kept_out(self, command: Acquire) -> str | None:
-        """Return why a request cannot even join the queue; None: it can, or may be served at once."""
-        if not self.state.tickets or admission.is_known(self.state, command):
-            return None
-        limits, ahead = self._config.limits, len(self._inbox)
-        why = admission.refusal(self.state, command, limits, ahead=ahead, ahead_of_holder=0)
-        return why if why is not None and self._will_wait(command) else None
-
-    def _will_wait(self, command: Acquire) -> bool:
-        return admission.will_wait(self.state, command, self._work.plan, self._clock.now())
-
-    def _patience(
-        self, command: Command, *, is_forwarded: bool, is_one_of_many: bool
-    ) -> timedelta:
-        """Return how long a command may wait for others to share its commit."""
-        if is_forwarded:
-            return timedelta(0)  # it has waited for company where it came from
-        if is_one_of_many:
-            return self._config.crowd_pause
-        return self._config.queue_pause if self._will_queue(command) else timedelta(0)
-
-    async def _keep_pace(self) -> None:
-        """In a throng, make few decisions, and large ones: their cost matters more than their time."""
-        ends, begins = CONTENTION_PER_SEAT
-        spec, waiting = self.state.spec, len(self.state.tickets)
-        seats = spec.seats if spec else 0
-        self._contention = waiting >= (ends if self._contention else begins) * seats > 0
-        if self._contention:
-            since = self._clock.monotonic() - self._decided_at
-            await asyncio.sleep(max(0.0, self._config.contention_pause.total_seconds() - since))
-        self._decided_at = self._clock.monotonic()
-
-    def _will_queue(self, command: Command) -> bool:
-        """Return whether a command can only join a queue that there is already."""
-        return (
-            isinstance(command, Acquire)
-            and bool(self.state.tickets)
-            and self._will_wait(command)
-        )
 
     # What the watch tells -------------------------------------------------------------------
 
@@ -290,7 +239,7 @@ class PoolLoop:
     def apply(self, batch: WatchBatch) -> None:
         """Take in what changed."""
         touched = self._mirror.apply(batch)
-        self._committer.watch_told()
+        self._committer.watch_told(batch)
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
@@ -314,21 +263,32 @@ class PoolLoop:
         for grant in self._mirror.ended:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
-        if self._owner_elsewhere is None:
-            # Every node that follows the pool sees it end; one reports it.
-            for grant in self._mirror.expired:
-                events.expired(self.pool, grant)
-        self._mirror.expired.clear()
+        if self._mirror.expired:
+            # After the commit that is being processed has reported the grants that it made.
+            asyncio.get_running_loop().call_soon(self._report_expired)
         self.subscribers.review(grant_ids, self.state, self._mirror.denied)
         for grant_id in grant_ids:
             self._mirror.denied.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
-        self._positions_changed = True
+        self._positions.is_due = True
         self._turn_away_where_unsupported()
         self._committer.view_moved()
         self._wake_for_work()
         for follower in self._followers:
             follower.set()
+
+    def _report_expired(self) -> None:
+        """Publish what ended with its session. All that follow the pool see it; its owner reports."""
+        expired, self._mirror.expired = self._mirror.expired, []
+        if self._owner_elsewhere is not None:
+            return
+        for each in expired:
+            now, usage = self._clock.now(), self._observer.usage
+            if isinstance(each, Grant):
+                kind = UsageKind.EXPIRED
+                usage.publish(grant_ends(kind, self.pool, each, now, reason=SESSION_ENDED))
+            else:
+                usage.publish(ticket_ends(self.pool, each, now, reason=SESSION_ENDED))
 
     # Deciding -------------------------------------------------------------------------------
 
@@ -341,7 +301,6 @@ class PoolLoop:
         self._committer.read_spec()
         while True:
             await self._wake.wait()
-            self._wake.clear()
             try:
                 await self._decide_once()
             except StoreError as error:
@@ -353,19 +312,20 @@ class PoolLoop:
                 if task is None or task.cancelling():
                     raise
                 # Something that was waited for was cancelled, and not we: a pool goes on.
-                logger.exception("pool_loop_failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
             except Exception:
-                logger.exception("pool_loop_failed", extra={"pool": self.pool})
-                await self._rest()
+                logger.exception("decide_failed", extra={"pool": self.pool})
+                await self._rest(self._next_pause())
 
     async def _decide_once(self) -> None:
         await self._inbox.gather()
-        await self._keep_pace()
+        seats = self.state.spec.seats if self.state.spec else 0
+        await self._pace.keep(waiting=len(self.state.tickets), seats=seats)
         self._expire_requests()
         if self._turn_away_where_unsupported():
             return
-        asks = self._inbox.take(self._config.limits.writes_max)
+        asks = self._inbox.take(self._writes_max)
         if not asks and self._work.look() is None and not self._work.is_due():
             self._set_timer()
             return
@@ -383,7 +343,7 @@ class PoolLoop:
         if is_idle and self._work.look() is not None:
             # The policy plans one thing for the loop and another for the decision.
             logger.error("plan_without_effect", extra={"pool": self.pool})
-            self._wake_in(self._pause)
+            self._wake.set_in(self._pause)
             self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
         elif to_do or len(self._inbox):
             self._wake.set()
@@ -443,28 +403,6 @@ class PoolLoop:
         asks[:] = undecided
         return not undecided
 
-    async def _notify_positions_loop(self) -> None:
-        while True:
-            await asyncio.sleep(self._config.position_interval.total_seconds())
-            # Estimates turn out to be wrong also when nothing happens.
-            is_time = self._clock.monotonic() >= self._estimates_at + ESTIMATES_INTERVAL
-            if self._positions_changed or (is_time and self.holds.recent):
-                self._positions_changed = False
-                self._estimates_at = self._clock.monotonic()
-                await self._notify_positions()
-
-    async def _notify_positions(self) -> None:
-        """Tell a few at a time, so that a long queue holds nobody up."""
-        if not len(self.subscribers):
-            return
-        forecast, made_at = self.forecast(), self._clock.monotonic()
-        for _ in range(len(self.subscribers) + 1):
-            if self._clock.monotonic() > made_at + FORECAST_AGE_MAX:
-                forecast, made_at = self.forecast(), self._clock.monotonic()
-            if not self.subscribers.review_positions(self.state, forecast):
-                return
-            await asyncio.sleep(POSITIONS_PAUSE)
-
     # Waking up ------------------------------------------------------------------------------
 
     def _is_overdue(self) -> bool:
@@ -484,38 +422,31 @@ class PoolLoop:
             if self._is_ours(next_ticket):
                 self._wake.set()
             else:
-                self._wake_in(random.uniform(*TAKEOVER_DELAY))
+                self._wake.set_in(random.uniform(*TAKEOVER_DELAY))
         self._set_timer()
 
     def _set_timer(self) -> None:
         if (seconds := self._work.next_look()) is not None:
-            delay = min(max(seconds, TIMER_MIN), TIMER_MAX)
             if self._owner_elsewhere is not None:
-                delay += random.uniform(*TAKEOVER_DELAY)
-            self._wake_in(delay)
-
-    def _wake_in(self, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        if self._timer is not None:
-            if self._timer.when() <= loop.time() + delay:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_later(delay, self._timer_rang)
-
-    def _timer_rang(self) -> None:
-        self._timer = None
-        self._wake.set()
+                seconds = max(0.0, seconds) + random.uniform(*TAKEOVER_DELAY)
+            self._wake.set_in(seconds)
 
     # Trouble --------------------------------------------------------------------------------
 
     async def _store_failed(self, error: StoreError) -> None:
         self._observer.store_failed(self.pool, type(error).__name__)
-        logger.warning("commit_failed", extra={"pool": self.pool, "error": str(error)})
-        await self._rest()
+        pause = self._next_pause()
+        about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
+        logger.warning("commit_failed", extra=about)
+        await self._rest(pause)
 
-    async def _rest(self) -> None:
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+    def _next_pause(self) -> float:
+        pause = self._pause * random.uniform(0.5, 1.0)
         self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+        return pause
+
+    async def _rest(self, pause: float) -> None:
+        await asyncio.sleep(pause)
         self._wake.set()
 
     def _turn_away_where_unsupported(self) -> bool:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from seatkeeper.server.domain import Denied, Grant, Guard, PoolState
+from seatkeeper.server.domain import Denied, Grant, Guard, PoolState, Ticket
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
@@ -47,8 +47,11 @@ class PoolMirror:
         self._tombstones: deque[tuple[int, str]] = deque()
         self.ended: list[Grant] = []
         """Grants seen to end since the caller last looked; the caller empties it."""
-        self.expired: list[Grant] = []
-        """Those of them that no decision ended: their session did. The caller empties it."""
+        self.expired: list[Grant | Ticket] = []
+        """Grants and tickets that no decision ended: their session did. The caller empties it."""
+        self.expired_ids: set[str] = set()
+        """The ids of all of these; a commit empties it when it begins."""
+        self._is_decided = True
         self.unsupported: dict[str, FormatUnsupported] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
         self.denied: dict[str, Denied] = {}
@@ -58,7 +61,9 @@ class PoolMirror:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
         if listing.revision < self._complete:
             return set()
-        listed = {entry.key for entry in listing.entries}
+        listed = {entry.key: entry.mod_revision for entry in listing.entries}
+        # Without a decision since the view's own, what is gone went with its session.
+        is_decided = listed.get(self._prefix + "guard", 0) > self.guard_revision
         touched: set[str] = set()
         # What is there first: a ticket that is gone may have become a grant.
         for entry in listing.entries:
@@ -66,8 +71,10 @@ class PoolMirror:
             if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
                 mark = records.decode_watermark(entry.value)
                 self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
+        self._is_decided = is_decided
         for key in [key for key in self._revisions if key not in listed]:
             self._news(key, None, listing.revision, touched)
+        self._is_decided = True
         self._listed = listing.revision
         self._completed(listing.revision)
         return touched
@@ -75,15 +82,13 @@ class PoolMirror:
     def apply(self, batch: WatchBatch) -> set[str]:
         """Bring in what a watch tells. Returns the grant ids that are affected."""
         touched: set[str] = set()
-        ended = len(self.ended)
         decided = {c.revision for c in batch.changes if c.key == self._prefix + "guard"}
         for change in batch.changes:
             # Not `_complete`: etcd before 3.5.8 may say that it is further than its events are.
             if change.revision > self._listed:
+                self._is_decided = change.revision in decided
                 self._news(change.key, change.entry, change.revision, touched)
-                if change.revision not in decided:
-                    self.expired += self.ended[ended:]
-            ended = len(self.ended)
+        self._is_decided = True
         self._completed(batch.revision)
         return touched
 
@@ -135,6 +140,7 @@ class PoolMirror:
             self.state.put_grant(records.decode_grant(grant_id, entry.value))
         elif (ended := self.state.remove_grant(grant_id)) is not None:
             self.ended.append(ended)
+            self._note_expiry(ended)
             self.state.finished.add_ended(ended.session_id, grant_id)
 
     def _ticket_news(self, grant_id: str, entry: Entry | None) -> None:
@@ -144,7 +150,13 @@ class PoolMirror:
         ended = self.state.remove_ticket(grant_id)
         # A transaction that serves a ticket puts its grant before it deletes the ticket.
         if ended is not None and grant_id not in self.state.grants:
+            self._note_expiry(ended)
             self.state.finished.add_ended(ended.session_id, grant_id)
+
+    def _note_expiry(self, ended: Grant | Ticket) -> None:
+        if not self._is_decided:
+            self.expired.append(ended)
+            self.expired_ids.add(ended.grant_id)
 
     def _mark_news(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:

@@ -21,11 +21,11 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.clock import Clock
-from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer, PoolCount
+from seatkeeper.server.events.usage import refusal, unread_refusal
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.subscribers import Listener, peer_of
@@ -179,29 +179,29 @@ class PoolRouter:
             if self.catalogue.spec(pool)[0] is None:
                 return None
         if pool not in self._loops:
-            loop = PoolLoop(
-                pool,
-                self._store,
-                self._keys,
-                self.catalogue,
-                self._clock,
-                config=self._config,
-                observer=self._observer,
-                forwarder=self._forwarder,
+            context = PoolContext(
+                *(pool, self._store, self._keys, self.catalogue, self._clock),
+                *(self._config, self._observer),
             )
+            loop = PoolLoop(context, self._forwarder)
             loop.start()
             self._loops[pool] = loop
         return self._loops[pool]
 
-    def count_malformed(self) -> None:
-        """Count a request that was refused for what it looks like."""
-        self._observer.denied("", denial_name(Refusal.OTHER_TERMS))
+    def refuse_malformed(self, session: Session, grant_id: str, why: str, peer: str) -> None:
+        """Report a request that is refused for what it looks like, and comes to no pool."""
+        event = unread_refusal(
+            *(denial_name(Refusal.OTHER_TERMS), why, self._clock.now(), peer),
+            grant_id=grant_id,
+            session_id=session.session_id,
+            attribution=Attribution(session.holder, session.project),
+        )
+        self._observer.usage.publish(event)
 
     def _deny_unknown(self, pool: str, command: Command, listener: Listener) -> None:
         denied = _no_such_pool(pool, command.grant_id)
-        self._observer.denied("", denial_name(denied.reason))
-        if events.are_wanted():
-            events.answered(pool, command.session_id, denied, peer_of(listener))
+        now, peer = self._clock.now(), peer_of(listener)
+        self._observer.usage.publish(refusal(pool, command, denied, now, peer))
         listener.hear(pool, denied)
 
     def _spec_changed(self, pool: str) -> None:

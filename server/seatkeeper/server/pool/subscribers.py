@@ -13,8 +13,8 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
-from seatkeeper.server.decide import Basis, Forecast
-from seatkeeper.server.domain import Command, Denied, Grant, PoolState, Refusal, Released
+from seatkeeper.server.decide import Forecast
+from seatkeeper.server.domain import Basis, Command, Denied, Grant, PoolState, Refusal, Released
 
 ESTIMATE_GROWTH = timedelta(seconds=1), 1.5
 """An estimate is told again when it is longer by so much than the last one, and by this factor."""

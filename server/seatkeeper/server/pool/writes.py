@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from seatkeeper.server.decide import Decision
 from seatkeeper.server.domain import Grant, Granted, Queued, Ticket
+from seatkeeper.server.events.facts import encode_facts
 from seatkeeper.server.store import Delete, Put, Write, records
 from seatkeeper.server.store.keys import Keys
 
@@ -26,7 +27,10 @@ def writes_of(
     """
     writes: list[Write] = []
     if has_guard or decision.writes:
-        writes.append(Put(keys.guard(pool), records.encode_guard(decision.guard, decision_id)))
+        released, at = decision.released_fences, decision.decided_at
+        facts = encode_facts(decision_id, at, released, decision.outcomes)
+        value = records.encode_guard(decision.guard, decision_id, facts)
+        writes.append(Put(keys.guard(pool), value))
     writes += [_put_grant(keys, pool, grant) for grant in decision.grants]
     writes += [_put_ticket(keys, pool, ticket) for ticket in decision.tickets]
     writes += [

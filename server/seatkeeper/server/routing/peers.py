@@ -192,7 +192,7 @@ class Peers:
             with suppress(grpc.aio.AioRpcError, PeerSilent):
                 stub = await self._stub(node_id)
                 await self._ping(stub)
-                logger.info("peer_answers", extra={"node": node_id})
+                logger.info("peer_answering", extra={"node": node_id})
                 self._membership.mark_answering(node_id)
 
     async def _forget_the_gone(self) -> None:

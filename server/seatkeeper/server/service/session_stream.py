@@ -320,9 +320,12 @@ class SessionStream:
         try:
             await asking
         except Malformed as error:
-            self._core.seats.count_malformed()
             self._unanswered.discard(name)
-            self._send(Event(denied=_invalid(name[1], error)))
+            denied = _invalid(name[1], error)
+            self._core.seats.refuse_malformed(
+                self.session, denied.grant_id, str(error), self.peer
+            )
+            self._send(Event(denied=denied))
 
     def _renew(self, request: seat_service_pb2.Renew) -> None:
         try:

@@ -42,7 +42,8 @@ class LeasedRecord:
             try:
                 await self._store.revoke_lease(self._put.lease_id)
             except StoreError as error:
-                logger.warning("record_not_revoked", extra={"error": str(error)})
+                about = {"key": self._put.key, "error": str(error)}
+                logger.warning("record_left_to_expire", extra=about)
 
     async def _write(self) -> None:
         """Make the lease and write the record.
@@ -76,5 +77,6 @@ class LeasedRecord:
                     await self._write()
                 pause = self._ttl.total_seconds() / 3
             except StoreError as error:
-                logger.warning("record_not_renewed", extra={"error": str(error)})
                 pause = min(1.0, self._ttl.total_seconds() / 10)
+                about = {"key": self._put.key, "error": str(error), "retry_in_s": pause}
+                logger.warning("record_renewal_failed", extra=about)

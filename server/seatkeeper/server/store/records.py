@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from seatkeeper.server.decide import Watermark
-from seatkeeper.server.domain import Attribution, Grant, Guard, Instant, PoolSpec, Ticket
+from seatkeeper.server.domain import (
+    Attribution,
+    Grant,
+    Guard,
+    Instant,
+    PoolSpec,
+    Ticket,
+    Watermark,
+)
 from seatkeeper.server.store.formats import check_format, kept, parsed
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.v1 import pool_service_pb2, state_pb2
@@ -35,12 +42,16 @@ def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
     return PoolSpec(record.name, record.seats, record.description, kept(record, value))
 
 
-def encode_guard(guard: Guard, decision_id: int = 0) -> bytes:
-    """Return the value stored for a guard that the decision of this id wrote."""
+def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> bytes:
+    """Return the value stored for a guard that the decision of this id wrote.
+
+    ``facts``: what else is to be known of that decision (``events.facts``).
+    """
     record = state_pb2.GuardRecord.FromString(guard.kept)
     record.fence = guard.fence
     record.ticket_number = guard.ticket_number
     record.decision_id = decision_id
+    record.facts = facts
     return record.SerializeToString()
 
 

@@ -1,5 +1,7 @@
 """Every call that fails is counted, and can be found in the log, whichever service it was of.
 
+A call that is refused before a pool sees its request is a usage event, too.
+
 Outermost of the interceptors, so that it also sees the calls that another one refuses.
 """
 
@@ -16,8 +18,10 @@ from google.rpc import error_details_pb2
 
 from seatkeeper.core.serving.context import peer_of_call, request_id
 from seatkeeper.core.serving.failure import Context, Failure, told
+from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.events.usage import unread_refusal
 from seatkeeper.v1 import seat_pb2
 
 if TYPE_CHECKING:
@@ -49,8 +53,9 @@ _KINDS: dict[str, Any] = {
 class CallLog(grpc.aio.ServerInterceptor):
     """Tells an observer of the calls that fail."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, clock: Clock) -> None:
         self._observer = observer
+        self._clock = clock
         self._watched: dict[str, tuple[Handler, Handler]] = {}
         """By method: the handler that was wrapped, and what became of it."""
 
@@ -91,7 +96,7 @@ class CallLog(grpc.aio.ServerInterceptor):
             finally:
                 if (failure := told.get()) is not None:
                     self._failed(method, context, failure.code.name, failure.message)
-                    self._count_denial(method, failure)
+                    self._report_denial(method, failure, context)
 
         watched: Handler = make(call, handler.request_deserializer, handler.response_serializer)
         return watched
@@ -101,7 +106,8 @@ class CallLog(grpc.aio.ServerInterceptor):
         self._observer.call_failed(call, code)
         if events.are_wanted():
             events.happened(
-                *("call_failed", events.USAGE),
+                "call_failed",
+                events.USAGE,
                 call=call,
                 code=code,
                 why=why,
@@ -109,10 +115,12 @@ class CallLog(grpc.aio.ServerInterceptor):
                 request_id=request_id(context),
             )
 
-    def _count_denial(self, method: str, failure: Failure) -> None:
+    def _report_denial(self, method: str, failure: Failure, context: Context) -> None:
         reason = None if failure.is_counted else _reason(failure)
         if reason and (".SeatService/" in method or reason in _OF_ANY_CALL):
-            self._observer.denied("", reason)
+            now, peer = self._clock.now(), peer_of_call(context)
+            event = unread_refusal(reason, failure.message, now, peer)
+            self._observer.usage.publish(event)
 
 
 def _reason(failure: Failure) -> str | None:

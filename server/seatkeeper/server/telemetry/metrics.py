@@ -8,9 +8,8 @@ not followed any more, is gone, and none shows an old value.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,10 +19,12 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.server.events.observer import Watched
+from seatkeeper.server.events.usage import UsageEvent, UsageKind
 from seatkeeper.server.telemetry.tally import Tally
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -36,6 +37,8 @@ _WAIT = (
 """Up to the longest wait that can be asked for."""
 NO_POOL = ""
 """The label of what happened to no pool that exists: names that clients make up are no labels."""
+REFUSALS = frozenset({UsageKind.DENIED, UsageKind.GAVE_UP})
+"""What is counted as a denial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,10 @@ class MetricsObserver(Tally):
             *(self._unknown, self._dead, self._granted, self._waited, self._store_failures),
             *(self._denied, self._forwards, self._forward_failures),
         )
+        self._usage: dict[tuple[str, UsageKind], int] = {}
+        self.usage.subscribe(self._count_usage)
         self.registry.register(_Gauges(self))
+        self.registry.register(_UsageCounts(self._usage))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -139,16 +145,24 @@ class MetricsObserver(Tally):
         self._watches.add(what)
         self._relists.labels(what).inc()
 
-    def granted(self, pool: str, *, waited_millis: int) -> None:
-        """Count a grant."""
-        of = self._of(pool)
-        of.granted.inc()
-        of.waited.observe(max(0, waited_millis) / 1000)
+    def _count_usage(self, event: UsageEvent) -> None:
+        """Count what happened to a request. One of a pool that does not exist is counted for none."""
+        kind, pool = event.kind, event.pool
+        if kind is UsageKind.GRANTED:
+            of = self._of(pool)
+            of.granted.inc()
+            of.waited.observe(event.seconds or 0.0)
+        elif kind in REFUSALS:
+            pool = self._known(event)
+            self._denied.labels(pool, event.reason).inc()
+        self._usage[pool, kind] = self._usage.get((pool, kind), 0) + 1
 
-    def denied(self, pool: str, reason: str) -> None:
-        """Count a refusal. One of a pool that does not exist is counted for none."""
-        known = self.watched is None or self.watched.has_pool(pool)
-        self._denied.labels(pool if known else NO_POOL, reason).inc()
+    def _known(self, event: UsageEvent) -> str:
+        """Return the pool that a refusal is counted for."""
+        # A node that follows nothing yet cannot tell which names are made up.
+        missing = event.reason == "POOL_NOT_FOUND"
+        known = self.watched is None or self.watched.has_pool(event.pool)
+        return NO_POOL if missing or not known else event.pool
 
     def call_failed(self, call: str, code: str) -> None:
         """Count a call that failed."""
@@ -170,6 +184,8 @@ class MetricsObserver(Tally):
         for what in [w for w in self._watches if w == pool or w.endswith(f"/seats/{pool}/")]:
             self._watches.discard(what)
             self._relists.remove(what)
+        for counted in [each for each in self._usage if each[0] == pool]:
+            del self._usage[counted]
         for metric in self._per_pool:
             metric.remove_by_labels({"pool": pool})
 
@@ -205,7 +221,7 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges of what is followed."""
-        about = {"version": version_of("seatkeeper"), "python": platform.python_version()}
+        about = {"version": seatkeeper_version(), "python": platform.python_version()}
         yield _gauge("build_info", "The software; always 1.", about, 1)
         foreign = "Endpoints of another etcd; 1 more where etcd holds another service, or none."
         yield _gauge("store_foreign", foreign, {}, self._observer.foreign)
@@ -222,6 +238,21 @@ class _Gauges(Collector):
                 "nodes_silent", "Registered nodes that do not answer this one.", {}, nodes[1]
             )
         yield from _pool_gauges(watched)
+
+
+class _UsageCounts(Collector):
+    """How many usage events there were. Asked in the scrape's thread."""
+
+    def __init__(self, counts: Mapping[tuple[str, UsageKind], int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one counter: by pool and kind."""
+        text = "Usage events published by this node."
+        family = CounterMetricFamily("seatkeeper_usage_events", text, labels=["pool", "kind"])
+        for (pool, kind), count in sorted(dict(self._counts).items()):
+            family.add_metric([pool, kind], count)
+        yield family
 
 
 def _pool_gauges(watched: Watched) -> Iterator[Metric]:

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from seatkeeper.server.events.feed import UsageFeed
 from seatkeeper.server.events.observer import Observer
 
 RECENT_MAX = 1000
@@ -30,6 +31,7 @@ class Tally(Observer):
     """Endpoints of another etcd, and 1 more where the store holds another service."""
     recent_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_MAX))
     """Times of the latest commits."""
+    usage: UsageFeed = field(default_factory=UsageFeed)
 
     def commit_time(self, share: float) -> timedelta | None:
         """Return the time that this ``share`` of the latest commits stayed below; None: no commits."""

@@ -7,8 +7,7 @@ from datetime import timedelta
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from seatkeeper.core.serving.failure import error_info
-from seatkeeper.server.decide import Basis
-from seatkeeper.server.domain import Denied, Refusal
+from seatkeeper.server.domain import Basis, Denied, Refusal
 from seatkeeper.v1 import seat_pb2
 
 DENIAL_REASONS = {

@@ -77,7 +77,7 @@ class ClusterIdentity:
         if is_news:
             logger.error(
                 "etcd_foreign",
-                extra={"endpoint": address, "reason": complaint, "advice": ADVICE},
+                extra={"endpoint": address, "reason": complaint, "hint": ADVICE},
             )
             self._tell()
 

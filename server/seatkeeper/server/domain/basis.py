@@ -1,0 +1,19 @@
+"""What an estimate of a wait was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an estimate was made from, or why there is none."""
+
+    holds: int
+    """Holds that ended lately."""
+    hold_median: timedelta
+    holders: int
+    """Grants held now that were looked at."""
+    overdue: int
+    """Those of them that have been held for longer than every hold that ended lately."""

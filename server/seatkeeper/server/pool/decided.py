@@ -1,0 +1,89 @@
+"""The usage events of a decision: what it began, ended and refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from seatkeeper.server.decide import Decision
+from seatkeeper.server.domain import Denied, Grant, PoolState, Ticket
+from seatkeeper.server.events.usage import (
+    SESSION_ENDED,
+    UsageEvent,
+    UsageKind,
+    grant_begins,
+    grant_ends,
+    refusal,
+    ticket_begins,
+    ticket_ends,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a decision ends, as it was before: the decision has the ids alone."""
+
+    grants: tuple[Grant, ...]
+    tickets: tuple[tuple[Ticket, Denied | None, bool], ...]
+    """Tickets that get no grant; why they are given up (None: their clients do so); whether their
+    session was known to have ended."""
+
+    @classmethod
+    def of(cls, pool: PoolState, decision: Decision) -> Ended:
+        """Look up in the pool, as it was decided on, what ``decision`` ends."""
+        if not decision.grants_ended and not decision.tickets_ended:
+            return NOTHING_ENDED
+        denied = {d.grant_id: d for mark in decision.marks.values() for d in mark.denied}
+        served = {grant.grant_id for grant in decision.grants}
+        tickets = (
+            pool.tickets[grant_id]
+            for grant_id in decision.tickets_ended
+            if grant_id not in served and grant_id in pool.tickets
+        )
+        return cls(
+            tuple(pool.grants[each] for each in decision.grants_ended if each in pool.grants),
+            tuple(
+                (t, denied.get(t.grant_id), t.session_id in pool.dead_sessions) for t in tickets
+            ),
+        )
+
+
+NOTHING_ENDED = Ended((), ())
+
+
+def changes_of(
+    pool: str,
+    decision: Decision,
+    ended: Ended,
+    *,
+    gone: Collection[str] = (),
+    peers: Mapping[str, str],
+) -> Iterator[UsageEvent]:
+    """Yield what a decision began and ended.
+
+    ``gone``: ids whose sessions ended after the decision was made and before it was committed. That
+    end was an event of its own. ``peers``: addresses of clients by grant id, as far as they are known.
+    """
+    at = decision.decided_at
+    for grant in ended.grants:
+        if grant.grant_id not in gone:
+            peer = peers.get(grant.grant_id, "")
+            yield grant_ends(UsageKind.RELEASED, pool, grant, at, peer=peer)
+    for ticket, denied, is_dead in ended.tickets:
+        if ticket.grant_id not in gone:
+            peer, reason = peers.get(ticket.grant_id, ""), SESSION_ENDED if is_dead else ""
+            yield ticket_ends(pool, ticket, at, denied=denied, reason=reason, peer=peer)
+    for grant in decision.grants:
+        yield grant_begins(pool, grant, peers.get(grant.grant_id, ""))
+    for ticket in decision.tickets:
+        yield ticket_begins(pool, ticket, peers.get(ticket.grant_id, ""))
+
+
+def refusals_of(
+    pool: str, decision: Decision, peers: Mapping[str, str]
+) -> Iterator[UsageEvent]:
+    """Yield the commands that a decision refused."""
+    for command, outcome in decision.outcomes:
+        if isinstance(outcome, Denied):
+            peer = peers.get(command.grant_id, "")
+            yield refusal(pool, command, outcome, decision.decided_at, peer)

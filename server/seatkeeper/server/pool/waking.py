@@ -1,0 +1,68 @@
+"""When a pool's loop goes on: at once, after a while, or when many wait, not too often."""
+
+from __future__ import annotations
+
+import asyncio
+
+from seatkeeper.server.domain.clock import Clock
+
+TIMER_MIN, TIMER_MAX = 0.001, 3600.0
+CONTENTION_PER_SEAT = (1, 5)
+"""There is contention from when five times as many wait as there are seats, until as many do."""
+
+
+class Waker:
+    """Wakes one waiter, now or later. Of several times asked for, the earliest counts."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self) -> None:
+        """Return once it was set; it is not set any more then."""
+        await self._event.wait()
+        self._event.clear()
+
+    def set(self) -> None:
+        """Wake the waiter now."""
+        self._event.set()
+
+    def set_in(self, seconds: float) -> None:
+        """Wake the waiter in so many seconds, if it is not to be woken before."""
+        loop = asyncio.get_running_loop()
+        delay = min(max(seconds, TIMER_MIN), TIMER_MAX)
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + delay:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(delay, self._rang)
+
+    def cancel(self) -> None:
+        """Forget the time that was asked for."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _rang(self) -> None:
+        self._timer = None
+        self._event.set()
+
+
+class Pace:
+    """Under contention, few decisions, and large ones: their cost matters more than their time."""
+
+    def __init__(self, clock: Clock, pause_seconds: float) -> None:
+        """``pause_seconds``: least time from one decision to the next under contention."""
+        self._clock = clock
+        self._pause = pause_seconds
+        self._decided_at = 0.0
+        self._is_contended = False
+
+    async def keep(self, *, waiting: int, seats: int) -> None:
+        """Return when the next decision may be made."""
+        ends, begins = CONTENTION_PER_SEAT
+        self._is_contended = waiting >= (ends if self._is_contended else begins) * seats > 0
+        if self._is_contended:
+            since = self._clock.monotonic() - self._decided_at
+            await asyncio.sleep(max(0.0, self._pause - since))
+        self._decided_at = self._clock.monotonic()
