@@ -73,14 +73,14 @@ def main() -> int:
             continue
         if check:
             old = True
-            tell_difference(file, found, text)
+            print_difference(file, found, text)
         else:
             file.write_text(text)
             print(f"wrote {file.relative_to(DOCS.parent)}")
     return 1 if old else 0
 
 
-def tell_difference(file: Path, found: str, wanted: str) -> None:
+def print_difference(file: Path, found: str, wanted: str) -> None:
     """Say what is old about a file, and how to renew it."""
     name = str(file.relative_to(DOCS.parent))
     lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), name, name, "", "", 0)
@@ -330,7 +330,7 @@ def _build_errors() -> Iterator[str]:
     yield ""
     yield (
         "Why there is no engine. The code is stable; it travels as the reason of a gRPC "
-        "`ErrorInfo`. `whose` says who can mend it: the caller, the agent's operator, or the "
+        "`ErrorInfo`. `whose` says who can fix it: the caller, the agent's operator, or the "
         "compiler's vendor."
     )
     yield ""

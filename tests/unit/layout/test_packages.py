@@ -111,26 +111,26 @@ def test_a_wheel_can_be_made_of_the_archive_alone(sources: Path, tmp_path: Path)
     assert not [name for name in names if name.startswith(("tests/", "docs/"))]
 
 
-def test_nobody_is_told_to_install_by_a_name_that_is_on_no_index() -> None:
-    # The changelog tells of the past.
+def test_no_text_advises_installing_a_name_that_is_on_no_index() -> None:
+    # The changelog is about the past.
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]
     code = [path for part in OURS for path in (ROOT / part).rglob("*.py")]
-    told = [
+    reported = [
         f"{path.name}: {found}"
         for path in pages
         for found in BARE_NAME.findall(path.read_text())
     ]
-    told += [
+    reported += [
         f"{path.name}:{node.lineno}"
         for path in code
         for node in said_in(ast.parse(path.read_text()))
         if BARE_NAME.search(str(node.value))
     ]
-    assert told == [], "seatkeeper.core.extras.how_to_install says how"
+    assert reported == [], "seatkeeper.core.extras.how_to_install says how"
 
 
 def said_in(tree: ast.Module) -> list[ast.Constant]:
-    """The texts of a module but its docstrings, which nobody is told."""
+    """The texts of a module but its docstrings, which are not output."""
     unsaid = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [
         node

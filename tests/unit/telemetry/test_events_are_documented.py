@@ -19,7 +19,7 @@ FOLDERS = ("core", "server", "builder", "client/seatkeeper/cli")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 FUNCTIONS = {"happened", "events.happened", "events.session", "administrative_act"}
 """Functions of ours whose first argument is the name of an event."""
-PASSED_ON = {
+FORWARDED = {
     "server/seatkeeper/server/events/lines.py": "the kind of a usage event",
     "server/seatkeeper/server/events/log.py": "the first argument of `happened`",
     "server/seatkeeper/server/identity/audit.py": "the first argument of `administrative_act`",
@@ -81,13 +81,13 @@ def test_every_event_has_a_name_in_snake_case() -> None:
     wrong = [
         call
         for call in CALLS
-        if call.file not in PASSED_ON and (call.name is None or not NAME.fullmatch(call.name))
+        if call.file not in FORWARDED and (call.name is None or not NAME.fullmatch(call.name))
     ]
     assert wrong == []
 
 
 def test_the_exceptions_are_needed() -> None:
-    assert {call.file for call in CALLS if call.name is None} == PASSED_ON.keys()
+    assert {call.file for call in CALLS if call.name is None} == FORWARDED.keys()
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 Theory of operation
 -------------------
 One transaction is in flight at a time; what arrives meanwhile is the next batch. So a busy pool
-commits large batches and an idle one commits at once (group commit). Only what is in no haste
-waits a few milliseconds for company (``inbox``).
+commits large batches and an idle one commits at once (group commit). Only commands that are not urgent
+wait a few milliseconds for others to share their batch (``inbox``).
 
-Where another node owns the pool, the batch is passed on to it; only when that node is silent is it
+Where another node owns the pool, the batch is forwarded to it; only when that node is silent is it
 decided here, as after an unknown outcome.
 
 A commit ends in one of six ways:
 
-- It succeeded. The view takes the writes in, and the clients are told.
+- It succeeded. The view applies the writes, and the clients are notified.
 - It conflicted: another node has decided since. Wait until the watch has brought that in, and decide
   again on the same commands.
 - It named a dead lease. The store refuses such a transaction whole, so find the dead sessions,
@@ -24,7 +24,7 @@ A commit ends in one of six ways:
 - The store is full. It still deletes, so give back what is given back, and refuse the rest.
 
 Where a record of the pool is of a newer format than this version knows, nothing is decided here, nor
-passed on: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
+forwarded: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
 
 Nothing is answered from the view alone. Also a decision without writes is checked against the
 store (a comparison costs no consensus round), because this node's view may be old.
@@ -104,7 +104,7 @@ class PoolLoop:
         """Serve nothing yet. ``forwarder`` has other nodes decide; None: decide everything here."""
         self.pool = pool = context.pool
         self.is_current = False
-        """Whether the store tells what changes; set by ``follow``."""
+        """Whether the watch of the store works; set by ``follow``."""
         self.holds = HoldStats()
         self.subscribers = Subscribers(pool)
         self._followers: dict[asyncio.Event, None] = {}
@@ -195,11 +195,11 @@ class PoolLoop:
         """Wait until the pool has been read for the first time."""
         await self._listed.wait()
 
-    def submit(self, command: Command, listener: Listener, *, patient: bool = False) -> None:
-        """Have ``command`` decided; ``listener`` hears the outcome.
+    def submit(self, command: Command, listener: Listener, *, may_delay: bool = False) -> None:
+        """Have ``command`` decided; ``listener`` receives the outcome.
 
-        A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
-        One that is kept out of the queue hears so at once, and costs the store nothing.
+        With ``may_delay`` it may wait a little for others to share its commit: see ``Inbox.gather``.
+        One that is kept out of the queue is denied at once, and costs the store nothing.
         """
         if (error := self.unsupported) is not None:
             self._refuse(command, listener, not_understood(command.grant_id, error))
@@ -209,47 +209,47 @@ class PoolLoop:
             if why is not None:
                 self._refuse(command, listener, _overloaded(command, why))
                 return
-        patience = NO_DELAY  # what was forwarded has waited where it came from
+        time_limit = NO_DELAY  # what was forwarded has waited where it came from
         if not isinstance(listener, Forwarded):
-            patience = self._intake.batch_delay(command, is_one_of_many=patient)
-        if not self._inbox.add(command, listener, patience=patience):
+            time_limit = self._intake.batch_delay(command, is_one_of_many=may_delay)
+        if not self._inbox.add(command, listener, time_limit=time_limit):
             too_many = "too many requests wait to be decided"
             self._refuse(command, listener, _overloaded(command, too_many))
             return
         if isinstance(command, Release):
-            # The answer tells; the watch, which is often faster, would tell the same before.
+            # The answer reports it; the watch, which is often faster, would report the same before.
             self.subscribers.detach(command.grant_id, listener)
         self._wake.set()
 
     def _refuse(self, command: Command, listener: Listener, denied: Denied) -> None:
         """Answer a command that is not decided."""
-        # Where it was passed on from, it is decided after all, or counted.
+        # Where it was forwarded from, it is decided after all, or counted.
         if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
             now, peer = self._clock.now(), peer_of(listener)
             self._observer.usage.publish(refusal(self.pool, command, denied, now, peer))
-        listener.hear(self.pool, denied)
+        listener.receive(self.pool, denied)
 
-    # What the watch tells -------------------------------------------------------------------
+    # What the watch delivers----------------------------------------------------------------
 
     def reset(self, listing: Listing) -> None:
-        """Take in a listing of the whole pool."""
+        """Apply a listing of the whole pool."""
         self._changed(self._mirror.reset(listing))
         self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
-        """Take in what changed."""
+        """Apply the changes."""
         touched = self._mirror.apply(batch)
-        self._committer.watch_told(batch)
+        self._committer.watch_delivered(batch)
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
     def spec_changed(self) -> None:
-        """Take in a new specification."""
+        """Apply a new specification."""
         self._committer.read_spec()
         self._changed(set())
 
     def ring_changed(self) -> None:
-        """Take in that another node may be the owner now."""
+        """Record that another node may be the owner now."""
         owner = (self._forwarder.owner(self.pool) if self._forwarder else None) or ""
         if owner != self._owner_before:
             about = {"pool": self.pool, "before": self._owner_before, "after": owner}
@@ -332,7 +332,7 @@ class PoolLoop:
         to_do = is_idle = False
         try:
             is_idle = not asks
-            if not await self._pass_on(asks) or self._is_overdue():
+            if not await self._forward(asks) or self._is_overdue():
                 decision = await self._committer.commit(asks)
                 to_do = decision is None or decision.unserved
                 is_idle = is_idle and decision is not None and not decision.writes
@@ -355,10 +355,10 @@ class PoolLoop:
     def _owner_elsewhere(self) -> str | None:
         return self._forwarder.owner_elsewhere(self.pool) if self._forwarder else None
 
-    async def _pass_on(self, asks: list[PendingRequest]) -> bool:
+    async def _forward(self, asks: list[PendingRequest]) -> bool:
         """Have the pool's owner decide, where it is another node; return whether all is done.
 
-        What was passed on to us is decided here: whoever did so takes us for the owner.
+        What was forwarded to us is decided here: the sender takes this node for the owner.
         """
         owner = self._owner_elsewhere
         if (
@@ -390,15 +390,15 @@ class PoolLoop:
                 if isinstance(outcome, Queued):
                     self._waits.asked(command, ask.asked_at)
                 self.subscribers.attach(command, ask.listener)
-                news = [write_of(self._keys, self.pool, outcome)]
-                touched |= self._mirror.committed(news, decided.revision)
+                update = [write_of(self._keys, self.pool, outcome)]
+                touched |= self._mirror.committed(update, decided.revision)
                 touched.add(command.grant_id)
             else:
                 if isinstance(outcome, Released):
                     # Else the view has it until the watch comes, and a token could be asked for.
                     gone = deletes_of(self._keys, self.pool, [outcome.grant_id])
                     touched |= self._mirror.committed(gone, decided.revision)
-                ask.listener.hear(self.pool, outcome)
+                ask.listener.receive(self.pool, outcome)
         self._changed(touched)
         asks[:] = undecided
         return not undecided
