@@ -17,7 +17,7 @@ def check_usage(changes: Iterable[Change], published: Iterable[UsageEvent]) -> l
     """Return what was published and is not so, or was published twice (I11).
 
     Two things may be. Nodes that disagree for a moment about who owns a pool both see a session end.
-    And a release may be committed after the session's lease has ended, before any watch tells of that:
+    And a release may be committed after the session's lease has ended, before any watch delivers that:
     then the node says released, and the history expired. A node that dies publishes nothing, so what
     is missing is no violation here.
     """

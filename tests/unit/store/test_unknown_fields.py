@@ -193,7 +193,7 @@ async def take_what_a_newer_node_asks(store: MemoryStore) -> None:
     mirror.state.remove_ticket(uuid7(1))
     mirror.state.spec = PoolSpec(POOL, 1)
     command = wire.decode_command(asked)
-    # Passed on once more, as it may be, before it is decided.
+    # Forwarded once more, as it may be, before it is decided.
     command = wire.decode_command(wire.encode_command(command))
     decision = decide(mirror.state, [command], NOW, Limits())
     assert len(decision.tickets) == 1
@@ -406,7 +406,7 @@ def test_a_record_of_this_version_is_not_kept_twice() -> None:
 # Nothing is forgotten -------------------------------------------------------------------------
 
 
-def test_every_kind_of_record_is_changed_here_or_said_to_be_changed_by_nobody_else() -> None:
+def test_every_kind_of_record_is_changed_here_or_written_by_one_owner() -> None:
     changed = {change.kind for change in CHANGES}
     assert changed | OTHERS_ALONE.keys() == KINDS.keys()
     assert not changed & OTHERS_ALONE.keys()
