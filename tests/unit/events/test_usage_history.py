@@ -50,7 +50,7 @@ def gone(key: str) -> Change:
 
 def guard(**facts: object) -> Change:
     """A guard that its decision left, with what it says of itself."""
-    about = state_pb2.DecisionFacts(decision_id=DECISION, **facts)  # type: ignore[arg-type]
+    about = state_pb2.DecisionFacts(decision_id=DECISION, **facts)  # type: ignore[arg-type]  # the test gives fields by name
     return put(
         KEYS.guard(POOL), records.encode_guard(Guard(9, 9), DECISION, about.SerializeToString())
     )

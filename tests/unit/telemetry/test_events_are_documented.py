@@ -49,7 +49,7 @@ def calls_in(file: str, source: str) -> Iterator[Call]:
             case _:
                 continue
         constant = isinstance(named, ast.Constant) and isinstance(named.value, str)
-        yield Call(file, node.lineno, str(named.value) if constant else None)  # type: ignore[attr-defined]
+        yield Call(file, node.lineno, str(named.value) if constant else None)  # type: ignore[attr-defined]  # only where it is a constant
 
 
 def is_logger(owner: ast.expr) -> bool:

@@ -105,7 +105,7 @@ def dev(
     Everything listens on 127.0.0.1 only. What it did is kept in the state folder and found again
     at the next start. Not for production: one machine is one machine.
     """
-    if not installed(*SERVER_NEEDS):
+    if not installed(*SERVER_NEEDS, "seatkeeper.devcluster"):
         fail(Exit.CONFIG, explain("this command", "server"))
     from seatkeeper.cli.processes.dev_report import explain as explain_failure
     from seatkeeper.cli.processes.dev_report import report
