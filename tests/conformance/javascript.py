@@ -29,6 +29,9 @@ def ready(folder: Path) -> list[str]:
     shutil.copytree(HERE, place, ignore=shutil.ignore_patterns("node_modules"))
     (folder / "proto").symlink_to(PROTO)
     command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+    # Where no registry can be reached, npm would wait for over a minute between its attempts.
+    command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    command += ["--fetch-retry-maxtimeout=2000"]
     try:
         done = subprocess.run(
             command, cwd=place, capture_output=True, timeout=INSTALL_SECONDS, check=False
