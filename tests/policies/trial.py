@@ -1,7 +1,7 @@
 """The real loop under a policy, in virtual time, with clients that do as they like.
 
 One process has a store in memory and one or two nodes' loops of one pool. Between the acts of the
-clients the service is left alone, and then looked at: whoever the policy would serve in the pool as
+clients the service is left alone, and then checked: a ticket that the policy would serve in the pool as
 the store has it must have been served. All of it follows from a seed.
 """
 

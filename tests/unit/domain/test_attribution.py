@@ -69,9 +69,9 @@ def test_what_a_newer_node_wrote_reaches_the_grant_by_way_of_a_node_that_does_no
     None
 ):
     asked = acquire(1)
-    passed_on = wire.encode_command(asked)
-    passed_on.acquire.ticket.attributes.MergeFromString(LATER)
-    command = wire.decode_command(passed_on)
+    forwarded = wire.encode_command(asked)
+    forwarded.acquire.ticket.attributes.MergeFromString(LATER)
+    command = wire.decode_command(forwarded)
 
     full = PoolState(spec=PoolSpec("p", 1), held=1)
     decision = decide(full, [command], NOW, Limits())

@@ -47,12 +47,21 @@ def gone(key: str) -> Change:
     return Change(key, None, 0)
 
 
-def guard(**facts: object) -> Change:
+def guard(
+    *,
+    decided_at_millis: int = 0,
+    released_fences: Iterable[int] = (),
+    reclaimed_fences: Iterable[int] = (),
+) -> Change:
     """A guard that its decision left, with what it says of itself."""
-    about = state_pb2.DecisionFacts(decision_id=DECISION, **facts)  # type: ignore[arg-type]  # the test gives fields by name
-    return put(
-        KEYS.guard(POOL), records.encode_guard(Guard(9, 9), DECISION, about.SerializeToString())
+    about = state_pb2.DecisionFacts(
+        decision_id=DECISION,
+        decided_at_millis=decided_at_millis,
+        released_fences=released_fences,
+        reclaimed_fences=reclaimed_fences,
     )
+    facts = about.SerializeToString()
+    return put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9), DECISION, facts))
 
 
 GRANT = a_grant(1, fence=7)

@@ -2,22 +2,23 @@
 
 Theory of operation
 -------------------
-A decision is made on one node's view of a pool and takes effect only if nobody else has decided
+A decision is made on one node's view of a pool and takes effect only if no other node has decided
 meanwhile (the commit compares the guard). It may therefore trust its view to hold every grant
 and ticket that exists. It may hold some that no longer do: a lease that ended deletes its keys
 without touching the guard. That only frees seats, so a decision on the fuller view is safe.
 
 Every request goes through the queue, if only for the length of one decision: commands first add
 and remove tickets and grants, then the policy plans over all that waits, and only what is still
-waiting after that becomes a stored ticket. So "free seat, nobody ahead", "a release hands its seat
+waiting after that becomes a stored ticket. So "free seat, empty queue", "a release hands its seat
 to the next" and "a capacity was raised" are one case. Which tickets are served is the policy's to
 say (``policy.plan``); that no more is granted than is free is seen to here.
 
-Before that, tickets that can never be served any more (``possible``) are denied. So they hold nobody
-up, and whoever waits for one is answered when the pool has changed, not when it gives up.
+Before that, tickets that can never be served any more (``possible``) are denied. So they block no
+ticket behind them, and their requests are answered when the pool has changed, not when the wait is
+over.
 
 What is never true: more seats granted than the capacity minus what is held in the view; two
-grants with one fence; a grant made for an id that its session has finished with; a ticket served
+grants with one fence; a grant made for an id that its session has completed; a ticket served
 before one of the same project and priority that was accepted earlier.
 """
 
@@ -63,7 +64,7 @@ SPENDING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
 FINISHED_BEFORE = (
-    "this grant id, or one made much later, is finished with; ask again with a new one"
+    "this grant id, or one made much later, is completed; ask again with a new one"
 )
 NOT_IN_TIME = "no seat became free in time"
 RELEASED_BEFORE = "released before it was granted"
@@ -300,7 +301,7 @@ class _Draft:
                 self.decision.grants_ended.append(grant_id)
                 self.decision.released_fences.append(found.fence)
                 self.held -= found.seats
-                self.reserved += RELEASE_WRITES - 2  # for whoever is next
+                self.reserved += RELEASE_WRITES - 2  # for the next ticket
             else:
                 self.decision.tickets_ended.append(grant_id)
         self._answer_again(grant_id)

@@ -20,13 +20,13 @@ class Watermarks:
     """Sessions and grant ids that the decision finishes with."""
 
     def is_finished(self, session_id: str, grant_id: str) -> bool:
-        """Return whether an id is finished with, by this decision or before."""
+        """Return whether an id is completed, by this decision or before."""
         return (session_id, grant_id) in self.finished or self.pool.finished.contains(
             session_id, grant_id
         )
 
     def finish(self, session_id: str, lease_id: int, grant_id: str, *, recorded: bool) -> None:
-        """Note that an id is finished with, in the store where other nodes could not see it.
+        """Note that an id is completed, in the store where other nodes could not see it.
 
         ``recorded``: they see its ticket or its grant end.
         """

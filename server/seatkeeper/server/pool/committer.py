@@ -82,7 +82,7 @@ class Committer:
         """By decision id: what decisions of unknown outcome changed if they took effect."""
 
     def read_spec(self) -> None:
-        """Take in the pool's specification."""
+        """Apply the pool's specification."""
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
 
     @property
@@ -92,7 +92,7 @@ class Committer:
             return next(iter(self._mirror.unsupported.values()))
         return self._specs.unsupported(self._pool)
 
-    def watch_told(self, batch: WatchBatch) -> None:
+    def watch_delivered(self, batch: WatchBatch) -> None:
         """Process a watch batch: it may show the commit that is in flight, or one that was lost."""
         if self._in_flight is not None:
             self._in_flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
@@ -104,7 +104,7 @@ class Committer:
         self._moved.set()
 
     def view_moved(self) -> None:
-        """Take in that the view has changed."""
+        """Record that the view has changed."""
         if self._unknown:
             self._took_effect(self._mirror.decision_id)
         self._moved.set()
@@ -168,7 +168,7 @@ class Committer:
         decision_id: int,
         succeeded: Callable[[Committed], None],
     ) -> Committed:
-        """Commit a decision if nobody has decided since the view that it was made on."""
+        """Commit a decision if no other has been made since the view that it was made on."""
         guard, spec = self._keys.guard(self._pool), self._keys.pool(self._pool)
         self._mirror.expired_ids.clear()
         in_flight = self._in_flight = InFlightCommit(
@@ -241,7 +241,7 @@ class Committer:
         sent_at: float,
         committed: Committed,
     ) -> None:
-        """Take in what was committed, and tell everybody."""
+        """Apply what was committed, and notify subscribers."""
         self._unsettled = False
         listeners = {id(ask.command): ask.listener for ask in asks}
         asked_at = {id(ask.command): ask.asked_at for ask in asks}
@@ -253,7 +253,7 @@ class Committer:
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):
                 self._subscribers.attach(command, listener)
-        # Before the changes are passed on: then some are not subscribed any more.
+        # Before the changes are forwarded: then some are not subscribed any more.
         peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
         gone = self._mirror.expired_ids.copy()
         touched = self._mirror.committed(writes, committed.revision)
@@ -264,7 +264,7 @@ class Committer:
             if not isinstance(outcome, Granted | Queued) and not isinstance(
                 listener, Forwarded
             ):
-                listener.hear(self._pool, outcome)
+                listener.receive(self._pool, outcome)
         self._observer.committed(
             self._pool,
             commands=len(asks) - len(decision.deferred),

@@ -66,7 +66,7 @@ class FullStore:
             for grant_id, session_id in gone.items():
                 self._mirror.state.finished.add(session_id, grant_id)
             for ask in ending:
-                ask.listener.hear(self._pool, Released(ask.command.grant_id))
+                ask.listener.receive(self._pool, Released(ask.command.grant_id))
             asks[:] = [ask for ask in asks if ask not in ending]
             self._changed(touched)
             self._context.observer.usage.publish_all(usage)

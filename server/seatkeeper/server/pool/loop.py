@@ -3,15 +3,15 @@
 Theory of operation
 -------------------
 One transaction is in flight at a time; what arrives meanwhile is the next batch. So a busy pool
-commits large batches and an idle one commits at once (group commit). Only what is in no haste
-waits a few milliseconds for company (``inbox``).
+commits large batches and an idle one commits at once (group commit). Only commands that are not urgent
+wait a few milliseconds for others to share their batch (``inbox``).
 
-Where another node owns the pool, the batch is passed on to it; only when that node is silent is it
+Where another node owns the pool, the batch is forwarded to it; only when that node is silent is it
 decided here, as after an unknown outcome.
 
 A commit ends in one of six ways:
 
-- It succeeded. The view takes the writes in, and the clients are told.
+- It succeeded. The view applies the writes, and the clients are notified.
 - It conflicted: another node has decided since. Wait until the watch has brought that in, and decide
   again on the same commands.
 - It named a dead lease. The store refuses such a transaction whole, so find the dead sessions,
@@ -24,7 +24,7 @@ A commit ends in one of six ways:
 - The store is full. It still deletes, so give back what is given back, and refuse the rest.
 
 Where a record of the pool is of a newer format than this version knows, nothing is decided here, nor
-passed on: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
+forwarded: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
 
 Nothing is answered from the view alone. Also a decision without writes is checked against the
 store (a comparison costs no consensus round), because this node's view may be old.
@@ -91,7 +91,7 @@ class PoolLoop:
         """Serve nothing yet. ``forwarder`` has other nodes decide; None: decide everything here."""
         self.pool = pool = context.pool
         self.is_current = False
-        """Whether the store tells what changes; set by ``follow``."""
+        """Whether the watch of the store works; set by ``follow``."""
         self.holds = HoldStats()
         self.subscribers = Subscribers(pool)
         self._followers: dict[asyncio.Event, None] = {}
@@ -181,11 +181,11 @@ class PoolLoop:
         """Wait until the pool has been read for the first time."""
         await self._listed.wait()
 
-    def submit(self, command: Command, listener: Listener, *, patient: bool = False) -> None:
-        """Have ``command`` decided; ``listener`` hears the outcome.
+    def submit(self, command: Command, listener: Listener, *, may_delay: bool = False) -> None:
+        """Have ``command`` decided; ``listener`` receives the outcome.
 
-        A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
-        One that is kept out of the queue hears so at once, and costs the store nothing.
+        With ``may_delay`` it may wait a little for others to share its commit: see ``Inbox.gather``.
+        One that is kept out of the queue is denied at once, and costs the store nothing.
         """
         if (error := self.unsupported) is not None:
             self._refusals.refuse(command, listener, not_understood(command.grant_id, error))
@@ -195,39 +195,39 @@ class PoolLoop:
             if why is not None:
                 self._refusals.overloaded(command, listener, why)
                 return
-        patience = NO_DELAY  # what was forwarded has waited where it came from
+        time_limit = NO_DELAY  # what was forwarded has waited where it came from
         if not isinstance(listener, Forwarded):
-            patience = self._intake.batch_delay(command, is_one_of_many=patient)
-        if not self._inbox.add(command, listener, patience=patience):
+            time_limit = self._intake.batch_delay(command, is_one_of_many=may_delay)
+        if not self._inbox.add(command, listener, time_limit=time_limit):
             too_many = "too many requests wait to be decided"
             self._refusals.overloaded(command, listener, too_many)
             return
         if isinstance(command, Release):
-            # The answer tells; the watch, which is often faster, would tell the same before.
+            # The answer reports it; the watch, which is often faster, would report the same before.
             self.subscribers.detach(command.grant_id, listener)
         self._wake.set()
 
-    # What the watch tells -------------------------------------------------------------------
+    # Changes from the watch -------------------------------------------------------------------
 
     def reset(self, listing: Listing) -> None:
-        """Take in a listing of the whole pool."""
+        """Apply a listing of the whole pool."""
         self._changed(self._mirror.reset(listing))
         self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
-        """Take in what changed."""
+        """Apply the changes."""
         touched = self._mirror.apply(batch)
-        self._committer.watch_told(batch)
+        self._committer.watch_delivered(batch)
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
     def spec_changed(self) -> None:
-        """Take in a new specification."""
+        """Apply a new specification."""
         self._committer.read_spec()
         self._changed(set())
 
     def ring_changed(self) -> None:
-        """Take in that another node may be the owner now."""
+        """Notice that another node may be the owner now."""
         self._ownership.ring_changed()
         if self._listed.is_set():
             self._wake_for_work()

@@ -113,15 +113,15 @@ class Ownership:
                 if isinstance(outcome, Queued):
                     self._waits.asked(command, ask.asked_at)
                 self._subscribers.attach(command, ask.listener)
-                news = [write_of(self._keys, self._pool, outcome)]
-                touched |= self._mirror.committed(news, decided.revision)
+                update = [write_of(self._keys, self._pool, outcome)]
+                touched |= self._mirror.committed(update, decided.revision)
                 touched.add(command.grant_id)
             else:
                 if isinstance(outcome, Released):
                     # Else the view has it until the watch comes, and a token could be asked for.
                     gone = deletes_of(self._keys, self._pool, [outcome.grant_id])
                     touched |= self._mirror.committed(gone, decided.revision)
-                ask.listener.hear(self._pool, outcome)
+                ask.listener.receive(self._pool, outcome)
         self._changed(touched)
         return undecided
 

@@ -32,7 +32,7 @@ class Refusals:
         if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
             now, peer = self._clock.now(), peer_of(listener)
             self._observer.usage.publish(refusal(self._pool, command, denied, now, peer))
-        listener.hear(self._pool, denied)
+        listener.receive(self._pool, denied)
 
     def overloaded(self, command: Command, listener: Listener, why: str) -> None:
         """Refuse a command that there is no room for."""
