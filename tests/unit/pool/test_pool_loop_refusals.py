@@ -68,6 +68,23 @@ async def test_who_is_kept_out_of_a_full_queue_costs_the_store_nothing(loops: Lo
     await received(ears[1])
 
 
+async def test_a_full_queue_does_not_refuse_who_a_free_seat_can_serve_at_once(
+    loops: Loops,
+) -> None:
+    await loops.pool(seats=2)
+    node = await loops.node(limits=Limits(queue_max=1))
+    await received(node.submit(acquire(1)))
+    large = node.submit(acquire(2, "bert", seats=2))
+    await eventually(lambda: node.loop.state.tickets)
+    urgent, usual = node.submit(acquire(3, "cora", priority=1)), node.submit(acquire(4, "dave"))
+    await received(urgent)
+    await received(usual)
+
+    assert granted(urgent) == [uuid7(3)]
+    assert refusals(usual) == [Refusal.OVERLOADED]
+    assert large.answers == []
+
+
 async def test_a_long_queue_gets_its_places_in_turns(
     loops: Loops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
