@@ -20,7 +20,7 @@ from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 
 IN_PROCESS = ClientConfig(keeper="process")
 """Of clients that make load: theirs is a process of its own already."""
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
 
 

@@ -434,8 +434,7 @@ class _FilePage:
             meaning = self.comment(4, number, 2, index).replace("\n", " ")
             if field.HasField("oneof_index") and not field.proto3_optional:
                 meaning = f"*One of `{message.oneof_decl[field.oneof_index].name}`.* {meaning}"
-            kind = _map_type(field, message) or _field_type(field)
-            yield _row(f"`{field.name}` = {field.number}", kind, meaning)
+            yield _row(f"`{field.name}` = {field.number}", _field_type(field, message), meaning)
         yield ""
 
     def _enum(self, enum: EnumDescriptorProto, number: int) -> Iterator[str]:
@@ -453,16 +452,11 @@ def _signature(method: MethodDescriptorProto) -> str:
     return f"rpc {method.name}({asked}) returns ({answered});"
 
 
-def _map_type(field: FieldDescriptorProto, message: DescriptorProto) -> str:
-    """Return ``map<...>`` for a map, which the compiler makes a list of entries; else nothing."""
-    for entry in message.nested_type:
-        if entry.options.map_entry and _last(field.type_name) == entry.name:
-            key, value = entry.field
-            return f"map<{_field_type(key)}, {_field_type(value)}>"
-    return ""
-
-
-def _field_type(field: FieldDescriptorProto) -> str:
+def _field_type(field: FieldDescriptorProto, within: DescriptorProto) -> str:
+    for pair in within.nested_type:
+        if pair.options.map_entry and pair.name == _last(field.type_name):
+            key, value = (_field_type(each, pair) for each in pair.field)
+            return f"map of {key} to {value}"
     name = FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
     text = f"`{name}`"
     if field.type_name.startswith(".google."):

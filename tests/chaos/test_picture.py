@@ -46,10 +46,10 @@ def width_inches(svg: str) -> float:
 
 
 def test_the_picture_names_scenarios_kinds_of_faults_and_what_is_drawn() -> None:
-    reported = texts(drawn())
-    assert {"owner-dies", "network-breaks", "capacity: 24"} <= set(reported)
-    assert reported.count("KillNode") == reported.count("Network") == 1
-    assert {"requests", "answers", "seconds since the run began"} <= set(reported)
+    shown = texts(drawn())
+    assert {"owner-dies", "network-breaks", "capacity: 24"} <= set(shown)
+    assert shown.count("KillNode") == shown.count("Network") == 1
+    assert {"requests", "answers", "seconds since the run began"} <= set(shown)
 
 
 def test_the_same_run_has_the_same_picture_whatever_its_reader_likes() -> None:
@@ -109,7 +109,7 @@ def test_names_at_the_end_stay_within_the_picture() -> None:
 
 def test_there_may_be_more_kinds_of_faults_than_colours_and_names_of_any_sort() -> None:
     injected = [Injected(f"Kind{each}.of_it", "here", each, each + 0.5) for each in range(20)]
-    reported = texts(
+    shown = texts(
         picture(
             run(
                 scenario_result("a < b & $c$ | _d_", 0.0, *injected),
@@ -117,9 +117,9 @@ def test_there_may_be_more_kinds_of_faults_than_colours_and_names_of_any_sort() 
             )
         )
     )
-    assert "a < b & $c$ | _d_" in reported
-    assert {f"Kind{each}" for each in range(20)} <= set(reported)
-    assert any(text.startswith("xxxx") and text.endswith("…") for text in reported)
+    assert "a < b & $c$ | _d_" in shown
+    assert {f"Kind{each}" for each in range(20)} <= set(shown)
+    assert any(text.startswith("xxxx") and text.endswith("…") for text in shown)
 
 
 @pytest.mark.parametrize("times", [[0.0], [0.0, 0.0], [3.0, 3.2]])

@@ -28,7 +28,7 @@ BARE = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {missing}:
+        if name.startswith({rooms}) or name.partition(".")[0] in {missing}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
 sys.argv[0] = "seatkeeper"
@@ -41,6 +41,13 @@ EXTRAS = {
 }
 
 
+ROOMS = tuple(
+    f"seatkeeper.{room}"
+    for room in ("server", "agent", "builder", "chaos", "devcluster", "oracle", "testing")
+)
+"""Of our own code, what is not in the client's distribution."""
+
+
 @functools.cache
 def help_of(*words: str) -> str:
     """Return a command's help."""
@@ -50,7 +57,7 @@ def help_of(*words: str) -> str:
 def bare(*arguments: str) -> Result:
     """Run a command as if only the client were installed."""
     done = subprocess.run(
-        [sys.executable, "-c", BARE.format(missing=sorted(EXTRAS)), *arguments],
+        [sys.executable, "-c", BARE.format(missing=sorted(EXTRAS), rooms=ROOMS), *arguments],
         capture_output=True,
         text=True,
         env=environment(),

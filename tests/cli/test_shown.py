@@ -43,6 +43,8 @@ def filled(message: Message) -> Any:
                 getattr(given, field.name).append(NASTY)
             else:
                 setattr(given, field.name, NASTY)
+        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+            getattr(given, field.name)[NASTY] = NASTY  # of text to text
         elif field.message_type is not None and field.is_repeated:
             for _ in range(ENTRIES):
                 filled(getattr(given, field.name).add())

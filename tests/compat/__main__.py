@@ -21,14 +21,24 @@ from typing import Any
 from tests.chaos.service import NODES
 from tests.compat.fields import survey
 from tests.compat.previous import HistoryMissing, Release, previous_release, this_tree
-from tests.compat.upgrade import Mixture, Size, running_mixture
+from tests.compat.upgrade import FAULTS, Mixture, Size, running_mixture
 
 from seatkeeper.chaos import report
 
 ROUNDS = 3
 SECONDS = 6.0
 SHORT = Size(
-    rounds=1, seconds=1.5, members=1, workers=2, faults=1, builds=False, probed=(0, NODES - 1)
+    rounds=1,
+    seconds=1.5,
+    members=1,
+    workers=2,
+    faults=1,
+    builds=False,
+    tls=False,
+    probed=(0, NODES - 1),
+    # Without what must be brought to its place within seconds, on a machine that runs other tests.
+    kinds=[fault for fault in FAULTS if fault.fault != "KillNode.after_commit_before_reply"],
+    rate_min=1.0,
 )
 """About a minute, for every change: everything is tried with one new node, and with new nodes alone."""
 
@@ -42,12 +52,15 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--short", action="store_true", help="one round, in about a minute")
+    parser.add_argument("--plain", action="store_true", help="without TLS, as the short run")
     parser.add_argument("--new", metavar="COMMIT", help="in the place of this tree")
     parser.add_argument("--json", metavar="FILE", default="-", help="-: standard output")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep data and logs there")
     arguments = parser.parse_args()
     size = SHORT if arguments.short else Size(arguments.rounds, arguments.seconds)
-    size = replace(size, builds=size.builds and has_compiler())
+    size = replace(
+        size, builds=size.builds and has_compiler(), tls=size.tls and not arguments.plain
+    )
     print(f"seed {arguments.seed}", flush=True)
     try:
         old = previous_release()

@@ -15,12 +15,13 @@ from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from seatkeeper.client import AsyncSeatClient, ClientConfig, new_id
+from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig, new_id
 from seatkeeper.v1 import build_pb2, build_service_pb2, engine_service_pb2, seat_pb2
 from seatkeeper.v1 import engine_service_pb2_grpc as engines_grpc
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -29,6 +30,7 @@ T = TypeVar("T")
 TTL = timedelta(seconds=30)
 STEP_SECONDS_MAX = 15.0
 NODES = 3
+TLS_FILES = ("ca", "cert", "key")
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
 
@@ -49,6 +51,10 @@ class Config:
     """Another such."""
     foreign_pool: str
     """One that the other node decides for."""
+    is_all_new: bool
+    """Both nodes are of the new version: what it adds must work."""
+    tls: dict[str, str]
+    """Files of the CA, the certificate and its key; empty: without TLS."""
 
 
 class Wrong(Exception):
@@ -190,11 +196,16 @@ class Probe:
             (self.node, self.config.foreign_pool),
             (self.other, self.config.second_pool),
         ):
-            grant = await self.did("library: acquire", client.acquire(pool, wait=5.0))
+            labels = labels_for(client, {"probe": self.config.name})
+            taking = client.acquire(pool, wait=5.0, **labels)
+            grant = await self.did("library: acquire", taking)
             shown = await self.node.pools.get(pool)
             (held,) = shown.grants
             must(held.grant_id == grant.grant_id, f"{pool} shows {held.grant_id}")
             must(bool(held.client.library), "the holder's program is not shown")
+            if labels and self.config.is_all_new:
+                shown_labels = dict(held.attributes.labels)
+                must(shown_labels == labels["labels"], f"labels {shown_labels} are shown")
             await self.did("library: release", grant.release())
 
     async def _whole_report(self) -> None:
@@ -217,9 +228,26 @@ class Probe:
 
     def _client(self, address: str) -> AsyncSeatClient:
         config = ClientConfig(follow_ring=False, keeper="process", ttl=TTL)
+        files = self.config.tls
+        tls = None
+        if files:
+            tls = TlsConfig(
+                ca=Path(files["ca"]), cert=Path(files["cert"]), key=Path(files["key"])
+            )
         return AsyncSeatClient(
-            address, holder=f"probe-{self.config.name}", project="probes", config=config
+            address,
+            holder=f"probe-{self.config.name}",
+            project="probes",
+            tls=tls,
+            config=config,
         )
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        if not self.config.tls:
+            return grpc.aio.insecure_channel(address, options=NO_PROXY)
+        ca, cert, key = (Path(self.config.tls[name]).read_bytes() for name in TLS_FILES)
+        credentials = grpc.ssl_channel_credentials(ca, key, cert)
+        return grpc.aio.secure_channel(address, credentials, options=NO_PROXY)
 
     async def _acquire(
         self, pool: str, *, wait: float = 5.0, at_other: bool = False
@@ -266,9 +294,7 @@ class Probe:
     async def _claim_at_other(self, token: str, grant_id: str) -> None:
         """Claim with the session that registered the agent, which only stubs let us choose."""
         credentials, claim_id = await self.node.session(), new_id()
-        async with grpc.aio.insecure_channel(
-            self.config.other_address, options=NO_PROXY
-        ) as channel:
+        async with self._channel(self.config.other_address) as channel:
             stub = engines_grpc.EngineServiceStub(channel)
             request = engine_service_pb2.ClaimGrantRequest(
                 credentials=credentials, agent_id=self.agent_id, token=token, claim_id=claim_id
@@ -283,6 +309,16 @@ class Probe:
                 )
             )
             claim.cancel()
+
+
+def labels_for(client: AsyncSeatClient, labels: dict[str, str]) -> dict[str, Any]:
+    """Return the argument that gives a request labels; empty: this version has none."""
+    argument: dict[str, Any] = {"labels": labels}
+    try:
+        client.seat("any", **argument)
+    except TypeError:
+        return {}
+    return argument
 
 
 async def say(**fields: object) -> None:

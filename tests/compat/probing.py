@@ -102,6 +102,8 @@ class Probing:
             "pool": self.rng.choice([pool for pool in owned[node.name] if pool in PLANTED]),
             "second_pool": self.rng.choice([pool for pool in owned[node.name] if pool in OPEN]),
             "foreign_pool": self.rng.choice([p for p in owned[other.name] if p in OPEN]),
+            "is_all_new": {node.release.name, other.release.name} == {"new"},
+            "tls": self.service.caller_files,
         }
         writers = {each.name: each.release.name for each in (node, other)}
         where = f"{node.name} ({node.release.name}), {other.name} ({other.release.name})"
@@ -171,7 +173,7 @@ class Probing:
     async def _commands(self, release: Release) -> None:
         """Use the command line of a release, with a node of the other version first in its list."""
         nodes = sorted(self.service.mixed, key=lambda node: node.release.name == release.name)
-        flags = ("--nodes", nodes[0].listen)
+        flags = ("--nodes", nodes[0].listen, *self.service.caller_flags)
         pool = self.rng.choice(OPEN)
         for words in (
             ("status", *flags, "--json"),

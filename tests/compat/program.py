@@ -15,12 +15,12 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -33,6 +33,7 @@ from seatkeeper.client import (
     NoSeatFree,
     SeatError,
     SeatLost,
+    TlsConfig,
     new_id,
 )
 from seatkeeper.v1 import build_pb2, build_service_pb2, seat_pb2
@@ -70,6 +71,8 @@ class Config:
     model: str
     """The file of a small model."""
     ttl: float
+    tls: dict[str, str]
+    """Files of the CA, the certificate and its key; empty: without TLS."""
 
 
 @dataclass
@@ -95,6 +98,13 @@ class Belief:
         return {
             name: getattr(self, name) for name in ("user", "pool", "seats", "since", "until")
         }
+
+
+def tls_of(files: Mapping[str, str]) -> TlsConfig | None:
+    """Return the client's side of TLS; None: without."""
+    if not files:
+        return None
+    return TlsConfig(ca=Path(files["ca"]), cert=Path(files["cert"]), key=Path(files["key"]))
 
 
 def say(**fields: object) -> None:
@@ -210,6 +220,7 @@ class User:
             self.config.nodes,
             holder=self.name,
             project=f"project-{self.rng.randrange(3)}",
+            tls=tls_of(self.config.tls),
             config=ClientConfig(
                 ttl=timedelta(seconds=self.config.ttl), keeper=keeper, follow_ring=follow_ring
             ),
@@ -269,6 +280,15 @@ class LibraryUser(User):
         self._keeper = keeper
         self._follow_ring = follow_ring
         self._client = self._begin()
+        self._labels = self._accepted({"labels": {"job": self.name}})
+
+    def _accepted(self, argument: dict[str, Any]) -> dict[str, Any]:
+        """Return an argument of a request; empty: this version does not have it."""
+        try:
+            self._client.seat("any", **argument)
+        except TypeError:
+            return {}
+        return argument
 
     def _begin(self) -> AsyncSeatClient:
         return self.client(keeper=self._keeper, follow_ring=self._follow_ring)
@@ -284,6 +304,7 @@ class LibraryUser(User):
                 priority=self.rng.choice([0, 0, 0, 1, 2]),
                 project=self.rng.choice(["", "project-of-request"]),
                 wait=wait,
+                **self._labels,
             )
         except NoSeatFree:
             self.note("Denied", pool=pool, asked_at=asked_at, wait=wait)

@@ -1,16 +1,18 @@
 """A service whose nodes and agents are of two versions: etcd, three nodes, and an agent of each.
 
-It is the service of `tests.chaos`, so that the same faults can be injected; but without TLS, so that
-sessions are proven by their secrets. Each node runs the release that it was last given.
+It is the service of `tests.chaos`, so that the same faults can be injected. Each node runs the release
+that it was last given. With mutual TLS a certificate proves whose a session is; without, its secret.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL
 
 from bench.service import ServerProcess, spawn
 from tests.chaos.places import Place, Places
@@ -26,6 +28,9 @@ from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 STOP_GRACE_SECONDS = 1
+TLS_FILES = ("ca", "cert", "key")
+CALLER = "compat"
+"""Name in the certificate of all callers, who may administer and publish."""
 
 
 class NotThatVersion(Exception):
@@ -37,6 +42,7 @@ class MixedNode(Node):
     """A node that comes back where it was, as the release that it is given."""
 
     release: Release
+    tls: TlsConfig | None
 
     async def start(self) -> None:
         """Start it, wait until it serves, and make sure of what it is."""
@@ -50,13 +56,13 @@ class MixedNode(Node):
             program=self.release.program,
         )
         await self.server.wait_serving()
-        await check_version(self.listen, self.release)
+        await check_version(self.listen, self.release, self.tls)
 
 
-async def check_version(address: str, release: Release) -> None:
+async def check_version(address: str, release: Release, tls: TlsConfig | None) -> None:
     """Raise ``NotThatVersion`` where another version answers than was started."""
     config = ClientConfig(follow_ring=False, keeper="process")
-    async with AsyncSeatClient(address, config=config) as client:
+    async with AsyncSeatClient(address, tls=tls, config=config) as client:
         try:
             said = (await client.cluster.version()).version
         except SeatError as error:
@@ -106,6 +112,31 @@ class MixedService(ChaosService):
     """Those that compile."""
     mixed: list[MixedNode] = field(default_factory=list)
     """The nodes, with what they run."""
+    caller: TlsConfig | None = None
+    """What callers prove themselves with; None: all of it is without TLS."""
+
+    @property
+    def caller_files(self) -> Mapping[str, str]:
+        """The caller's CA, certificate and key; empty: without TLS."""
+        tls = self.caller
+        return {name: str(getattr(tls, name)) for name in TLS_FILES} if tls else {}
+
+    @property
+    def caller_flags(self) -> Sequence[str]:
+        """The same, for the command line."""
+        files = self.caller_files.items()
+        return [word for name, file in files for word in (f"--tls-{name}", file)]
+
+    async def drain(self, node: MixedNode, release: Release) -> int:
+        """Have the command line of a release drain a node; return its exit code."""
+        process = await asyncio.create_subprocess_exec(
+            *(*release.program, "node", "drain", node.name),
+            *("--nodes", node.listen, *self.caller_flags),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+        )
+        return await process.wait()
 
     async def add_mixed_node(self, release: Release) -> None:
         """Start one more node."""
@@ -118,8 +149,12 @@ class MixedService(ChaosService):
         for relay in relays:
             await relay.start()
         listen = f"{place.host}:{free_ports(1)[0]}"
-        flags = ("--stop-grace", str(STOP_GRACE_SECONDS))
-        node = MixedNode(name, place, listen, flags, self.folder, relays, release=release)
+        flags = ("--stop-grace", str(STOP_GRACE_SECONDS), *self._node_flags(name))
+        node = MixedNode(
+            *(name, place, listen, flags, self.folder, relays),
+            release=release,
+            tls=self.caller,
+        )
         self.nodes.append(node)
         self.mixed.append(node)
         await node.start()
@@ -129,15 +164,21 @@ class MixedService(ChaosService):
         name = f"agent-{len(self.agents) + 1}"
         place = self.places.make(name)
         listen = f"{place.host}:{free_ports(1)[0]}"
-        flags = ("--nodes", ",".join(self.addresses), "--pool", pool)
+        nodes = ("--nodes", ",".join(self.addresses), "--pool", pool)
+        flags = (*nodes, *self._agent_flags(name))
         agent = MixedAgent(name, place, listen, self.folder, flags, release)
         self.agents.append(agent)
         await agent.start()
 
     def client(self, name: str) -> AsyncSeatClient:
         """Return a client that nothing stands before."""
-        config = ClientConfig(keeper="process")
-        return AsyncSeatClient(self.addresses, holder=name, project="compat", config=config)
+        return AsyncSeatClient(
+            self.addresses,
+            holder=name,
+            project="compat",
+            tls=self.caller,
+            config=ClientConfig(keeper="process"),
+        )
 
     def admin_client(self) -> AsyncSeatClient:
         """Return a client that may administer; here all may."""
@@ -150,24 +191,51 @@ class MixedService(ChaosService):
                 await agent.server.stop()
         await super().stop()
 
+    def _node_flags(self, name: str) -> Sequence[str]:
+        if self.caller is None:
+            return ()
+        return (
+            *self._server_flags(name),
+            *("--tls-client-ca-file", str(self.authority.ca)),
+            *("--administrators", f"dns:{CALLER}", "--agents", f"dns:{CALLER}"),
+        )
+
+    def _agent_flags(self, name: str) -> Sequence[str]:
+        if self.caller is None:
+            return ()
+        caller = self.caller_files
+        return (
+            *self._server_flags(name),
+            *("--nodes-ca-file", caller["ca"]),
+            *("--nodes-cert-file", caller["cert"], "--nodes-key-file", caller["key"]),
+        )
+
+    def _server_flags(self, name: str) -> Sequence[str]:
+        cert, key = self.authority.issue(name)
+        return ("--tls-cert-file", str(cert), "--tls-key-file", str(key))
+
 
 @asynccontextmanager
 async def mixed_service(
-    release: Release, folder: Path, rng: random.Random, *, members: int
+    release: Release, folder: Path, rng: random.Random, *, members: int, tls: bool
 ) -> AsyncIterator[MixedService]:
     """Start etcd, and three nodes of one release; end all of it afterwards."""
     etcd = EtcdCluster(
         find_etcd().path, folder / "etcd", members=members, options=EtcdOptions()
     )
     await etcd.start()
+    authority = Authority(folder)
+    cert, key = authority.issue(CALLER)
+    caller = TlsConfig(ca=authority.ca, cert=cert, key=key)
     service = MixedService(
         folder,
         Places(is_namespaces=False),
         etcd,
         EtcdStore(EtcdConfig(endpoints=etcd.endpoints)),
-        Authority(folder),
-        TlsConfig(),
+        authority,
+        caller,
         rng,
+        caller=caller if tls else None,
     )
     try:
         for _ in range(NODES):

@@ -100,7 +100,7 @@ async def test_calls_that_users_say_have_failed_are_in_the_record(tmp_path: Path
         '{"event": "Failed", "user": "u", "call": "get", "reason": "because", "at": 1.0}',
     )
     text = f"import sys; print('\\n'.join({lines!r})); sys.stdout.flush(); sys.stdin.read()"
-    config = Config("users-1", "old", 1, [], [], "", "", "", "", 10.0)
+    config = Config("users-1", "old", 1, [], [], "", "", "", "", 10.0, {})
     worker_pool = WorkerPool(
         lambda name, number: WorkerConfig(config),
         workers=1,

@@ -45,7 +45,6 @@ TTL_SECONDS = 10.0
 """Longer than any fault keeps a session from being renewed: no seat may be lost."""
 ADMINISTERED_MAX = 40
 """Programs of users that may run at once; each administers a pool of its own."""
-RATE_MIN = 5.0
 AGENTS_CHANGE = (0, NODES)
 """With which nodes of a round the build agents change their versions: forth, and back."""
 PROGRAM = Path(__file__).with_name("program.py")
@@ -78,6 +77,12 @@ class Size:
     """In each mixture."""
     builds: bool = True
     """Have real engines compiled."""
+    tls: bool = True
+    """Mutual TLS everywhere; else none."""
+    kinds: Sequence[Injection] = FAULTS
+    """The faults that there are."""
+    rate_min: float = 5.0
+    """Answers a second before a fault, below which it proves nothing."""
     probed: Collection[int] = range(2 * NODES)
     """After which of a round's replacements callers try everything."""
 
@@ -90,7 +95,7 @@ class Upgrade:
         self._old = old
         self._new = new
         self.exits: list[int] = []
-        """How nodes ended that were asked to."""
+        """How nodes and agents ended, and what ended them."""
 
     @asynccontextmanager
     async def forward(self) -> AsyncIterator[str]:
@@ -99,7 +104,10 @@ class Upgrade:
 
     @asynccontextmanager
     async def back(self) -> AsyncIterator[str]:
-        """A node of the new version is drained, and one of the old version starts in its place."""
+        """A node of the new version is drained, and one of the old version starts in its place.
+
+        The old version's administrator has it drained.
+        """
         yield await self._replace(self._new, self._old)
 
     @asynccontextmanager
@@ -114,6 +122,8 @@ class Upgrade:
     async def _replace(self, from_: Release, to: Release) -> str:
         nodes = [node for node in self._service.mixed if node.release is from_]
         node = self._service.rng.choice(nodes)
+        if to is self._old:
+            self.exits.append(await self._service.drain(node, to))
         self.exits.append(await node.process.stop())
         node.release = to
         await node.start()
@@ -186,7 +196,7 @@ def round_of(number: int, size: Size, rng: random.Random) -> list[Scenario]:
         steps: list[Step] = [Injection("Upgrade.forward" if is_forward else "Upgrade.back")]
         for _ in range(size.faults):
             if not shuffled:
-                shuffled = rng.sample(FAULTS, len(FAULTS))
+                shuffled = rng.sample(size.kinds, len(size.kinds))
             steps += [Calm(size.seconds / (size.faults + 1)), shuffled.pop()]
         if size.builds and turn in AGENTS_CHANGE:
             steps += [Calm(size.seconds), Injection("Upgrade.agents")]
@@ -237,7 +247,7 @@ async def running_mixture(
     rng = random.Random(seed)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(
-            mixed_service(old, folder, rng, members=size.members)
+            mixed_service(old, folder, rng, members=size.members, tls=size.tls)
         )
         admin = await stack.enter_async_context(service.admin_client())
         administered = [_admin_pool(number) for number in range(ADMINISTERED_MAX)]
@@ -250,7 +260,7 @@ async def running_mixture(
         stack.push_async_callback(witness.stop)
         worker_pool = _worker_pool(service, folder, size, seed, (old, new))
         stack.push_async_callback(worker_pool.end)
-        canary = open_canary(service.addresses, None)
+        canary = open_canary(service.addresses, service.caller)
         stack.push_async_callback(canary.close)
         for release in (old, new) if size.builds else ():
             await service.add_agent(release, BUILD_POOL)
@@ -271,7 +281,9 @@ async def running_mixture(
             environment,
             worker_pool,
             witness,
-            TrialConfig(pools={**SHARED, **SINGLE}, ttl_max=TTL_SECONDS, rate_min=RATE_MIN),
+            TrialConfig(
+                pools={**SHARED, **SINGLE}, ttl_max=TTL_SECONDS, rate_min=size.rate_min
+            ),
             Outcome(TARGET, CHECKED_BY, sum(SHARED.values())),
             print_line,
         )
@@ -316,6 +328,7 @@ def _worker_pool(
                 build_pool=BUILD_POOL if builds else "",
                 model=str(model),
                 ttl=TTL_SECONDS,
+                tls=dict(service.caller_files),
             )
         )
 

@@ -171,7 +171,7 @@ DEFECTS = (
         f"{SERVER}/pool/loop.py",
         "        if not self._inbox.add(command, listener, time_limit=time_limit):\n",
         "        if isinstance(command, Release):\n"
-        "            from seatkeeper.server.decide import Released\n"
+        "            from seatkeeper.server.domain import Released\n"
         "            listener.receive(self.pool, Released(command.grant_id))\n"
         "        if not self._inbox.add(command, listener, time_limit=time_limit):\n",
     ),
@@ -179,7 +179,7 @@ DEFECTS = (
         "a grant reported before it is committed",
         f"{SERVER}/pool/committer.py",
         "                listener.expect(self._pool, grant)\n",
-        "                from seatkeeper.server.decide import Granted\n"
+        "                from seatkeeper.server.domain import Granted\n"
         "                listener.receive(self._pool, Granted(grant))\n",
     ),
     Defect(
@@ -207,8 +207,8 @@ DEFECTS = (
     ),
     Defect(
         "every node that follows a pool publishes what expires",
-        f"{SERVER}/pool/loop.py",
-        "        if self._owner_elsewhere is not None:\n            return\n"
+        f"{SERVER}/pool/ownership.py",
+        "        if self.elsewhere is not None:\n            return\n"
         "        for each in expired:\n",
         "        for each in expired:\n",
         tests=("tests/unit/events/test_usage_of_a_workload.py",),

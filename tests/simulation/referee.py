@@ -103,7 +103,6 @@ class Referee:
                 for user, at in user_record.unserved
                 if user not in self._faults.injected
             ]
-        reported += check_usage(store.changes, self._cluster.published)
         reported += self._missed_wakes.values()
         for pool in self._capacity if self._own_rule else ():
             broken = broken_rules(store.changes, self._tried.rule(), KEYS, pool)
@@ -111,6 +110,7 @@ class Referee:
                 f"I6 {pool}, revision {revision}: {fault}" for revision, fault in broken
             ]
         reported += [f"an uncaught error: {error}" for error in self._world.errors]
+        reported += check_usage(store.changes, self._cluster.published)
         for violation in reported:
             self._world.note(f"VIOLATION {violation}")
         return reported

@@ -41,7 +41,11 @@ class Outcome:
 
 
 def simulate(seed: int, *, policy: str = "fifo", log: bool = False) -> Outcome:
-    """Run one seed under a policy. The same seed gives the same outcome, digest included."""
+    """Run one seed under a policy. The same seed gives the same outcome, digest included.
+
+    Logging and the shared random state are left as they were: other tests run in this process.
+    """
+    disabled, state = logging.root.manager.disable, random.getstate()
     logging.disable(logging.CRITICAL)
     random.seed(seed)
     gc.disable()
@@ -49,6 +53,8 @@ def simulate(seed: int, *, policy: str = "fifo", log: bool = False) -> Outcome:
         return _simulate(seed, SIMULATED[policy], log=log)
     finally:
         _clean_up()
+        random.setstate(state)
+        logging.disable(disabled)
 
 
 def _clean_up() -> None:

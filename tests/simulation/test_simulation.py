@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import random
 import subprocess
 import sys
 
 import pytest
+from tests.simulation import simulation
 from tests.simulation.network import Network, Pipe
 from tests.simulation.world import StuckError, World
 from tests.tree import ROOT
@@ -39,6 +42,19 @@ def test_the_last_line_is_one_object() -> None:
     assert (reported["seeds"], reported["violations"]) == (4, 0)
     assert reported["operations"] > 50
     assert reported["faults"] > 0
+
+
+def test_a_seed_leaves_logging_and_chance_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        assert logging.root.manager.disable == logging.CRITICAL
+        random.random()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(simulation, "_simulate", fail)
+    before = logging.root.manager.disable, random.getstate()
+    with pytest.raises(ZeroDivisionError):
+        simulation.simulate(6)
+    assert (logging.root.manager.disable, random.getstate()) == before
 
 
 def test_time_goes_by_at_once_and_only_when_all_is_quiet() -> None:

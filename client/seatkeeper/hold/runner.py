@@ -419,6 +419,6 @@ async def _whatever_happens(work: Awaitable[None]) -> None:
 
 
 def _publish(program: Program, grant: AsyncGrant) -> None:
-    """Give the guard the time until which it need not act."""
+    """Publish to the guard until when it need not act."""
     if (times := grant.lease_times()) is not None:
         program.publish(*times)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from datetime import timedelta
 from typing import Literal
 
 import pytest
+from tests.processes import until
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatClient, verify_token
 from seatkeeper.core.errors import InvalidArgument, NoSeatFree, PoolNotFound, SeatLost
@@ -132,10 +132,19 @@ def test_a_part_of_a_client_keeps_it_alive() -> None:
         assert len(_client_threads()) == 3  # the service's own is one
         del pools, watch
         gc.collect()
-        deadline = time.monotonic() + TIME_LIMIT
-        while len(_client_threads()) > 1:
-            assert time.monotonic() < deadline, _client_threads()
-            time.sleep(0.01)
+        until(lambda: len(_client_threads()) == 1, within=TIME_LIMIT)
+
+
+def test_a_forgotten_client_needs_no_garbage_collection() -> None:
+    with InMemoryService({"tensorrt": 1}) as service:
+        gc.disable()
+        try:
+            grant = SeatClient(service.address).acquire("tensorrt")
+            assert service.held("tensorrt") == 1
+            del grant
+            until(lambda: service.held("tensorrt") == 0, within=TIME_LIMIT)
+        finally:
+            gc.enable()
 
 
 def _client_threads() -> list[threading.Thread]:

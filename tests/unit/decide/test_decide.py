@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, changed, release, uuid7
 
-from seatkeeper.server.decide import Decision, Watermark, decide
+from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -26,6 +26,7 @@ from seatkeeper.server.domain import (
     Refusal,
     Released,
     Ticket,
+    Watermark,
 )
 
 

@@ -11,8 +11,16 @@ from tests.unit.kit import NOW, a_grant, a_ticket, acquire, changed, uuid7
 
 from seatkeeper.core.tokens import TOKEN_BYTES_MAX, verify_token
 from seatkeeper.core.validate import HOLDER_MAX, Malformed
-from seatkeeper.server.decide import Granted, Limits, PoolSpec, PoolState, Queued, decide
-from seatkeeper.server.domain import Instant, attribution
+from seatkeeper.server.decide import decide
+from seatkeeper.server.domain import (
+    Granted,
+    Instant,
+    Limits,
+    PoolSpec,
+    PoolState,
+    Queued,
+    attribution,
+)
 from seatkeeper.server.domain.attribution import LABELS_MAX, PRIORITY_MAX, Attribution
 from seatkeeper.server.routing import wire
 from seatkeeper.server.store import records

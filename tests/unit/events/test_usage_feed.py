@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,11 @@ from tests.unit.faults import Fault
 from tests.unit.kit import NOW, POOL, a_grant, acquire, eventually, release, uuid7
 from tests.unit.loops import Loops, NodeLoop, received
 
-from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain import Command, Instant
 from seatkeeper.server.events.feed import UsageFeed
 from seatkeeper.server.events.usage import UsageEvent, UsageKind, grant_begins, grant_ends
+from seatkeeper.server.pool.forwarder import Forwarded
+from seatkeeper.server.routing.peers import Decided, PeerSilent
 
 LATER = Instant(NOW + 1500)
 
@@ -138,3 +141,41 @@ async def test_a_seat_that_expires_under_its_release_ended_once(loops: Loops) ->
     await eventually(lambda: kinds(node)[-1] == "expired")
     ends = [e.kind for e in node.tally.usage_events if e.grant_id == uuid7(2)]
     assert ends == [UsageKind.GRANTED, UsageKind.EXPIRED]
+
+
+class Ring:
+    """Who owns the pool."""
+
+    def __init__(self, elsewhere: str | None) -> None:
+        self.elsewhere = elsewhere
+
+    def owner(self, pool: str) -> str | None:
+        return self.elsewhere or "here"
+
+    def owner_elsewhere(self, pool: str) -> str | None:
+        return self.elsewhere
+
+    async def decide(
+        self, node_id: str, pool: str, commands: Sequence[Command], peers: Sequence[str] = ()
+    ) -> Decided:
+        raise PeerSilent
+
+
+async def test_the_owner_follows_a_pool_while_seats_are_held_and_reports_their_end(
+    loops: Loops,
+) -> None:
+    """Also when the clients are those of other nodes: no other node would report it."""
+    ring = Ring(None)
+    await loops.pool(seats=1)
+    node = await loops.node(forwarder=ring)
+    forwarded = Forwarded()
+    node.loop.submit(acquire(1), forwarded)
+    await forwarded.outcome
+    await eventually(lambda: node.loop.state.grants)
+    assert not node.loop.idle
+    ring.elsewhere = "node-2"
+    assert node.loop.idle
+    ring.elsewhere = None
+    await loops.end_session("anna")
+    await eventually(lambda: kinds(node) == ["granted", "expired"])
+    assert node.loop.idle

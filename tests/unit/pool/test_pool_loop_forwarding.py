@@ -15,7 +15,7 @@ async def test_a_seat_given_back_through_the_owner_is_gone_from_the_view_at_once
     """A renewal that follows is answered from the view: no token of a seat given back."""
     await loops.pool(seats=1)
     owner, other = await loops.node(), await loops.node()
-    other.loop._forwarder = ToOwner(owner)
+    other.loop._ownership.forwarder = ToOwner(owner)
     await received(other.submit(acquire(1)))
     assert uuid7(1) in other.loop.state.grants
     other.store.watch_lag = 1_000_000

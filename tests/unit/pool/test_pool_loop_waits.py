@@ -74,7 +74,7 @@ async def test_so_it_does_where_another_node_decides_slowly(loops: Loops) -> Non
     await loops.pool(seats=1)
     clock = FakeClock()  # that of the owner stands still
     owner, node = await loops.node(), await loops.node(clock=clock)
-    node.loop._forwarder = ToOwner(owner)
+    node.loop._ownership.forwarder = ToOwner(owner)
     await received(node.submit(acquire(1)))
     owner.store.gate.clear()
     commits = len(owner.store.commits)
@@ -146,7 +146,7 @@ async def test_a_busy_node_turns_away_itself_where_the_owner_does_not(loops: Loo
     await loops.pool(seats=1)
     owner = await loops.node()  # its clock stands still
     node = await loops.node(clock=SystemClock())
-    node.loop._forwarder = ToOwner(owner)
+    node.loop._ownership.forwarder = ToOwner(owner)
     await received(node.submit(acquire(1)))
     ear = node.submit(acquire(2, "bert", wait=seconds(0.2)))
     await queued(node)

@@ -108,8 +108,6 @@ def spoiled(message: Message) -> Iterator[tuple[str, Message]]:
             yield f"{field.name}={str(value)[:30]!r}", copy
         if field.message_type is not None and not field.is_repeated:
             inner = getattr(message, field.name)
-            if field.message_type.GetOptions().map_entry:
-                continue
             for name, wrong in spoiled(inner):
                 copy = type(message)()
                 copy.CopyFrom(message)
@@ -130,6 +128,8 @@ def _values(field: Any) -> list[Any]:
         values = [999, -1]
     elif kind == FieldDescriptor.CPPTYPE_MESSAGE and not field.is_repeated:
         return [None]
+    elif _is_map(field):
+        return [{key: key} for key in TEXTS] + [{str(number): "" for number in range(50)}]
     elif kind == FieldDescriptor.CPPTYPE_MESSAGE:
         assert field.message_type is not None
         return [[GetMessageClass(field.message_type)()] * count for count in (1, 20_000)]
@@ -142,11 +142,19 @@ def _values(field: Any) -> list[Any]:
     )
 
 
+def _is_map(field: Any) -> bool:
+    """A map of texts, which is all that there is so far."""
+    entry = field.message_type
+    return entry is not None and bool(entry.GetOptions().map_entry)
+
+
 def _put(message: Message, field: Any, value: Any) -> None:
     message.ClearField(field.name)
     if value is None:
         return
-    if field.is_repeated:
+    if _is_map(field):
+        getattr(message, field.name).update(value)
+    elif field.is_repeated:
         getattr(message, field.name).extend(value)
     else:
         setattr(message, field.name, value)

@@ -48,8 +48,8 @@ def calls_in(file: str, source: str) -> Iterator[Call]:
                 named = node.args[0]
             case _:
                 continue
-        constant = isinstance(named, ast.Constant) and isinstance(named.value, str)
-        yield Call(file, node.lineno, str(named.value) if constant else None)  # type: ignore[attr-defined]
+        constant = named.value if isinstance(named, ast.Constant) else None
+        yield Call(file, node.lineno, constant if isinstance(constant, str) else None)
 
 
 def is_logger(owner: ast.expr) -> bool:

@@ -347,5 +347,5 @@ def _chosen(names: list[str] | None) -> list[Scenario]:
 
 
 def _need_server() -> None:
-    if not installed(*SERVER_NEEDS):
+    if not installed(*SERVER_NEEDS, "seatkeeper.chaos"):
         fail(Exit.CONFIG, explain("this command", "server"))

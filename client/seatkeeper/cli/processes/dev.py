@@ -105,7 +105,7 @@ def dev(
     Everything listens on 127.0.0.1 only. State is kept in the state folder, and the next start
     continues from it. Not for production: one machine is a single point of failure.
     """
-    if not installed(*SERVER_NEEDS):
+    if not installed(*SERVER_NEEDS, "seatkeeper.devcluster"):
         fail(Exit.CONFIG, explain("this command", "server"))
     from seatkeeper.cli.processes.dev_report import explain as explain_failure
     from seatkeeper.cli.processes.dev_report import report

@@ -70,7 +70,7 @@ def explain(error: ClusterFailed, state: Path) -> str:
 
 
 def _for_programs(event: Event, state: Path) -> Json | None:
-    """Return the event as JSON; None: programs do not receive it."""
+    """Return the event as JSON; None: it is for people alone."""
     match event:
         case Ready():
             return {

@@ -31,6 +31,7 @@ from datetime import timedelta
 
 from seatkeeper.server.decide import admission
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
+from seatkeeper.server.decide.watermarks import Watermarks
 from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
@@ -42,7 +43,6 @@ from seatkeeper.server.domain.commands import (
     Release,
     Released,
 )
-from seatkeeper.server.domain.completed import covering, covers, highest
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import (
     Grant,
@@ -81,17 +81,17 @@ class Decision:
 
     guard: Guard
     decided_at: Instant
-    grants: list[Grant] = field(default_factory=list)
-    tickets: list[Ticket] = field(default_factory=list)
-    marks: dict[str, Watermark] = field(default_factory=dict)
+    marks: dict[str, Watermark]
     """By session."""
-    grants_ended: list[str] = field(default_factory=list)
-    released_fences: list[int] = field(default_factory=list)
+    grants: list[Grant] = field(init=False, default_factory=list)
+    tickets: list[Ticket] = field(init=False, default_factory=list)
+    grants_ended: list[str] = field(init=False, default_factory=list)
+    released_fences: list[int] = field(init=False, default_factory=list)
     """Of those grants that their holders gave back."""
-    tickets_ended: list[str] = field(default_factory=list)
-    outcomes: list[tuple[Command, Outcome]] = field(default_factory=list)
-    deferred: list[Command] = field(default_factory=list)
-    unserved: bool = False
+    tickets_ended: list[str] = field(init=False, default_factory=list)
+    outcomes: list[tuple[Command, Outcome]] = field(init=False, default_factory=list)
+    deferred: list[Command] = field(init=False, default_factory=list)
+    unserved: bool = field(init=False, default=False)
 
     @property
     def writes(self) -> int:
@@ -154,22 +154,22 @@ class _Draft:
     policy: Policy
     decision: Decision = field(init=False)
     held: int = field(init=False)
-    reserved: int = 0
+    reserved: int = field(init=False, default=0)
     """Writes that commands taken so far may still need."""
-    asked: dict[str, tuple[Acquire, Ticket]] = field(default_factory=dict)
+    asked: dict[str, tuple[Acquire, Ticket]] = field(init=False, default_factory=dict)
     """New requests, not stored yet, by grant id, in order of arrival."""
-    again: list[tuple[Acquire, str]] = field(default_factory=list)
+    again: list[tuple[Acquire, str]] = field(init=False, default_factory=list)
     """Requests that found a ticket: answered when the queue has been served."""
-    gone: set[str] = field(default_factory=set)
+    gone: set[str] = field(init=False, default_factory=set)
     """Stored tickets and grants that this decision ends."""
-    finished: set[tuple[str, str]] = field(default_factory=set)
-    """Sessions and grant ids that this decision finishes with."""
-    served: dict[str, Grant] = field(default_factory=dict)
-    hold_back: Callable[[Ticket], bool] = holds_back_none
+    marks: Watermarks = field(init=False)
+    served: dict[str, Grant] = field(init=False, default_factory=dict)
+    hold_back: Callable[[Ticket], bool] = field(init=False, default=holds_back_none)
     """What the policy holds back, once it has planned."""
 
     def __post_init__(self) -> None:
-        self.decision = Decision(guard=self.pool.guard, decided_at=self.now)
+        self.marks = Watermarks(self.pool)
+        self.decision = Decision(self.pool.guard, self.now, self.marks.written)
         self.held = self.pool.held
 
     def has_room(self, writes: int) -> bool:
@@ -189,15 +189,13 @@ class _Draft:
         """End a ticket that has waited long enough."""
         self.gone.add(ticket.grant_id)
         self.decision.tickets_ended.append(ticket.grant_id)
-        self._finish(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
+        self.marks.finish(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
 
     def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
         """Write down why a ticket that was given up is denied."""
-        if ticket.session_id in self.pool.dead_sessions:
-            return  # nothing can be attached to its lease, and no client listens
-        mark = self._mark(ticket.session_id, ticket.lease_id)
         retry = RETRY_LATER if reason in RETRYABLE else None
-        mark.denied.append(Denied(ticket.grant_id, reason, message, retry))
+        denied = Denied(ticket.grant_id, reason, message, retry)
+        self.marks.note_denial(ticket.session_id, ticket.lease_id, denied)
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
         self.decision.outcomes.append((command, outcome))
@@ -214,14 +212,16 @@ class _Draft:
         if (found := self._existing(grant_id)) is not None:
             self._acquire_again(command, found)
             return
-        if grant_id in self.gone and not self._is_finished(command.session_id, grant_id):
+        if grant_id in self.gone and not self.marks.is_finished(command.session_id, grant_id):
             # Another session's until now. A transaction writes no key twice.
             self._deny_not_yours(command)
             return
         if (refusal := self._refusal(command)) is not None:
             self._deny(command, *refusal)
             if refusal[0] in SPENDING:
-                self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
+                self.marks.finish(
+                    command.session_id, command.lease_id, grant_id, recorded=False
+                )
             return
         guard = self.decision.guard
         number = guard.ticket_number + 1
@@ -260,7 +260,7 @@ class _Draft:
             return Refusal.SESSION_LOST, SESSION_ENDED
         if why is not None:  # also of one whose ticket this decision has denied
             return why
-        if self._is_finished(command.session_id, command.grant_id):
+        if self.marks.is_finished(command.session_id, command.grant_id):
             return Refusal.FINISHED, FINISHED_BEFORE
         return None
 
@@ -305,7 +305,7 @@ class _Draft:
             else:
                 self.decision.tickets_ended.append(grant_id)
         self._answer_again(grant_id)
-        self._finish(command.session_id, command.lease_id, grant_id, recorded=recorded)
+        self.marks.finish(command.session_id, command.lease_id, grant_id, recorded=recorded)
         self._answer(command, Released(grant_id))
 
     def _answer_again(self, grant_id: str) -> None:
@@ -314,38 +314,6 @@ class _Draft:
             if asked_for == grant_id:
                 self._deny(command, Refusal.FINISHED, RELEASED_BEFORE)
         self.again = [entry for entry in self.again if entry[1] != grant_id]
-
-    def _is_finished(self, session_id: str, grant_id: str) -> bool:
-        return (session_id, grant_id) in self.finished or self.pool.finished.contains(
-            session_id, grant_id
-        )
-
-    def _finish(self, session_id: str, lease_id: int, grant_id: str, *, recorded: bool) -> None:
-        """Note that an id is completed, in the store where other nodes could not see it."""
-        # A dead session's keys go with its lease, and nothing can be attached to that any more.
-        if session_id in self.pool.dead_sessions or (session_id, grant_id) in self.finished:
-            return
-        if self.pool.finished.is_known_to_all(session_id, grant_id):
-            return
-        self.finished.add((session_id, grant_id))
-        known = covers(self.pool.finished.spans(session_id), grant_id)
-        if recorded and known and session_id not in self.decision.marks:
-            return
-        mark = self._mark(session_id, lease_id)
-        mark.spans = covering(mark.spans, grant_id)
-        mark.finished = highest(mark.spans)
-        if not recorded:
-            mark.unrecorded.append(grant_id)
-
-    def _mark(self, session_id: str, lease_id: int) -> Watermark:
-        """Return the mark that this decision writes for a session; at first it is what there is."""
-        mark = self.decision.marks.get(session_id)
-        if mark is None:
-            spans = self.pool.finished.spans(session_id)
-            before = self.pool.kept_marks.get(session_id, b"")
-            mark = Watermark(lease_id, highest(spans), spans=spans, kept=before)
-            self.decision.marks[session_id] = mark
-        return mark
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, as the policy plans, while seats and room last."""
@@ -435,7 +403,9 @@ class _Draft:
                 held_back = self.hold_back(ticket)
                 why = _no_seat(self.pool.spec, is_held_back=held_back)
                 self._deny(command, Refusal.NO_SEAT_FREE, why)
-                self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
+                self.marks.finish(
+                    command.session_id, command.lease_id, grant_id, recorded=False
+                )
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
                 self._answer(command, Granted(grant))

@@ -47,37 +47,24 @@ from seatkeeper.server.decide import Forecast, HoldStats
 from seatkeeper.server.domain import (
     Acquire,
     Command,
-    Denied,
-    Grant,
-    Granted,
     PoolState,
-    Queued,
-    Refusal,
     Release,
-    Released,
     Ticket,
 )
 from seatkeeper.server.events import log as events
-from seatkeeper.server.events.usage import (
-    SESSION_ENDED,
-    UsageKind,
-    grant_ends,
-    refusal,
-    ticket_ends,
-)
 from seatkeeper.server.pool.background import BackgroundWork
-from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer
+from seatkeeper.server.pool.committer import Committer
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
-from seatkeeper.server.pool.inbox import Inbox, PendingRequest
+from seatkeeper.server.pool.inbox import Inbox
 from seatkeeper.server.pool.intake import NO_DELAY, Intake
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.ownership import Ownership
 from seatkeeper.server.pool.positions import PositionNotifier
-from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
+from seatkeeper.server.pool.refusals import Refusals
+from seatkeeper.server.pool.subscribers import Listener, Subscribers
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.waking import Pace, Waker
-from seatkeeper.server.pool.writes import deletes_of, write_of
-from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.routing.wire import not_understood
 from seatkeeper.server.store import (
     Listing,
@@ -114,14 +101,14 @@ class PoolLoop:
         config = context.config
         self._writes_max = config.limits.writes_max
         self._observer = context.observer
-        self._forwarder = forwarder
         self._mirror = PoolMirror(self._keys, pool)
         self._waits = WaitTimers(self._clock)
         self._work = BackgroundWork(self._mirror, self._waits, config.policy, self._clock)
+        parts = (self._mirror, self.subscribers, self._waits, self._changed)
+        self._ownership = Ownership(context, forwarder, *parts)
+        self._committer = Committer(context, *parts)
+        self._refusals = Refusals(context)
         self._intake = Intake(self.state, self._work, config, self._clock)
-        self._committer = Committer(
-            context, self._mirror, self.subscribers, self._waits, self._changed
-        )
         self._inbox = Inbox(
             self._clock, commands_max=config.commands_max, timeout=config.command_timeout
         )
@@ -133,7 +120,6 @@ class PoolLoop:
         self._pace = Pace(self._clock, config.contention_pause.total_seconds())
         self._listed = asyncio.Event()
         self._pause = RETRY_PAUSE_MIN
-        self._owner_before = (forwarder.owner(pool) if forwarder else None) or ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -166,7 +152,7 @@ class PoolLoop:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._give_up(self._inbox.take(len(self._inbox)), "the node is stopping")
+        self._refusals.unanswered(self._inbox.take(len(self._inbox)), "the node is stopping")
 
     @contextmanager
     def following(self) -> Iterator[asyncio.Event]:
@@ -186,7 +172,7 @@ class PoolLoop:
         policy may serve. A pool's owner follows it while seats are held: it reports those that expire.
         """
         in_use = len(self._inbox) or len(self.subscribers) or self._followers
-        reports = self._forwarder is not None and self._owner_elsewhere is None
+        reports = self._ownership.forwarder is not None and self._ownership.elsewhere is None
         is_held = bool(self.state.grants or self.state.tickets)
         is_needed = in_use or self._work.next_look() is not None or (reports and is_held)
         return self._listed.is_set() and not is_needed
@@ -202,34 +188,26 @@ class PoolLoop:
         One that is kept out of the queue is denied at once, and costs the store nothing.
         """
         if (error := self.unsupported) is not None:
-            self._refuse(command, listener, not_understood(command.grant_id, error))
+            self._refusals.refuse(command, listener, not_understood(command.grant_id, error))
             return
         if isinstance(command, Acquire):
             why = self._intake.refusal(command, ahead=len(self._inbox))
             if why is not None:
-                self._refuse(command, listener, _overloaded(command, why))
+                self._refusals.overloaded(command, listener, why)
                 return
         time_limit = NO_DELAY  # what was forwarded has waited where it came from
         if not isinstance(listener, Forwarded):
             time_limit = self._intake.batch_delay(command, is_one_of_many=may_delay)
         if not self._inbox.add(command, listener, time_limit=time_limit):
             too_many = "too many requests wait to be decided"
-            self._refuse(command, listener, _overloaded(command, too_many))
+            self._refusals.overloaded(command, listener, too_many)
             return
         if isinstance(command, Release):
             # The answer reports it; the watch, which is often faster, would report the same before.
             self.subscribers.detach(command.grant_id, listener)
         self._wake.set()
 
-    def _refuse(self, command: Command, listener: Listener, denied: Denied) -> None:
-        """Answer a command that is not decided."""
-        # Where it was forwarded from, it is decided after all, or counted.
-        if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
-            now, peer = self._clock.now(), peer_of(listener)
-            self._observer.usage.publish(refusal(self.pool, command, denied, now, peer))
-        listener.receive(self.pool, denied)
-
-    # What the watch delivers----------------------------------------------------------------
+    # Changes from the watch -------------------------------------------------------------------
 
     def reset(self, listing: Listing) -> None:
         """Apply a listing of the whole pool."""
@@ -249,12 +227,8 @@ class PoolLoop:
         self._changed(set())
 
     def ring_changed(self) -> None:
-        """Record that another node may be the owner now."""
-        owner = (self._forwarder.owner(self.pool) if self._forwarder else None) or ""
-        if owner != self._owner_before:
-            about = {"pool": self.pool, "before": self._owner_before, "after": owner}
-            events.happened("owner_changed", logging.DEBUG, **about)
-            self._owner_before = owner
+        """Notice that another node may be the owner now."""
+        self._ownership.ring_changed()
         if self._listed.is_set():
             self._wake_for_work()
 
@@ -265,7 +239,7 @@ class PoolLoop:
         self._mirror.ended.clear()
         if self._mirror.expired:
             # After the commit that is being processed has reported the grants that it made.
-            asyncio.get_running_loop().call_soon(self._report_expired)
+            asyncio.get_running_loop().call_soon(self._ownership.report_expired)
         self.subscribers.review(grant_ids, self.state, self._mirror.denied)
         for grant_id in grant_ids:
             self._mirror.denied.pop(grant_id, None)
@@ -276,19 +250,6 @@ class PoolLoop:
         self._wake_for_work()
         for follower in self._followers:
             follower.set()
-
-    def _report_expired(self) -> None:
-        """Publish what ended with its session. All that follow the pool see it; its owner reports."""
-        expired, self._mirror.expired = self._mirror.expired, []
-        if self._owner_elsewhere is not None:
-            return
-        for each in expired:
-            now, usage = self._clock.now(), self._observer.usage
-            if isinstance(each, Grant):
-                kind = UsageKind.EXPIRED
-                usage.publish(grant_ends(kind, self.pool, each, now, reason=SESSION_ENDED))
-            else:
-                usage.publish(ticket_ends(self.pool, each, now, reason=SESSION_ENDED))
 
     # Deciding -------------------------------------------------------------------------------
 
@@ -304,7 +265,11 @@ class PoolLoop:
             try:
                 await self._decide_once()
             except StoreError as error:
-                await self._store_failed(error)
+                self._observer.store_failed(self.pool, type(error).__name__)
+                pause = self._next_pause()
+                about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
+                logger.warning("commit_failed", extra=about)
+                await self._rest(pause)
             except FormatUnsupported:  # seen while it was decided
                 self._turn_away_where_unsupported()
             except asyncio.CancelledError:
@@ -332,7 +297,9 @@ class PoolLoop:
         to_do = is_idle = False
         try:
             is_idle = not asks
-            if not await self._forward(asks) or self._is_overdue():
+            if not await self._ownership.forward(asks) or self._work.is_due(
+                late_by=TAKEOVER_DELAY[1]
+            ):
                 decision = await self._committer.commit(asks)
                 to_do = decision is None or decision.unserved
                 is_idle = is_idle and decision is not None and not decision.writes
@@ -351,68 +318,12 @@ class PoolLoop:
         else:
             self._wake_for_work()
 
-    @property
-    def _owner_elsewhere(self) -> str | None:
-        return self._forwarder.owner_elsewhere(self.pool) if self._forwarder else None
-
-    async def _forward(self, asks: list[PendingRequest]) -> bool:
-        """Have the pool's owner decide, where it is another node; return whether all is done.
-
-        What was forwarded to us is decided here: the sender takes this node for the owner.
-        """
-        owner = self._owner_elsewhere
-        if (
-            owner is None
-            or self._forwarder is None
-            or not asks
-            or any(map(_is_forwarded, asks))
-        ):
-            return False
-        try:
-            commands = [ask.command for ask in asks]
-            if events.are_wanted():  # or the owner is asked for less
-                peers = [peer_of(ask.listener) for ask in asks]
-                decided = await self._forwarder.decide(owner, self.pool, commands, peers)
-            else:
-                decided = await self._forwarder.decide(owner, self.pool, commands)
-        except PeerSilent:
-            # It may have decided, or may yet. The same ids decided again find what it made.
-            self._observer.forward_failed(self.pool)
-            return False
-        self._observer.forwarded(self.pool, commands=len(asks))
-        touched: set[str] = set()
-        undecided: list[PendingRequest] = []
-        for ask, outcome in zip(asks, decided.outcomes, strict=True):
-            if isinstance(outcome, Denied) and outcome.reason is Refusal.UNAVAILABLE:
-                undecided.append(ask)
-            elif isinstance(outcome, Granted | Queued):
-                command = ask.command
-                if isinstance(outcome, Queued):
-                    self._waits.asked(command, ask.asked_at)
-                self.subscribers.attach(command, ask.listener)
-                update = [write_of(self._keys, self.pool, outcome)]
-                touched |= self._mirror.committed(update, decided.revision)
-                touched.add(command.grant_id)
-            else:
-                if isinstance(outcome, Released):
-                    # Else the view has it until the watch comes, and a token could be asked for.
-                    gone = deletes_of(self._keys, self.pool, [outcome.grant_id])
-                    touched |= self._mirror.committed(gone, decided.revision)
-                ask.listener.receive(self.pool, outcome)
-        self._changed(touched)
-        asks[:] = undecided
-        return not undecided
-
     # Waking up ------------------------------------------------------------------------------
-
-    def _is_overdue(self) -> bool:
-        """Whether somebody should have been turned away by another node, and was not."""
-        return self._work.is_due(late_by=TAKEOVER_DELAY[1])
 
     def _is_ours(self, next_ticket: Ticket) -> bool:
         """Whether this node should be the first to decide what no command asks for."""
-        if self._forwarder is not None:
-            return self._owner_elsewhere is None
+        if self._ownership.forwarder is not None:
+            return self._ownership.elsewhere is None
         return self.subscribers.waits_here(next_ticket.grant_id)
 
     def _wake_for_work(self) -> None:
@@ -427,18 +338,11 @@ class PoolLoop:
 
     def _set_timer(self) -> None:
         if (seconds := self._work.next_look()) is not None:
-            if self._owner_elsewhere is not None:
+            if self._ownership.elsewhere is not None:
                 seconds = max(0.0, seconds) + random.uniform(*TAKEOVER_DELAY)
             self._wake.set_in(seconds)
 
     # Trouble --------------------------------------------------------------------------------
-
-    async def _store_failed(self, error: StoreError) -> None:
-        self._observer.store_failed(self.pool, type(error).__name__)
-        pause = self._next_pause()
-        about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
-        logger.warning("commit_failed", extra=about)
-        await self._rest(pause)
 
     def _next_pause(self) -> float:
         pause = self._pause * random.uniform(0.5, 1.0)
@@ -459,31 +363,9 @@ class PoolLoop:
         events.record_format_unsupported(error)
         for ask in self._inbox.take(len(self._inbox)):
             denied = not_understood(ask.command.grant_id, error)
-            self._refuse(ask.command, ask.listener, denied)
+            self._refusals.refuse(ask.command, ask.listener, denied)
         self.subscribers.turn_away(partial(not_understood, error=error))
         return True
 
     def _expire_requests(self) -> None:
-        self._give_up(self._inbox.take_late(), "the store did not answer in time")
-
-    def _give_up(self, asks: list[PendingRequest], why: str) -> None:
-        for ask in asks:
-            message = f"{why}; the outcome is unknown: send the same request again"
-            retry = timedelta(seconds=1)
-            denied = Denied(ask.command.grant_id, Refusal.UNAVAILABLE, message, retry)
-            self._refuse(ask.command, ask.listener, denied)
-
-
-def _overloaded(command: Command, why: str) -> Denied:
-    # Not all at the same moment again.
-    retry_after = random.uniform(*RETRY_AFTER_SECONDS)
-    return Denied(
-        command.grant_id,
-        Refusal.OVERLOADED,
-        f"{why}; try again later",
-        timedelta(seconds=retry_after),
-    )
-
-
-def _is_forwarded(ask: PendingRequest) -> bool:
-    return isinstance(ask.listener, Forwarded)
+        self._refusals.unanswered(self._inbox.take_late(), "the store did not answer in time")
