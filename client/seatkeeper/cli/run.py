@@ -80,12 +80,11 @@ def run(
     after the grace, and the exit code is 76. Background processes that it leaves continue without
     the seat; with --contain they end, and the command sees its own processes only ($$ is 2).
 
-    The command's environment has SEATKEEPER_TOKEN_FILE, a file with the current token;
-    SEATKEEPER_TOKEN, the first token; SEATKEEPER_POOL, SEATKEEPER_GRANT_ID, SEATKEEPER_FENCE and
-    SEATKEEPER_SEATS.
+    Its environment has SEATKEEPER_TOKEN_FILE, a file with the current token; SEATKEEPER_TOKEN, the
+    first one; SEATKEEPER_POOL, SEATKEEPER_GRANT_ID, SEATKEEPER_FENCE and SEATKEEPER_SEATS.
 
-    Standard output is the command's own. With --json, events of the seat are written to standard
-    error, one object a line.
+    Standard output is the command's own. With --json, events of the seat go to standard error, one
+    object a line.
     """
     if sys.platform != "linux":
         fail(Exit.FAILED, "run needs Linux; elsewhere, use the Python library")
