@@ -276,7 +276,7 @@ def _settings_section(
     yield ""
     yield from _head("setting", "type", "default", "meaning")
     for name, field in settings.model_fields.items():
-        default = "made up" if field.default_factory else _shown(field.default)
+        default = "generated" if field.default_factory else _shown(field.default)
         yield _row(
             f"`{name}`", _type_of(field.annotation, field.metadata), default, field.description
         )

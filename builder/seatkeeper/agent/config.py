@@ -59,7 +59,7 @@ class AgentConfig(BaseSettings):
         default=8 * GIB, ge=1, description="Largest engine that is published, in bytes."
     )
     build_memory_bytes: int = Field(
-        default=16 * GIB, ge=1 << 28, description="Most memory of one build, in bytes."
+        default=16 * GIB, ge=1 << 28, description="Maximum memory of one build, in bytes."
     )
     build_timeout: float = Field(
         default=4 * 3600.0, gt=0, description="Seconds until a build is given up."
@@ -84,7 +84,10 @@ class AgentConfig(BaseSettings):
         description="Seconds to wait at start while an earlier session still has the agent_id.",
     )
     stop_grace: float = Field(
-        default=5.0, ge=0, le=600, description="Seconds that builds may go on after a stop."
+        default=5.0,
+        ge=0,
+        le=600,
+        description="Seconds that builds may take to finish after SIGTERM.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log lines to write."

@@ -54,7 +54,7 @@ TlsCa = Annotated[
     typer.Option(
         envvar=variables.TLS_CA,
         metavar="FILE",
-        help="CA of the nodes' certificates, PEM; given: use TLS.",
+        help="CA of the nodes' certificates, PEM; turns TLS on.",
     ),
 ]
 TlsCert = Annotated[
@@ -62,7 +62,7 @@ TlsCert = Annotated[
     typer.Option(
         envvar=variables.TLS_CERT,
         metavar="FILE",
-        help="Our own certificate, PEM, for mutual TLS.",
+        help="Client certificate, PEM, for mutual TLS.",
     ),
 ]
 TlsKey = Annotated[
@@ -78,7 +78,7 @@ Wait = Annotated[
         metavar="SECONDS",
         min=0,
         max=7 * 24 * 3600,
-        help="Longest to wait for a seat, at most 7 days; 0: not at all. [default: without limit]",
+        help="Longest wait for a seat, at most 7 days; 0: do not wait. [default: no limit]",
     ),
 ]
 
@@ -135,8 +135,8 @@ class Connection:
             metavar="SECONDS",
             min=0.1,
             max=86_400,
-            help="Time after which a silent service is given up; at most a day. [default: 10, "
-            "and 1 for one that refuses the connection]",
+            help="Seconds to wait for a silent service; at most a day. [default: 10, "
+            "and 1 if it refuses the connection]",
             show_default=False,
         ),
     ] = None
@@ -253,7 +253,7 @@ class Claimant(Connection):
     project: Annotated[
         str,
         typer.Option(
-            envvar=variables.PROJECT, metavar="NAME", help="Who is charged for the seat."
+            envvar=variables.PROJECT, metavar="NAME", help="What the seat is charged to."
         ),
     ] = field(default="default")
     holder: Annotated[
@@ -261,7 +261,7 @@ class Claimant(Connection):
         typer.Option(
             envvar=variables.HOLDER,
             metavar="NAME",
-            help="Who holds it. [default: user@host]",
+            help="Name of the holder. [default: user@host]",
         ),
     ] = ""
     program: Annotated[
@@ -269,8 +269,8 @@ class Claimant(Connection):
         typer.Option(
             envvar="SEATKEEPER_PROGRAM",
             metavar="NAME",
-            help="What `status` shows as the program, beside host and process; `-`: nothing of "
-            "the three is sent. [default: the command's name, without arguments]",
+            help="Program name in `status`, beside host and process id; `-`: send none of the "
+            "three. [default: the command's name, without arguments]",
             show_default=False,
         ),
     ] = None

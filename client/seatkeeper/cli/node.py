@@ -49,8 +49,8 @@ async def drain(
 ) -> None:
     """Have a node stop as on SIGTERM, and wait until it has left.
 
-    It takes no new work, asks its clients to go to other nodes, finishes what is under way, and ends
-    with exit code 0. Seats, places in the queue and tokens stay. The node is called at its own
+    It accepts no new work, asks its clients to move to other nodes, completes calls in progress, and
+    exits with 0. Seats, places in the queue and tokens stay. The node is called at its own
     address, as `seatkeeper node list` shows it.
     """
     async with at.client() as client:

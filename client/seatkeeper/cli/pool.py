@@ -61,10 +61,10 @@ async def update(
     seats: Annotated[int | None, PoolRouter] = None,
     description: Annotated[str | None, Description] = None,
 ) -> None:
-    """Change what is given of a pool, and nothing else.
+    """Change the given values of a pool, and no others.
 
-    Fewer seats take none from anyone: nothing new is granted until the surplus is released. With
-    none the pool is closed, for maintenance: the queue stays, and is served when there are seats again.
+    Lowering the seats revokes none: no seat is granted until the surplus is released. With 0 the
+    pool is closed, for maintenance: the queue stays, and is served when there are seats again.
     """
     if seats is None and description is None:
         fail(Exit.USAGE, "nothing to change: give --seats, --description, or both")

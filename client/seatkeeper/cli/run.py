@@ -40,7 +40,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def run(
     at: Claimant,
     command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="What to run.")
+        list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="The command to run.")
     ],
     pool: Annotated[
         str,
@@ -49,7 +49,8 @@ def run(
         ),
     ] = "tensorrt",
     seats: Annotated[
-        int, typer.Option("--seats", metavar="N", min=1, help="Seats to take, all together.")
+        int,
+        typer.Option("--seats", metavar="N", min=1, help="Number of seats, granted together."),
     ] = 1,
     grace: Annotated[
         float,
@@ -58,33 +59,32 @@ def run(
             metavar="SECONDS",
             min=0,
             max=600,
-            help="Time to end by itself that the command has when the seat is lost. "
-            f"More than {GRACE_SECONDS:g} asks for a longer lease, so that it has ended when "
-            "another gets the seat.",
+            help="Seconds between SIGTERM and SIGKILL after the seat is lost. More than "
+            f"{GRACE_SECONDS:g} requests a longer lease, so that the command has ended before "
+            "another client gets the seat.",
         ),
     ] = GRACE_SECONDS,
     contain: Annotated[
         bool,
         typer.Option(
             "--contain",
-            help="Run the command in a PID namespace: nothing that it starts outlives it, however "
-            "it or we are ended. Needs root (CAP_SYS_ADMIN).",
+            help="Run the command in a PID namespace, so that no process that it starts outlives it. "
+            "Needs root (CAP_SYS_ADMIN).",
         ),
     ] = False,
 ) -> None:
-    """Run a command while holding a seat, and give the seat back when it ends.
+    """Run a command while holding a seat, and release the seat when it ends.
 
-    The exit code is the command's own, or 128+N when signal N ended it. Signals are forwarded,
-    input and output are left alone. When the seat is lost the command gets SIGTERM, after the
-    grace SIGKILL, and the exit code is 76. What it leaves behind when it ends goes on without the
-    seat; with --contain it is ended, and the command sees processes of its own alone ($$ is 2).
+    The exit code is the command's own, or 128+N if signal N ended it. Signals are forwarded;
+    input and output are untouched. When the seat is lost, the command gets SIGTERM, then SIGKILL
+    after the grace, and the exit code is 76. Background processes that it leaves continue without
+    the seat; with --contain they end, and the command sees its own processes only ($$ is 2).
 
-    The command finds in its environment SEATKEEPER_TOKEN_FILE, a file whose token is always
-    fresh; SEATKEEPER_TOKEN, the first token; SEATKEEPER_POOL, SEATKEEPER_GRANT_ID,
-    SEATKEEPER_FENCE and SEATKEEPER_SEATS.
+    Its environment has SEATKEEPER_TOKEN_FILE, a file with the current token; SEATKEEPER_TOKEN, the
+    first one; SEATKEEPER_POOL, SEATKEEPER_GRANT_ID, SEATKEEPER_FENCE and SEATKEEPER_SEATS.
 
-    Standard output is the command's own. With --json, what happens to the seat is written to
-    standard error, one object a line.
+    Standard output is the command's own. With --json, events of the seat go to standard error, one
+    object a line.
     """
     if sys.platform != "linux":
         fail(Exit.FAILED, "run needs Linux; elsewhere, use the Python library")

@@ -62,7 +62,7 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Verify a token without asking anybody; exit 65 and say why when it proves nothing.
+    """Verify a token offline; exit 65 with the reason if it is not valid.
 
     It proves that the seat was granted, and that its lease had not ended when the token was
     signed; not that it has not been revoked since.

@@ -85,29 +85,32 @@ class NodeConfig(BaseSettings):
         default=15.0,
         ge=2,
         le=3600,
-        description="Seconds that a session outlives its last renewal, where it does not say.",
+        description="Seconds that a session outlives its last renewal; clients may ask for another.",
     )
     queue_max: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Most tickets of one pool."
+        default=10_000, ge=1, le=1_000_000, description="Maximum tickets of one pool."
     )
     holder_queue_max: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Most tickets of one holder in a pool."
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum tickets of one holder in a pool.",
     )
     holder_streams_max: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="Most session streams of one holder on this node; more new ones are refused.",
+        description="Maximum session streams of one holder on this node; further ones are refused.",
     )
     calls_max: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="Unary calls under way on this node from which on no more may take seats.",
+        description="Unary calls in progress on this node above which calls for seats are refused.",
     )
     routing: Literal["owner", "local"] = Field(
         default="owner",
-        description="Who decides for a pool: the node that owns it, or each node that is asked.",
+        description="Which node decides for a pool: its owner, or the node that receives the request.",
     )
     tls_cert_file: Path | None = Field(default=None, description="Certificate of this node.")
     tls_key_file: Path | None = Field(default=None, description="Key of that certificate.")
@@ -121,14 +124,14 @@ class NodeConfig(BaseSettings):
     administrators: str = Field(
         default="",
         description=(
-            "Who may change pools and drain nodes under mutual TLS: names in certificates, "
+            "Clients that may change pools and drain nodes under mutual TLS: names in certificates, "
             "comma-separated, such as dns:admin.example; empty: no client."
         ),
     )
     agents: str = Field(
         default="",
         description=(
-            "Who may register as build agents, claim grants and publish under mutual TLS: names as "
+            "Clients that may register as build agents, claim and publish under mutual TLS: names as "
             "in administrators; empty: no client."
         ),
     )
@@ -143,10 +146,13 @@ class NodeConfig(BaseSettings):
         default=0.0,
         ge=0,
         le=600,
-        description="Seconds to go on serving after a stop, while balancers notice NOT_SERVING.",
+        description="Seconds to serve after SIGTERM, while balancers notice NOT_SERVING.",
     )
     stop_grace: float = Field(
-        default=5.0, ge=0, le=600, description="Seconds that calls may go on after a stop."
+        default=5.0,
+        ge=0,
+        le=600,
+        description="Seconds that calls may take to finish after SIGTERM.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log lines to write."

@@ -349,10 +349,10 @@ async def test_once_a_node_has_answered_a_wait_without_limit_goes_on(
         pass
     await node.kill()
     waiting = asyncio.create_task(client.acquire("tensorrt"))
-    waiting = asyncio.create_task(client.acquire("tensorrt", wait=5))
-    assert 14.9 < await pass_time(clock, waiting.done) < 15.5
+    bounded = asyncio.create_task(client.acquire("tensorrt", wait=5))
+    assert 14.9 < await pass_time(clock, bounded.done) < 15.5
     with pytest.raises(ServiceUnavailable):
-        await waiting
+        await bounded
     await pass_time(clock, lambda: client.state is HoldingState.LOST, step=0.5)
     assert not waiting.done()
     await node.start()

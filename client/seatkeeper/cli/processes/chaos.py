@@ -61,7 +61,7 @@ class Deployment:
         str,
         typer.Option(
             metavar="NAME",
-            help="Name that all nodes' certificates carry: our relays are at other addresses.",
+            help="Name in all nodes' certificates, since the relays have other addresses.",
         ),
     ] = ""
     etcd_endpoints: Annotated[
@@ -199,7 +199,7 @@ async def run(
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="What is to happen; may be given several times. [default: all of `chaos list`]",
+            help="Scenario to run; may be repeated. [default: all of `chaos list`]",
         ),
     ] = None,
     report: Annotated[
@@ -208,7 +208,7 @@ async def run(
             metavar="FOLDER", help=f"Write {REPORT}, and {PICTURE}, into this folder."
         ),
     ] = None,
-    seats: Annotated[int, typer.Option(min=1, help="Seats in each of two pools of ours.")] = 4,
+    seats: Annotated[int, typer.Option(min=1, help="Seats in each of the two test pools.")] = 4,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of users.")] = 3,
     users: Annotated[int, typer.Option(min=1, max=1000, help="Users in each process.")] = 8,
     rate_min: Annotated[
@@ -218,17 +218,17 @@ async def run(
         ),
     ] = 10.0,
     seed: Annotated[
-        int, typer.Option(help="Of what users and faults draw; times are the machine's.")
+        int, typer.Option(help="Random seed of users and faults; times depend on the machine.")
     ] = 0,
 ) -> None:
     """Run scenarios against a test deployment, and check what it did.
 
-    Users of ours work on pools of ours (`chaos-...`, deleted afterwards), through relays of ours, and
-    what goes wrong is done to the relays and to the users. Nothing else of the deployment is touched,
-    though it has the load to bear: do not do this to one that people work with.
+    Test users work on test pools (`chaos-...`, deleted afterwards), through relays. Faults are injected
+    into the relays and the users. Nothing else of the deployment is touched, but it bears the load: do
+    not run this against a deployment in use.
 
-    The exit code is 0 where all was as promised, 1 where anything was not or a scenario proves
-    nothing, and 69 where the deployment or its etcd did not answer.
+    The exit code is 0 if every promise was kept, 1 if one was broken or a scenario was inconclusive,
+    and 69 if the deployment or its etcd did not answer.
     """
     _need_server()
     from seatkeeper.chaos.target import TargetConfig

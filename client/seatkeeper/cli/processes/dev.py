@@ -102,8 +102,8 @@ def dev(
 ) -> None:
     """Run a whole cluster here until Ctrl-C: etcd, nodes, and a build agent.
 
-    Everything listens on 127.0.0.1 only. What it did is kept in the state folder and found again
-    at the next start. Not for production: one machine is one machine.
+    Everything listens on 127.0.0.1 only. State is kept in the state folder, and the next start
+    continues from it. Not for production: one machine is a single point of failure.
     """
     if not installed(*SERVER_NEEDS, "seatkeeper.devcluster"):
         fail(Exit.CONFIG, explain("this command", "server"))
