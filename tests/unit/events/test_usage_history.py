@@ -173,6 +173,16 @@ def test_a_refusal_rides_in_the_guard_with_its_request() -> None:
     assert event.attribution.holder == "anna@host"
 
 
+def test_a_refusal_has_the_labels_of_its_request() -> None:
+    command = acquire(3, may_wait=False)
+    attribution = replace(command.attribution, labels=(("team", "cv"),))
+    labelled = replace(command, attribution=attribution)
+    made = decide(PoolState(spec=PoolSpec(POOL, 0)), [labelled], NOW, Limits())
+    value = records.encode_guard(Guard(), DECISION, facts_of(made))
+    (event,) = after([put(KEYS.guard(POOL), value)])
+    assert event.attribution == attribution
+
+
 def test_more_refusals_than_fit_are_counted() -> None:
     many = decision(*range(1, REFUSED_MAX + 4))
     value = records.encode_guard(Guard(), DECISION, facts_of(many))
