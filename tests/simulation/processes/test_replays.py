@@ -32,7 +32,7 @@ def test_a_seed_replays_exactly(seed: str) -> None:
 
 
 def test_the_last_line_is_one_object() -> None:
-    told = json.loads(run("--seeds", "4", "--jobs", "2")[-1])
-    assert (told["seeds"], told["violations"]) == (4, 0)
-    assert told["operations"] > 50
-    assert told["faults"] > 0
+    reported = json.loads(run("--seeds", "4", "--jobs", "2")[-1])
+    assert (reported["seeds"], reported["violations"]) == (4, 0)
+    assert reported["operations"] > 50
+    assert reported["faults"] > 0
