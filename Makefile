@@ -108,8 +108,8 @@ simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000),
 policies: $(PROTOS)  ## the real loop under other orders of service, in virtual time: half a minute
 	$(BIN)/python -m tests.probe_policies
 
-chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/; 21 minutes
-	$(BIN)/python -m tests.chaos --report docs
+chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/reference/; 21 minutes
+	$(BIN)/python -m tests.chaos --report docs/reference
 
 compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 9 minutes
 	$(BIN)/python -m tests.compat --json -
@@ -134,7 +134,7 @@ check: lint types  ## lint, types, and that the reference is what the code says:
 docs: $(PROTOS)  ## write the generated reference pages again
 	$(BIN)/python docs/generate_reference.py
 
-format: $(READY)  ## fix what ruff can fix
+format: $(READY)  ## apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

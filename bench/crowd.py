@@ -2,7 +2,7 @@
 
 200 clients on three nodes share 20 seats for a minute, each holding a seat for a few milliseconds and
 asking again. With ``--routing local`` every node decides for the pool, because each has clients that
-it serves: the worst that a torn ring could do. With ``--routing owner`` two of them pass everything on
+it serves: the worst that a torn ring could do. With ``--routing owner`` two of them forward everything
 to the third. Afterwards etcd's own history is replayed, revision by revision.
 """
 
@@ -13,7 +13,7 @@ import random
 from contextlib import AsyncExitStack
 from time import perf_counter
 
-from bench.report import parser, progress, run, tell
+from bench.report import notify, parser, progress, run
 from bench.service import running_service
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.oracle.history import FaultKind, read_history, replay
@@ -26,7 +26,7 @@ STAY = ClientConfig(follow_ring=False, keeper="process")
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--clients", type=int, default=200)
     options.add_argument("--seats", type=int, default=20)
@@ -53,7 +53,7 @@ async def main() -> None:
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
         history = replay(await read_history(store))[POOL]
         await store.close()
-    tell(
+    notify(
         {
             "clients": arguments.clients,
             "nodes": arguments.nodes,

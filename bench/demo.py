@@ -2,7 +2,7 @@
 
 Three nodes over one etcd serve a pool of two seats. Six clients come at once, each with another real
 architecture (from the ``onnx`` package's own test data), and each wants an engine for SM86. They queue,
-two at a time hold a seat, the agent compiles for whoever holds one, and in the middle a node is killed.
+two at a time hold a seat, the agent compiles for the holders, and in the middle a node is killed.
 Then the store's own history is replayed to see whether there were ever more than two seats out, and
 one model is built again to see that this takes no seat.
 
@@ -154,7 +154,7 @@ async def running_agent(service: Service) -> AsyncIterator[ServerProcess]:
 
 
 async def until_agent_is_known(admin: AsyncSeatClient) -> None:
-    """Wait for the agent's registration, and tell what it can build."""
+    """Wait for the agent's registration, and print what it can build."""
     agents: Sequence[build_service_pb2.AgentInfo] = ()
     for _ in range(300):
         if agents := await admin.engines.agents():
@@ -184,16 +184,16 @@ async def run_jobs(service: Service, jobs: list[Job]) -> int:
     with Live(console=console, refresh_per_second=8, transient=not console.is_terminal) as live:
 
         async def show() -> None:
-            told_at = time.monotonic()
+            reported_at = time.monotonic()
             while True:
                 live.update(queue_table(jobs))
                 if not console.is_terminal:
                     now = time.monotonic()
-                    if tell_changes(jobs, shown):
-                        told_at = now
-                    elif now >= told_at + QUIET_SECONDS_MAX:
-                        tell_all(jobs)
-                        told_at = now
+                    if print_changes(jobs, shown):
+                        reported_at = now
+                    elif now >= reported_at + QUIET_SECONDS_MAX:
+                        print_all(jobs)
+                        reported_at = now
                 await asyncio.sleep(0.1)
 
         async with asyncio.TaskGroup() as group:
@@ -209,7 +209,7 @@ async def run_jobs(service: Service, jobs: list[Job]) -> int:
             await killer
         live.update(queue_table(jobs))
     if not console.is_terminal:
-        tell_changes(jobs, shown)
+        print_changes(jobs, shown)
     return killed
 
 
@@ -267,13 +267,13 @@ def queue_table(jobs: list[Job]) -> Table:
     return table
 
 
-def tell_all(jobs: list[Job]) -> None:
+def print_all(jobs: list[Job]) -> None:
     """Print what every client is at, in one line."""
     states = ", ".join(f"{job.name} {job.state} {job.detail}".strip() for job in jobs)
     console.print(f"{time.monotonic() - jobs[0].began:6.2f} s  {states}")
 
 
-def tell_changes(jobs: list[Job], shown: dict[str, str]) -> bool:
+def print_changes(jobs: list[Job], shown: dict[str, str]) -> bool:
     """Print what has changed since the last time, where there is no terminal; return whether any."""
     changed = False
     for job in jobs:
@@ -309,7 +309,7 @@ def table_of(jobs: list[Job]) -> Table:
 
 
 def show_proof(history: PoolHistory) -> None:
-    """Tell what the history says."""
+    """Print the result of the history."""
     console.print(
         f"etcd's own history: {history.grants} grants, {history.tickets} tickets, fences up to "
         f"{history.fence}; never more than {history.max_out} of {SEATS} seats out at any revision; "

@@ -6,7 +6,7 @@ decisions: they rewrite the guard, and the last two of them are remembered in th
 ticket that went any other way was lost, above all with a lease that ran out although its client was
 there. Grants are looked at in the same way.
 
-Whether a session was closed or ran out, the history cannot tell: whoever asks says which were closed.
+Whether a session was closed or ran out, the history does not show: the caller says which were closed.
 Pure; ``seatkeeper.oracle.history`` reads the changes.
 """
 

@@ -1,4 +1,4 @@
-"""Measure what clients see when nodes are killed, frozen and restarted, and when etcd loses its leader.
+"""Measure what clients see when nodes are killed, paused and restarted, and when etcd loses its leader.
 
 Three etcd members, three nodes, and clients that all know all of them. 40 take turns with the seats
 that three others do not hold all the time, for 50 ms each, so that somebody always waits; four more
@@ -10,7 +10,7 @@ do so with unary calls. Half of the 40 go to the node that owns the pool, half s
 - *etcd_leader*: the member that leads is killed, measured, and started again on its data;
 - *rolling*: each node in turn gets SIGTERM, ends, and is started again at its address.
 
-The next one comes only when all nodes are listed, the node that was struck has served a client of its
+The next one comes only when all nodes are listed, the node that was affected has served a client of its
 own, and everybody who waited has been served; turn-takers are spread over nodes again before it.
 
 What is measured, in seconds from just before the signal is sent. *Waiting* is a turn-taker whose
@@ -18,15 +18,16 @@ What is measured, in seconds from just before the signal is sent. *Waiting* is a
 
 - ``<kind>_first_*``: until the first of those waiting has a seat (its ``acquire`` returns) that a node
   decided to grant after that moment. A grant that was decided before and arrives after does not count.
-- ``<kind>_there_*``: the same, of those waiting whose stream was to the node that was struck.
-- ``<kind>_p50_s``, ``_p99_s``, ``_max_s``: the later of the two; where nobody waited there, the first.
+- ``<kind>_there_*``: the same, of those waiting whose stream was to the node that was affected.
+- ``<kind>_p50_s``, ``_p99_s``, ``_max_s``: the later of the two; where no client waited there, the
+  first.
 - ``<kind>_everyone_*``: until every one of those waiting has a seat, however long its queue was.
 - ``calm_*``: the same with nothing done at all, before each of them: what to subtract.
 
 One that takes longer than ``MEASURE_SECONDS_MAX`` counts as that, and ``<kind>_unserved`` counts the
 clients that had no seat by then. p99 of less than 100 measurements is the slowest.
 
-``<kind>_failed_calls`` are calls that raised, releases that nobody confirmed, and grants lost, from
+``<kind>_failed_calls`` are calls that raised, unconfirmed releases, and grants lost, from
 before the first of its kind to after the last; ``<kind>_slowest_unary_s`` is how long the slowest unary
 call took then. ``unary_denied`` are unary acquires that waited in vain for as long as they may, and
 ``jeopardies`` counts how often a grant was in doubt for a while. From etcd's history: seats given out
@@ -51,7 +52,7 @@ import grpc.aio
 
 from bench.departures import Departures, Fate, departures
 from bench.recovery import Recovery
-from bench.report import median, parser, percentile, progress, run, tell
+from bench.report import median, notify, parser, percentile, progress, run
 from bench.service import (
     IN_PROCESS,
     STOP_SECONDS_MAX,
@@ -77,7 +78,7 @@ SPREAD_SECONDS = 0.5
 """A fault comes at any moment within this, so that it does not keep step with the load."""
 MEASURE_SECONDS_MAX = 30.0
 SETTLE_SECONDS_MAX = 30.0
-"""How long the service may take to be as before, once what was struck runs again."""
+"""How long the service may take to be as before, once what was affected runs again."""
 STATUS_SECONDS_MAX = 2.0
 POLL_SECONDS = 0.05
 KINDS = ("calm", "kill", "freeze", "etcd_leader", "rolling")
@@ -106,20 +107,20 @@ class Trial:
     async def kill(self) -> None:
         """Kill the owner; start it again when that has been measured."""
         node = await self._owner()
-        await self._strike("kill", node.kill, node.address)
+        await self._inject("kill", node.kill, node.address)
         await self._start_again(node)
 
-    async def freeze(self) -> None:
-        """Freeze the owner; let it go on when that has been measured."""
+    async def pause(self) -> None:
+        """Pause the owner; resume it when that has been measured."""
         node = await self._owner()
-        await self._strike("freeze", node.freeze, node.address)
-        node.thaw()
+        await self._inject("freeze", node.pause, node.address)
+        node.resume()
         await self._serves(node)
 
     async def kill_etcd_leader(self) -> None:
         """Kill etcd's leader; start it again when that has been measured."""
         leader = await leader_of(self.service.etcd)
-        await self._strike("etcd_leader", leader.kill)
+        await self._inject("etcd_leader", leader.kill)
         await leader.start()
 
     async def restart_each(self) -> None:
@@ -129,9 +130,9 @@ class Trial:
             node = next(node for node in self.service.nodes if node.name == name)
             asked = partial(node.process.send_signal, signal.SIGTERM)
             async with asyncio.TaskGroup() as together:
-                struck = together.create_task(self._strike("rolling", asked, node.address))
+                injected = together.create_task(self._inject("rolling", asked, node.address))
                 ended = together.create_task(self._ended(node))
-            self.stop_seconds.append(ended.result() - struck.result())
+            self.stop_seconds.append(ended.result() - injected.result())
             self.bad_exits += node.process.returncode != 0
             await self._start_again(node)
 
@@ -142,17 +143,17 @@ class Trial:
             self.waiters.spread()
             await self.settle()
             await fault()
-            told = self.recoveries[kind][-1]
+            reported = self.recoveries[kind][-1]
             progress(
-                f"{kind} {number} of {times}: {told.seconds:.2f} s, "
-                f"everyone {told.everyone_s:.2f} s"
+                f"{kind} {number} of {times}: {reported.seconds:.2f} s, "
+                f"everyone {reported.everyone_s:.2f} s"
             )
         await self.settle()
         self.failed_calls[kind] = len(self.waiters.failures) - failed
         self.slowest_unary[kind] = self.waiters.slowest_unary
 
     async def settle(self) -> None:
-        """Wait until all is well: nodes listed, turn-takers connected, whoever waits served."""
+        """Wait until all is well: nodes listed, turn-takers connected, waiting requests served."""
         deadline = perf_counter() + SETTLE_SECONDS_MAX
         while not (await self._is_whole()):
             if perf_counter() > deadline:
@@ -173,11 +174,11 @@ class Trial:
         unsettled = self.waiters.moving or self.waiters.connected()[""]
         return running == listed and not unsettled
 
-    async def _strike(self, kind: str, strike: Callable[[], None], address: str = "") -> float:
-        """Measure what ``strike`` does to those who wait; return when it was done."""
+    async def _inject(self, kind: str, inject: Callable[[], None], address: str = "") -> float:
+        """Measure the effect of ``inject`` on waiting clients; return when it was done."""
         await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))
         fault = self.waiters.fault(address)
-        strike()
+        inject()
         recovery = await self.waiters.recovery(fault, MEASURE_SECONDS_MAX)
         self.recoveries[kind].append(recovery)
         return fault.at
@@ -242,7 +243,7 @@ async def leader_of(etcd: EtcdCluster) -> EtcdProcess:
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     arguments = parse_arguments()
     config = WaitersConfig(
         pool=POOL,
@@ -262,7 +263,7 @@ async def main() -> None:
             kills, rounds = arguments.kills, arguments.rounds or -(-arguments.kills // 10)
             for kind, times, fault in (
                 ("kill", kills, trial.kill),
-                ("freeze", kills, trial.freeze),
+                ("freeze", kills, trial.pause),
                 ("etcd_leader", kills, trial.kill_etcd_leader),
                 ("rolling", rounds, trial.restart_each),
             ):
@@ -271,7 +272,7 @@ async def main() -> None:
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
         changes = await read_history(store)
         await store.close()
-    tell(result_of(trial, changes, arguments), arguments.json)
+    notify(result_of(trial, changes, arguments), arguments.json)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -293,16 +294,16 @@ def parse_arguments() -> argparse.Namespace:
 def result_of(
     trial: Trial, changes: Sequence[Change], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Return what is told: times, calls, and what etcd's history says."""
+    """Return the result: times, calls, and what etcd's history shows."""
     waiters = trial.waiters
-    told: dict[str, Any] = {"kills": arguments.kills, "clients": arguments.clients}
-    told |= {"seats": arguments.seats, "ttl_s": arguments.ttl}
+    reported: dict[str, Any] = {"kills": arguments.kills, "clients": arguments.clients}
+    reported |= {"seats": arguments.seats, "ttl_s": arguments.ttl}
     for kind in KINDS:
-        told |= times_of(kind, trial.recoveries[kind])
+        reported |= times_of(kind, trial.recoveries[kind])
         if kind != "calm" and trial.recoveries[kind]:
-            told[f"{kind}_failed_calls"] = trial.failed_calls[kind]
-            told[f"{kind}_slowest_unary_s"] = trial.slowest_unary[kind]
-    told |= {
+            reported[f"{kind}_failed_calls"] = trial.failed_calls[kind]
+            reported[f"{kind}_slowest_unary_s"] = trial.slowest_unary[kind]
+    reported |= {
         "rolling_bad_exits": trial.bad_exits,
         "rolling_stop_max_s": max(trial.stop_seconds, default=0.0),
         "failed_calls": len(waiters.failures),
@@ -314,7 +315,7 @@ def result_of(
     }
     history = replay(changes)[POOL]
     gone = departures(changes, POOL, closed_sessions=waiters.closed_sessions)
-    return told | verdict_of(history, gone)
+    return reported | outcome_of(history, gone)
 
 
 def times_of(kind: str, recoveries: Sequence[Recovery]) -> dict[str, Any]:
@@ -322,9 +323,9 @@ def times_of(kind: str, recoveries: Sequence[Recovery]) -> dict[str, Any]:
     if not recoveries:
         return {}
     there = [each.there_s for each in recoveries if each.there_s is not None]
-    told: dict[str, Any] = {f"{kind}_count": len(recoveries)}
+    reported: dict[str, Any] = {f"{kind}_count": len(recoveries)}
     if kind != "calm":
-        told[f"{kind}_there_count"] = len(there)
+        reported[f"{kind}_there_count"] = len(there)
     for name, values in (
         ("", [each.seconds for each in recoveries]),
         ("first_", [each.first_s for each in recoveries]),
@@ -332,14 +333,14 @@ def times_of(kind: str, recoveries: Sequence[Recovery]) -> dict[str, Any]:
         ("everyone_", [each.everyone_s for each in recoveries]),
     ):
         if values:
-            told[f"{kind}_{name}p50_s"] = median(values)
-            told[f"{kind}_{name}p99_s"] = percentile(values, 99)
-            told[f"{kind}_{name}max_s"] = max(values)
-    told[f"{kind}_unserved"] = sum(each.unserved for each in recoveries)
-    return told
+            reported[f"{kind}_{name}p50_s"] = median(values)
+            reported[f"{kind}_{name}p99_s"] = percentile(values, 99)
+            reported[f"{kind}_{name}max_s"] = max(values)
+    reported[f"{kind}_unserved"] = sum(each.unserved for each in recoveries)
+    return reported
 
 
-def verdict_of(history: PoolHistory, gone: Departures) -> dict[str, Any]:
+def outcome_of(history: PoolHistory, gone: Departures) -> dict[str, Any]:
     """Return what etcd's history says."""
     return {
         "over_grants": history.count(FaultKind.OVER_GRANT),

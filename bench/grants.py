@@ -9,8 +9,8 @@ requests in flight:
 - ``recipe_cycles_per_s``: what a user would write with etcd's lock recipe: grant a lease, lock, unlock,
   revoke. ``cycles_per_s`` is our acquire and release.
 
-The recipe and we are compared twice: with as many seats (locks) as workers, so that nobody ever waits,
-and ``contended_``, with 20 seats (locks) for 64 workers, where waiting is part of the job.
+The recipe and we are compared twice: with as many seats (locks) as workers, so that no worker ever
+waits, and ``contended_``, with 20 seats (locks) for 64 workers, where waiting is part of the job.
 
 The rounds are interleaved, and each figure is the median of its rounds, because a shared machine
 drifts. ``*_over_*`` are medians of the ratios within a round.
@@ -27,7 +27,7 @@ from time import perf_counter
 
 import grpc.aio
 
-from bench.report import median, parser, percentile, progress, run, tell
+from bench.report import median, notify, parser, percentile, progress, run
 from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.core.channels import dial
@@ -45,7 +45,7 @@ Job = Callable[[int], Awaitable[None]]
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--rounds", type=int, default=5, help="rounds of each kind")
     options.add_argument("--seconds", type=float, default=1.5, help="length of a round")
@@ -74,7 +74,7 @@ async def main() -> None:
             rates = await measure_rates(jobs, arguments.rounds, arguments.seconds)
             latencies = await measure_latencies(store, client, arguments.latency_samples)
         await store.close()
-    tell(summary(rates) | latencies, arguments.json)
+    notify(summary(rates) | latencies, arguments.json)
 
 
 async def measure_rates(
@@ -109,7 +109,7 @@ async def rate_of(job: Job, seconds: float) -> float:
 async def measure_latencies(
     store: Store, client: AsyncSeatClient, samples: int
 ) -> dict[str, float]:
-    """Return latencies of one client with nothing else going on, taken in turns."""
+    """Return latencies of one client without other load, measured in turns."""
     raw_seconds, acquire_seconds, release_seconds = [], [], []
     for _ in range(samples):
         started = perf_counter()

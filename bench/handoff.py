@@ -4,7 +4,7 @@
 and asks again at once, so that 80 always wait. A handoff is the time from the moment a holder gives its
 seat back (it calls ``release``) to the moment the next client has it (its ``acquire`` returns), both as
 the clients see it: releases and grants of a pool are paired in order, which is the pairing with the
-least sum. ``seat_idle_pct`` is the seat-time in nobody's hands, of the seat-time of the run, by the
+least sum. ``seat_idle_pct`` is the seat-time not held, of the seat-time of the run, by the
 same clock; while it runs somebody always waits.
 
 ``raw_txn_*`` is one guarded etcd transaction at a time, before and after, on the same machine.
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from bench.grants import raw
-from bench.report import parser, percentile, progress, run, tell
+from bench.report import notify, parser, percentile, progress, run
 from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.oracle.history import read_history, replay
@@ -59,7 +59,7 @@ class Timeline:
         ]
 
     def idle_percent(self, seats: int) -> float:
-        """Return the seat-time in nobody's hands, of all seat-time, in percent."""
+        """Return the seat-time not held, of all seat-time, in percent."""
         steps = sorted([(m, +1) for m in self.taken] + [(m, -1) for m in self.given])
         held, at, idle = self.held_before, self.began, 0.0
         for moment, step in [*steps, (self.ended, 0)]:
@@ -69,7 +69,7 @@ class Timeline:
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--clients", type=int, default=100)
     options.add_argument("--seats", type=int, default=20)
@@ -85,7 +85,7 @@ async def main() -> None:
         await store.close()
     handoffs = timeline.handoffs(arguments.seats)
     raw_p50, p50 = percentile(raw_seconds, 50), percentile(handoffs, 50)
-    tell(
+    notify(
         {
             "clients": arguments.clients,
             "seats": arguments.seats,
@@ -129,7 +129,7 @@ async def take_turns_all(service: Service, arguments: argparse.Namespace) -> Tim
         progress(f"{arguments.clients} clients for {arguments.seconds:.0f} s")
         hold = arguments.hold_ms / 1000
         await asyncio.gather(*(take_turns(client, hold, ends, timeline) for client in clients))
-    # The start, while clients still connect, and the end, when nobody waits any more, do not count.
+    # The start, while clients still connect, and the end, when no client waits any more, do not count.
     return timeline.between(ends - arguments.seconds * 0.8, ends - 2 * hold)
 
 

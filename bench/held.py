@@ -30,7 +30,7 @@ from time import perf_counter
 from typing import Any
 
 from bench.held_programs import BELIEF, BELIEFS_MAX
-from bench.report import median, parser, progress, run, tell
+from bench.report import median, notify, parser, progress, run
 from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient
 
@@ -42,7 +42,7 @@ STOP_SECONDS = (0.2, 5.0)
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--seconds", type=float, default=61.0, help="interpreter held for")
     options.add_argument("--forks", type=int, default=216)
@@ -69,7 +69,7 @@ async def main() -> None:
         )
         progress(f"held: {held}, forks: {forked}")
         faults = await believed(admin, address, arguments.faults, arguments.seed)
-    tell(
+    notify(
         {
             "seconds_held": held["seconds"],
             "ttl_s": TTL_SECONDS,

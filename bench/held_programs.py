@@ -43,7 +43,7 @@ def boot_ns() -> int:
 
 
 def say(**facts: object) -> None:
-    """Tell the observer."""
+    """Report to the observer."""
     os.write(1, json.dumps(facts).encode() + b"\n")
 
 

@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE
 from datetime import timedelta
 from time import perf_counter
 
-from bench.report import median, parser, progress, run, tell
+from bench.report import median, notify, parser, progress, run
 from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 
@@ -22,14 +22,14 @@ SEATS = 3
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--kills", type=int, default=5)
     options.add_argument("--ttl", type=float, default=5.0)
     options.add_argument("--hold", metavar="ADDRESS", help="be the client that is killed")
     arguments = options.parse_args()
     if arguments.hold:
-        await hold_for_ever(arguments.hold, arguments.ttl)
+        await hold_forever(arguments.hold, arguments.ttl)
         return
     seconds = []
     async with (
@@ -41,7 +41,7 @@ async def main() -> None:
             seconds.append(await time_to_serve(client, service.addresses[0], arguments.ttl))
             progress(f"kill {number + 1} of {arguments.kills}: {seconds[-1]:.2f} s")
         left = (await client.pools.get(POOL)).held
-    tell(
+    notify(
         {
             "kills": arguments.kills,
             "ttl_s": arguments.ttl,
@@ -72,7 +72,7 @@ async def time_to_serve(client: AsyncSeatClient, address: str, ttl: float) -> fl
     return taken
 
 
-async def hold_for_ever(address: str, ttl: float) -> None:
+async def hold_forever(address: str, ttl: float) -> None:
     """Take every seat, say so, and hold them."""
     config = ClientConfig(ttl=timedelta(seconds=ttl), keeper="process")
     async with AsyncSeatClient(address, config=config) as client:

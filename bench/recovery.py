@@ -1,6 +1,6 @@
 """How long waiting clients went without a seat when something failed. Pure: it only compares times.
 
-``Fault`` is what was so when it was struck, ``Served`` is a seat that a client got, and
+``Fault`` is what was so when it was affected, ``Served`` is a seat that a client got, and
 ``recovery`` pairs them. All times are seconds of one clock.
 """
 
@@ -24,13 +24,13 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A moment at which something was killed, frozen or stopped, and who waited then."""
+    """A moment at which something was killed, paused or stopped, and who waited then."""
 
     at: float
     waiting: frozenset[int]
     """Clients that waited for a seat."""
     waiting_there: frozenset[int] = frozenset()
-    """Those of them that waited at the node that was struck."""
+    """Those of them that waited at the node that was affected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Recovery:
     first_s: float
     """Until the first client that had waited got a seat that was granted after the fault."""
     there_s: float | None
-    """The same of those that had waited at the node that was struck. None: nobody had, or what they
+    """The same of those that had waited at the node that was affected. None: none had, or what they
     waited for had all been granted before."""
     everyone_s: float
     """Until every client that had waited had got a seat."""
@@ -49,7 +49,7 @@ class Recovery:
 
     @property
     def seconds(self) -> float:
-        """The later of ``first_s`` and ``there_s``: the one figure that is told of a fault."""
+        """The later of ``first_s`` and ``there_s``: the one figure that is reported of a fault."""
         return self.first_s if self.there_s is None else max(self.first_s, self.there_s)
 
 

@@ -1,4 +1,4 @@
-"""How a measurement is told: one JSON object, or lines for people."""
+"""The output of a measurement: one JSON object, or lines for people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def tell(result: dict[str, Any], json_to: str | None) -> None:
+def notify(result: dict[str, Any], json_to: str | None) -> None:
     """Write a result where it was asked for: to people, unless ``--json`` is given."""
     rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}
     if json_to == "-":
@@ -45,7 +45,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def progress(text: str) -> None:
-    """Tell people how far it is, on standard error."""
+    """Print progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

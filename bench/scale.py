@@ -20,7 +20,7 @@ from time import monotonic
 import psutil
 
 from bench.many_sessions import ManySessions
-from bench.report import parser, progress, run, tell
+from bench.report import notify, parser, progress, run
 from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.client import AsyncSeatClient
 
@@ -44,7 +44,7 @@ class Step:
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--sessions", default="1000,10000", help="steps, comma-separated")
     options.add_argument("--pools", type=int, default=200)
@@ -56,7 +56,7 @@ async def main() -> None:
     async with running_service(nodes=arguments.nodes) as service:
         pools = await pools_cost(service, arguments.pools)
         measured = await sessions_cost(service, steps, arguments)
-    tell({"steps": [asdict(step) for step in measured], **pools}, arguments.json)
+    notify({"steps": [asdict(step) for step in measured], **pools}, arguments.json)
 
 
 async def sessions_cost(

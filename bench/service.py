@@ -20,7 +20,7 @@ from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
 
 IN_PROCESS = ClientConfig(keeper="process")
 """Of clients that make load: theirs is a process of its own already."""
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
 
 
@@ -38,7 +38,7 @@ class ServerProcess:
         return self.log.stem
 
     async def wait_serving(self) -> None:
-        """Wait until it has logged where it serves. Raises ``RuntimeError`` with its last words."""
+        """Wait until it has logged where it serves. Raises ``RuntimeError`` with its stderr tail."""
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
         while not (address := self._logged_address()):
             late = asyncio.get_running_loop().time() > deadline
@@ -52,21 +52,21 @@ class ServerProcess:
         self.process.kill()
         self.process.wait()
 
-    def freeze(self) -> None:
+    def pause(self) -> None:
         """Stop it in its tracks: its connections stay open and say nothing."""
         self.process.send_signal(signal.SIGSTOP)
         # A busy process runs on for a moment, and could answer one more request.
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
-    def thaw(self) -> None:
-        """Let it go on after a freeze."""
+    def resume(self) -> None:
+        """Resume it after a pause."""
         self.process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> int:
         """End it as its operator would, and return its exit code. Safe to call twice."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.thaw()
+            self.resume()
         try:
             return await asyncio.to_thread(self.process.wait, STOP_SECONDS_MAX)
         finally:

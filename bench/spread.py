@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from bench.grants import rate_of, session_cycle
-from bench.report import median, parser, progress, run, tell
+from bench.report import median, notify, parser, progress, run
 from bench.scale import etcd_cpu, node_cpu
 from bench.service import Service, running_service
 from seatkeeper.client import AsyncSeatClient, ClientConfig
@@ -37,7 +37,7 @@ class Rate:
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--pools", type=int, default=8)
     options.add_argument("--nodes", type=int, default=3)
@@ -53,7 +53,7 @@ async def main() -> None:
         names = [f"pool-{number}" for number in range(arguments.pools)]
         wide = await clients_of(several, names, stack)
         result = await compare(one, narrow, several, wide, arguments)
-    tell(result, arguments.json)
+    notify(result, arguments.json)
 
 
 async def clients_of(

@@ -2,7 +2,7 @@
 
 ``python bench/step.py TEXT -- COMMAND...`` needs nothing but Python: it runs before all else. On
 a terminal the command shows its own progress. Elsewhere, in a CI's log, its lines that say something
-new are passed on, and when there are none for some seconds, a line says what is under way and since
+new are forwarded, and when there are none for some seconds, a line says what is under way and since
 when. When the command fails, all that it said is shown, and its exit code is ours.
 
 ``python bench/step.py --plan`` says what the demo is going to download and do.
@@ -24,13 +24,15 @@ QUIET_SECONDS_MAX = 5.0
 """Longest silence."""
 LINES_MAX = 400
 """Most lines that are shown of a command that failed: the last ones."""
-NEWS = re.compile(r"\s*(Downloading|Building|Installing|Running|Preparing|Processing) ")
+PROGRESS_LINE = re.compile(
+    r"\s*(Downloading|Building|Installing|Running|Preparing|Processing) "
+)
 """Of pip's lines, those that say how far it is."""
 ROOT = Path(__file__).parents[1]
 
 PACKAGES = """\
      packages from your package index into .venv: about 270 MB to download, 730 MB on disk
-       TensorRT-RTX, the compiler    148 MB, 315 MB on disk (licence: NVIDIA's; docs/dependencies.md)
+       TensorRT-RTX, the compiler    148 MB, 315 MB on disk (under NVIDIA's own licence)
        numpy, onnx                    26 MB, 97 MB
        mypy, ruff, matplotlib         43 MB, 170 MB (for the tests)
        grpcio, uvloop, cryptography   20 MB, 50 MB
@@ -43,9 +45,9 @@ RUN = """\
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the step, or tell the plan."""
+    """Run the step, or print the plan."""
     if list(arguments) == ["--plan"]:
-        tell_plan()
+        print_plan()
         return 0
     text, command = arguments[:1], list(arguments[2:])
     if list(arguments[1:2]) != ["--"] or not command:
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     return run(text[0], command)
 
 
-def tell_plan(root: Path = ROOT, say: Callable[[str], None] = print) -> None:
+def print_plan(root: Path = ROOT, say: Callable[[str], None] = print) -> None:
     """Say what the demo downloads and does, and which of it is there already."""
     have_packages = (root / ".venv" / ".ready").exists()
     have_etcd = (root / ".tools" / "etcd" / "etcd").exists()
@@ -82,7 +84,7 @@ def run(text: str, command: Sequence[str]) -> int:
             print(f"{name}: {seconds:.0f} s: {under_way[:150]}", flush=True)
             continue
         kept = [*kept[-LINES_MAX:], line]
-        if NEWS.match(line) or "pip" not in command:
+        if PROGRESS_LINE.match(line) or "pip" not in command:
             under_way = line.strip()
             print(f"{name}: {line.strip()[:150]}", flush=True)
     code = exit_code(process.wait())

@@ -2,7 +2,7 @@
 
 Each of the clients has a session of its own, arrives at a moment of its own within one second, waits
 for one of 20 seats, holds it for 20 ms, and gives it back. All must be served, in the order in which
-they were accepted; who is kept out of a full queue must be told when to come back. Beside them, a
+they were accepted; a request that is kept out of a full queue must get a retry time. Beside them, a
 client that has nothing to do with that pool goes on renewing its session, and what its renewals take
 is compared with what they took before.
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from bench.probe import running_probe
-from bench.report import parser, percentile, progress, run, tell
+from bench.report import notify, parser, percentile, progress, run
 from bench.service import IN_PROCESS, Service, running_service
 from seatkeeper.client import AsyncSeatClient, Overloaded
 from seatkeeper.oracle.history import FaultKind, read_history, replay
@@ -44,7 +44,7 @@ class Tally:
 
 
 async def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--clients", type=int, default=1000)
     options.add_argument("--seats", type=int, default=20)
@@ -53,7 +53,7 @@ async def main() -> None:
     arguments = options.parse_args()
     async with running_service(nodes=arguments.nodes) as service:
         result = await storm(service, arguments)
-    tell(result, arguments.json)
+    notify(result, arguments.json)
 
 
 async def storm(service: Service, arguments: argparse.Namespace) -> dict[str, object]:

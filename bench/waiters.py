@@ -94,7 +94,7 @@ class Waiters:
     closed_sessions: set[str] = field(default_factory=set)
     """Ids of the sessions that their clients have ended, or are about to."""
     slowest_unary: float = 0.0
-    """Seconds that the slowest unary call took; whoever measures sets it back."""
+    """Seconds that the slowest unary call took; the measurement resets it."""
     moving: set[int] = field(default_factory=set)
     """Turn-takers that are about to begin anew."""
     _asked_at: dict[int, float] = field(default_factory=dict)
@@ -277,7 +277,7 @@ async def running_waiters(
 
 
 def follows_ring(number: int) -> bool:
-    """Tell whether the turn-taker of this number goes to the node that owns the pool."""
+    """Return whether the turn-taker of this number goes to the node that owns the pool."""
     return number % 2 == 0
 
 

@@ -1,4 +1,4 @@
-"""Write ``cli.md`` and ``protocol.md`` from the code, so that neither can be wrong.
+"""Write ``reference/cli.md`` and ``reference/protocol.md`` from the code.
 
 ``cli.md`` comes from the command line itself, from the settings of nodes and agents, and from the
 builder's errors; ``protocol.md`` from the comments in ``proto/seatkeeper/v1``. Run it after a change of
@@ -41,6 +41,7 @@ from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
 from seatkeeper.server.config import AdoptConfig, NodeConfig
 
 DOCS = Path(__file__).parent
+REFERENCE = DOCS / "reference"
 PROTO = DOCS.parent / "proto"
 ORDER = (
     "seat_service",
@@ -64,20 +65,22 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if old")
     check: bool = parser.parse_args().check
     old = False
-    for file, text in ((DOCS / "cli.md", cli_page()), (DOCS / "protocol.md", protocol_page())):
+    pages = {"cli.md": cli_page(), "protocol.md": protocol_page()}
+    for name, text in pages.items():
+        file = REFERENCE / name
         found = file.read_text() if file.exists() else ""
         if found == text:
             continue
         if check:
             old = True
-            tell_difference(file, found, text)
+            print_difference(file, found, text)
         else:
             file.write_text(text)
             print(f"wrote {file.relative_to(DOCS.parent)}")
     return 1 if old else 0
 
 
-def tell_difference(file: Path, found: str, wanted: str) -> None:
+def print_difference(file: Path, found: str, wanted: str) -> None:
     """Say what is old about a file, and how to renew it."""
     name = str(file.relative_to(DOCS.parent))
     lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), name, name, "", "", 0)
@@ -327,7 +330,7 @@ def _build_errors() -> Iterator[str]:
     yield ""
     yield (
         "Why there is no engine. The code is stable; it travels as the reason of a gRPC "
-        "`ErrorInfo`. `whose` says who can mend it: the caller, the agent's operator, or the "
+        "`ErrorInfo`. `whose` says who can fix it: the caller, the agent's operator, or the "
         "compiler's vendor."
     )
     yield ""
@@ -350,8 +353,9 @@ def protocol_page() -> str:
         GENERATED,
         "",
         "Package `seatkeeper.v1`, as the comments in "
-        "[`proto/seatkeeper/v1`](../proto/seatkeeper/v1) tell it. The rules for clients that use "
-        "these calls directly are in [Take a seat](take-a-seat.md#with-a-grpc-stub-of-your-own).",
+        "[`proto/seatkeeper/v1`](../../proto/seatkeeper/v1) describe it. "
+        "[Take a seat](../how-to/take-a-seat.md#with-a-grpc-stub-of-your-own) has the rules for "
+        "clients that use these calls directly.",
         "",
     ]
     pages = sorted(map(_FilePage, _described()), key=lambda page: page.place)
@@ -403,8 +407,9 @@ class _FilePage:
         if self.name == "state.proto":
             yield from ("## Values in the store", "")
             yield (
-                "The values under [etcd's keys](design.md#state-in-etcd). Times are Unix "
-                "milliseconds by the writing node's clock: for people, never for deciding anything."
+                "The values under [etcd's keys](../explanation/design.md#state-in-etcd). Times are "
+                "Unix milliseconds by the writing node's clock. They are for people; no decision "
+                "depends on them."
             )
             yield ""
         elif not self.file.service:
@@ -429,7 +434,7 @@ class _FilePage:
             meaning = self.comment(4, number, 2, index).replace("\n", " ")
             if field.HasField("oneof_index") and not field.proto3_optional:
                 meaning = f"*One of `{message.oneof_decl[field.oneof_index].name}`.* {meaning}"
-            yield _row(f"`{field.name}` = {field.number}", _field_type(field), meaning)
+            yield _row(f"`{field.name}` = {field.number}", _field_type(field, message), meaning)
         yield ""
 
     def _enum(self, enum: EnumDescriptorProto, number: int) -> Iterator[str]:
@@ -447,7 +452,11 @@ def _signature(method: MethodDescriptorProto) -> str:
     return f"rpc {method.name}({asked}) returns ({answered});"
 
 
-def _field_type(field: FieldDescriptorProto) -> str:
+def _field_type(field: FieldDescriptorProto, within: DescriptorProto) -> str:
+    for pair in within.nested_type:
+        if pair.options.map_entry and pair.name == _last(field.type_name):
+            key, value = (_field_type(each, pair) for each in pair.field)
+            return f"map of {key} to {value}"
     name = FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
     text = f"`{name}`"
     if field.type_name.startswith(".google."):

@@ -32,7 +32,7 @@ QUICK_ETCD = EtcdOptions(
 os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost,[::1]")
 urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
 
-# Whoever runs the tests may have signals ignored (a background job of sh, nohup), and what is
+# The process that runs the tests may have signals ignored (a background job of sh, nohup), and what is
 # ignored stays ignored in whatever we start. Tests that want that say so.
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
     if signal.getsignal(number) is signal.SIG_IGN:

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.names or environment.only_when_named
         ):
             outcomes.append(run(environment, options.tests.split()))
-            tell(outcomes[-1])
+            notify(outcomes[-1])
     states = [outcome.state for outcome in outcomes]
     summary = {
         "environments": len(states) - states.count("skip"),
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if summary["failed"] else 0
 
 
-def tell(outcome: Outcome) -> None:
+def notify(outcome: Outcome) -> None:
     """Print a line for people, and the tests that failed."""
     name, seconds = outcome.environment.name, outcome.seconds
     print(f"{outcome.state}  {name:15} {seconds:6.0f} s   {outcome.said}", flush=True)

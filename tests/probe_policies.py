@@ -36,17 +36,19 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     outcomes = {tried.name: _try(tried, arguments.decisions) for tried in POLICIES}
     for name, outcome in outcomes.items():
-        told = f"{outcome.decisions} decisions, {outcome.plans} plans, {outcome.looks} looks"
-        print(f"{name}: {told}")
+        reported = (
+            f"{outcome.decisions} decisions, {outcome.plans} plans, {outcome.looks} looks"
+        )
+        print(f"{name}: {reported}")
         for fault in outcome.broken[:10]:
             print(f"  {fault}")
-    told_all = {
+    reported_all = {
         "policies": len(outcomes),
         "decisions": sum(outcome.decisions for outcome in outcomes.values()),
         "idle_commits": sum(outcome.idle_commits for outcome in outcomes.values()),
         "missed_wakes": sum(outcome.missed_wakes for outcome in outcomes.values()),
     }
-    print(json.dumps(told_all))
+    print(json.dumps(reported_all))
     enough = all(outcome.decisions >= arguments.decisions for outcome in outcomes.values())
     return 0 if enough and all(map(_is_right, outcomes.values())) else 1
 

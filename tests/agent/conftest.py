@@ -35,7 +35,7 @@ async def site(
 
 
 @pytest.fixture
-async def patient_site(
+async def retrying_site(
     tmp_path: Path, backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Site]:
     """A site where sessions outlive the absences of the service."""

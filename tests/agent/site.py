@@ -37,7 +37,7 @@ from seatkeeper.v1 import build_service_pb2 as pb
 
 POOL = "tensorrt"
 OPTIONS = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])
-PATIENCE_SECONDS = 60.0
+TIME_LIMIT_SECONDS = 60.0
 """Far more than anything here takes."""
 CHUNK_BYTES = 1 << 20
 
@@ -77,7 +77,7 @@ class Site:
 
     async def grant(self, holder: str = "alice") -> AsyncGrant:
         """A seat of that holder."""
-        return await self.client(holder).acquire(POOL, wait=PATIENCE_SECONDS)
+        return await self.client(holder).acquire(POOL, wait=TIME_LIMIT_SECONDS)
 
     async def published(self) -> list[str]:
         """The keys in the catalogue."""
@@ -195,7 +195,7 @@ def is_idle(agent: Agent) -> bool:
 
 
 def mute_claims(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never tell the agent that a grant has ended."""
+    """Never report to the agent that a grant has ended."""
     claim = agent.client.engines.claim
 
     async def muted(
@@ -290,7 +290,7 @@ class Call:
 
     async def result(self) -> pb.BuildDone:
         """Return the build's end. Raises ``aio.AioRpcError``."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIME_LIMIT_SECONDS):
             await self._task
         assert self.done is not None
         return self.done

@@ -1,4 +1,4 @@
-"""What cannot be built is refused by name, costs nobody else anything, and leaves nothing behind."""
+"""What cannot be built is refused by name, affects no other build, and leaves nothing behind."""
 
 from __future__ import annotations
 

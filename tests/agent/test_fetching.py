@@ -60,7 +60,7 @@ async def test_an_engine_comes_in_pieces_after_its_manifest(site: Site, agent: A
     assert sum(map(len, chunks)) == manifest_of(manifest).file.size_bytes
 
 
-async def test_reading_an_engine_keeps_nobody_else_waiting(
+async def test_reading_an_engine_blocks_no_other_call(
     site: Site, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grant = await site.grant()
@@ -182,11 +182,11 @@ async def test_an_engine_outlives_its_agent(site: Site, tmp_path: Path) -> None:
 
 async def test_an_agent_says_what_it_can_build(site: Site, agent: Agent) -> None:
     async with site.client().agent(agent.info.address) as direct:
-        told = await direct.capabilities()
-    assert [told] == list(await site.client().engines.agents())
-    assert told == agent.info
-    assert {backend.name for backend in told.backends} == {"tensorrt_rtx"}
-    assert "SM86" in told.backends[0].targets
+        reported = await direct.capabilities()
+    assert [reported] == list(await site.client().engines.agents())
+    assert reported == agent.info
+    assert {backend.name for backend in reported.backends} == {"tensorrt_rtx"}
+    assert "SM86" in reported.backends[0].targets
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

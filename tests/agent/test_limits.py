@@ -118,7 +118,7 @@ async def test_a_disk_that_is_full_while_publishing_publishes_nothing(
     assert await site.published() == [key_of(done)]
 
 
-async def test_a_disk_that_is_full_before_the_model_comes_is_told(
+async def test_a_disk_that_is_full_before_the_model_comes_is_reported(
     site: Site, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(*arguments: Any, **named: Any) -> NoReturn:
@@ -136,7 +136,7 @@ async def test_a_disk_that_is_full_before_the_model_comes_is_told(
 
 if can_mount():
 
-    async def test_a_model_that_fills_the_disk_is_told(site: Site, agent: Agent) -> None:
+    async def test_a_model_that_fills_the_disk_is_reported(site: Site, agent: Agent) -> None:
         grant = await site.grant()
         with tiny_disk(agent.build_runner.store.staging):
             refusal = await build(agent, grant.token, bytes(1 << 20)).refused()

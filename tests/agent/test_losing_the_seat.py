@@ -1,4 +1,4 @@
-"""A seat that is lost on the way publishes nothing, whenever it is lost and whoever knows."""
+"""A seat that is lost on the way publishes nothing, whenever it is lost and whichever part knows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import grpc
 import pytest
 from tests.agent.site import (
     OPTIONS,
-    PATIENCE_SECONDS,
     POOL,
+    TIME_LIMIT_SECONDS,
     Site,
     build,
     eventually,
@@ -87,13 +87,13 @@ async def test_a_build_is_stopped_when_its_seat_is_lost(
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-@pytest.mark.parametrize("told", [True, False], ids=["told", "not_told"])
+@pytest.mark.parametrize("reported", [True, False], ids=["reported", "not_reported"])
 async def test_an_engine_that_was_finished_under_a_lost_seat_is_not_published(
-    site: Site, agent: Agent, monkeypatch: pytest.MonkeyPatch, lose: Loss, *, told: bool
+    site: Site, agent: Agent, monkeypatch: pytest.MonkeyPatch, lose: Loss, *, reported: bool
 ) -> None:
-    """The transaction finds out, whether or not the agent has been told before it tries."""
+    """The transaction finds out, whether or not the agent knows it before it tries."""
     grant = await site.grant()
-    if not told:
+    if not reported:
         mute_claims(agent, monkeypatch)
     compile_engine = agent.build_runner.compile
 
@@ -112,7 +112,7 @@ async def test_an_engine_that_was_finished_under_a_lost_seat_is_not_published(
 async def test_a_seat_that_is_lost_while_the_engine_goes_to_the_disk(
     site: Site, agent: Agent, claims: list[Claim], monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """An engine that nobody published does not stay on the disk either."""
+    """An unpublished engine does not stay on the disk either."""
     grant = await site.grant()
     store, loop = agent.build_runner.store, asyncio.get_running_loop()
     publish = store.publish
@@ -123,10 +123,10 @@ async def test_a_seat_that_is_lost_while_the_engine_goes_to_the_disk(
 
     def publish_and_lose(*arguments: Any) -> None:
         if when == "before":
-            asyncio.run_coroutine_threadsafe(lose(), loop).result(PATIENCE_SECONDS)
+            asyncio.run_coroutine_threadsafe(lose(), loop).result(TIME_LIMIT_SECONDS)
         publish(*arguments)
         if when == "after":
-            asyncio.run_coroutine_threadsafe(lose(), loop).result(PATIENCE_SECONDS)
+            asyncio.run_coroutine_threadsafe(lose(), loop).result(TIME_LIMIT_SECONDS)
 
     monkeypatch.setattr(store, "publish", publish_and_lose)
     refusal = await build(agent, grant.token, relu()).refused()
@@ -138,7 +138,7 @@ async def test_a_seat_that_is_lost_while_the_engine_goes_to_the_disk(
 async def test_a_seat_that_is_lost_while_the_catalogue_is_written(
     site: Site, agent: Agent, claims: list[Claim], monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """What the client is told, what is on the disk, and what is in the catalogue agree."""
+    """What the client receives, what is on the disk, and what is in the catalogue agree."""
     grant = await site.grant()
     publish = agent.client.engines.publish
 
@@ -160,7 +160,7 @@ async def test_a_seat_that_is_lost_while_the_catalogue_is_written(
         assert await site.published() == agent.build_runner.store.keys() == [key]
 
 
-async def test_who_waits_for_another_s_build_is_told_at_once_that_the_seat_is_lost(
+async def test_a_wait_for_another_build_ends_at_once_when_the_seat_is_lost(
     site: Site, agent: Agent
 ) -> None:
     alice, bob = [await site.grant(name) for name in ("alice", "bob")]

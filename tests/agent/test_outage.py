@@ -9,7 +9,7 @@ import grpc
 import pytest
 from tests.agent.site import (
     OPTIONS,
-    PATIENCE_SECONDS,
+    TIME_LIMIT_SECONDS,
     Site,
     build,
     eventually,
@@ -56,9 +56,9 @@ async def back(site: Site) -> None:
 
 
 async def test_a_build_outlives_an_absence_of_the_service(
-    patient_site: Site, monkeypatch: pytest.MonkeyPatch
+    retrying_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = patient_site
+    site = retrying_site
     agent = await site.start_agent()
     gate = Gate(agent, monkeypatch)
     grant = await site.grant()
@@ -94,10 +94,10 @@ async def test_an_engine_that_no_node_takes_is_offered_again(
 
 
 async def test_a_client_may_give_up_while_no_node_answers(
-    patient_site: Site, monkeypatch: pytest.MonkeyPatch
+    retrying_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody knows whether it was published, so the engine stays where it is."""
-    site = patient_site
+    """It is unknown whether it was published, so the engine stays where it is."""
+    site = retrying_site
     agent = await site.start_agent()
     grant = await site.grant()
     tries: list[object] = []
@@ -135,14 +135,14 @@ async def test_an_engine_whose_publishing_was_not_answered_is_published(
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_of_what_may_be_published_nobody_is_told_that_it_was_not(
+async def test_a_publication_of_unknown_outcome_is_not_reported_as_failed(
     site: Site,
     agent: Agent,
     claims: list[Claim],
     monkeypatch: pytest.MonkeyPatch,
     is_known: bool,
 ) -> None:
-    """The agent hears of the seat's end while the answer to its publishing is still on the way."""
+    """The agent learns of the seat's end while the answer to its publishing is still on the way."""
     grant = await site.grant()
     engines = agent.client.engines
     publish = engines.publish
@@ -173,9 +173,9 @@ async def test_of_what_may_be_published_nobody_is_told_that_it_was_not(
 
 
 async def test_a_claim_is_followed_again_though_its_token_is_worth_nothing_by_then(
-    patient_site: Site, claims: list[Claim]
+    retrying_site: Site, claims: list[Claim]
 ) -> None:
-    site = patient_site
+    site = retrying_site
     agent = await site.start_agent()
     grant = await site.grant()
     signer = TokenSigner.generate()
@@ -197,9 +197,9 @@ async def test_a_claim_is_followed_again_though_its_token_is_worth_nothing_by_th
 
 
 async def test_a_seat_that_was_lost_while_the_service_was_away_is_noticed(
-    patient_site: Site,
+    retrying_site: Site,
 ) -> None:
-    site = patient_site
+    site = retrying_site
     agent = await site.start_agent()
     grant = await site.grant()
     call = build(agent, grant.token, LONG)
@@ -228,10 +228,10 @@ async def test_a_build_outlives_the_agent_s_own_session(
 
 
 async def test_a_claim_is_followed_again_under_the_agent_s_next_session(
-    patient_site: Site,
+    retrying_site: Site,
 ) -> None:
     """The agent's host was cut off for longer than its session lives."""
-    site = patient_site
+    site = retrying_site
     agent = await site.start_agent()
     grant = await site.grant()
     call = build(agent, grant.token, LONG)
@@ -248,9 +248,9 @@ async def test_a_claim_is_followed_again_under_the_agent_s_next_session(
 
 
 async def test_a_claim_that_another_agent_took_meanwhile_is_not_taken_back(
-    patient_site: Site,
+    retrying_site: Site,
 ) -> None:
-    site = patient_site
+    site = retrying_site
     agent = await site.start_agent()
     await site.start_agent("agent-2")
     grant = await site.grant()
@@ -275,7 +275,7 @@ async def test_an_agent_whose_session_was_lost_registers_again(
     assert await registered() == ["agent-1"]
     site.service.lose_sessions()
     assert await registered() == []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIME_LIMIT_SECONDS):
         while await registered() != ["agent-1"]:  # noqa: ASYNC110 # there is no event
             await asyncio.sleep(0.05)
     assert not (await site.client("bob").build(relu(), OPTIONS)).cached

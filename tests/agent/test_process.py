@@ -15,7 +15,7 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.agent.site import OPTIONS, PATIENCE_SECONDS, POOL
+from tests.agent.site import OPTIONS, POOL, TIME_LIMIT_SECONDS
 from tests.builder.models import relu, relu_chain
 from tests.cli.commands import Running, address_of, eventually, seatkeeper, started
 from tests.client.certificates import Authority
@@ -40,8 +40,8 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An agent that finds no node. It tries for 10 s, while the other tests run."""
     folder = tmp_path_factory.mktemp("lonely")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        nobody = f"127.0.0.1:{server.getsockname()[1]}"
-    with started(*arguments(nobody, folder / "engines"), folder=folder) as running:
+        no_client = f"127.0.0.1:{server.getsockname()[1]}"
+    with started(*arguments(no_client, folder / "engines"), folder=folder) as running:
         yield running
 
 
@@ -158,11 +158,11 @@ def test_an_agent_that_ends_takes_its_builds_along(
         running.says('"serving"')
         building = threading.Thread(target=build_in_vain)
         building.start()
-        assert under_way.wait(PATIENCE_SECONDS)
+        assert under_way.wait(TIME_LIMIT_SECONDS)
         (worker,) = workers(running)
         running.send(number)
         assert running.ends().code == code
-        building.join(PATIENCE_SECONDS)
+        building.join(TIME_LIMIT_SECONDS)
         eventually(lambda: not worker.is_running())
     assert [type(error) for error in failures] == [AgentUnavailable]
     assert service.held(POOL) == 0
@@ -209,7 +209,7 @@ def test_an_agent_waits_for_the_session_that_a_killed_one_left_behind(
         assert not client.build(relu(), OPTIONS).cached
 
 
-def test_an_agent_that_is_told_to_stop_while_it_waits_does_so_at_once(
+def test_an_agent_that_is_asked_to_stop_while_it_waits_does_so_at_once(
     service: InMemoryService, client: SeatClient, tmp_path: Path
 ) -> None:
     client.engines.register_agent(pb.AgentInfo(agent_id="agent-1", pool=POOL))
@@ -219,7 +219,7 @@ def test_an_agent_that_is_told_to_stop_while_it_waits_does_so_at_once(
         running.ends().check(Exit.OK)
 
 
-def test_a_host_that_can_build_nothing_is_told_what_to_install(
+def test_a_host_that_can_build_nothing_is_reported_what_to_install(
     service: InMemoryService, tmp_path: Path
 ) -> None:
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):

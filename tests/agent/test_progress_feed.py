@@ -11,22 +11,22 @@ from seatkeeper.builder.progress import Progress
 from seatkeeper.v1 import build_service_pb2 as pb
 
 STEPS_OF_THE_LOOP = 6
-"""More than news takes to arrive."""
+"""More than an update takes to arrive."""
 
 
 @pytest.mark.parametrize("steps", range(STEPS_OF_THE_LOOP))
-async def test_a_client_that_goes_just_when_there_is_news_ends_the_feed(steps: int) -> None:
+async def test_a_client_that_leaves_during_an_update_ends_the_feed(steps: int) -> None:
     feed = ProgressFeed()
-    told = asyncio.Event()
+    reported = asyncio.Event()
 
     async def read() -> None:
         async for _ in feed.messages():
-            told.set()
+            reported.set()
 
     reading = asyncio.create_task(read())
-    await told.wait()
+    await reported.wait()
     await asyncio.sleep(0)
-    feed.tell(Progress(phase=pb.BUILD_PHASE_BUILDING))
+    feed.notify(Progress(phase=pb.BUILD_PHASE_BUILDING))
     for _ in range(steps):
         await asyncio.sleep(0)
     reading.cancel()

@@ -1,4 +1,4 @@
-"""Whoever ends a build - its client, a signal, the clock, the agent - ends all of it, and no other."""
+"""The end of a build - by client, signal, clock or agent - ends all of it, and no other."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ async def test_a_client_whose_worker_was_killed_gives_its_seat_back(
     assert is_idle(agent)
 
 
-async def test_what_the_compiler_said_while_it_died_is_logged_and_told(
+async def test_the_output_of_a_dying_compiler_is_logged_and_reported(
     site: Site, agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent.build_runner.limits = replace(agent.build_runner.limits, stack_bytes=8 << 20)
     with pytest.raises(CompilerCrashed, match=r"^deep\.onnx: the compiler died") as caught:
         await site.client().build(relu_chain(3_000), OPTIONS, model_name="deep.onnx")
-    assert "Segmentation fault" in caught.value.last_words
+    assert "Segmentation fault" in caught.value.stderr_tail
     (record,) = [each for each in caplog.records if each.message == "worker_failed"]
     about = vars(record)
     assert (about["code"], about["model"]) == ("compiler_crashed", "deep.onnx")

@@ -211,7 +211,7 @@ async def test_one_build_at_a_time_runs_under_a_seat(site: Site, agent: Agent) -
 async def test_the_claim_of_a_dead_agent_does_not_count(
     site: Site, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if its host had burnt down: its session ends, and nobody gives the claim up."""
+    """As if its host had burnt down: its session ends, and the claim is not yielded."""
     other = await site.start_agent("agent-2")
     grant = await site.grant()
     first = build(agent, grant.token, LONG)

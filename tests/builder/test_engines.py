@@ -156,7 +156,7 @@ if can_mount():
 
 
 @pytest.mark.parametrize("part", ["blobs", "manifests"])
-def test_damage_on_the_disk_is_told_before_a_byte_is_served(
+def test_damage_on_the_disk_is_reported_before_a_byte_is_served(
     store: EngineStore, folder: Path, engine: Path, part: str
 ) -> None:
     store.publish(SIGNED, engine)
@@ -179,7 +179,7 @@ def test_lost_bytes_are_damage(store: EngineStore, folder: Path, engine: Path) -
         pass
 
 
-def test_publishing_again_heals_the_damage(
+def test_publishing_again_repairs_the_damage(
     store: EngineStore, folder: Path, engine: Path
 ) -> None:
     store.publish(SIGNED, engine)

@@ -1,4 +1,4 @@
-"""Every way to have no engine is told apart, and survives the way out of the worker."""
+"""Every way to have no engine is distinguished, and survives the way out of the worker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_leaf_is_drawn_in_the_tree(code: str) -> None:
 
 @pytest.mark.parametrize("code", sorted(ERRORS_BY_CODE))
 def test_an_error_is_the_same_on_the_other_side(code: str) -> None:
-    error = ERRORS_BY_CODE[code]("what happened", last_words="the last words")
+    error = ERRORS_BY_CODE[code]("what happened", stderr_tail="the stderr tail")
     copy = error_from_fields(error_to_fields(error))
     assert type(copy) is type(error)
     assert error_to_fields(copy) == error_to_fields(error)
@@ -55,8 +55,8 @@ def test_a_code_that_no_leaf_has_is_not_guessed() -> None:
 
 @pytest.mark.parametrize("letter", ["m", "\u5ea7", "\udc80"])
 def test_a_compiler_that_quotes_its_graph_does_not_fill_the_wire(letter: str) -> None:
-    error = ERRORS_BY_CODE["compiler_crashed"](letter * 10**5, last_words=letter * 10**5 + "z")
+    error = ERRORS_BY_CODE["compiler_crashed"](letter * 10**5, stderr_tail=letter * 10**5 + "z")
     assert error.message == str(error)
     assert 0 < len(error.message.encode()) <= errors.MESSAGE_BYTES_MAX
-    assert error.last_words.endswith("z")
-    assert len(error.last_words.encode()) <= errors.STDERR_TAIL_BYTES_MAX
+    assert error.stderr_tail.endswith("z")
+    assert len(error.stderr_tail.encode()) <= errors.STDERR_TAIL_BYTES_MAX

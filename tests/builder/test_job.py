@@ -89,18 +89,18 @@ def test_a_report_cannot_overflow_the_wire() -> None:
 
 
 def test_thousands_of_steps_become_a_few_reports() -> None:
-    told: list[object] = []
+    reported: list[object] = []
     now = 100.0
-    report = thinned(told.append, lambda: now)
+    report = thinned(reported.append, lambda: now)
 
     report(Progress(phase=PARSING))
     for step in range(1_000):
         report(Progress(phase=BUILDING, steps_done=step, steps=1_000))
-    assert told == [Progress(phase=PARSING), Progress(phase=BUILDING, steps=1_000)]
+    assert reported == [Progress(phase=PARSING), Progress(phase=BUILDING, steps=1_000)]
 
     now += 2 * PROGRESS_INTERVAL_SECONDS
     report(Progress(phase=BUILDING, steps_done=999, steps=1_000))
-    assert told[2:] == [Progress(phase=BUILDING, steps_done=999, steps=1_000)]
+    assert reported[2:] == [Progress(phase=BUILDING, steps_done=999, steps=1_000)]
 
 
 @settings(deadline=None)

@@ -66,7 +66,7 @@ def test_a_manifest_says_everything_that_was_known() -> None:
 @pytest.mark.parametrize(
     "damaged", [b"", ENGINE[:-1], ENGINE + b"x", b"\0" + ENGINE[1:]], ids=len
 )
-def test_a_damaged_engine_is_told(engine: Path, damaged: bytes) -> None:
+def test_a_damaged_engine_is_reported(engine: Path, damaged: bytes) -> None:
     engine.write_bytes(damaged)
     with pytest.raises(EngineDamaged):
         verify_engine_file(engine, signed_for(ENGINE, KEY), KEY.public_key)

@@ -213,7 +213,7 @@ def test_everything_that_makes_another_engine_makes_another_key(other: str) -> N
 
 
 def test_the_order_of_profiles_is_part_of_the_key() -> None:
-    """Whoever runs an engine chooses a profile by its number."""
+    """The user of an engine chooses a profile by its number."""
     one, two = parse_profile("x=1:2:3"), parse_profile("x=4:5:6")
     forward = replace(PLAN, profiles=(one, two))
     backward = replace(PLAN, profiles=(two, one))

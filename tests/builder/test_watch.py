@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 
 from seatkeeper.artifacts.errors import CompilerStalled, OutOfMemory
-from seatkeeper.builder._watch import ProcessStats, Watch, judge, read_process_stats
+from seatkeeper.builder._watch import ProcessStats, Watch, assess, read_process_stats
 from seatkeeper.builder.job import BuildLimits
 
 LIMITS = BuildLimits(memory_bytes=1_000, stall_timeout=timedelta(seconds=60))
@@ -18,30 +18,30 @@ def signs(cpu_seconds: float, data_bytes: int) -> ProcessStats:
 
 
 def test_a_worker_at_its_limit_goes_on_and_over_it_ends() -> None:
-    at_limit = judge(BUSY_AT_0, signs(6.0, 1_000), 1.0, LIMITS)
+    at_limit = assess(BUSY_AT_0, signs(6.0, 1_000), 1.0, LIMITS)
     assert at_limit == Watch(last_busy_at=1.0, signs=signs(6.0, 1_000))
-    assert isinstance(judge(BUSY_AT_0, signs(6.0, 1_001), 1.0, LIMITS), OutOfMemory)
+    assert isinstance(assess(BUSY_AT_0, signs(6.0, 1_001), 1.0, LIMITS), OutOfMemory)
 
 
 def test_a_silent_compiler_that_works_is_left_alone() -> None:
     """Its callbacks can stay silent for most of a build."""
     watch = BUSY_AT_0
     for hour in range(1, 5):
-        judged = judge(watch, signs(5.0 + hour, 100), hour * 3_600.0, LIMITS)
-        assert isinstance(judged, Watch)
-        watch = judged
+        checked = assess(watch, signs(5.0 + hour, 100), hour * 3_600.0, LIMITS)
+        assert isinstance(checked, Watch)
+        watch = checked
     assert watch.last_busy_at == 4 * 3_600.0
 
 
 def test_a_worker_that_sleeps_is_ended_when_its_time_is_up() -> None:
     asleep = signs(5.0, 100)
-    assert judge(BUSY_AT_0, asleep, 59.9, LIMITS) == BUSY_AT_0
-    assert isinstance(judge(BUSY_AT_0, asleep, 60.0, LIMITS), CompilerStalled)
+    assert assess(BUSY_AT_0, asleep, 59.9, LIMITS) == BUSY_AT_0
+    assert isinstance(assess(BUSY_AT_0, asleep, 60.0, LIMITS), CompilerStalled)
 
 
 def test_a_worker_that_falls_asleep_near_its_limit_lacks_memory() -> None:
     watch = Watch(last_busy_at=0.0, signs=signs(5.0, 900))
-    assert isinstance(judge(watch, signs(5.0, 900), 60.0, LIMITS), OutOfMemory)
+    assert isinstance(assess(watch, signs(5.0, 900), 60.0, LIMITS), OutOfMemory)
 
 
 def test_the_signs_are_the_kernels() -> None:

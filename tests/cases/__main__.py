@@ -1,4 +1,4 @@
-"""``python -m tests.cases [NAME...] [--json -]``: run cases, tell a line of each.
+"""``python -m tests.cases [NAME...] [--json -]``: run cases, print a line of each.
 
 A case is a file ``case_<part>_<name>.py``: a docstring that says in its first line what is
 expected, and ``def case(place: Place) -> None``, which raises AssertionError with what it saw when

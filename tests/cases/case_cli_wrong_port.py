@@ -1,4 +1,4 @@
-"""A port that refuses, or speaks something else, is told soon and by what is wrong."""
+"""A port that refuses, or speaks something else, is reported soon and with the cause."""
 
 from __future__ import annotations
 

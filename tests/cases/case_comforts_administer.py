@@ -14,7 +14,7 @@ def case(place: Place) -> None:
     node = place.start_node()
     deleted = place.seatkeeper("pool", "delete", "p")
     assert deleted.returncode == 0, deleted.stderr
-    page = (ROOT / "docs" / "administer.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "administer.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 6, "the page has lost its examples"
     ended = subprocess.run(

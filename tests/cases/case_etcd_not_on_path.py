@@ -10,4 +10,4 @@ from tests.cases.place import SCRIPT, Place
 def case(place: Place) -> None:
     for program in ("etcd", "etcdctl", "etcdutl"):
         found = shutil.which(program, path=str(SCRIPT.parent))
-        assert found is None, f"{found} comes first for whoever activates the environment"
+        assert found is None, f"{found} comes first in an activated environment"

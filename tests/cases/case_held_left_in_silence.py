@@ -1,4 +1,4 @@
-"""The end of work whose seat was lost meanwhile is told: SeatLost, as a commit would."""
+"""The end of work whose seat was lost meanwhile raises SeatLost, as a failed commit would."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ answers = stub.Session(iter([pb.SessionRequest(commands=list(commands()))]), tim
 events = [event for response in answers for event in response.events]
 renewed = [event.renewed.sequence for event in events if event.HasField("renewed")]
 assert renewed == list(range(1, 1024)), f"{len(renewed)} of 1023 were answered"
-assert any(event.HasField("denied") for event in events), "the malformed one was not told so"
+assert any(event.HasField("denied") for event in events), "the malformed one was not denied"
 """
 
 

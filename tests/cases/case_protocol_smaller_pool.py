@@ -24,9 +24,9 @@ def case(place: Place) -> None:
     lowered = place.seatkeeper("pool", "update", "p", "--seats", "2")
     assert lowered.returncode == 0, lowered.stderr.decode()
 
-    _, told = large.communicate(timeout=60)
+    _, reported = large.communicate(timeout=60)
     assert large.returncode != 0, "the large request was served"
-    assert b"3 seats" in told, f"it was not told why: {told!r}"
+    assert b"3 seats" in reported, f"the reason is missing: {reported!r}"
     assert small.wait(60) == 0, "the small request was not served"
     go_on.write_text("x\n")
     assert holder.wait(60) == 0

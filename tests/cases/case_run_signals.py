@@ -10,12 +10,12 @@ from tests.cases.place import Place
 
 COUNTER = """
 import os, signal, sys
-def tell(number, frame):
+def report(number, frame):
     os.write(1, b"got %d.\\n" % number)
     if number == signal.SIGTERM:
         sys.exit(9)
 for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-    signal.signal(number, tell)
+    signal.signal(number, report)
 os.write(1, b"ready\\n")
 while True:
     signal.pause()

@@ -44,7 +44,7 @@ class Server:
         return self.process.pid
 
     def pause(self) -> None:
-        """Stop it from running (SIGSTOP): nobody answers, no connection breaks."""
+        """Stop it from running (SIGSTOP): no answers, no broken connection."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -1,4 +1,4 @@
-"""Every case, as a test; and that the runner tells a case that fails from one that does not."""
+"""Every case, as a test; and that the runner distinguishes a failing case from one that passes."""
 
 from __future__ import annotations
 

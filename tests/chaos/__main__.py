@@ -50,7 +50,7 @@ def main() -> int:
     try:
         return asyncio.run(run(arguments))
     except KeyboardInterrupt:
-        print("stopped; what was checked so far is not told", file=sys.stderr)
+        print("stopped; what was checked so far is not reported", file=sys.stderr)
         return 130
 
 
@@ -62,7 +62,7 @@ async def run(arguments: argparse.Namespace) -> int:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         async with running_trial(open_places(), folder, arguments.seed) as trial:
-            trial.tell = lambda text: print(text, flush=True)
+            trial.notify = lambda text: print(text, flush=True)
             chosen = []
             for name in arguments.scenario or known:
                 scenario = find(name, known)
@@ -79,24 +79,24 @@ async def run(arguments: argparse.Namespace) -> int:
             too_little = not_tried(outcome, trial.worker_pool.record, all_of_it=all_of_it)
     if arguments.report:
         write_report(arguments.report, outcome)
-    told = summary(outcome)
-    del told["chapters"]
+    reported = summary(outcome)
+    del reported["chapters"]
     if too_little:
         print(f"the run proves too little: {too_little}", flush=True)
-    print(json.dumps(told), flush=True)
-    return 1 if outcome.violations or outcome.void or too_little else 0
+    print(json.dumps(reported), flush=True)
+    return 1 if outcome.violations or outcome.inconclusive or too_little else 0
 
 
 def not_tried(outcome: Outcome, record: Record, *, all_of_it: bool) -> str:
     """Return what must be tried in a run, and was not; empty: it was.
 
-    In one that is not ``all_of_it``, users may have had no occasion for misdeeds.
+    In one that is not ``all_of_it``, users may have had no occasion for attacks.
     """
-    if AGENT not in {told.agent for told in record.published}:
+    if AGENT not in {reported.agent for reported in record.published}:
         return "the build agent has published no engine"
     for attack in Attack if all_of_it else ():
         if not outcome.prevented.get(attack.value):
-            return f"nobody has tried: {attack.value}"
+            return f"no attack of this kind: {attack.value}"
     return ""
 
 

@@ -68,7 +68,7 @@ class ProcessEnvironment:
         return await self.canary.trouble()
 
     async def trouble_at_last(self, pools: Iterable[str]) -> str:
-        """Return which node gives out no seat of a pool of which nobody holds any."""
+        """Return which node grants no seat of a pool of which none is held."""
         return await self.canary.trouble_at_last(pools)
 
     def lease_restarts(self) -> Sequence[float]:
@@ -103,7 +103,7 @@ class ProcessEnvironment:
 
 def open_canary(addresses: Sequence[str], tls: TlsConfig | None) -> Canary:
     """Return a client that takes a seat at every node, from a pool that nothing else uses."""
-    return Canary(addresses, CANARY_POOL, tls, patience=CANARY_SECONDS)
+    return Canary(addresses, CANARY_POOL, tls, time_limit=CANARY_SECONDS)
 
 
 @asynccontextmanager
@@ -149,7 +149,7 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
             Outcome(
                 target="three nodes, three etcd members and a build agent, as processes "
                 + ("in namespaces of their own" if places.is_namespaces else "on loopback"),
-                judged_by="etcd's whole history, and what users were told and believed",
+                checked_by="etcd's whole history, and what users observed and believed",
                 capacity=sum(POOLS.values()),
             ),
             before_end=builder.stop,

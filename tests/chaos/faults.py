@@ -1,7 +1,7 @@
 """What can be done to a service that is ours, beside what is done to its users and their network.
 
-Each fault has a name and a place, says what it struck, and heals what it can; the stage waits until
-all is well again.
+Each fault has a name and a place, says what it affected, and recovers what it can; the environment
+waits until all is well again.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from seatkeeper.oracle.witness import Witness
 MEMBER_STARTS_SECONDS = 60.0
 """How long a killed member of etcd may take until it serves again, on a busy machine."""
 SEEN_SECONDS_MAX = 5.0
-"""How long a busy service may take to reach the place in its work where a fault is to strike."""
+"""How long a busy service may take to reach the place in its work where a fault is to be injected."""
 COMPACT_SECONDS = 0.2
 COMPACT_BEHIND = 20
-"""Revisions that are left to whoever watches."""
+"""Revisions that are left to watchers."""
 JUMPS = (-300, -60, -6, -1, 1, 6, 60, 300)
 SLOW_SECONDS = 0.075
 SOME_ANSWERS = 0.1
 CROWD = 5000
 
 
-class Struck:
-    """What faults strike: the service, its etcd, and who watches."""
+class Injected:
+    """The targets of faults: the service, its etcd, and watchers."""
 
     def __init__(
         self,
@@ -89,9 +89,9 @@ class Struck:
 
 
 class _Group:
-    def __init__(self, struck: Struck) -> None:
-        self._struck = struck
-        self._service = struck.service
+    def __init__(self, injected: Injected) -> None:
+        self._injected = injected
+        self._service = injected.service
 
 
 class KillNode(_Group):
@@ -100,44 +100,44 @@ class KillNode(_Group):
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[str]:
         """The node that decides for the pool dies."""
-        async with self._killed(await self._struck.owner()) as place:
+        async with self._killed(await self._injected.owner()) as place:
             yield place
 
     @asynccontextmanager
     async def any(self) -> AsyncIterator[str]:
         """Any node dies."""
-        async with self._killed(self._struck.any()) as place:
+        async with self._killed(self._injected.any()) as place:
             yield place
 
     @asynccontextmanager
     async def before_commit(self) -> AsyncIterator[str]:
         """The owner dies when what it decided is on its way to etcd, and does not arrive."""
-        node = await self._struck.owner()
+        node = await self._injected.owner()
         for relay in node.relays:
             relay.stall(Way.REQUESTS)
-        with _healed(node.relays):
-            await self._struck.until(lambda: any(relay.held_up for relay in node.relays))
+        with _recovered(node.relays):
+            await self._injected.until(lambda: any(relay.held_up for relay in node.relays))
             node.process.kill()
         async with self._started_again(node) as place:
             yield place
 
     @asynccontextmanager
     async def after_commit_before_reply(self) -> AsyncIterator[str]:
-        """The owner dies when etcd has committed its decision, and it has not heard of that."""
-        node = await self._struck.owner()
+        """The owner dies when etcd has committed its decision, and it has not received the answer."""
+        node = await self._injected.owner()
         for relay in node.relays:
             relay.stall(Way.ANSWERS)
-        with _healed(node.relays):
-            await self._struck.until_commit()
+        with _recovered(node.relays):
+            await self._injected.until_commit()
             node.process.kill()
         async with self._started_again(node) as place:
             yield place
 
     @asynccontextmanager
     async def after_reply(self) -> AsyncIterator[str]:
-        """The owner dies when a decision is committed, and users are being told."""
-        node = await self._struck.owner()
-        await self._struck.until_commit()
+        """The owner dies when a decision is committed, and users are being notified."""
+        node = await self._injected.owner()
+        await self._injected.until_commit()
         async with self._killed(node) as place:
             yield place
 
@@ -161,23 +161,23 @@ class Freeze(_Group):
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[str]:
         """The node that decides for the pool stands still."""
-        node = await self._struck.owner()
-        node.process.freeze()
+        node = await self._injected.owner()
+        node.process.pause()
         try:
             yield node.name
         finally:
-            node.process.thaw()
+            node.process.resume()
 
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[str]:
         """The build agent stands still."""
         agent = self._service.agent
         assert agent is not None
-        agent.freeze()
+        agent.pause()
         try:
             yield agent.name
         finally:
-            agent.thaw()
+            agent.resume()
 
 
 class Etcd(_Group):
@@ -186,25 +186,25 @@ class Etcd(_Group):
     @asynccontextmanager
     async def kill_leader(self) -> AsyncIterator[str]:
         """The member that leads dies, and is started again on its data."""
-        async with _member_killed(await self._struck.operator.leader()) as place:
+        async with _member_killed(await self._injected.operator.leader()) as place:
             yield place
 
     @asynccontextmanager
     async def kill_follower(self) -> AsyncIterator[str]:
         """A member that does not lead dies, and is started again on its data."""
-        async with _member_killed(await self._struck.operator.follower()) as place:
+        async with _member_killed(await self._injected.operator.follower()) as place:
             yield place
 
     @asynccontextmanager
     async def freeze_leader(self) -> AsyncIterator[str]:
         """The member that leads stands still."""
-        with _member_frozen(await self._struck.operator.leader()) as place:
+        with _member_paused(await self._injected.operator.leader()) as place:
             yield place
 
     @asynccontextmanager
     async def freeze_follower(self) -> AsyncIterator[str]:
         """A member that does not lead stands still."""
-        with _member_frozen(await self._struck.operator.follower()) as place:
+        with _member_paused(await self._injected.operator.follower()) as place:
             yield place
 
     @asynccontextmanager
@@ -222,7 +222,7 @@ class Etcd(_Group):
     @asynccontextmanager
     async def move_leader(self) -> AsyncIterator[str]:
         """Another member leads, as before maintenance."""
-        yield await self._struck.operator.move_leader()
+        yield await self._injected.operator.move_leader()
 
     @asynccontextmanager
     async def compact(self) -> AsyncIterator[str]:
@@ -237,27 +237,27 @@ class Etcd(_Group):
     @asynccontextmanager
     async def nospace(self) -> AsyncIterator[str]:
         """It says that it is full: it reads and deletes, and writes nothing."""
-        await self._struck.operator.raise_alarm()
+        await self._injected.operator.raise_alarm()
         try:
             yield "the cluster"
         finally:
-            await self._struck.operator.end_alarm()
+            await self._injected.operator.end_alarm()
 
     @asynccontextmanager
     async def nodes_lose_their_rights(self) -> AsyncIterator[str]:
         """The nodes' user may do nothing any more."""
-        await self._struck.operator.run("user", "revoke-role", "node", "ours")
+        await self._injected.operator.run("user", "revoke-role", "node", "ours")
         try:
             yield "user node"
         finally:
-            await self._struck.operator.run("user", "grant-role", "node", "ours")
+            await self._injected.operator.run("user", "grant-role", "node", "ours")
 
     async def _compact_always(self) -> None:
-        witness = self._struck.witness
+        witness = self._injected.witness
         while True:
             with contextlib.suppress(TimeoutError):
                 revision = witness.revision - COMPACT_BEHIND
-                await self._struck.operator.run("compact", str(revision))
+                await self._injected.operator.run("compact", str(revision))
             await asyncio.sleep(COMPACT_SECONDS)
 
 
@@ -286,7 +286,7 @@ class EtcdLink(_Group):
     @asynccontextmanager
     async def slow(self) -> AsyncIterator[str]:
         """Everything between nodes and etcd takes 75 ms longer, each way."""
-        with _healed(self._all()) as relays:
+        with _recovered(self._all()) as relays:
             for relay in relays:
                 relay.slow(SLOW_SECONDS)
             yield "all nodes"
@@ -294,7 +294,7 @@ class EtcdLink(_Group):
     @asynccontextmanager
     async def answers_lost(self) -> AsyncIterator[str]:
         """Etcd commits, and instead of its answer comes the end of the connection."""
-        with _healed(self._all()) as relays:
+        with _recovered(self._all()) as relays:
             for relay in relays:
                 relay.lose_answers(1.0)
             yield "all nodes"
@@ -302,16 +302,16 @@ class EtcdLink(_Group):
     @asynccontextmanager
     async def some_answers_lost(self) -> AsyncIterator[str]:
         """One answer of etcd in ten is the end of its connection instead."""
-        with _healed(self._all()) as relays:
+        with _recovered(self._all()) as relays:
             for relay in relays:
                 relay.lose_answers(SOME_ANSWERS)
             yield "all nodes"
 
     @asynccontextmanager
     async def owner_cut_off(self) -> AsyncIterator[str]:
-        """Nothing gets from the owner to etcd or back, and nobody is told."""
-        node = await self._struck.owner()
-        with _healed(node.relays):
+        """Nothing gets from the owner to etcd or back, silently."""
+        node = await self._injected.owner()
+        with _recovered(node.relays):
             for relay in node.relays:
                 relay.stall()
             yield node.name
@@ -319,8 +319,8 @@ class EtcdLink(_Group):
     @asynccontextmanager
     async def owner_hears_nothing(self) -> AsyncIterator[str]:
         """What the owner sends to etcd arrives; what etcd sends to it does not."""
-        node = await self._struck.owner()
-        with _healed(node.relays):
+        node = await self._injected.owner()
+        with _recovered(node.relays):
             for relay in node.relays:
                 relay.stall(Way.ANSWERS)
             yield node.name
@@ -343,8 +343,8 @@ class Watch(_Group):
     @asynccontextmanager
     async def half_open(self) -> AsyncIterator[str]:
         """The connections of a node that does not decide carry nothing; new ones work."""
-        node = await self._struck.other()
-        with _healed(node.relays):
+        node = await self._injected.other()
+        with _recovered(node.relays):
             for relay in node.relays:
                 relay.strand()
             yield node.name
@@ -356,7 +356,7 @@ class Partition(_Group):
     @asynccontextmanager
     async def node_from_etcd(self) -> AsyncIterator[str]:
         """No packet gets from etcd to the owner."""
-        node = await self._struck.owner()
+        node = await self._injected.owner()
         with ExitStack() as undo:
             for relay in node.relays:
                 port = relay.endpoint.rpartition(":")[2]
@@ -366,21 +366,21 @@ class Partition(_Group):
     @asynccontextmanager
     async def isolate_one_etcd_member(self) -> AsyncIterator[str]:
         """No packet gets to a member that does not lead."""
-        with self._isolated(await self._struck.operator.follower()) as place:
+        with self._isolated(await self._injected.operator.follower()) as place:
             yield place
 
     @asynccontextmanager
     async def isolate_etcd_leader(self) -> AsyncIterator[str]:
         """No packet gets to the member that leads."""
-        with self._isolated(await self._struck.operator.leader()) as place:
+        with self._isolated(await self._injected.operator.leader()) as place:
             yield place
 
     @asynccontextmanager
     async def etcd_in_a_row(self) -> AsyncIterator[str]:
-        """The leader and one member hear nothing of each other; the third hears both."""
+        """The leader and one member receive nothing from each other; the third receives from both."""
         first, last = (
-            await self._struck.operator.leader(),
-            await self._struck.operator.follower(),
+            await self._injected.operator.leader(),
+            await self._injected.operator.follower(),
         )
         with ExitStack() as undo:
             self._drop(undo, _place(first), "-s", last.place.host)
@@ -390,7 +390,7 @@ class Partition(_Group):
     @asynccontextmanager
     async def nobody_reaches_owner(self) -> AsyncIterator[str]:
         """The owner's packets reach everybody, and no node's reach the owner."""
-        node = await self._struck.owner()
+        node = await self._injected.owner()
         with ExitStack() as undo:
             for other in self._service.nodes:
                 if other is not node:
@@ -400,7 +400,7 @@ class Partition(_Group):
     @asynccontextmanager
     async def half_is_lost(self) -> AsyncIterator[str]:
         """Every second packet to the owner, and to etcd's leader, is lost."""
-        node, leader = await self._struck.owner(), await self._struck.operator.leader()
+        node, leader = await self._injected.owner(), await self._injected.operator.leader()
         half = ("-m", "statistic", "--mode", "random", "--probability", "0.5")
         with ExitStack() as undo:
             self._drop(undo, node.place, *half)
@@ -423,7 +423,7 @@ class Clock(_Group):
     @asynccontextmanager
     async def jump(self) -> AsyncIterator[str]:
         """A node's clock jumps by up to five minutes, and back."""
-        node, seconds = self._struck.any(), self._struck.rng.choice(JUMPS)
+        node, seconds = self._injected.any(), self._injected.rng.choice(JUMPS)
         node.jump(seconds)
         try:
             yield f"{node.name} {seconds:+d} s"
@@ -498,9 +498,9 @@ def service_faults(
     with_places: bool = False,
 ) -> dict[str, Fault]:
     """Return all faults of a service by name; those of an owner are about ``pool``."""
-    struck = Struck(service, operator, witness, admin, pool)
+    injected = Injected(service, operator, witness, admin, pool)
     groups = [*ON_LOOPBACK, *(WITH_PLACES if with_places else ())]
-    return faults_of(*(group(struck) for group in groups))
+    return faults_of(*(group(injected) for group in groups))
 
 
 async def _restart_each(service: ChaosService) -> None:
@@ -510,12 +510,12 @@ async def _restart_each(service: ChaosService) -> None:
 
 
 @contextmanager
-def _healed(relays: list[Relay]) -> Iterator[list[Relay]]:
+def _recovered(relays: list[Relay]) -> Iterator[list[Relay]]:
     try:
         yield relays
     finally:
         for relay in relays:
-            relay.heal()
+            relay.recover()
 
 
 @asynccontextmanager
@@ -531,12 +531,12 @@ async def _member_killed(member: EtcdProcess) -> AsyncIterator[str]:
 
 
 @contextmanager
-def _member_frozen(member: EtcdProcess) -> Iterator[str]:
-    member.freeze()
+def _member_paused(member: EtcdProcess) -> Iterator[str]:
+    member.pause()
     try:
         yield member.name
     finally:
-        member.thaw()
+        member.resume()
 
 
 def _place(member: EtcdProcess) -> Place:

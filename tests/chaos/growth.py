@@ -58,11 +58,11 @@ class Growth:
     def violations(self) -> Iterator[Violation]:
         """Return which are too large, or grow."""
         for (name, _), looks in list(self.looks.items()):
-            yield from judged(name, list(looks))
+            yield from checked(name, list(looks))
 
 
-def judged(name: str, looks: Sequence[Look]) -> Iterator[Violation]:
-    """Judge one process. Pure.
+def checked(name: str, looks: Sequence[Look]) -> Iterator[Violation]:
+    """Check one process. Pure.
 
     Bounds hold always. Of one that is old enough, the median of the last fifth of the looks is held
     against that of the second: the first is when it warms up.

@@ -41,7 +41,7 @@ class Place:
     name: str
     host: str
     command: tuple[str, ...] = ()
-    """What starts programs there, and becomes them; they die with whoever started them."""
+    """What starts programs there, and becomes them; they die with their parent."""
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
+from seatkeeper.chaos.result import Injected, Outcome, Sample, ScenarioResult
 
-NOTHING = Outcome(target="nothing", judged_by="nobody", capacity=0)
+NOTHING = Outcome(target="nothing", checked_by="nothing", capacity=0)
 
 
 def scenario_result(
-    name: str, began: float, *struck: Struck, seconds: float = 10.0
+    name: str, began: float, *injected: Injected, seconds: float = 10.0
 ) -> ScenarioResult:
     return ScenarioResult(
         name=name,
@@ -17,7 +17,7 @@ def scenario_result(
         promises=("I1", "I8"),
         began=began,
         ended=began + seconds,
-        struck=list(struck),
+        injected=list(injected),
         requests=12_345,
         acknowledged=11_000,
         unanswered=45,
@@ -28,7 +28,7 @@ def run(*scenario_results: ScenarioResult) -> Outcome:
     end = int(max(each.ended for each in scenario_results))
     return Outcome(
         target="three nodes",
-        judged_by="etcd's change stream",
+        checked_by="etcd's change stream",
         capacity=24,
         samples=[Sample(at / 4, at % 25, at % 7, at * 100) for at in range(end * 4)],
         scenario_results=list(scenario_results),
@@ -36,13 +36,13 @@ def run(*scenario_results: ScenarioResult) -> Outcome:
 
 
 def a_run() -> Outcome:
-    """A run of two scenarios, in which three faults struck."""
+    """A run of two scenarios, in which three faults affected."""
     return run(
-        scenario_result("owner-dies", 0.0, Struck("KillNode.owner", "node-1", 2.0, 3.5)),
+        scenario_result("owner-dies", 0.0, Injected("KillNode.owner", "node-1", 2.0, 3.5)),
         scenario_result(
             "network-breaks",
             10.0,
-            Struck("Network.slow", "all nodes", 11.0, 19.0),
-            Struck("Network.connections_break", "all nodes", 14.0, 14.0),
+            Injected("Network.slow", "all nodes", 11.0, 19.0),
+            Injected("Network.connections_break", "all nodes", 14.0, 14.0),
         ),
     )

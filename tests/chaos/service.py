@@ -163,7 +163,7 @@ class ChaosService:
         )
 
     def admin_client(self) -> AsyncSeatClient:
-        """Return a client whose certificate names an administrator; nobody else's does."""
+        """Return a client whose certificate names an administrator; no other does."""
         cert, key = self.authority.issue(ADMIN)
         tls = replace(self.tls, cert=cert, key=key)
         return AsyncSeatClient(self.addresses, holder=ADMIN, project="chaos", tls=tls)

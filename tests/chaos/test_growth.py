@@ -11,7 +11,7 @@ from tests.chaos.growth import (
     SLOPE_SECONDS_MIN,
     Growth,
     Look,
-    judged,
+    checked,
 )
 
 MIB = 1 << 20
@@ -32,12 +32,12 @@ def looks(*rss: int, fds: tuple[int, ...] = (), seconds: float = OLD) -> list[Lo
     [
         looks(20, 100, 101, 100, 102),  # it warmed up
         looks(100, 100, 300, 100, 100),  # a crowd came and went
-        looks(100, 100, 150, 200, 250, seconds=SLOPE_SECONDS_MIN / 2),  # too young to tell
+        looks(100, 100, 150, 200, 250, seconds=SLOPE_SECONDS_MIN / 2),  # too young to decide
         looks(100, 100, 100, 100, 100, fds=(50, 50, 300, 60, 70)),
     ],
 )
 def test_what_stays_as_it_is_passes(seen: list[Look]) -> None:
-    assert list(judged("node", seen)) == []
+    assert list(checked("node", seen)) == []
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_what_stays_as_it_is_passes(seen: list[Look]) -> None:
     ],
 )
 def test_what_grows_is_said(seen: list[Look], said: str) -> None:
-    (violation,) = judged("node", seen)
+    (violation,) = checked("node", seen)
     assert said in violation.message
 
 
 def test_processes_are_looked_at_while_they_live() -> None:
     growth = Growth()
-    growth.look({"me": os.getpid(), "nobody": 2**22 - 1})
+    growth.look({"me": os.getpid(), "missing": 2**22 - 1})
     ((name, pid),) = growth.looks
     assert (name, pid) == ("me", os.getpid())
     assert growth.looks[name, pid][0].rss > 0

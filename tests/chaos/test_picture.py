@@ -13,7 +13,7 @@ from tests.chaos.runs import NOTHING, a_run, run, scenario_result
 from tests.tree import ROOT
 
 from seatkeeper.chaos.report import picture
-from seatkeeper.chaos.result import Outcome, Sample, Struck
+from seatkeeper.chaos.result import Injected, Outcome, Sample
 
 SVG = "{http://www.w3.org/2000/svg}"
 POINTS_PER_INCH = 72
@@ -63,8 +63,8 @@ def test_the_same_run_has_the_same_picture_whatever_its_reader_likes() -> None:
 def test_a_fault_that_is_over_at_once_is_seen() -> None:
     outcome = run(scenario_result("one", 0.0))
     assert 'id="faults-' not in picture(outcome)
-    outcome.scenario_results[0].struck.append(
-        Struck("Network.connections_break", "all", 5.0, 5.0)
+    outcome.scenario_results[0].injected.append(
+        Injected("Network.connections_break", "all", 5.0, 5.0)
     )
     svg = picture(outcome)
     assert svg.count('id="faults-') == 3  # one a panel
@@ -108,11 +108,11 @@ def test_names_at_the_end_stay_within_the_picture() -> None:
 
 
 def test_there_may_be_more_kinds_of_faults_than_colours_and_names_of_any_sort() -> None:
-    struck = [Struck(f"Kind{each}.of_it", "here", each, each + 0.5) for each in range(20)]
+    injected = [Injected(f"Kind{each}.of_it", "here", each, each + 0.5) for each in range(20)]
     shown = texts(
         picture(
             run(
-                scenario_result("a < b & $c$ | _d_", 0.0, *struck),
+                scenario_result("a < b & $c$ | _d_", 0.0, *injected),
                 scenario_result("x" * 99, 10),
             )
         )
@@ -139,7 +139,7 @@ def test_a_long_run_with_many_scenarios_and_faults_has_a_small_picture() -> None
                 f"scenario-{number}",
                 number * 36.0,
                 *(
-                    Struck(f"Kind{(number + each) % 30}.of_it", "here", at, at + 0.4)
+                    Injected(f"Kind{(number + each) % 30}.of_it", "here", at, at + 0.4)
                     for each in range(20)
                     for at in [number * 36.0 + each * 1.8]
                 ),

@@ -58,7 +58,7 @@ def test_every_fault_is_used_by_a_scenario_and_says_what_it_does() -> None:
     assert all(FAULTS.values())
 
 
-def test_what_is_run_for_every_change_is_short_and_all_of_it_is_long() -> None:
+def test_what_is_run_forevery_change_is_short_and_all_of_it_is_long() -> None:
     assert sum(scenario.seconds for scenario in read_folder(SUBSET).values()) <= 120
     assert sum(scenario.seconds for scenario in read_folder(OURS).values()) >= 300
 
@@ -69,7 +69,7 @@ def test_a_run_in_which_the_build_agent_publishes_nothing_proves_too_little() ->
     assert "published no engine" in not_tried(outcome, false_agent, all_of_it=False)
 
 
-def test_a_whole_run_in_which_a_misdeed_is_not_tried_proves_too_little() -> None:
+def test_a_whole_run_in_which_a_attack_is_not_tried_proves_too_little() -> None:
     outcome = Outcome("here", "all", 4, prevented={Attack.THEFT.value: 3})
     record = Record(published=[Published(AGENT, "pool", "g", 1, 0.0)])
     assert not_tried(outcome, record, all_of_it=False) == ""

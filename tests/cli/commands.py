@@ -155,7 +155,7 @@ class Running:
         return self.err_file.read_text()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, and to nobody else."""
+        """Send a signal to it alone."""
         self.process.send_signal(number)
 
     def says(self, text: str, times: int = 1, seconds_max: float = SECONDS_MAX) -> None:
@@ -182,7 +182,7 @@ eventually = processes.until
 
 @contextmanager
 def serving(folder: Path, *flags: str) -> Iterator[Running]:
-    """Run a node on the memory store; `address_of` tells where."""
+    """Run a node on the memory store; `address_of` returns where."""
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ("serve", "--store", "memory", "--listen", "127.0.0.1:0", *flags)
     with started(*arguments, folder=folder) as running:

@@ -14,7 +14,7 @@ from tests.cli.commands import Running, address_of, eventually, is_running, seat
 TTL_SECONDS = 4.0
 
 # One child in the command's group, one in a session of its own, and a daemon that has left its
-# parent; then the command waits for ever.
+# parent; then the command waits forever.
 FAMILY = (
     "sleep 300 & echo child $!; setsid sleep 300 & echo child $!; "
     "setsid sh -c 'sleep 300 & echo child $!' & "

@@ -60,7 +60,7 @@ class Terminal:
             try:
                 data = os.read(self._master, 65536)
             except OSError:
-                break  # nobody has the other side open any more
+                break  # the other side is closed
             self._seen += data
         return self._seen.decode(errors="replace")
 

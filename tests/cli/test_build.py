@@ -167,7 +167,7 @@ def test_a_bad_model_is_refused_and_takes_no_seat_along(
     for model, options, why in (
         (write("text.onnx", "no model"), (), "not an ONNX model"),
         (broken, (), "breaks off"),
-        (Path(MODEL), ("--profile", "nobody=1x3"), "nobody"),
+        (Path(MODEL), ("--profile", "unknown=1x3"), "unknown"),
     ):
         result = build_runner.build(str(model), "--target", "SM86", *options).check(
             Exit.REFUSED
@@ -250,7 +250,7 @@ def test_for_programs_the_place_in_the_queue_is_an_object_too(
     assert [event["position"] for event in events] == [1]
 
 
-def test_an_agent_that_freezes_is_given_up_and_the_seat_is_free(
+def test_an_agent_that_is_paused_is_given_up_and_the_seat_is_free(
     build_runner: BuildRunner,
 ) -> None:
     build_runner.agent.send(signal.SIGSTOP)

@@ -58,8 +58,8 @@ def test_for_people_scenarios_and_faults_are_listed_with_what_they_do() -> None:
 
 
 def test_for_programs_the_list_is_one_object() -> None:
-    told = in_process("chaos", "list", "--json").check().json
-    assert told == {
+    reported = in_process("chaos", "list", "--json").check().json
+    assert reported == {
         "scenarios": {name: each.sentence for name, each in read_folder().items()},
         "faults": described(Network, Users),
     }
@@ -69,7 +69,7 @@ def test_for_programs_the_list_is_one_object() -> None:
 
 
 def refused(*options: str, code: Exit = Exit.USAGE) -> str:
-    """Return why a run is refused; nobody is there to run it against."""
+    """Return why a run is refused; no service is there to run it against."""
     return in_process("chaos", "run", "--target", "127.0.0.1:1", *options).refused(code)
 
 
@@ -89,9 +89,9 @@ def test_a_fault_that_cannot_be_injected_from_outside_is_named_and_what_can_be(
     assert "Network.slow" in said
 
 
-def test_a_scenario_that_cannot_be_read_is_told_with_its_line(write: Write) -> None:
-    mine = write("mine.txt", "About this.\n\ncalm for 1 s\ncalm for ever\n")
-    assert "mine, line 4: not understood: 'calm for ever'" in refused("--scenario", str(mine))
+def test_a_scenario_that_cannot_be_read_is_reported_with_its_line(write: Write) -> None:
+    mine = write("mine.txt", "About this.\n\ncalm for 1 s\ncalm forever\n")
+    assert "mine, line 4: not understood: 'calm forever'" in refused("--scenario", str(mine))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_file_with_a_password_must_be_text(tmp_path: Path) -> None:
     assert f"--etcd-password-file {binary}: it is no text" in said
 
 
-def test_where_nobody_is_nothing_is_tried() -> None:
+def test_without_a_service_nothing_is_tried() -> None:
     said = refused("--scenario", "copies", code=Exit.UNAVAILABLE)
     assert "127.0.0.1:1: no node answered" in said
 
@@ -150,7 +150,7 @@ def test_where_no_etcd_is_nothing_is_tried_and_nothing_is_left(cluster: Cluster)
 def test_an_etcd_in_which_the_deployment_is_not_is_refused(
     cluster: Cluster, etcd: EtcdCluster
 ) -> None:
-    """Its history would say that nothing of what users are told is so."""
+    """Its history would say that nothing of what users observe is so."""
     options = ("--scenario", "copies", "--etcd-endpoints", etcd.endpoints[0])
     said = cluster.here("chaos", "run", *options).refused(Exit.USAGE)
     assert "our pools are not below seatkeeper/: is it the deployment's etcd" in said
@@ -172,14 +172,14 @@ def test_a_short_run_is_kept_and_reported_and_leaves_nothing(
 ) -> None:
     mine, folder = write("mine.txt", TWO_FAULTS), tmp_path / "a" / "folder"
     options = ("--scenario", str(mine), "--report", str(folder), "--json")
-    told = cluster("chaos", "run", *FEW_USERS, *options).check().json
+    reported = cluster("chaos", "run", *FEW_USERS, *options).check().json
 
-    assert (told["violations"], told["void"], told["faults"]) == (0, 0, 2)
-    assert told["acknowledged"] > 0
-    assert told["requests"] > 0
-    assert told["chapters"] == [{"name": "mine", "violations": [], "void": ""}]
-    assert cluster.address in told["target"]
-    assert "etcd's history was not given" in told["judged_by"]
+    assert (reported["violations"], reported["void"], reported["faults"]) == (0, 0, 2)
+    assert reported["acknowledged"] > 0
+    assert reported["requests"] > 0
+    assert reported["chapters"] == [{"name": "mine", "violations": [], "void": ""}]
+    assert cluster.address in reported["target"]
+    assert "etcd's history was not given" in reported["judged_by"]
 
     report = (folder / chaos.REPORT).read_text()
     assert "| mine |  | I1 I5 |" in report
@@ -189,7 +189,7 @@ def test_a_short_run_is_kept_and_reported_and_leaves_nothing(
     assert pools_of_ours(cluster.client) == []
 
 
-def test_for_people_it_tells_each_scenario_and_what_came_of_all(
+def test_for_people_it_prints_each_scenario_and_the_total(
     cluster: Cluster, write: Write
 ) -> None:
     first = write("first.txt", "All is calm.\n\ncalm for 0.1 s\n")
@@ -201,7 +201,7 @@ def test_for_people_it_tells_each_scenario_and_what_came_of_all(
     assert lines[2] == "second: Connections break, and answers are late."
     assert lines[3].startswith("  2 faults, ")
     assert lines[3].endswith("kept")
-    assert ", 2 faults, 0 violations; judged by what users were told" in lines[4]
+    assert ", 2 faults, 0 violations; checked against what users observed" in lines[4]
 
 
 def test_a_target_that_wants_certificates_is_tried_through_relays(
@@ -216,10 +216,10 @@ def test_a_target_that_wants_certificates_is_tried_through_relays(
         at = ("--target", address_of(node), "--tls-ca", str(authority.ca))
         ours = ("--tls-cert", str(our_cert), "--tls-key", str(our_key), "--tls-name", "node")
         run = ("chaos", "run", *FEW_USERS, "--scenario", str(mine), *at, *ours, "--json")
-        told = in_process(*run).check().json
+        reported = in_process(*run).check().json
 
-    assert (told["violations"], told["void"], told["faults"]) == (0, 0, 2)
-    assert told["acknowledged"] > 0
+    assert (reported["violations"], reported["void"], reported["faults"]) == (0, 0, 2)
+    assert reported["acknowledged"] > 0
 
 
 def test_a_run_that_proves_nothing_is_no_success(
@@ -227,9 +227,9 @@ def test_a_run_that_proves_nothing_is_no_success(
 ) -> None:
     monkeypatch.setattr(trial, "TRAFFIC_SECONDS_MAX", 0.5)
     options = (*FEW_USERS, "--rate-min", "1e9", "--scenario", str(write("m.txt", TWO_FAULTS)))
-    told = cluster.here("chaos", "run", *options, "--json").check(Exit.FAILED).json
-    assert (told["void"], told["faults"], told["violations"]) == (1, 0, 0)
-    (scenario_result,) = told["chapters"]
+    reported = cluster.here("chaos", "run", *options, "--json").check(Exit.FAILED).json
+    assert (reported["void"], reported["faults"], reported["violations"]) == (1, 0, 0)
+    (scenario_result,) = reported["chapters"]
     assert scenario_result["void"].endswith(" answers a second before a fault, 1e+09 needed")
     assert pools_of_ours(cluster.client) == []
 
@@ -246,7 +246,7 @@ def test_without_matplotlib_the_report_has_no_picture_and_json_is_still_json(
     assert "pip install '.[chaos]'" in lines[0]
 
 
-def test_the_history_of_etcd_is_judged_where_it_is_given(
+def test_the_history_of_etcd_is_checked_where_it_is_given(
     etcd: EtcdCluster, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is held by the dead is waited for at the end, for as long as leases last.
@@ -256,7 +256,9 @@ def test_the_history_of_etcd_is_judged_where_it_is_given(
     with serving(tmp_path, "--store", "etcd", *at, "--prefix", prefix) as node:
         options = (*FEW_USERS, *at, "--etcd-prefix", prefix, "--target", address_of(node))
         mine = str(write("mine.txt", TWO_FAULTS))
-        told = in_process("chaos", "run", *options, "--scenario", mine, "--json").check().json
-    assert told["judged_by"] == "etcd's whole history, and what users were told"
-    assert (told["violations"], told["faults"]) == (0, 2)
-    assert told["acknowledged"] > 0
+        reported = (
+            in_process("chaos", "run", *options, "--scenario", mine, "--json").check().json
+        )
+    assert reported["judged_by"] == "etcd's whole history, and what users observed"
+    assert (reported["violations"], reported["faults"]) == (0, 2)
+    assert reported["acknowledged"] > 0

@@ -16,7 +16,7 @@ from tests.cli.commands import SCRIPT, Result, Running, environment, eventually,
 from tests.cli.conftest import Cluster
 from tests.cli.processes import FAMILY, all_end, ending, family_of, parent_of, short_leases
 from tests.cli.terminal import Terminal
-from tests.cli.test_signals_of_run import COUNTER, PASSED_ON
+from tests.cli.test_signals_of_run import COUNTER, FORWARDED
 
 from seatkeeper.cli.exits import Exit
 from seatkeeper.hold.init import INIT, why_not_contain
@@ -153,7 +153,7 @@ def test_the_exit_code_is_the_commands_own(
     assert cluster.look(pool).held == 0
 
 
-def test_what_cannot_be_executed_is_told_as_ever(
+def test_what_cannot_be_executed_is_reported_as_usual(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     assert "not found" in contained(cluster, pool, "no-such").refused(Exit.NO_COMMAND)
@@ -189,7 +189,7 @@ def test_background_jobs_and_daemons_end_with_the_command(
 def test_what_it_leaves_of_its_group_has_the_grace(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
-    """As without: a signal that ends a shell is passed on to what it ran, which may clean up."""
+    """As without: a signal that ends a shell is forwarded to what it ran, which may clean up."""
     child = (
         "trap 'sleep 0.2; echo cleaned; exit' TERM; echo ready; while :; do sleep 0.05; done"
     )
@@ -210,12 +210,12 @@ def test_every_signal_that_can_be_caught_reaches_the_command(
     command = ("run", "--contain", "--pool", pool, "--", sys.executable, "-c", COUNTER)
     with started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as run:
         run.says("ready")
-        for number in PASSED_ON:
+        for number in FORWARDED:
             os.kill(run.process.pid, number)
             run.says(f"got {int(number)}\n")
         run.send(signal.SIGTERM)
         result = run.ends().check(9)
-    assert result.out.count("got") == len(PASSED_ON) + 1
+    assert result.out.count("got") == len(FORWARDED) + 1
 
 
 def test_ctrl_z_and_ctrl_c_work(cluster: Cluster, pool: str) -> None:

@@ -140,7 +140,7 @@ def test_an_agent_that_was_killed_is_there_again_at_the_next_start(
         log = (tmp_path / "state" / "logs" / "agent.log").read_text()
         assert '"serving"' in log.rpartition("registration_waiting")[2]
         running.send(signal.SIGTERM)
-        # One stop may be told twice: by whoever started us, and by the group we are in.
+        # One stop may arrive twice: from the parent, and through the process group.
         running.send(signal.SIGINT)
         running.ends().check()
     log = (tmp_path / "state" / "logs" / "agent.log").read_text()

@@ -31,17 +31,17 @@ def test_for_people_each_finding_says_what_to_do(cluster: Cluster, pool: str) ->
 
 
 def test_for_programs_it_is_one_object(cluster: Cluster, pool: str) -> None:
-    told = cluster("doctor", "--json").check().json
-    assert told["problems"] == 0
-    assert told["warnings"] == len(findings(cluster("doctor", "--json"), "warning"))
-    assert {frozenset(each) for each in told["findings"]} == {
+    reported = cluster("doctor", "--json").check().json
+    assert reported["problems"] == 0
+    assert reported["warnings"] == len(findings(cluster("doctor", "--json"), "warning"))
+    assert {frozenset(each) for each in reported["findings"]} == {
         frozenset({"level", "about", "what", "advice"})
     }
 
 
-def test_nobody_there_is_said_as_by_every_command() -> None:
-    nobody = seatkeeper("doctor", environ={"SEATKEEPER_NODES": "127.0.0.1:1"})
-    assert "no node answered" in nobody.refused(Exit.UNAVAILABLE)
+def test_no_service_is_reported_as_by_every_command() -> None:
+    no_client = seatkeeper("doctor", environ={"SEATKEEPER_NODES": "127.0.0.1:1"})
+    assert "no node answered" in no_client.refused(Exit.UNAVAILABLE)
 
 
 def test_a_member_of_etcd_that_is_down_and_then_the_quorum(

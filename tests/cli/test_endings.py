@@ -1,6 +1,6 @@
 """The ways in which ``seatkeeper run`` may end: what becomes of the command, the seat, the exit code.
 
-Each row of the table in docs/take-a-seat.md names a test, most of them here.
+Each row of the table in docs/how-to/take-a-seat.md names a test, most of them here.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def family(cluster: Cluster, pool: str, folder: Path) -> Iterator[tuple[Running,
 
 @contextmanager
 def stderr_whose_reader_is(what: str, folder: Path) -> Iterator[int]:
-    """Return a descriptor to be standard error: nobody reads it, in one way or another."""
+    """Return a descriptor to be standard error: it has no reader, in one way or another."""
     if what == "full":
         descriptor = os.open("/dev/full", os.O_WRONLY)
         yield descriptor
@@ -83,10 +83,10 @@ def stderr_whose_reader_is(what: str, folder: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("reader", ["gone", "full", "stopped"])
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=("text", "json"))
-def test_a_lost_seat_stops_the_command_whoever_reads_what_we_say(
+def test_a_lost_seat_stops_the_command_whatever_reads_its_output(
     tmp_path: Path, reader: str, options: tuple[str, ...]
 ) -> None:
-    """Protection does not depend on telling."""
+    """Protection does not depend on output."""
     out = tmp_path / "out.txt"
     run_ = [
         str(SCRIPT),
@@ -178,19 +178,19 @@ def test_when_run_is_killed_the_guard_stops_all_that_it_started(tmp_path: Path) 
                 all_end([*pids, guard])
                 assert time.monotonic() - killed_at < TTL_SECONDS
         assert os.listdir(folder) == []
-        # Nobody gives the seat back: it is free when the lease ends.
+        # The seat is not released: it is free when the lease ends.
         again = ("run", "--pool", "p", "--nodes", address, "--wait", "20", "--", "true")
         with started(*again, folder=tmp_path) as run:
             run.ends().check()
 
 
 def test_the_guard_asks_before_it_kills(cluster: Cluster, pool: str, tmp_path: Path) -> None:
-    script = "trap 'echo told to end; exit 0' TERM; echo ready $$; while :; do sleep 0.1; done"
+    script = "trap 'echo asked to end; exit 0' TERM; echo ready $$; while :; do sleep 0.1; done"
     command = ("run", "--pool", pool, "--", "sh", "-c", script)
     with started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as run:
         run.says("ready")
         run.send(signal.SIGKILL)
-        run.says("told to end")
+        run.says("asked to end")
 
 
 def test_when_run_is_killed_with_its_whole_group_nothing_is_left(
@@ -341,8 +341,8 @@ def test_a_signal_that_the_command_survived_does_not_end_what_it_leaves_behind(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     script = (
-        "trap 'heard=yes; echo heard' USR1; echo ready; "
-        'while [ -z "$heard" ]; do sleep 0.2; done; '
+        "trap 'received=yes; echo received' USR1; echo ready; "
+        'while [ -z "$received" ]; do sleep 0.2; done; '
         "trap '' USR1; sleep 300 & echo child $!; exit 6"
     )
     command = ("run", "--pool", pool, "--grace", "0", "--", "sh", "-c", script)
@@ -362,13 +362,15 @@ def test_a_signal_that_the_command_survived_does_not_end_what_it_leaves_behind(
 def test_a_terminal_that_closes_ends_the_command(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
-    heard = tmp_path / "heard"
-    script = f"trap 'echo HUP >> {heard}; exit 0' HUP; echo ready; while :; do sleep 0.1; done"
+    received = tmp_path / "received"
+    script = (
+        f"trap 'echo HUP >> {received}; exit 0' HUP; echo ready; while :; do sleep 0.1; done"
+    )
     command = ("run", "--pool", pool, "--", "sh", "-c", script)
     with Terminal(*command, SEATKEEPER_NODES=cluster.address) as terminal:
         terminal.shows("ready")
     eventually(lambda: held(cluster, pool) == 0, "the seat is given back")
-    assert heard.read_text() == "HUP\n"
+    assert received.read_text() == "HUP\n"
 
 
 def test_a_job_that_is_stopped_for_too_long_loses_its_seat_and_is_ended(

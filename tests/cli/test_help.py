@@ -129,7 +129,7 @@ def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_command_line_is_told_in_one_line(words: list[str], why: str) -> None:
+def test_a_wrong_command_line_is_reported_in_one_line(words: list[str], why: str) -> None:
     assert why in in_process(*words).refused(Exit.USAGE).lower()
 
 
@@ -192,7 +192,7 @@ def test_the_client_alone_can_do_all_but_run_servers(cluster: Cluster) -> None:
     assert "pip install '.[server,builder" in said
 
 
-def test_nobody_home_is_said_in_one_line_that_helps() -> None:
+def test_no_service_is_reported_in_one_line_that_helps() -> None:
     said = seatkeeper("status", "--nodes", "127.0.0.1:9", "--timeout", "0.5").refused(69)
     assert "seatkeeper dev" in said
     assert "--nodes" in said
@@ -226,7 +226,7 @@ def test_examples_work(cluster: Cluster, tmp_path_factory: pytest.TempPathFactor
         assert done.returncode == 0, f"{example}: {done.stderr}"
 
 
-def test_output_that_nobody_reads_any_more_is_no_disaster(cluster: Cluster) -> None:
+def test_closed_output_is_no_error(cluster: Cluster) -> None:
     done = subprocess.run(
         ["sh", "-c", "seatkeeper status | true"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""``seatkeeper node``: what there is, and a node that is told to go."""
+"""``seatkeeper node``: what there is, and a node that is drained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_node_that_is_drained_ends_well(tmp_path: Path) -> None:
         assert node.ends().code == Exit.OK
 
 
-def test_whoever_drains_the_only_node_is_told_what_that_means(tmp_path: Path) -> None:
+def test_draining_the_only_node_prints_the_consequence(tmp_path: Path) -> None:
     with serving(tmp_path, "--node-id", "alone", "--stop-grace", "1") as node:
         drained = seatkeeper(
             "node", "drain", "alone", environ={"SEATKEEPER_NODES": address_of(node)}

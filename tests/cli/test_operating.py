@@ -217,7 +217,7 @@ def test_a_node_under_nohup_survives_its_terminal_and_reloads(tmp_path: Path) ->
         signal.signal(signal.SIGHUP, before)
 
 
-def test_every_line_of_a_log_is_an_object_whoever_calls(tmp_path: Path) -> None:
+def test_every_line_of_a_log_is_an_object_from_every_caller(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     cert, key = authority.issue("node")
     flags = ("--tls-cert-file", str(cert), "--tls-key-file", str(key), "--log-level", "debug")
@@ -240,7 +240,7 @@ def test_every_line_of_a_log_is_an_object_whoever_calls(tmp_path: Path) -> None:
         assert {"event", "level", "timestamp"} <= events(node)[-1].keys()
 
 
-def test_a_start_that_fails_is_told_in_the_form_of_the_log(tmp_path: Path) -> None:
+def test_a_start_that_fails_is_reported_in_the_form_of_the_log(tmp_path: Path) -> None:
     taken = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{taken.getsockname()[1]}"
     command = ("serve", "--store", "memory", "--listen", "127.0.0.1:0")
@@ -268,7 +268,7 @@ def test_what_happens_to_seats_is_in_the_log(tmp_path: Path) -> None:
         with SeatClient(address_of(node)) as client, client.seat("p"):
             run("run", "--pool", "p", "--wait", "0.2", "--", "true").check(75)
         run("pool", "update", "p", "--seats", "2").check()
-        take_for_ever(node)
+        take_forever(node)
         node.says('"expired"')
         run("pool", "delete", "p").check()
         granted, *_ = named(node, "granted")
@@ -291,8 +291,8 @@ def test_what_happens_to_seats_is_in_the_log(tmp_path: Path) -> None:
         assert {"session_opened", "session_closed"} <= {e["event"] for e in events(node)}
 
 
-def take_for_ever(node: Running) -> None:
-    """Take the seat for somebody who is never heard of again."""
+def take_forever(node: Running) -> None:
+    """Take the seat for a client that never returns."""
     credentials = pb.SessionCredentials(session_id=new_id(), secret=b"s" * 16)
     with SeatClient(address_of(node)) as client:
         client.seats.open_session(credentials, holder="gone")
@@ -301,7 +301,7 @@ def take_for_ever(node: Running) -> None:
         )
 
 
-def test_at_the_usual_level_seats_are_not_told_one_by_one(tmp_path: Path) -> None:
+def test_at_the_usual_level_single_seats_are_not_logged(tmp_path: Path) -> None:
     with serving(tmp_path) as node:
         environ = {"SEATKEEPER_NODES": address_of(node)}
         seatkeeper("pool", "create", "p", "--seats", "1", environ=environ).check()

@@ -44,7 +44,7 @@ def test_tables_are_for_people(cluster: Cluster) -> None:
     assert "SEATS" in text
     assert name in text
     assert not any(line.endswith(" ") for line in text.splitlines())
-    assert "nobody waits" in cluster("pool", "show", name).check().out
+    assert "no request waits" in cluster("pool", "show", name).check().out
 
 
 @pytest.mark.parametrize(

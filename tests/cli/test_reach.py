@@ -1,4 +1,4 @@
-"""A service that cannot be reached: told at once where that is certain, and told why."""
+"""A service that cannot be reached: reported at once where that is certain, with the reason."""
 
 from __future__ import annotations
 

@@ -27,20 +27,20 @@ from seatkeeper.cli.exits import Exit
 
 TTL_SECONDS = 4.0
 
-# Says when it is ready, counts what it is sent, and ends when told to by TERM.
+# Says when it is ready, counts what it is sent, and ends on TERM.
 LISTENER = """
 import os, signal, sys
-def tell(number, frame):
+def report(number, frame):
     print("got", signal.Signals(number).name, flush=True)
     if number == signal.SIGTERM:
         sys.exit(9)
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
-    signal.signal(number, tell)
+    signal.signal(number, report)
 print("ready", os.getpid(), flush=True)
 while True:
     signal.pause()
 """
-# Does not end when told to.
+# Does not end on TERM.
 STUBBORN = """
 import os, signal
 signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
@@ -144,7 +144,7 @@ def test_who_waits_too_long_gives_up_and_leaves_the_queue(cluster: Cluster, pool
         assert cluster.look(pool).queued == 0
 
 
-def test_who_waits_is_served_and_programs_are_told(
+def test_a_waiting_request_is_served_and_programs_get_events(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     grant = cluster.client.acquire(pool)
@@ -193,7 +193,7 @@ def test_a_priority_out_of_range_is_refused(command: tuple[str, ...], priority: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_who_is_told_to_end_while_waiting_leaves_the_queue(
+def test_a_signal_while_waiting_leaves_the_queue(
     cluster: Cluster, pool: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = ("run", "--pool", pool, "--", "echo", "ran")
@@ -207,7 +207,7 @@ def test_who_is_told_to_end_while_waiting_leaves_the_queue(
         assert cluster.look(pool).queued == 0
 
 
-def test_signals_are_passed_on_and_the_seat_is_given_back(
+def test_signals_are_forwarded_and_the_seat_is_given_back(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     command = ("run", "--pool", pool, "--", "python3", "-c", LISTENER)
@@ -285,7 +285,7 @@ def test_when_the_seat_is_lost_the_program_has_ended_before_another_may_have_it(
     assert "lost" in lost
 
 
-def test_what_does_not_end_when_told_is_killed_with_all_it_started(tmp_path: Path) -> None:
+def test_a_command_that_ignores_sigterm_is_killed_with_all_it_started(tmp_path: Path) -> None:
     script = 'setsid python3 -c "$0" & python3 -c "$0"'
     with serving(tmp_path / "node", "--session-ttl", str(TTL_SECONDS)) as node:
         address = address_of(node)
@@ -355,7 +355,7 @@ def test_a_terminal_shows_one_line_for_the_queue(cluster: Cluster, pool: str) ->
         assert line.endswith("\r")
 
 
-def test_a_person_may_wait_for_ever_without_a_file_left_behind(
+def test_a_person_may_wait_forever_without_a_file_left_behind(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     here = {"SEATKEEPER_NODES": cluster.address, "TMPDIR": str(tmp_path)}

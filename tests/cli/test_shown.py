@@ -43,6 +43,8 @@ def filled(message: Message) -> Any:
                 getattr(given, field.name).append(NASTY)
             else:
                 setattr(given, field.name, NASTY)
+        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+            getattr(given, field.name)[NASTY] = NASTY  # of text to text
         elif field.message_type is not None and field.is_repeated:
             for _ in range(ENTRIES):
                 filled(getattr(given, field.name).add())
@@ -144,7 +146,7 @@ def test_no_line_does_so_either(as_what: str, capsys: pytest.CaptureFixture[str]
         case "build":
             screen = build_command._Screen(NASTY, as_json=False)
             screen.queued(place)
-            screen.last_words(NASTY)
+            screen.stderr_tail(NASTY)
             screen.progress(build_service_pb2.BuildProgress(step=NASTY))
     said = capsys.readouterr()
     written = said.out + said.err
@@ -163,14 +165,14 @@ def test_markup_in_the_name_of_a_model_is_no_markup() -> None:
 
 
 def test_json_is_ascii_and_the_same_text_again(capsys: pytest.CaptureFixture[str]) -> None:
-    told = render.pool_json(POOL, details=True)
-    render.write_json(told)
-    render.write_event(told)
+    reported = render.pool_json(POOL, details=True)
+    render.write_json(reported)
+    render.write_event(reported)
     said = capsys.readouterr()
     for written in (said.out, said.err):
         assert written.isascii()
         assert hidden_in(written.rstrip("\n")) == ""
-        assert json.loads(written) == told
+        assert json.loads(written) == reported
     assert json.loads(as_json("out\udce9")) == "out\udce9"
     fail_in_json(True)
     with pytest.raises(SystemExit):
@@ -184,7 +186,7 @@ SHOWERS = {"render", "exits", "encoding", "app", "run_report", "waiting"}
 
 
 @pytest.mark.parametrize("file", sorted(CLI.rglob("*.py")), ids=lambda file: file.stem)
-def test_whoever_writes_goes_the_way_that_escapes(file: Path) -> None:
+def test_all_output_is_escaped(file: Path) -> None:
     if file.stem in SHOWERS:
         pytest.skip("tried above, and by the tests of its own")
     tree = ast.parse(file.read_text("utf-8"))

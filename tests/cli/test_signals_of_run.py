@@ -1,4 +1,4 @@
-"""Signals and ``seatkeeper run``: every one that can be caught is passed on; and how commands die."""
+"""Signals and ``seatkeeper run``: every one that can be caught is forwarded; and how commands die."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.cli.conftest import Cluster
 from tests.cli.processes import stat_of
 from tests.cli.terminal import Terminal
 
-# Counts every signal that can be caught, and ends when told to by TERM.
+# Counts every signal that can be caught, and ends on TERM.
 COUNTER = """
 import os, signal, sys
-def tell(number, frame):
+def report(number, frame):
     print("got", int(number), flush=True)
     if number == signal.SIGTERM:
         sys.exit(9)
 for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-    signal.signal(number, tell)
+    signal.signal(number, report)
 print("ready", os.getpid(), flush=True)
 while True:
     signal.pause()
 """
-PASSED_ON = sorted(
+FORWARDED = sorted(
     signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTERM}
 )
 
@@ -36,19 +36,19 @@ def held(cluster: Cluster, pool: str) -> int:
     return cluster.look(pool).held
 
 
-def test_every_signal_that_can_be_caught_is_passed_on(
+def test_every_signal_that_can_be_caught_is_forwarded(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     command = ("run", "--pool", pool, "--", sys.executable, "-c", COUNTER)
     with started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as run:
         run.says("ready")
-        for number in PASSED_ON:
+        for number in FORWARDED:
             os.kill(run.process.pid, number)
             run.says(f"got {int(number)}\n")
         assert held(cluster, pool) == 1
         run.send(signal.SIGTERM)
         result = run.ends().check(9)
-    assert result.out.count("got") == len(PASSED_ON) + 1
+    assert result.out.count("got") == len(FORWARDED) + 1
     assert held(cluster, pool) == 0
 
 

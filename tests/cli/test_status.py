@@ -48,7 +48,7 @@ def test_one_pool_shows_who_holds_and_who_waits(
     assert "HELD FOR" in text
 
 
-def test_holders_are_told_apart_by_what_their_programs_say(
+def test_holders_are_distinguished_by_what_their_programs_say(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     options = ("--pool", pool, "--holder", "ci-runner", "--priority", "3")
@@ -139,7 +139,7 @@ def test_watching_everything_sees_new_pools(cluster: Cluster, tmp_path: Path) ->
         watch.ends().check(128 + signal.SIGTERM)
 
 
-def test_watching_goes_on_while_nobody_answers(tmp_path: Path) -> None:
+def test_watching_goes_on_while_no_node_answers(tmp_path: Path) -> None:
     with serving(tmp_path / "node") as node:
         nodes = address_of(node)
         options = ("--timeout", "1", "--nodes", nodes)

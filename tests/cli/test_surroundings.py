@@ -188,7 +188,7 @@ def test_as_many_arguments_as_the_kernel_takes(cluster: Cluster, pool: str) -> N
     assert done.stdout == "19\n"
 
 
-def test_a_command_that_left_the_disk_between_is_told_and_the_seat_given_back(
+def test_a_command_that_left_the_disk_between_is_reported_and_the_seat_given_back(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     """What is checked before may change until the seat is there."""

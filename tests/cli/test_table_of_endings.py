@@ -1,4 +1,4 @@
-"""The table of endings in docs/take-a-seat.md: each of its rows has a test that exists."""
+"""The table of endings in docs/how-to/take-a-seat.md: each of its rows has a test that exists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from tests.tree import ROOT
 
 TESTS = ROOT / "tests"
-PAGE = TESTS.parent / "docs" / "take-a-seat.md"
+PAGE = TESTS.parent / "docs" / "how-to" / "take-a-seat.md"
 ROWS_MIN = 20
 
 

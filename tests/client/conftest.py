@@ -38,7 +38,7 @@ async def client(node: ScriptedNode, clock: FakeClock) -> AsyncIterator[AsyncSea
         node.address, holder="alice@host", project="cv", clock=clock
     ) as client:
         yield client
-        node.thaw()
+        node.resume()
 
 
 @pytest.fixture
@@ -48,4 +48,4 @@ async def roamer(nodes: list[ScriptedNode], clock: FakeClock) -> AsyncIterator[A
     async with AsyncSeatClient(addresses, holder="bob@host", clock=clock) as client:
         yield client
         for node in nodes:
-            node.thaw()
+            node.resume()

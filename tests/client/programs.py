@@ -33,7 +33,7 @@ LIBC = ctypes.PyDLL(None)  # calls keep the interpreter, as badly written extens
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
-def heard():
+def wait_input():
     return sys.stdin.readline().strip()
 
 def helper():
@@ -56,7 +56,7 @@ def ends_well(child, seconds=60):
 
 
 class Program:
-    """A script in a process of its own. It says lines, and hears lines."""
+    """A script in a process of its own. It writes lines, and reads lines."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Program:
         assert line is not None, "the program ended: " + "".join(self.errors)
         return line
 
-    def tell(self, line: str = "") -> None:
+    def notify(self, line: str = "") -> None:
         """Say a line to it."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")

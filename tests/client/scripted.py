@@ -37,7 +37,7 @@ class ScriptedSession:
     marks: dict[str, str] = field(default_factory=dict)
     renewals: int = 0
 
-    def tell(self, **event: object) -> None:
+    def notify(self, **event: object) -> None:
         self.events.append(pb.SessionEvent(**event))  # type: ignore[arg-type]  # the test gives fields by name
         self.wake.set()
 
@@ -50,7 +50,7 @@ class ScriptedGrant:
 
 
 class ScriptedService:
-    """Pools, sessions, grants and tickets, by the book unless told otherwise."""
+    """Pools, sessions, grants and tickets, by the book by default."""
 
     def __init__(self, **capacities: int) -> None:
         self.capacities = capacities
@@ -84,16 +84,16 @@ class ScriptedService:
         grant = self.grants.pop(grant_id)
         session = self.sessions[grant.session_id]
         session.marks[grant.acquire.pool] = grant_id
-        session.tell(lost=seat_pb2.Lost(grant_id=grant_id, message="taken back"))
+        session.notify(lost=seat_pb2.Lost(grant_id=grant_id, message="taken back"))
         self._promote(grant.acquire.pool)
 
-    def end_session(self, session_id: str, *, tell: bool = True) -> None:
+    def end_session(self, session_id: str, *, notify: bool = True) -> None:
         session = self.sessions.pop(session_id)
         for table in (self.grants, self.tickets):
             for grant_id in [i for i, g in table.items() if g.session_id == session_id]:
                 del table[grant_id]
-        if tell:
-            session.tell(session_lost=pb.SessionLost(message="the lease ended"))
+        if notify:
+            session.notify(session_lost=pb.SessionLost(message="the lease ended"))
         for pool in self.capacities:
             self._promote(pool)
 
@@ -117,7 +117,7 @@ class ScriptedService:
     def _renew(self, session: ScriptedSession, renew: pb.Renew) -> None:
         session.renewals += 1
         if self.answers_renewals:
-            session.tell(renewed=self.renewed(renew))
+            session.notify(renewed=self.renewed(renew))
 
     def renewed(self, renew: pb.Renew) -> pb.Renewed:
         refs = [ref for ref in renew.tokens_for if ref.grant_id in self.grants]
@@ -137,24 +137,24 @@ class ScriptedService:
         if self.refusals:
             refusal = self.refusals.popleft()
             refusal.grant_id = grant_id
-            session.tell(denied=refusal)
+            session.notify(denied=refusal)
         elif pool not in self.capacities:
-            session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_POOL_NOT_FOUND))
+            session.notify(denied=_denied(grant_id, Reason.DENIAL_REASON_POOL_NOT_FOUND))
         elif acquire.seats > self.capacities[pool]:
-            session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_TOO_MANY_SEATS))
+            session.notify(denied=_denied(grant_id, Reason.DENIAL_REASON_TOO_MANY_SEATS))
         elif grant_id in self.grants:
-            session.tell(granted=self.granted(grant_id))
+            session.notify(granted=self.granted(grant_id))
         elif grant_id in self.tickets:
             self._notify_position(grant_id)
         elif grant_id <= session.marks.get(pool, ""):
-            session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_FINISHED))
+            session.notify(denied=_denied(grant_id, Reason.DENIAL_REASON_FINISHED))
         else:
             wants_no_queue = acquire.HasField("wait") and not acquire.wait.ToNanoseconds()
             self.tickets[grant_id] = ScriptedGrant(session_id, acquire, 0)
             self._promote(pool)
             if grant_id in self.tickets and wants_no_queue:
                 del self.tickets[grant_id]
-                session.tell(denied=_denied(grant_id, Reason.DENIAL_REASON_NO_SEAT_FREE))
+                session.notify(denied=_denied(grant_id, Reason.DENIAL_REASON_NO_SEAT_FREE))
             elif grant_id in self.tickets:
                 self._notify_position(grant_id)
 
@@ -162,7 +162,7 @@ class ScriptedService:
         self.grants.pop(ref.grant_id, None)
         self.tickets.pop(ref.grant_id, None)
         session.marks[ref.pool] = max(session.marks.get(ref.pool, ""), ref.grant_id)
-        session.tell(released=seat_pb2.Released(grant_id=ref.grant_id))
+        session.notify(released=seat_pb2.Released(grant_id=ref.grant_id))
         self._promote(ref.pool)
 
     def _promote(self, pool: str) -> None:
@@ -175,7 +175,7 @@ class ScriptedService:
             self.fence_of_last_grant += 1
             ticket.fence = self.fence_of_last_grant
             self.grants[grant_id] = ticket
-            self.sessions[ticket.session_id].tell(granted=self.granted(grant_id))
+            self.sessions[ticket.session_id].notify(granted=self.granted(grant_id))
 
     def granted(self, grant_id: str) -> seat_pb2.Granted:
         grant = self.grants[grant_id]
@@ -197,11 +197,11 @@ class ScriptedService:
         ticket = self.tickets[grant_id]
         position = 1 + list(self.tickets).index(grant_id)
         queued = seat_pb2.Queued(grant_id=grant_id, position=position, estimate=_duration(90))
-        self.sessions[ticket.session_id].tell(queued=queued)
+        self.sessions[ticket.session_id].notify(queued=queued)
 
 
 class ScriptedNode(pb_grpc.SeatServiceServicer):
-    """One node: a door to the service, which may be frozen, killed or told to drain."""
+    """One node of the service, which may be paused, killed or asked to drain."""
 
     def __init__(self, service: ScriptedService, name: str) -> None:
         self.service = service
@@ -216,8 +216,8 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self.more: list[Callable[[aio.Server], None]] = []
         """What else to serve; for those who start the node themselves."""
         self._server: aio.Server | None = None
-        self._thawed = asyncio.Event()
-        self._thawed.set()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
         self._streams: set[asyncio.Task[None]] = set()
         self._sessions: set[str] = set()
 
@@ -238,22 +238,22 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
 
     async def kill(self) -> None:
         """Stop at once, as a crash would: streams break, connections are refused."""
-        self._thawed.set()
+        self._resumed.set()
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
-    def freeze(self) -> None:
+    def pause(self) -> None:
         """Answer nothing any more, and keep every connection open."""
-        self._thawed.clear()
+        self._resumed.clear()
 
-    def thaw(self) -> None:
-        self._thawed.set()
+    def resume(self) -> None:
+        self._resumed.set()
 
     def go_away(self, within: float = 1.0) -> None:
         for session_id in self._sessions & self.service.sessions.keys():
             away = pb.GoAway(message="draining", within=_duration(within))
-            self.service.sessions[session_id].tell(go_away=away)
+            self.service.sessions[session_id].notify(go_away=away)
 
     def break_streams(self) -> None:
         for stream in self._streams:
@@ -265,7 +265,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         context: aio.ServicerContext[pb.SessionRequest, pb.SessionResponse],
     ) -> None:
         first = (await anext(requests)).commands[0]
-        await self._thawed.wait()
+        await self._resumed.wait()
         if self.refuse_with is not None:
             self.streams_refused += 1
             await context.abort(*self.refuse_with)
@@ -302,9 +302,9 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
             if known is None:
                 await context.abort(grpc.StatusCode.NOT_FOUND, "the session has ended")
             session = known
-            # Events that nobody took belonged to the stream before.
+            # Events that were not read belonged to the stream before.
             session.events.clear()
-        session.tell(opened=self._opened(credentials.session_id))
+        session.notify(opened=self._opened(credentials.session_id))
         return credentials.session_id, session
 
     def _opened(self, session_id: str) -> pb.Opened:
@@ -317,7 +317,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
 
     async def _read(self, session_id: str, requests: AsyncIterator[pb.SessionRequest]) -> None:
         async for request in requests:
-            await self._thawed.wait()
+            await self._resumed.wait()
             assert len(request.commands) <= 1024
             for command in request.commands:
                 self.service.apply(session_id, command)
@@ -330,7 +330,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         ended = False
         while not ended:
             await session.wake.wait()
-            await self._thawed.wait()
+            await self._resumed.wait()
             session.wake.clear()
             events = list(session.events)
             session.events.clear()
@@ -392,7 +392,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         request: pb.CloseSessionRequest,
         context: aio.ServicerContext[pb.CloseSessionRequest, pb.CloseSessionResponse],
     ) -> pb.CloseSessionResponse:
-        await self._thawed.wait()
+        await self._resumed.wait()
         if request.credentials.session_id in self.service.sessions:
             self.service.end_session(request.credentials.session_id)
         return pb.CloseSessionResponse()
@@ -429,26 +429,28 @@ async def running(
 
 
 @contextlib.asynccontextmanager
-async def pulse(beats: int = 6) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def pulse(heartbeats: int = 6) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Yield a function that returns when what was under way on the sockets has probably arrived.
 
     It makes calls of its own over the same poller and event loop and waits for their answers,
     so it takes longer where the machine is slower, which no sleep does.
     """
 
-    async def beat(request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def heartbeat(request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
         return request
 
     server = aio.server()
-    handlers: dict[str, Any] = {"Beat": grpc.unary_unary_rpc_method_handler(beat)}
+    handlers: dict[str, Any] = {"Heartbeat": grpc.unary_unary_rpc_method_handler(heartbeat)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Pulse", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/Pulse/Beat")
+        call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/Pulse/Heartbeat"
+        )
 
         async def settle() -> None:
-            for _ in range(beats):
+            for _ in range(heartbeats):
                 await call(b"")
 
         await settle()

@@ -124,7 +124,7 @@ class ScriptedAgent(pb_grpc.BuildServiceServicer):
         header = (await anext(requests)).header
         self.builds.append(header)
         if self.fail_with is not None:
-            await Failure(*self.fail_with).tell(context)
+            await Failure(*self.fail_with).notify(context)
         chunks = [part.model_chunk async for part in requests]
         assert all(len(chunk) <= 1 << 20 for chunk in chunks)
         model = b"".join(chunks)

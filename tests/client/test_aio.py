@@ -43,7 +43,7 @@ async def client(
         clock=clock if request.param == "process" else None,
     ) as client:
         yield client
-        node.thaw()
+        node.resume()
 
 
 async def test_a_seat_is_held_inside_the_block_and_free_after_it(
@@ -63,7 +63,7 @@ async def test_a_seat_is_held_inside_the_block_and_free_after_it(
         _ = grant.token
 
 
-async def test_the_service_is_told_who_holds_and_who_pays(
+async def test_the_service_receives_holder_and_project(
     client: AsyncSeatClient, service: ScriptedService
 ) -> None:
     async with client.seat("tensorrt", project="nlp", priority=7, seats=2):
@@ -109,7 +109,7 @@ async def test_releasing_twice_is_releasing_once(
     assert service.count("release") == 1
 
 
-async def test_whoever_does_not_wait_is_told_that_no_seat_is_free(
+async def test_a_request_that_does_not_wait_is_denied(
     client: AsyncSeatClient,
 ) -> None:
     async with client.seat("tensorrt", seats=2):
@@ -150,7 +150,7 @@ async def test_a_wait_is_sent_as_it_was_given(
         assert sent == pytest.approx(seconds or 0.0, rel=0.5)
 
 
-async def test_whoever_waits_is_told_its_place_and_then_served(
+async def test_a_waiting_request_gets_its_place_and_is_then_served(
     client: AsyncSeatClient, service: ScriptedService
 ) -> None:
     places: list[tuple[int, timedelta | None]] = []
@@ -297,10 +297,10 @@ async def test_the_session_can_be_used_by_other_calls(
 def test_the_default_holder_names_a_user_and_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "@" in default_holder()
 
-    def nobody() -> str:
+    def no_client() -> str:
         raise KeyError
 
-    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("getpass.getuser", no_client)
     assert default_holder().startswith("uid")
     with pytest.raises(InvalidArgument, match="holder"):
         AsyncSeatClient("a:1", holder="x" * 254)

@@ -124,6 +124,6 @@ def test_every_setting_is_explained() -> None:
                 assert after.partition("\n")[2].lstrip().startswith('"""'), setting.name
 
 
-def test_a_seat_that_lingers_kills_nobody() -> None:
+def test_a_seat_that_lingers_kills_no_process() -> None:
     with pytest.raises(InvalidArgument, match="linger"):
         ClientConfig(linger=timedelta(seconds=1), on_loss="kill")

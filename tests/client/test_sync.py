@@ -95,7 +95,7 @@ def test_many_threads_share_one_session(
     assert len(service.sessions) == 1
 
 
-def test_whoever_does_not_wait_is_told_that_no_seat_is_free(sync_client: SeatClient) -> None:
+def test_a_request_that_does_not_wait_is_denied(sync_client: SeatClient) -> None:
     with sync_client.seat("tensorrt", seats=2), pytest.raises(NoSeatFree):
         sync_client.acquire("tensorrt", wait=0)
 
@@ -193,7 +193,7 @@ def test_a_client_that_is_forgotten_holds_nothing(
     until(lambda: not service.sessions)
 
 
-def test_a_callback_that_calls_the_client_is_told_why_it_may_not(
+def test_a_callback_that_calls_the_client_gets_an_error_with_the_reason(
     sync_client: SeatClient,
 ) -> None:
     failures: list[Exception] = []

@@ -122,7 +122,7 @@ def launch(
 
 
 def free_ports(number: int) -> list[int]:
-    """Return ports that nobody listens on now."""
+    """Return ports that are free now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     try:
         return [each.getsockname()[1] for each in sockets]
@@ -132,7 +132,7 @@ def free_ports(number: int) -> list[int]:
 
 
 async def page(url: str) -> str:
-    """Return status and text of a page; empty when nobody answers."""
+    """Return status and text of a page; empty without an answer."""
 
     def read() -> str:
         try:

@@ -15,7 +15,7 @@ from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
 Command = seat_service_pb2.SessionCommand
 Event = seat_service_pb2.SessionEvent
-PATIENCE = 30.0
+TIME_LIMIT = 30.0
 TTL = timedelta(seconds=10)
 
 
@@ -94,8 +94,8 @@ class Client:
         await self.send(Command(close=seat_service_pb2.Close()))
         await self.event("session_lost")
 
-    async def event(self, kind: str, *, within: float = PATIENCE) -> Event:
-        """Return the next event of this kind, which only passing news may precede."""
+    async def event(self, kind: str, *, within: float = TIME_LIMIT) -> Event:
+        """Return the next event of this kind, which only transient events may precede."""
         async with asyncio.timeout(within):
             while True:
                 event = await self._next()

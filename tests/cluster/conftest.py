@@ -23,7 +23,7 @@ DEADLINE = 20.0
 
 @dataclass
 class Cluster:
-    """Three nodes, and the store that they share with nobody."""
+    """Three nodes, and their own store."""
 
     service: Service
     keys: Keys
@@ -65,7 +65,7 @@ class Cluster:
             request = pool_service_pb2.GetPoolRequest(name=pool)
             return (await stub.GetPool(request, timeout=DEADLINE)).pool
 
-    async def judged(self, pool: str) -> PoolHistory:
+    async def checked(self, pool: str) -> PoolHistory:
         """Replay etcd's own history of a pool, which must be without fault."""
         store = EtcdStore(EtcdConfig(endpoints=self.service.etcd.endpoints))
         try:

@@ -42,7 +42,7 @@ def test_every_service_is_locked_up_pinned_and_looked_after(compose: dict[str, A
             assert volume["type"] == "volume" or volume["read_only"], name
 
 
-def test_the_image_is_made_from_files_that_exist_and_runs_as_nobody_in_particular(
+def test_the_image_is_made_from_files_that_exist_and_runs_without_root(
     compose: dict[str, Any],
 ) -> None:
     for service in compose["services"].values():
@@ -90,7 +90,7 @@ async def test_the_services_of_the_compose_file_work_together(topology: Topology
         async with client.seat("tensorrt", wait=10) as grant:
             fence = grant.fence
             topology.kill("node-1")
-            # Behind one address, that a node died is nobody's business.
+            # Behind one address, that a node died is invisible.
             assert [each.grant_id for each in (await client.pools.get("tensorrt")).grants] == [
                 grant.grant_id
             ]

@@ -1,4 +1,4 @@
-"""Real nodes while a real etcd is in trouble: what users see, and what operators are told."""
+"""Real nodes while a real etcd is in trouble: what users see, and what operators read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.calls import COMPACT, STATUS
 
 POOL = "p"
-PATIENCE = 30.0
+TIME_LIMIT = 30.0
 LONG = ClientConfig(ttl=timedelta(seconds=60), call_timeout=timedelta(seconds=15))
 HOLDER_TTL = 3.0
 FLAGS = ("--stop-grace", "1", "--etcd-timeout", "1")
@@ -50,7 +50,7 @@ async def service(
         etcd.kill()
 
 
-async def judged(service: Service) -> int:
+async def checked(service: Service) -> int:
     """Replay etcd's own history, which must be without fault; return the grants in it."""
     store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
     try:
@@ -70,7 +70,7 @@ async def take_turns(service: Service, turns: int) -> None:
         address = service.addresses[turn % 2]
         async with (
             AsyncSeatClient(address, config=LONG) as client,
-            client.seat(POOL, wait=PATIENCE),
+            client.seat(POOL, wait=TIME_LIMIT),
         ):
             pass
 
@@ -84,12 +84,12 @@ async def waiting(client: AsyncSeatClient) -> asyncio.Task[int]:
             return grant.fence
 
     task = asyncio.create_task(wait())
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIME_LIMIT):
         await queued.wait()
     return task
 
 
-async def test_a_new_leader_costs_nobody_a_seat_or_a_place(service: Service) -> None:
+async def test_a_new_leader_costs_no_seat_and_no_place(service: Service) -> None:
     async with (
         AsyncSeatClient(service.addresses[0], config=LONG) as holder,
         AsyncSeatClient(service.addresses[1], config=LONG) as waiter,
@@ -99,10 +99,10 @@ async def test_a_new_leader_costs_nobody_a_seat_or_a_place(service: Service) -> 
         leader = await leader_of(service.etcd)
         leader.kill()
         await grant.release()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIME_LIMIT):
             assert await place == grant.fence + 1
         await leader.start()
-    assert await judged(service) == 2
+    assert await checked(service) == 2
 
 
 @pytest.mark.parametrize("which", ["the leader", "a follower"])
@@ -110,13 +110,13 @@ async def test_a_paused_member_is_left_and_seats_go_on(service: Service, which: 
     leader = await leader_of(service.etcd)
     followers = [member for member in service.etcd.members if member is not leader]
     paused = leader if which == "the leader" else followers[0]
-    paused.freeze()
+    paused.pause()
     try:
         await take_turns(service, 6)
     finally:
-        paused.thaw()
+        paused.resume()
     await take_turns(service, 2)
-    assert await judged(service) == 8
+    assert await checked(service) == 8
 
 
 async def test_without_a_quorum_calls_fail_in_time_and_afterwards_all_goes_on(
@@ -144,9 +144,9 @@ async def test_without_a_quorum_calls_fail_in_time_and_afterwards_all_goes_on(
             member.launch()
         await service.etcd.members[0].wait_healthy()
         await grant.release()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIME_LIMIT):
             assert await place == grant.fence + 1
-    assert await judged(service) == 2
+    assert await checked(service) == 2
     logs = "".join(node.log.read_text() for node in service.nodes)
     assert "commit_failed" in logs
 
@@ -170,7 +170,7 @@ async def test_without_a_quorum_for_longer_than_the_lease_the_holder_lets_go_fir
             member.launch()
         await service.etcd.members[0].wait_healthy()
     await take_turns(service, 2)
-    assert await judged(service) == 3
+    assert await checked(service) == 3
 
 
 async def test_a_node_that_slept_through_a_compaction_reads_all_again(
@@ -180,26 +180,26 @@ async def test_a_node_that_slept_through_a_compaction_reads_all_again(
     async with AsyncSeatClient(sleeper.address, config=LONG) as client:
         async with client.seat(POOL):
             before = await client.pools.get(POOL)
-        sleeper.freeze()
+        sleeper.pause()
         try:
             async with AsyncSeatClient(service.addresses[0], config=LONG) as other:
                 for _ in range(20):
-                    async with other.seat(POOL, wait=PATIENCE):
+                    async with other.seat(POOL, wait=TIME_LIMIT):
                         pass
             endpoint = service.etcd.endpoints[0]
             status = await call_etcd(endpoint, STATUS, pb.StatusRequest())
-            grants = await judged(service)
+            grants = await checked(service)
             compaction = pb.CompactionRequest(revision=status.header.revision, physical=True)
             await call_etcd(endpoint, COMPACT, compaction)
         finally:
-            sleeper.thaw()
+            sleeper.resume()
         assert grants == before.fence + 20
 
         async def caught_up() -> bool:
             return (await client.pools.get(POOL)).fence == before.fence + 20
 
         await eventually(caught_up)
-        async with client.seat(POOL, wait=PATIENCE) as grant:
+        async with client.seat(POOL, wait=TIME_LIMIT) as grant:
             assert grant.fence == before.fence + 21
 
 
@@ -214,14 +214,14 @@ async def test_leases_that_a_new_leader_restarted_end_one_ttl_later(service: Ser
         process.kill()
         killed_at = time.monotonic()
         leader.kill()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIME_LIMIT):
             assert await place == 2
         print(f"free {time.monotonic() - killed_at:.2f} s after (ttl {HOLDER_TTL:g} s)")
         await leader.start()
-    assert await judged(service) == 2
+    assert await checked(service) == 2
 
 
-async def test_tokens_of_etcds_users_end_and_nobody_notices(
+async def test_tokens_of_etcds_users_expire_unnoticed_by_clients(
     etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
 ) -> None:
     options = replace(etcd_options, auth_token_ttl=timedelta(seconds=1))
@@ -237,7 +237,7 @@ async def test_tokens_of_etcds_users_end_and_nobody_notices(
                 await client.pools.create(POOL, seats=1)
                 fence = 0
                 for _ in range(3):
-                    async with client.seat(POOL, wait=PATIENCE) as grant:
+                    async with client.seat(POOL, wait=TIME_LIMIT) as grant:
                         assert grant.fence == fence + 1
                         fence = grant.fence
                     # Tokens of its simple kind are in a member's memory: all of them end.

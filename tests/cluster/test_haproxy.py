@@ -176,7 +176,7 @@ class Party:
         assert HoldingState.LOST not in self.states
 
     async def over(self) -> None:
-        """Let nobody wait any longer."""
+        """End all waits."""
         for wait in self.waits:
             wait.cancel()
         await asyncio.gather(*self.waits, return_exceptions=True)
@@ -309,7 +309,7 @@ async def test_an_idle_stream_outlives_the_balancers_timeouts(
             async with client, silent.attached(balancer.address):
                 grant = await client.acquire(pool)
                 connections = await total(balancer)
-                # Whoever neither pings nor renews is cut off, so the time was long enough.
+                # A client that neither pings nor renews is cut off, so the time was long enough.
                 with pytest.raises(StreamEnded):
                     await silent.event("granted", within=seconds[mode] + DEADLINE)
                 await grant.release()
@@ -342,10 +342,10 @@ async def test_a_node_that_says_it_does_not_serve_gets_nothing_new_and_keeps_wha
         assert (await balancer.answers())["node-2"] == "L7STS"
         for _ in range(2 * NODES):
             assert await check(balancer.address) == SERVING
-        # The streams of before are still where they were: one of them hears of it.
-        told = [asyncio.ensure_future(one.read()) for one in watches]
+        # The streams of before are still where they were: one of them is notified.
+        reported = [asyncio.ensure_future(one.read()) for one in watches]
         done, waiting = await asyncio.wait(
-            told, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED
+            reported, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED
         )
         assert [one.result() for one in done] == [
             health_pb2.HealthCheckResponse(status=NOT_SERVING)
@@ -360,7 +360,7 @@ async def test_a_node_that_says_it_does_not_serve_gets_nothing_new_and_keeps_wha
 async def test_with_mutual_tls_l4_passes_it_through_and_asks_under_a_certificate_of_its_own(
     site: Site, tmp_path: Path
 ) -> None:
-    """With the changes that docs/deploy.md tells to make."""
+    """With the changes that docs/how-to/deploy.md describes."""
     authority = Authority(tmp_path)
     names = ("node", "client", "haproxy")
     pems = {name: [file.read_bytes() for file in authority.issue(name)] for name in names}
@@ -383,11 +383,11 @@ async def test_with_mutual_tls_l4_passes_it_through_and_asks_under_a_certificate
         balancer = launch(site.program, "l4", addresses, tmp_path, config=config)
         stack.callback(balancer.stop)
 
-        async def is_told_apart() -> bool:
+        async def is_distinguished() -> bool:
             said = {"node-1": "L7STS", "node-2": "L7OK", "node-3": "L7OK"}
             return await balancer.answers() == said
 
-        await until(is_told_apart, balancer.log.read_text())
+        await until(is_distinguished, balancer.log.read_text())
         channel = grpc.aio.secure_channel(balancer.address, theirs)
         async with channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -446,7 +446,7 @@ async def total(balancer: Balancer) -> int:
 async def health_server(
     credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[tuple[str, health.aio.HealthServicer]]:
-    """A server that says of itself what it is told to say."""
+    """A server whose health is set by the test."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -1,4 +1,4 @@
-"""One pool through three nodes at once, judged by etcd's own history."""
+"""One pool through three nodes at once, checked against etcd's own history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import grpc.aio
 import pytest
-from tests.cluster.clients import PATIENCE, Client, StreamEnded
+from tests.cluster.clients import TIME_LIMIT, Client, StreamEnded
 from tests.cluster.conftest import Cluster
 from tests.cluster.holder import holder
 
@@ -65,7 +65,7 @@ async def test_many_clients_on_every_node_never_hold_more_seats_than_there_are(
     )
     seconds = time.monotonic() - started
 
-    history = await cluster.judged(pool)
+    history = await cluster.checked(pool)
     assert history.grants == 24 * 25 + 6 * 10
     assert (history.max_out, history.out, history.waiting) == (4, 0, 0)
     batch = history.grants / history.decisions
@@ -111,7 +111,7 @@ async def test_a_killed_clients_seat_is_free_in_time_and_the_queue_moves_on(
     assert granted.fence == 2
     print(f"the seat of a killed client was free after {seconds:.2f} s (ttl {HOLDER_TTL:g} s)")
     assert seconds < HOLDER_TTL + 2 + SLOW_MACHINE
-    assert (await cluster.judged(pool)).grants == 3
+    assert (await cluster.checked(pool)).grants == 3
 
 
 async def test_a_killed_node_takes_no_seat_and_no_place_with_it(
@@ -148,14 +148,14 @@ async def test_a_killed_node_takes_no_seat_and_no_place_with_it(
         for client in (owner, waiter, other):
             await client.close()
 
-    history = await cluster.judged(pool)
+    history = await cluster.checked(pool)
     assert (history.grants, history.out) == (3, 0)
 
 
 async def test_waiters_are_served_by_the_other_nodes_while_theirs_is_dead(
     cluster: Cluster,
 ) -> None:
-    """Its ticket is decided on by whoever is left, and found when its client comes back."""
+    """Its ticket is decided by another node, and found when its client comes back."""
     pool = await cluster.pool(seats=1)
     victim = await cluster.another_node()
     owner, waiter = Client(), Client()
@@ -172,19 +172,19 @@ async def test_waiters_are_served_by_the_other_nodes_while_theirs_is_dead(
     async with waiter.attached(cluster.addresses[1]):
         assert (await waiter.acquire(pool, ids[1])).fence == 2
         await waiter.close()
-    assert (await cluster.judged(pool)).grants == 2
+    assert (await cluster.checked(pool)).grants == 2
 
 
-async def test_a_frozen_node_that_wakes_up_grants_nothing_late(cluster: Cluster) -> None:
+async def test_a_paused_node_that_wakes_up_grants_nothing_late(cluster: Cluster) -> None:
     pool = await cluster.pool(seats=2)
     victim = await cluster.another_node()
     stopped = asyncio.Event()
 
-    async def busy(address: str, *, until_thawed: bool) -> int:
+    async def busy(address: str, *, until_resumed: bool) -> int:
         client, cycles = Client(), 0
         with suppress(StreamEnded):
             async with client.attached(address):
-                while not (stopped.is_set() and (until_thawed or cycles)):
+                while not (stopped.is_set() and (until_resumed or cycles)):
                     grant_id = new_id()
                     await client.acquire(pool, grant_id)
                     await client.release(pool, grant_id)
@@ -193,14 +193,14 @@ async def test_a_frozen_node_that_wakes_up_grants_nothing_late(cluster: Cluster)
         return cycles
 
     clients = [
-        asyncio.create_task(busy(address, until_thawed=address == victim.address))
+        asyncio.create_task(busy(address, until_resumed=address == victim.address))
         for address in [*cluster.addresses, victim.address] * 3
     ]
     await until(cluster, pool, lambda shown: shown.fence > 50)
     victim.process.send_signal(signal.SIGSTOP)
     before = (await cluster.look(pool)).fence
     try:
-        # Whoever holds a seat through the frozen node keeps it; the session is not over yet.
+        # A holder of a seat through the paused node keeps it; the session is not over yet.
         await asyncio.sleep(1.0)
     finally:
         victim.process.send_signal(signal.SIGCONT)
@@ -209,7 +209,7 @@ async def test_a_frozen_node_that_wakes_up_grants_nothing_late(cluster: Cluster)
     cycles = await asyncio.gather(*clients)
     await victim.stop()
 
-    history = await cluster.judged(pool)
+    history = await cluster.checked(pool)
     assert history.max_out <= 2
     assert history.grants >= sum(cycles) > 100
     assert all(cycles), "everybody was served"
@@ -241,18 +241,18 @@ async def test_late_copies_of_a_closed_sessions_requests_take_no_seat_on_any_nod
             seats = seat_service_pb2_grpc.SeatServiceStub(channel)
             copies: list[Awaitable[object]] = [
                 seats.OpenSession(
-                    seat_service_pb2.OpenSessionRequest(open=opening), timeout=PATIENCE
+                    seat_service_pb2.OpenSessionRequest(open=opening), timeout=TIME_LIMIT
                 ),
                 seats.Acquire(
                     seat_service_pb2.AcquireRequest(
                         credentials=client.credentials, acquire=acquire
                     ),
-                    timeout=PATIENCE,
+                    timeout=TIME_LIMIT,
                 ),
             ]
             for copy in copies:
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
                     await copy
                 assert refused.value.code() is grpc.StatusCode.NOT_FOUND
-    history = await cluster.judged(pool)
+    history = await cluster.checked(pool)
     assert (history.grants, history.out) == (1, 0)

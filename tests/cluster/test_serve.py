@@ -19,7 +19,7 @@ from seatkeeper.core.ids import new_id
 
 
 async def ended(folder: Path, *flags: str) -> tuple[int, str]:
-    """Run a node that is expected to end by itself; return its exit code and last words."""
+    """Run a node that is expected to end by itself; return its exit code and stderr tail."""
     server = spawn(folder, "node", ["serve", "--listen", "127.0.0.1:0", *flags])
     try:
         code = await asyncio.to_thread(server.process.wait, 30)
@@ -97,7 +97,7 @@ async def test_a_wrong_setting_is_named(flags: list[str], named: str, tmp_path: 
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
-async def test_a_node_that_is_told_to_stop_says_goodbye_and_exits_with_0(
+async def test_a_node_drains_on_sigterm_and_exits_with_0(
     signum: signal.Signals, cluster: Cluster
 ) -> None:
     pool = await cluster.pool(seats=1)

@@ -1,4 +1,4 @@
-"""The walk-through of docs/start-a-service.md, run as it stands: three nodes over etcd, with TLS.
+"""The walk-through of docs/how-to/start-a-service.md, run literally: three nodes over etcd, with TLS.
 
 Only ports are changed, to free ones, because other programs may run on this machine.
 """
@@ -22,7 +22,7 @@ from tests.tree import ROOT
 
 from seatkeeper.devcluster.etcd_binary import find_etcd
 
-PAGE = ROOT / "docs" / "start-a-service.md"
+PAGE = ROOT / "docs" / "how-to" / "start-a-service.md"
 SECTION = "## Three nodes over etcd, with TLS"
 SECONDS_MAX = 120
 

@@ -25,7 +25,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.keys import Keys
 
 POOL = "p"
-PATIENCE = 40.0
+TIME_LIMIT = 40.0
 FLAGS = ("--stop-grace", "0.5", "--etcd-timeout", "1")
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -50,7 +50,7 @@ async def service(
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], node: ServerProcess) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIME_LIMIT
     while not await condition():
         assert time.monotonic() < deadline, events(node)[-10:]
         await asyncio.sleep(0.1)
@@ -90,7 +90,7 @@ async def is_alarmed(service: Service) -> bool:
 
 
 async def ended(service: Service, *flags: str) -> tuple[int, str]:
-    """Run a node that is expected to end by itself; return its exit code and last words."""
+    """Run a node that is expected to end by itself; return its exit code and stderr tail."""
     settings = ("--etcd-endpoints", ",".join(service.etcd.endpoints))
     command = ["serve", "--listen", "127.0.0.1:0", *settings, *FLAGS, *flags]
     server = spawn(service.folder, "refused", command)

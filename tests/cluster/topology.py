@@ -75,7 +75,7 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         return self.log.read_text()[-2000:]
 
 
@@ -152,8 +152,8 @@ class Topology:
         deadline = loop.time() + HEALTHY_SECONDS_MAX
         running = self.running[name]
         while (said := await self.health(name)) is not None:
-            assert running.process.poll() is None, f"{name} ended: {running.last_words()}"
-            late = f"{name} is not healthy: {said}\n{running.last_words()}"
+            assert running.process.poll() is None, f"{name} ended: {running.stderr_tail()}"
+            late = f"{name} is not healthy: {said}\n{running.stderr_tail()}"
             assert loop.time() < deadline, late
             await asyncio.sleep(0.2)
 

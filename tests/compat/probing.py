@@ -173,12 +173,7 @@ class Probing:
     async def _commands(self, release: Release) -> None:
         """Use the command line of a release, with a node of the other version first in its list."""
         nodes = sorted(self.service.mixed, key=lambda node: node.release.name == release.name)
-        tls = [
-            word
-            for name, file in self.service.caller_files.items()
-            for word in (f"--tls-{name}", file)
-        ]
-        flags = ("--nodes", nodes[0].listen, *tls)
+        flags = ("--nodes", nodes[0].listen, *self.service.caller_flags)
         pool = self.rng.choice(OPEN)
         for words in (
             ("status", *flags, "--json"),

@@ -6,11 +6,13 @@ that it was last given. With mutual TLS a certificate proves whose a session is;
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL
 
 from bench.service import ServerProcess, spawn
 from tests.chaos.places import Place, Places
@@ -118,6 +120,23 @@ class MixedService(ChaosService):
         """The caller's CA, certificate and key; empty: without TLS."""
         tls = self.caller
         return {name: str(getattr(tls, name)) for name in TLS_FILES} if tls else {}
+
+    @property
+    def caller_flags(self) -> Sequence[str]:
+        """The same, for the command line."""
+        files = self.caller_files.items()
+        return [word for name, file in files for word in (f"--tls-{name}", file)]
+
+    async def drain(self, node: MixedNode, release: Release) -> int:
+        """Have the command line of a release drain a node; return its exit code."""
+        process = await asyncio.create_subprocess_exec(
+            *(*release.program, "node", "drain", node.name),
+            *("--nodes", node.listen, *self.caller_flags),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+        )
+        return await process.wait()
 
     async def add_mixed_node(self, release: Release) -> None:
         """Start one more node."""

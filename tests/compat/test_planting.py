@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from tests.compat.fields import TICKET_ATTRIBUTES, NotPlanted, Planter, tokens_in
 
-from seatkeeper.server.decide import Guard
+from seatkeeper.server.domain import Guard
 from seatkeeper.server.store import Put, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore

@@ -95,7 +95,7 @@ class Upgrade:
         self._old = old
         self._new = new
         self.exits: list[int] = []
-        """How nodes ended that were asked to."""
+        """How nodes and agents ended, and what ended them."""
 
     @asynccontextmanager
     async def forward(self) -> AsyncIterator[str]:
@@ -104,7 +104,10 @@ class Upgrade:
 
     @asynccontextmanager
     async def back(self) -> AsyncIterator[str]:
-        """A node of the new version is drained, and one of the old version starts in its place."""
+        """A node of the new version is drained, and one of the old version starts in its place.
+
+        The old version's administrator has it drained.
+        """
         yield await self._replace(self._new, self._old)
 
     @asynccontextmanager
@@ -119,6 +122,8 @@ class Upgrade:
     async def _replace(self, from_: Release, to: Release) -> str:
         nodes = [node for node in self._service.mixed if node.release is from_]
         node = self._service.rng.choice(nodes)
+        if to is self._old:
+            self.exits.append(await self._service.drain(node, to))
         self.exits.append(await node.process.stop())
         node.release = to
         await node.start()

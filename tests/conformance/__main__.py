@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         command = shlex.split(options.driver)
         results = asyncio.run(run_clients(command, chosen, at_once=options.at_once))
-    return _tell(results, options.json == "-")
+    return _notify(results, options.json == "-")
 
 
 def _credentials(*files: str | None) -> grpc.ChannelCredentials | None:
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tell(results: Sequence[Result], as_json: bool) -> int:
+def _notify(results: Sequence[Result], as_json: bool) -> int:
     for result in results:
         print(json.dumps(result.record()) if as_json else result.line())
     skipped = sum(bool(result.skipped) for result in results)

@@ -1,4 +1,4 @@
-"""Runs scripts against a client: plays the service, and tells the client what to do by its driver."""
+"""Runs scripts against a client: acts as the service, and controls the client by its driver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP_SECONDS = 40.0
 SCRIPT_SECONDS = 180.0
 END_SECONDS = 10.0
 IGNORED_EVENTS = ("queued", "doubt", "safe")
-"""What a driver may tell at any time."""
+"""What a driver may report at any time."""
 
 
 async def run_clients(
@@ -45,7 +45,7 @@ async def run_client(command: Sequence[str], script: Script) -> Result:
     run = _Run(script, driver)
     try:
         async with asyncio.timeout(SCRIPT_SECONDS):
-            for number, step in enumerate(script.steps, 1):  # noqa: B007 # told below
+            for number, step in enumerate(script.steps, 1):  # noqa: B007 # used below
                 await run.step(step)
     except (Mismatch, ScriptError, DecodeError) as error:
         failure = f"{error}"
@@ -90,7 +90,7 @@ class Driver:
         )
         return cls(process, stderr)
 
-    async def tell(self, line: Json) -> None:
+    async def notify(self, line: Json) -> None:
         """Have it do something."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(line).encode() + b"\n")
@@ -148,16 +148,16 @@ class _Run:
     # The client under test ----------------------------------------------------------------------
 
     async def _do_start(self, step: dict[str, Json]) -> None:
-        """Start the nodes named, and tell the client of all."""
+        """Start the nodes named, and give the client all addresses."""
         for name in step["start"]:
             await self.nodes.start(name)
         terms = {k: v for k, v in step.items() if k in ("holder", "project", "ttl")}
         addresses = list(self.nodes.addresses.values())
-        await self._driver.tell({"do": "start", "nodes": addresses, **terms})
+        await self._driver.notify({"do": "start", "nodes": addresses, **terms})
         await self._do_event({"event": {"event": "ready"}})
 
     async def _do_do(self, step: dict[str, Json]) -> None:
-        await self._driver.tell({k: v for k, v in step.items() if k != "note"})
+        await self._driver.notify({k: v for k, v in step.items() if k != "note"})
 
     async def _do_event(self, step: dict[str, Json]) -> None:
         await self._driver.inbox.expect(

@@ -30,7 +30,7 @@ class RestartedNode:
         self._listen = self._process.address
 
     async def stop(self) -> None:
-        """Tell it to stop, and let it begin to; what it still answers is for the script to see."""
+        """Ask it to stop, and let it begin to; what it still answers is for the script to see."""
         assert self._process is not None
         self._process.process.terminate()
         await asyncio.to_thread(self._process.process.wait)

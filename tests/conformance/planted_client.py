@@ -59,7 +59,7 @@ def opens_anew_after_a_break() -> None:
 
 
 def takes_the_transport_for_a_denial() -> None:
-    """RESOURCE_EXHAUSTED is a denial, whoever made it."""
+    """RESOURCE_EXHAUSTED is a denial, from any source."""
     on_stream_end = SessionMachine.on_stream_end
 
     def denied(self: Any, error: aio.AioRpcError | None, *, was_open: bool) -> bool:
@@ -70,13 +70,13 @@ def takes_the_transport_for_a_denial() -> None:
     SessionMachine.on_stream_end = denied
 
 
-def stays_when_told_to_go() -> None:
+def stays_after_go_away() -> None:
     """`go_away` is ignored."""
     _link.Link.leave_for = lambda self, within: None  # type: ignore[method-assign]  # a planted defect
 
 
-def keeps_what_nobody_wants() -> None:
-    """A grant for which nobody waits is kept, and renewed for ever."""
+def keeps_unwanted_grants() -> None:
+    """An unwanted grant is kept, and renewed forever."""
     on_granted = _tables.Tables.on_granted
 
     def kept(self: _tables.Tables, granted: Any, now: float) -> None:
@@ -110,8 +110,8 @@ DEFECTS: dict[str, Callable[[], None]] = {
         asks_anew_after_a_break,
         opens_anew_after_a_break,
         takes_the_transport_for_a_denial,
-        stays_when_told_to_go,
-        keeps_what_nobody_wants,
+        stays_after_go_away,
+        keeps_unwanted_grants,
         numbers_nothing,
         uses_random_ids,
     )

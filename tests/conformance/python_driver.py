@@ -32,13 +32,13 @@ _REASONS = {
 }
 
 
-def tell(event: str, **fields: object) -> None:
+def notify(event: str, **fields: object) -> None:
     """Write one event."""
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
 class Driver:
-    """Does what it is told, one line at a time."""
+    """Follows its commands, one line at a time."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         """Begin. ``settings``: of ``ClientConfig``."""
@@ -64,19 +64,19 @@ class Driver:
                 self._asking[order["id"]].cancel()
             case "release":
                 await self._grants[order["id"]].release()
-                tell("released", id=order["id"])
+                notify("released", id=order["id"])
             case "state":
-                tell("state", id=order["id"], state=_STATES[self._grants[order["id"]].state])
+                notify("state", id=order["id"], state=_STATES[self._grants[order["id"]].state])
             case "close":
                 await self.client.close()
-                tell("closed")
+                notify("closed")
 
     def _start(
         self, nodes: list[str], holder: str = "conformance", project: str = "", ttl: float = 30
     ) -> None:
         config = ClientConfig(ttl=timedelta(seconds=ttl), **self._settings)
         self._client = AsyncSeatClient(nodes, holder=holder, project=project, config=config)
-        tell("ready")
+        notify("ready")
 
     async def _acquire(
         self,
@@ -88,7 +88,7 @@ class Driver:
         wait: float | None = None,
     ) -> None:
         def on_state(state: HoldingState) -> None:
-            tell(_STATES[state], id=id)
+            notify(_STATES[state], id=id)
 
         try:
             grant = await self.client.acquire(
@@ -97,23 +97,23 @@ class Driver:
                 priority=priority,
                 project=project,
                 wait=wait,
-                on_queued=lambda place: tell("queued", id=id, position=place.position),
+                on_queued=lambda place: notify("queued", id=id, position=place.position),
                 on_state=on_state,
             )
         except asyncio.CancelledError:
-            tell("cancelled", id=id)
+            notify("cancelled", id=id)
         except errors.SeatError as error:
             reason = _REASONS.get(type(error))
             after = getattr(error, "retry_after", None)
             more = {} if after is None else {"retry_after": after.total_seconds()}
             if reason is None:
-                tell("failed", id=id, message=str(error), retryable=error.retryable, **more)
+                notify("failed", id=id, message=str(error), retryable=error.retryable, **more)
             else:
                 name = f"DENIAL_REASON_{reason}"
-                tell("denied", id=id, reason=name, message=str(error), **more)
+                notify("denied", id=id, reason=name, message=str(error), **more)
         else:
             self._grants[id] = grant
-            tell(
+            notify(
                 "granted",
                 id=id,
                 pool=grant.pool,

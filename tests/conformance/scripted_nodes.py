@@ -1,4 +1,4 @@
-"""Nodes that the suite plays: they say what the script says, to whoever calls."""
+"""Nodes that the suite plays: they answer every caller as the script says."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ServedStream:
 
 
 class Renewals:
-    """Answers renewals by itself while it is told to."""
+    """Answers renewals by itself while that is on."""
 
     def __init__(self) -> None:
         self.terms: Json = None

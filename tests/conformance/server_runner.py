@@ -105,7 +105,7 @@ async def run_script(target: Target, script: Script) -> Result:
     number, failure = 0, ""
     try:
         async with asyncio.timeout(SCRIPT_SECONDS):
-            for number, step in enumerate(script.steps, 1):  # noqa: B007 # told below
+            for number, step in enumerate(script.steps, 1):  # noqa: B007 # used below
                 await run.step(step)
     except (Mismatch, ScriptError, DecodeError) as error:
         failure = f"{error}"
@@ -215,15 +215,15 @@ class _Run:
             # Sent before the next step is: a step may rely on what it started.
             await asyncio.sleep(0)
         else:
-            await self._judge(tasks, step, name)
+            await self._check_history(tasks, step, name)
 
     async def _do_await(self, step: dict[str, Json]) -> None:
         name = step["await"]
         if name not in self._calls:
             raise ScriptError(f"no call {name} was started")
-        await self._judge(self._calls.pop(name), step, name)
+        await self._check_history(self._calls.pop(name), step, name)
 
-    async def _judge(
+    async def _check_history(
         self, tasks: list[asyncio.Task[Json]], step: dict[str, Json], name: str
     ) -> None:
         _, late = await asyncio.wait(tasks, timeout=step.get("within", 2 * CALL_SECONDS))

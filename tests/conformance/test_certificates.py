@@ -24,6 +24,8 @@ def test_the_suite_shows_a_certificate(tmp_path: Path, name: str, code: int) -> 
 
 
 @pytest.mark.parametrize("given", [["--tls-cert", "a"], ["--tls-ca", "a", "--tls-key", "b"]])
-def test_what_is_missing_is_told(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_reported(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["server", *given]) == 2
     assert "--tls-" in capsys.readouterr().err

@@ -39,11 +39,11 @@ def test_every_script_can_be_read_and_says_what_it_is_about(side: str) -> None:
 def test_the_schema_has_the_verbs_and_keys_that_the_runner_takes(
     definition: str, verbs: dict[str, set[str]]
 ) -> None:
-    told = {
+    reported = {
         step["title"]: set(step["properties"]) - {step["title"], "note"}
         for step in SCHEMA["$defs"][definition]["oneOf"]
     }
-    assert told == dict(verbs)
+    assert reported == dict(verbs)
 
 
 def test_the_page_names_every_verb_pattern_and_value() -> None:
@@ -120,8 +120,8 @@ def test_values_are_filled_in() -> None:
         {"v": 2},
         9,
     ]
-    with pytest.raises(ScriptError, match="nobody"):
-        fill("${nobody}", bindings)
+    with pytest.raises(ScriptError, match="unknown"):
+        fill("${unknown}", bindings)
 
 
 def test_ids_are_of_the_time_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""A client of another language, written from docs/write-a-client.md: the page is enough."""
+"""A client of another language, written from docs/how-to/write-a-client.md: the page is enough."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ async def test_it_takes_and_returns_seats_of_a_real_node(
         await _create(target, {"name": "p", "seats": 1})
         first, second = [await Driver.launch(command) for _ in range(2)]
         for driver in (first, second):
-            await driver.tell({"do": "start", "nodes": list(target.addresses), "ttl": 5})
-            await driver.tell({"do": "acquire", "id": "1", "pool": "p"})
-            await _hear(driver, {"event": "ready"})
+            await driver.notify({"do": "start", "nodes": list(target.addresses), "ttl": 5})
+            await driver.notify({"do": "acquire", "id": "1", "pool": "p"})
+            await _receive(driver, {"event": "ready"})
             if driver is first:
-                await _hear(driver, {"event": "granted", "seats": 1, "fence": 1})
-        await _hear(second, {"event": "queued", "position": 1})
-        await first.tell({"do": "release", "id": "1"})
-        await _hear(first, {"event": "released"})
-        await _hear(second, {"event": "granted", "fence": {"$gt": 1}})
+                await _receive(driver, {"event": "granted", "seats": 1, "fence": 1})
+        await _receive(second, {"event": "queued", "position": 1})
+        await first.notify({"do": "release", "id": "1"})
+        await _receive(first, {"event": "released"})
+        await _receive(second, {"event": "granted", "fence": {"$gt": 1}})
         for driver in (first, second):
             await driver.end()
 
 
-async def _hear(driver: Driver, event: dict[str, object]) -> None:
+async def _receive(driver: Driver, event: dict[str, object]) -> None:
     await driver.inbox.expect([event], {}, ignore=(), unordered=False, within=30)
 
 

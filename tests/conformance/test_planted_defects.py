@@ -58,7 +58,7 @@ def token_of_another_pool(patch: Patch) -> None:
     )
 
 
-def token_that_nobody_signed(patch: Patch) -> None:
+def token_with_unknown_key(patch: Patch) -> None:
     sign = tokens.TokenSigner.sign
 
     def forged(*arguments: Any, **named: Any) -> str:
@@ -78,13 +78,13 @@ def a_seat_too_many(patch: Patch) -> None:
 
 
 def no_details(patch: Patch) -> None:
-    tell = Failure.tell
+    notify = Failure.notify
 
     async def bare(self: Failure, context: Any) -> None:
         self.details = ()
-        await tell(self, context)
+        await notify(self, context)
 
-    patch.setattr(Failure, "tell", bare)
+    patch.setattr(Failure, "notify", bare)
 
 
 def releases_are_not_answered(patch: Patch) -> None:
@@ -98,10 +98,10 @@ def releases_are_not_answered(patch: Patch) -> None:
 
 
 def renewals_keep_nothing_alive(patch: Patch) -> None:
-    async def told_only(_: Any, session: sessions.Session) -> Any:
+    async def without_renewal(_: Any, session: sessions.Session) -> Any:
         return session.ttl
 
-    patch.setattr(sessions.Sessions, "renew", told_only)
+    patch.setattr(sessions.Sessions, "renew", without_renewal)
 
 
 @asynccontextmanager
@@ -121,7 +121,7 @@ async def a_node() -> AsyncIterator[Target]:
         (any_secret, "session-wrong-secret"),
         (no_memory_of_ids, "id-released-is-spent"),
         (token_of_another_pool, "acquire-grants"),
-        (token_that_nobody_signed, "acquire-grants"),
+        (token_with_unknown_key, "acquire-grants"),
         (a_seat_too_many, "capacity-is-kept"),
         (no_details, "acquire-no-wait"),
         (releases_are_not_answered, "stream-release-of-nothing"),
@@ -146,8 +146,8 @@ CLIENTS = (
     ("asks_anew_after_a_break", "broken-stream-same-id"),
     ("opens_anew_after_a_break", "resumes-and-keeps"),
     ("takes_the_transport_for_a_denial", "transport-resource-exhausted-is-no-denial"),
-    ("stays_when_told_to_go", "go-away-moves-on"),
-    ("keeps_what_nobody_wants", "unwanted-grant-is-returned"),
+    ("stays_after_go_away", "go-away-moves-on"),
+    ("keeps_unwanted_grants", "unwanted-grant-is-returned"),
     ("numbers_nothing", "renews-in-time"),
     ("uses_random_ids", "fresh-ids"),
 )

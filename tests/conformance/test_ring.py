@@ -1,4 +1,4 @@
-"""The ring, computed from its description in docs/write-a-client.md alone, and what the nodes use."""
+"""The ring, computed from docs/how-to/write-a-client.md alone, equals the one that nodes use."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_the_description_gives_the_owners_of_the_vectors(ring: dict[str, Any]) -
 
 @pytest.mark.parametrize("ring", VECTORS["owners"], ids=lambda ring: str(len(ring["nodes"])))
 def test_the_nodes_agree_with_the_vectors(ring: dict[str, Any]) -> None:
-    """Whoever changes the ring changes it for every client there is: it must not."""
+    """A change of the ring changes it for every client: it must not."""
     for nodes in (ring["nodes"], list(reversed(ring["nodes"]))):
         addresses = dict.fromkeys(nodes, "")
         for pool, expected in ring["owners"].items():
             assert Ring(1, addresses).owner(pool) == expected
 
 
-def test_the_vectors_tell_rings_apart() -> None:
+def test_the_vectors_distinguish_rings() -> None:
     """A wrong ring, such as one with 40 points a node, would not pass by chance."""
     owners = [set(ring["owners"].values()) for ring in VECTORS["owners"]]
     assert sum(map(len, owners)) > 20

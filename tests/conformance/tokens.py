@@ -1,4 +1,4 @@
-"""Verifies a token with a JWT library and a key set, as docs/verify-tokens.md has it."""
+"""Verifies a token with a JWT library and a key set, as docs/how-to/verify-tokens.md has it."""
 
 from __future__ import annotations
 

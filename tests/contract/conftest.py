@@ -1,4 +1,4 @@
-"""The two stores behind one handle, so that a test of the contract cannot tell which it has."""
+"""The two stores behind one handle, so that a test of the contract cannot distinguish them."""
 
 from __future__ import annotations
 

@@ -62,9 +62,9 @@ async def store(proxy: Relay) -> AsyncIterator[EtcdStore]:
     await store.close()
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["cut", "silent"])
+@pytest.mark.parametrize("reported", [True, False], ids=["cut", "silent"])
 async def test_a_commit_whose_answer_is_lost_is_unknown_and_has_happened(
-    subject: Subject, proxy: Relay, store: EtcdStore, told: bool
+    subject: Subject, proxy: Relay, store: EtcdStore, reported: bool
 ) -> None:
     key = subject.prefix + "seat"
     mine, absent = [Put(key, b"mine")], [Unchanged(key, 0)]
@@ -72,14 +72,14 @@ async def test_a_commit_whose_answer_is_lost_is_unknown_and_has_happened(
 
     commit = asyncio.create_task(store.commit(mine, only_if=absent))
     await subject.until(lambda: _exists(subject, key))
-    if told:
+    if reported:
         proxy.cut()
     with pytest.raises(OutcomeUnknown):
         await commit
 
     # What a caller does then: ask again with the same comparison, and find its own record.
-    proxy.heal()
-    again = await _patiently(lambda: store.commit(mine, only_if=absent, else_read=[key]))
+    proxy.recover()
+    again = await _with_retries(lambda: store.commit(mine, only_if=absent, else_read=[key]))
     assert not again.succeeded
     entry = again.read[key]
     assert entry is not None
@@ -89,11 +89,11 @@ async def test_a_commit_whose_answer_is_lost_is_unknown_and_has_happened(
 async def test_a_commit_is_sent_once(subject: Subject, proxy: Relay, store: EtcdStore) -> None:
     key = subject.prefix + "counter"
     for _ in range(5):
-        await _patiently(store.status)
+        await _with_retries(store.status)
         proxy.mute()
         with pytest.raises(OutcomeUnknown):
             await store.commit([Put(key, b"")], timeout=timedelta(milliseconds=300))
-        proxy.heal()
+        proxy.recover()
     async with aclosing(subject.store.watch(key, from_revision=1)) as watch:
         await subject.changes(watch, 5)
         await subject.store.commit([Put(key + "-end", b"")])
@@ -108,10 +108,10 @@ async def test_a_grant_whose_answer_is_lost_can_be_repeated(
     proxy.mute()
     with pytest.raises(OutcomeUnknown):
         await store.grant_lease(lease, timedelta(seconds=60))
-    proxy.heal()
+    proxy.recover()
 
     with pytest.raises(LeaseExists):
-        await _patiently(lambda: store.grant_lease(lease, timedelta(seconds=60)))
+        await _with_retries(lambda: store.grant_lease(lease, timedelta(seconds=60)))
     assert await store.keep_alive(lease) == timedelta(seconds=60)
     await store.revoke_lease(lease)
 
@@ -134,7 +134,7 @@ async def test_renewals_survive_a_cut(subject: Subject, proxy: Relay, store: Etc
     await store.keep_alive(lease)
     for _ in range(3):
         proxy.cut()
-        assert await _patiently(lambda: store.keep_alive(lease)) == timedelta(seconds=60)
+        assert await _with_retries(lambda: store.keep_alive(lease)) == timedelta(seconds=60)
     await store.revoke_lease(lease)
 
 
@@ -334,7 +334,7 @@ async def _exists(subject: Subject, key: str) -> bool:
     return await subject.store.get(key) is not None
 
 
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+async def _with_retries(call: Callable[[], Awaitable[T]]) -> T:
     for _ in range(50):
         try:
             return await call()

@@ -58,7 +58,7 @@ async def outcome(call: Awaitable[T]) -> T | Exception:
 
 
 async def commit_in_the_end(store: EtcdStore, value: bytes) -> None:
-    """Commit as a patient caller does: again, until it is known to have worked."""
+    """Commit with retries, until it is known to have worked."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
@@ -69,27 +69,27 @@ async def commit_in_the_end(store: EtcdStore, value: bytes) -> None:
     pytest.fail("no commit worked")
 
 
-async def test_reads_leave_a_frozen_member_within_their_deadline(
+async def test_reads_leave_a_paused_member_within_their_deadline(
     cluster: EtcdCluster, store: EtcdStore
 ) -> None:
-    frozen = member_in_use(cluster, store)
-    frozen.freeze()
+    paused = member_in_use(cluster, store)
+    paused.pause()
 
     with within(CALL_TIMEOUT):
         entry = await store.get("/a")
 
     assert entry is not None
     assert entry.value == b"before"
-    assert store.endpoint != frozen.endpoint
+    assert store.endpoint != paused.endpoint
     await commit_in_the_end(store, b"after")
 
 
-async def test_renewals_leave_a_frozen_member_within_their_deadline(
+async def test_renewals_leave_a_paused_member_within_their_deadline(
     cluster: EtcdCluster, store: EtcdStore
 ) -> None:
     await store.grant_lease(LEASE, timedelta(seconds=60))
     await store.keep_alive(LEASE)
-    member_in_use(cluster, store).freeze()
+    member_in_use(cluster, store).pause()
 
     with within(CALL_TIMEOUT):
         answers = await asyncio.gather(*(store.keep_alive(LEASE) for _ in range(10)))
@@ -97,23 +97,23 @@ async def test_renewals_leave_a_frozen_member_within_their_deadline(
     assert answers == [timedelta(seconds=60)] * 10
 
 
-async def test_a_commit_on_a_frozen_member_is_unknown_and_the_next_goes_elsewhere(
+async def test_a_commit_on_a_paused_member_is_unknown_and_the_next_goes_elsewhere(
     cluster: EtcdCluster, store: EtcdStore
 ) -> None:
-    frozen = member_in_use(cluster, store)
-    frozen.freeze()
+    paused = member_in_use(cluster, store)
+    paused.pause()
 
     with within(CALL_TIMEOUT), pytest.raises(OutcomeUnknown):
         await store.commit([Put("/lost", b"")])
 
-    assert store.endpoint != frozen.endpoint
+    assert store.endpoint != paused.endpoint
     await commit_in_the_end(store, b"after")
 
 
 async def test_a_commit_may_have_a_shorter_deadline(
     cluster: EtcdCluster, store: EtcdStore
 ) -> None:
-    member_in_use(cluster, store).freeze()
+    member_in_use(cluster, store).pause()
     limit = timedelta(milliseconds=300)
     with within(limit), pytest.raises(OutcomeUnknown):
         await store.commit([Put("/lost", b"")], timeout=limit)
@@ -133,7 +133,7 @@ async def test_a_killed_member_is_left(cluster: EtcdCluster, store: EtcdStore) -
     await commit_in_the_end(store, b"after")
 
 
-async def test_no_member_is_given_up_for_ever(cluster: EtcdCluster, store: EtcdStore) -> None:
+async def test_no_member_is_given_up_forever(cluster: EtcdCluster, store: EtcdStore) -> None:
     """Each in turn is the only one that is left out; the cluster works throughout."""
     for n, member in enumerate(cluster.members):
         member.kill()
@@ -180,19 +180,19 @@ async def test_a_member_that_lost_its_leader_ends_its_watches(
                 pass
 
 
-async def test_a_watch_on_a_frozen_member_ends_and_the_next_is_elsewhere(
+async def test_a_watch_on_a_paused_member_ends_and_the_next_is_elsewhere(
     cluster: EtcdCluster, store: EtcdStore
 ) -> None:
-    frozen = member_in_use(cluster, store)
+    paused = member_in_use(cluster, store)
     async with aclosing(store.watch("/", from_revision=1)) as watch:
         await anext(watch)
         await anext(watch)
-        frozen.freeze()
+        paused.pause()
         with within(timedelta(seconds=3)), pytest.raises(WatchEnded, match="silent"):
             async for _ in watch:
                 pass
 
-    assert store.endpoint != frozen.endpoint
+    assert store.endpoint != paused.endpoint
     await commit_in_the_end(store, b"after")
     async with aclosing(store.watch("/", from_revision=1)) as watch, asyncio.timeout(10):
         async for batch in watch:
@@ -227,13 +227,13 @@ async def test_with_all_members_gone_every_call_ends_in_time(
     await commit_in_the_end(store, b"after")
 
 
-async def test_with_all_members_frozen_every_call_ends_in_time(
+async def test_with_all_members_paused_every_call_ends_in_time(
     cluster: EtcdCluster, store: EtcdStore
 ) -> None:
     await store.grant_lease(LEASE, timedelta(seconds=60))
     await store.keep_alive(LEASE)
     for member in cluster.members:
-        member.freeze()
+        member.pause()
 
     with within(CALL_TIMEOUT):
         read, commit, renewal = await asyncio.gather(
@@ -246,13 +246,13 @@ async def test_with_all_members_frozen_every_call_ends_in_time(
     assert isinstance(renewal, OutcomeUnknown)
 
     for member in cluster.members:
-        member.thaw()
+        member.resume()
     await commit_in_the_end(store, b"after")
 
 
 async def test_closing_ends_the_calls_under_way(cluster: EtcdCluster, store: EtcdStore) -> None:
     for member in cluster.members:
-        member.freeze()
+        member.pause()
     calls = [
         asyncio.create_task(outcome(store.get("/a"))),
         asyncio.create_task(outcome(store.commit([Put("/a", b"")]))),

@@ -214,8 +214,8 @@ async def test_a_member_that_is_named_by_two_addresses_is_counted_once(site: Sit
     store = EtcdStore(EtcdConfig(endpoints=(endpoint, alias)))
     assert [member.endpoint for member in (await store.health()).members] == [endpoint]
     await store.close()
-    etcd.members[0].freeze()
+    etcd.members[0].pause()
     store = EtcdStore(EtcdConfig(endpoints=(alias,), call_timeout=timedelta(seconds=0.5)))
     assert len((await store.health()).members) == 1
-    etcd.members[0].thaw()
+    etcd.members[0].resume()
     await store.close()

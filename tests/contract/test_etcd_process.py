@@ -52,7 +52,7 @@ async def test_a_port_that_is_taken_is_named(
     assert not cluster.members[0].running
 
 
-async def test_what_it_last_said_is_told_when_it_dies(
+async def test_its_last_output_is_reported_when_it_dies(
     etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
 ) -> None:
     cluster = EtcdCluster(etcd_program, tmp_path, options=etcd_options)
@@ -73,12 +73,12 @@ async def test_one_that_does_not_serve_is_not_left_running(
     assert not member.running
 
 
-async def test_a_frozen_one_can_be_stopped(
+async def test_a_paused_one_can_be_stopped(
     etcd_program: Path, etcd_options: EtcdOptions, tmp_path: Path
 ) -> None:
     cluster = EtcdCluster(etcd_program, tmp_path, options=etcd_options)
     await cluster.start()
-    cluster.members[0].freeze()
+    cluster.members[0].pause()
     await cluster.stop()
     assert not cluster.members[0].running
 

@@ -187,7 +187,7 @@ async def test_a_new_certificate_is_used_without_a_new_store(
     shutil.copy(right_cert, cert_file)
     shutil.copy(right_key, key_file)
 
-    assert await _patiently_get(store) is None
+    assert await _get_with_retries(store) is None
     await store.close()
 
 
@@ -241,7 +241,7 @@ async def test_a_user_with_a_password(auth_etcd: EtcdCluster) -> None:
 
 
 async def test_a_wrong_password_is_refused(auth_etcd: EtcdCluster) -> None:
-    for username, password in (("node", "loud"), ("nobody", "hush"), ("", "")):
+    for username, password in (("node", "loud"), ("stranger", "hush"), ("", "")):
         store = auth_store(auth_etcd, username, password)
         with pytest.raises(StoreRefused):
             await store.get("/ours/a")
@@ -279,7 +279,7 @@ async def test_a_token_that_ended_is_replaced(auth_etcd: EtcdCluster) -> None:
     (member,) = auth_etcd.members
     member.kill()
     await member.start()
-    assert await _patiently_get(store) is None
+    assert await _get_with_retries(store) is None
     await use_everything(store, LEASE)
     await store.close()
 
@@ -307,7 +307,7 @@ async def test_callers_share_one_new_token(
     async def counted(*arguments: object) -> grpc.aio.Metadata:
         nonlocal fetched
         fetched += 1
-        return await authenticate(*arguments)  # type: ignore[arg-type]  # passed on as it came
+        return await authenticate(*arguments)  # type: ignore[arg-type]  # forwarded as it came
 
     monkeypatch.setattr(Credentials, "_authenticate", counted)
     store = auth_store(auth_etcd, "node", "hush")
@@ -355,7 +355,7 @@ async def _let_tokens_end(etcd: EtcdCluster) -> None:
     pytest.fail("the tokens do not end")
 
 
-async def _patiently_get(store: EtcdStore) -> object:
+async def _get_with_retries(store: EtcdStore) -> object:
     for _ in range(20):
         try:
             return await store.get("/ours/never")

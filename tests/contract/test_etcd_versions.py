@@ -29,7 +29,7 @@ def test_each_defect_goes_with_the_release_that_fixed_it() -> None:
         ("3.5.13", "backwards"),
         ("3.3.25", "older than 3.4"),
         ("later", "not a version"),
-        ("", "does not tell"),
+        ("", "does not report"),
     ],
 )
 def test_a_version_with_defects_names_them(version: str, says: str) -> None:

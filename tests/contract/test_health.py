@@ -1,4 +1,4 @@
-"""How the store is: what an operator is told of its members, leases, alarms and quorum."""
+"""How the store is: what an operator reads about its members, leases, alarms and quorum."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ async def test_each_member_is_looked_at(cluster: EtcdCluster) -> None:
     assert all(member.version and member.size_bytes for member in health.members)
 
 
-async def test_a_member_that_is_down_or_frozen_is_named_and_the_others_have_a_quorum(
+async def test_a_member_that_is_down_or_paused_is_named_and_the_others_have_a_quorum(
     cluster: EtcdCluster,
 ) -> None:
     store = EtcdStore(EtcdConfig(endpoints=cluster.endpoints, call_timeout=CALL_TIMEOUT))
     names = [member.name for member in (await store.health()).members]
-    cluster.members[0].freeze()
-    frozen = await store.health()
-    cluster.members[0].thaw()
+    cluster.members[0].pause()
+    paused = await store.health()
+    cluster.members[0].resume()
     cluster.members[0].kill()
     down = await store.health()
     await store.close()
 
-    for health in (frozen, down):
+    for health in (paused, down):
         assert health.members[0].name == names[0], "the others know its name"
         assert [bool(member.failure) for member in health.members] == [True, False, False]
     assert down.read_time is not None
@@ -115,7 +115,7 @@ async def test_without_a_quorum_who_is_left_says_that_there_is_no_leader(
     assert "no leader" in " ".join(health.members[2].errors)
 
 
-async def test_a_member_that_the_node_was_not_told_of_is_named(cluster: EtcdCluster) -> None:
+async def test_a_member_that_is_not_configured_is_named(cluster: EtcdCluster) -> None:
     store = EtcdStore(EtcdConfig(endpoints=cluster.endpoints[:2], call_timeout=CALL_TIMEOUT))
     health = await store.health()
     await store.close()
@@ -125,7 +125,7 @@ async def test_a_member_that_the_node_was_not_told_of_is_named(cluster: EtcdClus
     assert cluster.endpoints[2] in health.members[2].endpoint
 
 
-async def test_nothing_that_answers_is_told_and_not_raised() -> None:
+async def test_no_answer_is_reported_and_not_raised() -> None:
     store = EtcdStore(
         EtcdConfig(endpoints=("127.0.0.1:1",), call_timeout=timedelta(seconds=0.3))
     )

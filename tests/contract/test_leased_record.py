@@ -72,7 +72,7 @@ async def test_a_record_is_written_although_its_predecessors_lease_ends_meanwhil
     assert await subject.store.get(key) is None
 
 
-async def test_a_lease_that_always_ends_is_not_tried_for_ever(
+async def test_a_lease_that_always_ends_is_not_tried_forever(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leased_record, "WRITE_PAUSE", 0.0)

@@ -128,7 +128,7 @@ async def test_an_id_of_zero_is_refused(subject: Subject) -> None:
         await subject.store.grant_lease(0, LONG_TTL)
 
 
-async def test_the_time_left_is_told(subject: Subject) -> None:
+async def test_the_time_left_is_reported(subject: Subject) -> None:
     store = subject.store
     lease = subject.new_lease_id()
     assert await store.lease_remaining(lease) is None

@@ -1,4 +1,4 @@
-"""Watches: every change, in order, each revision whole; or an end that is told."""
+"""Watches: every change, in order, each revision whole; or an end that is reported."""
 
 from __future__ import annotations
 

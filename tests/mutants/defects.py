@@ -1,7 +1,7 @@
 """Deliberate defects, each of a kind that has broken a system like this one before.
 
-Every one must be caught: by the simulation, whose judge then names the invariant, or by a test. One
-that nobody catches is a hole in the tests.
+Every one must be caught: by the simulation, whose checker then names the invariant, or by a test. One
+that is not caught is a hole in the tests.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ DEFECTS = (
         ),
     ),
     Defect(
-        "old news of grants and tickets believed by the view",
+        "old updates of grants and tickets believed by the view",
         f"{SERVER}/pool/mirror.py",
         "        if revision <= self._revisions.get(key, 0):\n",
         "        if revision <= self._revisions.get(key, 0) and key.endswith('/guard'):\n",
@@ -169,18 +169,18 @@ DEFECTS = (
     Defect(
         "a release answered before it is committed",
         f"{SERVER}/pool/loop.py",
-        "        if not self._inbox.add(command, listener, patience=patience):\n",
+        "        if not self._inbox.add(command, listener, time_limit=time_limit):\n",
         "        if isinstance(command, Release):\n"
-        "            from seatkeeper.server.decide import Released\n"
-        "            listener.hear(self.pool, Released(command.grant_id))\n"
-        "        if not self._inbox.add(command, listener, patience=patience):\n",
+        "            from seatkeeper.server.domain import Released\n"
+        "            listener.receive(self.pool, Released(command.grant_id))\n"
+        "        if not self._inbox.add(command, listener, time_limit=time_limit):\n",
     ),
     Defect(
-        "a grant told before it is committed",
+        "a grant reported before it is committed",
         f"{SERVER}/pool/committer.py",
         "                listener.expect(self._pool, grant)\n",
-        "                from seatkeeper.server.decide import Granted\n"
-        "                listener.hear(self._pool, Granted(grant))\n",
+        "                from seatkeeper.server.domain import Granted\n"
+        "                listener.receive(self._pool, Granted(grant))\n",
     ),
     Defect(
         "a token's end counted from when the renewal was answered",
@@ -207,14 +207,14 @@ DEFECTS = (
     ),
     Defect(
         "every node that follows a pool publishes what expires",
-        f"{SERVER}/pool/loop.py",
-        "        if self._owner_elsewhere is not None:\n            return\n"
+        f"{SERVER}/pool/ownership.py",
+        "        if self.elsewhere is not None:\n            return\n"
         "        for each in expired:\n",
         "        for each in expired:\n",
         tests=("tests/unit/events/test_usage_of_a_workload.py",),
     ),
     Defect(
-        "nobody may wait",
+        "no request may wait",
         f"{SERVER}/decide/decision.py",
         "            if command.may_wait:\n",
         "            if False:\n",

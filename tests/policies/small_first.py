@@ -19,7 +19,7 @@ class SmallFirst:
     """Serves those that want the fewest seats, until so many later requests were accepted.
 
     How often a ticket was overtaken is written nowhere. But only later requests can overtake it, and
-    the ticket numbers tell how many there were.
+    the ticket numbers show how many there were.
     """
 
     overtaken_max: int

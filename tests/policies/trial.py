@@ -1,7 +1,7 @@
 """The real loop under a policy, in virtual time, with clients that do as they like.
 
 One process has a store in memory and one or two nodes' loops of one pool. Between the acts of the
-clients the service is left alone, and then looked at: whoever the policy would serve in the pool as
+clients the service is left alone, and then checked: a ticket that the policy would serve in the pool as
 the store has it must have been served. All of it follows from a seed.
 """
 
@@ -116,6 +116,7 @@ class Watcher(Observer):
     """Counts decisions; it stands between the loops and ``decide``."""
 
     def __init__(self, outcome: Outcome, decides_by: Policy | None) -> None:
+        super().__init__()
         self._outcome = outcome
         self._decides_by = decides_by
         self._is_again = False
@@ -185,7 +186,16 @@ class Trial:
         await create_pool(self._store, 4)
         for _ in range(SESSIONS):
             await self._open_session()
-        await self._start()
+        try:
+            await self._start()
+            await self._go_on(decisions)
+        finally:
+            for loop in self._loops:
+                await loop.stop()
+            for catalogue in self._catalogues:
+                await catalogue.stop()
+
+    async def _go_on(self, decisions: int) -> None:
         before = -1
         while before < self.outcome.decisions < decisions:
             before = self.outcome.decisions
@@ -195,9 +205,6 @@ class Trial:
             if self._rng.random() < 0.5:
                 await self._change_without_a_command()
             await self._look()
-        for loop, catalogue in zip(self._loops, self._catalogues, strict=True):
-            await loop.stop()
-            await catalogue.stop()
 
     async def _start(self) -> None:
         config = LoopConfig(policy=self._policy)

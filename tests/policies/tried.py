@@ -34,11 +34,11 @@ POLICIES = (
 )
 
 # In whole services every request must be served in the seconds that users wait.
-HURRIED = Scattered(11, delay_millis=800, kept_max=0)
+URGENT = Scattered(11, delay_millis=800, kept_max=0)
 SIMULATED = {
     tried.name: tried
     for tried in (
         *POLICIES[:-1],
-        Tried("scattered", lambda: HURRIED, lambda: NotBeforeItsTime(HURRIED)),
+        Tried("scattered", lambda: URGENT, lambda: NotBeforeItsTime(URGENT)),
     )
 }

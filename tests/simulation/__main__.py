@@ -39,7 +39,7 @@ def main() -> int:
         "--until-violation", action="store_true", help="end with the first seed that has one"
     )
     parser.add_argument(
-        "--replay", type=int, metavar="SEED", help="run one, and tell all of it"
+        "--replay", type=int, metavar="SEED", help="run one, and print all of it"
     )
     arguments = parser.parse_args()
     if arguments.replay is not None:
@@ -52,7 +52,7 @@ def main() -> int:
 def _replay(seed: int, policy: str) -> int:
     outcome = simulate(seed, policy=policy, log=True)
     print("\n".join(outcome.log))
-    _tell(outcome)
+    _notify(outcome)
     print(f"digest {outcome.digest}")
     return 1 if outcome.violations else 0
 
@@ -68,10 +68,10 @@ def _run(
         faults += outcome.faults
         violations += len(outcome.violations)
         if outcome.violations:
-            _tell(outcome)
+            _notify(outcome)
             if until_violation:
                 break
-    told = {
+    reported = {
         "seeds": len(seeds),
         "operations": operations,
         "grants": grants,
@@ -79,7 +79,7 @@ def _run(
         "violations": violations,
         "seconds": round(time.monotonic() - began, 1),
     }
-    print(json.dumps(told))
+    print(json.dumps(reported))
     return 1 if violations else 0
 
 
@@ -98,7 +98,7 @@ def _outcomes(
         yield from pool.imap_unordered(simulated, seeds, chunksize=CHUNK)
 
 
-def _tell(outcome: Outcome) -> None:
+def _notify(outcome: Outcome) -> None:
     for violation in outcome.violations:
         print(f"seed {outcome.seed}: {violation}")
     if outcome.violations:

@@ -2,7 +2,7 @@
 
 What a cluster of members looks like from outside is kept: one order of changes, elections during
 which nothing is decided and after which every lease starts anew, answers that are lost on the way,
-requests that take effect long after whoever sent them has given up, watches that fall behind, end, or
+requests that take effect long after their sender has given up, watches that fall behind, end, or
 stay silent. The members themselves are not simulated; ``tests/chaos`` has real ones. What the state
 machine answers is held to a real etcd by ``test_the_same_answers.py``.
 """
@@ -42,7 +42,7 @@ RESET_SECONDS = 0.05
 
 
 class RecordingStore(MemoryStore):
-    """The state machine; it remembers when everything happened, for judges."""
+    """The state machine; it remembers when everything happened, for checks."""
 
     def __init__(self, world: World) -> None:
         super().__init__(
@@ -140,7 +140,7 @@ class SimEtcd:
                     lambda: self.process.start(self._serve(name, arguments, options, reply))
                 )
             )
-        # Else it was lost with the old leader, and nobody says so.
+        # Else it was lost with the old leader, silently.
 
     async def _serve(
         self,
@@ -164,21 +164,21 @@ class SimEtcd:
         self,
         prefix: str,
         from_revision: int,
-        tell: Callable[[WatchBatch | None], None],
+        notify: Callable[[WatchBatch | None], None],
     ) -> Callable[[], None]:
-        """Tell of changes until it is cancelled by what this returns; None: the watch has ended."""
-        task = self.process.start(self._watch(prefix, from_revision, tell))
+        """Report changes until it is cancelled by what this returns; None: the watch has ended."""
+        task = self.process.start(self._watch(prefix, from_revision, notify))
         return lambda: self.process.call(task.cancel)
 
     async def _watch(
-        self, prefix: str, from_revision: int, tell: Callable[[WatchBatch | None], None]
+        self, prefix: str, from_revision: int, notify: Callable[[WatchBatch | None], None]
     ) -> None:
         watch = self.store.watch(prefix, from_revision=from_revision)
         try:
             async for batch in watch:
-                tell(batch)
+                notify(batch)
         except WatchEnded:
-            tell(None)
+            notify(None)
         finally:
             await watch.aclose()
 
@@ -255,11 +255,11 @@ class SimStore:
             batches.append(batch)
             more.set()
 
-        def tell(batch: WatchBatch | None) -> None:
+        def notify(batch: WatchBatch | None) -> None:
             back.lag = etcd.watch_lags.get(self._process.name, 0.0)
             back.send(lambda: take(batch))
 
-        there.send(lambda: cancel.append(etcd.watch(prefix, from_revision, tell)))
+        there.send(lambda: cancel.append(etcd.watch(prefix, from_revision, notify)))
         try:
             while True:
                 try:

@@ -29,7 +29,7 @@ COPY_SECONDS = 15.0
 
 @dataclass
 class Faults:
-    """Strikes at random moments, for as long as it is told to; then all is healed."""
+    """Injects faults at random moments, until it is stopped; then all is recovered."""
 
     cluster: SimCluster
     users: Sequence[User]
@@ -39,8 +39,8 @@ class Faults:
     disturbed_until: float = 0.0
     """Until when renewals of the dead may be under way, or delayed, because of what was done."""
     is_over: bool = False
-    struck: set[str] = field(default_factory=set)
-    """Users who were frozen."""
+    affected: set[str] = field(default_factory=set)
+    """Users who were paused."""
 
     def __post_init__(self) -> None:
         self._world = self.cluster.world
@@ -50,30 +50,30 @@ class Faults:
         self.cluster.board.on_request = self._listen
 
     def begin(self, until: float, mean_pause: float) -> None:
-        """Strike again and again until a moment."""
+        """Inject again and again until a moment."""
 
-        def strike() -> None:
+        def inject() -> None:
             if self._world.now >= until:
                 return
-            self._strike()
-            self._world.call_in(self.rng.expovariate(1 / mean_pause), strike)
+            self._inject()
+            self._world.call_in(self.rng.expovariate(1 / mean_pause), inject)
 
-        self._world.call_in(self.rng.expovariate(1 / mean_pause), strike)
+        self._world.call_in(self.rng.expovariate(1 / mean_pause), inject)
 
-    def heal(self) -> None:
-        """Undo what lasts, and strike no more."""
+    def recover(self) -> None:
+        """Undo what lasts, and inject no more."""
         self.is_over = True
         self._network.recover_all()
         self.cluster.etcd.lose_answers = 0.0
         self.cluster.etcd.watch_lags.clear()
         for process in tuple(self._world.processes):
-            process.thaw()
+            process.resume()
         for node in self.cluster.nodes:
             node.start()
         for pool in self.cluster.capacity:
             self.cluster.resize(pool)
 
-    def _strike(self) -> None:
+    def _inject(self) -> None:
         fault = self.rng.choice(self.kinds)
         place = fault(self)
         name = f"{fault.__name__.strip('_')}({place})"
@@ -98,10 +98,10 @@ class Faults:
         self._later(self.rng.uniform(0.1, 5.0), node.start)
         return node.name
 
-    def _freeze_node(self) -> str:
+    def _pause_node(self) -> str:
         node = self.rng.choice(self.cluster.nodes)
         if node.process is not None:
-            self._freeze(node.process, self.rng.choice([0.3, 2.0, 8.0]))
+            self._pause(node.process, self.rng.choice([0.3, 2.0, 8.0]))
         return node.name
 
     def _drain_node(self) -> str:
@@ -110,11 +110,11 @@ class Faults:
         self._later(self.rng.uniform(2.0, 6.0), node.start)
         return node.name
 
-    def _freeze(self, process: Process, mean: float) -> None:
+    def _pause(self, process: Process, mean: float) -> None:
         seconds = self.rng.expovariate(1 / mean)
-        process.freeze()
+        process.pause()
         self._disturb(seconds)
-        self._later(seconds, process.thaw)
+        self._later(seconds, process.resume)
 
     # Users ---------------------------------------------------------------------------------
 
@@ -125,10 +125,10 @@ class Faults:
             kill(user)
         return user.name
 
-    def _freeze_user(self) -> str:
+    def _pause_user(self) -> str:
         user = self.rng.choice(self.users)
-        self.struck.add(user.name)
-        self._freeze(process_of(user), self.rng.choice([0.5, user.ttl]))
+        self.affected.add(user.name)
+        self._pause(process_of(user), self.rng.choice([0.5, user.ttl]))
         return user.name
 
     # The network ---------------------------------------------------------------------------
@@ -151,11 +151,11 @@ class Faults:
         self._disturb(seconds)
         for way in ways:
             self._network.cut(*way)
-            self._later(seconds, partial(self._network.heal, *way))
+            self._later(seconds, partial(self._network.recover, *way))
         return " ".join(f"{source}>{target}" for source, target in ways)
 
     def _answer_late(self) -> str:
-        """One user hears everything late, and then nothing more for longer than its lease."""
+        """One user receives everything late, and then nothing more for longer than its lease."""
         user = self.rng.choice(self.users)
         lag, seconds = self.rng.uniform(0.5, 2.0), self.rng.uniform(2.0, 6.0)
         ways = [(node.name, user.name) for node in self.cluster.nodes]
@@ -166,7 +166,7 @@ class Faults:
             for way in ways:
                 self._network.lags.pop(way, None)
                 self._network.cut(*way[::-1])
-                self._later(user.ttl + 2.0, partial(self._network.heal, *way[::-1]))
+                self._later(user.ttl + 2.0, partial(self._network.recover, *way[::-1]))
 
         self._later(seconds, deafen)
         self._disturb(seconds + user.ttl + 2.0 + lag)
@@ -279,11 +279,11 @@ class Faults:
         return f"{process.name} {process.clock_ahead:+g} s"
 
     KINDS = (
-        *(_kill_node, _kill_node, _freeze_node, _drain_node),
-        *(_kill_user, _freeze_user),
+        *(_kill_node, _kill_node, _pause_node, _drain_node),
+        *(_kill_user, _pause_user),
         *(_cut, _cut, _slow_network, _copies_arrive_late, _copies_arrive_late),
         *(_elect, _compact, _end_watches, _lose_answers, _lose_answers),
         *(_answer_late, _watch_late, _watch_late, _jump_clock, _resize_pool),
     )
-    DEATHS = (_kill_user, _freeze_user)
+    DEATHS = (_kill_user, _pause_user)
     """What others must not feel at all: users who die, and such who come back from the dead."""

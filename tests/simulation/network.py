@@ -1,8 +1,8 @@
 """The network between processes: slow, late, cut in one direction or both.
 
 What is sent on one `Pipe` arrives in order or not at all, as on a TCP connection. While the way is
-cut it waits, as TCP's retransmissions do, and arrives when the way is whole again, unless whoever sent
-it has given up. Different pipes overtake each other.
+cut it waits, as TCP's retransmissions do, and arrives when the way is whole again, unless the
+process that sent it has given up. Different pipes overtake each other.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Network:
         self._held: dict[tuple[str, str], list[Callable[[], None]]] = {}
 
     def cut(self, source: str, target: str) -> None:
-        """Let nothing through in one direction. Cuts add up: each must be healed."""
+        """Let nothing through in one direction. Cuts add up: each must be recovered."""
         way = source, target
         self._cuts[way] = self._cuts.get(way, 0) + 1
 
-    def heal(self, source: str, target: str) -> None:
+    def recover(self, source: str, target: str) -> None:
         """Undo one cut of this direction. What was held arrives soon."""
         way = source, target
         self._cuts[way] -= 1
@@ -48,7 +48,7 @@ class Network:
         """Undo every cut."""
         for way, count in list(self._cuts.items()):
             for _ in range(count):
-                self.heal(*way)
+                self.recover(*way)
         self.slowness = 1.0
         self.lags.clear()
 

@@ -14,10 +14,10 @@ from seatkeeper.oracle.checker import (
     check_answers,
     check_beliefs,
     check_history,
-    check_patience,
     check_published,
     check_punctuality,
     check_reclaim,
+    check_waits,
     lives,
 )
 from seatkeeper.oracle.history import FaultKind
@@ -26,7 +26,7 @@ from seatkeeper.server.domain import Instant
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 WAKE_SECONDS = 5.0
-"""How long a ticket may wait that the policy would serve, when all is healed and nothing changes."""
+"""How long a ticket may wait that the policy would serve, when all is recovered and nothing changes."""
 LOOK_SECONDS = 0.5
 RECLAIM_SECONDS = 2.5
 """How long after the end of its lease a seat may be held: etcd's sweep and a decision."""
@@ -36,13 +36,13 @@ class Referee:
     """Looks at beliefs while the run goes on, and at everything else at its end."""
 
     def __init__(
-        self, cluster: SimCluster, story: UserRecord, faults: Faults, tried: Tried
+        self, cluster: SimCluster, user_record: UserRecord, faults: Faults, tried: Tried
     ) -> None:
         """``tried`` is the policy of the nodes, and what it promises."""
         self._tried = tried
         self._missed_wakes: dict[str, str] = {}
         self._cluster = cluster
-        self._story = story
+        self._user_record = user_record
         self._faults = faults
         self._world = cluster.world
         self._capacity: dict[str, int] = {}
@@ -53,7 +53,7 @@ class Referee:
         self._capacity = pools
 
         def look() -> None:
-            self._believed += [belief.believed for belief in self._story.look()]
+            self._believed += [belief.believed for belief in self._user_record.look()]
             self._world.call_in(interval, look)
 
         self._world.call_in(interval, look)
@@ -81,37 +81,39 @@ class Referee:
 
     def conclude(self) -> list[str]:
         """Look at the whole run; return what was wrong."""
-        store, story = self._cluster.store, self._story
-        self._believed += [belief.believed for belief in self._story.beliefs]
+        store, user_record = self._cluster.store, self._user_record
+        self._believed += [belief.believed for belief in self._user_record.beliefs]
         found = lives(store.changes, store.changed_at, KEYS.prefix)
         violations = [
             *check_history(store.changes, KEYS.prefix, besides=self._own_rule),
-            *check_answers(found, story),
+            *check_answers(found, user_record),
             *check_beliefs(self._believed, self._capacity),
-            *check_reclaim(found, story, self._deadline),
-            *check_published(store.changes, story, KEYS.prefix),
-            *check_patience(story.denied),
+            *check_reclaim(found, user_record, self._deadline),
+            *check_published(store.changes, user_record, KEYS.prefix),
+            *check_waits(user_record.denied),
         ]
         if self._faults.kinds is Faults.DEATHS:
-            struck = self._faults.struck
-            others = (denied for denied in story.denied if denied.user not in struck)
+            injected = self._faults.injected
+            others = (denied for denied in user_record.denied if denied.user not in injected)
             violations += check_punctuality(others)
-        told = [str(violation) for violation in violations]
+        reported = [str(violation) for violation in violations]
         if self._faults.kinds is Faults.DEATHS:
-            told += [
+            reported += [
                 f"I8 {user} was not served at {at:.2f} s, and only others had died"
-                for user, at in story.unserved
-                if user not in self._faults.struck
+                for user, at in user_record.unserved
+                if user not in self._faults.injected
             ]
-        told += check_usage(store.changes, self._cluster.published)
-        told += self._missed_wakes.values()
+        reported += self._missed_wakes.values()
         for pool in self._capacity if self._own_rule else ():
             broken = broken_rules(store.changes, self._tried.rule(), KEYS, pool)
-            told += [f"I6 {pool}, revision {revision}: {fault}" for revision, fault in broken]
-        told += [f"an error that nobody caught: {error}" for error in self._world.errors]
-        for violation in told:
+            reported += [
+                f"I6 {pool}, revision {revision}: {fault}" for revision, fault in broken
+            ]
+        reported += [f"an uncaught error: {error}" for error in self._world.errors]
+        reported += check_usage(store.changes, self._cluster.published)
+        for violation in reported:
             self._world.note(f"VIOLATION {violation}")
-        return told
+        return reported
 
     @property
     def _own_rule(self) -> set[FaultKind]:
@@ -127,9 +129,9 @@ class Referee:
         last_sign = killed_at
         if killed_at < self._faults.disturbed_until:
             last_sign = self._faults.disturbed_until
-        patience = self._story.ttls[user] + RECLAIM_SECONDS
-        deadline = last_sign + patience
+        time_limit = self._user_record.ttls[user] + RECLAIM_SECONDS
+        deadline = last_sign + time_limit
         for elected_at in self._cluster.etcd.elections:
             if killed_at <= elected_at <= deadline:
-                deadline = max(deadline, elected_at + patience)
+                deadline = max(deadline, elected_at + time_limit)
         return deadline

@@ -1,7 +1,7 @@
 """gRPC without sockets: the channels and servers of ``grpc.aio``, over the simulated network.
 
 Only what our code uses, with gRPC's manners: a status ends a call once; a call to a process that was
-killed ends with ``UNAVAILABLE`` as soon as the news arrives; a silent peer is noticed by pings after
+killed ends with ``UNAVAILABLE`` as soon as that arrives; a silent peer is noticed by pings after
 20 s and a bit; a deadline counts on both sides; a client that goes away cancels the handler.
 """
 
@@ -19,7 +19,7 @@ from tests.simulation.network import Network, Pipe
 from tests.simulation.world import Process
 
 PING_SECONDS = 20.0
-PING_PATIENCE = 2.0
+PING_TIMEOUT = 2.0
 REFUSED = "failed to connect to all addresses; connection refused"
 RESET = "Connection reset by peer"
 SILENT = "ping timeout"
@@ -37,10 +37,10 @@ class Board:
         self.network = network
         self.servers: dict[str, SimServer] = {}
         self.on_request: Callable[[ClientEnd, str, str, bytes], None] = _ignore
-        """Told of every message that a client sends: call, address, method, message."""
+        """Called for every message that a client sends: call, address, method, message."""
 
     def find(self, address: str) -> SimServer | None:
-        """Return the server at an address; None: nobody listens there."""
+        """Return the server at an address; None: nothing listens there."""
         server = self.servers.get(address)
         return server if server is not None and server.process.is_alive else None
 
@@ -143,17 +143,17 @@ class ServerEnd:
             loop.call_later(PING_SECONDS, self._ping)
 
     def receive(self, message: bytes) -> None:
-        """Take in what the client said."""
+        """Apply what the client said."""
         self._requests.append(message)
         self._more.set()
 
     def half_close(self) -> None:
-        """Take in that the client says no more."""
+        """Record that the client says no more."""
         self._half_closed = True
         self._more.set()
 
     def cancel(self) -> None:
-        """Take in that the client has gone."""
+        """Record that the client has gone."""
         if not self._is_over:
             self._is_over = True
             self._server.calls.discard(self)
@@ -233,7 +233,7 @@ class ServerEnd:
             self.end_soon(Code.OK, "")
 
     async def _run_streaming(self, handler: Any) -> None:
-        assert handler.response_streaming, "nobody uploads here"
+        assert handler.response_streaming, "no call uploads here"
         await self._answer_with(handler.stream_stream(self._messages(), self))
 
     async def _answer_with(self, work: Any) -> None:
@@ -250,14 +250,14 @@ class ServerEnd:
     def _give_up(self) -> None:
         self.end(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    def _ping(self, *, patient: bool = True) -> None:
+    def _ping(self, *, may_wait: bool = True) -> None:
         if self._is_over:
             return
         loop, client = self._server.process.loop, self._client
         if client.network.answers(self._server.process, client.process):
             loop.call_later(PING_SECONDS, self._ping)
-        elif patient:
-            loop.call_later(PING_PATIENCE, lambda: self._ping(patient=False))
+        elif may_wait:
+            loop.call_later(PING_TIMEOUT, lambda: self._ping(may_wait=False))
         else:
             self._pipe.broken = True
             self.cancel()
@@ -432,13 +432,13 @@ class ClientEnd:
             self._pipe.send(lambda: self._peer.half_close() if self._peer else None)
 
     def receive(self, data: bytes) -> None:
-        """Take in what the server said."""
+        """Apply what the server said."""
         if self._status is None:
             self._answers.append(data)
             self._more.set()
 
     def finish(self, code: Code, details: str, trailing: Any = ()) -> None:
-        """Take in how the call ended. The first end counts."""
+        """Apply how the call ended. The first end counts."""
         if self._status is not None:
             return
         self._status = (code, details, trailing)
@@ -531,14 +531,14 @@ class ClientEnd:
     def _give_up(self) -> None:
         self.finish(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    def _ping(self, *, patient: bool = True) -> None:
+    def _ping(self, *, may_wait: bool = True) -> None:
         if self._status is not None or self._server is None:
             return
         loop = self.process.loop
         if self.network.answers(self.process, self._server.process):
             loop.call_later(PING_SECONDS, self._ping)
-        elif patient:
-            loop.call_later(PING_PATIENCE, lambda: self._ping(patient=False))
+        elif may_wait:
+            loop.call_later(PING_TIMEOUT, lambda: self._ping(may_wait=False))
         else:
             self._break(SILENT)
 
@@ -558,7 +558,7 @@ class ClientEnd:
         )
 
     def _died(self) -> None:
-        """The client was killed: its kernel tells the server."""
+        """The client was killed: its kernel notifies the server."""
         if self._status is None and self._server is not None:
             server = self._server.process
             if self.network.hold(self.process.name, server.name, self._died):

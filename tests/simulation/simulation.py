@@ -1,4 +1,4 @@
-"""One seed: a service, its users, its faults, and the judge."""
+"""One seed: a service, its users, its faults, and the checker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecor
 
 STARTING_SECONDS = 3.0
 STOPPING_SECONDS = 60.0
-"""How long everybody has to finish when all is healed (I8); waits are 10 s at most."""
+"""How long everybody has to finish when all is recovered (I8); waits are 10 s at most."""
 SETTLING_SECONDS = 14.0
 """How long leases of the dead, and of copies, may last after that."""
 LOOK_SECONDS = 0.1
@@ -72,25 +72,25 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     if log:
         world.log = []
     rng = world.rng
-    story = UserRecord()
+    user_record = UserRecord()
     count, policy = rng.choice([1, 2, 3, 3, 3]), tried.policy()
     with SimCluster(world, nodes_count=count, policy=policy) as cluster:
         pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
         for name, seats in pools.items():
             cluster.pool(name, seats)
         world.run(STARTING_SECONDS)
-        users = _users(cluster, story, pools)
+        users = _users(cluster, user_record, pools)
         kinds = rng.choice([Faults.KINDS, Faults.KINDS, Faults.KINDS, Faults.DEATHS])
         faults = Faults(cluster, users, random.Random(rng.getrandbits(64)), kinds)
-        judge = Referee(cluster, story, faults, tried)
-        judge.watch(pools, LOOK_SECONDS)
+        assess = Referee(cluster, user_record, faults, tried)
+        assess.watch(pools, LOOK_SECONDS)
         until = world.now + rng.choice([10.0, 20.0, 30.0])
         for user in users:
             user.begin(until)
         faults.begin(until, mean_pause=rng.choice([0.5, 1.0, 3.0, 1e9]))
         world.run(until)
-        faults.heal()
-        judge.watch_for_missed_wakes()
+        faults.recover()
+        assess.watch_for_missed_wakes()
         world.run(
             world.now + STOPPING_SECONDS,
             done=lambda: all(user.is_done or not process_of(user).is_alive for user in users),
@@ -101,13 +101,13 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             if not user.is_done and process_of(user).is_alive
         ]
         world.run(world.now + SETTLING_SECONDS)
-        unserved = _unserved_at_last(cluster, story, pools)
-        violations = unfinished + unserved + judge.conclude()
+        unserved = _unserved_at_last(cluster, user_record, pools)
+        violations = unfinished + unserved + assess.conclude()
         return Outcome(
             seed=seed,
             digest=world.digest,
-            operations=story.operations,
-            grants=len(story.acquired),
+            operations=user_record.operations,
+            grants=len(user_record.acquired),
             faults=len(faults.injected),
             violations=violations,
             log=world.log or [],
@@ -115,22 +115,22 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
 
 
 def _unserved_at_last(
-    cluster: SimCluster, story: UserRecord, pools: dict[str, int]
+    cluster: SimCluster, user_record: UserRecord, pools: dict[str, int]
 ) -> list[str]:
-    """Ask every node for a seat of every pool, now that nobody holds any; say who got none."""
+    """Ask every node for a seat of every pool, now that none is held; say which got none."""
     world = cluster.world
     for node in cluster.nodes:
-        node.start()  # one may have been on its way out when all was healed
+        node.start()  # one may have been on its way out when all was recovered
     world.run(world.now + STARTING_SECONDS)
     found: list[str] = []
     for node in cluster.nodes:
         own = random.Random(world.rng.getrandbits(64))
         here = SimSurroundings(cluster, f"last-at-{node.name}", own, [node])
-        user = LastUser(here, story, list(pools.items()), own)
+        user = LastUser(here, user_record, list(pools.items()), own)
         user.begin(world.now)
         world.run(world.now + STOPPING_SECONDS, done=partial(_is_done, user))
         found += [
-            f"I8 {user.name} got no seat of {pool}, and nobody held any"
+            f"I8 {user.name} got no seat of {pool}, and none was held"
             for pool in (user.unserved if user.is_done else pools)
         ]
     return found
@@ -140,19 +140,19 @@ def _is_done(user: User) -> bool:
     return user.is_done
 
 
-def _users(cluster: SimCluster, story: UserRecord, pools: dict[str, int]) -> list[User]:
+def _users(cluster: SimCluster, user_record: UserRecord, pools: dict[str, int]) -> list[User]:
     rng = cluster.world.rng
     found: list[User] = []
     for number in range(rng.randrange(3, 8)):
         kind = LibraryUser if rng.random() < 0.6 else StubUser
         own = random.Random(rng.getrandbits(64))
         here = SimSurroundings(cluster, f"user-{number}", own)
-        found.append(kind(here, story, list(pools.items()), own))
+        found.append(kind(here, user_record, list(pools.items()), own))
     agents: list[Agent] = []
     for number in range(rng.choice([0, 1, 2, 3])):
         own = random.Random(rng.getrandbits(64))
         here = SimSurroundings(cluster, f"agent-{number}", own)
-        agents.append(Agent(here, story, (), own))
+        agents.append(Agent(here, user_record, (), own))
     for user in found:
         if isinstance(user, LibraryUser):
             user.agents = agents

@@ -38,10 +38,10 @@ def test_a_seed_replays_exactly(seed: str) -> None:
 
 
 def test_the_last_line_is_one_object() -> None:
-    told = json.loads(run("--seeds", "4", "--jobs", "2")[-1])
-    assert (told["seeds"], told["violations"]) == (4, 0)
-    assert told["operations"] > 50
-    assert told["faults"] > 0
+    reported = json.loads(run("--seeds", "4", "--jobs", "2")[-1])
+    assert (reported["seeds"], reported["violations"]) == (4, 0)
+    assert reported["operations"] > 50
+    assert reported["faults"] > 0
 
 
 def test_a_seed_leaves_logging_and_chance_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,51 +59,51 @@ def test_a_seed_leaves_logging_and_chance_as_they_were(monkeypatch: pytest.Monke
 
 def test_time_goes_by_at_once_and_only_when_all_is_quiet() -> None:
     world = World(1)
-    told: list[tuple[str, float]] = []
+    reported: list[tuple[str, float]] = []
 
     async def work(name: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        told.append((name, world.now))
+        reported.append((name, world.now))
 
     for name, seconds in (("late", 3600.0), ("early", 0.5)):
         world.process(name).start(work(name, seconds))
     world.run(7200.0)
-    assert told == [("early", 0.5), ("late", 3600.0)]
+    assert reported == [("early", 0.5), ("late", 3600.0)]
     assert world.now == 7200.0
 
 
-def test_a_frozen_process_does_what_was_due_when_it_thaws() -> None:
+def test_a_paused_process_does_what_was_due_when_it_resumes() -> None:
     world = World(1)
-    told: list[float] = []
-    process = world.process("frozen")
+    reported: list[float] = []
+    process = world.process("paused")
 
     async def work() -> None:
         await asyncio.sleep(1.0)
-        told.append(world.now)
+        reported.append(world.now)
 
     process.start(work())
     world.run(0.5)
-    process.freeze()
-    world.call_at(5.0, process.thaw)
+    process.pause()
+    world.call_at(5.0, process.resume)
     world.run(10.0)
-    assert told == [5.0]
+    assert reported == [5.0]
 
 
 def test_a_killed_process_does_nothing_more() -> None:
     world = World(1)
-    told: list[float] = []
+    reported: list[float] = []
     process = world.process("killed")
 
     async def work() -> None:
         try:
             await asyncio.sleep(1.0)
         finally:
-            told.append(world.now)
+            reported.append(world.now)
 
     process.start(work())
     world.call_at(0.5, process.kill)
     world.run(10.0)
-    assert told == []
+    assert reported == []
 
 
 def test_work_without_end_at_one_moment_is_noticed() -> None:
@@ -127,7 +127,7 @@ def test_what_is_sent_while_the_way_is_cut_arrives_in_order_when_it_is_whole() -
     network.cut("a", "b")
     for number in range(5):
         pipe.send(lambda number=number: arrived.append((number, world.now)))  # type: ignore[misc]  # mypy infers no type for a default of a lambda
-    world.call_at(2.0, lambda: network.heal("a", "b"))
+    world.call_at(2.0, lambda: network.recover("a", "b"))
     world.run(10.0)
     assert [number for number, _ in arrived] == [0, 1, 2, 3, 4]
     assert all(at >= 2.0 for _, at in arrived)
@@ -145,7 +145,7 @@ def test_messages_on_one_pipe_never_overtake_each_other() -> None:
     assert arrived == list(range(200))
 
 
-def test_an_error_that_nobody_catches_is_not_lost() -> None:
+def test_an_uncaught_error_is_not_lost() -> None:
     world = World(1)
 
     async def work() -> None:

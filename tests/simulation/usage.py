@@ -14,10 +14,10 @@ from seatkeeper.server.store import Change
 
 
 def check_usage(changes: Iterable[Change], published: Iterable[UsageEvent]) -> list[str]:
-    """Return what was published and is not so, or was published twice.
+    """Return what was published and is not so, or was published twice (I11).
 
     Two things may be. Nodes that disagree for a moment about who owns a pool both see a session end.
-    And a release may be committed after the session's lease has ended, before any watch tells of that:
+    And a release may be committed after the session's lease has ended, before any watch delivers that:
     then the node says released, and the history expired. A node that dies publishes nothing, so what
     is missing is no violation here.
     """
@@ -31,9 +31,9 @@ def check_usage(changes: Iterable[Change], published: Iterable[UsageEvent]) -> l
     found = []
     for (kind, grant_id, fence, reason), count in counts.items():
         if count > 1 and reason != SESSION_ENDED:
-            found.append(f"usage: {kind} {grant_id} was published {count} times")
+            found.append(f"I11 {kind} {grant_id} was published {count} times")
         expired = (UsageKind.EXPIRED, grant_id, fence)
         late = kind is UsageKind.RELEASED and expired in happened
         if (kind, grant_id, fence) not in happened and not late:
-            found.append(f"usage: {kind} {grant_id} was published, and is not in the history")
+            found.append(f"I11 {kind} {grant_id} was published, and is not in the history")
     return found

@@ -76,12 +76,12 @@ def kill(user: User) -> None:
     """End a user as a power cut would."""
     process = process_of(user)
     if process.is_alive and not user.is_done:
-        user.story.killed[user.name] = process.world.now
+        user.user_record.killed[user.name] = process.world.now
         process.kill()
 
 
 class LastUser(StubUser):
-    """Comes when all is healed and nobody holds anything: it must get a seat of every pool."""
+    """Comes when all is recovered and nothing is held: it must get a seat of every pool."""
 
     WAIT_SECONDS = 5.0
 

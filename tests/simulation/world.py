@@ -6,7 +6,7 @@ Every process has an event loop of its own, and all loops share one clock that s
 them has work. When none has, the clock jumps to the next moment at which something is due. So an
 hour of silence costs nothing, and what happens depends on the seed alone.
 
-A process that is frozen is not stepped: its timers and whatever arrives wait, as under SIGSTOP. One
+A process that is paused is not stepped: its timers and whatever arrives wait, as under SIGSTOP. One
 that was killed is never stepped again, and what was under way in it is forgotten, as under SIGKILL.
 
 What replays exactly does so only if nothing else decides: the order of sets of strings depends on
@@ -34,7 +34,7 @@ TURNS_MAX = 20_000
 
 
 class StuckError(Exception):
-    """Work goes on for ever at one moment."""
+    """Work goes on forever at one moment."""
 
 
 class _NothingToSelect:
@@ -99,7 +99,7 @@ class Process:
         self.loop = VirtualLoop(world)
         self.loop.set_exception_handler(self._on_exception)
         self.is_alive = True
-        self.frozen_since: float | None = None
+        self.paused_since: float | None = None
         self.clock_ahead = 0.0
         """Seconds by which its wall clock is ahead of true time."""
         self.clock_rate = 1.0
@@ -116,7 +116,7 @@ class Process:
         return task
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Have ``callback`` called in this process: when it thaws, if it is frozen."""
+        """Have ``callback`` called in this process: when it resumes, if it is paused."""
         if self.is_alive:
             self.loop.call_soon(callback)
 
@@ -125,24 +125,24 @@ class Process:
         if not self.is_alive:
             return
         self.is_alive = False
-        self.frozen_since = None
+        self.paused_since = None
         self.world.forget(self)
         for callback in self.on_end:
             callback()
 
-    def freeze(self) -> None:
+    def pause(self) -> None:
         """Stop it in its tracks."""
-        if self.is_alive and self.frozen_since is None:
-            self.frozen_since = self.world.now
+        if self.is_alive and self.paused_since is None:
+            self.paused_since = self.world.now
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         """Let it go on."""
-        self.frozen_since = None
+        self.paused_since = None
 
     @property
     def runs(self) -> bool:
         """Whether it does anything."""
-        return self.is_alive and self.frozen_since is None
+        return self.is_alive and self.paused_since is None
 
     def unix_seconds(self) -> float:
         """Return the time by its wall clock."""
@@ -164,7 +164,7 @@ class World:
         self.now = 0.0
         self.processes: list[Process] = []
         self.errors: list[str] = []
-        """What went wrong in a living process and nobody caught."""
+        """Uncaught errors of living processes."""
         self.log: list[str] | None = None
         """What happened, for people who replay a seed; None: not wanted."""
         self.running: Process | None = None

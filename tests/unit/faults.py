@@ -31,11 +31,11 @@ class Fault(Enum):
     """What becomes of one commit."""
 
     ANSWER_LOST = auto()
-    """It took effect; nobody was told."""
+    """It took effect; the answer was lost."""
     ANSWER_LOST_LATE = auto()
-    """The same, and it takes a while until that is known: the watch may tell first."""
+    """The same, and it takes a while until that is known: the watch may deliver it first."""
     REQUEST_LOST = auto()
-    """It did not take effect; nobody was told."""
+    """It did not take effect; the answer was lost."""
     APPLIED_AFTER_THE_NEXT_READ = auto()
     """Its outcome is unknown, and it takes effect when the pool has been read again."""
     APPLIED_AFTER_THE_NEXT_COMMIT = auto()
@@ -65,7 +65,7 @@ class FaultyStore:
         self.fault_rate = 0.0
         self.injected: list[Fault] = []
         self.watch_lag = 0
-        """Most turns of the event loop by which the watch tells each change later."""
+        """Most turns of the event loop by which the watch delivers each change later."""
         self.is_down = False
         """True: every call fails, and nothing happens."""
         self.is_full = False

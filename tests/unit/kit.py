@@ -21,7 +21,7 @@ from seatkeeper.server.domain import (
     Release,
     Ticket,
 )
-from seatkeeper.server.pool.subscribers import News, Position
+from seatkeeper.server.pool.subscribers import Position, Update
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, Delete, MemoryStore, Put, Write, records
 from seatkeeper.server.store.keys import Keys
@@ -30,7 +30,7 @@ _Attributed = TypeVar("_Attributed", Acquire, Grant, Ticket)
 KEYS = Keys("sk")
 POOL = "tensorrt"
 NOW = Instant(1_700_000_000_000)
-PATIENCE = 10.0
+TIME_LIMIT = 10.0
 """Seconds after which a condition that does not come true fails its test."""
 
 
@@ -143,33 +143,33 @@ def a_ticket(
 
 @dataclass
 class Ear:
-    """A listener that remembers what it was told."""
+    """A listener that remembers its events."""
 
-    heard: list[News] = field(default_factory=list)
+    received: list[Update] = field(default_factory=list)
     expected: list[Grant] = field(default_factory=list)
 
-    def hear(self, pool: str, news: News) -> None:
-        self.heard.append(news)
+    def receive(self, pool: str, update: Update) -> None:
+        self.received.append(update)
 
     def expect(self, pool: str, grant: Grant) -> None:
         self.expected.append(grant)
 
     @property
-    def answers(self) -> list[News]:
+    def answers(self) -> list[Update]:
         """All but positions in the queue."""
-        return [news for news in self.heard if not isinstance(news, Position)]
+        return [update for update in self.received if not isinstance(update, Position)]
 
-    def of(self, grant_id: str) -> list[News]:
-        """What was told of one grant id, positions left out."""
-        return [news for news in self.answers if grant_id_of(news) == grant_id]
+    def of(self, grant_id: str) -> list[Update]:
+        """The events of one grant id, positions left out."""
+        return [update for update in self.answers if grant_id_of(update) == grant_id]
 
 
-def grant_id_of(news: News) -> str:
-    """Return the grant id that news are about."""
-    grant: Grant | None = getattr(news, "grant", None)
+def grant_id_of(update: Update) -> str:
+    """Return the grant id of an event."""
+    grant: Grant | None = getattr(update, "grant", None)
     if grant is not None:
         return grant.grant_id
-    grant_id: str = news.grant_id  # type: ignore[union-attr]  # the test asked for a grant
+    grant_id: str = update.grant_id  # type: ignore[union-attr]  # the test asked for a grant
     return grant_id
 
 
@@ -217,7 +217,7 @@ async def history(store: MemoryStore) -> PoolHistory:
 
 
 def in_revisions(revisions: Iterable[Iterable[Change]]) -> list[Change]:
-    """Return the changes of consecutive revisions, from 2 on, as a watch tells them."""
+    """Return the changes of consecutive revisions, from 2 on, as a watch delivers them."""
     return [
         Change(change.key, change.entry, number)
         for number, changes in enumerate(revisions, start=2)

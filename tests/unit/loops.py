@@ -30,7 +30,7 @@ from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
-from seatkeeper.server.pool.subscribers import News, SeatsGranted
+from seatkeeper.server.pool.subscribers import SeatsGranted, Update
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import MemoryStore
 
@@ -39,7 +39,7 @@ SESSIONS = ("anna", "bert", "cora", "dave")
 
 
 class Tally(Observer):
-    """Counts what a loop tells its operator."""
+    """Counts what a loop reports to its operator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class NodeLoop:
     tally: Tally
 
     def submit(self, command: Command, ear: Ear | None = None) -> Ear:
-        """Have a command decided; return who hears of it."""
+        """Have a command decided; return its listener."""
         ear = ear or Ear()
         self.loop.submit(command, ear)
         return ear
@@ -106,11 +106,11 @@ class Loops:
         forwarder: Forwarder | None = None,
         policy: Policy = FIFO,
     ) -> NodeLoop:
-        """Start one more node's loop. ``pause`` is how long commands wait for company."""
+        """Start one more node's loop. ``pause`` is the batch delay."""
         store = FaultyStore(self.store, rng=rng)
         tally = tally or Tally()
         catalogue = PoolCatalogue(store, KEYS, tally)
-        # Without pauses for company, unless they are what is tested.
+        # Without batch delays, unless they are what is tested.
         pauses: dict[str, Any] = dict.fromkeys(PAUSES, pause)
         config = LoopConfig(
             limits=limits or Limits(),
@@ -143,7 +143,7 @@ class Loops:
         """Its lease ends, and its keys go."""
         await self.store.revoke_lease(lease_id_of(session))
 
-    async def judged(self) -> PoolHistory:
+    async def checked(self) -> PoolHistory:
         """Return what the store remembers, which must be without fault."""
         judgement = await history(self.store)
         assert judgement.is_correct, judgement.faults
@@ -158,18 +158,18 @@ class Loops:
 
 
 def granted(ear: Ear) -> list[str]:
-    return [news.grant.grant_id for news in ear.answers if isinstance(news, SeatsGranted)]
+    return [update.grant.grant_id for update in ear.answers if isinstance(update, SeatsGranted)]
 
 
-def kinds(ear: Ear) -> list[type[News]]:
-    return [type(news) for news in ear.answers]
+def kinds(ear: Ear) -> list[type[Update]]:
+    return [type(update) for update in ear.answers]
 
 
 def refusals(ear: Ear) -> list[Refusal]:
-    """The reasons of the refusals heard."""
-    return [news.reason for news in ear.answers if isinstance(news, Denied)]
+    """The reasons of the refusals received."""
+    return [update.reason for update in ear.answers if isinstance(update, Denied)]
 
 
-async def heard(ear: Ear, count: int = 1) -> None:
-    """Wait until that many answers were heard, places in the queue not counted."""
+async def received(ear: Ear, count: int = 1) -> None:
+    """Wait until that many answers were received, places in the queue not counted."""
     await eventually(lambda: len(ear.answers) >= count)

@@ -61,7 +61,7 @@ Result = TypeVar("Result")
 
 
 class MaybePublished(Failure):
-    """An engine was offered for publishing, and nobody knows whether it was taken."""
+    """An engine was offered for publishing, and the outcome is unknown."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
@@ -123,10 +123,10 @@ class Build:
             model = folder / "model.onnx"
             await receive(self.header, chunks, model)
             engine = await self.build_runner.compile(
-                model, plan, folder / "engine", self.feed.tell
+                model, plan, folder / "engine", self.feed.notify
             )
             model.unlink()
-            self.feed.tell(Progress(phase=PUBLISHING))
+            self.feed.notify(Progress(phase=PUBLISHING))
             manifest = build_manifest(
                 plan,
                 SourceModel(sha256=self.header.model_sha256, name=self.header.model_name),
@@ -166,7 +166,7 @@ class Build:
     ) -> None:
         """Put the engine on our disk and into the catalogue, or into neither.
 
-        Tries until a node answers, or until it is ``given_up``. When nobody knows then whether it
+        Tries until a node answers, or until it is ``given_up``. When it is then unknown whether it
         was published, the catalogue is asked once; an engine that it does not name yet stays on the
         disk all the same, because a try of ours may still be on its way.
         """
@@ -187,7 +187,7 @@ class Build:
                         async with asyncio.timeout(PUBLISH_AGAIN):
                             await given_up.wait()
                     continue
-                # A try may have succeeded without our hearing of it.
+                # A try may have succeeded although its answer was lost.
                 try:
                     if may_be_published and await self._is_in_catalogue(key, signed):
                         return
@@ -211,7 +211,7 @@ async def while_seat_is_held(claim: Claim, work: Awaitable[Result]) -> Result:
             task.cancel()
             (outcome,) = await asyncio.gather(task, return_exceptions=True)
             # What could not be stopped any more, because it was published, is done. Of what may
-            # have been published nobody must be told that it was not.
+            # have been published, it must not be reported as unpublished.
             if isinstance(outcome, BaseException) and not isinstance(outcome, MaybePublished):
                 raise SeatLost(claim.lost.result())
         return task.result()
@@ -221,7 +221,7 @@ async def while_seat_is_held(claim: Claim, work: Awaitable[Result]) -> Result:
 
 
 async def to_its_end(work: Coroutine[Any, Any, None], given_up: asyncio.Event) -> None:
-    """Wait until ``work`` has ended; when we are cancelled, tell it by ``given_up`` and wait on."""
+    """Wait until ``work`` has ended; when cancelled, signal it by ``given_up`` and keep waiting."""
     task = asyncio.create_task(work)
     while not task.done():
         try:

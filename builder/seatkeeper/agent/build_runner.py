@@ -84,7 +84,7 @@ class BuildRunner:
 
     @asynccontextmanager
     async def only_build_of(self, key: str) -> AsyncIterator[None]:
-        """Wait until nobody else builds ``key`` here: whoever comes second finds it built."""
+        """Wait until no other build of ``key`` runs here: the second one finds it built."""
         lock = self._locks.get(key)
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
@@ -126,7 +126,7 @@ async def _probe(
             info = await probe_backend(name, scratch, limits, worker_environment(os.environ))
         except BuildError as error:
             reasons.append(f"{name}: {error.explain()}")
-            if error.last_words:
+            if error.stderr_tail:
                 log_end_of_worker(error, backend=name)
         else:
             if info.targets:

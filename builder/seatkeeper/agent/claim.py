@@ -109,10 +109,10 @@ class Claim:
                 await self._listen()
             except SeatLost as error:
                 self._grant_ended = True
-                self._tell(error)
+                self._notify(error)
             except (ServiceUnavailable, SessionLost, AlreadyExists) as error:
                 if not self._made.done():
-                    self._tell(error)
+                    self._notify(error)
                     return
                 about = {"claim_id": self.claim_id, "error": str(error)}
                 logger.warning("claim_watch_failed", extra=about | {"retry_in_s": LISTEN_AGAIN})
@@ -121,10 +121,10 @@ class Claim:
                 # A stream that broke is opened again as it was. Under a session that was lost
                 # meanwhile it finds the agent unknown; once registered again, it may not.
                 if not self._made.done() or self._in_doubt:
-                    self._tell(error)
+                    self._notify(error)
                 self._in_doubt = True
             except SeatError as error:
-                self._tell(error)
+                self._notify(error)
 
     async def _listen(self) -> None:
         stream = self._client.engines.claim(
@@ -138,7 +138,7 @@ class Claim:
             if event.HasField("ended"):
                 raise SeatLost(event.ended.message)
 
-    def _tell(self, error: SeatError) -> None:
+    def _notify(self, error: SeatError) -> None:
         if not self._made.done():
             self._made.set_exception(error)
         if not self.lost.done():

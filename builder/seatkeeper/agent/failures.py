@@ -1,4 +1,4 @@
-"""From what can go wrong in a build to what its client is told."""
+"""Translate failures of a build into what its client receives."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(seconds=5)
 LINES_LOGGED_MAX = 20
-"""Of a worker's last words, which are bounded in bytes as well."""
+"""Of a worker's stderr tail, which are bounded in bytes as well."""
 
 
 def log_end_of_worker(error: BuildError, **about: str) -> None:
     """Log what came of a worker that this agent's operator may have to see to.
 
-    A client may be gone, or keep what it was told to itself; what the compiler said while it died
+    A client may have left, or not report what it received; the output of a dying compiler
     is found here.
     """
-    lines = error.last_words.splitlines()[-LINES_LOGGED_MAX:]
-    told = {"code": error.code, "error": error.message, "stderr_tail": lines, **about}
-    logger.warning("worker_failed", extra=told)
+    lines = error.stderr_tail.splitlines()[-LINES_LOGGED_MAX:]
+    reported = {"code": error.code, "error": error.message, "stderr_tail": lines, **about}
+    logger.warning("worker_failed", extra=reported)
 
 
 def failure_of(error: Exception) -> Failure | None:
@@ -91,8 +91,8 @@ def _of_build(error: BuildError) -> Failure:
         case EngineError():
             return Failure(grpc.StatusCode.DATA_LOSS, message, info)
         case _:
-            last_words = error_details_pb2.DebugInfo(detail=error.last_words)
-            return Failure(grpc.StatusCode.INTERNAL, message, info, last_words)
+            stderr_tail = error_details_pb2.DebugInfo(detail=error.stderr_tail)
+            return Failure(grpc.StatusCode.INTERNAL, message, info, stderr_tail)
 
 
 def _of_seat(error: SeatError) -> Failure:

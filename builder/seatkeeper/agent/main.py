@@ -40,7 +40,7 @@ SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_nam
 
 
 async def run(config: AgentConfig, load: Callable[[], AgentConfig]) -> None:
-    """Run an agent until it is told to stop (SIGTERM, SIGINT, SIGQUIT), also while it starts.
+    """Run an agent until it is stopped (SIGTERM, SIGINT, SIGQUIT), also while it starts.
 
     For SIGHUP, settings are loaded again. Raises what ``Agent.start`` raises.
     """
@@ -79,7 +79,7 @@ class Agent:
     reloads: ClassVar[frozenset[str]] = frozenset(
         {"tls_cert_file", "tls_key_file", "tls_client_ca_file"}
     )
-    """The settings that ``reload`` takes in."""
+    """The settings that ``reload`` applies."""
 
     @classmethod
     async def start(cls, config: AgentConfig) -> Agent:
@@ -121,7 +121,7 @@ class Agent:
     def reload(self, config: AgentConfig) -> None:
         """Read this agent's certificate again. Raises ``CertificateError``, and changes nothing.
 
-        That for the nodes needs no telling: it is read at each connection.
+        That for the nodes needs no signal: it is read at each connection.
         """
         if self._certificates is None:
             return

@@ -12,7 +12,7 @@ from seatkeeper.builder.progress import Progress
 from seatkeeper.v1 import build_service_pb2
 
 HEARTBEAT = 5.0
-"""Seconds after which the last progress is told again: the compiler may be silent for long."""
+"""Seconds after which the last progress is sent again: the compiler may be silent for long."""
 
 
 class ProgressFeed:
@@ -21,28 +21,28 @@ class ProgressFeed:
     def __init__(self) -> None:
         self._began = monotonic()
         self._newest = Progress(phase=build_service_pb2.BUILD_PHASE_RECEIVING)
-        self._news = asyncio.Event()
-        self._news.set()
+        self._updated = asyncio.Event()
+        self._updated.set()
         self._closed = False
 
-    def tell(self, progress: Progress) -> None:
+    def notify(self, progress: Progress) -> None:
         """Take note of progress."""
         self._newest = progress
-        self._news.set()
+        self._updated.set()
 
     def close(self) -> None:
         """Say that there is no more to come."""
         self._closed = True
-        self._news.set()
+        self._updated.set()
 
     async def messages(self) -> AsyncIterator[build_service_pb2.BuildProgress]:
         """Yield the newest progress whenever there is a newer one, until closed."""
         while not self._closed:
-            self._news.clear()
+            self._updated.clear()
             elapsed = timedelta(seconds=monotonic() - self._began)
             yield self._newest.to_message(elapsed)
-            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the news, and
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the event, and
             # then the build of a client that has gone is never stopped.
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
-                    await self._news.wait()
+                    await self._updated.wait()

@@ -46,7 +46,7 @@ async def register(
 
 
 async def keep_registered(client: AsyncSeatClient, agent: build_service_pb2.AgentInfo) -> None:
-    """Register again and again, for ever; cancel to stop.
+    """Register again and again, forever; cancel to stop.
 
     The registration lives as long as the client's session. Should that be lost, the next one is
     made under the new session, once the old one has ended.

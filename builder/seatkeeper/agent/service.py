@@ -60,9 +60,9 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
         except Exception as error:
             if (failure := failure_of(error)) is None:
                 raise
-            await failure.tell(context)
+            await failure.notify(context)
         finally:
-            # The client is gone, or the build is over: either way nobody waits for it.
+            # The client is gone, or the build is over: either way no caller waits for it.
             build.cancel()
             await asyncio.gather(build, return_exceptions=True)
 
@@ -107,7 +107,7 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
         except Exception as error:
             if (failure := failure_of(error)) is None:
                 raise
-            await failure.tell(context)
+            await failure.notify(context)
 
     async def GetCapabilities(
         self, request: build_service_pb2.GetCapabilitiesRequest, context: Context

@@ -1,7 +1,7 @@
 """Everything that can go wrong between a model and its engine.
 
 BuildError                      never raised itself
-├── PlanError                   what was asked for; the caller's to mend
+├── PlanError                   what was asked for; the caller's to fix
 │   ├── ProfileInvalid          a profile contradicts itself or its bounds
 │   ├── ProfileMissingInput     an input of free size has no shape in a profile
 │   ├── ProfileUnknownInput     a profile names what is not an input of the model
@@ -9,7 +9,7 @@ BuildError                      never raised itself
 │   ├── TargetUnsupported       this backend does not compile for that GPU architecture
 │   ├── OptionInvalid           workspace, effort or hash out of bounds
 │   └── BackendUnknown          no backend has that name
-├── ModelError                  the model; its author's to mend
+├── ModelError                  the model; its author's to fix
 │   ├── ModelTooLarge           more bytes than the agent accepts
 │   ├── ModelNotOnnx            not an ONNX file at all, or an empty one
 │   ├── ModelTruncated          an ONNX file whose end is missing
@@ -26,10 +26,10 @@ BuildError                      never raised itself
 │   ├── EngineTooLarge          the engine is larger than the agent accepts
 │   └── BuildTimedOut           the build took longer than it may
 ├── ProcessError                the worker process
-│   ├── CompilerCrashed         the native library died; its last words are attached
+│   ├── CompilerCrashed         the native library died; its stderr tail are attached
 │   ├── CompilerStalled (retryable)  the native library fell asleep and did not wake up
 │   ├── WorkerKilled (retryable)  someone else killed the worker
-│   └── BuildCancelled          we killed it because nobody waits for it any more
+│   └── BuildCancelled          killed because no caller waits for it any more
 ├── BackendMissing              the backend's library is not installed here
 └── EngineError                 an engine after it was built
     ├── EngineNotFound          not in this store
@@ -49,7 +49,7 @@ STDERR_TAIL_BYTES_MAX = 3_000
 
 
 class Fault(StrEnum):
-    """Whose fault an error is, so that it reaches the person who can mend it."""
+    """Whose fault an error is, so that it reaches the person who can fix it."""
 
     CALLER = "caller"
     """What was asked for, or the model."""
@@ -73,12 +73,12 @@ class BuildError(Exception):
     advice: ClassVar[str] = ""
     """What the reader can do next."""
 
-    def __init__(self, message: str, last_words: str = "") -> None:
+    def __init__(self, message: str, stderr_tail: str = "") -> None:
         assert self.code, "raise a leaf of the tree"
         self.message = _wire_text(message.encode(errors="replace")[:MESSAGE_BYTES_MAX])
         super().__init__(self.message)
-        self.last_words = _wire_text(
-            last_words.encode(errors="replace")[-STDERR_TAIL_BYTES_MAX:]
+        self.stderr_tail = _wire_text(
+            stderr_tail.encode(errors="replace")[-STDERR_TAIL_BYTES_MAX:]
         )
         """The end of what the compiler printed; empty when it had no part in this."""
 
@@ -143,7 +143,7 @@ class BackendUnknown(PlanError):
 
 
 class ModelError(BuildError):
-    """The model cannot be built, whoever tries."""
+    """The model cannot be built by any agent."""
 
     fault = Fault.CALLER
 
@@ -173,7 +173,7 @@ class ModelInvalid(ModelError):
     """The bytes are an ONNX model that contradicts itself."""
 
     code = "model_invalid"
-    advice = "Run `onnx.checker` on the model, mend what it names, and export it again."
+    advice = "Run `onnx.checker` on the model, fix what it names, and export it again."
 
 
 class ModelTooComplex(ModelError):
@@ -262,7 +262,9 @@ class CompilerCrashed(ProcessError):
 
     code = "compiler_crashed"
     fault = Fault.COMPILER
-    advice = "Send the model and the last words to the library's vendor; a retry ends the same."
+    advice = (
+        "Send the model and the stderr tail to the library's vendor; a retry ends the same."
+    )
 
 
 class CompilerStalled(ProcessError):
@@ -283,7 +285,7 @@ class WorkerKilled(ProcessError):
 
 
 class BuildCancelled(ProcessError):
-    """The build was stopped because nobody waits for it, or its seat was lost."""
+    """The build was stopped because no caller waits for it, or its seat was lost."""
 
     code = "build_cancelled"
     fault = Fault.CALLER
@@ -347,7 +349,7 @@ ERRORS_BY_CODE: dict[str, type[BuildError]] = _leaves(BuildError)
 
 def error_to_fields(error: BuildError) -> dict[str, str]:
     """Return what must cross a process boundary to have the same error on the other side."""
-    return {"code": error.code, "message": error.message, "last_words": error.last_words}
+    return {"code": error.code, "message": error.message, "stderr_tail": error.stderr_tail}
 
 
 def error_from_fields(fields: dict[str, str]) -> BuildError:
@@ -356,4 +358,4 @@ def error_from_fields(fields: dict[str, str]) -> BuildError:
     Raises ``KeyError`` for a code that no leaf has.
     """
     leaf = ERRORS_BY_CODE[fields["code"]]
-    return leaf(fields["message"], last_words=fields.get("last_words", ""))
+    return leaf(fields["message"], stderr_tail=fields.get("stderr_tail", ""))

@@ -35,7 +35,7 @@ QUOTE_CHARS_MAX = 100
 WORKSPACE_BYTES_MAX = 2**48
 OPTIMISATION_LEVEL_MAX = 5
 OPTIMISATION_LEVEL_DEFAULT = 3
-"""What both libraries use when they are not told."""
+"""The default of both libraries."""
 
 TARGETS: Mapping[str, tuple[str, ...]] = {
     "tensorrt_rtx": ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121"),

@@ -5,7 +5,7 @@
     staging/             files on their way; worth nothing after a restart
 
 A file appears under its final name only when it is whole and on the disk: written beside,
-flushed, renamed. The manifest comes last, so whoever dies in between leaves no half engine, only
+flushed, renamed. The manifest comes last, so a crash in between leaves no partial engine, only
 a blob that ``sweep`` removes. One agent owns a folder; its threads may share one store.
 """
 

@@ -1,6 +1,6 @@
-"""Decides from a worker's vital signs whether it must be ended.
+"""Decides from a worker's process stats whether it must be ended.
 
-The kernel's limit alone is not enough: TensorRT-RTX 1.7 was seen to sleep for ever after an
+The kernel's limit alone is not enough: TensorRT-RTX 1.7 was seen to sleep forever after an
 allocation failed. So the worker is watched for two things: memory over its limit, which ends it
 before the kernel's somewhat higher limit does, and sleep in every thread for too long.
 """
@@ -39,7 +39,7 @@ class Watch:
     """As they were last seen."""
 
 
-def judge(
+def assess(
     watch: Watch, signs: ProcessStats, now: float, limits: BuildLimits
 ) -> Watch | BuildError:
     """Return the watch to go on with, or why the worker must end."""
@@ -59,7 +59,7 @@ def judge(
 
 
 def read_process_stats(pid: int) -> ProcessStats | None:
-    """Return the vital signs of a process, or None once it has ended."""
+    """Return the process stats of a process, or None once it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         # The command's name may hold anything, and ends at the last parenthesis.

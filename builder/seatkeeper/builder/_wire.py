@@ -1,7 +1,7 @@
-"""Tells a broken-off ONNX file from one that never was ONNX.
+"""Distinguishes a truncated ONNX file from one that never was ONNX.
 
 Protobuf's parser says the same of both. The outermost message has few fields, so walking them
-tells the two apart: the walk leaves the known fields, runs over the end, or ends with the bytes.
+distinguishes the two: the walk leaves the known fields, runs over the end, or ends with the bytes.
 """
 
 from __future__ import annotations

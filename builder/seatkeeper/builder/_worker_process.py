@@ -25,7 +25,7 @@ from seatkeeper.artifacts.errors import (
     WorkerKilled,
 )
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS
-from seatkeeper.builder._watch import Watch, judge, read_process_stats
+from seatkeeper.builder._watch import Watch, assess, read_process_stats
 from seatkeeper.builder.job import (
     REPORT_LINE_BYTES_MAX,
     BuildLimits,
@@ -58,47 +58,47 @@ async def run_worker(
     oom_kills_before = _oom_kills()
     job_path = folder / "job.json"
     job_path.write_text(job.to_json())
-    last_words = LastWords()
-    async with _started(job_path, folder, environment, last_words) as (process, reports):
+    stderr_tail = StderrTail()
+    async with _started(job_path, folder, environment, stderr_tail) as (process, reports):
         watching = asyncio.create_task(_watch(process, limits))
         try:
             async with asyncio.timeout(limits.timeout.total_seconds()) as deadline:
                 result = await _listen(reports, on_progress)
                 status = await process.wait()
-                await last_words.complete.wait()
-                verdict = watching.result() if watching.done() else None
+                await stderr_tail.complete.wait()
+                outcome = watching.result() if watching.done() else None
         except TimeoutError as error:
             if not deadline.expired():
                 raise
             raise BuildTimedOut(
                 f"the build took longer than {limits.timeout.total_seconds():g} seconds",
-                last_words=last_words.text,
+                stderr_tail=stderr_tail.text,
             ) from error
         finally:
             watching.cancel()
     if result is None:
         oom_killed = _oom_kills() > oom_kills_before
-        result = verdict or explain_end(status, last_words.text, oom_killed=oom_killed)
+        result = outcome or explain_end(status, stderr_tail.text, oom_killed=oom_killed)
     if isinstance(result, BuildError):
-        raise type(result)(result.message, last_words=last_words.text)
+        raise type(result)(result.message, stderr_tail=stderr_tail.text)
     return result
 
 
-def explain_end(status: int, last_words: str, *, oom_killed: bool) -> BuildError:
+def explain_end(status: int, stderr_tail: str, *, oom_killed: bool) -> BuildError:
     """Return why a worker ended with ``status`` and without a result.
 
     ``oom_killed`` says that the host's kernel killed some process for memory meanwhile.
     """
     if status == -signal.SIGKILL and not oom_killed:
-        return WorkerKilled("someone killed the worker", last_words=last_words)
+        return WorkerKilled("someone killed the worker", stderr_tail=stderr_tail)
     if status == -signal.SIGKILL:
-        return OutOfMemory("the host ran out of memory and killed the worker", last_words)
-    if _OUT_OF_MEMORY.search(last_words):
-        return OutOfMemory("the build needs more memory than it may have", last_words)
+        return OutOfMemory("the host ran out of memory and killed the worker", stderr_tail)
+    if _OUT_OF_MEMORY.search(stderr_tail):
+        return OutOfMemory("the build needs more memory than it may have", stderr_tail)
     if status < 0:
         name = signal.Signals(-status).name
-        return CompilerCrashed(f"the compiler died of {name}", last_words=last_words)
-    return CompilerCrashed(f"the worker ended with status {status}, silently", last_words)
+        return CompilerCrashed(f"the compiler died of {name}", stderr_tail=stderr_tail)
+    return CompilerCrashed(f"the worker ended with status {status}, silently", stderr_tail)
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def private_folder(parent: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class LastWords:
+class StderrTail:
     """The end of what a worker printed."""
 
     def __init__(self) -> None:
@@ -158,12 +158,12 @@ async def _watch(process: asyncio.subprocess.Process, limits: BuildLimits) -> Bu
     clock = asyncio.get_running_loop().time
     watch = Watch(last_busy_at=clock())
     while process.returncode is None and (signs := read_process_stats(process.pid)) is not None:
-        match judge(watch, signs, clock(), limits):
+        match assess(watch, signs, clock(), limits):
             case Watch() as watch:
                 await asyncio.sleep(WATCH_INTERVAL_SECONDS)
-            case BuildError() as verdict:
+            case BuildError() as outcome:
                 _kill_group(process)
-                return verdict
+                return outcome
     return None
 
 
@@ -180,7 +180,7 @@ async def _next_report(reports: asyncio.StreamReader) -> Report | None:
 
 @asynccontextmanager
 async def _started(
-    job_path: Path, folder: Path, environment: Mapping[str, str], last_words: LastWords
+    job_path: Path, folder: Path, environment: Mapping[str, str], stderr_tail: StderrTail
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
     """Start a worker; on leaving, it and its group are dead and nothing of it is open."""
     empty = folder / "empty"
@@ -218,7 +218,7 @@ async def _started(
             # The worker has its own copies; ours would keep the pipes open after its death.
             report_end.close()
             noise_end.close()
-        listening = asyncio.create_task(last_words.collect(noise))
+        listening = asyncio.create_task(stderr_tail.collect(noise))
         try:
             yield process, reports
         finally:

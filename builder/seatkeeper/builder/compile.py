@@ -19,8 +19,8 @@ from seatkeeper.builder.job import BuildLimits, Done, WorkerJob, options_hex
 from seatkeeper.builder.progress import OnProgress
 from seatkeeper.v1 import build_service_pb2
 
-_PASSED_ON = frozenset({"LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"})
-_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_")
+_FORWARDED = frozenset({"LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"})
+_FORWARDED_PREFIXES = ("CUDA_", "NVIDIA_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+        if name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES)
     }
 
 

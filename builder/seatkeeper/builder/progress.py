@@ -40,4 +40,4 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-"""Is told of progress. What it raises ends the build."""
+"""Receives progress. An exception that it raises ends the build."""

@@ -1,1 +1,1 @@
-"""Judging whether a service kept its promises: by its own history, and by what its users were told."""
+"""Checking whether a service kept its promises: by its own history, and by what its users observed."""

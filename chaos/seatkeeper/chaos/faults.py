@@ -1,7 +1,7 @@
 """What can go wrong: each fault has a name and a place.
 
-A fault is a method that returns a context: entering it strikes and says what was struck, leaving it
-heals. Its name is that of its class and its own: ``Network.slow``.
+A fault is a method that returns a context: entering it injects the fault and says what was
+affected, leaving it recovers. Its name is that of its class and its own: ``Network.slow``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Network:
 
     @asynccontextmanager
     async def cut_users_off(self) -> AsyncIterator[str]:
-        """Nothing gets from users to nodes or back, and nobody is told."""
+        """Nothing gets from users to nodes or back, silently."""
         with self._all() as relays:
             for relay in relays:
                 relay.stall()
@@ -65,7 +65,7 @@ class Network:
 
     @asynccontextmanager
     async def cut_one_node_off(self) -> AsyncIterator[str]:
-        """Nothing gets from users to one node or back, and nobody is told."""
+        """Nothing gets from users to one node or back, silently."""
         with self._one() as relay:
             relay.stall()
             yield relay.target
@@ -132,7 +132,7 @@ class Network:
             yield self._relays
         finally:
             for relay in self._relays:
-                relay.heal()
+                relay.recover()
 
     @contextmanager
     def _one(self) -> Iterator[Relay]:
@@ -140,7 +140,7 @@ class Network:
         try:
             yield relay
         finally:
-            relay.heal()
+            relay.recover()
 
 
 class Users:
@@ -173,13 +173,13 @@ class Users:
         worker = self._rng.choice(self._worker_pool.alive)
         with suppress(TimeoutError):
             async with asyncio.timeout(HOLDING_SECONDS_MAX):
-                while not worker.beat.held:
+                while not worker.heartbeat.held:
                     await asyncio.sleep(0)
-        worker.freeze()
+        worker.pause()
         try:
-            yield f"{worker.name} with {worker.beat.held} seats"
+            yield f"{worker.name} with {worker.heartbeat.held} seats"
         finally:
-            worker.thaw()
+            worker.resume()
 
     @asynccontextmanager
     async def ask_twice(self) -> AsyncIterator[str]:
@@ -197,9 +197,9 @@ class Users:
     def _all_do(self, **wish: float | bool) -> Iterator[None]:
         workers = list(self._worker_pool.alive)
         for worker in workers:
-            worker.tell(**wish)
+            worker.notify(**wish)
         try:
             yield
         finally:
             for worker in workers:
-                worker.tell(**dict.fromkeys(wish, False))
+                worker.notify(**dict.fromkeys(wish, False))

@@ -29,9 +29,9 @@ class Way(Enum):
 
 
 class Relay:
-    """Passes on what comes to ``endpoint`` to a target, well or badly.
+    """Forwards what comes to ``endpoint`` to a target, well or badly.
 
-    What it is told to do holds for all its connections, also those that are there, until `heal`.
+    A setting holds for all its connections, also those that are there, until `recover`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Relay:
         """``target`` and what it listens on are TCP addresses: ``host:port``, and a free port."""
         self.target = target
         self.answers_cut = 0
-        """How many connections were cut instead of passing on an answer."""
+        """How many connections were cut instead of forwarding an answer."""
         self.held_up = 0
         """How many pieces wait for a stall to be over."""
         self._target = parse_address(target)
@@ -78,7 +78,7 @@ class Relay:
         """Break all connections and listen no more."""
         assert self._server is not None
         self._server.close()
-        self.heal()
+        self.recover()
         self.refuse()
         self.cut()
         if self._connections:
@@ -87,12 +87,12 @@ class Relay:
     # What it can do ------------------------------------------------------------------------
 
     def stall(self, *ways: Way) -> None:
-        """Let nothing through, and tell nobody. Without ``ways``: neither way."""
+        """Silently let nothing through. Without ``ways``: neither way."""
         for way in ways or Way:
             self._flowing[way].clear()
 
     def mute(self) -> None:
-        """Let requests arrive and answers be lost, and tell nobody."""
+        """Let requests arrive and silently drop the answers."""
         self._is_mute = True
 
     def lose_answers(self, share: float) -> None:
@@ -104,20 +104,20 @@ class Relay:
         self._delay = seconds
 
     def refuse(self) -> None:
-        """There is nobody at this address, for connections made from now on."""
+        """Nothing listens at this address, for connections made from now on."""
         self._is_refusing = True
 
     def strand(self) -> None:
-        """Let nothing through on the connections there are, and tell nobody; new ones work."""
+        """Silently let nothing through on the present connections; new ones work."""
         self._stranded |= self._pumps
 
     def cut(self) -> None:
-        """Every connection there is breaks, and its ends are told."""
+        """Every present connection is closed at both ends."""
         self._cuts += 1
         for task in (*self._openings, *self._pumps):
             task.cancel()
 
-    def heal(self) -> None:
+    def recover(self) -> None:
         """All is well again. What was held up goes on; where answers were lost, connections break."""
         if self._is_mute or self._stranded:
             self.cut()
@@ -189,7 +189,7 @@ class Relay:
         began: float,
     ) -> None:
         now: Callable[[], float] = asyncio.get_running_loop().time
-        # What was read has been passed on when it is drained: a connection's end loses nothing.
+        # What was read has been forwarded when it is drained: a connection's end loses nothing.
         writer.transport.set_write_buffer_limits(high=0)
         try:
             while data := await reader.read(CHUNK_BYTES):

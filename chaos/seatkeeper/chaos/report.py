@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from seatkeeper.chaos.drawing import Band, bands_that_fit, compact, thinned
-from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
+from seatkeeper.chaos.result import Injected, Outcome, Sample, ScenarioResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def picture(outcome: Outcome) -> str:
             figure.add_subplot(6, 1, rows) for rows in ((1, 3), (4, 5), 6)
         )
         bands = bands_that_fit(
-            _bands(_struck(outcome)), narrowest=seconds / _BAND_WIDTHS, most=_BANDS_MAX
+            _bands(_injected(outcome)), narrowest=seconds / _BAND_WIDTHS, most=_BANDS_MAX
         )
         for number, panel in enumerate((seats, waiting, answers)):
             panel.set_xlim(0, seconds)
@@ -125,10 +125,12 @@ def markdown(outcome: Outcome, *, picture_file: str = "", command: str = "") -> 
         parts.append(_attacks(outcome))
     parts += ["## Scenarios", _scenarios(outcome.scenario_results)]
     parts += [
-        _section(each) for each in outcome.scenario_results if each.violations or each.void
+        _section(each)
+        for each in outcome.scenario_results
+        if each.violations or each.inconclusive
     ]
     if outcome.faults:
-        parts.append(_faults(_struck(outcome)))
+        parts.append(_faults(_injected(outcome)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -136,10 +138,10 @@ def summary(outcome: Outcome) -> dict[str, object]:
     """Return the run for programs: numbers, strings and lists that JSON knows."""
     return {
         "target": outcome.target,
-        "judged_by": outcome.judged_by,
+        "judged_by": outcome.checked_by,
         "seconds": round(outcome.seconds, 3),
         "scenarios": len(outcome.scenario_results),
-        "void": outcome.void,
+        "void": outcome.inconclusive,
         "faults": outcome.faults,
         "requests": sum(
             scenario_result.requests for scenario_result in outcome.scenario_results
@@ -151,17 +153,17 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "violations": outcome.violations,
         "prevented": dict(outcome.prevented),
         "chapters": [
-            {"name": each.name, "violations": list(each.violations), "void": each.void}
+            {"name": each.name, "violations": list(each.violations), "void": each.inconclusive}
             for each in outcome.scenario_results
         ],
     }
 
 
-def _struck(outcome: Outcome) -> list[Struck]:
+def _injected(outcome: Outcome) -> list[Injected]:
     return [
-        struck
+        injected
         for scenario_result in outcome.scenario_results
-        for struck in scenario_result.struck
+        for injected in scenario_result.injected
     ]
 
 
@@ -171,7 +173,7 @@ def _struck(outcome: Outcome) -> list[Struck]:
 def _end(outcome: Outcome) -> float:
     """Return the second in which the last thing happened; never nothing, for it is a width."""
     ends = [scenario_result.ended for scenario_result in outcome.scenario_results]
-    ends += [struck.until for struck in _struck(outcome)]
+    ends += [injected.until for injected in _injected(outcome)]
     ends += [sample.at for sample in outcome.samples]
     return max([1.0, *ends])
 
@@ -188,7 +190,7 @@ def _height_inches(outcome: Outcome) -> float:
     return _PANELS_INCHES + _LETTER_INCHES * longest
 
 
-def _bands(faults: Sequence[Struck]) -> dict[str, list[Band]]:
+def _bands(faults: Sequence[Injected]) -> dict[str, list[Band]]:
     bands: dict[str, list[Band]] = {}
     for fault in faults:
         kind = fault.fault.partition(".")[0]
@@ -337,13 +339,13 @@ def _shortened(name: str) -> str:
 
 
 def _in_short(outcome: Outcome) -> str:
-    void = _many(outcome.void, "scenario")
+    inconclusive = _many(outcome.inconclusive, "scenario")
     return (
-        f"Run against {_text(outcome.target)}, judged by {_text(outcome.judged_by)}, for "
+        f"Run against {_text(outcome.target)}, checked against {_text(outcome.checked_by)}, for "
         f"{outcome.seconds:,.0f} seconds: {_many(len(outcome.scenario_results), 'scenario')} with "
         f"{_many(outcome.faults, 'fault')}. {_many(outcome.acknowledged, 'acknowledged answer')} "
         f"checked: **{_many(outcome.violations, 'violation')}**. "
-        f"{void} {'proves' if outcome.void == 1 else 'prove'} nothing."
+        f"{inconclusive} {'proves' if outcome.inconclusive == 1 else 'prove'} nothing."
     )
 
 
@@ -365,7 +367,7 @@ def _scenarios(scenario_results: Sequence[ScenarioResult]) -> str:
             ">requests",
             ">acknowledged",
             ">unanswered",
-            "verdict",
+            "result",
         ),
         (
             (
@@ -373,32 +375,36 @@ def _scenarios(scenario_results: Sequence[ScenarioResult]) -> str:
                 each.row,
                 " ".join(each.promises),
                 f"{each.ended - each.began:,.1f}",
-                f"{len(each.struck):,}",
+                f"{len(each.injected):,}",
                 f"{each.requests:,}",
                 f"{each.acknowledged:,}",
                 f"{each.unanswered:,}",
-                _verdict(each),
+                _result_text(each),
             )
             for each in scenario_results
         ),
     )
 
 
-def _verdict(scenario_result: ScenarioResult) -> str:
+def _result_text(scenario_result: ScenarioResult) -> str:
     # What was broken was broken, also where the scenario was too short to prove the opposite.
     violated = (
         [_many(len(scenario_result.violations), "violation")]
         if scenario_result.violations
         else []
     )
-    void = [f"void: {scenario_result.void}"] if scenario_result.void else []
-    return "; ".join(violated + void) or "kept"
+    inconclusive = (
+        [f"inconclusive: {scenario_result.inconclusive}"]
+        if scenario_result.inconclusive
+        else []
+    )
+    return "; ".join(violated + inconclusive) or "kept"
 
 
 def _section(scenario_result: ScenarioResult) -> str:
     lines = [f"### {_text(scenario_result.name)}", "", _text(scenario_result.sentence), ""]
-    if scenario_result.void:
-        lines += [f"Proves nothing: {_text(scenario_result.void)}", ""]
+    if scenario_result.inconclusive:
+        lines += [f"Proves nothing: {_text(scenario_result.inconclusive)}", ""]
     lines += [
         f"- {_text(violation)}" for violation in scenario_result.violations[:_VIOLATIONS_MAX]
     ]
@@ -407,7 +413,7 @@ def _section(scenario_result: ScenarioResult) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _faults(faults: Sequence[Struck]) -> str:
+def _faults(faults: Sequence[Injected]) -> str:
     table = _table(
         (">second", "fault", "place", ">for seconds"),
         (

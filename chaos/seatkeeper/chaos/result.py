@@ -20,16 +20,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Struck:
+class Injected:
     """A fault that was injected."""
 
     fault: str
     """Its name, such as ``KillNode.owner``."""
     place: str
-    """What it struck."""
+    """What it affected."""
     since: float
     until: float
-    """When it was healed. Both in seconds since the run began."""
+    """When it was recovered. Both in seconds since the run began."""
 
 
 @dataclass(slots=True)
@@ -42,16 +42,16 @@ class ScenarioResult:
     row: str
     """The row of the fault matrix that it belongs to; empty: none."""
     promises: tuple[str, ...]
-    """The invariants that it is there to try: ``I1`` to ``I10``. All are judged in each."""
+    """The invariants that it is there to try: ``I1`` to ``I10``. All are checked in each."""
     began: float
     ended: float = 0.0
-    struck: list[Struck] = field(default_factory=list)
+    injected: list[Injected] = field(default_factory=list)
     requests: int = 0
     acknowledged: int = 0
     unanswered: int = 0
     """Attempts that got no certain answer: they may have happened, and were made again."""
     violations: list[str] = field(default_factory=list)
-    void: str = ""
+    inconclusive: str = ""
     """Why it proves nothing, such as too little traffic before a fault; empty: it does."""
 
 
@@ -61,14 +61,14 @@ class Outcome:
 
     target: str
     """What was run against, in words."""
-    judged_by: str
-    """What the judge had to go by, in words."""
+    checked_by: str
+    """What the checker had to go by, in words."""
     capacity: int
     """Seats there were, over all pools."""
     samples: list[Sample] = field(default_factory=list)
     scenario_results: list[ScenarioResult] = field(default_factory=list)
     prevented: dict[str, int] = field(default_factory=dict)
-    """How often each misdeed was tried, and refused."""
+    """How often each attack was tried, and refused."""
 
     @property
     def seconds(self) -> float:
@@ -81,7 +81,7 @@ class Outcome:
     @property
     def faults(self) -> int:
         """How many faults were injected."""
-        return sum(len(scenario_result.struck) for scenario_result in self.scenario_results)
+        return sum(len(scenario_result.injected) for scenario_result in self.scenario_results)
 
     @property
     def acknowledged(self) -> int:
@@ -94,6 +94,8 @@ class Outcome:
         return sum(len(scenario_result.violations) for scenario_result in self.scenario_results)
 
     @property
-    def void(self) -> int:
+    def inconclusive(self) -> int:
         """How many scenarios prove nothing."""
-        return sum(bool(scenario_result.void) for scenario_result in self.scenario_results)
+        return sum(
+            bool(scenario_result.inconclusive) for scenario_result in self.scenario_results
+        )

@@ -12,12 +12,12 @@
         calm for 2 s
 
 The first paragraph says what it is about. Then come ``row`` (of the fault matrix) and ``promises``
-(the invariants it is there to try; all are judged always), both of which may be missing. Then what
+(the invariants it is there to try; all are checked always), both of which may be missing. Then what
 happens, one thing a line:
 
 - ``calm for 2 s``: nothing is done, and users go on.
-- ``KillNode.owner for 1 s``: this fault, healed after so long. Without ``for``: healed at once,
-  which is what is meant where there is nothing to heal.
+- ``KillNode.owner for 1 s``: this fault, recovered after so long. Without ``for``: recovered at once,
+  which is what is meant where there is nothing to recover.
 - ``Network.slow while``: this fault, for as long as the lines below it take.
 - ``5 times``: the lines below it, so often.
 
@@ -58,12 +58,12 @@ class Calm:
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A fault is injected, held, and healed."""
+    """A fault is injected, held, and recovered."""
 
     fault: str
     seconds: float = 0.0
     during: tuple[Step, ...] = ()
-    """What happens before it is healed, instead of waiting ``seconds``."""
+    """What happens before it is recovered, instead of waiting ``seconds``."""
     line: int = field(default=0, compare=False)
     """Where it says so."""
 
@@ -90,14 +90,14 @@ class Scenario:
     promises: tuple[str, ...] = ()
 
     @property
-    def strikes(self) -> Sequence[Injection]:
-        """All faults in it, in the order in which they are told."""
+    def injections(self) -> Sequence[Injection]:
+        """All faults in it, in the order of the text."""
         return [step for step in _flat(self.steps) if isinstance(step, Injection)]
 
     @property
     def faults(self) -> frozenset[str]:
         """The names of all faults in it."""
-        return frozenset(step.fault for step in self.strikes)
+        return frozenset(step.fault for step in self.injections)
 
     @property
     def seconds(self) -> float:
@@ -113,14 +113,14 @@ class _Line:
 
 
 def parse(name: str, text: str) -> Scenario:
-    """Return the scenario that ``text`` tells. Raises ``ScenarioError``."""
-    story = text.lstrip()
-    paragraph, *rest = _EMPTY_LINE.split(story.rstrip(), maxsplit=1)
-    above = text.count("\n", 0, len(text) - len(story)) + paragraph.count("\n") + 2
+    """Return the scenario that ``text`` describes. Raises ``ScenarioError``."""
+    body = text.lstrip()
+    paragraph, *rest = _EMPTY_LINE.split(body.rstrip(), maxsplit=1)
+    above = text.count("\n", 0, len(text) - len(body)) + paragraph.count("\n") + 2
     lines = list(_lines(name, "".join(rest), first=above + 1))
-    told = [line.strip() for line in paragraph.splitlines() if not line.startswith("#")]
-    sentence = " ".join(told)
-    if not sentence or any(map(_is_step, told)):
+    reported = [line.strip() for line in paragraph.splitlines() if not line.startswith("#")]
+    sentence = " ".join(reported)
+    if not sentence or any(map(_is_step, reported)):
         raise ScenarioError(
             f"{name}: the first paragraph must say what it is about; then an empty line"
         )
@@ -170,12 +170,12 @@ def _step(name: str, line: _Line, lines: list[_Line]) -> Step:
         if not 1 <= count <= TIMES_MAX:
             raise ScenarioError(f"{where}: from 1 to {TIMES_MAX} times")
         return Repeat(count, _inside(where, name, line, lines))
-    if strike := _INJECTION.fullmatch(line.text):
-        fault = RENAMED.get(strike["fault"], strike["fault"])
-        if strike["during"]:
+    if inject := _INJECTION.fullmatch(line.text):
+        fault = RENAMED.get(inject["fault"], inject["fault"])
+        if inject["during"]:
             inside = _inside(where, name, line, lines)
             return Injection(fault, during=inside, line=line.number)
-        seconds = _seconds(where, strike["seconds"] or "0")
+        seconds = _seconds(where, inject["seconds"] or "0")
         return Injection(fault, seconds, line=line.number)
     raise ScenarioError(
         f"{where}: not understood: {line.text!r}; write `calm for 2 s`, `Fault.place for 2 s`, "

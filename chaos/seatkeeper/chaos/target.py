@@ -1,7 +1,7 @@
 """An existing deployment as the stage: only what comes from outside is done to it.
 
 Relays of ours stand between users of ours and its nodes; pools of ours, which are deleted afterwards,
-are all that is used. What others do with the deployment is neither touched nor judged, though it has
+are all that is used. What others do with the deployment is neither touched nor checked, though it has
 the load to bear.
 """
 
@@ -44,7 +44,7 @@ HABITS = Habits(
     holds=(0.05, 0.1, 0.3, 0.6),
     hold_max=10.0,
     waits=(0.0, 0.5, 3.0, 5.0),
-    patience=4.0,
+    time_limit=4.0,
 )
 """Users who keep a service busy."""
 
@@ -69,15 +69,15 @@ class Canary:
     """Somebody who takes a seat at each node, one after the other, to see whether it works."""
 
     def __init__(
-        self, nodes: Sequence[str], pool: str, tls: TlsConfig | None, *, patience: float
+        self, nodes: Sequence[str], pool: str, tls: TlsConfig | None, *, time_limit: float
     ) -> None:
         self._pool = pool
-        self._patience = patience
+        self._time_limit = time_limit
         config = ClientConfig(
             follow_ring=False,
             keeper="process",
-            connect_timeout=timedelta(seconds=patience),
-            call_timeout=timedelta(seconds=patience),
+            connect_timeout=timedelta(seconds=time_limit),
+            call_timeout=timedelta(seconds=time_limit),
         )
         self._clients = {
             node: AsyncSeatClient(node, holder="canary", tls=tls, config=config)
@@ -88,18 +88,18 @@ class Canary:
         """Return which node does not serve, and why; empty: all do."""
         tries = [self._try(client, self._pool) for client in self._clients.values()]
         results = await asyncio.gather(*tries)
-        told = zip(self._clients, results, strict=True)
-        return "; ".join(f"{node}: {why}" for node, why in told if why)
+        reported = zip(self._clients, results, strict=True)
+        return "; ".join(f"{node}: {why}" for node, why in reported if why)
 
     async def trouble_at_last(self, pools: Iterable[str]) -> str:
-        """Return which node gives out no seat of one of these pools, of which nobody holds any."""
-        told = [
+        """Return which node grants no seat of one of these pools, of which none is held."""
+        reported = [
             f"{node}: {pool}: {why}"
             for node, client in self._clients.items()
             for pool in pools
             if (why := await self._try(client, pool))
         ]
-        return "; ".join(told)
+        return "; ".join(reported)
 
     async def close(self) -> None:
         """Close its clients."""
@@ -108,8 +108,8 @@ class Canary:
 
     async def _try(self, client: AsyncSeatClient, pool: str) -> str:
         try:
-            async with asyncio.timeout(2 * self._patience):
-                async with client.seat(pool, wait=self._patience):
+            async with asyncio.timeout(2 * self._time_limit):
+                async with client.seat(pool, wait=self._time_limit):
                     return ""
         except (SeatError, TimeoutError) as error:
             return str(error) or "no answer"
@@ -127,15 +127,15 @@ class TargetEnvironment:
         return await self.canary.trouble()
 
     async def trouble_at_last(self, pools: Iterable[str]) -> str:
-        """Return which node gives out no seat of a pool of which nobody holds any."""
+        """Return which node grants no seat of a pool of which none is held."""
         return await self.canary.trouble_at_last(pools)
 
     def lease_restarts(self) -> Sequence[float]:
-        """Return nothing: from here nobody makes etcd elect."""
+        """Return nothing: an election cannot be caused from here."""
         return ()
 
     def growth(self) -> Iterator[Violation]:
-        """Return nothing: from here nobody sees how large a node is."""
+        """Return nothing: the size of a node cannot be seen from here."""
         return iter(())
 
 
@@ -146,12 +146,12 @@ async def trial_of(
     prefix: str,
     folder: Path,
     *,
-    tell: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> AsyncIterator[Trial]:
     """Begin a trial of a deployment; its users work, until the end of this.
 
-    ``store``: its etcd, to judge its history by; None: only what users were told is judged. Logs go
-    to ``folder``; ``tell`` is called with what people should know. Raises ``SeatError``,
+    ``store``: its etcd, to check its history by; None: only what users observed is checked. Logs go
+    to ``folder``; ``notify`` is called with messages for people. Raises ``SeatError``,
     ``WorkerPoolError`` or ``StoreError`` where it cannot begin.
     """
     rng = random.Random(config.seed)
@@ -169,7 +169,7 @@ async def trial_of(
         await stack.enter_async_context(admin)
         for name, seats in {**pools, canary_pool: 2 * len(config.nodes)}.items():
             await admin.pools.create(name, seats=seats)
-            stack.push_async_callback(_delete_pool, admin, name, tell)
+            stack.push_async_callback(_delete_pool, admin, name, notify)
         relays = [await _relay(stack, node, rng) for node in config.nodes]
         witness = None
         if store is not None:
@@ -191,7 +191,7 @@ async def trial_of(
             folder=folder,
         )
         stack.push_async_callback(worker_pool.end)
-        canary = Canary(config.nodes, canary_pool, config.tls, patience=CANARY_SECONDS)
+        canary = Canary(config.nodes, canary_pool, config.tls, time_limit=CANARY_SECONDS)
         stack.push_async_callback(canary.close)
         if trouble := await canary.trouble():
             raise ServiceUnavailable(f"not all of it serves: {trouble}")
@@ -208,12 +208,12 @@ async def trial_of(
             ),
             Outcome(
                 target=f"the deployment at {', '.join(config.nodes)}",
-                judged_by="etcd's whole history, and what users were told"
+                checked_by="etcd's whole history, and what users observed"
                 if store
-                else "what users were told and believed; etcd's history was not given",
+                else "what users observed and believed; etcd's history was not given",
                 capacity=sum(pools.values()),
             ),
-            tell=tell,
+            notify=notify,
         )
 
 
@@ -243,7 +243,9 @@ async def _relay(stack: AsyncExitStack, node: str, rng: random.Random) -> Relay:
     return relay
 
 
-async def _delete_pool(admin: AsyncSeatClient, name: str, tell: Callable[[str], None]) -> None:
+async def _delete_pool(
+    admin: AsyncSeatClient, name: str, notify: Callable[[str], None]
+) -> None:
     """Delete a pool of ours, as soon as the seats of killed users are free."""
     for _ in range(DELETE_TRIES):
         try:
@@ -254,4 +256,4 @@ async def _delete_pool(admin: AsyncSeatClient, name: str, tell: Callable[[str], 
             await asyncio.sleep(1.0)
         else:
             return
-    tell(f"pool {name} is ours, and could not be deleted: `seatkeeper pool delete {name}`")
+    notify(f"pool {name} is ours, and could not be deleted: `seatkeeper pool delete {name}`")

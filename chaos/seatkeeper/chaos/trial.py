@@ -1,4 +1,4 @@
-"""Runs scenarios against a service that is in use, and has what came of it judged."""
+"""Runs scenarios against a service that is in use, and has what came of it checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from seatkeeper.chaos.faults import Fault
-from seatkeeper.chaos.result import Outcome, Sample, ScenarioResult, Struck
+from seatkeeper.chaos.result import Injected, Outcome, Sample, ScenarioResult
 from seatkeeper.chaos.scenario import Calm, Injection, Repeat, Scenario, ScenarioError, Step
 from seatkeeper.chaos.worker_pool import WorkerPool
 from seatkeeper.oracle.checker import (
@@ -25,10 +25,10 @@ from seatkeeper.oracle.checker import (
     check_answers,
     check_beliefs,
     check_history,
-    check_patience,
     check_published,
     check_punctuality,
     check_reclaim,
+    check_waits,
     count_prevented,
     lives,
 )
@@ -39,9 +39,9 @@ from seatkeeper.server.store import StoreError
 
 SAMPLE_SECONDS = 0.25
 SERVED_SECONDS = 10.0
-"""How long after a fault is healed everything must work again, and who waited has an answer (I8)."""
+"""How long after a fault is recovered everything must work again, and who waited has an answer (I8)."""
 TRAFFIC_SECONDS_MAX = 20.0
-"""How long to wait for enough traffic before a fault; then the scenario is void."""
+"""How long to wait for enough traffic before a fault; then the scenario is inconclusive."""
 RECLAIM_SECONDS = 3.0
 """How long after the end of its lease a seat may be held: etcd's sweep, a decision, a look."""
 
@@ -63,7 +63,7 @@ class Environment(Protocol):
         ...
 
     async def trouble_at_last(self, pools: Iterable[str]) -> str:
-        """Return which node gives out no seat of a pool of which nobody holds any; empty: all do."""
+        """Return which node grants no seat of a pool of which none is held; empty: all do."""
         ...
 
     def lease_restarts(self) -> Sequence[float]:
@@ -96,7 +96,7 @@ class Trial:
     witness: Witness | None
     config: TrialConfig
     outcome: Outcome
-    tell: Callable[[str], None] = field(default=lambda text: None)
+    notify: Callable[[str], None] = field(default=lambda text: None)
     before_end: Callable[[], Awaitable[None]] | None = None
     """What has to be done before users finish."""
     _began: float = field(default_factory=time.monotonic)
@@ -116,7 +116,7 @@ class Trial:
             sampling.cancel()
 
     async def conclude(self) -> None:
-        """Have users finish, wait until nothing is held, and judge everything once more.
+        """Have users finish, wait until nothing is held, and check everything once more.
 
         What is found now counts for the last scenario.
         """
@@ -128,13 +128,13 @@ class Trial:
             await asyncio.sleep(self.config.ttl_max + RECLAIM_SECONDS)
             if trouble := await self.stage.trouble_at_last(self.config.pools):
                 left.append(f"I8 when all is over, a seat is not to be had: {trouble}")
-        told = [*left, *await self._judge(at_rest=True)]
+        reported = [*left, *await self._check_history(at_rest=True)]
         self.outcome.prevented = self._prevented()
         self._correct_samples()
-        for violation in told:
-            self.tell(f"  VIOLATION {violation}")
+        for violation in reported:
+            self.notify(f"  VIOLATION {violation}")
         if self.outcome.scenario_results:
-            self.outcome.scenario_results[-1].violations += told
+            self.outcome.scenario_results[-1].violations += reported
 
     def _prevented(self) -> dict[str, int]:
         prevented = self.worker_pool.record.prevented
@@ -148,31 +148,36 @@ class Trial:
             began=self._now(),
         )
         self.outcome.scenario_results.append(scenario_result)
-        self.tell(f"{scenario.name}: {scenario.sentence}")
-        before = self.worker_pool.beats
+        self.notify(f"{scenario.name}: {scenario.sentence}")
+        before = self.worker_pool.heartbeats
         acknowledged = self.worker_pool.record.acknowledged
         try:
             await self._whole(scenario_result)
             await self._play(scenario.steps, scenario_result)
             await self._whole(scenario_result)
-        except Inconclusive as void:
-            scenario_result.void = str(void)
-        scenario_result.struck.sort(key=lambda struck: struck.since)
+        except Inconclusive as inconclusive:
+            scenario_result.inconclusive = str(inconclusive)
+        scenario_result.injected.sort(key=lambda injected: injected.since)
         scenario_result.ended = self._now()
-        after = self.worker_pool.beats
+        after = self.worker_pool.heartbeats
         scenario_result.requests = after.operations - before.operations
         scenario_result.acknowledged = self.worker_pool.record.acknowledged - acknowledged
         scenario_result.unanswered = after.unknown - before.unknown
-        scenario_result.violations += await self._judge(at_rest=False)
-        verdict = f"void: {scenario_result.void}" if scenario_result.void else "kept"
+        scenario_result.violations += await self._check_history(at_rest=False)
+        outcome = (
+            f"inconclusive: {scenario_result.inconclusive}"
+            if scenario_result.inconclusive
+            else "kept"
+        )
         for violation in scenario_result.violations:
-            self.tell(f"  VIOLATION {violation}")
-        self.tell(
-            f"  {len(scenario_result.struck)} faults, {scenario_result.acknowledged} answers checked: "
+            self.notify(f"  VIOLATION {violation}")
+        self.notify(
+            f"  {len(scenario_result.injected)} faults, "
+            f"{scenario_result.acknowledged} answers checked: "
             + (
                 f"violations: {len(scenario_result.violations)}"
                 if scenario_result.violations
-                else verdict
+                else outcome
             )
         )
 
@@ -188,9 +193,9 @@ class Trial:
                     for _ in range(times):
                         await self._play(inner, scenario_result, inside=inside)
                 case Injection():
-                    await self._strike(step, scenario_result, inside=inside)
+                    await self._inject(step, scenario_result, inside=inside)
 
-    async def _strike(
+    async def _inject(
         self, step: Injection, scenario_result: ScenarioResult, *, inside: bool
     ) -> None:
         """Inject a fault. Unless it comes on top of another, all must be well before and after."""
@@ -209,7 +214,7 @@ class Trial:
             raise Inconclusive(f"{step.fault} could not be done in time{why}") from error
         finally:
             self._disturbed.append((self._began + since, time.monotonic()))
-        scenario_result.struck.append(Struck(step.fault, place, since, self._now()))
+        scenario_result.injected.append(Injected(step.fault, place, since, self._now()))
         if not inside:
             await self._served(scenario_result)
 
@@ -225,11 +230,11 @@ class Trial:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _served(self, scenario_result: ScenarioResult) -> None:
-        """Wait until everybody has an answer who waited when the fault was healed."""
-        healed = time.monotonic()
+        """Wait until everybody has an answer who waited when the fault was recovered."""
+        recovered = time.monotonic()
         await self._whole(scenario_result)
-        while (longest := self.worker_pool.beats.longest) > time.monotonic() - healed:
-            if time.monotonic() > healed + SERVED_SECONDS:
+        while (longest := self.worker_pool.heartbeats.longest) > time.monotonic() - recovered:
+            if time.monotonic() > recovered + SERVED_SECONDS:
                 message = f"I8 a request has been under way for {longest:.1f} s"
                 scenario_result.violations.append(
                     f"{message}, {SERVED_SECONDS:g} s of them after {_last(scenario_result)}"
@@ -249,10 +254,10 @@ class Trial:
 
     async def _sample(self) -> None:
         while True:
-            beats = self.worker_pool.beats
+            heartbeats = self.worker_pool.heartbeats
             acknowledged = self.worker_pool.record.acknowledged
             self.outcome.samples.append(
-                Sample(self._now(), beats.held, beats.asking, acknowledged)
+                Sample(self._now(), heartbeats.held, heartbeats.asking, acknowledged)
             )
             await asyncio.sleep(SAMPLE_SECONDS)
 
@@ -268,9 +273,9 @@ class Trial:
             replace(sample, held=seats) for sample, seats in zip(samples, held, strict=True)
         ]
 
-    async def _judge(self, *, at_rest: bool) -> list[str]:
+    async def _check_history(self, *, at_rest: bool) -> list[str]:
         """Return what is wrong with all that has happened so far, and was not known."""
-        # Of what is told or due from now on, etcd's history may not have been seen yet.
+        # Of what is answered or due from now on, etcd's history may not have been seen yet.
         now = time.monotonic()
         record, beliefs = (
             self.worker_pool.record.copy(),
@@ -282,7 +287,7 @@ class Trial:
             except (TimeoutError, StoreError) as error:
                 return [f"I8 etcd's history cannot be read: {str(error) or 'no answer'}"]
             if self.witness.lost:
-                return [f"nothing can be judged any more: {self.witness.lost}"]
+                return [f"nothing can be checked any more: {self.witness.lost}"]
         violations = await asyncio.to_thread(self._found, record, beliefs, at_rest, now)
         fresh = {
             violation.key: str(violation)
@@ -297,7 +302,7 @@ class Trial:
     ) -> list[Violation]:
         found = [
             *check_beliefs(beliefs, self.config.pools),
-            *check_patience(record.denied),
+            *check_waits(record.denied),
             *check_punctuality(filter(self._was_calm, record.denied)),
             *self.stage.growth(),
         ]
@@ -326,12 +331,12 @@ class Trial:
         """
         # A process of users has the longest lease of all of them.
         ttl = self.worker_pool.record.ttls.get(user, self.config.ttl_max)
-        patience = ttl + RECLAIM_SECONDS
-        deadline = killed_at + patience
+        time_limit = ttl + RECLAIM_SECONDS
+        deadline = killed_at + time_limit
         restarts = [(at, at) for at in self.stage.lease_restarts()]
         for began, ended in sorted([*self._disturbed, *restarts]):
             if began <= deadline and ended >= killed_at:
-                deadline = max(deadline, ended + patience)
+                deadline = max(deadline, ended + time_limit)
         return deadline
 
     def _now(self) -> float:
@@ -356,7 +361,7 @@ def held_at(beliefs: Sequence[Believed], times: Sequence[float]) -> list[int]:
 
 
 def _last(scenario_result: ScenarioResult) -> str:
-    return scenario_result.struck[-1].fault if scenario_result.struck else "the beginning"
+    return scenario_result.injected[-1].fault if scenario_result.injected else "the beginning"
 
 
 def check_user_history(
@@ -368,7 +373,7 @@ def check_user_history(
     deadline: Callable[[str, float], float],
     now: float,
 ) -> Iterator[Violation]:
-    """Hold what users were told against etcd's history; pools of others are passed over.
+    """Hold what users observed against etcd's history; pools of others are passed over.
 
     ``now``: a moment up to which the witness has caught up.
     """
@@ -383,7 +388,7 @@ def check_user_history(
 
 def check_faults(scenario: Scenario, faults: Collection[str]) -> None:
     """Raise ``ScenarioError`` for a fault that cannot be injected here."""
-    for step in scenario.strikes:
+    for step in scenario.injections:
         if step.fault not in faults:
             raise ScenarioError(
                 f"{scenario.name}, line {step.line}: {step.fault} cannot be done here; what can: "

@@ -1,8 +1,8 @@
-"""Users of a service who know for certain what they were told. The same ones everywhere.
+"""Users of a service who know for certain what they observed. The same ones everywhere.
 
 They work in a process of their own, with the real client or with the generated stubs, and write down
-in a ``Story`` what a judge can hold the service to. Where they live is a ``Surroundings``: a process in
-simulation, or one of the operating system.
+in a ``UserRecord`` what a checker can hold the service to. Where they live is a ``Surroundings``: a
+process in simulation, or one of the operating system.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 T = TypeVar("T")
 Code = grpc.StatusCode
 TRIES_MAX = 12
-"""How often a request is sent again that nobody has answered."""
+"""How often an unanswered request is sent again."""
 
 
 class Surroundings(Protocol):
@@ -109,8 +109,8 @@ class Habits:
     waits: Sequence[float] = (0.0, 0.5, 3.0, 10.0, 10.0)
     """Seconds that a request may wait."""
     ttls: Sequence[float] = (3.0, 5.0, 8.0)
-    patience: float = 8.0
-    """Seconds beyond its wait after which a request is given up that nobody has answered."""
+    time_limit: float = 8.0
+    """Seconds beyond its wait after which an unanswered request is given up."""
     give_up: float = 0.1
     """Share of the requests that are given up before they are answered."""
 
@@ -154,7 +154,7 @@ class Belief:
 
 @dataclass
 class UserRecord(Record):
-    """What users were told, and what they believe in now."""
+    """What users received, and what they believe in now."""
 
     beliefs: list[Belief] = field(default_factory=list)
 
@@ -168,12 +168,12 @@ class UserRecord(Record):
 
 
 class User:
-    """Works for as long as it is told to, then closes."""
+    """Works until it is stopped, then closes."""
 
     def __init__(
         self,
         surroundings: Surroundings,
-        story: UserRecord,
+        user_record: UserRecord,
         pools: Sequence[tuple[str, int]],
         rng: random.Random,
         habits: Habits | None = None,
@@ -181,11 +181,11 @@ class User:
         """``pools``: names, and how many seats each has."""
         self.name = surroundings.name
         self.surroundings = surroundings
-        self.story = story
+        self.user_record = user_record
         self.is_done = False
         self.habits = habits or Habits()
         self.ttl = rng.choice(self.habits.ttls)
-        story.ttls[self.name] = self.ttl
+        user_record.ttls[self.name] = self.ttl
         self.stop_at = float("inf")
         self.asking_since: float | None = None
         """Since when it has waited for seats; None: it does not."""
@@ -223,13 +223,13 @@ class User:
         raise NotImplementedError
 
     def _note_asking(self) -> float:
-        self.story.operations += 1
+        self.user_record.operations += 1
         self.asking_since = now = self.surroundings.now()
         return now
 
     def _note_prevented(self, attack: Attack, pool: str, grant_id: str, fence: int) -> None:
         now = self.surroundings.now()
-        self.story.note(Prevented(self.name, attack.value, pool, grant_id, fence, now))
+        self.user_record.note(Prevented(self.name, attack.value, pool, grant_id, fence, now))
 
     def _choose(self) -> tuple[str, int, float]:
         """Draw a pool, how many of its seats, and how long to wait for them."""
@@ -241,12 +241,12 @@ class User:
         self, pool: str, seats: int, grant_id: str, fence: int, is_safe: Callable[[], bool]
     ) -> None:
         """Count on seats for a while."""
-        story, here = self.story, self.surroundings
+        user_record, here = self.user_record, self.surroundings
         here.note(f"{self.name}: holds {grant_id} of {pool} under {fence}")
         now = here.now()
-        story.note(Acquired(self.name, pool, grant_id, fence, seats, now))
+        user_record.note(Acquired(self.name, pool, grant_id, fence, seats, now))
         belief = Belief(here, pool, grant_id, seats, is_safe, since=now, until=now)
-        story.beliefs.append(belief)
+        user_record.beliefs.append(belief)
         self.asking_since = None
         held_for = self._rng.expovariate(1 / self._rng.choice(self.habits.holds))
         await asyncio.sleep(min(held_for, self.habits.hold_max))
@@ -264,13 +264,13 @@ class LibraryUser(User):
                 ttl=timedelta(seconds=self.ttl),
                 safety_margin=timedelta(seconds=self._rng.choice([0.2, 1.0])),
                 linger=timedelta(seconds=self._rng.choice([0.0, 0.0, 0.5])),
-                connect_timeout=timedelta(seconds=self.habits.patience),
-                call_timeout=timedelta(seconds=self.habits.patience),
+                connect_timeout=timedelta(seconds=self.habits.time_limit),
+                call_timeout=timedelta(seconds=self.habits.time_limit),
             ),
         )
 
     async def _cycle(self) -> None:
-        rng, story, here = self._rng, self.story, self.surroundings
+        rng, user_record, here = self._rng, self.user_record, self.surroundings
         pool, seats, wait = self._choose()
         asked_at = self._note_asking()
         asking = asyncio.ensure_future(
@@ -284,22 +284,22 @@ class LibraryUser(User):
         try:
             grant = await asking
         except NoSeatFree:
-            story.note(Denied(self.name, pool, asked_at, here.now(), wait))
+            user_record.note(Denied(self.name, pool, asked_at, here.now(), wait))
             return
         except (SeatError, asyncio.CancelledError) as error:
             here.note(f"{self.name}: failed: {type(error).__name__}")
             if isinstance(error, ServiceUnavailable):
-                story.unserved.append((self.name, here.now()))
+                user_record.unserved.append((self.name, here.now()))
             return
-        self._pass_on(grant)
+        self._forward(grant)
         await self._use(
             *(pool, seats, grant.grant_id, grant.fence),
             lambda: grant.state is not HoldingState.LOST,
         )
-        story.operations += 1
+        user_record.operations += 1
         await grant.release()
 
-    def _pass_on(self, grant: AsyncGrant) -> None:
+    def _forward(self, grant: AsyncGrant) -> None:
         """Hand a grant to an agent, now and then; it may come too late."""
         if self.agents and self._rng.random() < 0.6:
             agent = self._rng.choice(self.agents)
@@ -350,19 +350,19 @@ class StubUser(User):
         if answer is None:
             now = self.surroundings.now()
             if self._refusal is not None:
-                self.story.note(Refused(self.name, pool, acquire.grant_id, now))
+                self.user_record.note(Refused(self.name, pool, acquire.grant_id, now))
             if self._refusal is Code.RESOURCE_EXHAUSTED:
-                self.story.note(Denied(self.name, pool, asked_at, now, wait))
+                self.user_record.note(Denied(self.name, pool, asked_at, now, wait))
             return
         await self._use(
             *(pool, seats, acquire.grant_id, answer.granted.fence),
             lambda: self._credentials is credentials and self._is_safe(),
         )
-        self.story.operations += 1
+        self.user_record.operations += 1
         ref = pb.GrantRef(pool=pool, grant_id=acquire.grant_id)
         release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
         if await self._insist(lambda stub: stub.Release(release, timeout=2.0)) is not None:
-            self.story.note(
+            self.user_record.note(
                 Returned(self.name, pool, acquire.grant_id, self.surroundings.now())
             )
 
@@ -380,13 +380,17 @@ class StubUser(User):
 
     async def _steal(self, credentials: pb.SessionCredentials) -> None:
         """Give back a seat of somebody else, which must be refused."""
-        held = [told for told in self.story.acquired[-5:] if told.user != self.name]
+        held = [
+            reported
+            for reported in self.user_record.acquired[-5:]
+            if reported.user != self.name
+        ]
         if not held:
             return
         prey = self._rng.choice(held)
         ref = pb.GrantRef(pool=prey.pool, grant_id=prey.grant_id)
         release = pb.ReleaseRequest(credentials=credentials, release=pb.Release(grant=ref))
-        self.story.operations += 1
+        self.user_record.operations += 1
         # One that is not there any more is not there: that is no theft.
         await self._insist(lambda stub: stub.Release(release, timeout=2.0))
         if self._refusal is Code.PERMISSION_DENIED:
@@ -442,9 +446,9 @@ class StubUser(User):
                     self._refusal = error.code()
                     here.note(f"{self.name}: refused: {error.code()} {error.details()}")
                     return None
-                self.story.unknown += 1
+                self.user_record.unknown += 1
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
-        self.story.unserved.append((self.name, here.now()))
+        self.user_record.unserved.append((self.name, here.now()))
         return None
 
     async def _end(self) -> None:
@@ -482,7 +486,7 @@ class Agent(User):
         token, pool, grant_id, fence = self._jobs[chosen]
         if self._rng.random() < 0.5:
             del self._jobs[chosen]
-        self.story.operations += 1
+        self.user_record.operations += 1
         try:
             await self._build(token, pool, grant_id, fence)
         except SeatError as error:
@@ -515,7 +519,9 @@ class Agent(User):
         except SeatLost:
             self._note_prevented(Attack.LATE_PUBLICATION, pool, grant_id, fence)
             raise
-        self.story.note(Published(self.name, pool, grant_id, fence, self.surroundings.now()))
+        self.user_record.note(
+            Published(self.name, pool, grant_id, fence, self.surroundings.now())
+        )
         await engines.yield_claim(pool=pool, grant_id=grant_id, claim_id=claim_id)
 
     async def _end(self) -> None:

@@ -1,9 +1,9 @@
-"""A process of users: ``python -m seatkeeper.chaos.worker CONFIG``; the crew starts it.
+"""A process of users: ``python -m seatkeeper.chaos.worker CONFIG``; the worker pool starts it.
 
-Lines of JSON go both ways. It says what users were told, when a belief in seats is over, and, twenty
-times a second, how things are; it is told how users are to behave, and to stop. It ends when its input
-does, so it does not outlive who started it. Times are of the machine's monotonic clock, which all
-processes share.
+Lines of JSON go both ways. It says what users observed, when a belief in seats is over, and, twenty
+times a second, how things are; it receives how users are to behave, and when to stop. It ends when
+its input does, so it does not outlive who started it. Times are of the machine's monotonic clock,
+which all processes share.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import grpc.aio
 from seatkeeper.chaos.users import Agent, Habits, LibraryUser, StubUser, User, UserRecord
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.client.transport.channels import open_channel
-from seatkeeper.oracle.record import Told
+from seatkeeper.oracle.record import Observed
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
 HEARTBEAT_SECONDS = 0.05
@@ -80,14 +80,14 @@ class WorkerConfig:
 
 
 class Talkative(UserRecord):
-    """A story that is told while it happens."""
+    """A user record that is reported while it happens."""
 
-    def note(self, told: Told) -> None:
-        """Say what somebody was told; the last of what was acquired is kept for thieves."""
-        super().note(told)
+    def note(self, reported: Observed) -> None:
+        """Report what a user received; the last acquired grants are kept for attacks."""
+        super().note(reported)
         del self.acquired[:-10], self.returned[:], self.refused[:], self.denied[:]
         del self.published[:], self.prevented[:]
-        say(event=type(told).__name__, **asdict(told))
+        say(event=type(reported).__name__, **asdict(reported))
 
 
 def say(**fields: object) -> None:
@@ -192,7 +192,7 @@ class Worker:
         self.config = config
         self.asks_twice = False
         self._rng = random.Random(config.seed)
-        self._story = Talkative()
+        self._user_record = Talkative()
         self._channels = [
             open_channel(node, ClientConfig(), config.tls) for node in config.nodes
         ]
@@ -208,11 +208,11 @@ class Worker:
         return rng.choice(self._channels)
 
     async def work(self) -> None:
-        """Let users work until told to stop, then wait until they have closed."""
-        say(ttls=self._story.ttls)
+        """Let users work until asked to stop, then wait until they have closed."""
+        say(ttls=self._user_record.ttls)
         for user in self._users:
             user.begin(float("inf"))
-        beating = asyncio.create_task(self._beat())
+        sending_heartbeats = asyncio.create_task(self._heartbeat())
         await self._listen()
         for user in self._users:
             user.stop_at = 0.0
@@ -220,7 +220,7 @@ class Worker:
             async with asyncio.timeout(STOP_SECONDS_MAX):
                 while not all(user.is_done for user in self._users):
                     await asyncio.sleep(HEARTBEAT_SECONDS)
-        beating.cancel()
+        sending_heartbeats.cancel()
         self._say_beliefs_over()
         say(done=[user.name for user in self._users if user.is_done])
 
@@ -231,15 +231,15 @@ class Worker:
         name = f"{config.name}-{number}"
         here = HereSurroundings(self, name, follows_ring=follows_ring)
         rng = random.Random(self._rng.getrandbits(64))
-        return kind(here, self._story, config.pools, rng, config.habits)
+        return kind(here, self._user_record, config.pools, rng, config.habits)
 
     def _agent(self, number: int) -> Agent:
         here = HereSurroundings(self, f"{self.config.name}-agent-{number}", follows_ring=False)
         rng = random.Random(self._rng.getrandbits(64))
-        return Agent(here, self._story, (), rng, self.config.habits)
+        return Agent(here, self._user_record, (), rng, self.config.habits)
 
     async def _listen(self) -> None:
-        """Do as told, until told to stop or told nothing more."""
+        """Follow the commands, until asked to stop or the input ends."""
         reader = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(
@@ -254,32 +254,32 @@ class Worker:
                 share = float(wish["hasty"]) or self.config.habits.give_up
                 for user in self._users:
                     user.habits = replace(self.config.habits, give_up=share)
-        os._exit(1)  # nobody is left to tell anything to, and users do not stop by themselves
+        os._exit(1)  # no reader is left, and users do not stop by themselves
 
-    async def _beat(self) -> None:
-        story = self._story
+    async def _heartbeat(self) -> None:
+        user_record = self._user_record
         while True:
             self._say_beliefs_over()
             now = time.monotonic()
             asking = [user.asking_since for user in self._users if user.asking_since]
             say(
                 at=now,
-                believed=[asdict(b.believed) for b in story.beliefs if b.until > b.since],
+                believed=[asdict(b.believed) for b in user_record.beliefs if b.until > b.since],
                 asking=len(asking),
                 longest=now - min(asking, default=now),
-                operations=story.operations,
-                unknown=story.unknown,
+                operations=user_record.operations,
+                unknown=user_record.unknown,
             )
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _say_beliefs_over(self) -> None:
-        for belief in self._story.look():
+        for belief in self._user_record.look():
             say(over=asdict(belief.believed))
 
 
 def main() -> None:
     """Run a worker."""
-    # What happens to clients in a storm is told by what they were told.
+    # What happens to clients in a storm shows in what they observed.
     logging.getLogger("seatkeeper").addHandler(logging.NullHandler())
 
     async def work() -> None:

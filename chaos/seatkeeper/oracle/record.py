@@ -1,4 +1,4 @@
-"""What the users of a service did and were told, for the judge."""
+"""What the users of a service did and received, for the checker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Acquired:
     fence: int
     seats: int
     at: float
-    """Seconds since the record began, when the user heard of it."""
+    """Seconds since the record began, when the user received it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """A request that was told that no seat became free in time."""
+    """A request that was denied because no seat became free in time."""
 
     user: str
     pool: str
@@ -71,7 +71,7 @@ class Attack(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Prevented:
-    """A misdeed that was tried, and refused."""
+    """A attack that was tried, and refused."""
 
     user: str
     attack: str
@@ -112,7 +112,7 @@ class Failed:
         return f"{self.user}, {self.call}, at {self.at:.2f} s: {self.reason}"
 
 
-Told = Acquired | Returned | Refused | Denied | Published | Prevented | Failed
+Observed = Acquired | Returned | Refused | Denied | Published | Prevented | Failed
 
 
 @dataclass
@@ -126,13 +126,13 @@ class Record:
     published: list[Published] = field(default_factory=list)
     prevented: list[Prevented] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
-    """No promise forbids them under faults; whoever counts them says which there may be."""
+    """No promise forbids them under faults; the caller that counts them says which are allowed."""
     killed: dict[str, float] = field(default_factory=dict)
     """When users were killed, and did not come back."""
     ttls: dict[str, float] = field(default_factory=dict)
     """How long users' leases are, in seconds."""
     unserved: list[tuple[str, float]] = field(default_factory=list)
-    """Requests that nobody answered for certain: whose, and until when."""
+    """Requests without a certain answer: whose, and until when."""
     operations: int = 0
     """Requests made, answered or not."""
     unknown: int = 0
@@ -161,20 +161,20 @@ class Record:
             unknown=self.unknown,
         )
 
-    def note(self, told: Told) -> None:
-        """Write down what somebody was told."""
-        match told:
+    def note(self, reported: Observed) -> None:
+        """Record what a user received."""
+        match reported:
             case Acquired():
-                self.acquired.append(told)
+                self.acquired.append(reported)
             case Returned():
-                self.returned.append(told)
+                self.returned.append(reported)
             case Refused():
-                self.refused.append(told)
+                self.refused.append(reported)
             case Denied():
-                self.denied.append(told)
+                self.denied.append(reported)
             case Published():
-                self.published.append(told)
+                self.published.append(reported)
             case Prevented():
-                self.prevented.append(told)
+                self.prevented.append(reported)
             case Failed():
-                self.failed.append(told)
+                self.failed.append(reported)

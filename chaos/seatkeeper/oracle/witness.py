@@ -1,4 +1,4 @@
-"""Watches etcd while a run goes on, so that its whole history can be judged afterwards."""
+"""Watches etcd while a run goes on, so that its whole history can be checked afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RevisionTimes(Mapping[int, float]):
 
     A revision above one that was read, after everything that was asked for before that read: this is
     all that can be known from outside. So a time here is up to one look too early, and more while etcd
-    does not answer; what is judged by it is judged that much more leniently, and never wrongly.
+    does not answer; what is checked by it is checked that much more leniently, and never wrongly.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class RevisionTimes(Mapping[int, float]):
     def note(self, asked_at: float, revision: int) -> None:
         """Take a linearizable read that began then and had this revision."""
         if not self._revisions or revision >= self._revisions[-1]:
-            # In this order: the judge looks revisions up from another thread.
+            # In this order: the checker looks revisions up from another thread.
             self._times.append(asked_at)
             self._revisions.append(revision)
 

@@ -54,7 +54,7 @@ COMMANDS = {
     "engines": Entry("engines", "List, fetch and verify published engines."),
     "token": Entry("token", "Verify and show tokens; fetch the keys to do so offline."),
     "chaos": Entry(
-        "processes.chaos", "Try a test deployment with faults, and judge what it did."
+        "processes.chaos", "Try a test deployment with faults, and check what it did."
     ),
     "serve": Entry("processes.serve", "Run one node."),
     "agent": Entry("processes.agent", "Run one build agent."),
@@ -166,7 +166,7 @@ def _run() -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
-        # Whoever read our output has gone.
+        # The reader of our output has gone.
         return int(Exit.FAILED)
     except Exception as error:
         # Imported here, with gRPC behind it: help texts can do without.
@@ -183,7 +183,7 @@ def _run() -> int:
 
 
 def _output_failed(error: streams.OutputFailed) -> int:
-    # That whoever read our output has gone (`... | head`) is no news to anybody.
+    # A closed reader of our output (`... | head`) needs no message.
     if error.errno != errno.EPIPE:
         say_failed(Exit.FAILED, f"standard output: {error.strerror}")
     return int(Exit.FAILED)

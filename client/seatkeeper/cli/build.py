@@ -174,7 +174,7 @@ async def build(
                     on_progress=screen.progress,
                 )
             except CompilerCrashed as error:
-                screen.last_words(error.last_words)
+                screen.stderr_tail(error.stderr_tail)
                 raise
         if output is not None:
             built = await _fetch(client, built, output)
@@ -270,7 +270,7 @@ class _Screen:
             return
         self._show(f"waiting for a seat: place {place.position}{outlook(place)}")
 
-    def last_words(self, text: str) -> None:
+    def stderr_tail(self, text: str) -> None:
         """Show the end of what a compiler said while it died: they help its vendor."""
         out = console(stderr=True) if self._live is None else self._live.console
         for line in text.splitlines()[-STDERR_TAIL_LINES_SHOWN:]:

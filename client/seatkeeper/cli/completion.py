@@ -1,8 +1,8 @@
 """What a shell offers when Tab is pressed: names that the service knows.
 
 The service is asked with what the line has so far (``--nodes``, the options for TLS) and the
-environment, for at most a second. Without an answer nothing is offered, and nothing is said: whoever
-types has not asked for anything yet.
+environment, for at most a second. Without an answer nothing is offered, and nothing is printed: a
+user who types has not asked for anything yet.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ async def _asked(given: Mapping[str, Any], ask: _Ask) -> Sequence[str]:
     }
     addresses = parse_addresses(value("nodes", variables.NODES) or variables.DEFAULT_NODES)
     check_reachable(addresses, seconds=0.0)
-    patience = timedelta(seconds=ANSWER_SECONDS)
+    time_limit = timedelta(seconds=ANSWER_SECONDS)
     config = ClientConfig(
-        call_timeout=patience,
-        attempt_timeout=patience,
-        connect_timeout=patience,
+        call_timeout=time_limit,
+        attempt_timeout=time_limit,
+        connect_timeout=time_limit,
         keeper="process",
     )
     tls = TlsConfig(**files) if files else None

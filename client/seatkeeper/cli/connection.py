@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seatkeeper.client.session.grants import PlainTerms
     from seatkeeper.core.errors import InvalidArgument, ServiceUnavailable
 
-PATIENCE_SECONDS = 10.0
+TIME_LIMIT_SECONDS = 10.0
 """How long a silent service is waited for, unless the user says."""
 FLAG_OF = {
     "address": "--nodes or SEATKEEPER_NODES",
@@ -143,9 +143,9 @@ class Connection:
     json: Json = False
 
     @property
-    def patience(self) -> float:
+    def time_limit(self) -> float:
         """How many seconds a silent service is waited for."""
-        return PATIENCE_SECONDS if self.timeout is None else self.timeout
+        return TIME_LIMIT_SECONDS if self.timeout is None else self.timeout
 
     def client(
         self,
@@ -204,7 +204,7 @@ class Connection:
 
         # Commands say what went wrong in their own words, once.
         logging.getLogger("seatkeeper").addHandler(logging.NullHandler())
-        timeout = timedelta(seconds=self.patience)
+        timeout = timedelta(seconds=self.time_limit)
         return AsyncSeatClient(
             self.nodes,
             project=project,
@@ -216,7 +216,7 @@ class Connection:
                 ttl=ttl,
                 safety_margin=safety_margin,
                 program=program,
-                # A command is a process of its own, and runs nobody's code.
+                # A command is a process of its own, and runs no code of users.
                 keeper="process",
             ),
         )
@@ -270,7 +270,7 @@ class Claimant(Connection):
             envvar="SEATKEEPER_PROGRAM",
             metavar="NAME",
             help="What `status` shows as the program, beside host and process; `-`: nothing of "
-            "the three is told. [default: the command's name, without arguments]",
+            "the three is sent. [default: the command's name, without arguments]",
             show_default=False,
         ),
     ] = None
@@ -296,7 +296,7 @@ class Claimant(Connection):
         """
         program = "" if self.program == "-" else self.program
         if program is None and command:
-            # The name alone: arguments and folders are nobody else's business.
+            # The name alone: arguments and folders stay private.
             program = os.path.basename(command.rstrip("/"))
         return self.client(
             project=self.project,

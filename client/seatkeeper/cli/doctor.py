@@ -40,8 +40,8 @@ async def doctor(at: Connection) -> None:
     levels = Counter(finding.level for finding in findings)
     problems, warnings = levels[Level.PROBLEM], levels[Level.WARNING]
     if at.json:
-        told = {"problems": problems, "warnings": warnings}
-        write_json(told | {"findings": [asdict(finding) for finding in findings]})
+        reported = {"problems": problems, "warnings": warnings}
+        write_json(reported | {"findings": [asdict(finding) for finding in findings]})
     else:
         summary = f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
         show(_table(findings), Text(), words(summary))
@@ -54,7 +54,7 @@ async def _look(at: Connection) -> Seen:
     from seatkeeper.client.transport.nodes import parse_addresses
 
     def direct(address: str) -> AsyncSeatClient:
-        one = replace(at, nodes=address, timeout=min(at.patience, REACH_SECONDS_MAX))
+        one = replace(at, nodes=address, timeout=min(at.time_limit, REACH_SECONDS_MAX))
         return one.client(is_there=False)
 
     async with at.client() as client:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def take_any_text() -> None:
-    r"""Have standard output and error escape what their encoding lacks, as ``\xe9``, for ever.
+    r"""Have standard output and error escape what their encoding lacks, as ``\xe9``, forever.
 
     Output is no reason to fail, least of all under a seat: ``LC_ALL=C`` knows only ASCII, and a name
     of a file may hold what no encoding has.

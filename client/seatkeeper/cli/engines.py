@@ -172,8 +172,8 @@ async def verify(
     """Verify that a file is a published engine; exit 65 and say why when it is not.
 
     Asks the catalogue: for KEY, or else for any engine with these bytes. With --manifest it asks
-    nobody; then the signature shows that the manifest is unchanged, and only --signer shows whose
-    it is (`seatkeeper status --json` tells the public keys of live agents).
+    no node; then the signature shows that the manifest is unchanged, and only --signer shows whose
+    it is (`seatkeeper status --json` has the public keys of live agents).
     """
     if manifest is not None and key is not None:
         fail(Exit.USAGE, "give KEY or --manifest, not both")
@@ -235,7 +235,7 @@ async def _with_bytes_of(client: AsyncSeatClient, file: Path) -> pb.PublishedEng
 
 
 def _manifest(engine: pb.PublishedEngine) -> build_pb2.EngineManifest:
-    # Only shown or looked up here; whoever fetches or verifies checks the signature.
+    # Only shown or looked up here; fetching and verifying check the signature.
     return build_pb2.EngineManifest.FromString(engine.manifest.manifest)
 
 
@@ -251,7 +251,7 @@ def _public_key(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        fail(Exit.USAGE, "--signer is not hexadecimal; `seatkeeper status --json` tells keys")
+        fail(Exit.USAGE, "--signer is not hexadecimal; `seatkeeper status --json` has the keys")
 
 
 def _sha256(file: Path) -> str:

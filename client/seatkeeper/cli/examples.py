@@ -6,5 +6,5 @@ from __future__ import annotations
 def examples(*commands: str) -> str:
     """Return the end of a help text: commands that work as they stand."""
     heading = "Example:" if len(commands) == 1 else "Examples:"
-    # The backspace is how typer is told to leave the lines as they are.
+    # The backspace makes typer leave the lines as they are.
     return "\n".join(["\b", heading, *(f"  {command}" for command in commands)])

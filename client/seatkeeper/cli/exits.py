@@ -1,7 +1,7 @@
 """Exit codes, the same for every command, and how a command fails.
 
-They follow sysexits.h where that has a fitting one, so that a script can tell "try again" from
-"mend the command". `seatkeeper --help` lists them; `failures` says which error has which.
+They follow sysexits.h where that has a fitting one, so that a script can distinguish "try again" from
+"fix the command". `seatkeeper --help` lists them; `failures` says which error has which.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def exit_codes() -> str:
 HOW_COMMANDS_FAIL = (
     "A command that fails says why at the end of standard error. With `--json` its last line there "
     "is an object: `event` is `failed`, `error` says why in words, `exit_code` and `exit_name` are "
-    "from this table. Of what it ran and of the seat it held, `run` tells by its events `ended` "
+    "from this table. Of what it ran and of the seat it held, `run` reports by its events `ended` "
     "and `lost` instead."
 )
 """For every command, and for the documentation."""
@@ -95,16 +95,16 @@ def say_failed(code: Exit, message: str, *, as_code: int | None = None) -> None:
             "exit_code": int(code if as_code is None else as_code),
             "exit_name": code.name,
         }
-        told = as_json({"event": "failed", "error": message} | failed)
+        reported = as_json({"event": "failed", "error": message} | failed)
     else:
-        told = f"seatkeeper: {printable(message, keep=NEW_LINE)}"
-    print(told, file=sys.stderr)
+        reported = f"seatkeeper: {printable(message, keep=NEW_LINE)}"
+    print(reported, file=sys.stderr)
 
 
 class EndedBySignal(SystemExit):
     """Ends the command as a signal ends it, once all that it held is given back.
 
-    Where nobody turns it into that (`die_of`), the exit code is the one that a shell would show.
+    Without `die_of`, the exit code is the one that a shell would show.
     """
 
     def __init__(self, number: int) -> None:

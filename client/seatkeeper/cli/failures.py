@@ -1,4 +1,4 @@
-"""What an error means to whoever typed the command: an exit code, and what to do next."""
+"""What an error means to the user of a command: an exit code, and what to do next."""
 
 from __future__ import annotations
 

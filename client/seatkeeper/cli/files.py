@@ -20,7 +20,7 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 def written(text: str) -> Path:
     """Return the file that an option means which names one to write; ``-`` is standard output.
 
-    Read from the text: a path does not tell ``./-``, which is a file, from ``-``.
+    Read from the text: a path does not distinguish ``./-``, which is a file, from ``-``.
     """
     return Path(STANDARD_OUTPUT if text == "-" else text)
 

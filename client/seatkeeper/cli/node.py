@@ -67,12 +67,12 @@ async def drain(
     else:
         say(f"node {node_id} has left; it ends when its clients have gone")
         if len(addresses) == 1:
-            say("it was the only node: nobody is served until another starts")
+            say("it was the only node: no request is served until another starts")
 
 
 async def _until_gone(at: Connection, addresses: dict[str, str], node_id: str) -> None:
     others = ",".join(address for node, address in addresses.items() if node != node_id)
-    async with replace(at, nodes=others).client() as client, asyncio.timeout(at.patience):
+    async with replace(at, nodes=others).client() as client, asyncio.timeout(at.time_limit):
         while True:
             nodes = await client.cluster.nodes()
             if node_id not in {node.node_id for node in nodes}:

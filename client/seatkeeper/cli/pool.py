@@ -32,7 +32,7 @@ PoolRouter = typer.Option(
     metavar="N",
     min=0,
     max=100_000,
-    help="How many seats it has; 0: it is closed, and whoever asks waits in the queue.",
+    help="How many seats it has; 0: it is closed, and requests wait in the queue.",
 )
 Description = typer.Option("--description", metavar="TEXT", help="For people.")
 
@@ -76,7 +76,7 @@ async def update(
 @app.command(epilog=examples("seatkeeper pool delete tensorrt"))
 @connected
 async def delete(at: Connection, name: Name) -> None:
-    """Delete a pool that nobody holds seats of or waits for."""
+    """Delete a pool without holders and waiting requests."""
     async with at.client() as client:
         await client.pools.delete(name)
     if at.json:

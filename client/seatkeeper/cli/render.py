@@ -26,7 +26,7 @@ from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
 PLAIN_WIDTH = 200
-"""Columns where nobody can tell us how many there are: a file, a pipe."""
+"""Columns where their number is unknown: a file, a pipe."""
 
 Json = dict[str, Any]
 
@@ -37,7 +37,7 @@ def write_json(value: Json) -> None:
 
 
 def write_event(event: Json) -> None:
-    """Tell a program what happens, in a line of JSON on standard error: output is for the result."""
+    """Report an event to a program, in a line of JSON on standard error: output is for the result."""
     print(as_json(event), file=sys.stderr, flush=True)
 
 
@@ -72,7 +72,7 @@ def show(*shown: RenderableType, aside: bool = False) -> None:
         return
     with out.capture() as captured:
         out.print(*shown, sep="\n")
-    # Tables fill their lines up with blanks, which only disturb whoever compares or cuts them.
+    # Tables fill their lines up with blanks, which only disturb programs that compare or cut them.
     lines = "\n".join(line.rstrip() for line in captured.get().split("\n"))
     print(lines.removesuffix("\n"), file=sys.stderr if aside else sys.stdout)
 
@@ -250,7 +250,7 @@ def _grant_json(grant: pools_pb.HeldGrant) -> Json:
 
 
 def _client_json(holder: pools_pb.HeldGrant | pools_pb.QueuedTicket) -> Json | None:
-    """Return what a holder's program says of itself: nobody has verified it."""
+    """Return the description of a holder's program, which is not verified."""
     if not holder.HasField("client"):
         return None
     client = holder.client

@@ -74,7 +74,7 @@ def run(
 ) -> None:
     """Run a command while holding a seat, and give the seat back when it ends.
 
-    The exit code is the command's own, or 128+N when signal N ended it. Signals are passed on,
+    The exit code is the command's own, or 128+N when signal N ended it. Signals are forwarded,
     input and output are left alone. When the seat is lost the command gets SIGTERM, after the
     grace SIGKILL, and the exit code is 76. What it leaves behind when it ends goes on without the
     seat; with --contain it is ended, and the command sees processes of its own alone ($$ is 2).

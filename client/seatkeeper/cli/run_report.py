@@ -20,7 +20,7 @@ class RunReport:
         self._name = name
         self._pool = pool
         self._as_json = as_json
-        self._waiting = Waiting(pool, tell=write_event if as_json else None)
+        self._waiting = Waiting(pool, notify=write_event if as_json else None)
 
     def write(self, event: Event) -> None:
         """Say one event, for people or for programs."""

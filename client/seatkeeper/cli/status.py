@@ -48,7 +48,7 @@ POOLS_IN_DETAIL_MAX = 200
 """Pools in use whose holders are asked for. Of more, ask for one at a time: `status POOL`."""
 CALLS_AT_ONCE_MAX = 8
 POLL_SECONDS = 1.0
-"""Time between two looks at everything. One pool is told to us instead."""
+"""Time between two looks at everything. One pool is streamed instead."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -118,7 +118,7 @@ class OnePool:
 
 @dataclass(frozen=True)
 class Silence:
-    """Nobody answers, or the store does not."""
+    """No node answers, or the store does not."""
 
     why: str
 

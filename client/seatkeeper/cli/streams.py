@@ -2,7 +2,7 @@
 
 Three promises, to every command:
 
-- *Standard error never fails.* What is told there is told if it can be; nothing that we do for a
+- *Standard error never fails.* A message is written there if it can be; nothing that we do for a
   seat depends on it. For commands that hold a seat it does not block either (`hold_nothing_up`): a
   reader that has stopped reading gets what fits.
 - *Standard output fails in one way*: `OutputFailed`, for it is what a command was asked for.
@@ -26,8 +26,8 @@ STANDARD = (0, 1, 2)
 WAIT_SECONDS = 1.0
 """How long a stream that takes nothing now is waited for, where others set it to not block."""
 DRAIN_SECONDS = 0.3
-"""How long what was told may take to be read, before we go on or end."""
-TOLD_MAX = 1000
+"""How long pending messages may take to be read, before we go on or end."""
+PENDING_MAX = 1000
 """Pieces that wait for a reader that has stopped; more are dropped."""
 
 
@@ -48,7 +48,7 @@ class _Output(io.FileIO):
 
 
 class Words(io.TextIOBase):
-    """Standard error: takes everything, and passes on what can be passed on."""
+    """Standard error: takes everything, and forwards what can be forwarded."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -56,9 +56,9 @@ class Words(io.TextIOBase):
     def __init__(self, descriptor: int = 2, encoding: str = "utf-8") -> None:
         self._descriptor = descriptor
         self.encoding = encoding
-        self._told: collections.deque[bytes] = collections.deque(maxlen=TOLD_MAX)
-        self._news = threading.Condition()
-        self._teller: threading.Thread | None = None
+        self._reported: collections.deque[bytes] = collections.deque(maxlen=PENDING_MAX)
+        self._updated = threading.Condition()
+        self._writer: threading.Thread | None = None
         self._is_writing = False
 
     def writable(self) -> bool:
@@ -79,39 +79,39 @@ class Words(io.TextIOBase):
     def write(self, text: str) -> int:
         """Pass ``text`` on. Never raises."""
         data = text.encode(self.encoding, self.errors)
-        if self._teller is None:
+        if self._writer is None:
             _write(self._descriptor, data)
             return len(text)
-        with self._news:
-            self._told.append(data)
-            self._news.notify_all()
+        with self._updated:
+            self._reported.append(data)
+            self._updated.notify_all()
         return len(text)
 
     def hold_nothing_up(self) -> None:
-        """From now on write on a thread of its own: whoever tells does not wait for a reader."""
-        if self._teller is None:
-            self._teller = threading.Thread(target=self._tell, daemon=True)
-            self._teller.start()
+        """From now on write on a thread of its own: a writer does not wait for a reader."""
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._notify, daemon=True)
+            self._writer.start()
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Wait until all is written, but not long."""
         deadline = time.monotonic() + seconds
-        with self._news:
-            while self._told or self._is_writing:
+        with self._updated:
+            while self._reported or self._is_writing:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return
-                self._news.wait(left)
+                self._updated.wait(left)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         while True:
-            with self._news:
+            with self._updated:
                 self._is_writing = False
-                self._news.notify_all()
-                while not self._told:
-                    self._news.wait()
+                self._updated.notify_all()
+                while not self._reported:
+                    self._updated.wait()
                 self._is_writing = True
-                data = self._told.popleft()
+                data = self._reported.popleft()
             _write(self._descriptor, data)
 
 
@@ -144,7 +144,7 @@ def set_up() -> None:
 
 
 def hold_nothing_up() -> None:
-    """Let nothing that is told on standard error wait for its reader, from now on."""
+    """From now on, do not wait for a reader of standard error."""
     if isinstance(sys.stderr, Words):
         sys.stderr.hold_nothing_up()
 
@@ -190,7 +190,7 @@ def _write(descriptor: int, data: bytes) -> None:
             if not _wait_for_room(descriptor, WAIT_SECONDS):
                 return
         except OSError:
-            # Closed, full, broken: nobody is there to be told.
+            # Closed, full, broken: no reader is left.
             return
 
 

@@ -65,7 +65,7 @@ def verify(
     """Verify a token without asking anybody; exit 65 and say why when it proves nothing.
 
     It proves that the seat was granted, and that its lease had not ended when the token was
-    signed; not that nobody has taken it back since.
+    signed; not that it has not been revoked since.
     """
     keys = _read(str(jwks))
     try:

@@ -39,7 +39,7 @@ def reports_view(nodes: Sequence[cluster_service_pb2.NodeReport]) -> RenderableT
     work = table(
         (
             *("node", ">commits", ">failed", ">conflicts", ">batch", ">p50 ms"),
-            *(">p99 ms", ">passed on", ">relists"),
+            *(">p99 ms", ">forwarded", ">relists"),
         ),
         [_work_row(node.node_id, node.work) for node in nodes if not node.failure],
     )
@@ -139,7 +139,7 @@ def seats_of(pool: pools_pb.Pool) -> str:
 def grants_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who holds seats of a pool."""
     if not pool.grants:
-        return words("nobody holds a seat")
+        return words("no seat is held")
     headings, cells = attribution_columns(pool.grants)
     return table(
         ("holder", *headings, ">seats", ">fence", ">held for", "agent", "client says"),
@@ -161,7 +161,7 @@ def grants_table(pool: pools_pb.Pool) -> RenderableType:
 def queue_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who waits for seats of a pool."""
     if not pool.tickets:
-        return words("nobody waits")
+        return words("no request waits")
     headings, cells = attribution_columns(pool.tickets)
     waiters = table(
         (

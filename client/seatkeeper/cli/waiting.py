@@ -1,4 +1,4 @@
-"""Tells people on standard error where their request stands in the queue."""
+"""Prints the place of a request in the queue on standard error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def queued_event(place: QueuePosition) -> Json:
-    """Return what programs are told of a place in the queue."""
+    """Return the event of a place in the queue, for programs."""
     estimate = None if place.estimate is None else place.estimate.total_seconds()
     basis = place.basis and {
         "holds": place.basis.holds,
@@ -32,7 +32,7 @@ def queued_event(place: QueuePosition) -> Json:
 
 
 def outlook(place: QueuePosition) -> str:
-    """Return what people are told of how long it may take, and by what; empty: nothing is known."""
+    """Return what people observe of how long it may take, and by what; empty: nothing is known."""
     basis = place.basis
     if place.estimate is None:
         if basis is None or not basis.holders_overdue:
@@ -47,17 +47,17 @@ def outlook(place: QueuePosition) -> str:
 class Waiting:
     """One line that is rewritten on a terminal; a line for each change elsewhere."""
 
-    def __init__(self, pool: str, *, tell: Callable[[Json], None] | None = None) -> None:
-        """``tell``: report to a program instead, as JSON."""
+    def __init__(self, pool: str, *, notify: Callable[[Json], None] | None = None) -> None:
+        """``notify``: report to a program instead, as JSON."""
         self._pool = printable(pool)
-        self._tell = tell
+        self._notify = notify
         self._rewrites = sys.stderr.isatty()
         self._width = 0
 
     def queued(self, place: QueuePosition) -> None:
         """Say where the request stands now."""
-        if self._tell is not None:
-            self._tell(queued_event(place))
+        if self._notify is not None:
+            self._notify(queued_event(place))
             return
         left = outlook(place)
         line = f"seatkeeper: waiting for a seat of {self._pool}: place {place.position}{left}"
@@ -68,7 +68,7 @@ class Waiting:
             print(line, file=sys.stderr, flush=True)
 
     def done(self) -> None:
-        """Leave a clean line to whoever writes next."""
+        """Leave a clean line for the next writer."""
         if self._width:
             print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
             self._width = 0

@@ -2,7 +2,7 @@
 
 `AsyncSeatClient` for programs with an event loop, `SeatClient` for those without; what they return,
 what they raise (`SeatError` and its children), how they are configured, and `verify_token` for
-whoever is shown a token.
+recipients of tokens.
 """
 
 from seatkeeper.client.aio import AsyncSeatClient

@@ -58,8 +58,8 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 
 HOLDER_LENGTH_MAX = 253
 AGENT_KEEPALIVE = timedelta(seconds=6)
-"""Time between pings of an agent. One that is frozen while it builds holds a seat up, and a compiler
-that works may be silent for long: nothing else tells."""
+"""Time between pings of an agent. One that is paused while it builds holds a seat up, and a compiler
+that works may be silent for long: nothing else shows it."""
 
 
 class AsyncSeatClient:
@@ -118,7 +118,7 @@ class AsyncSeatClient:
         self.pools = AsyncPools(self._calls)
         """Administers pools."""
         self.cluster = AsyncCluster(self._calls)
-        """Tells about nodes, versions and keys."""
+        """Describes nodes, versions and keys."""
         self.engines = AsyncEngines(self._calls, self._session.credentials)
         """The catalogue of build agents and engines."""
         self.seats = AsyncUnarySeats(self._calls, self._config.call_timeout)
@@ -203,7 +203,7 @@ class AsyncSeatClient:
         on_progress: OnProgress | None = None,
         **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
-        """Return the engine that ``options`` make of ``model``, building it only if nobody has.
+        """Return the engine of ``model`` and ``options``, building it only if it is not published.
 
         Takes a seat only to build, and gives it back when the engine is published. With ``to``, the
         engine is fetched to that file, as by `fetch`; whether it can be written to is found out

@@ -1,4 +1,4 @@
-"""Makes ``with`` blocks unwind when the process is told to end."""
+"""Makes ``with`` blocks unwind when the process is asked to end."""
 
 from __future__ import annotations
 

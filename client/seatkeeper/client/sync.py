@@ -71,7 +71,7 @@ class SeatClient:
         self.pools = Pools(self._thread, self._async.pools)
         """Administers pools."""
         self.cluster = Cluster(self._thread, self._async.cluster)
-        """Tells about nodes, versions and keys."""
+        """Describes nodes, versions and keys."""
         self.engines = Engines(self._thread, self._async.engines)
         """The catalogue of build agents and engines."""
         self.seats = UnarySeats(self._thread, self._async.seats)
@@ -135,7 +135,7 @@ class SeatClient:
         on_progress: OnProgress | None = None,
         **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
-        """Return the engine that ``options`` make of ``model``, building it only if nobody has.
+        """Return the engine of ``model`` and ``options``, building it only if it is not published.
 
         Arguments and errors as for `AsyncSeatClient.build`. An interrupt stops the build.
         """
@@ -219,7 +219,7 @@ class Grant:
 
     @property
     def expires_at(self) -> datetime:
-        """Until when you may count on the seats if nobody renews; as `AsyncGrant.expires_at`.
+        """Until when you may rely on the seats without a renewal; as `AsyncGrant.expires_at`.
 
         An estimate in terms of the machine's date. Raises `SeatLost` once they are not yours.
         """
@@ -316,7 +316,7 @@ class Seat:
             return Grant(self._client, future.result())
         except BaseException:
             future.cancel()
-            # An interrupt may have come after the grant did, and the result is nobody's then.
+            # An interrupt may have come after the grant did, and the result has no owner then.
             thread.submit(_give_back(taken))
             raise
 

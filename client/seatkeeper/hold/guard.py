@@ -1,4 +1,4 @@
-"""The guard: a small process that starts the command, and outlives whoever asked for it.
+"""The guard: a small process that starts the command, and outlives the process that requested it.
 
 Theory of operation
 -------------------
@@ -204,11 +204,11 @@ class Guard:
             self._poll.unregister(descriptor)
             self._on_report(self._contained)
         else:
-            self._hear()
+            self._receive()
 
     # What the keeper says ------------------------------------------------------------------------
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
             data = os.read(self._control, READ_BYTES)
         except OSError:
@@ -248,7 +248,7 @@ class Guard:
                 self._keeper_is_there = False
 
     def _say(self, line: str) -> None:
-        # Blocks for nobody: a keeper that does not read has not asked for much either.
+        # Never blocks: a keeper that does not read has not requested much either.
         try:
             os.write(self._control, line.encode() + b"\n")
         except OSError:
@@ -262,9 +262,9 @@ class Guard:
         self._failure, fails = os.pipe()
         guard = os.getpid()
 
-        def become(tell: Callable[[], None], parent: int = INIT) -> NoReturn:
+        def become(notify: Callable[[], None], parent: int = INIT) -> NoReturn:
             os.close(self._go)
-            _become(order, parent, waits, fails, tell)
+            _become(order, parent, waits, fails, notify)
 
         def detach(own: int) -> None:
             _leave([own], own_session=not order.own_group)
@@ -309,7 +309,7 @@ class Guard:
             self._on_report(self._contained)
             self._contained.reports.close()
             self._contained = None
-            # Nothing is left in there. One that was killed could not tell how the command ended.
+            # Nothing is left in there. One that was killed could not report how the command ended.
             self._on_ended(status)
 
     def _on_report(self, contained: Contained) -> None:
@@ -419,14 +419,14 @@ def _descriptors_max() -> int:
 
 
 def _become(
-    order: Order, parent: int, waits: int, fails: int, tell: Callable[[], None]
+    order: Order, parent: int, waits: int, fails: int, notify: Callable[[], None]
 ) -> NoReturn:
     """Become the command: what it inherits is what it would have found without us."""
     try:
         if order.own_group:
             os.setpgid(0, 0)
         die_with_parent(signal.SIGKILL)
-        tell()
+        notify()
         if os.getppid() != parent or os.read(waits, 1) != b"g":
             os._exit(1)
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):

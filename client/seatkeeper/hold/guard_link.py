@@ -1,4 +1,4 @@
-"""Our end of a guard: how it is started, what we tell it, and what it answers.
+"""Our end of a guard: how it is started, the messages to it, and its answers.
 
 A line of text for a command or an answer, over a socket pair; the lease in memory that both share.
 """

@@ -56,7 +56,7 @@ class Contained:
     reports: socket.socket
 
     def report(self) -> int | None:
-        """Return the wait status of the command; None: the init ended without telling it."""
+        """Return the wait status of the command; None: the init ended without reporting it."""
         try:
             words = self.reports.recv(REPORT_BYTES).split()
         except OSError:
@@ -84,7 +84,7 @@ def start_contained(
                 reports.close()
                 _be_init(theirs, become, detach)
         finally:
-            # Whatever else we fork is not to be in there; and nobody may start threads meanwhile.
+            # Whatever else we fork is not to be in there; and no thread may start meanwhile.
             enter(here, CLONE_NEWPID)
         theirs.close()
         return Contained(init, _pid_of_command(reports), reports)
@@ -103,8 +103,8 @@ def start_contained(
 def why_not_contain() -> OSError | None:
     """Return why no command could be contained here, found by doing it; None: it can be."""
 
-    def become(tell: Callable[[], None]) -> NoReturn:
-        tell()
+    def become(notify: Callable[[], None]) -> NoReturn:
+        notify()
         os._exit(0)
 
     try:
@@ -168,6 +168,6 @@ def _look_after(command: int, reports: socket.socket) -> int:
 
 
 def _say(reports: socket.socket, words: bytes) -> None:
-    # Where nobody listens the guard is gone, and so are we.
+    # Without a listener the guard is dead, and this process ends too.
     with suppress(OSError):
         reports.send(words)

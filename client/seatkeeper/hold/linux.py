@@ -103,7 +103,7 @@ def keep_going(child: int) -> None:
 
 
 def send_to_group(group: int, number: int) -> bool:
-    """Send a signal to a process group; return False where nobody in it can be reached."""
+    """Send a signal to a process group; return False if no process in it can be reached."""
     try:
         os.killpg(group, number)
     except OSError:

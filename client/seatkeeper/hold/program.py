@@ -5,13 +5,13 @@ Theory of operation
 *Terminal.* With a controlling terminal the program stays in our process group. Then job control
 works as if we were not there, also in a pipeline, and Ctrl-C and Ctrl-Z reach the program
 once, from the kernel. So such a signal must not be forwarded, and one that somebody *sent* to us
-must be: `signals` tells them apart. Without a terminal the program gets a group of its own,
+must be: `signals` distinguishes them. Without a terminal the program gets a group of its own,
 and every signal is forwarded. What is sent to our whole group by a person arrives twice.
 
 *The guard* (`guard`) is between us and the program: it starts it, and stops it when we are gone,
-stopped, or stuck beyond the lease. We tell it until when the seat may be believed in, by shared
+stopped, or stuck beyond the lease. It reads until when the seat may be believed in, from shared
 memory. It is the one who stops; we do it ourselves only when it is gone or does not answer. A guard
-that is stopped is told to go on; one that is killed takes the program along, and we stop what is
+that is stopped is continued; one that is killed takes the program along, and we stop what is
 left: we are a reaper of orphans, too. A command that is *contained* is in a PID namespace (`init`),
 and nothing of it survives its end, or the guard's.
 
@@ -50,14 +50,14 @@ __all__ = ["CannotStart", "Program", "has_terminal"]
 ANSWER_SECONDS_MAX = 0.5
 """How long the guard may take to say that it stops; it shares the lease's margin with the grace."""
 END_SECONDS_MAX = 5.0
-"""How long after the program's end the guard may take to tell its exit code."""
+"""How long after the program's end the guard may take to report its exit code."""
 
 
 class Program:
     """A program under a guard, and so under a seat."""
 
     def __init__(self, signals: Signals, *, grace: float, contain: bool = False) -> None:
-        """``grace``: what the program has to end by itself, also when nobody asks us.
+        """``grace``: the time that the program has to end by itself, also without a signal.
 
         ``contain``: start it in a PID namespace, so that nothing it starts outlives it.
         """
@@ -144,7 +144,7 @@ class Program:
         return await asyncio.shield(self._status)
 
     def receive(self, received: Received) -> None:
-        """Pass on a signal that arrived here, or take note of what has ended."""
+        """Forward a signal that arrived here, or record what has ended."""
         number = received.number
         if number == signal.SIGCHLD:
             self._look_after_children()
@@ -154,7 +154,7 @@ class Program:
             if number in STOPS:
                 stop_ourselves(number)
             elif number == signal.SIGHUP and os.getsid(0) == os.getpid():
-                # Of a hang-up, the kernel tells the session's leader alone.
+                # The kernel reports a hang-up to the session's leader alone.
                 self._forward(number)
             return
         if received.ends_us:
@@ -190,7 +190,7 @@ class Program:
 
         A shell dies of SIGTERM and leaves its command running. Daemons, in groups of their own,
         are meant to stay, and so is all that is left when the program has caught a signal that
-        tells it something (SIGUSR1), gone on, and ended later. A program whose guard is gone was
+        signals it (SIGUSR1), gone on, and ended later. A program whose guard is gone was
         killed, and nothing of it stays. Of one that is contained nothing stays either; returns how
         many were ended for that alone.
         """
@@ -209,7 +209,7 @@ class Program:
         return left
 
     def left_behind(self) -> int:
-        """Return how many processes the program has left, as far as ``/proc`` tells."""
+        """Return how many processes the program has left, as far as ``/proc`` shows."""
         ours = (self._guard.pid, self._init)
         return len(running(pid for pid in descendants() or () if pid not in ours))
 
@@ -262,7 +262,7 @@ class Program:
             self._status.set_result(os.waitstatus_to_exitcode(status))
 
     def _on_seen_to_end(self) -> None:
-        """Learn from the kernel that the program has ended; the guard tells how."""
+        """Learn from the kernel that the program has ended; the guard reports how."""
         assert self._pidfd is not None
         self._loop.remove_reader(self._pidfd)
         if not self._status.done():

@@ -1,12 +1,12 @@
-"""Every signal that can be caught, taken in one place.
+"""Every signal that can be caught, handled in one place.
 
-All are blocked before any thread exists, and taken by one thread with ``sigwaitinfo``, which tells also
-whether the kernel made a signal (a terminal, a hang-up) or somebody sent it. Blocking the signals of
-faults (SEGV, BUS, FPE, ILL) hides no fault: the kernel ends a process that causes one of its own
-whether they are blocked or not, and what is taken here is only what somebody sent.
+All are blocked before any thread exists, and taken by one thread with ``sigwaitinfo``, which
+reports also whether the kernel made a signal (a terminal, a hang-up) or somebody sent it. Blocking
+the signals of faults (SEGV, BUS, FPE, ILL) hides no fault: the kernel ends a process that causes
+one of its own whether they are blocked or not, and what is taken here is only what somebody sent.
 
 A signal that was ignored when we were started (``nohup``, background jobs of ``sh``) stays ignored,
-here and in the command. Python itself ignores PIPE and XFSZ, so those cannot be told.
+here and in the command. Python itself ignores PIPE and XFSZ, so those cannot be seen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OF_TERMINAL = frozenset(
 """Those that the kernel gives to everyone in a terminal's group."""
 STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 HARMLESS = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
-"""Those that end nobody who does not expect them."""
+"""Those that end no process that does not expect them."""
 _OF_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
@@ -45,7 +45,7 @@ class Received:
 
     number: int
     from_kernel: bool
-    """Whether nobody sent it: a terminal made it, a timer, or a limit."""
+    """Whether no process sent it: a terminal made it, a timer, or a limit."""
 
     @property
     def ends_us(self) -> bool:
@@ -71,15 +71,19 @@ class Signals:
         self.blocked = tuple(sorted(int(number) for number in before))
         """Those that were blocked when we were started: they are in the command, too."""
 
-    def listen(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Received], None]) -> None:
-        """Call ``tell`` in ``loop`` for each signal, for as long as the process lives."""
-        threading.Thread(target=self._take, args=(loop, tell), daemon=True).start()
+    def listen(
+        self, loop: asyncio.AbstractEventLoop, notify: Callable[[Received], None]
+    ) -> None:
+        """Call ``notify`` in ``loop`` for each signal, for as long as the process lives."""
+        threading.Thread(target=self._take, args=(loop, notify), daemon=True).start()
 
-    def _take(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Received], None]) -> None:
+    def _take(
+        self, loop: asyncio.AbstractEventLoop, notify: Callable[[Received], None]
+    ) -> None:
         while True:
             info = signal.sigwaitinfo(self._taken)
             try:
-                loop.call_soon_threadsafe(tell, Received(info.si_signo, info.si_code > 0))
+                loop.call_soon_threadsafe(notify, Received(info.si_signo, info.si_code > 0))
             except RuntimeError:
                 return  # the loop is closed: we are at the end
 

@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-Whoever stops is the reaper of orphans (`linux.adopt_orphans`), so whatever the command started,
+The stopping process is the reaper of orphans (`linux.adopt_orphans`), so whatever the command started,
 however deep, in whatever group or session, stays a descendant. Hence an exact test of the end, which
 needs neither ``/proc`` nor rights: *a reaper without children has no descendants*, and the kernel
 answers ``waitid`` with ECHILD then. All ways to find processes only serve to reach that:
@@ -54,10 +54,10 @@ class Stopping:
             return True
         if not self._asked:
             self._asked = True
-            self._tell(self._find(), self._ask_with)
+            self._notify(self._find(), self._ask_with)
             return not has_children()
         if now >= self._kill_at:
-            self._tell(self._find(), signal.SIGKILL)
+            self._notify(self._find(), signal.SIGKILL)
             if now >= self._kill_at + KILL_SECONDS_MAX:
                 self.left = max(1, len(self._find()))
                 return True
@@ -68,13 +68,13 @@ class Stopping:
         # A /proc that shows nothing of ours is none, or hides us.
         return found or children_by_asking(self._first_pid)
 
-    def _tell(self, pids: list[int], number: int) -> None:
+    def _notify(self, pids: list[int], number: int) -> None:
         group = self._first_pid
         # Only where one of ours is in it: the number may have been given to a stranger since.
         ours = any(group_of(pid) == group for pid in pids)
-        told = ours and own_group(group, number)
+        reported = ours and own_group(group, number)
         for pid in pids:
-            if told and group_of(pid) == group:
+            if reported and group_of(pid) == group:
                 continue
             send(pid, number)
             if number != signal.SIGKILL:
@@ -82,7 +82,7 @@ class Stopping:
 
 
 class Sweeping:
-    """Passes on a signal that ended the command, to those in its group that it left behind."""
+    """Forwards a signal that ended the command to the processes it left in its group."""
 
     def __init__(
         self, *, now: float, grace: float, ask_with: int, group: int, first_pid: int
@@ -119,7 +119,7 @@ class Sweeping:
 
 
 def own_group(pid: int, number: int) -> bool:
-    """Send ``number`` to the group that ``pid`` leads, unless it is ours; tell whether that was."""
+    """Send ``number`` to the group that ``pid`` leads, unless it is ours; return whether it was."""
     if os.getpgrp() == pid or not send_to_group(pid, number):
         return False
     if number != signal.SIGKILL:
@@ -175,7 +175,7 @@ def descendants() -> list[int] | None:
 
 
 def running(pids: Iterable[int]) -> list[int]:
-    """Return those of ``pids`` that have not ended, as far as ``/proc`` tells."""
+    """Return those of ``pids`` that have not ended, as far as ``/proc`` shows."""
     return [pid for pid in pids if (_stat(str(pid)) or ["Z"])[0] not in ("Z", "X")]
 
 

@@ -17,7 +17,7 @@ OURS = (
     "SEATKEEPER_FENCE",
     "SEATKEEPER_SEATS",
 )
-"""What a command is told about its seat. Of an outer ``run``, none of it goes on to an inner one."""
+"""The description of its seat that a command gets. None of an outer ``run`` reaches an inner one."""
 TOKEN_BYTES_ENOUGH = 8192
 """How much a place for the token must have room for."""
 _COERCED = ("LC_CTYPE",)
@@ -48,7 +48,7 @@ def _environment_at_start() -> dict[bytes, bytes] | None:
 
 
 class TokenFile:
-    """A file in a folder of its own, for nobody else to read, whose content is replaced whole."""
+    """A file in a private folder, whose content is replaced whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -7,7 +7,7 @@ moment notices anything but that the moment comes sooner. Timers belong to the e
 them, and several loops may: when the clock is moved, each loop calls, in order, what is due in it,
 and sets the rest again.
 
-Whoever renews something by this clock says when (`Follower`), so that time can be made to pass
+A renewer that uses this clock says when (`Follower`), so that time can be made to pass
 from one renewal to the next, as it would by itself, and no lease ends that would not have ended.
 
 What is never true: ``now()`` goes back; a callback is called by another loop's thread.

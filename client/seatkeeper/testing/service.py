@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 DEFAULT_TTL = timedelta(seconds=5)
 TTL_MIN, TTL_MAX = timedelta(seconds=2), timedelta(hours=1)
-HEAR_SECONDS_MAX = 10.0
-"""How long a holder may take to hear that its seats are lost, in real time."""
+NOTICE_SECONDS_MAX = 10.0
+"""How long a holder may take to learn that its seats are lost, in real time."""
 POLL_SECONDS = 0.002
 
 
@@ -82,7 +82,7 @@ class InMemoryService:
     def environment(self) -> dict[str, str]:
         """The variables that lead ``SeatClient.from_env`` and the command line here.
 
-        A program in a process of its own counts by a clock of its own, which nobody moves.
+        A program in a process of its own counts by its own clock, which is not moved.
         """
         return {NODES: self.address}
 
@@ -188,8 +188,8 @@ class InMemoryService:
         """Let time pass at once, for the service and for the clients of this process.
 
         Sessions of these clients are renewed on the way, as they would be; all else runs out that
-        has run out by then: waits, tokens, and leases that nobody renews, such as those of a client
-        while the service has gone away. With ``renewing=False`` nobody renews anything, as on a
+        has run out by then: waits, tokens, and leases that are not renewed, such as those of a client
+        while the service has gone away. With ``renewing=False`` no client renews anything, as on a
         machine that was suspended for so long: leases shorter than that end, and their holders
         know it when this returns.
 
@@ -210,7 +210,7 @@ class InMemoryService:
         else:
             self._clock.move(span)
         do_what_is_due()
-        end = time.monotonic() + HEAR_SECONDS_MAX
+        end = time.monotonic() + NOTICE_SECONDS_MAX
         while self._call(self._running.has_waits_that_are_over()) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
 
@@ -224,11 +224,11 @@ class InMemoryService:
         """
         _refuse_in_a_loop("lose")
         self._call(self._running.lose_grant(grant.pool, grant.grant_id))
-        end = time.monotonic() + HEAR_SECONDS_MAX
+        end = time.monotonic() + NOTICE_SECONDS_MAX
         while grant.state is not HoldingState.LOST:
             if time.monotonic() >= end:
                 raise TimeoutError(
-                    f"{grant!r}: its client did not hear within {HEAR_SECONDS_MAX:.0f} s that it "
+                    f"{grant!r}: its client was not notified within {NOTICE_SECONDS_MAX:.0f} s that it "
                     "is lost: has the service gone away, or is the client's event loop blocked?"
                 )
             time.sleep(POLL_SECONDS)
@@ -236,7 +236,7 @@ class InMemoryService:
     def lose_sessions(self) -> None:
         """End every session now, as if none had been renewed in time: all seats are lost.
 
-        The holders hear of it soon after.
+        The holders are notified soon after.
         """
         self._call(self._running.lose_sessions())
 

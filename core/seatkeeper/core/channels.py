@@ -27,7 +27,7 @@ _first: list[int] = []
 def check_fork() -> None:
     """Raise `ForkedProcess` where gRPC cannot run, because a process above this one has run it.
 
-    Its threads are not here and its locks may be held for ever. Nor would it harm only this
+    Its threads are not here and its locks may be held forever. Nor would it harm only this
     process: both share the parent's event poll, and the parent loses its connections.
     """
     if _first and _first[0] != os.getpid():

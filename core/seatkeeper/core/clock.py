@@ -44,7 +44,7 @@ class FollowedClock(Clock, Protocol):
 class SystemClock:
     """The machine's own clock.
 
-    Counts the time that the machine spends suspended where the system can tell it: a laptop that
+    Counts the time that the machine spends suspended where the system reports it: a laptop that
     slept past its lease must wake up knowing that its seats are gone.
     """
 

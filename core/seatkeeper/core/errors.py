@@ -32,7 +32,7 @@
         ├── AgentFull            the agents' builds, memory or disk are all in use (retryable)
         ├── ModelRejected        the model or the options cannot be built
         ├── BuildTimedOut        the build took longer than the agent allows
-        ├── CompilerCrashed      the compiler died; `last_words` is the end of what it printed
+        ├── CompilerCrashed      the compiler died; `stderr_tail` is the end of its output
         └── EngineDamaged        the engine or its manifest is not what was published
 """
 
@@ -204,10 +204,15 @@ class BuildTimedOut(BuildFailed):
 class CompilerCrashed(BuildFailed):
     """The compiler died while it built."""
 
-    def __init__(self, message: str = "", *, last_words: str = "") -> None:
+    def __init__(self, message: str = "", *, stderr_tail: str = "") -> None:
         super().__init__(message)
-        self.last_words = last_words
-        """The end of what it printed, at most some 3 kB; empty when the agent did not say."""
+        self.stderr_tail = stderr_tail
+        """The end of its output, at most some 3 kB; empty if the agent sent none."""
+
+    @property
+    def last_words(self) -> str:
+        """The name of ``stderr_tail`` before version 0.1.0; it stays for a release."""
+        return self.stderr_tail
 
 
 class EngineDamaged(BuildFailed):

@@ -1,7 +1,7 @@
 """Ids that the caller chooses: UUIDv7, strictly increasing within a process (RFC 9562, 6.2).
 
 The service asks one session to choose its grant ids in increasing order, so that one mark per
-pool is enough to recognise a late duplicate of anything that is finished with.
+pool is enough to recognise a late duplicate of anything that is completed.
 
 Layout: 48 bits of Unix milliseconds, then a counter of 74 bits split around version and variant.
 The counter starts at a random number in each new millisecond, its top bit clear, and grows by

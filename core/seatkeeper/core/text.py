@@ -2,7 +2,7 @@
 
 What a terminal, a log or a reader could take for something else is never written as it is: control
 characters (an ESC begins an order to the terminal), what turns the direction of writing around, what
-has no width, what ends a line, and halves of characters. The door of the service refuses them in
+has no width, what ends a line, and halves of characters. The service refuses them in
 every field (`seatkeeper.core.serving.texts`); whatever shows text escapes them all the same, since an
 older service, another's, or a file may hold them.
 """

@@ -107,7 +107,7 @@ def verify_token(
 
 
 def unverified_claims(token: str) -> Mapping[str, Any]:
-    """Return what ``token`` says, whoever signed it; nothing where it is no token.
+    """Return the claims of ``token``, with any signature; nothing if it is no token.
 
     For showing. A token that came over the client's own connection is as good as what else came.
     """
@@ -143,7 +143,7 @@ def _key_of(token: str, jwks: str | Mapping[str, Any]) -> tuple[str, Ed25519Publ
 
 @functools.lru_cache(maxsize=16)
 def _keys(jwks_json: str) -> Mapping[str, Ed25519PublicKey]:
-    """Return the Ed25519 keys of a set by id; keys of other kinds are not ours to judge."""
+    """Return the Ed25519 keys of a set by id; keys of other kinds are not ours to check."""
     try:
         found = json.loads(jwks_json)
     except (ValueError, RecursionError) as error:
@@ -180,7 +180,7 @@ def _verified_claims(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
             algorithms=[ALGORITHM],
             issuer=ISSUER,
             # Times are checked below, against the caller's clock and with leeway on each; the
-            # audience, too, so that its error can name both pools.
+            # `aud` claim, too, so that its error can name both pools.
             options={
                 "require": ["iss", *_TEXT_CLAIMS, *_NUMBER_CLAIMS],
                 "verify_aud": False,

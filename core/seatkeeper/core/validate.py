@@ -59,7 +59,7 @@ def check_id(field: str, value: str) -> None:
 def check_id_age(field: str, value: str, now: int) -> None:
     """Check that an id is not of the future. ``now``: Unix milliseconds.
 
-    The service remembers the highest id that a session has finished with instead of all of them, so
+    The service remembers the highest id that a session has completed instead of all of them, so
     one from far ahead would finish everything that the session could ask for until then.
     """
     ahead = int(value[:8] + value[9:13], 16) - now

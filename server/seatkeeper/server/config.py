@@ -1,4 +1,4 @@
-"""A node's configuration: read from file, environment and flags, checked once, then frozen."""
+"""A node's configuration: read from file, environment and flags, checked once, then paused."""
 
 from __future__ import annotations
 
@@ -122,14 +122,14 @@ class NodeConfig(BaseSettings):
         default="",
         description=(
             "Who may change pools and drain nodes under mutual TLS: names in certificates, "
-            "comma-separated, such as dns:admin.example; empty: nobody."
+            "comma-separated, such as dns:admin.example; empty: no client."
         ),
     )
     agents: str = Field(
         default="",
         description=(
             "Who may register as build agents, claim grants and publish under mutual TLS: names as "
-            "in administrators; empty: nobody."
+            "in administrators; empty: no client."
         ),
     )
     token_key_file: Path | None = Field(

@@ -76,7 +76,7 @@ class Node:
         {"administrators", "agents"}
         | {"tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_peer_ca_file"}
     )
-    """The settings that ``reload`` takes in."""
+    """The settings that ``reload`` applies."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Node:
         if self._draining or self.drained.is_set():
             return "draining"
         if not self._routing.membership.is_current:
-            return "the store does not tell what changes"
+            return "the watches of the store do not work"
         try:
             await self._context.store.get(self._context.keys.node(self.node_id))
         except StoreError as error:
@@ -162,7 +162,7 @@ class Node:
         return ""
 
     async def stop(self) -> None:
-        """Stop: not serving, streams told to go, calls under way finished, then gone.
+        """Stop: not serving, streams asked to move, calls in progress completed, then exit.
 
         Sessions, grants and tickets stay in the store, for the other nodes to serve.
         """
@@ -188,12 +188,12 @@ class Node:
         logger.info("stopped", extra={"node_id": self.node_id})
 
     def reload(self, config: NodeConfig) -> None:
-        """Take in other settings, and certificates that were renewed, also those of old settings.
+        """Apply other settings, and certificates that were renewed, also those of old settings.
 
         Names of ``administrators`` and ``agents`` count from the next call on, also on connections
         that are open; certificates for connections made from now on. Whether the node asks for
         certificates does not change while it runs: names that need one are then matched by none.
-        Raises ``CertificateError``, and changes nothing. Etcd's certificates need no telling: they
+        Raises ``CertificateError``, and changes nothing. Etcd's certificates need no signal: they
         are read at each connection.
         """
         administrators, agents = parse_names(config.administrators), parse_names(config.agents)
@@ -256,10 +256,10 @@ async def _start(config: NodeConfig, given: NodeContext) -> Node:
     )
     await server.start()
     records = _records(context, core.signer, advertised)
-    # In the ring from now on: others pass on to it what it owns.
+    # In the ring from now on: others forward to it what it owns.
     for record in records:
         await answered(config, record.start)
-    await alarm.tell()
+    await alarm.notify()
     logger.info(
         "serving",
         extra={
@@ -280,7 +280,7 @@ def _add_services(
     routing: Routing,
     reporter: NodeReporter,
 ) -> SeatService:
-    """Add what clients call, and keep the ring that it tells of up to date."""
+    """Add the services for clients, and keep the ring that they report up to date."""
     seat_service = add_services(
         *(server.services, core, context.store, context.keys),
         ServiceReporter(
@@ -344,7 +344,7 @@ def _authorizer(config: NodeConfig) -> Authorizer:
 
 
 def _log_rights(authorizer: Authorizer) -> None:
-    """Log who may administer, where that is anybody or nobody."""
+    """Log which clients may administer, if that is every one or none."""
     for setting, effect in authorizer.warnings():
         logger.warning("rights", extra={"setting": setting, "effect": effect})
 

@@ -18,7 +18,7 @@ from seatkeeper.server.service.seat_service import SeatService
 from seatkeeper.server.transport import Transport
 
 FORCED = timedelta(seconds=1)
-"""How long calls that are told to end at the end of the grace may take to do so."""
+"""How long calls that are asked to end at the end of the grace may take to do so."""
 LAST_CALLS_SECONDS = 0.05
 """How long calls that were on their way when the last one ended are still answered."""
 SERVER_STOP_SECONDS = 1.0

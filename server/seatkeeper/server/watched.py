@@ -27,7 +27,7 @@ class NodeWatched:
         return self.seats.catalogue.spec(name)[0] is not None
 
     def nodes(self) -> tuple[int, int] | None:
-        """Return how many nodes are registered and silent; None: the store does not tell."""
+        """Return how many nodes are registered and silent; None: the watch does not work."""
         membership = self.membership
         if not membership.is_current:
             return None

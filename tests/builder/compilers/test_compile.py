@@ -41,7 +41,7 @@ from seatkeeper.artifacts.errors import (
 )
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan
 from seatkeeper.artifacts.summary import ModelLimits
-from seatkeeper.builder._worker_process import LastWords, explain_end, private_folder
+from seatkeeper.builder._worker_process import StderrTail, explain_end, private_folder
 from seatkeeper.builder.backends.tensorrt import check_rtx_engine
 from seatkeeper.builder.compile import probe_backend, worker_environment
 from seatkeeper.builder.job import BuildLimits
@@ -144,7 +144,7 @@ async def test_a_bad_model_is_refused_by_name_and_leaves_nothing(
     assert build_runner.is_clean()
 
 
-async def test_what_the_compiler_will_not_build_is_told_in_its_words(
+async def test_a_refusal_of_the_compiler_is_reported_in_its_words(
     build_runner: BuildRunner,
 ) -> None:
     with pytest.raises(CompilerRefused, match=r"Turing.*FP32 GEMM is not supported"):
@@ -184,22 +184,22 @@ async def test_a_crash_of_the_compiler_costs_this_build_alone(
     """The same chain on the usual stack is a real crash of the real library."""
     with pytest.raises(CompilerCrashed, match="SIGSEGV") as caught:
         await build_runner.compile(relu_chain(3_000), limits=BuildLimits(stack_bytes=8 << 20))
-    assert "Segmentation fault" in caught.value.last_words
+    assert "Segmentation fault" in caught.value.stderr_tail
     assert build_runner.is_clean()
 
     assert (await build_runner.compile(relu())).size_bytes > 0
 
 
-async def test_the_last_words_are_the_last() -> None:
-    last_words = LastWords()
+async def test_the_stderr_tail_is_the_end() -> None:
+    stderr_tail = StderrTail()
     reader = asyncio.StreamReader()
     reader.feed_data(b"the first\n" + b"." * 1_000_000)
     reader.feed_data(b"\xff the last\n")
     reader.feed_eof()
-    await last_words.collect(reader)
-    assert last_words.complete.is_set()
-    assert last_words.text.endswith("\N{REPLACEMENT CHARACTER} the last")
-    assert len(last_words.text) < STDERR_TAIL_BYTES_MAX
+    await stderr_tail.collect(reader)
+    assert stderr_tail.complete.is_set()
+    assert stderr_tail.text.endswith("\N{REPLACEMENT CHARACTER} the last")
+    assert len(stderr_tail.text) < STDERR_TAIL_BYTES_MAX
 
 
 async def test_a_compiler_that_takes_too_much_memory_is_ended(
@@ -226,7 +226,7 @@ async def test_too_little_memory_for_the_model_is_no_crash(
 
 
 async def test_a_worker_that_falls_asleep_is_ended(build_runner: BuildRunner) -> None:
-    """The library was seen to wait for itself for ever; a stopped process is as silent."""
+    """The library was seen to wait for itself forever; a stopped process is as silent."""
 
     def stop(progress: Progress) -> None:
         for pid in build_runner.workers():
@@ -379,7 +379,7 @@ def test_a_worker_gets_paths_and_the_gpus_settings_only() -> None:
 
 if can_mount():
 
-    async def test_a_disk_that_is_full_while_building_is_told(
+    async def test_a_disk_that_is_full_while_building_is_reported(
         tmp_path: Path, build_runner: BuildRunner
     ) -> None:
         with tiny_disk(build_runner.engines):
@@ -388,7 +388,7 @@ if can_mount():
             assert build_runner.is_clean()
 
 
-def test_a_full_disk_is_told_wherever_it_is_met(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_wherever_it_is_met(tmp_path: Path) -> None:
     def fill(folder: Path) -> None:
         (folder / "half").write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -408,13 +408,13 @@ async def test_a_backend_says_what_it_can_do_without_entering_the_agent(
     assert build_runner.is_clean()
 
 
-async def test_a_backend_that_nobody_has_is_unknown(tmp_path: Path) -> None:
+async def test_a_backend_that_does_not_exist_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(BackendUnknown):
         await probe_backend("tvm", tmp_path, BuildLimits())
 
 
 @pytest.mark.parametrize(
-    ("status", "last_words", "oom_killed", "error"),
+    ("status", "stderr_tail", "oom_killed", "error"),
     [
         (-signal.SIGSEGV, "Fatal Python error", False, CompilerCrashed),
         (-signal.SIGABRT, "free(): invalid pointer", False, CompilerCrashed),
@@ -426,11 +426,11 @@ async def test_a_backend_that_nobody_has_is_unknown(tmp_path: Path) -> None:
     ],
 )
 def test_every_end_of_a_worker_is_explained(
-    status: int, last_words: str, oom_killed: bool, error: type[BuildError]
+    status: int, stderr_tail: str, oom_killed: bool, error: type[BuildError]
 ) -> None:
-    explained = explain_end(status, last_words, oom_killed=oom_killed)
+    explained = explain_end(status, stderr_tail, oom_killed=oom_killed)
     assert type(explained) is error
-    assert explained.last_words == last_words
+    assert explained.stderr_tail == stderr_tail
 
 
 @pytest.mark.parametrize(

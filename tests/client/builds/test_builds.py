@@ -79,7 +79,7 @@ async def client(
         clock=clock if request.param == "process" else None,
     ) as client:
         yield client
-        node.thaw()
+        node.resume()
 
 
 @pytest.fixture
@@ -192,23 +192,23 @@ async def test_what_went_wrong_has_a_name_and_is_not_tried_elsewhere(
     kind: type[SeatError],
 ) -> None:
     for agent in agents:
-        agent.fail_with = (code, "told")
+        agent.fail_with = (code, "reported")
     # Most of these name the model: who builds many must know which it was.
     named = "" if code is Code.ABORTED else "^light.onnx: "
-    with pytest.raises(kind, match=f"{named}told"):
+    with pytest.raises(kind, match=f"{named}reported"):
         await client.build(MODEL, OPTIONS, model_name="light.onnx")
     assert len(builders(agents)) == 1
     assert not service.grants
 
 
-async def test_a_crash_comes_with_its_last_words_and_is_not_tried_elsewhere(
+async def test_a_crash_comes_with_its_stderr_tail_and_is_not_tried_elsewhere(
     client: AsyncSeatClient, agents: list[ScriptedAgent]
 ) -> None:
     for agent in agents:
         agent.fail_with = (Code.INTERNAL, "died", DebugInfo(detail="Segmentation fault"))
     with pytest.raises(CompilerCrashed, match="died") as caught:
         await client.build(MODEL, OPTIONS)
-    assert caught.value.last_words == "Segmentation fault"
+    assert caught.value.stderr_tail == "Segmentation fault"
     assert len(builders(agents)) == 1
 
 
@@ -281,7 +281,7 @@ async def test_a_damaged_engine_never_reaches_its_place(
     assert os.listdir(tmp_path) == [to.name]
 
 
-async def test_an_engine_is_fetched_from_whoever_has_it(
+async def test_an_engine_is_fetched_from_an_agent_that_has_it(
     client: AsyncSeatClient,
     agents: list[ScriptedAgent],
     catalogue: ScriptedCatalogue,
@@ -301,7 +301,7 @@ async def test_an_engine_is_fetched_from_whoever_has_it(
     assert manifest == built.manifest
 
 
-async def test_an_engine_that_nobody_has_is_not_found(
+async def test_an_engine_that_no_agent_has_is_not_found(
     client: AsyncSeatClient,
     agents: list[ScriptedAgent],
     catalogue: ScriptedCatalogue,
@@ -397,7 +397,7 @@ def test_only_agents_that_can_do_it_are_asked() -> None:
         ),
         (["tiny", "small"], {}, None, ["50 bytes", "than 10 (agent small)", "model_bytes_max"]),
     ],
-    ids=["nobody", "pool", "backend", "targets", "size"],
+    ids=["no_agent", "pool", "backend", "targets", "size"],
 )
 def test_when_no_agent_can_do_it_the_error_says_what_they_lack(
     agents: list[str], plan: dict[str, Any], pool: str | None, why: list[str]

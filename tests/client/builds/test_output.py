@@ -15,7 +15,7 @@ from seatkeeper.client.builds import output as _output
 from seatkeeper.client.builds.output import Output, check_apart
 from seatkeeper.core.errors import InvalidArgument
 
-NOBODY = 65534
+OTHER_USER = 65534
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_a_file_that_is_there_keeps_its_mode_and_is_replaced_at_once(tmp_path: P
 def test_a_file_keeps_its_owner(tmp_path: Path) -> None:
     file = tmp_path / "old"
     file.write_bytes(b"old")
-    os.chown(file, NOBODY, NOBODY)
+    os.chown(file, OTHER_USER, OTHER_USER)
     Output.at(file).write(b"new")
-    assert (file.stat().st_uid, file.stat().st_gid) == (NOBODY, NOBODY)
+    assert (file.stat().st_uid, file.stat().st_gid) == (OTHER_USER, OTHER_USER)
 
 
 def test_who_could_not_keep_the_owner_leaves_the_file_where_it_is(
@@ -125,7 +125,7 @@ def test_a_device_stays_one_in_a_folder_that_could_be_written_to(tmp_path: Path)
 def test_a_named_pipe_gets_the_bytes(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    place = Output.at(pipe)  # nobody reads it yet
+    place = Output.at(pipe)  # it has no reader yet
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
@@ -135,12 +135,12 @@ def test_a_named_pipe_gets_the_bytes(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_a_pipe_that_nobody_reads_is_given_up(
+def test_a_pipe_without_a_reader_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_output, "READER_SECONDS_MAX", 0.1)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="nobody reads this pipe") as failed:
+    with pytest.raises(OSError, match="no process reads this pipe") as failed:
         Output.at(tmp_path / "pipe").write(b"engine")
     assert failed.value.filename == str(tmp_path / "pipe")
 
@@ -249,7 +249,7 @@ def test_a_file_in_a_folder_where_nothing_can_be_made_is_filled(
     assert file.read_bytes() == b"new"
 
 
-def test_a_full_device_is_told_by_the_name_that_it_was_given() -> None:
+def test_a_full_device_is_reported_by_the_name_that_it_was_given() -> None:
     with pytest.raises(OSError, match="No space left") as failed:
         Output.at("/dev/full").write(b"engine")
     assert failed.value.filename == "/dev/full"

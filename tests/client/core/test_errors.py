@@ -56,7 +56,7 @@ def test_an_error_without_a_message_says_its_docstring(kind: type[SeatError]) ->
     assert str(kind("because")) == "because"
 
 
-def rpc_error(code: Code, message: str = "told", *details: Message) -> aio.AioRpcError:
+def rpc_error(code: Code, message: str = "reported", *details: Message) -> aio.AioRpcError:
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:
         packed = AnyMessage()
@@ -84,9 +84,9 @@ def rpc_error(code: Code, message: str = "told", *details: Message) -> aio.AioRp
     ],
 )
 def test_a_code_without_details_has_a_meaning(code: Code, kind: type[SeatError]) -> None:
-    error = from_rpc(aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), "told"))
+    error = from_rpc(aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), "reported"))
     assert type(error) is kind
-    assert str(error) == "told"
+    assert str(error) == "reported"
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_what_was_not_found_is_named_by_the_details(
     resource: str, kind: type[SeatError]
 ) -> None:
     info = error_details_pb2.ResourceInfo(resource_type=resource, resource_name="x")
-    assert type(from_rpc(rpc_error(Code.NOT_FOUND, "told", info))) is kind
+    assert type(from_rpc(rpc_error(Code.NOT_FOUND, "reported", info))) is kind
 
 
 @pytest.mark.parametrize("prefix", ["", "DENIAL_REASON_"])
 def test_a_denial_is_known_by_its_reason(prefix: str) -> None:
     info = error_details_pb2.ErrorInfo(domain="seatkeeper", reason=f"{prefix}NO_SEAT_FREE")
     retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=4))
-    error = from_rpc(rpc_error(Code.RESOURCE_EXHAUSTED, "told", info, retry))
+    error = from_rpc(rpc_error(Code.RESOURCE_EXHAUSTED, "reported", info, retry))
     assert isinstance(error, errors.NoSeatFree)
     assert error.retry_after == timedelta(seconds=4)
 
@@ -126,7 +126,7 @@ def test_another_domains_reason_is_not_ours() -> None:
 def test_a_malformed_field_is_named() -> None:
     bad = error_details_pb2.BadRequest()
     bad.field_violations.add(field="spec.seats", description="too many")
-    error = from_rpc(rpc_error(Code.INVALID_ARGUMENT, "told", bad))
+    error = from_rpc(rpc_error(Code.INVALID_ARGUMENT, "reported", bad))
     assert isinstance(error, errors.InvalidArgument)
     assert error.field == "spec.seats"
 
@@ -148,9 +148,9 @@ def test_details_that_contradict_the_status_are_left_out() -> None:
 
 @pytest.mark.parametrize("reason", seat_pb2.DenialReason.values())
 def test_every_denial_has_an_error_of_its_own(reason: seat_pb2.DenialReason.ValueType) -> None:
-    denied = seat_pb2.Denied(grant_id="g", reason=reason, message="told")
+    denied = seat_pb2.Denied(grant_id="g", reason=reason, message="reported")
     error = from_denied(denied)
-    assert str(error) == "told"
+    assert str(error) == "reported"
     assert (type(error) is SeatError) == (
         reason == seat_pb2.DenialReason.DENIAL_REASON_UNSPECIFIED
     )
@@ -161,7 +161,7 @@ def test_durations_keep_their_fractions() -> None:
     assert seconds(as_duration(0.0)) == 0.0
 
 
-def test_a_reason_of_a_newer_service_is_told_as_it_is() -> None:
+def test_a_reason_of_a_newer_service_is_reported_as_it_is() -> None:
     denied = seat_pb2.Denied(grant_id="g", message="a reason of tomorrow")
     # As an older client reads it from the wire.
     denied.MergeFromString(b"\x10\x63")

@@ -242,7 +242,7 @@ def _store_failures(report: pb.GetReportResponse) -> None:
         (_one_node, Level.WARNING, "nodes", "there is only one"),
         (_plain_text, Level.WARNING, "transport", "n-2 speaks plain text"),
         (_no_administrators, Level.WARNING, "access", "`administrators` of n-1, n-2, n-3"),
-        (_no_agents, Level.WARNING, "access", "is empty: nobody may work as a build agent"),
+        (_no_agents, Level.WARNING, "access", "is empty: no client may work as a build agent"),
         (_anybody_may_administer, Level.WARNING, "access", "anybody who reaches n-1, n-2, n-3"),
         (_older_than_the_gate, Level.WARNING, "access", "n-2 lets anybody administer"),
         (_store_is_foreign, Level.PROBLEM, "deployment", "n-2 serves nothing: the deployment"),
@@ -294,7 +294,7 @@ def test_an_agent_that_this_machine_cannot_reach_is_a_problem() -> None:
     assert (finding.level, finding.about) == (Level.PROBLEM, "ports")
 
 
-def test_an_address_that_was_given_and_where_nobody_is_is_named() -> None:
+def test_an_address_without_a_node_is_named() -> None:
     seen = replace(well(), given=["10.0.0.9:7420"], unreached={"10.0.0.9:7420": "no answer"})
     (finding,) = worse(seen)
     assert (finding.level, finding.about) == (Level.WARNING, "ports")
@@ -309,7 +309,7 @@ def test_where_a_node_does_not_answer_not_all_addresses_can_be_reached() -> None
     assert not any(each.about == "ports" for each in findings)
 
 
-def test_an_agent_without_its_pool_is_a_problem_with_the_command_that_mends_it() -> None:
+def test_an_agent_without_its_pool_is_a_problem_with_the_command_that_fixes_it() -> None:
     seen = well()
     assert seen.pools is not None
     seen.pools[0].spec.name = "other"
@@ -367,7 +367,7 @@ def test_an_address_of_another_service_is_named() -> None:
     assert "10.0.0.9:7420 is of another service: deployment bb, prefix x" in finding.what
 
 
-def test_nobody_is_advised_to_start_a_member_of_another_etcd() -> None:
+def test_the_advice_does_not_name_a_member_of_another_etcd() -> None:
     seen = well()
     _member_foreign(seen.report)
     assert not any("start it again" in finding.advice for finding in worse(seen))

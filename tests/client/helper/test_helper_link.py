@@ -1,7 +1,7 @@
 """Sending to the helper: in order, whole, and also from within itself.
 
 The garbage collector ends forgotten clients, and does so at any moment, also in the middle of a send
-of the same thread. One that waited for the sender's lock would wait for ever.
+of the same thread. One that waited for the sender's lock would wait forever.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ends() -> Iterator[tuple[Link, Wire, socket.socket]]:
         yield link, wire, theirs
 
 
-def heard(theirs: socket.socket, count: int) -> list[str]:
+def received(theirs: socket.socket, count: int) -> list[str]:
     decoder, ops = Decoder(), list[str]()
     while len(ops) < count:
         ops += [message.op for message in decoder.feed(theirs.recv(1 << 16))]
@@ -67,9 +67,9 @@ def test_what_is_sent_within_a_send_comes_after_it_and_holds_nothing_up(
     ends: tuple[Link, Wire, socket.socket],
 ) -> None:
     link, wire, theirs = ends
-    wire.meanwhile = lambda: link.tell(frame("forget", client=1))
+    wire.meanwhile = lambda: link.notify(frame("forget", client=1))
     link.send(frame("acquire", id=2))
-    assert heard(theirs, 2) == ["acquire", "forget"]
+    assert received(theirs, 2) == ["acquire", "forget"]
 
 
 def test_what_is_not_taken_now_is_sent_later_in_order(
@@ -81,10 +81,10 @@ def test_what_is_not_taken_now_is_sent_later_in_order(
         link.send(frame(op))
     wire.takes = PIECE
     link._flush()
-    assert heard(theirs, 3) == ["open", "acquire", "release"]
+    assert received(theirs, 3) == ["open", "acquire", "release"]
 
 
-def test_a_helper_that_reads_nothing_is_told_only_so_much(
+def test_a_helper_that_does_not_read_has_a_bounded_outbox(
     ends: tuple[Link, Wire, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, wire, theirs = ends
@@ -98,4 +98,4 @@ def test_a_helper_that_reads_nothing_is_told_only_so_much(
     wire.takes = 1 << 16
     link._flush()
     link.send(frame("acquire"))
-    assert "acquire" in heard(theirs, 1)
+    assert "acquire" in received(theirs, 1)

@@ -224,7 +224,7 @@ def test_a_program_that_does_not_read_gets_only_the_newest() -> None:
     outbox.pause()
     for n in range(1000):
         outbox.put(("token", 1), frame("token", n=n))
-        outbox.tell(frame("log", n="log"))
+        outbox.notify(frame("log", n="log"))
     outbox.put(("queued", 2), frame("queued", n="never"))
     outbox.drop(("queued", 2))
     outbox.send(frame("ok", n="answer"))

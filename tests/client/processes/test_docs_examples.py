@@ -13,7 +13,7 @@ from tests.tree import ROOT
 
 from seatkeeper.testing.service import InMemoryService
 
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "how-to"
 SECONDS_MAX = 120
 
 

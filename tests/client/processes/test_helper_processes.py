@@ -119,7 +119,7 @@ def test_a_parent_keeps_its_seat_whatever_its_children_do(
 def test_a_child_that_an_extension_forked_has_no_part_in_the_parents_helper(
     service: InMemoryService,
 ) -> None:
-    """As uWSGI forks, unless it is told otherwise: Python's own handlers are not called.
+    """As uWSGI forks by default: Python's own handlers are not called.
 
     No client is made there: Python's own locks may be held by threads that the child does not have.
     """
@@ -138,7 +138,7 @@ def test_a_child_that_an_extension_forked_has_no_part_in_the_parents_helper(
 
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_where_grpc_ran_a_child_is_told_at_once_and_the_parent_is_safe(
+def test_a_child_of_a_process_that_ran_grpc_is_refused_at_once_and_the_parent_is_safe(
     service: InMemoryService, kind: str, closed: bool
 ) -> None:
     make = {
@@ -175,21 +175,19 @@ def test_where_grpc_ran_a_child_is_told_at_once_and_the_parent_is_safe(
 def test_when_the_helper_is_killed_a_grant_is_doubted_then_lost_and_work_goes_on(
     service: InMemoryService,
 ) -> None:
-    then = (
-        'heard()\nsay(grant.state.value)\nclient.acquire("tensorrt").release()\nsay(helper())'
-    )
+    then = 'wait_input()\nsay(grant.state.value)\nclient.acquire("tensorrt").release()\nsay(helper())'
     program, helper = holder(service, then, ttl=3)
     with program:
         os.kill(helper, signal.SIGKILL)
         assert program.line() == "state jeopardy"
         assert program.line() == "state lost"
-        program.tell()
+        program.notify()
         assert program.line() == "lost"
         assert int(program.line()) != helper
         assert program.ended() == 0
 
 
-def test_when_the_helper_is_killed_what_waits_is_told(service: InMemoryService) -> None:
+def test_when_the_helper_is_killed_waiting_calls_fail(service: InMemoryService) -> None:
     then = """
 others = [client.acquire("tensorrt") for _ in range(7)]
 def kill(_):
@@ -209,13 +207,13 @@ def test_when_the_helper_is_stopped_calls_end_and_what_is_lost_stays_lost(
     service: InMemoryService,
 ) -> None:
     then = """
-heard()
+wait_input()
 try:
     client.acquire("tensorrt")
 except HelperLost as error:
     say(error.retryable)
 say(grant.state.value)
-heard()
+wait_input()
 time.sleep(1)
 say(grant.state.value)
 client.acquire("tensorrt").release()
@@ -225,7 +223,7 @@ say("works")"""
         try:
             os.kill(helper, signal.SIGSTOP)
             wait_until(lambda: is_stopped(helper), "the helper does not stop")
-            program.tell()
+            program.notify()
             lines = [program.line() for _ in range(3)]
             if (
                 "state jeopardy" in lines
@@ -234,7 +232,7 @@ say("works")"""
             assert lines[-3:] == ["state lost", "True", "lost"]
         finally:
             os.kill(helper, signal.SIGCONT)
-        program.tell()
+        program.notify()
         assert program.line() == "lost"
         assert program.line() == "works"
         wait_until(lambda: is_gone(helper), "the helper that was left stays")
@@ -245,7 +243,7 @@ say("works")"""
 def test_a_program_that_is_gone_frees_its_seats_at_once(
     service: InMemoryService, end: signal.Signals
 ) -> None:
-    program, helper = holder(service, "heard()")
+    program, helper = holder(service, "wait_input()")
     with program:
         program.signal(end)
         program.ended()
@@ -258,7 +256,7 @@ def test_children_that_hold_everything_open_do_not_keep_the_seats(
     service: InMemoryService, fork: str
 ) -> None:
     """A child of C code runs no hooks of Python's: it keeps the parent's descriptors."""
-    then = f"child = {fork}\nif child == 0: LIBC.sleep(120)\nsay(child)\nheard()"
+    then = f"child = {fork}\nif child == 0: LIBC.sleep(120)\nsay(child)\nwait_input()"
     program, helper = holder(service, then)
     with program:
         child = int(program.line())
@@ -283,26 +281,26 @@ def test_a_program_that_execs_another_frees_its_seats(service: InMemoryService) 
 def test_signals_of_the_terminal_and_of_services_do_not_end_the_helper(
     service: InMemoryService,
 ) -> None:
-    program, helper = holder(service, "heard()\nsay(grant.state.value)", ttl=2)
+    program, helper = holder(service, "wait_input()\nsay(grant.state.value)", ttl=2)
     with program:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             os.kill(helper, number)
         assert os.getpgid(helper) != os.getpgid(program.pid)
-        program.tell()
+        program.notify()
         assert program.line() == "safe"
         assert program.ended() == 0
 
 
-def test_nobody_believes_who_was_stopped_beyond_the_lease_together_with_the_helper(
+def test_no_grant_is_believed_in_after_program_and_helper_were_stopped_beyond_the_lease(
     service: InMemoryService,
 ) -> None:
-    program, helper = holder(service, "heard()\nsay(grant.state.value)", ttl=2)
+    program, helper = holder(service, "wait_input()\nsay(grant.state.value)", ttl=2)
     with program:
         try:
             for pid in (helper, program.pid):
                 os.kill(pid, signal.SIGSTOP)
             wait_until(lambda: service.held("tensorrt") == 0, "the lease does not end")
-            program.tell()
+            program.notify()
             program.signal(signal.SIGCONT)
             lines = {program.line(), program.line()}
             lines |= {program.line()} if "state jeopardy" in lines else set()
@@ -315,12 +313,12 @@ def test_nobody_believes_who_was_stopped_beyond_the_lease_together_with_the_help
 def test_a_program_that_is_stopped_keeps_its_seat_by_its_helper(
     service: InMemoryService,
 ) -> None:
-    then = "heard()\nsay(grant.state.value)\nsay(len(grant.token) > 9)"
+    then = "wait_input()\nsay(grant.state.value)\nsay(len(grant.token) > 9)"
     program, _ = holder(service, then, ttl=2)
     with program:
         program.signal(signal.SIGSTOP)
         wait_until(lambda: is_stopped(program.pid), "the program does not stop")
-        program.tell()
+        program.notify()
         over_at = time.monotonic() + 5
         while time.monotonic() < over_at:
             assert service.held("tensorrt") == 1
@@ -353,7 +351,7 @@ def test_on_loss_kill_is_done_by_the_program_where_the_helper_cannot(
             os.kill(helper, signal.SIGCONT)
 
 
-def test_giving_back_and_closing_kill_nobody(service: InMemoryService) -> None:
+def test_releasing_and_closing_kill_no_process(service: InMemoryService) -> None:
     then = "grant.release()\nclient.close()\nsay('lives')\ntime.sleep(0.5)"
     program, _ = holder(service, then, more='on_loss="kill"')
     with program:
@@ -427,7 +425,7 @@ def test_where_no_helper_can_be_had_the_process_itself_keeps_the_session(
     assert "no Python interpreter" in "".join(program.errors)
 
 
-def test_a_helper_that_cannot_start_is_told(service: InMemoryService) -> None:
+def test_a_helper_that_cannot_start_is_reported(service: InMemoryService) -> None:
     script = """
     sys.executable = "/nowhere/python3"
     try:
@@ -476,13 +474,13 @@ def test_a_helper_that_would_read_another_clock_is_not_used(service: InMemorySer
 
 
 def test_a_stopped_helper_does_not_keep_a_client_from_closing(service: InMemoryService) -> None:
-    then = "heard()\nclient.close()\nsay('closed')\nsay(grant.state.value)"
+    then = "wait_input()\nclient.close()\nsay('closed')\nsay(grant.state.value)"
     program, helper = holder(service, then)
     with program:
         try:
             os.kill(helper, signal.SIGSTOP)
             wait_until(lambda: is_stopped(helper), "the helper does not stop")
-            program.tell()
+            program.notify()
             lines = {program.line() for _ in range(3)}
             lines |= {program.line()} if "state jeopardy" in lines else set()
             assert lines - {"state jeopardy"} == {"state lost", "closed", "lost"}
@@ -492,10 +490,10 @@ def test_a_stopped_helper_does_not_keep_a_client_from_closing(service: InMemoryS
             service.lose_sessions()  # no one closed it: its lease has most of a minute left
 
 
-def test_holders_are_told_to_doubt_also_while_the_helper_is_stopped(
+def test_holders_see_jeopardy_also_while_the_helper_is_stopped(
     service: InMemoryService,
 ) -> None:
-    program, helper = holder(service, "heard()", ttl=8)
+    program, helper = holder(service, "wait_input()", ttl=8)
     with program:
         try:
             os.kill(helper, signal.SIGSTOP)
@@ -503,7 +501,7 @@ def test_holders_are_told_to_doubt_also_while_the_helper_is_stopped(
         finally:
             os.kill(helper, signal.SIGCONT)
         assert program.line() == "state safe"
-        program.tell()
+        program.notify()
         assert program.ended() == 0
 
 

@@ -101,7 +101,7 @@ def test_it_works_in_coroutines_under_pytest_asyncio(tmp_path: Path, mode: str) 
     assert "1 passed" in ended.stdout
 
 
-def test_whoever_does_not_use_it_loads_nothing_of_it(tmp_path: Path) -> None:
+def test_a_run_that_does_not_use_it_loads_nothing_of_it(tmp_path: Path) -> None:
     write(
         tmp_path,
         """

@@ -105,34 +105,34 @@ async def test_an_event_that_cannot_be_taken_ends_the_stream_and_not_the_client(
     (session,) = service.sessions.values()
     queued = seat_pb2.Queued(grant_id=ticket, position=1)
     queued.estimate.seconds = 2**62  # more than any duration of Python
-    session.tell(queued=queued)
+    session.notify(queued=queued)
     await eventually(lambda: service.count("resume") == 1)
     await holding.release()
     assert (await waiting).grant_id == ticket
 
 
-async def test_a_frozen_node_is_left_within_seconds(
+async def test_a_paused_node_is_left_within_seconds(
     roamer: AsyncSeatClient, nodes: list[ScriptedNode], clock: FakeClock
 ) -> None:
     await roamer.acquire("tensorrt")
-    frozen = next(node for node in nodes if node.streams_opened)
-    other = next(node for node in nodes if node is not frozen)
-    frozen.freeze()
+    paused = next(node for node in nodes if node.streams_opened)
+    other = next(node for node in nodes if node is not paused)
+    paused.pause()
     # Somebody asks, so that an answer is owed: a second of silence, then a probe of two.
     asking = asyncio.create_task(roamer.acquire("tensorrt"))
     assert await pass_time(clock, lambda: other.streams_opened == 1) < 4.0
     await asking
 
 
-async def test_an_idle_client_notices_a_frozen_node_at_its_next_renewal(
+async def test_an_idle_client_notices_a_paused_node_at_its_next_renewal(
     roamer: AsyncSeatClient, nodes: list[ScriptedNode], clock: FakeClock
 ) -> None:
     states: list[HoldingState] = []
     grant = await roamer.acquire("tensorrt", on_state=states.append)
-    frozen = next(node for node in nodes if node.streams_opened)
-    other = next(node for node in nodes if node is not frozen)
+    paused = next(node for node in nodes if node.streams_opened)
+    other = next(node for node in nodes if node is not paused)
     token = grant.token
-    frozen.freeze()
+    paused.pause()
     assert await pass_time(clock, lambda: other.streams_opened == 1) < 13.0
     await eventually(lambda: grant.token != token)
     assert states == []
@@ -152,20 +152,20 @@ async def test_renewals_keep_the_token_fresh(
         grant.raise_if_lost()
 
 
-async def test_a_holder_nobody_answers_stops_before_the_service_would_free_its_seat(
+async def test_a_holder_without_answers_stops_before_the_service_would_free_its_seat(
     client: AsyncSeatClient, node: ScriptedNode, clock: FakeClock
 ) -> None:
-    told: list[tuple[HoldingState, float]] = []
+    reported: list[tuple[HoldingState, float]] = []
     began = clock.now()
     grant = await client.acquire(
-        "tensorrt", on_state=lambda state: told.append((state, clock.now() - began))
+        "tensorrt", on_state=lambda state: reported.append((state, clock.now() - began))
     )
-    node.freeze()
-    await pass_time(clock, lambda: len(told) == 2)
-    assert [state for state, _ in told] == [HoldingState.JEOPARDY, HoldingState.LOST]
+    node.pause()
+    await pass_time(clock, lambda: len(reported) == 2)
+    assert [state for state, _ in reported] == [HoldingState.JEOPARDY, HoldingState.LOST]
     # The lease is 30 s; 29 s are believed, and doubted after half of them at the latest.
-    assert told[0][1] <= 14.5
-    assert 28.9 <= told[1][1] <= 29.2
+    assert reported[0][1] <= 14.5
+    assert 28.9 <= reported[1][1] <= 29.2
     with pytest.raises(SeatLost, match="could not be renewed before its lease ran out"):
         grant.raise_if_lost()
     await grant.release()
@@ -176,9 +176,9 @@ async def test_jeopardy_ends_when_a_node_answers_again(
 ) -> None:
     states: list[HoldingState] = []
     grant = await client.acquire("tensorrt", on_state=states.append)
-    node.freeze()
+    node.pause()
     await pass_time(clock, lambda: states == [HoldingState.JEOPARDY])
-    node.thaw()
+    node.resume()
     await pass_time(clock, lambda: len(states) == 2)
     assert states == [HoldingState.JEOPARDY, HoldingState.SAFE]
     grant.raise_if_lost()
@@ -219,7 +219,7 @@ async def test_a_session_that_ended_between_two_streams_is_begun_anew(
 ) -> None:
     grant = await client.acquire("tensorrt")
     (session_id,) = service.sessions
-    service.end_session(session_id, tell=False)
+    service.end_session(session_id, notify=False)
     node.break_streams()
     await pass_time(clock, lambda: grant.state is HoldingState.LOST, step=0.5)
     async with client.seat("tensorrt", seats=2):
@@ -245,7 +245,7 @@ async def test_a_seat_taken_back_between_two_streams_is_lost_and_not_taken_again
     grant = await client.acquire("tensorrt")
     clock.advance(2.0)
     service.force_release(grant.grant_id)
-    # Its news dies with the stream.
+    # Its updates die with the stream.
     next(iter(service.sessions.values())).events.clear()
     node.break_streams()
     await pass_time(clock, lambda: grant.state is HoldingState.LOST, step=0.5)
@@ -272,7 +272,7 @@ async def test_a_finished_id_is_replaced_unseen(
         assert service.count("acquire") == 2
 
 
-async def test_a_service_that_finds_every_id_finished_is_not_asked_for_ever(
+async def test_a_service_that_finds_every_id_finished_is_not_asked_forever(
     client: AsyncSeatClient, service: ScriptedService
 ) -> None:
     for _ in range(20):
@@ -320,14 +320,14 @@ async def test_a_refusal_of_somebody_elses_grant_is_final(
         await client.acquire("tensorrt")
 
 
-async def test_a_release_nobody_answers_returns_all_the_same_and_goes_on(
+async def test_an_unanswered_release_returns_and_continues(
     client: AsyncSeatClient, node: ScriptedNode, service: ScriptedService, clock: FakeClock
 ) -> None:
     grant = await client.acquire("tensorrt")
-    node.freeze()
+    node.pause()
     releasing = asyncio.create_task(grant.release())
     assert 9.9 < await pass_time(clock, releasing.done) < 10.5
-    node.thaw()
+    node.resume()
     await pass_time(clock, lambda: not service.grants)
 
 
@@ -342,17 +342,17 @@ async def test_the_first_request_says_when_no_node_answers(clock: FakeClock) -> 
         assert caught.value.retryable
 
 
-async def test_once_a_node_has_answered_whoever_waits_for_ever_does(
+async def test_once_a_node_has_answered_a_wait_without_limit_goes_on(
     client: AsyncSeatClient, node: ScriptedNode, service: ScriptedService, clock: FakeClock
 ) -> None:
     async with client.seat("tensorrt"):
         pass
     await node.kill()
     waiting = asyncio.create_task(client.acquire("tensorrt"))
-    patient = asyncio.create_task(client.acquire("tensorrt", wait=5))
-    assert 14.9 < await pass_time(clock, patient.done) < 15.5
+    waiting = asyncio.create_task(client.acquire("tensorrt", wait=5))
+    assert 14.9 < await pass_time(clock, waiting.done) < 15.5
     with pytest.raises(ServiceUnavailable):
-        await patient
+        await waiting
     await pass_time(clock, lambda: client.state is HoldingState.LOST, step=0.5)
     assert not waiting.done()
     await node.start()
@@ -387,11 +387,11 @@ async def test_closing_a_client_whose_node_is_silent_takes_no_longer_than_it_may
     clock: FakeClock,
 ) -> None:
     await roamer.acquire("tensorrt")
-    next(node for node in nodes if node.streams_opened).freeze()
+    next(node for node in nodes if node.streams_opened).pause()
     closing = asyncio.create_task(roamer.close())
     assert await pass_time(clock, lambda: closing.done() or clock.now() > 1002.5) < 3.0
     await closing
-    # Another node was told instead.
+    # Another node was notified instead.
     assert not service.sessions
 
 
@@ -405,7 +405,7 @@ async def test_a_place_that_was_given_up_elsewhere_is_asked_for_anew(
     (gone,) = service.tickets
     del service.tickets[gone]
     (session,) = service.sessions.values()
-    session.tell(released=seat_pb2.Released(grant_id=gone))
+    session.notify(released=seat_pb2.Released(grant_id=gone))
     await eventually(lambda: len(service.tickets) == 1)
     await holding.release()
     assert (await waiting).grant_id != gone

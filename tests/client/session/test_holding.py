@@ -139,11 +139,11 @@ def journeys(draw: st.DrawFn) -> list[tuple[str, float, float]]:
 
 @settings(max_examples=400)
 @given(journeys(), st.floats(2.0, 60.0), st.floats(0.0, 5.0), st.floats(0.0, 1.0))
-def test_nobody_believes_in_seats_that_the_service_may_have_freed(
+def test_no_holder_believes_in_seats_that_the_service_may_have_freed(
     journey: list[tuple[str, float, float]], ttl: float, margin: float, open_delay: float
 ) -> None:
     now = T0 + open_delay
-    # The service heard of the opening somewhere between sending and answer.
+    # The service received the opening somewhere between sending and answer.
     lease = Lease(expires_at=T0 + ttl)
     view = holding.opened(
         sent_at=T0,

@@ -32,7 +32,7 @@ def nodes() -> NodePicker:
     return NodePicker([A], BreakerConfig())
 
 
-def test_a_client_knows_nothing_until_it_is_told(nodes: NodePicker) -> None:
+def test_a_client_knows_no_ring_at_first(nodes: NodePicker) -> None:
     assert Home(nodes, follow=True).address(["p"], A, 0.0) is None
 
 
@@ -45,7 +45,7 @@ def test_it_goes_to_the_owner_of_the_pool_that_it_uses(nodes: NodePicker) -> Non
     assert set(nodes.addresses) == {A, B, C}
 
 
-def test_where_most_of_it_is_decided_is_best_and_a_tie_moves_nobody(nodes: NodePicker) -> None:
+def test_the_owner_of_most_pools_is_best_and_a_tie_moves_no_client(nodes: NodePicker) -> None:
     home = Home(nodes, follow=True)
     home.learn(ring_message(), A)
     a, b = pool_of("a"), pool_of("b")
@@ -62,7 +62,7 @@ def test_behind_a_balancer_nothing_that_nodes_say_of_addresses_is_followed() -> 
     assert nodes.addresses == ("balancer.example:1",)
 
 
-def test_who_is_told_not_to_follow_does_not(nodes: NodePicker) -> None:
+def test_a_client_configured_not_to_follow_does_not(nodes: NodePicker) -> None:
     home = Home(nodes, follow=False)
     home.learn(ring_message(), A)
     assert home.address([pool_of("b")], A, 0.0) is None
@@ -87,7 +87,7 @@ def test_a_node_that_has_left_is_forgotten_and_one_that_was_given_is_not(
     assert set(nodes.addresses) == {A, C}
 
 
-def test_nobody_goes_on_purpose_to_a_node_that_failed_or_is_leaving(nodes: NodePicker) -> None:
+def test_no_client_moves_to_a_node_that_failed_or_is_leaving(nodes: NodePicker) -> None:
     home = Home(nodes, follow=True)
     home.learn(ring_message(), A)
     pool = pool_of("b")
@@ -107,6 +107,6 @@ def test_a_preferred_node_is_called_first(nodes: NodePicker) -> None:
     assert nodes.pick(0.0) == C
 
 
-def test_each_pool_is_news_once(nodes: NodePicker) -> None:
+def test_each_pool_is_new_once(nodes: NodePicker) -> None:
     home = Home(nodes, follow=True)
-    assert [home.is_news(pool) for pool in ("p", "q", "p")] == [True, True, False]
+    assert [home.is_new(pool) for pool in ("p", "q", "p")] == [True, True, False]

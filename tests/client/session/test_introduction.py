@@ -1,4 +1,4 @@
-"""What a client tells nodes about its program: its name, and no secrets."""
+"""What a client sends to nodes about its program: its name, and no secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(introduced(ClientConfig()).program)
 """
 
 
-def test_host_process_and_program_are_told() -> None:
+def test_host_process_and_program_are_sent() -> None:
     info = client_info(introduced(ClientConfig()))
     assert info is not None
     assert (info.host, info.pid) == (socket.gethostname(), os.getpid())
@@ -39,7 +39,7 @@ def test_it_may_be_named_or_turned_off() -> None:
         ClientConfig(program_pid=-1)
 
 
-def test_what_is_told_fits_and_can_be_shown() -> None:
+def test_what_is_sent_fits_and_can_be_shown() -> None:
     assert shown("a\nb\u202ec\udc80" + "x" * 200, 100) == "a?b?c?" + "x" * 94
 
 
@@ -68,7 +68,7 @@ def test_a_program_is_named_without_folders_and_arguments(how: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("keeper", ["helper", "process"])
-def test_nodes_show_it_whoever_keeps_the_session(keeper: str) -> None:
+def test_nodes_show_it_with_either_keeper(keeper: str) -> None:
     config = ClientConfig(keeper=keeper)  # type: ignore[arg-type]  # one of two words
     with (
         InMemoryService({"tensorrt": 1}) as service,

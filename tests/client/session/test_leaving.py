@@ -42,9 +42,9 @@ def client(service: InMemoryService, config: ClientConfig) -> Iterator[SeatClien
 
 
 def lose(service: InMemoryService, state: Callable[[], HoldingState]) -> None:
-    """End the sessions, and wait until that has been heard of."""
+    """End the sessions, and wait until that has been noticed."""
     service.lose_sessions()
-    wait_until(lambda: state() is HoldingState.LOST, "the loss is not heard of")
+    wait_until(lambda: state() is HoldingState.LOST, "the loss is not noticed")
 
 
 def test_leaving_a_lost_seat_raises(service: InMemoryService, client: SeatClient) -> None:
@@ -74,9 +74,7 @@ def test_what_the_body_raised_goes_on_with_a_note(
     assert "seat lost meanwhile" in "".join(raised.value.__notes__)
 
 
-def test_who_asks_not_to_be_told_is_not_told(
-    service: InMemoryService, client: SeatClient
-) -> None:
+def test_check_false_does_not_raise(service: InMemoryService, client: SeatClient) -> None:
     with client.seat("tensorrt", check=False) as grant:
         lose(service, lambda: grant.state)
 

@@ -118,7 +118,7 @@ def test_one_client_serves_two_loops_at_once(
     assert service.held("tensorrt") == 0
 
 
-def test_in_process_another_loop_is_told_at_once(
+def test_in_process_another_loop_is_refused_at_once(
     service: InMemoryService, other: OtherThread
 ) -> None:
     client = AsyncSeatClient(service.address, config=IN_PROCESS)

@@ -42,5 +42,5 @@ async def test_only_those_that_have_waited_too_long_are_failed() -> None:
     assert not young.done()
     assert len(openings) == 1
     openings.succeed(CREDENTIALS)
-    assert not openings.sweep(99.0, ServiceUnavailable), "nobody waits any more"
+    assert not openings.sweep(99.0, ServiceUnavailable), "no caller waits any more"
     await young

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seatkeeper.client.session.refusals import REASKS_MAX, AskAnew, AskLater, GiveUp, verdict
+from seatkeeper.client.session.refusals import REASKS_MAX, AskAnew, AskLater, GiveUp, next_step
 from seatkeeper.client.session.requests import PendingRequest, Wanted
 from seatkeeper.core.errors import NoSeatFree, Overloaded, SeatLost, ServiceUnavailable
 from seatkeeper.v1 import seat_pb2
@@ -49,12 +49,12 @@ def test_a_finished_id_is_replaced_at_once(
     loop: asyncio.AbstractEventLoop, wait: float | None
 ) -> None:
     finished = denied(Reason.DENIAL_REASON_FINISHED)
-    assert verdict(ask(loop, wait), finished, NOW, 1.0) == AskAnew()
+    assert next_step(ask(loop, wait), finished, NOW, 1.0) == AskAnew()
 
 
-def test_but_not_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+def test_but_not_forever(loop: asyncio.AbstractEventLoop) -> None:
     tired = ask(loop, None, attempt=REASKS_MAX)
-    answer = verdict(tired, denied(Reason.DENIAL_REASON_FINISHED), NOW, 1.0)
+    answer = next_step(tired, denied(Reason.DENIAL_REASON_FINISHED), NOW, 1.0)
     assert isinstance(answer, GiveUp)
     assert isinstance(answer.error, SeatLost)
 
@@ -72,7 +72,7 @@ def test_but_not_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 def test_an_unknown_outcome_is_asked_about_under_the_same_id_while_there_is_time(
     loop: asyncio.AbstractEventLoop, wait: float | None, delay: float, again: bool
 ) -> None:
-    answer = verdict(ask(loop, wait), denied(Reason.DENIAL_REASON_UNAVAILABLE), NOW, delay)
+    answer = next_step(ask(loop, wait), denied(Reason.DENIAL_REASON_UNAVAILABLE), NOW, delay)
     if again:
         assert isinstance(answer, AskLater)
         assert (answer.at, answer.anew) == (NOW + delay, False)
@@ -88,7 +88,7 @@ def test_an_unknown_outcome_is_asked_about_under_the_same_id_while_there_is_time
 def test_a_full_queue_is_tried_again_within_the_wait(
     loop: asyncio.AbstractEventLoop, wait: float | None, delay: float, again: bool
 ) -> None:
-    answer = verdict(ask(loop, wait), denied(Reason.DENIAL_REASON_OVERLOADED), NOW, delay)
+    answer = next_step(ask(loop, wait), denied(Reason.DENIAL_REASON_OVERLOADED), NOW, delay)
     if again:
         assert isinstance(answer, AskLater)
         assert (answer.at, answer.anew) == (NOW + delay, True)
@@ -98,6 +98,6 @@ def test_a_full_queue_is_tried_again_within_the_wait(
 
 
 def test_no_seat_is_an_answer(loop: asyncio.AbstractEventLoop) -> None:
-    answer = verdict(ask(loop, None), denied(Reason.DENIAL_REASON_NO_SEAT_FREE), NOW, 1.0)
+    answer = next_step(ask(loop, None), denied(Reason.DENIAL_REASON_NO_SEAT_FREE), NOW, 1.0)
     assert isinstance(answer, GiveUp)
     assert isinstance(answer.error, NoSeatFree)

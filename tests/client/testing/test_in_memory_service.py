@@ -14,7 +14,7 @@ from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatClient, verify_
 from seatkeeper.core.errors import InvalidArgument, NoSeatFree, PoolNotFound, SeatLost
 from seatkeeper.testing.service import InMemoryService
 
-PATIENCE = 20.0
+TIME_LIMIT = 20.0
 
 
 def test_a_seat_that_is_held_is_not_given_twice() -> None:
@@ -27,7 +27,7 @@ def test_a_seat_that_is_held_is_not_given_twice() -> None:
             assert service.held("tensorrt") == 1
             with pytest.raises(NoSeatFree):
                 bob.acquire("tensorrt", wait=0)
-        with bob.seat("tensorrt", wait=PATIENCE) as grant:
+        with bob.seat("tensorrt", wait=TIME_LIMIT) as grant:
             assert grant.fence == 2
 
 
@@ -74,11 +74,11 @@ def test_an_unknown_pool_is_said_to_be_unknown_until_it_is_created() -> None:
         with pytest.raises(PoolNotFound):
             client.acquire("tensorrt", wait=0)
         service.create_pool("tensorrt", 1)
-        with client.seat("tensorrt", wait=PATIENCE):
+        with client.seat("tensorrt", wait=TIME_LIMIT):
             assert service.held("tensorrt") == 1
 
 
-def test_a_lost_session_is_told_to_the_holder() -> None:
+def test_the_holder_is_notified_of_a_lost_session() -> None:
     lost = threading.Event()
     with (
         InMemoryService({"tensorrt": 1}, session_ttl=timedelta(seconds=2)) as service,
@@ -86,7 +86,7 @@ def test_a_lost_session_is_told_to_the_holder() -> None:
     ):
         grant = client.acquire("tensorrt", on_state=lambda state: _note(lost, str(state)))
         service.lose_sessions()
-        assert lost.wait(PATIENCE)
+        assert lost.wait(TIME_LIMIT)
         with pytest.raises(SeatLost):
             grant.raise_if_lost()
         assert service.held("tensorrt") == 0
@@ -132,7 +132,7 @@ def test_a_part_of_a_client_keeps_it_alive() -> None:
         assert len(_client_threads()) == 3  # the service's own is one
         del pools, watch
         gc.collect()
-        until(lambda: len(_client_threads()) == 1, within=PATIENCE)
+        until(lambda: len(_client_threads()) == 1, within=TIME_LIMIT)
 
 
 def test_a_forgotten_client_needs_no_garbage_collection() -> None:
@@ -142,7 +142,7 @@ def test_a_forgotten_client_needs_no_garbage_collection() -> None:
             grant = SeatClient(service.address).acquire("tensorrt")
             assert service.held("tensorrt") == 1
             del grant
-            until(lambda: service.held("tensorrt") == 0, within=PATIENCE)
+            until(lambda: service.held("tensorrt") == 0, within=TIME_LIMIT)
         finally:
             gc.enable()
 

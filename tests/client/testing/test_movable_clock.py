@@ -49,7 +49,7 @@ def wait_in_a_thread(client: SeatClient, wait: float) -> Future[Grant]:
         pool.shutdown(wait=False)
 
 
-def test_an_hour_passes_and_whoever_renews_keeps_its_seat(service: InMemoryService) -> None:
+def test_an_hour_passes_and_a_renewing_client_keeps_its_seat(service: InMemoryService) -> None:
     states: list[HoldingState] = []
     client = service.client()
     grant = client.acquire("tensorrt", on_state=states.append)
@@ -130,7 +130,7 @@ def test_the_next_in_the_queue_gets_what_was_lost(service: InMemoryService) -> N
     assert waiting.result(REAL_SECONDS_MAX).fence > grant.fence
 
 
-def test_tokens_and_ends_are_told_by_the_moved_clock(service: InMemoryService) -> None:
+def test_tokens_and_expiry_follow_the_moved_clock(service: InMemoryService) -> None:
     client = service.client()
     grant = client.acquire("tensorrt")
     old, keys = grant.token, client.cluster.jwks()
@@ -188,7 +188,7 @@ def test_the_clock_is_moved_only_while_a_service_runs() -> None:
         assert abs(service.now() - datetime.now(UTC)) < timedelta(seconds=REAL_SECONDS_MAX)
 
 
-def test_a_loop_that_was_closed_holds_nobody_up() -> None:
+def test_a_loop_that_was_closed_blocks_no_client() -> None:
     import asyncio
 
     clock, called = MovableClock(), threading.Event()
@@ -206,7 +206,7 @@ def test_a_loop_that_was_closed_holds_nobody_up() -> None:
 def test_what_is_due_is_called_in_its_order_and_what_was_cancelled_is_not() -> None:
     import asyncio
 
-    async def story() -> list[str]:
+    async def user_record() -> list[str]:
         clock, called = MovableClock(), list[str]()
         start = clock.now()
         clock.call_at(start + 30, lambda: called.append("third"))
@@ -218,4 +218,4 @@ def test_what_is_due_is_called_in_its_order_and_what_was_cancelled_is_not() -> N
         await asyncio.to_thread(clock.move, 60)
         return called
 
-    assert asyncio.run(story()) == ["first", "second", "third"]
+    assert asyncio.run(user_record()) == ["first", "second", "third"]

@@ -31,7 +31,7 @@ def test_what_the_service_asks_for_wins(
     assert got == asked
 
 
-def test_a_holder_in_a_hurry_waits_less() -> None:
+def test_an_urgent_holder_waits_less() -> None:
     assert delay_seconds(6, CONFIG, random=1.0, longest=2.5) == 2.5
     assert delay_seconds(6, CONFIG, random=1.0, longest=-1.0) == 0.0
 

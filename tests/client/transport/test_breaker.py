@@ -42,5 +42,5 @@ def test_the_trial_decides() -> None:
     assert failed.allows(20.2, CONFIG)
 
 
-def test_a_trial_nobody_reports_on_does_not_close_the_node_for_ever() -> None:
+def test_a_trial_without_a_report_does_not_close_the_node_forever() -> None:
     assert opened(10.0).tried(15.0).allows(20.0, CONFIG)

@@ -72,7 +72,7 @@ class ScriptedPools:
 
     async def _maybe_fail(self, context: Context) -> None:
         if self.fail_with:
-            await context.abort(self.fail_with.pop(0), "told to")
+            await context.abort(self.fail_with.pop(0), "as asked")
 
     async def get(self, request: pb.GetPoolRequest, context: Context) -> pb.GetPoolResponse:
         await self._maybe_fail(context)
@@ -177,7 +177,7 @@ async def test_an_update_changes_only_what_was_given(
     assert update.expected_revision == 1
 
 
-async def test_an_update_that_was_overtaken_is_made_anew_but_not_for_ever(
+async def test_an_update_that_was_overtaken_is_made_anew_but_not_forever(
     admin: AsyncSeatClient, pools: list[ScriptedPools]
 ) -> None:
     for served in pools:

@@ -79,7 +79,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.join(30)
 
 
-def test_what_is_no_node_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_node_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def http(connection: socket.socket) -> None:
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -94,7 +94,7 @@ def test_what_is_no_node_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("days", [-400, 400])
-def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int) -> None:
+def test_a_certificate_out_of_its_time_is_reported(tmp_path: Path, days: int) -> None:
     authority = Authority(tmp_path)
     shifted = mock.Mock(wraps=datetime)
     shifted.now.side_effect = lambda zone: datetime.now(zone) + timedelta(days=days)
@@ -112,7 +112,7 @@ def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int) -> Non
     assert ("expired" if days < 0 else "not valid yet") in why
 
 
-def test_mistakes_about_tls_are_told_apart(tmp_path: Path) -> None:
+def test_tls_mistakes_are_distinguished(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")

@@ -1,5 +1,5 @@
 // A complete Seatkeeper client: the stream, renewals, resuming, errors. The rules are those of
-// docs/write-a-client.md; comments name its sections. Nothing of Seatkeeper is used but its .proto files.
+// docs/how-to/write-a-client.md; comments name its sections. Nothing of Seatkeeper is used but its .proto files.
 
 import { randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
@@ -166,7 +166,7 @@ export class SeatClient {
     this.#call = call;
     this.#attemptEnds = now() + ATTEMPT_SECONDS;
     call.on("data", (response) => {
-      if (call === this.#call) for (const event of response.events) this.#hear(event);
+      if (call === this.#call) for (const event of response.events) this.#receive(event);
     });
     call.on("error", (error) => call === this.#call && this.#ended(error));
     call.on("end", () => {}); // the status follows, as an error unless it is OK
@@ -190,7 +190,7 @@ export class SeatClient {
   }
 
   #ended(error) {
-    const [wasOpen, session, told] = [this.#isOpen, this.#session, details(error)];
+    const [wasOpen, session, found] = [this.#isOpen, this.#session, details(error)];
     this.#hangUp();
     if (!session) return; // it was lost before: what waits begins anew
     if (session.opened && !wasOpen && error && GONE.has(error.code)) {
@@ -198,13 +198,13 @@ export class SeatClient {
     } else if (!session.opened) {
       this.#session = undefined;
       if (FATAL.has(error?.code)) {
-        const failure = new Denied(told.reason ?? "", error.details);
+        const failure = new Denied(found.reason ?? "", error.details);
         for (const ask of this.#asks.values()) ask.reject(failure);
         this.#asks.clear();
       }
     }
     if (error) this.#left.set(this.#address, now() + 5);
-    this.#rest(told.retryAfter, wasOpen);
+    this.#rest(found.retryAfter, wasOpen);
   }
 
   // When the stream ends: the next node at once, and rest only between rounds over all of them.
@@ -244,7 +244,7 @@ export class SeatClient {
 
   // Events ---------------------------------------------------------------------------------------
 
-  #hear(event) {
+  #receive(event) {
     const of = event[event.event];
     switch (event.event) {
       case "opened": return this.#onOpened(of);
@@ -288,7 +288,7 @@ export class SeatClient {
       this.#held.set(id, grant);
       ask.resolve(grant);
     } else if (!this.#held.has(id) && !this.#leaving.has(id)) {
-      this.#leave(id, pool, () => {}); // nobody here wants it
+      this.#leave(id, pool, () => {}); // it is unwanted here
     }
   }
 
@@ -365,20 +365,20 @@ export class SeatClient {
 
 // Errors: what the service says of a status, in `grpc-status-details-bin`; nothing when gRPC made it.
 function details(error) {
-  const told = {};
+  const found = {};
   for (const status of error?.metadata?.get("grpc-status-details-bin") ?? []) {
     for (const [, any] of fields(status).filter(([number]) => number === 3)) {
       const { 1: type, 2: value } = Object.fromEntries(fields(any));
       const of = Object.fromEntries(fields(value));
       if (`${type}`.endsWith("google.rpc.ErrorInfo") && `${of[2]}` === "seatkeeper") {
-        told.reason = `${of[1]}`;
+        found.reason = `${of[1]}`;
       } else if (`${type}`.endsWith("google.rpc.RetryInfo")) {
         const delay = Object.fromEntries(fields(of[1] ?? Buffer.alloc(0)));
-        told.retryAfter = (delay[1] ?? 0) + (delay[2] ?? 0) / 1e9;
+        found.retryAfter = (delay[1] ?? 0) + (delay[2] ?? 0) / 1e9;
       }
     }
   }
-  return told;
+  return found;
 }
 
 // The fields of a message, as [number, value]: enough of protobuf for `google.rpc.Status`.

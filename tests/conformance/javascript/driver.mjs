@@ -3,14 +3,14 @@
 import readline from "node:readline";
 import { Denied, SeatClient } from "./client.mjs";
 
-const tell = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
+const report = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
 const [grants, cancels] = [new Map(), new Map()];
 let client;
 
 const actions = {
   start({ nodes, holder = "conformance", project, ttl = 30 }) {
     client = new SeatClient({ nodes, holder, project, ttl });
-    tell("ready");
+    report("ready");
   },
 
   async acquire({ id, pool, ...terms }) {
@@ -20,16 +20,16 @@ const actions = {
       const grant = await client.acquire(pool, {
         ...terms,
         signal: cancel.signal,
-        onQueued: (position) => tell("queued", { id, position }),
-        onLost: () => tell("lost", { id }),
+        onQueued: (position) => report("queued", { id, position }),
+        onLost: () => report("lost", { id }),
       });
       grants.set(id, grant);
       const { seats, fence, token } = grant;
-      tell("granted", { id, pool, seats, fence, token });
+      report("granted", { id, pool, seats, fence, token });
     } catch (error) {
-      if (cancel.signal.aborted) tell("cancelled", { id });
-      else if (error instanceof Denied) tell("denied", { id, reason: error.reason, message: error.message });
-      else tell("failed", { id, message: error.message });
+      if (cancel.signal.aborted) report("cancelled", { id });
+      else if (error instanceof Denied) report("denied", { id, reason: error.reason, message: error.message });
+      else report("failed", { id, message: error.message });
     }
   },
 
@@ -39,16 +39,16 @@ const actions = {
 
   async release({ id }) {
     await client.release(grants.get(id));
-    tell("released", { id });
+    report("released", { id });
   },
 
   state({ id }) {
-    tell("state", { id, state: client.isHeld(grants.get(id)) ? "safe" : "lost" });
+    report("state", { id, state: client.isHeld(grants.get(id)) ? "safe" : "lost" });
   },
 
   async close() {
     await client.close();
-    tell("closed");
+    report("closed");
   },
 };
 

@@ -34,7 +34,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 KEYS = ("a", "b", "b/c", "b/d", "z")
 LEASES = (1, 2, 3)
 TTL = timedelta(seconds=60)
-PATIENCE = 20.0
+TIME_LIMIT = 20.0
 
 keys = st.sampled_from(KEYS)
 leases = st.sampled_from(LEASES)
@@ -90,11 +90,11 @@ class Asked:
             case "commit", writes, comparisons, reads:
                 return await self._commit(writes, comparisons, reads)
             case "get", key:
-                return self._told(await self.store.get(self.prefix + key))
+                return self._reported(await self.store.get(self.prefix + key))
             case "list", prefix:
                 listing = await self.store.list(self.prefix + prefix)
-                told = [self._told(entry) for entry in listing.entries]
-                return told, listing.revision - self.base
+                reported = [self._reported(entry) for entry in listing.entries]
+                return reported, listing.revision - self.base
             case "grant_lease", lease:
                 return await self.store.grant_lease(self.lease_base + lease, TTL)
             case "revoke_lease", lease:
@@ -130,7 +130,7 @@ class Asked:
             for write in writes:
                 self.seen.setdefault(write[1], committed.revision)
         read = {
-            key.removeprefix(self.prefix): self._told(entry)
+            key.removeprefix(self.prefix): self._reported(entry)
             for key, entry in committed.read.items()
         }
         return committed.succeeded, committed.revision - self.base, read
@@ -142,36 +142,36 @@ class Asked:
         return Put(self.prefix + key, value, self.lease_base + lease if lease else 0)
 
     async def history(self) -> list[object]:
-        """Return every change since the beginning, as a watch tells it."""
+        """Return every change since the beginning, as a watch delivers it."""
         until = (await self.store.list(self.prefix)).revision
-        told: list[object] = []
+        reported: list[object] = []
         if until == self.base:
-            return told
+            return reported
         # The last revision may have changed keys of others: none has, in a store of our own.
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIME_LIMIT):
             watch = self.store.watch(self.prefix, from_revision=self.base + 1)
             async with aclosing(watch):
                 async for batch in watch:
-                    told += map(self._told_change, batch.changes)
+                    reported += map(self._normalised_change, batch.changes)
                     if batch.revision >= until:
-                        return told
+                        return reported
         raise AssertionError("the watch has ended")
 
-    def _told(self, entry: Entry | None) -> object:
+    def _reported(self, entry: Entry | None) -> object:
         if entry is None:
             return None
         lease = entry.lease_id - self.lease_base if entry.lease_id else 0
         key = entry.key.removeprefix(self.prefix)
         return key, entry.value, entry.mod_revision - self.base, lease
 
-    def _told_change(self, change: Change) -> object:
+    def _normalised_change(self, change: Change) -> object:
         key = change.key.removeprefix(self.prefix)
-        return key, self._told(change.entry), change.revision - self.base
+        return key, self._reported(change.entry), change.revision - self.base
 
 
 @pytest.fixture
 def real(etcd: EtcdCluster) -> str:
-    """An etcd that nobody else writes to meanwhile."""
+    """An etcd without other writers."""
     return etcd.endpoints[0]
 
 
@@ -201,11 +201,11 @@ async def _compare(endpoint: str, asked: list[tuple[Any, ...]]) -> None:
         for each in (simulated, true):
             await each.begin()
         for operation in asked:
-            told = await simulated.answer(operation), await true.answer(operation)
-            assert told[0] == told[1], operation
+            reported = await simulated.answer(operation), await true.answer(operation)
+            assert reported[0] == reported[1], operation
         memory.expire_due()
-        told_of_all = await _history(simulated, memory), await true.history()
-        assert told_of_all[0] == told_of_all[1]
+        histories = await _history(simulated, memory), await true.history()
+        assert histories[0] == histories[1]
     finally:
         for lease in LEASES:
             await store.revoke_lease(lease_base + lease)
@@ -216,13 +216,13 @@ async def _compare(endpoint: str, asked: list[tuple[Any, ...]]) -> None:
 async def _history(simulated: Asked, memory: MemoryStore) -> list[object]:
     """The memory store says how far it is when leases are looked after."""
 
-    async def beat() -> None:
+    async def heartbeat() -> None:
         while True:
             await asyncio.sleep(0.001)
             memory.expire_due()
 
-    beating = asyncio.create_task(beat())
+    sending_heartbeats = asyncio.create_task(heartbeat())
     try:
         return await simulated.history()
     finally:
-        beating.cancel()
+        sending_heartbeats.cancel()

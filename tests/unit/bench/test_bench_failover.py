@@ -1,4 +1,4 @@
-"""What is told of failures is right: waits are paired with faults, and lost tickets are found."""
+"""What is reported of failures is right: waits are paired with faults, and lost tickets are found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def served(client: int, taken: float, *, asked: float = 99.0, decided: float = 0
 # Pairing faults with seats ------------------------------------------------------------------------
 
 
-def test_the_first_seat_and_the_first_at_the_node_that_was_struck_are_told_apart() -> None:
+def test_the_first_seat_and_the_first_at_the_faulty_node_are_separate() -> None:
     seats = [served(1, 101.0), served(2, 104.0), served(3, 102.0)]
 
     found = recovery(FAULT, seats, 105.0)
@@ -75,14 +75,14 @@ def test_a_seat_that_never_comes_counts_as_it_is_so_far() -> None:
     assert found == Recovery(first_s=1.0, there_s=30.0, everyone_s=30.0, unserved=1)
 
 
-def test_where_nobody_waited_at_the_node_the_first_seat_is_told() -> None:
+def test_where_no_client_waited_at_the_node_the_first_seat_counts() -> None:
     fault = Fault(100.0, frozenset({1}))
     found = recovery(fault, [served(1, 101.0)], 105.0)
     assert found.there_s is None
     assert found.seconds == 1.0
 
 
-def test_where_all_who_waited_there_had_been_granted_before_the_first_seat_is_told() -> None:
+def test_where_all_who_waited_there_had_been_granted_before_the_first_seat_counts() -> None:
     seats = [served(1, 101.0), served(2, 101.0), served(3, 103.0, decided=99.0)]
     found = recovery(FAULT, seats, 105.0)
     assert (found.there_s, found.seconds, found.everyone_s) == (None, 1.0, 3.0)
@@ -200,6 +200,6 @@ def test_a_grant_that_never_waited_passes_over_those_who_do() -> None:
     assert looked_at(WAITING, [guard(), granted(a_grant(5, priority=1))]).order_inversions == 0
 
 
-def test_a_claim_rewrites_a_grant_and_passes_over_nobody() -> None:
+def test_a_claim_rewrites_a_grant_and_overtakes_no_ticket() -> None:
     held = [guard(), granted(a_grant(1))]
     assert looked_at(held, WAITING, [granted(a_grant(1))]).order_inversions == 0

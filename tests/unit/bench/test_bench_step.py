@@ -26,7 +26,7 @@ def run_step(*command: str, quiet_seconds: float = 0.5) -> subprocess.CompletedP
     )
 
 
-def test_it_says_first_what_it_does_and_passes_on_what_is_said() -> None:
+def test_it_prints_its_step_first_and_forwards_output() -> None:
     ended = run_step("echo", "halfway")
     assert ended.returncode == 0
     assert ended.stdout.splitlines() == ["fetch: a thing of 3 MB", "fetch: halfway"]
@@ -52,12 +52,12 @@ def test_a_step_without_a_command_is_refused(capsys: pytest.CaptureFixture[str])
 
 def test_the_plan_names_what_is_downloaded_and_what_is_there(tmp_path: Path) -> None:
     said: list[str] = []
-    step.tell_plan(tmp_path, said.append)
+    step.print_plan(tmp_path, said.append)
     assert "TensorRT-RTX, the compiler    148 MB, 315 MB on disk" in "\n".join(said)
     for there in (".venv/.ready", ".tools/etcd/etcd"):
         (tmp_path / there).parent.mkdir(parents=True)
         (tmp_path / there).touch()
     said.clear()
-    step.tell_plan(tmp_path, said.append)
+    step.print_plan(tmp_path, said.append)
     assert "packages: there already" in "\n".join(said)
     assert "MB" not in "\n".join(said)

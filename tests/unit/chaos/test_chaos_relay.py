@@ -1,4 +1,4 @@
-"""What a relay does to connections, it does to those that it should, and heals."""
+"""What a relay does to connections, it does to those that it should, and recovers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
-from tests.unit.kit import PATIENCE, eventually
+from tests.unit.kit import TIME_LIMIT, eventually
 
 from seatkeeper.chaos import relay as relay_module
 from seatkeeper.chaos.relay import Relay, Way
@@ -26,7 +26,7 @@ class Server:
     """Answers each line with the same line, and remembers it; ``bye 3`` with 3 MiB and the end."""
 
     endpoint: str = ""
-    heard: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
     begun: int = 0
     open: int = 0
 
@@ -35,7 +35,7 @@ class Server:
         self.open += 1
         with suppress(ConnectionError):
             while line := await reader.readline():
-                self.heard.append(line.decode().strip())
+                self.received.append(line.decode().strip())
                 if line.startswith(b"bye"):
                     writer.write(MIB * int(line.split()[1]))
                     break
@@ -57,18 +57,18 @@ class Client:
     def say(self, line: str) -> None:
         self.writer.write(f"{line}\n".encode())
 
-    async def hear(self) -> str:
+    async def receive(self) -> str:
         """Return the next line; empty: the connection ended instead."""
         with suppress(ConnectionError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIME_LIMIT):
                 return (await self.reader.readline()).decode().strip()
         return ""
 
     async def ask(self, line: str) -> str:
         self.say(line)
-        return await self.hear()
+        return await self.receive()
 
-    async def hears_nothing(self) -> bool:
+    async def receives_nothing(self) -> bool:
         try:
             await asyncio.wait_for(self.reader.read(1), A_MOMENT)
         except TimeoutError:
@@ -77,13 +77,13 @@ class Client:
 
     async def rest(self, at_once: int = 1 << 16) -> bytes:
         """Return what comes until the connection ends, however it ends."""
-        told = bytearray()
+        reported = bytearray()
         with suppress(ConnectionError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIME_LIMIT):
                 while piece := await self.reader.read(at_once):
-                    told += piece
+                    reported += piece
                     await asyncio.sleep(0)
-        return bytes(told)
+        return bytes(reported)
 
 
 class Clients:
@@ -147,13 +147,13 @@ def deaf() -> Iterator[str]:
         yield f"{host}:{port}"
 
 
-async def test_it_passes_on_what_both_sides_say(
+async def test_it_forwards_both_directions(
     server: Server, relay: Relay, connect: Clients
 ) -> None:
     clients = [await connect(relay) for _ in range(5)]
     for number, client in enumerate(clients):
         assert await client.ask(f"hello {number}") == f"hello {number}"
-    assert server.heard == [f"hello {number}" for number in range(5)]
+    assert server.received == [f"hello {number}" for number in range(5)]
     assert (relay.target, relay.answers_cut) == (server.endpoint, 0)
     assert relay.endpoint != server.endpoint
 
@@ -175,7 +175,7 @@ async def test_who_leaves_is_gone_at_the_other_side(
     await client.ask("hello")
     client.writer.close()
     await eventually(lambda: server.open == 0)
-    assert server.heard == ["hello"]
+    assert server.received == ["hello"]
 
 
 @pytest.mark.parametrize("ways", [(), (Way.REQUESTS,), tuple(Way)], ids=str)
@@ -189,13 +189,13 @@ async def test_requests_that_are_held_up_arrive_when_all_is_well_again(
     client.say("held up")
     await eventually(lambda: relay.held_up == 1)
     await direct.ask("direct")
-    assert server.heard == ["before", "direct"]
+    assert server.received == ["before", "direct"]
     assert server.open == 2
 
-    relay.heal()
-    assert await client.hear() == "held up"
+    relay.recover()
+    assert await client.receive() == "held up"
     assert relay.held_up == 0
-    assert server.heard == ["before", "direct", "held up"]
+    assert server.received == ["before", "direct", "held up"]
 
 
 async def test_answers_that_are_held_up_arrive_when_all_is_well_again(
@@ -205,12 +205,12 @@ async def test_answers_that_are_held_up_arrive_when_all_is_well_again(
     relay.stall(Way.ANSWERS)
     client.say("one")
     client.say("two")
-    await eventually(lambda: server.heard == ["one", "two"])
+    await eventually(lambda: server.received == ["one", "two"])
     await eventually(lambda: relay.held_up == 1)
-    assert await client.hears_nothing()
+    assert await client.receives_nothing()
 
-    relay.heal()
-    assert [await client.hear(), await client.hear()] == ["one", "two"]
+    relay.recover()
+    assert [await client.receive(), await client.receive()] == ["one", "two"]
 
 
 async def test_a_connection_made_during_a_stall_works_afterwards(
@@ -220,10 +220,10 @@ async def test_a_connection_made_during_a_stall_works_afterwards(
     client = await connect(relay)
     client.say("hello")
     await eventually(lambda: relay.held_up == 1)
-    assert server.heard == []
+    assert server.received == []
 
-    relay.heal()
-    assert await client.hear() == "hello"
+    relay.recover()
+    assert await client.receive() == "hello"
 
 
 async def test_answers_of_a_mute_server_are_lost_for_good(
@@ -232,11 +232,11 @@ async def test_answers_of_a_mute_server_are_lost_for_good(
     client = await connect(relay)
     relay.mute()
     client.say("hello")
-    await eventually(lambda: server.heard == ["hello"])
-    assert await client.hears_nothing()
+    await eventually(lambda: server.received == ["hello"])
+    assert await client.receives_nothing()
 
     # The two ends have not agreed on anything since: they begin anew.
-    relay.heal()
+    relay.recover()
     assert await client.rest() == b""
     await eventually(lambda: server.open == 0)
     assert await (await connect(relay)).ask("again") == "again"
@@ -250,10 +250,10 @@ async def test_a_lost_answer_is_the_end_of_its_connection_and_the_request_has_ar
     relay.lose_answers(1.0)
     client.say("hello")
     assert await client.rest() == b""
-    assert server.heard == ["hello"]
+    assert server.received == ["hello"]
     assert relay.answers_cut == 1
 
-    relay.heal()
+    relay.recover()
     assert await other.ask("again") == "again"
     assert relay.answers_cut == 1
 
@@ -282,10 +282,10 @@ async def test_of_some_answers_about_that_share_is_lost(
     for number in range(100):
         client = await connect(relay)
         client.say(str(number))
-        answered += await client.hear() == str(number)
+        answered += await client.receive() == str(number)
     assert relay.answers_cut == 100 - answered
     assert 10 <= relay.answers_cut <= 50
-    assert server.heard == [str(number) for number in range(100)]
+    assert server.received == [str(number) for number in range(100)]
 
 
 async def test_a_slow_network_takes_its_time_each_way(relay: Relay, connect: Clients) -> None:
@@ -298,7 +298,7 @@ async def test_a_slow_network_takes_its_time_each_way(relay: Relay, connect: Cli
     assert time.monotonic() - began > 2 * 0.05 - 0.001  # a sleep may end a tick early
 
     relay.slow(1000.0)
-    relay.heal()
+    relay.recover()
     assert await client.ask("quickly") == "quickly"
 
 
@@ -313,7 +313,7 @@ async def test_who_refuses_takes_no_new_connections_and_keeps_the_old(
     assert await client.ask("still here") == "still here"
     assert server.begun == 1
 
-    relay.heal()
+    relay.recover()
     assert await (await connect(relay)).ask("new") == "new"
 
 
@@ -340,9 +340,9 @@ async def test_what_is_held_up_when_a_connection_is_cut_never_arrives(
 
     relay.cut()
     assert await client.rest() == b""
-    relay.heal()
+    relay.recover()
     assert await (await connect(relay)).ask("later") == "later"
-    assert server.heard == ["later"]
+    assert server.received == ["later"]
 
 
 async def test_connections_that_are_stranded_are_silent_and_new_ones_work(
@@ -354,15 +354,15 @@ async def test_connections_that_are_stranded_are_silent_and_new_ones_work(
     relay.strand()
     client.say("lost")
     assert await (await connect(relay)).ask("new") == "new"
-    assert await client.hears_nothing()
-    assert server.heard == ["hello", "new"]
+    assert await client.receives_nothing()
+    assert server.received == ["hello", "new"]
 
-    relay.heal()
+    relay.recover()
     assert await client.rest() == b""
-    assert server.heard == ["hello", "new"]
+    assert server.received == ["hello", "new"]
 
 
-async def test_when_it_is_closed_everybody_is_told(
+async def test_when_it_is_closed_both_ends_are_closed(
     server: Server, relay: Relay, connect: Clients
 ) -> None:
     client = await connect(relay)
@@ -372,7 +372,7 @@ async def test_when_it_is_closed_everybody_is_told(
     await eventually(lambda: server.open == 0)
 
 
-async def test_after_it_is_closed_nobody_is_there(server: Server) -> None:
+async def test_after_it_is_closed_nothing_listens(server: Server) -> None:
     relay = Relay(server.endpoint)
     await relay.start()
     host, _, port = relay.endpoint.rpartition(":")
@@ -381,12 +381,10 @@ async def test_after_it_is_closed_nobody_is_there(server: Server) -> None:
         await asyncio.open_connection(host, int(port))
 
 
-async def test_where_nobody_is_at_the_target_connections_end(
-    server: Server, connect: Clients
-) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        relay = Relay(f"127.0.0.1:{nobody.getsockname()[1]}")
+async def test_without_a_target_connections_end(server: Server, connect: Clients) -> None:
+    with socket.socket() as no_client:
+        no_client.bind(("127.0.0.1", 0))
+        relay = Relay(f"127.0.0.1:{no_client.getsockname()[1]}")
         await relay.start()
         assert await (await connect(relay)).rest() == b""
         await relay.close()
@@ -399,7 +397,7 @@ async def test_a_cut_ends_also_connections_to_a_target_that_says_nothing(
     relay = Relay(deaf)
     await relay.start()
     client = await connect(relay)
-    assert await client.hears_nothing()
+    assert await client.receives_nothing()
     ending = asyncio.create_task(client.rest())
 
     def is_cut() -> bool:
@@ -415,8 +413,8 @@ async def test_it_closes_while_a_target_says_nothing(deaf: str, connect: Clients
     relay = Relay(deaf)
     await relay.start()
     client = await connect(relay)
-    assert await client.hears_nothing()
-    async with asyncio.timeout(PATIENCE):
+    assert await client.receives_nothing()
+    async with asyncio.timeout(TIME_LIMIT):
         await relay.close()
     assert await client.rest() == b""
 
@@ -430,6 +428,6 @@ async def test_it_closes_while_connections_are_being_made(
         client = await connect(relay)
         for _ in range(turns):
             await asyncio.sleep(0)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIME_LIMIT):
             await relay.close()
         assert await client.rest() == b""

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.runs import NOTHING, a_run, run, scenario_result
 
 from seatkeeper.chaos.report import ReportError, markdown, picture, summary
-from seatkeeper.chaos.result import Struck
+from seatkeeper.chaos.result import Injected
 from seatkeeper.oracle.record import Attack
 
 VIOLATIONS_MAX = 20
@@ -26,7 +26,7 @@ def test_without_matplotlib_there_is_no_picture_and_everything_else(
     assert summary(a_run())
 
 
-def test_nobody_loads_matplotlib_who_draws_nothing() -> None:
+def test_matplotlib_is_loaded_only_to_draw() -> None:
     code = "import sys, seatkeeper.chaos.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -34,7 +34,7 @@ def test_nobody_loads_matplotlib_who_draws_nothing() -> None:
 def test_the_page_says_in_short_what_came_of_it() -> None:
     page = markdown(a_run())
     assert (
-        "Run against three nodes, judged by etcd's change stream, for 20 seconds: 2 scenarios "
+        "Run against three nodes, checked against etcd's change stream, for 20 seconds: 2 scenarios "
         "with 3 faults. 22,000 acknowledged answers checked: **0 violations**. "
         "0 scenarios prove nothing." in page
     )
@@ -58,22 +58,22 @@ def test_the_page_shows_the_picture_and_the_command_when_it_is_given_them() -> N
 def test_scenarios_that_went_wrong_have_a_section_each() -> None:
     outcome = a_run()
     outcome.scenario_results[0].violations = ["I1: 25 seats of 24"]
-    outcome.scenario_results[1].void = "too little traffic"
+    outcome.scenario_results[1].inconclusive = "too little traffic"
     page = markdown(outcome)
 
     assert "**1 violation**. 1 scenario proves nothing." in page
     assert "| 45 | 1 violation |" in page
-    assert "| 45 | void: too little traffic |" in page
+    assert "| 45 | inconclusive: too little traffic |" in page
     assert "### owner-dies\n\nWhat owner-dies is about.\n\n- I1: 25 seats of 24\n" in page
     assert "### network-breaks\n" in page
     assert "Proves nothing: too little traffic\n" in page
 
 
-def test_what_was_broken_is_told_also_where_the_scenario_proves_nothing() -> None:
+def test_violations_are_reported_also_for_an_inconclusive_scenario() -> None:
     outcome = a_run()
     outcome.scenario_results[0].violations = ["I1", "I2"]
-    outcome.scenario_results[0].void = "cut short"
-    assert "| 2 violations; void: cut short |" in markdown(outcome)
+    outcome.scenario_results[0].inconclusive = "cut short"
+    assert "| 2 violations; inconclusive: cut short |" in markdown(outcome)
 
 
 def test_of_very_many_violations_the_rest_is_counted() -> None:
@@ -90,7 +90,9 @@ def test_of_very_many_violations_the_rest_is_counted() -> None:
 
 
 def test_whatever_is_in_a_name_the_page_keeps_its_shape() -> None:
-    outcome = run(scenario_result("a|b", 0.0, Struck("Users.die", "one | <b>\ntwo", 1.0, 1.0)))
+    outcome = run(
+        scenario_result("a|b", 0.0, Injected("Users.die", "one | <b>\ntwo", 1.0, 1.0))
+    )
     outcome.scenario_results[0].violations = ["</details>\n# not a heading"]
     page = markdown(outcome)
     assert "| a\\|b |" in page
@@ -98,10 +100,10 @@ def test_whatever_is_in_a_name_the_page_keeps_its_shape() -> None:
     assert "- &lt;/details&gt; # not a heading\n" in page
 
 
-def test_programs_are_told_in_numbers() -> None:
+def test_programs_get_numbers() -> None:
     outcome = a_run()
     outcome.scenario_results[0].violations = ["I1: 25 seats of 24"]
-    outcome.scenario_results[1].void = "too little traffic"
+    outcome.scenario_results[1].inconclusive = "too little traffic"
     assert json.loads(json.dumps(summary(outcome))) == {
         "target": "three nodes",
         "judged_by": "etcd's change stream",
@@ -121,7 +123,7 @@ def test_programs_are_told_in_numbers() -> None:
     }
 
 
-def test_what_was_tried_and_must_be_refused_is_told() -> None:
+def test_attempts_that_must_be_refused_are_reported() -> None:
     outcome = a_run()
     assert "Tried, and refused" not in markdown(outcome)
     outcome.prevented = {Attack.THEFT.value: 1_200, Attack.LATE_PUBLICATION.value: 1}

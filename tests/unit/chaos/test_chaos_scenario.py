@@ -1,4 +1,4 @@
-"""Scenarios are read as they are written, and what cannot be read is told with its line."""
+"""Scenarios are read as they are written, and what cannot be read is reported with its line."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_line_is_a_step(line: str, step: Step) -> None:
 
 
 def test_what_is_indented_belongs_to_the_line_above_it() -> None:
-    told = steps(
+    reported = steps(
         """\
 2 times
     Network.slow while
@@ -80,11 +80,11 @@ calm for 4 s
 
     thrice = Repeat(3, (Injection("Users.die"), Calm(1.0)))
     slow = Injection("Network.slow", during=(thrice, Calm(2.0)))
-    assert told == (Repeat(2, (slow, Calm(3.0))), Calm(4.0))
+    assert reported == (Repeat(2, (slow, Calm(3.0))), Calm(4.0))
 
 
-def test_readers_may_be_told_things_anywhere() -> None:
-    told = parse(
+def test_comments_may_stand_anywhere() -> None:
+    reported = parse(
         "mine",
         """\
 # Found on a Tuesday.
@@ -104,18 +104,18 @@ promises: I1
 """,
     )
 
-    assert told.sentence == "It is about this, and that."
-    assert (told.row, told.promises) == ("", ("I1",))
-    assert told.steps == (Repeat(2, (Calm(1.0), Calm(2.0))),)
+    assert reported.sentence == "It is about this, and that."
+    assert (reported.row, reported.promises) == ("", ("I1",))
+    assert reported.steps == (Repeat(2, (Calm(1.0), Calm(2.0))),)
 
 
 def test_row_and_promises_may_be_missing() -> None:
-    told = parse("mine", "About this.\n\ncalm for 1 s\n")
-    assert (told.row, told.promises) == ("", ())
+    reported = parse("mine", "About this.\n\ncalm for 1 s\n")
+    assert (reported.row, reported.promises) == ("", ())
 
 
 def test_its_length_counts_every_repetition_and_what_happens_during_a_fault() -> None:
-    told = parse(
+    reported = parse(
         "mine",
         """\
 About this.
@@ -129,11 +129,11 @@ About this.
 calm for 4 s
 """,
     )
-    assert told.seconds == 3 * (1.0 + 2 * 0.5 + 2.0) + 4.0
+    assert reported.seconds == 3 * (1.0 + 2 * 0.5 + 2.0) + 4.0
 
 
 def test_its_faults_are_those_at_any_depth_once() -> None:
-    told = parse(
+    reported = parse(
         "mine",
         """\
 About this.
@@ -146,7 +146,7 @@ Users.freeze for 1 s
 calm for 4 s
 """,
     )
-    assert told.faults == {"Network.slow", "Users.die", "Users.freeze"}
+    assert reported.faults == {"Network.slow", "Users.die", "Users.freeze"}
 
 
 WHAT_TO_WRITE = "`calm for 2 s`, `Fault.place for 2 s`, `Fault.place while`, or `5 times`"
@@ -191,13 +191,13 @@ WHAT_TO_WRITE = "`calm for 2 s`, `Fault.place for 2 s`, `Fault.place while`, or 
         ("A.\n\n2 times\n    Users.die\n\tcalm for 2 s\n", "line 5", "indent by 4 spaces"),
     ],
 )
-def test_what_cannot_be_understood_is_told_with_where_and_what_would_be(
+def test_a_syntax_error_names_its_place_and_the_alternatives(
     text: str, where: str, advice: str
 ) -> None:
-    told = refusal(text)
-    assert told.startswith("mine")
-    assert told.partition(": ")[0].endswith(where)
-    assert advice in told
+    reported = refusal(text)
+    assert reported.startswith("mine")
+    assert reported.partition(": ")[0].endswith(where)
+    assert advice in reported
 
 
 @pytest.mark.parametrize("scenario", KNOWN.values(), ids=lambda scenario: scenario.name)
@@ -242,12 +242,12 @@ def test_a_name_that_nothing_has_is_answered_with_those_there_are() -> None:
     assert all(known in str(caught.value) for known in KNOWN)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"absent\.txt: cannot be read: .*No such file"):
         find(str(tmp_path / "absent.txt"), KNOWN)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     binary, folder = tmp_path / "binary.txt", tmp_path / "folder"
     binary.write_bytes(b"\x7fELF\xff\xfe\n\n")
     folder.mkdir()
@@ -256,7 +256,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
             find(str(path), KNOWN)
 
 
-def test_a_file_that_is_no_scenario_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_scenario_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("About this.\n\nnonsense\n")
     with pytest.raises(ScenarioError, match="mine, line 3: not understood: 'nonsense'"):

@@ -1,4 +1,4 @@
-"""A trial plays the story it was given, and says of each chapter what it proves, once."""
+"""A trial runs its scenarios, and reports what each proves, once."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from seatkeeper.oracle.witness import Witness
 from seatkeeper.server.store import Delete, MemoryStore, Put, StoreRefused, records
 
 LONG = 1000.0
-"""Seconds that a request has been under way which nobody answers: since before every fault."""
+"""Seconds that a request has been under way without an answer: since before every fault."""
 TTL = 8.0
 
 
 @dataclass
 class RunningClock:
-    """Every look at it takes a quarter of a second, unless it is told to stand still."""
+    """Every look at it takes a quarter of a second, unless it is set to stand still."""
 
     seconds: float = field(default_factory=time.monotonic)
     look: float = 0.25
@@ -58,16 +58,16 @@ class FakeWorkerPool(WorkerPool):
 
     def __init__(self) -> None:
         super().__init__(_no_worker, workers=0, folder=Path())
-        self.beat = Heartbeat()
+        self.heartbeat = Heartbeat()
         self.answers_a_second = 100.0
         self.looks_until_served = 0
         self.unfinished: list[str] = []
         self.ended = ""
 
     @property
-    def beats(self) -> Heartbeat:
+    def heartbeats(self) -> Heartbeat:
         self.looks_until_served -= self.looks_until_served > 0
-        return replace(self.beat, longest=LONG if self.looks_until_served else 0.0)
+        return replace(self.heartbeat, longest=LONG if self.looks_until_served else 0.0)
 
     @property
     def rate(self) -> float:
@@ -82,7 +82,7 @@ class FakeWorkerPool(WorkerPool):
 
 
 def _no_worker(name: str, number: int) -> WorkerConfig:
-    raise AssertionError("nobody starts workers here")
+    raise AssertionError("no worker starts here")
 
 
 @dataclass
@@ -96,18 +96,18 @@ class FakeEnvironment:
     """What is wrong at every look."""
     at_last: str = ""
     """What is wrong when all is over."""
-    on_strike: dict[str, Callable[[], Awaitable[None] | None]] = field(default_factory=dict)
+    on_injection: dict[str, Callable[[], Awaitable[None] | None]] = field(default_factory=dict)
     restarts: list[float] = field(default_factory=list)
     grown: list[Violation] = field(default_factory=list)
 
     @property
     def faults(self) -> Mapping[str, Fault]:
-        return {name: partial(self._strike, name) for name in ("Rain.falls", "Door.sticks")}
+        return {name: partial(self._inject, name) for name in ("Rain.falls", "Lock.sticks")}
 
     @asynccontextmanager
-    async def _strike(self, name: str) -> AsyncIterator[str]:
+    async def _inject(self, name: str) -> AsyncIterator[str]:
         self.events.append(name)
-        if name in self.on_strike and (awaitable := self.on_strike[name]()) is not None:
+        if name in self.on_injection and (awaitable := self.on_injection[name]()) is not None:
             await awaitable
         try:
             yield f"where {name}"
@@ -141,14 +141,14 @@ class Play:
     before_end: Callable[[], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
-        self.outcome = Outcome(target="a stage", judged_by="a test", capacity=1)
+        self.outcome = Outcome(target="a stage", checked_by="a test", capacity=1)
 
     @property
     def trial(self) -> Trial:
         config = TrialConfig(pools={POOL: 1}, ttl_max=self.ttl_max)
-        worker_pool, tell = self.worker_pool, self.said.append
+        worker_pool, notify = self.worker_pool, self.said.append
         return Trial(
-            self.stage, worker_pool, self.witness, config, self.outcome, tell, self.before_end
+            self.stage, worker_pool, self.witness, config, self.outcome, notify, self.before_end
         )
 
     async def run(self, *scenarios: Scenario, conclude: bool = False) -> list[ScenarioResult]:
@@ -159,16 +159,16 @@ class Play:
         return self.outcome.scenario_results
 
     async def run_one(self, text: str) -> ScenarioResult:
-        (scenario_result,) = await self.run(story(text))
+        (scenario_result,) = await self.run(user_record(text))
         return scenario_result
 
 
-def story(text: str, name: str = "mine") -> Scenario:
+def user_record(text: str, name: str = "mine") -> Scenario:
     return parse(name, f"About this.\n\n{dedent(text)}")
 
 
-NOTHING = story("calm for 0 s", "nothing")
-RAIN = story("Rain.falls", "rain")
+NOTHING = user_record("calm for 0 s", "nothing")
+RAIN = user_record("Rain.falls", "rain")
 
 
 @pytest.fixture
@@ -212,36 +212,36 @@ async def end(store: MemoryStore, *numbers: int) -> None:
     await store.commit([Delete(KEYS.grant(POOL, uuid7(number))) for number in numbers])
 
 
-# The story ---------------------------------------------------------------------------------
+# The scenario ------------------------------------------------------------------------------
 
 
-async def test_faults_are_injected_in_the_order_of_the_story(play: Play) -> None:
+async def test_faults_are_injected_in_the_order_of_the_scenario(play: Play) -> None:
     scenario_result = await play.run_one(
         """\
         2 times
             Rain.falls while
-                Door.sticks
+                Lock.sticks
             calm for 0 s
-        Door.sticks for 0.001 s
+        Lock.sticks for 0.001 s
         """
     )
 
-    rain = ["Rain.falls", "Door.sticks", "Door.sticks is over", "Rain.falls is over"]
-    assert play.stage.events == [*rain, *rain, "Door.sticks", "Door.sticks is over"]
-    assert [each.fault for each in scenario_result.struck] == [
-        *("Rain.falls", "Door.sticks") * 2,
-        "Door.sticks",
+    rain = ["Rain.falls", "Lock.sticks", "Lock.sticks is over", "Rain.falls is over"]
+    assert play.stage.events == [*rain, *rain, "Lock.sticks", "Lock.sticks is over"]
+    assert [each.fault for each in scenario_result.injected] == [
+        *("Rain.falls", "Lock.sticks") * 2,
+        "Lock.sticks",
     ]
-    assert scenario_result.struck[1].place == "where Door.sticks"
-    assert (scenario_result.void, scenario_result.violations) == ("", [])
+    assert scenario_result.injected[1].place == "where Lock.sticks"
+    assert (scenario_result.inconclusive, scenario_result.violations) == ("", [])
     assert play.outcome.faults == 5
 
 
-async def test_of_each_fault_it_is_known_when_it_struck_and_when_it_was_over(
+async def test_each_fault_has_the_times_of_its_injection_and_its_end(
     play: Play,
 ) -> None:
-    scenario_result = await play.run_one("Rain.falls while\n    Door.sticks\n")
-    rain, service = scenario_result.struck
+    scenario_result = await play.run_one("Rain.falls while\n    Lock.sticks\n")
+    rain, service = scenario_result.injected
     times = [
         scenario_result.began,
         rain.since,
@@ -254,14 +254,16 @@ async def test_of_each_fault_it_is_known_when_it_struck_and_when_it_was_over(
     assert scenario_result.began >= 0.0
 
 
-async def test_a_chapter_counts_what_happened_in_it(play: Play) -> None:
+async def test_a_result_counts_what_happened_in_it(play: Play) -> None:
     def work() -> None:
-        play.worker_pool.beat.operations += 7
-        play.worker_pool.beat.unknown += 2
+        play.worker_pool.heartbeat.operations += 7
+        play.worker_pool.heartbeat.unknown += 2
         play.worker_pool.record.acquired.append(Acquired("anna", POOL, uuid7(1), 1, 1, 0.0))
 
-    play.stage.on_strike = {"Rain.falls": work}
-    scenario_results = await play.run(story("3 times\n    Rain.falls", "thrice"), NOTHING, RAIN)
+    play.stage.on_injection = {"Rain.falls": work}
+    scenario_results = await play.run(
+        user_record("3 times\n    Rain.falls", "thrice"), NOTHING, RAIN
+    )
 
     counts = [(each.requests, each.acknowledged, each.unanswered) for each in scenario_results]
     assert counts == [(21, 3, 6), (0, 0, 0), (7, 1, 2)]
@@ -276,7 +278,7 @@ async def test_a_chapter_counts_what_happened_in_it(play: Play) -> None:
 
 
 async def test_what_users_see_is_sampled_as_long_as_it_runs(play: Play) -> None:
-    play.worker_pool.beat = Heartbeat(held=3, asking=2)
+    play.worker_pool.heartbeat = Heartbeat(held=3, asking=2)
     await play.run(NOTHING, RAIN)
     samples = list(play.outcome.samples)
     assert {(each.held, each.asking, each.acknowledged) for each in samples} == {(3, 2, 0)}
@@ -285,66 +287,68 @@ async def test_what_users_see_is_sampled_as_long_as_it_runs(play: Play) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_fault_that_there_is_not_is_told_before_anything_is_done(play: Play) -> None:
-    unknown = story("Rain.falls\nKillNode.owner", "unknown")
+async def test_an_unknown_fault_is_reported_before_the_run(play: Play) -> None:
+    unknown = user_record("Rain.falls\nKillNode.owner", "unknown")
     with pytest.raises(ScenarioError) as caught:
         await play.run(RAIN, unknown)
     assert str(caught.value) == (
-        "unknown, line 4: KillNode.owner cannot be done here; what can: Door.sticks, Rain.falls"
+        "unknown, line 4: KillNode.owner cannot be done here; what can: Lock.sticks, Rain.falls"
     )
     assert play.stage.events == []
     assert play.outcome.scenario_results == []
 
 
-async def test_faults_are_healed_when_users_end_by_themselves_during_them(play: Play) -> None:
+async def test_faults_recover_when_users_end_by_themselves_during_them(play: Play) -> None:
     def end_by_themselves() -> None:
         play.worker_pool.ended = "users-1 ended: a bug"
 
-    play.stage.on_strike = {"Door.sticks": end_by_themselves}
-    text = "Rain.falls while\n    Door.sticks while\n        calm for 1000 s\n"
+    play.stage.on_injection = {"Lock.sticks": end_by_themselves}
+    text = "Rain.falls while\n    Lock.sticks while\n        calm for 1000 s\n"
     with pytest.raises(WorkerPoolError, match="users-1 ended: a bug"):
         await play.run_one(text)
     assert play.stage.events == [
-        *("Rain.falls", "Door.sticks"),
-        *("Door.sticks is over", "Rain.falls is over"),
+        *("Rain.falls", "Lock.sticks"),
+        *("Lock.sticks is over", "Rain.falls is over"),
     ]
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(TimeoutError(), ""), (TimeoutError("stuck"), ": stuck")]
+    ("error", "reported"), [(TimeoutError(), ""), (TimeoutError("stuck"), ": stuck")]
 )
-async def test_a_fault_that_cannot_be_injected_in_time_makes_the_chapter_void(
-    play: Play, error: TimeoutError, told: str
+async def test_a_fault_that_cannot_be_injected_in_time_makes_the_result_inconclusive(
+    play: Play, error: TimeoutError, reported: str
 ) -> None:
     def hang() -> None:
         raise error
 
-    play.stage.on_strike = {"Door.sticks": hang}
+    play.stage.on_injection = {"Lock.sticks": hang}
     scenario_results = await play.run(
-        story("Rain.falls while\n    Door.sticks\nRain.falls"), RAIN
+        user_record("Rain.falls while\n    Lock.sticks\nRain.falls"), RAIN
     )
-    assert scenario_results[0].void == f"Door.sticks could not be done in time{told}"
+    assert (
+        scenario_results[0].inconclusive == f"Lock.sticks could not be done in time{reported}"
+    )
     assert play.stage.events == [
-        *("Rain.falls", "Door.sticks", "Rain.falls is over"),
+        *("Rain.falls", "Lock.sticks", "Rain.falls is over"),
         *("Rain.falls", "Rain.falls is over"),
     ]
-    assert scenario_results[1].void == ""
+    assert scenario_results[1].inconclusive == ""
 
 
 # What a scenario proves --------------------------------------------------------------------
 
 
-async def test_a_service_that_is_not_whole_makes_a_chapter_void_and_breaks_a_promise(
+async def test_an_unhealthy_service_makes_a_result_inconclusive_and_breaks_a_promise(
     play: Play,
 ) -> None:
     play.stage.broken = "node-2 does not answer"
     scenario_result = await play.run_one("Rain.falls")
-    assert scenario_result.void == "node-2 does not answer"
+    assert scenario_result.inconclusive == "node-2 does not answer"
     assert scenario_result.violations == ["I8 not whole after 10 s: node-2 does not answer"]
     assert play.stage.events == []
-    assert (play.outcome.void, play.outcome.violations) == (1, 1)
+    assert (play.outcome.inconclusive, play.outcome.violations) == (1, 1)
     assert play.said[1:] == [
         "  VIOLATION I8 not whole after 10 s: node-2 does not answer",
         "  0 faults, 0 answers checked: violations: 1",
@@ -355,59 +359,64 @@ async def test_after_a_fault_the_service_must_be_whole_before_the_next(play: Pla
     def break_it() -> None:
         play.stage.broken = "no leader"
 
-    play.stage.on_strike = {"Rain.falls": break_it}
-    scenario_result = await play.run_one("Rain.falls\nDoor.sticks")
-    assert scenario_result.void == "no leader"
+    play.stage.on_injection = {"Rain.falls": break_it}
+    scenario_result = await play.run_one("Rain.falls\nLock.sticks")
+    assert scenario_result.inconclusive == "no leader"
     assert scenario_result.violations == ["I8 not whole after 10 s: no leader"]
     assert play.stage.events == ["Rain.falls", "Rain.falls is over"]
-    assert [each.fault for each in scenario_result.struck] == ["Rain.falls"]
+    assert [each.fault for each in scenario_result.injected] == ["Rain.falls"]
 
 
 async def test_a_service_may_take_a_while_to_be_whole(play: Play) -> None:
     play.stage.troubles = ["not yet"] * 5
-    play.stage.on_strike = {"Rain.falls": lambda: play.stage.troubles.extend(["wet"] * 5)}
-    scenario_result = await play.run_one("Rain.falls\nDoor.sticks")
-    assert (scenario_result.void, scenario_result.violations) == ("", [])
+    play.stage.on_injection = {"Rain.falls": lambda: play.stage.troubles.extend(["wet"] * 5)}
+    scenario_result = await play.run_one("Rain.falls\nLock.sticks")
+    assert (scenario_result.inconclusive, scenario_result.violations) == ("", [])
     assert play.stage.troubles == []
-    assert len(scenario_result.struck) == 2
+    assert len(scenario_result.injected) == 2
 
 
-async def test_during_a_fault_nobody_expects_the_service_to_be_whole(play: Play) -> None:
+async def test_during_a_fault_the_service_need_not_be_healthy(play: Play) -> None:
     def break_it() -> None:
         play.stage.broken = "no leader"
 
-    def mend_it() -> None:
+    def repair_it() -> None:
         play.stage.broken = ""
 
-    play.stage.on_strike = {"Rain.falls": break_it, "Door.sticks": mend_it}
-    scenario_result = await play.run_one("Rain.falls while\n    Door.sticks")
-    assert (scenario_result.void, scenario_result.violations) == ("", [])
+    play.stage.on_injection = {"Rain.falls": break_it, "Lock.sticks": repair_it}
+    scenario_result = await play.run_one("Rain.falls while\n    Lock.sticks")
+    assert (scenario_result.inconclusive, scenario_result.violations) == ("", [])
 
 
 async def test_a_fault_without_traffic_proves_nothing(play: Play) -> None:
     play.worker_pool.answers_a_second = 9.9
     scenario_results = await play.run(RAIN, NOTHING)
-    assert scenario_results[0].void == "9.9 answers a second before a fault, 10 needed"
+    assert scenario_results[0].inconclusive == "9.9 answers a second before a fault, 10 needed"
     assert scenario_results[0].violations == []
     assert play.stage.events == []
-    assert scenario_results[1].void == ""
-    assert play.said[1] == f"  0 faults, 0 answers checked: void: {scenario_results[0].void}"
+    assert scenario_results[1].inconclusive == ""
+    assert (
+        play.said[1]
+        == f"  0 faults, 0 answers checked: inconclusive: {scenario_results[0].inconclusive}"
+    )
 
 
 async def test_what_comes_on_top_of_a_fault_needs_no_traffic(play: Play) -> None:
     def silence() -> None:
         play.worker_pool.answers_a_second = 0.0
 
-    play.stage.on_strike = {"Rain.falls": silence}
-    text = "Rain.falls while\n    2 times\n        Door.sticks\n"
-    scenario_results = await play.run(story(text, "on-top"), story("Door.sticks", "alone"))
+    play.stage.on_injection = {"Rain.falls": silence}
+    text = "Rain.falls while\n    2 times\n        Lock.sticks\n"
+    scenario_results = await play.run(
+        user_record(text, "on-top"), user_record("Lock.sticks", "alone")
+    )
 
-    assert [each.fault for each in scenario_results[0].struck] == [
+    assert [each.fault for each in scenario_results[0].injected] == [
         "Rain.falls",
-        *("Door.sticks", "Door.sticks"),
+        *("Lock.sticks", "Lock.sticks"),
     ]
-    assert scenario_results[0].void == ""
-    assert "0.0 answers a second" in scenario_results[1].void
+    assert scenario_results[0].inconclusive == ""
+    assert "0.0 answers a second" in scenario_results[1].inconclusive
 
 
 async def test_a_request_that_stays_under_way_after_a_fault_breaks_a_promise(
@@ -416,54 +425,58 @@ async def test_a_request_that_stays_under_way_after_a_fault_breaks_a_promise(
     def hang() -> None:
         play.worker_pool.looks_until_served = 1_000_000
 
-    play.stage.on_strike = {"Rain.falls": hang}
+    play.stage.on_injection = {"Rain.falls": hang}
     scenario_result = await play.run_one("Rain.falls")
-    told = "I8 a request has been under way for 1000.0 s, 10 s of them after Rain.falls"
-    assert set(scenario_result.violations) == {told}
-    assert scenario_result.void == ""
+    reported = "I8 a request has been under way for 1000.0 s, 10 s of them after Rain.falls"
+    assert set(scenario_result.violations) == {reported}
+    assert scenario_result.inconclusive == ""
 
 
 async def test_a_request_that_is_served_at_last_breaks_none(play: Play) -> None:
     def hang() -> None:
         play.worker_pool.looks_until_served = 6
 
-    play.stage.on_strike = {"Rain.falls": hang}
+    play.stage.on_injection = {"Rain.falls": hang}
     scenario_result = await play.run_one("Rain.falls")
-    assert (scenario_result.void, scenario_result.violations) == ("", [])
+    assert (scenario_result.inconclusive, scenario_result.violations) == ("", [])
     assert play.worker_pool.looks_until_served == 0
 
 
-# What is judged ----------------------------------------------------------------------------
+# What is checked ----------------------------------------------------------------------------
 
 
-async def test_one_seat_too_many_is_told_of_the_chapter_in_which_it_was_found_and_once(
+async def test_one_seat_too_many_is_reported_once_and_in_the_scenario_where_it_was_found(
     watched: Play, store: MemoryStore
 ) -> None:
-    watched.stage.on_strike = {"Rain.falls": lambda: grant(store, 1, 2)}
-    scenario_results = await watched.run(NOTHING, RAIN, NOTHING, story("Door.sticks", "door"))
+    watched.stage.on_injection = {"Rain.falls": lambda: grant(store, 1, 2)}
+    scenario_results = await watched.run(
+        NOTHING, RAIN, NOTHING, user_record("Lock.sticks", "lock")
+    )
     assert [len(each.violations) for each in scenario_results] == [0, 1, 0, 0]
     assert scenario_results[1].violations[0].startswith(f"I1 {POOL}, revision 3: ")
 
 
-async def test_each_seat_too_many_is_told(watched: Play, store: MemoryStore) -> None:
+async def test_each_seat_too_many_is_reported(watched: Play, store: MemoryStore) -> None:
     numbers = iter(range(2, 10))
     await grant(store, 1)
-    watched.stage.on_strike = {"Rain.falls": lambda: grant(store, next(numbers))}
+    watched.stage.on_injection = {"Rain.falls": lambda: grant(store, next(numbers))}
     scenario_results = await watched.run(
-        RAIN, NOTHING, story("2 times\n    Rain.falls", "twice")
+        RAIN, NOTHING, user_record("2 times\n    Rain.falls", "twice")
     )
     assert [len(each.violations) for each in scenario_results] == [1, 0, 2]
 
 
-async def test_a_void_chapter_is_judged_as_well(watched: Play, store: MemoryStore) -> None:
+async def test_an_inconclusive_scenario_is_checked_as_well(
+    watched: Play, store: MemoryStore
+) -> None:
     await grant(store, 1, 2)
     watched.worker_pool.answers_a_second = 0.0
     (scenario_result,) = await watched.run(RAIN)
-    assert scenario_result.void
+    assert scenario_result.inconclusive
     assert [violation[:2] for violation in scenario_result.violations] == ["I1"]
 
 
-async def test_pools_of_others_are_not_judged(watched: Play, store: MemoryStore) -> None:
+async def test_pools_of_others_are_not_checked(watched: Play, store: MemoryStore) -> None:
     await create_pool(store, seats=1, name=f"{POOL}-of-others")
     for number in (1, 2):
         theirs = a_grant(number)
@@ -474,7 +487,7 @@ async def test_pools_of_others_are_not_judged(watched: Play, store: MemoryStore)
 
 
 class LateAnswers(Witness):
-    """While it catches up, a user is told of a grant."""
+    """While it catches up, a user is notified of a grant."""
 
     worker_pool: FakeWorkerPool
 
@@ -483,7 +496,7 @@ class LateAnswers(Witness):
         self.worker_pool.record.acquired[:] = [Acquired("anna", POOL, uuid7(7), 7, 1, 0.0)]
 
 
-async def test_answers_that_come_while_it_is_judged_are_judged_next_time(
+async def test_answers_that_come_during_a_check_are_checked_next_time(
     play: Play, store: MemoryStore
 ) -> None:
     """Of those, the history may not have been seen yet."""
@@ -509,29 +522,29 @@ class Unreadable(Witness):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [(TimeoutError(), "no answer"), (StoreRefused("wrong password"), "wrong password")],
 )
 async def test_a_history_that_cannot_be_read_breaks_a_promise(
-    play: Play, store: MemoryStore, error: Exception, told: str
+    play: Play, store: MemoryStore, error: Exception, reported: str
 ) -> None:
     play.witness = witness = Unreadable(store, KEYS.prefix)
     witness.error = error
     (scenario_result,) = await play.run(NOTHING)
-    assert scenario_result.violations == [f"I8 etcd's history cannot be read: {told}"]
+    assert scenario_result.violations == [f"I8 etcd's history cannot be read: {reported}"]
 
 
-async def test_a_history_of_which_a_part_is_lost_is_not_judged_and_that_is_said(
+async def test_a_history_with_a_gap_is_not_checked_and_that_is_reported(
     watched: Play,
 ) -> None:
     assert watched.witness is not None
     watched.witness.lost = "etcd has thrown it away"
     scenario_results = await watched.run(NOTHING, NOTHING)
-    told = ["nothing can be judged any more: etcd has thrown it away"]
-    assert [each.violations for each in scenario_results] == [told, told]
+    reported = ["nothing can be checked any more: etcd has thrown it away"]
+    assert [each.violations for each in scenario_results] == [reported, reported]
 
 
-async def test_what_users_believe_in_is_judged_also_without_a_witness(play: Play) -> None:
+async def test_beliefs_are_checked_also_without_a_witness(play: Play) -> None:
     for user in ("anna", "boris"):
         play.worker_pool.beliefs[user, POOL, 1.0] = Believed(user, POOL, 1, 1.0, 2.0)
     scenario_results = await play.run(NOTHING, NOTHING)
@@ -539,7 +552,7 @@ async def test_what_users_believe_in_is_judged_also_without_a_witness(play: Play
     assert scenario_results[1].violations == []
 
 
-async def test_what_has_grown_is_told(play: Play) -> None:
+async def test_what_has_grown_is_reported(play: Play) -> None:
     play.stage.grown = [Violation(Invariant.I10, "node-1 has 900 open files")]
     scenario_results = await play.run(NOTHING, NOTHING)
     assert scenario_results[0].violations == ["I10 node-1 has 900 open files"]
@@ -577,9 +590,9 @@ async def test_the_dead_may_hold_seats_until_their_lease_is_over(dead: Play) -> 
     assert await invariants(dead, NOTHING) == [[]]
 
 
-async def test_who_dies_before_a_fault_is_healed_counts_from_then(dead: Play) -> None:
+async def test_a_death_before_a_fault_recovers_counts_from_then(dead: Play) -> None:
     dead.worker_pool.record.killed[DEAD] += 1.0
-    assert await invariants(dead, story("Rain.falls\ncalm for 1 s")) == [[]]
+    assert await invariants(dead, user_record("Rain.falls\ncalm for 1 s")) == [[]]
 
 
 async def test_a_fault_does_not_excuse_what_was_overdue_before_it(dead: Play) -> None:
@@ -591,23 +604,26 @@ async def test_a_fault_that_was_given_up_has_disturbed_as_well(dead: Play) -> No
         raise TimeoutError
 
     dead.worker_pool.record.killed[DEAD] += 1.0
-    dead.stage.on_strike = {"Door.sticks": hang}
-    scenario_results = story("Rain.falls while\n    Door.sticks"), story("calm for 1 s")
+    dead.stage.on_injection = {"Lock.sticks": hang}
+    scenario_results = (
+        user_record("Rain.falls while\n    Lock.sticks"),
+        user_record("calm for 1 s"),
+    )
     assert await invariants(dead, *scenario_results) == [[], []]
 
 
-async def test_what_the_dead_hold_is_told_once(dead: Play) -> None:
+async def test_what_the_dead_hold_is_reported_once(dead: Play) -> None:
     assert await invariants(dead, NOTHING, RAIN) == [["I7"], []]
 
 
 @pytest.mark.parametrize(
-    ("ago", "told"), [((1.0,), []), ((GRACE + 1, 2.0), []), ((GRACE + 0.25,), ["I7"])]
+    ("ago", "reported"), [((1.0,), []), ((GRACE + 1, 2.0), []), ((GRACE + 0.25,), ["I7"])]
 )
 async def test_a_new_leader_gives_the_dead_their_whole_time_again(
-    dead: Play, ago: Sequence[float], told: list[str]
+    dead: Play, ago: Sequence[float], reported: list[str]
 ) -> None:
     dead.stage.restarts = [dead.clock.seconds - seconds for seconds in ago]
-    assert await invariants(dead, NOTHING) == [told]
+    assert await invariants(dead, NOTHING) == [reported]
 
 
 class SlowToRead(Witness):
@@ -620,7 +636,7 @@ class SlowToRead(Witness):
         self.clock.seconds += 1.0
 
 
-async def test_deadlines_that_pass_while_it_is_judged_are_judged_next_time(
+async def test_deadlines_that_pass_during_a_check_are_checked_next_time(
     play: Play, store: MemoryStore
 ) -> None:
     """Until then, the history may say nothing of what became of the seat."""
@@ -642,7 +658,7 @@ async def test_at_the_end_nothing_may_be_left(
 ) -> None:
     monkeypatch.setattr(trial_module, "RECLAIM_SECONDS", 0.0)
     watched.ttl_max = 0.0
-    watched.stage.on_strike = {"Rain.falls": lambda: grant(store, 1)}
+    watched.stage.on_injection = {"Rain.falls": lambda: grant(store, 1)}
     watched.worker_pool.unfinished = ["users-1-2"]
     scenario_results = await watched.run(RAIN, NOTHING, conclude=True)
     assert [each.violations for each in scenario_results] == [
@@ -674,13 +690,13 @@ async def test_an_end_at_which_nothing_is_left_is_well(
 
     monkeypatch.setattr(trial_module, "RECLAIM_SECONDS", 0.0)
     watched.ttl_max = 0.0
-    watched.stage.on_strike = {"Rain.falls": lambda: grant(store, 1)}
+    watched.stage.on_injection = {"Rain.falls": lambda: grant(store, 1)}
     watched.before_end = close
     (scenario_result,) = await watched.run(RAIN, conclude=True)
     assert scenario_result.violations == []
 
 
-async def test_at_the_end_it_is_told_what_was_tried_in_vain(play: Play) -> None:
+async def test_the_end_reports_attempts_that_were_refused(play: Play) -> None:
     for user in ("anna", "bert"):
         play.worker_pool.record.note(
             Prevented(user, Attack.THEFT.value, "pool", uuid7(1), 1, 1.0)
@@ -702,7 +718,7 @@ async def test_a_late_answer_is_a_violation_where_no_fault_explains_it(
     assert len(play.outcome.scenario_results[-1].violations) == caught
 
 
-async def test_without_a_history_to_judge_nobody_waits_for_leases_at_the_end(
+async def test_without_a_history_the_end_does_not_wait_for_leases(
     play: Play,
 ) -> None:
     play.ttl_max = 1_000_000.0

@@ -120,7 +120,7 @@ async def test_a_node_is_reached_over_ipv6(address: str) -> None:
         ("nowhere.invalid:7420", "the host is not known"),
     ],
 )
-def test_why_nothing_can_listen_is_told(address: str, why: str) -> None:
+def test_why_nothing_can_listen_is_reported(address: str, why: str) -> None:
     assert why in why_not(address)
 
 

@@ -63,9 +63,9 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(
                 call = channel.unary_stream(path, bytes, bytes)(NO_MESSAGE, timeout=DEADLINE)
             else:
                 call = channel.unary_unary(path, bytes, bytes)(NO_MESSAGE, timeout=DEADLINE)
-            told = await refused(_first(call) if method.server_streaming else call)
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    info = told.details["ErrorInfo"]
+            reported = await refused(_first(call) if method.server_streaming else call)
+    assert reported.code is grpc.StatusCode.INVALID_ARGUMENT
+    info = reported.details["ErrorInfo"]
     assert isinstance(info, error_details_pb2.ErrorInfo)
     assert info.reason == "DENIAL_REASON_INVALID_ARGUMENT"
     lines = [record for record in caplog.records if record.message == "undecodable_message"]
@@ -120,7 +120,7 @@ def _listen(channel: Any) -> Any:
     return channel.unary_stream("/test.Slow/Listen")(b"x", timeout=DEADLINE)
 
 
-async def test_a_call_under_way_is_finished_within_the_grace() -> None:
+async def test_a_call_under_way_is_completedin_the_grace() -> None:
     slow = Handlers()
     async with slow.channel() as channel:
         call = asyncio.ensure_future(_wait(channel))
@@ -174,15 +174,17 @@ async def test_a_client_that_gives_up_is_counted_no_more() -> None:
         await eventually(lambda: len(slow.gate) == 0)
 
 
-def _is_sent_elsewhere(told: Any) -> None:
-    assert told.code is grpc.StatusCode.UNAVAILABLE
-    assert "another node" in told.message
-    assert set(told.details) == {"ErrorInfo", "RetryInfo"}
+def _is_sent_elsewhere(reported: Any) -> None:
+    assert reported.code is grpc.StatusCode.UNAVAILABLE
+    assert "another node" in reported.message
+    assert set(reported.details) == {"ErrorInfo", "RetryInfo"}
 
 
 async def test_a_client_that_hangs_up_while_it_is_answered_is_no_error_of_ours() -> None:
-    told: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, about: told.append(about))
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, about: reported.append(about)
+    )
 
     class HangsUp:
         async def write(self, _response: object) -> None:
@@ -195,11 +197,11 @@ async def test_a_client_that_hangs_up_while_it_is_answered_is_no_error_of_ours()
         yield b""
 
     hung_up = asyncio.Event()
-    call = asyncio.create_task(grpc_handlers._run(answers(), HangsUp()))  # type: ignore[arg-type]  # passed on as it came
+    call = asyncio.create_task(grpc_handlers._run(answers(), HangsUp()))  # type: ignore[arg-type]  # forwarded as it came
     await hung_up.wait()
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     del call
     gc.collect()
     await asyncio.sleep(0)
-    assert told == []
+    assert reported == []

@@ -1,4 +1,4 @@
-"""A stranger who sends the same nonsense for ever gets a line now and then, and a count."""
+"""A stranger who sends the same nonsense forever gets a line now and then, and a count."""
 
 from __future__ import annotations
 

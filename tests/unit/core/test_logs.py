@@ -1,4 +1,4 @@
-"""Every line of the log is one event, whoever writes it and whatever it says."""
+"""Every line of the log is one event, from any writer and with any text."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_text_from_outside_is_a_value() -> None:
     assert (event["event"], event["holder"]) == ("granted", HOSTILE)
 
 
-def test_values_that_json_has_not_are_told_nevertheless() -> None:
+def test_values_without_a_json_form_are_logged() -> None:
     values = '{"a": float("nan"), "b": b"x", "c": {1: (2, {3})}, "d": object(), "e": "\\udc80"}'
     (event,) = events(f'log.info("e", extra={values})')
     assert (event["a"], event["c"]) == ("nan", {"1": [2, [3]]})
 
 
-def test_a_line_that_cannot_be_formatted_is_told() -> None:
+def test_a_line_that_cannot_be_formatted_is_reported() -> None:
     assert events('log.info("%d", "x")')[0]["event"] == "log_line_failed"
 
 
@@ -135,7 +135,7 @@ def test_a_reader_that_is_gone_ends_nothing() -> None:
     assert done.stdout == b"alive\n"
 
 
-def test_a_reader_that_does_not_read_stops_nobody() -> None:
+def test_a_reader_that_does_not_read_blocks_no_caller() -> None:
     stuck = "import os\nr, w = os.pipe()\nos.dup2(w, 2)\n"
     much = 'for _ in range(20_000): log.info("x" * 100)\nprint("alive")'
     done = subprocess.run(

@@ -18,7 +18,7 @@ def ring_of(*node_ids: str) -> Ring:
     return Ring(1, {node_id: f"{node_id}:1" for node_id in node_ids})
 
 
-def test_without_nodes_nobody_owns_anything() -> None:
+def test_without_nodes_pools_have_no_owner() -> None:
     assert ring_of().owner("a") is None
     assert ring_of("one").owner("a", without=["one"]) is None
 

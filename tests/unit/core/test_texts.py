@@ -1,4 +1,4 @@
-"""Text from outside: refused at the door in every field of every call, whatever is added to them."""
+"""Text from outside: refused in every field of every call, whatever is added to them."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_what_is_shown_is_harmless_and_says_what_was_there(kind: str) -> None:
     assert "\\" in shown
 
 
-def test_what_was_escaped_can_be_told() -> None:
+def test_escaped_text_can_be_recognised() -> None:
     assert printable("a\x1b[31m\u202e\U000e0001\udce9") == r"a\x1b[31m\u202e\U000e0001\xe9"
     assert printable("one\ntwo\r", keep="\n") == "one\ntwo\\x0d"
 

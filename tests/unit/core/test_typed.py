@@ -1,4 +1,4 @@
-"""A value of the wrong type is refused by its field's name, and told what it should be."""
+"""A value of the wrong type is refused by its field's name, with what it should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions, one story each. What is always true of them is in ``test_decide_properties.py``."""
+"""Decisions, one case each. What is always true of them is in ``test_decide_properties.py``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, changed, release, uuid7
 
-from seatkeeper.server.decide import Decision, Watermark, decide
+from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -26,6 +26,7 @@ from seatkeeper.server.domain import (
     Refusal,
     Released,
     Ticket,
+    Watermark,
 )
 
 
@@ -110,7 +111,7 @@ def test_a_release_hands_the_seat_to_the_next_in_the_same_decision() -> None:
     assert only(decision) == Released(uuid7(1))
 
 
-def test_a_request_that_does_not_wait_is_denied_and_finished_with() -> None:
+def test_a_request_that_does_not_wait_is_denied_and_completed() -> None:
     decision = decided(pool(a_grant(1)), acquire(2, "bert", may_wait=False))
 
     assert answers(decision) == {0: "NO_SEAT_FREE"}
@@ -226,7 +227,7 @@ def test_a_request_released_in_the_batch_that_asked_for_it_is_not_granted() -> N
     assert granted_ids(decision) == [uuid7(2)]
 
 
-def test_whoever_asked_again_hears_that_it_was_released_and_nothing_of_a_stranger() -> None:
+def test_a_repeated_request_reports_its_release_and_nothing_of_another_session() -> None:
     decision = decided(pool(), acquire(1), acquire(1), release(1), acquire(1, "bert"))
 
     by_session = [(c.session_id, in_words(outcome)) for c, outcome in decision.outcomes]
@@ -234,7 +235,7 @@ def test_whoever_asked_again_hears_that_it_was_released_and_nothing_of_a_strange
     assert [a for a in by_session if a[0] == "bert"] == [("bert", "Granted")]
 
 
-def test_whoever_asked_again_for_a_ticket_hears_nothing_of_a_stranger() -> None:
+def test_a_repeated_ticket_reports_nothing_of_another_session() -> None:
     state = pool(a_grant(9), a_ticket(1))
     decision = decided(state, acquire(1), release(1), acquire(1, "bert"))
 
@@ -263,7 +264,7 @@ def test_what_can_never_be_granted_is_refused(
     assert not decision.tickets
 
 
-def test_nobody_is_passed_over_by_a_smaller_request() -> None:
+def test_a_smaller_request_overtakes_no_ticket() -> None:
     state = pool(a_grant(1), a_ticket(2, seats=2, session="bert"), seats=2)
     decision = decided(state, acquire(3, "cora"))
 
@@ -271,7 +272,7 @@ def test_nobody_is_passed_over_by_a_smaller_request() -> None:
 
 
 @pytest.mark.parametrize("may_wait", [True, False])
-def test_a_large_request_that_does_not_wait_holds_nobody_up(*, may_wait: bool) -> None:
+def test_a_large_request_that_does_not_wait_blocks_no_ticket(*, may_wait: bool) -> None:
     decision = decided(
         pool(a_grant(1), seats=2),
         acquire(2, "bert", seats=2, may_wait=False),

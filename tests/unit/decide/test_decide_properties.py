@@ -113,7 +113,7 @@ class Deciding(RuleBasedStateMachine):
             if not batch and not decision.unserved and not self.has_work():
                 break
         else:
-            raise AssertionError("decisions go on for ever")
+            raise AssertionError("decisions go on forever")
         self.nothing_is_left_undone()
 
     def has_work(self) -> bool:
@@ -142,7 +142,7 @@ class Deciding(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from(SESSIONS), seen=st.booleans())
     def a_session_dies(self, session: str, seen: bool) -> None:
-        """Its keys are gone from the store; ``seen``: the watch has told already."""
+        """Its keys are gone from the store; ``seen``: the watch has delivered it already."""
         self.dead.add(session)
         if seen:
             self.its_end_is_seen(session)
@@ -218,7 +218,7 @@ class Deciding(RuleBasedStateMachine):
             self.fence = grant.fence
             name = (grant.session_id, grant.grant_id)
             assert name not in self.granted, "an id was granted twice"
-            assert name not in self.finished, "granted after it was finished with"
+            assert name not in self.finished, "granted after it was completed"
             assert grant.session_id not in self.state.dead_sessions
             self.granted.add(name)
         assert decision.guard.fence == self.fence
@@ -244,12 +244,12 @@ class Deciding(RuleBasedStateMachine):
                 self.finished.add((session, grant_id))
 
     def gave_up_in_time(self, grant_id: str, batch: list[Command]) -> None:
-        """Nobody is turned away before its time, unless it asked for that."""
+        """No request is denied before its time, unless it asked for that."""
         if not any(isinstance(c, Release) and c.grant_id == grant_id for c in batch):
             assert self.ends[grant_id] <= self.clock.seconds
 
     def order_is_kept(self, decision: Decision) -> None:
-        """Nobody is served while somebody earlier goes on waiting, however much he wants."""
+        """No ticket is served while an earlier one goes on waiting, however much it wants."""
         ended = set(decision.tickets_ended)
         waiting = [
             queue_key(ticket)
@@ -310,7 +310,7 @@ class Deciding(RuleBasedStateMachine):
                 assert command.session_id in self.dead
 
     def nothing_is_left_undone(self) -> None:
-        """After the last batch nobody waits who could be served, or has waited too long."""
+        """After the last batch no ticket waits that could be served, or has waited too long."""
         for ticket in self.state.tickets.values():
             assert ticket.wait is None or self.ends[ticket.grant_id] > self.clock.seconds
         assert not self.has_work()
@@ -321,7 +321,7 @@ class Deciding(RuleBasedStateMachine):
         check_indexes(self.state)
 
     @invariant()
-    def nobody_waits_who_would_not(self) -> None:
+    def requests_without_wait_never_queue(self) -> None:
         for session, grant_id in self.finished:
             ticket = self.state.tickets.get(grant_id)
             assert ticket is None or ticket.session_id != session

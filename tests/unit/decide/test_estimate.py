@@ -62,7 +62,7 @@ def holds(*lengths: timedelta) -> HoldStats:
             "without the overdue",
             "the overdue stay away",
         ),
-        *("the second to end", "a surplus goes first", "nobody holds", "no capacity"),
+        *("the second to end", "a surplus goes first", "none is held", "no capacity"),
     ),
 )
 def test_an_estimate_stands_on_holds(

@@ -1,4 +1,4 @@
-"""Which grant ids count as finished with: never too few, and not many too many."""
+"""Which grant ids count as completed: never too few, and not many too many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAR_APART = st.lists(st.integers(1, 100_000), min_size=1, max_size=60)
 
 
 @given(calls=CALLS, is_marked=st.booleans())
-def test_what_was_finished_with_is_remembered_until_the_session_is_forgotten(
+def test_completed_ids_are_remembered_until_the_session_is_forgotten(
     *, calls: list[tuple[str, int]], is_marked: bool
 ) -> None:
     ids = CompletedIds()

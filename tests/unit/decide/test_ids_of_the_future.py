@@ -84,7 +84,7 @@ def test_an_id_of_the_future_does_not_finish_those_of_the_present() -> None:
     node.another().use(3)
 
 
-def test_an_id_of_the_future_is_finished_with_itself_on_every_node() -> None:
+def test_an_id_of_the_future_completes_only_itself_on_every_node() -> None:
     node = Node()
     node.use(HOUR)
     node.use(1)

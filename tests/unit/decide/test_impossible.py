@@ -8,7 +8,7 @@ from datetime import timedelta
 import grpc
 import pytest
 from tests.unit.kit import KEYS, NOW, POOL, a_grant, a_ticket, acquire, eventually, uuid7
-from tests.unit.loops import Loops, granted, heard, refusals
+from tests.unit.loops import Loops, granted, received, refusals
 from tests.unit.services import DEADLINE, STORE_KEYS, Services, Stream, refused
 
 from seatkeeper.server.decide import decide
@@ -97,35 +97,35 @@ def test_an_id_that_was_denied_is_spent_when_the_capacity_is_raised_again() -> N
 # One pool on several nodes ------------------------------------------------------------------------
 
 
-async def test_every_node_tells_its_own_client_and_the_next_is_served(loops: Loops) -> None:
+async def test_every_node_notifies_its_own_client_and_the_next_is_served(loops: Loops) -> None:
     await loops.pool(seats=3)
     near, far = await loops.node(), await loops.node()
     holder = near.submit(acquire(1, "anna", seats=3))
-    await heard(holder)
+    await received(holder)
     large = far.submit(acquire(2, "bert", seats=3))
-    await eventually(lambda: large.heard)
+    await eventually(lambda: large.received)
     small = near.submit(acquire(3, "cora", seats=1, wait=timedelta(hours=1)))
-    await eventually(lambda: small.heard)
+    await eventually(lambda: small.received)
 
     await loops.pool(seats=2)
-    await heard(large)
+    await received(large)
     assert refusals(large) == [Refusal.TOO_MANY_SEATS]
 
     await loops.store.commit([Delete(KEYS.grant(POOL, uuid7(1)))])
-    await heard(small)
+    await received(small)
     assert granted(small) == [uuid7(3)]
-    assert (await loops.judged()).waiting == 0
+    assert (await loops.checked()).waiting == 0
 
 
 async def test_a_wait_that_would_end_later_is_cut_short(loops: Loops) -> None:
     await loops.pool(seats=2)
     node = await loops.node()
     holder = node.submit(acquire(1, seats=2))
-    await heard(holder)
+    await received(holder)
     waiting = node.submit(acquire(2, "bert", seats=2, wait=timedelta(hours=1)))
-    await eventually(lambda: waiting.heard)
+    await eventually(lambda: waiting.received)
     await loops.pool(seats=1)
-    await heard(waiting)
+    await received(waiting)
     assert refusals(waiting) == [Refusal.TOO_MANY_SEATS]
 
 
@@ -134,27 +134,27 @@ async def test_a_pool_that_is_closed_and_opened_again_keeps_its_queue(loops: Loo
     node = await loops.node()
     first = node.submit(acquire(1, "anna", seats=2))
     second = node.submit(acquire(2, "bert", seats=1))
-    await eventually(lambda: first.heard and second.heard)
-    assert all(isinstance(news, Position) for news in (*first.heard, *second.heard))
+    await eventually(lambda: first.received and second.received)
+    assert all(isinstance(update, Position) for update in (*first.received, *second.received))
 
     await loops.pool(seats=1)
 
-    await heard(first)
-    await heard(second)
+    await received(first)
+    await received(second)
     assert refusals(first) == [Refusal.TOO_MANY_SEATS]
     assert granted(second) == [uuid7(2)]
-    await loops.judged()
+    await loops.checked()
 
 
-async def test_a_pool_whose_record_is_gone_denies_whoever_waits(loops: Loops) -> None:
+async def test_a_pool_whose_record_is_gone_denies_every_ticket(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     holder = node.submit(acquire(1))
-    await heard(holder)
+    await received(holder)
     waiting = node.submit(acquire(2, "bert"))
-    await eventually(lambda: waiting.heard)
+    await eventually(lambda: waiting.received)
     await loops.store.commit([Delete(KEYS.pool(POOL))])
-    await heard(waiting)
+    await received(waiting)
     assert refusals(waiting) == [Refusal.POOL_NOT_FOUND]
 
 
@@ -162,11 +162,11 @@ async def test_nothing_is_decided_again_and_again_for_who_keeps_waiting(loops: L
     await loops.pool(seats=0)
     node = await loops.node()
     waiting = node.submit(acquire(1, seats=2))
-    await eventually(lambda: waiting.heard)
+    await eventually(lambda: waiting.received)
     before = len(node.store.commits)
     await loops.pool(seats=0)
     other = node.submit(acquire(2, "bert"))
-    await eventually(lambda: other.heard)
+    await eventually(lambda: other.received)
     assert len(node.store.commits) <= before + 2
 
 
@@ -179,7 +179,7 @@ async def resize(services: Services, seats: int) -> None:
     await services.pools.UpdatePool(request, timeout=DEADLINE)
 
 
-async def test_a_stream_and_a_call_that_wait_are_told_why(services: Services) -> None:
+async def test_a_stream_and_a_call_that_wait_get_the_reason(services: Services) -> None:
     await services.pool(2)
     who = await services.session()
     await services.acquire(who, 1, seats=2)
@@ -211,7 +211,7 @@ async def test_a_pool_may_be_created_closed(services: Services, seats: int) -> N
     assert "closed" in failure.message
 
 
-async def test_a_place_given_up_by_its_owner_is_not_told_that_its_time_was_over(
+async def test_a_cancelled_ticket_is_not_reported_as_timed_out(
     services: Services,
 ) -> None:
     await services.pool(1)

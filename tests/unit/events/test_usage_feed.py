@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 from tests.unit.faults import Fault
 from tests.unit.kit import NOW, POOL, a_grant, acquire, eventually, release, uuid7
-from tests.unit.loops import Loops, NodeLoop, heard
+from tests.unit.loops import Loops, NodeLoop, received
 
-from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain import Command, Instant
 from seatkeeper.server.events.feed import UsageFeed
 from seatkeeper.server.events.usage import UsageEvent, UsageKind, grant_begins, grant_ends
+from seatkeeper.server.pool.forwarder import Forwarded
+from seatkeeper.server.routing.peers import Decided, PeerSilent
 
 LATER = Instant(NOW + 1500)
 
@@ -55,7 +58,7 @@ async def test_a_seat_s_life_is_published_in_order(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     ear = node.submit(acquire(1))
-    await heard(ear)
+    await received(ear)
     waiting = node.submit(acquire(2, "bert", wait=timedelta(seconds=1)))
     await eventually(lambda: node.loop.state.tickets)
     node.submit(acquire(2, "bert"), waiting)  # asked again: nothing new happens
@@ -76,8 +79,8 @@ async def test_a_commit_whose_answer_was_lost_is_published_when_it_is_seen(
     await loops.pool(seats=1)
     node = await loops.node()
     node.store.faults += [Fault.ANSWER_LOST, Fault.APPLIED_AFTER_THE_NEXT_READ]
-    await heard(node.submit(acquire(1)))
-    await heard(node.submit(release(1)))
+    await received(node.submit(acquire(1)))
+    await received(node.submit(release(1)))
     assert kinds(node) == ["granted", "released"]
 
 
@@ -85,15 +88,15 @@ async def test_a_commit_that_was_lost_is_not_published(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     node.store.faults += [Fault.REQUEST_LOST]
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     assert kinds(node) == ["granted"]
 
 
 async def test_a_seat_that_expired_while_the_watch_was_broken_is_reported(loops: Loops) -> None:
-    """No decision was made since the node's own last one, so a listing is enough to tell."""
+    """No decision was made since the node's own last one, so a listing is enough."""
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     node.store.is_down = True
     loops.store.end_watches("cut")
     await loops.end_session("anna")
@@ -105,7 +108,7 @@ async def test_a_seat_that_expired_while_the_watch_was_broken_is_reported(loops:
 async def test_a_full_store_publishes_what_it_still_frees(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     waiting = node.submit(acquire(2, "bert", wait=timedelta(seconds=1)))
     await eventually(lambda: node.loop.state.tickets)
     node.store.is_full = True
@@ -113,10 +116,10 @@ async def test_a_full_store_publishes_what_it_still_frees(loops: Loops) -> None:
     await eventually(lambda: "released" in kinds(node))
     loops.clock.advance(timedelta(seconds=1))
     node.loop.ring_changed()
-    await heard(waiting)
+    await received(waiting)
     assert kinds(node)[:4] == ["granted", "queued", "released", "gave_up"]
     refused = node.submit(acquire(3, "cora"))
-    await heard(refused)
+    await received(refused)
     assert kinds(node)[4:] == ["denied"]
 
 
@@ -124,9 +127,9 @@ async def test_a_seat_that_expires_under_its_release_ended_once(loops: Loops) ->
     await loops.pool(seats=3)
     node = await loops.node()
     for number in (1, 2, 3):
-        await heard(node.submit(acquire(number)))
-    await heard(node.submit(release(1)))
-    await heard(node.submit(release(3)))
+        await received(node.submit(acquire(number)))
+    await received(node.submit(release(1)))
+    await received(node.submit(release(3)))
     # The session's mark covers it already, so nothing of this release is attached to the lease.
     node.store.gate.clear()
     late = node.submit(release(2))
@@ -134,7 +137,45 @@ async def test_a_seat_that_expires_under_its_release_ended_once(loops: Loops) ->
     await loops.end_session("anna")
     await eventually(lambda: not node.loop.state.grants)
     node.store.gate.set()
-    await heard(late)
+    await received(late)
     await eventually(lambda: kinds(node)[-1] == "expired")
     ends = [e.kind for e in node.tally.usage_events if e.grant_id == uuid7(2)]
     assert ends == [UsageKind.GRANTED, UsageKind.EXPIRED]
+
+
+class Ring:
+    """Who owns the pool."""
+
+    def __init__(self, elsewhere: str | None) -> None:
+        self.elsewhere = elsewhere
+
+    def owner(self, pool: str) -> str | None:
+        return self.elsewhere or "here"
+
+    def owner_elsewhere(self, pool: str) -> str | None:
+        return self.elsewhere
+
+    async def decide(
+        self, node_id: str, pool: str, commands: Sequence[Command], peers: Sequence[str] = ()
+    ) -> Decided:
+        raise PeerSilent
+
+
+async def test_the_owner_follows_a_pool_while_seats_are_held_and_reports_their_end(
+    loops: Loops,
+) -> None:
+    """Also when the clients are those of other nodes: no other node would report it."""
+    ring = Ring(None)
+    await loops.pool(seats=1)
+    node = await loops.node(forwarder=ring)
+    forwarded = Forwarded()
+    node.loop.submit(acquire(1), forwarded)
+    await forwarded.outcome
+    await eventually(lambda: node.loop.state.grants)
+    assert not node.loop.idle
+    ring.elsewhere = "node-2"
+    assert node.loop.idle
+    ring.elsewhere = None
+    await loops.end_session("anna")
+    await eventually(lambda: kinds(node) == ["granted", "expired"])
+    assert node.loop.idle

@@ -18,8 +18,8 @@ from tests.unit.kit import (
     uuid7,
 )
 
-from seatkeeper.server.decide import (
-    Decision,
+from seatkeeper.server.decide import Decision, decide
+from seatkeeper.server.domain import (
     Denied,
     Guard,
     Instant,
@@ -28,7 +28,6 @@ from seatkeeper.server.decide import (
     PoolState,
     Refusal,
     Watermark,
-    decide,
 )
 from seatkeeper.server.events.facts import REFUSED_MAX, decode_facts, encode_facts
 from seatkeeper.server.events.history import UsageHistory, usage_events
@@ -48,12 +47,21 @@ def gone(key: str) -> Change:
     return Change(key, None, 0)
 
 
-def guard(**facts: object) -> Change:
+def guard(
+    *,
+    decided_at_millis: int = 0,
+    released_fences: Iterable[int] = (),
+    reclaimed_fences: Iterable[int] = (),
+) -> Change:
     """A guard that its decision left, with what it says of itself."""
-    about = state_pb2.DecisionFacts(decision_id=DECISION, **facts)  # type: ignore[arg-type]  # the test gives fields by name
-    return put(
-        KEYS.guard(POOL), records.encode_guard(Guard(9, 9), DECISION, about.SerializeToString())
+    about = state_pb2.DecisionFacts(
+        decision_id=DECISION,
+        decided_at_millis=decided_at_millis,
+        released_fences=released_fences,
+        reclaimed_fences=reclaimed_fences,
     )
+    facts = about.SerializeToString()
+    return put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9), DECISION, facts))
 
 
 GRANT = a_grant(1, fence=7)

@@ -1,4 +1,4 @@
-"""A random workload on the real loop: log, metrics and history tell of the same things, once each."""
+"""A random workload on the real loop: log, metrics and history report the same things, once each."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Service:
         for node in self.loops.nodes:
             node.store.fault_rate = 0.0
         for ear in ears:
-            await eventually(lambda ear=ear: ear.heard)
+            await eventually(lambda ear=ear: ear.received)
         await self._settle()
 
     def _one_request(self) -> Ear:

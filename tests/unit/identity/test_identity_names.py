@@ -175,5 +175,5 @@ def test_any_of_several_names_counts(authority: Authority) -> None:
     assert not parse_names("dns:host-49.example").isdisjoint(shown)
 
 
-def test_bytes_that_are_no_certificate_name_nobody() -> None:
+def test_bytes_that_are_no_certificate_have_no_names() -> None:
     assert names_in(b"") == names_in(b"-----BEGIN CERTIFICATE-----\nAAAA\n") == ()

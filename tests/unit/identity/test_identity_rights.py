@@ -61,7 +61,7 @@ def test_every_call_of_the_contract_is_in_the_table_and_no_other() -> None:
     assert RIGHTS.keys() - {"/grpc.health.v1.Health/List"} == contract
 
 
-def test_what_changes_something_of_others_is_not_for_everybody() -> None:
+def test_what_changes_something_of_others_is_not_foreverybody() -> None:
     """Names of calls say what they do; one that reads or is about a session may be open."""
     reads = ("Get", "List", "Watch", "Check", "Fetch", "ServerReflectionInfo", "Build")
     own = ("SeatService/",)
@@ -200,7 +200,7 @@ async def test_the_refusal_says_who_asked_and_which_setting_decides(
     said = refused.value.details() or ""
     assert "dns:ci-runner" in said
     assert "`administrators`" in said
-    assert "dns:admin" not in said, "who may is nobody's business"
+    assert "dns:admin" not in said, "the list is private"
     trailers = dict(refused.value.trailing_metadata() or ())
     status = status_pb2.Status.FromString(bytes(trailers["grpc-status-details-bin"]))
     info = error_details_pb2.ErrorInfo()
@@ -209,13 +209,13 @@ async def test_the_refusal_says_who_asked_and_which_setting_decides(
     assert info.metadata["setting"] == "administrators"
 
 
-async def test_an_empty_list_is_nobody_and_start_up_says_so(
+async def test_an_empty_list_allows_no_client_and_start_up_logs_it(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(config(authority)) as node:
         said = [record for record in caplog.records if record.message == "rights"]
         assert {vars(record)["setting"] for record in said} == {"administrators", "agents"}
-        assert all("nobody" in vars(record)["effect"] for record in said)
+        assert all("no client" in vars(record)["effect"] for record in said)
         for name in ROLES:
             async with channel(node, authority, name) as one:
                 code = await code_of(one, "/seatkeeper.v1.PoolService/CreatePool")
@@ -268,17 +268,17 @@ async def test_plain_text_on_this_machine_is_open_and_says_so(
 def test_without_certificates_only_this_machine_may_administer(
     address: str, local: bool
 ) -> None:
-    nobody = parse_names("")
+    no_client = parse_names("")
     caller = Principal(address=address)
     assert caller.is_local == local
     create = "/seatkeeper.v1.PoolService/CreatePool"
-    closed = Authorizer(nobody, nobody, asks_for_certificates=False)
+    closed = Authorizer(no_client, no_client, asks_for_certificates=False)
     if local:
         closed.allow(caller, create)
     else:
         with pytest.raises(Refused, match="anonymous"):
             closed.allow(caller, create)
-    opened = Authorizer(parse_names("anonymous"), nobody, asks_for_certificates=False)
+    opened = Authorizer(parse_names("anonymous"), no_client, asks_for_certificates=False)
     opened.allow(caller, create)
 
 

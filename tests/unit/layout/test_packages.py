@@ -53,7 +53,12 @@ def test_the_archive_has_what_belongs_to_the_sources(sources: Path) -> None:
             ".dockerignore",
             "PKG-INFO",
         ),
-        *("docs/README.md", "docs/cli.md", "deploy/haproxy/l4.cfg", "tests/conftest.py"),
+        *(
+            "docs/README.md",
+            "docs/reference/cli.md",
+            "deploy/haproxy/l4.cfg",
+            "tests/conftest.py",
+        ),
         *("bench", "proto/hatch_build.py", "proto/seatkeeper/v1/seat.proto"),
     ):
         assert (sources / name).exists(), name
@@ -79,7 +84,7 @@ def test_the_archive_has_nothing_that_was_made(sources: Path) -> None:
 def test_every_link_of_the_documentation_leads_somewhere(sources: Path) -> None:
     broken = [
         f"{page.name}: {link}"
-        for page in [*sources.glob("*.md"), *(sources / "docs").glob("*.md")]
+        for page in [*sources.glob("*.md"), *(sources / "docs").rglob("*.md")]
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
         if not (page.parent / link).exists()
     ]
@@ -106,26 +111,26 @@ def test_a_wheel_can_be_made_of_the_archive_alone(sources: Path, tmp_path: Path)
     assert not [name for name in names if name.startswith(("tests/", "docs/"))]
 
 
-def test_nobody_is_told_to_install_by_a_name_that_is_on_no_index() -> None:
-    # The changelog tells of the past.
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "Makefile"]
+def test_no_text_advises_installing_a_name_that_is_on_no_index() -> None:
+    # The changelog is about the past.
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]
     code = [path for part in OURS for path in (ROOT / part).rglob("*.py")]
-    told = [
+    reported = [
         f"{path.name}: {found}"
         for path in pages
         for found in BARE_NAME.findall(path.read_text())
     ]
-    told += [
+    reported += [
         f"{path.name}:{node.lineno}"
         for path in code
         for node in said_in(ast.parse(path.read_text()))
         if BARE_NAME.search(str(node.value))
     ]
-    assert told == [], "seatkeeper.core.extras.how_to_install says how"
+    assert reported == [], "seatkeeper.core.extras.how_to_install says how"
 
 
 def said_in(tree: ast.Module) -> list[ast.Constant]:
-    """The texts of a module but its docstrings, which nobody is told."""
+    """The texts of a module but its docstrings, which are not output."""
     unsaid = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [
         node

@@ -13,7 +13,7 @@ from seatkeeper.server.config import ConfigError, NodeConfig, load_config
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting comes from whoever runs the tests."""
+    """No setting comes from the environment of the tests."""
     for name in list(os.environ):
         if name.startswith("SEATKEEPER_"):
             monkeypatch.delenv(name)
@@ -132,7 +132,7 @@ def test_who_listens_everywhere_must_say_where_he_is(listen: str) -> None:
     assert config.advertise == "seats-1:7420"
 
 
-def test_every_wrong_setting_is_told_at_once() -> None:
+def test_every_wrong_setting_is_reported_at_once() -> None:
     lines = wrong(listen="x", queue_max="0").splitlines()
     assert [line.partition(":")[0] for line in lines] == ["listen", "queue_max"]
 

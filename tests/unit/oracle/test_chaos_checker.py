@@ -1,4 +1,4 @@
-"""The judge is judged: what agrees passes, and every kind of what does not is caught."""
+"""The checker is checked: what agrees passes, and every kind of what does not is caught."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from seatkeeper.oracle.checker import (
     check_answers,
     check_beliefs,
     check_history,
-    check_patience,
     check_published,
     check_punctuality,
     check_reclaim,
+    check_waits,
     count_prevented,
     lives,
 )
@@ -182,7 +182,7 @@ def test_answers_that_agree_with_the_history_pass() -> None:
     ids=[
         "never granted",
         "another fence",
-        "told too early",
+        "reported too early",
         "other seats",
         "given back too early",
         "refused and granted",
@@ -247,13 +247,13 @@ def test_seats_of_the_dead_are_free_in_time_or_it_is_said(
 
 
 @pytest.mark.parametrize(("deadline", "caught"), [(3.0, []), (2.9, [Invariant.I7])])
-def test_seats_of_the_dead_are_those_that_they_were_told_of(
+def test_seats_of_the_dead_are_those_that_they_received(
     deadline: float, caught: list[Invariant]
 ) -> None:
     """Where clients have certificates, holders have other names than users."""
     (pool, grant_id), life = next(iter(LIVES.items()))
-    told = Acquired("zoe", pool, grant_id, min(life.given), 1, 1.0)
-    record = Record(acquired=[told], killed={"zoe": 2.0})
+    reported = Acquired("zoe", pool, grant_id, min(life.given), 1, 1.0)
+    record = Record(acquired=[reported], killed={"zoe": 2.0})
     found = list(check_reclaim(LIVES, record, lambda user, killed_at: deadline))
     assert invariants(found) == caught
 
@@ -274,7 +274,7 @@ def test_seats_of_the_dead_may_be_held_while_their_time_is_not_over() -> None:
 )
 def test_who_is_turned_away_must_have_waited(waited: float, caught: list[Invariant]) -> None:
     denied = [Denied("anna", POOL, 10.0, 10.0 + waited, 5.0)]
-    assert invariants(list(check_patience(denied))) == caught
+    assert invariants(list(check_waits(denied))) == caught
 
 
 def test_engines_of_other_pools_are_passed_over() -> None:
@@ -323,9 +323,7 @@ def test_a_publication_that_is_in_no_revision_is_caught() -> None:
 @pytest.mark.parametrize(
     ("waited", "caught"), [(5.0, []), (9.9, []), (10.1, [Invariant.I8]), (60.0, [Invariant.I8])]
 )
-def test_who_is_turned_away_must_be_told_in_time(
-    waited: float, caught: list[Invariant]
-) -> None:
+def test_a_denial_must_arrive_in_time(waited: float, caught: list[Invariant]) -> None:
     denied = [Denied("anna", POOL, 10.0, 10.0 + waited, 5.0)]
     assert invariants(list(check_punctuality(denied))) == caught
 

@@ -1,4 +1,4 @@
-"""The judge is judged: good histories pass, and every kind of bad one is caught."""
+"""The checker is checked: good histories pass, and every kind of bad one is caught."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def guard() -> Change:
     return put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9)))
 
 
-def judged(*revisions: Sequence[Change]) -> PoolHistory:
+def checked(*revisions: Sequence[Change]) -> PoolHistory:
     return replay(in_revisions(revisions), KEYS.prefix)[POOL]
 
 
@@ -57,7 +57,7 @@ def kinds(judgement: PoolHistory) -> list[FaultKind]:
 
 
 def test_a_history_in_which_seats_go_from_one_to_the_next_is_correct() -> None:
-    judgement = judged(
+    judgement = checked(
         [spec(2)],
         [granted(a_grant(1, fence=1)), granted(a_grant(2, fence=2)), queued(a_ticket(3))],
         [queued(a_ticket(4))],
@@ -81,7 +81,7 @@ def test_a_history_in_which_seats_go_from_one_to_the_next_is_correct() -> None:
 
 
 def test_one_seat_too_many_is_seen_though_it_lasted_one_revision() -> None:
-    judgement = judged(
+    judgement = checked(
         [spec(1)],
         [granted(a_grant(1, fence=1))],
         [granted(a_grant(2, fence=2))],
@@ -95,39 +95,39 @@ def test_one_seat_too_many_is_seen_though_it_lasted_one_revision() -> None:
 
 
 def test_a_grant_of_several_seats_counts_as_several() -> None:
-    assert kinds(judged([spec(2)], [granted(a_grant(1, seats=3))])) == [FaultKind.OVER_GRANT]
+    assert kinds(checked([spec(2)], [granted(a_grant(1, seats=3))])) == [FaultKind.OVER_GRANT]
 
 
 def test_a_lowered_capacity_may_be_exceeded_by_old_grants_but_not_by_new_ones() -> None:
     before = [[spec(3)], [granted(a_grant(n, fence=n)) for n in (1, 2, 3)], [spec(1)]]
 
-    drained = judged(*before, [grant_gone(1)], [grant_gone(2)])
+    drained = checked(*before, [grant_gone(1)], [grant_gone(2)])
     assert drained.is_correct
     assert drained.max_out == 3
 
-    too_early = judged(*before, [grant_gone(1), granted(a_grant(4, fence=4))])
+    too_early = checked(*before, [grant_gone(1), granted(a_grant(4, fence=4))])
     assert kinds(too_early) == [FaultKind.OVER_GRANT]
 
 
 def test_a_grant_in_a_pool_that_does_not_exist_is_one_too_many() -> None:
-    assert kinds(judged([granted(a_grant(1))])) == [FaultKind.OVER_GRANT]
+    assert kinds(checked([granted(a_grant(1))])) == [FaultKind.OVER_GRANT]
 
 
 @pytest.mark.parametrize("second", [6, 5], ids=["the same", "a lower one"])
 def test_a_fence_that_does_not_rise_is_seen(second: int) -> None:
-    judgement = judged(
+    judgement = checked(
         [spec(5)], [granted(a_grant(1, fence=6))], [granted(a_grant(2, fence=second))]
     )
     assert kinds(judgement) == [FaultKind.FENCE]
 
 
 def test_one_fence_for_two_grants_of_one_revision_is_seen() -> None:
-    judgement = judged([spec(5)], [granted(a_grant(n, fence=7)) for n in (1, 2)])
+    judgement = checked([spec(5)], [granted(a_grant(n, fence=7)) for n in (1, 2)])
     assert kinds(judgement) == [FaultKind.FENCE]
 
 
 def test_a_fence_that_starts_again_with_a_new_pool_of_the_name_is_seen() -> None:
-    judgement = judged(
+    judgement = checked(
         [spec(5)],
         [granted(a_grant(1, fence=9))],
         [grant_gone(1)],
@@ -141,7 +141,7 @@ def test_a_fence_that_starts_again_with_a_new_pool_of_the_name_is_seen() -> None
 def test_a_claim_rewrites_a_grant_and_is_no_new_grant() -> None:
     grant = a_grant(1, fence=1)
     claimed = replace(grant, agent_id="agent-1", claim_id=uuid7(9))
-    judgement = judged([spec(1)], [granted(grant)], [granted(claimed)], [grant_gone(1)])
+    judgement = checked([spec(1)], [granted(grant)], [granted(claimed)], [grant_gone(1)])
 
     assert judgement.is_correct
     assert (judgement.grants, judgement.max_out, judgement.out) == (1, 1, 0)
@@ -154,7 +154,7 @@ def test_a_claim_rewrites_a_grant_and_is_no_new_grant() -> None:
 )
 def test_a_grant_that_is_rewritten_otherwise_is_seen(change: dict[str, Any]) -> None:
     grant = a_grant(1, fence=1)
-    judgement = judged([spec(2)], [granted(grant)], [granted(changed(grant, **change))])
+    judgement = checked([spec(2)], [granted(grant)], [granted(changed(grant, **change))])
     assert kinds(judgement) == [FaultKind.REWRITTEN]
 
 
@@ -163,18 +163,18 @@ def test_a_grant_that_is_rewritten_otherwise_is_seen(change: dict[str, Any]) -> 
 )
 def test_a_ticket_that_is_given_another_place_is_seen(change: dict[str, Any]) -> None:
     ticket = a_ticket(2)
-    judgement = judged([spec(1)], [queued(ticket)], [queued(changed(ticket, **change))])
+    judgement = checked([spec(1)], [queued(ticket)], [queued(changed(ticket, **change))])
     assert kinds(judgement) == [FaultKind.REWRITTEN]
 
 
 def test_a_ticket_that_is_written_again_as_it_was_is_no_second_one() -> None:
-    judgement = judged([spec(1)], [queued(a_ticket(2))], [queued(a_ticket(2))])
+    judgement = checked([spec(1)], [queued(a_ticket(2))], [queued(a_ticket(2))])
     assert judgement.is_correct
     assert (judgement.tickets, judgement.waiting) == (1, 1)
 
 
 def test_a_ticket_that_overtakes_an_earlier_one_is_seen() -> None:
-    judgement = judged(
+    judgement = checked(
         [spec(1)],
         [queued(a_ticket(1))],
         [queued(a_ticket(2))],
@@ -186,29 +186,29 @@ def test_a_ticket_that_overtakes_an_earlier_one_is_seen() -> None:
 
 def test_a_request_that_never_waited_may_not_overtake_a_ticket_of_its_priority() -> None:
     waiting = [[spec(2)], [queued(a_ticket(1, seats=2))]]
-    assert kinds(judged(*waiting, [granted(a_grant(2))])) == [FaultKind.ORDER]
-    assert judged(*waiting, [granted(a_grant(2, priority=1))]).is_correct
+    assert kinds(checked(*waiting, [granted(a_grant(2))])) == [FaultKind.ORDER]
+    assert checked(*waiting, [granted(a_grant(2, priority=1))]).is_correct
 
 
 def test_a_higher_priority_goes_first_and_a_lower_one_does_not() -> None:
     waiting = [[spec(1)], [queued(a_ticket(1)), queued(a_ticket(2, priority=5))]]
     high_first = [ticket_gone(2), granted(a_grant(2, priority=5))]
     low_first = [ticket_gone(1), granted(a_grant(1))]
-    assert judged(*waiting, high_first).is_correct
-    assert kinds(judged(*waiting, low_first)) == [FaultKind.ORDER]
+    assert checked(*waiting, high_first).is_correct
+    assert kinds(checked(*waiting, low_first)) == [FaultKind.ORDER]
 
 
 def test_requests_of_one_revision_may_be_granted_while_later_ones_are_queued() -> None:
-    assert judged([spec(1)], [queued(a_ticket(5)), granted(a_grant(4))]).is_correct
+    assert checked([spec(1)], [queued(a_ticket(5)), granted(a_grant(4))]).is_correct
 
 
 def test_a_grant_whose_ticket_was_left_behind_is_seen() -> None:
-    judgement = judged([spec(1)], [queued(a_ticket(1))], [granted(a_grant(1))])
+    judgement = checked([spec(1)], [queued(a_ticket(1))], [granted(a_grant(1))])
     assert kinds(judgement) == [FaultKind.ORDER]
 
 
 def test_an_id_that_is_granted_again_after_its_end_is_seen() -> None:
-    judgement = judged(
+    judgement = checked(
         [spec(1)],
         [granted(a_grant(1, fence=1))],
         [grant_gone(1)],
@@ -225,8 +225,8 @@ def test_the_order_of_changes_within_a_revision_means_nothing() -> None:
         queued(a_ticket(3)),
     ]
     before = [[spec(1)], [granted(a_grant(1, fence=1)), queued(a_ticket(2))]]
-    assert judged(*before, together) == judged(*before, together[::-1])
-    assert judged(*before, together[::-1]).is_correct
+    assert checked(*before, together) == checked(*before, together[::-1])
+    assert checked(*before, together[::-1]).is_correct
 
 
 BUSY: list[list[Change]] = [
@@ -236,20 +236,20 @@ BUSY: list[list[Change]] = [
 
 
 def test_a_decision_that_takes_a_place_away_is_seen() -> None:
-    assert kinds(judged(*BUSY, [guard(), ticket_gone(3)])) == [FaultKind.TAKEN_AWAY]
+    assert kinds(checked(*BUSY, [guard(), ticket_gone(3)])) == [FaultKind.TAKEN_AWAY]
 
 
 def test_a_decision_that_takes_a_seat_away_is_seen() -> None:
-    judgement = judged(
+    judgement = checked(
         *BUSY, [guard(), grant_gone(1), ticket_gone(2), granted(a_grant(2, fence=2))]
     )
     assert kinds(judgement) == [FaultKind.TAKEN_AWAY]
     assert uuid7(1) in judgement.faults[0].message
 
 
-def test_who_is_finished_with_an_earlier_request_is_not_with_a_later_one() -> None:
+def test_completing_an_earlier_request_does_not_complete_a_later_one() -> None:
     session = a_ticket(3).session_id
-    judgement = judged(*BUSY, [guard(), mark(session, 2), ticket_gone(3)])
+    judgement = checked(*BUSY, [guard(), mark(session, 2), ticket_gone(3)])
     assert kinds(judgement) == [FaultKind.TAKEN_AWAY]
 
 
@@ -264,10 +264,10 @@ def test_who_is_finished_with_an_earlier_request_is_not_with_a_later_one() -> No
     ids=["gave up", "gave back", "its lease ended", "the holder's lease ended"],
 )
 def test_who_is_finished_or_gone_has_lost_nothing(end: list[Change]) -> None:
-    assert kinds(judged(*BUSY, end)) == []
+    assert kinds(checked(*BUSY, end)) == []
 
 
-def test_pools_are_judged_apart_and_other_keys_are_passed_over() -> None:
+def test_pools_are_checked_apart_and_other_keys_are_skipped() -> None:
     other = [
         put(KEYS.session("s"), b"?"),
         put(KEYS.node("n"), b"?"),
@@ -290,7 +290,7 @@ def test_pools_are_judged_apart_and_other_keys_are_passed_over() -> None:
 
 
 def test_a_history_full_of_faults_keeps_the_first_and_counts_the_rest() -> None:
-    judgement = judged(*([granted(a_grant(n, fence=n))] for n in range(1, FAULTS_MAX + 51)))
+    judgement = checked(*([granted(a_grant(n, fence=n))] for n in range(1, FAULTS_MAX + 51)))
     assert judgement.count(FaultKind.OVER_GRANT) == FAULTS_MAX + 50
     assert len(judgement.faults) == FAULTS_MAX
     assert not judgement.is_correct

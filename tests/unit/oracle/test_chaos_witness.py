@@ -13,7 +13,7 @@ from itertools import accumulate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.kit import KEYS, PATIENCE, eventually
+from tests.unit.kit import KEYS, TIME_LIMIT, eventually
 
 from seatkeeper.oracle import witness as witness_module
 from seatkeeper.oracle.witness import RevisionTimes, Witness
@@ -82,7 +82,7 @@ async def write(store: GatedStore, *names: str) -> int:
 
 
 async def caught_up(witness: Witness) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIME_LIMIT):
         await witness.catch_up()
 
 
@@ -90,7 +90,7 @@ def has_looked(witness: Witness, times: int) -> bool:
     return len(witness.changed_at) >= times
 
 
-def told(changes: list[Change]) -> list[str]:
+def reported(changes: list[Change]) -> list[str]:
     """What became of which key, in order."""
     return [f"{'' if each.entry else '-'}{each.key.removeprefix(OURS)}" for each in changes]
 
@@ -104,7 +104,7 @@ async def test_it_begins_with_what_is_there_in_the_order_in_which_it_came(
     last = await write(store, "m")
 
     witness = await begin()
-    assert told(witness.changes) == ["z", "a", "b", "m"]
+    assert reported(witness.changes) == ["z", "a", "b", "m"]
     assert [each.revision for each in witness.changes] == [first, first + 1, first + 1, last]
     assert witness.revision == last
 
@@ -121,7 +121,7 @@ async def test_it_collects_what_happens_and_nothing_of_others(
     await write(store, "a")
 
     await caught_up(witness)
-    assert told(witness.changes) == ["a", "b", "c", "-a", "-c", "a"]
+    assert reported(witness.changes) == ["a", "b", "c", "-a", "-c", "a"]
     revisions = [each.revision for each in witness.changes]
     assert revisions == sorted(revisions)
     assert witness.lost == ""
@@ -142,7 +142,7 @@ async def test_to_catch_up_is_to_have_seen_all_that_has_happened_before(
         store.gate.set()
         await catching_up
         assert witness.revision >= revision
-        assert told(witness.changes)[-1] == str(number)
+        assert reported(witness.changes)[-1] == str(number)
 
 
 async def test_watches_that_end_lose_nothing_and_repeat_nothing(
@@ -156,7 +156,7 @@ async def test_watches_that_end_lose_nothing_and_repeat_nothing(
         if number % 3 == 0:
             await asyncio.sleep(0.001)
     await caught_up(witness)
-    assert told(witness.changes) == [str(number) for number in range(200)]
+    assert reported(witness.changes) == [str(number) for number in range(200)]
 
 
 async def test_a_store_that_does_not_answer_for_a_while_is_asked_again(
@@ -175,7 +175,7 @@ async def test_a_store_that_does_not_answer_for_a_while_is_asked_again(
     store.before_call = refuse
     await caught_up(witness)
     assert asked >= 10
-    assert told(witness.changes) == ["a"]
+    assert reported(witness.changes) == ["a"]
 
 
 async def test_who_cannot_begin_says_so(store: GatedStore, begin: Begin) -> None:
@@ -191,12 +191,12 @@ async def test_to_catch_up_has_its_limit(begin: Begin, monkeypatch: pytest.Monke
     silent = MemoryStore()
     witness = Witness(silent, KEYS.prefix)
     await witness.start()
-    await silent.commit([Put("elsewhere", b"")])  # and the watch is not told how far it is
+    await silent.commit([Put("elsewhere", b"")])  # and the watch gets no progress
     monkeypatch.setattr(witness_module, "CATCH_UP_SECONDS_MAX", 0.05)
     with pytest.raises(TimeoutError):
         await witness.catch_up()
     silent.expire_due()
-    monkeypatch.setattr(witness_module, "CATCH_UP_SECONDS_MAX", PATIENCE)
+    monkeypatch.setattr(witness_module, "CATCH_UP_SECONDS_MAX", TIME_LIMIT)
     await witness.catch_up()
     await witness.stop()
     await silent.close()
@@ -218,7 +218,7 @@ async def test_history_that_was_thrown_away_before_it_was_seen_is_lost_and_said_
 
     await eventually(lambda: witness.lost)
     assert witness.lost == f"etcd has thrown away what came after revision {seen}"
-    assert told(witness.changes) == ["a"]
+    assert reported(witness.changes) == ["a"]
     # Nothing is waited for that cannot come.
     await caught_up(witness)
 
@@ -233,7 +233,7 @@ async def test_history_that_was_thrown_away_after_it_was_seen_is_no_loss(
     store.end_watches("a lost connection")
     await write(store, "b")
     await caught_up(witness)
-    assert told(witness.changes) == ["a", "b"]
+    assert reported(witness.changes) == ["a", "b"]
     assert witness.lost == ""
 
 
@@ -246,7 +246,7 @@ async def test_after_it_stops_it_sees_no_more(store: GatedStore, begin: Begin) -
     await write(store, "b")
     store.expire_due()
     await asyncio.sleep(0)
-    assert told(witness.changes) == ["a"]
+    assert reported(witness.changes) == ["a"]
 
 
 async def test_each_change_is_dated_before_it_came_and_after_what_was_seen_before(

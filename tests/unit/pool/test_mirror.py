@@ -1,4 +1,4 @@
-"""The view of a pool: news comes late, twice and in any order, and the view ends up right."""
+"""The view of a pool: updates come late, twice and in any order, and the view ends up right."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def mark_gone(session: str) -> Delete:
     return Delete(KEYS.mark(POOL, session))
 
 
-def told(revision: int, *writes: Write) -> WatchBatch:
-    """What the watch tells of a transaction."""
+def reported(revision: int, *writes: Write) -> WatchBatch:
+    """What the watch delivers of a transaction."""
     changes = tuple(
         Change(
             write.key,
@@ -97,7 +97,7 @@ def test_an_own_commit_is_seen_at_once_and_its_echo_changes_nothing(mirror: Pool
     assert mirror.state.guard.fence == 3
     assert (mirror.state.held, list(mirror.state.tickets)) == (1, [uuid7(2)])
 
-    assert mirror.apply(told(2, *writes)) == set()
+    assert mirror.apply(reported(2, *writes)) == set()
 
 
 def test_the_echo_of_an_older_commit_does_not_bring_back_what_is_gone(
@@ -105,7 +105,7 @@ def test_the_echo_of_an_older_commit_does_not_bring_back_what_is_gone(
 ) -> None:
     mirror.committed([grant_put(1)], 2)
     mirror.committed([grant_gone(1)], 3)
-    mirror.apply(told(2, grant_put(1)))
+    mirror.apply(reported(2, grant_put(1)))
 
     assert mirror.state.grants == {}
 
@@ -115,9 +115,9 @@ def test_an_own_commit_that_the_watch_has_overtaken_brings_nothing_back(
 ) -> None:
     """We queued a ticket; another node served it and it was given back before we had our answer."""
     mine = [guard_put(), ticket_put(1)]
-    mirror.apply(told(2, *mine))
-    mirror.apply(told(3, guard_put(), grant_put(1), ticket_gone(1)))
-    mirror.apply(told(4, guard_put(), mark_put("anna", 1), grant_gone(1)))
+    mirror.apply(reported(2, *mine))
+    mirror.apply(reported(3, guard_put(), grant_put(1), ticket_gone(1)))
+    mirror.apply(reported(4, guard_put(), mark_put("anna", 1), grant_gone(1)))
 
     mirror.committed(mine, 2)
 
@@ -127,9 +127,9 @@ def test_an_own_commit_that_the_watch_has_overtaken_brings_nothing_back(
 
 
 def test_a_listing_that_the_watch_has_overtaken_brings_nothing_back(mirror: PoolMirror) -> None:
-    mirror.apply(told(2, ticket_put(1)))
+    mirror.apply(reported(2, ticket_put(1)))
     late = listed(2, (2, ticket_put(1)))
-    mirror.apply(told(3, ticket_gone(1)))
+    mirror.apply(reported(3, ticket_gone(1)))
 
     mirror.reset(late)
 
@@ -137,16 +137,16 @@ def test_a_listing_that_the_watch_has_overtaken_brings_nothing_back(mirror: Pool
 
 
 def test_a_watch_that_a_listing_has_overtaken_brings_nothing_back(mirror: PoolMirror) -> None:
-    """Served a second time, its seat would be held by nobody."""
+    """Served a second time, its seat would have no holder."""
     mirror.reset(listed(9, (8, guard_put(5))))
-    mirror.apply(told(3, ticket_put(1)))
+    mirror.apply(reported(3, ticket_put(1)))
 
     assert mirror.state.tickets == {}
     assert mirror.guard_revision == 8
 
 
 def test_a_listing_takes_away_what_it_does_not_have(mirror: PoolMirror) -> None:
-    mirror.apply(told(2, guard_put(), grant_put(1), ticket_put(2), mark_put("anna", 1)))
+    mirror.apply(reported(2, guard_put(), grant_put(1), ticket_put(2), mark_put("anna", 1)))
     touched = mirror.reset(listed(7, (2, guard_put()), (5, grant_put(3))))
 
     assert touched == {uuid7(1), uuid7(2), uuid7(3)}
@@ -164,17 +164,17 @@ def test_a_listing_from_before_an_own_commit_takes_nothing_away(mirror: PoolMirr
 
 
 def test_a_claim_replaces_the_grant_and_counts_its_seats_once(mirror: PoolMirror) -> None:
-    mirror.apply(told(2, grant_put(1, seats=2)))
-    mirror.apply(told(3, grant_put(1, seats=2)))
+    mirror.apply(reported(2, grant_put(1, seats=2)))
+    mirror.apply(reported(3, grant_put(1, seats=2)))
 
     assert mirror.state.held == 2
     assert mirror.ended == []
 
 
-def test_ids_that_ended_are_finished_with_and_others_are_not(mirror: PoolMirror) -> None:
-    mirror.apply(told(2, grant_put(1), grant_put(3), ticket_put(4)))
-    mirror.apply(told(3, mark_put("anna", 3), grant_gone(3)))
-    mirror.apply(told(4, mark_put("anna", 5, 5)))
+def test_ids_that_ended_are_completed_and_others_are_not(mirror: PoolMirror) -> None:
+    mirror.apply(reported(2, grant_put(1), grant_put(3), ticket_put(4)))
+    mirror.apply(reported(3, mark_put("anna", 3), grant_gone(3)))
+    mirror.apply(reported(4, mark_put("anna", 5, 5)))
 
     finished = mirror.state.finished
     assert finished.contains("anna", uuid7(3))
@@ -186,16 +186,16 @@ def test_ids_that_ended_are_finished_with_and_others_are_not(mirror: PoolMirror)
     assert not finished.contains("bert", uuid7(3))
 
 
-def test_a_ticket_that_was_served_is_not_finished_with(mirror: PoolMirror) -> None:
-    mirror.apply(told(2, ticket_put(2), mark_put("anna", 1)))
-    mirror.apply(told(3, grant_put(2), ticket_gone(2)))
+def test_a_ticket_that_was_served_is_not_completed(mirror: PoolMirror) -> None:
+    mirror.apply(reported(2, ticket_put(2), mark_put("anna", 1)))
+    mirror.apply(reported(3, grant_put(2), ticket_gone(2)))
 
     assert not mirror.state.finished.contains("anna", uuid7(2))
 
 
-def test_a_ticket_that_was_served_unseen_is_not_finished_with(mirror: PoolMirror) -> None:
+def test_a_ticket_that_was_served_unseen_is_not_completed(mirror: PoolMirror) -> None:
     """Else its release would leave no mark, and a late duplicate would take a second seat."""
-    mirror.apply(told(2, ticket_put(2), mark_put("anna", 1)))
+    mirror.apply(reported(2, ticket_put(2), mark_put("anna", 1)))
     mirror.reset(listed(9, (2, mark_put("anna", 1)), (7, grant_put(2))))
 
     assert not mirror.state.finished.contains("anna", uuid7(2))
@@ -209,9 +209,9 @@ def test_after_a_listing_all_ids_up_to_the_mark_count_as_finished(mirror: PoolMi
 
 
 def test_with_its_mark_a_session_is_forgotten(mirror: PoolMirror) -> None:
-    mirror.apply(told(2, mark_put("anna", 4)))
+    mirror.apply(reported(2, mark_put("anna", 4)))
     mirror.state.dead_sessions.add("anna")
-    mirror.apply(told(3, mark_gone("anna")))
+    mirror.apply(reported(3, mark_gone("anna")))
 
     assert not mirror.state.finished.contains("anna", uuid7(4))
     assert mirror.state.dead_sessions == set()
@@ -250,7 +250,7 @@ TRANSACTIONS = st.builds(
 
 
 @dataclass
-class News:
+class Update:
     """What reaches the view: three queues, each in order, delivered in any interleaving."""
 
     watch: deque[WatchBatch] = field(default_factory=deque)
@@ -259,50 +259,50 @@ class News:
     final: Listing = field(default_factory=lambda: Listing((), 1))
 
 
-async def happened(transactions: list[Transaction]) -> News:
+async def happened(transactions: list[Transaction]) -> Update:
     store = MemoryStore()
-    news = News()
+    update = Update()
     await store.commit([guard_put()])
-    news.listings.append(await store.list(KEYS.seats(POOL)))
-    start = news.listings[0].revision
+    update.listings.append(await store.list(KEYS.seats(POOL)))
+    start = update.listings[0].revision
     for transaction in transactions:
         committed = await store.commit(transaction.writes)
         if transaction.own:
-            news.own.append((transaction.writes, committed.revision))
+            update.own.append((transaction.writes, committed.revision))
         if transaction.is_listed_after:
-            news.listings.append(await store.list(KEYS.seats(POOL)))
-    news.final = await store.list(KEYS.seats(POOL))
+            update.listings.append(await store.list(KEYS.seats(POOL)))
+    update.final = await store.list(KEYS.seats(POOL))
     async with aclosing(store.watch(KEYS.seats(POOL), from_revision=start + 1)) as watch:
         for _ in range(len(transactions) + 1):
-            news.watch.append(await anext(watch))
-    return news
+            update.watch.append(await anext(watch))
+    return update
 
 
-def delivered(mirror: PoolMirror, news: News, order: list[int]) -> None:
-    mirror.reset(news.listings.popleft())
+def delivered(mirror: PoolMirror, update: Update, order: list[int]) -> None:
+    mirror.reset(update.listings.popleft())
     steps: list[Callable[[], object]] = [
-        lambda: news.watch and mirror.apply(news.watch.popleft()),
-        lambda: news.own and mirror.committed(*news.own.popleft()),
-        lambda: news.listings and mirror.reset(news.listings.popleft()),
+        lambda: update.watch and mirror.apply(update.watch.popleft()),
+        lambda: update.own and mirror.committed(*update.own.popleft()),
+        lambda: update.listings and mirror.reset(update.listings.popleft()),
     ]
     for step in order:
         steps[step]()
         check_indexes(mirror.state)
-    while news.watch or news.own or news.listings:
+    while update.watch or update.own or update.listings:
         for deliver in steps:
             deliver()
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(TRANSACTIONS, max_size=12), st.lists(st.integers(0, 2), max_size=40))
-def test_in_whatever_order_news_comes_the_view_ends_equal_to_the_store(
+def test_updates_in_any_order_leave_the_view_equal_to_the_store(
     transactions: list[Transaction], order: list[int]
 ) -> None:
-    news = asyncio.run(happened(transactions))
+    update = asyncio.run(happened(transactions))
     late, fresh = PoolMirror(KEYS, POOL), PoolMirror(KEYS, POOL)
-    fresh.reset(news.final)
+    fresh.reset(update.final)
 
-    delivered(late, news, order)
+    delivered(late, update, order)
 
     assert late.state.grants == fresh.state.grants
     assert late.state.tickets == fresh.state.tickets
@@ -317,8 +317,8 @@ def test_the_view_never_falls_behind_a_revision_that_it_has_seen_whole(
     transactions: list[Transaction], order: list[int]
 ) -> None:
     """A ticket that comes back for a moment can be served in that moment."""
-    news = asyncio.run(happened(transactions))
-    history = [batch for batch in news.watch if batch.changes]
+    update = asyncio.run(happened(transactions))
+    history = [batch for batch in update.watch if batch.changes]
     seen_whole = 0
 
     class Watchful(PoolMirror):
@@ -353,11 +353,11 @@ def test_the_view_never_falls_behind_a_revision_that_it_has_seen_whole(
             return touched
 
         def committed(self, writes: object, revision: int) -> set[str]:
-            touched = super().committed(writes, revision)  # type: ignore[arg-type]  # passed on as it came
+            touched = super().committed(writes, revision)  # type: ignore[arg-type]  # forwarded as it came
             self.check()
             return touched
 
-    delivered(Watchful(KEYS, POOL), news, order)
+    delivered(Watchful(KEYS, POOL), update, order)
 
 
 def _last_changes(history: list[WatchBatch], upto: int) -> dict[str, Change]:

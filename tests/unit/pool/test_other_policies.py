@@ -21,7 +21,7 @@ from tests.unit.kit import (
     release,
     uuid7,
 )
-from tests.unit.loops import Loops, NodeLoop, granted, heard, refusals
+from tests.unit.loops import Loops, NodeLoop, granted, received, refusals
 
 from seatkeeper.server.decide import HoldStats, decide
 from seatkeeper.server.domain import (
@@ -53,8 +53,8 @@ def of_project(number: int, project: str, session: str = "anna", *, seats: int =
 
 
 def position(ear: Ear) -> Position:
-    """Where a waiter was last told to be."""
-    [*_, last] = [news for news in ear.heard if isinstance(news, Position)]
+    """The last position that a waiter received."""
+    [*_, last] = [update for update in ear.received if isinstance(update, Position)]
     return last
 
 
@@ -68,11 +68,11 @@ async def queued(node: NodeLoop, count: int) -> None:
 async def test_a_project_at_its_quota_waits_although_a_seat_is_free(loops: Loops) -> None:
     await loops.pool(seats=3)
     node = await loops.node(policy=Quota(1))
-    await heard(node.submit(of_project(1, "cv")))
+    await received(node.submit(of_project(1, "cv")))
     waits = node.submit(of_project(2, "cv", "bert"))
     await queued(node, 1)
     other = node.submit(of_project(3, "nlp", "cora"))
-    await heard(other)
+    await received(other)
     commits = len(node.store.commits)
     for _ in range(200):
         await asyncio.sleep(0)
@@ -82,21 +82,21 @@ async def test_a_project_at_its_quota_waits_although_a_seat_is_free(loops: Loops
     assert len(node.store.commits) == commits, "a head that fits and is not served is no work"
 
     node.submit(release(1))
-    await heard(waits)
+    await received(waits)
     assert granted(waits) == [uuid7(2)]
 
 
-async def test_who_is_held_back_stands_last_and_hears_no_estimate(loops: Loops) -> None:
+async def test_a_ticket_held_back_is_last_and_gets_no_estimate(loops: Loops) -> None:
     await loops.pool(seats=2)
     node = await loops.node(policy=Quota(1))
     node.loop.holds = HoldStats((timedelta(seconds=8),))
-    await heard(node.submit(of_project(1, "cv")))
+    await received(node.submit(of_project(1, "cv")))
     held_back = node.submit(of_project(2, "cv", "bert"))
     await queued(node, 1)
-    await heard(node.submit(of_project(3, "nlp", "cora")))
+    await received(node.submit(of_project(3, "nlp", "cora")))
     in_line = node.submit(of_project(4, "asr", "dave"))
     await queued(node, 2)
-    await eventually(lambda: held_back.heard and in_line.heard)
+    await eventually(lambda: held_back.received and in_line.received)
     await eventually(lambda: position(held_back).position == 2)
 
     assert (position(in_line).position, position(in_line).estimate) == (1, timedelta(seconds=8))
@@ -111,16 +111,16 @@ async def test_a_full_queue_refuses_at_once_who_is_held_back_and_not_who_may_be_
     """The gate lets no transaction through, and who would be held back is answered."""
     await loops.pool(seats=3)
     node = await loops.node(policy=Quota(1), limits=Limits(queue_max=1))
-    await heard(node.submit(of_project(1, "cv")))
+    await received(node.submit(of_project(1, "cv")))
     node.submit(of_project(2, "cv", "bert"))
     await queued(node, 1)
     node.store.gate.clear()
     held_back = node.submit(of_project(3, "cv", "cora"))
     assert refusals(held_back) == [Refusal.OVERLOADED]
     may_be_served = node.submit(of_project(4, "nlp", "dave"))
-    assert not may_be_served.heard
+    assert not may_be_served.received
     node.store.gate.set()
-    await heard(may_be_served)
+    await received(may_be_served)
     assert granted(may_be_served) == [uuid7(4)]
 
 
@@ -129,18 +129,20 @@ async def test_a_request_that_may_be_served_is_not_delayed_for_the_sake_of_those
 ) -> None:
     await loops.pool(seats=3)
     node = await loops.node(policy=Quota(1), pause=timedelta(hours=1))
-    await heard(node.submit(of_project(1, "cv")))
+    await received(node.submit(of_project(1, "cv")))
     node.submit(of_project(2, "cv", "bert"))
     await queued(node, 1)
-    await heard(node.submit(of_project(3, "nlp", "cora")))
+    await received(node.submit(of_project(3, "nlp", "cora")))
 
 
-async def test_who_would_not_wait_is_told_that_the_policy_holds_it_back(loops: Loops) -> None:
+async def test_who_would_not_wait_is_reported_that_the_policy_holds_it_back(
+    loops: Loops,
+) -> None:
     await loops.pool(seats=3)
     node = await loops.node(policy=Quota(1))
-    await heard(node.submit(of_project(1, "cv")))
+    await received(node.submit(of_project(1, "cv")))
     ear = node.submit(replace(of_project(2, "cv", "bert"), may_wait=False))
-    await heard(ear)
+    await received(ear)
     [denied] = ear.answers
     assert isinstance(denied, Denied)
     assert denied.reason is Refusal.NO_SEAT_FREE
@@ -155,14 +157,14 @@ async def test_a_small_request_is_served_by_a_seat_that_no_command_has_freed(
 ) -> None:
     await loops.pool(seats=2)
     node = await loops.node(policy=SmallFirst(5))
-    await heard(node.submit(acquire(1)))
-    await heard(node.submit(acquire(2, "bert")))
+    await received(node.submit(acquire(1)))
+    await received(node.submit(acquire(2, "bert")))
     large = node.submit(acquire(3, "cora", seats=2))
     await queued(node, 1)
     small = node.submit(acquire(4, "dave"))
     await queued(node, 2)
     await loops.end_session("bert")
-    await heard(small)
+    await received(small)
 
     assert granted(small) == [uuid7(4)]
     assert not granted(large)
@@ -197,7 +199,7 @@ async def test_a_ticket_is_served_when_its_time_has_come_and_nothing_else_happen
     await queued(node, 1)
     assert not node.loop.idle
     commits = len(node.store.commits)
-    await heard(ear)
+    await received(ear)
 
     assert granted(ear) == [uuid7(1)]
     assert len(node.store.commits) == commits + 1
@@ -287,4 +289,4 @@ async def test_a_plan_that_the_decision_does_not_carry_out_is_no_hot_loop(
     for _ in range(2_000):
         await asyncio.sleep(0)
     assert caplog.text.count("plan_without_effect") < 100
-    await heard(node.submit(acquire(1, "bert", may_wait=False)))
+    await received(node.submit(acquire(1, "bert", may_wait=False)))

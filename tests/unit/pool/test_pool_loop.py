@@ -16,7 +16,7 @@ from tests.unit.kit import (
     release,
     uuid7,
 )
-from tests.unit.loops import Loops, granted, heard, kinds, refusals
+from tests.unit.loops import Loops, granted, kinds, received, refusals
 
 from seatkeeper.server.domain import Refusal, Released
 from seatkeeper.server.pool.subscribers import COPIES_MAX, Position, SeatsGranted, SeatsLost
@@ -31,18 +31,18 @@ async def test_a_seat_goes_to_the_first_and_then_to_the_next(loops: Loops) -> No
     await loops.pool(seats=1)
     node = await loops.node()
     first, second = node.submit(acquire(1)), node.submit(acquire(2, "bert"))
-    await heard(first)
-    await eventually(lambda: second.heard)
-    [place] = second.heard
+    await received(first)
+    await eventually(lambda: second.received)
+    [place] = second.received
     assert isinstance(place, Position)
     assert place.position == 1
 
     node.submit(release(1), first)
-    await heard(second)
+    await received(second)
 
     assert kinds(first) == [SeatsGranted, Released]
     assert granted(second) == [uuid7(2)]
-    judgement = await loops.judged()
+    judgement = await loops.checked()
     assert (judgement.grants, judgement.max_out, judgement.out) == (2, 1, 1)
 
 
@@ -51,21 +51,21 @@ async def test_commands_that_arrive_together_are_committed_together(loops: Loops
     node = await loops.node()
     ears = [node.submit(acquire(number)) for number in range(1, 101)]
     for ear in ears:
-        await heard(ear)
+        await received(ear)
 
-    assert (await loops.judged()).decisions == 1
+    assert (await loops.checked()).decisions == 1
 
 
 async def test_a_release_passes_the_seat_on_in_one_transaction(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     holder = node.submit(acquire(1))
-    await heard(holder)
+    await received(holder)
     waiter = node.submit(acquire(2, "bert"))
-    await eventually(lambda: waiter.heard)
+    await eventually(lambda: waiter.received)
     before = len(node.store.commits)
     node.submit(release(1), holder)
-    await heard(waiter)
+    await received(waiter)
 
     writes = node.store.commits[before]
     assert Delete(KEYS.grant(POOL, uuid7(1))) in writes
@@ -79,12 +79,12 @@ async def test_a_busy_pool_answers_more_commands_than_fit_into_a_transaction(
     node = await loops.node()
     ears = [node.submit(acquire(number)) for number in range(1, 401)]
     for ear in ears[:300]:
-        await heard(ear)
+        await received(ear)
     more = [node.submit(release(number)) for number in range(1, 101)]
     for ear in (*more, *ears[300:]):
-        await heard(ear)
+        await received(ear)
 
-    judgement = await loops.judged()
+    judgement = await loops.checked()
     assert (judgement.grants, judgement.max_out) == (400, 300)
 
 
@@ -92,12 +92,15 @@ async def test_places_in_the_queue_move_up(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     ears = [node.submit(acquire(number)) for number in (1, 2, 3)]
-    await eventually(lambda: ears[2].heard)
+    await eventually(lambda: ears[2].received)
     node.submit(release(1))
-    await heard(ears[1])
-    await eventually(lambda: len(ears[2].heard) == 2)
+    await received(ears[1])
+    await eventually(lambda: len(ears[2].received) == 2)
 
-    assert [news.position for news in ears[2].heard if isinstance(news, Position)] == [2, 1]
+    assert [update.position for update in ears[2].received if isinstance(update, Position)] == [
+        2,
+        1,
+    ]
 
 
 # Time ---------------------------------------------------------------------------------------------
@@ -106,25 +109,25 @@ async def test_places_in_the_queue_move_up(loops: Loops) -> None:
 async def test_a_ticket_gives_up_in_time_though_nothing_else_happens(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node(clock=SystemClock())
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     ear = node.submit(acquire(2, "bert", wait=timedelta(seconds=0.08)))
-    await heard(ear)
+    await received(ear)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]
-    assert (await loops.judged()).waiting == 0
+    assert (await loops.checked()).waiting == 0
 
 
 async def test_a_request_that_gave_up_is_not_granted_by_a_late_duplicate(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     ear = node.submit(acquire(2, "bert", wait=timedelta(seconds=1)))
-    await eventually(lambda: ear.heard)
+    await eventually(lambda: ear.received)
     loops.clock.advance(timedelta(seconds=2))
-    await heard(node.submit(release(1)))
-    await heard(ear)
+    await received(node.submit(release(1)))
+    await received(ear)
     again = node.submit(acquire(2, "bert", wait=timedelta(seconds=9)))
-    await heard(again)
+    await received(again)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]
     assert refusals(again) == [Refusal.FINISHED]
@@ -138,9 +141,9 @@ async def test_commands_that_cannot_be_committed_are_answered_after_a_while(
     node.store.is_down = True
     ear = node.submit(acquire(1))
     await eventually(lambda: node.loop._pause > 0.01)
-    assert ear.heard == []
+    assert ear.received == []
     loops.clock.advance(timedelta(seconds=11))
-    await heard(ear)
+    await received(ear)
 
     assert refusals(ear) == [Refusal.UNAVAILABLE]
 
@@ -152,7 +155,7 @@ async def test_commands_are_answered_after_a_while_though_the_pool_was_never_rea
     node = await loops.node(is_down=True)
     ear = node.submit(acquire(1))
     loops.clock.advance(timedelta(seconds=11))
-    await heard(ear)
+    await received(ear)
 
     assert refusals(ear) == [Refusal.UNAVAILABLE]
 
@@ -183,12 +186,12 @@ async def test_a_loop_that_stops_leaves_tickets_and_grants_where_they_are(loops:
     await loops.pool(seats=1)
     node = await loops.node()
     first, second = node.submit(acquire(1)), node.submit(acquire(2, "bert"))
-    await heard(first)
-    await eventually(lambda: second.heard)
+    await received(first)
+    await eventually(lambda: second.received)
     await node.loop.stop()
 
     assert second.answers == []
-    judgement = await loops.judged()
+    judgement = await loops.checked()
     assert (judgement.out, judgement.waiting) == (1, 1)
 
 
@@ -199,13 +202,13 @@ async def test_raising_the_capacity_serves_those_who_wait(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     ears = [node.submit(acquire(number)) for number in (1, 2, 3, 4)]
-    await heard(ears[0])
+    await received(ears[0])
     await loops.pool(seats=3)
     for ear in ears[:3]:
-        await heard(ear)
+        await received(ear)
 
     assert ears[3].answers == []
-    assert (await loops.judged()).max_out == 3
+    assert (await loops.checked()).max_out == 3
 
 
 async def test_lowering_the_capacity_takes_nothing_and_grants_nothing_until_it_fits(
@@ -214,32 +217,32 @@ async def test_lowering_the_capacity_takes_nothing_and_grants_nothing_until_it_f
     await loops.pool(seats=3)
     node = await loops.node()
     ears = [node.submit(acquire(number)) for number in (1, 2, 3, 4)]
-    await heard(ears[2])
+    await received(ears[2])
     await loops.pool(seats=1)
     for number in (1, 2):
-        await heard(node.submit(release(number), ears[number - 1]), 2)
+        await received(node.submit(release(number), ears[number - 1]), 2)
     assert ears[3].answers == []
-    await heard(node.submit(release(3), ears[2]), 2)
-    await heard(ears[3])
+    await received(node.submit(release(3), ears[2]), 2)
+    await received(ears[3])
 
     assert [kinds(ear) for ear in ears[:3]] == 3 * [[SeatsGranted, Released]]
-    assert (await loops.judged()).out == 1
+    assert (await loops.checked()).out == 1
 
 
 async def test_a_capacity_that_was_lowered_unseen_is_kept_by_the_commit(loops: Loops) -> None:
     """The commit compares the specification's revision, so an old view cannot over-grant."""
     await loops.pool(seats=2)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     node.store.gate.clear()
     ear = node.submit(acquire(2))
     await eventually(lambda: len(node.store.commits) == 2)
     await loops.pool(seats=1)
     node.store.gate.set()
-    await eventually(lambda: ear.heard)
+    await eventually(lambda: ear.received)
 
-    assert isinstance(ear.heard[0], Position)
-    assert (await loops.judged()).max_out == 1
+    assert isinstance(ear.received[0], Position)
+    assert (await loops.checked()).max_out == 1
 
 
 # Sessions that end -------------------------------------------------------------------------------
@@ -254,7 +257,7 @@ async def test_the_living_are_served_in_the_same_round_as_the_dead_are_refused(
     dead = node.submit(acquire(1, "bert"))
     living = [node.submit(acquire(2)), node.submit(acquire(3, "cora"))]
     for ear in (dead, *living):
-        await heard(ear)
+        await received(ear)
 
     assert refusals(dead) == [Refusal.SESSION_LOST]
     assert [granted(ear) for ear in living] == [[uuid7(2)], [uuid7(3)]]
@@ -265,27 +268,29 @@ async def test_the_living_are_served_in_the_same_round_as_the_dead_are_refused(
 async def test_a_waiter_whose_session_has_ended_is_skipped(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     dead, living = node.submit(acquire(2, "bert")), node.submit(acquire(3, "cora"))
-    await eventually(lambda: living.heard)
+    await eventually(lambda: living.received)
     await loops.end_session("bert")
     node.submit(release(1))
     for ear in (dead, living):
-        await heard(ear)
+        await received(ear)
 
     assert kinds(dead) == [SeatsLost]
     assert granted(living) == [uuid7(3)]
 
 
-async def test_a_holder_whose_session_ends_is_told_and_its_seat_goes_on(loops: Loops) -> None:
+async def test_a_holder_whose_session_ends_is_notified_and_its_seat_is_granted_again(
+    loops: Loops,
+) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     holder, waiter = node.submit(acquire(1)), node.submit(acquire(2, "bert"))
-    await heard(holder)
-    await eventually(lambda: waiter.heard)
+    await received(holder)
+    await eventually(lambda: waiter.received)
     await loops.end_session("anna")
-    await heard(waiter)
-    await heard(holder, 2)
+    await received(waiter)
+    await received(holder, 2)
 
     assert kinds(holder) == [SeatsGranted, SeatsLost]
     assert granted(waiter) == [uuid7(2)]
@@ -296,24 +301,24 @@ async def test_a_release_of_a_session_that_has_ended_succeeds(loops: Loops) -> N
     node = await loops.node()
     await loops.end_session("anna")
     ear = node.submit(release(1))
-    await heard(ear)
+    await received(ear)
     assert kinds(ear) == [Released]
 
 
-async def test_a_grant_that_ended_while_it_was_being_looked_up_is_told_as_lost(
+async def test_a_grant_that_ended_while_it_was_being_looked_up_is_reported_as_lost(
     loops: Loops,
 ) -> None:
-    """Whoever asks again just as the session ends must not wait for an answer for ever."""
+    """A request repeated just as the session ends must not wait for an answer forever."""
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     node.store.gate.clear()
     again = node.submit(acquire(1))
     await eventually(lambda: len(node.store.commits) == 2)
     await loops.end_session("anna")
     await eventually(lambda: not node.loop.state.grants)
     node.store.gate.set()
-    await heard(again)
+    await received(again)
 
     assert kinds(again) == [SeatsLost]
 
@@ -321,14 +326,14 @@ async def test_a_grant_that_ended_while_it_was_being_looked_up_is_told_as_lost(
 async def test_asking_again_and_releasing_in_one_batch_answers_both(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     node.store.gate.clear()
     blocker = node.submit(acquire(9, "bert"))
     await eventually(lambda: len(node.store.commits) == 2)
     asked, released = node.submit(acquire(1)), node.submit(release(1))
     node.store.gate.set()
     for ear in (asked, released, blocker):
-        await heard(ear)
+        await received(ear)
 
     assert kinds(asked) == kinds(released) == [Released]
 
@@ -344,10 +349,10 @@ async def test_a_request_takes_one_seat_whatever_became_of_the_first_try(
     node = await loops.node()
     node.store.faults.append(fault)
     ear = node.submit(acquire(1))
-    await heard(ear)
+    await received(ear)
 
     assert granted(ear) == [uuid7(1)]
-    judgement = await loops.judged()
+    judgement = await loops.checked()
     assert (judgement.grants, judgement.out) == (1, 1)
     assert node.store.injected == [fault]
 
@@ -358,28 +363,28 @@ async def test_a_release_is_answered_when_it_is_sure_whatever_became_of_the_firs
 ) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     waiter = node.submit(acquire(2, "bert"))
-    await eventually(lambda: waiter.heard)
+    await eventually(lambda: waiter.received)
     node.store.faults.append(fault)
     ear = node.submit(release(1))
-    await heard(ear)
-    await heard(waiter)
+    await received(ear)
+    await received(waiter)
 
     assert kinds(ear) == [Released]
     assert granted(waiter) == [uuid7(2)]
-    assert (await loops.judged()).grants == 2
+    assert (await loops.checked()).grants == 2
 
 
-async def test_after_an_unknown_outcome_nobody_is_answered_before_the_guard_has_moved(
+async def test_after_an_unknown_outcome_no_client_is_answered_before_the_guard_has_moved(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     before = node.loop._mirror.guard_revision
     node.store.faults.append(Fault.REQUEST_LOST)
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
 
     assert node.loop._mirror.guard_revision > before
     assert [write.key for write in node.store.commits[-1]] == [KEYS.guard(POOL)]
@@ -395,31 +400,31 @@ async def test_a_lost_transaction_cannot_take_effect_after_an_answer(loops: Loop
         Fault.ANSWER_LOST,
     ]
     ear = node.submit(acquire(1))
-    await heard(ear)
-    await heard(node.submit(release(1)))
+    await received(ear)
+    await received(node.submit(release(1)))
     second = node.submit(acquire(2))
-    await heard(second)
+    await received(second)
 
     assert granted(second) == [uuid7(2)]
-    judgement = await loops.judged()
+    judgement = await loops.checked()
     assert (judgement.grants, judgement.out) == (2, 1)
 
 
-async def test_a_decision_is_believed_when_the_watch_tells_of_it_first(loops: Loops) -> None:
+async def test_a_decision_is_believed_when_the_watch_delivers_it_first(loops: Loops) -> None:
     await loops.pool(seats=2)
     node = await loops.node()
     node.store.answers.clear()
     first = node.submit(acquire(1))
-    await heard(first)
+    await received(first)
     second = node.submit(acquire(2))
-    await heard(second)
+    await received(second)
     node.store.answers.set()
 
     assert granted(first) + granted(second) == [uuid7(1), uuid7(2)]
-    assert (await loops.judged()).grants == 2
+    assert (await loops.checked()).grants == 2
 
 
-async def test_an_answer_that_is_lost_after_the_watch_has_told_changes_nothing(
+async def test_an_answer_that_is_lost_after_the_watch_delivered_changes_nothing(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=2)
@@ -427,9 +432,9 @@ async def test_an_answer_that_is_lost_after_the_watch_has_told_changes_nothing(
     node.store.answers.clear()
     node.store.faults.append(Fault.ANSWER_LOST)
     ear = node.submit(acquire(1))
-    await heard(ear)
+    await received(ear)
     node.store.answers.set()
-    await heard(node.submit(release(1)))
+    await received(node.submit(release(1)))
 
     assert kinds(ear) == [SeatsGranted, Released]
     assert node.tally.unknown == 0
@@ -476,20 +481,20 @@ async def test_nodes_that_decide_at_once_never_grant_one_seat_twice(
 
     assert sum(node.tally.conflicts for node in nodes) > 0, "they never met"
     await eventually(lambda: all(not node.loop.state.grants for node in nodes))
-    judgement = await loops.judged()
+    judgement = await loops.checked()
     assert (judgement.grants, judgement.max_out, judgement.out) == (60, 3, 0)
 
 
-async def test_a_waiter_hears_of_a_grant_that_another_node_decided(loops: Loops) -> None:
+async def test_a_waiter_is_notified_of_a_grant_that_another_node_decided(loops: Loops) -> None:
     await loops.pool(seats=1)
     here, there = await loops.node(), await loops.node()
-    await heard(there.submit(acquire(1)))
+    await received(there.submit(acquire(1)))
     waiter = here.submit(acquire(2, "bert"))
-    await eventually(lambda: waiter.heard)
+    await eventually(lambda: waiter.received)
     here.store.gate.clear()  # this node cannot decide anything
     await eventually(lambda: there.loop.state.tickets)
-    await heard(there.submit(release(1)))
-    await heard(waiter)
+    await received(there.submit(release(1)))
+    await received(waiter)
 
     assert granted(waiter) == [uuid7(2)]
 
@@ -497,29 +502,29 @@ async def test_a_waiter_hears_of_a_grant_that_another_node_decided(loops: Loops)
 async def test_a_waiter_is_served_though_its_node_is_gone(loops: Loops) -> None:
     await loops.pool(seats=1)
     here, there = await loops.node(), await loops.node()
-    await heard(there.submit(acquire(1)))
+    await received(there.submit(acquire(1)))
     waiter = here.submit(acquire(2, "bert"))
-    await eventually(lambda: waiter.heard)
+    await eventually(lambda: waiter.received)
     await here.loop.stop()
     await loops.end_session("anna")
     await eventually(lambda: uuid7(2) in there.loop.state.grants)
 
     resumed = there.submit(acquire(2, "bert"))
-    await heard(resumed)
+    await received(resumed)
     assert granted(resumed) == [uuid7(2)]
-    assert (await loops.judged()).grants == 2
+    assert (await loops.checked()).grants == 2
 
 
 async def test_a_late_duplicate_through_another_node_takes_no_effect(loops: Loops) -> None:
     await loops.pool(seats=5)
     here, there = await loops.node(), await loops.node()
-    await heard(here.submit(acquire(1)))
-    await heard(here.submit(release(1)))
+    await received(here.submit(acquire(1)))
+    await received(here.submit(release(1)))
     late = there.submit(acquire(1))
-    await heard(late)
+    await received(late)
 
     assert refusals(late) == [Refusal.FINISHED]
-    assert (await loops.judged()).grants == 1
+    assert (await loops.checked()).grants == 1
 
 
 async def test_a_late_duplicate_through_a_node_that_has_just_begun_takes_no_effect(
@@ -527,12 +532,12 @@ async def test_a_late_duplicate_through_a_node_that_has_just_begun_takes_no_effe
 ) -> None:
     await loops.pool(seats=5)
     here = await loops.node()
-    await heard(here.submit(acquire(1)))
-    await heard(here.submit(acquire(2)))
-    await heard(here.submit(release(2)))
-    await heard(here.submit(release(1)))
+    await received(here.submit(acquire(1)))
+    await received(here.submit(acquire(2)))
+    await received(here.submit(release(2)))
+    await received(here.submit(release(1)))
     late = (await loops.node()).submit(acquire(1))
-    await heard(late)
+    await received(late)
 
     assert refusals(late) == [Refusal.FINISHED]
 
@@ -542,13 +547,13 @@ async def test_a_refusal_is_true_on_every_node(loops: Loops) -> None:
     await loops.pool(seats=5)
     there = await loops.node()
     for number in (1, 3):
-        await heard(there.submit(acquire(number)))
-        await heard(there.submit(release(number)))
+        await received(there.submit(acquire(number)))
+        await received(there.submit(release(number)))
     here = await loops.node()
     refused = here.submit(acquire(2))
-    await heard(refused)
+    await received(refused)
     late = there.submit(acquire(2))
-    await heard(late)
+    await received(late)
 
     assert refusals(refused) == refusals(late) == [Refusal.FINISHED]
 
@@ -558,12 +563,12 @@ async def test_a_release_through_a_node_that_has_just_begun_is_true_on_every_nod
 ) -> None:
     await loops.pool(seats=5)
     there = await loops.node()
-    await heard(there.submit(acquire(2)))
-    await heard(there.submit(release(2)))
+    await received(there.submit(acquire(2)))
+    await received(there.submit(release(2)))
     here = await loops.node()
-    await heard(here.submit(release(1)))
+    await received(here.submit(release(1)))
     late = there.submit(acquire(1))
-    await heard(late)
+    await received(late)
 
     assert refusals(late) == [Refusal.FINISHED]
 
@@ -571,56 +576,56 @@ async def test_a_release_through_a_node_that_has_just_begun_is_true_on_every_nod
 async def test_an_acquire_that_arrives_after_its_release_takes_no_effect(loops: Loops) -> None:
     await loops.pool(seats=5)
     here, there = await loops.node(), await loops.node()
-    await heard(here.submit(release(1)))
+    await received(here.submit(release(1)))
     late = there.submit(acquire(1))
-    await heard(late)
+    await received(late)
 
     assert refusals(late) == [Refusal.FINISHED]
-    assert (await loops.judged()).grants == 0
+    assert (await loops.checked()).grants == 0
 
 
-async def test_who_sends_a_request_again_is_told_as_well_as_who_sent_it_first(
+async def test_every_copy_of_a_request_is_answered(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     first = node.submit(acquire(2, "bert"))
-    await eventually(lambda: first.heard)
+    await eventually(lambda: first.received)
     second = node.submit(acquire(2, "bert"))
-    await eventually(lambda: second.heard)
-    await heard(node.submit(release(1)))
-    await heard(first)
-    await heard(second)
+    await eventually(lambda: second.received)
+    await received(node.submit(release(1)))
+    await received(first)
+    await received(second)
 
     assert granted(first) == granted(second) == [uuid7(2)]
 
 
-async def test_of_very_many_copies_of_a_request_the_oldest_are_told_no_more(
+async def test_of_very_many_copies_of_a_request_the_oldest_are_dropped(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     copies = [node.submit(acquire(2, "bert")) for _ in range(COPIES_MAX + 2)]
     for copy in copies[:2]:
-        await heard(copy)
+        await received(copy)
     assert [refusals(copy) for copy in copies[:2]] == 2 * [[Refusal.UNAVAILABLE]]
-    await heard(node.submit(release(1)))
+    await received(node.submit(release(1)))
     for copy in copies[2:]:
-        await heard(copy)
+        await received(copy)
     assert all(granted(copy) == [uuid7(2)] for copy in copies[2:])
 
 
 async def test_a_watch_that_breaks_is_begun_again_and_misses_nothing(loops: Loops) -> None:
     await loops.pool(seats=1)
     here, there = await loops.node(), await loops.node()
-    await heard(there.submit(acquire(1)))
+    await received(there.submit(acquire(1)))
     waiter = here.submit(acquire(2, "bert"))
-    await eventually(lambda: waiter.heard)
+    await eventually(lambda: waiter.received)
     loops.store.end_watches("cut")
-    await heard(there.submit(release(1)))
-    await heard(waiter)
+    await received(there.submit(release(1)))
+    await received(waiter)
 
     assert granted(waiter) == [uuid7(2)]
 
@@ -629,15 +634,15 @@ async def test_a_node_that_cannot_watch_reads_the_pool_after_a_conflict(loops: L
     await loops.pool(seats=2)
     here, there = await loops.node(), await loops.node()
     here.loop._tasks[0].cancel()  # it follows no more
-    await heard(there.submit(acquire(1)))
+    await received(there.submit(acquire(1)))
     ear = here.submit(acquire(2, "bert"))
-    await heard(ear)
+    await received(ear)
 
     assert granted(ear) == [uuid7(2)]
     assert here.tally.conflicts == 1
 
 
-async def test_followers_are_told_of_changes_made_elsewhere(loops: Loops) -> None:
+async def test_followers_are_notified_of_changes_made_elsewhere(loops: Loops) -> None:
     await loops.pool(seats=1)
     here, there = await loops.node(), await loops.node()
     assert here.loop.idle
@@ -661,8 +666,8 @@ async def test_the_listener_of_a_grant_may_get_ready_while_it_is_committed(
     await eventually(lambda: ear.expected)
     assert ear.answers == []
     node.store.gate.set()
-    await heard(ear)
-    await heard(stranger)
+    await received(ear)
+    await received(stranger)
 
     assert ear.answers == [SeatsGranted(ear.expected[0])]
     assert stranger.expected == []
@@ -678,10 +683,10 @@ async def test_lease_ids_that_follow_from_names_are_valid_and_their_own() -> Non
 async def test_nothing_is_written_for_a_question_that_changes_nothing(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     before = (await loops.store.list("")).revision
     for _ in range(3):
-        await heard(node.submit(acquire(1)))
+        await received(node.submit(acquire(1)))
     assert (await loops.store.list("")).revision == before
     assert node.store.commits[-1] == []
 
@@ -691,16 +696,16 @@ async def test_a_pool_that_is_deleted_and_created_again_goes_on_with_its_fence(
 ) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
-    await heard(node.submit(release(1)))
+    await received(node.submit(acquire(1)))
+    await received(node.submit(release(1)))
     await loops.store.commit([Delete(KEYS.pool(POOL))])
     gone = node.submit(acquire(2))
-    await heard(gone)
+    await received(gone)
     await create_pool(loops.store, 1)
     ear = node.submit(acquire(3))
-    await heard(ear)
+    await received(ear)
 
     assert refusals(gone) == [Refusal.POOL_NOT_FOUND]
-    [told] = ear.answers
-    assert isinstance(told, SeatsGranted)
-    assert told.grant.fence == 2
+    [reported] = ear.answers
+    assert isinstance(reported, SeatsGranted)
+    assert reported.grant.fence == 2

@@ -17,7 +17,7 @@ from tests.unit.loops import SESSIONS, Loops
 
 from seatkeeper.oracle.history import read_history
 from seatkeeper.server.domain import Command, Denied, Grant, Limits, Refusal, Released
-from seatkeeper.server.pool.subscribers import News, SeatsGranted, SeatsLost
+from seatkeeper.server.pool.subscribers import SeatsGranted, SeatsLost, Update
 from seatkeeper.server.store import records
 
 SEATS = 3
@@ -72,8 +72,8 @@ class Client:
             case other:
                 self._note_end(other)
 
-    async def _ask(self, command: Command) -> News:
-        """Return a certain answer; the answers to earlier sendings are nobody's any more."""
+    async def _ask(self, command: Command) -> Update:
+        """Return a certain answer; the answers to earlier copies are dropped."""
         while True:
             node = self.rng.choice(self.loops.nodes)
             ear = node.submit(command, Ear())
@@ -96,7 +96,7 @@ class Client:
         assert KEYS.grant(POOL, uuid7(number)) not in entries
         assert KEYS.ticket(POOL, uuid7(number)) not in entries
 
-    def _note_end(self, answer: News) -> None:
+    def _note_end(self, answer: Update) -> None:
         is_lost = isinstance(answer, SeatsLost)
         assert is_lost or (
             isinstance(answer, Denied) and answer.reason is Refusal.SESSION_LOST
@@ -119,7 +119,7 @@ async def trouble(loops: Loops, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(16))
-async def test_whatever_fails_no_seat_is_granted_twice_and_nobody_is_forgotten(
+async def test_whatever_fails_no_seat_is_granted_twice_and_no_request_is_forgotten(
     seed: int, loops: Loops
 ) -> None:
     rng = random.Random(seed)
@@ -151,7 +151,7 @@ async def test_whatever_fails_no_seat_is_granted_twice_and_nobody_is_forgotten(
         node.store.fault_rate = 0.0
         await eventually(lambda node=node: not node.loop.state.tickets)
         await eventually(lambda node=node: not node.loop.state.grants)
-    judgement = await loops.judged()
+    judgement = await loops.checked()
     assert (judgement.out, judgement.waiting) == (0, 0)
     assert judgement.max_out <= SEATS
     assert judgement.grants >= CLIENTS * CYCLES / 4, "little was granted, so little was tested"
@@ -159,7 +159,7 @@ async def test_whatever_fails_no_seat_is_granted_twice_and_nobody_is_forgotten(
 
 
 async def check_against_history(loops: Loops, clients: list[Client]) -> None:
-    """What clients were told is what the store remembers."""
+    """What clients received is what the store remembers."""
     made: dict[str, tuple[int, int]] = {}
     reading = asyncio.create_task(read_history(loops.store, KEYS.prefix))
     while not reading.done():

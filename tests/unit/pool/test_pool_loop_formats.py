@@ -17,7 +17,7 @@ from tests.unit.kit import (
     release,
     uuid7,
 )
-from tests.unit.loops import Loops, granted, heard, refusals
+from tests.unit.loops import Loops, granted, received, refusals
 
 from seatkeeper.core.serving.log_limit import LogLimit
 from seatkeeper.server.domain import Denied, PoolSpec, Refusal
@@ -64,15 +64,15 @@ def newer_events(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 @pytest.mark.parametrize("what", RECORDS)
-async def test_nothing_is_decided_on_it_and_commands_are_told_why(
+async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     loops: Loops, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await loops.pool(seats=2)
     node = await loops.node()
     first = node.submit(acquire(1))
-    await heard(first)
+    await received(first)
     waits = node.submit(acquire(2, "bert", seats=2))
-    await eventually(lambda: waits.heard)
+    await eventually(lambda: waits.received)
 
     written = RECORDS[what]
     await loops.store.commit([written])
@@ -80,11 +80,11 @@ async def test_nothing_is_decided_on_it_and_commands_are_told_why(
     commits = len(node.store.commits)
 
     # The client that waits asks another node; its place stays.
-    await heard(waits)
+    await received(waits)
     assert refusals(waits) == [Refusal.UNAVAILABLE]
     later = [node.submit(acquire(3, "cora")), node.submit(release(1), Ear())]
     for ear in later:
-        await heard(ear)
+        await received(ear)
         (denied,) = ear.answers
         assert isinstance(denied, Denied)
         assert denied.reason is Refusal.UNAVAILABLE
@@ -110,7 +110,7 @@ async def test_a_node_that_starts_on_it_refuses_from_the_first_command_on(
     await loops.store.commit([RECORDS[what]])
     node = await loops.node()
     ear = node.submit(acquire(1))
-    await heard(ear)
+    await received(ear)
     assert refusals(ear) == [Refusal.UNAVAILABLE]
     assert node.store.commits == []
 
@@ -119,12 +119,12 @@ async def test_a_node_that_starts_on_it_refuses_from_the_first_command_on(
 async def test_the_pool_is_served_again_when_it_is_gone(loops: Loops, what: str) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     written = RECORDS[what]
     waits = node.submit(acquire(2, "bert"))
-    await eventually(lambda: waits.heard)
+    await eventually(lambda: waits.received)
     await loops.store.commit([written])
-    await heard(waits)
+    await received(waits)
 
     gone: Write = Delete(written.key)
     if what == "specification":
@@ -134,7 +134,7 @@ async def test_the_pool_is_served_again_when_it_is_gone(loops: Loops, what: str)
     if what == "grant":
         node.submit(release(1))
     again = node.submit(acquire(2, "bert"))
-    await heard(again)
+    await received(again)
     assert granted(again) == [uuid7(2)]
 
 
@@ -145,17 +145,17 @@ async def test_another_pool_of_the_same_node_goes_on(loops: Loops) -> None:
     await loops.store.commit([Put(KEYS.grant("other", uuid7(5)), newer)])
     node = await loops.node()
     ear = node.submit(acquire(1))
-    await heard(ear)
+    await received(ear)
     assert granted(ear) == [uuid7(1)]
     assert node.catalogue.unsupported(POOL) is None
 
 
 async def test_what_is_seen_while_it_is_decided_is_not_decided_on(loops: Loops) -> None:
-    """A lease has ended, so it is decided again: meanwhile the watch has told of a newer record."""
+    """A lease has ended, so it is decided again: meanwhile the watch has delivered a newer record."""
     await loops.pool(seats=2)
     node = await loops.node()
-    ear = node.submit(acquire(1, "nobody"))
-    await heard(ear)
+    ear = node.submit(acquire(1, "stranger"))
+    await received(ear)
     assert refusals(ear) == [Refusal.SESSION_LOST]
     await loops.store.commit([RECORDS["guard"]])
     await eventually(lambda: node.loop.unsupported)

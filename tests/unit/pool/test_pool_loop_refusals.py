@@ -1,4 +1,4 @@
-"""Who is refused by a pool's loop, at what cost, and what a throng or a full store changes."""
+"""What a pool's loop refuses, at what cost, and what contention or a full store changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.unit.kit import (
     release,
     uuid7,
 )
-from tests.unit.loops import Loops, granted, heard, refusals
+from tests.unit.loops import Loops, granted, received, refusals
 
 from seatkeeper.server.domain import Denied, Limits, Refusal, Released
 from seatkeeper.server.pool import subscribers as subscribers_module
@@ -31,11 +31,11 @@ async def test_more_commands_than_may_wait_to_be_decided_are_refused(loops: Loop
         [Refusal.OVERLOADED],
         [Refusal.OVERLOADED],
     ]
-    refused = ears[3].heard[0]
+    refused = ears[3].received[0]
     assert isinstance(refused, Denied)
     assert refused.retry_after is not None
     node.store.gate.set()
-    await heard(ears[1])
+    await received(ears[1])
     assert granted(ears[1]) == [uuid7(2)]
 
 
@@ -43,10 +43,10 @@ async def test_more_tickets_than_may_wait_in_the_queue_are_refused(loops: Loops)
     await loops.pool(seats=1)
     node = await loops.node(limits=Limits(queue_max=2))
     ears = [node.submit(acquire(number)) for number in range(1, 5)]
-    await heard(ears[3])
+    await received(ears[3])
 
     assert refusals(ears[3]) == [Refusal.OVERLOADED]
-    assert (await loops.judged()).tickets == 2
+    assert (await loops.checked()).tickets == 2
 
 
 async def test_who_is_kept_out_of_a_full_queue_costs_the_store_nothing(loops: Loops) -> None:
@@ -60,15 +60,15 @@ async def test_who_is_kept_out_of_a_full_queue_costs_the_store_nothing(loops: Lo
     again = node.submit(acquire(3), ears[2])
     assert all(refusals(ear) == [Refusal.OVERLOADED] for ear in late)
     assert refusals(again) == [], "it has its place"
-    denied = [ear.heard[0] for ear in late]
-    pauses = {news.retry_after for news in denied if isinstance(news, Denied)}
+    denied = [ear.received[0] for ear in late]
+    pauses = {update.retry_after for update in denied if isinstance(update, Denied)}
     assert len(pauses) > 1, "not all at one moment"
     node.store.gate.set()
     node.submit(release(1))
-    await heard(ears[1])
+    await received(ears[1])
 
 
-async def test_a_long_queue_is_told_its_places_in_turns(
+async def test_a_long_queue_gets_its_places_in_turns(
     loops: Loops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscribers_module, "POSITIONS_MAX", 2)
@@ -76,16 +76,19 @@ async def test_a_long_queue_is_told_its_places_in_turns(
     node = await loops.node()
     ears = [node.submit(acquire(number)) for number in range(1, 8)]
     waiting = ears[1:]
-    await eventually(lambda: all(ear.heard for ear in waiting))
+    await eventually(lambda: all(ear.received for ear in waiting))
     places = [
-        news.position for ear in waiting for news in ear.heard if isinstance(news, Position)
+        update.position
+        for ear in waiting
+        for update in ear.received
+        if isinstance(update, Position)
     ]
     assert places == [1, 2, 3, 4, 5, 6]
-    told = node.loop.subscribers.review_positions(node.loop.state, node.loop.forecast())
-    assert not told, "nothing has changed"
+    reported = node.loop.subscribers.review_positions(node.loop.state, node.loop.forecast())
+    assert not reported, "nothing has changed"
 
 
-async def test_in_a_throng_a_release_waits_for_others_and_without_one_it_does_not(
+async def test_under_contention_a_release_waits_for_others_and_otherwise_it_does_not(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=2)
@@ -94,10 +97,10 @@ async def test_in_a_throng_a_release_waits_for_others_and_without_one_it_does_no
     await eventually(lambda: len(node.loop.state.tickets) == 13)
     before = len(node.store.commits)
     node.submit(release(1))
-    for _ in range(20):  # the first is long under way, if it waits for nobody
+    for _ in range(20):  # the first is long under way, if it does not wait for others
         await asyncio.sleep(0)
     node.submit(release(2))
-    await heard(ears[3])
+    await received(ears[3])
     assert len(node.store.commits) == before + 1
 
     for number in range(5, 16):  # until few wait
@@ -114,7 +117,7 @@ async def test_in_a_throng_a_release_waits_for_others_and_without_one_it_does_no
 async def test_a_full_store_takes_seats_back_and_says_why_it_grants_none(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     waiter = node.submit(acquire(2))
     await eventually(lambda: node.loop.state.tickets)
     node.store.is_full = True
@@ -122,26 +125,26 @@ async def test_a_full_store_takes_seats_back_and_says_why_it_grants_none(loops: 
         node.submit(command) for command in (release(1), release(9), acquire(3, "bert"))
     )
     for ear in (given, unknown, asked):
-        await heard(ear)
+        await received(ear)
     assert given.answers == [Released(uuid7(1))]
     for ear in (unknown, asked):
         assert refusals(ear) == [Refusal.UNAVAILABLE]
-        (news,) = ear.answers
-        assert isinstance(news, Denied)
-        assert "full" in news.message
+        (update,) = ear.answers
+        assert isinstance(update, Denied)
+        assert "full" in update.message
     assert waiter.answers == []
     node.store.is_full = False
-    await heard(waiter)
+    await received(waiter)
     assert granted(waiter) == [uuid7(2)]
     late = node.submit(acquire(1))
-    await heard(late)
+    await received(late)
     assert refusals(late) == [Refusal.FINISHED]
 
 
 async def test_a_pool_that_does_not_exist_has_no_seats(loops: Loops) -> None:
     node = await loops.node()
     ear = node.submit(acquire(1))
-    await heard(ear)
+    await received(ear)
     assert refusals(ear) == [Refusal.POOL_NOT_FOUND]
 
 
@@ -154,6 +157,6 @@ async def test_a_pool_that_was_created_a_moment_ago_is_found_by_the_commit(
     await eventually(lambda: node.store.commits)
     await loops.pool(seats=1)
     node.store.gate.set()
-    await heard(ear)
+    await received(ear)
 
     assert granted(ear) == [uuid7(1)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from tests.unit.kit import FakeClock, acquire, eventually, release
-from tests.unit.loops import Loops, NodeLoop, heard, refusals
+from tests.unit.loops import Loops, NodeLoop, received, refusals
 
 from seatkeeper.server.domain import Command, Refusal
 from seatkeeper.server.pool.forwarder import Forwarded
@@ -55,7 +55,7 @@ async def test_a_wait_begins_when_the_request_comes_however_slow_the_store_is(
 ) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     node.store.is_down = True
     ear = node.submit(acquire(2, "bert", wait=seconds(5)))
     await eventually(lambda: node.loop._pause > 0.01)
@@ -65,7 +65,7 @@ async def test_a_wait_begins_when_the_request_comes_however_slow_the_store_is(
     assert ear.answers == []
     loops.clock.advance(seconds(1))
     node.loop._wake.set()  # the timers here do not know of this clock
-    await heard(ear)
+    await received(ear)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]
 
@@ -74,8 +74,8 @@ async def test_so_it_does_where_another_node_decides_slowly(loops: Loops) -> Non
     await loops.pool(seats=1)
     clock = FakeClock()  # that of the owner stands still
     owner, node = await loops.node(), await loops.node(clock=clock)
-    node.loop._forwarder = ToOwner(owner)
-    await heard(node.submit(acquire(1)))
+    node.loop._ownership.forwarder = ToOwner(owner)
+    await received(node.submit(acquire(1)))
     owner.store.gate.clear()
     commits = len(owner.store.commits)
     ear = node.submit(acquire(2, "bert", wait=seconds(5)))
@@ -85,7 +85,7 @@ async def test_so_it_does_where_another_node_decides_slowly(loops: Loops) -> Non
     await queued(node)
     clock.advance(seconds(1.5))
     node.loop._wake.set()  # the timers here do not know of this clock
-    await heard(ear)
+    await received(ear)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]
 
@@ -95,59 +95,59 @@ async def test_at_a_node_that_started_lately_what_is_left_of_a_wait_counts(
 ) -> None:
     await loops.pool(seats=1)
     first = await loops.node()
-    await heard(first.submit(acquire(1)))
+    await received(first.submit(acquire(1)))
     first.submit(acquire(2, "bert", wait=seconds(60)))
     await queued(first)
     await first.loop.stop()
     loops.clock.advance(seconds(59))
     second = await loops.node()
     ear = second.submit(acquire(2, "bert", wait=seconds(1)))
-    await eventually(lambda: ear.heard)
+    await eventually(lambda: ear.received)
     assert ear.answers == []
     loops.clock.advance(seconds(1))
     second.loop._wake.set()
-    await heard(ear)
+    await received(ear)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]
 
 
-async def test_who_says_only_later_how_long_it_waits_hears_that_no_seat_became_free(
+async def test_a_wait_that_is_given_later_ends_with_no_seat_free(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     node.submit(acquire(2, "bert"))
     await queued(node)
     ear = node.submit(acquire(2, "bert", wait=seconds(0.05)))
-    await eventually(lambda: ear.heard)
+    await eventually(lambda: ear.received)
     loops.clock.advance(seconds(1))
-    await heard(ear)
+    await received(ear)
 
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]
 
 
-async def test_a_node_that_nobody_asked_turns_away_where_the_others_are_gone(
+async def test_a_node_without_the_client_denies_where_the_others_are_gone(
     loops: Loops,
 ) -> None:
     await loops.pool(seats=1)
     asked = await loops.node(clock=SystemClock())
-    bystander = await loops.node(clock=SystemClock())
-    await heard(asked.submit(acquire(1)))
+    other_node = await loops.node(clock=SystemClock())
+    await received(asked.submit(acquire(1)))
     asked.submit(acquire(2, "bert", wait=seconds(0.2)))
-    await queued(bystander)
+    await queued(other_node)
     await asked.loop.stop()
-    await turned_away(bystander)
+    await turned_away(other_node)
 
-    assert (await loops.judged()).waiting == 0
+    assert (await loops.checked()).waiting == 0
 
 
 async def test_a_busy_node_turns_away_itself_where_the_owner_does_not(loops: Loops) -> None:
     await loops.pool(seats=1)
     owner = await loops.node()  # its clock stands still
     node = await loops.node(clock=SystemClock())
-    node.loop._forwarder = ToOwner(owner)
-    await heard(node.submit(acquire(1)))
+    node.loop._ownership.forwarder = ToOwner(owner)
+    await received(node.submit(acquire(1)))
     ear = node.submit(acquire(2, "bert", wait=seconds(0.2)))
     await queued(node)
     number = 100
@@ -164,7 +164,7 @@ async def test_a_node_goes_on_measuring_though_it_has_no_client(loops: Loops) ->
     await loops.pool(seats=1)
     node = await loops.node()
     ear = node.submit(acquire(1))
-    await heard(ear)
+    await received(ear)
     waiter = node.submit(acquire(2, "bert", wait=seconds(5)))
     await queued(node)
     node.loop.subscribers.detach(acquire(1).grant_id, ear)
@@ -172,24 +172,24 @@ async def test_a_node_goes_on_measuring_though_it_has_no_client(loops: Loops) ->
     assert len(node.loop.subscribers) == 0
     assert not node.loop.idle
     loops.clock.advance(seconds(5))
-    await heard(node.submit(release(9)))
+    await received(node.submit(release(9)))
     await turned_away(node)
 
     assert node.loop.idle
 
 
-async def test_a_full_store_keeps_nobody_waiting(loops: Loops) -> None:
+async def test_a_full_store_denies_requests_whose_wait_is_over(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node(clock=SystemClock())
-    await heard(node.submit(acquire(1)))
+    await received(node.submit(acquire(1)))
     node.store.is_full = True
     late = node.submit(acquire(3, "cora", wait=seconds(0.1)))
-    await heard(late)
+    await received(late)
     node.store.is_full = False
     ear = node.submit(acquire(2, "bert", wait=seconds(0.2)))
     await queued(node)
     node.store.is_full = True
-    await heard(ear)
+    await received(ear)
 
     assert refusals(late) == [Refusal.UNAVAILABLE]
     assert refusals(ear) == [Refusal.NO_SEAT_FREE]

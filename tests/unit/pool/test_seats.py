@@ -62,7 +62,7 @@ def acquire_in(pool: str, number: int = 1) -> seat_pb2.Acquire:
     return seat_pb2.Acquire(pool=pool, grant_id=uuid7(number), seats=1)
 
 
-async def test_a_pool_that_nobody_uses_is_not_followed_for_ever(
+async def test_an_unused_pool_is_not_followed_forever(
     seats: PoolRouter, store: MemoryStore
 ) -> None:
     await create_pool(store, 1, "a")
@@ -82,7 +82,7 @@ async def test_a_pool_that_nobody_uses_is_not_followed_for_ever(
 async def test_a_pool_that_comes_into_use_while_others_are_put_away_is_kept(
     seats: PoolRouter, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever waits there would never hear of his seat."""
+    """A request that waits there would never be notified."""
     for name in ("a", "b"):
         await create_pool(store, 1, name)
         assert await seats.loop(name) is not None

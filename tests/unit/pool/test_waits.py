@@ -80,7 +80,7 @@ def test_who_asks_again_waits_no_longer_and_no_longer_than_is_left(queue: Queue)
     assert queue.due() == [uuid7(1)]
 
 
-def test_who_waits_for_ever_is_never_due(queue: Queue) -> None:
+def test_a_wait_without_limit_is_never_due(queue: Queue) -> None:
     queue.put(a_ticket(1))
     queue.waits.asked(acquire(1), queue.clock.monotonic())
     queue.advance(1e9)

@@ -46,14 +46,14 @@ class Counts(Tally):
     """Counts what one node did."""
 
     decided: Counter[str] = field(default_factory=Counter)
-    passed_on: Counter[str] = field(default_factory=Counter)
+    forwarded_to: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
 
     def committed(self, pool: str, *, commands: int, writes: int, seconds: float) -> None:
         self.decided[pool] += commands
 
     def forwarded(self, pool: str, *, commands: int) -> None:
-        self.passed_on[pool] += commands
+        self.forwarded_to[pool] += commands
 
     def forward_failed(self, pool: str) -> None:
         self.unanswered[pool] += 1
@@ -181,7 +181,7 @@ async def test_only_the_owner_decides_whichever_node_is_asked(
         await given_back(stub, who, number)
 
     assert {name for name, counts in town.counts.items() if counts.decided} == {owner}
-    forwards = {name: counts.passed_on[POOL] for name, counts in town.counts.items()}
+    forwards = {name: counts.forwarded_to[POOL] for name, counts in town.counts.items()}
     assert forwards == {name: 0 if name == owner else 2 for name in town.nodes}
 
 
@@ -231,7 +231,7 @@ async def test_when_the_owner_has_died_its_pools_are_decided_elsewhere_and_then_
 
 
 class Unreported(peer_service_pb2_grpc.PeerServiceServicer):
-    """A node that nobody asks how it is."""
+    """A node that is not asked for its report."""
 
     async def Report(
         self, request: peer_service_pb2.ReportRequest, context: object
@@ -254,7 +254,7 @@ class Awake(Unreported):
 
 
 class Asleep(Unreported):
-    """A node that accepts calls and answers none, as a frozen one."""
+    """A node that accepts calls and answers none, as a paused one."""
 
     async def Decide(
         self, request: peer_service_pb2.DecideRequest, context: object
@@ -290,11 +290,11 @@ async def start_imposing(
     return name
 
 
-async def test_a_frozen_owner_costs_one_deadline_and_nothing_else(
+async def test_a_paused_owner_costs_one_deadline_and_nothing_else(
     town: Town, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers_module, "PATIENCE_SECONDS", 0.05)
-    frozen = await start_imposing(town, stack, Asleep())
+    monkeypatch.setattr(peers_module, "TIME_LIMIT_SECONDS", 0.05)
+    paused = await start_imposing(town, stack, Asleep())
     stub = town.stubs("node-1", stack)
     who = await opened(stub, 1)
     for number in range(1, 4):
@@ -302,12 +302,12 @@ async def test_a_frozen_owner_costs_one_deadline_and_nothing_else(
         await given_back(stub, who, number)
 
     membership = town.nodes["node-1"]._routing.membership
-    assert membership.silent == {frozen}
+    assert membership.silent == {paused}
     assert town.counts["node-1"].unanswered[POOL] == 1
 
 
 class Slow(Unreported):
-    """A node that is alive, and takes its time: it passes on to a real one."""
+    """A node that is alive, and takes its time: it forwards to a real one."""
 
     def __init__(self, real: peer_service_pb2_grpc.PeerServiceAsyncStub, secret: str) -> None:
         self.real = real
@@ -336,7 +336,7 @@ async def secret_of(town: Town) -> str:
 async def test_an_owner_that_is_slow_and_alive_is_waited_for(
     town: Town, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers_module, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(peers_module, "TIME_LIMIT_SECONDS", 0.05)
     channel = grpc.aio.insecure_channel(town.nodes["node-2"].address)
     stack.push_async_callback(channel.close)
     slow = Slow(peer_service_pb2_grpc.PeerServiceStub(channel), await secret_of(town))
@@ -364,7 +364,7 @@ class Undecided(Awake):
         raise AssertionError
 
 
-async def test_an_owner_that_leaves_while_it_is_asked_stops_nobody(
+async def test_an_owner_that_leaves_during_a_call_stops_no_pool(
     town: Town, stack: AsyncExitStack
 ) -> None:
     """The connection to it is closed, which cancels the call, and nothing beside it."""
@@ -450,7 +450,7 @@ async def test_a_client_learns_the_ring_and_goes_to_the_owner(
         await again.release()
 
 
-async def test_a_client_that_is_told_not_to_stays_where_it_is(town: Town) -> None:
+async def test_a_client_configured_not_to_follow_stays_where_it_is(town: Town) -> None:
     owner = town.owner()
     first = town.other(owner)
     config = ClientConfig(follow_ring=False)
@@ -473,7 +473,7 @@ async def test_with_local_routing_each_node_decides_for_itself(stack: AsyncExitS
         assert town.counts[name].decided[POOL] == 2
 
 
-async def test_nodes_pass_on_to_each_other_under_mutual_tls(
+async def test_nodes_forward_to_each_other_under_mutual_tls(
     stack: AsyncExitStack, tmp_path: Path
 ) -> None:
     town, authority = Town(), Authority(tmp_path)
@@ -488,7 +488,7 @@ async def test_nodes_pass_on_to_each_other_under_mutual_tls(
     async with AsyncSeatClient(town.nodes[name].address, tls=tls, config=config) as client:
         grant = await client.acquire(POOL)
         await grant.release()
-    assert town.counts[name].passed_on[POOL] == 2
+    assert town.counts[name].forwarded_to[POOL] == 2
     assert not town.counts[name].unanswered
 
 

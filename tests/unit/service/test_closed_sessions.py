@@ -93,7 +93,7 @@ async def test_a_session_closed_on_its_stream_is_remembered_too(services: Servic
     assert (await refused(open_again(services, who))).code is NOT_FOUND
 
 
-async def test_a_close_that_overtakes_its_opening_forestalls_it(services: Services) -> None:
+async def test_a_close_that_overtakes_its_opening_prevents_it(services: Services) -> None:
     """A client whose opening was not answered closes what may come of it."""
     who = services.stranger()
     await close(services, who)
@@ -103,7 +103,7 @@ async def test_a_close_that_overtakes_its_opening_forestalls_it(services: Servic
     assert (await refused(open_again(services, who.impostor))).code is DENIED
 
 
-async def test_who_has_another_secret_is_not_told_that_it_was_closed(
+async def test_another_secret_does_not_reveal_that_a_session_was_closed(
     services: Services,
 ) -> None:
     who = await services.session()

@@ -72,9 +72,9 @@ async def test_the_id_of_a_node_that_lives_is_refused(services: Services) -> Non
 
 
 async def test_a_node_says_what_it_is(services: Services) -> None:
-    told = await services.cluster.GetVersion(pb.GetVersionRequest(), timeout=DEADLINE)
-    assert (told.node_id, told.version) == ("node-1", version("seatkeeper"))
-    assert (told.store, list(told.store_warnings)) == ("memory", [])
+    reported = await services.cluster.GetVersion(pb.GetVersionRequest(), timeout=DEADLINE)
+    assert (reported.node_id, reported.version) == ("node-1", version("seatkeeper"))
+    assert (reported.store, list(reported.store_warnings)) == ("memory", [])
 
 
 async def test_the_published_keys_verify_a_token(services: Services) -> None:
@@ -108,7 +108,7 @@ async def test_a_port_that_is_taken_is_named(services: Services) -> None:
 
 async def test_a_store_that_does_not_answer_is_named() -> None:
     class Down(MemoryStore):
-        """Nobody is there."""
+        """No node is there."""
 
     async def refuse(call: str) -> None:
         raise StoreUnavailable("down")

@@ -220,7 +220,7 @@ async def test_a_claim_ends_with_the_session_of_the_holder(services: Services) -
     await claim.end()
 
 
-async def test_a_holder_hears_nothing_of_a_claim(services: Services) -> None:
+async def test_a_claim_sends_the_holder_no_event(services: Services) -> None:
     await services.pool(2)
     stream = Stream(services)
     await stream.open(services.stranger())

@@ -67,7 +67,7 @@ async def test_very_many_renewals_are_all_answered(services: Services, stream: S
 
 
 @pytest.mark.parametrize("ref", MALFORMED, ids=["empty", "long id", "pool", "NUL"])
-async def test_a_malformed_renewal_is_told_so_and_renews(
+async def test_a_malformed_renewal_is_denied_and_renews(
     services: Services, stream: Stream, ref: pb.GrantRef
 ) -> None:
     await stream.open(services.stranger())
@@ -112,7 +112,7 @@ async def test_a_renewal_is_tried_again_while_the_store_is_silent(
     assert await stream.call.code() is Code.UNAVAILABLE
 
 
-async def test_an_idle_stream_of_an_expired_session_is_told(
+async def test_an_idle_stream_of_an_expired_session_is_reported(
     services: Services, stream: Stream
 ) -> None:
     await stream.open(services.stranger())
@@ -123,7 +123,7 @@ async def test_an_idle_stream_of_an_expired_session_is_told(
     assert await stream.call.code() is Code.OK
 
 
-async def test_a_stream_hears_that_its_session_was_closed_by_another_call(
+async def test_a_stream_is_notified_that_its_session_was_closed_by_another_call(
     services: Services, stream: Stream
 ) -> None:
     who = services.stranger()
@@ -138,7 +138,7 @@ async def test_a_stream_hears_that_its_session_was_closed_by_another_call(
 
 
 @pytest.mark.parametrize("seats", [1, 2])
-async def test_a_stream_that_loses_something_hears_that_its_session_has_ended(
+async def test_a_stream_that_loses_a_grant_is_notified_that_its_session_has_ended(
     services: Services, stream: Stream, seats: int
 ) -> None:
     """As when it is closed through another node: a seat is lost, or a place in the queue."""
@@ -224,7 +224,7 @@ async def test_a_later_command_that_is_none_ends_the_stream_and_not_the_session(
 
 
 async def everything(stream: Stream) -> AsyncIterator[pb.SessionEvent]:
-    """All that is told until the stream ends."""
+    """All events until the stream ends."""
     with suppress(EndOfStream):
         while True:
             yield await stream.next()

@@ -116,7 +116,7 @@ async def test_a_session_cannot_be_opened_with_another_secret(services: Services
     assert failure.code is DENIED
 
 
-async def test_whoever_has_the_wrong_secret_keeps_no_session_alive(services: Services) -> None:
+async def test_a_wrong_secret_keeps_no_session_alive(services: Services) -> None:
     who = await services.session()
     services.pass_time(TTL * 0.9)
     await refused(open_session(services, open_of(who.impostor)))
@@ -243,7 +243,7 @@ async def test_a_place_outlives_the_deadline_of_a_call_that_says_how_long_to_wai
     assert (await later).grant_id == uuid7(3)
 
 
-async def test_both_of_two_equal_calls_are_told_the_same(services: Services) -> None:
+async def test_two_equal_calls_get_the_same_answer(services: Services) -> None:
     await services.pool(1)
     holder, who = await services.session(), await services.session()
     await services.acquire(holder, 1)
@@ -354,10 +354,10 @@ async def test_labels_are_shown_with_the_seat_and_with_the_place(
     await waiting
 
 
-async def test_what_is_quoted_of_a_request_is_short_enough_to_be_told(
+async def test_quotes_of_a_request_in_errors_are_short(
     services: Services,
 ) -> None:
-    """Trailing metadata has room for 8 KiB; above that the client would hear of no reason."""
+    """Trailing metadata has room for 8 KiB; above that the client would receive no reason."""
     await services.pool(1)
     failure = await refused(services.acquire(await services.session(), 1, project="p" * 20_000))
     assert (failure.code, failure.fields) == (INVALID, ["project"])
@@ -412,7 +412,7 @@ async def test_a_session_that_has_ended_takes_no_seat(
     await services.acquire(who, 1)
     await close(
         services, who
-    )  # through another door, as far as the session's memory is concerned
+    )  # through another service, as far as the session's memory is concerned
     services.pass_time(how_long)
     failure = await refused(services.acquire(who, 2))
 
@@ -420,7 +420,7 @@ async def test_a_session_that_has_ended_takes_no_seat(
     assert (await services.look()).held == 0
 
 
-async def test_a_session_that_dies_while_it_waits_is_told(services: Services) -> None:
+async def test_a_session_that_dies_while_it_waits_is_reported(services: Services) -> None:
     await services.pool(1)
     holder, waiter = await services.session(ttl=timedelta(hours=1)), await services.session()
     await services.acquire(holder, 1)
@@ -433,7 +433,9 @@ async def test_a_session_that_dies_while_it_waits_is_told(services: Services) ->
     assert failure.resource == ("session", waiter.session_id)
 
 
-async def test_a_request_that_is_given_up_while_it_waits_is_told(services: Services) -> None:
+async def test_a_request_that_is_given_up_while_it_waits_is_reported(
+    services: Services,
+) -> None:
     await services.pool(1)
     await services.acquire(await services.session(), 1)
     who = await services.session()
@@ -603,7 +605,7 @@ async def test_the_acquire_message_of_these_tests_is_well_formed() -> None:
 # Too much ---------------------------------------------------------------------------------------
 
 
-async def test_a_call_too_many_is_refused_and_told_when_to_come_again(tmp_path: Path) -> None:
+async def test_a_call_too_many_is_refused_with_a_retry_time(tmp_path: Path) -> None:
     async with running_services(tmp_path, calls_max=2) as services:
         await services.pool(seats=1)
         who, another = await services.session(), await services.session()

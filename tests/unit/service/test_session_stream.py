@@ -92,7 +92,7 @@ async def test_commands_of_one_message_are_applied_in_order(
     assert kinds == ["opened", "granted", "granted", "granted"]
 
 
-async def test_who_waits_hears_his_place_and_then_of_his_seat(
+async def test_a_waiting_stream_gets_its_place_and_then_its_seat(
     services: Services, stream: Stream
 ) -> None:
     await services.pool(1)
@@ -101,12 +101,12 @@ async def test_who_waits_hears_his_place_and_then_of_his_seat(
     await stream.open(services.stranger())
     await stream.acquire(2)
     await stream.acquire(3)
-    told = [(await stream.next()).queued for _ in range(2)]
+    reported = [(await stream.next()).queued for _ in range(2)]
     await services.release(holder, 1)
     granted = (await stream.event("granted")).granted
     moved = (await stream.event("queued")).queued
 
-    places = {queued.grant_id: queued.position for queued in told}
+    places = {queued.grant_id: queued.position for queued in reported}
     assert places == {uuid7(2): 1, uuid7(3): 2}
     assert granted.grant_id == uuid7(2)
     assert (moved.grant_id, moved.position) == (uuid7(3), 1)
@@ -133,7 +133,7 @@ async def test_each_grant_is_signed_once(
 
     def counted(signer: TokenSigner, pool: str, *args: object, **kwargs: object) -> str:
         signed.append(pool)
-        return sign(signer, pool, *args, **kwargs)  # type: ignore[arg-type]  # passed on as it came
+        return sign(signer, pool, *args, **kwargs)  # type: ignore[arg-type]  # forwarded as it came
 
     monkeypatch.setattr(TokenSigner, "sign", counted)
     await services.pool(2)
@@ -273,7 +273,7 @@ async def test_a_malformed_release_is_refused_and_the_stream_goes_on(
     await stream.event("granted")
 
 
-async def test_a_released_id_is_finished_with(services: Services, stream: Stream) -> None:
+async def test_a_released_id_is_completed(services: Services, stream: Stream) -> None:
     await services.pool(1)
     await stream.open(services.stranger())
     await stream.acquire(1)
@@ -398,12 +398,12 @@ async def test_a_session_goes_on_with_its_grants_and_its_place_on_another_stream
     granted = (await other.event("granted")).granted
     queued = (await other.event("queued")).queued
     await other.release(1)
-    news = [await other.next(), await other.next()]
+    update = [await other.next(), await other.next()]
     other.call.cancel()
 
     assert (granted.grant_id, granted.fence) == (uuid7(1), 1)
     assert (queued.grant_id, queued.position) == (uuid7(2), 1)
-    kinds = {event.WhichOneof("event") for event in news}
+    kinds = {event.WhichOneof("event") for event in update}
     assert kinds == {"released", "granted"}
     pool = await services.look()
     assert [grant.grant_id for grant in pool.grants] == [uuid7(2)]
@@ -422,7 +422,7 @@ async def test_a_stream_that_breaks_frees_nothing(services: Services, stream: St
     assert (await services.look()).held == 1
 
 
-async def test_a_grant_made_while_nobody_listened_is_found(
+async def test_a_grant_made_without_a_stream_is_found(
     services: Services, stream: Stream
 ) -> None:
     await services.pool(1)
@@ -456,7 +456,7 @@ async def test_one_session_through_both_doors(services: Services, stream: Stream
     assert (await services.look()).held == 0
 
 
-async def test_a_seat_given_back_through_another_door_is_told(
+async def test_a_seat_released_through_another_service_is_reported(
     services: Services, stream: Stream
 ) -> None:
     await services.pool(1)
@@ -539,7 +539,7 @@ async def test_one_holder_may_open_so_many_streams_and_resume_any(tmp_path: Path
         await Stream(services).open(second)
 
 
-async def test_a_library_user_with_a_stream_too_many_hears_that(tmp_path: Path) -> None:
+async def test_a_library_user_with_a_stream_too_many_gets_an_error(tmp_path: Path) -> None:
     config = ClientConfig(connect_timeout=timedelta(seconds=1))
     async with (
         running_services(tmp_path, holder_streams_max=1) as services,

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kit import KEYS, NOW, FakeClock, a_grant, a_ticket, acquire, release, uuid7
 
-from seatkeeper.server.decide import Watermark, decide
+from seatkeeper.server.decide import decide
 from seatkeeper.server.deployment.adopt import Adoption
-from seatkeeper.server.domain import Granted, Guard, Limits, PoolSpec, Queued
+from seatkeeper.server.domain import Granted, Guard, Limits, PoolSpec, Queued, Watermark
 from seatkeeper.server.engines.registry import Engines
 from seatkeeper.server.pool.admin import Pools
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -193,7 +193,7 @@ async def take_what_a_newer_node_asks(store: MemoryStore) -> None:
     mirror.state.remove_ticket(uuid7(1))
     mirror.state.spec = PoolSpec(POOL, 1)
     command = wire.decode_command(asked)
-    # Passed on once more, as it may be, before it is decided.
+    # Forwarded once more, as it may be, before it is decided.
     command = wire.decode_command(wire.encode_command(command))
     decision = decide(mirror.state, [command], NOW, Limits())
     assert len(decision.tickets) == 1
@@ -406,7 +406,7 @@ def test_a_record_of_this_version_is_not_kept_twice() -> None:
 # Nothing is forgotten -------------------------------------------------------------------------
 
 
-def test_every_kind_of_record_is_changed_here_or_said_to_be_changed_by_nobody_else() -> None:
+def test_every_kind_of_record_is_changed_here_or_written_by_one_owner() -> None:
     changed = {change.kind for change in CHANGES}
     assert changed | OTHERS_ALONE.keys() == KINDS.keys()
     assert not changed & OTHERS_ALONE.keys()
@@ -440,6 +440,19 @@ def test_every_record_of_the_contract_has_a_kind_and_a_format() -> None:
         field = record.fields_by_name["format"]
         assert (field.number, field.type) == (15, FieldDescriptor.TYPE_INT32), record.name
     assert FORMAT == 1
+
+
+def _enums(descriptor: Any, above: tuple[str, ...] = ()) -> Iterator[str]:
+    for field in descriptor.fields:
+        if field.enum_type is not None:
+            yield f"{descriptor.name}.{field.name}"
+        elif field.message_type is not None and field.message_type.full_name not in above:
+            yield from _enums(field.message_type, (*above, descriptor.full_name))
+
+
+def test_every_enum_in_a_record_is_known_here() -> None:
+    """A value of tomorrow reads as something harmless: see the test of reasons above."""
+    assert {name for record in _stored() for name in _enums(record)} == {"Denied.reason"}
 
 
 def test_changes_begin_with_the_records_of_their_kind() -> None:

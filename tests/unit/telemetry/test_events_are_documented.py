@@ -1,4 +1,4 @@
-"""Each event that our processes log has a name, which is in docs/operate.md, as is every metric."""
+"""Every event that nodes and agents log, and every metric, is in docs/how-to/operate.md."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.tree import ROOT
 from seatkeeper.server.events.usage import UsageKind
 from seatkeeper.server.telemetry.metrics import MetricsObserver
 
-PAGE = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
 FOLDERS = ("core", "server", "builder", "client/seatkeeper/cli")
 """The processes that we run. The client library logs into programs of others, for people."""
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 FUNCTIONS = {"happened", "events.happened", "events.session", "administrative_act"}
 """Functions of ours whose first argument is the name of an event."""
-PASSED_ON = {
+FORWARDED = {
     "server/seatkeeper/server/events/lines.py": "the kind of a usage event",
     "server/seatkeeper/server/events/log.py": "the first argument of `happened`",
     "server/seatkeeper/server/identity/audit.py": "the first argument of `administrative_act`",
@@ -48,8 +48,8 @@ def calls_in(file: str, source: str) -> Iterator[Call]:
                 named = node.args[0]
             case _:
                 continue
-        constant = isinstance(named, ast.Constant) and isinstance(named.value, str)
-        yield Call(file, node.lineno, str(named.value) if constant else None)  # type: ignore[attr-defined]  # only where it is a constant
+        constant = named.value if isinstance(named, ast.Constant) else None
+        yield Call(file, node.lineno, constant if isinstance(constant, str) else None)
 
 
 def is_logger(owner: ast.expr) -> bool:
@@ -81,13 +81,13 @@ def test_every_event_has_a_name_in_snake_case() -> None:
     wrong = [
         call
         for call in CALLS
-        if call.file not in PASSED_ON and (call.name is None or not NAME.fullmatch(call.name))
+        if call.file not in FORWARDED and (call.name is None or not NAME.fullmatch(call.name))
     ]
     assert wrong == []
 
 
 def test_the_exceptions_are_needed() -> None:
-    assert {call.file for call in CALLS if call.name is None} == PASSED_ON.keys()
+    assert {call.file for call in CALLS if call.name is None} == FORWARDED.keys()
 
 
 @pytest.mark.parametrize(

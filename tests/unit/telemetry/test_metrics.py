@@ -18,7 +18,7 @@ from tests.unit.kit import NOW, POOL, a_grant, eventually
 from tests.unit.services import Services, Stream, refused, running_services
 
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.decide import Instant
+from seatkeeper.server.domain import Instant
 from seatkeeper.server.events.usage import grant_begins
 from seatkeeper.server.node import Node
 from seatkeeper.server.pool import router as seats

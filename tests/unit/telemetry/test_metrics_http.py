@@ -61,7 +61,7 @@ async def test_metrics_are_under_their_path_alone() -> None:
         assert (await ask(address, "GET /metrics?name[]=x"))[0] == "200"
 
 
-async def test_openmetrics_for_whoever_asks_for_it() -> None:
+async def test_openmetrics_for_clients_that_accept_it() -> None:
     accept = (
         b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n"
     )

@@ -61,7 +61,7 @@ async def report_of(node: Node) -> pb.GetReportResponse:
         return await stub.GetReport(pb.GetReportRequest(), timeout=DEADLINE)
 
 
-async def test_one_node_tells_of_all_of_them_and_of_the_store() -> None:
+async def test_one_node_reports_all_of_them_and_the_store() -> None:
     tally = Tally()
     tally.committed("p", commands=3, writes=4, seconds=0.002)
     async with two_nodes(tally) as (first, second, _):
@@ -147,17 +147,17 @@ async def test_the_certificate_that_ends_first_counts(tmp_path: Path) -> None:
     cert, _ = authority.issue("node-1")
     both = tmp_path / "both.pem"
     both.write_bytes(cert.read_bytes() + authority.ca.read_bytes())
-    (told, alone) = certificates({"tls_cert_file": both, "etcd_ca_file": authority.ca})
+    (reported, alone) = certificates({"tls_cert_file": both, "etcd_ca_file": authority.ca})
 
-    assert (told.setting, told.failure) == ("tls_cert_file", "")
+    assert (reported.setting, reported.failure) == ("tls_cert_file", "")
     assert alone.not_after.ToDatetime(UTC) > datetime.now(UTC)
     ends = [
         each.not_after.ToDatetime(UTC) for each in certificates({"a": cert, "b": authority.ca})
     ]
-    assert told.not_after.ToDatetime(UTC) == min(ends)
+    assert reported.not_after.ToDatetime(UTC) == min(ends)
 
 
-async def test_a_key_that_is_gone_or_anothers_is_told_and_a_right_one_is_not(
+async def test_a_missing_or_wrong_key_is_reported_and_a_right_one_is_not(
     tmp_path: Path,
 ) -> None:
     authority = Authority(tmp_path)
@@ -165,8 +165,8 @@ async def test_a_key_that_is_gone_or_anothers_is_told_and_a_right_one_is_not(
     _, another = authority.issue("node-2")
 
     def of_key(file: Path) -> list[str]:
-        told = certificates({"tls_cert_file": cert, "tls_key_file": file})
-        return [each.failure for each in told if each.setting == "tls_key_file"]
+        reported = certificates({"tls_cert_file": cert, "tls_key_file": file})
+        return [each.failure for each in reported if each.setting == "tls_key_file"]
 
     assert of_key(key) == []
     (gone,) = of_key(tmp_path / "gone.key")
@@ -177,7 +177,7 @@ async def test_a_key_that_is_gone_or_anothers_is_told_and_a_right_one_is_not(
     assert "holds no unencrypted private key" in none
 
 
-async def test_a_file_without_a_certificate_is_told_with_the_reason(tmp_path: Path) -> None:
+async def test_a_file_without_a_certificate_is_reported_with_the_reason(tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
     missing, wrong = certificates(

@@ -13,7 +13,7 @@ _MINOR = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
 def host_targets() -> tuple[str, ...]:
     """Return the architecture of this host's first GPU, such as ``SM90``; empty without one.
 
-    The first, because that is the one that the libraries compile for unless they are told.
+    The first, because that is the one that the libraries compile for by default.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")

@@ -62,7 +62,7 @@ def make_logger(module: Untyped, log: ErrorLog) -> Untyped:
 
 
 def make_progress_monitor(module: Untyped, on_progress: OnProgress) -> Untyped:
-    """Return a progress monitor of the library's that tells ``on_progress``.
+    """Return a progress monitor of the library that calls ``on_progress``.
 
     Phases nest and the library may come back to one; each step says what its own phase is at.
     """
@@ -74,16 +74,16 @@ def make_progress_monitor(module: Untyped, on_progress: OnProgress) -> Untyped:
 
         def phase_start(self, phase_name: str, parent_phase: str, num_steps: int) -> None:
             steps_by_phase[phase_name] = num_steps
-            _tell(phase_name, 0)
+            _notify(phase_name, 0)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            _tell(phase_name, step + 1)
+            _notify(phase_name, step + 1)
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            _tell(phase_name, steps_by_phase.pop(phase_name, 0))
+            _notify(phase_name, steps_by_phase.pop(phase_name, 0))
 
-    def _tell(phase_name: str, steps_done: int) -> None:
+    def _notify(phase_name: str, steps_done: int) -> None:
         steps = steps_by_phase.get(phase_name, steps_done)
         on_progress(
             Progress(

@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX: one class, two libraries.
 
 The two modules have the same calls. TensorRT-RTX compiles ahead of time for architectures that
-it is told, on a host without a GPU; TensorRT compiles for the GPU of its host, and its config
+it is given, on a host without a GPU; TensorRT compiles for the GPU of its host, and its config
 has no compute capabilities. What differs is asked of the module (``hasattr``), never its version.
 """
 

@@ -28,7 +28,7 @@ def _settings() -> type[BaseModel] | None:
 def _adopt(config: Path | None, flags: dict[str, Any]) -> None:
     """Take a restored, copied or wiped etcd for the service's own, before nodes are started on it.
 
-    Stop all nodes first. It waits until nobody can believe any more in a seat that the snapshot
+    Stop all nodes first. It waits until no holder can believe any more in a seat that the snapshot
     does not know of, raises all fences above those that were given out, and writes a new
     deployment id.
 

@@ -25,7 +25,7 @@ def _settings() -> type[BaseModel] | None:
 
 
 def _agent(config: Path | None, flags: dict[str, Any]) -> None:
-    """Run one build agent until it is told to stop (SIGTERM, SIGINT, SIGQUIT).
+    """Run one build agent until it is stopped (SIGTERM, SIGINT, SIGQUIT).
 
     SIGHUP has it read its settings and its certificate again; the log says what has changed.
 

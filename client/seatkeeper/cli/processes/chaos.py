@@ -1,4 +1,4 @@
-"""``seatkeeper chaos``: try a test deployment with faults, and judge what it did."""
+"""``seatkeeper chaos``: try a test deployment with faults, and check what it did."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Try a test deployment with faults, and judge what it did.",
+    help="Try a test deployment with faults, and check what it did.",
 )
 REPORT = "report.md"
 PICTURE = "report.svg"
@@ -68,8 +68,8 @@ class Deployment:
         str,
         typer.Option(
             metavar="HOST:PORT,...",
-            help="The deployment's etcd, to judge its whole history; it is only read. Without "
-            "it, only what users were told and believed is judged.",
+            help="The deployment's etcd, to check its whole history; it is only read. Without "
+            "it, only what users observed and believed is checked.",
         ),
     ] = ""
     etcd_prefix: Annotated[
@@ -100,8 +100,8 @@ class Deployment:
         try:
             return parse_addresses(self.target)
         except InvalidArgument as error:
-            told = str(error).removeprefix(error.field)
-            fail(Exit.USAGE, f"--target or SEATKEEPER_NODES{told}")
+            reported = str(error).removeprefix(error.field)
+            fail(Exit.USAGE, f"--target or SEATKEEPER_NODES{reported}")
 
     def tls(self) -> TlsConfig | None:
         """Return how to speak to the nodes. An option that is wrong ends the command."""
@@ -137,9 +137,9 @@ class Deployment:
                 password=password,
             )
         except ValueError as error:
-            told = str(error).removeprefix("endpoints: ")
-            flag = "" if told.startswith(("ca_", "cert_")) else "endpoints: "
-            fail(Exit.USAGE, f"--etcd-{flag}{told}")
+            reported = str(error).removeprefix("endpoints: ")
+            flag = "" if reported.startswith(("ca_", "cert_")) else "endpoints: "
+            fail(Exit.USAGE, f"--etcd-{flag}{reported}")
         return EtcdStore(config)
 
     def _check_etcd_files(self) -> None:
@@ -170,8 +170,8 @@ def list_(json: Json = False) -> None:
 
     scenarios, faults = read_folder(), described(Network, Users)
     if json:
-        told = {name: scenario.sentence for name, scenario in scenarios.items()}
-        write_json({"scenarios": told, "faults": faults})
+        reported = {name: scenario.sentence for name, scenario in scenarios.items()}
+        write_json({"scenarios": reported, "faults": faults})
         return
     rows = [
         (name, f"{scenario.seconds:.0f} s", scenario.sentence)
@@ -221,7 +221,7 @@ async def run(
         int, typer.Option(help="Of what users and faults draw; times are the machine's.")
     ] = 0,
 ) -> None:
-    """Run scenarios against a test deployment, and judge what it did.
+    """Run scenarios against a test deployment, and check what it did.
 
     Users of ours work on pools of ours (`chaos-...`, deleted afterwards), through relays of ours, and
     what goes wrong is done to the relays and to the users. Nothing else of the deployment is touched,
@@ -254,7 +254,7 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     from seatkeeper.core.errors import SeatError, UsageError
     from seatkeeper.server.store import StoreError, StoreRefused
 
-    def tell(text: str) -> None:
+    def notify(text: str) -> None:
         if not at.json:
             show(words(text))
 
@@ -262,12 +262,12 @@ async def _tried(at: Deployment, config: TargetConfig, chosen: list[Scenario]) -
     try:
         with tempfile.TemporaryDirectory(prefix="seatkeeper-chaos-") as folder:
             prefix = at.etcd_prefix
-            async with trial_of(config, store, prefix, Path(folder), tell=tell) as trial:
+            async with trial_of(config, store, prefix, Path(folder), notify=notify) as trial:
                 try:
                     await trial.run(chosen)
                     await trial.conclude()
                 except asyncio.CancelledError:
-                    tell(
+                    notify(
                         "stopping: our pools are deleted once the seats of killed users are free"
                     )
                     raise
@@ -292,17 +292,17 @@ def _conclude(outcome: Outcome, report: Mapping[str, Output], *, json: bool) -> 
 
     if report:
         _write_report(report, outcome)
-    told = summary(outcome)
+    reported = summary(outcome)
     if json:
-        write_json(told)
+        write_json(reported)
     else:
         show(
             words(
-                f"{told['acknowledged']} answers checked, {told['faults']} faults, "
-                f"{count(outcome.violations, 'violation')}; judged by {outcome.judged_by}"
+                f"{reported['acknowledged']} answers checked, {reported['faults']} faults, "
+                f"{count(outcome.violations, 'violation')}; checked against {outcome.checked_by}"
             )
         )
-    if outcome.violations or outcome.void:
+    if outcome.violations or outcome.inconclusive:
         raise SystemExit(int(Exit.FAILED))
 
 

@@ -29,7 +29,7 @@ ETCD_OFFSET = 30
 NODES_MAX = 20
 ETCD_MEMBERS_MAX = 5
 ONE_SIGNAL_SECONDS = 1.0
-"""Signals that come within this time are one: a wrapper may tell us, and our group as well."""
+"""Signals that come within this time are one: a wrapper may signal both process and group."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -164,7 +164,7 @@ def _leave_the_terminal() -> None:
     """Go on as a child in a process group of its own, and come back only to end.
 
     Ctrl-C at a terminal reaches every process of the group, so etcd would stop at the same time as
-    the nodes that still need it. Here it reaches this process alone, which tells its child.
+    the nodes that still need it. Here it reaches this process alone, which signals its child.
     Forking is safe: there are no other threads yet.
     """
     sys.stdout.flush()
@@ -175,12 +175,12 @@ def _leave_the_terminal() -> None:
         die_with_parent(os.getppid())
         return
 
-    def pass_on(number: int, frame: object) -> None:
+    def forward(number: int, frame: object) -> None:
         is_reload = number == signal.SIGHUP and not terminal.is_gone
         os.kill(child, signal.SIGHUP if is_reload else signal.SIGTERM)
 
     for number in caught(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pass_on)
+        signal.signal(number, forward)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     # Nothing but the exit code: what was to be said and flushed, the child did.

@@ -29,7 +29,7 @@ def _settings() -> type[BaseModel] | None:
 
 
 def _serve(config: Path | None, flags: dict[str, Any]) -> None:
-    """Run one node until it is told to stop (SIGTERM, SIGINT, SIGQUIT).
+    """Run one node until it is stopped (SIGTERM, SIGINT, SIGQUIT).
 
     SIGHUP has it read its settings and certificates again; the log says what has changed.
 

@@ -1,4 +1,4 @@
-"""Tells about the service itself: ``client.cluster``."""
+"""Describes the service itself: ``client.cluster``."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class AsyncPools:
         return answer.pool
 
     async def delete(self, name: str) -> None:
-        """Delete a pool that nobody uses. Raises `PoolNotFound`, or `InUse` while it is."""
+        """Delete a pool that is not in use. Raises `PoolNotFound`, or `InUse` while it is."""
         request = pb.DeletePoolRequest(name=name)
         await self._calls.unary(
             lambda channel, timeout: pb_grpc.PoolServiceStub(channel).DeletePool(
@@ -111,7 +111,7 @@ class AsyncPools:
         return answer.pools
 
     async def watch(self, name: str) -> AsyncIterator[pb.Pool]:
-        """Yield the pool as it stands now, then again after changes, for ever.
+        """Yield the pool as it stands now, then again after changes, forever.
 
         Survives the loss of nodes. Raises `PoolNotFound` when there is none, or no more.
         """

@@ -1,7 +1,7 @@
 """Sessions without a stream: ``client.seats``, one unary call each.
 
 For programs that keep their own session, such as one that must not hold a connection open, and for
-whoever debugs the service. Nothing here renews anything by itself: prefer ``client.seat``.
+debugging the service. Nothing here renews anything by itself: prefer ``client.seat``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class AsyncUnarySeats:
         """Take seats, waiting up to ``acquire.wait``; when that is unset, ``call_timeout``.
 
         Raises `NoSeatFree`, `Overloaded`, `PoolNotFound`, `TooManySeats`, `InvalidArgument`,
-        `SessionLost`, and `SeatLost` when the id is finished with.
+        `SessionLost`, and `SeatLost` when the id is completed.
         """
         request = pb.AcquireRequest(credentials=credentials, acquire=acquire)
         wait = acquire.wait.ToTimedelta().total_seconds() if acquire.HasField("wait") else 0.0

@@ -46,7 +46,7 @@ class Pools:
         return self._thread.call(self._pools.replace(spec, expected_revision=expected_revision))
 
     def delete(self, name: str) -> None:
-        """Delete a pool that nobody uses."""
+        """Delete a pool that is not in use."""
         self._thread.call(self._pools.delete(name))
 
     def get(self, name: str) -> pool_service_pb2.Pool:
@@ -58,7 +58,7 @@ class Pools:
         return self._thread.call(self._pools.list())
 
     def watch(self, name: str) -> Iterator[pool_service_pb2.Pool]:
-        """Yield the pool as it stands now, then again after changes, for ever."""
+        """Yield the pool as it stands now, then again after changes, forever."""
         return self._thread.iterate(self._pools.watch(name))
 
 

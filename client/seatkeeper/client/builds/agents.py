@@ -33,7 +33,7 @@ _MEANINGS = {
     _Code.RESOURCE_EXHAUSTED: AgentFull,
     _Code.DEADLINE_EXCEEDED: BuildTimedOut,
     _Code.ABORTED: SeatLost,
-    # A crash comes with its last words and is known by them. Without them it was gRPC's own call
+    # A crash comes with its stderr tail and is known by them. Without them it was gRPC's own call
     # that broke, and another agent may do better.
     _Code.INTERNAL: AgentUnavailable,
     _Code.UNKNOWN: BuildFailed,
@@ -86,7 +86,7 @@ class AsyncAgent:
         """Compile one model: yield progress, then ``done``. Leaving the loop stops the build.
 
         Raises `TokenInvalid`, `SeatLost`, or another `BuildFailed`; then nothing is published. Only
-        after `AgentUnavailable` nobody knows: asked again, an engine that was published is found.
+        after `AgentUnavailable` the outcome is unknown: asked again, a published engine is found.
         """
 
         async def parts() -> AsyncIterator[pb.BuildRequest]:

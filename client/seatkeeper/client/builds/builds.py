@@ -1,6 +1,6 @@
 """From a model to a published engine: ``client.build`` and ``client.fetch``.
 
-An engine's key is a hash of everything it follows from, so whoever asks for the same thing finds
+An engine's key is a hash of everything it follows from, so a request for the same thing finds
 the same engine: a seat is taken only when there is none yet. The agent is chosen by a ring on the
 key, so that those who ask at the same time meet at one agent, which builds once.
 """
@@ -64,7 +64,7 @@ class BuiltEngine:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build, how to wait for it, and whom to tell."""
+    """What to build, how to wait for it, and the callbacks."""
 
     options: build_pb2.BuildOptions
     pool: str | None
@@ -106,7 +106,7 @@ class AsyncBuilds:
         self._client = client
 
     async def build(self, model: Model, request: BuildRequest) -> BuiltEngine:
-        """Return the engine, building it only if nobody has."""
+        """Return the engine, building it only if it is not published."""
         plan = _plan(request.options)
         agents = await self._client.engines.agents()
         able, version = able_agents(agents, plan, model.size_bytes, request.pool)
@@ -341,7 +341,7 @@ def _about(model: Model, error: BuildFailed) -> BuildFailed:
     """Return the error with the model's name in front: who builds many must know which it was."""
     message = f"{model.name}: {error}"
     if isinstance(error, CompilerCrashed):
-        return CompilerCrashed(message, last_words=error.last_words)
+        return CompilerCrashed(message, stderr_tail=error.stderr_tail)
     return type(error)(message)
 
 

@@ -5,7 +5,7 @@ Theory of operation
 `Output.at` looks at what is there, without changing it, and decides how it will be written:
 
 - **Replaced**: a new file is written beside a regular one, made like it (mode, owner, ACL), and
-  moved into its place. Whoever looks sees the old bytes or the new ones. Through a symbolic link, it is
+  moved into its place. A reader sees the old bytes or the new ones. Through a symbolic link, it is
   the link's target that is replaced.
 - **Filled**: what must stay the very file it is gets its bytes at the end, when all of them are known
   to be right: a device, a pipe, an open file (``/dev/stdout``, ``/dev/fd/3``), a file with several
@@ -40,7 +40,7 @@ PROBE_BYTES = 64 << 10
 LINKS_MAX = 40
 """Symbolic links that lead to one file, as the kernel has it."""
 READER_SECONDS_MAX = 30.0
-"""How long a named pipe is waited for that nobody reads yet."""
+"""How long to wait for the reader of a named pipe."""
 _POLL_SECONDS = 0.05
 _OPEN_FILES = re.compile(r"/proc/(?:self|thread-self|\d+)(?:/task/\d+)?/fd/(\d+)")
 _OURS = re.compile(rf"/proc/(?:self|thread-self|{os.getpid()})(?:/task/\d+)?/fd/\d+")
@@ -311,7 +311,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        # Some file systems cannot tell.
+        # Some file systems do not report it.
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise
 
@@ -334,7 +334,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _opened(target: Path) -> int:
-    """Open what is there, and make nothing. A named pipe that nobody reads is waited for."""
+    """Open what is there, and make nothing. It waits for the reader of a named pipe."""
     if _OURS.fullmatch(str(target)):
         # Not opened again: that would begin at the front, and write over what is there.
         return os.dup(int(target.name))
@@ -347,7 +347,7 @@ def _opened(target: Path) -> int:
                 raise
             if time.monotonic() >= deadline:
                 raise TimeoutError(
-                    errno.ETIMEDOUT, "nobody reads this pipe", str(target)
+                    errno.ETIMEDOUT, "no process reads this pipe", str(target)
                 ) from error
             time.sleep(_POLL_SECONDS)
         else:

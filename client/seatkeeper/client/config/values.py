@@ -104,7 +104,7 @@ class TlsConfig:
     def _try(self) -> None:
         """Read the files as a handshake would: gRPC says of a wrong one only that no node answers."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # How strong keys must be is for the handshake to judge.
+        # How strong keys must be is for the handshake to check.
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
         try:
             if self.ca is not None:
@@ -158,14 +158,14 @@ class ClientConfig:
     code that holds the interpreter, nor a blocked event loop, nor a fork loses seats. "process":
     this process itself, where gRPC runs then: for programs that do none of that."""
     on_loss: Literal["tell", "kill"] = "tell"
-    """What happens to this process when it loses seats while it holds them. "tell": it is told, as soon
+    """What happens to this process when it loses seats that it holds. "tell": it is notified, as soon
     as its interpreter is free. "kill": it gets SIGKILL at that moment, also in native code."""
     program: str | None = None
     """Name of this program, which `seatkeeper status` shows beside the host and the process id. None:
     that of the script or module that runs, without folders and arguments. Empty: none of the three
-    is told to nodes."""
+    is sent to nodes."""
     program_pid: int | None = None
-    """The process id that is told. None: this process's."""
+    """The process id that is sent. None: this process's."""
     renewal: RenewalConfig = field(default_factory=RenewalConfig)
     """When the session is renewed, and when a silent node is given up."""
     backoff: BackoffConfig = field(default_factory=BackoffConfig)
@@ -184,7 +184,7 @@ class ClientConfig:
         _check("linger_max", self.linger_max >= 1, "at least 1")
         pid = self.program_pid
         _check("program_pid", pid is None or 0 <= pid < 1 << 31, "a process id")
-        # A kept seat that is lost while nobody uses it is no reason to kill anybody.
+        # A kept seat that is lost while it is unused is no reason to kill the process.
         _check(
             "on_loss", self.on_loss == "tell" or not self.linger, '"tell" where seats linger'
         )

@@ -124,7 +124,7 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "nodes",
-            "there is only one: when it dies, nobody is served",
+            "there is only one: when it dies, no request is served",
             "start a second one, on another machine",
         )
     if len(answering) == len(reports) > 1:
@@ -163,7 +163,7 @@ def _access(seen: Seen) -> Iterator[Finding]:
             yield Finding(
                 Level.WARNING,
                 "access",
-                f"`{setting}` of {_names(empty)} is empty: nobody may {effect}",
+                f"`{setting}` of {_names(empty)} is empty: no client may {effect}",
                 f"name who may in `{setting}`, such as dns:admin.example, by certificates' "
                 "alternative names",
             )
@@ -197,7 +197,7 @@ def _deployment(seen: Seen) -> Iterator[Finding]:
                 Level.PROBLEM,
                 "deployment",
                 f"{node.node_id} serves nothing: {node.store_trouble}",
-                "see `A restored or wiped etcd` in docs/operate.md",
+                "see `A restored or wiped etcd` in docs/how-to/operate.md",
             )
     ours = sorted({node.deployment_id for node in answering if node.deployment_id})
     if len(ours) > 1:
@@ -346,7 +346,9 @@ def _store(seen: Seen) -> Iterator[Finding]:
     yield from _alarms(store)
     for warning in store.warnings:
         yield Finding(Level.WARNING, "etcd", warning, "update etcd, one member after another")
-    leader = next((_called(member) for member in store.members if member.is_leader), "not told")
+    leader = next(
+        (_called(member) for member in store.members if member.is_leader), "not reported"
+    )
     if quorum:
         leases = f", {count(store.leases, 'lease')}" if store.HasField("leases") else ""
         yield Finding(
@@ -373,7 +375,7 @@ def _members(
                 Level.PROBLEM,
                 "etcd",
                 f"member {_called(member)} {member.failure}",
-                "its restart mends nothing; see `A restored or wiped etcd` in docs/operate.md",
+                "its restart fixes nothing; see `A restored or wiped etcd` in docs/how-to/operate.md",
             )
         elif member.failure:
             yield Finding(
@@ -474,7 +476,7 @@ def _pools(seen: Seen) -> Iterator[Finding]:
             Level.PROBLEM,
             "pools",
             "they cannot be read",
-            "mend what is said about the store first",
+            "fix what is said about the store first",
         )
         return
     names = {pool.spec.name for pool in seen.pools}

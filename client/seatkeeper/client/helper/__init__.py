@@ -13,23 +13,23 @@ in `KeptGrants`; `RelayedChannel` stands where a gRPC channel would. In the help
 requests and runs a `SessionDriver` for each client; `relay` makes calls. `frames` is what they say
 to each other, `slots` what they share.
 
-What the program may believe is not told but *shared*: a table of slots in memory that only the helper
+What the program may believe is not sent but *shared*: a table of slots in memory that only the helper
 writes. A slot has two 64-bit words: until when its lease may be counted on, and from when that
 is in doubt. Both are times of CLOCK_BOOTTIME, which every process reads alike, which counts suspended
-time, and which never goes back. Whoever asks for a grant's state reads the word first and
+time, and which never goes back. A reader of a grant's state reads the word first and
 the clock after it. The answer was true at that reading whether the helper runs, is stopped or
-is dead, because a lease that nobody renews is over at the time that stands there.
+is dead, because a lease that is not renewed is over at the time that stands there.
 
     the helper writes `until` (an answered renewal, counted from when it was sent)
     the helper writes 0       (the service said that the lease is over; before a session is closed)
-    nobody writes             (the helper is stopped or dead): the clock ends the belief
+    no writes                (the helper is stopped or dead): the clock ends the belief
 
-Each word carries the generation of its slot, so one load tells both whose it is and until
+Each word carries the generation of its slot, so one load shows both whose it is and until
 when. A slot is reused under another generation; a grant that still reads it then finds
 another's, and believes nothing.
 
 What is never true: a grant believed at or after its `until`; a grant believed in a forked child; a
-grant believed again by anybody who has once been told that it is lost; a seat released to the service
+grant believed again once it was reported as lost; a seat released to the service
 while the program still believes in it; the helper waiting for the program, or the program
 waiting for the helper without limit.
 

@@ -42,7 +42,7 @@ class KeptBelief:
         return HoldingState.SAFE
 
     def until(self) -> float:
-        """Return until when it may be believed if nobody renews it, in seconds since boot."""
+        """Return until when it may be believed without a renewal, in seconds since boot."""
         slots = self._link.slots
         return min(slots.until_ms(self._lease), slots.until_ms(self._slot)) / 1000
 
@@ -51,5 +51,5 @@ class KeptBelief:
         return self.until()
 
     def seconds_left(self) -> float:
-        """Return how long it may still be believed if nobody renews it."""
+        """Return how long it may still be believed without a renewal."""
         return max(0.0, self.until() - boot_ms() / 1000)

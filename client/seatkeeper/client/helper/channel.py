@@ -54,7 +54,7 @@ class RelayedChannel:
             client = self._client
             number = link.number(lambda _: None)
             link.forget(number)
-            link.tell(
+            link.notify(
                 frame(
                     "hang_up",
                     id=number,
@@ -176,7 +176,7 @@ class RelayedStream:
                     raise answer
                 match answer.op:
                     case "part":
-                        self._tell("credit")
+                        self._notify("credit")
                         yield self._deserialize(answer.body)
                     case "ok":
                         return
@@ -196,7 +196,7 @@ class RelayedStream:
             return False
         self._over = True
         self._link.forget(self._number)
-        self._link.tell(frame("stop", of=self._number, client=self._client))
+        self._link.notify(frame("stop", of=self._number, client=self._client))
         if self._writer is not None:
             self._writer.cancel()
         return True
@@ -229,13 +229,13 @@ class RelayedStream:
         try:
             async for part in parts:
                 await self._credit.acquire()
-                self._tell("part", part)
-            self._tell("end")
+                self._notify("part", part)
+            self._notify("end")
         except Exception as error:
             # What makes the parts failed: the caller must know, and the call must not wait for more.
             self._arrived.put_nowait(error)
 
-    def _tell(self, op: str, body: bytes = b"") -> None:
+    def _notify(self, op: str, body: bytes = b"") -> None:
         assert self._link is not None
         with suppress(SeatError):
             self._link.send(Frame({"op": op, "id": self._number, "client": self._client}, body))

@@ -1,7 +1,7 @@
 """What a program and its helper say to each other: frames of a JSON header and a body of bytes.
 
 Both sides run the same code, and the socket is theirs alone. Lengths are checked all the same:
-whoever is wrong about them reads nonsense for ever.
+a reader that is wrong about them reads nonsense from then on.
 """
 
 from __future__ import annotations

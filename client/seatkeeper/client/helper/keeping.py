@@ -88,7 +88,7 @@ class Keeping:
                 self._fail(message.id, SeatError(f"the helper does not know {other!r}"))
 
     async def close(self) -> None:
-        """End the session. Nothing is believed any more before the service is told."""
+        """End the session. Nothing is believed any more before the service is notified."""
         self._closing = True
         slot, self._client_slot = self._client_slot, None
         if slot is not None:
@@ -154,7 +154,7 @@ class Keeping:
             )
         )
         if held.lost:
-            self._tell(number, HoldingState.LOST, held.lost)
+            self._notify(number, HoldingState.LOST, held.lost)
 
     def _cancel(self, number: int) -> None:
         """Let go of a request and of whatever came of it: the program will never look at it."""
@@ -234,9 +234,9 @@ class Keeping:
             if self._config.on_loss == "kill" and not self._closing:
                 _log.warning("%s: %s; the program is killed, as it asked", held.pool, held.lost)
                 self._kill()
-        self._tell(number, state, held.lost)
+        self._notify(number, state, held.lost)
 
-    def _tell(self, number: int, state: HoldingState, why: str) -> None:
+    def _notify(self, number: int, state: HoldingState, why: str) -> None:
         self._outbox.put(
             ("state", number), frame("state", of=number, state=state.value, why=why)
         )

@@ -1,4 +1,4 @@
-"""The grants of one client that its helper keeps, and what their holders were told.
+"""The grants of one client that its helper keeps, and the last notification of their holders.
 
 Usable from any thread: a step is one operation of a dictionary, and none takes a lock.
 """
@@ -30,7 +30,7 @@ class KeptGrants:
         self.kills = kills
         self._held: dict[int, Held] = {}
         self._said: dict[int, HoldingState] = {}
-        """What holders were told last, where that was not that all is well."""
+        """The last state reported to holders, unless that was that all is well."""
 
     def __contains__(self, number: int) -> bool:
         return number in self._held
@@ -62,22 +62,22 @@ class KeptGrants:
         self._said.pop(number, None)
         return self._held.pop(number, None) is not None
 
-    def on_news(self, number: int, news: Frame) -> None:
+    def on_update(self, number: int, update: Frame) -> None:
         """Note what the helper says about a grant."""
         held = self._held.get(number)
         if held is None:
             return
-        if news.op == "token":
-            held.renew_token(str(news["token"]))
-        elif news.op == "state":
-            state = HoldingState(news["state"])
+        if update.op == "token":
+            held.renew_token(str(update["token"]))
+        elif update.op == "state":
+            state = HoldingState(update["state"])
             if state is HoldingState.LOST:
-                self._lose(number, str(news["why"]))
+                self._lose(number, str(update["why"]))
             elif not held.lost:
                 self._say(number, held, state)
 
     def on_helper_lost(self) -> None:
-        """Tell holders that no helper renews their grants any more."""
+        """Notify holders that no helper renews their grants any more."""
         for number, held in list(self._held.items()):
             if held.state(0.0) is HoldingState.JEOPARDY:
                 self._say(number, held, HoldingState.JEOPARDY)
@@ -88,7 +88,7 @@ class KeptGrants:
             self._lose(number, why)
 
     def look(self) -> float:
-        """Tell of leases that have run out by the clock; return seconds until the next one may."""
+        """Report leases that have run out by the clock; return seconds until the next one may."""
         left = NEVER
         for number, held in list(self._held.items()):
             belief = held.lease
@@ -109,13 +109,13 @@ class KeptGrants:
         return any(h.state(0.0) is not HoldingState.LOST for h in list(self._held.values()))
 
     def _say(self, number: int, held: Held, state: HoldingState) -> None:
-        """Tell a holder what it was not told yet."""
+        """Send a holder its pending notifications."""
         if self._said.get(number, HoldingState.SAFE) is not state:
             self._said[number] = state
-            held.tell(state)
+            held.notify(state)
 
     def _lose(self, number: int, why: str, *, keep: bool = False) -> None:
-        """End a grant. ``keep``: the helper has not said so, and must be told of its release."""
+        """End a grant. ``keep``: the helper has not said so, and must be notified of its release."""
         held = self._held.get(number) if keep else self._held.pop(number, None)
         if held is None or held.lost:
             return
@@ -124,4 +124,4 @@ class KeptGrants:
         if self.kills:
             # The helper does this when it runs, also while native code holds the interpreter.
             os.kill(os.getpid(), signal.SIGKILL)
-        held.tell(HoldingState.LOST)
+        held.notify(HoldingState.LOST)

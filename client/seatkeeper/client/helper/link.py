@@ -1,7 +1,7 @@
 """The program's side of its helper: one socket, and one thread that listens to it.
 
 The thread runs nothing of the user's but log handlers, and nothing waits for it that could not also
-do its work: whoever needs the newest reads the socket itself (`Link.pump`). Answers are handed to
+do its work: a caller that needs the newest reads the socket itself (`Link.pump`). Answers are handed to
 the event loop that asked, with ``call_soon_threadsafe``.
 """
 
@@ -51,13 +51,13 @@ _log = logging.getLogger("seatkeeper.client")
 
 
 class Watcher(Protocol):
-    """Whoever holds grants that the helper keeps."""
+    """The holder of grants that the helper keeps."""
 
     def look(self) -> float:
         """Do what the clock says is due; return seconds until there is more to do."""
 
     def is_believing(self) -> bool:
-        """Tell whether any grant is still believed in."""
+        """Return whether any grant is still believed in."""
 
 
 class Link:
@@ -116,17 +116,17 @@ class Link:
         self._watchers.pop(client, None)
 
     def number(self, handler: Handler) -> int:
-        """Return a number for a request, about which ``handler`` is told from any thread."""
+        """Return a number for a request, about which ``handler`` is called from any thread."""
         number = next(_numbers)
         self._handlers[number] = handler
         return number
 
     def handler(self, number: int) -> Handler | None:
-        """Return who is told about a request."""
+        """Return the handler of a request."""
         return self._handlers.get(number)
 
     def forget(self, number: int) -> None:
-        """Tell nobody about a request any more."""
+        """Drop the handler of a request."""
         self._handlers.pop(number, None)
 
     def send(self, message: Frame) -> None:
@@ -153,7 +153,7 @@ class Link:
         if self._backlog:
             self._poke()
 
-    def tell(self, message: Frame) -> None:
+    def notify(self, message: Frame) -> None:
         """Send a frame if there still is a helper, which needs to know it only then."""
         with suppress(SeatError):
             self.send(message)
@@ -167,7 +167,7 @@ class Link:
             self.send(Frame({"op": op, "id": number, **fields}, body))
             return await future
         except asyncio.CancelledError:
-            self.tell(frame("stop", of=number, client=fields["client"]))
+            self.notify(frame("stop", of=number, client=fields["client"]))
             raise
         finally:
             self.forget(number)
@@ -234,7 +234,7 @@ class Link:
             self._write()
 
     def _write(self) -> None:
-        """Write what the helper takes now. For whoever has the lock."""
+        """Write what the helper accepts now. The caller has the lock."""
         try:
             while self._backlog:
                 data = self._backlog[0]
@@ -299,7 +299,7 @@ class Link:
         return min(LOOK_SECONDS, max(0.01, wait))
 
     def _feel_pulse(self) -> None:
-        """Notice a helper that stands still, and one that nobody needs."""
+        """Notice a helper that stands still, and one that is not needed."""
         pulse = self.slots.pulse()
         self._still = self._still + 1 if pulse == self._pulse else 0
         self._pulse = pulse
@@ -326,7 +326,7 @@ class Link:
         with self._write_lock:
             if self.lost is not None or (unless_used and self._watchers):
                 return
-            words = self._helper.last_words()
+            words = self._helper.stderr_tail()
             self.lost = HelperLost(f"{error}: {words}") if words else error
             self._helper.close()
             self._backlog.clear()
@@ -364,7 +364,7 @@ def in_loop(
 
 
 def settle(future: asyncio.Future[Frame], answer: Frame | HelperLost) -> None:
-    """End ``future`` with an answer, or with the error that it tells of."""
+    """End ``future`` with an answer, or with the error in it."""
     if future.done():
         return
     if isinstance(answer, HelperLost):

@@ -54,7 +54,7 @@ async def _serve(sock: socket.socket, slots: SlotWriter, program: int) -> None:
     server = Server(slots, lambda: kill(program), gone.set)
     sock.setblocking(False)
     await loop.create_connection(lambda: server, sock=sock)
-    pulse = asyncio.create_task(_beat(slots))
+    pulse = asyncio.create_task(_heartbeat(slots))
     await gone.wait()
     pulse.cancel()
     with suppress(TimeoutError):
@@ -92,7 +92,7 @@ class Server(asyncio.Protocol):
         self._outbox.send(frame("ready", pid=os.getpid(), clock=boot_ms() - 1))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End: nobody is there any more."""
+        """End: no program is connected any more."""
         self._on_end()
 
     def pause_writing(self) -> None:
@@ -155,14 +155,14 @@ class _ToProgram(logging.Handler):
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + logging.Formatter().formatException(record.exc_info)
-        self._outbox.tell(frame("log", name=record.name, level=record.levelno, text=text))
+        self._outbox.notify(frame("log", name=record.name, level=record.levelno, text=text))
 
 
-async def _beat(slots: SlotWriter) -> None:
+async def _heartbeat(slots: SlotWriter) -> None:
     pulse = 0
     while True:
         pulse += 1
-        slots.beat(pulse)
+        slots.heartbeat(pulse)
         with suppress(OSError):
             if os.fstat(2).st_size > LOG_BYTES_MAX:
                 os.ftruncate(2, 0)

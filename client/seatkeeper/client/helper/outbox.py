@@ -1,4 +1,4 @@
-"""What the helper has to tell a program that may not read for a long time."""
+"""Messages of the helper for a program that may not read for a long time."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Outbox:
         if not self._write(answer):
             self._answers.append(answer)
 
-    def put(self, key: Hashable, news: Frame) -> None:
+    def put(self, key: Hashable, update: Frame) -> None:
         """Send a frame that replaces an earlier one of the same ``key``."""
-        if not self._write(news):
-            self._newest[key] = news
+        if not self._write(update):
+            self._newest[key] = update
 
     def drop(self, key: Hashable) -> None:
         """Do not send what is kept under ``key``."""
         self._newest.pop(key, None)
 
-    def tell(self, note: Frame) -> None:
+    def notify(self, note: Frame) -> None:
         """Send a frame that may be left out."""
         if not self._write(note):
             self._notes.append(note)
@@ -53,7 +53,7 @@ class Outbox:
         self._paused = True
 
     def resume(self) -> None:
-        """Send what was kept: answers first, for news may be about what they bring."""
+        """Send what was kept: answers first, for updates may be about what they bring."""
         self._paused = False
         for kept in (self._answers, self._notes):
             while kept and self._write(kept[0]):

@@ -54,7 +54,7 @@ async def connected() -> Link:
         except BaseException as error:
             outcome = error
 
-        def tell() -> None:
+        def notify() -> None:
             if future.done():
                 return
             if isinstance(outcome, Link):
@@ -63,14 +63,14 @@ async def connected() -> Link:
                 future.set_exception(outcome)
 
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(notify)
 
     threading.Thread(target=start, name="seatkeeper-start", daemon=True).start()
     return await future
 
 
 def _ours() -> _Present:
-    # Extensions fork without Python's handlers: uWSGI does so unless it is told otherwise.
+    # Extensions fork without Python's handlers: uWSGI does so by default.
     if _present.pid != os.getpid():
         _after_fork()
     return _present

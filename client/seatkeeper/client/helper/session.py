@@ -75,7 +75,7 @@ class KeptSession:
             try:
                 return link, self._attach(link)
             except HelperLost:
-                # It ended in this moment, because nobody needed it.
+                # It ended in this moment, because it was not needed.
                 if not left:
                     raise
         raise AssertionError
@@ -90,7 +90,7 @@ class KeptSession:
                 self._opened = link.number(self._on_opened)
                 link.send(frame("open", client=self._client, id=self._opened, **self._opening))
         if self._closed:
-            # Forgotten meanwhile: perhaps before there was anything to be told of.
+            # Forgotten meanwhile: perhaps before there was anything to report.
             self.forget()
             raise ClientClosed
         return self._client
@@ -124,10 +124,11 @@ class KeptSession:
                     place = _position(answer)
                     _in_loop(loop, functools.partial(call_back, on_queued, place))
             elif number in self._grants:
-                self._on_news(number, answer)
+                self._on_update(number, answer)
             elif number in self._waiting:
                 outcome = self._outcome(link, number, wanted, answer, bound)
-                # Whoever gives the request up does these in the other order, so one of us sees it.
+                # A caller that gives the request up does these in the other order, so one of both
+                # sees it.
                 if number not in self._waiting:
                     self._grants.drop(number)
                 elif not _in_loop(loop, functools.partial(_settle, future, outcome)):
@@ -188,7 +189,7 @@ class KeptSession:
         return pb.SessionCredentials.FromString(answer.body)
 
     def is_waiting(self, pool: str) -> bool:
-        """Tell whether a request of this client waits for seats of the pool."""
+        """Return whether a request of this client waits for seats of the pool."""
         return pool in list(self._waiting.values())
 
     def state(self) -> HoldingState:
@@ -207,10 +208,10 @@ class KeptSession:
         link = self._link
         if link is None:
             return
-        # Before the service is told: from then on somebody else may have the seats.
+        # Before the service is notified: from then on another client may have the seats.
         self._grants.lose_all(CLIENT_CLOSED)
         for number in list(self._waiting):
-            link.tell(frame("cancel", client=self._client, of=number))
+            link.notify(frame("cancel", client=self._client, of=number))
             self._fail(link, number)
         try:
             with suppress(SeatError, TimeoutError):
@@ -228,30 +229,30 @@ class KeptSession:
         self._grants.kills = False
         link = self._link
         if link is not None and link.lost is None:
-            link.tell(frame("forget", client=self._client))
+            link.notify(frame("forget", client=self._client))
             link.forget(self._opened)
             link.detach(self._client)
 
     def bind(self, on_state: OnState | None) -> OnState | None:
-        """Return a callback that is called in the running event loop, whoever has the news."""
+        """Return a callback that is called in the running event loop, from any thread."""
         if on_state is None:
             return None
         loop = asyncio.get_running_loop()
-        return lambda state: _tell(loop, on_state, state)
+        return lambda state: _notify(loop, on_state, state)
 
     def freshen(self) -> None:
-        """Take in what the helper has said until now, such as new tokens."""
+        """Apply what the helper has said until now, such as new tokens."""
         if self._link is not None and self._link.lost is None:
             self._link.pump()
 
     # For the link --------------------------------------------------------------------------------
 
     def look(self) -> float:
-        """Tell of leases that have run out by the clock; return when the next one may."""
+        """Report leases that have run out by the clock; return when the next one may."""
         return self._grants.look()
 
     def is_believing(self) -> bool:
-        """Tell whether any grant is still believed in."""
+        """Return whether any grant is still believed in."""
         return self._grants.is_believing()
 
     def _on_helper_lost(self) -> None:
@@ -279,18 +280,18 @@ class KeptSession:
             return error_from(answer.header)
         return self._grants.add(link, number, wanted, answer, on_state)
 
-    def _on_news(self, number: int, news: Frame | HelperLost) -> None:
-        if isinstance(news, HelperLost):
+    def _on_update(self, number: int, update: Frame | HelperLost) -> None:
+        if isinstance(update, HelperLost):
             self._on_helper_lost()
         else:
-            self._grants.on_news(number, news)
+            self._grants.on_update(number, update)
 
     def _let_go(self, link: Link, number: int) -> None:
-        """Give up whatever is or may come of a request: nobody will ever look at it."""
+        """Give up whatever is or may come of a request: no caller will use it."""
         self._waiting.pop(number, None)
         self._grants.drop(number)
         link.forget(number)
-        link.tell(frame("cancel", client=self._client, of=number))
+        link.notify(frame("cancel", client=self._client, of=number))
 
     def _fail(self, link: Link, number: int) -> None:
         handler = link.handler(number)
@@ -323,7 +324,7 @@ def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], object]) -> boo
     return True
 
 
-def _tell(loop: asyncio.AbstractEventLoop, on_state: OnState, state: HoldingState) -> None:
+def _notify(loop: asyncio.AbstractEventLoop, on_state: OnState, state: HoldingState) -> None:
     _in_loop(loop, functools.partial(call_back, on_state, state))
 
 

@@ -29,7 +29,7 @@ PULSE_SLOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place in the table, as whoever got it knows it."""
+    """A slot of the table, as its owner knows it."""
 
     index: int
     generation: int
@@ -115,6 +115,6 @@ class SlotWriter:
             self._generations[slot.index] = (slot.generation + 1) % GENERATIONS
             self._free.append(slot.index)
 
-    def beat(self, pulse: int) -> None:
+    def heartbeat(self, pulse: int) -> None:
         """Show that the helper runs."""
         self._words[PULSE_SLOT * WORDS_OF_A_SLOT] = pulse

@@ -27,9 +27,9 @@ READY_SECONDS_MAX = 30.0
 """How long a helper may take to start. A machine under load needs seconds for the imports."""
 STDERR_TAIL_BYTES = 2000
 _BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Refusals that pass: they are told when a helper is started, and are no reason to do without."""
+"""Refusals that pass: they are reported when a helper is started, and are no reason to do without."""
 
-# The first process ends at once: the helper is nobody's child, so no program waits for it by
+# The first process ends at once: the helper has no parent, so no program waits for it by
 # mistake (`os.wait()`), and none has to. Until the modules of ours are imported, only what is in
 # every Python is used, of the interpreter's own folders.
 _LAUNCHER = """
@@ -51,12 +51,12 @@ def exactly(size):
             os._exit(0)
         data += more
     return data
-told = json.loads(exactly(struct.unpack("!I", exactly(4))[0]))
+reported = json.loads(exactly(struct.unpack("!I", exactly(4))[0]))
 # Python's own modules first, which nothing may shadow; then packages in the program's own order.
 own = [entry for entry in sys.path if not entry.endswith(("site-packages", "dist-packages"))]
-sys.path[:] = dict.fromkeys([*own, *told["path"], *sys.path])
+sys.path[:] = dict.fromkeys([*own, *reported["path"], *sys.path])
 import types
-for name, path in told["packages"].items():
+for name, path in reported["packages"].items():
     sys.modules[name] = package = types.ModuleType(name)
     package.__path__ = path
 from seatkeeper.client.helper.main import main
@@ -75,7 +75,7 @@ class Helper:
     errors: int
     """A descriptor of what the helper prints, in memory."""
 
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         """Return the end of what it printed; empty where it printed nothing."""
         try:
             size = os.fstat(self.errors).st_size
@@ -131,7 +131,7 @@ def start() -> Helper:
         _spawn(theirs, errors)
         helper = Helper(socket.socket(fileno=ours[0]), table, began - 1, errors)
         ours.clear()
-        _tell_paths(helper)
+        _send_paths(helper)
         return helper
     except (OSError, subprocess.SubprocessError) as error:
         raise HelperLost(
@@ -167,7 +167,7 @@ def _spawn(theirs: list[int], errors: int) -> None:
         raise OSError(f"{sys.executable} ended with {child.returncode}: {words or 'no words'}")
 
 
-def _tell_paths(helper: Helper) -> None:
+def _send_paths(helper: Helper) -> None:
     # What is relative or empty means another folder there, and may hold anything here.
     path = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]
     # In front, the places where this process found what the helper needs: files that have come to
@@ -179,10 +179,10 @@ def _tell_paths(helper: Helper) -> None:
         name: [str(entry) for entry in sys.modules[name].__path__]
         for name in ("seatkeeper", "seatkeeper.client")
     }
-    told = json.dumps({"path": path, "packages": packages}).encode()
+    reported = json.dumps({"path": path, "packages": packages}).encode()
     try:
         helper.socket.settimeout(READY_SECONDS_MAX)
-        helper.socket.sendall(struct.pack("!I", len(told)) + told)
+        helper.socket.sendall(struct.pack("!I", len(reported)) + reported)
     except OSError:
         helper.close()
         raise
@@ -190,7 +190,7 @@ def _tell_paths(helper: Helper) -> None:
 
 def _high(number: int) -> int:
     """Return the descriptor, moved out of the way of the standard streams if those are closed."""
-    # Not everywhere; whoever comes here is on Linux.
+    # Not everywhere; this code runs on Linux only.
     import fcntl
 
     if number > 2:

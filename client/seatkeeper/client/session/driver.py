@@ -119,7 +119,7 @@ class SessionDriver:
         return await future
 
     def is_waiting(self, pool: str) -> bool:
-        """Tell whether a request of this client waits for seats of the pool."""
+        """Return whether a request of this client waits for seats of the pool."""
         return any(ask.pool == pool for ask in self._machine.tables.asks.values())
 
     def state(self) -> HoldingState:
@@ -144,7 +144,7 @@ class SessionDriver:
             return
         self._machine.is_closed = True
         self._machine.fail_all(ClientClosed())
-        # Before the service is told: from then on somebody else may have the seats.
+        # Before the service is notified: from then on another client may have the seats.
         self._machine.tables.lose_held(CLIENT_CLOSED)
         try:
             if self._machine.keeper.opened is not None:

@@ -30,18 +30,18 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 WAIT_MAX = timedelta(days=7)
-"""Longest wait that a request may ask for; without one it waits for ever."""
+"""Longest wait that a request may ask for; without one it waits forever."""
 
 
 def wait_seconds(wait: float | timedelta | None) -> float | None:
-    """Return how long to wait for seats; None: for ever. Raises `InvalidArgument` for no such time."""
+    """Return how long to wait for seats; None: without limit. Raises `InvalidArgument`."""
     seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
     if seconds is None:
         return None
     if isinstance(seconds, int | float) and 0 <= seconds <= WAIT_MAX.total_seconds():
         return seconds
     raise InvalidArgument(
-        f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait for ever", field="wait"
+        f"wait must be from 0 s to {WAIT_MAX.days} days, or None to wait forever", field="wait"
     )
 
 
@@ -52,7 +52,7 @@ class PlainTerms(SaidTerms, total=False):
 
 
 class RequestTerms(PlainTerms, total=False):
-    """The same, and who hears how it goes."""
+    """The same, with its callbacks."""
 
     on_queued: OnQueued | None
 
@@ -81,7 +81,7 @@ def taking(terms: type) -> Callable[[_Method], _Method]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeatRequest:
-    """What to take, how long to wait for it, and whom to tell."""
+    """What to take, how long to wait for it, and the callbacks."""
 
     wanted: Wanted
     wait_seconds: float | None = None
@@ -115,16 +115,16 @@ class SeatRequest:
 
 
 class Keeper(Protocol):
-    """Whoever takes and gives back the seats of grants."""
+    """The party that acquires and releases the seats of grants."""
 
     def now(self) -> float:
         """Return the time by which grants are believed."""
 
     def is_here(self) -> bool:
-        """Tell whether this is the process that took the seats, and not one forked from it."""
+        """Return whether this is the process that took the seats, and not one forked from it."""
 
     def freshen(self) -> None:
-        """Take in what has arrived, such as new tokens."""
+        """Apply what has arrived, such as new tokens."""
 
     async def take(self, request: SeatRequest) -> AsyncGrant:
         """Take seats."""
@@ -192,7 +192,7 @@ class AsyncGrant:
         """Until when you may count on the seats if they are not renewed any more.
 
         In UTC. Every renewal moves it on, so read it when you need it. It is earlier than the lease's
-        end by the client's ``safety_margin``. What decides is a clock that nobody sets, and that also
+        end by the client's ``safety_margin``. What decides is a clock that cannot be set, and that also
         counts while the machine is suspended; this is the date and time at which that clock will be
         there, as the machine's date stands now, and is off by as much as the date is. To see whether
         the seats are still yours, look at `state`, never at this. Raises `SeatLost` once they are not.

@@ -70,12 +70,12 @@ class MoveOn:
 
 @dataclass(frozen=True, slots=True)
 class EnterJeopardy:
-    """Tell the holders that their seats are in doubt."""
+    """Notify the holders that their seats are in jeopardy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Tell the holders that their seats are gone."""
+    """Notify the holders that their seats are lost."""
 
 
 Step = Wait | Renew | MoveOn | EnterJeopardy | Lost
@@ -209,7 +209,7 @@ def renewal_answered(
 ) -> SessionView:
     """Count from the answered renewal; an answer to any but the last one sent changes nothing.
 
-    Too late an answer does not bring the dead back: nobody believed in between.
+    Too late an answer does not bring the dead back: no holder believed in between.
     """
     if sequence != view.sequence or view.sent_at is None or now >= view.until:
         return view
@@ -228,7 +228,7 @@ def renewal_answered(
 
 
 def in_jeopardy(view: SessionView) -> SessionView:
-    """Note that the holders were told to doubt."""
+    """Record that the holders were notified of jeopardy."""
     return replace(view, state=HoldingState.JEOPARDY)
 
 

@@ -1,8 +1,8 @@
 """Which node a session should be at: the one that decides for the pools it uses.
 
-Any node serves any pool, by passing requests on to the pool's owner; being there saves the way. Nodes
-tell which of them there are. What they say is followed only where the node that says it is found
-at the address that it tells of itself: behind a balancer, or an address translation, the others'
+Any node serves any pool, by forwarding requests to the pool's owner; being there saves the way. Nodes
+report the ring. It is followed only where the node that says it is found
+at the address that it reports for itself: behind a balancer, or an address translation, the others'
 addresses mean nothing here.
 """
 
@@ -33,7 +33,7 @@ class Home:
         self._used: set[str] = set()
 
     def learn(self, message: pb.Ring, here: str) -> None:
-        """Take in what the node at address ``here`` says of the others."""
+        """Apply what the node at address ``here`` says of the others."""
         addresses = {node.node_id: node.address for node in message.nodes}
         if not self._follow or here not in addresses.values():
             self._ring = Ring()
@@ -42,11 +42,11 @@ class Home:
             self._ring = Ring(message.revision, addresses)
             self._nodes.learn(addresses.values())
 
-    def is_news(self, pool: str) -> bool:
+    def is_new(self, pool: str) -> bool:
         """Return whether ``pool`` is used for the first time, and remember that it is."""
-        is_news = pool not in self._used
+        is_new = pool not in self._used
         self._used.add(pool)
-        return is_news
+        return is_new
 
     def address(self, pools: Iterable[str], here: str, now: float) -> str | None:
         """Return where to go from ``here`` for the sake of ``pools``; None: nowhere.
@@ -85,7 +85,7 @@ class Relocation:
 
     def use(self, pool: str) -> None:
         """Note that a pool is used."""
-        if self._home.is_news(pool):
+        if self._home.is_new(pool):
             self.consider()
 
     def learn(self, ring: pb.Ring) -> None:

@@ -1,7 +1,7 @@
-"""What a client tells nodes about its program, so that `seatkeeper status` can say which one it is.
+"""What a client sends to nodes about its program, so that `seatkeeper status` can say which one it is.
 
 Host, process id and the program's name: no arguments, no environment and no folders, which may hold
-secrets. ``ClientConfig(program="")`` tells nothing of it.
+secrets. ``ClientConfig(program="")`` sends none of it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ HOST_MAX = 253
 
 
 def introduced(config: ClientConfig) -> ClientConfig:
-    """Return ``config`` with what is told of this process, wherever the session is kept later."""
+    """Return ``config`` with the description of this process, wherever the session is kept later."""
     program = program_name() if config.program is None else shown(config.program, NAME_MAX)
     pid = os.getpid() if config.program_pid is None else config.program_pid
     return replace(config, program=program, program_pid=pid)
 
 
 def client_info(config: ClientConfig) -> seat_pb2.ClientInfo | None:
-    """Return what nodes are told; None: nothing."""
+    """Return what is sent to nodes; None: nothing."""
     if not config.program:
         return None
     return seat_pb2.ClientInfo(

@@ -40,7 +40,7 @@ class Lease:
     asked_at: float
     """When `open` was sent."""
     on_view: Callable[[Lease], None] | None = None
-    """Told whenever `view` has changed."""
+    """Called whenever `view` has changed."""
     renewing: frozenset[str] = frozenset()
     """Grants that the renewal now unanswered asked tokens for."""
     _view: SessionView | None = None
@@ -70,7 +70,7 @@ class Lease:
 
 
 class LeaseOwner(Protocol):
-    """Whoever acts on what the lease needs."""
+    """The party that acts on what the lease needs."""
 
     def send_renewal(self, lease: Lease, sequence: int) -> None:
         """Send a renewal of that number."""
@@ -79,10 +79,10 @@ class LeaseOwner(Protocol):
         """Go on with another node: this one does not answer."""
 
     def on_doubt(self) -> None:
-        """Tell the holders that their seats are in doubt."""
+        """Notify the holders that their seats are in jeopardy."""
 
     def on_lease_over(self, message: str) -> None:
-        """Tell the holders that their seats are gone."""
+        """Notify the holders that their seats are lost."""
 
 
 class LeaseKeeper:
@@ -101,7 +101,7 @@ class LeaseKeeper:
         self._clock = clock
         self.on_view: Callable[[Lease], None] | None = None
         """Called whenever what may be believed of the session has changed."""
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._silent_since: float | None = None
         self.lease: Lease | None = None
         """The session that is open or being opened."""
@@ -142,11 +142,11 @@ class LeaseKeeper:
         if self._silent_since is None:
             self._silent_since = self._clock.now()
 
-    def heard(self) -> float:
+    def received(self) -> float:
         """Note that the node has said something; return the time."""
-        self._heard_at = self._clock.now()
+        self._received_at = self._clock.now()
         self._silent_since = None
-        return self._heard_at
+        return self._received_at
 
     def on_opened(self, answer: pb.Opened) -> Lease | None:
         """Begin or go on with the session that the service has opened."""
@@ -155,11 +155,11 @@ class LeaseKeeper:
             return None
         self.ever_opened = True
         if lease.view is not None:
-            lease.view = holding.resumed(lease.view, self._heard_at)
+            lease.view = holding.resumed(lease.view, self._received_at)
             return lease
         lease.view = holding.opened(
             sent_at=lease.asked_at,
-            now=self._heard_at,
+            now=self._received_at,
             ttl=seconds(answer.ttl),
             renew_in=seconds(answer.renew_in),
             margin=self._config.safety_margin.total_seconds(),
@@ -177,7 +177,7 @@ class LeaseKeeper:
         lease.view = after = holding.renewal_answered(
             before,
             sequence=answer.sequence,
-            now=self._heard_at,
+            now=self._received_at,
             ttl=seconds(answer.ttl),
             renew_in=seconds(answer.renew_in),
         )
@@ -207,7 +207,7 @@ class LeaseKeeper:
         now = self._clock.now()
         owed_since = None
         if node_owes:
-            owed_since = self._heard_at if self._silent_since is None else self._silent_since
+            owed_since = self._received_at if self._silent_since is None else self._silent_since
         for _ in range(STEPS_MAX):
             lease = self.opened
             if lease is None or lease.view is None:

@@ -36,10 +36,10 @@ _log = logging.getLogger("seatkeeper.client")
 
 
 class LinkOwner(Protocol):
-    """Whoever the stream is for."""
+    """The user of the stream."""
 
     def is_wanted(self) -> bool:
-        """Tell whether there should be a stream now."""
+        """Return whether there should be a stream now."""
 
     def hello(self) -> pb.SessionCommand:
         """Return the first command of a stream that begins now."""
@@ -118,7 +118,7 @@ class Link:
     def leave_for(self, within: float) -> None:
         """Move on because the node is going away: at some moment in the first half of ``within``.
 
-        Its other clients were told at the same time, and should not all arrive at once.
+        Its other clients were notified at the same time, and should not all arrive at once.
         """
         stream, now = self._running, self._clock.now()
         self._nodes.leaving(self._address, now + within + LEAVE_ALONE_SECONDS)
@@ -179,8 +179,8 @@ class Link:
         stream = SessionStream(self._connect(address), self._owner.on_events)
         self._address, self._running = address, stream
         self._opened_at, self._blamed = None, False
-        patience = self._clock.call_at(
-            self._clock.now() + self._attempt_seconds(), lambda: self._lose_patience(stream)
+        time_limit = self._clock.call_at(
+            self._clock.now() + self._attempt_seconds(), lambda: self._attempt_timed_out(stream)
         )
         stream.send(self._owner.hello())
         error: aio.AioRpcError | None = None
@@ -190,12 +190,12 @@ class Link:
             error = broken
         except Exception:
             # An event that we cannot take must not end the client: its seats would go, and its
-            # requests wait for ever, without a word.
+            # requests wait forever, without a word.
             _log.exception("an event from %s could not be taken", address)
             self._blamed = True
             self.trouble = ServiceUnavailable(f"{address}: it said what cannot be understood")
         finally:
-            patience.cancel()
+            time_limit.cancel()
             self.stream = self._running = None
         if error is not None:
             _log.info("stream to %s: %s %s", address, error.code().name, error.details())
@@ -216,6 +216,6 @@ class Link:
             most if left is None else min(most, max(ATTEMPT_SECONDS_MIN, left * URGENT_SHARE))
         )
 
-    def _lose_patience(self, stream: SessionStream) -> None:
+    def _attempt_timed_out(self, stream: SessionStream) -> None:
         if stream is self._running and self._opened_at is None:
             self.move_on(blame="no answer to the first command")

@@ -142,7 +142,7 @@ class SessionMachine:
     # For the link ------------------------------------------------------------------------------
 
     def is_wanted(self) -> bool:
-        """Tell whether there is a session to keep, or a reason to open one."""
+        """Return whether there is a session to keep, or a reason to open one."""
         asked = self.tables.asks or self.openings
         return not self.is_closed and (self.keeper.lease is not None or bool(asked))
 
@@ -176,7 +176,7 @@ class SessionMachine:
 
     def on_events(self, events: Iterable[pb.SessionEvent]) -> None:
         """Take what the service says, in order."""
-        now, tables = self.keeper.heard(), self.tables
+        now, tables = self.keeper.received(), self.tables
         for event in events:
             match event.WhichOneof("event"):
                 case "granted":
@@ -214,8 +214,8 @@ class SessionMachine:
         self.link.move_on(blame="no answer to a renewal")
 
     def on_doubt(self) -> None:
-        """Tell the holders that their seats are in doubt."""
-        self.tables.tell(HoldingState.JEOPARDY)
+        """Notify the holders that their seats are in jeopardy."""
+        self.tables.notify(HoldingState.JEOPARDY)
 
     def on_lease_over(self, message: str) -> None:
         """End the session: the holders' seats are gone, requests begin anew."""
@@ -256,7 +256,7 @@ class SessionMachine:
         # What got no token may have ended while we were between two streams.
         self.tables.look_for(asked.difference(r.grant.grant_id for r in renewed.tokens))
         if safe_again:
-            self.tables.tell(HoldingState.SAFE)
+            self.tables.notify(HoldingState.SAFE)
         self._relocation.consider()
         self._tick()
 

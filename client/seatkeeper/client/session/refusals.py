@@ -10,14 +10,14 @@ from seatkeeper.core.errors import SeatError
 from seatkeeper.v1 import seat_pb2
 
 REASKS_MAX = 8
-"""How often one request gets a new id because its old one was finished with."""
+"""How often one request gets a new id because its old one was completed."""
 
 _Reason = seat_pb2.DenialReason
 
 
 @dataclass(frozen=True, slots=True)
 class AskAnew:
-    """Ask now, under a new id: this one is finished with, and nothing is held under it."""
+    """Ask now, under a new id: this one is completed, and nothing is held under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class AskLater:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Tell the caller."""
+    """Notify the caller."""
 
     error: SeatError
 
 
-def verdict(
+def next_step(
     ask: PendingRequest, denied: seat_pb2.Denied, now: float, delay: float
 ) -> AskAnew | AskLater | GiveUp:
     """Decide about a refusal that came at ``now``; ``delay`` is how long to wait before a retry."""

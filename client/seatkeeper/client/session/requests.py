@@ -156,7 +156,7 @@ class PendingRequest:
     expires_at: float
     """When the client gives up by itself, because no node answers."""
     sent: bool = field(init=False, default=False)
-    """Whether any node may have heard of this id."""
+    """Whether any node may have received this id."""
     answered: bool = field(init=False, default=False)
     """Whether the node on this stream has said anything about it."""
     attempt: int = field(init=False, default=0)
@@ -197,7 +197,7 @@ class Held:
     lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
     on_token: Callable[[str], None] | None = field(init=False, default=None)
-    """Told of every new token."""
+    """Called with every new token."""
 
     @property
     def pool(self) -> str:
@@ -227,8 +227,8 @@ class Held:
         if self.on_token is not None:
             self.on_token(token)
 
-    def tell(self, state: HoldingState) -> None:
-        """Tell the holder. An error in the callback is logged and stops nothing."""
+    def notify(self, state: HoldingState) -> None:
+        """Notify the holder. An error in the callback is logged and stops nothing."""
         if self.on_state is not None:
             call_back(self.on_state, state)
 
@@ -241,7 +241,7 @@ class Leaving:
     pool: str
     asked_at: float
     future: asyncio.Future[None] | None
-    """Whoever waits for the answer; None: nobody any more."""
+    """The caller that waits for the answer; None: no longer any."""
     retry_at: float | None = None
 
     def command(self) -> pb.SessionCommand:
@@ -250,7 +250,7 @@ class Leaving:
         return pb.SessionCommand(release=pb.Release(grant=ref))
 
     def done(self) -> None:
-        """Tell whoever waits."""
+        """Notify the waiting caller."""
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
 

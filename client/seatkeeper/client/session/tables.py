@@ -18,7 +18,7 @@ from typing import Protocol
 from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.lease import NEVER, Lease
-from seatkeeper.client.session.refusals import AskAnew, AskLater, GiveUp, verdict
+from seatkeeper.client.session.refusals import AskAnew, AskLater, GiveUp, next_step
 from seatkeeper.client.session.requests import (
     CLIENT_CLOSED,
     EstimateBasis,
@@ -49,7 +49,7 @@ _UNDECIDED = (_Reason.DENIAL_REASON_UNAVAILABLE, _Reason.DENIAL_REASON_OVERLOADE
 
 
 class TablesOwner(Protocol):
-    """Whoever sends what the tables want sent."""
+    """The sender of what the tables want sent."""
 
     def send(self, command: pb.SessionCommand) -> bool:
         """Send a command; return whether there was a stream to send it on."""
@@ -91,7 +91,7 @@ class Tables:
     def leave(
         self, grant_id: str, pool: str, now: float, future: asyncio.Future[None] | None = None
     ) -> None:
-        """Give up whatever is or may come under this id; ``future`` is told when that is done."""
+        """Give up whatever is or may come under this id; ``future`` is resolved when that is done."""
         self.held.pop(grant_id, None)
         leaving = Leaving(grant_id, pool, now, future)
         if self._owner.current_lease() is None:
@@ -135,13 +135,13 @@ class Tables:
                 self._owner.send(held.command())
 
     def node_owes(self) -> bool:
-        """Tell whether a node that has everything has yet to answer some of it."""
+        """Return whether a node that has everything has yet to answer some of it."""
         return bool(self.leaving) or any(not ask.answered for ask in self.asks.values())
 
-    def tell(self, state: HoldingState) -> None:
-        """Tell every holder."""
+    def notify(self, state: HoldingState) -> None:
+        """Notify every holder."""
         for held in list(self.held.values()):
-            held.tell(state)
+            held.notify(state)
 
     def lose_everything(self, message: str) -> None:
         """End with the session: grants are lost, releases are done, requests begin anew."""
@@ -187,7 +187,7 @@ class Tables:
             self._lose(known, "the grant had ended")
             self.leave(grant_id, known.pool, now)
         elif grant_id not in self.leaving:
-            # Nobody here wants it; our own renewals would keep it alive for ever.
+            # It is unwanted here; our own renewals would keep it alive forever.
             self.leave(grant_id, granted.pool, now)
 
     def on_released(self, grant_id: str, now: float) -> None:
@@ -196,7 +196,7 @@ class Tables:
         if leaving is not None:
             leaving.done()
         elif (ask := self.asks.get(grant_id)) is not None and not ask.future.done():
-            # Not by us: the node does not know why its place is gone. Asking anew tells.
+            # Not by us: the node does not know why its place is gone. Asking anew shows it.
             finished = seat_pb2.Denied(
                 grant_id=grant_id,
                 reason=_Reason.DENIAL_REASON_FINISHED,
@@ -284,7 +284,7 @@ class Tables:
     def _on_ask_denied(self, ask: PendingRequest, denied: seat_pb2.Denied, now: float) -> None:
         ask.answered = True
         delay = self._retry_seconds(ask.attempt + 1, denied)
-        match verdict(ask, denied, now, delay):
+        match next_step(ask, denied, now, delay):
             case AskAnew():
                 self._rename(ask)
                 self._send_ask(ask, now)
@@ -308,7 +308,7 @@ class Tables:
         held.lost = message
         if self._kills and message != CLIENT_CLOSED:
             os.kill(os.getpid(), signal.SIGKILL)
-        held.tell(HoldingState.LOST)
+        held.notify(HoldingState.LOST)
 
 
 def _basis(queued: seat_pb2.Queued) -> EstimateBasis | None:

@@ -47,7 +47,7 @@ class Breaker:
         return self.opened_at + config.open_for.total_seconds()
 
     def allows(self, now: float, config: BreakerConfig) -> bool:
-        """Tell whether a call may be made at ``now``."""
+        """Return whether a call may be made at ``now``."""
         return self.state(now, config) is not BreakerState.OPEN
 
     def tried(self, now: float) -> Breaker:

@@ -106,7 +106,7 @@ class Calls:
         """Yield what a stream says, going on with the next node when one goes away.
 
         A new stream begins with the present state, so what was said while there was none is not
-        missed, only not told twice. Ends when the service ends it; raises what the service says,
+        missed, only not reported twice. Ends when the service ends it; raises what the service says,
         or `ServiceUnavailable` when no node answered for ``call_timeout``.
         """
         whole = self._config.call_timeout.total_seconds()

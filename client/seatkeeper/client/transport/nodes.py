@@ -2,7 +2,7 @@
 
 The last node that answered is called first, then the others in an order drawn once per client,
 so that many clients with the same list spread over it. A node whose breaker is open is left out,
-and so is one that said it is going away. When that leaves none, breakers tell nothing any more
+and so is one that said it is going away. When that leaves none, breakers show nothing any more
 (a load balancer is one address, and an outage opens them all): the one that would be tried
 soonest is tried, and the caller's backoff keeps the rate down.
 """
@@ -67,7 +67,7 @@ class NodePicker:
         return address
 
     def learn(self, addresses: Iterable[str]) -> None:
-        """Take in which nodes there are, besides the addresses that were given."""
+        """Apply which nodes there are, besides the addresses that were given."""
         known = self._given.union(list(addresses)[:NODES_MAX])
         self._order = [address for address in self._order if address in known]
         for address in sorted(known.difference(self._order)):

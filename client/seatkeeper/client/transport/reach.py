@@ -2,8 +2,8 @@
 
 `check_reachable`, before anything is asked: where every address refuses the connection outright,
 nothing listens there, and waiting would not help; a second is given to a node that is just starting
-again. `trouble_with`, after no node answered: the other side's answer to a handshake tells one mistake
-about TLS from another, where gRPC reports the same status for all.
+again. `trouble_with`, after no node answered: the other side's answer to a handshake distinguishes
+one mistake about TLS from another, where gRPC reports the same status for all.
 
 Both block, for a bounded time an address. From a coroutine, call them in a thread.
 """
@@ -44,7 +44,7 @@ _VERIFICATION = {
     62: "its certificate is for another name: call it by a name that it carries",
     64: "its certificate is for another address: call it by a name that it carries",
 }
-"""By OpenSSL's code. What is not in here is left to gRPC, which judges with another library."""
+"""By OpenSSL's code. What is not in here is left to gRPC, which checks with another library."""
 
 
 class TlsNames(NamedTuple):

@@ -15,8 +15,8 @@ class FirstStatus:
 
     A message that is being written when the peer ends the call fails after the peer's status has
     arrived, and grpc.aio then puts "Internal error from Core" in its place: more often than not,
-    when the peer refuses a large upload early. Whoever wants to tell "the agent is full" from a crash
-    has to look at the moment of arrival.
+    when the peer refuses a large upload early. A caller that must distinguish "the agent is full"
+    from a crash has to look at the moment of arrival.
     """
 
     def __init__(self, call: aio.StreamStreamCall[Any, Any]) -> None:

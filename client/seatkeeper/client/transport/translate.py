@@ -60,7 +60,7 @@ _BY_RESOURCE: Mapping[str, _ErrorOf] = {
 def from_denied(denied: seat_pb2.Denied) -> SeatError:
     """Return the error that a refused command of the session stream means."""
     after = denied.retry_after if denied.HasField("retry_after") else None
-    # A newer service may have reasons that we do not know: what it says is told as it is.
+    # A newer service may have reasons that we do not know: its message is passed through.
     known = seat_pb2.DenialReason.DESCRIPTOR.values_by_number.get(denied.reason)
     name = known.name if known is not None else ""
     return _make(
@@ -91,7 +91,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
     if kind is None and resource is not None and code is _Code.NOT_FOUND:
         kind = _BY_RESOURCE.get(resource.resource_type)
     if kind is None and debug is not None:
-        # Only agents send last words; gRPC's own INTERNAL, of a call that broke, comes without.
+        # Only agents send stderr tail; gRPC's own INTERNAL, of a call that broke, comes without.
         kind = errors.CompilerCrashed
     if kind is None and overrides is not None:
         kind = overrides.get(code)
@@ -108,7 +108,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         message or f"the call failed with {code.name}",
         retry_after=retry.retry_delay if retry is not None else None,
         field=field,
-        last_words=debug.detail if debug is not None else "",
+        stderr_tail=debug.detail if debug is not None else "",
     )
 
 
@@ -144,7 +144,7 @@ def _make(
     retry_after: Duration | None = None,
     field: str = "",
     grant_id: str = "",
-    last_words: str = "",
+    stderr_tail: str = "",
 ) -> SeatError:
     if issubclass(kind, errors.NoSeatFree | errors.ServiceUnavailable):
         after = None if retry_after is None else timedelta(seconds=seconds(retry_after))
@@ -154,7 +154,7 @@ def _make(
     if issubclass(kind, errors.SeatLost):
         return kind(message, grant_id=grant_id)
     if issubclass(kind, errors.CompilerCrashed):
-        return kind(message, last_words=last_words)
+        return kind(message, stderr_tail=stderr_tail)
     return kind(message)
 
 

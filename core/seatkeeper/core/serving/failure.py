@@ -21,7 +21,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Failure(Exception):
-    """A call fails: what its client is told."""
+    """A failure of a call, as its client receives it."""
 
     def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
         super().__init__(message)
@@ -32,9 +32,9 @@ class Failure(Exception):
         self.is_counted = False
         """Whether it is a denial that was counted where it was decided."""
 
-    async def tell(self, context: Context) -> NoReturn:
+    async def notify(self, context: Context) -> NoReturn:
         """End the call."""
-        told.set(self)
+        reported.set(self)
         number: int = self.code.value[0]
         status = status_pb2.Status(code=number, message=self.message)
         details = self.details
@@ -49,8 +49,8 @@ class Failure(Exception):
         await context.abort(self.code, self.message, metadata)
 
 
-told: ContextVar[Failure | None] = ContextVar("told", default=None)
-"""The failure that the client of the present call was told."""
+reported: ContextVar[Failure | None] = ContextVar("reported", default=None)
+"""The failure that the client of the present call receives."""
 
 
 def not_found(kind: str, name: str, message: str) -> Failure:

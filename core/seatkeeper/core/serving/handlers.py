@@ -6,7 +6,7 @@ of a list is the outermost.
 
 Two are here. `decoding` answers bytes that are no message. `CallGate` counts the calls under way, so
 that a server can stop without breaking one of them: gRPC's own stop ends calls that have just arrived
-with ``CANCELLED``, which tells a client nothing about what to do.
+with ``CANCELLED``, which gives a client no hint what to do.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ def decoding(method: str, handler: Handler) -> Handler:
         if handler.request_streaming:
             request = _messages(request)
         elif isinstance(request, Failure):
-            await request.tell(context)
+            await request.notify(context)
         try:
             return await _run(behaviour(request, context), context)
         except Failure as failure:
-            await failure.tell(context)
+            await failure.notify(context)
 
     return _rebuilt(handler, call, decoded)
 
@@ -182,7 +182,7 @@ class CallGate:
             try:
                 return await _run(behaviour(request, context), context)
             except asyncio.CancelledError:
-                if not self._was_told(task):
+                if not self._was_notified(task):
                     raise
                 await _notify_stopping(context)
             finally:
@@ -192,7 +192,7 @@ class CallGate:
 
     async def _enter(self, context: Context, *, listens: bool) -> asyncio.Task[Any]:
         if self._is_closed:
-            await stopping().tell(context)
+            await stopping().notify(context)
         task = asyncio.current_task()
         assert task is not None
         self._calls[task] = listens
@@ -205,7 +205,7 @@ class CallGate:
         if not self._calls:
             self._empty.set()
 
-    def _was_told(self, task: asyncio.Task[Any]) -> bool:
+    def _was_notified(self, task: asyncio.Task[Any]) -> bool:
         """Return whether this gate, and not the client, has ended a call."""
         if task not in self._ending:
             return False
@@ -215,10 +215,10 @@ class CallGate:
 
 async def _notify_stopping(context: Context) -> NoReturn:
     try:
-        await stopping().tell(context)
+        await stopping().notify(context)
     except grpc.aio.AbortError:
         raise
-    except Exception as error:  # it was told another status before, or cannot be told any
+    except Exception as error:  # another status was sent before, or none can be sent
         raise asyncio.CancelledError from error
 
 

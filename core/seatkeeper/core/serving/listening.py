@@ -16,7 +16,7 @@ from seatkeeper.core.address import parse_address
 
 # A port taken by another process must be an error, not a second server that gets half the calls.
 # Clients ping every 20 s through balancers that cut idle connections; gRPC's default is to
-# punish that. Without the ping timeout, a frozen peer is noticed only after a minute.
+# punish that. Without the ping timeout, a paused peer is noticed only after a minute.
 SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
@@ -122,7 +122,7 @@ def end_connections(address: str) -> int:
     """Say the end of every connection to ``address`` of this process; return how many there were.
 
     What was sent before still arrives. A client whose call has come too late to be read sees a
-    connection that ended, which is ``UNAVAILABLE``. ``Server.stop`` would tell it ``CANCELLED``, as if
+    connection that ended, which is ``UNAVAILABLE``. ``Server.stop`` would send it ``CANCELLED``, as if
     it had given up itself. Does nothing where there is no ``/proc``.
     """
     port = int(address.rpartition(":")[2])
@@ -162,7 +162,7 @@ def _cannot(address: str) -> str:
 
 
 def why_not(address: str, flag: str = "--listen") -> str:
-    """Return why nothing can listen on ``address`` now, and what to do: gRPC does not tell.
+    """Return why nothing can listen on ``address`` now, and what to do: gRPC does not say.
 
     Tries it, and leaves it free again.
     """

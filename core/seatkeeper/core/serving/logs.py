@@ -3,7 +3,7 @@
 The code logs through the standard library, with facts in ``extra``; here they get their shape, and
 so do the lines of the libraries we use.
 
-Theory of operation. In JSON, every line on standard error is an object, whoever writes it. Our lines
+Theory of operation. In JSON, every line on standard error is an object, from any writer. Our lines
 go through ``logging`` to a duplicate of the descriptor. Warnings, tracebacks and unraisable errors
 are led there by Python's hooks. What is left is written to descriptor 2 itself, by gRPC's C core
 above all: that is the end of a pipe, whose lines a thread turns into objects. The pipe never blocks
@@ -189,7 +189,7 @@ class _Handler(logging.Handler):
 
 
 class _Writer:
-    """Writes lines in a thread of its own: a reader who has stopped reading stops nobody else.
+    """Writes lines in a thread of its own: a reader that has stopped reading blocks no caller.
 
     What does not fit into its queue is dropped, and counted.
     """

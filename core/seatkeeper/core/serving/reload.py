@@ -1,7 +1,7 @@
 """Reading settings and certificates again while a server serves.
 
-All or nothing: a file that is wrong changes nothing, and is told. What cannot change without a restart
-is told, too, and stays as it was.
+All or nothing: a file that is wrong changes nothing, and is reported. What cannot change without a
+restart is reported, too, and stays as it was.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Reloadable(Protocol[Settings_contra]):
     """A server that can take other settings in while it serves."""
 
     reloads: ClassVar[frozenset[str]]
-    """The settings that it takes in, beside ``log_level``."""
+    """The settings that it applies, beside ``log_level``."""
 
     def reload(self, settings: Settings_contra) -> None:
         """Take settings in, and read the files that they name. Raises ``ListenError``: unchanged."""
@@ -76,7 +76,7 @@ class Reloader(Generic[Settings]):
         return sorted(taken)
 
     def _changed(self, latest: Settings) -> list[str]:
-        """Return the settings that differ. One that nobody gives may be drawn anew: it is no change."""
+        """Return the settings that differ. A generated default is no change."""
         given = latest.model_fields_set | self._settings.model_fields_set
         return [
             name

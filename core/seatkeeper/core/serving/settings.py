@@ -21,7 +21,7 @@ class ConfigError(Exception):
 
 
 def settings_of(environment_prefix: str) -> SettingsConfigDict:
-    """Return how our settings behave: frozen, and nothing unknown."""
+    """Return how our settings behave: paused, and nothing unknown."""
     return SettingsConfigDict(
         env_prefix=environment_prefix, extra="forbid", frozen=True, env_ignore_empty=True
     )
@@ -33,7 +33,7 @@ def check_listen(value: str) -> str:
 
 
 def check_advertised(value: str) -> str:
-    """Return an address that others are told; raise ``ValueError`` where they could not use it."""
+    """Return an address to advertise; raise ``ValueError`` where they could not use it."""
     address = parse_address(value)
     if address.is_everywhere:
         raise ValueError(f"{value!r} is no address that others can reach; say which is")

@@ -2,22 +2,23 @@
 
 Theory of operation
 -------------------
-A decision is made on one node's view of a pool and takes effect only if nobody else has decided
+A decision is made on one node's view of a pool and takes effect only if no other node has decided
 meanwhile (the commit compares the guard). It may therefore trust its view to hold every grant
 and ticket that exists. It may hold some that no longer do: a lease that ended deletes its keys
 without touching the guard. That only frees seats, so a decision on the fuller view is safe.
 
 Every request goes through the queue, if only for the length of one decision: commands first add
 and remove tickets and grants, then the policy plans over all that waits, and only what is still
-waiting after that becomes a stored ticket. So "free seat, nobody ahead", "a release hands its seat
+waiting after that becomes a stored ticket. So "free seat, empty queue", "a release hands its seat
 to the next" and "a capacity was raised" are one case. Which tickets are served is the policy's to
 say (``policy.plan``); that no more is granted than is free is seen to here.
 
-Before that, tickets that can never be served any more (``possible``) are denied. So they hold nobody
-up, and whoever waits for one is answered when the pool has changed, not when it gives up.
+Before that, tickets that can never be served any more (``possible``) are denied. So they block no
+ticket behind them, and their requests are answered when the pool has changed, not when the wait is
+over.
 
 What is never true: more seats granted than the capacity minus what is held in the view; two
-grants with one fence; a grant made for an id that its session has finished with; a ticket served
+grants with one fence; a grant made for an id that its session has completed; a ticket served
 before one of the same project and priority that was accepted earlier.
 """
 
@@ -30,6 +31,7 @@ from datetime import timedelta
 
 from seatkeeper.server.decide import admission
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
+from seatkeeper.server.decide.watermarks import Watermarks
 from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
@@ -41,7 +43,6 @@ from seatkeeper.server.domain.commands import (
     Release,
     Released,
 )
-from seatkeeper.server.domain.completed import covering, covers, highest
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import (
     Grant,
@@ -63,7 +64,7 @@ SPENDING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
 FINISHED_BEFORE = (
-    "this grant id, or one made much later, is finished with; ask again with a new one"
+    "this grant id, or one made much later, is completed; ask again with a new one"
 )
 NOT_IN_TIME = "no seat became free in time"
 RELEASED_BEFORE = "released before it was granted"
@@ -80,17 +81,17 @@ class Decision:
 
     guard: Guard
     decided_at: Instant
-    grants: list[Grant] = field(default_factory=list)
-    tickets: list[Ticket] = field(default_factory=list)
-    marks: dict[str, Watermark] = field(default_factory=dict)
+    marks: dict[str, Watermark]
     """By session."""
-    grants_ended: list[str] = field(default_factory=list)
-    released_fences: list[int] = field(default_factory=list)
+    grants: list[Grant] = field(init=False, default_factory=list)
+    tickets: list[Ticket] = field(init=False, default_factory=list)
+    grants_ended: list[str] = field(init=False, default_factory=list)
+    released_fences: list[int] = field(init=False, default_factory=list)
     """Of those grants that their holders gave back."""
-    tickets_ended: list[str] = field(default_factory=list)
-    outcomes: list[tuple[Command, Outcome]] = field(default_factory=list)
-    deferred: list[Command] = field(default_factory=list)
-    unserved: bool = False
+    tickets_ended: list[str] = field(init=False, default_factory=list)
+    outcomes: list[tuple[Command, Outcome]] = field(init=False, default_factory=list)
+    deferred: list[Command] = field(init=False, default_factory=list)
+    unserved: bool = field(init=False, default=False)
 
     @property
     def writes(self) -> int:
@@ -153,22 +154,22 @@ class _Draft:
     policy: Policy
     decision: Decision = field(init=False)
     held: int = field(init=False)
-    reserved: int = 0
+    reserved: int = field(init=False, default=0)
     """Writes that commands taken so far may still need."""
-    asked: dict[str, tuple[Acquire, Ticket]] = field(default_factory=dict)
+    asked: dict[str, tuple[Acquire, Ticket]] = field(init=False, default_factory=dict)
     """New requests, not stored yet, by grant id, in order of arrival."""
-    again: list[tuple[Acquire, str]] = field(default_factory=list)
+    again: list[tuple[Acquire, str]] = field(init=False, default_factory=list)
     """Requests that found a ticket: answered when the queue has been served."""
-    gone: set[str] = field(default_factory=set)
+    gone: set[str] = field(init=False, default_factory=set)
     """Stored tickets and grants that this decision ends."""
-    finished: set[tuple[str, str]] = field(default_factory=set)
-    """Sessions and grant ids that this decision finishes with."""
-    served: dict[str, Grant] = field(default_factory=dict)
-    hold_back: Callable[[Ticket], bool] = holds_back_none
+    marks: Watermarks = field(init=False)
+    served: dict[str, Grant] = field(init=False, default_factory=dict)
+    hold_back: Callable[[Ticket], bool] = field(init=False, default=holds_back_none)
     """What the policy holds back, once it has planned."""
 
     def __post_init__(self) -> None:
-        self.decision = Decision(guard=self.pool.guard, decided_at=self.now)
+        self.marks = Watermarks(self.pool)
+        self.decision = Decision(self.pool.guard, self.now, self.marks.written)
         self.held = self.pool.held
 
     def has_room(self, writes: int) -> bool:
@@ -188,15 +189,13 @@ class _Draft:
         """End a ticket that has waited long enough."""
         self.gone.add(ticket.grant_id)
         self.decision.tickets_ended.append(ticket.grant_id)
-        self._finish(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
+        self.marks.finish(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
 
     def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
         """Write down why a ticket that was given up is denied."""
-        if ticket.session_id in self.pool.dead_sessions:
-            return  # nothing can be attached to its lease, and nobody listens
-        mark = self._mark(ticket.session_id, ticket.lease_id)
         retry = RETRY_LATER if reason in RETRYABLE else None
-        mark.denied.append(Denied(ticket.grant_id, reason, message, retry))
+        denied = Denied(ticket.grant_id, reason, message, retry)
+        self.marks.note_denial(ticket.session_id, ticket.lease_id, denied)
 
     def _answer(self, command: Command, outcome: Outcome) -> None:
         self.decision.outcomes.append((command, outcome))
@@ -213,14 +212,16 @@ class _Draft:
         if (found := self._existing(grant_id)) is not None:
             self._acquire_again(command, found)
             return
-        if grant_id in self.gone and not self._is_finished(command.session_id, grant_id):
+        if grant_id in self.gone and not self.marks.is_finished(command.session_id, grant_id):
             # Another session's until now. A transaction writes no key twice.
             self._deny_not_yours(command)
             return
         if (refusal := self._refusal(command)) is not None:
             self._deny(command, *refusal)
             if refusal[0] in SPENDING:
-                self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
+                self.marks.finish(
+                    command.session_id, command.lease_id, grant_id, recorded=False
+                )
             return
         guard = self.decision.guard
         number = guard.ticket_number + 1
@@ -259,7 +260,7 @@ class _Draft:
             return Refusal.SESSION_LOST, SESSION_ENDED
         if why is not None:  # also of one whose ticket this decision has denied
             return why
-        if self._is_finished(command.session_id, command.grant_id):
+        if self.marks.is_finished(command.session_id, command.grant_id):
             return Refusal.FINISHED, FINISHED_BEFORE
         return None
 
@@ -300,11 +301,11 @@ class _Draft:
                 self.decision.grants_ended.append(grant_id)
                 self.decision.released_fences.append(found.fence)
                 self.held -= found.seats
-                self.reserved += RELEASE_WRITES - 2  # for whoever is next
+                self.reserved += RELEASE_WRITES - 2  # for the next ticket
             else:
                 self.decision.tickets_ended.append(grant_id)
         self._answer_again(grant_id)
-        self._finish(command.session_id, command.lease_id, grant_id, recorded=recorded)
+        self.marks.finish(command.session_id, command.lease_id, grant_id, recorded=recorded)
         self._answer(command, Released(grant_id))
 
     def _answer_again(self, grant_id: str) -> None:
@@ -313,38 +314,6 @@ class _Draft:
             if asked_for == grant_id:
                 self._deny(command, Refusal.FINISHED, RELEASED_BEFORE)
         self.again = [entry for entry in self.again if entry[1] != grant_id]
-
-    def _is_finished(self, session_id: str, grant_id: str) -> bool:
-        return (session_id, grant_id) in self.finished or self.pool.finished.contains(
-            session_id, grant_id
-        )
-
-    def _finish(self, session_id: str, lease_id: int, grant_id: str, *, recorded: bool) -> None:
-        """Note that an id is finished with, in the store where other nodes could not see it."""
-        # A dead session's keys go with its lease, and nothing can be attached to that any more.
-        if session_id in self.pool.dead_sessions or (session_id, grant_id) in self.finished:
-            return
-        if self.pool.finished.is_known_to_all(session_id, grant_id):
-            return
-        self.finished.add((session_id, grant_id))
-        known = covers(self.pool.finished.spans(session_id), grant_id)
-        if recorded and known and session_id not in self.decision.marks:
-            return
-        mark = self._mark(session_id, lease_id)
-        mark.spans = covering(mark.spans, grant_id)
-        mark.finished = highest(mark.spans)
-        if not recorded:
-            mark.unrecorded.append(grant_id)
-
-    def _mark(self, session_id: str, lease_id: int) -> Watermark:
-        """Return the mark that this decision writes for a session; at first it is what there is."""
-        mark = self.decision.marks.get(session_id)
-        if mark is None:
-            spans = self.pool.finished.spans(session_id)
-            before = self.pool.kept_marks.get(session_id, b"")
-            mark = Watermark(lease_id, highest(spans), spans=spans, kept=before)
-            self.decision.marks[session_id] = mark
-        return mark
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, as the policy plans, while seats and room last."""
@@ -434,7 +403,9 @@ class _Draft:
                 held_back = self.hold_back(ticket)
                 why = _no_seat(self.pool.spec, is_held_back=held_back)
                 self._deny(command, Refusal.NO_SEAT_FREE, why)
-                self._finish(command.session_id, command.lease_id, grant_id, recorded=False)
+                self.marks.finish(
+                    command.session_id, command.lease_id, grant_id, recorded=False
+                )
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
                 self._answer(command, Granted(grant))

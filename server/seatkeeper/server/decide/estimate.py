@@ -71,7 +71,7 @@ class Outlook:
         return self._free_at(place, self.basis.hold_median)
 
     def _free_at(self, place: int, hold: timedelta) -> timedelta:
-        if not hold:  # whoever has a seat gives it on at once
+        if not hold:  # holders release at once
             return self.ends[0][0]
         if not self._next:
             self._next.extend(self.ends)  # sorted, and so a heap
@@ -151,7 +151,7 @@ def _some(grants: Iterable[Grant]) -> list[Grant]:
 def _expected(
     grants: Sequence[Grant], recent: Sequence[timedelta], now: Instant
 ) -> Iterable[tuple[timedelta, int]]:
-    """Yield how long each grant is likely to last still, and its seats; nothing where nobody knows.
+    """Yield how long each grant is likely to last still, and its seats; nothing where that is unknown.
 
     That is by the holds that lasted at least as long as this one has already.
     """

@@ -17,7 +17,7 @@ POOL_DELETED = "the pool was deleted; `seatkeeper pool list` shows those there a
 def impossible(spec: PoolSpec | None, asked: Acquire | Ticket) -> tuple[Refusal, str] | None:
     """Return why a request can never be served; None: it can.
 
-    A pool of no seats is closed, for a while: whoever waits keeps its place, however many seats it
+    A pool of no seats is closed, for a while: a waiting request keeps its place, however many seats it
     wants, until the pool is opened again.
     """
     if spec is None:

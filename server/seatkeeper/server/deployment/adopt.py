@@ -37,7 +37,7 @@ NODES_GONE_SECONDS = 30.0
 """A node that was killed leaves its record behind for 10 s, and a restore restarts that clock."""
 POLL_SECONDS = 0.5
 ATTEMPTS_MAX = 10
-TELL_SECONDS = 60.0
+PROGRESS_SECONDS = 60.0
 
 
 class AdoptError(Exception):
@@ -48,7 +48,7 @@ class Adoption:
     """Adopts one store."""
 
     def __init__(self, store: Store, keys: Keys, say: Callable[[str], None]) -> None:
-        """``say`` is told how far it is, a sentence at a time."""
+        """``say`` receives the progress, a sentence at a time."""
         self._store = store
         self._keys = keys
         self._say = say
@@ -84,16 +84,16 @@ class Adoption:
         await self._store.commit([Put(self._keys.deployment(), record.SerializeToString())])
 
     async def _until_no_node_lives(self, seconds: float) -> None:
-        deadline, told = time.monotonic() + seconds, ""
+        deadline, reported = time.monotonic() + seconds, ""
         while entries := (await self._store.list(self._keys.nodes())).entries:
             names = ", ".join(entry.key.removeprefix(self._keys.nodes()) for entry in entries)
             if time.monotonic() >= deadline:
                 raise AdoptError(
                     f"nodes are registered: {names}; stop all nodes, then try again"
                 )
-            if names != told:
+            if names != reported:
                 self._say(f"waiting for the records of nodes to end: {names}")
-                told = names
+                reported = names
             await asyncio.sleep(POLL_SECONDS)
 
     async def _wait(self, wait: timedelta) -> None:
@@ -102,7 +102,7 @@ class Adoption:
             self._say(
                 f"{left:.0f} s until the last holder of a forgotten grant has stopped believing in it"
             )
-            await asyncio.sleep(min(left, TELL_SECONDS))
+            await asyncio.sleep(min(left, PROGRESS_SECONDS))
 
     async def _raise_fences(self, base: int) -> int:
         listing = await self._store.list(self._keys.seats("")[:-1])

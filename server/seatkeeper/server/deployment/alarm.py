@@ -44,7 +44,7 @@ class StoreAlarm:
             return self._etcd.identity.describe()
         return ""
 
-    async def tell(self) -> None:
+    async def notify(self) -> None:
         """Set the health of every service to what it is now."""
         status = health_pb2.HealthCheckResponse
         now = status.NOT_SERVING if self.trouble else status.SERVING
@@ -54,6 +54,6 @@ class StoreAlarm:
     def _look(self) -> None:
         endpoints = 0 if self._etcd is None else len(self._etcd.identity.foreign)
         self._tally.foreign = endpoints + bool(self._deployment.trouble)
-        task = asyncio.get_running_loop().create_task(self.tell())
+        task = asyncio.get_running_loop().create_task(self.notify())
         self._setting.add(task)
         task.add_done_callback(self._setting.discard)

@@ -126,10 +126,10 @@ class GuardedStore:
         try:
             fence = records.decode_guard(entry.value, key)[0].fence
         except FormatUnsupported:
-            return  # whoever decides on it says so
+            return  # the decision on it reports it
         seen_at, before = self._fences.get(key, (0, 0))
         if revision <= seen_at:
-            return  # news of the past
+            return  # an update of the past
         if fence < before:
             self._deployment.suspect(
                 f"a fence went back from {before} to {fence} ({key}). {RESTORED}"

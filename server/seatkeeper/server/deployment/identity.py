@@ -103,7 +103,7 @@ class Deployment:
     def suspect(self, reason: str) -> None:
         """Note, for good, that the store cannot be the one that this node has served from."""
         self._suspicion = self._suspicion or reason
-        self._judge(self.trouble)
+        self._check_history(self.trouble)
 
     def reset(self, listing: Listing) -> None:
         """See whether the deployment is there."""
@@ -118,7 +118,7 @@ class Deployment:
 
     def _look(self, entry: Entry | None) -> None:
         if entry is None:
-            self._judge(
+            self._check_history(
                 f"the deployment {self.id} is gone from etcd: it was wiped, or its keys were removed. "
                 f"{RESTORED}"
             )
@@ -127,21 +127,21 @@ class Deployment:
             record = parsed(state_pb2.DeploymentRecord, self._key, entry.value)
         except FormatUnsupported as error:
             events.record_format_unsupported(error)
-            self._judge(str(error))
+            self._check_history(str(error))
             return
         if record.is_being_adopted:
-            self._judge(
+            self._check_history(
                 "etcd is being adopted after a restore: stop this node until that is done"
             )
         elif record.deployment_id != self.id:
-            self._judge(
+            self._check_history(
                 f"etcd holds the deployment {record.deployment_id}, and this node serves {self.id}: "
                 "restart this node if that is right"
             )
         else:
-            self._judge("")
+            self._check_history("")
 
-    def _judge(self, trouble: str) -> None:
+    def _check_history(self, trouble: str) -> None:
         trouble = self._suspicion or trouble
         if trouble == self.trouble:
             return

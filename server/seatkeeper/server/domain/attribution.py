@@ -6,7 +6,7 @@ forms is made here and nowhere else, so a new attribute is a field of the messag
 a field of this class.
 
 A node carries what it does not know: where a newer node has written an attribute that this one has
-never heard of, the message goes on as it came, from the ticket to the grant.
+does not know, the message is forwarded unchanged, from the ticket to the grant.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Which grant ids are finished with, so that a late duplicate of a request takes no effect.
+"""Which grant ids are completed, so that a late duplicate of a request takes no effect.
 
 Theory of operation
 -------------------
 A request may arrive again long after it was granted and released: from the buffer of a node that was
-frozen, through a balancer that tried twice. It must not take a seat again. Keeping every id for
-ever is no way, so what is kept uses that ids begin with the time they were made at (UUIDv7):
+paused, through a balancer that tried twice. It must not take a seat again. Keeping every id forever
+is no way, so what is kept uses that ids begin with the time they were made at (UUIDv7):
 
-- The *spans* of a session, stored with it: stretches of ids that it has finished with ids in. An id in
+- The *spans* of a session, stored with it: stretches of ids that it has completed ids in. An id in
   no span is new. Mostly there is one span, which grows at its end. An id more than
   ``WINDOW_MILLIS`` from all of them begins another. So a clock that was ahead by an hour, and is put
   right, leaves a span an hour ahead, and ids of the true time are new. At most ``SPANS_MAX``: the two
@@ -17,7 +17,7 @@ ever is no way, so what is kept uses that ids begin with the time they were made
 - The spans as they were when the pool was listed. In these nothing is known one by one, so every id
   counts as finished.
 
-Every id that was finished with is in a span: whoever finishes one writes spans that cover it. Spans
+Every completed id is in a span: a decision that completes one writes spans that cover it. Spans
 only grow, and only who writes them joins them, so all nodes have the same.
 
 A request that is refused though it was new is asked again under a new id: one within a span, because it
@@ -54,7 +54,7 @@ class _Session:
     sweep_at: int = SWEEP_MIN
 
     def is_old(self, grant_id: str) -> bool:
-        """Tell whether an id lies so far back in a span that it counts as finished."""
+        """Return whether an id lies so far back in a span that it counts as finished."""
         span = _span_of(self.spans, grant_id)
         return span is not None and _millis(grant_id) + WINDOW_MILLIS < _millis(span[1])
 
@@ -67,12 +67,12 @@ class _Session:
 
 @dataclass(slots=True)
 class CompletedIds:
-    """The ids that the sessions of one pool have finished with."""
+    """The ids that the sessions of one pool have completed."""
 
     _sessions: dict[str, _Session] = field(default_factory=dict)
 
     def contains(self, session_id: str, grant_id: str) -> bool:
-        """Return whether ``grant_id`` is, or may be, finished with."""
+        """Return whether ``grant_id`` is, or may be, completed."""
         session = self._sessions.get(session_id)
         return session is not None and (
             grant_id in session.recent
@@ -89,36 +89,36 @@ class CompletedIds:
         return session is not None and (grant_id in session.recent or session.is_old(grant_id))
 
     def spans(self, session_id: str) -> tuple[Span, ...]:
-        """Return the spans of a session, lowest first; none: it has finished with nothing."""
+        """Return the spans of a session, lowest first; none: it has completed nothing."""
         session = self._sessions.get(session_id)
         return session.spans if session else ()
 
     def mark(self, session_id: str) -> str:
-        """Return the highest id that a session has finished with; empty: it has with none."""
+        """Return the highest id that a session has completed; empty: it has with none."""
         return highest(self.spans(session_id))
 
     def listed(self, session_id: str, spans: Sequence[Span]) -> None:
-        """Take in spans from a listing: what finished before is not known one by one."""
+        """Apply spans from a listing: what finished before is not known one by one."""
         session = self._sessions.setdefault(session_id, _Session())
         session.spans = session.listed = tuple(spans)
 
     def recorded(
         self, session_id: str, spans: Sequence[Span], grant_ids: Iterable[str]
     ) -> None:
-        """Take in what a decision wrote: the spans, and ids it finished with."""
+        """Apply what a decision wrote: the spans, and ids it completed."""
         session = self._sessions.setdefault(session_id, _Session())
         session.spans = tuple(spans)
         for grant_id in grant_ids:
             session.note(grant_id)
 
     def add(self, session_id: str, grant_id: str) -> None:
-        """Take in that an id was finished with."""
+        """Record that an id was completed."""
         session = self._sessions.setdefault(session_id, _Session())
         session.spans = covering(session.spans, grant_id)
         session.note(grant_id)
 
     def add_ended(self, session_id: str, grant_id: str) -> None:
-        """Take in that a ticket or a grant has ended.
+        """Record that a ticket or a grant has ended.
 
         One that was released has left a mark before; without a mark it went with its session.
         """
@@ -126,7 +126,7 @@ class CompletedIds:
             self.add(session_id, grant_id)
 
     def forget(self, session_id: str) -> None:
-        """Take in that a session has ended."""
+        """Record that a session has ended."""
         self._sessions.pop(session_id, None)
 
 

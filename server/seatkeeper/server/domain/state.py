@@ -99,11 +99,11 @@ class PoolState:
     """Marks that say more than this version knows, by session."""
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
-    tickets_of: Counter[str] = field(default_factory=Counter)
+    tickets_of: Counter[str] = field(init=False, default_factory=Counter)
     """How many tickets each holder has."""
-    tickets_wanting: Counter[int] = field(default_factory=Counter)
+    tickets_wanting: Counter[int] = field(init=False, default_factory=Counter)
     """How many tickets want each number of seats."""
-    _queue: list[QueueKey] = field(default_factory=list)
+    _queue: list[QueueKey] = field(init=False, default_factory=list)
 
     @property
     def free(self) -> int:

@@ -1,4 +1,4 @@
-"""What a session has finished with in a pool."""
+"""What a session has completed in a pool."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from seatkeeper.server.domain.completed import Span
 
 @dataclass(slots=True)
 class Watermark:
-    """What a session has finished with."""
+    """What a session has completed."""
 
     lease_id: int
     finished: str
     """The highest grant id of all."""
     unrecorded: list[str] = field(default_factory=list)
-    """Ids that this decision finished with and that had no ticket or grant, whose end other nodes
+    """Ids that this decision completed and that had no ticket or grant, whose end other nodes
     would see."""
     denied: list[Denied] = field(default_factory=list)
     """Tickets that this decision denied, and why: for the node that has their client."""
     spans: tuple[Span, ...] = ()
-    """Stretches of ids that cover all that the session has finished with; see ``finished``."""
+    """Stretches of ids that cover all that the session has completed; see ``finished``."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The mark before, where that says more than this version knows."""

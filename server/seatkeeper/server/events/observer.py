@@ -38,7 +38,7 @@ class Watched(Protocol):
     def nodes(self) -> tuple[int, int] | None:
         """Return how many nodes are registered, and how many of them do not answer.
 
-        None: the store does not tell, so nobody knows.
+        None: the store does not report it, so it is unknown.
         """
         ...
 
@@ -83,7 +83,7 @@ class Observer:
         """A pool was deleted."""
 
     def forwarded(self, pool: str, *, commands: int) -> None:
-        """Commands were passed on to the pool's owner, and answered."""
+        """Commands were forwarded to the pool's owner, and answered."""
 
     def forward_failed(self, pool: str) -> None:
         """The pool's owner did not answer; this node decides itself."""

@@ -69,12 +69,12 @@ class Authorizer:
         return not self.asks_for_certificates and ANONYMOUS in self._named[Right.ADMINISTRATOR]
 
     def warnings(self) -> Iterator[tuple[str, str]]:
-        """Yield each setting by which nobody, or anybody, has a right; and what that means."""
+        """Yield each setting that gives a right to no client, or to every client; and the effect."""
         for right, named in self._named.items():
             what = _MEANING[right]
             if self.asks_for_certificates:
                 if not named:
-                    yield right.value, f"nobody may {what}: it is empty"
+                    yield right.value, f"no client may {what}: it is empty"
             elif ANONYMOUS in named:
                 yield right.value, f"anybody who reaches this node may {what}"
             else:
@@ -87,14 +87,14 @@ class Authorizer:
     def allow(self, principal: Principal, method: str) -> None:
         """Return if the caller may make this call; raise ``Refused`` if not.
 
-        ``method`` is the call's full name; one that is not in the table is nobody's.
+        ``method`` is the call's full name; one that is not in the table is refused.
         """
         right = RIGHTS.get(method)
         if right in {Right.NONE, Right.NODE}:
             return
         call = method.rpartition("/")[2]
         if right is None:
-            raise Refused(f"{call} is in no table of rights of this node, so nobody may", "")
+            raise Refused(f"{call} is in no table of rights of this node, so it is refused", "")
         named, setting = self._named[right], right.value
         if self.asks_for_certificates:
             if named.isdisjoint(principal.names):

@@ -92,7 +92,7 @@ class Gate(grpc.aio.ServerInterceptor):
             if refused.setting:
                 info.metadata["setting"] = refused.setting
             failure = Failure(grpc.StatusCode.PERMISSION_DENIED, str(refused), info)
-            await failure.tell(context)
+            await failure.notify(context)
 
 
 async def _decoded(decode: Callable[[bytes], Any], request: bytes, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
@@ -100,4 +100,4 @@ async def _decoded(decode: Callable[[bytes], Any], request: bytes, context: Cont
         return decode(request)
     except Exception:  # whatever the library raises: these bytes are no request of ours
         message = "the request cannot be decoded: it is no message of this call's type"
-        await Failure(grpc.StatusCode.INVALID_ARGUMENT, message).tell(context)
+        await Failure(grpc.StatusCode.INVALID_ARGUMENT, message).notify(context)

@@ -89,7 +89,7 @@ def _parse_entry(entry: str) -> Name:
 def _dns(value: str) -> str:
     name = value.lower().removesuffix(".")
     if "*" in name:
-        raise ValueError("a wildcard names nobody in particular; list the names")
+        raise ValueError("a wildcard names no client in particular; list the names")
     if not name.isascii():
         raise ValueError("not ASCII; write its xn-- form")
     if len(name) > _DNS_LENGTH_MAX or not _DNS.fullmatch(name):
@@ -154,4 +154,4 @@ def _names_of(sans: x509.SubjectAlternativeName) -> Iterator[Name]:
         try:
             yield Name(kind, _CANONICAL[kind](str(san.value)))
         except ValueError:
-            continue  # a wildcard, a NUL: nobody's name
+            continue  # a wildcard, a NUL: no name of a client

@@ -1,4 +1,4 @@
-"""Who a caller is, as far as its certificate tells."""
+"""The identity of a caller, as far as its certificate shows it."""
 
 from __future__ import annotations
 

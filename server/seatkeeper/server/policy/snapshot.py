@@ -2,7 +2,7 @@
 
 A decision plans over more than what is stored: requests of its batch that are accepted and not stored
 yet, and without the grants and tickets that it ends. The loop plans over what is stored. Both are one
-value here, so a policy cannot tell them apart, and a node wakes for what it then decides.
+value here, so a policy cannot distinguish them, and a node wakes for what it then decides.
 """
 
 from __future__ import annotations

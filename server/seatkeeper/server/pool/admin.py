@@ -104,7 +104,7 @@ class Pools:
         raise _contended(spec.name)
 
     async def delete(self, name: str) -> PoolSpec:
-        """Delete a pool that nobody uses; return its last specification.
+        """Delete a pool that is not in use; return its last specification.
 
         Raises ``PoolNotFound`` or ``PoolInUse``.
         """

@@ -57,29 +57,29 @@ class PoolCatalogue:
         """Read one pool's specification afresh."""
         entry = await self._store.get(self._keys.pool(pool))
         if entry is not None:
-            self._news(pool, entry, entry.mod_revision)
+            self._updated(pool, entry, entry.mod_revision)
         elif pool in self._specs:
-            # Deleted at a revision that we do not know; the watch will tell. Until then, gone.
+            # Deleted at a revision that we do not know; the watch will deliver it. Until then, absent.
             del self._specs[pool]
             self._unsupported.pop(pool, None)
 
     def reset(self, listing: Listing) -> None:
-        """Take in a listing of all pools."""
+        """Apply a listing of all pools."""
         names = {self._name(entry.key) for entry in listing.entries}
         for name in [name for name in self._specs if name not in names]:
-            self._news(name, None, listing.revision)
+            self._updated(name, None, listing.revision)
         for entry in listing.entries:
-            self._news(self._name(entry.key), entry, entry.mod_revision)
+            self._updated(self._name(entry.key), entry, entry.mod_revision)
 
     def apply(self, batch: WatchBatch) -> None:
-        """Take in what changed."""
+        """Apply the changes."""
         for change in batch.changes:
-            self._news(self._name(change.key), change.entry, change.revision)
+            self._updated(self._name(change.key), change.entry, change.revision)
 
     def _name(self, key: str) -> str:
         return key.removeprefix(self._keys.pools())
 
-    def _news(self, name: str, entry: Entry | None, revision: int) -> None:
+    def _updated(self, name: str, entry: Entry | None, revision: int) -> None:
         if revision <= self._revisions.get(name, 0):
             return
         self._revisions[name] = revision

@@ -9,36 +9,28 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 
-from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER, Decision, decide
+from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
-    Denied,
     Granted,
     Queued,
-    Refusal,
-    Release,
-    Released,
 )
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.facts import decision_id_of
 from seatkeeper.server.events.usage import (
     UsageEvent,
-    UsageKind,
-    grant_ends,
-    refusal,
-    ticket_ends,
 )
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
+from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.pool.writes import deletes_of, writes_of
+from seatkeeper.server.pool.writes import writes_of
 from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
@@ -52,8 +44,6 @@ from seatkeeper.server.store.formats import FormatUnsupported
 
 TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
-RETRY_AFTER_SECONDS = (1.0, 3.0)
-"""When those who are refused for want of room should come again: not all at once."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
 UNKNOWN_MAX = 8
@@ -83,6 +73,7 @@ class Committer:
         self._subscribers = subscribers
         self._waits = waits
         self._changed = changed
+        self._full_store = FullStore(context, mirror, waits, changed)
         self._spec_revision = 0
         self._moved = asyncio.Event()
         self._unsettled = False
@@ -91,7 +82,7 @@ class Committer:
         """By decision id: what decisions of unknown outcome changed if they took effect."""
 
     def read_spec(self) -> None:
-        """Take in the pool's specification."""
+        """Apply the pool's specification."""
         self._mirror.state.spec, self._spec_revision = self._specs.spec(self._pool)
 
     @property
@@ -101,7 +92,7 @@ class Committer:
             return next(iter(self._mirror.unsupported.values()))
         return self._specs.unsupported(self._pool)
 
-    def watch_told(self, batch: WatchBatch) -> None:
+    def watch_delivered(self, batch: WatchBatch) -> None:
         """Process a watch batch: it may show the commit that is in flight, or one that was lost."""
         if self._in_flight is not None:
             self._in_flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
@@ -113,7 +104,7 @@ class Committer:
         self._moved.set()
 
     def view_moved(self) -> None:
-        """Take in that the view has changed."""
+        """Record that the view has changed."""
         if self._unknown:
             self._took_effect(self._mirror.decision_id)
         self._moved.set()
@@ -152,7 +143,7 @@ class Committer:
                 await self._set_dead_sessions_apart(decision)
                 continue
             except StoreFull:
-                await self._free_without_room(asks)
+                await self._full_store.answer(asks)
                 raise
             except OutcomeUnknown:
                 self._observer.outcome_unknown(self._pool)
@@ -177,7 +168,7 @@ class Committer:
         decision_id: int,
         succeeded: Callable[[Committed], None],
     ) -> Committed:
-        """Commit a decision if nobody has decided since the view that it was made on."""
+        """Commit a decision if no other has been made since the view that it was made on."""
         guard, spec = self._keys.guard(self._pool), self._keys.pool(self._pool)
         self._mirror.expired_ids.clear()
         in_flight = self._in_flight = InFlightCommit(
@@ -207,70 +198,6 @@ class Committer:
             listener = listener or self._subscribers.listener(grant.grant_id)
             if listener is not None:
                 listener.expect(self._pool, grant)
-
-    async def _free_without_room(self, asks: list[PendingRequest]) -> None:
-        """Do what a full store still lets us: give seats and places up, and refuse the rest.
-
-        Places are given up by those who ask for it, and by those who have waited long enough.
-
-        Deleting a grant without moving the guard is what the end of a lease does: it only frees
-        seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
-        full nothing is granted, so no late duplicate is either.
-        """
-        ending = [
-            ask
-            for ask in asks
-            if isinstance(ask.command, Release) and self._is_theirs(ask.command)
-        ]
-        gone = {ask.command.grant_id: ask.command.session_id for ask in ending}
-        usage = [self._freed(ask.command.grant_id, peer_of(ask.listener)) for ask in ending]
-        for ticket in self._waits.due(self._mirror.state):
-            gone[ticket.grant_id] = ticket.session_id
-            denied = Denied(ticket.grant_id, Refusal.NO_SEAT_FREE, NOT_IN_TIME, RETRY_LATER)
-            self._mirror.denied[ticket.grant_id] = denied
-            usage.append(ticket_ends(self._pool, ticket, self._clock.now(), denied=denied))
-        if gone:
-            deletes = deletes_of(self._keys, self._pool, gone.keys())
-            committed = await self._store.commit(deletes)
-            touched = self._mirror.committed(deletes, committed.revision)
-            for grant_id, session_id in gone.items():
-                self._mirror.state.finished.add(session_id, grant_id)
-            for ask in ending:
-                ask.listener.hear(self._pool, Released(ask.command.grant_id))
-            asks[:] = [ask for ask in asks if ask not in ending]
-            self._changed(touched)
-            self._observer.usage.publish_all(usage)
-        message = (
-            "the store is full: seats can be given back, none can be granted until an operator"
-        )
-        for ask in asks:
-            denied = Denied(
-                ask.command.grant_id,
-                Refusal.UNAVAILABLE,
-                f"{message} frees space",
-                timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS)),
-            )
-            # One that was forwarded is decided, and reported, where it came from.
-            if not isinstance(ask.listener, Forwarded):
-                peer = peer_of(ask.listener)
-                event = refusal(self._pool, ask.command, denied, self._clock.now(), peer)
-                self._observer.usage.publish(event)
-            ask.listener.hear(self._pool, denied)
-        asks.clear()
-
-    def _freed(self, grant_id: str, peer: str) -> UsageEvent:
-        """Return the event of a release of what there is under ``grant_id``."""
-        grant, now = self._mirror.state.grants.get(grant_id), self._clock.now()
-        if grant is not None:
-            return grant_ends(UsageKind.RELEASED, self._pool, grant, now, peer=peer)
-        return ticket_ends(self._pool, self._mirror.state.tickets[grant_id], now, peer=peer)
-
-    def _is_theirs(self, command: Release) -> bool:
-        grant_id = command.grant_id
-        found = self._mirror.state.grants.get(grant_id) or self._mirror.state.tickets.get(
-            grant_id
-        )
-        return found is not None and found.session_id == command.session_id
 
     async def _set_dead_sessions_apart(self, decision: Decision) -> None:
         """Find the sessions of a refused transaction whose lease has ended."""
@@ -314,7 +241,7 @@ class Committer:
         sent_at: float,
         committed: Committed,
     ) -> None:
-        """Take in what was committed, and tell everybody."""
+        """Apply what was committed, and notify subscribers."""
         self._unsettled = False
         listeners = {id(ask.command): ask.listener for ask in asks}
         asked_at = {id(ask.command): ask.asked_at for ask in asks}
@@ -326,7 +253,7 @@ class Committer:
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):
                 self._subscribers.attach(command, listener)
-        # Before the changes are passed on: then some are not subscribed any more.
+        # Before the changes are forwarded: then some are not subscribed any more.
         peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
         gone = self._mirror.expired_ids.copy()
         touched = self._mirror.committed(writes, committed.revision)
@@ -337,7 +264,7 @@ class Committer:
             if not isinstance(outcome, Granted | Queued) and not isinstance(
                 listener, Forwarded
             ):
-                listener.hear(self._pool, outcome)
+                listener.receive(self._pool, outcome)
         self._observer.committed(
             self._pool,
             commands=len(asks) - len(decision.deferred),

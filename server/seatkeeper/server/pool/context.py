@@ -48,11 +48,11 @@ class LoopConfig:
     queue_pause: timedelta = timedelta(milliseconds=10)
     """How long a request that can only join a queue waits for that."""
     contention_pause: timedelta = timedelta(milliseconds=28)
-    """Least time from one decision to the next while there is a throng."""
+    """Least time from one decision to the next under contention."""
     catch_up_timeout: timedelta = timedelta(milliseconds=500)
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
     position_interval: timedelta = timedelta(milliseconds=500)
-    """How often those who wait are told their position, at most, where it has changed."""
+    """Least time between two notifications of one request's position."""
 
 
 @dataclass(frozen=True, slots=True)

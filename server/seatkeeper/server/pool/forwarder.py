@@ -1,4 +1,4 @@
-"""Commands that one node passes on to another: both ends, as a pool's loop sees them."""
+"""Commands that one node forwards to another: both ends, as a pool's loop sees them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from seatkeeper.server.domain import Command, Denied, Grant, Outcome, Released
-from seatkeeper.server.pool.subscribers import News
+from seatkeeper.server.pool.subscribers import Update
 from seatkeeper.server.routing.peers import Decided
 
 
 class Forwarder(Protocol):
-    """How a loop finds the owner of its pool, and passes commands on to it."""
+    """How a loop finds the owner of its pool, and forwards commands to it."""
 
     def owner(self, pool: str) -> str | None:
         """Return the node that decides for ``pool``; None: there is none."""
@@ -30,7 +30,7 @@ class Forwarder(Protocol):
 
 
 class Forwarded:
-    """The listener of a command that another node passed on: hears the outcome, and no more.
+    """The listener of a command that another node forwarded: receives the outcome, and no more.
 
     The client is that node's; what becomes of its ticket later, that node sees for itself.
     """
@@ -47,10 +47,10 @@ class Forwarded:
         if not self.outcome.done():
             self.outcome.set_result((outcome, revision))
 
-    def hear(self, pool: str, news: News) -> None:
+    def receive(self, pool: str, update: Update) -> None:
         """Take note that it was refused, or done, without a decision."""
-        if isinstance(news, Denied | Released):
-            self.decided(news, 0)
+        if isinstance(update, Denied | Released):
+            self.decided(update, 0)
 
     def expect(self, pool: str, grant: Grant) -> None:
         """Do nothing: the token is signed where the client is."""

@@ -1,6 +1,6 @@
-"""A commit on its way, and the two messengers that may tell of its success.
+"""A commit on its way, and the two sources that may report its success.
 
-The store answers the commit, and the watch tells of what it wrote. Each decision leaves an id of
+The store answers the commit, and the watch delivers what it wrote. Each decision leaves an id of
 its own in the guard, so when the watch shows that id the decision took effect, whatever becomes of
 the answer. Under load the watch is often the faster one; when the answer is lost, the only one.
 """
@@ -15,7 +15,7 @@ from seatkeeper.server.store import Committed
 
 
 class InFlightCommit:
-    """One commit. ``landed`` is its outcome: an answer, an error, or what the watch told."""
+    """One commit. ``landed`` is its outcome: an answer, an error, or what the watch delivered."""
 
     def __init__(
         self,
@@ -25,8 +25,8 @@ class InFlightCommit:
     ) -> None:
         """Send ``commit``. ``decision_id`` is what it leaves in the guard; 0: nothing.
 
-        ``on_success`` is called as soon as either messenger tells of success, before ``landed``:
-        whoever awaits that gets to run only in a later turn of the event loop.
+        ``on_success`` is called as soon as either source reports success, before ``landed``:
+        a task that awaits that runs only in a later turn of the event loop.
         """
         self.landed: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._decision_id = decision_id
@@ -41,7 +41,7 @@ class InFlightCommit:
             self._land(Committed(True, revision))
 
     def _answered(self, commit: asyncio.Future[Committed]) -> None:
-        # The result is taken in any case: an error that nobody takes is reported as lost.
+        # The result is retrieved in any case: an error that is never retrieved is reported as lost.
         error = None if commit.cancelled() else commit.exception()
         if self.landed.done():
             return

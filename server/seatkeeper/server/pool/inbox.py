@@ -15,7 +15,7 @@ from seatkeeper.server.pool.subscribers import Listener
 
 @dataclass(slots=True)
 class PendingRequest:
-    """A command, and who hears its outcome."""
+    """A command, and the listener for its outcome."""
 
     command: Command
     listener: Listener
@@ -23,8 +23,8 @@ class PendingRequest:
     """When it came, by the monotonic clock."""
     deadline: float
     """When it has waited too long to be decided, by that clock."""
-    patience: float
-    """Seconds that it may wait for company; 0: it is in haste. See ``Inbox.gather``."""
+    time_limit: float
+    """Batch delay in seconds; 0: it is urgent. See ``Inbox.gather``."""
 
 
 class Inbox:
@@ -41,33 +41,33 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._asks)
 
-    def add(self, command: Command, listener: Listener, *, patience: timedelta) -> bool:
+    def add(self, command: Command, listener: Listener, *, time_limit: timedelta) -> bool:
         """Add a command; return False, and do nothing, when there are too many."""
         if len(self._asks) >= self._commands_max:
             return False
         now = self._clock.monotonic()
         self._asks.append(
             PendingRequest(
-                command, listener, now, now + self._timeout, patience.total_seconds()
+                command, listener, now, now + self._timeout, time_limit.total_seconds()
             )
         )
-        if not patience:
+        if not time_limit:
             self._urgent()
         return True
 
     async def gather(self) -> None:
-        """Wait a little for company, unless something in here is in haste.
+        """Wait for the batch delay, unless a command in here is urgent.
 
         A commit, and waking up for its answers, cost the same for one command as for many. So a crowd
         of calls, and requests that will only join a queue, get faster when each waits for the others,
-        and what is in haste finds the store free.
+        and an urgent command finds the store idle.
         """
         if not self._asks or self._is_urgent:
             return
-        # By hand: ``wait_for`` takes several turns of the event loop to end, in haste.
+        # By hand: ``wait_for`` takes several turns of the event loop to end.
         loop = asyncio.get_running_loop()
         concurrency = self._concurrency = loop.create_future()
-        timer = loop.call_later(min(ask.patience for ask in self._asks), self._urgent)
+        timer = loop.call_later(min(ask.time_limit for ask in self._asks), self._urgent)
         try:
             await concurrency
         finally:
@@ -77,7 +77,7 @@ class Inbox:
     def take(self, count_max: int) -> list[PendingRequest]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
-        self._is_urgent = not all(ask.patience for ask in self._asks)
+        self._is_urgent = not all(ask.time_limit for ask in self._asks)
         return asks
 
     def put_back(self, asks: Sequence[PendingRequest]) -> None:

@@ -14,7 +14,7 @@ NO_DELAY = timedelta(0)
 
 
 class Intake:
-    """Judges commands by the view and the latest plan, so that a flood of them costs little."""
+    """Checks commands by the view and the latest plan, so that a flood of them costs little."""
 
     def __init__(
         self, state: PoolState, work: BackgroundWork, config: LoopConfig, clock: Clock

@@ -3,15 +3,15 @@
 Theory of operation
 -------------------
 One transaction is in flight at a time; what arrives meanwhile is the next batch. So a busy pool
-commits large batches and an idle one commits at once (group commit). Only what is in no haste
-waits a few milliseconds for company (``inbox``).
+commits large batches and an idle one commits at once (group commit). Only commands that are not urgent
+wait a few milliseconds for others to share their batch (``inbox``).
 
-Where another node owns the pool, the batch is passed on to it; only when that node is silent is it
+Where another node owns the pool, the batch is forwarded to it; only when that node is silent is it
 decided here, as after an unknown outcome.
 
 A commit ends in one of six ways:
 
-- It succeeded. The view takes the writes in, and the clients are told.
+- It succeeded. The view applies the writes, and the clients are notified.
 - It conflicted: another node has decided since. Wait until the watch has brought that in, and decide
   again on the same commands.
 - It named a dead lease. The store refuses such a transaction whole, so find the dead sessions,
@@ -24,7 +24,7 @@ A commit ends in one of six ways:
 - The store is full. It still deletes, so give back what is given back, and refuse the rest.
 
 Where a record of the pool is of a newer format than this version knows, nothing is decided here, nor
-passed on: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
+forwarded: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
 
 Nothing is answered from the view alone. Also a decision without writes is checked against the
 store (a comparison costs no consensus round), because this node's view may be old.
@@ -47,37 +47,24 @@ from seatkeeper.server.decide import Forecast, HoldStats
 from seatkeeper.server.domain import (
     Acquire,
     Command,
-    Denied,
-    Grant,
-    Granted,
     PoolState,
-    Queued,
-    Refusal,
     Release,
-    Released,
     Ticket,
 )
 from seatkeeper.server.events import log as events
-from seatkeeper.server.events.usage import (
-    SESSION_ENDED,
-    UsageKind,
-    grant_ends,
-    refusal,
-    ticket_ends,
-)
 from seatkeeper.server.pool.background import BackgroundWork
-from seatkeeper.server.pool.committer import RETRY_AFTER_SECONDS, Committer
+from seatkeeper.server.pool.committer import Committer
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
-from seatkeeper.server.pool.inbox import Inbox, PendingRequest
+from seatkeeper.server.pool.inbox import Inbox
 from seatkeeper.server.pool.intake import NO_DELAY, Intake
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.ownership import Ownership
 from seatkeeper.server.pool.positions import PositionNotifier
-from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
+from seatkeeper.server.pool.refusals import Refusals
+from seatkeeper.server.pool.subscribers import Listener, Subscribers
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.waking import Pace, Waker
-from seatkeeper.server.pool.writes import deletes_of, write_of
-from seatkeeper.server.routing.peers import PeerSilent
 from seatkeeper.server.routing.wire import not_understood
 from seatkeeper.server.store import (
     Listing,
@@ -104,7 +91,7 @@ class PoolLoop:
         """Serve nothing yet. ``forwarder`` has other nodes decide; None: decide everything here."""
         self.pool = pool = context.pool
         self.is_current = False
-        """Whether the store tells what changes; set by ``follow``."""
+        """Whether the watch of the store works; set by ``follow``."""
         self.holds = HoldStats()
         self.subscribers = Subscribers(pool)
         self._followers: dict[asyncio.Event, None] = {}
@@ -114,14 +101,14 @@ class PoolLoop:
         config = context.config
         self._writes_max = config.limits.writes_max
         self._observer = context.observer
-        self._forwarder = forwarder
         self._mirror = PoolMirror(self._keys, pool)
         self._waits = WaitTimers(self._clock)
         self._work = BackgroundWork(self._mirror, self._waits, config.policy, self._clock)
+        parts = (self._mirror, self.subscribers, self._waits, self._changed)
+        self._ownership = Ownership(context, forwarder, *parts)
+        self._committer = Committer(context, *parts)
+        self._refusals = Refusals(context)
         self._intake = Intake(self.state, self._work, config, self._clock)
-        self._committer = Committer(
-            context, self._mirror, self.subscribers, self._waits, self._changed
-        )
         self._inbox = Inbox(
             self._clock, commands_max=config.commands_max, timeout=config.command_timeout
         )
@@ -133,7 +120,6 @@ class PoolLoop:
         self._pace = Pace(self._clock, config.contention_pause.total_seconds())
         self._listed = asyncio.Event()
         self._pause = RETRY_PAUSE_MIN
-        self._owner_before = (forwarder.owner(pool) if forwarder else None) or ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -166,7 +152,7 @@ class PoolLoop:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._give_up(self._inbox.take(len(self._inbox)), "the node is stopping")
+        self._refusals.unanswered(self._inbox.take(len(self._inbox)), "the node is stopping")
 
     @contextmanager
     def following(self) -> Iterator[asyncio.Event]:
@@ -186,7 +172,7 @@ class PoolLoop:
         policy may serve. A pool's owner follows it while seats are held: it reports those that expire.
         """
         in_use = len(self._inbox) or len(self.subscribers) or self._followers
-        reports = self._forwarder is not None and self._owner_elsewhere is None
+        reports = self._ownership.forwarder is not None and self._ownership.elsewhere is None
         is_held = bool(self.state.grants or self.state.tickets)
         is_needed = in_use or self._work.next_look() is not None or (reports and is_held)
         return self._listed.is_set() and not is_needed
@@ -195,66 +181,54 @@ class PoolLoop:
         """Wait until the pool has been read for the first time."""
         await self._listed.wait()
 
-    def submit(self, command: Command, listener: Listener, *, patient: bool = False) -> None:
-        """Have ``command`` decided; ``listener`` hears the outcome.
+    def submit(self, command: Command, listener: Listener, *, may_delay: bool = False) -> None:
+        """Have ``command`` decided; ``listener`` receives the outcome.
 
-        A ``patient`` one may wait a little for others to share its commit: see ``Inbox.gather``.
-        One that is kept out of the queue hears so at once, and costs the store nothing.
+        With ``may_delay`` it may wait a little for others to share its commit: see ``Inbox.gather``.
+        One that is kept out of the queue is denied at once, and costs the store nothing.
         """
         if (error := self.unsupported) is not None:
-            self._refuse(command, listener, not_understood(command.grant_id, error))
+            self._refusals.refuse(command, listener, not_understood(command.grant_id, error))
             return
         if isinstance(command, Acquire):
             why = self._intake.refusal(command, ahead=len(self._inbox))
             if why is not None:
-                self._refuse(command, listener, _overloaded(command, why))
+                self._refusals.overloaded(command, listener, why)
                 return
-        patience = NO_DELAY  # what was forwarded has waited where it came from
+        time_limit = NO_DELAY  # what was forwarded has waited where it came from
         if not isinstance(listener, Forwarded):
-            patience = self._intake.batch_delay(command, is_one_of_many=patient)
-        if not self._inbox.add(command, listener, patience=patience):
+            time_limit = self._intake.batch_delay(command, is_one_of_many=may_delay)
+        if not self._inbox.add(command, listener, time_limit=time_limit):
             too_many = "too many requests wait to be decided"
-            self._refuse(command, listener, _overloaded(command, too_many))
+            self._refusals.overloaded(command, listener, too_many)
             return
         if isinstance(command, Release):
-            # The answer tells; the watch, which is often faster, would tell the same before.
+            # The answer reports it; the watch, which is often faster, would report the same before.
             self.subscribers.detach(command.grant_id, listener)
         self._wake.set()
 
-    def _refuse(self, command: Command, listener: Listener, denied: Denied) -> None:
-        """Answer a command that is not decided."""
-        # Where it was passed on from, it is decided after all, or counted.
-        if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
-            now, peer = self._clock.now(), peer_of(listener)
-            self._observer.usage.publish(refusal(self.pool, command, denied, now, peer))
-        listener.hear(self.pool, denied)
-
-    # What the watch tells -------------------------------------------------------------------
+    # Changes from the watch -------------------------------------------------------------------
 
     def reset(self, listing: Listing) -> None:
-        """Take in a listing of the whole pool."""
+        """Apply a listing of the whole pool."""
         self._changed(self._mirror.reset(listing))
         self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
-        """Take in what changed."""
+        """Apply the changes."""
         touched = self._mirror.apply(batch)
-        self._committer.watch_told(batch)
+        self._committer.watch_delivered(batch)
         if touched:  # else it was the echo of an own commit
             self._changed(touched)
 
     def spec_changed(self) -> None:
-        """Take in a new specification."""
+        """Apply a new specification."""
         self._committer.read_spec()
         self._changed(set())
 
     def ring_changed(self) -> None:
-        """Take in that another node may be the owner now."""
-        owner = (self._forwarder.owner(self.pool) if self._forwarder else None) or ""
-        if owner != self._owner_before:
-            about = {"pool": self.pool, "before": self._owner_before, "after": owner}
-            events.happened("owner_changed", logging.DEBUG, **about)
-            self._owner_before = owner
+        """Notice that another node may be the owner now."""
+        self._ownership.ring_changed()
         if self._listed.is_set():
             self._wake_for_work()
 
@@ -265,7 +239,7 @@ class PoolLoop:
         self._mirror.ended.clear()
         if self._mirror.expired:
             # After the commit that is being processed has reported the grants that it made.
-            asyncio.get_running_loop().call_soon(self._report_expired)
+            asyncio.get_running_loop().call_soon(self._ownership.report_expired)
         self.subscribers.review(grant_ids, self.state, self._mirror.denied)
         for grant_id in grant_ids:
             self._mirror.denied.pop(grant_id, None)
@@ -276,19 +250,6 @@ class PoolLoop:
         self._wake_for_work()
         for follower in self._followers:
             follower.set()
-
-    def _report_expired(self) -> None:
-        """Publish what ended with its session. All that follow the pool see it; its owner reports."""
-        expired, self._mirror.expired = self._mirror.expired, []
-        if self._owner_elsewhere is not None:
-            return
-        for each in expired:
-            now, usage = self._clock.now(), self._observer.usage
-            if isinstance(each, Grant):
-                kind = UsageKind.EXPIRED
-                usage.publish(grant_ends(kind, self.pool, each, now, reason=SESSION_ENDED))
-            else:
-                usage.publish(ticket_ends(self.pool, each, now, reason=SESSION_ENDED))
 
     # Deciding -------------------------------------------------------------------------------
 
@@ -304,7 +265,11 @@ class PoolLoop:
             try:
                 await self._decide_once()
             except StoreError as error:
-                await self._store_failed(error)
+                self._observer.store_failed(self.pool, type(error).__name__)
+                pause = self._next_pause()
+                about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
+                logger.warning("commit_failed", extra=about)
+                await self._rest(pause)
             except FormatUnsupported:  # seen while it was decided
                 self._turn_away_where_unsupported()
             except asyncio.CancelledError:
@@ -332,7 +297,9 @@ class PoolLoop:
         to_do = is_idle = False
         try:
             is_idle = not asks
-            if not await self._pass_on(asks) or self._is_overdue():
+            if not await self._ownership.forward(asks) or self._work.is_due(
+                late_by=TAKEOVER_DELAY[1]
+            ):
                 decision = await self._committer.commit(asks)
                 to_do = decision is None or decision.unserved
                 is_idle = is_idle and decision is not None and not decision.writes
@@ -351,68 +318,12 @@ class PoolLoop:
         else:
             self._wake_for_work()
 
-    @property
-    def _owner_elsewhere(self) -> str | None:
-        return self._forwarder.owner_elsewhere(self.pool) if self._forwarder else None
-
-    async def _pass_on(self, asks: list[PendingRequest]) -> bool:
-        """Have the pool's owner decide, where it is another node; return whether all is done.
-
-        What was passed on to us is decided here: whoever did so takes us for the owner.
-        """
-        owner = self._owner_elsewhere
-        if (
-            owner is None
-            or self._forwarder is None
-            or not asks
-            or any(map(_is_forwarded, asks))
-        ):
-            return False
-        try:
-            commands = [ask.command for ask in asks]
-            if events.are_wanted():  # or the owner is asked for less
-                peers = [peer_of(ask.listener) for ask in asks]
-                decided = await self._forwarder.decide(owner, self.pool, commands, peers)
-            else:
-                decided = await self._forwarder.decide(owner, self.pool, commands)
-        except PeerSilent:
-            # It may have decided, or may yet. The same ids decided again find what it made.
-            self._observer.forward_failed(self.pool)
-            return False
-        self._observer.forwarded(self.pool, commands=len(asks))
-        touched: set[str] = set()
-        undecided: list[PendingRequest] = []
-        for ask, outcome in zip(asks, decided.outcomes, strict=True):
-            if isinstance(outcome, Denied) and outcome.reason is Refusal.UNAVAILABLE:
-                undecided.append(ask)
-            elif isinstance(outcome, Granted | Queued):
-                command = ask.command
-                if isinstance(outcome, Queued):
-                    self._waits.asked(command, ask.asked_at)
-                self.subscribers.attach(command, ask.listener)
-                news = [write_of(self._keys, self.pool, outcome)]
-                touched |= self._mirror.committed(news, decided.revision)
-                touched.add(command.grant_id)
-            else:
-                if isinstance(outcome, Released):
-                    # Else the view has it until the watch comes, and a token could be asked for.
-                    gone = deletes_of(self._keys, self.pool, [outcome.grant_id])
-                    touched |= self._mirror.committed(gone, decided.revision)
-                ask.listener.hear(self.pool, outcome)
-        self._changed(touched)
-        asks[:] = undecided
-        return not undecided
-
     # Waking up ------------------------------------------------------------------------------
-
-    def _is_overdue(self) -> bool:
-        """Whether somebody should have been turned away by another node, and was not."""
-        return self._work.is_due(late_by=TAKEOVER_DELAY[1])
 
     def _is_ours(self, next_ticket: Ticket) -> bool:
         """Whether this node should be the first to decide what no command asks for."""
-        if self._forwarder is not None:
-            return self._owner_elsewhere is None
+        if self._ownership.forwarder is not None:
+            return self._ownership.elsewhere is None
         return self.subscribers.waits_here(next_ticket.grant_id)
 
     def _wake_for_work(self) -> None:
@@ -427,18 +338,11 @@ class PoolLoop:
 
     def _set_timer(self) -> None:
         if (seconds := self._work.next_look()) is not None:
-            if self._owner_elsewhere is not None:
+            if self._ownership.elsewhere is not None:
                 seconds = max(0.0, seconds) + random.uniform(*TAKEOVER_DELAY)
             self._wake.set_in(seconds)
 
     # Trouble --------------------------------------------------------------------------------
-
-    async def _store_failed(self, error: StoreError) -> None:
-        self._observer.store_failed(self.pool, type(error).__name__)
-        pause = self._next_pause()
-        about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
-        logger.warning("commit_failed", extra=about)
-        await self._rest(pause)
 
     def _next_pause(self) -> float:
         pause = self._pause * random.uniform(0.5, 1.0)
@@ -459,31 +363,9 @@ class PoolLoop:
         events.record_format_unsupported(error)
         for ask in self._inbox.take(len(self._inbox)):
             denied = not_understood(ask.command.grant_id, error)
-            self._refuse(ask.command, ask.listener, denied)
+            self._refusals.refuse(ask.command, ask.listener, denied)
         self.subscribers.turn_away(partial(not_understood, error=error))
         return True
 
     def _expire_requests(self) -> None:
-        self._give_up(self._inbox.take_late(), "the store did not answer in time")
-
-    def _give_up(self, asks: list[PendingRequest], why: str) -> None:
-        for ask in asks:
-            message = f"{why}; the outcome is unknown: send the same request again"
-            retry = timedelta(seconds=1)
-            denied = Denied(ask.command.grant_id, Refusal.UNAVAILABLE, message, retry)
-            self._refuse(ask.command, ask.listener, denied)
-
-
-def _overloaded(command: Command, why: str) -> Denied:
-    # Not all at the same moment again.
-    retry_after = random.uniform(*RETRY_AFTER_SECONDS)
-    return Denied(
-        command.grant_id,
-        Refusal.OVERLOADED,
-        f"{why}; try again later",
-        timedelta(seconds=retry_after),
-    )
-
-
-def _is_forwarded(ask: PendingRequest) -> bool:
-    return isinstance(ask.listener, Forwarded)
+        self._refusals.unanswered(self._inbox.take_late(), "the store did not answer in time")

@@ -2,13 +2,13 @@
 
 Theory of operation
 -------------------
-Two streams of news arrive in no common order: this node's own commits, known the moment the store
-answers, and the watch, which tells of everybody's, including our own once more. Listings come
+Two streams of updates arrive in no common order: this node's own commits, known the moment the store
+answers, and the watch, which delivers those of all nodes, including our own once more. Listings come
 between them, and any of the three may overtake the others.
 
-``_complete`` is the revision up to which the view has everything, from listings and the watch; news
-of a change up to it is dropped. Above it, each key remembers the revision of the last news about
-it, and older news is dropped; one that is gone leaves a tombstone until then. So nothing comes
+``_complete`` is the revision up to which the view has everything, from listings and the watch; an
+update of a change up to it is dropped. Above it, each key remembers the revision of the last update of
+it, and older updates are dropped; a deleted one leaves a tombstone until then. So nothing comes
 back, not for a moment: a ticket that did could be served a second time.
 
 ``guard_revision`` is the version that the next commit compares with. It may run ahead of the watch
@@ -27,7 +27,7 @@ from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 DENIED_MAX = 1_000
-"""Most denials remembered; what is older was told, or is nobody's here."""
+"""Most denials remembered; older ones were reported, or concern no client here."""
 
 
 class PoolMirror:
@@ -55,7 +55,7 @@ class PoolMirror:
         self.unsupported: dict[str, FormatUnsupported] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
         self.denied: dict[str, Denied] = {}
-        """Why tickets were denied lately, by grant id; the caller removes those it has told."""
+        """Why tickets were denied lately, by grant id; the caller removes those it has reported."""
 
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
@@ -67,27 +67,27 @@ class PoolMirror:
         touched: set[str] = set()
         # What is there first: a ticket that is gone may have become a grant.
         for entry in listing.entries:
-            self._news(entry.key, entry, entry.mod_revision, touched)
+            self._updated(entry.key, entry, entry.mod_revision, touched)
             if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
                 mark = records.decode_watermark(entry.value)
                 self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
         self._is_decided = is_decided
         for key in [key for key in self._revisions if key not in listed]:
-            self._news(key, None, listing.revision, touched)
+            self._updated(key, None, listing.revision, touched)
         self._is_decided = True
         self._listed = listing.revision
         self._completed(listing.revision)
         return touched
 
     def apply(self, batch: WatchBatch) -> set[str]:
-        """Bring in what a watch tells. Returns the grant ids that are affected."""
+        """Apply what a watch delivers. Returns the grant ids that are affected."""
         touched: set[str] = set()
         decided = {c.revision for c in batch.changes if c.key == self._prefix + "guard"}
         for change in batch.changes:
             # Not `_complete`: etcd before 3.5.8 may say that it is further than its events are.
             if change.revision > self._listed:
                 self._is_decided = change.revision in decided
-                self._news(change.key, change.entry, change.revision, touched)
+                self._updated(change.key, change.entry, change.revision, touched)
         self._is_decided = True
         self._completed(batch.revision)
         return touched
@@ -101,10 +101,10 @@ class PoolMirror:
             entry = None
             if isinstance(write, Put):
                 entry = Entry(write.key, write.value, revision, write.lease_id)
-            self._news(write.key, entry, revision, touched)
+            self._updated(write.key, entry, revision, touched)
         return touched
 
-    def _news(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
+    def _updated(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
         if revision <= self._revisions.get(key, 0):
             return
         self._revisions[key] = revision
@@ -122,20 +122,20 @@ class PoolMirror:
         kind, _, name = key[len(self._prefix) :].partition("/")
         match kind:
             case "grants":
-                self._grant_news(name, entry)
+                self._apply_grant(name, entry)
                 touched.add(name)
             case "queue":
-                self._ticket_news(name, entry)
+                self._apply_ticket(name, entry)
                 touched.add(name)
             case "marks":
-                self._mark_news(name, entry)
+                self._apply_watermark(name, entry)
             case "guard":
                 self.guard_revision = revision if entry else 0
                 self.state.guard, self.decision_id = (
                     records.decode_guard(entry.value) if entry else (Guard(), 0)
                 )
 
-    def _grant_news(self, grant_id: str, entry: Entry | None) -> None:
+    def _apply_grant(self, grant_id: str, entry: Entry | None) -> None:
         if entry is not None:
             self.state.put_grant(records.decode_grant(grant_id, entry.value))
         elif (ended := self.state.remove_grant(grant_id)) is not None:
@@ -143,7 +143,7 @@ class PoolMirror:
             self._note_expiry(ended)
             self.state.finished.add_ended(ended.session_id, grant_id)
 
-    def _ticket_news(self, grant_id: str, entry: Entry | None) -> None:
+    def _apply_ticket(self, grant_id: str, entry: Entry | None) -> None:
         if entry is not None:
             self.state.put_ticket(records.decode_ticket(grant_id, entry.value))
             return
@@ -158,7 +158,7 @@ class PoolMirror:
             self.expired.append(ended)
             self.expired_ids.add(ended.grant_id)
 
-    def _mark_news(self, session_id: str, entry: Entry | None) -> None:
+    def _apply_watermark(self, session_id: str, entry: Entry | None) -> None:
         if entry is not None:
             mark = records.decode_watermark(entry.value)
             if mark.kept:
@@ -169,7 +169,7 @@ class PoolMirror:
                 self.denied[denial.grant_id] = denial
             while len(self.denied) > DENIED_MAX:
                 del self.denied[next(iter(self.denied))]
-            # The highest was finished with, whether or not there are others.
+            # The highest was completed, whether or not there are others.
             known = (*mark.unrecorded, mark.finished)
             self.state.finished.recorded(session_id, mark.spans, filter(None, known))
         else:

@@ -32,7 +32,7 @@ class PositionNotifier:
     ) -> None:
         """``interval``: how often a client is notified, at most."""
         self.is_due = False
-        """Whether places may have changed; set by whoever changes the pool."""
+        """Whether places may have changed; set by every change of the pool."""
         self._subscribers = subscribers
         self._state = state
         self._forecast = forecast

@@ -1,4 +1,4 @@
-"""The node's core: every door (stream, unary call) asks here for seats.
+"""The node's core: every service (stream, unary call) asks here for seats.
 
 It knows which pools this node serves and passes commands to their loops.
 """
@@ -37,7 +37,7 @@ from seatkeeper.server.wire.validate import check_acquire, check_grant_ref
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)
-"""How often pools that nobody on this node uses are looked for, to stop following them."""
+"""How often pools that no client of this node uses are looked for, to stop following them."""
 
 
 class PoolRouter:
@@ -88,11 +88,11 @@ class PoolRouter:
         listener: Listener,
         *,
         wait_max: timedelta | None = None,
-        patient: bool = False,
+        may_delay: bool = False,
     ) -> None:
-        """Have a request decided; ``listener`` hears what becomes of it.
+        """Have a request decided; ``listener`` receives its outcome.
 
-        ``wait_max`` is how long one waits that does not say so. ``patient``: see
+        ``wait_max`` is how long one without a wait waits. ``may_delay``: see
         ``PoolLoop.submit``. Raises ``Malformed``.
         """
         check_acquire(request)
@@ -115,7 +115,7 @@ class PoolRouter:
         if loop is None:
             self._deny_unknown(request.pool, command, listener)
             return
-        loop.submit(command, listener, patient=patient)
+        loop.submit(command, listener, may_delay=may_delay)
 
     async def release(
         self,
@@ -123,7 +123,7 @@ class PoolRouter:
         grant: seat_service_pb2.GrantRef,
         listener: Listener,
         *,
-        patient: bool = False,
+        may_delay: bool = False,
     ) -> None:
         """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
         check_grant_ref(grant)
@@ -133,10 +133,10 @@ class PoolRouter:
         if loop is None:
             self._deny_unknown(grant.pool, command, listener)
             return
-        loop.submit(command, listener, patient=patient)
+        loop.submit(command, listener, may_delay=may_delay)
 
     def detach(self, pool: str, grant_id: str, listener: Listener) -> None:
-        """Tell ``listener`` no more of a grant or ticket; it stays."""
+        """Stop notifying ``listener`` of a grant or ticket; it stays."""
         if (loop := self._loops.get(pool)) is not None:
             loop.subscribers.detach(grant_id, listener)
 
@@ -168,7 +168,7 @@ class PoolRouter:
         ]
 
     def ring_changed(self) -> None:
-        """Take in that pools may have other owners."""
+        """Record that pools may have other owners."""
         for loop in self._loops.values():
             loop.ring_changed()
 
@@ -202,7 +202,7 @@ class PoolRouter:
         denied = _no_such_pool(pool, command.grant_id)
         now, peer = self._clock.now(), peer_of(listener)
         self._observer.usage.publish(refusal(pool, command, denied, now, peer))
-        listener.hear(pool, denied)
+        listener.receive(pool, denied)
 
     def _spec_changed(self, pool: str) -> None:
         if self.catalogue.spec(pool)[0] is None:

@@ -2,7 +2,7 @@
 
 The store says how long a ticket waits, not until when: clocks of nodes differ. A node to which the
 request came measures from then. Any other measures from when it saw the ticket, which is later. So
-nobody is turned away before its time, whatever the time of day is said to be; and the node that
+no request is denied before its time, whatever the clocks of the day say; and the node that
 serves the waiter turns it away in time. A client that asks again, perhaps elsewhere, says how much of
 its wait is left.
 """
@@ -26,12 +26,12 @@ class WaitTimers:
         self._in_order: list[tuple[float, str]] = []
 
     def asked(self, command: Command, asked_at: float) -> None:
-        """Take in when a request came here that waits now; ``review`` is to be told of it next."""
+        """Record when a request came here that waits now; ``review`` is to learn of it next."""
         if isinstance(command, Acquire) and command.wait is not None:
             self._end(command.grant_id, asked_at + command.wait.total_seconds())
 
     def review(self, grant_ids: Iterable[str], state: PoolState) -> None:
-        """Take in that these tickets have come or gone."""
+        """Record that these tickets have come or gone."""
         now = self._now()
         for grant_id in grant_ids:
             ticket = state.tickets.get(grant_id)

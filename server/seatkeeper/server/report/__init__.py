@@ -1,1 +1,1 @@
-"""What operators are told of a running service: each node of itself, and one of them of all."""
+"""Reports of a running service: each node's own, and one node's of all."""

@@ -24,29 +24,29 @@ def certificates(files: Mapping[str, Path]) -> list[pb.Certificate]:
     A file that cannot be read, or holds none, is in the answer with the reason; so is a key that
     is not that of its certificate. A key that is right is not.
     """
-    told: list[pb.Certificate] = []
+    reported: list[pb.Certificate] = []
     for setting, file in files.items():
         if not setting.endswith(KEY_SUFFIX):
-            told.append(_soonest(setting, file))
+            reported.append(_soonest(setting, file))
         elif failure := _wrong_with_key(setting, files):
-            told.append(pb.Certificate(setting=setting, failure=failure))
-    return told
+            reported.append(pb.Certificate(setting=setting, failure=failure))
+    return reported
 
 
 def _soonest(setting: str, file: Path) -> pb.Certificate:
-    told = pb.Certificate(setting=setting)
+    reported = pb.Certificate(setting=setting)
     try:
         found = x509.load_pem_x509_certificates(file.read_bytes())
     except OSError as error:
-        told.failure = f"{file}: {error.strerror}"
-        return told
+        reported.failure = f"{file}: {error.strerror}"
+        return reported
     except ValueError:
-        told.failure = f"{file}: holds no certificate in PEM"
-        return told
+        reported.failure = f"{file}: holds no certificate in PEM"
+        return reported
     soonest = min(found, key=lambda certificate: certificate.not_valid_after_utc)
-    told.subject = soonest.subject.rfc4514_string()
-    told.not_after.FromDatetime(soonest.not_valid_after_utc)
-    return told
+    reported.subject = soonest.subject.rfc4514_string()
+    reported.not_after.FromDatetime(soonest.not_valid_after_utc)
+    return reported
 
 
 def _wrong_with_key(setting: str, files: Mapping[str, Path]) -> str:
@@ -63,7 +63,7 @@ def _wrong_with_key(setting: str, files: Mapping[str, Path]) -> str:
         assert certificate_file is not None, "the settings go together"
         certificate = x509.load_pem_x509_certificates(certificate_file.read_bytes())[0]
     except (OSError, ValueError):
-        return ""  # told of the certificate already
+        return ""  # reported with the certificate already
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     if certificate.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
         return f"{file}: is not the key of {certificate_file}"

@@ -70,8 +70,8 @@ class ServiceReporter:
             return pb.NodeReport(node_id=node_id, address=address, failure=str(silent))
         took = timedelta(seconds=clock.monotonic() - began)
         between = timedelta(milliseconds=asked_at) + took / 2
-        told = timedelta(milliseconds=report.clock.ToMilliseconds())
-        report.clock_ahead.FromTimedelta(told - between)
+        reported = timedelta(milliseconds=report.clock.ToMilliseconds())
+        report.clock_ahead.FromTimedelta(reported - between)
         report.clock_error.FromTimedelta(took / 2)
         return report
 

@@ -1,1 +1,1 @@
-"""Who decides for which pool: the nodes that are alive, and passing requests on to the owner."""
+"""Who decides for which pool: the nodes that are alive, and forwarding requests to the owner."""

@@ -1,6 +1,6 @@
 """The nodes that are alive, and those among them that do not answer.
 
-A node that dies stays in the store until its lease runs out; one that is frozen stays for ever. So
+A node that dies stays in the store until its lease runs out; one that is paused stays forever. So
 each node leaves out of its own ring those that did not answer it, until they do again. Two nodes
 may then see two owners for a while: slower, never wrong.
 """
@@ -48,7 +48,7 @@ class Membership:
 
     @property
     def is_current(self) -> bool:
-        """Whether the store tells of nodes that come and go; False: this view may be old."""
+        """Whether the watch of nodes works; False: this view may be old."""
         return self._follower.is_current
 
     @property
@@ -63,7 +63,7 @@ class Membership:
     def owner_elsewhere(self, pool: str) -> str | None:
         """Return the node that decides for ``pool``, if it is another one than this.
 
-        A node that is not, or no more, in the ring passes on what it is still asked.
+        A node that is not, or no more, in the ring forwards what it is still asked.
         """
         owner = self.owner(pool)
         return None if owner == self.node_id else owner
@@ -72,16 +72,16 @@ class Membership:
         """Leave a node out: it does not answer."""
         if node_id in self.ring.addresses and node_id not in self._silent:
             self._silent |= {node_id}
-            self._tell()
+            self._notify()
 
     def mark_answering(self, node_id: str) -> None:
         """Count a node in again."""
         if node_id in self._silent:
             self._silent -= {node_id}
-            self._tell()
+            self._notify()
 
     def reset(self, listing: Listing) -> None:
-        """Take in a listing of all nodes."""
+        """Apply a listing of all nodes."""
         addresses = {
             self._node_id(entry.key): address
             for entry in listing.entries
@@ -90,7 +90,7 @@ class Membership:
         self._changed(listing.revision, addresses)
 
     def apply(self, batch: WatchBatch) -> None:
-        """Take in what changed."""
+        """Apply the changes."""
         addresses = dict(self.ring.addresses)
         for change in batch.changes:
             node_id = self._node_id(change.key)
@@ -108,9 +108,9 @@ class Membership:
         if addresses != self.ring.addresses:
             self._log_changes(addresses)
             self.ring = Ring(revision, dict(sorted(addresses.items())))
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for callback in self.on_change:
             callback()
 

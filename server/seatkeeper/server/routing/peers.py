@@ -1,7 +1,7 @@
-"""Asking other nodes: passing commands on, and finding out who answers.
+"""Asking other nodes: forwarding commands, and finding out who answers.
 
 A node that does not answer is left out of this node's ring at once, and asked again in the background
-until it does. So a dead or frozen owner costs one deadline, once, and not one for each request.
+until it does. So a dead or paused owner costs one deadline, once, and not one for each request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECRET_METADATA = "seatkeeper-cluster"
-PATIENCE_SECONDS = 0.4
+TIME_LIMIT_SECONDS = 0.4
 """A node that says nothing for so long is pinged, and given up when it does not answer that either."""
 DECIDE_SECONDS_MAX = 5.0
 """An owner that is alive, but not done after so long, is not waited for any more."""
@@ -70,7 +70,7 @@ class Peers:
         *,
         connect: Callable[[str], grpc.aio.Channel],
     ) -> None:
-        """Ask nobody yet. ``connect`` returns a channel to an address."""
+        """Call no node yet. ``connect`` returns a channel to an address."""
         self._membership = membership
         self._metadata = ((SECRET_METADATA, secret),)
         self._observer = observer
@@ -108,7 +108,7 @@ class Peers:
             command.peer = peer
         call = asyncio.create_task(self._decide(stub, request))
         try:
-            response = await self._patiently(stub, call)
+            response = await self._with_retries(stub, call)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             self._give_up(node_id, _words(error))
             raise PeerSilent(f"{node_id}: {_words(error)}") from error
@@ -123,7 +123,7 @@ class Peers:
         return Decided(outcomes, response.revision)
 
     async def report(self, node_id: str) -> cluster_pb.NodeReport:
-        """Return what another node says of itself. Raises ``PeerSilent``; nobody is left out."""
+        """Return another node's report. Raises ``PeerSilent``; no node is left out."""
         stub = await self._stub(node_id)
         try:
             with _unless_closed():
@@ -146,12 +146,12 @@ class Peers:
         finally:
             await channel.close()
 
-    async def _patiently(
+    async def _with_retries(
         self, stub: Stub, call: asyncio.Future[pb.DecideResponse]
     ) -> pb.DecideResponse:
         """Wait for an answer for as long as the node shows that it lives."""
-        for _ in range(int(DECIDE_SECONDS_MAX / PATIENCE_SECONDS)):
-            await asyncio.wait({call}, timeout=PATIENCE_SECONDS)
+        for _ in range(int(DECIDE_SECONDS_MAX / TIME_LIMIT_SECONDS)):
+            await asyncio.wait({call}, timeout=TIME_LIMIT_SECONDS)
             if call.done():
                 return call.result()
             await self._ping(stub)
@@ -165,7 +165,9 @@ class Peers:
 
     async def _ping(self, stub: Stub) -> None:
         with _unless_closed():
-            await stub.Ping(pb.PingRequest(), timeout=PATIENCE_SECONDS, metadata=self._metadata)
+            await stub.Ping(
+                pb.PingRequest(), timeout=TIME_LIMIT_SECONDS, metadata=self._metadata
+            )
 
     async def _stub(self, node_id: str) -> Stub:
         address = self._membership.ring.addresses.get(node_id)
@@ -207,7 +209,7 @@ class Peers:
 def _unless_closed() -> Iterator[None]:
     """Raise ``PeerSilent`` for a call that ended because its connection was closed here.
 
-    That cancels the call, which must not look like our own cancellation to whoever waits for it.
+    That cancels the call, which must not look like our own cancellation to its caller.
     """
     try:
         yield

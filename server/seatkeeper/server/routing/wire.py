@@ -1,4 +1,4 @@
-"""Between commands and outcomes and the messages in which nodes pass them on."""
+"""Between commands and outcomes and the messages in which nodes forward them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def encode_outcome(outcome: Outcome) -> pb.PeerOutcome:
 def decode_outcome(grant_id: str, message: pb.PeerOutcome) -> Outcome:
     """Return the outcome in a message about the command of ``grant_id``.
 
-    One in a record format of a newer version: outcome unknown, as far as this node can tell.
+    One in a record format of a newer version: outcome unknown to this node.
     """
     try:
         match message.WhichOneof("outcome"):

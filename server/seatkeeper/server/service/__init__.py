@@ -1,4 +1,4 @@
-"""The doors of a node: thin adapters from gRPC to the core."""
+"""The gRPC services of a node: thin adapters to its core."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_services(
     drain: Callable[[], None],
     limits: ApiLimits | None = None,
 ) -> SeatService:
-    """Open every door of a node for clients; return the one that has streams to close.
+    """Add every service of a node for clients; return the one that has streams to close.
 
     ``drain`` is called when somebody asks the node to stop.
     """

@@ -1,4 +1,4 @@
-"""``ClusterService``: tells about the service itself."""
+"""``ClusterService``: describes the service itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc, state_p
 
 
 class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
-    """Tells about the service itself."""
+    """Describes the service itself."""
 
     def __init__(
         self,

@@ -84,7 +84,7 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
     async def ClaimGrant(
         self, request: engine_service_pb2.ClaimGrantRequest, context: Context
     ) -> AsyncIterator[engine_service_pb2.ClaimGrantResponse]:
-        """Claim a grant, and tell when it ends."""
+        """Claim a grant, and report when it ends."""
         session = await self._session(request.credentials, context)
         check_name("agent_id", request.agent_id)
         check_id("claim_id", request.claim_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seatkeeper.server.domain import Denied, Grant, Released
-from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
+from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
 from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.wire.denials import encode_basis, encode_denied
@@ -12,7 +12,7 @@ from seatkeeper.v1 import seat_pb2, seat_service_pb2
 EXPECTED_MAX = 1024
 """Grants signed ahead of their commit."""
 Event = seat_service_pb2.SessionEvent
-Unencoded = Event | tuple[str, News]
+Unencoded = Event | tuple[str, Update]
 """An event, or what becomes one: a pool's name, and what happened there."""
 
 
@@ -35,9 +35,9 @@ class EventEncoder:
         """Return the message of an event. Signs tokens: done here, while the next batch commits."""
         if isinstance(event, Event):
             return event
-        pool, news = event
+        pool, update = event
         assert session is not None, "pools have nothing to say to a stream without a session"
-        match news:
+        match update:
             case SeatsGranted(grant):
                 # Of this very grant only: what was signed for one that came to nothing is no proof.
                 expected = self._signed.pop((pool, grant), None)
@@ -51,7 +51,7 @@ class EventEncoder:
             case Released(grant_id):
                 return Event(released=seat_pb2.Released(grant_id=grant_id))
             case Denied():
-                return Event(denied=encode_denied(news))
+                return Event(denied=encode_denied(update))
             case SeatsLost(grant_id, message):
                 reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
                 lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)

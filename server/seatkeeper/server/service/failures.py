@@ -1,4 +1,4 @@
-"""From what can go wrong in the core to what a gRPC client is told."""
+"""Translate failures of the core into gRPC statuses."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def answers(
         except Exception as error:
             if (failure := failure_of(error)) is None:
                 raise
-            await failure.tell(context)
+            await failure.notify(context)
 
     return call
 
@@ -159,6 +159,6 @@ def streams(
         except Exception as error:
             if (failure := failure_of(error)) is None:
                 raise
-            await failure.tell(context)
+            await failure.notify(context)
 
     return call

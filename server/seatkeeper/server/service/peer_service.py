@@ -23,7 +23,7 @@ COMMANDS_MAX = 512
 
 
 class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
-    """Decides what other nodes pass on."""
+    """Decides what other nodes forward."""
 
     def __init__(self, seats: PoolRouter, reporter: NodeReporter, secret: str) -> None:
         self._seats = seats
@@ -50,7 +50,7 @@ class PeerService(peer_service_pb2_grpc.PeerServiceServicer):
             except FormatUnsupported as error:
                 events.record_format_unsupported(error)
                 grant_id = message.acquire.grant_id
-                listener.hear(request.pool, not_understood(grant_id, error))
+                listener.receive(request.pool, not_understood(grant_id, error))
                 continue
             loop.submit(command, listener)
         decided = await asyncio.gather(*(listener.outcome for listener in passed))

@@ -80,7 +80,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     async def DeletePool(
         self, request: pool_service_pb2.DeletePoolRequest, context: Context
     ) -> pool_service_pb2.DeletePoolResponse:
-        """Delete a pool that nobody uses."""
+        """Delete a pool that is not in use."""
         check_name("name", request.name)
         try:
             with administrative_act("pool_deleted", context, pool=request.name) as facts:

@@ -20,7 +20,7 @@ RENEW_PAUSE = 0.2
 
 
 class RenewingStream(Protocol):
-    """The stream that is told what became of renewals."""
+    """The stream that receives the outcome of renewals."""
 
     def on_renewed(self, ttl: timedelta) -> None:
         """Note that the lease has ``ttl`` left now."""

@@ -1,4 +1,4 @@
-"""What every door of a node shares: sessions, seats, and the signing of tokens."""
+"""What every service of a node shares: sessions, seats, and the signing of tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIGNED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Core:
-    """The parts of a node that its doors use."""
+    """The parts of a node that its services use."""
 
     node_id: str
     sessions: Sessions

@@ -15,7 +15,7 @@ from seatkeeper.server.domain import Denied, Grant, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.identity.peer import identity_of
-from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
+from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
 from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial, too_much
 from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.service.session_stream import SessionStream
@@ -93,7 +93,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             await asyncio.gather(self._looking, return_exceptions=True)
 
     def ring_changed(self, ring: Ring) -> None:
-        """Tell the clients of all streams which nodes there are."""
+        """Send the ring to the clients of all streams."""
         self._ring = seat_service_pb2.Ring(revision=ring.revision)
         for node_id, address in ring.addresses.items():
             self._ring.nodes.add(node_id=node_id, address=address)
@@ -107,7 +107,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         """Run a session over one stream."""
         if len(self._not_begun) >= self._limits.calls_max:
             waiting = f"{self._limits.calls_max} streams wait for their first command"
-            await too_much(waiting).tell(context)
+            await too_much(waiting).notify(context)
         stream = SessionStream(
             *(self._core, context, self._ring),
             admit=self._admit,
@@ -125,7 +125,7 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         except Exception as error:
             if (failure := failure_of(error)) is None:
                 raise
-            await failure.tell(context)
+            await failure.notify(context)
         finally:
             del self._streams[stream]
             self._not_begun.discard(stream)
@@ -194,20 +194,20 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         caller = self._begin_call(acquire.grant_id, context, takes=True)
         try:
             await self._core.seats.acquire(
-                session, acquire, caller, wait_max=_wait_max(context), patient=self._crowded
+                session, acquire, caller, wait_max=_wait_max(context), may_delay=self._crowded
             )
-            news = await caller.answer
+            update = await caller.answer
         finally:
             del self._callers[caller]
             self._core.seats.detach(acquire.pool, acquire.grant_id, caller)
-        match news:
+        match update:
             case SeatsGranted(grant):
                 await self._core.sessions.assure(session)
                 certificate = identity.certificate_sha256
                 granted = self._core.granted(acquire.pool, grant, session, certificate)
                 return seat_service_pb2.AcquireResponse(granted=granted)
             case Denied():
-                raise failure_of_denial(acquire.pool, news)
+                raise failure_of_denial(acquire.pool, update)
             case SeatsLost():
                 raise SessionLost(session.session_id)
             case _:
@@ -235,12 +235,12 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         ref = request.release.grant
         caller = self._begin_call(ref.grant_id, context, takes=False)
         try:
-            await self._core.seats.release(session, ref, caller, patient=self._crowded)
-            news = await caller.answer
+            await self._core.seats.release(session, ref, caller, may_delay=self._crowded)
+            update = await caller.answer
         finally:
             del self._callers[caller]
-        if isinstance(news, Denied):
-            raise failure_of_denial(ref.pool, news)
+        if isinstance(update, Denied):
+            raise failure_of_denial(ref.pool, update)
         released = seat_pb2.Released(grant_id=ref.grant_id)
         return seat_service_pb2.ReleaseResponse(released=released)
 
@@ -260,24 +260,24 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
 
 
 class _Caller:
-    """A unary call: hears one answer. A place in the queue is not an answer."""
+    """A unary call: receives one answer. A place in the queue is not an answer."""
 
     def __init__(self, grant_id: str, peer: str) -> None:
         self._grant_id = grant_id
         self.peer = peer
-        self.answer: asyncio.Future[News] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Update] = asyncio.get_running_loop().create_future()
 
     def turn_away(self, message: str) -> None:
         """Have it asked again elsewhere."""
         message = f"{message}: send the same request to another node"
-        self.hear("", Denied(self._grant_id, Refusal.UNAVAILABLE, message))
+        self.receive("", Denied(self._grant_id, Refusal.UNAVAILABLE, message))
 
     def expect(self, pool: str, grant: Grant) -> None:
         pass
 
-    def hear(self, pool: str, news: News) -> None:
-        if not isinstance(news, Position) and not self.answer.done():
-            self.answer.set_result(news)
+    def receive(self, pool: str, update: Update) -> None:
+        if not isinstance(update, Position) and not self.answer.done():
+            self.answer.set_result(update)
 
 
 def _wait_max(context: Context) -> timedelta | None:

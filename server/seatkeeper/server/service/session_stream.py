@@ -33,7 +33,7 @@ from seatkeeper.core.validate import Malformed
 from seatkeeper.server.domain import Denied, Grant, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity.peer import Identity, identity_of
-from seatkeeper.server.pool.subscribers import News, Position, SeatsGranted, SeatsLost
+from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
 from seatkeeper.server.service.event_encoder import Event, EventEncoder, Unencoded
 from seatkeeper.server.service.renewals import Renewals
 from seatkeeper.server.service.seat_api import Core
@@ -81,7 +81,7 @@ class SessionStream:
     ) -> None:
         """Serve one stream.
 
-        ``admit`` is asked before its session is opened; ``begun`` is told of its first command.
+        ``admit`` is asked before its session is opened; ``begun`` is called at its first command.
         """
         self._core = core
         self._context = context
@@ -90,7 +90,7 @@ class SessionStream:
         self._begun = begun
         self._writer: asyncio.Task[None] | None = None
         self.holder = ""
-        """Whom this stream is counted for; empty: nobody yet."""
+        """The holder that this stream is counted for; empty: none yet."""
         self._identity: Identity = identity_of(context)
         self.peer = peer_of_call(context)
         """Where the client is, for logs."""
@@ -129,7 +129,7 @@ class SessionStream:
             self._detach()
 
     def end(self, failure: Exception) -> None:
-        """End the stream with a failure, when what was to be told before has been."""
+        """End the stream with a failure, after the events before it were sent."""
         if self._failure is None:
             self._failure = failure
             self._pending.set()
@@ -172,22 +172,24 @@ class SessionStream:
             self._send(event)
 
     def notify_ring(self, ring: seat_service_pb2.Ring) -> None:
-        """Tell the client which nodes there are."""
+        """Send the ring to the client."""
         self._ring = ring
         if self._session is not None and not self._leaving and ring.nodes:
             self._send(Event(ring=ring))
 
-    def hear(self, pool: str, news: News) -> None:
-        """Tell the client what became of one of its requests."""
-        grant_id = news.grant.grant_id if isinstance(news, SeatsGranted) else news.grant_id
+    def receive(self, pool: str, update: Update) -> None:
+        """Send the client the outcome of one of its requests."""
+        grant_id = (
+            update.grant.grant_id if isinstance(update, SeatsGranted) else update.grant_id
+        )
         self._unanswered.discard((pool, grant_id))
-        if isinstance(news, SeatsGranted | Position):
+        if isinstance(update, SeatsGranted | Position):
             self._open.add((pool, grant_id))
         else:
             self._open.discard((pool, grant_id))
-        if _is_of_the_end(news):
+        if _is_of_the_end(update):
             self._look_at = 0.0
-        self._send((pool, news))
+        self._send((pool, update))
 
     def expect(self, pool: str, grant: Grant) -> None:
         """Sign a grant's token while the store commits the grant."""
@@ -212,7 +214,7 @@ class SessionStream:
             self._cut_off()
 
     def _cut_off(self) -> None:
-        """Give up on a client that does not read: drop what it was to be told, and end the stream."""
+        """Give up on a client that does not read: drop its pending events, and end the stream."""
         self._events.clear()
         self._detach()
         message = f"over {PENDING_MAX} events unread; resume the session and read faster"
@@ -221,7 +223,7 @@ class SessionStream:
         self.end(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, retry))
         if self._reader is not None:
             self._reader.cancel()
-        # The message on its way ends before the status can be told: give it time, and no more.
+        # The message on its way ends before the status can be sent: give it time, and no more.
         if self._writer is not None:
             asyncio.get_running_loop().call_later(STUCK_SECONDS, self._writer.cancel)
 
@@ -365,11 +367,11 @@ class _Closed(Exception):
     """The client closed its session."""
 
 
-def _is_of_the_end(news: News) -> bool:
+def _is_of_the_end(update: Update) -> bool:
     """Return whether this says that the session has ended, as when another node closed it."""
-    if isinstance(news, Denied):
-        return news.reason is Refusal.SESSION_LOST
-    return isinstance(news, SeatsLost)
+    if isinstance(update, Denied):
+        return update.reason is Refusal.SESSION_LOST
+    return isinstance(update, SeatsLost)
 
 
 def _invalid(grant_id: str, error: Malformed) -> seat_pb2.Denied:

@@ -3,8 +3,8 @@
 The node holds no session: any node serves any of them, from the record in the store. Opening a session
 twice, through whichever nodes, is opening it once: the record that is there first counts.
 
-A copy of a request may come late: from a frozen node, from a balancer that tried twice. What a
-session has finished with is known while it lives; that it lived at all is remembered for
+A copy of a request may come late: from a paused node, from a balancer that tried twice. What a
+session has completed is known while it lives; that it lived at all is remembered for
 ``REMEMBERED_MIN`` after it was opened and after it was closed. So a late copy of its opening opens
 nothing, and without a session a late copy of anything else takes nothing.
 """
@@ -138,7 +138,7 @@ class Sessions:
     async def find(
         self, credentials: seat_service_pb2.SessionCredentials, identity: str = ""
     ) -> Session:
-        """Return an open session. It may have ended since this node last heard of it.
+        """Return an open session. It may have ended since this node last read it.
 
         Raises ``Malformed``, ``NotYourSession`` or ``SessionLost``.
         """
@@ -252,7 +252,7 @@ class Sessions:
         if found is None:
             raise StoreUnavailable("the session's record changed while it was read")
         before = parsed(state_pb2.SessionRecord, found.key, found.value)
-        # Whose it is comes first: a stranger must not keep it alive, nor hear that it has ended.
+        # Whose it is comes first: a stranger must not keep it alive, nor learn that it has ended.
         _check_owner(session_id, before, credentials, identity)
         if committed.read[key] is None:
             self._known.pop(session_id, None)
@@ -294,7 +294,7 @@ def _check_owner(
     credentials: seat_service_pb2.SessionCredentials,
     identity: str,
 ) -> None:
-    """Raise ``NotYourSession`` for whoever did not open the session that there is, or was."""
+    """Raise ``NotYourSession`` for callers that did not open the session that there is, or was."""
     # Under mutual TLS the certificate decides: a secret that leaked is of no use.
     if opened_with.identity:
         is_owner = identity == opened_with.identity

@@ -39,8 +39,8 @@ class MemoryWatch:
         self._queue(changes)
         return True
 
-    def beat(self, revision: int) -> None:
-        """Tell a reader with nothing to read how far the store is."""
+    def heartbeat(self, revision: int) -> None:
+        """Send a reader with nothing to read the store's revision."""
         if not self._backlog and revision >= self._from_revision:
             self._backlog.append(WatchBatch((), revision))
             self._wake()

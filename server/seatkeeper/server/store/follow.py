@@ -28,10 +28,10 @@ class View(Protocol):
 
 
 class Followed(View, Protocol):
-    """The same, which is also told whether it is."""
+    """The same, which is also notified whether it works."""
 
     is_current: bool
-    """Whether the store tells what changes. Set by ``follow``; False: what is known may be old."""
+    """Whether the watch of the store works. Set by ``follow``; False: what is known may be old."""
 
 
 class RelistObserver(Protocol):
@@ -51,7 +51,7 @@ class Follower:
         self._view = view
         self._observer = observer
         self.is_current = False
-        """Whether the store tells what changes; False: the view may be old."""
+        """Whether the watch of the store works; False: the view may be old."""
         self._listed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -82,7 +82,7 @@ class Follower:
 
 
 async def follow(store: Store, prefix: str, view: Followed, observer: RelistObserver) -> None:
-    """Keep ``view`` equal to what is below ``prefix``, for ever; cancel to stop.
+    """Keep ``view`` equal to what is below ``prefix``, forever; cancel to stop.
 
     Between the end of a watch and the next listing the view is old, never wrong: it is brought
     up to date by the listing, including what was deleted meanwhile. Retries pause for up to 2 s,

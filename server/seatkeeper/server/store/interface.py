@@ -109,7 +109,7 @@ class StoreStatus:
     kind: str
     """``etcd`` or ``memory``."""
     version: str
-    """Empty where the store does not tell."""
+    """Empty where the store does not report it."""
     cluster_id: int
     revision: int
 
@@ -144,7 +144,7 @@ class StoreHealth:
     alarms: frozenset[str] = frozenset()
     """Alarms that are on, such as ``NOSPACE``."""
     leases: int | None = None
-    """Leases there are; None: it was not told."""
+    """Number of leases; None: it was not reported."""
     read_time: timedelta | None = None
     """Time of one linearizable read, which needs a quorum; None: there was no answer in time."""
 

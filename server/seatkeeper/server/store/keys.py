@@ -97,7 +97,7 @@ class Keys:
         return f"{self.prefix}/sessions/{session_id}"
 
     def opened(self, session_id: str) -> str:
-        """Return the key that tells for a while that there was a session."""
+        """Return the key of a session's tombstone."""
         return f"{self.prefix}/opened/{session_id}"
 
     def nodes(self) -> str:

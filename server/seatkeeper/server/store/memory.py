@@ -249,7 +249,7 @@ class MemoryStore:
         for lease_id in due:
             self._end_lease(lease_id)
         for watch in self._watches:
-            watch.beat(self._revision)
+            watch.heartbeat(self._revision)
         return len(due)
 
     def restart_leases(self) -> None:

@@ -17,7 +17,7 @@ import grpc.aio
 from google.rpc import error_details_pb2
 
 from seatkeeper.core.serving.context import peer_of_call, request_id
-from seatkeeper.core.serving.failure import Context, Failure, told
+from seatkeeper.core.serving.failure import Context, Failure, reported
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
@@ -51,7 +51,7 @@ _KINDS: dict[str, Any] = {
 
 
 class CallLog(grpc.aio.ServerInterceptor):
-    """Tells an observer of the calls that fail."""
+    """Reports failing calls to an observer."""
 
     def __init__(self, observer: Observer, clock: Clock) -> None:
         self._observer = observer
@@ -80,7 +80,7 @@ class CallLog(grpc.aio.ServerInterceptor):
         )
 
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
-            told.set(None)
+            reported.set(None)
             try:
                 answer = inner(request, context)
                 if not inspect.isasyncgen(answer):
@@ -94,7 +94,7 @@ class CallLog(grpc.aio.ServerInterceptor):
                 self._failed(method, context, "UNKNOWN", str(error))
                 raise
             finally:
-                if (failure := told.get()) is not None:
+                if (failure := reported.get()) is not None:
                     self._failed(method, context, failure.code.name, failure.message)
                     self._report_denial(method, failure, context)
 

@@ -94,7 +94,7 @@ class MetricsObserver(Tally):
             "seatkeeper_relists", "Watches that ended.", ["what"], registry=self.registry
         )
         self._forwards = self._counter(
-            "forwarded_commands", "Commands passed on to the pool's owner."
+            "forwarded_commands", "Commands forwarded to the pool's owner."
         )
         self._forward_failures = self._counter(
             "forward_failures", "Times that the pool's owner did not answer."
@@ -159,7 +159,7 @@ class MetricsObserver(Tally):
 
     def _known(self, event: UsageEvent) -> str:
         """Return the pool that a refusal is counted for."""
-        # A node that follows nothing yet cannot tell which names are made up.
+        # A node that follows nothing yet does not know which names are made up.
         missing = event.reason == "POOL_NOT_FOUND"
         known = self.watched is None or self.watched.has_pool(event.pool)
         return NO_POOL if missing or not known else event.pool
@@ -169,7 +169,7 @@ class MetricsObserver(Tally):
         self._failed.labels(call, code).inc()
 
     def forwarded(self, pool: str, *, commands: int) -> None:
-        """Count commands passed on."""
+        """Count commands forwarded."""
         super().forwarded(pool, commands=commands)
         self._forwards.labels(pool).inc(commands)
 
@@ -230,7 +230,7 @@ class _Gauges(Collector):
             return
         yield _gauge("session_streams", "Session streams open here.", {}, watched.streams())
         nodes = watched.nodes()
-        followed = "1 while the store tells this node what changes; 0: gauges are left out."
+        followed = "1 while this node's watches of the store work; 0: gauges are left out."
         yield _gauge("store_followed", followed, {}, int(nodes is not None))
         if nodes is not None:
             yield _gauge("nodes", "Nodes registered.", {}, nodes[0])

@@ -159,7 +159,7 @@ class MetricsServer:
     def _scrape_ended(self, accept: str, scrape: asyncio.Future[_Answer]) -> None:
         del self._scrapes[accept]
         if not scrape.cancelled():
-            scrape.exception()  # those who asked are told; there may be none left
+            scrape.exception()  # the callers get the error; there may be none left
 
     async def _why_not_ready(self) -> str:
         if self.readiness is None:

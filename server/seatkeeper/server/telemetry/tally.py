@@ -63,7 +63,7 @@ class Tally(Observer):
         self.relists += 1
 
     def forwarded(self, pool: str, *, commands: int) -> None:
-        """Count commands passed on."""
+        """Count commands forwarded."""
         self.commands_forwarded += commands
 
     def forward_failed(self, pool: str) -> None:

@@ -50,7 +50,7 @@ def denial_info(refusal: Refusal) -> ErrorInfo:
 
 
 def encode_denied(denied: Denied) -> seat_pb2.Denied:
-    """Return the message that tells of a refusal."""
+    """Return the message of a refusal."""
     message = seat_pb2.Denied(
         grant_id=denied.grant_id,
         reason=DENIAL_REASONS[denied.reason],
@@ -62,7 +62,7 @@ def encode_denied(denied: Denied) -> seat_pb2.Denied:
 
 
 def decode_denied(message: seat_pb2.Denied) -> Denied:
-    """Return the refusal that a message tells of. A reason of a newer node: outcome unknown."""
+    """Return the refusal of a message. A reason of a newer node: outcome unknown."""
     retry_after: timedelta | None = None
     if message.HasField("retry_after"):
         retry_after = message.retry_after.ToTimedelta()

@@ -1,4 +1,4 @@
-"""Faults strike what they say they do, and heal, whatever happens meanwhile."""
+"""Faults affect what they say, and recover, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from seatkeeper.chaos.faults import Users, described, faults_of
 from seatkeeper.chaos.worker import WorkerConfig
 from seatkeeper.chaos.worker_pool import WorkerPool, WorkerPoolError, WorkerProcess
 
-NOBODY = "127.0.0.1:1"
+UNUSED = "127.0.0.1:1"
 
 
 def config(name: str, number: int) -> WorkerConfig:
-    """Users who find nobody to ask, and go on asking."""
-    return WorkerConfig(name=name, seed=number, users=2, nodes=[NOBODY], pools=[("pool", 1)])
+    """Users without a service, who go on asking."""
+    return WorkerConfig(name=name, seed=number, users=2, nodes=[UNUSED], pools=[("pool", 1)])
 
 
 @pytest.fixture
 async def worker_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkerPool]:
-    """Two processes of two users, who have nobody to get seats from."""
+    """Two processes of two users, without a service."""
     monkeypatch.setattr(faults_module, "HOLDING_SECONDS_MAX", 0.0)
     worker_pool = WorkerPool(config, workers=2, folder=tmp_path)
     await worker_pool.start()
@@ -52,7 +52,7 @@ async def test_a_fault_is_called_by_its_class_and_its_own_name(worker_pool: Work
     assert "Users.all_die" in faults
 
 
-async def test_who_is_killed_is_replaced_and_the_judge_is_told(worker_pool: WorkerPool) -> None:
+async def test_a_killed_worker_is_replaced_and_recorded(worker_pool: WorkerPool) -> None:
     async with Users(worker_pool, random.Random(0)).die() as place:
         assert place not in names(worker_pool)
         assert len(worker_pool.alive) == 1
@@ -71,17 +71,17 @@ async def test_when_all_are_killed_as_many_others_come(worker_pool: WorkerPool) 
     assert worker_pool.record.killed.keys() >= dead
 
 
-async def test_who_is_frozen_stands_still_until_thawed(worker_pool: WorkerPool) -> None:
+async def test_a_paused_worker_stands_still_until_resumed(worker_pool: WorkerPool) -> None:
     async with Users(worker_pool, random.Random(0)).freeze() as place:
         name = place.removesuffix(" with 0 seats")
-        (frozen,) = [worker for worker in worker_pool.alive if worker.name == name]
+        (paused,) = [worker for worker in worker_pool.alive if worker.name == name]
         (other,) = [worker for worker in worker_pool.alive if worker.name != name]
-        assert state(frozen) == "T"
+        assert state(paused) == "T"
         assert state(other) != "T"
-    await eventually(lambda: state(frozen) != "T")
+    await eventually(lambda: state(paused) != "T")
 
 
-async def test_who_is_killed_while_frozen_needs_no_thaw(worker_pool: WorkerPool) -> None:
+async def test_a_worker_killed_while_paused_needs_no_resume(worker_pool: WorkerPool) -> None:
     users, before = Users(worker_pool, random.Random(0)), list(worker_pool.alive)
     async with users.freeze():
         async with users.all_die():

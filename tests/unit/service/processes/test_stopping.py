@@ -1,4 +1,4 @@
-"""A node's process that is told to stop while calls are under way: no call is broken."""
+"""A node's process that is asked to stop while calls are under way: no call is broken."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POOL = "p"
 CLIENTS = 12
 START_SECONDS = 60.0
 CYCLES_BEFORE = 5
-"""Seats that every client has taken and given back before the node is told to stop."""
+"""Seats that every client has taken and given back before the node is asked to stop."""
 
 
 class Process:

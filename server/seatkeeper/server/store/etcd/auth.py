@@ -26,7 +26,7 @@ from seatkeeper.server.store.etcd.failures import Failure, classify
 
 _NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
 
-# A member cut off from the others refuses at once instead of keeping the call, or a watch, for ever.
+# A member cut off from the others refuses at once instead of keeping the call, or a watch, forever.
 LEADER_WANTED = ("hasleader", "true")
 DOUBTS_MAX = 2
 """Unanswered calls in a row after which a new token is fetched. A login costs etcd 0.1 s of work."""

@@ -69,12 +69,12 @@ class Caller:
         while True:
             endpoint = self._endpoints.ready() or await self._endpoints.connect(deadline)
             now = loop.time()
-            patience = deadline - now
+            time_limit = deadline - now
             if len(self._endpoints) > 1:
                 # Leave time for another member, should this one say nothing.
-                patience = max(patience / 2, min(patience, ATTEMPT_SECONDS_MIN))
+                time_limit = max(time_limit / 2, min(time_limit, ATTEMPT_SECONDS_MIN))
             try:
-                return await self._send(endpoint, method, request, now + patience)
+                return await self._send(endpoint, method, request, now + time_limit)
             except grpc.aio.AioRpcError as error:
                 failure = self._learn(endpoint, error)
                 reason: StoreError = raised(failure, error, endpoint.address)
@@ -104,7 +104,7 @@ class Caller:
         if complaint := self._identity.complaint(header, floor):
             self._endpoints.exclude(endpoint, complaint)
             # Whatever it did, it did to another cluster.
-            raise StoreForeign(f"{endpoint.address}: {complaint}. To mend it: {ADVICE}")
+            raise StoreForeign(f"{endpoint.address}: {complaint}. To fix it: {ADVICE}")
         if method in _LINEARIZABLE:
             self._identity.seen(header.revision)
         return answer

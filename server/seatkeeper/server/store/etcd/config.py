@@ -32,7 +32,7 @@ class EtcdConfig:
     call_timeout: timedelta = timedelta(seconds=2)
     """Longest that a call takes, whatever happens meanwhile."""
     watch_silence: timedelta = timedelta(seconds=10)
-    """A watch that hears nothing for so long, although it asked, is ended."""
+    """A watch without a message for so long, after a progress request, is ended."""
     endpoint_avoided: timedelta = timedelta(seconds=5)
     """How long a member that failed is used only when no other can be reached."""
     ping_interval: timedelta = timedelta(seconds=6)

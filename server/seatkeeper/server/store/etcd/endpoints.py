@@ -57,11 +57,11 @@ class Endpoints:
         for endpoint in self._all:
             await endpoint.renew_channel()
         now = loop.time()
-        patient_until = now + min(HEAD_START_SECONDS, (deadline - now) / 2)
+        retry_until = now + min(HEAD_START_SECONDS, (deadline - now) / 2)
         while not self._closed:
             ready = [endpoint for endpoint in self._all if endpoint.ready()]
             for endpoint in ready:
-                is_due = endpoint.avoided_until <= now or now >= patient_until
+                is_due = endpoint.avoided_until <= now or now >= retry_until
                 if is_due and (endpoint.verified or await self._verify(endpoint, deadline)):
                     self.current = endpoint
                     return endpoint
@@ -99,9 +99,9 @@ class Endpoints:
             if self.probe is None:
                 endpoint.verified = True
                 return True
-            patience = min(PROBE_SECONDS_MAX, (deadline - loop.time()) / 2)
+            time_limit = min(PROBE_SECONDS_MAX, (deadline - loop.time()) / 2)
             try:
-                complaint = await self.probe(endpoint, loop.time() + max(0.05, patience))
+                complaint = await self.probe(endpoint, loop.time() + max(0.05, time_limit))
             except StoreUnavailable:
                 self.leave(endpoint)
                 return False

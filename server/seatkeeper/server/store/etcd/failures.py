@@ -53,7 +53,7 @@ _BY_DETAILS = {
     "etcdserver: invalid auth token": Failure.TOKEN_REFUSED,
     "etcdserver: revision of auth store is old": Failure.TOKEN_REFUSED,
     # No token came with it: there were no users when we logged in, and now there are. Members look
-    # at the user when they apply a request, and do not apply one that nobody made.
+    # at the user when they apply a request, and do not apply one that was not made.
     "etcdserver: user name is empty": Failure.TOKEN_REFUSED,
     # The first four are refusals by interceptors, before a proposal is made. Other errors that
     # sound alike, such as "leader changed" and "server stopped", come to waiters for a proposal
@@ -100,7 +100,7 @@ def classify(code: grpc.StatusCode, details: str | None) -> Failure:
 
 
 def raised(failure: Failure, error: grpc.aio.AioRpcError, address: str) -> StoreError:
-    """Return what a caller that changes something is told."""
+    """Return the error for a caller that changes something."""
     said = f"{address}: {error.details() or error.code().name}"
     match failure:
         case Failure.NOT_RUN:

@@ -104,7 +104,7 @@ class Health:
             listed = await self._ask(endpoint, MEMBER_LIST, pb.MemberListRequest(), deadline)
             status = pb.StatusResponse(header=listed.header)
             if complaint := self._endpoints.identity.complaint(listed.header):
-                # Its members are not ours, and its state is nobody's concern here.
+                # Its members are not ours, and its state does not matter here.
                 return None, f"is not ours: {complaint}", ()
             with _unless_untold():
                 status = await self._ask(endpoint, STATUS, pb.StatusRequest(), deadline)
@@ -169,7 +169,7 @@ async def _ask_also_without_leader(
 
 @contextmanager
 def _unless_untold() -> Iterator[None]:
-    """Do without what etcd tells only root: with users, from 3.5.28 and 3.6.9 on."""
+    """Do without what etcd reports to root only: with users, from 3.5.28 and 3.6.9 on."""
     try:
         yield
     except grpc.aio.AioRpcError as error:

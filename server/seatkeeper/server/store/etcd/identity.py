@@ -51,7 +51,7 @@ class ClusterIdentity:
         ``floor``: the revision that the answer must have reached; 0: it need not.
         """
         theirs = header.cluster_id
-        if theirs == 0:  # not told
+        if theirs == 0:  # not reported
             return ""
         if self.cluster_id == 0:
             self.cluster_id = theirs
@@ -72,26 +72,26 @@ class ClusterIdentity:
         """Note that an endpoint is another cluster's."""
         if self.foreign.get(address) == complaint:
             return
-        is_news = address not in self.foreign
+        is_new = address not in self.foreign
         self.foreign[address] = complaint
-        if is_news:
+        if is_new:
             logger.error(
                 "etcd_foreign",
                 extra={"endpoint": address, "reason": complaint, "hint": ADVICE},
             )
-            self._tell()
+            self._notify()
 
     def admit(self, address: str) -> None:
         """Note that an endpoint is ours."""
         if self.foreign.pop(address, None) is not None:
             logger.warning("etcd_ours_again", extra={"endpoint": address})
-            self._tell()
+            self._notify()
 
     def describe(self) -> str:
         """Return what is wrong with the endpoints that are left out."""
         said = "; ".join(f"{address}: {why}" for address, why in self.foreign.items())
-        return f"{said}. To mend it: {ADVICE}"
+        return f"{said}. To fix it: {ADVICE}"
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for callback in self.on_change:
             callback()

@@ -2,10 +2,10 @@
 
 etcd answers in the order it was asked, naming the lease but not the question. Answers are given
 to the askers of a lease in their order, so an asker never gets the answer to a question that was
-sent *before* its own: whoever counts a lease from the moment it asked counts too little, not too
+sent *before* its own: a holder that counts a lease from the moment it asked counts too little, not too
 much. That is also why two askers for one lease send two questions.
 
-The stream is lost when it ends, and when nothing at all has come for ``patience`` seconds while
+The stream is lost when it ends, and when no message has come for ``time_limit`` seconds while
 an answer was due. Everybody waiting then gets ``StreamLostError`` and asks again elsewhere.
 """
 
@@ -39,7 +39,7 @@ class KeepAliveStream:
         endpoints: Endpoints,
         credentials: Credentials,
         metadata: grpc.aio.Metadata,
-        patience: float,
+        time_limit: float,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.lost = False
@@ -47,9 +47,9 @@ class KeepAliveStream:
         self._endpoints = endpoints
         self._credentials = credentials
         self._metadata = metadata
-        self._patience = patience
+        self._time_limit = time_limit
         self._clock = loop.time
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._unsent: deque[int] = deque()
         self._asked = asyncio.Event()
         self._waiting: dict[int, deque[asyncio.Future[int]]] = {}
@@ -72,7 +72,7 @@ class KeepAliveStream:
         try:
             while True:
                 # A slow stream is left alone as long as it answers anybody.
-                silent_at = max(asked_at, self._heard_at) + self._patience
+                silent_at = max(asked_at, self._received_at) + self._time_limit
                 timeout = min(deadline, silent_at) - self._clock()
                 await asyncio.wait((future,), timeout=max(0.0, timeout))
                 if future.done():
@@ -113,7 +113,7 @@ class KeepAliveStream:
                     self._endpoints.exclude(self._endpoint, complaint)
                     reason = complaint
                     break
-                self._heard_at = self._clock()
+                self._received_at = self._clock()
                 self._credentials.trust()
                 waiting = self._waiting.get(answer.id)
                 if waiting:

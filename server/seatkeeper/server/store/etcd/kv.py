@@ -109,7 +109,7 @@ class Keys:
 
         etcd applies the transaction that crosses its quota, then answers it with an error (its
         ``quotaApplierV3``). The answer comes after the transaction has run or never will, and a
-        full store takes no other writes, so what it holds now tells.
+        full store takes no other writes, so its present content decides.
         """
         for write in writes:
             if type(write) is Put:

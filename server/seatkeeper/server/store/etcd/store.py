@@ -137,7 +137,7 @@ class EtcdStore:
     async def status(self) -> StoreStatus:
         """Return what the member in use says of itself; its revision may lag behind the others.
 
-        The version is empty where etcd tells it to nobody but root: with users, from 3.5.28 and
+        The version is empty where etcd reports it to root only: with users, from 3.5.28 and
         3.6.9 on, until they relaxed it.
         """
         try:

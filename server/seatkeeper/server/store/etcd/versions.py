@@ -98,7 +98,7 @@ def version_warnings(version: str) -> tuple[str, ...]:
     """
     number = parse_version(version)
     if not version:
-        return ("etcd does not tell its version to this user, so its defects are not known",)
+        return ("etcd does not report its version to this user, so its defects are not known",)
     if number is None:
         return (f"etcd {version!r}: not a version we know, so nothing is known of its defects",)
     line = number[:2]

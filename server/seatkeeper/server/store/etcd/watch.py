@@ -9,7 +9,7 @@ which it can end is looked for:
 - the member has lost its leader: it says so only to streams with ``hasleader`` metadata;
 - silence. A guard asks for progress while the reader waits; an answer, or any event, is a sign of
   life. Without one for ``watch_silence`` the stream is cancelled. The time that the consumer
-  spends away from the reader does not count: meanwhile nobody listens.
+  spends away from the reader does not count: meanwhile no reader listens.
 
 All of them become ``WatchEnded``. One watch a stream, because etcd matches answers to questions
 by order only, and a late answer to a lost question would name the wrong watch.
@@ -198,7 +198,7 @@ class _WatchStream:
             await self._call.write(_PROGRESS)
 
     def _reraise_unless_silent(self) -> None:
-        """Tell a stream that was cancelled under its reader from a reader that was cancelled."""
+        """Distinguish a stream that was cancelled under its reader from a cancelled reader."""
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
