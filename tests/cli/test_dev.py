@@ -48,7 +48,7 @@ def dev(folder: Path, etcd: Path, *flags: str) -> Iterator[Running]:
 
 def ready(running: Running) -> dict[str, Any]:
     """What it says when everything runs."""
-    running.says('"ready"')
+    running.says('"ready"', seconds_max=60)
     event: dict[str, Any] = json.loads(running.out.splitlines()[-1])
     return event
 
