@@ -66,11 +66,12 @@ async def test_a_seat_is_held_inside_the_block_and_free_after_it(
 async def test_the_service_receives_holder_and_project(
     client: AsyncSeatClient, service: ScriptedService
 ) -> None:
-    async with client.seat("tensorrt", project="nlp", priority=7, seats=2):
+    async with client.seat("tensorrt", project="nlp", priority=7, seats=2, labels={"a": "b"}):
         (session,) = service.sessions.values()
         (grant,) = service.grants.values()
     assert (session.holder, session.project) == ("alice@host", "cv")
     assert (grant.acquire.project, grant.acquire.priority) == ("nlp", 7)
+    assert grant.acquire.attributes.labels == {"a": "b"}
 
 
 async def test_a_seat_is_free_also_when_the_block_fails(

@@ -118,6 +118,21 @@ async def test_a_model_becomes_an_engine_under_a_seat(
     assert not service.grants
 
 
+async def test_what_is_said_of_the_seat_of_a_build_reaches_the_service(
+    client: AsyncSeatClient, agents: list[ScriptedAgent], service: ScriptedService
+) -> None:
+    async with client.seat("tensorrt", seats=2):
+        building = asyncio.create_task(
+            client.build(MODEL, OPTIONS, project="nlp", priority=3, labels={"ci/job": "7"})
+        )
+        await eventually(lambda: bool(service.tickets))
+        (ticket,) = service.tickets.values()
+    await building
+    asked = ticket.acquire
+    assert (asked.pool, asked.project, asked.priority) == ("tensorrt", "nlp", 3)
+    assert asked.attributes.labels == {"ci/job": "7"}
+
+
 async def test_an_engine_that_exists_needs_no_seat(
     client: AsyncSeatClient, agents: list[ScriptedAgent], service: ScriptedService
 ) -> None:
