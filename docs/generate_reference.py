@@ -1,7 +1,7 @@
 """Write ``reference/cli.md`` and ``reference/protocol.md`` from the code.
 
 ``cli.md`` comes from the command line itself, from the settings of nodes and agents, and from the
-builder's errors; ``protocol.md`` from the comments in ``proto/seatkeeper/v1``. Run it after a change of
+builder's errors; ``protocol.md`` from the comments in ``proto/seatkeeper``. Run it after a change of
 any of these::
 
     .venv/bin/python docs/generate_reference.py
@@ -355,7 +355,8 @@ def protocol_page() -> str:
         "Package `seatkeeper.v1`, as the comments in "
         "[`proto/seatkeeper/v1`](../../proto/seatkeeper/v1) describe it. "
         "[Take a seat](../how-to/take-a-seat.md#with-a-grpc-stub-of-your-own) has the rules for "
-        "clients that use these calls directly.",
+        "clients that use these calls directly. Calls between nodes and values in the store, which "
+        "only nodes use, are in [`proto/seatkeeper/internal/v1`](../../proto/seatkeeper/internal/v1).",
         "",
     ]
     pages = sorted(map(_FilePage, _described()), key=lambda page: page.place)
@@ -373,7 +374,8 @@ def protocol_page() -> str:
 
 
 def _described() -> list[FileDescriptorProto]:
-    sources = sorted((PROTO / "seatkeeper" / "v1").glob("*.proto"))
+    folders = (PROTO / "seatkeeper/v1", PROTO / "seatkeeper/internal/v1")
+    sources = sorted(path for folder in folders for path in folder.glob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set.binpb"
         subprocess.run(

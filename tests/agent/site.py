@@ -27,12 +27,13 @@ from seatkeeper.agent.main import Agent
 from seatkeeper.client import AsyncGrant, AsyncSeatClient
 from seatkeeper.client.transport.status import FirstStatus
 from seatkeeper.core.errors import ServiceUnavailable
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Grant, PoolState
 from seatkeeper.server.pool.admin import Pools
 from seatkeeper.server.store import Delete, Put, records
 from seatkeeper.server.tokens.signer import TokenSigner
 from seatkeeper.testing.service import DEFAULT_TTL, InMemoryService
-from seatkeeper.v1 import build_pb2, build_service_pb2_grpc, engine_service_pb2, state_pb2
+from seatkeeper.v1 import build_pb2, build_service_pb2_grpc, engine_service_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
 POOL = "tensorrt"

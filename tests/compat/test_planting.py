@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from tests.compat.fields import TICKET_ATTRIBUTES, NotPlanted, Planter, tokens_in
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Guard
 from seatkeeper.server.store import Put, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
-from seatkeeper.v1 import state_pb2
 
 
 async def test_a_planted_record_keeps_its_lease_and_what_it_says() -> None:

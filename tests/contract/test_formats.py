@@ -7,6 +7,7 @@ from datetime import timedelta
 from tests.contract.conftest import Subject
 from tests.unit.kit import Ear, acquire, eventually, uuid7
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Denied, PoolSpec, Refusal
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
@@ -16,7 +17,6 @@ from seatkeeper.server.pool.subscribers import SeatsGranted
 from seatkeeper.server.store import Put, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.system_clock import SystemClock
-from seatkeeper.v1 import state_pb2
 
 UNKNOWN = b"\xc2\x3e\x05later"
 """Field 1000, of a version to come."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.store import Change
-from seatkeeper.v1 import build_pb2, pool_service_pb2, state_pb2
+from seatkeeper.v1 import build_pb2, pool_service_pb2
 
 PREFIX = "seatkeeper"
 """Where a service keeps its keys unless it was given another prefix."""

@@ -12,6 +12,7 @@ import grpc.aio
 
 from seatkeeper.core.serving.listening import SERVER_OPTIONS, listen
 from seatkeeper.core.version import seatkeeper_version
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.pool.admin import PoolExists, Pools
@@ -29,7 +30,6 @@ from seatkeeper.server.store.memory import MemoryStore
 from seatkeeper.server.telemetry.tally import Tally
 from seatkeeper.server.tokens.signer import TokenSigner
 from seatkeeper.testing.movable_clock import MovableClock
-from seatkeeper.v1 import state_pb2
 
 EXPIRY_INTERVAL = timedelta(milliseconds=50)
 TURNS = 20

@@ -15,6 +15,8 @@ from typing import ClassVar
 import grpc
 import grpc.aio
 
+from seatkeeper.internal.v1 import state_pb2
+from seatkeeper.internal.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 from seatkeeper.server.certificates import Certificates
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.context import NodeContext
@@ -57,8 +59,6 @@ from seatkeeper.server.telemetry.tally import Tally
 from seatkeeper.server.tokens.signer import TOKEN_LIFE_MAX, TokenSigner
 from seatkeeper.server.transport import GrpcTransport, Transport
 from seatkeeper.server.watched import NodeWatched
-from seatkeeper.v1 import state_pb2
-from seatkeeper.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 
 __all__ = ["Node", "StartError", "open_store"]
 

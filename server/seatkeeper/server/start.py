@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from seatkeeper.core.version import seatkeeper_version
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.context import NodeContext
 from seatkeeper.server.deployment.identity import Deployment, WrongDeployment
@@ -22,7 +23,6 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore, version_warnings
 from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.memory import MemoryStore
-from seatkeeper.v1 import state_pb2
 
 RETRY_SECONDS = 0.2
 """How long after a failure the store is asked again."""

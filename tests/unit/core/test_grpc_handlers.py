@@ -20,10 +20,10 @@ from tests.unit.services import DEADLINE, Services, refused
 
 from seatkeeper.core.serving import handlers as grpc_handlers
 from seatkeeper.core.serving.handlers import CallGate, WrappingServer, decoding
+from seatkeeper.internal.v1 import peer_service_pb2
 from seatkeeper.v1 import (
     cluster_service_pb2,
     engine_service_pb2,
-    peer_service_pb2,
     pool_service_pb2,
     seat_service_pb2,
 )

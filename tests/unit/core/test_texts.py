@@ -19,8 +19,8 @@ import seatkeeper.v1
 from seatkeeper.core.serving.texts import check_texts
 from seatkeeper.core.text import as_text, hidden_in, name_of_file, path_in_json, printable
 from seatkeeper.core.validate import Malformed
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.service import SERVICES
-from seatkeeper.v1 import state_pb2
 
 NASTY = {
     "NUL": "a\x00b",

@@ -11,6 +11,7 @@ from tests.unit.kit import NOW, a_grant, a_ticket, acquire, changed, uuid7
 
 from seatkeeper.core.tokens import TOKEN_BYTES_MAX, verify_token
 from seatkeeper.core.validate import HOLDER_MAX, Malformed
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.decide import decide
 from seatkeeper.server.domain import (
     Granted,
@@ -25,7 +26,7 @@ from seatkeeper.server.domain.attribution import LABELS_MAX, PRIORITY_MAX, Attri
 from seatkeeper.server.routing import wire
 from seatkeeper.server.store import records
 from seatkeeper.server.tokens.signer import TokenSigner, jwks
-from seatkeeper.v1 import pool_service_pb2, seat_pb2, state_pb2
+from seatkeeper.v1 import pool_service_pb2, seat_pb2
 
 LATER = b"\xc2\x3e\x05later"
 """Field 1000, of a version to come."""

@@ -18,6 +18,7 @@ from tests.unit.kit import (
     uuid7,
 )
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Denied,
@@ -33,7 +34,6 @@ from seatkeeper.server.events.facts import REFUSED_MAX, decode_facts, encode_fac
 from seatkeeper.server.events.history import UsageHistory, usage_events
 from seatkeeper.server.events.usage import SESSION_ENDED, UsageEvent, UsageKind
 from seatkeeper.server.store import Change, Entry, Listing, records
-from seatkeeper.v1 import state_pb2
 
 LATER = Instant(NOW + 60_000)
 DECISION = 4711

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tests.client.certificates import Authority
 
+import seatkeeper.internal.v1
 import seatkeeper.v1
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.identity import (
@@ -44,10 +45,11 @@ Code = grpc.StatusCode
 
 def services() -> Iterator[ServiceDescriptor]:
     """Yield every service of the contract, and the two standard ones."""
-    for module in pkgutil.iter_modules(seatkeeper.v1.__path__):
-        if module.name.endswith("_pb2"):
-            descriptor = importlib.import_module(f"seatkeeper.v1.{module.name}").DESCRIPTOR
-            yield from descriptor.services_by_name.values()
+    for package in (seatkeeper.v1, seatkeeper.internal.v1):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if module.name.endswith("_pb2"):
+                descriptor = importlib.import_module(module.name).DESCRIPTOR
+                yield from descriptor.services_by_name.values()
     for module_pb in (health_pb2, reflection_pb2):
         yield from module_pb.DESCRIPTOR.services_by_name.values()
 

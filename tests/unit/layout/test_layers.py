@@ -130,6 +130,8 @@ ALIASES = {
 """Names that users import, and where they lead. Our code uses the rooms themselves."""
 GROUND = ("seatkeeper.v1",)
 """What any room may use; but those that decide."""
+NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
+"""Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
 PURE = (f"{SERVER}.domain", f"{SERVER}.policy", f"{SERVER}.decide")
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed."""
 
@@ -145,6 +147,7 @@ def _modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(_modules())
 PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"} | {
     "seatkeeper.v1",
+    "seatkeeper.internal.v1",
     "seatkeeper.etcd.v3",
 }
 
@@ -211,6 +214,8 @@ def room_of(module: str) -> str:
 def _may(room: str, other: str) -> bool:
     if other == room or (other in GROUND and not room.startswith(PURE)):
         return True
+    if other == "seatkeeper.internal.v1":
+        return room.startswith(NODES) and not room.startswith(PURE)
     return any(
         other == allowed
         or (allowed.endswith(".*") and other.startswith(allowed.removesuffix("*")))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, in_revisions, uuid7
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.checker import (
     Given,
     Invariant,
@@ -36,7 +37,7 @@ from seatkeeper.oracle.record import (
 )
 from seatkeeper.server.domain import Grant, PoolSpec, Ticket
 from seatkeeper.server.store import Change, Entry, records
-from seatkeeper.v1 import build_pb2, state_pb2
+from seatkeeper.v1 import build_pb2
 
 ENGINE = "e" * 64
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kit import a_grant, a_ticket, uuid7
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.stored import (
     PREFIX,
     StoredGrant,
@@ -27,7 +28,7 @@ from seatkeeper.oracle.stored import (
 from seatkeeper.server.domain import PoolSpec, Watermark
 from seatkeeper.server.store import Change, Entry, records
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.v1 import build_pb2, state_pb2
+from seatkeeper.v1 import build_pb2
 
 NUMBERS = st.integers(0, 2**31 - 1)
 UNKNOWN_FIELD = b"\xfa\x3e\x05later"  # field 1007, of a version to come

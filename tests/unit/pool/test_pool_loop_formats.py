@@ -20,11 +20,12 @@ from tests.unit.kit import (
 from tests.unit.loops import Loops, granted, received, refusals
 
 from seatkeeper.core.serving.log_limit import LogLimit
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Denied, PoolSpec, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete, Put, Write, records
-from seatkeeper.v1 import pool_service_pb2, state_pb2
+from seatkeeper.v1 import pool_service_pb2
 
 NEWER = 2
 GRANT = KEYS.grant(POOL, uuid7(99))

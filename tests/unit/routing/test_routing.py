@@ -22,6 +22,7 @@ from tests.unit.services import DEADLINE, Who, acquire_of, open_of, ref_of
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
 from seatkeeper.client.session import home as home_module
 from seatkeeper.core.ring import Ring
+from seatkeeper.internal.v1 import peer_service_pb2, peer_service_pb2_grpc, state_pb2
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import PoolSpec
 from seatkeeper.server.node import Node
@@ -29,13 +30,7 @@ from seatkeeper.server.routing import peers as peers_module
 from seatkeeper.server.store import Delete, MemoryStore, Put, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
-from seatkeeper.v1 import (
-    peer_service_pb2,
-    peer_service_pb2_grpc,
-    seat_service_pb2,
-    seat_service_pb2_grpc,
-    state_pb2,
-)
+from seatkeeper.v1 import seat_service_pb2, seat_service_pb2_grpc
 
 STORE_KEYS = Keys()
 A_POOL = Put(STORE_KEYS.pool(POOL), records.encode_spec(PoolSpec(POOL, 1)))

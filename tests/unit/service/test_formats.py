@@ -17,6 +17,7 @@ from tests.unit.services import (
 )
 
 from seatkeeper.core.serving.log_limit import LogLimit
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.events import log as events
 from seatkeeper.server.node import Node, StartError
@@ -27,7 +28,6 @@ from seatkeeper.v1 import (
     engine_service_pb2,
     pool_service_pb2,
     seat_service_pb2,
-    state_pb2,
 )
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE

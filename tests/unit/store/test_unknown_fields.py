@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kit import KEYS, NOW, FakeClock, a_grant, a_ticket, acquire, release, uuid7
 
+from seatkeeper.internal.v1 import peer_service_pb2, state_pb2
 from seatkeeper.server.decide import decide
 from seatkeeper.server.deployment.adopt import Adoption
 from seatkeeper.server.domain import Granted, Guard, Limits, PoolSpec, Queued, Watermark
@@ -33,14 +34,7 @@ from seatkeeper.server.sessions.sessions import Session, Sessions, lease_id_of
 from seatkeeper.server.store import MemoryStore, Put, Unchanged, records
 from seatkeeper.server.store.formats import FORMAT, kept, knows_all
 from seatkeeper.server.store.keys import KINDS, Keys
-from seatkeeper.v1 import (
-    build_pb2,
-    build_service_pb2,
-    peer_service_pb2,
-    pool_service_pb2,
-    seat_service_pb2,
-    state_pb2,
-)
+from seatkeeper.v1 import build_pb2, build_service_pb2, pool_service_pb2, seat_service_pb2
 
 POOL = "p"
 SESSION = uuid7(1)

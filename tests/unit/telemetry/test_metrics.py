@@ -182,8 +182,8 @@ async def test_every_refusal_is_counted_under_a_name_of_ours(
 async def test_strangers_among_the_nodes_are_counted(
     tmp_path: Path, observer: MetricsObserver
 ) -> None:
-    from seatkeeper.v1 import peer_service_pb2
-    from seatkeeper.v1.peer_service_pb2_grpc import PeerServiceStub
+    from seatkeeper.internal.v1 import peer_service_pb2
+    from seatkeeper.internal.v1.peer_service_pb2_grpc import PeerServiceStub
 
     async with services(tmp_path, observer) as node:
         async with grpc.aio.insecure_channel(node.node.address) as channel:

@@ -22,12 +22,12 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.deployment.identity import ID_BYTES
 from seatkeeper.server.domain import Guard
 from seatkeeper.server.store import Put, Store, Unchanged, records
 from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.v1 import state_pb2
 
 FENCE_STEP = 1 << 32
 """More grants than one pool can have made since any snapshot."""

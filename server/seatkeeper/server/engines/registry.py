@@ -7,6 +7,7 @@ record or none, so nothing stale is ever published, however late the agent learn
 
 from __future__ import annotations
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Grant
 from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import Session, SessionLost
@@ -21,7 +22,7 @@ from seatkeeper.server.store import (
 )
 from seatkeeper.server.store.formats import parsed, readable
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.v1 import build_pb2, build_service_pb2, state_pb2
+from seatkeeper.v1 import build_pb2, build_service_pb2
 
 ATTEMPTS_MAX = 10
 """A change that loses its race against other changes is tried this often."""

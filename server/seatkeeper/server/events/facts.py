@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Acquire, Command, Denied, Instant, Outcome, Ticket
 from seatkeeper.server.store.records import ticket_of, ticket_record
 from seatkeeper.server.wire.denials import DENIAL_REASONS, decode_denied
-from seatkeeper.v1 import seat_pb2, state_pb2
+from seatkeeper.v1 import seat_pb2
 
 REFUSED_MAX = 64
 """Most refusals written down of one decision; more are counted. Their labels may be long."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.events import log as events
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.routing.peers import Peers, PeerSilent
@@ -15,7 +16,6 @@ from seatkeeper.server.store.etcd import version_warnings
 from seatkeeper.server.store.formats import readable
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import cluster_service_pb2 as pb
-from seatkeeper.v1 import state_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable
 
 from seatkeeper.core.ring import Ring
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.store import Entry, Listing, Store, WatchBatch
 from seatkeeper.server.store.follow import Follower
 from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.v1 import state_pb2
 
 
 class Membership:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from seatkeeper.internal.v1 import peer_service_pb2 as pb
+from seatkeeper.internal.v1 import peer_service_pb2_grpc as pb_grpc
 from seatkeeper.server.domain import Command, Outcome
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.routing.membership import Membership
 from seatkeeper.server.routing.wire import decode_outcome, encode_command
 from seatkeeper.v1 import cluster_service_pb2 as cluster_pb
-from seatkeeper.v1 import peer_service_pb2 as pb
-from seatkeeper.v1 import peer_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
     Stub = pb_grpc.PeerServiceAsyncStub  # known to mypy only

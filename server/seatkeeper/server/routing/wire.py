@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from seatkeeper.internal.v1 import peer_service_pb2 as pb
 from seatkeeper.server.domain import (
     Acquire,
     Attribution,
@@ -19,7 +20,6 @@ from seatkeeper.server.domain import (
 from seatkeeper.server.store import records
 from seatkeeper.server.store.formats import FormatUnsupported, check_format, kept
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
-from seatkeeper.v1 import peer_service_pb2 as pb
 from seatkeeper.v1 import seat_pb2
 
 RETRY_AFTER = timedelta(seconds=1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import grpc
 
 from seatkeeper.core.serving.failure import Context, Failure
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.report.service_report import ServiceReporter
@@ -15,7 +16,7 @@ from seatkeeper.server.store import Store
 from seatkeeper.server.store.formats import readable
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.tokens.verification_keys import VerificationKeys
-from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc, state_pb2
+from seatkeeper.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 
 
 class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):

@@ -9,6 +9,7 @@ import grpc
 
 from seatkeeper.core.serving.failure import Context, Failure
 from seatkeeper.core.validate import Malformed
+from seatkeeper.internal.v1 import peer_service_pb2, peer_service_pb2_grpc
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.router import PoolRouter
@@ -17,7 +18,6 @@ from seatkeeper.server.routing.peers import SECRET_METADATA
 from seatkeeper.server.routing.wire import decode_command, encode_outcome, not_understood
 from seatkeeper.server.service.failures import answers, pool_not_found
 from seatkeeper.server.store.formats import FormatUnsupported
-from seatkeeper.v1 import peer_service_pb2, peer_service_pb2_grpc
 
 COMMANDS_MAX = 512
 

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.store import (
@@ -36,7 +37,7 @@ from seatkeeper.server.store import (
 from seatkeeper.server.store.formats import kept, parsed
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.validate import check_credentials, check_open
-from seatkeeper.v1 import seat_pb2, seat_service_pb2, state_pb2
+from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 KNOWN_MAX = 50_000
 """Sessions whose records this node remembers. A record never changes; forgetting costs a read."""

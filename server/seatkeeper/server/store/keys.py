@@ -28,7 +28,8 @@ from functools import cache
 
 from google.protobuf.message import Message
 
-from seatkeeper.v1 import pool_service_pb2, state_pb2
+from seatkeeper.internal.v1 import state_pb2
+from seatkeeper.v1 import pool_service_pb2
 
 KINDS: dict[str, type[Message] | None] = {
     "pools/<pool>": pool_service_pb2.PoolSpec,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
     Attribution,
     Grant,
@@ -19,7 +20,7 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.store.formats import check_format, kept, parsed
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
-from seatkeeper.v1 import pool_service_pb2, state_pb2
+from seatkeeper.v1 import pool_service_pb2
 
 
 def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.events import log as events
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.formats import readable
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.tokens.signer import jwks
-from seatkeeper.v1 import state_pb2
 
 
 class VerificationKeys:
