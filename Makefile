@@ -48,7 +48,7 @@ $(PROTOS): $(READY) $(PROTO_FILES)
 $(UNIT)/.ready: pyproject.toml constraints.txt proto/hatch_build.py
 	$(CHECK_PYTHON)
 	@test -x $(UNIT)/bin/python || $(PYTHON) bench/step.py "setup: a virtual environment in $(UNIT)" -- $(PYTHON) -m venv $(UNIT)
-	@$(UNIT)/bin/python bench/step.py "setup: packages into $(UNIT); the first time about 40 MB, no compiler" -- \
+	@$(UNIT)/bin/python bench/step.py "setup: packages into $(UNIT); the first time about 45 MB, no compiler" -- \
 	  $(UNIT)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[server,unit]'
 	touch $@
 

@@ -69,7 +69,7 @@ def test_a_run_in_which_the_build_agent_publishes_nothing_proves_too_little() ->
     assert "published no engine" in not_tried(outcome, false_agent, all_of_it=False)
 
 
-def test_a_whole_run_in_which_a_attack_is_not_tried_proves_too_little() -> None:
+def test_a_whole_run_in_which_an_attack_is_not_tried_proves_too_little() -> None:
     outcome = Outcome("here", "all", 4, prevented={Attack.THEFT.value: 3})
     record = Record(published=[Published(AGENT, "pool", "g", 1, 0.0)])
     assert not_tried(outcome, record, all_of_it=False) == ""

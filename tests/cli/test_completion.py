@@ -84,5 +84,6 @@ def test_no_name_that_could_give_orders_is_offered(
 
     monkeypatch.setattr("seatkeeper.client.admin.pools.AsyncPools.list", foreign)
     monkeypatch.setenv("SEATKEEPER_NODES", cluster.address)
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")  # which it sets, in this process
     context: Any = SimpleNamespace(params={})
     assert completion.pools(context, "go") == ["good"]

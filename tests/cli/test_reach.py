@@ -63,7 +63,10 @@ def test_a_timeout_that_the_user_gave_is_for_nodes_that_refuse_as_well(tmp_path:
             one.ends().check()
 
 
-def test_grpc_adds_nothing_to_what_is_said_and_is_hushed_for_us_alone(tmp_path: Path) -> None:
+def test_grpc_adds_nothing_to_what_is_said_and_is_hushed_for_us_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
     authority = Authority(tmp_path)
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")

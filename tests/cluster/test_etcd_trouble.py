@@ -162,9 +162,10 @@ async def test_without_a_quorum_for_longer_than_the_lease_the_holder_lets_go_fir
             member.kill()
 
         async def lost() -> bool:
-            return grant.state is HoldingState.LOST
+            return HoldingState.LOST in states
 
         await eventually(lost)
+        assert grant.state is HoldingState.LOST
         assert states[:2] == [HoldingState.JEOPARDY, HoldingState.LOST]
         for member in service.etcd.members[:2]:
             member.launch()

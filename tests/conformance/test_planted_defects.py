@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,12 +70,13 @@ def token_with_unknown_key(patch: Patch) -> None:
 
 
 def a_seat_too_many(patch: Patch) -> None:
-    serve = decision.serve  # type: ignore[attr-defined]  # imported there, not exported
+    snapshot = decision._Draft._snapshot
 
-    def generous(*arguments: Any, free: int, **named: Any) -> Any:
-        return serve(*arguments, free=free + 1, **named)
+    def generous(draft: Any) -> Any:
+        pool = snapshot(draft)
+        return replace(pool, free=pool.free + 1)
 
-    patch.setattr(decision, "serve", generous)
+    patch.setattr(decision._Draft, "_snapshot", generous)
 
 
 def no_details(patch: Patch) -> None:

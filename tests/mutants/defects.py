@@ -169,11 +169,11 @@ DEFECTS = (
     Defect(
         "a release answered before it is committed",
         f"{SERVER}/pool/loop.py",
-        "        if not self._inbox.add(command, listener, time_limit=time_limit):\n",
+        "        if not self._inbox.add(command, listener, batch_delay=batch_delay):\n",
         "        if isinstance(command, Release):\n"
         "            from seatkeeper.server.domain import Released\n"
         "            listener.receive(self.pool, Released(command.grant_id))\n"
-        "        if not self._inbox.add(command, listener, time_limit=time_limit):\n",
+        "        if not self._inbox.add(command, listener, batch_delay=batch_delay):\n",
     ),
     Defect(
         "a grant reported before it is committed",

@@ -34,7 +34,7 @@ from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
-from seatkeeper.server.pool import committer as committing_module
+from seatkeeper.server.pool import committer
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.loop import PoolLoop
@@ -167,7 +167,7 @@ class Trial:
         """Go on until so many decisions were made; return what came of them."""
         random.seed(self._world.seed)
         process = self._world.process("service")
-        with mock.patch.object(committing_module, "decide", self._watcher.decide):
+        with mock.patch.object(committer, "decide", self._watcher.decide):
             task = process.start(self._live(decisions))
             try:
                 self._world.run(float("inf"), done=task.done)

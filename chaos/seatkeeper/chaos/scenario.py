@@ -118,9 +118,9 @@ def parse(name: str, text: str) -> Scenario:
     paragraph, *rest = _EMPTY_LINE.split(body.rstrip(), maxsplit=1)
     above = text.count("\n", 0, len(text) - len(body)) + paragraph.count("\n") + 2
     lines = list(_lines(name, "".join(rest), first=above + 1))
-    reported = [line.strip() for line in paragraph.splitlines() if not line.startswith("#")]
-    sentence = " ".join(reported)
-    if not sentence or any(map(_is_step, reported)):
+    opening = [line.strip() for line in paragraph.splitlines() if not line.startswith("#")]
+    sentence = " ".join(opening)
+    if not sentence or any(map(_is_step, opening)):
         raise ScenarioError(
             f"{name}: the first paragraph must say what it is about; then an empty line"
         )

@@ -71,7 +71,7 @@ class Attack(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Prevented:
-    """A attack that was tried, and refused."""
+    """An attack that was tried, and refused."""
 
     user: str
     attack: str

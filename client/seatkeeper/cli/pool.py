@@ -27,7 +27,7 @@ Name = Annotated[
     str,
     typer.Argument(metavar="NAME", help="Name of the pool.", autocompletion=completion.pools),
 ]
-PoolRouter = typer.Option(
+Seats = typer.Option(
     "--seats",
     metavar="N",
     min=0,
@@ -44,7 +44,7 @@ Description = typer.Option("--description", metavar="TEXT", help="For people.")
 async def create(
     at: Connection,
     name: Name,
-    seats: Annotated[int, PoolRouter],
+    seats: Annotated[int, Seats],
     description: Annotated[str, Description] = "",
 ) -> None:
     """Create a pool."""
@@ -58,7 +58,7 @@ async def create(
 async def update(
     at: Connection,
     name: Name,
-    seats: Annotated[int | None, PoolRouter] = None,
+    seats: Annotated[int | None, Seats] = None,
     description: Annotated[str | None, Description] = None,
 ) -> None:
     """Change the given values of a pool, and no others.

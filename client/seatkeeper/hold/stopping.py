@@ -72,9 +72,9 @@ class Stopping:
         group = self._first_pid
         # Only where one of ours is in it: the number may have been given to a stranger since.
         ours = any(group_of(pid) == group for pid in pids)
-        reported = ours and own_group(group, number)
+        group_signalled = ours and own_group(group, number)
         for pid in pids:
-            if reported and group_of(pid) == group:
+            if group_signalled and group_of(pid) == group:
                 continue
             send(pid, number)
             if number != signal.SIGKILL:

@@ -41,8 +41,8 @@ def with_settings(
         )
     ]
     for name, field in (settings.model_fields if settings else {}).items():
-        reported = field.default_factory is not None or "default:" in (field.description or "")
-        default = "" if reported else f" [default: {_shown(field.default)}]"
+        is_stated = field.default_factory is not None or "default:" in (field.description or "")
+        default = "" if is_stated else f" [default: {_shown(field.default)}]"
         option = typer.Option(
             f"--{name.replace('_', '-')}",
             help=f"{field.description}{default}",

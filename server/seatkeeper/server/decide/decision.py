@@ -1,4 +1,4 @@
-"""Decide what becomes of a pool: the one place where seats are given out.
+"""Decide what becomes of a pool: the one place where grants are made, in the policy's order.
 
 Theory of operation
 -------------------
@@ -18,8 +18,8 @@ ticket behind them, and their requests are answered when the pool has changed, n
 over.
 
 What is never true: more seats granted than the capacity minus what is held in the view; two
-grants with one fence; a grant made for an id that its session has completed; a ticket served
-before one of the same project and priority that was accepted earlier.
+grants with one fence; a grant made for an id that its session has completed. In which order
+tickets are served is the policy's promise (``policy.fifo``), not this module's.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ BEGINS = frozenset({UsageKind.GRANTED})
 ENDS = frozenset({UsageKind.RELEASED, UsageKind.EXPIRED, UsageKind.RECLAIMED})
 
 
-# One is made for every seat that is taken or given back: a tuple costs a third of a paused dataclass.
+# One is made for every seat that is taken or given back: a tuple costs a third of a frozen dataclass.
 class UsageEvent(NamedTuple):
     """One happening."""
 

@@ -77,6 +77,8 @@ class Committer:
         self._spec_revision = 0
         self._moved = asyncio.Event()
         self._unsettled = False
+        """A transaction of unknown outcome may still take effect: the next commit moves the guard,
+        whatever it decides, so that the lost one can no longer win."""
         self._in_flight: InFlightCommit | None = None
         self._unknown: dict[int, list[UsageEvent]] = {}
         """By decision id: what decisions of unknown outcome changed if they took effect."""

@@ -23,7 +23,7 @@ class InFlightCommit:
         decision_id: int,
         on_success: Callable[[Committed], None],
     ) -> None:
-        """Send ``commit``. ``decision_id`` is what it leaves in the guard; 0: nothing.
+        """Send ``commit``. ``decision_id`` is what it leaves in the guard, if it writes.
 
         ``on_success`` is called as soon as either source reports success, before ``landed``:
         a task that awaits that runs only in a later turn of the event loop.

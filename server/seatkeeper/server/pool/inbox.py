@@ -23,7 +23,7 @@ class PendingRequest:
     """When it came, by the monotonic clock."""
     deadline: float
     """When it has waited too long to be decided, by that clock."""
-    time_limit: float
+    batch_delay: float
     """Batch delay in seconds; 0: it is urgent. See ``Inbox.gather``."""
 
 
@@ -36,22 +36,22 @@ class Inbox:
         self._timeout = timeout.total_seconds()
         self._asks: deque[PendingRequest] = deque()
         self._is_urgent = False
-        self._concurrency: asyncio.Future[None] | None = None
+        self._batch_full: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._asks)
 
-    def add(self, command: Command, listener: Listener, *, time_limit: timedelta) -> bool:
+    def add(self, command: Command, listener: Listener, *, batch_delay: timedelta) -> bool:
         """Add a command; return False, and do nothing, when there are too many."""
         if len(self._asks) >= self._commands_max:
             return False
         now = self._clock.monotonic()
         self._asks.append(
             PendingRequest(
-                command, listener, now, now + self._timeout, time_limit.total_seconds()
+                command, listener, now, now + self._timeout, batch_delay.total_seconds()
             )
         )
-        if not time_limit:
+        if not batch_delay:
             self._urgent()
         return True
 
@@ -66,18 +66,18 @@ class Inbox:
             return
         # By hand: ``wait_for`` takes several turns of the event loop to end.
         loop = asyncio.get_running_loop()
-        concurrency = self._concurrency = loop.create_future()
-        timer = loop.call_later(min(ask.time_limit for ask in self._asks), self._urgent)
+        batch_full = self._batch_full = loop.create_future()
+        timer = loop.call_later(min(ask.batch_delay for ask in self._asks), self._urgent)
         try:
-            await concurrency
+            await batch_full
         finally:
             timer.cancel()
-            self._concurrency = None
+            self._batch_full = None
 
     def take(self, count_max: int) -> list[PendingRequest]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
-        self._is_urgent = not all(ask.time_limit for ask in self._asks)
+        self._is_urgent = not all(ask.batch_delay for ask in self._asks)
         return asks
 
     def put_back(self, asks: Sequence[PendingRequest]) -> None:
@@ -88,8 +88,8 @@ class Inbox:
 
     def _urgent(self) -> None:
         self._is_urgent = True
-        if self._concurrency is not None and not self._concurrency.done():
-            self._concurrency.set_result(None)
+        if self._batch_full is not None and not self._batch_full.done():
+            self._batch_full.set_result(None)
 
     def take_late(self) -> list[PendingRequest]:
         """Remove and return the commands that have waited too long."""

@@ -26,8 +26,9 @@ A commit ends in one of six ways:
 Where a record of the pool is of a newer format than this version knows, nothing is decided here, nor
 forwarded: commands are answered ``UNAVAILABLE`` with the reason until the record is gone.
 
-Nothing is answered from the view alone. Also a decision without writes is checked against the
-store (a comparison costs no consensus round), because this node's view may be old.
+No decision is answered from the view alone. Also one without writes is checked against the store (a
+comparison costs no consensus round), because this node's view may be old. What is refused before a
+decision, because a queue or this node is full, is refused by the view: that costs the store nothing.
 
 What is never true: two transactions of this loop in flight; an answer given for a decision that
 is not committed; a command dropped without an answer.
@@ -195,10 +196,10 @@ class PoolLoop:
             if why is not None:
                 self._refusals.overloaded(command, listener, why)
                 return
-        time_limit = NO_DELAY  # what was forwarded has waited where it came from
+        batch_delay = NO_DELAY  # what was forwarded has waited where it came from
         if not isinstance(listener, Forwarded):
-            time_limit = self._intake.batch_delay(command, is_one_of_many=may_delay)
-        if not self._inbox.add(command, listener, time_limit=time_limit):
+            batch_delay = self._intake.batch_delay(command, is_one_of_many=may_delay)
+        if not self._inbox.add(command, listener, batch_delay=batch_delay):
             too_many = "too many requests wait to be decided"
             self._refusals.overloaded(command, listener, too_many)
             return

@@ -54,7 +54,7 @@ class PoolRouter:
         observer: Observer,
         forwarder: Forwarder | None = None,
     ) -> None:
-        """Serve pools; ``passing``: how to have other nodes decide; None: decide everything here."""
+        """Serve pools; ``forwarder``: how to have other nodes decide; None: decide everything here."""
         self.catalogue = catalogue
         self._store = store
         self._keys = keys
