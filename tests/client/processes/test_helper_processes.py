@@ -52,11 +52,13 @@ def holder(
 def test_native_code_that_holds_the_interpreter_keeps_its_seat(
     service: InMemoryService,
 ) -> None:
-    then = "LIBC.sleep(6)\nsay(grant.state.value)\ngrant.raise_if_lost()\nsay(len(grant.token) > 9)"
+    then = (
+        "LIBC.sleep(6)\nsay(settled(grant))\ngrant.raise_if_lost()\nsay(len(grant.token) > 9)"
+    )
     program, _ = holder(service, then, ttl=2)
     with program:
-        assert program.line() == "safe"
-        assert program.line() == "True"
+        assert program.answer() == "safe"
+        assert program.answer() == "True"
         assert program.ended() == 0
 
 
@@ -66,11 +68,11 @@ def test_a_blocked_event_loop_keeps_its_seat(service: InMemoryService) -> None:
         async with AsyncSeatClient(ADDRESS, config=ttl(2)) as client:
             async with client.seat("tensorrt") as grant:
                 time.sleep(6)
-                say(grant.state.value)
+                say(settled(grant))
     asyncio.run(main())
     """
     with Program(script, service.address) as program:
-        assert program.line() == "safe"
+        assert program.answer() == "safe"
         assert program.ended() == 0
 
 
@@ -105,14 +107,14 @@ def test_a_parent_keeps_its_seat_whatever_its_children_do(
     body = CHILDREN[child].replace("\n", "\n    ")
     then = (
         f"child = os.fork()\nif child == 0:\n    {body}\n"
-        "say(ends_well(child))\ntime.sleep(2.5)\nsay(grant.state.value)\n"
+        "say(ends_well(child))\ntime.sleep(2.5)\nsay(settled(grant))\n"
         'client.acquire("tensorrt", wait=0).release()\nsay("works")'
     )
     program, _ = holder(service, then, ttl=2)
     with program:
-        assert program.line() == "0", program.errors
-        assert program.line() == "safe"
-        assert program.line() == "works"
+        assert program.answer() == "0", program.errors
+        assert program.answer() == "safe"
+        assert program.answer() == "works"
         assert program.ended() == 0
 
 
@@ -125,14 +127,14 @@ def test_a_child_that_an_extension_forked_has_no_part_in_the_parents_helper(
     """
     then = (
         "child = LIBC.fork()\nif child == 0: os._exit(0 if links.running() is None else 9)\n"
-        'say(ends_well(child))\nsay(grant.state.value)\nclient.acquire("tensorrt").release()\n'
+        'say(ends_well(child))\nsay(settled(grant))\nclient.acquire("tensorrt").release()\n'
         'say("works")'
     )
     program, _ = holder(service, then, ttl=2)
     with program:
-        assert program.line() == "0", program.errors
-        assert program.line() == "safe"
-        assert program.line() == "works"
+        assert program.answer() == "0", program.errors
+        assert program.answer() == "safe"
+        assert program.answer() == "works"
         assert program.ended() == 0
 
 
@@ -281,13 +283,13 @@ def test_a_program_that_execs_another_frees_its_seats(service: InMemoryService) 
 def test_signals_of_the_terminal_and_of_services_do_not_end_the_helper(
     service: InMemoryService,
 ) -> None:
-    program, helper = holder(service, "wait_input()\nsay(grant.state.value)", ttl=2)
+    program, helper = holder(service, "wait_input()\nsay(settled(grant))", ttl=2)
     with program:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             os.kill(helper, number)
         assert os.getpgid(helper) != os.getpgid(program.pid)
         program.notify()
-        assert program.line() == "safe"
+        assert program.answer() == "safe"
         assert program.ended() == 0
 
 
@@ -313,7 +315,7 @@ def test_no_grant_is_believed_in_after_program_and_helper_were_stopped_beyond_th
 def test_a_program_that_is_stopped_keeps_its_seat_by_its_helper(
     service: InMemoryService,
 ) -> None:
-    then = "wait_input()\nsay(grant.state.value)\nsay(len(grant.token) > 9)"
+    then = "wait_input()\nsay(settled(grant))\nsay(len(grant.token) > 9)"
     program, _ = holder(service, then, ttl=2)
     with program:
         program.signal(signal.SIGSTOP)
@@ -324,8 +326,8 @@ def test_a_program_that_is_stopped_keeps_its_seat_by_its_helper(
             assert service.held("tensorrt") == 1
             time.sleep(0.2)
         program.signal(signal.SIGCONT)
-        assert program.line() == "safe"
-        assert program.line() == "True"
+        assert program.answer() == "safe"
+        assert program.answer() == "True"
         assert program.ended() == 0
 
 
@@ -509,11 +511,11 @@ def test_many_grants_change_hands_through_few_slots(service: InMemoryService) ->
     work = (
         "for _ in range(300):\n"
         "    with client.seat('tensorrt', wait=30) as other: assert other.state.value == 'safe'\n"
-        "say(grant.state.value)"
+        "say(settled(grant))"
     )
     program, _ = holder(service, work)
     with program:
-        assert program.line() == "safe"
+        assert program.answer() == "safe"
         assert program.ended() == 0
 
 
