@@ -31,7 +31,8 @@ TTL_SECONDS = 4.0
 LISTENER = """
 import os, signal, sys
 def report(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    # Not print: the signal may come while the last line is being printed.
+    os.write(1, f"got {signal.Signals(number).name}\\n".encode())
     if number == signal.SIGTERM:
         sys.exit(9)
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):

@@ -119,7 +119,9 @@ def _build(root: Path, commit: str, folder: Path) -> None:
         if archive.returncode:
             raise HistoryMissing(archive.stderr.decode(errors="replace").strip())
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tree:
-            tree.extractall(made / "tree", filter="data")
+            # Python 3.11.3 and older have no such filter; 3.12 and newer warn where none is set.
+            tree.extraction_filter = getattr(tarfile, "data_filter", None)
+            tree.extractall(made / "tree")
         _run([sys.executable, "proto/hatch_build.py"], cwd=made / "tree")
         _run([sys.executable, "-m", "venv", "--without-pip", str(made / "venv")], cwd=made)
         project = tomllib.loads((made / "tree" / "pyproject.toml").read_text())["project"]

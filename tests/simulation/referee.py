@@ -93,15 +93,15 @@ class Referee:
             *check_waits(user_record.denied),
         ]
         if self._faults.kinds is Faults.DEATHS:
-            injected = self._faults.injected
-            others = (denied for denied in user_record.denied if denied.user not in injected)
+            affected = self._faults.affected
+            others = (denied for denied in user_record.denied if denied.user not in affected)
             violations += check_punctuality(others)
         reported = [str(violation) for violation in violations]
         if self._faults.kinds is Faults.DEATHS:
             reported += [
                 f"I8 {user} was not served at {at:.2f} s, and only others had died"
                 for user, at in user_record.unserved
-                if user not in self._faults.injected
+                if user not in self._faults.affected
             ]
         reported += self._missed_wakes.values()
         for pool in self._capacity if self._own_rule else ():
