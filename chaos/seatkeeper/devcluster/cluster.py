@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +26,8 @@ from seatkeeper.core.channels import dial
 from seatkeeper.core.errors import PoolNotFound, SeatError, ServiceUnavailable
 from seatkeeper.devcluster.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdProcessError
-from seatkeeper.devcluster.plan import HOST, EtcdMissing, Plan, PortTaken, ServiceFailed
+from seatkeeper.devcluster.plan import EtcdMissing, Plan, PortTaken, ServiceFailed
+from seatkeeper.devcluster.ports import trouble_with
 from seatkeeper.devcluster.service import POLL_SECONDS, Service
 from seatkeeper.devcluster.state import StateFolder
 from seatkeeper.v1 import build_service_pb2
@@ -374,9 +374,5 @@ async def _have_pool(client: AsyncSeatClient, plan: Plan) -> int:
 
 
 def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise PortTaken(port, str(error.strerror)) from error
+    if trouble := trouble_with(port):
+        raise PortTaken(port, trouble)

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from seatkeeper.devcluster.launch import launched
+from seatkeeper.devcluster.ports import trouble_with
 
 START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 5.0
@@ -402,13 +403,8 @@ def _free_ports(members: int) -> list[_Ports]:
 
 
 def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        # As etcd does: connections of a member that was just stopped do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise PortInUseError(f"port {port}: {error.strerror}") from error
+    if trouble := trouble_with(port):
+        raise PortInUseError(f"port {port}: {trouble}")
 
 
 def _message(line: str) -> str:

@@ -214,8 +214,8 @@ def _has_terminal() -> bool:
 def die_with_parent(parent: int) -> None:
     """Ask the kernel to end this process, cleanly, when ``parent`` is gone."""
     if sys.platform == "linux":
-        import ctypes
+        from seatkeeper.hold.linux import die_with_parent as ask_kernel
 
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        ask_kernel(signal.SIGTERM)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -55,7 +55,6 @@ _ABSL_PREAMBLE = "All log messages before absl::InitializeLog()"
 _CONTROL = re.compile(
     r"[^\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_KEPT_IN_TRACEBACKS = re.compile(r"[\n\t]")
 _libraries = logging.getLogger("seatkeeper.libraries")
 
 
