@@ -66,6 +66,9 @@ class FaultyStore:
         self.injected: list[Fault] = []
         self.watch_lag = 0
         """Most turns of the event loop by which the watch delivers each change later."""
+        self.watching = asyncio.Event()
+        """What the watch delivers waits for it."""
+        self.watching.set()
         self.is_down = False
         """True: every call fails, and nothing happens."""
         self.is_full = False
@@ -152,6 +155,7 @@ class FaultyStore:
             async for batch in watch:
                 for _ in range(self._rng.randrange(self.watch_lag + 1)):
                     await asyncio.sleep(0)
+                await self.watching.wait()
                 yield batch
 
     async def grant_lease(self, lease_id: int, ttl: timedelta) -> timedelta:

@@ -56,7 +56,7 @@ class FullStore:
         for ticket in self._waits.due(self._mirror.state):
             gone[ticket.grant_id] = ticket.session_id
             denied = Denied(ticket.grant_id, Refusal.NO_SEAT_FREE, NOT_IN_TIME, RETRY_LATER)
-            self._mirror.denied[ticket.grant_id] = denied
+            self._mirror.ends[ticket.grant_id] = denied
             now = self._context.clock.now()
             usage.append(ticket_ends(self._pool, ticket, now, denied=denied))
         if gone:

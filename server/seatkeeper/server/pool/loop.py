@@ -241,9 +241,9 @@ class PoolLoop:
         if self._mirror.expired:
             # After the commit that is being processed has reported the grants that it made.
             asyncio.get_running_loop().call_soon(self._ownership.report_expired)
-        self.subscribers.review(grant_ids, self.state, self._mirror.denied)
+        self.subscribers.review(grant_ids, self.state, self._mirror.ends)
         for grant_id in grant_ids:
-            self._mirror.denied.pop(grant_id, None)
+            self._mirror.ends.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
         self._positions.is_due = True
         self._turn_away_where_unsupported()

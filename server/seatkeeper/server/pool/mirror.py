@@ -21,13 +21,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from seatkeeper.server.domain import Denied, Grant, Guard, PoolState, Ticket
+from seatkeeper.server.domain import Denied, Grant, Guard, PoolState, Released, Ticket
+from seatkeeper.server.pool.writes import deletes_of
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
-DENIED_MAX = 1_000
-"""Most denials remembered; older ones were reported, or concern no client here."""
+ENDS_MAX = 1_000
+"""Most ends remembered; older ones were reported, or concern no client here."""
 
 
 class PoolMirror:
@@ -41,6 +42,8 @@ class PoolMirror:
         """The decision that wrote the guard at that revision."""
         self._listed = 0
         self._complete = 0
+        self._keys = keys
+        self._pool = pool
         self._prefix = keys.seats(pool)
         self._marks = keys.mark(pool, "")
         self._revisions: dict[str, int] = {}
@@ -54,8 +57,11 @@ class PoolMirror:
         self._is_decided = True
         self.unsupported: dict[str, FormatUnsupported] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
-        self.denied: dict[str, Denied] = {}
-        """Why tickets were denied lately, by grant id; the caller removes those it has reported."""
+        self.ends: dict[str, Denied | Released] = {}
+        """How tickets and grants ended lately, by grant id, where more is known than that they are
+        gone; the caller removes those it has reported."""
+        self._ahead: list[tuple[int, str, str]] = []
+        """Releases that the watch has not delivered: revisions, sessions and grant ids."""
 
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
@@ -103,6 +109,24 @@ class PoolMirror:
                 entry = Entry(write.key, write.value, revision, write.lease_id)
             self._updated(write.key, entry, revision, touched)
         return touched
+
+    def released(self, session_id: str, grant_id: str, revision: int) -> set[str]:
+        """Bring in a release that another node decided. Returns the grant ids that are affected.
+
+        The watch brings the session's mark. Until then only ``ends`` says that it is no loss.
+        """
+        found = self.state.grants.get(grant_id) or self.state.tickets.get(grant_id)
+        if found is None or found.session_id != session_id:
+            return set()
+        self._remember_end(Released(grant_id))
+        if revision > self._complete:
+            self._ahead.append((revision, session_id, grant_id))
+        return self.committed(deletes_of(self._keys, self._pool, [grant_id]), revision)
+
+    def _remember_end(self, end: Denied | Released) -> None:
+        self.ends[end.grant_id] = end
+        while len(self.ends) > ENDS_MAX:
+            del self.ends[next(iter(self.ends))]
 
     def _updated(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
         if revision <= self._revisions.get(key, 0):
@@ -166,9 +190,7 @@ class PoolMirror:
             elif self.state.kept_marks:
                 self.state.kept_marks.pop(session_id, None)
             for denial in mark.denied:
-                self.denied[denial.grant_id] = denial
-            while len(self.denied) > DENIED_MAX:
-                del self.denied[next(iter(self.denied))]
+                self._remember_end(denial)
             # The highest was completed, whether or not there are others.
             known = (*mark.unrecorded, mark.finished)
             self.state.finished.recorded(session_id, mark.spans, filter(None, known))
@@ -184,3 +206,7 @@ class PoolMirror:
             revision, key = self._tombstones.popleft()
             if self._revisions.get(key) == revision:
                 del self._revisions[key]
+        for ahead in [each for each in self._ahead if each[0] <= self._complete]:
+            # Now that its mark is there, if the session lives: a late duplicate takes nothing.
+            self._ahead.remove(ahead)
+            self.state.finished.add_ended(ahead[1], ahead[2])

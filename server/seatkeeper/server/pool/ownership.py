@@ -22,7 +22,7 @@ from seatkeeper.server.pool.inbox import PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.pool.writes import deletes_of, write_of
+from seatkeeper.server.pool.writes import write_of
 from seatkeeper.server.routing.peers import Decided, PeerSilent
 
 
@@ -119,8 +119,9 @@ class Ownership:
             else:
                 if isinstance(outcome, Released):
                     # Else the view has it until the watch comes, and a token could be asked for.
-                    gone = deletes_of(self._keys, self._pool, [outcome.grant_id])
-                    touched |= self._mirror.committed(gone, decided.revision)
+                    touched |= self._mirror.released(
+                        ask.command.session_id, outcome.grant_id, decided.revision
+                    )
                 ask.listener.receive(self._pool, outcome)
         self._changed(touched)
         return undecided

@@ -22,7 +22,7 @@ POSITIONS_MAX = 20
 """Most positions sent at once."""
 COPIES_MAX = 8
 """Most connections that are notified of one request."""
-NONE: Mapping[str, Denied] = {}
+NONE: Mapping[str, Denied | Released] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +151,14 @@ class Subscribers:
         return grant_id in self._waiting
 
     def review(
-        self, grant_ids: Iterable[str], state: PoolState, denied: Mapping[str, Denied] = NONE
+        self,
+        grant_ids: Iterable[str],
+        state: PoolState,
+        ends: Mapping[str, Denied | Released] = NONE,
     ) -> None:
         """Notify the clients concerned of what has changed for them, except for positions.
 
-        ``denied``: why tickets that are gone now were denied.
+        ``ends``: how those that are gone now ended, where the view alone does not show it.
         """
         for grant_id in grant_ids:
             seats = self._seats.get(grant_id)
@@ -177,7 +180,7 @@ class Subscribers:
             else:  # also before any event: this is the answer that it waits for
                 self._drop(grant_id)
                 for seat in seats:
-                    update = denied.get(grant_id) or self._end_of(grant_id, seat, state)
+                    update = ends.get(grant_id) or self._end_of(grant_id, seat, state)
                     seat.listener.receive(self._pool, update)
 
     def review_positions(self, state: PoolState, forecast: Forecast) -> bool:
