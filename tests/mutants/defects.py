@@ -320,4 +320,17 @@ DEFECTS = (
         "            self._wake.set()\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
+    Defect(
+        "a release known before the watch shows it is not remembered",
+        f"{SERVER}/pool/mirror.py",
+        "            self.state.finished.add_ended(ahead[1], ahead[2])\n",
+        "",
+        tests=("tests/unit/pool/test_pool_loop_forwarding.py",),
+    ),
+    Defect(
+        "a release known before the watch shows it is told as a loss",
+        f"{SERVER}/pool/mirror.py",
+        "        self._remember_end(Released(grant_id))\n",
+        "",
+    ),
 )

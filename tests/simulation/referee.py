@@ -6,6 +6,7 @@ from tests.policies.history import broken_rules, stored_pool
 from tests.policies.rules import Tried
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
+from tests.simulation.losses import Losses
 from tests.simulation.usage import check_usage
 from tests.simulation.world import EPOCH
 
@@ -47,6 +48,9 @@ class Referee:
         self._world = cluster.world
         self._capacity: dict[str, int] = {}
         self._believed: list[Believed] = []
+        self._losses = Losses(cluster.world)
+        cluster.board.on_answer = self._losses.answered
+        cluster.board.on_end = self._losses.ended
 
     def watch(self, pools: dict[str, int], interval: float) -> None:
         """Write down what users believe in, again and again."""
@@ -111,6 +115,7 @@ class Referee:
             ]
         reported += [f"an uncaught error: {error}" for error in self._world.errors]
         reported += check_usage(store.changes, self._cluster.published)
+        reported += self._losses.check(store.changes, store.changed_at)
         for violation in reported:
             self._world.note(f"VIOLATION {violation}")
         return reported

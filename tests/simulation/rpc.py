@@ -26,7 +26,7 @@ SILENT = "ping timeout"
 Code = grpc.StatusCode
 
 
-def _ignore(call: ClientEnd, address: str, path: str, message: bytes) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
@@ -38,6 +38,10 @@ class Board:
         self.servers: dict[str, SimServer] = {}
         self.on_request: Callable[[ClientEnd, str, str, bytes], None] = _ignore
         """Called for every message that a client sends: call, address, method, message."""
+        self.on_answer: Callable[[ClientEnd, bytes], None] = _ignore
+        """Called for every message that a server sends."""
+        self.on_end: Callable[[ClientEnd, Code, str], None] = _ignore
+        """Called when a handler ends its call with an error: call, code, details."""
 
     def find(self, address: str) -> SimServer | None:
         """Return the server at an address; None: nothing listens there."""
@@ -83,7 +87,7 @@ class SimServer(grpc.aio.Server):
         self.address = ""
         self.handlers: dict[str, Any] = {}
         self.calls: set[ServerEnd] = set()
-        self._board = board
+        self.board = board
         self._ended = asyncio.Event()
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
@@ -100,11 +104,11 @@ class SimServer(grpc.aio.Server):
         raise NotImplementedError
 
     async def start(self) -> None:
-        self._board.servers[self.address] = self
+        self.board.servers[self.address] = self
 
     async def stop(self, grace: float | None) -> None:
-        if self._board.servers.get(self.address) is self:
-            del self._board.servers[self.address]
+        if self.board.servers.get(self.address) is self:
+            del self.board.servers[self.address]
         tasks = [call.task for call in self.calls]
         if tasks:
             await asyncio.wait(tasks, timeout=grace or 0)
@@ -181,10 +185,12 @@ class ServerEnd:
         if self._is_over:
             raise asyncio.CancelledError
         data, client = self._handler.response_serializer(message), self._client
+        self._server.board.on_answer(client, data)
         self._pipe.send(lambda: client.receive(data))
         await asyncio.sleep(0)
 
     async def abort(self, code: Code, details: str = "", trailing: Any = ()) -> None:
+        self._server.board.on_end(self._client, code, details)
         self.end_soon(code, details, trailing)
         raise _Aborted
 
