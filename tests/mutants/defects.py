@@ -121,6 +121,7 @@ DEFECTS = (
         f"{SERVER}/engines/registry.py",
         "        fences = {published.pool: published.fence, **earlier.fences}\n",
         "        fences = {published.pool: published.fence}\n",
+        tests=("tests/unit/service/test_engine_service.py",),
     ),
     Defect(
         "a wait measured by the time of day",
