@@ -192,7 +192,7 @@ class PoolLoop:
             self._refusals.refuse(command, listener, not_understood(command.grant_id, error))
             return
         if isinstance(command, Acquire):
-            why = self._intake.refusal(command, ahead=len(self._inbox))
+            why = self._intake.early_refusal(command, ahead=len(self._inbox))
             if why is not None:
                 self._refusals.overloaded(command, listener, why)
                 return
