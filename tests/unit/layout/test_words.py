@@ -45,7 +45,7 @@ RETIRED: dict[str, str] = {
 }
 RETIRED_NAMES: dict[str, str] = {
     r"\b(?:Committing|PassedOn|Flight)\b": "Committer, Forwarded, InFlightCommit",
-    r"\b(?:Waits|Passing|Asks)\b(?=[\](.:\[])": "WaitTimers, Forwarder, PendingRequests",
+    r"\b(?:Waits|Passing|Asks)\b(?=[\](.:\[])": "WaitTimers, Forwarder, PendingCommand",
     r"\b(?:SessionGone|PoolMissing|EngineMissing|BuildTimeout)\b": "one name per condition",
     r"\b[Dd]oors?\b|\bDoorLimits\b": "API, services, ApiLimits",
     r"\b(?:Stage|Story|Crew|Beat)\b": "Environment, UserRecord, WorkerPool, Heartbeat",

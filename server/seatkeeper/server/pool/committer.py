@@ -26,7 +26,7 @@ from seatkeeper.server.pool.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.in_flight import InFlightCommit
-from seatkeeper.server.pool.inbox import PendingRequest
+from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
@@ -111,7 +111,7 @@ class Committer:
             self._took_effect(self._mirror.decision_id)
         self._moved.set()
 
-    async def commit(self, asks: list[PendingRequest]) -> Decision | None:
+    async def commit(self, asks: list[PendingCommand]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again.
 
         Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
@@ -164,7 +164,7 @@ class Committer:
 
     async def _send(
         self,
-        asks: list[PendingRequest],
+        asks: list[PendingCommand],
         decision: Decision,
         writes: list[Write],
         decision_id: int,
@@ -192,7 +192,7 @@ class Committer:
         finally:
             self._in_flight = None
 
-    def _presign(self, asks: list[PendingRequest], decision: Decision) -> None:
+    def _presign(self, asks: list[PendingCommand], decision: Decision) -> None:
         """Let the listeners of likely grants get ready for them."""
         listeners = {(a.command.grant_id, a.command.session_id): a.listener for a in asks}
         for grant in decision.grants:
@@ -236,7 +236,7 @@ class Committer:
 
     def _succeeded(
         self,
-        asks: list[PendingRequest],
+        asks: list[PendingCommand],
         decision: Decision,
         ended: Ended,
         writes: list[Write],

@@ -10,7 +10,7 @@ from seatkeeper.server.domain import Command, Denied, Refusal
 from seatkeeper.server.events.usage import command_refused
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded
-from seatkeeper.server.pool.inbox import PendingRequest
+from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.subscribers import Listener, peer_of
 
 RETRY_AFTER_SECONDS = (1.0, 3.0)
@@ -48,7 +48,7 @@ class Refusals:
             ),
         )
 
-    def unanswered(self, asks: Iterable[PendingRequest], why: str) -> None:
+    def unanswered(self, asks: Iterable[PendingCommand], why: str) -> None:
         """Refuse commands that nothing is known of: they may have taken effect."""
         for ask in asks:
             message = f"{why}; the outcome is unknown: send the same request again"
