@@ -115,7 +115,8 @@ class Committer:
         """Decide and commit. None: it conflicted, and must be decided again.
 
         Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
-        ``FormatUnsupported`` where there is a newer version's record.
+        ``FormatUnsupported`` where there is a newer version's record, and ``StoreError`` as the store
+        does: ``LeaseNotFound``, and nothing was changed, when sessions end at every try.
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
@@ -160,7 +161,7 @@ class Committer:
                 await self._catch_up(committed)
                 return None
             return decision
-        raise OutcomeUnknown("sessions end faster than they can be set apart")
+        raise LeaseNotFound("sessions end faster than they can be set apart")
 
     async def _send(
         self,
