@@ -42,6 +42,7 @@ RETIRED: dict[str, str] = {
     r"for ever": "forever, without limit",
     r"nobody|whoever|whomever": "a component as the subject, or the passive",
     r"takes? in": "apply, read",
+    r"guard process": "watchdog",
 }
 RETIRED_NAMES: dict[str, str] = {
     r"\b(?:Committing|PassedOn|Flight)\b": "Committer, Forwarded, InFlightCommit",
