@@ -24,7 +24,7 @@ class StoreAlarm:
         servicer: health.aio.HealthServicer,
         services: Sequence[str],
     ) -> None:
-        """``store``: as it was before it was guarded; ``services``: those whose health it is."""
+        """``store``: the one in the ``CheckedStore``; ``services``: those whose health it is."""
         self._etcd = store if isinstance(store, EtcdStore) else None
         self._deployment = deployment
         self._tally = tally

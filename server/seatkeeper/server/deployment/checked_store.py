@@ -29,7 +29,7 @@ from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 
-class GuardedStore:
+class CheckedStore:
     """A ``Store`` whose calls raise ``StoreForeign`` while its deployment is in trouble."""
 
     def __init__(self, store: Store, deployment: Deployment, keys: Keys) -> None:
