@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from grpc_health.v1 import health, health_pb2
 
-from seatkeeper.server.deployment.identity import Deployment
+from seatkeeper.server.deployment.deployment import Deployment
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.etcd import EtcdStore
 from seatkeeper.server.telemetry.tally import Tally

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 
-from seatkeeper.server.deployment.identity import RESTORED, Deployment
+from seatkeeper.server.deployment.deployment import RESTORED, Deployment
 from seatkeeper.server.store import (
     Committed,
     Entry,

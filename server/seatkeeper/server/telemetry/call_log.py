@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2
 
-from seatkeeper.core.serving.context import peer_of_call, request_id
+from seatkeeper.core.serving.call_origin import peer_of_call, request_id
 from seatkeeper.core.serving.failure import Context, Failure, reported
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
