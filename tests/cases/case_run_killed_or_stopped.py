@@ -1,4 +1,4 @@
-"""`run`, or its guard, is killed or stopped: the command, its session and its daemons all end."""
+"""`run`, or its watchdog, is killed or stopped: the command, its session and its daemons all end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def case(place: Place) -> None:
     for victim, number, code in (
         ("run", signal.SIGKILL, -signal.SIGKILL),
         ("run", signal.SIGSTOP, 76),
-        ("guard", signal.SIGKILL, 137),
+        ("watchdog", signal.SIGKILL, 137),
     ):
         node = place.start_node("--session-ttl", "4")
         file = place.folder / f"{victim}-{number.name}"
@@ -33,9 +33,9 @@ def case(place: Place) -> None:
             what="the command and its children",
         )
         pids = [int(line) for line in file.read_text().splitlines()]
-        guard = int(Path(f"/proc/{pids[-1]}/stat").read_text().rpartition(")")[2].split()[1])
+        watchdog = int(Path(f"/proc/{pids[-1]}/stat").read_text().rpartition(")")[2].split()[1])
         try:
-            os.kill(run.pid if victim == "run" else guard, number)
+            os.kill(run.pid if victim == "run" else watchdog, number)
             place.wait_until(
                 lambda pids=pids: not any(runs(pid) for pid in pids),  # type: ignore[misc]  # mypy infers no type for a default of a lambda
                 what=f"the end of all after {number.name} to {victim}",

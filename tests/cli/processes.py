@@ -41,7 +41,7 @@ def all_end(pids: list[int], seconds_max: float = 20.0) -> None:
 
 
 def parent_of(pid: int) -> int:
-    """The parent: of a command under `seatkeeper run`, its guard."""
+    """The parent: of a command under `seatkeeper run`, its watchdog."""
     return int(stat_of(pid)[1])
 
 

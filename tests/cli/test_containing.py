@@ -1,4 +1,4 @@
-"""``seatkeeper run --contain``: nothing that the command starts outlives it, ``run`` or the guard."""
+"""``run --contain``: nothing that the command starts outlives it, ``run`` or the watchdog."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def children_of(parent: int) -> list[int]:
 
 
 def contained_in(run: Running) -> tuple[int, list[int]]:
-    """The guard, and all that is in the namespace, its init first."""
-    (guard,) = children_of(run.process.pid)
-    (first,) = children_of(guard)
+    """The watchdog, and all that is in the namespace, its init first."""
+    (watchdog,) = children_of(run.process.pid)
+    (first,) = children_of(watchdog)
     inside = namespace_of(first)
     assert inside != namespace_of(os.getpid())
     numbers = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    return guard, [first, *(n for n in numbers if n != first and namespace_of(n) == inside)]
+    return watchdog, [first, *(n for n in numbers if n != first and namespace_of(n) == inside)]
 
 
 @contextmanager
 def family(address: str, pool: str, folder: Path) -> Iterator[tuple[Running, int, list[int]]]:
-    """A `FAMILY`, its guard, and all that is contained."""
+    """A `FAMILY`, its watchdog, and all that is contained."""
     command = ("run", "--contain", "--pool", pool, "--grace", "0.5", "--", "sh", "-c", FAMILY)
     with started(*command, folder=folder, SEATKEEPER_NODES=address) as run:
         family_of(run)
-        guard, pids = contained_in(run)
+        watchdog, pids = contained_in(run)
         # The init, the command, its two children and the daemon.
         assert len(pids) >= 5
-        with ending([guard, *pids]):
-            yield run, guard, pids
+        with ending([watchdog, *pids]):
+            yield run, watchdog, pids
 
 
 def contained(cluster: Cluster, pool: str, *words: str) -> Result:
@@ -72,32 +72,32 @@ def contained(cluster: Cluster, pool: str, *words: str) -> Result:
 # It, and what is around it, is killed ----------------------------------------------------------
 
 
-def test_when_guard_and_run_are_killed_together_nothing_is_left(
+def test_when_watchdog_and_run_are_killed_together_nothing_is_left(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
-    with family(cluster.address, pool, tmp_path) as (run, guard, pids):
+    with family(cluster.address, pool, tmp_path) as (run, watchdog, pids):
         # Stopped first, so that neither sees the other's end.
-        os.kill(guard, signal.SIGSTOP)
+        os.kill(watchdog, signal.SIGSTOP)
         run.send(signal.SIGSTOP)
-        os.kill(guard, signal.SIGKILL)
+        os.kill(watchdog, signal.SIGKILL)
         run.send(signal.SIGKILL)
-        all_end([guard, *pids])
+        all_end([watchdog, *pids])
 
 
 def test_when_run_is_killed_nothing_is_left(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
-    with family(cluster.address, pool, tmp_path) as (run, guard, pids):
+    with family(cluster.address, pool, tmp_path) as (run, watchdog, pids):
         run.send(signal.SIGKILL)
-        all_end([guard, *pids])
+        all_end([watchdog, *pids])
 
 
-def test_when_the_guard_is_killed_nothing_is_left_and_the_seat_is_given_back(
+def test_when_the_watchdog_is_killed_nothing_is_left_and_the_seat_is_given_back(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
-    with family(cluster.address, pool, tmp_path) as (run, guard, pids):
-        os.kill(guard, signal.SIGKILL)
-        assert "guard" in run.ends().check(128 + signal.SIGKILL).err
+    with family(cluster.address, pool, tmp_path) as (run, watchdog, pids):
+        os.kill(watchdog, signal.SIGKILL)
+        assert "watchdog" in run.ends().check(128 + signal.SIGKILL).err
         all_end(pids)
     assert cluster.look(pool).held == 0
 
@@ -105,22 +105,22 @@ def test_when_the_guard_is_killed_nothing_is_left_and_the_seat_is_given_back(
 def test_when_the_init_is_killed_all_is_and_the_seat_is_given_back(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
-    with family(cluster.address, pool, tmp_path) as (run, guard, pids):
+    with family(cluster.address, pool, tmp_path) as (run, watchdog, pids):
         os.kill(pids[0], signal.SIGKILL)
         run.ends().check(128 + signal.SIGKILL)
-        all_end([guard, *pids])
+        all_end([watchdog, *pids])
     assert cluster.look(pool).held == 0
 
 
 def test_an_init_that_is_stopped_or_signalled_goes_on(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
-    with family(cluster.address, pool, tmp_path) as (run, guard, pids):
+    with family(cluster.address, pool, tmp_path) as (run, watchdog, pids):
         for number in signal.valid_signals() - {signal.SIGKILL}:
             os.kill(pids[0], number)
         run.send(signal.SIGTERM)
         run.ends().check(128 + signal.SIGTERM)
-        all_end([guard, *pids])
+        all_end([watchdog, *pids])
 
 
 def test_when_the_seat_is_lost_all_is_stopped(tmp_path: Path) -> None:
@@ -179,11 +179,11 @@ def test_background_jobs_and_daemons_end_with_the_command(
     command = ("run", "--contain", "--pool", pool, "--", "sh", "-c", script)
     with started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as run:
         run.says("ready")
-        guard, pids = contained_in(run)
+        watchdog, pids = contained_in(run)
         with ending(pids):
             fifo.write_text("go\n")
             assert "ended with it" in run.ends().check(6).err
-            all_end([guard, *pids])
+            all_end([watchdog, *pids])
 
 
 def test_what_it_leaves_of_its_group_has_the_grace(

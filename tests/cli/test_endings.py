@@ -162,7 +162,7 @@ def test_a_command_that_is_stopped_is_ended_when_its_seat_is_lost(tmp_path: Path
 # `run` is killed, stopped, or its parent is ----------------------------------------------------
 
 
-def test_when_run_is_killed_the_guard_stops_all_that_it_started(tmp_path: Path) -> None:
+def test_when_run_is_killed_the_watchdog_stops_all_that_it_started(tmp_path: Path) -> None:
     folder = tmp_path / "tokens"
     folder.mkdir()
     with short_leases(tmp_path) as (_, address):
@@ -170,12 +170,12 @@ def test_when_run_is_killed_the_guard_stops_all_that_it_started(tmp_path: Path) 
         words = (*command, "sh", "-c", FAMILY)
         with started(*words, folder=tmp_path, TMPDIR=str(folder)) as run:
             pids = family_of(run)
-            guard = parent_of(pids[0])
+            watchdog = parent_of(pids[0])
             assert os.listdir(folder) != []
-            with ending([*pids, guard]):
+            with ending([*pids, watchdog]):
                 killed_at = time.monotonic()
                 run.send(signal.SIGKILL)
-                all_end([*pids, guard])
+                all_end([*pids, watchdog])
                 assert time.monotonic() - killed_at < TTL_SECONDS
         assert os.listdir(folder) == []
         # The seat is not released: it is free when the lease ends.
@@ -184,7 +184,7 @@ def test_when_run_is_killed_the_guard_stops_all_that_it_started(tmp_path: Path) 
             run.ends().check()
 
 
-def test_the_guard_asks_before_it_kills(cluster: Cluster, pool: str, tmp_path: Path) -> None:
+def test_the_watchdog_asks_before_it_kills(cluster: Cluster, pool: str, tmp_path: Path) -> None:
     script = "trap 'echo asked to end; exit 0' TERM; echo ready $$; while :; do sleep 0.1; done"
     command = ("run", "--pool", pool, "--", "sh", "-c", script)
     with started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as run:
@@ -239,79 +239,81 @@ def test_when_runs_parent_dies_run_goes_on(cluster: Cluster, pool: str, tmp_path
         eventually(lambda: held(cluster, pool) == 0, "the seat is given back")
 
 
-# The guard -----------------------------------------------------------------------------------
+# The watchdog --------------------------------------------------------------------------------
 
 
-def test_when_the_guard_is_killed_all_is_stopped_and_the_seat_given_back(
+def test_when_the_watchdog_is_killed_all_is_stopped_and_the_seat_given_back(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     with family(cluster, pool, tmp_path) as (run, pids):
         os.kill(parent_of(pids[0]), signal.SIGKILL)
         result = run.ends().check(128 + signal.SIGKILL)
         assert not any(is_running(pid) for pid in pids)
-    assert "guard" in result.err
+    assert "watchdog" in result.err
     assert held(cluster, pool) == 0
 
 
-def test_a_guard_that_is_killed_while_run_waits_is_replaced(
+def test_a_watchdog_that_is_killed_while_run_waits_is_replaced(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     grant = cluster.client.acquire(pool)
     command = ("run", "--pool", pool, "--", "sh", "-c", "echo ran; exit 4")
     with started(*command, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as run:
         run.says("place 1")
-        (guard,) = subprocess.check_output(["pgrep", "-P", str(run.process.pid)]).split()
-        os.kill(int(guard), signal.SIGKILL)
-        eventually(lambda: not is_running(int(guard)), "the guard's death")
+        (watchdog,) = subprocess.check_output(["pgrep", "-P", str(run.process.pid)]).split()
+        os.kill(int(watchdog), signal.SIGKILL)
+        eventually(lambda: not is_running(int(watchdog)), "the watchdog's death")
         grant.release()
         assert run.ends().check(4).out == "ran\n"
     assert held(cluster, pool) == 0
 
 
-def test_a_guard_that_is_stopped_goes_on(cluster: Cluster, pool: str, tmp_path: Path) -> None:
+def test_a_watchdog_that_is_stopped_goes_on(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
     with family(cluster, pool, tmp_path) as (run, pids):
-        guard = parent_of(pids[0])
-        os.kill(guard, signal.SIGSTOP)
-        eventually(lambda: stat_of(guard)[0] != "T", "it is continued")
+        watchdog = parent_of(pids[0])
+        os.kill(watchdog, signal.SIGSTOP)
+        eventually(lambda: stat_of(watchdog)[0] != "T", "it is continued")
         run.send(signal.SIGTERM)
         run.ends().check(128 + signal.SIGTERM)
-        all_end([pids[0], pids[1], guard])
+        all_end([pids[0], pids[1], watchdog])
     assert held(cluster, pool) == 0
 
 
-def test_when_guard_and_run_are_killed_together_the_command_itself_is(
+def test_when_watchdog_and_run_are_killed_together_the_command_itself_is(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     """What it started is beyond everybody then: documented as not protected."""
     with family(cluster, pool, tmp_path) as (run, pids):
-        guard = parent_of(pids[0])
+        watchdog = parent_of(pids[0])
         # Stopped first, so that neither sees the other's end.
-        os.kill(guard, signal.SIGSTOP)
+        os.kill(watchdog, signal.SIGSTOP)
         run.send(signal.SIGKILL)
-        os.kill(guard, signal.SIGKILL)
-        all_end([guard, pids[0]])
+        os.kill(watchdog, signal.SIGKILL)
+        all_end([watchdog, pids[0]])
 
 
-def test_the_guard_is_no_victim_of_the_machines_out_of_memory_killer(
+def test_the_watchdog_is_no_victim_of_the_machines_out_of_memory_killer(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     with family(cluster, pool, tmp_path) as (_, pids):
-        guard = parent_of(pids[0])
+        watchdog = parent_of(pids[0])
         own = Path(f"/proc/{os.getpid()}/oom_score_adj").read_text()
         try_it = ["sh", "-c", "echo -1000 > /proc/self/oom_score_adj"]
         may = subprocess.run(try_it, check=False, stderr=subprocess.DEVNULL).returncode == 0
         expected = "-1000\n" if may else own
-        assert Path(f"/proc/{guard}/oom_score_adj").read_text() == expected
+        assert Path(f"/proc/{watchdog}/oom_score_adj").read_text() == expected
         assert Path(f"/proc/{pids[0]}/oom_score_adj").read_text() == own
 
 
-def test_no_signal_that_can_be_caught_ends_the_guard(
+def test_no_signal_that_can_be_caught_ends_the_watchdog(
     cluster: Cluster, pool: str, tmp_path: Path
 ) -> None:
     with family(cluster, pool, tmp_path) as (run, pids):
-        guard = parent_of(pids[0])
+        watchdog = parent_of(pids[0])
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            os.kill(guard, number)
+            os.kill(watchdog, number)
         run.send(signal.SIGTERM)
         run.ends().check(128 + signal.SIGTERM)
 

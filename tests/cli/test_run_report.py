@@ -41,7 +41,7 @@ EVENTS: list[tuple[runner.Event, str, dict[str, object] | None]] = [
         "left 1 background job, ended with it",
         {"event": "ended_with_it", "processes": 1},
     ),
-    (runner.GuardKilled(), "the guard of train was killed", {"event": "guard_killed"}),
+    (runner.WatchdogKilled(), "the watchdog of train was killed", {"event": "guard_killed"}),
     (
         runner.LeftBehind(2),
         "left 2 background jobs running without the seat",

@@ -13,7 +13,7 @@ from tests.client.certificates import Authority
 
 from seatkeeper.cli import connection
 from seatkeeper.client import AsyncSeatClient, InvalidArgument, SeatClient, TlsConfig
-from seatkeeper.client.config.environment import ClientArguments
+from seatkeeper.client.config.from_environment import ClientArguments
 from seatkeeper.core.environment import DEFAULT_NODES, VARIABLES
 from seatkeeper.testing.service import InMemoryService
 

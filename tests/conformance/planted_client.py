@@ -15,8 +15,8 @@ from tests.conformance.python_driver import drive
 from seatkeeper.client.session import driver as _session
 from seatkeeper.client.session import holding
 from seatkeeper.client.session import lease as _lease
-from seatkeeper.client.session import link as _link
 from seatkeeper.client.session import machine as _machine
+from seatkeeper.client.session import node_link as _link
 from seatkeeper.client.session import tables as _tables
 from seatkeeper.core.errors import NoSeatFree
 from seatkeeper.core.ids import new_id
@@ -72,7 +72,7 @@ def takes_the_transport_for_a_denial() -> None:
 
 def stays_after_go_away() -> None:
     """`go_away` is ignored."""
-    _link.Link.leave_for = lambda self, within: None  # type: ignore[method-assign]  # a planted defect
+    _link.NodeLink.leave_for = lambda self, within: None  # type: ignore[method-assign]  # a planted defect
 
 
 def keeps_unwanted_grants() -> None:

@@ -48,6 +48,7 @@ class Tally(Observer):
         self.conflicts = 0
         self.unknown = 0
         self.dead: int = 0
+        self.store_failures: list[str] = []
 
     def conflicted(self, pool: str) -> None:
         self.conflicts += 1
@@ -57,6 +58,9 @@ class Tally(Observer):
 
     def dead_session(self, pool: str) -> None:
         self.dead += 1
+
+    def store_failed(self, pool: str, reason: str) -> None:
+        self.store_failures.append(reason)
 
 
 @dataclass

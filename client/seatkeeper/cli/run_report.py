@@ -89,10 +89,10 @@ class RunReport:
                     f"{name} has ended and left {count(ended, 'background job')}, "
                     "ended with it (--contain)",
                 )
-            case runner.GuardKilled():
+            case runner.WatchdogKilled():
                 return (
-                    {"event": "guard_killed"},
-                    f"the guard of {name} was killed, so {name} was stopped",
+                    {"event": "guard_killed"},  # what users read, from before the word changed
+                    f"the watchdog of {name} was killed, so {name} was stopped",
                 )
             case runner.LeftBehind(processes=left):
                 return (

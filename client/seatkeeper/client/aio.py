@@ -29,7 +29,7 @@ from seatkeeper.client.builds.builds import (
 from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.output import Output, check_apart
 from seatkeeper.client.client_session import ClientSession
-from seatkeeper.client.config.environment import ClientArguments, EnvironmentOptions
+from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.lingering import Lingering

@@ -1,16 +1,16 @@
-"""Contains a command: a PID namespace that ends with its init, and so with the guard.
+"""Contains a command: a PID namespace that ends with its init, and so with the watchdog.
 
 Theory of operation
 -------------------
-The guard forks the *init*: pid 1 of a new PID namespace, in a mount namespace with a ``/proc`` that
+The watchdog forks the *init*: pid 1 of a new PID namespace, in a mount namespace with a ``/proc`` that
 shows what is in it. The init forks the command, pid 2. When the init ends, however, the kernel kills
 all that is in the namespace, whatever group, session or parent it has; and the init dies with the
-guard (a parent-death signal). So where guard and ``run`` are killed at once, nothing goes on.
+watchdog (a parent-death signal). So where watchdog and ``run`` are killed at once, nothing goes on.
 
 The init does nothing else: it has all signals blocked, reaps, reports how the command ended, and ends
-when nothing is left. What the command leaves behind keeps it, until the guard stops that.
+when nothing is left. What the command leaves behind keeps it, until the watchdog stops that.
 
-*Process ids.* The guard must know the command by the number that it has outside. The command says
+*Process ids.* The watchdog must know the command by the number that it has outside. The command says
 one word on a socket, and the kernel adds the sender's number as the receiver sees it.
 
 *Reports*, each a packet: ``forked`` by the command, ``failed ERRNO`` and ``ended STATUS`` by the init.
@@ -138,7 +138,7 @@ def _be_init(
 ) -> NoReturn:
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        # A guard that is gone by now never lets the command go on: it waits for its word.
+        # A watchdog that is gone by now never lets the command go on: it waits for its word.
         die_with_parent(signal.SIGKILL)
         unshare(CLONE_NEWNS)
         mount_own_proc()
@@ -168,6 +168,6 @@ def _look_after(command: int, reports: socket.socket) -> int:
 
 
 def _say(reports: socket.socket, words: bytes) -> None:
-    # Without a listener the guard is dead, and this process ends too.
+    # Without a listener the watchdog is dead, and this process ends too.
     with suppress(OSError):
         reports.send(words)

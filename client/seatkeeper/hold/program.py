@@ -8,12 +8,12 @@ once, from the kernel. So such a signal must not be forwarded, and one that some
 must be: `signals` distinguishes them. Without a terminal the program gets a group of its own,
 and every signal is forwarded. What is sent to our whole group by a person arrives twice.
 
-*The guard* (`guard`) is between us and the program: it starts it, and stops it when we are gone,
+*The watchdog* (`watchdog`) is between us and the program: it starts it, and stops it when we are gone,
 stopped, or stuck beyond the lease. It reads until when the seat may be believed in, from shared
-memory. It is the one who stops; we do it ourselves only when it is gone or does not answer. A guard
+memory. It is the one who stops; we do it ourselves only when it is gone or does not answer. A watchdog
 that is stopped is continued; one that is killed takes the program along, and we stop what is
 left: we are a reaper of orphans, too. A command that is *contained* is in a PID namespace (`init`),
-and nothing of it survives its end, or the guard's.
+and nothing of it survives its end, or the watchdog's.
 
 All of this is Linux.
 """
@@ -25,8 +25,6 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-from seatkeeper.hold.guard import Order
-from seatkeeper.hold.guard_link import READY_SECONDS_MAX, CannotStart, GuardLink
 from seatkeeper.hold.linux import open_process, send, since_boot
 from seatkeeper.hold.signals import (
     OF_TERMINAL,
@@ -44,17 +42,19 @@ from seatkeeper.hold.stopping import (
     reap,
     running,
 )
+from seatkeeper.hold.watchdog import Order
+from seatkeeper.hold.watchdog_link import READY_SECONDS_MAX, CannotStart, WatchdogLink
 
 __all__ = ["CannotStart", "Program", "has_terminal"]
 
 ANSWER_SECONDS_MAX = 0.5
-"""How long the guard may take to say that it stops; it shares the lease's margin with the grace."""
+"""How long the watchdog may take to say that it stops; it shares the lease's margin with the grace."""
 END_SECONDS_MAX = 5.0
-"""How long after the program's end the guard may take to report its exit code."""
+"""How long after the program's end the watchdog may take to report its exit code."""
 
 
 class Program:
-    """A program under a guard, and so under a seat."""
+    """A program under a watchdog, and so under a seat."""
 
     def __init__(self, signals: Signals, *, grace: float, contain: bool = False) -> None:
         """``grace``: the time that the program has to end by itself, also without a signal.
@@ -63,8 +63,8 @@ class Program:
         """
         self._signals = signals
         self._shares_our_group = has_terminal()
-        self._guard = GuardLink(
-            grace=grace, contain=contain, on_ended=self._ended, on_gone=self._on_guard_gone
+        self._watchdog = WatchdogLink(
+            grace=grace, contain=contain, on_ended=self._ended, on_gone=self._on_watchdog_gone
         )
         self._pid = 0
         self._init = 0
@@ -75,14 +75,14 @@ class Program:
         self._status: asyncio.Future[int] = self._loop.create_future()
 
     @property
-    def stopped_by_guard(self) -> asyncio.Event:
-        """Set when the guard stopped the program without being asked: the lease was over."""
-        return self._guard.has_stopped
+    def stopped_by_watchdog(self) -> asyncio.Event:
+        """Set when the watchdog stopped the program without being asked: the lease was over."""
+        return self._watchdog.has_stopped
 
     @property
-    def guard_gone(self) -> bool:
-        """Whether the guard has ended."""
-        return self._guard.is_gone
+    def watchdog_gone(self) -> bool:
+        """Whether the watchdog has ended."""
+        return self._watchdog.is_gone
 
     @property
     def pid(self) -> int:
@@ -90,12 +90,12 @@ class Program:
         return self._pid
 
     async def prepare(self) -> None:
-        """Start the guard; raises `CannotStart`. Everything that can fail early, fails here."""
-        await self._guard.start()
+        """Start the watchdog; raises `CannotStart`. Everything that can fail early, fails here."""
+        await self._watchdog.start()
 
     def publish(self, until: float, ends: float) -> None:
         """Say until when the seat may be believed in, and when another may have it."""
-        self._guard.publish(until, ends)
+        self._watchdog.publish(until, ends)
 
     async def start(
         self,
@@ -110,7 +110,7 @@ class Program:
         ``closed``: standard streams that it finds closed. ``remove``: a folder to remove should
         we die.
         """
-        if self.guard_gone:
+        if self.watchdog_gone:
             await self.prepare()
         order = Order(
             list(command),
@@ -121,17 +121,17 @@ class Program:
             blocked=self._signals.blocked,
             remove=remove,
         ).packed()
-        await self._guard.send_order(order)
-        forked = await self._guard.word("forked", READY_SECONDS_MAX)
+        await self._watchdog.send_order(order)
+        forked = await self._watchdog.word("forked", READY_SECONDS_MAX)
         if not forked:
-            raise CannotStart(0, "the guard ended, or does not answer")
+            raise CannotStart(0, "the watchdog ended, or does not answer")
         self._pid, self._init = map(int, forked.split())
         # It runs nothing of its own yet, so the number is surely its.
         self._pidfd = open_process(self._pid)
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd, self._on_seen_to_end)
-        outcome = asyncio.ensure_future(self._guard.word("started", READY_SECONDS_MAX))
-        self._guard.say("go")
+        outcome = asyncio.ensure_future(self._watchdog.word("started", READY_SECONDS_MAX))
+        self._watchdog.say("go")
         failure = await outcome
         if failure not in (None, "", "started"):
             raise CannotStart(int(failure), os.strerror(int(failure)))
@@ -169,20 +169,22 @@ class Program:
 
         Returns how many could not be stopped.
         """
-        if not self.guard_gone:
+        if not self.watchdog_gone:
             # Somebody may have stopped it.
-            send(self._guard.pid, signal.SIGCONT)
+            send(self._watchdog.pid, signal.SIGCONT)
             stopped = asyncio.ensure_future(
-                self._guard.word("stopped", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
+                self._watchdog.word("stopped", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
             )
-            stopping = asyncio.ensure_future(self._guard.word("stopping", ANSWER_SECONDS_MAX))
-            self._guard.say(f"stop {int(grace * 1000)}")
-            if self.stopped_by_guard.is_set() or await stopping is not None:
+            stopping = asyncio.ensure_future(
+                self._watchdog.word("stopping", ANSWER_SECONDS_MAX)
+            )
+            self._watchdog.say(f"stop {int(grace * 1000)}")
+            if self.stopped_by_watchdog.is_set() or await stopping is not None:
                 left = await stopped
                 if left is not None:
                     return int(left or 0)
             stopped.cancel()
-            await self._end_guard()
+            await self._end_watchdog()
         return await self._stop_it_ourselves(grace)
 
     async def stop_what_is_left(self, grace: float) -> int:
@@ -190,19 +192,19 @@ class Program:
 
         A shell dies of SIGTERM and leaves its command running. Daemons, in groups of their own,
         are meant to stay, and so is all that is left when the program has caught a signal that
-        signals it (SIGUSR1), gone on, and ended later. A program whose guard is gone was
+        signals it (SIGUSR1), gone on, and ended later. A program whose watchdog is gone was
         killed, and nothing of it stays. Of one that is contained nothing stays either; returns how
         many were ended for that alone.
         """
-        if self.guard_gone:
+        if self.watchdog_gone:
             await self._stop_it_ourselves(grace)
         elif self._ending in PERSON or (self._ending and await self.wait() == -self._ending):
             swept = asyncio.ensure_future(
-                self._guard.word("swept", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
+                self._watchdog.word("swept", grace + KILL_SECONDS_MAX + END_SECONDS_MAX)
             )
-            self._guard.say(f"sweep {self._ending} {int(grace * 1000)}")
+            self._watchdog.say(f"sweep {self._ending} {int(grace * 1000)}")
             await swept
-        if self.guard_gone or not self._init:
+        if self.watchdog_gone or not self._init:
             return 0
         left = self.left_behind()
         await self.stop(0.0)
@@ -210,32 +212,32 @@ class Program:
 
     def left_behind(self) -> int:
         """Return how many processes the program has left, as far as ``/proc`` shows."""
-        ours = (self._guard.pid, self._init)
+        ours = (self._watchdog.pid, self._init)
         return len(running(pid for pid in descendants() or () if pid not in ours))
 
     async def leave(self) -> None:
-        """Let the guard go, and what still runs; the program has ended, or was never started."""
+        """Let the watchdog go, and what still runs; the program has ended, or was never started."""
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
-        self._guard.close()
+        self._watchdog.close()
 
-    # The guard -------------------------------------------------------------------------------
+    # The watchdog ----------------------------------------------------------------------------
 
-    def _on_guard_gone(self) -> None:
+    def _on_watchdog_gone(self) -> None:
         if self._pid and not self._status.done():
             # The kernel has killed it. Its exit code comes to us as its new parent.
             self._loop.call_later(END_SECONDS_MAX, self._ended, signal.SIGKILL)
         self._look_after_children()
 
-    async def _end_guard(self) -> None:
-        self._guard.kill()
+    async def _end_watchdog(self) -> None:
+        self._watchdog.kill()
         deadline = since_boot() + END_SECONDS_MAX
-        while not self.guard_gone and since_boot() < deadline:
+        while not self.watchdog_gone and since_boot() < deadline:
             self._look_after_children()
             await asyncio.sleep(POLL_SECONDS)
-        self._guard.is_gone = True
+        self._watchdog.is_gone = True
 
     # Processes -------------------------------------------------------------------------------
 
@@ -249,29 +251,29 @@ class Program:
 
     def _look_after_children(self) -> None:
         reap(self._on_reaped)
-        self._guard.keep_going()
+        self._watchdog.keep_going()
 
     def _on_reaped(self, pid: int, status: int) -> None:
         if pid in (self._pid, self._init):
             self._ended(status)
-        elif pid == self._guard.pid:
-            self._guard.on_reaped()
+        elif pid == self._watchdog.pid:
+            self._watchdog.on_reaped()
 
     def _ended(self, status: int) -> None:
         if not self._status.done():
             self._status.set_result(os.waitstatus_to_exitcode(status))
 
     def _on_seen_to_end(self) -> None:
-        """Learn from the kernel that the program has ended; the guard reports how."""
+        """Learn from the kernel that the program has ended; the watchdog reports how."""
         assert self._pidfd is not None
         self._loop.remove_reader(self._pidfd)
         if not self._status.done():
-            self._loop.call_later(END_SECONDS_MAX, self._miss_the_guard)
+            self._loop.call_later(END_SECONDS_MAX, self._miss_the_watchdog)
 
-    def _miss_the_guard(self) -> None:
+    def _miss_the_watchdog(self) -> None:
         # It hangs. Without it, the exit code comes to us.
         if not self._status.done():
-            self._guard.kill()
+            self._watchdog.kill()
 
     async def _stop_it_ourselves(self, grace: float) -> int:
         stopping = Stopping(

@@ -119,8 +119,8 @@ class EndedWithIt:
 
 
 @dataclass(frozen=True)
-class GuardKilled:
-    """The guard was killed, so the command was stopped."""
+class WatchdogKilled:
+    """The watchdog was killed, so the command was stopped."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ Event = (
     | SeatIsLost
     | NotStopped
     | EndedWithIt
-    | GuardKilled
+    | WatchdogKilled
     | LeftBehind
     | CommandEnded
     | GivenBack
@@ -335,7 +335,7 @@ class SeatRunner:
     async def _until_the_end(self, program: Program) -> Outcome:
         ended = asyncio.create_task(program.wait())
         lost = asyncio.create_task(self._lost.wait())
-        overrun = asyncio.create_task(program.stopped_by_guard.wait())
+        overrun = asyncio.create_task(program.stopped_by_watchdog.wait())
         await asyncio.wait({ended, lost, overrun}, return_when=asyncio.FIRST_COMPLETED)
         if not (lost.done() or overrun.done()):
             lost.cancel()
@@ -358,8 +358,8 @@ class SeatRunner:
     async def _end(self, program: Program, code: int) -> None:
         if ended := await program.stop_what_is_left(self._config.grace):
             self._notify(EndedWithIt(ended))
-        if program.guard_gone:
-            self._notify(GuardKilled())
+        if program.watchdog_gone:
+            self._notify(WatchdogKilled())
         if left := program.left_behind():
             self._notify(LeftBehind(left))
         self._notify(CommandEnded(code))
@@ -419,6 +419,6 @@ async def _whatever_happens(work: Awaitable[None]) -> None:
 
 
 def _publish(program: Program, grant: AsyncGrant) -> None:
-    """Publish to the guard until when it need not act."""
+    """Publish to the watchdog until when it need not act."""
     if (times := grant.lease_times()) is not None:
         program.publish(*times)

@@ -19,13 +19,13 @@ from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.internal.v1.peer_service_pb2_grpc import add_PeerServiceServicer_to_server
 from seatkeeper.server.certificates import Certificates
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.context import NodeContext
 from seatkeeper.server.deployment.alarm import StoreAlarm
-from seatkeeper.server.deployment.guarded_store import GuardedStore
+from seatkeeper.server.deployment.checked_store import CheckedStore
 from seatkeeper.server.domain import Limits
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
+from seatkeeper.server.node_context import NodeContext
 from seatkeeper.server.node_server import NodeServer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
@@ -219,7 +219,7 @@ async def _start(config: NodeConfig, given: NodeContext) -> Node:
     version, deployment = await open_deployment(
         config, given.store, given.keys, given.tally, given.clock
     )
-    context = replace(given, store=GuardedStore(given.store, deployment, given.keys))
+    context = replace(given, store=CheckedStore(given.store, deployment, given.keys))
     secret = await answered(config, partial(cluster_secret, context.store, context.keys))
     credentials = _Credentials(Certificates(config), _authorizer(config))
     routing = _routing(context, secret, credentials.certificates)

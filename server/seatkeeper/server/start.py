@@ -12,10 +12,10 @@ from typing import TypeVar
 from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.context import NodeContext
-from seatkeeper.server.deployment.identity import Deployment, WrongDeployment
+from seatkeeper.server.deployment.deployment import Deployment, WrongDeployment
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
+from seatkeeper.server.node_context import NodeContext
 from seatkeeper.server.report.node_report import NodeVersion
 from seatkeeper.server.routing.peers import Peers
 from seatkeeper.server.store import LeaseNotFound, Store, StoreError, StoreForeign

@@ -13,7 +13,7 @@ from tests.client.programs import Program, wait_until
 from seatkeeper.hold.runner import GRACE_SECONDS, MARGIN_OF_LEASE, lease_for
 from seatkeeper.testing.service import InMemoryService
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard needs Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watchdog needs Linux")
 
 RUNS = """
 from seatkeeper.hold.runner import RunConfig, RunFailed, SeatRunner

@@ -42,10 +42,11 @@ RETIRED: dict[str, str] = {
     r"for ever": "forever, without limit",
     r"nobody|whoever|whomever": "a component as the subject, or the passive",
     r"takes? in": "apply, read",
+    r"guard process": "watchdog",
 }
 RETIRED_NAMES: dict[str, str] = {
     r"\b(?:Committing|PassedOn|Flight)\b": "Committer, Forwarded, InFlightCommit",
-    r"\b(?:Waits|Passing|Asks)\b(?=[\](.:\[])": "WaitTimers, Forwarder, PendingRequests",
+    r"\b(?:Waits|Passing|Asks)\b(?=[\](.:\[])": "WaitTimers, Forwarder, PendingCommand",
     r"\b(?:SessionGone|PoolMissing|EngineMissing|BuildTimeout)\b": "one name per condition",
     r"\b[Dd]oors?\b|\bDoorLimits\b": "API, services, ApiLimits",
     r"\b(?:Stage|Story|Crew|Beat)\b": "Environment, UserRecord, WorkerPool, Heartbeat",

@@ -13,10 +13,11 @@ from tests.unit.kit import (
     acquire,
     create_pool,
     eventually,
+    open_lease,
     release,
     uuid7,
 )
-from tests.unit.loops import Loops, granted, kinds, received, refusals
+from tests.unit.loops import SESSIONS, Loops, granted, kinds, received, refusals
 
 from seatkeeper.server.domain import Refusal, Released
 from seatkeeper.server.pool.subscribers import COPIES_MAX, Position, SeatsGranted, SeatsLost
@@ -263,6 +264,33 @@ async def test_the_living_are_served_in_the_same_round_as_the_dead_are_refused(
     assert [granted(ear) for ear in living] == [[uuid7(2)], [uuid7(3)]]
     assert len(node.store.commits) == 2, "once with the dead, once without"
     assert node.tally.dead == 1
+
+
+async def test_sessions_that_keep_ending_delay_the_others_and_leave_no_outcome_unknown(
+    loops: Loops,
+) -> None:
+    await loops.pool(seats=1)
+    await open_lease(loops.store, "emil")
+    node = await loops.node()
+    node.store.gate.clear()
+    dead = [node.submit(acquire(number, name)) for number, name in enumerate(SESSIONS, start=1)]
+    living = node.submit(acquire(9, "emil"))
+    for tries, session in enumerate(SESSIONS, start=1):
+        await eventually(lambda tries=tries: len(node.store.commits) == tries)
+        await loops.end_session(session)
+        node.store.gate.set()
+        node.store.gate.clear()
+    await eventually(lambda: node.tally.store_failures)
+
+    assert node.tally.store_failures == ["LeaseNotFound"], (
+        "the outcome is known: nothing changed"
+    )
+    assert node.tally.unknown == 0
+    node.store.gate.set()
+    for ear in (*dead, living):
+        await received(ear)
+    assert [refusals(ear) for ear in dead] == [[Refusal.SESSION_LOST]] * len(SESSIONS)
+    assert granted(living) == [uuid7(9)]
 
 
 async def test_a_waiter_whose_session_has_ended_is_skipped(loops: Loops) -> None:

@@ -15,7 +15,7 @@ from tests.unit.kit import SharedStore, eventually
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.node import Node
-from seatkeeper.server.report.certificates import certificates
+from seatkeeper.server.report.certificate_expiry import certificates
 from seatkeeper.server.store import MemoryStore, StoreUnavailable
 from seatkeeper.server.system_clock import SystemClock
 from seatkeeper.server.telemetry.tally import RECENT_MAX, Tally

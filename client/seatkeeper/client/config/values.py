@@ -154,9 +154,11 @@ class ClientConfig:
     """Learn from the nodes which others there are, and go to the one that decides for the pools in
     use. Does nothing behind a load balancer; False: keep to the addresses given."""
     keeper: Literal["helper", "process"] = "helper"
-    """Who keeps the session alive. "helper": a small process beside this one, so that neither native
-    code that holds the interpreter, nor a blocked event loop, nor a fork loses seats. "process":
-    this process itself, where gRPC runs then: for programs that do none of that."""
+    """Which process keeps the session alive, and with it the seats. "helper": a small one beside this,
+    so that neither native code that holds the interpreter, nor a blocked event loop, nor a fork loses
+    seats. "process": this one, where gRPC runs then. Seats are lost when the interpreter or the event
+    loop is held for longer than the lease, and a forked child can use no such client. For thousands of
+    clients in one process, and where no other process may be started."""
     on_loss: Literal["tell", "kill"] = "tell"
     """What happens to this process when it loses seats that it holds. "tell": it is notified, as soon
     as its interpreter is free. "kill": it gets SIGKILL at that moment, also in native code."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from seatkeeper.client.session.link import Link
+from seatkeeper.client.session.node_link import NodeLink
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.core.clock import Clock, Timer
 from seatkeeper.core.ring import Ring
@@ -70,7 +70,7 @@ class Relocation:
     def __init__(
         self,
         home: Home,
-        link: Link,
+        link: NodeLink,
         pools: Callable[[], Iterable[str]],
         clock: Clock,
         random: Callable[[], float],

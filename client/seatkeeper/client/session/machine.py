@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-Four parts, each with one job. A `Link` keeps a stream to some node. A `LeaseKeeper` knows the session
-and what may be believed of it. `Tables` remember what must survive a stream. This machine hands events
-and time to them, and their commands to the stream.
+Four parts, each with one job. A `NodeLink` keeps a stream to some node. A `LeaseKeeper` knows the
+session and what may be believed of it. `Tables` remember what must survive a stream. This machine hands
+events and time to them, and their commands to the stream.
 
 One timer (`_tick`) asks the keeper what the lease needs, and the tables whose time is up. No request
 has a timer of its own. Whenever a stream opens, all that the tables hold is sent again, so no part
@@ -31,7 +31,7 @@ from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.home import Home, Relocation
 from seatkeeper.client.session.lease import NEVER, Account, Lease, LeaseKeeper
-from seatkeeper.client.session.link import Link
+from seatkeeper.client.session.node_link import NodeLink
 from seatkeeper.client.session.openings import Openings
 from seatkeeper.client.session.requests import PendingRequest
 from seatkeeper.client.session.tables import SWEEP_SECONDS, Tables
@@ -71,7 +71,7 @@ class SessionMachine:
         """Requests, grants and releases."""
         self.keeper = LeaseKeeper(self, config, account, clock)
         """The lease."""
-        self.link = Link(self, nodes, connect, config, clock, random)
+        self.link = NodeLink(self, nodes, connect, config, clock, random)
         """The stream."""
         self.openings = Openings(config.connect_timeout.total_seconds())
         """Callers that wait for the session to be opened."""

@@ -88,7 +88,7 @@ def decoding(method: str, handler: Handler) -> Handler:
             reason = error_info("DENIAL_REASON_INVALID_ARGUMENT")
             return Failure(grpc.StatusCode.INVALID_ARGUMENT, message, reason, detail)
 
-    behaviour = _behaviour(handler)
+    behaviour = behaviour_of(handler)
 
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
         if handler.request_streaming:
@@ -100,7 +100,7 @@ def decoding(method: str, handler: Handler) -> Handler:
         except Failure as failure:
             await failure.notify(context)
 
-    return _rebuilt(handler, call, decoded)
+    return rebuilt(handler, call, decoded)
 
 
 async def _run(answers: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
@@ -174,7 +174,7 @@ class CallGate:
 
     def wrap(self, method: str, handler: Handler) -> Handler:
         """Count the calls of a method. A `HandlerWrapper`."""
-        behaviour = _behaviour(handler)
+        behaviour = behaviour_of(handler)
         listens = bool(handler.response_streaming and not handler.request_streaming)
 
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
@@ -188,7 +188,7 @@ class CallGate:
             finally:
                 self._leave(task)
 
-        return _rebuilt(handler, call, handler.request_deserializer)
+        return rebuilt(handler, call, handler.request_deserializer)
 
     async def _enter(self, context: Context, *, listens: bool) -> asyncio.Task[Any]:
         if self._is_closed:
@@ -232,7 +232,8 @@ def stopping() -> Failure:
     )
 
 
-def _behaviour(handler: Handler) -> Any:  # noqa: ANN401  # gRPC's handlers have one of four shapes
+def behaviour_of(handler: Handler) -> Any:  # noqa: ANN401  # gRPC's handlers have one of four shapes
+    """Return what a handler calls, whichever of its four attributes has it."""
     return (
         handler.unary_unary
         or handler.unary_stream
@@ -241,7 +242,7 @@ def _behaviour(handler: Handler) -> Any:  # noqa: ANN401  # gRPC's handlers have
     )
 
 
-def _rebuilt(
+def rebuilt(
     handler: Handler,
     behaviour: Any,  # noqa: ANN401  # gRPC's handlers have one of four shapes
     deserializer: Any,  # noqa: ANN401  # gRPC's handlers have one of four shapes
@@ -253,5 +254,5 @@ def _rebuilt(
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[bool(handler.request_streaming), bool(handler.response_streaming)]
-    rebuilt: Handler = make(behaviour, deserializer, handler.response_serializer)
-    return rebuilt
+    other: Handler = make(behaviour, deserializer, handler.response_serializer)
+    return other

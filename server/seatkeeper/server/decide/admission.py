@@ -13,7 +13,7 @@ from seatkeeper.server.domain.state import Instant, PoolState
 from seatkeeper.server.policy.plan import Plan
 
 
-def refusal(
+def queue_refusal(
     pool: PoolState, command: Acquire, limits: Limits, *, ahead: int, ahead_of_holder: int
 ) -> str | None:
     """Return why a request may not wait in the queue; None: it may.

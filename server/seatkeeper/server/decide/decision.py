@@ -270,7 +270,7 @@ class _Draft:
         return Counter(ticket.holder for ticket in ended if ticket is not None)
 
     def _kept_out(self, command: Acquire, entered: Counter[str]) -> str | None:
-        return admission.refusal(
+        return admission.queue_refusal(
             self.pool,
             command,
             self.limits,

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from seatkeeper.internal.v1 import state_pb2
-from seatkeeper.server.deployment.identity import ID_BYTES
+from seatkeeper.server.deployment.deployment import ID_BYTES
 from seatkeeper.server.domain import Guard
 from seatkeeper.server.store import Put, Store, Unchanged, records
 from seatkeeper.server.store.formats import FormatUnsupported, parsed

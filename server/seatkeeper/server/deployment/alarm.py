@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from grpc_health.v1 import health, health_pb2
 
-from seatkeeper.server.deployment.identity import Deployment
+from seatkeeper.server.deployment.deployment import Deployment
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.etcd import EtcdStore
 from seatkeeper.server.telemetry.tally import Tally
@@ -24,7 +24,7 @@ class StoreAlarm:
         servicer: health.aio.HealthServicer,
         services: Sequence[str],
     ) -> None:
-        """``store``: as it was before it was guarded; ``services``: those whose health it is."""
+        """``store``: the one in the ``CheckedStore``; ``services``: those whose health it is."""
         self._etcd = store if isinstance(store, EtcdStore) else None
         self._deployment = deployment
         self._tally = tally

@@ -14,7 +14,7 @@ from seatkeeper.core.serving.log_limit import LogLimit
 from seatkeeper.server.store.formats import FORMAT, FormatUnsupported
 
 
-class Session(Protocol):
+class LoggedSession(Protocol):
     """What is logged of a session."""
 
     session_id: str
@@ -51,7 +51,7 @@ def are_wanted() -> bool:
     return _logger.isEnabledFor(USAGE)
 
 
-def session(event: str, of: Session, peer: str) -> None:
+def session(event: str, of: LoggedSession, peer: str) -> None:
     """Write what became of a session."""
     level = logging.INFO if event == "session_lost" else USAGE
     about = {"session_id": of.session_id, "holder": of.holder, "project": of.project}

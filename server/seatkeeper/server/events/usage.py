@@ -164,7 +164,7 @@ def ticket_ends(
     )
 
 
-def refusal(
+def command_refused(
     pool: str, command: Command, denied: Denied, at: Instant, peer: str = ""
 ) -> UsageEvent:
     """Return the event of a command that was refused."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from seatkeeper.core.serving.context import request_id
+from seatkeeper.core.serving.call_origin import request_id
 from seatkeeper.core.serving.failure import Context
 from seatkeeper.server.identity.principal import principal_of
 from seatkeeper.server.store import StoreError

@@ -6,26 +6,18 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from seatkeeper.core.serving.failure import Context, Failure, error_info
+from seatkeeper.core.serving.handlers import Handler, behaviour_of, rebuilt
 from seatkeeper.core.serving.log_limit import LogLimit
 from seatkeeper.server.identity.authorizer import Authorizer, Refused
 from seatkeeper.server.identity.principal import principal_of
 
-if TYPE_CHECKING:
-    Handler = grpc.RpcMethodHandler[Any, Any]
-
 logger = logging.getLogger(__name__)
-_KINDS: dict[str, Any] = {
-    "unary_unary": grpc.unary_unary_rpc_method_handler,
-    "unary_stream": grpc.unary_stream_rpc_method_handler,
-    "stream_unary": grpc.stream_unary_rpc_method_handler,
-    "stream_stream": grpc.stream_stream_rpc_method_handler,
-}
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -46,25 +38,23 @@ class Gate(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler of a call, guarded where it needs to be."""
+        """Return the handler of a call, wrapped where the caller must be asked for."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
         # None: there is no such call, and gRPC says so.
         if handler is None or not self._authorizer.needs_asking(method):
             return handler
-        return self._guarded(handler, method)
+        return self._asking(handler, method)
 
-    def _guarded(self, handler: Any, method: str) -> Handler:  # noqa: ANN401  # whatever message the call takes
-        make, inner = next(
-            (make, inner) for kind, make in _KINDS.items() if (inner := getattr(handler, kind))
-        )
+    def _asking(self, handler: Handler, method: str) -> Handler:
+        inner = behaviour_of(handler)
         decode = handler.request_deserializer
-        reads_here = not handler.request_streaming and decode is not None
+        reads_here = None if handler.request_streaming else decode  # else gRPC does
 
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
             await self._check(method, context)
-            if reads_here:
-                request = await _decoded(decode, request, context)
+            if reads_here is not None:
+                request = await _decoded(reads_here, request, context)
             answer = inner(request, context)
             if inspect.isasyncgen(answer):
                 async with aclosing(answer):
@@ -74,10 +64,7 @@ class Gate(grpc.aio.ServerInterceptor):
             return await answer
 
         # A stream's requests are read by its handler one by one, so after the check anyway.
-        guarded: Handler = make(
-            call, None if reads_here else decode, handler.response_serializer
-        )
-        return guarded
+        return rebuilt(handler, call, None if reads_here is not None else decode)
 
     async def _check(self, method: str, context: Context) -> None:
         principal = principal_of(context)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from seatkeeper.server.decide import Forecast
-from seatkeeper.server.deployment.identity import fence_base
+from seatkeeper.server.deployment.deployment import fence_base
 from seatkeeper.server.domain import Guard, PoolSpec, PoolState
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records

@@ -26,7 +26,7 @@ from seatkeeper.server.pool.decided import Ended, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.in_flight import InFlightCommit
-from seatkeeper.server.pool.inbox import PendingRequest
+from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
@@ -111,11 +111,12 @@ class Committer:
             self._took_effect(self._mirror.decision_id)
         self._moved.set()
 
-    async def commit(self, asks: list[PendingRequest]) -> Decision | None:
+    async def commit(self, asks: list[PendingCommand]) -> Decision | None:
         """Decide and commit. None: it conflicted, and must be decided again.
 
         Those of ``asks`` that are answered are taken out, in the moment in which they are. Raises
-        ``FormatUnsupported`` where there is a newer version's record.
+        ``FormatUnsupported`` where there is a newer version's record, and ``StoreError`` as the store
+        does: ``LeaseNotFound``, and nothing was changed, when sessions end at every try.
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
@@ -160,11 +161,11 @@ class Committer:
                 await self._catch_up(committed)
                 return None
             return decision
-        raise OutcomeUnknown("sessions end faster than they can be set apart")
+        raise LeaseNotFound("sessions end faster than they can be set apart")
 
     async def _send(
         self,
-        asks: list[PendingRequest],
+        asks: list[PendingCommand],
         decision: Decision,
         writes: list[Write],
         decision_id: int,
@@ -192,7 +193,7 @@ class Committer:
         finally:
             self._in_flight = None
 
-    def _presign(self, asks: list[PendingRequest], decision: Decision) -> None:
+    def _presign(self, asks: list[PendingCommand], decision: Decision) -> None:
         """Let the listeners of likely grants get ready for them."""
         listeners = {(a.command.grant_id, a.command.session_id): a.listener for a in asks}
         for grant in decision.grants:
@@ -236,7 +237,7 @@ class Committer:
 
     def _succeeded(
         self,
-        asks: list[PendingRequest],
+        asks: list[PendingCommand],
         decision: Decision,
         ended: Ended,
         writes: list[Write],

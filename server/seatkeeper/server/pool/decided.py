@@ -11,9 +11,9 @@ from seatkeeper.server.events.usage import (
     SESSION_ENDED,
     UsageEvent,
     UsageKind,
+    command_refused,
     grant_begins,
     grant_ends,
-    refusal,
     ticket_begins,
     ticket_ends,
 )
@@ -86,4 +86,4 @@ def refusals_of(
     for command, outcome in decision.outcomes:
         if isinstance(outcome, Denied):
             peer = peers.get(command.grant_id, "")
-            yield refusal(pool, command, outcome, decision.decided_at, peer)
+            yield command_refused(pool, command, outcome, decision.decided_at, peer)

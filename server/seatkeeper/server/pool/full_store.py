@@ -10,7 +10,7 @@ from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER
 from seatkeeper.server.domain import Denied, Refusal, Release, Released
 from seatkeeper.server.events.usage import UsageEvent, UsageKind, grant_ends, ticket_ends
 from seatkeeper.server.pool.context import PoolContext
-from seatkeeper.server.pool.inbox import PendingRequest
+from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.refusals import RETRY_AFTER_SECONDS, Refusals
 from seatkeeper.server.pool.subscribers import peer_of
@@ -41,7 +41,7 @@ class FullStore:
         self._changed = changed
         self._refusals = Refusals(context)
 
-    async def answer(self, asks: list[PendingRequest]) -> None:
+    async def answer(self, asks: list[PendingCommand]) -> None:
         """Delete what is given up, by its owner or because its wait has ended; refuse the rest.
 
         Those of ``asks`` that are answered, which is all unless the store fails, are taken out.
@@ -76,7 +76,7 @@ class FullStore:
             self._refusals.refuse(ask.command, ask.listener, denied)
         asks.clear()
 
-    def _is_theirs(self, ask: PendingRequest) -> bool:
+    def _is_theirs(self, ask: PendingCommand) -> bool:
         """Return whether a command gives back what its session has."""
         grant_id, state = ask.command.grant_id, self._mirror.state
         found = state.grants.get(grant_id) or state.tickets.get(grant_id)

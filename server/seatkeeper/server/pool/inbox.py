@@ -14,7 +14,7 @@ from seatkeeper.server.pool.subscribers import Listener
 
 
 @dataclass(slots=True)
-class PendingRequest:
+class PendingCommand:
     """A command, and the listener for its outcome."""
 
     command: Command
@@ -34,7 +34,7 @@ class Inbox:
         self._clock = clock
         self._commands_max = commands_max
         self._timeout = timeout.total_seconds()
-        self._asks: deque[PendingRequest] = deque()
+        self._asks: deque[PendingCommand] = deque()
         self._is_urgent = False
         self._batch_full: asyncio.Future[None] | None = None
 
@@ -47,7 +47,7 @@ class Inbox:
             return False
         now = self._clock.monotonic()
         self._asks.append(
-            PendingRequest(
+            PendingCommand(
                 command, listener, now, now + self._timeout, batch_delay.total_seconds()
             )
         )
@@ -74,13 +74,13 @@ class Inbox:
             timer.cancel()
             self._batch_full = None
 
-    def take(self, count_max: int) -> list[PendingRequest]:
+    def take(self, count_max: int) -> list[PendingCommand]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
         self._is_urgent = not all(ask.batch_delay for ask in self._asks)
         return asks
 
-    def put_back(self, asks: Sequence[PendingRequest]) -> None:
+    def put_back(self, asks: Sequence[PendingCommand]) -> None:
         """Put commands that were not decided back in front."""
         self._asks.extendleft(reversed(asks))
         if asks:
@@ -91,7 +91,7 @@ class Inbox:
         if self._batch_full is not None and not self._batch_full.done():
             self._batch_full.set_result(None)
 
-    def take_late(self) -> list[PendingRequest]:
+    def take_late(self) -> list[PendingCommand]:
         """Remove and return the commands that have waited too long."""
         now = self._clock.monotonic()
         if not self._asks or self._asks[0].deadline > now:

@@ -24,7 +24,7 @@ class Intake:
         self._config = config
         self._clock = clock
 
-    def refusal(self, command: Acquire, *, ahead: int) -> str | None:
+    def early_refusal(self, command: Acquire, *, ahead: int) -> str | None:
         """Return why a request cannot even join the queue; None: it can, or may be served at once.
 
         ``ahead``: commands that wait to be decided before it.
@@ -32,7 +32,9 @@ class Intake:
         if not self._state.tickets or admission.is_known(self._state, command):
             return None
         limits = self._config.limits
-        why = admission.refusal(self._state, command, limits, ahead=ahead, ahead_of_holder=0)
+        why = admission.queue_refusal(
+            self._state, command, limits, ahead=ahead, ahead_of_holder=0
+        )
         return why if why is not None and self._will_wait(command) else None
 
     def batch_delay(self, command: Command, *, is_one_of_many: bool) -> timedelta:

@@ -15,7 +15,8 @@ A commit ends in one of six ways:
 - It conflicted: another node has decided since. Wait until the watch has brought that in, and decide
   again on the same commands.
 - It named a dead lease. The store refuses such a transaction whole, so find the dead sessions,
-  set them apart, and decide again.
+  set them apart, and decide again. Where that does not help four times in a row, pause, as when the
+  store is not there: the outcome is known, nothing was changed.
 - Its outcome is unknown. Read the pool afresh and decide again on the same commands: those that took
   effect find their own records. The lost transaction may still commit while the guard is the one
   it compared with, so "no record" proves nothing yet; the next commit therefore moves the guard
@@ -192,7 +193,7 @@ class PoolLoop:
             self._refusals.refuse(command, listener, not_understood(command.grant_id, error))
             return
         if isinstance(command, Acquire):
-            why = self._intake.refusal(command, ahead=len(self._inbox))
+            why = self._intake.early_refusal(command, ahead=len(self._inbox))
             if why is not None:
                 self._refusals.overloaded(command, listener, why)
                 return

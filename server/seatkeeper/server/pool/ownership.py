@@ -18,7 +18,7 @@ from seatkeeper.server.events.usage import (
 )
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
-from seatkeeper.server.pool.inbox import PendingRequest
+from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Subscribers, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
@@ -77,7 +77,7 @@ class Ownership:
             else:
                 usage.publish(ticket_ends(self._pool, each, now, reason=SESSION_ENDED))
 
-    async def forward(self, asks: list[PendingRequest]) -> bool:
+    async def forward(self, asks: list[PendingCommand]) -> bool:
         """Have the pool's owner decide, where it is another node; return whether all is done.
 
         Those of ``asks`` that are answered are taken out.
@@ -101,10 +101,10 @@ class Ownership:
         asks[:] = self._apply(asks, decided)
         return not asks
 
-    def _apply(self, asks: list[PendingRequest], decided: Decided) -> list[PendingRequest]:
+    def _apply(self, asks: list[PendingCommand], decided: Decided) -> list[PendingCommand]:
         """Bring what the owner decided into the view; return what it did not decide."""
         touched: set[str] = set()
-        undecided: list[PendingRequest] = []
+        undecided: list[PendingCommand] = []
         for ask, outcome in zip(asks, decided.outcomes, strict=True):
             if isinstance(outcome, Denied) and outcome.reason is Refusal.UNAVAILABLE:
                 undecided.append(ask)

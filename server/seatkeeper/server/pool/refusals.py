@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from seatkeeper.server.domain import Command, Denied, Refusal
-from seatkeeper.server.events.usage import refusal
+from seatkeeper.server.events.usage import command_refused
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded
-from seatkeeper.server.pool.inbox import PendingRequest
+from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.subscribers import Listener, peer_of
 
 RETRY_AFTER_SECONDS = (1.0, 3.0)
@@ -31,7 +31,9 @@ class Refusals:
         # Where it was forwarded from, it is decided after all, or counted.
         if not isinstance(listener, Forwarded) or denied.reason is not Refusal.UNAVAILABLE:
             now, peer = self._clock.now(), peer_of(listener)
-            self._observer.usage.publish(refusal(self._pool, command, denied, now, peer))
+            self._observer.usage.publish(
+                command_refused(self._pool, command, denied, now, peer)
+            )
         listener.receive(self._pool, denied)
 
     def overloaded(self, command: Command, listener: Listener, why: str) -> None:
@@ -46,7 +48,7 @@ class Refusals:
             ),
         )
 
-    def unanswered(self, asks: Iterable[PendingRequest], why: str) -> None:
+    def unanswered(self, asks: Iterable[PendingCommand], why: str) -> None:
         """Refuse commands that nothing is known of: they may have taken effect."""
         for ask in asks:
             message = f"{why}; the outcome is unknown: send the same request again"

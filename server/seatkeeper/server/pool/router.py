@@ -22,7 +22,7 @@ from seatkeeper.server.domain import (
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer, PoolCount
-from seatkeeper.server.events.usage import refusal, unread_refusal
+from seatkeeper.server.events.usage import command_refused, unread_refusal
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
@@ -201,7 +201,7 @@ class PoolRouter:
     def _deny_unknown(self, pool: str, command: Command, listener: Listener) -> None:
         denied = _no_such_pool(pool, command.grant_id)
         now, peer = self._clock.now(), peer_of(listener)
-        self._observer.usage.publish(refusal(pool, command, denied, now, peer))
+        self._observer.usage.publish(command_refused(pool, command, denied, now, peer))
         listener.receive(pool, denied)
 
     def _spec_changed(self, pool: str) -> None:

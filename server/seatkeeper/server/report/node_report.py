@@ -9,11 +9,11 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
-from seatkeeper.server.deployment.identity import Deployment
+from seatkeeper.server.deployment.deployment import Deployment
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.identity import Authorizer, Right
-from seatkeeper.server.report.certificates import certificates
+from seatkeeper.server.report.certificate_expiry import certificates
 from seatkeeper.server.routing.membership import Membership
 from seatkeeper.server.telemetry.tally import Tally
 from seatkeeper.v1 import cluster_service_pb2 as pb

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from seatkeeper.core.ring import Ring
-from seatkeeper.core.serving.context import peer_of_call
+from seatkeeper.core.serving.call_origin import peer_of_call
 from seatkeeper.core.serving.failure import Context
 from seatkeeper.core.serving.handlers import stopping
 from seatkeeper.server.domain import Denied, Grant, Refusal

@@ -27,7 +27,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from seatkeeper.core.serving.context import peer_of_call
+from seatkeeper.core.serving.call_origin import peer_of_call
 from seatkeeper.core.serving.failure import Context, Failure, error_info, retry_info
 from seatkeeper.core.validate import Malformed
 from seatkeeper.server.domain import Denied, Grant, Refusal

@@ -28,7 +28,7 @@ SECONDS_MAX = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SessionFacts:
     """What is known of a session."""
 
     client: seat_pb2.ClientInfo | None
@@ -43,7 +43,7 @@ class Holders:
         self._store = store
         self._sessions = sessions
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, Facts]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, SessionFacts]] = OrderedDict()
 
     async def add_to(self, pool: pool_service_pb2.Pool) -> None:
         """Add to the grants and tickets of ``pool`` what is known of their sessions."""
@@ -62,9 +62,9 @@ class Holders:
             if found is not None and found.client is not None:
                 ticket.client.CopyFrom(found.client)
 
-    async def _facts(self, session_ids: Iterable[str]) -> Mapping[str, Facts]:
+    async def _facts(self, session_ids: Iterable[str]) -> Mapping[str, SessionFacts]:
         now = time.monotonic()
-        found: dict[str, Facts] = {}
+        found: dict[str, SessionFacts] = {}
         missing = []
         for session_id in session_ids:
             known = self._known.get(session_id)
@@ -91,18 +91,20 @@ class Holders:
             await asyncio.gather(*looking, return_exceptions=True)
         return found
 
-    async def _look(self, session_id: str) -> Facts:
+    async def _look(self, session_id: str) -> SessionFacts:
         session = await self._sessions.look(session_id)
         if session is None:
-            return Facts(None, None)
+            return SessionFacts(None, None)
         left = await self._store.lease_remaining(session.lease_id)
         if left is None:
-            return Facts(session.client, None)
+            return SessionFacts(session.client, None)
         # Whole seconds, rounded down: it ends within one more.
         ends = left + timedelta(seconds=1)
-        return Facts(session.client, self._clock.now() + ends // timedelta(milliseconds=1))
+        return SessionFacts(
+            session.client, self._clock.now() + ends // timedelta(milliseconds=1)
+        )
 
-    def _remember(self, session_id: str, facts: Facts) -> None:
+    def _remember(self, session_id: str, facts: SessionFacts) -> None:
         self._known[session_id] = (time.monotonic(), facts)
         self._known.move_to_end(session_id)
         while len(self._known) > REMEMBERED_MAX:

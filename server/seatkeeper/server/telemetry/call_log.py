@@ -10,22 +10,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
 from google.rpc import error_details_pb2
 
-from seatkeeper.core.serving.context import peer_of_call, request_id
+from seatkeeper.core.serving.call_origin import peer_of_call, request_id
 from seatkeeper.core.serving.failure import Context, Failure, reported
+from seatkeeper.core.serving.handlers import Handler, behaviour_of, rebuilt
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.events.usage import unread_refusal
 from seatkeeper.v1 import seat_pb2
-
-if TYPE_CHECKING:
-    Handler = grpc.RpcMethodHandler[Any, Any]
 
 _PREFIX = "DENIAL_REASON_"
 _REASONS = {
@@ -42,12 +40,6 @@ _BY_CODE = {
     grpc.StatusCode.UNAVAILABLE: "UNAVAILABLE",
 }
 _OF_ANY_CALL = {"NOT_AUTHORIZED", "UNAUTHENTICATED"}
-_KINDS: dict[str, Any] = {
-    "unary_unary": grpc.unary_unary_rpc_method_handler,
-    "unary_stream": grpc.unary_stream_rpc_method_handler,
-    "stream_unary": grpc.stream_unary_rpc_method_handler,
-    "stream_stream": grpc.stream_stream_rpc_method_handler,
-}
 
 
 class CallLog(grpc.aio.ServerInterceptor):
@@ -75,9 +67,7 @@ class CallLog(grpc.aio.ServerInterceptor):
         return known[1]
 
     def _watching(self, handler: Handler, method: str) -> Handler:
-        make, inner = next(
-            (make, inner) for kind, make in _KINDS.items() if (inner := getattr(handler, kind))
-        )
+        inner = behaviour_of(handler)
 
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  # whatever message the call takes
             reported.set(None)
@@ -98,8 +88,7 @@ class CallLog(grpc.aio.ServerInterceptor):
                     self._failed(method, context, failure.code.name, failure.message)
                     self._report_denial(method, failure, context)
 
-        watched: Handler = make(call, handler.request_deserializer, handler.response_serializer)
-        return watched
+        return rebuilt(handler, call, handler.request_deserializer)
 
     def _failed(self, method: str, context: Context, code: str, why: str) -> None:
         call = method.rpartition(".")[2]

@@ -26,10 +26,10 @@ from seatkeeper.server.store.errors import (
 )
 from seatkeeper.server.store.etcd.auth import Credentials
 from seatkeeper.server.store.etcd.calls import RANGE, TXN, Method, Req, Resp
+from seatkeeper.server.store.etcd.cluster_identity import ADVICE
 from seatkeeper.server.store.etcd.endpoint import Endpoint
 from seatkeeper.server.store.etcd.endpoints import Endpoints
 from seatkeeper.server.store.etcd.failures import Failure, classify, raised
-from seatkeeper.server.store.etcd.identity import ADVICE
 
 PAUSE_SECONDS_MIN = 0.01
 PAUSE_SECONDS_MAX = 0.2

@@ -2,7 +2,7 @@
 
 All calls go to one member until it fails; then they go to another, and the failed one is avoided
 for a while. Avoided is not excluded: it is used again when no other member can be reached. One that
-is of another cluster *is* excluded: see ``identity.py``.
+is of another cluster *is* excluded: see ``cluster_identity.py``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from seatkeeper.server.store.errors import StoreForeign, StoreUnavailable
+from seatkeeper.server.store.etcd.cluster_identity import RECHECK_SECONDS, ClusterIdentity
 from seatkeeper.server.store.etcd.config import EtcdConfig
 from seatkeeper.server.store.etcd.endpoint import Endpoint
-from seatkeeper.server.store.etcd.identity import RECHECK_SECONDS, ClusterIdentity
 
 POLL_SECONDS = 0.005
 """How often connecting members are looked at. Waiting for grpc's own notice instead would have to

@@ -1,4 +1,4 @@
-"""Keys: building requests for them and reading the answers.
+"""KeyValues: building requests for them and reading the answers.
 
 ``commit`` is the hot path of the whole service: a transaction of 126 writes is built in 70 µs by
 filling messages in place, and in 190 µs by passing finished messages to constructors.
@@ -48,7 +48,7 @@ def prefix_range(prefix: str) -> tuple[bytes, bytes]:
     return first or b"\0", end
 
 
-class Keys:
+class KeyValues:
     """Reads and transactions."""
 
     def __init__(self, caller: Caller, config: EtcdConfig) -> None:

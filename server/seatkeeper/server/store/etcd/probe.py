@@ -16,10 +16,10 @@ from seatkeeper.server.store.etcd.calls import (
     Req,
     Resp,
 )
+from seatkeeper.server.store.etcd.cluster_identity import ClusterIdentity
 from seatkeeper.server.store.etcd.endpoint import Endpoint
 from seatkeeper.server.store.etcd.endpoints import Endpoints
 from seatkeeper.server.store.etcd.failures import Failure, classify
-from seatkeeper.server.store.etcd.identity import ClusterIdentity
 
 
 class Prober:

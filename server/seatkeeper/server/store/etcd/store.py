@@ -11,11 +11,11 @@ from seatkeeper.server.store.errors import StoreForeign, StoreRefused, StoreUnav
 from seatkeeper.server.store.etcd.auth import Credentials
 from seatkeeper.server.store.etcd.caller import Caller
 from seatkeeper.server.store.etcd.calls import ALARM, LEASE_TIME_TO_LIVE, STATUS
+from seatkeeper.server.store.etcd.cluster_identity import ClusterIdentity
 from seatkeeper.server.store.etcd.config import EtcdConfig
 from seatkeeper.server.store.etcd.endpoints import Endpoints
 from seatkeeper.server.store.etcd.health import Health
-from seatkeeper.server.store.etcd.identity import ClusterIdentity
-from seatkeeper.server.store.etcd.kv import Keys
+from seatkeeper.server.store.etcd.kv import KeyValues
 from seatkeeper.server.store.etcd.lease import Leases
 from seatkeeper.server.store.etcd.probe import Prober
 from seatkeeper.server.store.etcd.watch import Watches
@@ -46,7 +46,7 @@ class EtcdStore:
         self._prober = Prober(self.identity, credentials)
         self._endpoints.probe = self._prober.probe
         self._caller = Caller(self._endpoints, credentials)
-        self._keys = Keys(self._caller, config)
+        self._keys = KeyValues(self._caller, config)
         self._watches = Watches(self._endpoints, credentials, config)
         self._health = Health(self._caller, self._endpoints, credentials, self._timeout)
         self._leases = Leases(self._caller, self._endpoints, credentials, config)

@@ -7,7 +7,7 @@ which it can end is looked for:
 - compacted: a canceled answer with a ``compact_revision``;
 - the stream ends, with an error or without one;
 - the member has lost its leader: it says so only to streams with ``hasleader`` metadata;
-- silence. A guard asks for progress while the reader waits; an answer, or any event, is a sign of
+- silence. A task asks for progress while the reader waits; an answer, or any event, is a sign of
   life. Without one for ``watch_silence`` the stream is cancelled. The time that the consumer
   spends away from the reader does not count: meanwhile no reader listens.
 
@@ -95,7 +95,7 @@ class Watches:
 
 
 class _WatchStream:
-    """The stream and the guard that notices when it has fallen silent."""
+    """The stream, and the task that notices when it has fallen silent."""
 
     def __init__(
         self,
@@ -119,7 +119,9 @@ class _WatchStream:
         self._silent = False
         self._asking: asyncio.Task[None] | None = None
         self._call = endpoint.stream(WATCH)(metadata=metadata)
-        self._guard = loop.create_task(self._guard_silence(min(call_timeout, silence) / 4))
+        self._silence_task = loop.create_task(
+            self._notice_silence(min(call_timeout, silence) / 4)
+        )
 
     async def create(self, prefix: str, from_revision: int) -> None:
         """Start the watch, or raise ``WatchEnded``."""
@@ -172,12 +174,12 @@ class _WatchStream:
 
     def close(self) -> None:
         """End the stream. Safe to call twice."""
-        self._guard.cancel()
+        self._silence_task.cancel()
         if self._asking is not None:
             self._asking.cancel()
         self._call.cancel()
 
-    async def _guard_silence(self, interval: float) -> None:
+    async def _notice_silence(self, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
             if self._waiting_since is None:

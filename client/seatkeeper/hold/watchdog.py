@@ -1,18 +1,18 @@
-"""The guard: a small process that starts the command, and outlives the process that requested it.
+"""The watchdog: a small process that starts the command, and outlives the process that requested it.
 
 Theory of operation
 -------------------
-``run`` (here: the *keeper*, for it keeps the seat) starts the guard before it asks for a seat. The
-guard forks the command, so the command and all it starts are descendants of the guard, and of the
+``run`` (here: the *keeper*, for it keeps the seat) starts the watchdog before it asks for a seat. The
+watchdog forks the command, so the command and all it starts are descendants of the watchdog, and of the
 keeper above it; both are reapers of orphans.
 
-*What the guard watches.* The keeper, by a pidfd and by its end of a socket: when the keeper is gone,
+*What the watchdog watches.* The keeper, by a pidfd and by its end of a socket: when the keeper is gone,
 the command is stopped at once. The lease, by two numbers that the keeper writes into shared memory:
 until when the seat may be believed in, by the clock that counts suspended time too. When that time
 has come and the keeper has done nothing (it is stopped, or stuck, or starved), the command is
 stopped just the same. Nothing of this needs the keeper to run.
 
-*What the guard survives.* It is in a group of its own, and where there is a terminal in a session of
+*What the watchdog survives.* It is in a group of its own, and where there is a terminal in a session of
 its own, with all signals blocked, and holds none of the user's files. A signal to the terminal's
 group, or to the keeper's, does not reach it. Where it is killed all the same, the kernel kills the
 command (a parent-death signal), and the keeper, which inherits what is left, stops that. Where both
@@ -21,7 +21,7 @@ are killed, what the command started goes on, unless it is contained: see `init`
 *Words.* Lines on the socket; numbers are decimal.
 keeper: ``start BYTES`` and so many bytes, ``go``, ``stop GRACE_MS``, ``sweep SIGNAL GRACE_MS``,
 ``end``.
-guard: ``ready``, ``refused ERRNO`` (to contain), ``forked PID INIT`` (0: none), ``started``,
+watchdog: ``ready``, ``refused ERRNO`` (to contain), ``forked PID INIT`` (0: none), ``started``,
 ``failed ERRNO``, ``ended STATUS``, ``stopping``, ``stopped LEFT``, ``swept LEFT``.
 
 It is started without site-packages, and imports the standard library only.
@@ -61,7 +61,7 @@ FIELDS = 6
 
 
 class Order:
-    """What to start, and how it is to find its surroundings; as it is sent to the guard."""
+    """What to start, and how it is to find its surroundings; as it is sent to the watchdog."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ def unpack_lease(data: bytes) -> tuple[float, float]:
     return until / 1000, ends / 1000
 
 
-class Guard:
+class Watchdog:
     """Starts one command and sees to its end."""
 
     def __init__(self, control: int, lease: int, keeper: int, *, contains: bool) -> None:
@@ -260,7 +260,7 @@ class Guard:
         self._order = order
         waits, self._go = os.pipe()
         self._failure, fails = os.pipe()
-        guard = os.getpid()
+        watchdog = os.getpid()
 
         def become(notify: Callable[[], None], parent: int = INIT) -> NoReturn:
             os.close(self._go)
@@ -276,7 +276,7 @@ class Guard:
         else:
             self._pid = os.fork()
             if self._pid == 0:
-                become(lambda: None, guard)
+                become(lambda: None, watchdog)
         os.close(waits)
         os.close(fails)
         if order.own_group:
@@ -484,7 +484,7 @@ def _is_binary(place: bytes) -> bool:
 
 
 def main() -> None:
-    """Be the guard.
+    """Be the watchdog.
 
     Arguments: socket, shared memory, the keeper, its grace (ms), its group, 1 to contain the command.
     """
@@ -492,4 +492,4 @@ def main() -> None:
     for descriptor in (control, lease):
         os.set_inheritable(descriptor, False)
     adopt_orphans()
-    Guard(control, lease, keeper, contains=sys.argv[6] == "1").run()
+    Watchdog(control, lease, keeper, contains=sys.argv[6] == "1").run()

@@ -18,7 +18,7 @@ class NodeContext:
 
     node_id: str
     store: Store
-    """Guarded: what it says and takes is this deployment's."""
+    """A ``CheckedStore``: what it says and takes is this deployment's."""
     keys: Keys
     clock: Clock
     tally: Tally

@@ -35,7 +35,7 @@ LEAVE_ALONE_SECONDS = 10.0
 _log = logging.getLogger("seatkeeper.client")
 
 
-class LinkOwner(Protocol):
+class NodeLinkOwner(Protocol):
     """The user of the stream."""
 
     def is_wanted(self) -> bool:
@@ -57,12 +57,12 @@ class LinkOwner(Protocol):
         """Learn that every node was tried and none answered."""
 
 
-class Link:
+class NodeLink:
     """The stream of one session, over whichever node answers."""
 
     def __init__(
         self,
-        owner: LinkOwner,
+        owner: NodeLinkOwner,
         nodes: NodePicker,
         connect: Callable[[str], aio.Channel],
         config: ClientConfig,

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 
-from seatkeeper.server.deployment.identity import RESTORED, Deployment
+from seatkeeper.server.deployment.deployment import RESTORED, Deployment
 from seatkeeper.server.store import (
     Committed,
     Entry,
@@ -29,7 +29,7 @@ from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 
-class GuardedStore:
+class CheckedStore:
     """A ``Store`` whose calls raise ``StoreForeign`` while its deployment is in trouble."""
 
     def __init__(self, store: Store, deployment: Deployment, keys: Keys) -> None:

@@ -1,4 +1,4 @@
-"""Our end of a guard: how it is started, the messages to it, and its answers.
+"""Our end of a watchdog: how it is started, the messages to it, and its answers.
 
 A line of text for a command or an answer, over a socket pair; the lease in memory that both share.
 """
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from seatkeeper.hold.guard import pack_lease
 from seatkeeper.hold.linux import adopt_orphans, keep_going, send
 from seatkeeper.hold.signals import TAKEN
+from seatkeeper.hold.watchdog import pack_lease
 
 READY_SECONDS_MAX = 30.0
 READ_BYTES = 1 << 16
@@ -25,19 +25,19 @@ NO_NAMESPACE = (
     "CAP_SYS_ADMIN, or leave --contain out"
 )
 
-_GUARD = (
+_WATCHDOG = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
-    "from seatkeeper.hold.guard import main; main()"
+    "from seatkeeper.hold.watchdog import main; main()"
 )
 _ROOT = str(Path(__file__).parents[2])
 
 
 class CannotStart(OSError):
-    """The command cannot be executed, or the guard cannot be started; ``errno`` says why."""
+    """The command cannot be executed, or the watchdog cannot be started; ``errno`` says why."""
 
 
-class GuardLink:
-    """One guard at a time, and the words that are exchanged with it. Belongs to one event loop."""
+class WatchdogLink:
+    """One watchdog at a time, and the words that are exchanged with it. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class GuardLink:
         on_ended: Callable[[int], None],
         on_gone: Callable[[], None],
     ) -> None:
-        """``grace`` and ``contain`` are the guard's own, as `Program` has them.
+        """``grace`` and ``contain`` are the watchdog's own, as `Program` has them.
 
-        ``on_ended`` is called with the wait status of the program; ``on_gone`` when the guard ends.
+        ``on_ended`` is called with the wait status of the program; ``on_gone`` when the watchdog ends.
         """
         self._grace = grace
         self._contain = contain
@@ -61,14 +61,14 @@ class GuardLink:
         self._unread = b""
         self._words: dict[str, asyncio.Future[str]] = {}
         self.pid = 0
-        """The guard's process id; 0 while there is none."""
+        """The watchdog's process id; 0 while there is none."""
         self.is_gone = False
         """Whether it has ended."""
         self.has_stopped = asyncio.Event()
         """Set when it stopped the program without being asked: the lease was over."""
 
     async def start(self) -> None:
-        """Start a guard; raises `CannotStart`. Everything that can fail early, fails here."""
+        """Start a watchdog; raises `CannotStart`. Everything that can fail early, fails here."""
         self.is_gone = False
         adopt_orphans()
         ours, theirs = socket.socketpair()
@@ -77,7 +77,7 @@ class GuardLink:
         except OSError as error:
             ours.close()
             raise CannotStart(
-                error.errno, f"cannot start the guard: {error.strerror}"
+                error.errno, f"cannot start the watchdog: {error.strerror}"
             ) from None
         finally:
             theirs.close()
@@ -86,7 +86,7 @@ class GuardLink:
         self._loop.add_reader(ours, self._read)
         refused = await self.word("ready", READY_SECONDS_MAX)
         if refused is None:
-            raise CannotStart(0, "cannot start the guard: it ended, or does not answer")
+            raise CannotStart(0, "cannot start the watchdog: it ended, or does not answer")
         if refused:
             raise CannotStart(int(refused), NO_NAMESPACE.format(os.strerror(int(refused))))
 
@@ -103,17 +103,17 @@ class GuardLink:
                 self._socket, f"start {len(order)}\n".encode() + order
             )
         except OSError as error:
-            raise CannotStart(error.errno, "the guard ended") from None
+            raise CannotStart(error.errno, "the watchdog ended") from None
 
     def say(self, line: str) -> None:
-        """Say something, if there is a guard."""
+        """Say something, if there is a watchdog."""
         if self._socket is None or self.is_gone:
             return
         with suppress(OSError):
             self._socket.send(line.encode() + b"\n")
 
     async def word(self, name: str, seconds_max: float) -> str | None:
-        """Wait until the guard says ``name``; None: it is gone, or does not in time."""
+        """Wait until the watchdog says ``name``; None: it is gone, or does not in time."""
         if self.is_gone:
             return None
         word = self._words.setdefault(name, self._loop.create_future())
@@ -123,22 +123,22 @@ class GuardLink:
             return None
 
     def keep_going(self) -> None:
-        """Let a guard go on that was stopped."""
+        """Let a watchdog go on that was stopped."""
         if self.pid and not self.is_gone:
             keep_going(self.pid)
 
     def kill(self) -> None:
-        """Kill the guard, if there is one."""
+        """Kill the watchdog, if there is one."""
         if self.pid:
             send(self.pid, signal.SIGKILL)
 
     def on_reaped(self) -> None:
-        """Note that the guard's process has ended."""
+        """Note that the watchdog's process has ended."""
         self.pid = 0
         self._note_end()
 
     def close(self) -> None:
-        """Let the guard go."""
+        """Let the watchdog go."""
         self.say("end")
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
@@ -151,7 +151,7 @@ class GuardLink:
         grace = int(self._grace * 1000)
         about_us = (os.getpid(), grace, os.getpgrp(), int(self._contain))
         numbers = (control, self._lease, *about_us)
-        words = (sys.executable, "-I", "-S", "-c", _GUARD, _ROOT, *map(str, numbers))
+        words = (sys.executable, "-I", "-S", "-c", _WATCHDOG, _ROOT, *map(str, numbers))
         for descriptor in (control, self._lease):
             os.set_inheritable(descriptor, True)
         try:
@@ -198,6 +198,6 @@ class GuardLink:
         self.is_gone = True
         for word in self._words.values():
             if not word.done():
-                word.set_exception(ConnectionError("the guard is gone"))
+                word.set_exception(ConnectionError("the watchdog is gone"))
                 word.exception()  # a caller that waits has it; there may be none
         self._on_gone()
