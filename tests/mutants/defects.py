@@ -329,7 +329,7 @@ DEFECTS = (
         tests=("tests/unit/pool/test_pool_loop_forwarding.py",),
     ),
     Defect(
-        "a release known before the watch shows it is told as a loss",
+        "a release known before the watch shows it is reported as a loss",
         f"{SERVER}/pool/mirror.py",
         "        self._remember_end(Released(grant_id))\n",
         "",
