@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.domain import Command
+from seatkeeper.server.domain import Command, Release
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.pool.subscribers import Listener
 
@@ -37,6 +37,9 @@ class Inbox:
         self._asks: deque[PendingCommand] = deque()
         self._is_urgent = False
         self._batch_full: asyncio.Future[None] | None = None
+        self._releases = 0
+        self._enough: tuple[int, asyncio.Future[None]] | None = None
+        """How many releases somebody waits for, and what tells of them."""
 
     def __len__(self) -> int:
         return len(self._asks)
@@ -51,9 +54,27 @@ class Inbox:
                 command, listener, now, now + self._timeout, batch_delay.total_seconds()
             )
         )
+        if isinstance(command, Release):
+            self._releases += 1
+            if self._enough is not None and self._releases >= self._enough[0]:
+                _set(self._enough[1])
         if not batch_delay:
             self._urgent()
         return True
+
+    async def releases(self, enough: int, *, within: float) -> None:
+        """Wait until so many releases are in here, or so many seconds are over."""
+        if self._releases >= enough or within <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._enough = enough, future
+        timer = loop.call_later(within, _set, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._enough = None
 
     async def gather(self) -> None:
         """Wait for the batch delay, unless a command in here is urgent.
@@ -77,19 +98,21 @@ class Inbox:
     def take(self, count_max: int) -> list[PendingCommand]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
+        self._releases -= _releases_in(asks)
         self._is_urgent = not all(ask.batch_delay for ask in self._asks)
         return asks
 
     def put_back(self, asks: Sequence[PendingCommand]) -> None:
         """Put commands that were not decided back in front."""
         self._asks.extendleft(reversed(asks))
+        self._releases += _releases_in(asks)
         if asks:
             self._urgent()
 
     def _urgent(self) -> None:
         self._is_urgent = True
-        if self._batch_full is not None and not self._batch_full.done():
-            self._batch_full.set_result(None)
+        if self._batch_full is not None:
+            _set(self._batch_full)
 
     def take_late(self) -> list[PendingCommand]:
         """Remove and return the commands that have waited too long."""
@@ -98,4 +121,14 @@ class Inbox:
             return []
         late = [ask for ask in self._asks if ask.deadline <= now]
         self._asks = deque(ask for ask in self._asks if ask.deadline > now)
+        self._releases -= _releases_in(late)
         return late
+
+
+def _releases_in(asks: Sequence[PendingCommand]) -> int:
+    return sum(type(ask.command) is Release for ask in asks)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

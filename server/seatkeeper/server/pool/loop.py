@@ -288,7 +288,9 @@ class PoolLoop:
     async def _decide_once(self) -> None:
         await self._inbox.gather()
         seats = self.state.spec.seats if self.state.spec else 0
-        await self._pace.keep(waiting=len(self.state.tickets), seats=seats)
+        pause, enough = self._pace.pause(waiting=len(self.state.tickets), seats=seats)
+        await self._inbox.releases(enough, within=pause)
+        self._pace.decided()
         self._expire_requests()
         if self._turn_away_where_unsupported():
             return
