@@ -128,7 +128,7 @@ async def test_under_contention_a_release_waits_for_others_and_otherwise_it_does
     node.submit(release(3))
     await eventually(lambda: len(node.store.commits) > calm)
     node.submit(release(4))
-    await eventually(lambda: not uuid7(4) in node.loop.state.grants)
+    await eventually(lambda: uuid7(4) not in node.loop.state.grants)
     assert len(node.store.commits) == calm + 2
 
 
