@@ -246,7 +246,7 @@ class PoolLoop:
         for grant_id in grant_ids:
             self._mirror.ends.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
-        self._positions.is_due = True
+        self._positions.places_may_have_changed()
         self._turn_away_where_unsupported()
         self._committer.view_moved()
         self._wake_for_work()
