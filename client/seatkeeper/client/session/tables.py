@@ -176,12 +176,15 @@ class Tables:
                 granted_at=granted.granted_at,
                 lease=lease,
                 on_state=ask.on_state,
+                holder=granted.holder,
+                project=granted.project,
             )
             ask.future.set_result(held)
             return
         known = self.held.get(grant_id)
         if known is not None and known.fence == granted.fence:
-            known.renew_token(granted.token)
+            if granted.token:
+                known.renew_token(granted.token)
         elif known is not None:
             # The grant was gone, and finding it again has taken seats anew.
             self._lose(known, "the grant had ended")
