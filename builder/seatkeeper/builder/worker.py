@@ -2,8 +2,9 @@
 
 ``python -m seatkeeper.builder.worker JOB_FILE REPORT_FD``, started by ``compile`` in an empty
 folder and a session of its own. It does not outlive its parent, and limits itself before it
-looks at anything a stranger sent. What the libraries print goes where the parent listens for
-stderr tail; reports go to ``REPORT_FD``. It ends with status 0 whenever it could report.
+looks at anything a stranger sent. What the libraries print goes to standard error,
+whose end the parent keeps (``stderr_tail``); reports go to ``REPORT_FD``. It ends with status 0
+whenever it could report.
 """
 
 from __future__ import annotations

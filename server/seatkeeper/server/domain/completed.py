@@ -94,7 +94,7 @@ class CompletedIds:
         return session.spans if session else ()
 
     def mark(self, session_id: str) -> str:
-        """Return the highest id that a session has completed; empty: it has with none."""
+        """Return the highest id that a session has completed; empty: it has completed none."""
         return highest(self.spans(session_id))
 
     def listed(self, session_id: str, spans: Sequence[Span]) -> None:

@@ -256,7 +256,7 @@ class Committer:
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):
                 self._subscribers.attach(command, listener)
-        # Before the changes are forwarded: then some are not subscribed any more.
+        # Before the changes are published: then some are not subscribed any more.
         peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
         gone = self._mirror.expired_ids.copy()
         touched = self._mirror.committed(writes, committed.revision)

@@ -21,7 +21,7 @@ def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
 def writes_of(
     keys: Keys, pool: str, decision: Decision, decision_id: int, *, has_guard: bool
 ) -> list[Write]:
-    """Return the writes of ``decision``, in the order in which the view takes them in.
+    """Return the writes of ``decision``, in the order in which the view applies them.
 
     ``has_guard``: there is one, so it moves also when nothing else is written.
     """

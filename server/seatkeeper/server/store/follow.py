@@ -72,12 +72,12 @@ class Follower:
         await self._listed.wait()
 
     def reset(self, listing: Listing) -> None:
-        """Pass a listing on to the view."""
+        """Apply a listing to the view."""
         self._view.reset(listing)
         self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
-        """Pass what changed on to the view."""
+        """Apply changes to the view."""
         self._view.apply(batch)
 
 
