@@ -150,4 +150,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.held --json -
 
 clean:  ## remove what the tasks made
-	rm -rf $(VENV) $(UNIT) $(wildcard .venv-unit*) .tools .seatkeeper dist
+	rm -rf $(VENV) $(UNIT) $(wildcard .venv-unit*) .tools .seatkeeper .soak dist
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find proto -name '*_pb2*.py*' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
