@@ -176,7 +176,7 @@ def test_ids_that_ended_are_completed_and_others_are_not(mirror: PoolMirror) -> 
     mirror.apply(reported(3, mark_put("anna", 3), grant_gone(3)))
     mirror.apply(reported(4, mark_put("anna", 5, 5)))
 
-    finished = mirror.state.finished
+    finished = mirror.state.completed
     assert finished.contains("anna", uuid7(3))
     assert finished.contains("anna", uuid7(5))
     assert not finished.contains("anna", uuid7(1))
@@ -190,7 +190,7 @@ def test_a_ticket_that_was_served_is_not_completed(mirror: PoolMirror) -> None:
     mirror.apply(reported(2, ticket_put(2), mark_put("anna", 1)))
     mirror.apply(reported(3, grant_put(2), ticket_gone(2)))
 
-    assert not mirror.state.finished.contains("anna", uuid7(2))
+    assert not mirror.state.completed.contains("anna", uuid7(2))
 
 
 def test_a_ticket_that_was_served_unseen_is_not_completed(mirror: PoolMirror) -> None:
@@ -198,14 +198,14 @@ def test_a_ticket_that_was_served_unseen_is_not_completed(mirror: PoolMirror) ->
     mirror.apply(reported(2, ticket_put(2), mark_put("anna", 1)))
     mirror.reset(listed(9, (2, mark_put("anna", 1)), (7, grant_put(2))))
 
-    assert not mirror.state.finished.contains("anna", uuid7(2))
+    assert not mirror.state.completed.contains("anna", uuid7(2))
 
 
 def test_after_a_listing_all_ids_up_to_the_mark_count_as_finished(mirror: PoolMirror) -> None:
     mirror.reset(listed(5, (3, mark_put("anna", 4))))
 
-    assert mirror.state.finished.contains("anna", uuid7(2))
-    assert not mirror.state.finished.contains("anna", uuid7(5))
+    assert mirror.state.completed.contains("anna", uuid7(2))
+    assert not mirror.state.completed.contains("anna", uuid7(5))
 
 
 def test_with_its_mark_a_session_is_forgotten(mirror: PoolMirror) -> None:
@@ -213,7 +213,7 @@ def test_with_its_mark_a_session_is_forgotten(mirror: PoolMirror) -> None:
     mirror.state.dead_sessions.add("anna")
     mirror.apply(reported(3, mark_gone("anna")))
 
-    assert not mirror.state.finished.contains("anna", uuid7(4))
+    assert not mirror.state.completed.contains("anna", uuid7(4))
     assert mirror.state.dead_sessions == set()
 
 

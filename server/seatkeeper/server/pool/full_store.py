@@ -47,8 +47,8 @@ class FullStore:
         Those of ``asks`` that are answered, which is all unless the store fails, are taken out.
 
         Deleting a grant without moving the guard is what the end of a lease does: it only frees
-        seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
-        full nothing is granted, so no late duplicate is either.
+        seats, so a decision made on the fuller view stays safe. No watermark is left; while the store
+        is full nothing is granted, so no late duplicate is either.
         """
         ending = [ask for ask in asks if self._is_theirs(ask)]
         gone = {ask.command.grant_id: ask.command.session_id for ask in ending}
@@ -64,7 +64,7 @@ class FullStore:
             committed = await self._context.store.commit(deletes)
             touched = self._mirror.committed(deletes, committed.revision)
             for grant_id, session_id in gone.items():
-                self._mirror.state.finished.add(session_id, grant_id)
+                self._mirror.state.completed.add(session_id, grant_id)
             for ask in ending:
                 ask.listener.receive(self._pool, Released(ask.command.grant_id))
             asks[:] = [ask for ask in asks if ask not in ending]

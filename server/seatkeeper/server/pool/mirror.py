@@ -76,7 +76,7 @@ class PoolMirror:
             self._updated(entry.key, entry, entry.mod_revision, touched)
             if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
                 mark = records.decode_watermark(entry.value)
-                self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
+                self.state.completed.listed(entry.key[len(self._marks) :], mark.spans)
         self._is_decided = is_decided
         for key in [key for key in self._revisions if key not in listed]:
             self._updated(key, None, listing.revision, touched)
@@ -113,7 +113,7 @@ class PoolMirror:
     def released(self, session_id: str, grant_id: str, revision: int) -> set[str]:
         """Bring in a release that another node decided. Returns the grant ids that are affected.
 
-        The watch brings the session's mark. Until then only ``ends`` says that it is no loss.
+        The watch brings the session's watermark. Until then only ``ends`` says that it is no loss.
         """
         found = self.state.grants.get(grant_id) or self.state.tickets.get(grant_id)
         if found is None or found.session_id != session_id:
@@ -165,7 +165,7 @@ class PoolMirror:
         elif (ended := self.state.remove_grant(grant_id)) is not None:
             self.ended.append(ended)
             self._note_expiry(ended)
-            self.state.finished.add_ended(ended.session_id, grant_id)
+            self.state.completed.add_ended(ended.session_id, grant_id)
 
     def _apply_ticket(self, grant_id: str, entry: Entry | None) -> None:
         if entry is not None:
@@ -175,7 +175,7 @@ class PoolMirror:
         # A transaction that serves a ticket puts its grant before it deletes the ticket.
         if ended is not None and grant_id not in self.state.grants:
             self._note_expiry(ended)
-            self.state.finished.add_ended(ended.session_id, grant_id)
+            self.state.completed.add_ended(ended.session_id, grant_id)
 
     def _note_expiry(self, ended: Grant | Ticket) -> None:
         if not self._is_decided:
@@ -186,18 +186,18 @@ class PoolMirror:
         if entry is not None:
             mark = records.decode_watermark(entry.value)
             if mark.kept:
-                self.state.kept_marks[session_id] = mark.kept
-            elif self.state.kept_marks:
-                self.state.kept_marks.pop(session_id, None)
+                self.state.kept_watermarks[session_id] = mark.kept
+            elif self.state.kept_watermarks:
+                self.state.kept_watermarks.pop(session_id, None)
             for denial in mark.denied:
                 self._remember_end(denial)
             # The highest was completed, whether or not there are others.
-            known = (*mark.unrecorded, mark.finished)
-            self.state.finished.recorded(session_id, mark.spans, filter(None, known))
+            known = (*mark.unrecorded, mark.highest)
+            self.state.completed.recorded(session_id, mark.spans, filter(None, known))
         else:
-            # The mark goes with the session's lease: nothing of that session comes any more.
-            self.state.finished.forget(session_id)
-            self.state.kept_marks.pop(session_id, None)
+            # The watermark goes with the session's lease: nothing of that session comes any more.
+            self.state.completed.forget(session_id)
+            self.state.kept_watermarks.pop(session_id, None)
             self.state.dead_sessions.discard(session_id)
 
     def _completed(self, upto: int) -> None:
@@ -207,6 +207,6 @@ class PoolMirror:
             if self._revisions.get(key) == revision:
                 del self._revisions[key]
         for ahead in [each for each in self._ahead if each[0] <= self._complete]:
-            # Now that its mark is there, if the session lives: a late duplicate takes nothing.
+            # Now that its watermark is there, if the session lives: a late duplicate takes nothing.
             self._ahead.remove(ahead)
-            self.state.finished.add_ended(ahead[1], ahead[2])
+            self.state.completed.add_ended(ahead[1], ahead[2])

@@ -219,7 +219,7 @@ class Subscribers:
         return bool(behind)
 
     def _end_of(self, grant_id: str, seat: _Seat, state: PoolState) -> Update:
-        if not state.finished.contains(seat.session_id, grant_id):
+        if not state.completed.contains(seat.session_id, grant_id):
             return SeatsLost(grant_id, "the session has ended")
         return Released(grant_id)
 

@@ -37,7 +37,7 @@ _WAIT = (
 """Up to the longest wait that can be asked for."""
 NO_POOL = ""
 """The label of what happened to no pool that exists: names that clients make up are no labels."""
-REFUSALS = frozenset({UsageKind.DENIED, UsageKind.GAVE_UP})
+DENIALS = frozenset({UsageKind.DENIED, UsageKind.GAVE_UP})
 """What is counted as a denial."""
 
 
@@ -152,7 +152,7 @@ class MetricsObserver(Tally):
             of = self._of(pool)
             of.granted.inc()
             of.waited.observe(event.seconds or 0.0)
-        elif kind in REFUSALS:
+        elif kind in DENIALS:
             pool = self._known(event)
             self._denied.labels(pool, event.reason).inc()
         self._usage[pool, kind] = self._usage.get((pool, kind), 0) + 1
