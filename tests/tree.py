@@ -19,7 +19,7 @@ def root_above(path: Path) -> Path:
 
 
 def portions_of(root: Path) -> tuple[str, ...]:
-    """Return the folders that hold a part of the namespace package, in alphabetical order."""
+    """Return the folders that hold a portion (PEP 420) of the namespace package, by name."""
     return tuple(
         sorted(
             package.parent.name
