@@ -36,7 +36,7 @@ RETIRED: dict[str, str] = {
     r"patien(?:t|ce|tly)|haste|hurr(?:y|ies|ied)|company": "batch delay, timeout, urgent",
     r"throngs?|bystanders?": "contention, takeover delay",
     r"pass(?:es|ed|ing)? (?:\w+ ){0,3}on": "forward, publish, apply",
-    r"finished with": "completed",
+    r"finished with|finished.marks?|(?:is|not) spent": "completed, watermark",
     r"forestall\w*|foret(?:ell|old|elling)": "tombstone, presign",
     r"mend(?:s|ed|ing)?": "fix, repair",
     r"for ever": "forever, without limit",
@@ -161,6 +161,8 @@ def test_counts_only_go_down(uses: list[Use]) -> None:
         "class Committing:",
         "raise SessionGone",
         "two doors",
+        "a session's finished-mark",
+        "the `grant_id` is spent",
     ],
 )
 def test_a_retired_word_is_found_in_prose_and_in_identifiers(text: str) -> None:
