@@ -21,7 +21,7 @@ DENIAL_REASONS = {
     Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
 }
-_BY_REASON = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
+_REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
 
 
 def encode_basis(basis: Basis | None) -> seat_pb2.EstimateBasis | None:
@@ -66,5 +66,5 @@ def decode_denied(message: seat_pb2.Denied) -> Denied:
     retry_after: timedelta | None = None
     if message.HasField("retry_after"):
         retry_after = message.retry_after.ToTimedelta()
-    reason = _BY_REASON.get(message.reason, Refusal.UNAVAILABLE)
+    reason = _REFUSALS.get(message.reason, Refusal.UNAVAILABLE)
     return Denied(message.grant_id, reason, message.message, retry_after)
