@@ -28,7 +28,7 @@ from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingRequest
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
+from seatkeeper.server.pool.subscribers import Listener, Subscribers, deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import writes_of
 from seatkeeper.server.store import (
@@ -266,7 +266,7 @@ class Committer:
             if not isinstance(outcome, Granted | Queued) and not isinstance(
                 listener, Forwarded
             ):
-                listener.receive(self._pool, outcome)
+                deliver(listener, self._pool, outcome)
         self._observer.committed(
             self._pool,
             commands=len(asks) - len(decision.deferred),
