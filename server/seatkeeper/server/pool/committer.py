@@ -7,6 +7,7 @@ operation in ``loop``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,7 @@ from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
     OutcomeUnknown,
+    StoreError,
     StoreFull,
     Unchanged,
     WatchBatch,
@@ -144,7 +146,8 @@ class Committer:
             except LeaseNotFound:
                 await self._set_dead_sessions_apart(decision)
                 continue
-            except StoreFull:
+            except StoreFull as error:
+                self._observer.store_failed(self._pool, type(error).__name__)
                 await self._full_store.answer(asks)
                 raise
             except OutcomeUnknown:
@@ -154,6 +157,9 @@ class Committer:
                 self._changed(
                     self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
                 )
+                raise
+            except StoreError as error:
+                self._observer.store_failed(self._pool, type(error).__name__)
                 raise
             if not committed.succeeded:
                 self._observer.conflicted(self._pool)
@@ -228,7 +234,7 @@ class Committer:
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:
-            self._observer.relisted(self._pool, "the watch is behind")
+            events.happened("watch_behind", logging.DEBUG, pool=self._pool)
         if self._mirror.guard_revision < target or not target:
             self._changed(
                 self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))

@@ -15,6 +15,7 @@ from seatkeeper.server.pool.refusals import Refusals
 from seatkeeper.server.pool.subscribers import deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import deletes_of
+from seatkeeper.server.store import Committed, OutcomeUnknown, StoreError, Write
 
 FULL = (
     "the store is full: seats can be given back, none can be granted until an operator frees "
@@ -60,7 +61,7 @@ class FullStore:
             usage.append(ticket_ends(self._pool, ticket, now, denied=denied))
         if gone:
             deletes = deletes_of(self._context.keys, self._pool, gone.keys())
-            committed = await self._context.store.commit(deletes)
+            committed = await self._commit(deletes)
             touched = self._mirror.committed(deletes, committed.revision)
             for grant_id, session_id in gone.items():
                 self._mirror.state.finished.add(session_id, grant_id)
@@ -73,6 +74,18 @@ class FullStore:
             denied = Denied(ask.command.grant_id, Refusal.UNAVAILABLE, FULL, RETRY_LATER)
             self._refusals.refuse(ask.command, ask.listener, denied)
         asks.clear()
+
+    async def _commit(self, deletes: list[Write]) -> Committed:
+        """Commit, and count what fails."""
+        observer = self._context.observer
+        try:
+            return await self._context.store.commit(deletes)
+        except OutcomeUnknown:
+            observer.outcome_unknown(self._pool)
+            raise
+        except StoreError as error:
+            observer.store_failed(self._pool, type(error).__name__)
+            raise
 
     def _is_theirs(self, ask: PendingRequest) -> bool:
         """Return whether a command gives back what its session has."""

@@ -269,7 +269,6 @@ class PoolLoop:
             try:
                 await self._decide_once()
             except StoreError as error:
-                self._observer.store_failed(self.pool, type(error).__name__)
                 pause = self._next_pause()
                 about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
                 logger.warning("commit_failed", extra=about)
