@@ -7,6 +7,7 @@ operation in ``loop``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from functools import partial
@@ -28,13 +29,14 @@ from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
+from seatkeeper.server.pool.subscribers import Listener, Subscribers, deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import writes_of
 from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
     OutcomeUnknown,
+    StoreError,
     StoreFull,
     Unchanged,
     WatchBatch,
@@ -145,7 +147,8 @@ class Committer:
             except LeaseNotFound:
                 await self._set_dead_sessions_apart(decision)
                 continue
-            except StoreFull:
+            except StoreFull as error:
+                self._observer.store_failed(self._pool, type(error).__name__)
                 await self._full_store.answer(asks)
                 raise
             except OutcomeUnknown:
@@ -156,11 +159,15 @@ class Committer:
                     self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
                 )
                 raise
+            except StoreError as error:
+                self._observer.store_failed(self._pool, type(error).__name__)
+                raise
             if not committed.succeeded:
                 self._observer.conflicted(self._pool)
                 await self._catch_up(committed)
                 return None
             return decision
+        self._observer.store_failed(self._pool, LeaseNotFound.__name__)
         raise LeaseNotFound("sessions end faster than they can be set apart")
 
     async def _send(
@@ -229,7 +236,7 @@ class Committer:
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:
-            self._observer.relisted(self._pool, "the watch is behind")
+            events.happened("watch_behind", logging.DEBUG, pool=self._pool)
         if self._mirror.guard_revision < target or not target:
             self._changed(
                 self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
@@ -267,7 +274,7 @@ class Committer:
             if not isinstance(outcome, Granted | Queued) and not isinstance(
                 listener, Forwarded
             ):
-                listener.receive(self._pool, outcome)
+                deliver(listener, self._pool, outcome)
         self._observer.committed(
             self._pool,
             commands=len(asks) - len(decision.deferred),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.domain import Command
+from seatkeeper.server.domain import Acquire, Command, Release
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.pool.subscribers import Listener
 
@@ -28,10 +28,26 @@ class PendingCommand:
 
 
 class Inbox:
-    """A bounded queue, in the order of arrival."""
+    """A bounded queue, in the order of arrival.
 
-    def __init__(self, clock: Clock, *, commands_max: int, timeout: timedelta) -> None:
+    A release is owed a place, however many commands wait: it is what the others wait for. Owed one is
+    the first for each ticket, each grant and each request that waits in here. So they are bounded by
+    what is held and asked for. Any other release is one of the ``commands_max``.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        commands_max: int,
+        timeout: timedelta,
+        is_held: Callable[[Release], bool],
+    ) -> None:
+        """Be empty. ``is_held``: whether there is a ticket or grant that a release gives up."""
         self._clock = clock
+        self._is_held = is_held
+        self._waiting: Counter[tuple[type[Command], str, str]] = Counter()
+        """How many commands of each kind wait, by session and grant id."""
         self._commands_max = commands_max
         self._timeout = timeout.total_seconds()
         self._asks: deque[PendingCommand] = deque()
@@ -43,7 +59,7 @@ class Inbox:
 
     def add(self, command: Command, listener: Listener, *, batch_delay: timedelta) -> bool:
         """Add a command; return False, and do nothing, when there are too many."""
-        if len(self._asks) >= self._commands_max:
+        if len(self._asks) >= self._commands_max and not self._is_owed_a_place(command):
             return False
         now = self._clock.monotonic()
         self._asks.append(
@@ -51,6 +67,7 @@ class Inbox:
                 command, listener, now, now + self._timeout, batch_delay.total_seconds()
             )
         )
+        self._waiting[_key(command)] += 1
         if not batch_delay:
             self._urgent()
         return True
@@ -78,11 +95,13 @@ class Inbox:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
         self._is_urgent = not all(ask.batch_delay for ask in self._asks)
+        self._gone(asks)
         return asks
 
     def put_back(self, asks: Sequence[PendingCommand]) -> None:
         """Put commands that were not decided back in front."""
         self._asks.extendleft(reversed(asks))
+        self._waiting.update(_key(ask.command) for ask in asks)
         if asks:
             self._urgent()
 
@@ -98,4 +117,22 @@ class Inbox:
             return []
         late = [ask for ask in self._asks if ask.deadline <= now]
         self._asks = deque(ask for ask in self._asks if ask.deadline > now)
+        self._gone(late)
         return late
+
+    def _is_owed_a_place(self, command: Command) -> bool:
+        if not isinstance(command, Release) or self._waiting[_key(command)]:
+            return False
+        asked = (Acquire, command.session_id, command.grant_id)
+        return bool(self._waiting[asked]) or self._is_held(command)
+
+    def _gone(self, asks: Iterable[PendingCommand]) -> None:
+        for ask in asks:
+            key = _key(ask.command)
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+
+def _key(command: Command) -> tuple[type[Command], str, str]:
+    return type(command), command.session_id, command.grant_id

@@ -28,7 +28,7 @@ from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
-from seatkeeper.server.pool.subscribers import Listener, peer_of
+from seatkeeper.server.pool.subscribers import Listener, deliver, peer_of
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
@@ -202,7 +202,7 @@ class PoolRouter:
         denied = _no_such_pool(pool, command.grant_id)
         now, peer = self._clock.now(), peer_of(listener)
         self._observer.usage.publish(command_refused(pool, command, denied, now, peer))
-        listener.receive(pool, denied)
+        deliver(listener, pool, denied)
 
     def _spec_changed(self, pool: str) -> None:
         if self.catalogue.spec(pool)[0] is None:

@@ -101,8 +101,8 @@ async def follow(store: Store, prefix: str, view: Followed, observer: RelistObse
                     view.apply(batch)
         except StoreError as error:
             why = f"{type(error).__name__}: {error}"
-            observer.relisted(prefix, why)
-            if view.is_current:
+            if view.is_current:  # else there was no watch: the listing has failed
+                observer.relisted(prefix, why)
                 _logger.debug("watch_ended", extra={"what": prefix, "error": why})
         finally:
             view.is_current = False

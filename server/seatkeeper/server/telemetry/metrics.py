@@ -131,7 +131,7 @@ class MetricsObserver(Tally):
         self._unknown.labels(pool).inc()
 
     def store_failed(self, pool: str, reason: str) -> None:
-        """Count a commit that failed."""
+        """Count a commit that the store did not accept."""
         super().store_failed(pool, reason)
         self._store_failures.labels(pool, reason).inc()
 
@@ -181,7 +181,7 @@ class MetricsObserver(Tally):
     def pool_gone(self, pool: str) -> None:
         """Forget a pool that was deleted: names that come and go must not add up."""
         self._pools.pop(pool, None)
-        for what in [w for w in self._watches if w == pool or w.endswith(f"/seats/{pool}/")]:
+        for what in [w for w in self._watches if w.endswith(f"/seats/{pool}/")]:
             self._watches.discard(what)
             self._relists.remove(what)
         for counted in [each for each in self._usage if each[0] == pool]:
