@@ -68,6 +68,24 @@ async def test_what_is_held_stays_safe_when_the_client_moves_on(
     assert states == []
 
 
+async def test_a_client_that_finds_no_other_node_returns_and_nothing_is_in_doubt(
+    roamer: AsyncSeatClient, nodes: list[ScriptedNode], clock: FakeClock
+) -> None:
+    first = await first_of(roamer, nodes)
+    await next(node for node in nodes if node is not first).kill()
+    states: list[HoldingState] = []
+    held = await roamer.acquire("tensorrt", on_state=states.append)
+    first.denies = UNAVAILABLE
+    asking = asyncio.create_task(roamer.acquire("tensorrt"))
+    await pass_time(clock, lambda: len(first.denied) == 4)
+
+    assert first.streams_opened == 2, "the other one is not tried each time"
+    assert held.state is HoldingState.SAFE
+    assert states == []
+    first.denies = None
+    await pass_time(clock, asking.done)
+
+
 async def test_many_requests_that_are_denied_at_once_move_once(
     roamer: AsyncSeatClient, nodes: list[ScriptedNode], clock: FakeClock
 ) -> None:

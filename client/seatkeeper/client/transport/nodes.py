@@ -110,10 +110,10 @@ class NodePicker:
     ) -> bool:
         """Note that the node could not decide a request; return whether to go to another one.
 
-        There is another one if nothing is known against it: it answered lately, stays, and has not
-        denied lately.
-        Each node counts once in `DENIED_SECONDS`, so where all of them deny (the store is full), a
-        client goes to each of them once, and stays at the last: to connect costs more than to ask.
+        There is another one if nothing is known against it: it has not failed lately, stays, and has
+        not denied lately. Each node counts once in `DENIED_SECONDS`. So where all of them deny (the
+        store is full), a client goes to each once, and stays at the last: to connect costs more than
+        to ask.
 
         Behind a single address there may be a balancer, and many nodes; more likely there is one. So
         the request is repeated there first; only when it ``is_repeated``, a new connection may help.
