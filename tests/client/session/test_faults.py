@@ -83,7 +83,7 @@ async def test_a_broken_stream_loses_no_operation(
                 pass
 
     working = asyncio.gather(*(work() for _ in range(20)))
-    # A client that was not told that its session is open tries the next stream with another one.
+    # A client that has not read that its session is open tries the next stream with another one.
     await eventually(lambda: service.count("acquire"))
     for opened in range(1, 6):
         await eventually(lambda opened=opened: node.streams_opened == opened)
