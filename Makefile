@@ -79,8 +79,9 @@ demo-plan:
 demo: demo-plan etcd  ## the main job: six clients, two seats, six real TensorRT engines
 	$(BIN)/python -m bench.demo
 
+# Many tests wait for a time to pass, so there are more workers than cores.
 unit: $(UNIT)/.protos  ## the pure tests, with a small install of their own: a minute; ARGS="-k name" for some
-	$(UNIT)/bin/python -m pytest -p tests.pure $(or $(ARGS),-n 3 --dist worksteal --durations=5 --durations-min=1)
+	$(UNIT)/bin/python -m pytest -p tests.pure $(or $(ARGS),-n 4 --dist worksteal --durations=5 --durations-min=1)
 
 # Most tests wait for something real to time out, so there are more workers than cores.
 ifeq ($(strip $(ARGS)),)
@@ -150,4 +151,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.held --json -
 
 clean:  ## remove what the tasks made
-	rm -rf $(VENV) $(UNIT) $(wildcard .venv-unit*) .tools .seatkeeper dist
+	rm -rf $(VENV) $(UNIT) $(wildcard .venv-unit*) .tools .seatkeeper .soak dist
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find proto -name '*_pb2*.py*' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 A ticket may leave a queue because it was granted, because its owner released or cancelled it, because
 its time to give up had come, or with its session when the client closed that. The first three are
-decisions: they rewrite the guard, and the last two of them are remembered in the session's mark. A
+decisions: they rewrite the guard, and the last two of them are remembered in the session's watermark. A
 ticket that went any other way was lost, above all with a lease that ran out although its client was
 there. Grants are looked at in the same way.
 

@@ -2,7 +2,8 @@
 
 A node follows ``--pools`` pools: in each of them a session holds a seat all the time. Then:
 
-- ``idle_cpu_pct`` is the node's share of one core, ``etcd_idle_cpu_pct`` etcd's, while nothing is asked.
+- ``idle_cpu_pct`` is the node's share of one core, ``etcd_idle_cpu_pct`` etcd's, while nothing is
+  asked.
   ``empty_cpu_pct`` and ``etcd_empty_cpu_pct`` are the same before there were any pools.
 - ``busy_beside_idle`` is the node's time for an acquire or a release in one more pool beside all these,
   over its time for one before there were any: ``busy_us`` and ``busy_us_before``. What the node uses
@@ -31,7 +32,9 @@ async def main() -> None:
     """Measure, and print the result."""
     options = parser(__doc__)
     options.add_argument("--pools", type=int, default=3000)
-    options.add_argument("--seconds", type=float, default=30.0, help="of rest; of work, a third")
+    options.add_argument(
+        "--seconds", type=float, default=30.0, help="of rest; of work, a third"
+    )
     arguments = options.parse_args()
     async with (
         running_service() as service,

@@ -9,7 +9,7 @@ from typing import Final
 def root_above(path: Path) -> Path:
     """Return the nearest folder above ``path`` that holds the project's ``pyproject.toml``.
 
-    The Makefile beside it distinguishes it from a distribution's own. Raises ``LookupError`` outside a
+    ``tests/`` beside it distinguishes it from a distribution's own. Raises ``LookupError`` outside a
     checkout, or an unpacked archive of one.
     """
     for folder in path.resolve().parents:
@@ -19,7 +19,7 @@ def root_above(path: Path) -> Path:
 
 
 def portions_of(root: Path) -> tuple[str, ...]:
-    """Return the folders that hold a part of the namespace package, in alphabetical order."""
+    """Return the folders that hold a portion (PEP 420) of the namespace package, by name."""
     return tuple(
         sorted(
             package.parent.name

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.agent.site import (
@@ -22,17 +23,27 @@ from tests.builder.models import dynamic_relu, light_model, relu, relu_chain
 from seatkeeper.agent.main import Agent
 from seatkeeper.artifacts.manifest import verify_engine_file, verify_manifest
 from seatkeeper.builder.backends.tensorrt import check_rtx_engine
+from seatkeeper.builder.compile import CompiledEngine
 from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
 
 @pytest.mark.parametrize("network", ["squeezenet", "resnet50"])
 async def test_a_network_becomes_an_engine_under_a_seat(
-    site: Site, agent: Agent, tmp_path: Path, network: str
+    site: Site, agent: Agent, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = light_model(network)
     progress: list[pb.BuildProgress] = []
     held: list[int] = []
+    compile_once = agent.build_runner.compile
+
+    async def compile_before_a_quick_client(*given: Any) -> CompiledEngine:
+        """Only the newest progress is kept for a client: this one receives it before the next."""
+        engine = await compile_once(*given)
+        await eventually(lambda: progress and progress[-1].steps > 0)
+        return engine
+
+    monkeypatch.setattr(agent.build_runner, "compile", compile_before_a_quick_client)
 
     def on_progress(now: pb.BuildProgress) -> None:
         progress.append(now)

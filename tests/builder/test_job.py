@@ -103,6 +103,18 @@ def test_thousands_of_steps_become_a_few_reports() -> None:
     assert reported[2:] == [Progress(phase=BUILDING, steps_done=999, steps=1_000)]
 
 
+def test_the_first_steps_of_a_quick_build_are_reported() -> None:
+    reported: list[object] = []
+    report = thinned(reported.append, lambda: 100.0)
+
+    began = Progress(phase=BUILDING)
+    report(began)
+    for step in range(1, 4):
+        report(Progress(phase=BUILDING, steps_done=step, steps=3))
+        report(began)
+    assert reported == [began, Progress(phase=BUILDING, steps_done=1, steps=3)]
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_report_or_a_value_error(line: bytes) -> None:

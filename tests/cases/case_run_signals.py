@@ -1,4 +1,4 @@
-"""Batch systems send XCPU, ALRM, ABRT, PWR, real-time signals: `run` passes all of them on."""
+"""Batch systems send XCPU, ALRM, ABRT, PWR, real-time signals: `run` forwards all of them."""
 
 from __future__ import annotations
 

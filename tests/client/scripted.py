@@ -25,6 +25,8 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
 Reason = seat_pb2.DenialReason
+DENIED_RETRY_SECONDS = 2.0
+"""When one whom a node denies everything should come again."""
 
 
 @dataclass(eq=False)
@@ -211,6 +213,10 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self.streams_opened = 0
         self.streams_refused = 0
         self.refuse_with: tuple[grpc.StatusCode, str] | None = None
+        self.denies: seat_pb2.DenialReason.ValueType | None = None
+        """Why this node denies every request and every release; None: it does not."""
+        self.denied: list[str] = []
+        """The ids of what it denied so, in order."""
         self.calls: list[str] = []
         """Full names of the methods that were called, in order, whether they exist or not."""
         self.more: list[Callable[[aio.Server], None]] = []
@@ -320,7 +326,25 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
             await self._resumed.wait()
             assert len(request.commands) <= 1024
             for command in request.commands:
-                self.service.apply(session_id, command)
+                if not self._deny(session_id, command):
+                    self.service.apply(session_id, command)
+
+    def _deny(self, session_id: str, command: pb.SessionCommand) -> bool:
+        """Deny a command if this node does so; return whether it has."""
+        grant_ids = {
+            "acquire": command.acquire.grant_id,
+            "release": command.release.grant.grant_id,
+        }
+        grant_id = grant_ids.get(command.WhichOneof("command") or "")
+        session = self.service.sessions.get(session_id)
+        if self.denies is None or not grant_id or session is None:
+            return False
+        self.service.commands.append(command)
+        self.denied.append(grant_id)
+        denied = _denied(grant_id, self.denies)
+        denied.retry_after.CopyFrom(_duration(DENIED_RETRY_SECONDS))
+        session.notify(denied=denied)
+        return True
 
     async def _write(
         self,

@@ -61,7 +61,7 @@ async def test_a_full_etcd_takes_seats_back_and_grants_none(service: Service) ->
         async with AsyncSeatClient(service.addresses[1], config=config) as other:
             there = await other.acquire(POOL)
             await fill(service.etcd)
-            # One of the two nodes passes its release on to the other.
+            # One of the two nodes forwards its release to the other.
             await here.release()
             await there.release()
             pool = await client.pools.get(POOL)

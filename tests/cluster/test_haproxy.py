@@ -162,7 +162,7 @@ class Party:
         await until(is_so, "a stream of every client")
 
     async def served_in_turn(self) -> None:
-        """Pass the seat on from one to the next: in order, each with the next fence."""
+        """Hand the seat from one to the next: in order, each with the next fence."""
         records = await self.records()
         held = self.grant
         assert [(held.grant_id, held.fence)] == records[:1]

@@ -19,7 +19,7 @@ from seatkeeper.core.ids import new_id
 
 
 async def ended(folder: Path, *flags: str) -> tuple[int, str]:
-    """Run a node that is expected to end by itself; return its exit code and stderr tail."""
+    """Run a node that is expected to end by itself; return its exit code and the end of its output."""
     server = spawn(folder, "node", ["serve", "--listen", "127.0.0.1:0", *flags])
     try:
         code = await asyncio.to_thread(server.process.wait, 30)

@@ -90,7 +90,7 @@ async def is_alarmed(service: Service) -> bool:
 
 
 async def ended(service: Service, *flags: str) -> tuple[int, str]:
-    """Run a node that is expected to end by itself; return its exit code and stderr tail."""
+    """Run a node that is expected to end by itself; return its exit code and the end of its output."""
     settings = ("--etcd-endpoints", ",".join(service.etcd.endpoints))
     command = ["serve", "--listen", "127.0.0.1:0", *settings, *FLAGS, *flags]
     server = spawn(service.folder, "refused", command)

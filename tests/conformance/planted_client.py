@@ -75,6 +75,26 @@ def stays_after_go_away() -> None:
     _link.NodeLink.leave_for = lambda self, within: None  # type: ignore[method-assign]  # a planted defect
 
 
+def stays_where_it_is_denied() -> None:
+    """What a node cannot decide is sent to the same node again."""
+    SessionMachine.leave_undecided = lambda self, *, is_repeated: False
+
+
+def moves_after_every_denial() -> None:
+    """What a node cannot decide is sent to the next one, in circles."""
+
+    def moved(self: Any, *, is_repeated: bool) -> bool:
+        self.link.move_on()
+        return True
+
+    SessionMachine.leave_undecided = moved
+
+
+def takes_any_denial_for_a_release() -> None:
+    """A release that is denied, for any reason, is taken for done."""
+    vars(_tables)["is_released"] = lambda denied: True
+
+
 def keeps_unwanted_grants() -> None:
     """An unwanted grant is kept, and renewed forever."""
     on_granted = _tables.Tables.on_granted
@@ -111,6 +131,9 @@ DEFECTS: dict[str, Callable[[], None]] = {
         opens_anew_after_a_break,
         takes_the_transport_for_a_denial,
         stays_after_go_away,
+        stays_where_it_is_denied,
+        moves_after_every_denial,
+        takes_any_denial_for_a_release,
         keeps_unwanted_grants,
         numbers_nothing,
         uses_random_ids,

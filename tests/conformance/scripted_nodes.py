@@ -29,6 +29,7 @@ class ServedStream:
         self.inbox = Inbox(f"the stream on node {node}")
         self._context = context
         self._renewals = renewed
+        self._writing = asyncio.Lock()
         self._over: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
 
     async def serve(self, requests: AsyncIterator[bytes]) -> None:
@@ -46,8 +47,12 @@ class ServedStream:
 
     async def send(self, response: Json) -> None:
         """Send a frame. Does nothing when the client is gone."""
+        frame = encode(SESSION.descriptor.output_type, response)
         try:
-            await self._context.write(encode(SESSION.descriptor.output_type, response))
+            # gRPC refuses a second write while one is under way, and a renewal may be answered then:
+            # the client has the script's frame before the write of it has returned here.
+            async with self._writing:
+                await self._context.write(frame)
         except (aio.UsageError, aio.InternalError, aio.AbortError):
             self.inbox.end({"code": "CANCELLED"})
 

@@ -36,8 +36,8 @@ Patch = pytest.MonkeyPatch
 def same_fence(patch: Patch) -> None:
     granted = core.Core.granted
 
-    def always_one(*arguments: Any) -> Any:
-        message = granted(*arguments)
+    def always_one(*arguments: Any, **options: Any) -> Any:
+        message = granted(*arguments, **options)
         message.fence = 1
         return message
 
@@ -149,6 +149,9 @@ CLIENTS = (
     ("opens_anew_after_a_break", "resumes-and-keeps"),
     ("takes_the_transport_for_a_denial", "transport-resource-exhausted-is-no-denial"),
     ("stays_after_go_away", "go-away-moves-on"),
+    ("stays_where_it_is_denied", "unavailable-moves-on"),
+    ("moves_after_every_denial", "unavailable-everywhere-stays"),
+    ("takes_any_denial_for_a_release", "release-put-off-is-repeated"),
     ("keeps_unwanted_grants", "unwanted-grant-is-returned"),
     ("numbers_nothing", "renews-in-time"),
     ("uses_random_ids", "fresh-ids"),

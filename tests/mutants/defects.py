@@ -138,7 +138,7 @@ DEFECTS = (
         tests=("tests/unit/pool/test_pool_loop_waits.py",),
     ),
     Defect(
-        "finished ids forgotten",
+        "completed ids forgotten",
         f"{SERVER}/domain/completed.py",
         "            grant_id in session.recent\n"
         "            or session.is_old(grant_id)\n"
@@ -324,7 +324,7 @@ DEFECTS = (
     Defect(
         "a release known before the watch shows it is not remembered",
         f"{SERVER}/pool/mirror.py",
-        "            self.state.finished.add_ended(ahead[1], ahead[2])\n",
+        "            self.state.completed.add_ended(ahead[1], ahead[2])\n",
         "",
         tests=("tests/unit/pool/test_pool_loop_forwarding.py",),
     ),

@@ -35,7 +35,7 @@ class Quota:
             return is_over or ticket.project in held_back
 
         for ticket in pool.waiting():
-            if not free or len(serve) >= pool.room:
+            if not free or len(serve) >= pool.grants_max:
                 break
             if hold_back(ticket):
                 if pool.may_wait(ticket):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from dataclasses import replace
 
 import pytest
@@ -36,6 +38,25 @@ def test_a_policy_is_served_without_a_hot_loop_and_without_a_missed_wake(
 def test_the_same_seed_gives_the_same_outcome() -> None:
     first, second = (Trial(BY_NAME["scattered"], 3).run(100) for _ in range(2))
     assert first == second
+
+
+def test_what_other_threads_draw_changes_no_outcome() -> None:
+    """Such as one of a test before, which still runs."""
+    alone = Trial(BY_NAME["scattered"], 3, nodes=2).run(300)
+    over = threading.Event()
+
+    def draw() -> None:
+        while not over.is_set():
+            random.random()
+
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    try:
+        beside = Trial(BY_NAME["scattered"], 3, nodes=2).run(300)
+    finally:
+        over.set()
+        drawing.join()
+    assert alone == beside
 
 
 def test_a_quota_that_the_decision_alone_knows_is_a_hot_loop() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from unittest import mock
@@ -34,12 +35,13 @@ from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
-from seatkeeper.server.pool import committer
+from seatkeeper.server.pool import committer, full_store, refusals
+from seatkeeper.server.pool import loop as loop_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.sessions.sessions import lease_id_of
-from seatkeeper.server.store import Change, MemoryStore
+from seatkeeper.server.store import Change, MemoryStore, follow
 
 PROJECTS = ("cv", "nlp", "asr")
 SESSIONS = 5
@@ -48,6 +50,8 @@ QUEUE_USUAL = 25
 CALL_SECONDS = 0.001
 GRACE_SECONDS = 0.3
 """How long a ticket may wait that the policy would serve: a takeover by another node, and a commit."""
+DRAWING = (loop_module, refusals, full_store, follow)
+"""The modules of a pool's loop that draw a random number."""
 
 
 @dataclass
@@ -165,9 +169,13 @@ class Trial:
 
     def run(self, decisions: int) -> Outcome:
         """Go on until so many decisions were made; return what came of them."""
-        random.seed(self._world.seed)
         process = self._world.process("service")
-        with mock.patch.object(committer, "decide", self._watcher.decide):
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(committer, "decide", self._watcher.decide))
+            # Not the `random` of all: another thread of this process may draw from it meanwhile.
+            drawn = random.Random(self._world.seed)
+            for module in DRAWING:
+                stack.enter_context(mock.patch.object(module, "random", drawn))
             task = process.start(self._live(decisions))
             try:
                 self._world.run(float("inf"), done=task.done)

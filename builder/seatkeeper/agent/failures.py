@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(seconds=5)
 LINES_LOGGED_MAX = 20
-"""Of a worker's stderr tail, which are bounded in bytes as well."""
+"""Most lines of a worker's output that are logged; its bytes are bounded as well."""
 
 
 def log_end_of_worker(error: BuildError, **about: str) -> None:

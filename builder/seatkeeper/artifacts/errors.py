@@ -26,7 +26,7 @@ BuildError                      never raised itself
 │   ├── EngineTooLarge          the engine is larger than the agent accepts
 │   └── BuildTimedOut           the build took longer than it may
 ├── ProcessError                the worker process
-│   ├── CompilerCrashed         the native library died; its stderr tail are attached
+│   ├── CompilerCrashed         the native library died; the end of its output is attached
 │   ├── CompilerStalled (retryable)  the native library fell asleep and did not wake up
 │   ├── WorkerKilled (retryable)  someone else killed the worker
 │   └── BuildCancelled          killed because no caller waits for it any more
@@ -262,9 +262,7 @@ class CompilerCrashed(ProcessError):
 
     code = "compiler_crashed"
     fault = Fault.COMPILER
-    advice = (
-        "Send the model and the stderr tail to the library's vendor; a retry ends the same."
-    )
+    advice = "Send the model and the end of the output to the library's vendor; a retry ends the same."
 
 
 class CompilerStalled(ProcessError):

@@ -2,8 +2,9 @@
 
 ``python -m seatkeeper.builder.worker JOB_FILE REPORT_FD``, started by ``compile`` in an empty
 folder and a session of its own. It does not outlive its parent, and limits itself before it
-looks at anything a stranger sent. What the libraries print goes where the parent listens for
-stderr tail; reports go to ``REPORT_FD``. It ends with status 0 whenever it could report.
+looks at anything a stranger sent. What the libraries print goes to standard error,
+whose end the parent keeps (``stderr_tail``); reports go to ``REPORT_FD``. It ends with status 0
+whenever it could report.
 """
 
 from __future__ import annotations
@@ -109,16 +110,18 @@ def thinned(
 ) -> Callable[[Progress], None]:
     """Return ``report`` without the progress that comes too soon after other progress.
 
-    The first of each phase always goes through.
+    The first of each phase always goes through, and the first of it that has steps.
     """
-    last_phase, last_time = -1, 0.0
+    reported: set[tuple[int, bool]] = set()
+    last_time = 0.0
 
     def report_some(progress: Progress) -> None:
-        nonlocal last_phase, last_time
-        now = clock()
-        if progress.phase == last_phase and now - last_time < PROGRESS_INTERVAL_SECONDS:
+        nonlocal last_time
+        now, kind = clock(), (progress.phase, progress.steps > 0)
+        if kind in reported and now - last_time < PROGRESS_INTERVAL_SECONDS:
             return
-        last_phase, last_time = progress.phase, now
+        reported.add(kind)
+        last_time = now
         report(progress)
 
     return report_some

@@ -1,1 +1,1 @@
-"""Checking whether a service kept its promises: by its own history, and by what its users observed."""
+"""Faults against a running service, and whether it kept its promises meanwhile."""

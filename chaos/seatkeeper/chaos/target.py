@@ -1,4 +1,4 @@
-"""An existing deployment as the stage: only what comes from outside is done to it.
+"""An existing deployment as the environment: only what comes from outside is done to it.
 
 Relays of ours stand between users of ours and its nodes; pools of ours, which are deleted afterwards,
 are all that is used. What others do with the deployment is neither touched nor checked, though it has

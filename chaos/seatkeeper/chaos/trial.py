@@ -89,7 +89,7 @@ class TrialConfig:
 
 @dataclass
 class Trial:
-    """Users at work, a stage, and somebody who watches. Runs one scenario after the other."""
+    """Users at work, their environment, and somebody who watches. Runs one scenario after the other."""
 
     stage: Environment
     worker_pool: WorkerPool

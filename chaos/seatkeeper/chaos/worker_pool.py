@@ -54,7 +54,7 @@ class AnyWorkerConfig(Protocol):
 
 
 class WorkerPoolError(Exception):
-    """Users could not be started, or ended by themselves; the message has their stderr tail."""
+    """Users could not be started, or ended by themselves; the message has the end of their output."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class WorkerProcess:
         """What it is called in reports."""
         return self.config.name
 
-    # One that has ended by itself is found by ``WorkerPool.check``, which has its stderr tail.
+    # ``WorkerPool.check`` finds one that has ended by itself, and reports the end of its output.
 
     def pause(self) -> None:
         """Stop it in its tracks."""

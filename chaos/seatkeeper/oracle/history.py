@@ -13,7 +13,7 @@ What it looks for, at every revision:
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
   ticket that was given another place: what is handed out stays as it is;
 - a place in the queue, or a seat, that a decision took away from a session that had not completed
-  it, by a release or because its time was over: both are written down in the session's mark.
+  it, by a release or because its time was over: both are written down in its watermark.
 
 ``read_history`` gets the changes, ``replay`` checks them. ``replay`` is pure.
 """

@@ -61,7 +61,7 @@ def located(
     """Yield pool, kind, name and change of every key that belongs to a pool.
 
     Kinds: ``spec``, ``guard``, ``grants``, ``queue``, ``marks``. The name is a grant's id, a ticket's
-    grant id, or a mark's session; empty for ``spec`` and ``guard``. Other keys are skipped.
+    grant id, or a watermark's session; empty for ``spec`` and ``guard``. Other keys are skipped.
     """
     pools, seats = f"{prefix}/pools/", f"{prefix}/seats/"
     for change in changes:
@@ -117,7 +117,7 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
 
 
 def read_completed(value: bytes) -> str:
-    """Return the highest request id that a session has completed, by its mark in a pool."""
+    """Return the highest request id that a session has completed, by its watermark."""
     return state_pb2.MarkRecord.FromString(value).finished
 
 

@@ -2,7 +2,7 @@
 
 Modules here import `seatkeeper.client`, `.hold`, `.core` and `.artifacts`.
 Those in `processes` may also import what they start: the server, the agent, devcluster, chaos. The
-layer test (`tests/unit/layout/test_layers.py`) has the table.
+table of rooms (`tests/unit/layout/test_layers.py`) says so.
 """
 
 import signal

@@ -32,7 +32,7 @@ def queued_event(place: QueuePosition) -> Json:
 
 
 def outlook(place: QueuePosition) -> str:
-    """Return what people observe of how long it may take, and by what; empty: nothing is known."""
+    """Return the estimate of how long it may take, and its basis; empty: nothing is known."""
     basis = place.basis
     if place.estimate is None:
         if basis is None or not basis.holders_overdue:

@@ -58,8 +58,8 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 
 HOLDER_LENGTH_MAX = 253
 AGENT_KEEPALIVE = timedelta(seconds=6)
-"""Time between pings of an agent. One that is paused while it builds holds a seat up, and a compiler
-that works may be silent for long: nothing else shows it."""
+"""Time between pings of an agent. A paused agent keeps a seat from others, and a compiler that works
+may be silent for long: nothing else shows the difference."""
 
 
 class AsyncSeatClient:

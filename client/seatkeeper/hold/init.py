@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 The watchdog forks the *init*: pid 1 of a new PID namespace, in a mount namespace with a ``/proc`` that
-shows what is in it. The init forks the command, pid 2. When the init ends, however, the kernel kills
+shows what is in it. The init forks the command, pid 2. However the init ends, the kernel then kills
 all that is in the namespace, whatever group, session or parent it has; and the init dies with the
 watchdog (a parent-death signal). So where watchdog and ``run`` are killed at once, nothing goes on.
 

@@ -188,11 +188,11 @@ class Program:
         return await self._stop_it_ourselves(grace)
 
     async def stop_what_is_left(self, grace: float) -> int:
-        """Pass a signal that ended the program on to those in its group that it left behind.
+        """Forward a signal that ended the program to those in its group that it left behind.
 
         A shell dies of SIGTERM and leaves its command running. Daemons, in groups of their own,
         are meant to stay, and so is all that is left when the program has caught a signal that
-        signals it (SIGUSR1), gone on, and ended later. A program whose watchdog is gone was
+        only informs it (SIGUSR1), gone on, and ended later. A program whose watchdog is gone was
         killed, and nothing of it stays. Of one that is contained nothing stays either; returns how
         many were ended for that alone.
         """

@@ -1,4 +1,4 @@
-"""The watchdog: a small process that starts the command, and outlives the process that requested it.
+"""The watchdog: a small process that starts the command, and outlives the process that asked for it.
 
 Theory of operation
 -------------------
@@ -248,7 +248,7 @@ class Watchdog:
                 self._keeper_is_there = False
 
     def _say(self, line: str) -> None:
-        # Never blocks: a keeper that does not read has not requested much either.
+        # Never blocks: a keeper that does not read has not asked for much either.
         try:
             os.write(self._control, line.encode() + b"\n")
         except OSError:

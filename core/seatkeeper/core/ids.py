@@ -1,6 +1,6 @@
 """Ids that the caller chooses: UUIDv7, strictly increasing within a process (RFC 9562, 6.2).
 
-The service asks one session to choose its grant ids in increasing order, so that one mark per
+The service asks one session to choose its grant ids in increasing order, so that one watermark per
 pool is enough to recognise a late duplicate of anything that is completed.
 
 Layout: 48 bits of Unix milliseconds, then a counter of 74 bits split around version and variant.

@@ -1,4 +1,4 @@
-"""A node's configuration: read from file, environment and flags, checked once, then paused."""
+"""A node's configuration: read from file, environment and flags, and checked, once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine's clocks: what a node forwards as `seatkeeper.server.domain.clock.Clock`."""
+"""The machine's clocks: what a node uses as its `seatkeeper.server.domain.clock.Clock`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Transport(Protocol):
         ...
 
     def end_connections(self, address: str) -> None:
-        """Say the end of every connection to ``address``, where this process listens."""
+        """Shut down this side of every connection to ``address``, where this process listens."""
         ...
 
     def connect(
@@ -57,7 +57,7 @@ class GrpcTransport:
         return listen(server, address, credentials)
 
     def end_connections(self, address: str) -> None:
-        """Say the end of every connection to ``address``."""
+        """Shut down this side of every connection to ``address``."""
         end_connections(address)
 
     def connect(

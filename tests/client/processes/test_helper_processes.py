@@ -53,7 +53,8 @@ def test_native_code_that_holds_the_interpreter_keeps_its_seat(
     service: InMemoryService,
 ) -> None:
     then = (
-        "LIBC.sleep(6)\nsay(settled(grant))\ngrant.raise_if_lost()\nsay(len(grant.fetch_token()) > 9)"
+        "LIBC.sleep(6)\nsay(settled(grant))\ngrant.raise_if_lost()\n"
+        "say(len(grant.fetch_token()) > 9)"
     )
     program, _ = holder(service, then, ttl=2)
     with program:

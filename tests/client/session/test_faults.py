@@ -83,6 +83,8 @@ async def test_a_broken_stream_loses_no_operation(
                 pass
 
     working = asyncio.gather(*(work() for _ in range(20)))
+    # A client that has not read that its session is open tries the next stream with another one.
+    await eventually(lambda: service.count("acquire"))
     for opened in range(1, 6):
         await eventually(lambda opened=opened: node.streams_opened == opened)
         node.break_streams()

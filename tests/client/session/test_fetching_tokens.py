@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
@@ -28,8 +29,8 @@ def service() -> Iterator[InMemoryService]:
 
 
 @pytest.fixture
-def config(keeper: str) -> ClientConfig:
-    return ClientConfig(keeper=keeper, call_timeout=timedelta(seconds=2))  # type: ignore[arg-type]
+def config(keeper: Literal["helper", "process"]) -> ClientConfig:
+    return ClientConfig(keeper=keeper, call_timeout=timedelta(seconds=2))
 
 
 def test_one_is_signed_when_it_is_asked_for(

@@ -16,9 +16,12 @@ const OPTIONS = {
   "grpc.keepalive_time_ms": 20000, "grpc.keepalive_timeout_ms": 2000,
   "grpc.keepalive_permit_without_calls": 1, "grpc.enable_http_proxy": 0,
 };
-const [CALL_SECONDS, ATTEMPT_SECONDS, CLOSE_SECONDS, TICK_MS] = [10, 3, 2, 100];
+const [CALL_SECONDS, ATTEMPT_SECONDS, CLOSE_SECONDS, TICK_MS, DENIED_SECONDS] = [10, 3, 2, 100, 60];
 const FATAL = new Set([grpc.status.INVALID_ARGUMENT, grpc.status.PERMISSION_DENIED,
   grpc.status.UNAUTHENTICATED, grpc.status.UNIMPLEMENTED]);
+// Denials that leave a release nothing to do; after any other it is repeated.
+const NOTHING_HELD = new Set(["POOL_NOT_FOUND", "NOT_YOURS", "INVALID_ARGUMENT", "FINISHED", "NO_SEAT_FREE",
+  "TOO_MANY_SEATS"].map((name) => `DENIAL_REASON_${name}`));
 const GONE = new Set([grpc.status.NOT_FOUND, grpc.status.PERMISSION_DENIED]);
 
 const now = () => performance.now() / 1000; // monotonic
@@ -43,7 +46,7 @@ export class Denied extends Error {
 }
 
 export class SeatClient {
-  #nodes; #left = new Map(); // address -> leave it alone until
+  #nodes; #left = new Map(); #denied = new Map(); // address -> leave it alone until, cannot decide until
   #session; #call; #channel; #address; #isOpen = false; #attemptEnds; #restUntil = 0; #rounds = 0;
   #asks = new Map(); #held = new Map(); #leaving = new Map(); // by grant id
   #timer; #closed = false; #onSessionLost;
@@ -58,7 +61,7 @@ export class SeatClient {
   acquire(pool, { seats = 1, priority = 0, project = "", wait = null, onQueued, onLost, signal } = {}) {
     return new Promise((resolve, reject) => {
       const ask = { pool, seats, priority, project, wait, onQueued, onLost, resolve, reject,
-        id: newId(), askedAt: now(), retryAt: null, anew: false, attempts: 0 };
+        id: newId(), askedAt: now(), retryAt: null, anew: false, elsewhere: false, attempts: 0 };
       signal?.addEventListener("abort", () => {
         if (this.#asks.delete(ask.id)) this.#leave(ask.id, pool, () => reject(signal.reason));
       });
@@ -127,8 +130,14 @@ export class SeatClient {
         ask.reject(new Error("no node answered"));
       } else if (ask.retryAt !== null && now() >= ask.retryAt) {
         if (ask.anew) this.#rename(ask);
-        this.#sendAsk(ask);
+        ask.retryAt = null;
+        if (!this.#movesOn(ask)) this.#sendAsk(ask);
       }
+    }
+    for (const [id, leaving] of this.#leaving) {
+      if (leaving.retryAt === null || now() < leaving.retryAt) continue;
+      leaving.retryAt = null;
+      if (!this.#movesOn(leaving)) this.#sendRelease(id, leaving.pool);
     }
     this.#connect();
   }
@@ -160,7 +169,8 @@ export class SeatClient {
     const wanted = !this.#closed && (this.#session?.opened || this.#asks.size > 0);
     if (this.#call || !wanted || now() < this.#restUntil) return;
     this.#address = [...this.#nodes].sort(
-      (a, b) => Math.max(this.#left.get(a) ?? 0, now()) - Math.max(this.#left.get(b) ?? 0, now()))[0];
+      (a, b) => this.#pause(this.#left, a) - this.#pause(this.#left, b)
+        || this.#pause(this.#denied, a) - this.#pause(this.#denied, b))[0];
     this.#channel = new SeatService(this.#address, grpc.credentials.createInsecure(), OPTIONS);
     const call = this.#channel.Session();
     this.#call = call;
@@ -172,6 +182,25 @@ export class SeatClient {
     call.on("end", () => {}); // the status follows, as an error unless it is OK
     call.on("status", (status) => status.code === 0 && call === this.#call && this.#ended(null));
     call.write({ commands: [this.#hello()] });
+  }
+
+  #pause(until, address) {
+    return Math.max((until.get(address) ?? 0) - now(), 0);
+  }
+
+  // Errors: what a node could not decide is sent to another one, if one has not denied it lately. Where all
+  // have, the client stays: to connect each time would not help.
+  #movesOn(waiting) {
+    if (!waiting.elsewhere || !this.#isOpen) return false;
+    waiting.elsewhere = false;
+    if (!this.#pause(this.#denied, this.#address)) {
+      this.#denied.set(this.#address, now() + DENIED_SECONDS * (0.5 + Math.random()));
+    }
+    const fits = (address) => !this.#pause(this.#denied, address) && !this.#pause(this.#left, address);
+    if (!this.#nodes.some(fits)) return false;
+    this.#hangUp();
+    this.#connect();
+    return true;
   }
 
   #hello() {
@@ -266,8 +295,14 @@ export class SeatClient {
     if (session.opened) this.#renew(); // resumed
     else this.#answered(session.sent, opened);
     session.opened = true;
-    for (const [id, { pool }] of this.#leaving) this.#sendRelease(id, pool);
-    for (const ask of this.#asks.values()) this.#sendAsk(ask);
+    for (const [id, leaving] of this.#leaving) {
+      leaving.elsewhere = false;
+      if (leaving.retryAt === null) this.#sendRelease(id, leaving.pool);
+    }
+    for (const ask of this.#asks.values()) {
+      ask.elsewhere = false;
+      if (ask.retryAt === null) this.#sendAsk(ask);
+    }
   }
 
   #onRenewed(renewed) {
@@ -295,20 +330,26 @@ export class SeatClient {
   #onDenied({ grant_id: id, reason, message, retry_after }) {
     if (reason === "DENIAL_REASON_SESSION_LOST") return this.#loseSession(message);
     const [ask, after] = [this.#asks.get(id), seconds(retry_after) ?? 1];
-    if (!ask) return reason === "DENIAL_REASON_UNAVAILABLE" ? undefined : this.#onReleased(id);
+    if (!ask) return this.#onReleaseDenied(id, reason, after);
     const inTime = ask.wait === null || now() + after < ask.askedAt + ask.wait;
     ask.attempts += 1;
     if (reason === "DENIAL_REASON_FINISHED" && ask.attempts < 8) {
       this.#rename(ask);
       this.#sendAsk(ask);
     } else if (reason === "DENIAL_REASON_UNAVAILABLE") {
-      Object.assign(ask, { retryAt: now() + after, anew: false });
+      Object.assign(ask, { retryAt: now() + after, anew: false, elsewhere: true });
     } else if (reason === "DENIAL_REASON_OVERLOADED" && inTime) {
       Object.assign(ask, { retryAt: now() + after, anew: true });
     } else {
       this.#asks.delete(id);
       ask.reject(new Denied(String(reason), message, seconds(retry_after)));
     }
+  }
+
+  #onReleaseDenied(id, reason, after) {
+    if (NOTHING_HELD.has(reason)) return this.#onReleased(id);
+    const elsewhere = reason === "DENIAL_REASON_UNAVAILABLE";
+    Object.assign(this.#leaving.get(id) ?? {}, { retryAt: now() + after, elsewhere });
   }
 
   #onReleased(id) {
@@ -348,7 +389,7 @@ export class SeatClient {
 
   #leave(id, pool, done) {
     if (!this.#session?.opened) return done(); // gone with its session
-    this.#leaving.set(id, { pool, done });
+    this.#leaving.set(id, { pool, done, retryAt: null, elsewhere: false });
     this.#sendRelease(id, pool);
   }
 
@@ -358,7 +399,7 @@ export class SeatClient {
 
   #rename(ask) {
     this.#asks.delete(ask.id);
-    Object.assign(ask, { id: newId(), retryAt: null, anew: false });
+    Object.assign(ask, { id: newId(), retryAt: null, anew: false, elsewhere: false });
     this.#asks.set(ask.id, ask);
   }
 }

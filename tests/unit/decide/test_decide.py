@@ -185,7 +185,7 @@ def test_releasing_what_never_was_succeeds_and_outlaws_a_late_acquire() -> None:
 
 def test_a_late_duplicate_of_a_released_request_is_refused() -> None:
     state = pool(seats=5)
-    state.finished.add("anna", uuid7(3))
+    state.completed.add("anna", uuid7(3))
 
     assert answers(decided(state, acquire(3))) == {0: "FINISHED"}
     assert answers(decided(state, acquire(4))) == {0: "Granted"}
@@ -201,7 +201,7 @@ def test_what_only_this_node_takes_for_finished_is_made_known_to_all(
     """Another node, which has not listed the pool since, may have the same request before it."""
     state = pool(seats=5)
     spans = ((uuid7(1), uuid7(5)),)
-    state.finished.listed("anna", spans)
+    state.completed.listed("anna", spans)
     decision = decided(state, command)
 
     assert answers(decision) == {0: answer}
@@ -209,13 +209,13 @@ def test_what_only_this_node_takes_for_finished_is_made_known_to_all(
         command.lease_id, uuid7(5), unrecorded=[uuid7(3)], spans=spans
     )
 
-    state.finished.add("anna", uuid7(3))
+    state.completed.add("anna", uuid7(3))
     assert decided(state, command).writes == 0
 
 
 def test_requests_of_one_session_may_overtake_each_other() -> None:
     state = pool(seats=5)
-    state.finished.add("anna", uuid7(3))
+    state.completed.add("anna", uuid7(3))
 
     assert answers(decided(state, acquire(2))) == {0: "Granted"}
 

@@ -118,7 +118,7 @@ class Deciding(RuleBasedStateMachine):
 
     def has_work(self) -> bool:
         """What a loop looks at after each decision, to decide again at once."""
-        plan = FIFO.plan(PoolSnapshot.of(self.state, room=1), self.clock.now())
+        plan = FIFO.plan(PoolSnapshot.of(self.state, grants_max=1), self.clock.now())
         return bool(plan.serve) or bool(self.never_served())
 
     def never_served(self) -> set[str]:

@@ -69,7 +69,7 @@ class Node:
 
     @property
     def mark(self) -> str:
-        return self.mirror.state.finished.mark("anna")
+        return self.mirror.state.completed.mark("anna")
 
 
 def reason(outcome: object) -> Refusal | None:
@@ -121,7 +121,7 @@ def test_a_client_that_is_always_ahead_is_served_and_remembered() -> None:
     node = Node()
     for number in range(200):
         node.use(HOUR + number)
-    assert len(node.mirror.state.finished.spans("anna")) == 1
+    assert len(node.mirror.state.completed.spans("anna")) == 1
     for each in (node, node.another()):
         for number in range(200):
             assert reason(each.decide(acquire(HOUR + number))[0]) is Refusal.FINISHED
@@ -132,7 +132,7 @@ def test_a_clock_that_is_set_back_and_forth_is_served_and_remembered_in_little()
     node = Node()
     numbers = [HOUR * (step % 7) + 200 * step for step in range(60)]
     for number in numbers:
-        assert len(node.mirror.state.finished.spans("anna")) <= SPANS_MAX
+        assert len(node.mirror.state.completed.spans("anna")) <= SPANS_MAX
         outcome = node.decide(acquire(number + 1))[0]
         assert isinstance(outcome, Granted) or reason(outcome) is Refusal.FINISHED
         node.decide(release(number + 1))

@@ -88,10 +88,10 @@ def test_a_copy_of_a_denied_request_is_denied_for_the_same_reason() -> None:
     assert outcome.reason is Refusal.TOO_MANY_SEATS
 
 
-def test_an_id_that_was_denied_is_spent_when_the_capacity_is_raised_again() -> None:
+def test_an_id_that_was_denied_is_completed_when_the_capacity_is_raised_again() -> None:
     state = a_pool(2)
     decision = decide(state, [acquire(5, seats=3)], Instant(NOW), Limits())
-    assert decision.marks["anna"].finished == uuid7(5)
+    assert decision.marks["anna"].highest == uuid7(5)
 
 
 # One pool on several nodes ------------------------------------------------------------------------

@@ -130,7 +130,7 @@ async def test_a_seat_that_expires_under_its_release_ended_once(loops: Loops) ->
         await received(node.submit(acquire(number)))
     await received(node.submit(release(1)))
     await received(node.submit(release(3)))
-    # The session's mark covers it already, so nothing of this release is attached to the lease.
+    # The session's watermark covers it already, so nothing of this release is attached to the lease.
     node.store.gate.clear()
     late = node.submit(release(2))
     await eventually(lambda: len(node.store.commits) == 6)

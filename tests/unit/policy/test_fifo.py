@@ -24,9 +24,12 @@ def a_pool(*stored: Ticket, free: int, held: int = 0) -> PoolState:
 
 
 def snapshot(
-    state: PoolState, *new: Ticket, room: int = 99, impatient: frozenset[str] = frozenset()
+    state: PoolState,
+    *new: Ticket,
+    grants_max: int = 99,
+    impatient: frozenset[str] = frozenset(),
 ) -> PoolSnapshot:
-    return PoolSnapshot(state, state.free, 99, room, new=new, impatient=impatient)
+    return PoolSnapshot(state, state.free, 99, grants_max, new=new, impatient=impatient)
 
 
 def served(pool: PoolSnapshot) -> list[str]:
@@ -130,11 +133,13 @@ class Counting(dict[str, Ticket]):
         return super().__getitem__(key)
 
 
-@pytest.mark.parametrize(("free", "room", "looks"), [(0, 99, 0), (3, 99, 3), (50, 7, 7)])
-def test_a_plan_costs_the_same_however_many_wait(free: int, room: int, looks: int) -> None:
+@pytest.mark.parametrize(("free", "grants_max", "looks"), [(0, 99, 0), (3, 99, 3), (50, 7, 7)])
+def test_a_plan_costs_the_same_however_many_wait(
+    free: int, grants_max: int, looks: int
+) -> None:
     state = a_pool(*(t(number) for number in range(1, 2_001)), free=free)
     state.tickets = counting = Counting(state.tickets)
-    plan = FIFO.plan(snapshot(state, room=room), Instant(NOW))
+    plan = FIFO.plan(snapshot(state, grants_max=grants_max), Instant(NOW))
     assert len(plan.serve) == looks
     assert plan.order.position(t(1_000)) == 1_000
     assert counting.looks == looks

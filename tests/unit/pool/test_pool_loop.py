@@ -57,7 +57,7 @@ async def test_commands_that_arrive_together_are_committed_together(loops: Loops
     assert (await loops.checked()).decisions == 1
 
 
-async def test_a_release_passes_the_seat_on_in_one_transaction(loops: Loops) -> None:
+async def test_a_release_serves_the_next_ticket_in_one_transaction(loops: Loops) -> None:
     await loops.pool(seats=1)
     node = await loops.node()
     holder = node.submit(acquire(1))

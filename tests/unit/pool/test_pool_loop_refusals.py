@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import pytest
 from tests.unit.kit import (
+    Ear,
     acquire,
     eventually,
     release,
     uuid7,
 )
-from tests.unit.loops import Loops, granted, received, refusals
+from tests.unit.loops import Loops, NodeLoop, granted, received, refusals
+from tests.unit.pool.test_pool_loop_waits import ToOwner
 
-from seatkeeper.server.domain import Denied, Limits, Refusal, Released
+from seatkeeper.server.domain import Command, Denied, Limits, Refusal, Released
 from seatkeeper.server.pool import subscribers as subscribers_module
 from seatkeeper.server.pool.subscribers import Position
+from seatkeeper.server.routing.peers import Decided
 
 
 async def test_more_commands_than_may_wait_to_be_decided_are_refused(loops: Loops) -> None:
@@ -190,3 +194,210 @@ async def test_a_pool_that_was_created_a_moment_ago_is_found_by_the_commit(
     await received(ear)
 
     assert granted(ear) == [uuid7(1)]
+
+
+# Releases ----------------------------------------------------------------------------------------
+
+
+async def crowded(loops: Loops, *, seats: int = 3) -> NodeLoop:
+    """Start a node with a grant, a ticket, and as many commands as may wait: its store is silent."""
+    await loops.pool(seats=seats)
+    node = await loops.node(commands_max=2)
+    await received(node.submit(acquire(1, seats=seats)))
+    node.submit(acquire(2))
+    await eventually(lambda: node.loop.state.tickets)
+    node.store.gate.clear()
+    node.submit(acquire(3))
+    await eventually(lambda: len(node.loop._inbox) == 0)
+    for number in (4, 5):
+        node.submit(acquire(number))
+    return node
+
+
+@pytest.mark.parametrize("number", [1, 2, 5], ids=["grant", "ticket", "not decided yet"])
+async def test_a_release_of_what_there_is_is_accepted_however_many_commands_wait(
+    loops: Loops, number: int
+) -> None:
+    node = await crowded(loops)
+    full = node.submit(acquire(6))
+    ear = node.submit(release(number))
+    assert refusals(full) == [Refusal.OVERLOADED]
+    assert ear.answers == []
+    node.store.gate.set()
+    await received(ear)
+    assert ear.answers == [Released(uuid7(number))]
+
+
+async def test_releases_that_do_not_fit_are_put_off_and_not_refused(loops: Loops) -> None:
+    """A client takes UNAVAILABLE for undecided, also an older one; OVERLOADED it takes for done."""
+    node = await crowded(loops)
+    of_nothing, of_anothers = node.submit(release(9)), node.submit(release(1, "bert"))
+    first, again = node.submit(release(1)), node.submit(release(1), Ear())
+    for ear in (of_nothing, of_anothers, again):
+        (denied,) = ear.answers
+        assert isinstance(denied, Denied)
+        assert denied.reason is Refusal.UNAVAILABLE
+        assert denied.retry_after is not None
+        assert "again" in denied.message
+    assert first.answers == []
+    assert len(node.loop._inbox) == 3
+
+
+async def test_a_seat_that_was_put_off_can_be_released_when_there_is_room(loops: Loops) -> None:
+    """What counts as on its way is what is on its way: not what was answered."""
+    node = await crowded(loops)
+    node.submit(release(1))
+    node.store.gate.set()
+    await eventually(lambda: uuid7(1) not in node.loop.state.grants)
+    await eventually(lambda: uuid7(2) in node.loop.state.grants)
+    node.store.gate.clear()
+    for number in (7, 8, 9):
+        node.submit(acquire(number))
+    ear = node.submit(release(2))
+    node.store.gate.set()
+    await received(ear)
+    assert ear.answers == [Released(uuid7(2))]
+
+
+async def test_a_release_that_has_waited_too_long_is_accepted_again(loops: Loops) -> None:
+    node = await crowded(loops)
+    late = node.submit(release(1))
+    loops.clock.advance(timedelta(seconds=11))
+    node.store.gate.set()
+    await received(late)
+    assert refusals(late) == [Refusal.UNAVAILABLE]
+    node.store.gate.clear()
+    for number in (7, 8, 9):
+        node.submit(acquire(number))
+    ear = node.submit(release(1))
+    node.store.gate.set()
+    await received(ear)
+    assert ear.answers == [Released(uuid7(1))]
+
+
+async def test_an_owner_that_refuses_a_release_for_load_does_not_decide_it(
+    loops: Loops,
+) -> None:
+    """A version before this one does so. The node that forwarded it decides itself."""
+    await loops.pool(seats=1)
+    owner, other = await loops.node(), await loops.node()
+    await received(other.submit(acquire(1)))
+
+    class Overloaded(ToOwner):
+        async def decide(
+            self,
+            node_id: str,
+            pool: str,
+            commands: Sequence[Command],
+            peers: Sequence[str] = (),
+        ) -> Decided:
+            return Decided(
+                [Denied(c.grant_id, Refusal.OVERLOADED, "full") for c in commands], 0
+            )
+
+    other.loop._ownership.forwarder = Overloaded(owner)
+    ear = other.submit(release(1))
+    await received(ear)
+    assert ear.answers == [Released(uuid7(1))]
+    refused = other.submit(acquire(2))
+    await received(refused)
+    assert refusals(refused) == [Refusal.OVERLOADED], "but a request that is refused is refused"
+
+
+# When to come back ---------------------------------------------------------------------------------
+
+
+def retry_seconds(ears: Sequence[Ear]) -> list[float]:
+    """When those who were refused are to come back."""
+    denied = [update for ear in ears for update in ear.answers]
+    return [
+        update.retry_after.total_seconds()
+        for update in denied
+        if isinstance(update, Denied) and update.retry_after is not None
+    ]
+
+
+async def by_the_decision(loops: Loops) -> list[Ear]:
+    """The queue is full, and only the decision can know."""
+    node = await loops.node(limits=Limits(queue_max=1))
+    return [node.submit(acquire(number)) for number in range(1, 13)][2:]
+
+
+async def for_want_of_a_seat(loops: Loops) -> list[Ear]:
+    node = await loops.node()
+    await received(node.submit(acquire(1)))
+    return [node.submit(acquire(number, may_wait=False)) for number in range(2, 12)]
+
+
+async def when_their_wait_is_over(loops: Loops) -> list[Ear]:
+    node = await loops.node()
+    await received(node.submit(acquire(1)))
+    ears = [node.submit(acquire(n, wait=timedelta(seconds=1))) for n in range(2, 12)]
+    await eventually(lambda: len(node.loop.state.tickets) == 10)
+    loops.clock.advance(timedelta(seconds=2))
+    node.loop._wake.set()
+    return ears
+
+
+async def by_an_owner_elsewhere(loops: Loops) -> list[Ear]:
+    owner, other = await loops.node(), await loops.node()
+    await received(owner.submit(acquire(1)))
+    other.loop._ownership.forwarder = ToOwner(owner)
+    return [other.submit(acquire(number, may_wait=False)) for number in range(2, 12)]
+
+
+async def by_an_overloaded_owner(loops: Loops) -> list[Ear]:
+    owner, other = await loops.node(commands_max=0), await loops.node()
+    other.loop._ownership.forwarder = ToOwner(owner)
+    return [other.submit(acquire(number)) for number in range(2, 12)]
+
+
+async def by_a_full_store(loops: Loops) -> list[Ear]:
+    node = await loops.node()
+    node.store.is_full = True
+    return [node.submit(acquire(number)) for number in range(2, 12)]
+
+
+async def of_unknown_outcome(loops: Loops) -> list[Ear]:
+    node = await loops.node()
+    node.store.is_down = True
+    ears = [node.submit(acquire(number)) for number in range(2, 12)]
+    loops.clock.advance(timedelta(seconds=11))
+    return ears
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        by_the_decision,
+        for_want_of_a_seat,
+        when_their_wait_is_over,
+        by_an_owner_elsewhere,
+        by_an_overloaded_owner,
+        by_a_full_store,
+        of_unknown_outcome,
+    ],
+)
+async def test_those_who_are_refused_together_do_not_come_back_together(
+    loops: Loops, refused: Callable[[Loops], Awaitable[list[Ear]]]
+) -> None:
+    await loops.pool(seats=1)
+    ears = await refused(loops)
+    for ear in ears:
+        await received(ear)
+    pauses = retry_seconds(ears)
+    assert len(pauses) == 10
+    assert len(set(pauses)) == 10
+    assert 1.0 <= min(pauses) < max(pauses) <= 3.0
+
+
+async def test_a_full_queue_says_the_same_wherever_it_is_noticed(loops: Loops) -> None:
+    await loops.pool(seats=1)
+    node = await loops.node(limits=Limits(queue_max=1))
+    ears = [node.submit(acquire(number)) for number in (1, 2, 3)]
+    await received(ears[2])
+    ears.append(node.submit(acquire(4)))
+    texts = {
+        update.message for ear in ears for update in ear.answers if isinstance(update, Denied)
+    }
+    assert texts == {"the queue is full (1 tickets); try again later"}

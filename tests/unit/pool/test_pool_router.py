@@ -41,11 +41,8 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-async def seats(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[PoolRouter]:
-    """The seats of a node that looks for idle pools all the time."""
-    monkeypatch.setattr(seats_module, "IDLE_SWEEP", timedelta(milliseconds=5))
+async def seats(store: MemoryStore) -> AsyncIterator[PoolRouter]:
+    """The seats of a node that looks for idle pools when the test says so."""
     await open_lease(store, "anna")
     observer = Observer()
     catalogue = PoolCatalogue(store, KEYS, observer)
@@ -58,12 +55,18 @@ async def seats(
     await store.close()
 
 
+@pytest.fixture
+def sweeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes look for idle pools all the time."""
+    monkeypatch.setattr(seats_module, "IDLE_SWEEP", timedelta(milliseconds=5))
+
+
 def acquire_in(pool: str, number: int = 1) -> seat_pb2.Acquire:
     return seat_pb2.Acquire(pool=pool, grant_id=uuid7(number), seats=1)
 
 
 async def test_an_unused_pool_is_not_followed_forever(
-    seats: PoolRouter, store: MemoryStore
+    sweeping: None, seats: PoolRouter, store: MemoryStore
 ) -> None:
     await create_pool(store, 1, "a")
     ear = Ear()
@@ -85,7 +88,10 @@ async def test_a_pool_that_comes_into_use_while_others_are_put_away_is_kept(
     """A request that waits there would never be notified."""
     for name in ("a", "b"):
         await create_pool(store, 1, name)
-        assert await seats.loop(name) is not None
+        loop = await seats.loop(name)
+        assert loop is not None
+        await loop.listed()
+        assert loop.idle
     ears: dict[str, Ear] = {}
     stop = PoolLoop.stop
 
@@ -96,13 +102,18 @@ async def test_a_pool_that_comes_into_use_while_others_are_put_away_is_kept(
             await seats.acquire(SESSION, acquire_in(name), ears[name])
 
     monkeypatch.setattr(PoolLoop, "stop", stop_slowly)
-    await eventually(lambda: ears)
-    [(name, ear)] = list(ears.items())[:1]
-    kept = seats._loops[name]
+    await seats.sweep()
+    followed = dict(seats._loops)
+    assert set(followed) == {"a", "b"}
+    await seats.sweep()
+    [(name, ear)] = ears.items()
+    assert seats._loops == {name: followed[name]}
     await eventually(lambda: ear.answers)
 
     assert not isinstance(ear.answers[0], Denied), ear.answers
-    assert seats._loops[name] is kept
+    for _ in range(2):
+        await seats.sweep()
+    assert seats._loops == {name: followed[name]}
 
 
 async def test_a_pool_that_is_not_there_is_looked_up_once_more(

@@ -33,8 +33,8 @@ _MEANINGS = {
     _Code.RESOURCE_EXHAUSTED: AgentFull,
     _Code.DEADLINE_EXCEEDED: BuildTimedOut,
     _Code.ABORTED: SeatLost,
-    # A crash comes with its stderr tail and is known by them. Without them it was gRPC's own call
-    # that broke, and another agent may do better.
+    # A crash of the compiler comes with the end of its output. Without that, gRPC's own call broke,
+    # and another agent may do better.
     _Code.INTERNAL: AgentUnavailable,
     _Code.UNKNOWN: BuildFailed,
     _Code.DATA_LOSS: EngineDamaged,

@@ -18,8 +18,8 @@ from seatkeeper.core.ring import Ring
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 MOVE_SECONDS = (2.0, 12.0)
-"""When a client that learns of a better node goes there. Not at once: moving costs more than passing a
-few requests on. And not all at the same moment."""
+"""When a client that learns of a better node goes there. Not at once: moving costs more than forwarding
+a few requests. And not all at the same moment."""
 
 
 class Home:

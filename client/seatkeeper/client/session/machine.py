@@ -130,6 +130,10 @@ class SessionMachine:
         if self.keeper.lease is None:
             self.link.poke()
 
+    def leave_undecided(self, *, is_repeated: bool) -> bool:
+        """Go to another node, if one may decide what this one did not; return whether it is done."""
+        return self.link.leave_undecided(is_repeated=is_repeated)
+
     def no_answer(self) -> SeatError:
         """Return the error of a request that no node answered."""
         trouble = self.link.trouble

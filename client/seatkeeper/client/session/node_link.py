@@ -80,6 +80,7 @@ class NodeLink:
         self._running: SessionStream | None = None
         self._opened_at: float | None = None
         self._blamed = False
+        self._moved_on_purpose = False
         self.stream: SessionStream | None = None
         """Where commands go; None until the service has opened the session on it."""
         self.trouble: ServiceUnavailable = ServiceUnavailable()
@@ -114,6 +115,21 @@ class NodeLink:
         if self._running is not None:
             self._nodes.prefer(address)
             self.move_on()
+
+    def leave_undecided(self, *, is_repeated: bool) -> bool:
+        """Move on because the node could not decide a request; return False where that is no use.
+
+        ``is_repeated``: it is not the first time that the request was not decided. See
+        `NodePicker.denied` for when it is of use.
+        """
+        if self.stream is None:
+            return False
+        now, random = self._clock.now(), self._random()
+        if not self._nodes.denied(self._address, now, random=random, is_repeated=is_repeated):
+            return False
+        self._moved_on_purpose = True
+        self.move_on()
+        return True
 
     def leave_for(self, within: float) -> None:
         """Move on because the node is going away: at some moment in the first half of ``within``.
@@ -150,7 +166,9 @@ class NodeLink:
             now = self._clock.now()
             if self._opened_at is not None and now - self._opened_at >= STABLE_SECONDS:
                 # Behind one address there may be many nodes: then it is worth trying at once.
-                tried = {address} if len(self._nodes.addresses) > 1 else set()
+                # One that was left because it could not decide can still keep the session.
+                is_left = len(self._nodes.addresses) > 1 and not self._moved_on_purpose
+                tried = {address} if is_left else set()
                 rounds, excused = 0, False
             elif not blamed and not excused:
                 # The session was gone, or the node is leaving: begin anew at once, but only once.
@@ -178,7 +196,7 @@ class NodeLink:
         """Run one stream on a node until it ends; return whether the node is to blame."""
         stream = SessionStream(self._connect(address), self._owner.on_events)
         self._address, self._running = address, stream
-        self._opened_at, self._blamed = None, False
+        self._opened_at, self._blamed, self._moved_on_purpose = None, False, False
         time_limit = self._clock.call_at(
             self._clock.now() + self._attempt_seconds(), lambda: self._attempt_timed_out(stream)
         )

@@ -1,4 +1,12 @@
-"""What to do about a refused request. Pure: the time and the wait before a retry are passed in."""
+"""What to do about a refused request or release. Pure: time and the wait before a retry are given.
+
+After ``UNAVAILABLE`` the same id is repeated, at another node. The node that says so has waited for
+the store in vain, is stopping, or does not understand a record of the pool: it will not know better
+in a second, and another may know now. So the client moves after the first such answer and not after the
+second; but only when the retry time has passed, with everything that was denied on the stream, and to
+each node once in a while (`NodePicker.denied`). ``OVERLOADED`` is the pool's, at every node: it is
+asked again where the client is.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +21,18 @@ REASKS_MAX = 8
 """How often one request gets a new id because its old one was completed."""
 
 _Reason = seat_pb2.DenialReason
+_NOTHING_HELD = frozenset(
+    {
+        _Reason.DENIAL_REASON_POOL_NOT_FOUND,
+        _Reason.DENIAL_REASON_NOT_YOURS,
+        _Reason.DENIAL_REASON_INVALID_ARGUMENT,
+        # These answer the request that is being given up, and end it as well as a release does.
+        _Reason.DENIAL_REASON_FINISHED,
+        _Reason.DENIAL_REASON_NO_SEAT_FREE,
+        _Reason.DENIAL_REASON_TOO_MANY_SEATS,
+    }
+)
+"""Denials that leave a release nothing to do. The end of the session is dealt with elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +72,17 @@ def next_step(
             if ask.wait is None or now + delay < ask.asked_at + ask.wait:
                 return AskLater(now + delay, error, anew=True)
     return GiveUp(error)
+
+
+def is_released(denied: seat_pb2.Denied) -> bool:
+    """Return whether nothing is held any more under the id of a release that was denied.
+
+    False: it is undecided, or denied for a reason of a newer service, and must be repeated: a seat
+    that is taken for released would be held for as long as the session is renewed.
+    """
+    return denied.reason in _NOTHING_HELD
+
+
+def is_undecided(denied: seat_pb2.Denied) -> bool:
+    """Return whether the node does not know what became of a command: another one may."""
+    return denied.reason == _Reason.DENIAL_REASON_UNAVAILABLE

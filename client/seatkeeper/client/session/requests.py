@@ -176,6 +176,8 @@ class PendingRequest:
     """When to send it again."""
     retry_anew: bool = field(init=False, default=False)
     """Whether to do so under a new id."""
+    retry_elsewhere: bool = field(init=False, default=False)
+    """Whether to do so at another node, unless the stream is another one by then."""
     refusal: SeatError | None = field(init=False, default=None)
     """The last of those refusals."""
 
@@ -258,7 +260,12 @@ class Leaving:
     asked_at: float
     future: asyncio.Future[None] | None
     """The caller that waits for the answer; None: no longer any."""
-    retry_at: float | None = None
+    retry_at: float | None = field(init=False, default=None)
+    """When to send it again, because a node put it off."""
+    retry_elsewhere: bool = field(init=False, default=False)
+    """Whether to do so at another node, unless the stream is another one by then."""
+    attempt: int = field(init=False, default=0)
+    """How often it was put off."""
 
     def command(self) -> pb.SessionCommand:
         """Return the command that gives it up."""

@@ -18,7 +18,14 @@ from typing import Protocol
 from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.lease import NEVER, Lease
-from seatkeeper.client.session.refusals import AskAnew, AskLater, GiveUp, next_step
+from seatkeeper.client.session.refusals import (
+    AskAnew,
+    AskLater,
+    GiveUp,
+    is_released,
+    is_undecided,
+    next_step,
+)
 from seatkeeper.client.session.requests import (
     CLIENT_CLOSED,
     EstimateBasis,
@@ -59,6 +66,12 @@ class TablesOwner(Protocol):
 
     def attend(self) -> None:
         """See to it that somebody works on what was just entered, and watches its time."""
+
+    def leave_undecided(self, *, is_repeated: bool) -> bool:
+        """Go to another node, if one may decide what this one did not; return whether it is done.
+
+        Then everything is sent again there. ``is_repeated``: it was not decided for the second time.
+        """
 
     def no_answer(self) -> SeatError:
         """Return the error of a request that no node answered."""
@@ -119,13 +132,17 @@ class Tables:
             ask.future.set_exception(error)
 
     def send_everything(self, now: float) -> None:
-        """Send all of it, on a stream that has just opened."""
+        """Send all of it, on a stream that has just opened, but not sooner than it was asked to."""
         # Releases first: what they free may be what the requests want.
         for leaving in self.leaving.values():
-            self._owner.send(leaving.command())
+            leaving.retry_elsewhere = False
+            if leaving.retry_at is None:
+                self._owner.send(leaving.command())
         self.look_for(self.held)
         for ask in self.asks.values():
-            self._send_ask(ask, now)
+            ask.retry_elsewhere = False
+            if ask.retry_at is None:
+                self._send_ask(ask, now)
 
     def look_for(self, grant_ids: Iterable[str]) -> None:
         """Ask whether grants still exist, by asking for them again."""
@@ -136,7 +153,8 @@ class Tables:
 
     def node_owes(self) -> bool:
         """Return whether a node that has everything has yet to answer some of it."""
-        return bool(self.leaving) or any(not ask.answered for ask in self.asks.values())
+        owes_release = any(leaving.retry_at is None for leaving in self.leaving.values())
+        return owes_release or any(not ask.answered for ask in self.asks.values())
 
     def notify(self, state: HoldingState) -> None:
         """Notify every holder."""
@@ -206,6 +224,9 @@ class Tables:
                 message="the place in the queue was given up",
             )
             self._on_ask_denied(ask, finished, now)
+        elif (held := self.held.get(grant_id)) is not None:
+            # Not by us: by another program that has the session's secret, or by an administrator.
+            self._lose(held, "the seats were given back by another")
 
     def on_queued(self, queued: seat_pb2.Queued, now: float) -> None:
         """Note that a request waits, and where."""
@@ -230,10 +251,12 @@ class Tables:
         if (ask := self.asks.get(grant_id)) is not None:
             self._on_ask_denied(ask, denied, now)
         elif (leaving := self.leaving.get(grant_id)) is not None:
-            if denied.reason == _Reason.DENIAL_REASON_UNAVAILABLE:
-                leaving.retry_at = now + self._retry_seconds(1, denied)
-            else:
+            if is_released(denied):
                 self.on_released(grant_id, now)
+            else:
+                leaving.attempt += 1
+                leaving.retry_at = now + self._retry_seconds(leaving.attempt, denied)
+                leaving.retry_elsewhere = is_undecided(denied)
         elif (held := self.held.get(grant_id)) is not None:  # noqa: SIM102 # reads in order
             if denied.reason not in _UNDECIDED:
                 self._lose(held, denied.message or "the grant had ended")
@@ -258,6 +281,7 @@ class Tables:
 
     def sweep(self, now: float, *, ever_connected: bool) -> float:
         """Fail what has run out of time, send again what is due; return when to look again."""
+        due: list[PendingRequest | Leaving] = []
         for ask in list(self.asks.values()):
             if ask.future.done():
                 continue
@@ -269,16 +293,30 @@ class Tables:
             elif ask.retry_at is not None and now >= ask.retry_at:
                 if ask.retry_anew:
                     self._rename(ask)
-                self._send_ask(ask, now)
+                due.append(ask)
         for leaving in self.leaving.values():
             if leaving.future is not None and now >= leaving.asked_at + self._call_seconds:
                 # The caller has waited long enough; the release itself stays.
                 leaving.done()
                 leaving.future = None
             if leaving.retry_at is not None and now >= leaving.retry_at:
-                leaving.retry_at = None
-                self._owner.send(leaving.command())
+                due.append(leaving)
+        self._repeat(due, now)
         return now + SWEEP_SECONDS if self.asks or self.leaving else NEVER
+
+    def _repeat(self, due: list[PendingRequest | Leaving], now: float) -> None:
+        """Send again what was put off until now: here, or all of it at the next node."""
+        for entry in due:
+            entry.retry_at = None
+        undecided = [entry.attempt for entry in due if entry.retry_elsewhere]
+        if undecided and self._owner.leave_undecided(is_repeated=max(undecided) > 1):
+            return  # what is not put off is sent when the next stream opens
+        for entry in due:
+            entry.retry_elsewhere = False
+            if isinstance(entry, Leaving):
+                self._owner.send(entry.command())
+            else:
+                self._send_ask(entry, now)
 
     def _send_ask(self, ask: PendingRequest, now: float) -> None:
         ask.retry_at, ask.answered = None, False
@@ -293,6 +331,7 @@ class Tables:
                 self._send_ask(ask, now)
             case AskLater(at, refusal, anew):
                 ask.retry_at, ask.refusal, ask.retry_anew = at, refusal, anew
+                ask.retry_elsewhere = is_undecided(denied)
             case GiveUp(error):
                 self.fail(ask, error, now)
         ask.attempt += 1
@@ -303,7 +342,8 @@ class Tables:
 
     def _rename(self, ask: PendingRequest) -> None:
         self.asks.pop(ask.grant_id, None)
-        ask.grant_id, ask.sent, ask.retry_anew = new_id(), False, False
+        ask.grant_id, ask.sent = new_id(), False
+        ask.retry_anew = ask.retry_elsewhere = False
         self.asks[ask.grant_id] = ask
 
     def _lose(self, held: Held, message: str) -> None:

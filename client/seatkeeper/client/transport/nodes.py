@@ -2,7 +2,8 @@
 
 The last node that answered is called first, then the others in an order drawn once per client,
 so that many clients with the same list spread over it. A node whose breaker is open is left out,
-and so is one that said it is going away. When that leaves none, breakers show nothing any more
+and so is one that said it is going away. One that denied a request because it could not decide is
+called after the others for a while. When that leaves none, breakers show nothing any more
 (a load balancer is one address, and an outage opens them all): the one that would be tried
 soonest is tried, and the caller's backoff keeps the rate down.
 """
@@ -21,6 +22,10 @@ NODES_MAX = 64
 
 SHUNNED_SECONDS = 10.0
 """How long a node that failed is not gone to on purpose, only when it is its turn."""
+
+DENIED_SECONDS = 60.0
+"""How long a node that could not decide a request is not gone to on purpose; from half of that to one
+and a half times as long, so that many clients that were denied together do not return together."""
 
 
 def parse_addresses(addresses: str | Iterable[str]) -> tuple[str, ...]:
@@ -53,6 +58,7 @@ class NodePicker:
         self._shunned: dict[str, float] = {}
         self._breakers = {address: Breaker() for address in addresses}
         self._leaving: dict[str, float] = {}
+        self._denying: dict[str, float] = {}
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -96,7 +102,29 @@ class NodePicker:
             address in self._order
             and now >= self._shunned.get(address, now)
             and now >= self._leaving.get(address, now)
+            and now >= self._denying.get(address, now)
         )
+
+    def denied(
+        self, address: str, now: float, *, random: float, is_repeated: bool = False
+    ) -> bool:
+        """Note that the node could not decide a request; return whether to go to another one.
+
+        There is another one if nothing is known against it: it has not failed lately, stays, and has
+        not denied lately. Each node counts once in `DENIED_SECONDS`. So where all of them deny (the
+        store is full), a client goes to each once, and stays at the last: to connect costs more than
+        to ask.
+
+        Behind a single address there may be a balancer, and many nodes; more likely there is one. So
+        the request is repeated there first; only when it ``is_repeated``, a new connection may help.
+        """
+        is_new = now >= self._denying.get(address, now)
+        is_alone = self._order == [address]
+        if is_new and (is_repeated or not is_alone):
+            self._denying[address] = now + DENIED_SECONDS * (0.5 + random)
+        if is_alone:
+            return is_new and is_repeated
+        return any(self._may_decide(other, now) for other in self._order if other != address)
 
     def leaving(self, address: str, until: float) -> None:
         """Note that the node asked to be left alone until then. This is no failure."""
@@ -106,14 +134,21 @@ class NodePicker:
         """Return what the node's breaker says."""
         return self._breakers[address].state(now, self._config)
 
+    def _may_decide(self, address: str, now: float) -> bool:
+        """Return whether a node may be asked what another one could not decide."""
+        return self.is_welcoming(address, now) and self._breakers[address].allows(
+            now, self._config
+        )
+
     def _reluctance(
         self, address: str, now: float, tried: frozenset[str]
-    ) -> tuple[bool, bool, bool, float]:
+    ) -> tuple[bool, bool, bool, bool, float]:
         breaker = self._breakers[address]
         is_open = not breaker.allows(now, self._config)
         return (
             is_open,
             address in tried,
             now < self._leaving.get(address, now),
+            now < self._denying.get(address, now),
             breaker.retry_at(self._config) if is_open else 0.0,
         )

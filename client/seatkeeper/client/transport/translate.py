@@ -91,7 +91,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
     if kind is None and resource is not None and code is _Code.NOT_FOUND:
         kind = _BY_RESOURCE.get(resource.resource_type)
     if kind is None and debug is not None:
-        # Only agents send stderr tail; gRPC's own INTERNAL, of a call that broke, comes without.
+        # Only agents send the end of an output; gRPC's own INTERNAL, of a broken call, has none.
         kind = errors.CompilerCrashed
     if kind is None and overrides is not None:
         kind = overrides.get(code)

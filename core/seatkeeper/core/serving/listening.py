@@ -119,7 +119,7 @@ def listen(
 
 
 def end_connections(address: str) -> int:
-    """Say the end of every connection to ``address`` of this process; return how many there were.
+    """Shut down this side of every connection to ``address``; return how many there were.
 
     What was sent before still arrives. A client whose call has come too late to be read sees a
     connection that ended, which is ``UNAVAILABLE``. ``Server.stop`` would send it ``CANCELLED``, as if
@@ -134,7 +134,7 @@ def end_connections(address: str) -> int:
 
 
 def _end_if_connected_to(port: int, descriptor: int) -> bool:
-    """Say the end of a connection to ``port``; return whether the descriptor is one."""
+    """Shut down this side of a connection to ``port``; return whether the descriptor is one."""
     try:
         copy = os.dup(descriptor)  # the number itself may be another file's at any moment
     except OSError:

@@ -31,7 +31,7 @@ class Reloadable(Protocol[Settings_contra]):
     """The settings that it applies, beside ``log_level``."""
 
     def reload(self, settings: Settings_contra) -> None:
-        """Take settings in, and read the files that they name. Raises ``ListenError``: unchanged."""
+        """Apply settings, and read the files that they name. Raises ``ListenError``: unchanged."""
         ...
 
 

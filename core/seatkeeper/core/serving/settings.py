@@ -21,7 +21,7 @@ class ConfigError(Exception):
 
 
 def settings_of(environment_prefix: str) -> SettingsConfigDict:
-    """Return how our settings behave: paused, and nothing unknown."""
+    """Return how our settings behave: immutable, and nothing unknown."""
     return SettingsConfigDict(
         env_prefix=environment_prefix, extra="forbid", frozen=True, env_ignore_empty=True
     )

@@ -7,7 +7,7 @@ its own view, so that a refusal costs the store nothing; and by the decision, wh
 
 from __future__ import annotations
 
-from seatkeeper.server.domain.commands import Acquire
+from seatkeeper.server.domain.commands import Acquire, Release
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import Instant, PoolState
 from seatkeeper.server.policy.plan import Plan
@@ -22,9 +22,10 @@ def queue_refusal(
     queue before it and are not in ``pool`` yet.
     """
     if len(pool.tickets) + ahead >= limits.queue_max:
-        return f"the queue is full ({limits.queue_max} tickets)"
+        return f"the queue is full ({limits.queue_max} tickets); try again later"
     if pool.tickets_of[command.holder] + ahead_of_holder >= limits.holder_queue_max:
-        return f"{command.holder} has {limits.holder_queue_max} tickets in the queue, and may not more"
+        most = f"{limits.holder_queue_max} tickets in the queue, and may not more"
+        return f"{command.holder} has {most}; try again later"
     return None
 
 
@@ -46,3 +47,10 @@ def will_wait(pool: PoolState, command: Acquire, plan: Plan, now: Instant) -> bo
 def is_known(pool: PoolState, command: Acquire) -> bool:
     """Return whether a request has a ticket or a grant already."""
     return command.grant_id in pool.tickets or command.grant_id in pool.grants
+
+
+def is_theirs(pool: PoolState, command: Release) -> bool:
+    """Return whether a release gives up a ticket or a grant of its own session."""
+    grant_id = command.grant_id
+    found = pool.grants.get(grant_id) or pool.tickets.get(grant_id)
+    return found is not None and found.session_id == command.session_id

@@ -1,4 +1,4 @@
-"""Decide what becomes of a pool: the one place where grants are made, in the policy's order.
+"""Decide what becomes of a pool: the one place where grants are made.
 
 Theory of operation
 -------------------
@@ -58,12 +58,12 @@ from seatkeeper.server.policy.plan import Policy, holds_back_none
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 RELEASE_WRITES = 4
-"""Writes that a release may lead to: the grant and the mark, then the next ticket and its grant."""
-SPENDING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
-"""Refusals after which the id is spent: a late copy must not be let in when the pool has changed."""
+"""Writes that a release may lead to: grant and watermark, then the next ticket and its grant."""
+COMPLETING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
+"""Denials after which the id is completed: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
-FINISHED_BEFORE = (
+COMPLETED_BEFORE = (
     "this grant id, or one made much later, is completed; ask again with a new one"
 )
 NOT_IN_TIME = "no seat became free in time"
@@ -124,7 +124,7 @@ def decide(
     """
     draft = _Draft(pool, now, limits, policy)
     for ticket in due:
-        if not draft.has_room(2):
+        if not draft.fits(2):
             draft.decision.unserved = True
             break
         draft.give_up(ticket)
@@ -132,7 +132,7 @@ def decide(
     for ticket, reason, message in impossible_tickets(pool):
         if ticket.grant_id in draft.gone:
             continue
-        if not draft.has_room(2):
+        if not draft.fits(2):
             draft.decision.unserved = True
             break
         draft.give_up(ticket)
@@ -172,13 +172,13 @@ class _Draft:
         self.decision = Decision(self.pool.guard, self.now, self.marks.written)
         self.held = self.pool.held
 
-    def has_room(self, writes: int) -> bool:
+    def fits(self, writes: int) -> bool:
         return self.decision.writes + self.reserved + writes <= self.limits.writes_max
 
     def take(self, command: Command) -> None:
         """Apply one command, or defer it when the transaction is full."""
         need = 1 if isinstance(command, Acquire) else RELEASE_WRITES
-        if self.decision.deferred or not self.has_room(need):
+        if self.decision.deferred or not self.fits(need):
             self.decision.deferred.append(command)
         elif isinstance(command, Acquire):
             self._acquire(command)
@@ -189,7 +189,7 @@ class _Draft:
         """End a ticket that has waited long enough."""
         self.gone.add(ticket.grant_id)
         self.decision.tickets_ended.append(ticket.grant_id)
-        self.marks.finish(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
+        self.marks.complete(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
 
     def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
         """Write down why a ticket that was given up is denied."""
@@ -212,14 +212,14 @@ class _Draft:
         if (found := self._existing(grant_id)) is not None:
             self._acquire_again(command, found)
             return
-        if grant_id in self.gone and not self.marks.is_finished(command.session_id, grant_id):
+        if grant_id in self.gone and not self.marks.is_completed(command.session_id, grant_id):
             # Another session's until now. A transaction writes no key twice.
             self._deny_not_yours(command)
             return
         if (refusal := self._refusal(command)) is not None:
             self._deny(command, *refusal)
-            if refusal[0] in SPENDING:
-                self.marks.finish(
+            if refusal[0] in COMPLETING:
+                self.marks.complete(
                     command.session_id, command.lease_id, grant_id, recorded=False
                 )
             return
@@ -260,8 +260,8 @@ class _Draft:
             return Refusal.SESSION_LOST, SESSION_ENDED
         if why is not None:  # also of one whose ticket this decision has denied
             return why
-        if self.marks.is_finished(command.session_id, command.grant_id):
-            return Refusal.FINISHED, FINISHED_BEFORE
+        if self.marks.is_completed(command.session_id, command.grant_id):
+            return Refusal.FINISHED, COMPLETED_BEFORE
         return None
 
     def _left_by_holder(self) -> Counter[str]:
@@ -305,7 +305,7 @@ class _Draft:
             else:
                 self.decision.tickets_ended.append(grant_id)
         self._answer_again(grant_id)
-        self.marks.finish(command.session_id, command.lease_id, grant_id, recorded=recorded)
+        self.marks.complete(command.session_id, command.lease_id, grant_id, recorded=recorded)
         self._answer(command, Released(grant_id))
 
     def _answer_again(self, grant_id: str) -> None:
@@ -316,7 +316,7 @@ class _Draft:
         self.again = [entry for entry in self.again if entry[1] != grant_id]
 
     def serve_queue(self) -> None:
-        """Turn tickets into grants, as the policy plans, while seats and room last."""
+        """Turn tickets into grants, as the policy plans, while seats and writes last."""
         self.reserved = len(self.asked)
         pool = self._snapshot()
         plan, free = self.policy.plan(pool, self.now), pool.free
@@ -325,7 +325,7 @@ class _Draft:
             is_new = ticket.grant_id in self.asked
             if ticket.seats > free or not (is_new or self._is_stored(ticket)):
                 return  # The policy is wrong, and no seat is granted that is not there.
-            if not is_new and not self.has_room(2):
+            if not is_new and not self.fits(2):
                 self.decision.unserved = True
                 return
             free -= ticket.seats
@@ -334,12 +334,14 @@ class _Draft:
     def _snapshot(self) -> PoolSnapshot:
         """Return the pool as the commands have left it."""
         spec = self.pool.spec
-        room = max(0, self.limits.writes_max - self.decision.writes) // 2
+        stored = max(0, self.limits.writes_max - self.decision.writes) // 2
         return PoolSnapshot(
             state=self.pool,
             free=max(0, spec.seats - self.held) if spec else 0,
             ticket_number=self.decision.guard.ticket_number,
-            room=len(self.asked) + room + 1,  # one more shows that something is left to serve
+            grants_max=len(self.asked)
+            + stored
+            + 1,  # one more shows that something is left to serve
             ended=self.gone,
             new=[ticket for _, ticket in self.asked.values()],
             impatient={
@@ -403,7 +405,7 @@ class _Draft:
                 held_back = self.hold_back(ticket)
                 why = _no_seat(self.pool.spec, is_held_back=held_back)
                 self._deny(command, Refusal.NO_SEAT_FREE, why)
-                self.marks.finish(
+                self.marks.complete(
                     command.session_id, command.lease_id, grant_id, recorded=False
                 )
         for command, grant_id in self.again:

@@ -1,4 +1,4 @@
-"""What a decision writes down of the ids that it finishes with: a watermark for each session."""
+"""What a decision writes down of the ids that it completes: a watermark for each session."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ class Watermarks:
     pool: PoolState
     written: dict[str, Watermark] = field(init=False, default_factory=dict)
     """By session."""
-    finished: set[tuple[str, str]] = field(init=False, default_factory=set)
-    """Sessions and grant ids that the decision finishes with."""
+    completed: set[tuple[str, str]] = field(init=False, default_factory=set)
+    """Sessions and grant ids that the decision completes."""
 
-    def is_finished(self, session_id: str, grant_id: str) -> bool:
+    def is_completed(self, session_id: str, grant_id: str) -> bool:
         """Return whether an id is completed, by this decision or before."""
-        return (session_id, grant_id) in self.finished or self.pool.finished.contains(
+        return (session_id, grant_id) in self.completed or self.pool.completed.contains(
             session_id, grant_id
         )
 
-    def finish(self, session_id: str, lease_id: int, grant_id: str, *, recorded: bool) -> None:
+    def complete(
+        self, session_id: str, lease_id: int, grant_id: str, *, recorded: bool
+    ) -> None:
         """Note that an id is completed, in the store where other nodes could not see it.
 
         ``recorded``: they see its ticket or its grant end.
         """
         # A dead session's keys go with its lease, and nothing can be attached to that any more.
-        if session_id in self.pool.dead_sessions or (session_id, grant_id) in self.finished:
+        if session_id in self.pool.dead_sessions or (session_id, grant_id) in self.completed:
             return
-        if self.pool.finished.is_known_to_all(session_id, grant_id):
+        if self.pool.completed.is_known_to_all(session_id, grant_id):
             return
-        self.finished.add((session_id, grant_id))
-        known = covers(self.pool.finished.spans(session_id), grant_id)
+        self.completed.add((session_id, grant_id))
+        known = covers(self.pool.completed.spans(session_id), grant_id)
         if recorded and known and session_id not in self.written:
             return
         mark = self._of(session_id, lease_id)
         mark.spans = covering(mark.spans, grant_id)
-        mark.finished = highest(mark.spans)
+        mark.highest = highest(mark.spans)
         if not recorded:
             mark.unrecorded.append(grant_id)
 
@@ -51,11 +53,11 @@ class Watermarks:
             self._of(session_id, lease_id).denied.append(denied)
 
     def _of(self, session_id: str, lease_id: int) -> Watermark:
-        """Return the mark that this decision writes for a session; at first it is what there is."""
+        """Return the watermark that this decision writes for a session; at first what there is."""
         mark = self.written.get(session_id)
         if mark is None:
-            spans = self.pool.finished.spans(session_id)
-            before = self.pool.kept_marks.get(session_id, b"")
+            spans = self.pool.completed.spans(session_id)
+            before = self.pool.kept_watermarks.get(session_id, b"")
             mark = Watermark(lease_id, highest(spans), spans=spans, kept=before)
             self.written[session_id] = mark
         return mark

@@ -5,8 +5,8 @@ ticket and the grant, into records, messages between nodes, answers, tokens and 
 forms is made here and nowhere else, so a new attribute is a field of the message ``Attributes`` and
 a field of this class.
 
-A node carries what it does not know: where a newer node has written an attribute that this one has
-does not know, the message is forwarded unchanged, from the ticket to the grant.
+A node carries what it does not know: an attribute that a newer node has written is copied unchanged,
+from the ticket to the grant.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ Command = Acquire | Release
 
 
 class Refusal(Enum):
-    """Why a command was refused."""
+    """Why a command was denied; on the wire a ``DenialReason``."""
 
     POOL_NOT_FOUND = auto()
     TOO_MANY_SEATS = auto()
@@ -65,7 +65,9 @@ class Refusal(Enum):
     OVERLOADED = auto()
     FINISHED = auto()
     NOT_YOURS = auto()
-    OTHER_TERMS = auto()
+    OTHER_TERMS = (
+        auto()
+    )  # the same id with other seats or attributes; INVALID_ARGUMENT on the wire
     SESSION_LOST = auto()
     UNAVAILABLE = auto()
 
@@ -86,7 +88,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The command was refused; it holds nothing and waits for nothing."""
+    """The command was denied; it holds nothing and waits for nothing."""
 
     grant_id: str
     reason: Refusal

@@ -11,11 +11,11 @@ is no way, so what is kept uses that ids begin with the time they were made at (
   ``WINDOW_MILLIS`` from all of them begins another. So a clock that was ahead by an hour, and is put
   right, leaves a span an hour ahead, and ids of the true time are new. At most ``SPANS_MAX``: the two
   that are closest become one.
-- The ids seen to finish, in this node's view. Requests of one session overtake each other, so an id at
-  the end of a span may be new too, if it is not among these: within ``WINDOW_MILLIS`` of the end.
-  Further back in a span every id counts as finished.
+- The ids seen to be completed, in this node's view. Requests of one session overtake each other, so an
+  id at the end of a span may be new too, if it is not among these: within ``WINDOW_MILLIS`` of the end.
+  Further back in a span every id counts as completed.
 - The spans as they were when the pool was listed. In these nothing is known one by one, so every id
-  counts as finished.
+  counts as completed.
 
 Every completed id is in a span: a decision that completes one writes spans that cover it. Spans
 only grow, and only who writes them joins them, so all nodes have the same.
@@ -24,7 +24,7 @@ A request that is refused though it was new is asked again under a new id: one w
 is late by more than the window, or of a clock that was put back into a time already used, or came to a
 node that has just begun to follow the pool. One that is accepted though it was old cannot happen. Nor
 one that is accepted by one node after another refused it: what a node refuses for its own listing
-alone, it marks as finished for all.
+alone, it records as completed for all.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WINDOW_MILLIS = 10_000
 SPANS_MAX = 8
 """Most spans of one session."""
 SWEEP_MIN = 64
-"""Ids seen to finish from which on those are looked for that need not be remembered one by one."""
+"""Most ids remembered one by one, before those that a span alone excludes are dropped."""
 
 Span: TypeAlias = tuple[str, str]
 """The lowest and the highest id of a stretch."""
@@ -50,11 +50,11 @@ class _Session:
     spans: tuple[Span, ...] = ()
     listed: tuple[Span, ...] = ()
     recent: dict[str, None] = field(default_factory=dict)
-    """Ids that were seen to finish."""
+    """Ids that were seen to be completed."""
     sweep_at: int = SWEEP_MIN
 
     def is_old(self, grant_id: str) -> bool:
-        """Return whether an id lies so far back in a span that it counts as finished."""
+        """Return whether an id lies so far back in a span that it counts as completed."""
         span = _span_of(self.spans, grant_id)
         return span is not None and _millis(grant_id) + WINDOW_MILLIS < _millis(span[1])
 
@@ -81,7 +81,7 @@ class CompletedIds:
         )
 
     def is_known_to_all(self, session_id: str, grant_id: str) -> bool:
-        """Return whether every node takes ``grant_id`` for finished, not only this one.
+        """Return whether every node takes ``grant_id`` for completed, not only this one.
 
         What this node knows by its listing alone may be new to a node that listed the pool earlier.
         """
@@ -94,11 +94,11 @@ class CompletedIds:
         return session.spans if session else ()
 
     def mark(self, session_id: str) -> str:
-        """Return the highest id that a session has completed; empty: it has with none."""
+        """Return the highest id that a session has completed; empty: it has completed none."""
         return highest(self.spans(session_id))
 
     def listed(self, session_id: str, spans: Sequence[Span]) -> None:
-        """Apply spans from a listing: what finished before is not known one by one."""
+        """Apply spans from a listing: what was completed before is not known one by one."""
         session = self._sessions.setdefault(session_id, _Session())
         session.spans = session.listed = tuple(spans)
 
@@ -120,7 +120,7 @@ class CompletedIds:
     def add_ended(self, session_id: str, grant_id: str) -> None:
         """Record that a ticket or a grant has ended.
 
-        One that was released has left a mark before; without a mark it went with its session.
+        One that was released has left a watermark before; without one it went with its session.
         """
         if session_id in self._sessions:
             self.add(session_id, grant_id)

@@ -78,7 +78,7 @@ QueueKey = tuple[int, int, str]
 
 
 def queue_key(ticket: Ticket) -> QueueKey:
-    """Return what the index of a queue is sorted by: priority, then the order of acceptance."""
+    """Return what `PoolState.queue` is sorted by: priority, then the order of acceptance."""
     return (-ticket.priority, ticket.number, ticket.grant_id)
 
 
@@ -94,9 +94,9 @@ class PoolState:
     guard: Guard = Guard()
     grants: dict[str, Grant] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
-    finished: CompletedIds = field(default_factory=CompletedIds)
-    kept_marks: dict[str, bytes] = field(default_factory=dict)
-    """Marks that say more than this version knows, by session."""
+    completed: CompletedIds = field(default_factory=CompletedIds)
+    kept_watermarks: dict[str, bytes] = field(default_factory=dict)
+    """Watermarks that say more than this version knows, by session."""
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
     tickets_of: Counter[str] = field(init=False, default_factory=Counter)

@@ -13,14 +13,14 @@ class Watermark:
     """What a session has completed."""
 
     lease_id: int
-    finished: str
-    """The highest grant id of all."""
+    highest: str
+    """The highest of their ids; `finished` on the wire."""
     unrecorded: list[str] = field(default_factory=list)
     """Ids that this decision completed and that had no ticket or grant, whose end other nodes
     would see."""
     denied: list[Denied] = field(default_factory=list)
     """Tickets that this decision denied, and why: for the node that has their client."""
     spans: tuple[Span, ...] = ()
-    """Stretches of ids that cover all that the session has completed; see ``finished``."""
+    """Stretches of ids that cover all that the session has completed; see ``completed``."""
     kept: bytes = field(default=b"", repr=False, compare=False)
-    """The mark before, where that says more than this version knows."""
+    """The watermark before, where that says more than this version knows."""

@@ -15,7 +15,7 @@ Subscriber: TypeAlias = Callable[[UsageEvent], None]
 
 
 class UsageFeed:
-    """Passes each event on to every subscriber, in the order of subscription. The log is the first.
+    """Publishes each event to every subscriber, in the order of subscription. The log is the first.
 
     A subscriber is called on the event loop: it must be quick. One that raises misses that event; the
     others, and the caller, go on.
@@ -29,7 +29,7 @@ class UsageFeed:
         self._subscribers.append(subscriber)
 
     def publish(self, event: UsageEvent) -> None:
-        """Pass one event on. Never raises."""
+        """Publish one event. Never raises."""
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
@@ -37,6 +37,6 @@ class UsageFeed:
                 logger.exception("usage_subscriber_failed", extra={"kind": event.kind})
 
     def publish_all(self, events: Iterable[UsageEvent]) -> None:
-        """Pass several events on, in order."""
+        """Publish several events, in order."""
         for event in events:
             self.publish(event)

@@ -9,8 +9,8 @@ a new grant                  GRANTED
 a new ticket                 QUEUED
 a deleted grant, a guard     RECLAIMED where the guard says so, else RELEASED
 a deleted grant, no guard    EXPIRED, with the session's own record; RELEASED without: etcd was full
-a deleted ticket, a guard    nothing, where it was granted; GAVE_UP or DENIED where the session's mark
-                             says so; else CANCELLED
+a deleted ticket, a guard    nothing, where it was granted; GAVE_UP or DENIED where the session's
+                             watermark says so; else CANCELLED
 a deleted ticket, no guard   CANCELLED
 a refusal in the guard       DENIED
 ===========================  =======================================================================

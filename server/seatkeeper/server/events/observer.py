@@ -65,16 +65,19 @@ class Observer:
         """A decision was made on an old view: somebody else had decided. It is made again."""
 
     def outcome_unknown(self, pool: str) -> None:
-        """The store did not answer a commit; the pool is read again."""
+        """The store did not answer a commit: it may have taken effect, or may yet."""
 
     def store_failed(self, pool: str, reason: str) -> None:
-        """The store refused a commit or could not be reached."""
+        """The store refused a commit or could not accept it: it has not taken effect.
+
+        A conflict is none, nor is an unknown outcome, nor a listing that fails.
+        """
 
     def dead_session(self, pool: str) -> None:
         """A session in a batch had ended; its commands were set apart."""
 
     def relisted(self, what: str, reason: str) -> None:
-        """A watch ended, and its view was read again."""
+        """A watch ended, so its view is read again. ``what`` is the prefix that it watched."""
 
     def call_failed(self, call: str, code: str) -> None:
         """A call of one of our services ended with another status than OK."""

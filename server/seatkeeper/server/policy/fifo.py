@@ -15,7 +15,7 @@ class Fifo:
     """
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
-        """Return the plan: the first in line, as far as the free seats go."""
+        """Return the plan: the first of the queue, as far as the free seats go."""
         return Plan(serve=fitting(pool, pool.waiting()), order=pool.by_acceptance)
 
 

@@ -40,7 +40,7 @@ class Plan:
     """All waiting tickets. Those held back come after the others."""
     serve: Sequence[Ticket] = ()
     """The tickets to grant now, in order. Together they want at most the free seats. A plan may end
-    after ``PoolSnapshot.room`` tickets: more do not fit into one decision."""
+    after ``PoolSnapshot.grants_max`` tickets: more do not fit into one decision."""
     hold_back: Callable[[Ticket], bool] = holds_back_none
     """Whether the policy leaves a ticket waiting for another reason than a want of seats, so that a
     seat that becomes free does not help it: its project has reached a quota, its time has not come.

@@ -25,7 +25,7 @@ class PoolSnapshot:
     """Seats that can be granted; 0 while a lowered capacity drains, and where there is no pool."""
     ticket_number: int
     """The number of the latest ticket: how many requests were accepted so far."""
-    room: int = maxsize
+    grants_max: int = maxsize
     """More tickets than these are not granted, whatever is planned."""
     ended: Container[str] = frozenset()
     """Ids of stored grants and tickets that the decision ends."""
@@ -35,9 +35,9 @@ class PoolSnapshot:
     """Ids of those of them that are denied if they are not served now."""
 
     @classmethod
-    def of(cls, state: PoolState, *, room: int = maxsize) -> PoolSnapshot:
+    def of(cls, state: PoolState, *, grants_max: int = maxsize) -> PoolSnapshot:
         """Return a pool as it is stored."""
-        return cls(state, state.free, state.guard.ticket_number, room)
+        return cls(state, state.free, state.guard.ticket_number, grants_max)
 
     @property
     def capacity(self) -> int:
@@ -74,7 +74,7 @@ class PoolSnapshot:
 
 
 def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:
-    """Return the first tickets of an order, as far as seats and room last; no ticket is passed over.
+    """Return the first tickets of an order, as far as seats and ``grants_max`` go; none is passed over.
 
     When the next one wants more seats than are free, those behind it wait with it, or a large request
     would never be served. One that may not wait holds up none.
@@ -89,7 +89,7 @@ def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:
             found.append(ticket)
         elif pool.may_wait(ticket):
             break
-        if not free or len(found) >= pool.room:
+        if not free or len(found) >= pool.grants_max:
             break
     return found
 

@@ -30,12 +30,12 @@ class BackgroundWork:
         self._waits = waits
         self._policy = policy
         self._clock = clock
-        self.plan = self._planned(room=1)
+        self.plan = self._planned(grants_max=1)
         """The plan of the latest ``look``: as old as the last change of the view."""
 
     def look(self) -> Ticket | None:
         """Plan anew; return a ticket that is to be served or denied, or None: there is none."""
-        self.plan = self._planned(room=1)
+        self.plan = self._planned(grants_max=1)
         for ticket in self.plan.serve:
             return ticket
         return next((ticket for ticket, _, _ in impossible_tickets(self._mirror.state)), None)

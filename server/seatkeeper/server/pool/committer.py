@@ -7,6 +7,7 @@ operation in ``loop``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from functools import partial
@@ -28,13 +29,14 @@ from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.subscribers import Listener, Subscribers, peer_of
+from seatkeeper.server.pool.subscribers import Listener, Subscribers, deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.pool.writes import writes_of
+from seatkeeper.server.pool.writes import made_by, writes_of
 from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
     OutcomeUnknown,
+    StoreError,
     StoreFull,
     Unchanged,
     WatchBatch,
@@ -145,7 +147,8 @@ class Committer:
             except LeaseNotFound:
                 await self._set_dead_sessions_apart(decision)
                 continue
-            except StoreFull:
+            except StoreFull as error:
+                self._observer.store_failed(self._pool, type(error).__name__)
                 await self._full_store.answer(asks)
                 raise
             except OutcomeUnknown:
@@ -156,11 +159,15 @@ class Committer:
                     self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
                 )
                 raise
+            except StoreError as error:
+                self._observer.store_failed(self._pool, type(error).__name__)
+                raise
             if not committed.succeeded:
                 self._observer.conflicted(self._pool)
                 await self._catch_up(committed)
                 return None
             return decision
+        self._observer.store_failed(self._pool, LeaseNotFound.__name__)
         raise LeaseNotFound("sessions end faster than they can be set apart")
 
     async def _send(
@@ -229,7 +236,7 @@ class Committer:
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:
-            self._observer.relisted(self._pool, "the watch is behind")
+            events.happened("watch_behind", logging.DEBUG, pool=self._pool)
         if self._mirror.guard_revision < target or not target:
             self._changed(
                 self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
@@ -256,10 +263,11 @@ class Committer:
                 listener.decided(outcome, committed.revision)
             elif isinstance(outcome, Granted | Queued):
                 self._subscribers.attach(command, listener)
-        # Before the changes are forwarded: then some are not subscribed any more.
+        # Before the changes are published: then some are not subscribed any more.
         peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
         gone = self._mirror.expired_ids.copy()
-        touched = self._mirror.committed(writes, committed.revision)
+        made = made_by(self._keys, self._pool, decision)
+        touched = self._mirror.committed(writes, committed.revision, made)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
         for command, outcome in decision.outcomes:
@@ -267,7 +275,7 @@ class Committer:
             if not isinstance(outcome, Granted | Queued) and not isinstance(
                 listener, Forwarded
             ):
-                listener.receive(self._pool, outcome)
+                deliver(listener, self._pool, outcome)
         self._observer.committed(
             self._pool,
             commands=len(asks) - len(decision.deferred),

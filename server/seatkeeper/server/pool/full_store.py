@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from datetime import timedelta
 
 from seatkeeper.server.decide import NOT_IN_TIME, RETRY_LATER
+from seatkeeper.server.decide.admission import is_theirs
 from seatkeeper.server.domain import Denied, Refusal, Release, Released
 from seatkeeper.server.events.usage import UsageEvent, UsageKind, grant_ends, ticket_ends
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.refusals import RETRY_AFTER_SECONDS, Refusals
-from seatkeeper.server.pool.subscribers import peer_of
+from seatkeeper.server.pool.refusals import Refusals
+from seatkeeper.server.pool.subscribers import deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import deletes_of
+from seatkeeper.server.store import Committed, OutcomeUnknown, StoreError, Write
 
 FULL = (
     "the store is full: seats can be given back, none can be granted until an operator frees "
@@ -47,8 +47,8 @@ class FullStore:
         Those of ``asks`` that are answered, which is all unless the store fails, are taken out.
 
         Deleting a grant without moving the guard is what the end of a lease does: it only frees
-        seats, so a decision made on the fuller view stays safe. No mark is left; while the store is
-        full nothing is granted, so no late duplicate is either.
+        seats, so a decision made on the fuller view stays safe. No watermark is left; while the store
+        is full nothing is granted, so no late duplicate is either.
         """
         ending = [ask for ask in asks if self._is_theirs(ask)]
         gone = {ask.command.grant_id: ask.command.session_id for ask in ending}
@@ -61,27 +61,36 @@ class FullStore:
             usage.append(ticket_ends(self._pool, ticket, now, denied=denied))
         if gone:
             deletes = deletes_of(self._context.keys, self._pool, gone.keys())
-            committed = await self._context.store.commit(deletes)
+            committed = await self._commit(deletes)
             touched = self._mirror.committed(deletes, committed.revision)
             for grant_id, session_id in gone.items():
-                self._mirror.state.finished.add(session_id, grant_id)
+                self._mirror.state.completed.add(session_id, grant_id)
             for ask in ending:
-                ask.listener.receive(self._pool, Released(ask.command.grant_id))
+                deliver(ask.listener, self._pool, Released(ask.command.grant_id))
             asks[:] = [ask for ask in asks if ask not in ending]
             self._changed(touched)
             self._context.observer.usage.publish_all(usage)
         for ask in asks:
-            retry = timedelta(seconds=random.uniform(*RETRY_AFTER_SECONDS))
-            denied = Denied(ask.command.grant_id, Refusal.UNAVAILABLE, FULL, retry)
+            denied = Denied(ask.command.grant_id, Refusal.UNAVAILABLE, FULL, RETRY_LATER)
             self._refusals.refuse(ask.command, ask.listener, denied)
         asks.clear()
 
+    async def _commit(self, deletes: list[Write]) -> Committed:
+        """Commit, and count what fails."""
+        observer = self._context.observer
+        try:
+            return await self._context.store.commit(deletes)
+        except OutcomeUnknown:
+            observer.outcome_unknown(self._pool)
+            raise
+        except StoreError as error:
+            observer.store_failed(self._pool, type(error).__name__)
+            raise
+
     def _is_theirs(self, ask: PendingCommand) -> bool:
         """Return whether a command gives back what its session has."""
-        grant_id, state = ask.command.grant_id, self._mirror.state
-        found = state.grants.get(grant_id) or state.tickets.get(grant_id)
-        is_release = isinstance(ask.command, Release)
-        return is_release and found is not None and found.session_id == ask.command.session_id
+        command = ask.command
+        return isinstance(command, Release) and is_theirs(self._mirror.state, command)
 
     def _freed(self, grant_id: str, peer: str) -> UsageEvent:
         """Return the event of a release of what there is under ``grant_id``."""

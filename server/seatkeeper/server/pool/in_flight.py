@@ -33,7 +33,7 @@ class InFlightCommit:
         self._on_success = on_success
         self._commit = asyncio.ensure_future(commit)
         self._commit.add_done_callback(self._answered)
-        self.landed.add_done_callback(self._given_up)
+        self.landed.add_done_callback(self._cancel_with)
 
     def seen(self, decision_id: int, revision: int) -> None:
         """Take note that the guard was written at ``revision`` by the decision of this id."""
@@ -61,6 +61,6 @@ class InFlightCommit:
         else:
             self.landed.set_result(committed)
 
-    def _given_up(self, landed: asyncio.Future[Committed]) -> None:
+    def _cancel_with(self, landed: asyncio.Future[Committed]) -> None:
         if landed.cancelled():
             self._commit.cancel()

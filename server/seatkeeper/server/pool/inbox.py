@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.domain import Command, Release
+from seatkeeper.server.domain import Acquire, Command, Release
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.pool.subscribers import Listener
 
@@ -28,25 +28,41 @@ class PendingCommand:
 
 
 class Inbox:
-    """A bounded queue, in the order of arrival."""
+    """A bounded queue, in the order of arrival.
 
-    def __init__(self, clock: Clock, *, commands_max: int, timeout: timedelta) -> None:
+    A release is owed a place, however many commands wait: it is what the others wait for. Owed one is
+    the first for each ticket, each grant and each request that waits in here. So they are bounded by
+    what is held and asked for. Any other release is one of the ``commands_max``.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        commands_max: int,
+        timeout: timedelta,
+        is_held: Callable[[Release], bool],
+    ) -> None:
+        """Be empty. ``is_held``: whether there is a ticket or grant that a release gives up."""
         self._clock = clock
+        self._is_held = is_held
+        self._waiting: set[tuple[type[Command], str, str]] | None = None
+        """Which commands wait, by kind, session and grant id; None: not needed, as there is room."""
+        self._releases = 0
+        self._enough: tuple[int, asyncio.Future[None]] | None = None
+        """How many releases are waited for, and what says that they are there."""
         self._commands_max = commands_max
         self._timeout = timeout.total_seconds()
         self._asks: deque[PendingCommand] = deque()
         self._is_urgent = False
         self._batch_full: asyncio.Future[None] | None = None
-        self._releases = 0
-        self._enough: tuple[int, asyncio.Future[None]] | None = None
-        """How many releases somebody waits for, and what tells of them."""
 
     def __len__(self) -> int:
         return len(self._asks)
 
     def add(self, command: Command, listener: Listener, *, batch_delay: timedelta) -> bool:
         """Add a command; return False, and do nothing, when there are too many."""
-        if len(self._asks) >= self._commands_max:
+        if len(self._asks) >= self._commands_max and not self._is_owed_a_place(command):
             return False
         now = self._clock.monotonic()
         self._asks.append(
@@ -54,7 +70,9 @@ class Inbox:
                 command, listener, now, now + self._timeout, batch_delay.total_seconds()
             )
         )
-        if isinstance(command, Release):
+        if self._waiting is not None:
+            self._waiting.add(_key(command))
+        if type(command) is Release:
             self._releases += 1
             if self._enough is not None and self._releases >= self._enough[0]:
                 _set(self._enough[1])
@@ -98,14 +116,14 @@ class Inbox:
     def take(self, count_max: int) -> list[PendingCommand]:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
-        self._releases -= _releases_in(asks)
         self._is_urgent = not all(ask.batch_delay for ask in self._asks)
+        self._changed(-1, asks)
         return asks
 
     def put_back(self, asks: Sequence[PendingCommand]) -> None:
         """Put commands that were not decided back in front."""
         self._asks.extendleft(reversed(asks))
-        self._releases += _releases_in(asks)
+        self._changed(1, asks)
         if asks:
             self._urgent()
 
@@ -121,12 +139,28 @@ class Inbox:
             return []
         late = [ask for ask in self._asks if ask.deadline <= now]
         self._asks = deque(ask for ask in self._asks if ask.deadline > now)
-        self._releases -= _releases_in(late)
+        self._changed(-1, late)
         return late
 
+    def _is_owed_a_place(self, command: Command) -> bool:
+        """Return whether a command is accepted although there is no room. Only asked then."""
+        if not isinstance(command, Release):
+            return False
+        if self._waiting is None:
+            self._waiting = {_key(ask.command) for ask in self._asks}
+        if _key(command) in self._waiting:
+            return False
+        asked = (Acquire, command.session_id, command.grant_id)
+        return asked in self._waiting or self._is_held(command)
 
-def _releases_in(asks: Sequence[PendingCommand]) -> int:
-    return sum(type(ask.command) is Release for ask in asks)
+    def _changed(self, by: int, asks: Iterable[PendingCommand]) -> None:
+        """Note that commands are in here no more, or again."""
+        self._waiting = None
+        self._releases += by * sum(type(ask.command) is Release for ask in asks)
+
+
+def _key(command: Command) -> tuple[type[Command], str, str]:
+    return type(command), command.session_id, command.grant_id
 
 
 def _set(future: asyncio.Future[None]) -> None:

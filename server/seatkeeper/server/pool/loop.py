@@ -45,7 +45,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
-from seatkeeper.server.decide import Forecast, HoldStats
+from seatkeeper.server.decide import Forecast, HoldStats, admission
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -112,7 +112,10 @@ class PoolLoop:
         self._refusals = Refusals(context)
         self._intake = Intake(self.state, self._work, config, self._clock)
         self._inbox = Inbox(
-            self._clock, commands_max=config.commands_max, timeout=config.command_timeout
+            self._clock,
+            commands_max=config.commands_max,
+            timeout=config.command_timeout,
+            is_held=partial(admission.is_theirs, self.state),
         )
         self._positions = PositionNotifier(
             *(self.subscribers, self.state, self.forecast, self._clock),
@@ -187,7 +190,8 @@ class PoolLoop:
         """Have ``command`` decided; ``listener`` receives the outcome.
 
         With ``may_delay`` it may wait a little for others to share its commit: see ``Inbox.gather``.
-        One that is kept out of the queue is denied at once, and costs the store nothing.
+        One that is kept out of the queue is denied at once, and costs the store nothing. A release of
+        what there is is never kept out.
         """
         if (error := self.unsupported) is not None:
             self._refusals.refuse(command, listener, not_understood(command.grant_id, error))
@@ -201,8 +205,7 @@ class PoolLoop:
         if not isinstance(listener, Forwarded):
             batch_delay = self._intake.batch_delay(command, is_one_of_many=may_delay)
         if not self._inbox.add(command, listener, batch_delay=batch_delay):
-            too_many = "too many requests wait to be decided"
-            self._refusals.overloaded(command, listener, too_many)
+            self._refusals.no_room(command, listener)
             return
         if isinstance(command, Release):
             # The answer reports it; the watch, which is often faster, would report the same before.
@@ -267,7 +270,6 @@ class PoolLoop:
             try:
                 await self._decide_once()
             except StoreError as error:
-                self._observer.store_failed(self.pool, type(error).__name__)
                 pause = self._next_pause()
                 about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
                 logger.warning("commit_failed", extra=about)

@@ -19,7 +19,8 @@ written up to that version.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from seatkeeper.server.domain import Denied, Grant, Guard, PoolState, Released, Ticket
 from seatkeeper.server.pool.writes import deletes_of
@@ -27,6 +28,8 @@ from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, reco
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
+Made: TypeAlias = Grant | Ticket
+NOTHING_MADE: Mapping[str, Made] = {}
 ENDS_MAX = 1_000
 """Most ends remembered; older ones were reported, or concern no client here."""
 
@@ -55,6 +58,7 @@ class PoolMirror:
         self.expired_ids: set[str] = set()
         """The ids of all of these; a commit empties it when it begins."""
         self._is_decided = True
+        self._made: Mapping[str, Made] = NOTHING_MADE
         self.unsupported: dict[str, FormatUnsupported] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
         self.ends: dict[str, Denied | Released] = {}
@@ -76,7 +80,7 @@ class PoolMirror:
             self._updated(entry.key, entry, entry.mod_revision, touched)
             if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
                 mark = records.decode_watermark(entry.value)
-                self.state.finished.listed(entry.key[len(self._marks) :], mark.spans)
+                self.state.completed.listed(entry.key[len(self._marks) :], mark.spans)
         self._is_decided = is_decided
         for key in [key for key in self._revisions if key not in listed]:
             self._updated(key, None, listing.revision, touched)
@@ -98,22 +102,29 @@ class PoolMirror:
         self._completed(batch.revision)
         return touched
 
-    def committed(self, writes: Iterable[Write], revision: int) -> set[str]:
-        """Bring in an own commit. Returns the grant ids that are affected."""
+    def committed(
+        self, writes: Iterable[Write], revision: int, made: Mapping[str, Made] = NOTHING_MADE
+    ) -> set[str]:
+        """Bring in an own commit. Returns the grant ids that are affected.
+
+        ``made``: by key, what its values were made from, so that they need not be read again.
+        """
         touched: set[str] = set()
         if revision <= self._complete:
             return touched
+        self._made = made
         for write in writes:
             entry = None
             if isinstance(write, Put):
                 entry = Entry(write.key, write.value, revision, write.lease_id)
             self._updated(write.key, entry, revision, touched)
+        self._made = NOTHING_MADE
         return touched
 
     def released(self, session_id: str, grant_id: str, revision: int) -> set[str]:
         """Bring in a release that another node decided. Returns the grant ids that are affected.
 
-        The watch brings the session's mark. Until then only ``ends`` says that it is no loss.
+        The watch brings the session's watermark. Until then only ``ends`` says that it is no loss.
         """
         found = self.state.grants.get(grant_id) or self.state.tickets.get(grant_id)
         if found is None or found.session_id != session_id:
@@ -144,12 +155,13 @@ class PoolMirror:
 
     def _take(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
         kind, _, name = key[len(self._prefix) :].partition("/")
+        made = self._made.get(key)
         match kind:
             case "grants":
-                self._apply_grant(name, entry)
+                self._apply_grant(name, entry, made)
                 touched.add(name)
             case "queue":
-                self._apply_ticket(name, entry)
+                self._apply_ticket(name, entry, made)
                 touched.add(name)
             case "marks":
                 self._apply_watermark(name, entry)
@@ -159,23 +171,27 @@ class PoolMirror:
                     records.decode_guard(entry.value) if entry else (Guard(), 0)
                 )
 
-    def _apply_grant(self, grant_id: str, entry: Entry | None) -> None:
+    def _apply_grant(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:
-            self.state.put_grant(records.decode_grant(grant_id, entry.value))
+            known = made if type(made) is Grant else records.decode_grant(grant_id, entry.value)
+            self.state.put_grant(known)
         elif (ended := self.state.remove_grant(grant_id)) is not None:
             self.ended.append(ended)
             self._note_expiry(ended)
-            self.state.finished.add_ended(ended.session_id, grant_id)
+            self.state.completed.add_ended(ended.session_id, grant_id)
 
-    def _apply_ticket(self, grant_id: str, entry: Entry | None) -> None:
+    def _apply_ticket(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:
-            self.state.put_ticket(records.decode_ticket(grant_id, entry.value))
+            known = (
+                made if type(made) is Ticket else records.decode_ticket(grant_id, entry.value)
+            )
+            self.state.put_ticket(known)
             return
         ended = self.state.remove_ticket(grant_id)
         # A transaction that serves a ticket puts its grant before it deletes the ticket.
         if ended is not None and grant_id not in self.state.grants:
             self._note_expiry(ended)
-            self.state.finished.add_ended(ended.session_id, grant_id)
+            self.state.completed.add_ended(ended.session_id, grant_id)
 
     def _note_expiry(self, ended: Grant | Ticket) -> None:
         if not self._is_decided:
@@ -186,18 +202,18 @@ class PoolMirror:
         if entry is not None:
             mark = records.decode_watermark(entry.value)
             if mark.kept:
-                self.state.kept_marks[session_id] = mark.kept
-            elif self.state.kept_marks:
-                self.state.kept_marks.pop(session_id, None)
+                self.state.kept_watermarks[session_id] = mark.kept
+            elif self.state.kept_watermarks:
+                self.state.kept_watermarks.pop(session_id, None)
             for denial in mark.denied:
                 self._remember_end(denial)
             # The highest was completed, whether or not there are others.
-            known = (*mark.unrecorded, mark.finished)
-            self.state.finished.recorded(session_id, mark.spans, filter(None, known))
+            known = (*mark.unrecorded, mark.highest)
+            self.state.completed.recorded(session_id, mark.spans, filter(None, known))
         else:
-            # The mark goes with the session's lease: nothing of that session comes any more.
-            self.state.finished.forget(session_id)
-            self.state.kept_marks.pop(session_id, None)
+            # The watermark goes with the session's lease: nothing of that session comes any more.
+            self.state.completed.forget(session_id)
+            self.state.kept_watermarks.pop(session_id, None)
             self.state.dead_sessions.discard(session_id)
 
     def _completed(self, upto: int) -> None:
@@ -207,6 +223,6 @@ class PoolMirror:
             if self._revisions.get(key) == revision:
                 del self._revisions[key]
         for ahead in [each for each in self._ahead if each[0] <= self._complete]:
-            # Now that its mark is there, if the session lives: a late duplicate takes nothing.
+            # Now that its watermark is there, if the session lives: a late duplicate takes nothing.
             self._ahead.remove(ahead)
-            self.state.finished.add_ended(ahead[1], ahead[2])
+            self.state.completed.add_ended(ahead[1], ahead[2])

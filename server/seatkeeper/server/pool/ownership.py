@@ -8,7 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from seatkeeper.server.domain import Denied, Grant, Granted, Queued, Refusal, Released
+from seatkeeper.server.domain import (
+    Command,
+    Denied,
+    Grant,
+    Granted,
+    Queued,
+    Refusal,
+    Release,
+    Released,
+)
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.usage import (
     SESSION_ENDED,
@@ -20,7 +29,7 @@ from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
 from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
-from seatkeeper.server.pool.subscribers import Subscribers, peer_of
+from seatkeeper.server.pool.subscribers import Subscribers, deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import write_of
 from seatkeeper.server.routing.peers import Decided, PeerSilent
@@ -106,7 +115,7 @@ class Ownership:
         touched: set[str] = set()
         undecided: list[PendingCommand] = []
         for ask, outcome in zip(asks, decided.outcomes, strict=True):
-            if isinstance(outcome, Denied) and outcome.reason is Refusal.UNAVAILABLE:
+            if isinstance(outcome, Denied) and _is_undecided(ask.command, outcome):
                 undecided.append(ask)
             elif isinstance(outcome, Granted | Queued):
                 command = ask.command
@@ -122,10 +131,19 @@ class Ownership:
                     touched |= self._mirror.released(
                         ask.command.session_id, outcome.grant_id, decided.revision
                     )
-                ask.listener.receive(self._pool, outcome)
+                deliver(ask.listener, self._pool, outcome)
         self._changed(touched)
         return undecided
 
     @property
     def _owner(self) -> str:
         return (self.forwarder.owner(self._pool) if self.forwarder else None) or ""
+
+
+def _is_undecided(command: Command, denied: Denied) -> bool:
+    """Return whether the owner has not decided on a command, so that it is decided here.
+
+    No release is refused for load; an owner of an earlier version does so.
+    """
+    is_put_off = denied.reason is Refusal.OVERLOADED and isinstance(command, Release)
+    return is_put_off or denied.reason is Refusal.UNAVAILABLE

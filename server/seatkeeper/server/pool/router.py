@@ -30,7 +30,7 @@ from seatkeeper.server.pool.confirmed import confirmed_grants
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
-from seatkeeper.server.pool.subscribers import Listener, peer_of
+from seatkeeper.server.pool.subscribers import Listener, deliver, peer_of
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
@@ -66,6 +66,8 @@ class PoolRouter:
         self._forwarder = forwarder
         self._loops: dict[str, PoolLoop] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._idle: set[str] = set()
+        """The pools that were idle at the latest sweep."""
         catalogue.on_change = self._spec_changed
 
     async def start(self) -> None:
@@ -178,6 +180,16 @@ class PoolRouter:
         for loop in self._loops.values():
             loop.ring_changed()
 
+    async def sweep(self) -> None:
+        """Stop following pools that were idle at two sweeps in a row."""
+        still_idle = {name for name, loop in self._loops.items() if loop.idle}
+        for name in self._idle & still_idle:
+            if self._loops[name].idle:  # still, after the others were stopped
+                await self._loops.pop(name).stop()
+                if self.catalogue.spec(name)[0] is None:  # what came after it was deleted
+                    self._observer.pool_gone(name)
+        self._idle = still_idle
+
     async def _open_loop(self, pool: str) -> PoolLoop | None:
         if self.catalogue.spec(pool)[0] is None:
             # Perhaps it was created a moment ago, through another node.
@@ -208,7 +220,7 @@ class PoolRouter:
         denied = _no_such_pool(pool, command.grant_id)
         now, peer = self._clock.now(), peer_of(listener)
         self._observer.usage.publish(command_refused(pool, command, denied, now, peer))
-        listener.receive(pool, denied)
+        deliver(listener, pool, denied)
 
     def _spec_changed(self, pool: str) -> None:
         if self.catalogue.spec(pool)[0] is None:
@@ -217,17 +229,9 @@ class PoolRouter:
             loop.spec_changed()
 
     async def _sweep_loop(self) -> None:
-        """Stop following pools that were idle at two sweeps in a row."""
-        idle: set[str] = set()
         while True:
             await asyncio.sleep(IDLE_SWEEP.total_seconds())
-            still_idle = {name for name, loop in self._loops.items() if loop.idle}
-            for name in idle & still_idle:
-                if self._loops[name].idle:  # still, after the others were stopped
-                    await self._loops.pop(name).stop()
-                    if self.catalogue.spec(name)[0] is None:  # what came after it was deleted
-                        self._observer.pool_gone(name)
-            idle = still_idle
+            await self.sweep()
 
 
 def _no_such_pool(pool: str, grant_id: str) -> Denied:

@@ -8,13 +8,14 @@ another node made, a seat that was lost with its lease, and an own decision are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
 from seatkeeper.server.decide import Forecast
 from seatkeeper.server.domain import Basis, Command, Denied, Grant, PoolState, Refusal, Released
+from seatkeeper.server.wire.denials import spread
 
 ESTIMATE_GROWTH = timedelta(seconds=1), 1.5
 """An estimate is sent again when it is longer by so much than the last one, and by this factor."""
@@ -71,6 +72,13 @@ def peer_of(listener: Listener | None) -> str:
     return str(getattr(listener, "peer", ""))
 
 
+def deliver(listener: Listener, pool: str, update: Update) -> None:
+    """Notify a client. Where it is to come again, the time is drawn: see ``spread``."""
+    if isinstance(update, Denied) and update.retry_after is not None:
+        update = replace(update, retry_after=spread(update.retry_after))
+    listener.receive(pool, update)
+
+
 class _Notified(Enum):
     NOTHING = auto()
     WAITS = auto()
@@ -116,7 +124,8 @@ class Subscribers:
         seats.append(_Seat(listener, command.session_id))
         for seat in seats[:-COPIES_MAX]:
             message = "the same request was sent again, and is answered there"
-            seat.listener.receive(self._pool, Denied(grant_id, Refusal.UNAVAILABLE, message))
+            denied = Denied(grant_id, Refusal.UNAVAILABLE, message)
+            deliver(seat.listener, self._pool, denied)
         self._seats[grant_id] = seats[-COPIES_MAX:]
         self._waiting.pop(grant_id, None)
 
@@ -139,7 +148,7 @@ class Subscribers:
             if not self._seats[grant_id]:
                 self._drop(grant_id)
             for seat in waiting:
-                seat.listener.receive(self._pool, denied(grant_id))
+                deliver(seat.listener, self._pool, denied(grant_id))
 
     def listener(self, grant_id: str) -> Listener | None:
         """Return who was last to ask for ``grant_id``, if anybody here has."""
@@ -174,7 +183,7 @@ class Subscribers:
                 for seat in seats:
                     if seat.reported is not _Notified.HOLDS:
                         seat.reported = _Notified.HOLDS
-                        seat.listener.receive(self._pool, SeatsGranted(grant))
+                        deliver(seat.listener, self._pool, SeatsGranted(grant))
             elif grant_id in state.tickets:
                 for seat in seats:
                     if seat.reported is _Notified.NOTHING:
@@ -186,7 +195,7 @@ class Subscribers:
                 self._drop(grant_id)
                 for seat in seats:
                     update = ends.get(grant_id) or self._end_of(grant_id, seat, state)
-                    seat.listener.receive(self._pool, update)
+                    deliver(seat.listener, self._pool, update)
 
     def review_positions(self, state: PoolState, forecast: Forecast) -> bool:
         """Notify waiting requests of changed positions; return whether some were left out.
@@ -220,11 +229,11 @@ class Subscribers:
         for seat in behind:
             seat.position, seat.estimate = position, estimate
             update = Position(grant_id, position, estimate, forecast.outlook.basis)
-            seat.listener.receive(self._pool, update)
+            deliver(seat.listener, self._pool, update)
         return bool(behind)
 
     def _end_of(self, grant_id: str, seat: _Seat, state: PoolState) -> Update:
-        if not state.finished.contains(seat.session_id, grant_id):
+        if not state.completed.contains(seat.session_id, grant_id):
             return SeatsLost(grant_id, "the session has ended")
         return Released(grant_id)
 

@@ -21,7 +21,7 @@ def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
 def writes_of(
     keys: Keys, pool: str, decision: Decision, decision_id: int, *, has_guard: bool
 ) -> list[Write]:
-    """Return the writes of ``decision``, in the order in which the view takes them in.
+    """Return the writes of ``decision``, in the order in which the view applies them.
 
     ``has_guard``: there is one, so it moves also when nothing else is written.
     """
@@ -40,6 +40,13 @@ def writes_of(
     writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
     writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
     return writes
+
+
+def made_by(keys: Keys, pool: str, decision: Decision) -> dict[str, Grant | Ticket]:
+    """Return what a decision's grants and tickets are stored under, by key."""
+    made: dict[str, Grant | Ticket] = {keys.grant(pool, g.grant_id): g for g in decision.grants}
+    made.update((keys.ticket(pool, ticket.grant_id), ticket) for ticket in decision.tickets)
+    return made
 
 
 def deletes_of(keys: Keys, pool: str, grant_ids: Iterable[str]) -> list[Write]:

@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 SECRET_METADATA = "seatkeeper-cluster"
 TIME_LIMIT_SECONDS = 0.4
-"""A node that says nothing for so long is pinged, and given up when it does not answer that either."""
+"""A node that says nothing for so long is pinged."""
+PING_SECONDS_MAX = 0.4
+"""A node that does not answer a ping within so long is given up."""
 DECIDE_SECONDS_MAX = 5.0
 """An owner that is alive, but not done after so long, is not waited for any more."""
 REPORT_SECONDS_MAX = 2.0
@@ -165,9 +167,7 @@ class Peers:
 
     async def _ping(self, stub: Stub) -> None:
         with _unless_closed():
-            await stub.Ping(
-                pb.PingRequest(), timeout=TIME_LIMIT_SECONDS, metadata=self._metadata
-            )
+            await stub.Ping(pb.PingRequest(), timeout=PING_SECONDS_MAX, metadata=self._metadata)
 
     async def _stub(self, node_id: str) -> Stub:
         address = self._membership.ring.addresses.get(node_id)

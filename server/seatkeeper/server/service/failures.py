@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -25,7 +24,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import NotYourSession, SessionLost
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
 from seatkeeper.server.store.formats import FormatUnsupported
-from seatkeeper.server.wire.denials import denial_info
+from seatkeeper.server.wire.denials import denial_info, spread
 
 RETRY_AFTER = timedelta(seconds=1)
 
@@ -55,7 +54,7 @@ def failure_of_denial(pool: str, denied: Denied) -> Failure:
     if denied.reason is Refusal.POOL_NOT_FOUND:
         details.append(resource_info("pool", pool, denied.message))
     if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
-        details.append(retry_info(denied.retry_after or RETRY_AFTER))
+        details.append(retry_info(denied.retry_after or spread(RETRY_AFTER)))
     failure = Failure(code, denied.message, *details)
     failure.is_counted = True
     return failure
@@ -69,13 +68,11 @@ def pool_not_found(name: str, message: str) -> Failure:
 
 def too_much(what: str) -> Failure:
     """Return the failure of a call that is one too many."""
-    # Not all at the same moment again.
-    retry_after = timedelta(seconds=random.uniform(1.0, 3.0))
     return Failure(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"{what}; try again later, or another node",
         denial_info(Refusal.OVERLOADED),
-        retry_info(retry_after),
+        retry_info(spread(RETRY_AFTER)),
     )
 
 
@@ -115,7 +112,7 @@ def failure_of(error: Exception) -> Failure | None:
 
 def _unavailable(message: str, retry_after: timedelta) -> Failure:
     info = denial_info(Refusal.UNAVAILABLE)
-    return Failure(grpc.StatusCode.UNAVAILABLE, message, info, retry_info(retry_after))
+    return Failure(grpc.StatusCode.UNAVAILABLE, message, info, retry_info(spread(retry_after)))
 
 
 Servicer = TypeVar("Servicer")

@@ -64,7 +64,7 @@ class Renewals:
         if not self._is_running:
             self._task = asyncio.create_task(self._renew(session))
 
-    async def room(self) -> None:
+    async def until_few_wait(self) -> None:
         """Wait while too many renewals wait to be answered."""
         if len(self._waiting) > RENEWALS_MAX and self._task is not None:
             await asyncio.wait({self._task})

@@ -258,7 +258,7 @@ class SessionStream:
                     )
                 for command in request.commands:
                     await self._apply(command)
-                await self._renewals.room()
+                await self._renewals.until_few_wait()
         except _Closed:
             self._finished = True
         except Exception as error:

@@ -72,12 +72,12 @@ class Follower:
         await self._listed.wait()
 
     def reset(self, listing: Listing) -> None:
-        """Pass a listing on to the view."""
+        """Apply a listing to the view."""
         self._view.reset(listing)
         self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
-        """Pass what changed on to the view."""
+        """Apply changes to the view."""
         self._view.apply(batch)
 
 
@@ -101,8 +101,8 @@ async def follow(store: Store, prefix: str, view: Followed, observer: RelistObse
                     view.apply(batch)
         except StoreError as error:
             why = f"{type(error).__name__}: {error}"
-            observer.relisted(prefix, why)
-            if view.is_current:
+            if view.is_current:  # else there was no watch: the listing has failed
+                observer.relisted(prefix, why)
                 _logger.debug("watch_ended", extra={"what": prefix, "error": why})
         finally:
             view.is_current = False

@@ -174,8 +174,9 @@ class Store(Protocol):
         """Make ``writes`` if every comparison holds; otherwise read ``else_read``.
 
         Without writes it is a linearizable check of the comparisons. Each of the three lists
-        holds at most ``OPERATIONS_MAX``, and no key is written twice. Never sent again behind
-        the caller's back: raises ``OutcomeUnknown`` when the answer is missing, and
+        holds at most ``OPERATIONS_MAX``, and no key is written twice. Never made twice: sent
+        once, or again after an answer that proves that nothing happened (a refused token).
+        Raises ``OutcomeUnknown`` when the answer is missing, and
         ``LeaseNotFound``, having written nothing, when a put names a lease that does not exist.
         """
         ...
@@ -198,7 +199,10 @@ class Store(Protocol):
         ...
 
     async def keep_alive(self, lease_id: int) -> timedelta:
-        """Restart the lease's clock and return its ttl. Raises ``LeaseNotFound``."""
+        """Restart the lease's clock and return its ttl. Raises ``LeaseNotFound``.
+
+        May be sent several times until it is answered: doing it twice does no harm.
+        """
         ...
 
     async def revoke_lease(self, lease_id: int) -> None:

@@ -90,7 +90,7 @@ class Keys:
         return f"{self.prefix}/seats/{pool}/queue/{grant_id}"
 
     def mark(self, pool: str, session_id: str) -> str:
-        """Return the key of a session's finished-mark in a pool."""
+        """Return the key of a session's watermark in a pool."""
         return f"{self.prefix}/seats/{pool}/marks/{session_id}"
 
     def session(self, session_id: str) -> str:

@@ -163,13 +163,13 @@ def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
 
 
 def encode_watermark(mark: Watermark) -> bytes:
-    """Return the value stored for a session's finished-mark.
+    """Return the value stored for a session's watermark.
 
     Of the value before it remains what it is patched on; ``unrecorded`` and ``denied`` are of one
     decision, and a span that has become another is a new one.
     """
     record = state_pb2.MarkRecord.FromString(mark.kept)
-    record.finished = mark.finished
+    record.finished = mark.highest
     record.lease_id = mark.lease_id
     record.unrecorded[:] = mark.unrecorded
     del record.denied[:]
@@ -184,11 +184,11 @@ def encode_watermark(mark: Watermark) -> bytes:
     return record.SerializeToString()
 
 
-def decode_watermark(value: bytes, key: str = "a mark") -> Watermark:
-    """Return the finished-mark stored in ``value``."""
+def decode_watermark(value: bytes, key: str = "a watermark") -> Watermark:
+    """Return the watermark stored in ``value``."""
     record = parsed(state_pb2.MarkRecord, key, value)
     denied = list(map(decode_denied, record.denied))
-    # An older node knows the highest id alone, and takes all below for finished.
+    # An older node knows the highest id alone, and takes all below for completed.
     spans = tuple((span.low, span.high) for span in record.spans)
     if record.finished and not spans:
         spans = (("", record.finished),)

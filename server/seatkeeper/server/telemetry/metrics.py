@@ -37,7 +37,7 @@ _WAIT = (
 """Up to the longest wait that can be asked for."""
 NO_POOL = ""
 """The label of what happened to no pool that exists: names that clients make up are no labels."""
-REFUSALS = frozenset({UsageKind.DENIED, UsageKind.GAVE_UP})
+DENIALS = frozenset({UsageKind.DENIED, UsageKind.GAVE_UP})
 """What is counted as a denial."""
 
 
@@ -131,7 +131,7 @@ class MetricsObserver(Tally):
         self._unknown.labels(pool).inc()
 
     def store_failed(self, pool: str, reason: str) -> None:
-        """Count a commit that failed."""
+        """Count a commit that the store did not accept."""
         super().store_failed(pool, reason)
         self._store_failures.labels(pool, reason).inc()
 
@@ -152,7 +152,7 @@ class MetricsObserver(Tally):
             of = self._of(pool)
             of.granted.inc()
             of.waited.observe(event.seconds or 0.0)
-        elif kind in REFUSALS:
+        elif kind in DENIALS:
             pool = self._known(event)
             self._denied.labels(pool, event.reason).inc()
         self._usage[pool, kind] = self._usage.get((pool, kind), 0) + 1
@@ -181,7 +181,7 @@ class MetricsObserver(Tally):
     def pool_gone(self, pool: str) -> None:
         """Forget a pool that was deleted: names that come and go must not add up."""
         self._pools.pop(pool, None)
-        for what in [w for w in self._watches if w == pool or w.endswith(f"/seats/{pool}/")]:
+        for what in [w for w in self._watches if w.endswith(f"/seats/{pool}/")]:
             self._watches.discard(what)
             self._relists.remove(what)
         for counted in [each for each in self._usage if each[0] == pool]:

@@ -55,7 +55,7 @@ class Tally(Observer):
         self.outcomes_unknown += 1
 
     def store_failed(self, pool: str, reason: str) -> None:
-        """Count a commit that failed."""
+        """Count a commit that the store did not accept."""
         self.store_failures += 1
 
     def relisted(self, what: str, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -21,6 +22,8 @@ DENIAL_REASONS = {
     Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
 }
+RETRY_SPREAD_SECONDS = 2.0
+"""By how much the times differ at which those who are refused together should come again."""
 _REFUSALS = {reason: refusal for refusal, reason in DENIAL_REASONS.items()}
 
 
@@ -33,6 +36,15 @@ def encode_basis(basis: Basis | None) -> seat_pb2.EstimateBasis | None:
     )
     message.hold_median.FromTimedelta(basis.hold_median)
     return message
+
+
+def spread(retry_after: timedelta) -> timedelta:
+    """Return when one client should come again that may not come before ``retry_after``.
+
+    Drawn when the client is answered, and only then: a decision is the same for the same arguments, and
+    clients that were refused at one moment would otherwise all come back at one.
+    """
+    return retry_after + timedelta(seconds=random.uniform(0.0, RETRY_SPREAD_SECONDS))
 
 
 def denial_name(refusal: Refusal) -> str:

@@ -119,7 +119,7 @@ class WatchStream:
         self._clock = loop.time
         self._call_timeout = call_timeout
         self._silence = silence
-        self._heard_at = loop.time()
+        self._answered_at = loop.time()
         self._reported_at = loop.time()
         """When all watches last received how far etcd is."""
         self._silent_for = 0.0
@@ -187,7 +187,7 @@ class WatchStream:
                 if not isinstance(answer, pb.WatchResponse):
                     self._endpoints.leave(self._endpoint)
                     raise self._ended("etcd ended the stream")
-                self._heard_at = self._clock()
+                self._answered_at = self._clock()
                 if complaint := self._endpoints.identity.complaint(answer.header):
                     self._endpoints.exclude(self._endpoint, complaint)
                     raise self._ended(complaint)
@@ -236,9 +236,9 @@ class WatchStream:
 
     def _progressed(self, revision: int) -> None:
         """Say how far etcd is: where something has happened now, elsewhere once in a silence."""
-        is_due = self._heard_at >= self._reported_at + self._silence
+        is_due = self._answered_at >= self._reported_at + self._silence
         if is_due:
-            self._reported_at = self._heard_at
+            self._reported_at = self._answered_at
         for watch in self._watches.values():
             if watch.is_behind or is_due:
                 watch.is_behind = False
@@ -263,8 +263,8 @@ class WatchStream:
             await asyncio.sleep(interval)
             now = self._clock()
             if now - slept_at > 2 * interval:
-                self._heard_at = now  # this process was away, and nothing was read
-            if now - self._heard_at >= self._silence:
+                self._answered_at = now  # this process was away, and nothing was read
+            if now - self._answered_at >= self._silence:
                 self._fall_silent(self._silence)
                 return
             # Not awaited: on a stuck connection a write may take as long as a read.
