@@ -63,7 +63,9 @@ def hold(address: str, seconds: float, ttl: float) -> None:
         LIBC.sleep(int(seconds))
         took = (boot_ns() - began) / 1e9
         state = grant.state
-        still = client.cluster.verify_token(grant.token, pool="held").fence == grant.fence
+        still = (
+            client.cluster.verify_token(grant.fetch_token(), pool="held").fence == grant.fence
+        )
         say(seconds=took, lost=int(state is HoldingState.LOST or not still))
         grant.release()
 

@@ -78,7 +78,7 @@ class Site:
 
     async def grant(self, holder: str = "alice") -> AsyncGrant:
         """A seat of that holder."""
-        return await self.client(holder).acquire(POOL, wait=TIME_LIMIT_SECONDS)
+        return await self.client(holder).acquire(POOL, wait=TIME_LIMIT_SECONDS, token=True)
 
     async def published(self) -> list[str]:
         """The keys in the catalogue."""

@@ -129,7 +129,7 @@ async def test_a_bad_token_is_refused_though_the_engine_is_there(
 
 
 async def test_a_seat_of_another_pool_is_no_good(site: Site, agent: Agent) -> None:
-    grant = await site.client().acquire("other")
+    grant = await site.client().acquire("other", token=True)
     refusal = await build(agent, grant.token, relu()).refused()
     assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
     assert "'other'" in refusal.message

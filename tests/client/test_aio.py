@@ -49,7 +49,7 @@ async def client(
 async def test_a_seat_is_held_inside_the_block_and_free_after_it(
     client: AsyncSeatClient, service: ScriptedService
 ) -> None:
-    async with client.seat("tensorrt") as grant:
+    async with client.seat("tensorrt", token=True) as grant:
         assert service.held("tensorrt") == 1
         assert state_of(grant) is HoldingState.SAFE
         assert grant.token.startswith(f"token-{grant.grant_id}")

@@ -60,7 +60,7 @@ def sync_client(address: str, request: pytest.FixtureRequest) -> Iterator[SeatCl
 def test_a_seat_is_held_inside_the_block_and_free_after_it(
     sync_client: SeatClient, service: ScriptedService
 ) -> None:
-    with sync_client.seat("tensorrt") as grant:
+    with sync_client.seat("tensorrt", token=True) as grant:
         assert service.held("tensorrt") == 1
         assert (grant.pool, grant.seats, grant.fence) == ("tensorrt", 1, 1)
         assert grant.token.startswith(f"token-{grant.grant_id}")

@@ -97,6 +97,7 @@ class Driver:
                 priority=priority,
                 project=project,
                 wait=wait,
+                token=True,
                 on_queued=lambda place: notify("queued", id=id, position=place.position),
                 on_state=on_state,
             )

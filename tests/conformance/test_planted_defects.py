@@ -36,8 +36,8 @@ Patch = pytest.MonkeyPatch
 def same_fence(patch: Patch) -> None:
     granted = core.Core.granted
 
-    def always_one(*arguments: Any) -> Any:
-        message = granted(*arguments)
+    def always_one(*arguments: Any, **options: Any) -> Any:
+        message = granted(*arguments, **options)
         message.fence = 1
         return message
 

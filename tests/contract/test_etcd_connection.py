@@ -249,7 +249,7 @@ TxnContext = grpc.aio.ServicerContext[pb.TxnRequest, pb.TxnResponse]
             ],
             "before 7 are compacted",
         ),
-        ([pb.WatchResponse(watch_id=1)], "before the watch was made"),
+        ([pb.WatchResponse(watch_id=1)], "ended the stream"),  # of no watch of ours
     ],
 )
 async def test_every_way_in_which_etcd_ends_a_watch_is_noticed(

@@ -334,4 +334,13 @@ DEFECTS = (
         "        self._remember_end(Released(grant_id))\n",
         "",
     ),
+    Defect(
+        "a token signed from what a node remembers",
+        f"{SERVER}/service/seat_api.py",
+        "        grants = await self.seats.confirmed(pool, grant_ids)\n",
+        "        loop = await self.seats.loop(pool)\n"
+        "        state = loop.state.grants if loop else {}\n"
+        "        grants = {each: state[each] for each in grant_ids if each in state}\n",
+        tests=("tests/unit/service/test_tokens_on_demand.py",),
+    ),
 )

@@ -275,7 +275,11 @@ class LibraryUser(User):
         asked_at = self._note_asking()
         asking = asyncio.ensure_future(
             self._client.acquire(
-                pool, seats=seats, priority=rng.choice([0, 0, 0, 1, 2]), wait=wait
+                pool,
+                seats=seats,
+                priority=rng.choice([0, 0, 0, 1, 2]),
+                wait=wait,
+                token=bool(self.agents),
             )
         )
         if rng.random() < self.habits.give_up:

@@ -50,7 +50,7 @@ from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sendable
 from seatkeeper.client.transport.nodes import NodePicker, parse_addresses
 from seatkeeper.core.clock import Clock, default_clock
-from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.core.errors import InvalidArgument, ServiceUnavailable
 from seatkeeper.core.text import printable
 from seatkeeper.core.typed import check_type
 from seatkeeper.v1 import build_pb2
@@ -159,6 +159,8 @@ class AsyncSeatClient:
         ``on_state`` when the seats are in doubt, safe again, or lost. Both are called in the event
         loop and must not block. ``priority`` goes from -1000 to 1000; higher is served earlier.
         ``labels``, at most 16 pairs of text, are shown with the seats: in `status`, tokens and logs.
+        With ``token`` the grant comes with signed proof, `AsyncGrant.token`, and each renewal brings a
+        new one; without it, `AsyncGrant.fetch_token` asks for one.
 
         Entering raises what `acquire` raises. Leaving raises `SeatLost` when the seats were lost
         meanwhile, unless the body raised something itself, or ``check`` is False.
@@ -216,7 +218,7 @@ class AsyncSeatClient:
         pool = None if pool is None else sendable("pool", pool)
         if model_name is not None:
             model_name = sendable("model_name", model_name)
-        seat = SeatRequest.of(pool or ANY_POOL, **terms)
+        seat = SeatRequest.of(pool or ANY_POOL, token=True, **terms)
         read = await asyncio.to_thread(Model.read, model, model_name)
         place = None if to is None else await asyncio.to_thread(_place, to, read)
         builds = AsyncBuilds(self)
@@ -275,6 +277,17 @@ class AsyncSeatClient:
             on_state=request.on_state,
         )
         return AsyncGrant(self, held)
+
+    async def fetch_token(self, held: Held) -> str:
+        """Have a node sign a token for what is held. Raises `ServiceUnavailable`."""
+        ref = pb.GrantRef(pool=held.pool, grant_id=held.grant_id)
+        renewed = await self.seats.renew(await self._session.credentials(), [ref])
+        for refresh in renewed.tokens:
+            if refresh.grant.grant_id == held.grant_id:
+                return refresh.token
+        raise ServiceUnavailable(
+            "no token: the node could not read the grant in time, or there is none; try again"
+        )
 
     def give_back(self, held: Held) -> Awaitable[None] | None:
         """Give seats back, or let them linger when none of our own requests waits for them."""

@@ -230,6 +230,10 @@ class Grant:
         """Signed proof of the grant, always fresh; as `AsyncGrant.token`."""
         return self._grant.token
 
+    def fetch_token(self) -> str:
+        """Return signed proof of the grant as it is now; as `AsyncGrant.fetch_token`."""
+        return self._client._thread.call(self._grant.fetch_token())
+
     @property
     def state(self) -> HoldingState:
         """How sure you may be of the seats right now; as `AsyncGrant.state`."""

@@ -255,6 +255,7 @@ class SeatRunner:
                     config.pool,
                     seats=config.seats,
                     **config.terms,
+                    token=True,  # the command finds it, from its first moment on
                     on_queued=lambda place: self._notify(Queued(place)),
                     on_state=self._on_state,
                 )

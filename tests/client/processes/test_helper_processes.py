@@ -53,7 +53,8 @@ def test_native_code_that_holds_the_interpreter_keeps_its_seat(
     service: InMemoryService,
 ) -> None:
     then = (
-        "LIBC.sleep(6)\nsay(settled(grant))\ngrant.raise_if_lost()\nsay(len(grant.token) > 9)"
+        "LIBC.sleep(6)\nsay(settled(grant))\ngrant.raise_if_lost()\n"
+        "say(len(grant.fetch_token()) > 9)"
     )
     program, _ = holder(service, then, ttl=2)
     with program:
@@ -315,7 +316,7 @@ def test_no_grant_is_believed_in_after_program_and_helper_were_stopped_beyond_th
 def test_a_program_that_is_stopped_keeps_its_seat_by_its_helper(
     service: InMemoryService,
 ) -> None:
-    then = "wait_input()\nsay(settled(grant))\nsay(len(grant.token) > 9)"
+    then = "wait_input()\nsay(settled(grant))\nsay(len(grant.fetch_token()) > 9)"
     program, _ = holder(service, then, ttl=2)
     with program:
         program.signal(signal.SIGSTOP)

@@ -130,7 +130,7 @@ async def test_an_idle_client_notices_a_paused_node_at_its_next_renewal(
     roamer: AsyncSeatClient, nodes: list[ScriptedNode], clock: FakeClock
 ) -> None:
     states: list[HoldingState] = []
-    grant = await roamer.acquire("tensorrt", on_state=states.append)
+    grant = await roamer.acquire("tensorrt", on_state=states.append, token=True)
     paused = next(node for node in nodes if node.streams_opened)
     other = next(node for node in nodes if node is not paused)
     token = grant.token
@@ -144,7 +144,7 @@ async def test_an_idle_client_notices_a_paused_node_at_its_next_renewal(
 async def test_renewals_keep_the_token_fresh(
     client: AsyncSeatClient, service: ScriptedService, clock: FakeClock
 ) -> None:
-    async with client.seat("tensorrt") as grant:
+    async with client.seat("tensorrt", token=True) as grant:
         tokens = {grant.token}
         for renewals in range(1, 6):
             await pass_time(clock, lambda: grant.token not in tokens, step=0.5)
@@ -212,7 +212,7 @@ async def test_a_lost_session_loses_its_seats_and_asks_anew_for_what_waits(
     assert session_id not in service.sessions
     assert states == [HoldingState.LOST]
     with pytest.raises(SeatLost, match="the lease ended"):
-        _ = grant.token
+        await grant.fetch_token()
     served.raise_if_lost()
 
 

@@ -37,7 +37,7 @@ def test_a_token_verifies_with_the_service_s_own_keys() -> None:
         SeatClient(service.address) as client,
         client.seat("tensorrt", project="cv") as grant,
     ):
-        claims = verify_token(grant.token, client.cluster.jwks(), pool="tensorrt")
+        claims = verify_token(grant.fetch_token(), client.cluster.jwks(), pool="tensorrt")
         assert (claims.grant_id, claims.project) == (grant.grant_id, "cv")
 
 
@@ -52,7 +52,7 @@ def test_labels_are_shown_and_are_in_the_token(keeper: Literal["helper", "proces
     ):
         (held,) = client.pools.get("tensorrt").grants
         assert dict(held.attributes.labels) == labels
-        claims = verify_token(grant.token, client.cluster.jwks(), pool="tensorrt")
+        claims = verify_token(grant.fetch_token(), client.cluster.jwks(), pool="tensorrt")
         assert claims.labels == labels
 
 

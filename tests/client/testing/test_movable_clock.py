@@ -132,7 +132,7 @@ def test_the_next_in_the_queue_gets_what_was_lost(service: InMemoryService) -> N
 
 def test_tokens_and_expiry_follow_the_moved_clock(service: InMemoryService) -> None:
     client = service.client()
-    grant = client.acquire("tensorrt")
+    grant = client.acquire("tensorrt", token=True)
     old, keys = grant.token, client.cluster.jwks()
     assert timedelta(0) < grant.expires_at - service.now() < TTL
     service.advance(timedelta(hours=2))

@@ -112,27 +112,40 @@ async def test_a_long_queue_gets_its_places_in_turns(
 async def test_under_contention_a_release_waits_for_others_and_otherwise_it_does_not(
     loops: Loops,
 ) -> None:
-    await loops.pool(seats=2)
-    node = await loops.node(pause=timedelta(milliseconds=100))
-    ears = [node.submit(acquire(number)) for number in range(1, 16)]
-    await eventually(lambda: len(node.loop.state.tickets) == 13)
+    await loops.pool(seats=8)
+    node = await loops.node(pause=timedelta(seconds=100))
+    ears = [node.submit(acquire(number)) for number in range(1, 50)]
+    await eventually(lambda: len(node.loop.state.tickets) == 41)
     before = len(node.store.commits)
     node.submit(release(1))
     for _ in range(20):  # the first is long under way, if it does not wait for others
         await asyncio.sleep(0)
-    node.submit(release(2))
-    await received(ears[3])
+    assert len(node.store.commits) == before
+    node.submit(release(2))  # a quarter of the seats: worth a decision
+    await received(ears[9])
     assert len(node.store.commits) == before + 1
 
-    for number in range(5, 16):  # until few wait
+    for number in range(9, 50):  # until few wait
         node.submit(release(number))
     await eventually(lambda: not node.loop.state.tickets)
     calm = len(node.store.commits)
     node.submit(release(3))
     await eventually(lambda: len(node.store.commits) > calm)
     node.submit(release(4))
-    await eventually(lambda: not node.loop.state.grants)
+    await eventually(lambda: uuid7(4) not in node.loop.state.grants)
     assert len(node.store.commits) == calm + 2
+
+
+@pytest.mark.parametrize("seats", [1, 4])
+async def test_of_few_seats_no_release_waits_for_another(loops: Loops, seats: int) -> None:
+    """However many want them: there would be nothing more to serve."""
+    await loops.pool(seats=seats)
+    node = await loops.node(pause=timedelta(seconds=100))
+    ears = [node.submit(acquire(number)) for number in range(1, 10 * seats)]
+    await eventually(lambda: len(node.loop.state.tickets) == 9 * seats - 1)
+    node.submit(release(1))
+
+    await received(ears[seats])
 
 
 async def test_a_full_store_takes_seats_back_and_says_why_it_grants_none(loops: Loops) -> None:

@@ -149,6 +149,8 @@ class Keeping:
                 seats=held.seats,
                 fence=held.fence,
                 token=held.token,
+                holder=held.holder,
+                project=held.project,
                 lease=_place(lease),
                 slot=_place(slot),
             )

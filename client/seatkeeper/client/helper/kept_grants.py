@@ -53,6 +53,8 @@ class KeptGrants:
             granted_at=Timestamp.FromString(granted.body),
             lease=belief,
             on_state=on_state,
+            holder=granted["holder"],
+            project=granted["project"],
         )
         self._held[number] = held
         return held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -21,7 +21,7 @@ from seatkeeper.client.session.requests import (
     Wanted,
 )
 from seatkeeper.core.clock import wall_time
-from seatkeeper.core.errors import InvalidArgument, SeatLost, UsageError
+from seatkeeper.core.errors import InvalidArgument, SeatError, SeatLost, UsageError
 from seatkeeper.core.tokens import unverified_claims
 
 _P = ParamSpec("_P")
@@ -29,6 +29,10 @@ _T = TypeVar("_T")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
+NO_TOKEN = (
+    "these seats were taken without a token: call fetch_token() when you need one, or take them with "
+    "token=True to have one at hand all the time"
+)
 WAIT_MAX = timedelta(days=7)
 """Longest wait that a request may ask for; without one it waits forever."""
 
@@ -62,6 +66,7 @@ class SeatTerms(RequestTerms, total=False):
 
     seats: int
     on_state: OnState | None
+    token: bool
 
 
 class HeldTerms(SeatTerms, total=False):
@@ -70,7 +75,13 @@ class HeldTerms(SeatTerms, total=False):
     check: bool
 
 
-DEFAULTS: HeldTerms = {"project": "", "priority": 0, "seats": 1, "check": True}
+DEFAULTS: HeldTerms = {
+    "project": "",
+    "priority": 0,
+    "seats": 1,
+    "token": False,
+    "check": True,
+}
 """What is meant where nothing is said; of others: None."""
 
 
@@ -129,6 +140,9 @@ class Keeper(Protocol):
     async def take(self, request: SeatRequest) -> AsyncGrant:
         """Take seats."""
 
+    async def fetch_token(self, held: Held) -> str:
+        """Have a node sign a token for what is held. Raises `ServiceUnavailable`."""
+
     def give_back(self, held: Held) -> Awaitable[None] | None:
         """Give seats back; None when that was all."""
 
@@ -178,13 +192,13 @@ class AsyncGrant:
     @property
     def holder(self) -> str:
         """Who holds, as the service has it: under mutual TLS the name in the certificate."""
-        return str(unverified_claims(self._held.token).get("sub", ""))
+        return self._held.holder or str(self._claims().get("sub", ""))
 
     @property
     def project(self) -> str:
         """Who is charged, as the service has it."""
-        return str(
-            unverified_claims(self._held.token).get("project", self._held.wanted.project)
+        return self._held.project or str(
+            self._claims().get("project", self._held.wanted.project)
         )
 
     @property
@@ -205,12 +219,31 @@ class AsyncGrant:
     def token(self) -> str:
         """Signed proof of the grant: a JWT, renewed as long as the grant is held.
 
-        Read it when you need it rather than keeping it. Raises `SeatLost` once there is nothing
-        to prove any more.
+        For seats that were taken with ``token=True``; for others `fetch_token` asks for one, and this
+        raises `UsageError`. Read it when you need it rather than keeping it. Raises `SeatLost` once
+        there is nothing to prove any more.
         """
+        if not self._held.wanted.token:
+            raise UsageError(NO_TOKEN)
         self._keeper.freshen()
         self.raise_if_lost()
         return self._held.token
+
+    async def fetch_token(self) -> str:
+        """Return signed proof of the grant as it is now: a JWT, good for the session's ttl at most.
+
+        Seats that were taken with ``token=True`` have one at hand; for others a node signs it, from the
+        grant's record. Raises `ServiceUnavailable` when no node does so within ``call_timeout``, and
+        `SeatLost` once there is nothing to prove any more.
+        """
+        self.raise_if_lost()
+        if self._held.wanted.token:
+            return self.token
+        try:
+            return await self._keeper.fetch_token(self._held)
+        except SeatError:
+            self.raise_if_lost()  # then that is why
+            raise
 
     @property
     def state(self) -> HoldingState:
@@ -221,6 +254,10 @@ class AsyncGrant:
         if self._released or not self._keeper.is_here():
             return HoldingState.LOST
         return self._held.state(self._keeper.now())
+
+    def _claims(self) -> Mapping[str, object]:
+        """Return what the token says; nothing without one."""
+        return unverified_claims(self._held.token) if self._held.token else {}
 
     def lease_times(self) -> tuple[float, float] | None:
         """Return until when the seats may be believed in, and when another may have them.

@@ -207,10 +207,10 @@ class SessionMachine:
     # For the lease -----------------------------------------------------------------------------
 
     def send_renewal(self, lease: Lease, sequence: int) -> None:
-        """Renew, and ask for new tokens of everything held."""
-        held = self.tables.held
-        lease.renewing = frozenset(held)
-        refs = [pb.GrantRef(pool=h.pool, grant_id=h.grant_id) for h in held.values()]
+        """Renew, and ask for new tokens of what is held with one."""
+        held = [held for held in self.tables.held.values() if held.wanted.token]
+        lease.renewing = frozenset(each.grant_id for each in held)
+        refs = [pb.GrantRef(pool=each.pool, grant_id=each.grant_id) for each in held]
         self.send(pb.SessionCommand(renew=pb.Renew(sequence=sequence, tokens_for=refs)))
 
     def leave_node(self) -> None:

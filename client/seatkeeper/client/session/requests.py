@@ -72,6 +72,12 @@ class SaidTerms(TypedDict, total=False):
     labels: Mapping[str, str] | None
 
 
+class HoldingTerms(SaidTerms, total=False):
+    """The same, and what the caller wants of the grant."""
+
+    token: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What seats are wanted, and what the request says of itself: one value, from caller to wire.
@@ -86,9 +92,11 @@ class Wanted:
     priority: int = 0
     labels: tuple[tuple[str, str], ...] = ()
     """In the order of keys."""
+    token: bool = False
+    """Whether the grant comes with a token, and each renewal with a new one."""
 
     @classmethod
-    def asked(cls, pool: str, seats: int, said: SaidTerms) -> Wanted:
+    def asked(cls, pool: str, seats: int, said: HoldingTerms) -> Wanted:
         """Check what can be checked here; the service checks the rest.
 
         Raises `InvalidArgument` for an empty pool, less than one seat, and what cannot be sent.
@@ -99,6 +107,7 @@ class Wanted:
             project=sendable("project", said.get("project", "")),
             priority=sendable_number("priority", said.get("priority", 0)),
             labels=_labels(said.get("labels")),
+            token=bool(said.get("token", False)),
         )
         if not wanted.pool:
             raise InvalidArgument("pool must not be empty", field="pool")
@@ -114,6 +123,7 @@ class Wanted:
             seats=self.seats,
             project=self.project,
             priority=self.priority,
+            without_token=not self.token,
         )
         if self.labels:
             acquire.attributes.labels.update(self.labels)
@@ -130,6 +140,7 @@ class Wanted:
             project=acquire.project,
             priority=acquire.priority,
             labels=tuple(sorted(acquire.attributes.labels.items())),
+            token=not acquire.without_token,
         )
 
     def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
@@ -193,9 +204,14 @@ class Held:
     """What was asked for, and is held now."""
     fence: int
     token: str
+    """Empty: none was asked for, or it has not come yet."""
     granted_at: Timestamp
     lease: Believed
     on_state: OnState | None
+    holder: str = ""
+    """Who holds, as the service has it; empty: an older node did not say."""
+    project: str = ""
+    """What is charged, likewise."""
     lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
     on_token: Callable[[str], None] | None = field(init=False, default=None)

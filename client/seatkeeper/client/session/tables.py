@@ -194,12 +194,15 @@ class Tables:
                 granted_at=granted.granted_at,
                 lease=lease,
                 on_state=ask.on_state,
+                holder=granted.holder,
+                project=granted.project,
             )
             ask.future.set_result(held)
             return
         known = self.held.get(grant_id)
         if known is not None and known.fence == granted.fence:
-            known.renew_token(granted.token)
+            if granted.token:
+                known.renew_token(granted.token)
         elif known is not None:
             # The grant was gone, and finding it again has taken seats anew.
             self._lose(known, "the grant had ended")
@@ -221,6 +224,9 @@ class Tables:
                 message="the place in the queue was given up",
             )
             self._on_ask_denied(ask, finished, now)
+        elif (held := self.held.get(grant_id)) is not None:
+            # Not by us: by another program that has the session's secret, or by an administrator.
+            self._lose(held, "the seats were given back by another")
 
     def on_queued(self, queued: seat_pb2.Queued, now: float) -> None:
         """Note that a request waits, and where."""

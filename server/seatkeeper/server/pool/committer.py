@@ -31,7 +31,7 @@ from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.pool.writes import writes_of
+from seatkeeper.server.pool.writes import made_by, writes_of
 from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
@@ -266,7 +266,8 @@ class Committer:
         # Before the changes are published: then some are not subscribed any more.
         peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
         gone = self._mirror.expired_ids.copy()
-        touched = self._mirror.committed(writes, committed.revision)
+        made = made_by(self._keys, self._pool, decision)
+        touched = self._mirror.committed(writes, committed.revision, made)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
         for command, outcome in decision.outcomes:

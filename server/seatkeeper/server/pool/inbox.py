@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -46,8 +46,11 @@ class Inbox:
         """Be empty. ``is_held``: whether there is a ticket or grant that a release gives up."""
         self._clock = clock
         self._is_held = is_held
-        self._waiting: Counter[tuple[type[Command], str, str]] = Counter()
-        """How many commands of each kind wait, by session and grant id."""
+        self._waiting: set[tuple[type[Command], str, str]] | None = None
+        """Which commands wait, by kind, session and grant id; None: not needed, as there is room."""
+        self._releases = 0
+        self._enough: tuple[int, asyncio.Future[None]] | None = None
+        """How many releases are waited for, and what says that they are there."""
         self._commands_max = commands_max
         self._timeout = timeout.total_seconds()
         self._asks: deque[PendingCommand] = deque()
@@ -67,10 +70,29 @@ class Inbox:
                 command, listener, now, now + self._timeout, batch_delay.total_seconds()
             )
         )
-        self._waiting[_key(command)] += 1
+        if self._waiting is not None:
+            self._waiting.add(_key(command))
+        if type(command) is Release:
+            self._releases += 1
+            if self._enough is not None and self._releases >= self._enough[0]:
+                _set(self._enough[1])
         if not batch_delay:
             self._urgent()
         return True
+
+    async def releases(self, enough: int, *, within: float) -> None:
+        """Wait until so many releases are in here, or so many seconds are over."""
+        if self._releases >= enough or within <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._enough = enough, future
+        timer = loop.call_later(within, _set, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._enough = None
 
     async def gather(self) -> None:
         """Wait for the batch delay, unless a command in here is urgent.
@@ -95,20 +117,20 @@ class Inbox:
         """Remove and return the oldest commands."""
         asks = [self._asks.popleft() for _ in range(min(len(self._asks), count_max))]
         self._is_urgent = not all(ask.batch_delay for ask in self._asks)
-        self._gone(asks)
+        self._changed(-1, asks)
         return asks
 
     def put_back(self, asks: Sequence[PendingCommand]) -> None:
         """Put commands that were not decided back in front."""
         self._asks.extendleft(reversed(asks))
-        self._waiting.update(_key(ask.command) for ask in asks)
+        self._changed(1, asks)
         if asks:
             self._urgent()
 
     def _urgent(self) -> None:
         self._is_urgent = True
-        if self._batch_full is not None and not self._batch_full.done():
-            self._batch_full.set_result(None)
+        if self._batch_full is not None:
+            _set(self._batch_full)
 
     def take_late(self) -> list[PendingCommand]:
         """Remove and return the commands that have waited too long."""
@@ -117,22 +139,30 @@ class Inbox:
             return []
         late = [ask for ask in self._asks if ask.deadline <= now]
         self._asks = deque(ask for ask in self._asks if ask.deadline > now)
-        self._gone(late)
+        self._changed(-1, late)
         return late
 
     def _is_owed_a_place(self, command: Command) -> bool:
-        if not isinstance(command, Release) or self._waiting[_key(command)]:
+        """Return whether a command is accepted although there is no room. Only asked then."""
+        if not isinstance(command, Release):
+            return False
+        if self._waiting is None:
+            self._waiting = {_key(ask.command) for ask in self._asks}
+        if _key(command) in self._waiting:
             return False
         asked = (Acquire, command.session_id, command.grant_id)
-        return bool(self._waiting[asked]) or self._is_held(command)
+        return asked in self._waiting or self._is_held(command)
 
-    def _gone(self, asks: Iterable[PendingCommand]) -> None:
-        for ask in asks:
-            key = _key(ask.command)
-            self._waiting[key] -= 1
-            if not self._waiting[key]:
-                del self._waiting[key]
+    def _changed(self, by: int, asks: Iterable[PendingCommand]) -> None:
+        """Note that commands are in here no more, or again."""
+        self._waiting = None
+        self._releases += by * sum(type(ask.command) is Release for ask in asks)
 
 
 def _key(command: Command) -> tuple[type[Command], str, str]:
     return type(command), command.session_id, command.grant_id
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

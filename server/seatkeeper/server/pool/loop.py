@@ -249,7 +249,7 @@ class PoolLoop:
         for grant_id in grant_ids:
             self._mirror.ends.pop(grant_id, None)
         self._waits.review(grant_ids, self.state)
-        self._positions.is_due = True
+        self._positions.places_may_have_changed()
         self._turn_away_where_unsupported()
         self._committer.view_moved()
         self._wake_for_work()
@@ -290,7 +290,9 @@ class PoolLoop:
     async def _decide_once(self) -> None:
         await self._inbox.gather()
         seats = self.state.spec.seats if self.state.spec else 0
-        await self._pace.keep(waiting=len(self.state.tickets), seats=seats)
+        pause, enough = self._pace.pause(waiting=len(self.state.tickets), seats=seats)
+        await self._inbox.releases(enough, within=pause)
+        self._pace.decided()
         self._expire_requests()
         if self._turn_away_where_unsupported():
             return

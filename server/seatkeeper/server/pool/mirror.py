@@ -19,7 +19,8 @@ written up to that version.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from seatkeeper.server.domain import Denied, Grant, Guard, PoolState, Released, Ticket
 from seatkeeper.server.pool.writes import deletes_of
@@ -27,6 +28,8 @@ from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, reco
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
+Made: TypeAlias = Grant | Ticket
+NOTHING_MADE: Mapping[str, Made] = {}
 ENDS_MAX = 1_000
 """Most ends remembered; older ones were reported, or concern no client here."""
 
@@ -55,6 +58,7 @@ class PoolMirror:
         self.expired_ids: set[str] = set()
         """The ids of all of these; a commit empties it when it begins."""
         self._is_decided = True
+        self._made: Mapping[str, Made] = NOTHING_MADE
         self.unsupported: dict[str, FormatUnsupported] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
         self.ends: dict[str, Denied | Released] = {}
@@ -98,16 +102,23 @@ class PoolMirror:
         self._completed(batch.revision)
         return touched
 
-    def committed(self, writes: Iterable[Write], revision: int) -> set[str]:
-        """Bring in an own commit. Returns the grant ids that are affected."""
+    def committed(
+        self, writes: Iterable[Write], revision: int, made: Mapping[str, Made] = NOTHING_MADE
+    ) -> set[str]:
+        """Bring in an own commit. Returns the grant ids that are affected.
+
+        ``made``: by key, what its values were made from, so that they need not be read again.
+        """
         touched: set[str] = set()
         if revision <= self._complete:
             return touched
+        self._made = made
         for write in writes:
             entry = None
             if isinstance(write, Put):
                 entry = Entry(write.key, write.value, revision, write.lease_id)
             self._updated(write.key, entry, revision, touched)
+        self._made = NOTHING_MADE
         return touched
 
     def released(self, session_id: str, grant_id: str, revision: int) -> set[str]:
@@ -144,12 +155,13 @@ class PoolMirror:
 
     def _take(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
         kind, _, name = key[len(self._prefix) :].partition("/")
+        made = self._made.get(key)
         match kind:
             case "grants":
-                self._apply_grant(name, entry)
+                self._apply_grant(name, entry, made)
                 touched.add(name)
             case "queue":
-                self._apply_ticket(name, entry)
+                self._apply_ticket(name, entry, made)
                 touched.add(name)
             case "marks":
                 self._apply_watermark(name, entry)
@@ -159,17 +171,21 @@ class PoolMirror:
                     records.decode_guard(entry.value) if entry else (Guard(), 0)
                 )
 
-    def _apply_grant(self, grant_id: str, entry: Entry | None) -> None:
+    def _apply_grant(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:
-            self.state.put_grant(records.decode_grant(grant_id, entry.value))
+            known = made if type(made) is Grant else records.decode_grant(grant_id, entry.value)
+            self.state.put_grant(known)
         elif (ended := self.state.remove_grant(grant_id)) is not None:
             self.ended.append(ended)
             self._note_expiry(ended)
             self.state.completed.add_ended(ended.session_id, grant_id)
 
-    def _apply_ticket(self, grant_id: str, entry: Entry | None) -> None:
+    def _apply_ticket(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:
-            self.state.put_ticket(records.decode_ticket(grant_id, entry.value))
+            known = (
+                made if type(made) is Ticket else records.decode_ticket(grant_id, entry.value)
+            )
+            self.state.put_ticket(known)
             return
         ended = self.state.remove_ticket(grant_id)
         # A transaction that serves a ticket puts its grant before it deletes the ticket.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from seatkeeper.server.decide import Forecast
@@ -31,31 +32,42 @@ class PositionNotifier:
         interval: timedelta,
     ) -> None:
         """``interval``: how often a client is notified, at most."""
-        self.is_due = False
-        """Whether places may have changed; set by every change of the pool."""
         self._subscribers = subscribers
         self._state = state
         self._forecast = forecast
         self._clock = clock
         self._interval = interval.total_seconds()
-        self._looked_at = 0.0
+        self._due = asyncio.Event()
+
+    def places_may_have_changed(self) -> None:
+        """Note a change of the pool. Where no client of this node waits, nothing wakes up."""
+        if self._subscribers.any_waits:
+            self._due.set()
 
     async def run(self) -> None:
-        """Notify, until cancelled."""
+        """Notify, until cancelled. Sleeps while no client of this node waits."""
         while True:
+            await self._wait()
+            # A request that waits for a moment only needs no position.
             await asyncio.sleep(self._interval)
-            is_time = self._clock.monotonic() >= self._looked_at + ESTIMATES_INTERVAL
-            if self.is_due or is_time:
-                self._looked_at = self._clock.monotonic()
-                is_due, self.is_due = self.is_due, False
-                await self._notify(estimates_only=not is_due)
+            is_due = self._due.is_set()
+            self._due.clear()
+            await self._notify(estimates_only=not is_due)
+
+    async def _wait(self) -> None:
+        """Wait for a change, or while clients wait, until estimates are to be looked at."""
+        with suppress(TimeoutError):
+            while not self._due.is_set():
+                seconds = ESTIMATES_INTERVAL - self._interval
+                async with asyncio.timeout(seconds if self._subscribers.any_waits else None):
+                    await self._due.wait()
 
     async def _notify(self, *, estimates_only: bool) -> None:
         """Notify a few at a time, so that a long queue delays nothing else.
 
         Estimates turn out to be wrong also when nothing happens; without a basis there are none.
         """
-        if not len(self._subscribers):
+        if not self._subscribers.any_waits:
             return
         forecast, made_at = self._forecast(), self._clock.monotonic()
         if estimates_only and forecast.outlook.basis is None:

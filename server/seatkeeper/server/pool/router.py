@@ -6,6 +6,7 @@ It knows which pools this node serves and passes commands to their loops.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 
 from seatkeeper.core.validate import check_id_age
@@ -25,6 +26,7 @@ from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.events.usage import command_refused, unread_refusal
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.confirmed import confirmed_grants
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
@@ -141,6 +143,10 @@ class PoolRouter:
         """Stop notifying ``listener`` of a grant or ticket; it stays."""
         if (loop := self._loops.get(pool)) is not None:
             loop.subscribers.detach(grant_id, listener)
+
+    async def confirmed(self, pool: str, grant_ids: Iterable[str]) -> dict[str, Grant]:
+        """Return those of the grants that exist, as the store has them now. Raises ``StoreError``."""
+        return await confirmed_grants(self._store, self._keys, pool, grant_ids)
 
     def grant(self, pool: str, grant_id: str) -> Grant | None:
         """Return a grant as this node sees it, if it serves the pool and the grant exists."""

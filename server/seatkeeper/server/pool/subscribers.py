@@ -155,6 +155,11 @@ class Subscribers:
         seats = self._seats.get(grant_id)
         return seats[-1].listener if seats else None
 
+    @property
+    def any_waits(self) -> bool:
+        """Whether any client of this node waits."""
+        return bool(self._waiting)
+
     def waits_here(self, grant_id: str) -> bool:
         """Return whether a client of this node waits for ``grant_id``."""
         return grant_id in self._waiting

@@ -9,6 +9,8 @@ from seatkeeper.server.domain.clock import Clock
 TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 CONTENTION_PER_SEAT = (1, 5)
 """There is contention from when five times as many wait as there are seats, until as many do."""
+SEATS_PER_RELEASE = 4
+"""One release for so many seats is worth a decision of its own, also under contention."""
 
 
 class Waker:
@@ -49,20 +51,28 @@ class Waker:
 
 
 class Pace:
-    """Under contention, few decisions, and large ones: their cost matters more than their time."""
+    """Under contention, few decisions, and large ones: their cost matters more than their time.
+
+    A decision serves no more requests than there are seats free, so of a small pool none is worth
+    waiting for: a pause is over as soon as one in ``SEATS_PER_RELEASE`` seats is given back.
+    """
 
     def __init__(self, clock: Clock, pause_seconds: float) -> None:
-        """``pause_seconds``: least time from one decision to the next under contention."""
+        """``pause_seconds``: from one decision to the next under contention, at most."""
         self._clock = clock
         self._pause = pause_seconds
         self._decided_at = 0.0
         self._is_contended = False
 
-    async def keep(self, *, waiting: int, seats: int) -> None:
-        """Return when the next decision may be made."""
+    def pause(self, *, waiting: int, seats: int) -> tuple[float, int]:
+        """Return how many seconds to wait at most, and how many releases end that."""
         ends, begins = CONTENTION_PER_SEAT
         self._is_contended = waiting >= (ends if self._is_contended else begins) * seats > 0
-        if self._is_contended:
-            since = self._clock.monotonic() - self._decided_at
-            await asyncio.sleep(max(0.0, self._pause - since))
+        if not self._is_contended:
+            return 0.0, 0
+        left = self._pause - (self._clock.monotonic() - self._decided_at)
+        return max(0.0, left), -(-seats // SEATS_PER_RELEASE)
+
+    def decided(self) -> None:
+        """Note that a decision is made now."""
         self._decided_at = self._clock.monotonic()

@@ -42,6 +42,13 @@ def writes_of(
     return writes
 
 
+def made_by(keys: Keys, pool: str, decision: Decision) -> dict[str, Grant | Ticket]:
+    """Return what a decision's grants and tickets are stored under, by key."""
+    made: dict[str, Grant | Ticket] = {keys.grant(pool, g.grant_id): g for g in decision.grants}
+    made.update((keys.ticket(pool, ticket.grant_id), ticket) for ticket in decision.tickets)
+    return made
+
+
 def deletes_of(keys: Keys, pool: str, grant_ids: Iterable[str]) -> list[Write]:
     """Return what deletes grants and tickets, whichever of them there are."""
     return [

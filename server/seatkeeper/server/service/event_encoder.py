@@ -24,9 +24,20 @@ class EventEncoder:
         self._core = core
         self._certificate_sha256 = certificate_sha256
         self._signed: dict[tuple[str, Grant], seat_pb2.Granted] = {}
+        self._without_token: set[tuple[str, str]] = set()
+        """Requests whose grants need no token, by pool and grant id."""
+
+    def want_token(self, name: tuple[str, str], *, wanted: bool) -> None:
+        """Note whether the client wants a token with the grant of that name."""
+        if wanted:
+            self._without_token.discard(name)
+        else:
+            self._without_token.add(name)
 
     def expect(self, session: Session, pool: str, grant: Grant) -> None:
         """Sign a grant's token while the store commits the grant."""
+        if (pool, grant.grant_id) in self._without_token:
+            return
         if len(self._signed) >= EXPECTED_MAX:  # grants whose commit failed
             self._signed.clear()
         self._signed[pool, grant] = self._granted(session, pool, grant)
@@ -58,4 +69,6 @@ class EventEncoder:
                 return Event(lost=lost)
 
     def _granted(self, session: Session, pool: str, grant: Grant) -> seat_pb2.Granted:
-        return self._core.granted(pool, grant, session, self._certificate_sha256)
+        with_token = (pool, grant.grant_id) not in self._without_token
+        certificate = self._certificate_sha256
+        return self._core.granted(pool, grant, session, certificate, with_token=with_token)

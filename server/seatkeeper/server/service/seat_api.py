@@ -19,7 +19,7 @@ from seatkeeper.server.wire.validate import check_tokens_for
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 TOKENS_SECONDS = 1.0
-"""How long the answer to a renewal may wait for pools to be read, for the tokens in it."""
+"""How long the answer to a renewal may wait for grants to be read, for the tokens in it."""
 SIGNED_AT_ONCE = 64
 
 
@@ -42,7 +42,13 @@ class Core:
         return opened
 
     def granted(
-        self, pool: str, grant: Grant, session: Session, certificate_sha256: bytes | None
+        self,
+        pool: str,
+        grant: Grant,
+        session: Session,
+        certificate_sha256: bytes | None,
+        *,
+        with_token: bool,
     ) -> seat_pb2.Granted:
         """Return the answer to a granted request; its token lasts as long as the lease is known to."""
         granted = seat_pb2.Granted(
@@ -50,8 +56,11 @@ class Core:
             pool=pool,
             seats=grant.seats,
             fence=grant.fence,
-            token=self._token(pool, grant, session, certificate_sha256),
+            holder=grant.attribution.holder,
+            project=grant.attribution.project,
         )
+        if with_token:
+            granted.token = self._token(pool, grant, session, certificate_sha256)
         granted.granted_at.FromMilliseconds(grant.granted_at)
         return granted
 
@@ -75,7 +84,8 @@ class Core:
     ) -> seat_service_pb2.Renewed:
         """Return the answer to a renewal that has been made, with the tokens it asks for.
 
-        A pool that cannot be read in time costs its tokens, never the answer.
+        Tokens are signed from the grants' records as the store has them now, not from this node's view.
+        A store that cannot be read in time costs the tokens, never the answer.
         """
         renewed = seat_service_pb2.Renewed(sequence=request.sequence)
         renewed.ttl.FromTimedelta(ttl)
@@ -99,13 +109,9 @@ class Core:
         session: Session,
         certificate_sha256: bytes | None,
     ) -> None:
-        loop = await self.seats.loop(pool)
-        if loop is None:
-            return
-        await loop.listed()
-        for number, grant_id in enumerate(grant_ids, start=1):
-            grant = loop.state.grants.get(grant_id)
-            if grant is not None and grant.session_id == session.session_id:
+        grants = await self.seats.confirmed(pool, grant_ids)
+        for number, (grant_id, grant) in enumerate(grants.items(), start=1):
+            if grant.session_id == session.session_id:
                 ref = seat_service_pb2.GrantRef(pool=pool, grant_id=grant_id)
                 token = self._token(pool, grant, session, certificate_sha256)
                 renewed.tokens.add(grant=ref, token=token)

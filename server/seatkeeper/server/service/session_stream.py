@@ -187,6 +187,7 @@ class SessionStream:
             self._open.add((pool, grant_id))
         else:
             self._open.discard((pool, grant_id))
+            self._encoder.want_token((pool, grant_id), wanted=True)
         if _is_of_the_end(update):
             self._look_at = 0.0
         self._send((pool, update))
@@ -271,8 +272,10 @@ class SessionStream:
             await self._begin(command, kind)
         elif kind == "acquire":
             asked = command.acquire
+            name = asked.pool, asked.grant_id
+            self._encoder.want_token(name, wanted=not asked.without_token)
             asking = self._core.seats.acquire(self.session, asked, self)
-            await self._ask((asked.pool, asked.grant_id), asking)
+            await self._ask(name, asking)
         elif kind == "release":
             grant = command.release.grant
             asking = self._core.seats.release(self.session, grant, self)
@@ -323,6 +326,7 @@ class SessionStream:
             await asking
         except Malformed as error:
             self._unanswered.discard(name)
+            self._encoder.want_token(name, wanted=True)
             denied = _invalid(name[1], error)
             self._core.seats.refuse_malformed(
                 self.session, denied.grant_id, str(error), self.peer

@@ -12,14 +12,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 
-import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from seatkeeper.server.domain import Grant, Instant
 
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 ISSUER = "seatkeeper"
 ALGORITHM = "EdDSA"
 TOKEN_LIFE_MAX = timedelta(hours=1)
@@ -38,6 +39,12 @@ class TokenSigner:
     kid: str
     jwk_json: str
     """The public half as a JSON Web Key (RFC 8037)."""
+
+    @cached_property
+    def _header(self) -> bytes:
+        """The first part of every token."""
+        header = {"alg": ALGORITHM, "kid": self.kid, "typ": "JWT"}
+        return _base64url(_dumps(header).encode()).encode()
 
     @classmethod
     def generate(cls) -> TokenSigner:
@@ -98,7 +105,9 @@ class TokenSigner:
         }
         if certificate_sha256 is not None:
             claims["cnf"] = {"x5t#S256": _base64url(certificate_sha256)}
-        return jwt.encode(claims, self.key, algorithm=ALGORITHM, headers={"kid": self.kid})
+        # As PyJWT would encode it. That makes the header anew for each token, and finds the algorithm.
+        signed = b"%s.%s" % (self._header, _base64url(_dumps(claims).encode()).encode())
+        return f"{signed.decode()}.{_base64url(self.key.sign(signed))}"
 
 
 def jwks(jwk_jsons: list[str]) -> str:

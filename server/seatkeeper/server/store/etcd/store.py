@@ -162,5 +162,6 @@ class EtcdStore:
     async def close(self) -> None:
         """Release connections; every call under way fails. Safe to call twice."""
         self._caller.close()
+        self._watches.close()
         await self._endpoints.close()
         await self._leases.close()
