@@ -68,9 +68,9 @@ def test_a_quota_that_the_decision_alone_knows_is_a_hot_loop() -> None:
 def test_a_loop_that_wakes_for_the_head_of_the_queue_alone_leaves_small_requests_unserved() -> (
     None
 ):
-    """The second of them."""
-    outcome = Trial(BY_NAME["small_first"], 1, loops_by=FIFO).run(FAULTY)
-    assert outcome.missed_wakes > 0
+    """The second of them. It takes a small request beside a large one, at the end of a burst."""
+    tried = (Trial(BY_NAME["small_first"], seed, loops_by=FIFO) for seed in range(8))
+    assert any(trial.run(FAULTY).missed_wakes for trial in tried)
 
 
 class Forgetful(Scattered):

@@ -35,13 +35,14 @@ from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
-from seatkeeper.server.pool import committer, full_store, refusals
+from seatkeeper.server.pool import committer
 from seatkeeper.server.pool import loop as loop_module
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Change, MemoryStore, follow
+from seatkeeper.server.wire import denials
 
 PROJECTS = ("cv", "nlp", "asr")
 SESSIONS = 5
@@ -50,8 +51,8 @@ QUEUE_USUAL = 25
 CALL_SECONDS = 0.001
 GRACE_SECONDS = 0.3
 """How long a ticket may wait that the policy would serve: a takeover by another node, and a commit."""
-DRAWING = (loop_module, refusals, full_store, follow)
-"""The modules of a pool's loop that draw a random number."""
+DRAWING = (loop_module, denials, follow)
+"""The modules in which a random number is drawn that a pool's loop or a client acts on."""
 
 
 @dataclass

@@ -27,7 +27,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -56,7 +58,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.created: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.watch_id = 0
+        self.watch_id: int | None = None
+        """What etcd calls it; None: it has not answered. The first of a stream is 0."""
         self.is_closed = False
         self.is_behind = False
         """Whether changes have come since etcd last said how far it is."""
@@ -146,11 +149,8 @@ class WatchStream:
         watch = Watch()
         try:
             async with asyncio.timeout(min(self._call_timeout, self._silence)):
-                async with self._writing:
-                    if self.is_over:
-                        raise self._ended("its stream has ended")
-                    self._asked.append(watch)
-                    await self._call.write(pb.WatchRequest(create_request=create))
+                # Whole, also when the caller goes: what stands in the line is always answered.
+                await asyncio.shield(self._start(self._ask(watch, create)))
                 await asyncio.shield(watch.created)
         except TimeoutError:
             self._fall_silent(min(self._call_timeout, self._silence))
@@ -166,13 +166,23 @@ class WatchStream:
             raise self._ended("the store was closed") from None
         return watch
 
+    async def _ask(self, watch: Watch, create: pb.WatchCreateRequest) -> None:
+        async with self._writing:
+            if self.is_over:
+                raise self._ended("its stream has ended")
+            self._asked.append(watch)
+            await self._call.write(pb.WatchRequest(create_request=create))
+
     def drop(self, watch: Watch) -> None:
         """Stop a watch. Safe to call twice."""
         watch.is_closed = True
-        if self._watches.pop(watch.watch_id, None) is not None and not self.is_over:
-            self._send_soon(
-                pb.WatchRequest(cancel_request=pb.WatchCancelRequest(watch_id=watch.watch_id))
-            )
+        number = watch.watch_id
+        if number is None or self._watches.get(number) is not watch:
+            return
+        del self._watches[number]
+        if not self.is_over:
+            cancel = pb.WatchCancelRequest(watch_id=number)
+            self._send_soon(pb.WatchRequest(cancel_request=cancel))
 
     def close(self) -> None:
         """End the stream and all its watches. Safe to call twice."""
@@ -278,7 +288,12 @@ class WatchStream:
         self._end(self._ended(f"silent for {seconds:g} s"))
 
     def _send_soon(self, request: pb.WatchRequest) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._send(request))
+        return self._start(self._send(request))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something that the end of the stream ends, and nothing else."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_look_at_error)
         self._tasks = [each for each in self._tasks if not each.done()]
         self._tasks.append(task)
         return task
@@ -304,6 +319,12 @@ class WatchStream:
 
     def _ended(self, reason: str) -> WatchEnded:
         return WatchEnded(f"{self._endpoint.address}: {reason}")
+
+
+def _look_at_error(task: asyncio.Task[None]) -> None:
+    """Retrieve it: a caller that is gone does not, and it would be reported as lost."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _change(event: pb.Event) -> Change:
