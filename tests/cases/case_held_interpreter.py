@@ -12,15 +12,15 @@ import asyncio, ctypes, sys, time
 from datetime import timedelta
 from seatkeeper.client import AsyncSeatClient, ClientConfig, SeatClient
 
-config = ClientConfig(ttl=timedelta(seconds=2))
+config = ClientConfig(ttl=timedelta(seconds=5))
 with SeatClient(sys.argv[1], config=config) as client, client.seat("p") as grant:
-    ctypes.PyDLL(None).sleep(7)
+    ctypes.PyDLL(None).sleep(13)
     assert grant.state.value == "safe", grant.state
     grant.raise_if_lost()
 
 async def main():
     async with AsyncSeatClient(sys.argv[1], config=config) as client, client.seat("p") as grant:
-        time.sleep(7)
+        time.sleep(13)
         assert grant.state.value == "safe", grant.state
 
 asyncio.run(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -44,6 +45,9 @@ def main() -> int:
     parser.add_argument("--loopback", action="store_true", help="make no namespaces")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep data and logs there")
     arguments = parser.parse_args()
+    # Places are machines of their own here, which etcd's tools would look for behind a web proxy.
+    for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
+        del os.environ[name]
     why = "not wanted" if arguments.loopback else enter_hub(sys.argv[1:])
     if why:
         print(f"on loopback: {why}", flush=True)

@@ -163,6 +163,7 @@ class EtcdProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=_environment(),
                 # Ctrl-C at a terminal is for the parent process, which ends it last.
                 process_group=0,
             )
@@ -420,3 +421,11 @@ def _message(line: str) -> str:
 
 def _millis(duration: timedelta) -> int:
     return round(duration / timedelta(milliseconds=1))
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without web proxies: etcd's members reach each other directly.
+
+    etcd would look for a member beyond loopback behind a proxy, and find no leader.
+    """
+    return {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
