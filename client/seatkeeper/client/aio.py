@@ -69,7 +69,7 @@ class AsyncSeatClient:
 
         async with AsyncSeatClient("seats-1:7420,seats-2:7420", project="cv") as client:
             async with client.seat("tensorrt") as grant:
-                await build(grant.token)
+                await build(await grant.fetch_token())
 
     One client is one session: whatever it holds lives and dies together. It is kept alive by a helper
     process, also while the event loop is blocked, and the client may be used in several loops. With

@@ -47,7 +47,7 @@ class SeatClient:
 
         with SeatClient("seats-1:7420,seats-2:7420", project="cv") as client:
             with client.seat("tensorrt") as grant:
-                build(grant.token)
+                build(grant.fetch_token())
 
     One client is one session, shared by all threads that use it: whatever it holds lives and
     dies together, and is kept alive by a helper process even while native code holds the interpreter.
