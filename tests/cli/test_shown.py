@@ -15,6 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from rich.console import Console, RenderableType
 from rich.progress import Progress
+from tests.cli.commands import in_process
 
 from seatkeeper.cli import build as build_command
 from seatkeeper.cli import render, views, waiting
@@ -175,10 +176,22 @@ def test_json_is_ascii_and_the_same_text_again(capsys: pytest.CaptureFixture[str
         assert json.loads(written) == reported
     assert json.loads(as_json("out\udce9")) == "out\udce9"
     fail_in_json(True)
-    with pytest.raises(SystemExit):
-        fail(Exit.FAILED, NASTY)
-    fail_in_json(False)
+    try:
+        with pytest.raises(SystemExit):
+            fail(Exit.FAILED, NASTY)
+    finally:
+        fail_in_json(False)
     assert json.loads(capsys.readouterr().err)["error"] == NASTY
+
+
+def test_a_command_that_wrote_json_leaves_the_next_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = in_process("pool", "create", "no name", "--seats", "x", "--json")
+    assert json.loads(ended.err)["event"] == "failed"
+    with pytest.raises(SystemExit):
+        fail(Exit.FAILED, "no more")
+    assert capsys.readouterr().err == "seatkeeper: no more\n"
 
 
 SHOWERS = {"render", "exits", "encoding", "app", "run_report", "waiting"}

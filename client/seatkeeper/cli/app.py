@@ -128,7 +128,14 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run the command line. A user's mistake ends in one line, never in a traceback."""
-    fail_in_json(False)
+    try:
+        _main()
+    finally:
+        # What this command was asked for is nothing for the next in this process.
+        fail_in_json(False)
+
+
+def _main() -> None:
     streams.set_up()
     take_any_text()
     ended_by: int | None = None
