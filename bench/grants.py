@@ -4,7 +4,11 @@ All in one run, from one client process, over one gRPC stack, against one etcd a
 requests in flight:
 
 - ``raw_txn_per_s``: guarded transactions of one comparison and one put, by our own etcd layer.
+- ``limit_txn_per_s``: the same transactions by a load generator written in C (``bench.limit``): what
+  etcd can do here, where the other figures have Python in them. Left out where there is no generator.
 - ``session_ops_per_s``: an acquire or a release each, over one session stream.
+- ``sessions64_ops_per_s``: the same with a session, a stream and a connection for each request in
+  flight, as 64 pods have it.
 - ``unary_ops_per_s``: the same as unary calls.
 - ``recipe_cycles_per_s``: what a user would write with etcd's lock recipe: grant a lease, lock, unlock,
   revoke. ``cycles_per_s`` is our acquire and release.
@@ -21,12 +25,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from time import perf_counter
 
 import grpc.aio
 
+from bench.limit import NO_LOAD_GENERATOR, EtcdLimit
 from bench.report import median, notify, parser, percentile, progress, run
 from bench.service import IN_PROCESS, running_service
 from seatkeeper.client import AsyncSeatClient
@@ -42,6 +49,8 @@ RAW_VALUE = b"x" * 120
 """About the size of a grant."""
 
 Job = Callable[[int], Awaitable[None]]
+Rate = Callable[[float], Awaitable[float]]
+"""Measures for so many seconds; returns how often a second something was done."""
 
 
 async def main() -> None:
@@ -51,41 +60,49 @@ async def main() -> None:
     options.add_argument("--seconds", type=float, default=1.5, help="length of a round")
     options.add_argument("--latency-samples", type=int, default=600)
     arguments = options.parse_args()
-    async with running_service() as service:
+    async with running_service() as service, AsyncExitStack() as stack:
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
+        stack.push_async_callback(store.close)
         address = service.addresses[0]
-        async with (
-            AsyncSeatClient(address, config=IN_PROCESS) as client,
-            dial(address) as channel,
-        ):
-            await client.pools.create("wide", seats=IN_FLIGHT)
-            await client.pools.create("narrow", seats=CONTENDED_SEATS)
-            unary = await Unary.open(channel)
-            jobs: dict[str, Job] = {
-                "raw": lambda worker: raw(store, worker),
-                "session": lambda _: session_cycle(client, "wide"),
-                "unary": lambda _: unary.cycle("wide"),
-                "recipe": lambda worker: recipe_cycle(store, f"wide/{worker}"),
-                "contended": lambda _: session_cycle(client, "narrow"),
-                "contended_recipe": lambda worker: recipe_cycle(
-                    store, f"narrow/{worker % CONTENDED_SEATS}"
-                ),
-            }
-            rates = await measure_rates(jobs, arguments.rounds, arguments.seconds)
-            latencies = await measure_latencies(store, client, arguments.latency_samples)
-        await store.close()
+        clients = [
+            await stack.enter_async_context(AsyncSeatClient(address, config=IN_PROCESS))
+            for _ in range(1 + IN_FLIGHT)
+        ]
+        client = clients.pop()
+        await client.pools.create("wide", seats=IN_FLIGHT)
+        await client.pools.create("narrow", seats=CONTENDED_SEATS)
+        unary = await Unary.open(await stack.enter_async_context(dial(address)))
+        jobs: dict[str, Job] = {
+            "raw": lambda worker: raw(store, worker),
+            "session": lambda _: session_cycle(client, "wide"),
+            "sessions64": lambda worker: session_cycle(clients[worker], "wide"),
+            "unary": lambda _: unary.cycle("wide"),
+            "recipe": lambda worker: recipe_cycle(store, f"wide/{worker}"),
+            "contended": lambda _: session_cycle(client, "narrow"),
+            "contended_recipe": lambda worker: recipe_cycle(
+                store, f"narrow/{worker % CONTENDED_SEATS}"
+            ),
+        }
+        measures: dict[str, Rate] = {name: partial(rate_of, job) for name, job in jobs.items()}
+        limit = EtcdLimit.of(service.etcd.endpoints[0], store, IN_FLIGHT)
+        if limit is None:
+            progress(NO_LOAD_GENERATOR)
+        else:
+            measures["limit"] = partial(limit.transactions_per_s, RAW_VALUE)
+        rates = await measure_rates(measures, arguments.rounds, arguments.seconds)
+        latencies = await measure_latencies(store, client, arguments.latency_samples)
     notify(summary(rates) | latencies, arguments.json)
 
 
 async def measure_rates(
-    jobs: dict[str, Job], rounds: int, seconds: float
+    measures: Mapping[str, Rate], rounds: int, seconds: float
 ) -> list[dict[str, float]]:
-    """Return, for each round, how often a second each job was done."""
-    for job in jobs.values():  # connections, pools and caches come up outside the measurement
-        await rate_of(job, seconds / 5)
+    """Return, for each round, how often a second each thing was done."""
+    for measure in measures.values():  # connections, pools and caches come up outside of it
+        await measure(seconds / 5)
     results = []
     for number in range(rounds):
-        results.append({name: await rate_of(job, seconds) for name, job in jobs.items()})
+        results.append({name: await measure(seconds) for name, measure in measures.items()})
         progress(f"round {number + 1} of {rounds}: {_shown(results[-1])}")
     return results
 
@@ -142,20 +159,30 @@ def summary(rates: list[dict[str, float]]) -> dict[str, float]:
     def middle(name: str, factor: float = 1.0) -> float:
         return factor * median([rate[name] for rate in rates])
 
-    return {
+    result = {
         "in_flight": IN_FLIGHT,
         "raw_txn_per_s": middle("raw"),
         "session_ops_per_s": middle("session", 2),
+        "sessions64_ops_per_s": middle("sessions64", 2),
         "unary_ops_per_s": middle("unary", 2),
         "cycles_per_s": middle("session"),
         "recipe_cycles_per_s": middle("recipe"),
         "contended_cycles_per_s": middle("contended"),
         "contended_recipe_cycles_per_s": middle("contended_recipe"),
         "session_over_raw": over("session", "raw", 2),
+        "sessions64_over_raw": over("sessions64", "raw", 2),
         "unary_over_raw": over("unary", "raw", 2),
         "cycles_over_recipe": over("session", "recipe"),
         "contended_cycles_over_recipe": over("contended", "contended_recipe"),
     }
+    if "limit" in rates[0]:
+        result |= {
+            "limit_txn_per_s": middle("limit"),
+            "raw_over_limit": over("raw", "limit"),
+            "session_over_limit": over("session", "limit", 2),
+            "sessions64_over_limit": over("sessions64", "limit", 2),
+        }
+    return result
 
 
 async def raw(store: Store, worker: int) -> None:

@@ -92,7 +92,11 @@ FAKETIME = Tool(
     own_suite=True,
     beside=("usr/lib/*/faketime",),
 )
-ALL = {tool.name: tool for tool in (HAPROXY, PROMETHEUS, PROMTOOL, COMPOSE, IPTABLES, FAKETIME)}
+H2LOAD = Tool("h2load", (1, 40), ("nghttp2-client",), "usr/bin/h2load", "bench", own_suite=True)
+ALL = {
+    tool.name: tool
+    for tool in (HAPROXY, PROMETHEUS, PROMTOOL, COMPOSE, IPTABLES, FAKETIME, H2LOAD)
+}
 
 
 def find(tool: Tool) -> Path | None:
@@ -224,7 +228,7 @@ def _version(program: Path) -> tuple[int, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     match = re.search(
-        r"(?:[Vv]ersion |\bv)v?(\d+)\.(\d+)\.(\d+)", answer.stdout + answer.stderr
+        r"(?:[Vv]ersion |\bv|nghttp2/)v?(\d+)\.(\d+)\.(\d+)", answer.stdout + answer.stderr
     )
     return tuple(map(int, match.groups())) if match else ()
 

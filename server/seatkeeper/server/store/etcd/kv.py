@@ -80,7 +80,7 @@ class KeyValues:
     ) -> Committed:
         """Run one transaction. See ``Store.commit``."""
         check_transaction(writes, only_if, else_read)
-        request = _transaction(writes, only_if, else_read)
+        request = build_transaction(writes, only_if, else_read)
         timeout = self._timeout if timeout is None else timeout
         if not writes:
             return _committed(await self._caller.read(TXN, request, timeout), else_read)
@@ -122,9 +122,10 @@ class KeyValues:
         return False
 
 
-def _transaction(
+def build_transaction(
     writes: Sequence[Write], only_if: Sequence[Unchanged], else_read: Sequence[str]
 ) -> pb.TxnRequest:
+    """Return the request for one transaction. See ``Store.commit``."""
     request = pb.TxnRequest()
     for expected in only_if:
         compare = request.compare.add()
