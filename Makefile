@@ -140,6 +140,7 @@ format: $(READY)  ## apply ruff's fixes
 	$(BIN)/ruff format .
 
 bench: etcd  ## the benchmarks, one JSON object a question
+	$(BIN)/python -m tests.debian_tools fetch h2load
 	$(BIN)/python -m bench.grants --json -
 	$(BIN)/python -m bench.handoff --json -
 	$(BIN)/python -m bench.mutex --json -
