@@ -21,6 +21,9 @@ from seatkeeper.client import (
     PoolNotFound,
     ServiceUnavailable,
 )
+from seatkeeper.client.transport.calls import Calls
+from seatkeeper.client.transport.nodes import NodePicker
+from seatkeeper.core.clock import default_clock
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 SERVICE = "seatkeeper.v1.PoolService"
@@ -253,3 +256,39 @@ async def test_a_status_without_our_reason_is_a_broken_connection(
         served.fail_with = [code]
     with pytest.raises(ServiceUnavailable, match="outcome is unknown"):
         await admin.pools.create("q", seats=1)
+
+
+class Connection:
+    """Connected as often as it is said; then connecting never ends."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    async def is_ready(self) -> bool:
+        self.times -= 1
+        if self.times < 0:
+            await asyncio.Event().wait()
+        return True
+
+    async def close(self, grace: float | None = None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_a_node_said_is_reported_also_when_time_ends_while_it_is_asked_again(
+    times: int,
+) -> None:
+    connection: Any = Connection(times)
+    config = replace(QUICK, call_timeout=timedelta(seconds=0.3))
+    nodes = NodePicker(["n:1"], config.breaker)
+    calls = Calls(nodes, lambda _: connection, config, default_clock(), lambda: None)
+
+    async def refuse(channel: aio.Channel, timeout: float) -> None:
+        raise aio.AioRpcError(
+            grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(), "adopt it first"
+        )
+
+    with pytest.raises(ServiceUnavailable, match="adopt it first"):
+        await calls.unary(refuse)
+    assert connection.times < 0
+    await calls.close()

@@ -92,10 +92,11 @@ class Calls:
                     raise ServiceUnavailable(
                         f"{address}: {trouble}; the outcome is unknown: look before repeating it"
                     ) from error
-                attempt.failed(ServiceUnavailable(f"{address}: {trouble}"))
+                silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                attempt.failed(ServiceUnavailable(f"{address}: {trouble}"), silent=silent)
             except _NotReached:
                 await self._failed(address)
-                attempt.failed(ServiceUnavailable(_unreachable(address)))
+                attempt.failed(ServiceUnavailable(_unreachable(address)), silent=True)
             else:
                 self._nodes.succeeded(address)
                 return answer
@@ -116,7 +117,7 @@ class Calls:
             began = self._clock.now()
             left = max(0.0, attempt.deadline - began)
             trouble = ServiceUnavailable(_unreachable(address))
-            answered = False
+            answered, silent = False, True
             try:
                 channel = await self._reach(address, self._attempt_seconds(left))
                 call = open_stream(channel)
@@ -131,10 +132,11 @@ class Calls:
                 if error.code() not in _TRY_ANOTHER and not is_transport_trouble(error):
                     raise from_rpc(error, overrides) from error
                 trouble = ServiceUnavailable(f"{address}: {from_rpc(error)}")
+                silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             except _NotReached:
                 pass
             await self._failed(address)
-            attempt.failed(trouble)
+            attempt.failed(trouble, silent=silent)
             now = self._clock.now()
             if answered:
                 attempt.deadline = now + whole
@@ -207,9 +209,16 @@ class _Attempt:
         self.deadline = deadline
         self._tried: set[str] = set()
         self.rounds = 0
-        self._trouble: SeatError = ServiceUnavailable()
+        self._trouble: SeatError | None = None
 
-    def failed(self, trouble: SeatError) -> None:
+    def failed(self, trouble: SeatError, *, silent: bool) -> None:
+        """Note why an attempt failed, to be reported if it was the last.
+
+        A ``silent`` one, which no node answered, that the deadline cut short says nothing about the
+        node: the reason before it stays.
+        """
+        if silent and self._trouble is not None and self._calls._clock.now() >= self.deadline:
+            return
         self._trouble = trouble
 
     async def next_address(self) -> str:
