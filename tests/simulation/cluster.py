@@ -76,6 +76,8 @@ class SimNode:
         self.name = f"node-{number}"
         self.address = f"node-{number}:7420"
         self.process: Process | None = None
+        self.is_kept_up = False
+        """Whether it is started again when it ends by itself, as a supervisor would."""
         self._cluster = cluster
         self._config = cluster.node_config.model_copy(
             update={"node_id": self.name, "listen": self.address}
@@ -103,9 +105,14 @@ class SimNode:
         process, node = self.process, self._node
         if process is not None and process.is_alive and node is not None:
 
+            def end() -> None:
+                process.kill()
+                if self.is_kept_up:
+                    self.start()
+
             async def stop() -> None:
                 await node.stop()
-                process.world.call_in(0.0, process.kill)
+                process.world.call_in(0.0, end)
 
             process.call(lambda: process.start(stop()))
 

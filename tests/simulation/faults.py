@@ -69,6 +69,7 @@ class Faults:
         for process in tuple(self._world.processes):
             process.resume()
         for node in self.cluster.nodes:
+            node.is_kept_up = True  # one may be on its way out
             node.start()
         for pool in self.cluster.capacity:
             self.cluster.resize(pool)

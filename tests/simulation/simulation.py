@@ -90,7 +90,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
         faults.begin(until, mean_pause=rng.choice([0.5, 1.0, 3.0, 1e9]))
         world.run(until)
         faults.recover()
-        assess.watch_for_missed_wakes()
+        assess.watch_for_missed_wakes(users)
         world.run(
             world.now + STOPPING_SECONDS,
             done=lambda: all(user.is_done or not process_of(user).is_alive for user in users),
@@ -119,9 +119,6 @@ def _unserved_at_last(
 ) -> list[str]:
     """Ask every node for a seat of every pool, now that none is held; say which got none."""
     world = cluster.world
-    for node in cluster.nodes:
-        node.start()  # one may have been on its way out when all was recovered
-    world.run(world.now + STARTING_SECONDS)
     found: list[str] = []
     for node in cluster.nodes:
         own = random.Random(world.rng.getrandbits(64))
