@@ -54,7 +54,7 @@ RETIRED_NAMES: dict[str, str] = {
 
 # What is allowed, with the reason. These are removed before the search.
 ALLOWED: dict[str, str] = {
-    r"frozen=True|frozenset|FrozenInstanceError|\"frozen\"": "Python's terms",
+    r"frozen=True|frozen_default=True|frozenset|FrozenInstanceError|\"frozen\"": "Python's terms",
     r"frozen (?:value|dataclass)": "Python's terms",
     r"program frozen into|\bgc\.freeze\b|\.tell\(\)": "Python's terms",
     r"freeze_p\d+_s|\"freeze\"|\*freeze\*": "keys of bench output that users read",

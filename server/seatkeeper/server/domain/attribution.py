@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, Protocol
 
 from seatkeeper.core.validate import Malformed
+from seatkeeper.server.domain.immutable import immutable
 
 PRIORITY_MAX = 1_000
 LABELS_MAX = 16
@@ -74,7 +75,7 @@ class Request(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Attribution:
     """For whom seats are asked, waited for and held."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import Enum, auto
 
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
+from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.state import Grant, Instant, Ticket
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Acquire(HasAttribution):
     """Seats are wanted. Asking again with the same id finds the ticket or grant of the first time."""
 
@@ -41,7 +42,7 @@ class Acquire(HasAttribution):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Release:
     """A grant is given back, or a ticket given up.
 
@@ -72,21 +73,21 @@ class Refusal(Enum):
     UNAVAILABLE = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Granted:
     """Seats are held."""
 
     grant: Grant
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Queued:
     """The request waits."""
 
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Denied:
     """The command was denied; it holds nothing and waits for nothing."""
 
@@ -96,7 +97,7 @@ class Denied:
     retry_after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Released:
     """No grant or ticket of this id exists, and none will."""
 

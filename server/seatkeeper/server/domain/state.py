@@ -16,6 +16,7 @@ from typing import NewType
 
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
+from seatkeeper.server.domain.immutable import immutable
 
 Instant = NewType("Instant", int)
 """Unix milliseconds by one node's clock. Decides nothing but what a policy makes depend on time."""
@@ -32,7 +33,7 @@ class PoolSpec:
     """The record it was read from, where that says more than this version knows. So below."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Guard:
     """The two counters of a pool. They only grow, also across deletion of the pool."""
 
@@ -41,7 +42,7 @@ class Guard:
     kept: bytes = field(default=b"", repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Grant(HasAttribution):
     """Seats of a pool held by one session."""
 
@@ -58,7 +59,7 @@ class Grant(HasAttribution):
     kept: bytes = field(default=b"", repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Ticket(HasAttribution):
     """A place in a pool's queue."""
 
@@ -91,7 +92,7 @@ class PoolState:
     """
 
     spec: PoolSpec | None = None
-    guard: Guard = Guard()
+    guard: Guard = field(default_factory=Guard)
     grants: dict[str, Grant] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
     completed: CompletedIds = field(default_factory=CompletedIds)

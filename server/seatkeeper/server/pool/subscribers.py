@@ -15,6 +15,7 @@ from typing import Protocol
 
 from seatkeeper.server.decide import Forecast
 from seatkeeper.server.domain import Basis, Command, Denied, Grant, PoolState, Refusal, Released
+from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.wire.denials import spread
 
 ESTIMATE_GROWTH = timedelta(seconds=1), 1.5
@@ -26,7 +27,7 @@ COPIES_MAX = 8
 NONE: Mapping[str, Denied | Released] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Position:
     """A request waits."""
 
@@ -37,14 +38,14 @@ class Position:
     """What the estimate was made from, or why there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SeatsGranted:
     """A request was granted."""
 
     grant: Grant
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SeatsLost:
     """A grant ended without its holder asking."""
 

@@ -21,11 +21,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from seatkeeper.server.domain.immutable import immutable
+
 OPERATIONS_MAX = 128
 """Most writes, and most comparisons, in one transaction (etcd's ``--max-txn-ops`` default)."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Entry:
     """A key as it was at some revision."""
 
@@ -45,7 +47,7 @@ class Listing:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Unchanged:
     """A comparison: ``key`` was last written at ``mod_revision``. 0: the key does not exist."""
 
@@ -53,7 +55,7 @@ class Unchanged:
     mod_revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Put:
     """Write ``value`` under ``key``, attached to ``lease_id`` (0: to none)."""
 
@@ -62,7 +64,7 @@ class Put:
     lease_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Delete:
     """Remove ``key``; nothing happens when it does not exist."""
 
@@ -72,7 +74,7 @@ class Delete:
 Write = Put | Delete
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Committed:
     """What became of a transaction."""
 
@@ -84,7 +86,7 @@ class Committed:
     """Keys read because a comparison failed; None: the key does not exist."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Change:
     """One key changed. ``entry`` is None when it was deleted."""
 
@@ -93,7 +95,7 @@ class Change:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class WatchBatch:
     """Changes in order, whole revisions only. Without changes, it says how far the watch is."""
 
