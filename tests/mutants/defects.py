@@ -343,4 +343,37 @@ DEFECTS = (
         "        grants = {each: state[each] for each in grant_ids if each in state}\n",
         tests=("tests/unit/service/test_tokens_on_demand.py",),
     ),
+    Defect(
+        "what the watch shows of another node's commit is taken for this node's own",
+        f"{SERVER}/pool/committer.py",
+        "        return next((r for r, made_by in self._guards(batch) if made_by == decision_id), 0)\n",
+        "        return next((r for r, _ in self._guards(batch)), 0)\n",
+    ),
+    Defect(
+        "an own commit is applied before what happened before it",
+        f"{SERVER}/pool/loop.py",
+        "            if before := tuple(c for c in batch.changes if c.revision < own):\n",
+        "            if before := tuple(c for c in batch.changes if c.revision < 0):\n",
+        tests=("tests/unit/pool/test_pool_loop.py",),
+    ),
+    Defect(
+        "own commits are decoded again when the watch shows them",
+        f"{SERVER}/pool/loop.py",
+        "        if own := self._committer.own_revision(batch):\n",
+        "        if own := 0:\n",
+        tests=("tests/unit/pool/test_pool_loop.py",),
+    ),
+    Defect(
+        "one write of a revision is taken for the whole of it",
+        f"{SERVER}/pool/mirror.py",
+        "        if is_whole:\n",
+        "        if True:\n",
+    ),
+    Defect(
+        "a request for a pool that is not followed yet is dropped",
+        f"{SERVER}/pool/router.py",
+        "            return self._open_and_submit(pool, command, listener, may_delay=may_delay)\n",
+        "            return DONE\n",
+        tests=("tests/unit/pool/test_pool_router.py",),
+    ),
 )

@@ -283,7 +283,7 @@ def delivered(mirror: PoolMirror, update: Update, order: list[int]) -> None:
     mirror.reset(update.listings.popleft())
     steps: list[Callable[[], object]] = [
         lambda: update.watch and mirror.apply(update.watch.popleft()),
-        lambda: update.own and mirror.committed(*update.own.popleft()),
+        lambda: update.own and mirror.committed(*update.own.popleft(), is_whole=True),
         lambda: update.listings and mirror.reset(update.listings.popleft()),
     ]
     for step in order:
@@ -353,8 +353,8 @@ def test_the_view_never_falls_behind_a_revision_that_it_has_seen_whole(
             self.check()
             return touched
 
-        def committed(self, *arguments: Any) -> set[str]:
-            touched = super().committed(*arguments)
+        def committed(self, *arguments: Any, **options: Any) -> set[str]:
+            touched = super().committed(*arguments, **options)
             self.check()
             return touched
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
@@ -17,13 +18,21 @@ from tests.unit.kit import (
     release,
     uuid7,
 )
-from tests.unit.loops import SESSIONS, Loops, granted, kinds, received, refusals
+from tests.unit.loops import SESSIONS, Loops, NodeLoop, granted, kinds, received, refusals
 
-from seatkeeper.server.domain import Refusal, Released
+from seatkeeper.server.domain import Grant, Refusal, Released
+from seatkeeper.server.events.usage import UsageKind
 from seatkeeper.server.pool.subscribers import COPIES_MAX, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.sessions.sessions import lease_id_of
-from seatkeeper.server.store import Delete
+from seatkeeper.server.store import Delete, WatchBatch, records
 from seatkeeper.server.system_clock import SystemClock
+
+
+async def delivered_to(node: NodeLoop) -> None:
+    """Wait until the watch has delivered to a node all that there is."""
+    revision = (await node.store.list(KEYS.seats(POOL))).revision
+    await eventually(lambda: node.loop._mirror._complete >= revision)
+
 
 # The normal course ----------------------------------------------------------------------------
 
@@ -466,6 +475,68 @@ async def test_an_answer_that_is_lost_after_the_watch_delivered_changes_nothing(
 
     assert kinds(ear) == [SeatsGranted, Released]
     assert node.tally.unknown == 0
+
+
+@pytest.mark.parametrize("answers_first", [True, False], ids=["answer first", "watch first"])
+async def test_an_own_commit_is_not_decoded_when_the_watch_shows_it(
+    answers_first: bool, loops: Loops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    decode = records.decode_grant
+
+    def noted(grant_id: str, value: bytes) -> Grant:
+        decoded.append(grant_id)
+        return decode(grant_id, value)
+
+    monkeypatch.setattr(records, "decode_grant", noted)
+    await loops.pool(seats=3)
+    node = await loops.node()
+    if not answers_first:
+        node.store.answers.clear()
+    for number in (1, 2, 3):
+        await received(node.submit(acquire(number)))
+        await delivered_to(node)
+    assert decoded == []
+
+    other = await loops.node()
+    assert len(other.loop.state.grants) == 3
+    assert decoded == [uuid7(1), uuid7(2), uuid7(3)]
+
+
+async def test_what_happened_before_an_own_commit_is_applied_before_it(loops: Loops) -> None:
+    """The session of a grant ends, and then the grant is given back; one batch shows both."""
+    await loops.pool(seats=9)
+    node = await loops.node()
+    for number in (1, 2, 3):
+        await received(node.submit(acquire(number, "bert")))
+    for number in (1, 3):  # from now on a release of the second writes no watermark
+        await received(node.submit(release(number, "bert")))
+    await delivered_to(node)
+    node.store.watching.clear()
+    node.store.answers.clear()
+    node.store.gate.clear()
+    tried = len(node.store.commits)
+    ear = node.submit(release(2, "bert"))
+    await eventually(lambda: len(node.store.commits) > tried)
+    first = (await loops.store.list("")).revision + 1
+    await loops.end_session("bert")
+    ended = (await loops.store.list("")).revision
+    node.store.gate.set()
+    async with aclosing(loops.store.watch(KEYS.seats(POOL), from_revision=first)) as watch:
+        batches = [await anext(watch)]
+        while batches[-1].revision <= ended:
+            batches.append(await anext(watch))
+    node.loop.apply(WatchBatch(sum((b.changes for b in batches), ()), batches[-1].revision))
+    await received(ear)
+
+    def kinds_of_usage() -> list[UsageKind]:
+        return [each.kind for each in node.tally.usage_events if each.grant_id == uuid7(2)]
+
+    await eventually(lambda: len(kinds_of_usage()) > 1)
+    assert kinds_of_usage() == [UsageKind.GRANTED, UsageKind.EXPIRED]
+    node.store.watching.set()
+    node.store.answers.set()
+    assert (await loops.checked()).out == 0
 
 
 @pytest.mark.parametrize("answers_first", [True, False], ids=["answer first", "watch first"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from seatkeeper.server.decide import Decision, decide
@@ -67,6 +67,7 @@ class Committer:
         self._pool = context.pool
         self._store = context.store
         self._keys = context.keys
+        self._guard = context.keys.guard(context.pool)
         self._specs = context.specs
         self._clock = context.clock
         self._observer = context.observer
@@ -96,15 +97,29 @@ class Committer:
             return next(iter(self._mirror.unsupported.values()))
         return self._specs.unsupported(self._pool)
 
-    def watch_delivered(self, batch: WatchBatch) -> None:
-        """Process a watch batch: it may show the commit that is in flight, or one that was lost."""
+    def own_revision(self, batch: WatchBatch) -> int:
+        """Return the revision at which a batch shows the commit that is in flight; 0: it does not."""
+        if self._in_flight is None or self._in_flight.landed.done():
+            return 0
+        decision_id = self._in_flight.decision_id
+        return next((r for r, made_by in self._guards(batch) if made_by == decision_id), 0)
+
+    def _guards(self, batch: WatchBatch) -> Iterator[tuple[int, int]]:
+        """Yield when a batch shows the guard written, and by which decisions."""
+        for change in batch.changes:
+            if change.key == self._guard and change.entry is not None:
+                yield change.revision, decision_id_of(change.entry.value)
+
+    def landed(self, revision: int) -> None:
+        """Bring in the commit that is in flight: the watch shows it, at that revision."""
         if self._in_flight is not None:
-            self._in_flight.seen(self._mirror.decision_id, self._mirror.guard_revision)
+            self._in_flight.seen(revision)
+
+    def watch_delivered(self, batch: WatchBatch) -> None:
+        """Process a watch batch: it may show a commit whose outcome was unknown."""
         if self._unknown:
-            guard = self._keys.guard(self._pool)
-            for change in batch.changes:
-                if change.key == guard and change.entry is not None:
-                    self._took_effect(decision_id_of(change.entry.value))
+            for _, decision_id in self._guards(batch):
+                self._took_effect(decision_id)
         self._moved.set()
 
     def view_moved(self) -> None:
@@ -179,7 +194,7 @@ class Committer:
         succeeded: Callable[[Committed], None],
     ) -> Committed:
         """Commit a decision if no other has been made since the view that it was made on."""
-        guard, spec = self._keys.guard(self._pool), self._keys.pool(self._pool)
+        guard, spec = self._guard, self._keys.pool(self._pool)
         self._mirror.expired_ids.clear()
         in_flight = self._in_flight = InFlightCommit(
             self._store.commit(
@@ -224,7 +239,7 @@ class Committer:
 
     async def _catch_up(self, committed: Committed) -> None:
         """After a conflict, wait until the view has what the other node decided."""
-        guard = committed.read.get(self._keys.guard(self._pool))
+        guard = committed.read.get(self._guard)
         spec = committed.read.get(self._keys.pool(self._pool))
         if (spec.mod_revision if spec else 0) != self._spec_revision:
             await self._specs.refresh(self._pool)
@@ -267,7 +282,7 @@ class Committer:
         peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
         gone = self._mirror.expired_ids.copy()
         made = made_by(self._keys, self._pool, decision)
-        touched = self._mirror.committed(writes, committed.revision, made)
+        touched = self._mirror.committed(writes, committed.revision, made, is_whole=True)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)
         for command, outcome in decision.outcomes:

@@ -29,15 +29,15 @@ class InFlightCommit:
         a task that awaits that runs only in a later turn of the event loop.
         """
         self.landed: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._decision_id = decision_id
+        self.decision_id = decision_id
         self._on_success = on_success
         self._commit = asyncio.ensure_future(commit)
         self._commit.add_done_callback(self._answered)
         self.landed.add_done_callback(self._cancel_with)
 
-    def seen(self, decision_id: int, revision: int) -> None:
-        """Take note that the guard was written at ``revision`` by the decision of this id."""
-        if decision_id and decision_id == self._decision_id and not self.landed.done():
+    def seen(self, revision: int) -> None:
+        """Take note that the watch shows the decision's id in the guard, written at ``revision``."""
+        if not self.landed.done():
             self._land(Committed(True, revision))
 
     def _answered(self, commit: asyncio.Future[Committed]) -> None:

@@ -220,10 +220,15 @@ class PoolLoop:
         self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
-        """Apply the changes."""
-        touched = self._mirror.apply(batch)
+        """Apply the changes. Those of an own commit are known, and are not read again."""
+        touched: set[str] = set()
+        if own := self._committer.own_revision(batch):
+            if before := tuple(c for c in batch.changes if c.revision < own):
+                touched |= self._mirror.apply(WatchBatch(before, before[-1].revision))
+            self._committer.landed(own)
+        touched |= self._mirror.apply(batch)
         self._committer.watch_delivered(batch)
-        if touched:  # else it was the echo of an own commit
+        if touched:
             self._changed(touched)
 
     def spec_changed(self) -> None:

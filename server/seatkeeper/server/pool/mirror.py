@@ -59,6 +59,8 @@ class PoolMirror:
         """The ids of all of these; a commit empties it when it begins."""
         self._is_decided = True
         self._made: Mapping[str, Made] = NOTHING_MADE
+        self._own_revision = 0
+        """The last own commit that was brought in whole: what the watch shows of it is known."""
         self.unsupported: dict[str, FormatUnsupported] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
         self.ends: dict[str, Denied | Released] = {}
@@ -95,7 +97,7 @@ class PoolMirror:
         decided = {c.revision for c in batch.changes if c.key == self._prefix + "guard"}
         for change in batch.changes:
             # Not `_complete`: etcd before 3.5.8 may say that it is further than its events are.
-            if change.revision > self._listed:
+            if change.revision > self._listed and change.revision != self._own_revision:
                 self._is_decided = change.revision in decided
                 self._updated(change.key, change.entry, change.revision, touched)
         self._is_decided = True
@@ -103,16 +105,24 @@ class PoolMirror:
         return touched
 
     def committed(
-        self, writes: Iterable[Write], revision: int, made: Mapping[str, Made] = NOTHING_MADE
+        self,
+        writes: Iterable[Write],
+        revision: int,
+        made: Mapping[str, Made] = NOTHING_MADE,
+        *,
+        is_whole: bool = False,
     ) -> set[str]:
         """Bring in an own commit. Returns the grant ids that are affected.
 
         ``made``: by key, what its values were made from, so that they need not be read again.
+        ``is_whole``: these are all writes of that revision, so the watch has nothing to add to it.
         """
         touched: set[str] = set()
         if revision <= self._complete:
             return touched
         self._made = made
+        if is_whole:
+            self._own_revision = revision
         for write in writes:
             entry = None
             if isinstance(write, Put):
