@@ -34,14 +34,13 @@ Patch = pytest.MonkeyPatch
 
 
 def same_fence(patch: Patch) -> None:
-    granted = core.Core.granted
+    fill = core.Core.fill_granted
 
-    def always_one(*arguments: Any, **options: Any) -> Any:
-        message = granted(*arguments, **options)
-        message.fence = 1
-        return message
+    def always_one(self: Any, granted: Any, *arguments: Any, **options: Any) -> None:
+        fill(self, granted, *arguments, **options)
+        granted.fence = 1
 
-    patch.setattr(core.Core, "granted", always_one)
+    patch.setattr(core.Core, "fill_granted", always_one)
 
 
 def any_secret(patch: Patch) -> None:
@@ -90,13 +89,14 @@ def no_details(patch: Patch) -> None:
 
 
 def releases_are_not_answered(patch: Patch) -> None:
-    event = event_encoder.EventEncoder.encode
+    fill = event_encoder.EventEncoder.fill
 
-    def silent(self: Any, session: Any, item: Any) -> Any:
-        made = event(self, session, item)
-        return event_encoder.Event() if made.WhichOneof("event") == "released" else made
+    def silent(self: Any, event: Any, session: Any, item: Any) -> None:
+        fill(self, event, session, item)
+        if event.WhichOneof("event") == "released":
+            event.Clear()
 
-    patch.setattr(event_encoder.EventEncoder, "encode", silent)
+    patch.setattr(event_encoder.EventEncoder, "fill", silent)
 
 
 def renewals_keep_nothing_alive(patch: Patch) -> None:

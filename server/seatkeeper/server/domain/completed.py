@@ -142,9 +142,14 @@ def covering(spans: Sequence[Span], grant_id: str) -> tuple[Span, ...]:
     """
     if _span_of(spans, grant_id) is not None:
         return tuple(spans)
+    if spans and grant_id > spans[-1][1] and _is_near(spans[-1][1], grant_id):
+        return (
+            *spans[:-1],
+            (spans[-1][0], grant_id),
+        )  # as mostly: the last one grows at its end
     joined: list[Span] = []
     for low, high in sorted([*spans, (grant_id, grant_id)]):
-        if joined and _millis(low) <= _millis(joined[-1][1]) + WINDOW_MILLIS:
+        if joined and _is_near(joined[-1][1], low):
             joined[-1] = (joined[-1][0], max(joined[-1][1], high))
         else:
             joined.append((low, high))
@@ -161,7 +166,15 @@ def highest(spans: Sequence[Span]) -> str:
 
 
 def _span_of(spans: Sequence[Span], grant_id: str) -> Span | None:
-    return next((span for span in spans if span[0] <= grant_id <= span[1]), None)
+    for span in spans:
+        if span[0] <= grant_id <= span[1]:
+            return span
+    return None
+
+
+def _is_near(end: str, grant_id: str) -> bool:
+    """Return whether an id is of a time within the window of the end of a span."""
+    return _millis(grant_id) <= _millis(end) + WINDOW_MILLIS
 
 
 def _millis(grant_id: str) -> int:

@@ -6,7 +6,7 @@ It knows which pools this node serves and passes commands to their loops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Generator, Iterable
 from datetime import timedelta
 
 from seatkeeper.core.validate import check_id_age
@@ -40,6 +40,16 @@ from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)
 """How often pools that no client of this node uses are looked for, to stop following them."""
+
+
+class _Done(Awaitable[None]):
+    """What has been done already, as something that can be awaited."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return iter(())  # type: ignore[return-value]  # an iterator will do for `await`
+
+
+DONE = _Done()
 
 
 class PoolRouter:
@@ -85,7 +95,7 @@ class PoolRouter:
         await asyncio.gather(*(loop.stop() for loop in self._loops.values()))
         self._loops.clear()
 
-    async def acquire(
+    def acquire(
         self,
         session: Session,
         request: seat_pb2.Acquire,
@@ -93,11 +103,14 @@ class PoolRouter:
         *,
         wait_max: timedelta | None = None,
         may_delay: bool = False,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Have a request decided; ``listener`` receives its outcome.
 
-        ``wait_max`` is how long one without a wait waits. ``may_delay``: see
-        ``PoolLoop.submit``. Raises ``Malformed``.
+        Where the pool is followed already, the request is with it when this returns. Await what is
+        returned in any case: another pool is read first.
+
+        ``wait_max`` is how long one without a wait waits. ``may_delay``: see ``PoolLoop.submit``.
+        Raises ``Malformed``, at once.
         """
         check_acquire(request)
         check_id_age("grant_id", request.grant_id, self._clock.now())
@@ -115,29 +128,39 @@ class PoolRouter:
             wait=wait,
             may_wait=wait is None or wait > timedelta(0),
         )
-        loop = self._loops.get(request.pool) or await self._open_loop(request.pool)
-        if loop is None:
-            self._deny_unknown(request.pool, command, listener)
-            return
-        loop.submit(command, listener, may_delay=may_delay)
+        return self._submit(request.pool, command, listener, may_delay=may_delay)
 
-    async def release(
+    def release(
         self,
         session: Session,
         grant: seat_service_pb2.GrantRef,
         listener: Listener,
         *,
         may_delay: bool = False,
-    ) -> None:
-        """Have a grant given back, or a ticket given up. Raises ``Malformed``."""
+    ) -> Awaitable[None]:
+        """Have a grant given back, or a ticket given up; see ``acquire``. Raises ``Malformed``."""
         check_grant_ref(grant)
         check_id_age("grant.grant_id", grant.grant_id, self._clock.now())
         command = Release(grant.grant_id, session.session_id, session.lease_id)
-        loop = self._loops.get(grant.pool) or await self._open_loop(grant.pool)
+        return self._submit(grant.pool, command, listener, may_delay=may_delay)
+
+    def _submit(
+        self, pool: str, command: Command, listener: Listener, *, may_delay: bool
+    ) -> Awaitable[None]:
+        loop = self._loops.get(pool)
         if loop is None:
-            self._deny_unknown(grant.pool, command, listener)
-            return
+            return self._open_and_submit(pool, command, listener, may_delay=may_delay)
         loop.submit(command, listener, may_delay=may_delay)
+        return DONE
+
+    async def _open_and_submit(
+        self, pool: str, command: Command, listener: Listener, *, may_delay: bool
+    ) -> None:
+        loop = await self._open_loop(pool)
+        if loop is None:
+            self._deny_unknown(pool, command, listener)
+        else:
+            loop.submit(command, listener, may_delay=may_delay)
 
     def detach(self, pool: str, grant_id: str, listener: Listener) -> None:
         """Stop notifying ``listener`` of a grant or ticket; it stays."""

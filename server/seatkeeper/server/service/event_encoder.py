@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from seatkeeper.server.domain import Denied, Grant, Released
 from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
 from seatkeeper.server.service.seat_api import Core
@@ -40,35 +42,53 @@ class EventEncoder:
             return
         if len(self._signed) >= EXPECTED_MAX:  # grants whose commit failed
             self._signed.clear()
-        self._signed[pool, grant] = self._granted(session, pool, grant)
+        signed = self._signed[pool, grant] = seat_pb2.Granted()
+        self._fill_granted(signed, session, pool, grant)
 
-    def encode(self, session: Session | None, event: Unencoded) -> Event:
-        """Return the message of an event. Signs tokens: done here, while the next batch commits."""
-        if isinstance(event, Event):
-            return event
-        pool, update = event
+    def encode(
+        self, session: Session | None, events: Iterable[Unencoded]
+    ) -> seat_service_pb2.SessionResponse:
+        """Return the message of some events. Signs tokens: done here, while the next batch commits."""
+        response = seat_service_pb2.SessionResponse()
+        for unencoded in events:
+            self.fill(response.events.add(), session, unencoded)
+        return response
+
+    def fill(self, event: Event, session: Session | None, unencoded: Unencoded) -> None:
+        """Fill in one event, in its place in the message: a copy costs as much as the event."""
+        if isinstance(unencoded, Event):
+            event.CopyFrom(unencoded)
+            return
+        pool, update = unencoded
         assert session is not None, "pools have nothing to say to a stream without a session"
         match update:
             case SeatsGranted(grant):
                 # Of this very grant only: what was signed for one that came to nothing is no proof.
-                expected = self._signed.pop((pool, grant), None)
-                return Event(granted=expected or self._granted(session, pool, grant))
+                expected = self._signed.pop((pool, grant), None) if self._signed else None
+                if expected is not None:
+                    event.granted.CopyFrom(expected)
+                else:
+                    self._fill_granted(event.granted, session, pool, grant)
+            case Released(grant_id):
+                event.released.grant_id = grant_id
             case Position(grant_id, position, estimate, basis):
                 basis_of = encode_basis(basis)
                 queued = seat_pb2.Queued(grant_id=grant_id, position=position, basis=basis_of)
                 if estimate is not None:
                     queued.estimate.FromTimedelta(estimate)
-                return Event(queued=queued)
-            case Released(grant_id):
-                return Event(released=seat_pb2.Released(grant_id=grant_id))
+                event.queued.CopyFrom(queued)
             case Denied():
-                return Event(denied=encode_denied(update))
+                event.denied.CopyFrom(encode_denied(update))
             case SeatsLost(grant_id, message):
                 reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
                 lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
-                return Event(lost=lost)
+                event.lost.CopyFrom(lost)
 
-    def _granted(self, session: Session, pool: str, grant: Grant) -> seat_pb2.Granted:
+    def _fill_granted(
+        self, granted: seat_pb2.Granted, session: Session, pool: str, grant: Grant
+    ) -> None:
         with_token = (pool, grant.grant_id) not in self._without_token
         certificate = self._certificate_sha256
-        return self._core.granted(pool, grant, session, certificate, with_token=with_token)
+        self._core.fill_granted(
+            *(granted, pool, grant, session, certificate), with_token=with_token
+        )

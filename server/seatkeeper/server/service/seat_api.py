@@ -41,28 +41,28 @@ class Core:
         opened.renew_in.FromTimedelta(renew_in(session.ttl) * random.uniform(0.2, 1.0))
         return opened
 
-    def granted(
+    def fill_granted(
         self,
+        granted: seat_pb2.Granted,
         pool: str,
         grant: Grant,
         session: Session,
         certificate_sha256: bytes | None,
         *,
         with_token: bool,
-    ) -> seat_pb2.Granted:
-        """Return the answer to a granted request; its token lasts as long as the lease is known to."""
-        granted = seat_pb2.Granted(
-            grant_id=grant.grant_id,
-            pool=pool,
-            seats=grant.seats,
-            fence=grant.fence,
-            holder=grant.attribution.holder,
-            project=grant.attribution.project,
-        )
+    ) -> None:
+        """Fill in the answer to a granted request; its token lasts as long as the lease is known to."""
+        granted.grant_id = grant.grant_id
+        granted.pool = pool
+        granted.seats = grant.seats
+        granted.fence = grant.fence
+        granted.holder = grant.attribution.holder
+        granted.project = grant.attribution.project
         if with_token:
             granted.token = self._token(pool, grant, session, certificate_sha256)
-        granted.granted_at.FromMilliseconds(grant.granted_at)
-        return granted
+        seconds, millis = divmod(grant.granted_at, 1000)
+        granted.granted_at.seconds = seconds
+        granted.granted_at.nanos = millis * 1_000_000
 
     async def renewed(
         self,

@@ -204,11 +204,12 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
             case SeatsGranted(grant):
                 await self._core.sessions.assure(session)
                 certificate = identity.certificate_sha256
-                granted = self._core.granted(
-                    *(acquire.pool, grant, session, certificate),
+                response = seat_service_pb2.AcquireResponse()
+                self._core.fill_granted(
+                    *(response.granted, acquire.pool, grant, session, certificate),
                     with_token=not acquire.without_token,
                 )
-                return seat_service_pb2.AcquireResponse(granted=granted)
+                return response
             case Denied():
                 raise failure_of_denial(acquire.pool, update)
             case SeatsLost():

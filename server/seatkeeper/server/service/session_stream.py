@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -33,6 +33,7 @@ from seatkeeper.core.validate import Malformed
 from seatkeeper.server.domain import Denied, Grant, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity.peer import Identity, identity_of
+from seatkeeper.server.pool.router import DONE
 from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
 from seatkeeper.server.service.event_encoder import Event, EventEncoder, Unencoded
 from seatkeeper.server.service.renewals import Renewals
@@ -42,6 +43,8 @@ from seatkeeper.server.store import StoreError
 from seatkeeper.server.wire.denials import denial_info
 from seatkeeper.server.wire.validate import check_tokens_for, is_grant
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
+
+T = TypeVar("T")
 
 COMMANDS_MAX = 1024
 """Most commands in one message."""
@@ -234,9 +237,7 @@ class SessionStream:
             self._pending.clear()
             while self._events:
                 batch, self._events = self._events[:EVENTS_MAX], self._events[EVENTS_MAX:]
-                events_of = (self._encoder.encode(self._session, event) for event in batch)
-                response = seat_service_pb2.SessionResponse(events=events_of)
-                await self._context.write(response)
+                await self._context.write(self._encoder.encode(self._session, batch))
             if self._failure is not None:
                 raise self._failure
             is_done = not self._unanswered and self._renewals.are_answered
@@ -266,32 +267,27 @@ class SessionStream:
         finally:
             self._pending.set()
 
-    async def _apply(self, command: seat_service_pb2.SessionCommand) -> None:
+    def _apply(self, command: seat_service_pb2.SessionCommand) -> Awaitable[None]:
+        """Begin to apply a command; the next one may be applied when what is returned has ended."""
         kind = command.WhichOneof("command")
         if self._session is None:
-            await self._begin(command, kind)
-        elif kind == "acquire":
+            return self._begin(command, kind)
+        if kind == "acquire":
             asked = command.acquire
             name = asked.pool, asked.grant_id
             self._encoder.want_token(name, wanted=not asked.without_token)
-            asking = self._core.seats.acquire(self.session, asked, self)
-            await self._ask(name, asking)
-        elif kind == "release":
+            return self._ask(name, self._core.seats.acquire, asked)
+        if kind == "release":
             grant = command.release.grant
-            asking = self._core.seats.release(self.session, grant, self)
-            await self._ask((grant.pool, grant.grant_id), asking)
-        elif kind == "renew":
+            return self._ask((grant.pool, grant.grant_id), self._core.seats.release, grant)
+        if kind == "renew":
             self._renew(command.renew)
-        elif kind == "close":
-            self._detach()  # it asked for this: nothing is lost
-            await self._core.sessions.close(self.session)
-            events.session("session_closed", self.session, self.peer)
-            self._session_lost("closed")
-            raise _Closed
-        elif kind in {"open", "resume"}:
+            return DONE
+        if kind == "close":
+            return self._close(self._session)
+        if kind in {"open", "resume"}:
             raise Malformed("command", f"`{kind}` is for the first command of a stream alone")
-        else:
-            raise Malformed("command", "is none that this node knows; its version may be older")
+        raise Malformed("command", "is none that this node knows; its version may be older")
 
     async def _begin(self, command: seat_service_pb2.SessionCommand, kind: str | None) -> None:
         name = self._identity.name
@@ -319,19 +315,30 @@ class SessionStream:
         if self._farewell is not None:
             self._send(self._farewell)
 
-    async def _ask(self, name: tuple[str, str], asking: Awaitable[None]) -> None:
+    def _ask(
+        self,
+        name: tuple[str, str],
+        ask: Callable[[Session, T, SessionStream], Awaitable[None]],
+        what: T,
+    ) -> Awaitable[None]:
         """Ask a pool for something about the grant or ticket of that ``name``."""
         self._unanswered.add(name)
         try:
-            await asking
+            return ask(self.session, what, self)
         except Malformed as error:
             self._unanswered.discard(name)
             self._encoder.want_token(name, wanted=True)
-            denied = _invalid(name[1], error)
-            self._core.seats.refuse_malformed(
-                self.session, denied.grant_id, str(error), self.peer
-            )
+            denied, seats = _invalid(name[1], error), self._core.seats
+            seats.refuse_malformed(self.session, denied.grant_id, str(error), self.peer)
             self._send(Event(denied=denied))
+            return DONE
+
+    async def _close(self, session: Session) -> None:
+        self._detach()  # it asked for this: nothing is lost
+        await self._core.sessions.close(session)
+        events.session("session_closed", session, self.peer)
+        self._send(_session_lost("closed"))
+        raise _Closed
 
     def _renew(self, request: seat_service_pb2.Renew) -> None:
         try:
@@ -360,15 +367,16 @@ class SessionStream:
     def lose_session(self) -> None:
         """End the stream: its session has ended."""
         events.session("session_lost", self.session, self.peer)
-        self._session_lost("the session was not renewed in time, and has ended")
+        self._send(_session_lost("the session was not renewed in time, and has ended"))
         self._finished = True
-
-    def _session_lost(self, message: str) -> None:
-        self._send(Event(session_lost=seat_service_pb2.SessionLost(message=message)))
 
 
 class _Closed(Exception):
     """The client closed its session."""
+
+
+def _session_lost(message: str) -> Event:
+    return Event(session_lost=seat_service_pb2.SessionLost(message=message))
 
 
 def _is_of_the_end(update: Update) -> bool:
