@@ -48,8 +48,8 @@ class CheckedStore:
         """Return all entries whose key starts with ``prefix``, at one revision. Linearizable."""
         self._check()
         listing = await self._store.list(prefix)
-        for entry in listing.entries:
-            self._see(entry, listing.revision)
+        for guard in [entry for entry in listing.entries if entry.key.endswith("/guard")]:
+            self._see(guard, listing.revision)
         self._check()
         return listing
 

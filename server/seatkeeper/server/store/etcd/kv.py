@@ -20,6 +20,7 @@ from seatkeeper.server.store.etcd.caller import Caller
 from seatkeeper.server.store.etcd.calls import RANGE, TXN
 from seatkeeper.server.store.etcd.config import EtcdConfig
 from seatkeeper.server.store.etcd.failures import Compacted
+from seatkeeper.server.store.etcd.paging import Pages
 from seatkeeper.server.store.interface import Committed, Entry, Listing, Put, Unchanged, Write
 
 LIST_ATTEMPTS_MAX = 5
@@ -92,17 +93,19 @@ class KeyValues:
             raise
 
     async def _list_once(self, prefix: str) -> Listing:
-        first, end = prefix_range(prefix)
-        request = pb.RangeRequest(key=first, range_end=end, limit=self._page_keys)
+        pages = Pages(*prefix_range(prefix), self._page_keys)
+        request = pb.RangeRequest(limit=self._page_keys)
         entries: list[Entry] = []
-        while True:
+        is_over = False
+        while not is_over:
+            request.key, request.range_end = pages.key, pages.range_end
             page = await self._caller.read(RANGE, request, self._timeout)
             entries += map(_entry, page.kvs)
             if request.revision == 0:
                 request.revision = page.header.revision
-            if not page.more:
-                return Listing(tuple(entries), request.revision)
-            request.key = page.kvs[-1].key + b"\0"
+            keys = [kv.key for kv in page.kvs]
+            is_over = not pages.turn(keys, count=page.count, more=page.more)
+        return Listing(tuple(entries), request.revision)
 
     async def _may_be_written(self, writes: Sequence[Write]) -> bool:
         """Look whether a transaction that was answered "full" is in the store nevertheless.
