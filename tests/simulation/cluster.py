@@ -89,6 +89,10 @@ class SimNode:
         """Whether there is a process, serving or not."""
         return self.process is not None and self.process.is_alive
 
+    def follows(self, pool: str) -> bool:
+        """Return whether it reads what happens in a pool, and so has to decide for it."""
+        return self.is_alive and self._node is not None and self._node._core.seats.follows(pool)
+
     def start(self) -> None:
         """Start it, if it does not run."""
         if not self.is_alive:

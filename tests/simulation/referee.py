@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tests.policies.history import broken_rules, stored_pool
 from tests.policies.rules import Tried
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.losses import Losses
 from tests.simulation.usage import check_usage
-from tests.simulation.users import process_of
 from tests.simulation.world import EPOCH
 
-from seatkeeper.chaos.users import User, UserRecord
+from seatkeeper.chaos.users import UserRecord
 from seatkeeper.oracle.checker import (
     check_answers,
     check_beliefs,
@@ -65,24 +62,24 @@ class Referee:
 
         self._world.call_in(interval, look)
 
-    def watch_for_missed_wakes(self, users: Sequence[User]) -> None:
+    def watch_for_missed_wakes(self) -> None:
         """Look from now on for tickets that the policy would serve, and that are not served.
 
-        Only in pools that one of the users asks for a seat of: a ticket that its client has left
-        alone, or died with, may be in a pool that no node follows. It goes with its session.
+        Only in pools that a node follows. Where the clients of all tickets are dead, or have not come
+        back yet, no node may: those tickets go with their sessions.
         """
         policy, store = self._tried.policy(), self._cluster.store
         unserved: dict[str, tuple[int, float]] = {}
 
         def look() -> None:
             now = self._world.now
-            asked_in = {each.asking_in for each in users if _is_asking(each)}
             for pool in self._capacity:
                 state, revision = stored_pool(store, KEYS, pool)
                 unix_millis = Instant(int((EPOCH + now) * 1000))
                 serve = policy.plan(PoolSnapshot.of(state), unix_millis).serve
-                is_awaited = serve and pool in asked_in
-                if not is_awaited or unserved.get(pool, (0, now))[0] != revision:
+                is_followed = any(node.follows(pool) for node in self._cluster.nodes)
+                is_due = bool(serve) and is_followed
+                if not is_due or unserved.get(pool, (0, now))[0] != revision:
                     unserved[pool] = revision, now
                 elif now - unserved[pool][1] > WAKE_SECONDS:
                     self._missed_wakes[serve[0].grant_id] = (
@@ -149,8 +146,3 @@ class Referee:
             if killed_at <= elected_at <= deadline:
                 deadline = max(deadline, elected_at + time_limit)
         return deadline
-
-
-def _is_asking(user: User) -> bool:
-    """Whether a user waits for seats at this moment."""
-    return process_of(user).is_alive and not user.is_done and user.asking_since is not None

@@ -90,7 +90,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
         faults.begin(until, mean_pause=rng.choice([0.5, 1.0, 3.0, 1e9]))
         world.run(until)
         faults.recover()
-        assess.watch_for_missed_wakes(users)
+        assess.watch_for_missed_wakes()
         world.run(
             world.now + STOPPING_SECONDS,
             done=lambda: all(user.is_done or not process_of(user).is_alive for user in users),

@@ -189,8 +189,6 @@ class User:
         self.stop_at = float("inf")
         self.asking_since: float | None = None
         """Since when it has waited for seats; None: it does not."""
-        self.asking_in = ""
-        """The pool whose seats it waits for, or waited for last."""
         self._pools = pools
         self._rng = rng
         self._new_id = IdGenerator(
@@ -224,9 +222,8 @@ class User:
     async def _end(self) -> None:
         raise NotImplementedError
 
-    def _note_asking(self, pool: str) -> float:
+    def _note_asking(self) -> float:
         self.user_record.operations += 1
-        self.asking_in = pool
         self.asking_since = now = self.surroundings.now()
         return now
 
@@ -275,7 +272,7 @@ class LibraryUser(User):
     async def _cycle(self) -> None:
         rng, user_record, here = self._rng, self.user_record, self.surroundings
         pool, seats, wait = self._choose()
-        asked_at = self._note_asking(pool)
+        asked_at = self._note_asking()
         asking = asyncio.ensure_future(
             self._client.acquire(
                 pool,
@@ -345,7 +342,7 @@ class StubUser(User):
         pool, seats, wait = self._choose()
         acquire = seat_pb2.Acquire(pool=pool, grant_id=self._new_id(), seats=seats)
         acquire.wait.FromTimedelta(timedelta(seconds=wait))
-        asked_at = self._note_asking(pool)
+        asked_at = self._note_asking()
         if self._rng.random() < self.habits.give_up:
             await self._leave_while_asking(credentials, acquire)
             return

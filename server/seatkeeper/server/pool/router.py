@@ -190,6 +190,10 @@ class PoolRouter:
         """Return the loop that serves a pool here, begun if need be; None: no such pool."""
         return self._loops.get(pool) or await self._open_loop(pool)
 
+    def follows(self, pool: str) -> bool:
+        """Return whether this node reads what happens in a pool."""
+        return pool in self._loops
+
     def counts(self) -> list[PoolCount]:
         """Return the pools that are followed, and whose view is up to date. From any thread."""
         return [
