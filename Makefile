@@ -145,6 +145,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.handoff --json -
 	$(BIN)/python -m bench.mutex --json -
 	$(BIN)/python -m bench.idle --json -
+	$(BIN)/python -m bench.takeover --json -
 	$(BIN)/python -m bench.crowd --json -
 	$(BIN)/python -m bench.reclaim --json -
 	$(BIN)/python -m bench.storm --json -
