@@ -86,7 +86,7 @@ unit: $(UNIT)/.protos  ## the pure tests, with a small install of their own: a m
 # Most tests wait for something real to time out, so there are more workers than cores.
 ifeq ($(strip $(ARGS)),)
 test: etcd haproxy compose chaos-tools  ## every test; ARGS="-k name" hands that to pytest, and runs nothing else
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 else

@@ -1,7 +1,7 @@
 """Measure what it takes to take over a large pool.
 
-Two nodes serve a pool of ``--grants`` seats, of which all but one are held. Its owner is killed, and at that moment a
-client of the other node, which has never followed the pool, asks for a seat of it.
+Two nodes serve a pool of ``--grants`` seats, of which all but one are held. Its owner is killed, and at
+that moment a client of the other node, which has never followed the pool, asks for a seat of it.
 
 - ``first_acquire_s``: until it has the seat. That node reads the whole pool first, and the time in
   which it finds that the owner does not answer is part of it.
