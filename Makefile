@@ -17,7 +17,7 @@ FIRST ?= 0
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants lint types check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .to
 
 chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch iptables faketime
+
+peers: $(PROTOS)  ## what bench.peers compares with: client libraries into .venv, servers under .tools/ likewise
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	$(BIN)/python -m bench.peer_programs
 
 dev: $(UNIT)/.protos  ## a cluster on this machine until Ctrl-C, from the small install: no agent, no compiler
 	@$(UNIT)/bin/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(UNIT)/bin/python -m seatkeeper.devcluster.etcd_binary fetch
@@ -144,6 +148,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.grants --json -
 	$(BIN)/python -m bench.handoff --json -
 	$(BIN)/python -m bench.mutex --json -
+	$(BIN)/python -m bench.peers --json -
 	$(BIN)/python -m bench.idle --json -
 	$(BIN)/python -m bench.takeover --json -
 	$(BIN)/python -m bench.crowd --json -

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,17 +24,14 @@ from seatkeeper.devcluster.debian import (
     SUITES,
     Archive,
     FetchError,
-    apt,
-    candidate,
+    add_libraries,
     machine_archive,
     open_suite,
-    unpack,
+    unpack_packages,
 )
 
 TOOLS = ROOT / ".tools"
 VERSION_SECONDS_MAX = 10
-ROUNDS_MAX = 8
-"""Libraries may miss libraries; so often is looked again."""
 
 _WRAPPER = """\
 #!/bin/sh
@@ -139,11 +135,11 @@ def fetch(tool: Tool) -> Path:
 
 def _fetch_from_suite(folder: Path, archive: Archive, suite: str, tool: Tool) -> Path:
     open_suite(folder, archive, suite)
-    _unpack(folder, tool.packages)
+    unpack_packages(folder, tool.packages)
     program = folder / "root" / tool.inside
     if not program.exists():
         raise FetchError(f"it has no {tool.name}")
-    _add_libraries(folder, program, tool)
+    add_libraries(folder, program, tool.packages)
     staged = Path(tempfile.mkdtemp(prefix=f".{tool.name}-", dir=_made(TOOLS)))
     shutil.copytree(folder / "lib", _made(staged) / "lib")
     for pattern in tool.beside:
@@ -162,56 +158,6 @@ def _fetch_from_suite(folder: Path, archive: Archive, suite: str, tool: Tool) ->
     shutil.rmtree(place, ignore_errors=True)
     staged.replace(place)
     return place / tool.name
-
-
-def _add_libraries(folder: Path, program: Path, tool: Tool) -> None:
-    """Put into ``folder/lib`` those shared libraries that the machine does not have."""
-    libraries = _made(folder / "lib")
-    packages = list(tool.packages)
-    for _ in range(ROUNDS_MAX):
-        missing = _missing_libraries(program, libraries)
-        if not missing:
-            return
-        # One step further from the program each time: most need no more than one or two.
-        packages = _library_packages(folder, packages)
-        if packages:
-            _unpack(folder, packages)
-        for name in missing:
-            for source in (folder / "root").rglob(name):
-                shutil.copy2(source.resolve(), libraries / name)
-    raise FetchError(f"{tool.name} needs {missing[0]}, which none of its packages has")
-
-
-def _missing_libraries(program: Path, libraries: Path) -> list[str]:
-    answer = subprocess.run(
-        ["ldd", program],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"LD_LIBRARY_PATH": str(libraries), "LC_ALL": "C"},
-        check=False,
-    )
-    return re.findall(r"^\s*(\S+) => not found", answer.stdout, re.MULTILINE)
-
-
-def _library_packages(folder: Path, packages: Sequence[str]) -> list[str]:
-    """Return the packages with libraries that these depend on."""
-    answer = apt(folder, "apt-cache", "depends", "--important", *packages)
-    found = re.findall(r"^\s*(?:Pre)?Depends: (lib\S+)", answer, re.MULTILINE)
-    # The C library must be the one that the machine's loader belongs to.
-    return [name for name in dict.fromkeys(found) if not name.startswith("libc6")]
-
-
-def _unpack(folder: Path, packages: Sequence[str]) -> None:
-    there = [name for name in packages if candidate(folder, name) is not None]
-    if not there:
-        raise FetchError(f"it has no {packages[0]}, or cannot be reached")
-    debs = _made(folder / "debs")
-    for old in debs.glob("*.deb"):
-        old.unlink()
-    apt(folder, "apt-get", "download", "--quiet=2", *there)
-    for deb in folder.glob("*.deb"):
-        deb.replace(debs / deb.name)
-    unpack(folder, debs)
 
 
 def _version(program: Path) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ SUITES = ("sid", "testing", "stable")
 """Newest first."""
 
 APT_SECONDS_MAX = 300
+LIBRARY_ROUNDS_MAX = 8
+"""Libraries may miss libraries; so often is looked again."""
 DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -146,6 +148,65 @@ def unpack(folder: Path, debs: Path) -> None:
     """Unpack the packages in ``debs`` below ``folder / "root"``. Raises ``FetchError``."""
     for package in sorted(debs.glob("*.deb")):
         _run(["dpkg", "-x", str(package), str(folder / "root")], folder)
+
+
+def unpack_packages(folder: Path, packages: Sequence[str]) -> None:
+    """Download packages of the suite of ``folder`` and unpack them below ``folder / "root"``.
+
+    Those that the suite does not have are passed over. Raises ``FetchError`` if it has none of them.
+    """
+    there = [name for name in packages if candidate(folder, name) is not None]
+    if not there:
+        raise FetchError(f"it has no {packages[0]}, or cannot be reached")
+    debs = folder / "debs"
+    debs.mkdir(exist_ok=True)
+    for old in debs.glob("*.deb"):
+        old.unlink()
+    apt(folder, "apt-get", "download", "--quiet=2", *there)
+    for deb in folder.glob("*.deb"):
+        deb.replace(debs / deb.name)
+    unpack(folder, debs)
+
+
+def add_libraries(folder: Path, program: Path, packages: Sequence[str]) -> None:
+    """Put into ``folder / "lib"`` the shared libraries of ``program`` that the machine does not have.
+
+    They are looked for in ``packages``, which it came in, and in what those depend on. Raises
+    ``FetchError`` if one of them is in none.
+    """
+    libraries = folder / "lib"
+    libraries.mkdir(exist_ok=True)
+    for _ in range(LIBRARY_ROUNDS_MAX):
+        missing = _missing_libraries(program, libraries)
+        if not missing:
+            return
+        # One step further from the program each time: most need no more than one or two.
+        packages = _library_packages(folder, packages)
+        if packages:
+            unpack_packages(folder, packages)
+        for name in missing:
+            for source in (folder / "root").rglob(name):
+                shutil.copy2(source.resolve(), libraries / name)
+    raise FetchError(f"{program.name} needs {missing[0]}, which none of its packages has")
+
+
+def _missing_libraries(program: Path, libraries: Path) -> list[str]:
+    answer = subprocess.run(
+        ["ldd", program],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"LD_LIBRARY_PATH": str(libraries), "LC_ALL": "C"},
+        check=False,
+    )
+    return re.findall(r"^\s*(\S+) => not found", answer.stdout, re.MULTILINE)
+
+
+def _library_packages(folder: Path, packages: Sequence[str]) -> list[str]:
+    """Return the packages with libraries that these depend on."""
+    answer = apt(folder, "apt-cache", "depends", "--important", *packages)
+    found = re.findall(r"^\s*(?:Pre)?Depends: (lib\S+)", answer, re.MULTILINE)
+    # The C library must be the one that the machine's loader belongs to.
+    return [name for name in dict.fromkeys(found) if not name.startswith("libc6")]
 
 
 def apt(folder: Path, *command: str) -> str:
