@@ -120,7 +120,7 @@ def spawn(
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=file,
-            env=_environment() | dict(environment or {}),
+            env=clean_environment() | dict(environment or {}),
             process_group=0,  # Ctrl-C is for us, who then stop it in order
         )
     return ServerProcess(process, log)
@@ -169,6 +169,6 @@ async def running_service(
                 await asyncio.gather(*(node.stop() for node in service.nodes))
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Return our environment without settings that would change what is measured."""
     return {k: v for k, v in os.environ.items() if not k.startswith("SEATKEEPER_")}
