@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 
 import pytest
 from tests.cli.commands import address_of, seatkeeper, serving, started
 from tests.client.certificates import Authority
+from tests.ports import HeldPort, closed_address
 
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit
@@ -16,16 +16,8 @@ from seatkeeper.client.transport import reach
 from seatkeeper.core.errors import ServiceUnavailable
 
 
-def closed_port(host: str = "127.0.0.1") -> str:
-    """An address where nothing listens."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
-        port = server.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def test_commands_say_so_and_nothing_is_taken() -> None:
-    address = closed_port()
+    address = closed_address()
     for command in (["status"], ["pool", "list"], ["run", "--", "true"]):
         said = seatkeeper(*command, environ={"SEATKEEPER_NODES": address})
         assert f"connection refused at {address}" in said.refused(Exit.UNAVAILABLE)
@@ -53,12 +45,14 @@ def test_commands_name_their_own_options(tmp_path: Path) -> None:
 
 
 def test_a_timeout_that_the_user_gave_is_for_nodes_that_refuse_as_well(tmp_path: Path) -> None:
-    address = closed_port()
+    held = HeldPort()
+    address = held.address
     with pytest.raises(ServiceUnavailable):
         Connection(nodes=address).client()
     waiting = ("pool", "list", "--timeout", "120")
     with started(*waiting, folder=tmp_path, SEATKEEPER_NODES=address) as one:
         time.sleep(4 * reach.REFUSED_SECONDS)
+        held.let_go()
         with serving(tmp_path / "node", "--listen", address):
             one.ends().check()
 

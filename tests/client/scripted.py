@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 from tests import processes
+from tests.ports import HeldPort
 
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -222,6 +223,8 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         self.more: list[Callable[[aio.Server], None]] = []
         """What else to serve; for those who start the node themselves."""
         self._server: aio.Server | None = None
+        self._held: HeldPort | None = None
+        """The port of a node that was killed: no other server is to answer there."""
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._streams: set[asyncio.Task[None]] = set()
@@ -235,6 +238,8 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         for add in self.more:
             add(self._server)
         wanted = self.address or "127.0.0.1:0"
+        if self._held is not None:
+            self._held.let_go()
         if self.credentials is None:
             port = self._server.add_insecure_port(wanted)
         else:
@@ -248,6 +253,7 @@ class ScriptedNode(pb_grpc.SeatServiceServicer):
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
+            self._held = HeldPort(port=int(self.address.rpartition(":")[2]))
 
     def pause(self) -> None:
         """Answer nothing any more, and keep every connection open."""

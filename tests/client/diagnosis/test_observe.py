@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from datetime import timedelta
 
 import pytest
+from tests.ports import closed_address
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig, ServiceUnavailable
 from seatkeeper.client.diagnosis.diagnosis import Level, diagnose
@@ -15,11 +15,6 @@ from seatkeeper.testing.service import InMemoryService
 QUICK = ClientConfig(
     connect_timeout=timedelta(seconds=1), call_timeout=timedelta(seconds=1), keeper="process"
 )
-
-
-def closed_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def direct(address: str) -> AsyncSeatClient:

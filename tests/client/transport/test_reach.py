@@ -16,22 +16,15 @@ import pytest
 from tests.cli.commands import address_of, serving
 from tests.client import certificates
 from tests.client.certificates import Authority
+from tests.ports import HeldPort, closed_address
 
 from seatkeeper.client import TlsConfig
 from seatkeeper.client.transport import reach
 from seatkeeper.core.errors import ServiceUnavailable
 
 
-def closed_port(host: str = "127.0.0.1") -> str:
-    """An address where nothing listens."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
-        port = server.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def test_what_refuses_everywhere_is_given_up_soon() -> None:
-    addresses = [closed_port(), closed_port("::1")]
+    addresses = [closed_address(), closed_address("::1")]
     before = time.monotonic()
     with pytest.raises(ServiceUnavailable) as refused:
         reach.check_reachable(addresses)
@@ -43,21 +36,21 @@ def test_what_refuses_everywhere_is_given_up_soon() -> None:
 
 def test_one_that_listens_is_enough() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        reach.check_reachable([closed_port(), f"127.0.0.1:{server.getsockname()[1]}"])
+        reach.check_reachable([closed_address(), f"127.0.0.1:{server.getsockname()[1]}"])
 
 
 def test_a_node_that_starts_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "REFUSED_SECONDS", 60.0)
-    address = closed_port()
+    held = HeldPort()
     started: list[socket.socket] = []
 
     def start() -> None:
-        port = int(address.rpartition(":")[2])
-        started.append(socket.create_server(("127.0.0.1", port)))
+        held.let_go()
+        started.append(socket.create_server(("127.0.0.1", held.port)))
 
     timer = threading.Timer(0.3, start)
     timer.start()
-    reach.check_reachable([address])
+    reach.check_reachable([held.address])
     timer.join()
     started[0].close()
 
@@ -143,7 +136,7 @@ def test_tls_mistakes_are_distinguished(tmp_path: Path) -> None:
         ):
             assert why in reach.trouble_with([address], config), (config, why)
         localhost = of_tls.replace("127.0.0.1", "127.0.0.2")
-        assert reach.trouble_with([localhost, closed_port()], TlsConfig(ca=ca)) == ""
+        assert reach.trouble_with([localhost, closed_address()], TlsConfig(ca=ca)) == ""
 
 
 def test_an_explanation_uses_the_words_of_its_reader() -> None:
