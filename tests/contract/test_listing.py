@@ -95,3 +95,24 @@ async def test_it_shows_one_moment_while_others_write(subject: Subject) -> None:
         listing = await store.list(p)
         assert len({(entry.value, entry.mod_revision) for entry in listing.entries}) == 1
     await writer
+
+
+async def test_one_of_many_entries_is_found_by_its_key(subject: Subject) -> None:
+    store, p = subject.store, subject.prefix
+    keys = [f"{p}{n:04d}" for n in range(700)]  # more than a page
+    for at in range(0, len(keys), 100):
+        await store.commit([Put(key, key.encode()) for key in keys[at : at + 100]])
+
+    listing = await store.list(p)
+
+    for key in (keys[0], keys[350], keys[511], keys[512], keys[-1]):
+        found = listing.find(key)
+        assert found is not None
+        assert found.value == key.encode()
+    for key in (p, p + "0350a", p + "z"):
+        assert listing.find(key) is None
+    assert len(listing.entries) == 700
+    assert [entry.key for entry in listing.entries[510:514]] == keys[510:514]
+    assert listing.entries[-1].key == keys[-1]
+    with pytest.raises(IndexError):
+        _ = listing.entries[700]

@@ -46,11 +46,11 @@ DEFECTS = (
         f"{SERVER}/pool/committer.py",
         "                self._unsettled = True\n"
         "                self._remember_unknown(decision_id, decision, ended)\n"
-        "                self._changed(\n"
-        "                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
-        "                )\n"
+        "                await self._bring_in("
+        "await self._store.list(self._keys.seats(self._pool)))\n"
         "                raise\n",
-        "                self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))\n"
+        "                await self._bring_in("
+        "await self._store.list(self._keys.seats(self._pool)))\n"
         "                committed = await self._send("
         "asks, decision, writes, decision_id, succeeded)\n",
     ),
@@ -85,8 +85,8 @@ DEFECTS = (
         "watch trusted without relist",
         f"{SERVER}/store/follow.py",
         "    while True:\n        try:\n            listing = await store.list(prefix)\n"
-        "            view.reset(listing)\n",
-        "    listing = await store.list(prefix)\n    view.reset(listing)\n"
+        "            await view.reset(listing)\n",
+        "    listing = await store.list(prefix)\n    await view.reset(listing)\n"
         "    while True:\n        try:\n",
     ),
     Defect(
@@ -368,6 +368,21 @@ DEFECTS = (
         f"{SERVER}/pool/mirror.py",
         "        if is_whole:\n",
         "        if True:\n",
+    ),
+    Defect(
+        "a listing that is half brought in passes for the whole",
+        f"{SERVER}/pool/mirror.py",
+        "                guard = entry\n                continue\n",
+        "                guard = entry\n",
+        tests=("tests/unit/pool/test_mirror.py",),
+    ),
+    Defect(
+        "a listing that the watch has overtaken is brought in to its end",
+        f"{SERVER}/pool/mirror.py",
+        "            if listing.revision < self._complete:\n"
+        "                return  # overtaken",
+        "            if False:\n                return  # overtaken",
+        tests=("tests/unit/pool/test_mirror.py",),
     ),
     Defect(
         "a request for a pool that is not followed yet is dropped",

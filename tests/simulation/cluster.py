@@ -32,6 +32,7 @@ from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
+from seatkeeper.server.pool.context import LISTING_STEP
 from seatkeeper.server.store import Put, StoreError, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
@@ -132,6 +133,7 @@ class SimNode:
                     transport=SimTransport(cluster.board, process),
                     tally=cluster.tally(),
                     policy=cluster.policy,
+                    listing_step=cluster.listing_step,
                 )
             except (StartError, StoreError):
                 await asyncio.sleep(RESTART_SECONDS)
@@ -147,6 +149,7 @@ class SimCluster:
     nodes_count: int = 3
     session_ttl: float = 6.0
     policy: Policy = FIFO
+    listing_step: int = LISTING_STEP
     nodes: list[SimNode] = field(default_factory=list)
     _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)
 

@@ -18,6 +18,7 @@ from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
+from seatkeeper.server.pool.context import LISTING_STEP
 
 STARTING_SECONDS = 3.0
 STOPPING_SECONDS = 60.0
@@ -74,7 +75,9 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     rng = world.rng
     user_record = UserRecord()
     count, policy = rng.choice([1, 2, 3, 3, 3]), tried.policy()
-    with SimCluster(world, nodes_count=count, policy=policy) as cluster:
+    # Not drawn from the world's: what else happens in a seed stays as it is.
+    step = random.Random(seed).choice([1, 3, LISTING_STEP])
+    with SimCluster(world, nodes_count=count, policy=policy, listing_step=step) as cluster:
         pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
         for name, seats in pools.items():
             cluster.pool(name, seats)

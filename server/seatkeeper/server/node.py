@@ -30,7 +30,7 @@ from seatkeeper.server.node_server import NodeServer
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.context import LoopConfig
+from seatkeeper.server.pool.context import LISTING_STEP, LoopConfig
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.report.node_report import NodeReporter
 from seatkeeper.server.report.service_report import ServiceReporter
@@ -125,8 +125,11 @@ class Node:
         tally: Tally | None = None,
         transport: Transport | None = None,
         policy: Policy = FIFO,
+        listing_step: int = LISTING_STEP,
     ) -> Node:
         """Start a node; returns when it serves. ``policy`` is the order of service of its pools.
+
+        ``listing_step``: see ``LoopConfig``.
 
         Raises ``StartError`` when the store does not answer in time, and ``ListenError`` when the
         address is in use. ``store`` is closed with the node.
@@ -139,6 +142,7 @@ class Node:
             tally=tally or Tally(),
             transport=transport or GrpcTransport(),
             policy=policy,
+            listing_step=listing_step,
         )
         try:
             return await _start(config, context)
@@ -318,6 +322,7 @@ def _core(config: NodeConfig, context: NodeContext, routing: Routing) -> Core:
         config=LoopConfig(
             limits=Limits(queue_max=config.queue_max, holder_queue_max=config.holder_queue_max),
             policy=context.policy,
+            listing_step=context.listing_step,
         ),
         observer=context.tally,
         forwarder=routing if config.routing == "owner" else None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.policy.plan import Policy
+from seatkeeper.server.pool.context import LISTING_STEP
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
@@ -27,3 +28,5 @@ class NodeContext:
     """How other nodes are reached, and how they and clients reach this one."""
     policy: Policy
     """The order of service of its pools, the same on all nodes."""
+    listing_step: int = LISTING_STEP
+    """Records of a pool's listing that are brought in without a turn of the event loop."""

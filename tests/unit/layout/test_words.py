@@ -56,7 +56,7 @@ RETIRED_NAMES: dict[str, str] = {
 ALLOWED: dict[str, str] = {
     r"frozen=True|frozen_default=True|frozenset|FrozenInstanceError|\"frozen\"": "Python's terms",
     r"frozen (?:value|dataclass)": "Python's terms",
-    r"program frozen into|\bgc\.freeze\b|\.tell\(\)": "Python's terms",
+    r"program frozen into|\bgc\.(?:un)?freeze\b|\bgc\.get_freeze_count\b|\.tell\(\)": "Python's terms",
     r"freeze_p\d+_s|\"freeze\"|\*freeze\*": "keys of bench output that users read",
     r"\bFreeze\b|\bUsers\.freeze\b|\bdef freeze\b|owner-frozen|users-freeze": "names in scenarios",
     r"\bfreeze_(?:leader|follower)\b|owner_hears_nothing|nobody_reaches_owner": "names in scenarios",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -280,22 +281,38 @@ async def happened(transactions: list[Transaction]) -> Update:
 
 
 def delivered(mirror: PoolMirror, update: Update, order: list[int]) -> None:
+    """Deliver all of it. Listings are brought in record by record, also several side by side."""
     mirror.reset(update.listings.popleft())
+    readings: deque[Iterator[set[str]]] = deque()
+
+    def begin_to_read() -> None:
+        if update.listings:
+            readings.append(mirror.reset_in_steps(update.listings.popleft(), step=1))
+
+    def read_on(which: int) -> None:
+        if readings and next(readings[which], None) is None:
+            del readings[which]
+
     steps: list[Callable[[], object]] = [
         lambda: update.watch and mirror.apply(update.watch.popleft()),
         lambda: update.own and mirror.committed(*update.own.popleft(), is_whole=True),
-        lambda: update.listings and mirror.reset(update.listings.popleft()),
+        begin_to_read,
+        lambda: read_on(0),
+        lambda: read_on(-1),
     ]
     for step in order:
         steps[step]()
         check_indexes(mirror.state)
-    while update.watch or update.own or update.listings:
+    while update.watch or update.own or update.listings or readings:
         for deliver in steps:
             deliver()
 
 
+ORDERS = st.lists(st.integers(0, 4), max_size=60)
+
+
 @settings(max_examples=400, deadline=None)
-@given(st.lists(TRANSACTIONS, max_size=12), st.lists(st.integers(0, 2), max_size=40))
+@given(st.lists(TRANSACTIONS, max_size=12), ORDERS)
 def test_updates_in_any_order_leave_the_view_equal_to_the_store(
     transactions: list[Transaction], order: list[int]
 ) -> None:
@@ -313,7 +330,7 @@ def test_updates_in_any_order_leave_the_view_equal_to_the_store(
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(TRANSACTIONS, max_size=12), st.lists(st.integers(0, 2), max_size=40))
+@given(st.lists(TRANSACTIONS, max_size=12), ORDERS)
 def test_the_view_never_falls_behind_a_revision_that_it_has_seen_whole(
     transactions: list[Transaction], order: list[int]
 ) -> None:
@@ -346,17 +363,53 @@ def test_the_view_never_falls_behind_a_revision_that_it_has_seen_whole(
             self.check()
             return touched
 
-        def reset(self, listing: Listing) -> set[str]:
+        def reset_in_steps(self, listing: Listing, *, step: int) -> Iterator[set[str]]:
             nonlocal seen_whole
-            touched = super().reset(listing)
+            for touched in super().reset_in_steps(listing, step=step):
+                self.check()
+                yield touched
             seen_whole = max(seen_whole, listing.revision)
             self.check()
-            return touched
 
         def committed(self, *arguments: Any, **options: Any) -> set[str]:
             touched = super().committed(*arguments, **options)
             self.check()
             return touched
+
+    delivered(Watchful(KEYS, POOL), update, order)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(TRANSACTIONS, max_size=12), ORDERS)
+def test_a_listing_half_brought_in_misses_nothing_written_up_to_the_guard_s_version(
+    transactions: list[Transaction], order: list[int]
+) -> None:
+    """A decision commits if no other was made since that version: it must know all before."""
+    of_others = [replace(each, own=False) for each in transactions]
+    update = asyncio.run(happened(of_others))
+    history = [batch for batch in update.watch if batch.changes]
+
+    class Watchful(PoolMirror):
+        def check(self) -> None:
+            known = {
+                *(KEYS.grant(POOL, each) for each in self.state.grants),
+                *(KEYS.ticket(POOL, each) for each in self.state.tickets),
+            }
+            last = _last_changes(history, upto=sys.maxsize)
+            for key, change in _last_changes(history, upto=self.guard_revision).items():
+                is_seat = "/grants/" in key or "/queue/" in key
+                if is_seat and change.revision == last[key].revision:
+                    assert (key in known) == (change.entry is not None), f"{key} is missed"
+
+        def apply(self, batch: WatchBatch) -> set[str]:
+            touched = super().apply(batch)
+            self.check()
+            return touched
+
+        def reset_in_steps(self, listing: Listing, *, step: int) -> Iterator[set[str]]:
+            for touched in super().reset_in_steps(listing, step=step):
+                self.check()
+                yield touched
 
     delivered(Watchful(KEYS, POOL), update, order)
 

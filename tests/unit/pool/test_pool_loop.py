@@ -22,6 +22,7 @@ from tests.unit.loops import SESSIONS, Loops, NodeLoop, granted, kinds, received
 
 from seatkeeper.server.domain import Grant, Refusal, Released
 from seatkeeper.server.events.usage import UsageKind
+from seatkeeper.server.pool.ownership import REPORTED_AT_ONCE
 from seatkeeper.server.pool.subscribers import COPIES_MAX, Position, SeatsGranted, SeatsLost
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete, WatchBatch, records
@@ -501,6 +502,23 @@ async def test_an_own_commit_is_not_decoded_when_the_watch_shows_it(
     other = await loops.node()
     assert len(other.loop.state.grants) == 3
     assert decoded == [uuid7(1), uuid7(2), uuid7(3)]
+
+
+async def test_many_seats_that_end_at_once_are_all_reported(loops: Loops) -> None:
+    count = 2 * REPORTED_AT_ONCE + 1
+    await loops.pool(seats=count)
+    node = await loops.node()
+    for ear in [node.submit(acquire(number, "bert")) for number in range(1, count + 1)]:
+        await received(ear)
+
+    await loops.end_session("bert")
+
+    def expired() -> list[str]:
+        ended = [each for each in node.tally.usage_events if each.kind is UsageKind.EXPIRED]
+        return [each.grant_id for each in ended]
+
+    await eventually(lambda: len(expired()) >= count)
+    assert sorted(expired()) == sorted(uuid7(number) for number in range(1, count + 1))
 
 
 async def test_what_happened_before_an_own_commit_is_applied_before_it(loops: Loops) -> None:

@@ -48,7 +48,8 @@ class CheckedStore:
         """Return all entries whose key starts with ``prefix``, at one revision. Linearizable."""
         self._check()
         listing = await self._store.list(prefix)
-        for guard in [entry for entry in listing.entries if entry.key.endswith("/guard")]:
+        # Seats are listed pool by pool; of a large one, the rest is not looked at for this.
+        if prefix.startswith(self._seats) and (guard := listing.find(prefix + "guard")):
             self._see(guard, listing.revision)
         self._check()
         return listing

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from itertools import islice
 
 from seatkeeper.server.decide import Forecast
 from seatkeeper.server.deployment.deployment import fence_base
 from seatkeeper.server.domain import Guard, PoolSpec, PoolState
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.view_reader import bring_in
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.denials import encode_basis
@@ -139,7 +141,8 @@ class Pools:
         if entry is None:
             raise _missing(name)
         mirror = PoolMirror(self._keys, name)
-        mirror.reset(await self._store.list(self._keys.seats(name)))
+        listing = await self._store.list(self._keys.seats(name))
+        await bring_in(mirror, listing, lambda _: None)
         for error in mirror.unsupported.values():
             raise error
         mirror.state.spec = records.decode_spec(entry.value, entry.key)
@@ -170,7 +173,7 @@ def pool_message(
 
 
 def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
-    for grant in sorted(state.grants.values(), key=lambda grant: grant.fence)[:SHOWN_MAX]:
+    for grant in nsmallest(SHOWN_MAX, state.grants.values(), key=lambda grant: grant.fence):
         held = message.grants.add(
             grant_id=grant.grant_id,
             session_id=grant.session_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from seatkeeper.server.decide import Decision, decide
@@ -35,6 +35,7 @@ from seatkeeper.server.pool.writes import made_by, writes_of
 from seatkeeper.server.store import (
     Committed,
     LeaseNotFound,
+    Listing,
     OutcomeUnknown,
     StoreError,
     StoreFull,
@@ -62,8 +63,12 @@ class Committer:
         subscribers: Subscribers,
         waits: WaitTimers,
         changed: Callable[[set[str]], None],
+        bring_in: Callable[[Listing], Awaitable[None]],
     ) -> None:
-        """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change."""
+        """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change.
+
+        ``bring_in`` brings a listing of the pool into the view.
+        """
         self._pool = context.pool
         self._store = context.store
         self._keys = context.keys
@@ -76,6 +81,7 @@ class Committer:
         self._subscribers = subscribers
         self._waits = waits
         self._changed = changed
+        self._bring_in = bring_in
         self._full_store = FullStore(context, mirror, waits, changed)
         self._spec_revision = 0
         self._moved = asyncio.Event()
@@ -170,9 +176,7 @@ class Committer:
                 self._observer.outcome_unknown(self._pool)
                 self._unsettled = True
                 self._remember_unknown(decision_id, decision, ended)
-                self._changed(
-                    self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
-                )
+                await self._bring_in(await self._store.list(self._keys.seats(self._pool)))
                 raise
             except StoreError as error:
                 self._observer.store_failed(self._pool, type(error).__name__)
@@ -253,9 +257,7 @@ class Committer:
         except TimeoutError:
             events.happened("watch_behind", logging.DEBUG, pool=self._pool)
         if self._mirror.guard_revision < target or not target:
-            self._changed(
-                self._mirror.reset(await self._store.list(self._keys.seats(self._pool)))
-            )
+            await self._bring_in(await self._store.list(self._keys.seats(self._pool)))
 
     def _succeeded(
         self,

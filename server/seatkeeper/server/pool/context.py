@@ -15,6 +15,9 @@ from seatkeeper.server.store import Store
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
+LISTING_STEP = 128
+"""Records of a listing that are brought in without a turn of the event loop."""
+
 
 class SpecSource(Protocol):
     """Where a pool's specification comes from."""
@@ -53,6 +56,7 @@ class LoopConfig:
     """After a conflict, how long to wait for the watch before reading the pool afresh."""
     position_interval: timedelta = timedelta(milliseconds=500)
     """Least time between two notifications of one request's position."""
+    listing_step: int = LISTING_STEP
 
 
 @dataclass(frozen=True, slots=True)

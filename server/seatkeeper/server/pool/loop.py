@@ -46,6 +46,7 @@ from datetime import timedelta
 from functools import partial
 
 from seatkeeper.server.decide import Forecast, HoldStats, admission
+from seatkeeper.server.decide.estimate import RECENT_MAX
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -65,6 +66,7 @@ from seatkeeper.server.pool.ownership import Ownership
 from seatkeeper.server.pool.positions import PositionNotifier
 from seatkeeper.server.pool.refusals import Refusals
 from seatkeeper.server.pool.subscribers import Listener, Subscribers
+from seatkeeper.server.pool.view_reader import ViewReader
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.waking import Pace, Waker
 from seatkeeper.server.routing.wire import not_understood
@@ -108,7 +110,8 @@ class PoolLoop:
         self._work = BackgroundWork(self._mirror, self._waits, config.policy, self._clock)
         parts = (self._mirror, self.subscribers, self._waits, self._changed)
         self._ownership = Ownership(context, forwarder, *parts)
-        self._committer = Committer(context, *parts)
+        self._reader = ViewReader(context, *parts)
+        self._committer = Committer(context, *parts, self._reader.bring_in)
         self._refusals = Refusals(context)
         self._intake = Intake(self.state, self._work, config, self._clock)
         self._inbox = Inbox(
@@ -214,9 +217,9 @@ class PoolLoop:
 
     # Changes from the watch -------------------------------------------------------------------
 
-    def reset(self, listing: Listing) -> None:
+    async def reset(self, listing: Listing) -> None:
         """Apply a listing of the whole pool."""
-        self._changed(self._mirror.reset(listing))
+        await self._reader.bring_in(listing)
         self._listed.set()
 
     def apply(self, batch: WatchBatch) -> None:
@@ -244,16 +247,13 @@ class PoolLoop:
 
     def _changed(self, grant_ids: set[str]) -> None:
         now = self._clock.now()
-        for grant in self._mirror.ended:
+        for grant in self._mirror.ended[-RECENT_MAX:]:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
         self._mirror.ended.clear()
         if self._mirror.expired:
             # After the commit that is being processed has reported the grants that it made.
             asyncio.get_running_loop().call_soon(self._ownership.report_expired)
-        self.subscribers.review(grant_ids, self.state, self._mirror.ends)
-        for grant_id in grant_ids:
-            self._mirror.ends.pop(grant_id, None)
-        self._waits.review(grant_ids, self.state)
+        self._reader.review(grant_ids)
         self._positions.places_may_have_changed()
         self._turn_away_where_unsupported()
         self._committer.view_moved()

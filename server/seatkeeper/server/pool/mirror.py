@@ -14,12 +14,17 @@ back, not for a moment: a ticket that did could be served a second time.
 ``guard_revision`` is the version that the next commit compares with. It may run ahead of the watch
 only by our own commits, whose writes have been applied here; so the state holds everything that was
 written up to that version.
+
+A listing of a large pool is brought in step by step, and decisions go on in between. The guard comes
+last, so that what is said of ``guard_revision`` holds after every step: a decision that is made
+meanwhile either finds that another has been made since, or misses no more than some leases' ends.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from sys import maxsize
 from typing import TypeAlias
 
 from seatkeeper.server.domain import Denied, Grant, Guard, PoolState, Released, Ticket
@@ -48,6 +53,7 @@ class PoolMirror:
         self._keys = keys
         self._pool = pool
         self._prefix = keys.seats(pool)
+        self._guard = keys.guard(pool)
         self._marks = keys.mark(pool, "")
         self._revisions: dict[str, int] = {}
         self._tombstones: deque[tuple[int, str]] = deque()
@@ -71,30 +77,62 @@ class PoolMirror:
 
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
-        if listing.revision < self._complete:
-            return set()
-        listed = {entry.key: entry.mod_revision for entry in listing.entries}
-        # Without a decision since the view's own, what is gone went with its session.
-        is_decided = listed.get(self._prefix + "guard", 0) > self.guard_revision
+        return set().union(*self.reset_in_steps(listing, step=maxsize))
+
+    def reset_in_steps(self, listing: Listing, *, step: int) -> Iterator[set[str]]:
+        """Bring in a listing, pausing after each ``step`` records; yield the grant ids affected.
+
+        In the pauses the view may be used, and updated, as ever.
+        """
         touched: set[str] = set()
+        pauses = _Pauses(step)
+        listed: set[str] = set()
+        guard = None
         # What is there first: a ticket that is gone may have become a grant.
         for entry in listing.entries:
+            if listing.revision < self._complete:
+                return  # overtaken: what it lists may be gone by now, and its tombstone as well
+            listed.add(entry.key)
+            if entry.key == self._guard:
+                guard = entry
+                continue
             self._updated(entry.key, entry, entry.mod_revision, touched)
-            if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
-                mark = records.decode_watermark(entry.value)
-                self.state.completed.listed(entry.key[len(self._marks) :], mark.spans)
-        self._is_decided = is_decided
-        for key in [key for key in self._revisions if key not in listed]:
-            self._updated(key, None, listing.revision, touched)
-        self._is_decided = True
-        self._listed = listing.revision
+            self._note_listed_mark(entry)
+            if pauses.is_due():
+                yield touched
+                touched = set()
+        # Again, since the watch may have shown something in a pause whose deletion it has not.
+        while gone := self._not_among(listed, listing.revision):
+            # Without a decision since the view's own, what is gone went with its session.
+            is_decided = guard is not None and guard.mod_revision > self.guard_revision
+            for key in gone:
+                self._is_decided = is_decided
+                self._updated(key, None, listing.revision, touched)
+                self._is_decided = True
+                if pauses.is_due():
+                    yield touched
+                    touched = set()
+        if guard is not None:
+            self._updated(guard.key, guard, guard.mod_revision, touched)
+        self._listed = max(self._listed, listing.revision)
         self._completed(listing.revision)
-        return touched
+        yield touched
+
+    def _not_among(self, listed: set[str], revision: int) -> list[str]:
+        """Return the keys that are known from before ``revision``, and were not listed at it."""
+        known = self._revisions.items()
+        return [key for key, at in known if at < revision and key not in listed]
+
+    def _note_listed_mark(self, entry: Entry) -> None:
+        """Note of a watermark that what it covers is not known one by one."""
+        if entry.key.startswith(self._marks) and entry.key not in self.unsupported:
+            mark = records.decode_watermark(entry.value)
+            self.state.completed.listed(entry.key[len(self._marks) :], mark.spans)
 
     def apply(self, batch: WatchBatch) -> set[str]:
         """Apply what a watch delivers. Returns the grant ids that are affected."""
         touched: set[str] = set()
-        decided = {c.revision for c in batch.changes if c.key == self._prefix + "guard"}
+        decided = {c.revision for c in batch.changes if c.key == self._guard}
         for change in batch.changes:
             # Not `_complete`: etcd before 3.5.8 may say that it is further than its events are.
             if change.revision > self._listed and change.revision != self._own_revision:
@@ -236,3 +274,18 @@ class PoolMirror:
             # Now that its watermark is there, if the session lives: a late duplicate takes nothing.
             self._ahead.remove(ahead)
             self.state.completed.add_ended(ahead[1], ahead[2])
+
+
+class _Pauses:
+    """Counts records, and says after which of them there is to be a pause."""
+
+    def __init__(self, step: int) -> None:
+        self._left = self._step = step
+
+    def is_due(self) -> bool:
+        """Count one; return whether it was the last before a pause."""
+        self._left -= 1
+        if self._left:
+            return False
+        self._left = self._step
+        return True

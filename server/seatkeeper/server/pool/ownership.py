@@ -5,6 +5,7 @@ What was forwarded to this node is decided here: the node that sent it takes thi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -33,6 +34,9 @@ from seatkeeper.server.pool.subscribers import Subscribers, deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import write_of
 from seatkeeper.server.routing.peers import Decided, PeerSilent
+
+REPORTED_AT_ONCE = 200
+"""Expired grants and tickets that are reported without a turn of the event loop."""
 
 
 class Ownership:
@@ -75,10 +79,15 @@ class Ownership:
 
     def report_expired(self) -> None:
         """Publish what ended with its session. All that follow the pool see it; its owner reports."""
-        expired, self._mirror.expired = self._mirror.expired, []
+        expired = self._mirror.expired
         if self.elsewhere is not None:
+            expired.clear()
             return
-        for each in expired:
+        some = expired[:REPORTED_AT_ONCE]
+        del expired[:REPORTED_AT_ONCE]
+        if expired:
+            asyncio.get_running_loop().call_soon(self.report_expired)
+        for each in some:
             now, usage = self._clock.now(), self._observer.usage
             if isinstance(each, Grant):
                 kind = UsageKind.EXPIRED

@@ -27,11 +27,19 @@ class View(Protocol):
         ...
 
 
-class Followed(View, Protocol):
-    """The same, which is also notified whether it works."""
+class Followed(Protocol):
+    """The same of what may be large, and is also notified whether it works."""
 
     is_current: bool
     """Whether the watch of the store works. Set by ``follow``; False: what is known may be old."""
+
+    async def reset(self, listing: Listing) -> None:
+        """Replace everything by what was listed; nothing is delivered before this returns."""
+        ...
+
+    def apply(self, batch: WatchBatch) -> None:
+        """Bring in what changed."""
+        ...
 
 
 class RelistObserver(Protocol):
@@ -71,7 +79,7 @@ class Follower:
         """Wait for the first listing."""
         await self._listed.wait()
 
-    def reset(self, listing: Listing) -> None:
+    async def reset(self, listing: Listing) -> None:
         """Apply a listing to the view."""
         self._view.reset(listing)
         self._listed.set()
@@ -92,7 +100,7 @@ async def follow(store: Store, prefix: str, view: Followed, observer: RelistObse
     while True:
         try:
             listing = await store.list(prefix)
-            view.reset(listing)
+            await view.reset(listing)
             view.is_current = True
             watch = store.watch(prefix, from_revision=listing.revision + 1)
             async with aclosing(watch):

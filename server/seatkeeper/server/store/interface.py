@@ -16,6 +16,7 @@ What callers may build on:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -43,8 +44,15 @@ class Entry:
 class Listing:
     """All entries below a prefix at one revision, in the order of keys."""
 
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
+    """May be made as they are looked at: look at many of them in steps."""
     revision: int
+
+    def find(self, key: str) -> Entry | None:
+        """Return the entry of this key, if it is listed, without looking at the others."""
+        at = bisect_left(self.entries, key, key=lambda entry: entry.key)
+        found = self.entries[at] if at < len(self.entries) else None
+        return found if found is not None and found.key == key else None
 
 
 @immutable

@@ -20,6 +20,7 @@ from seatkeeper.server.store.etcd.caller import Caller
 from seatkeeper.server.store.etcd.calls import RANGE, TXN
 from seatkeeper.server.store.etcd.config import EtcdConfig
 from seatkeeper.server.store.etcd.failures import Compacted
+from seatkeeper.server.store.etcd.page_entries import PageEntries, entry_of
 from seatkeeper.server.store.etcd.paging import Pages
 from seatkeeper.server.store.interface import Committed, Entry, Listing, Put, Unchanged, Write
 
@@ -30,11 +31,6 @@ LIST_ATTEMPTS_MAX = 5
 def encode(key: str) -> bytes:
     """Return the key's bytes. Bytes that are not UTF-8 come and go as surrogate escapes."""
     return key.encode("utf-8", "surrogateescape")
-
-
-def decode(key: bytes) -> str:
-    """Return the key of these bytes."""
-    return key.decode("utf-8", "surrogateescape")
 
 
 def prefix_range(prefix: str) -> tuple[bytes, bytes]:
@@ -61,7 +57,7 @@ class KeyValues:
         """Return the entry as of now, or None."""
         check_key(key)
         answer = await self._caller.read(RANGE, pb.RangeRequest(key=encode(key)), self._timeout)
-        return _entry(answer.kvs[0]) if answer.kvs else None
+        return entry_of(answer.kvs[0]) if answer.kvs else None
 
     async def list(self, prefix: str) -> Listing:
         """Return all entries below a prefix at one revision. Each page has its own deadline."""
@@ -95,17 +91,17 @@ class KeyValues:
     async def _list_once(self, prefix: str) -> Listing:
         pages = Pages(*prefix_range(prefix), self._page_keys)
         request = pb.RangeRequest(limit=self._page_keys)
-        entries: list[Entry] = []
+        answers: list[pb.RangeResponse] = []
         is_over = False
         while not is_over:
             request.key, request.range_end = pages.key, pages.range_end
             page = await self._caller.read(RANGE, request, self._timeout)
-            entries += map(_entry, page.kvs)
+            answers.append(page)
             if request.revision == 0:
                 request.revision = page.header.revision
             keys = [kv.key for kv in page.kvs]
             is_over = not pages.turn(keys, count=page.count, more=page.more)
-        return Listing(tuple(entries), request.revision)
+        return Listing(PageEntries(answers), request.revision)
 
     async def _may_be_written(self, writes: Sequence[Write]) -> bool:
         """Look whether a transaction that was answered "full" is in the store nevertheless.
@@ -157,9 +153,5 @@ def _committed(answer: pb.TxnResponse, else_read: Sequence[str]) -> Committed:
     read: dict[str, Entry | None] = {}
     for key, response in zip(else_read, answer.responses, strict=True):
         kvs = response.response_range.kvs
-        read[key] = _entry(kvs[0]) if kvs else None
+        read[key] = entry_of(kvs[0]) if kvs else None
     return Committed(False, answer.header.revision, read)
-
-
-def _entry(kv: pb.KeyValue) -> Entry:
-    return Entry(decode(kv.key), kv.value, kv.mod_revision, kv.lease)
