@@ -504,6 +504,24 @@ async def test_an_own_commit_is_not_decoded_when_the_watch_shows_it(
     assert decoded == [uuid7(1), uuid7(2), uuid7(3)]
 
 
+async def test_a_pool_is_in_use_while_a_request_of_it_is_committed(loops: Loops) -> None:
+    """Else it could be put away in that moment, and the request be answered "not known"."""
+    await loops.pool(seats=1)
+    node = await loops.node()
+    await eventually(lambda: node.loop.idle)
+    node.store.gate.clear()
+    tried = len(node.store.commits)
+
+    ear = node.submit(acquire(1, "bert"))
+    await eventually(lambda: len(node.store.commits) > tried)
+    assert not node.loop.idle
+    node.store.gate.set()
+    await received(ear)
+    await received(node.submit(release(1, "bert")))
+
+    await eventually(lambda: node.loop.idle)
+
+
 async def test_many_seats_that_end_at_once_are_all_reported(loops: Loops) -> None:
     count = 2 * REPORTED_AT_ONCE + 1
     await loops.pool(seats=count)

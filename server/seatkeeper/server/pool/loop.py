@@ -59,7 +59,7 @@ from seatkeeper.server.pool.background import BackgroundWork
 from seatkeeper.server.pool.committer import Committer
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded, Forwarder
-from seatkeeper.server.pool.inbox import Inbox
+from seatkeeper.server.pool.inbox import Inbox, PendingCommand
 from seatkeeper.server.pool.intake import NO_DELAY, Intake
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.ownership import Ownership
@@ -127,6 +127,8 @@ class PoolLoop:
         self._wake = Waker()
         self._pace = Pace(self._clock, config.contention_pause.total_seconds())
         self._listed = asyncio.Event()
+        self._deciding: list[PendingCommand] = []
+        """What is being decided, and is not answered."""
         self._pause = RETRY_PAUSE_MIN
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -179,7 +181,8 @@ class PoolLoop:
         Nor does a wait end that is measured here (it would begin anew), nor a time come at which the
         policy may serve. A pool's owner follows it while seats are held: it reports those that expire.
         """
-        in_use = len(self._inbox) or len(self.subscribers) or self._followers
+        asked = len(self._inbox) or self._deciding
+        in_use = asked or len(self.subscribers) or self._followers
         reports = self._ownership.forwarder is not None and self._ownership.elsewhere is None
         is_held = bool(self.state.grants or self.state.tickets)
         is_needed = in_use or self._work.next_look() is not None or (reports and is_held)
@@ -301,7 +304,7 @@ class PoolLoop:
         self._expire_requests()
         if self._turn_away_where_unsupported():
             return
-        asks = self._inbox.take(self._writes_max)
+        asks = self._deciding = self._inbox.take(self._writes_max)
         if not asks and self._work.look() is None and not self._work.is_due():
             self._set_timer()
             return
@@ -318,6 +321,7 @@ class PoolLoop:
                     self._pause = RETRY_PAUSE_MIN
         finally:
             self._inbox.put_back(asks)
+            self._deciding = []
         if is_idle and self._work.look() is not None:
             # The policy plans one thing for the loop and another for the decision.
             logger.error("plan_without_effect", extra={"pool": self.pool})
