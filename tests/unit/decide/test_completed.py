@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kit import uuid7
 
+from seatkeeper.core.ids import IdGenerator
 from seatkeeper.server.domain.completed import (
     SPANS_MAX,
-    SWEEP_MIN,
+    SWEEP_AFTER,
     WINDOW_MILLIS,
     CompletedIds,
     covering,
@@ -143,5 +147,25 @@ def test_what_is_remembered_does_not_grow_with_time() -> None:
     for number in range(1, 10 * WINDOW):
         ids.add("anna", uuid7(number))
     [session] = ids._sessions.values()
-    assert len(session.recent) <= 2 * (WINDOW + 1) + SWEEP_MIN
+    assert len(session.recent) <= 2 * (WINDOW + 1) + 2 * SWEEP_AFTER
     assert len(session.spans) == 1
+
+
+def test_many_ids_that_get_old_together_are_dropped_a_few_at_a_time() -> None:
+    """Dropped at once, 100,000 of them are a pause for all clients of the node."""
+    ids, now = CompletedIds(), 1_000_000
+    new_id = IdGenerator(now_millis=lambda: now, random_bits=Random(1).getrandbits)
+    for _ in range(5_000):
+        ids.add("anna", new_id())
+    [session] = ids._sessions.values()
+    for _ in range(3):  # the span goes on; after a longer gap there would be another
+        now += WINDOW_MILLIS
+        ids.add("anna", new_id())
+    left = [len(session.recent)]
+    for _ in range(5_000):
+        ids.add("anna", new_id())
+        left.append(len(session.recent))
+
+    assert all(before - after <= 2 * SWEEP_AFTER for before, after in pairwise(left))
+    assert left[-1] < 5_000 + 4 * SWEEP_AFTER
+    assert len(session.to_sweep) == len(session.recent)

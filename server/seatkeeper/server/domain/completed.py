@@ -29,6 +29,7 @@ alone, it records as completed for all.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -38,8 +39,9 @@ WINDOW_MILLIS = 10_000
 """How far requests of one session may overtake each other, by the time in their ids."""
 SPANS_MAX = 8
 """Most spans of one session."""
-SWEEP_MIN = 64
-"""Most ids remembered one by one, before those that a span alone excludes are dropped."""
+SWEEP_AFTER = 64
+"""After so many ids, twice as many of those remembered are looked at, and dropped if a span alone
+excludes them. So a session of 10,000 requests a second is swept a little all the time."""
 
 Span: TypeAlias = tuple[str, str]
 """The lowest and the highest id of a stretch."""
@@ -49,9 +51,11 @@ Span: TypeAlias = tuple[str, str]
 class _Session:
     spans: tuple[Span, ...] = ()
     listed: tuple[Span, ...] = ()
-    recent: dict[str, None] = field(default_factory=dict)
+    recent: set[str] = field(default_factory=set)
     """Ids that were seen to be completed."""
-    sweep_at: int = SWEEP_MIN
+    to_sweep: deque[str] = field(default_factory=deque)
+    """The same, in the order in which they are looked at."""
+    sweep_in: int = SWEEP_AFTER
 
     def is_old(self, grant_id: str) -> bool:
         """Return whether an id lies so far back in a span that it counts as completed."""
@@ -59,10 +63,24 @@ class _Session:
         return span is not None and _millis(grant_id) + WINDOW_MILLIS < _millis(span[1])
 
     def note(self, grant_id: str) -> None:
-        self.recent[grant_id] = None
-        if len(self.recent) >= self.sweep_at:
-            self.recent = {each: None for each in self.recent if not self.is_old(each)}
-            self.sweep_at = max(SWEEP_MIN, 2 * len(self.recent))
+        if grant_id in self.recent:
+            return
+        self.recent.add(grant_id)
+        self.to_sweep.append(grant_id)
+        self.sweep_in -= 1
+        if not self.sweep_in:
+            self.sweep_in = SWEEP_AFTER
+            self._sweep(2 * SWEEP_AFTER)
+
+    def _sweep(self, count: int) -> None:
+        """Look at so many, and drop those that are old."""
+        old = [(low, _first_at(_millis(high) - WINDOW_MILLIS)) for low, high in self.spans]
+        for _ in range(min(count, len(self.to_sweep))):
+            grant_id = self.to_sweep.popleft()
+            if any(low <= grant_id < end for low, end in old):
+                self.recent.remove(grant_id)
+            else:
+                self.to_sweep.append(grant_id)
 
 
 @dataclass(slots=True)
@@ -183,3 +201,9 @@ def _millis(grant_id: str) -> int:
     Empty, which is below all ids, is of no time.
     """
     return int(grant_id[:8] + grant_id[9:13], 16) if grant_id else 0
+
+
+def _first_at(millis: int) -> str:
+    """Return what all ids of that time and later are above, and all earlier ones below."""
+    digits = f"{max(0, millis):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
