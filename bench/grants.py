@@ -10,6 +10,10 @@ requests in flight:
 - ``sessions64_ops_per_s``: the same with a session, a stream and a connection for each request in
   flight, as 64 pods have it.
 - ``unary_ops_per_s``: the same as unary calls.
+- ``echo_calls_per_s`` and ``echo64_messages_per_s``: unary calls, and messages over 64 streams with a
+  connection each, to a server that only says them again (``bench.echo``): what the gRPC stack itself
+  does here. ``unary_over_raw`` and ``sessions64_over_raw`` cannot exceed ``echo_over_raw`` and
+  ``echo64_over_raw``.
 - ``recipe_cycles_per_s``: what a user would write with etcd's lock recipe: grant a lease, lock, unlock,
   revoke. ``cycles_per_s`` is our acquire and release.
 
@@ -33,6 +37,7 @@ from time import perf_counter
 
 import grpc.aio
 
+from bench.echo import running_echo
 from bench.limit import NO_LOAD_GENERATOR, EtcdLimit
 from bench.report import median, notify, parser, percentile, progress, run
 from bench.service import IN_PROCESS, running_service
@@ -72,11 +77,14 @@ async def main() -> None:
         await client.pools.create("wide", seats=IN_FLIGHT)
         await client.pools.create("narrow", seats=CONTENDED_SEATS)
         unary = await Unary.open(await stack.enter_async_context(dial(address)))
+        echo = await stack.enter_async_context(running_echo(service.folder, IN_FLIGHT))
         jobs: dict[str, Job] = {
             "raw": lambda worker: raw(store, worker),
             "session": lambda _: session_cycle(client, "wide"),
             "sessions64": lambda worker: session_cycle(clients[worker], "wide"),
             "unary": lambda _: unary.cycle("wide"),
+            "echo": lambda _: echo.call(),
+            "echo64": echo.message,
             "recipe": lambda worker: recipe_cycle(store, f"wide/{worker}"),
             "contended": lambda _: session_cycle(client, "narrow"),
             "contended_recipe": lambda worker: recipe_cycle(
@@ -172,6 +180,12 @@ def summary(rates: list[dict[str, float]]) -> dict[str, float]:
         "session_over_raw": over("session", "raw", 2),
         "sessions64_over_raw": over("sessions64", "raw", 2),
         "unary_over_raw": over("unary", "raw", 2),
+        "echo_calls_per_s": middle("echo"),
+        "echo64_messages_per_s": middle("echo64"),
+        "echo_over_raw": over("echo", "raw"),
+        "echo64_over_raw": over("echo64", "raw"),
+        "sessions64_over_echo64": over("sessions64", "echo64", 2),
+        "unary_over_echo": over("unary", "echo", 2),
         "cycles_over_recipe": over("session", "recipe"),
         "contended_cycles_over_recipe": over("contended", "contended_recipe"),
     }
