@@ -215,11 +215,13 @@ class SimCluster:
             [Put(KEYS.pool(name), records.encode_spec(PoolSpec(name, seats)))]
         )
 
-    def client(self, process: Process, config: ClientConfig) -> AsyncSeatClient:
-        """Return a client in a process of its user."""
+    def client(
+        self, process: Process, config: ClientConfig, *, holder: str | None = None
+    ) -> AsyncSeatClient:
+        """Return a client in a process of its user. ``holder``: default: the process's name."""
         client = AsyncSeatClient(
             [node.address for node in self.nodes],
-            holder=process.name,
+            holder=holder or process.name,
             project="sim",
             config=config,
             clock=ClientClock(process),

@@ -6,6 +6,8 @@ import gc
 import logging
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -46,12 +48,22 @@ def simulate(seed: int, *, policy: str = "fifo", log: bool = False) -> Outcome:
 
     Logging and the shared random state are left as they were: other tests run in this process.
     """
+    with undisturbed(seed):
+        return _simulate(seed, SIMULATED[policy], log=log)
+
+
+@contextmanager
+def undisturbed(seed: int) -> Iterator[None]:
+    """Keep what a simulation shares with its surroundings from deciding anything in the block.
+
+    Logging and the shared random state are as they were after it.
+    """
     disabled, state = logging.root.manager.disable, random.getstate()
     logging.disable(logging.CRITICAL)
     random.seed(seed)
     gc.disable()
     try:
-        return _simulate(seed, SIMULATED[policy], log=log)
+        yield
     finally:
         _clean_up()
         random.setstate(state)
