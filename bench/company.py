@@ -10,7 +10,7 @@ The day is compressed by ``--speedup``: the moments of asking, the holds, the ti
 willing to wait, the clients' ttl and backoff, and how long they leave a node that failed alone. Not
 compressed are:
 
-- a ttl below 2 s, which nodes do not accept: the ttl of 15 s becomes one of 100 s of the day, at 50;
+- a ttl below 2 s, which nodes do not accept: five minutes of the day are that at a speedup of 150;
 - the nodes' own lease of 10 s, and how long a client stays before it follows the ring, 2 to 12 s;
 - all that says whether a node is alive: what an answer takes is the machine's time, not the day's.
 

@@ -24,8 +24,9 @@ from seatkeeper.client import (
     SeatError,
 )
 
-TTL_SECONDS = 15.0
-"""Of a day that is not compressed: the nodes' default."""
+TTL_SECONDS = 300.0
+"""In the day's time. A session has to outlive an election of etcd's leader, which takes a second or two
+however fast the day is, so this is longer than the nodes' default of 15 s."""
 TTL_SECONDS_MIN = 2.0
 """No node accepts a shorter one."""
 WAIT_SECONDS = 4 * 3600.0

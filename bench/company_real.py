@@ -19,7 +19,7 @@ from bench.service import IN_PROCESS, Service, running_service, start_node
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.oracle.history import FaultKind, read_history, replay
 from seatkeeper.oracle.stored import PREFIX, read_grant
-from seatkeeper.server.store import Entry
+from seatkeeper.server.store import Entry, StoreError
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 
 ETCD_MEMBERS = 3
@@ -127,7 +127,11 @@ async def look_again_and_again(store: EtcdStore, day: Day, result: RealDay) -> N
     """Read all grants out of etcd at intervals."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        listing = await store.list(f"{PREFIX}/seats/")
+        try:
+            listing = await store.list(f"{PREFIX}/seats/")
+        except StoreError as error:
+            progress(f"  etcd does not answer: {error}")
+            continue
         result.looks += 1
         held = seats_held(listing.entries)
         result.over_at_looks += sum(
