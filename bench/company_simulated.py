@@ -44,8 +44,15 @@ def simulated_day(
     Must not be called in a thread whose event loop runs.
     """
     began = time.monotonic()
-    world = World(seed)
-    with undisturbed(seed), SimCluster(world, nodes_count=nodes) as cluster:
+    with undisturbed(seed):
+        record, errors = _simulated(day, speedup, World(seed), nodes, deaths)
+    return SimulatedDay(record, tuple(errors), time.monotonic() - began)
+
+
+def _simulated(
+    day: Day, speedup: float, world: World, nodes: int, deaths: Sequence[Death]
+) -> tuple[DayRecord, list[str]]:
+    with SimCluster(world, nodes_count=nodes) as cluster:
         for pool in day.pools:
             cluster.pool(pool.name, pool.seats)
         world.run(STARTING_SECONDS)
@@ -66,7 +73,9 @@ def simulated_day(
                 lambda: progress(f"  {clients.record.done} done"),
             )
         finish(world, process.start(clients.play()), day.seconds + 2 * END_SECONDS_MAX)
-    return SimulatedDay(clients.record, tuple(world.errors), time.monotonic() - began)
+        errors = list(world.errors)
+        finish(world, process.start(clients.close()), OPENING_SECONDS_MAX)
+    return clients.record, errors
 
 
 def finish(world: World, task: asyncio.Task[None], seconds_max: float) -> None:

@@ -17,6 +17,7 @@ from subprocess import DEVNULL, Popen
 from seatkeeper.client import ClientConfig
 from seatkeeper.devcluster.etcd_binary import find_etcd
 from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
+from seatkeeper.devcluster.launch import launched
 
 IN_PROCESS = ClientConfig(keeper="process")
 """Of clients that make load: theirs is a process of its own already."""
@@ -110,13 +111,14 @@ def spawn(
     """Start ``seatkeeper ARGUMENTS`` with its log in ``folder``.
 
     ``command`` starts it where it is to run, and becomes it; ``environment`` is added to ours.
-    ``program`` is another version's command line, in the place of ours.
+    ``program`` is another version's command line, in the place of ours. It dies when we do, however
+    we die.
     """
     log = folder / f"{name}.log"
     program = program or (str(Path(sys.executable).with_name("seatkeeper")),)
     with log.open("wb") as file:
         process = Popen(
-            [*command, *program, *arguments],
+            launched([*command, *program, *arguments]),
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=file,
