@@ -27,6 +27,9 @@ What is printed:
   clients, unchanged, in virtual time, with the same compressed settings. ``ideal_wait_*``: by a service
   that takes no time and does not fail.
 - ``speedup``: ten hours (``--hours``) over what the run took.
+- ``late_max_ms``: longest that the clients' own loop was held up; ``busy_elsewhere``: processors that
+  other programs of the machine used meanwhile. Where they are not small, waits and failures are the
+  machine's.
 - ``cpu_us_per_transaction_<n>``: processor time of all nodes for a transaction, with so many nodes,
   over the same half hour at the first peak; 1 and 3 are runs of their own, of that part of the day.
   ``etcd_cpu_us_per_transaction_<n>``: the same of etcd's three members.
@@ -122,6 +125,8 @@ def result_of(
         "jeopardies": record.jeopardies,
         "speedup": given.hours * HOUR / record.took,
         "took_s": record.took,
+        "late_max_ms": 1000 * real.late_max,
+        "busy_elsewhere": real.elsewhere,
     }
     result |= waits_of("", record.waits)
     if simulated is not None:
@@ -129,6 +134,9 @@ def result_of(
         result["simulated_transactions"] = simulated.record.done
         result["simulated_failed_calls"] = simulated.record.failures.total()
         result["simulated_failures"] = dict(simulated.record.failures)
+        result["simulated_over_grants"] = simulated.record.beliefs.over
+        result["simulated_errors"] = len(simulated.errors)
+        result["simulated_held_max"] = simulated.record.beliefs.held_max
         result["wait_p95_over_simulated"] = percentile(record.waits, 95) / percentile(
             simulated.record.waits, 95
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from bench.company_day import Ask, Day
+from bench.report import progress
 from seatkeeper.client import (
     AsyncGrant,
     AsyncSeatClient,
@@ -102,6 +103,7 @@ class DayRecord:
         name = f"{what}: {kind}{error}"[:200]
         known = name in self.failures or len(self.failures) < FAILURES_KEPT
         self.failures[name if known else "others"] += 1
+        progress(f"  failed: {name}")
 
 
 class DayClients:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 ETCD_MEMBERS = 3
 LOOK_SECONDS = 2.0
 """Time between two looks at the grants in etcd."""
+NOTICE_SECONDS = 0.05
 PROGRESS_STEPS = 20
 
 
@@ -50,6 +52,10 @@ class RealDay:
     other_faults: Counter[str] = field(default_factory=Counter)
     """What else the history shows that is promised never to be."""
     killed: int = 0
+    late_max: float = 0.0
+    """Longest that the clients' own loop was held up, in seconds."""
+    elsewhere: float = 0.0
+    """Processors that were busy with something else than this, on average."""
     cpu: list[Cpu] = field(default_factory=list)
     """At the beginning, at the begin and the end of the window, and at the end."""
 
@@ -61,6 +67,12 @@ class Meter:
     service: Service
     record: DayRecord
     of_the_dead: float = 0.0
+
+    def everything(self) -> tuple[float, float]:
+        """Return the processor seconds that the machine has spent, and that all this has."""
+        spent, ours = psutil.cpu_times(), self.read()
+        busy = sum(spent) - spent.idle - spent.iowait - spent.guest - spent.guest_nice
+        return busy, ours.nodes + ours.etcd + time.process_time()
 
     def read(self) -> Cpu:
         """Return what was used so far."""
@@ -87,24 +99,27 @@ async def real_day(
             return AsyncSeatClient(service.addresses, holder=holder, config=config)
 
         clients = DayClients(day, speedup, make_client)
-        result, store = RealDay(clients.record), store_of(service)
-        meter = Meter(service, clients.record)
+        result, meter = RealDay(clients.record), Meter(service, clients.record)
         progress(f"{len(day.asks)} transactions in {day.seconds:.0f} s, on {nodes} nodes")
-        try:
+        store = store_of(service)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(store.close)
+            stack.push_async_callback(clients.close)
             await clients.open()
             result.cpu.append(meter.read())
+            before = meter.everything()
             async with beside(
                 look_again_and_again(store, day, result),
+                notice_lateness(result),
                 kill_and_start(meter, deaths, result),
                 measure(meter, window, result),
                 say_how_far(day, clients.record),
             ):
                 await clients.play()
             result.cpu.append(meter.read())
-        finally:
-            await clients.close()
-        await check_history(store, result)
-        await store.close()
+            busy, ours = (b - a for a, b in zip(before, meter.everything(), strict=True))
+            result.elsewhere = max(0.0, busy - ours) / clients.record.took
+            await check_history(store, result)
     return result
 
 
@@ -172,6 +187,15 @@ async def measure(meter: Meter, window: tuple[float, float], result: RealDay) ->
     for moment in window:
         await until(began + moment)
         result.cpu.append(meter.read())
+
+
+async def notice_lateness(result: RealDay) -> None:
+    """Note how late the loop is: what a machine with too few processors does to its clients."""
+    clock = asyncio.get_running_loop()
+    while True:
+        due = clock.time() + NOTICE_SECONDS
+        await asyncio.sleep(NOTICE_SECONDS)
+        result.late_max = max(result.late_max, clock.time() - due)
 
 
 async def say_how_far(day: Day, record: DayRecord) -> None:

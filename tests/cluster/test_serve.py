@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from bench.service import spawn
 from tests import processes
 from tests.cluster.clients import Client, StreamEnded
-from tests.cluster.conftest import Cluster
+from tests.cluster.conftest import DEADLINE, Cluster
+from tests.tree import ROOT
 
 from seatkeeper.cli.exits import Exit
 from seatkeeper.core.ids import new_id
@@ -47,6 +51,25 @@ async def test_without_etcd_a_node_gives_up_and_says_what_to_do(tmp_path: Path) 
     assert "--etcd-endpoints" in words
     assert "Traceback" not in words
     assert time.monotonic() - started < 20
+
+
+async def test_what_a_measurement_starts_dies_with_it(tmp_path: Path) -> None:
+    measures = (
+        "import sys, time; from pathlib import Path; from bench.service import spawn; "
+        "started = spawn(Path(sys.argv[1]), 'it', ['60'], program=['sleep']); "
+        "print(started.process.pid, flush=True); time.sleep(60)"
+    )
+    measurement = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", measures, str(tmp_path), cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert measurement.stdout is not None
+    started = psutil.Process(int(await measurement.stdout.readline()))
+    measurement.kill()
+    await measurement.wait()
+    deadline = time.monotonic() + DEADLINE
+    while started.is_running() and started.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it lives on"
+        await asyncio.sleep(0.02)
 
 
 async def test_an_address_in_use_is_named(cluster: Cluster, tmp_path: Path) -> None:

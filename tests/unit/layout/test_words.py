@@ -61,6 +61,7 @@ ALLOWED: dict[str, str] = {
     r"\bFreeze\b|\bUsers\.freeze\b|\bdef freeze\b|owner-frozen|users-freeze": "names in scenarios",
     r"\bfreeze_(?:leader|follower)\b|owner_hears_nothing|nobody_reaches_owner": "names in scenarios",
     r"users\.freeze\(|\)\.freeze\(": "the fault of that name",
+    r"\bbench\.company\w*|\b[Aa] company's|\bthe company\b": "the customer, and its benchmark",
     r"on_loss\W{1,4}tell\b|\"tell\"": "a public setting's value",
     r"audience=|\baud\b": "a JWT's claim, as PyJWT names it",
     r"`void`|\"void\"|\"chapters\"|\"judged_by\"": "keys of the JSON report that users read",
