@@ -1,4 +1,4 @@
-"""A working day of a company: who asks for a seat of which pool, when, and how long it is held.
+"""A company's working day: who asks for a seat of which pool, when, and how long it is held.
 
 Eight projects with five pools each. Builds come from build machines, each of which works for one
 project and runs several builds at once. They come as working hours have them, with a peak before and
@@ -162,7 +162,7 @@ def working_day(seed: int, *, transactions: int = 50_000, hours: float = HOURS) 
 def deaths(seed: int, nodes: int, seconds: float, away: float) -> tuple[Death, ...]:
     """Return which node is killed in the middle of each quarter of a day, and back after ``away``.
 
-    None where there is one node, which would be no test of anything but patience.
+    None where there is one node, of which the clients could only wait for the return.
     """
     if nodes < 2:
         return ()
