@@ -32,6 +32,8 @@ async def test_a_small_day_is_served_whole_although_nodes_die() -> None:
     assert (record.beliefs.over, real.over_at_looks, real.over_in_history) == (0, 0, 0)
     assert not real.other_faults
     assert real.looks > 0
+    assert real.late_max > 0
+    assert real.elsewhere >= 0
     assert record.beliefs.held_max > ideal(day).held_max / 2
     assert record.took >= day.seconds
     counts = [each.transactions for each in real.cpu]
