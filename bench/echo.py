@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -18,21 +19,22 @@ import grpc.aio
 from bench.service import spawn
 from seatkeeper.cli.processes.common import run_loop
 from seatkeeper.core.channels import dial
+from seatkeeper.core.serving.failure import Context
 from seatkeeper.server.transport import GrpcTransport
 
 SERVICE = "bench.Echo"
 MESSAGE = b"x" * 80
 """About the size of a command with its event."""
+Call: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+Stream: TypeAlias = grpc.aio.StreamStreamCall[bytes, bytes]
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class Echo:
     """Clients of one echo server: calls over one connection, and streams with one each."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, streams: list[grpc.aio.StreamStreamCall]
-    ) -> None:
-        self._call = channel.unary_unary(f"/{SERVICE}/Call")
+    def __init__(self, channel: grpc.aio.Channel, streams: list[Stream]) -> None:
+        self._call: Call = channel.unary_unary(f"/{SERVICE}/Call")
         self._streams = streams
 
     async def call(self) -> None:
@@ -57,8 +59,10 @@ async def running_echo(folder: Path, streams: int) -> AsyncIterator[Echo]:
                 await stack.enter_async_context(dial(server.address, options=OWN_CONNECTION))
                 for _ in range(1 + streams)
             ]
-            calls = [channel.stream_stream(f"/{SERVICE}/Stream")() for channel in channels[1:]]
-            yield Echo(channels[0], calls)
+            opened: list[Stream] = [
+                channel.stream_stream(f"/{SERVICE}/Stream")() for channel in channels[1:]
+            ]
+            yield Echo(channels[0], opened)
     finally:
         await server.stop()
 
@@ -67,7 +71,7 @@ async def serve() -> None:
     """Serve until the process is ended."""
     transport = GrpcTransport()
     server = transport.server()
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Call": grpc.unary_unary_rpc_method_handler(_call),
         "Stream": grpc.stream_stream_rpc_method_handler(_stream),
     }
@@ -78,13 +82,11 @@ async def serve() -> None:
     await server.wait_for_termination()
 
 
-async def _call(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+async def _call(request: bytes, context: Context) -> bytes:
     return request
 
 
-async def _stream(
-    requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
-) -> None:
+async def _stream(requests: AsyncIterator[bytes], context: Context) -> None:
     while (message := await context.read()) is not grpc.aio.EOF:
         await context.write(message)
 
