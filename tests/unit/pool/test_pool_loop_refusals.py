@@ -117,11 +117,12 @@ async def test_under_contention_a_release_waits_for_others_and_otherwise_it_does
     ears = [node.submit(acquire(number)) for number in range(1, 50)]
     await eventually(lambda: len(node.loop.state.tickets) == 41)
     before = len(node.store.commits)
-    node.submit(release(1))
-    for _ in range(20):  # the first is long under way, if it does not wait for others
-        await asyncio.sleep(0)
-    assert len(node.store.commits) == before
-    node.submit(release(2))  # a quarter of the seats: worth a decision
+    for number in (1, 2, 3):
+        node.submit(release(number))
+        for _ in range(20):  # it is long under way, if it does not wait for others
+            await asyncio.sleep(0)
+        assert len(node.store.commits) == before
+    node.submit(release(4))  # half of the seats: worth a decision
     await received(ears[9])
     assert len(node.store.commits) == before + 1
 
@@ -129,10 +130,10 @@ async def test_under_contention_a_release_waits_for_others_and_otherwise_it_does
         node.submit(release(number))
     await eventually(lambda: not node.loop.state.tickets)
     calm = len(node.store.commits)
-    node.submit(release(3))
+    node.submit(release(5))
     await eventually(lambda: len(node.store.commits) > calm)
-    node.submit(release(4))
-    await eventually(lambda: uuid7(4) not in node.loop.state.grants)
+    node.submit(release(6))
+    await eventually(lambda: uuid7(6) not in node.loop.state.grants)
     assert len(node.store.commits) == calm + 2
 
 

@@ -9,8 +9,10 @@ from seatkeeper.server.domain.clock import Clock
 TIMER_MIN, TIMER_MAX = 0.001, 3600.0
 CONTENTION_PER_SEAT = (1, 5)
 """There is contention from when five times as many wait as there are seats, until as many do."""
-SEATS_PER_RELEASE = 4
-"""One release for so many seats is worth a decision of its own, also under contention."""
+SEATS_PER_RELEASE = 2
+"""One release for so many seats is worth a decision, also under contention."""
+FEW_SEATS = 4
+"""Of so many, each release is."""
 
 
 class Waker:
@@ -54,7 +56,8 @@ class Pace:
     """Under contention, few decisions, and large ones: their cost matters more than their time.
 
     A decision serves no more requests than there are seats free, so of a small pool none is worth
-    waiting for: a pause is over as soon as one in ``SEATS_PER_RELEASE`` seats is given back.
+    waiting for: a pause is over as soon as one in ``SEATS_PER_RELEASE`` seats is given back, or any
+    of ``FEW_SEATS``.
     """
 
     def __init__(self, clock: Clock, pause_seconds: float) -> None:
@@ -71,7 +74,7 @@ class Pace:
         if not self._is_contended:
             return 0.0, 0
         left = self._pause - (self._clock.monotonic() - self._decided_at)
-        return max(0.0, left), -(-seats // SEATS_PER_RELEASE)
+        return max(0.0, left), -(-seats // SEATS_PER_RELEASE) if seats > FEW_SEATS else 1
 
     def decided(self) -> None:
         """Note that a decision is made now."""
