@@ -171,9 +171,9 @@ class Running:
             message = f"{late}; it wrote {self.out!r} and {self.err!r}, and ended with {ended}"
             raise AssertionError(message) from None
 
-    def ends(self) -> Result:
-        """Wait until it ends by itself."""
-        code = self.process.wait(SECONDS_MAX)
+    def ends(self, within: float = SECONDS_MAX) -> Result:
+        """Wait until it ends by itself, at most so many seconds."""
+        code = self.process.wait(within)
         return Result(code, self.out, self.err)
 
 
