@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT = timedelta(seconds=1)
 TOKEN_SECONDS = 1
+QUICK_WITHIN_SECONDS = 60.0
 
 
 async def test_a_store_that_is_well_says_so(subject: Subject) -> None:
@@ -86,10 +87,16 @@ async def test_a_member_that_has_forgotten_the_token_is_given_another(
             )
         )
         before = await store.health()
-        forgotten = time.monotonic() + 3 * TOKEN_SECONDS
-        while time.monotonic() < forgotten:
-            await store.get("ours/key")  # of the member in use
-        after = await store.health()
+        deadline = time.monotonic() + QUICK_WITHIN_SECONDS
+        while True:
+            forgotten = time.monotonic() + 3 * TOKEN_SECONDS
+            while time.monotonic() < forgotten:
+                await store.get("ours/key")  # of the member in use
+            asked_at = time.monotonic()
+            after = await store.health()
+            if time.monotonic() < asked_at + TOKEN_SECONDS / 2:
+                break  # else the machine was so slow that the new token may have been forgotten too
+            assert time.monotonic() < deadline, "no look was quick enough"
         await store.close()
 
     assert [member.failure for member in before.members] == ["", "", ""]
