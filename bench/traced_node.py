@@ -24,6 +24,7 @@ import grpc.aio
 from bench.handoff_parts import NodeTrace, TracedCommit
 from bench.report import run
 from bench.service import Service, clean_environment
+from seatkeeper.core.polling import EXPERIMENTS, OLDER_POLLING
 from seatkeeper.core.serving.handlers import Handler, behaviour_of, rebuilt
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.node import Node
@@ -160,7 +161,7 @@ async def running_traced_node(service: Service) -> AsyncIterator[TracedNode]:
         *(sys.executable, "-m", "bench.traced_node", ",".join(service.etcd.endpoints)),
         stdin=PIPE,
         stdout=PIPE,
-        env=clean_environment(),
+        env=clean_environment() | {EXPERIMENTS: OLDER_POLLING},  # as `serve` has it
         limit=TRACE_BYTES_MAX,
     )
     assert process.stdin is not None
