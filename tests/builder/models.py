@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 Dims = Sequence[int | str] | None
 
@@ -84,3 +85,30 @@ def external_constant(name: str, location: str) -> TensorProto:
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
     return tensor
+
+
+def conv_net(*, opset: int = 11, scale: float = 1.0) -> ModelProto:
+    """A small network with weights: convolution, convolution, mean, product; ``x`` is ?x3x8x8."""
+    random = np.random.default_rng(7)
+
+    def weights(name: str, *dims: int) -> TensorProto:
+        values = random.normal(0, scale / np.sqrt(np.prod(dims[1:])), dims)
+        return numpy_helper.from_array(values.astype(np.float32), name)
+
+    return model(
+        node("Conv", ["x", "w1", "b1"], "c1", name="/first", pads=[1, 1, 1, 1]),
+        node("Relu", ["c1"], "r1", name="/relu"),
+        node("Conv", ["r1", "w2"], "c2", name="/second", pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", ["c2"], "p", name="/pool"),
+        node("Flatten", ["p"], "f", name="/flat"),
+        node("Gemm", ["f", "w3"], "y", name="/head"),
+        inputs=[value("x", ["batch", 3, 8, 8])],
+        outputs=[value("y", ["batch", 5])],
+        constants=[
+            weights("w1", 8, 3, 3, 3),
+            weights("b1", 8),
+            weights("w2", 8, 8, 3, 3),
+            weights("w3", 8, 5),
+        ],
+        opset=opset,
+    )

@@ -26,12 +26,13 @@ from seatkeeper.agent.build_runner import BuildRunner
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
 from seatkeeper.agent.progress_feed import ProgressFeed
-from seatkeeper.artifacts.errors import DiskFull, ModelTruncated
+from seatkeeper.artifacts.errors import DiskFull, ModelTruncated, SamplesTooLarge
 from seatkeeper.artifacts.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS
 from seatkeeper.artifacts.summary import check_model_size
 from seatkeeper.builder._worker_process import private_folder
+from seatkeeper.builder.compile import CompileJob
 from seatkeeper.builder.progress import Progress
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.core.errors import (
@@ -87,6 +88,7 @@ class Build:
         _check_header(self.header)
         check_model_size(self.header.model_size_bytes, self.build_runner.limits.model)
         plan = plan_from_options(self.header.options)
+        _check_attachments(self.header, plan, self.build_runner.limits.model.bytes_max)
         version = self.build_runner.version(plan)
         key = engine_key(self.header.model_sha256, plan, version)
         if (published := await self._published(key)) is not None:
@@ -120,12 +122,17 @@ class Build:
         self, plan: BuildPlan, claim: Claim, chunks: Chunks
     ) -> build_pb2.SignedManifest:
         with private_folder(self.build_runner.store.staging) as folder:
-            model = folder / "model.onnx"
-            await receive(self.header, chunks, model)
-            engine = await self.build_runner.compile(
-                model, plan, folder / "engine", self.feed.notify
+            received = await receive(self.header, chunks, folder)
+            job = CompileJob(
+                model_path=received[self.header.model_sha256],
+                plan=plan,
+                engine_path=folder / "engine",
+                calibration_path=received.get(plan.precision.calibration.sha256),
+                samples_path=received.get(plan.precision.samples.sha256),
             )
-            model.unlink()
+            engine = await self.build_runner.compile(job, self.feed.notify)
+            for path in received.values():
+                path.unlink()
             self.feed.notify(Progress(phase=PUBLISHING))
             manifest = build_manifest(
                 plan,
@@ -136,6 +143,7 @@ class Build:
                     backend_version=engine.backend_version,
                     built_at=datetime.now(UTC),
                     build_time=engine.build_time,
+                    precision=engine.precision,
                 ),
                 SeatUsed(
                     pool=self.claims.pool,
@@ -231,33 +239,74 @@ async def to_its_end(work: Coroutine[Any, Any, None], given_up: asyncio.Event) -
     task.result()
 
 
-async def receive(header: build_service_pb2.BuildHeader, chunks: Chunks, model: Path) -> None:
-    """Write the model that follows ``header`` to a file.
+async def receive(
+    header: build_service_pb2.BuildHeader, chunks: Chunks, folder: Path
+) -> dict[str, Path]:
+    """Write the model and the files that follow it to ``folder``; return where they are, by hash.
 
-    Raises ``ModelTruncated`` when it ends early, ``Malformed`` when it is longer or other than
-    the header says, and ``DiskFull``.
+    Raises ``ModelTruncated`` when they end early, ``Malformed`` when one is longer or other than the
+    header says, and ``DiskFull``.
     """
-    digest, received = hashlib.sha256(), 0
+    expected = [(header.model_sha256, header.model_size_bytes)]
+    expected += [(each.sha256, each.size_bytes) for each in header.attachments]
+    received: dict[str, Path] = {}
     try:
-        with model.open("xb") as file:
-            while (chunk := await chunks()) is not None:
-                received += len(chunk)
-                if received > header.model_size_bytes:
-                    raise Malformed(
-                        "model_chunk", f"over the {header.model_size_bytes} bytes of the header"
-                    )
-                digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+        for number, (sha256, size_bytes) in enumerate(expected):
+            path = folder / f"received-{number}"
+            await _receive_file(path, sha256, size_bytes, chunks, is_model=number == 0)
+            received[sha256] = path
+        while (rest := await chunks()) is not None:
+            if rest:
+                raise Malformed("model_chunk", "over the bytes that the header announces")
     except OSError as error:
         if error.errno in DISK_FULL_ERRNOS:
             raise DiskFull("no room for the model") from error
         raise
-    if received < header.model_size_bytes:
-        raise ModelTruncated(
-            f"{received} bytes of the model came, of {header.model_size_bytes}"
+    return received
+
+
+async def _receive_file(
+    path: Path, sha256: str, size_bytes: int, chunks: Chunks, *, is_model: bool
+) -> None:
+    what = "the model" if is_model else f"the file {sha256[:12]}"
+    digest, received = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        while received < size_bytes and (chunk := await chunks()) is not None:
+            received += len(chunk)
+            if received > size_bytes:
+                raise Malformed("model_chunk", f"over the {size_bytes} bytes of {what}")
+            digest.update(chunk)
+            await asyncio.to_thread(file.write, chunk)
+    if received < size_bytes:
+        raise ModelTruncated(f"{received} bytes of {what} came, of {size_bytes}")
+    if digest.hexdigest() != sha256:
+        field = "model_sha256" if is_model else "attachments"
+        raise Malformed(field, "is not that of the bytes that came")
+
+
+def _check_attachments(
+    header: build_service_pb2.BuildHeader, plan: BuildPlan, bytes_max: int
+) -> None:
+    """Raise ``Malformed`` or ``SamplesTooLarge`` unless what is sent along is what the plan names."""
+    named = [
+        samples.sha256
+        for samples in (plan.precision.calibration, plan.precision.samples)
+        if samples.sha256
+    ]
+    sent = [each.sha256 for each in header.attachments]
+    if sent != list(dict.fromkeys(named)):
+        raise Malformed(
+            "attachments", "are not the samples that the options name, in that order"
         )
-    if digest.hexdigest() != header.model_sha256:
-        raise Malformed("model_sha256", "is not that of the bytes that came")
+    for each in header.attachments:
+        if each.sha256 == header.model_sha256:
+            raise Malformed("attachments", "name the model itself")
+        if each.size_bytes <= 0:
+            raise Malformed("attachments", f"{each.sha256[:12]} is empty")
+        if each.size_bytes > bytes_max:
+            raise SamplesTooLarge(
+                f"the samples have {each.size_bytes} bytes, more than {bytes_max}"
+            )
 
 
 def _check_header(header: build_service_pb2.BuildHeader) -> None:

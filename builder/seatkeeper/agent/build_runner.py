@@ -61,6 +61,11 @@ class BuildRunner:
         if info is None:
             raise BackendMissing(f"this agent cannot build with {plan.backend}")
         check_targets(plan.targets, info.targets)
+        if plan.precision.is_conversion and plan.precision.precision not in info.precisions:
+            raise BackendMissing(
+                f"this agent cannot convert to {plan.precision.precision}: on it, "
+                "pip install '.[builder]' in a checkout"
+            )
         return info.version
 
     async def whole(self, key: str) -> build_pb2.SignedManifest | None:
@@ -91,11 +96,8 @@ class BuildRunner:
         async with lock:
             yield
 
-    async def compile(
-        self, model: Path, plan: BuildPlan, engine: Path, on_progress: OnProgress
-    ) -> CompiledEngine:
+    async def compile(self, job: CompileJob, on_progress: OnProgress) -> CompiledEngine:
         """Compile in a process of its own. Raises a ``BuildError``."""
-        job = CompileJob(model_path=model, plan=plan, engine_path=engine)
         environment = worker_environment(os.environ)
         return await compile_engine(job, self.limits, on_progress, environment)
 

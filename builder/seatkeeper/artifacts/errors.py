@@ -7,6 +7,10 @@ BuildError                      never raised itself
 │   ├── ProfileUnknownInput     a profile names what is not an input of the model
 │   ├── ProfileMismatch         a shape's rank or a fixed size differs from the model's
 │   ├── TargetUnsupported       this backend does not compile for that GPU architecture
+│   ├── PrecisionUnsupported    that architecture, or this version, does not have that precision
+│   ├── SamplesInvalid          samples of the inputs are too few, or do not fit the model
+│   ├── SamplesDamaged          the file of samples is not what it should be
+│   ├── SamplesTooLarge         the file of samples has more bytes than the agent accepts
 │   ├── OptionInvalid           workspace, effort or hash out of bounds
 │   └── BackendUnknown          no backend has that name
 ├── ModelError                  the model; its author's to fix
@@ -19,6 +23,8 @@ BuildError                      never raised itself
 │   ├── OpsetUnsupported        newer than what we know how to check
 │   ├── InputUnsupported        an input of a type or a use that engines do not have
 │   ├── OperatorUnsupported     an operator that the compiler does not have; named
+│   ├── ConversionFailed        the model cannot be converted to that precision
+│   ├── AccuracyTooLow          the converted model computes something else
 │   └── CompilerRefused         the compiler read the model and would not build it
 ├── ResourceError               the agent's limits; another agent or a later time may do
 │   ├── OutOfMemory             the build wanted more memory than it may have
@@ -128,6 +134,36 @@ class TargetUnsupported(PlanError):
     advice = "Choose a target that the message lists, or another backend."
 
 
+class PrecisionUnsupported(PlanError):
+    """A GPU architecture that was asked for, or this version, does not have the precision."""
+
+    code = "precision_unsupported"
+    advice = "Choose another precision, such as fp16, or another target."
+
+
+class SamplesInvalid(PlanError):
+    """Samples of the model's inputs are missing, too few, or of other names, shapes or types."""
+
+    code = "samples_invalid"
+    advice = (
+        "Give each input of the model as many arrays of its own type and shape as the others."
+    )
+
+
+class SamplesDamaged(PlanError):
+    """The file of samples cannot be read, or has what does not belong there."""
+
+    code = "samples_damaged"
+    advice = "Write it again with `numpy.savez(FILE, **inputs)`, without objects in it."
+
+
+class SamplesTooLarge(PlanError):
+    """The file of samples has more bytes than the agent accepts."""
+
+    code = "samples_too_large"
+    advice = "Give fewer samples: some hundreds are enough to calibrate with."
+
+
 class OptionInvalid(PlanError):
     """A number or a hash among the options is out of bounds."""
 
@@ -209,6 +245,22 @@ class OperatorUnsupported(ModelError):
 
     code = "operator_unsupported"
     advice = "Replace the operator by ones that are supported, or export with another opset."
+
+
+class ConversionFailed(ModelError):
+    """The model cannot be converted to the precision that was asked for."""
+
+    code = "conversion_failed"
+    advice = "Choose another precision, or keep the nodes that the message names out of it."
+
+
+class AccuracyTooLow(ModelError):
+    """The converted model's outputs differ from the model's by more than is tolerated."""
+
+    code = "accuracy_too_low"
+    advice = (
+        "Keep the nodes that the message names in fp32, raise the tolerance, or choose `auto`."
+    )
 
 
 class CompilerRefused(ModelError):

@@ -22,6 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_to_options
+from seatkeeper.artifacts.precision_report import PrecisionReport, report_message
 from seatkeeper.v1 import build_pb2
 
 PUBLIC_KEY_BYTES = 32
@@ -94,6 +95,8 @@ class BuiltEngineFile:
     built_at: datetime
     """Must know its time zone."""
     build_time: timedelta
+    precision: PrecisionReport | None = None
+    """What became of the model's precision; None: it was compiled as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ def build_manifest(
     assert engine.built_at.tzinfo is not None
     timestamp = Timestamp()
     timestamp.FromDatetime(engine.built_at)
-    return build_pb2.EngineManifest(
+    manifest = build_pb2.EngineManifest(
         key=engine_key(model.sha256, plan, engine.backend_version),
         file=build_pb2.EngineFile(sha256=engine.sha256, size_bytes=engine.size_bytes),
         model_sha256=model.sha256,
@@ -133,6 +136,9 @@ def build_manifest(
         built_at=timestamp,
         build_millis=engine.build_time // timedelta(milliseconds=1),
     )
+    if engine.precision is not None:
+        manifest.precision.CopyFrom(report_message(engine.precision))
+    return manifest
 
 
 def verify_manifest(

@@ -13,13 +13,25 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 from seatkeeper.artifacts.errors import (
     BackendUnknown,
     OptionInvalid,
     ProfileInvalid,
     TargetUnsupported,
+)
+from seatkeeper.artifacts.precision import (
+    AS_THE_MODEL_IS,
+    CalibrationMethod,
+    ImageInput,
+    KeepRule,
+    Precision,
+    PrecisionPlan,
+    Samples,
+    check_precision,
+    parse_precision,
 )
 from seatkeeper.v1 import build_pb2
 
@@ -47,6 +59,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
 """GPU architectures that each backend knows. An agent may have fewer."""
 
 _KEY_FORMAT = "seatkeeper-engine-key-1"
+_KEY_FORMAT_WITH_PRECISION = "seatkeeper-engine-key-2"
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TARGET = re.compile(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", re.ASCII | re.IGNORECASE)
 _DIMS = re.compile(r"-?[0-9]{1,20}(x-?[0-9]{1,20})*", re.ASCII)
@@ -125,6 +138,8 @@ class BuildPlan:
     """Most memory that a layer may use as scratch space. None: the backend's default."""
     optimisation_level: int = OPTIMISATION_LEVEL_DEFAULT
     """Effort from 0 to 5."""
+    precision: PrecisionPlan = AS_THE_MODEL_IS
+    """What the model is converted to before, and how that is checked."""
 
     def __post_init__(self) -> None:
         if self.backend not in TARGETS:
@@ -142,6 +157,7 @@ class BuildPlan:
                 f"optimisation level {self.optimisation_level} is not 0 to"
                 f" {OPTIMISATION_LEVEL_MAX}"
             )
+        check_precision(self.precision.precision, self.targets)
 
 
 def parse_profile(text: str) -> Profile:
@@ -174,7 +190,7 @@ def format_profile(profile: Profile) -> str:
 
 def plan_to_options(plan: BuildPlan) -> build_pb2.BuildOptions:
     """Return the plan as it goes over the wire and into a manifest."""
-    return build_pb2.BuildOptions(
+    options = build_pb2.BuildOptions(
         backend=plan.backend,
         targets=plan.targets,
         profiles=[
@@ -191,6 +207,9 @@ def plan_to_options(plan: BuildPlan) -> build_pb2.BuildOptions:
         workspace_bytes=plan.workspace_bytes or 0,
         optimisation_level=plan.optimisation_level,
     )
+    if not plan.precision.is_default:
+        options.precision.CopyFrom(_precision_to_options(plan.precision))
+    return options
 
 
 def plan_from_options(options: build_pb2.BuildOptions) -> BuildPlan:
@@ -221,6 +240,7 @@ def plan_from_options(options: build_pb2.BuildOptions) -> BuildPlan:
             if options.HasField("optimisation_level")
             else OPTIMISATION_LEVEL_DEFAULT
         ),
+        precision=_precision_from_options(options.precision),
     )
 
 
@@ -230,6 +250,10 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
     The key is the SHA-256, in lower-case hexadecimal, of an ASCII JSON list without spaces:
     format name, model's SHA-256, backend, its version, targets, profiles (each a list of
     ``[input, min, opt, max]``), workspace in bytes (zero: the default), optimisation level.
+    A plan that asks for a precision has format 2 and, after these: precision, calibration and
+    samples (each ``[hash, random, [height, width, layout, order, mean, std]]``, the last only of
+    pictures), calibration method, tolerance, patterns to keep (each
+    ``[pattern, precision]``), repair.
     It is of the inputs, never of the engine: building the same twice may differ in a few bytes.
     Raises ``OptionInvalid`` when ``model_sha256`` is no such hash or the version is empty.
     """
@@ -237,8 +261,9 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
         raise OptionInvalid("the model's hash is not 64 lower-case hexadecimal digits")
     if not backend_version:
         raise OptionInvalid("the backend's version is empty")
+    wanted = plan.precision
     canonical = [
-        _KEY_FORMAT,
+        _KEY_FORMAT if wanted.is_default else _KEY_FORMAT_WITH_PRECISION,
         model_sha256,
         plan.backend,
         backend_version,
@@ -250,8 +275,83 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
         plan.workspace_bytes or 0,
         plan.optimisation_level,
     ]
+    if not wanted.is_default:
+        canonical += [
+            wanted.precision,
+            *(_canonical_samples(each) for each in (wanted.calibration, wanted.samples)),
+            wanted.method,
+            wanted.tolerance,
+            [[rule.pattern, rule.precision] for rule in wanted.keep],
+            wanted.repair,
+        ]
     text = json.dumps(canonical, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _canonical_samples(samples: Samples) -> list[Any]:
+    images = samples.images
+    of_images = [] if images is None else [list(astuple(images))]
+    return [samples.sha256, samples.is_random, *of_images]
+
+
+def _precision_to_options(wanted: PrecisionPlan) -> build_pb2.PrecisionOptions:
+    options = build_pb2.PrecisionOptions(
+        precision=wanted.precision,
+        calibration_method=wanted.method,
+        tolerance=wanted.tolerance,
+        keep=[
+            build_pb2.KeepRule(pattern=rule.pattern, precision=rule.precision)
+            for rule in wanted.keep
+        ],
+        repair=wanted.repair,
+    )
+    for field, samples in ("calibration", wanted.calibration), ("samples", wanted.samples):
+        if samples.are_there:
+            message = build_pb2.Samples(sha256=samples.sha256, random=samples.is_random)
+            if (images := samples.images) is not None:
+                message.images.CopyFrom(build_pb2.ImageInput(**asdict(images)))
+            getattr(options, field).CopyFrom(message)
+    return options
+
+
+def _precision_from_options(options: build_pb2.PrecisionOptions) -> PrecisionPlan:
+    if not options.precision:
+        return AS_THE_MODEL_IS
+    try:
+        method = CalibrationMethod(options.calibration_method or CalibrationMethod.MINMAX)
+    except ValueError:
+        known = ", ".join(CalibrationMethod)
+        said = options.calibration_method[:QUOTE_CHARS_MAX]
+        raise OptionInvalid(
+            f"no calibration method is called {said!r}; there are {known}"
+        ) from None
+    return PrecisionPlan(
+        precision=parse_precision(options.precision),
+        calibration=_samples(options.calibration),
+        method=method,
+        samples=_samples(options.samples),
+        tolerance=options.tolerance or AS_THE_MODEL_IS.tolerance,
+        keep=tuple(
+            KeepRule(pattern=rule.pattern, precision=rule.precision or Precision.FP32)
+            for rule in options.keep
+        ),
+        repair=options.repair,
+    )
+
+
+def _samples(message: build_pb2.Samples) -> Samples:
+    images = None
+    if message.HasField("images"):
+        said = message.images
+        images = ImageInput(
+            height=said.height,
+            width=said.width,
+            layout=said.layout or "nchw",
+            order=said.order or "rgb",
+            mean=tuple(said.mean) or (0.0,),
+            std=tuple(said.std) or (1.0,),
+        )
+    return Samples(sha256=message.sha256, is_random=message.random, images=images)
 
 
 def canonical_target(target: str, available: Iterable[str]) -> str:

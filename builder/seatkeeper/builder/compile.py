@@ -7,12 +7,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from seatkeeper.artifacts.errors import CompilerCrashed, EngineTooLarge
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan
+from seatkeeper.artifacts.precision_report import PrecisionReport, report_from_fields
 from seatkeeper.artifacts.summary import ModelSummary, check_model_size, summary_from_fields
 from seatkeeper.builder._worker_process import private_folder, run_worker
 from seatkeeper.builder.job import BuildLimits, Done, WorkerJob, options_hex
@@ -33,6 +34,10 @@ class CompileJob:
     """What to make of it."""
     engine_path: Path
     """Where the engine shall be. Its folder holds the worker's files, too, while it runs."""
+    calibration_path: Path | None = None
+    """Samples to calibrate with, where the plan has some. So the next."""
+    samples_path: Path | None = None
+    """Samples to measure accuracy with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class CompiledEngine:
     """Version of the library that made it; part of its key."""
     summary: ModelSummary
     """What the model was."""
+    precision: PrecisionReport | None
+    """What became of its precision; None: it was compiled as it was."""
     build_time: timedelta
     """Wall time from the start of the worker to the finished engine."""
 
@@ -71,15 +78,9 @@ async def compile_engine(
     began = clock()
     with private_folder(job.engine_path.parent) as folder:
         draft = folder / "engine"
-        worker_job = _worker_job(
-            limits,
-            backend=job.plan.backend,
-            model_path=str(job.model_path.absolute()),
-            engine_path=str(draft.absolute()),
-            options=options_hex(job.plan),
-        )
+        worker_job = _worker_job(limits, job.plan.backend, replace(job, engine_path=draft))
         done = await run_worker(worker_job, folder, limits, on_progress, environment or {})
-        summary, version = _read_result(done)
+        summary, version, precision = _read_result(done)
         sha256, size_bytes = await asyncio.to_thread(_measure, draft, limits.engine_bytes_max)
         build_time = timedelta(seconds=clock() - began)
         draft.replace(job.engine_path)
@@ -89,6 +90,7 @@ async def compile_engine(
         size_bytes=size_bytes,
         backend_version=version,
         summary=summary,
+        precision=precision,
         build_time=build_time,
     )
 
@@ -115,6 +117,7 @@ async def probe_backend(
             name=name,
             version=str(done.fields["version"]),
             targets=[target for target in done.fields["targets"] if target in known],
+            precisions=[str(name) for name in done.fields["precisions"]],
         )
     except (KeyError, TypeError) as error:
         raise CompilerCrashed("the worker's result makes no sense") from error
@@ -132,30 +135,39 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _worker_job(
-    limits: BuildLimits,
-    *,
-    backend: str,
-    model_path: str = "",
-    engine_path: str = "",
-    options: str = "",
-) -> WorkerJob:
-    return WorkerJob(
+def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None) -> WorkerJob:
+    common = WorkerJob(
         parent_pid=os.getpid(),
         backend=backend,
-        model_path=model_path,
-        engine_path=engine_path,
-        options_hex=options,
         memory_bytes=limits.memory_bytes + limits.memory_bytes // 4,
         stack_bytes=limits.stack_bytes,
         engine_bytes_max=limits.engine_bytes_max,
         model_limits=limits.model,
     )
+    if job is None:
+        return common
+    return replace(
+        common,
+        model_path=_absolute(job.model_path),
+        engine_path=_absolute(job.engine_path),
+        calibration_path=_absolute(job.calibration_path),
+        samples_path=_absolute(job.samples_path),
+        options_hex=options_hex(job.plan),
+    )
 
 
-def _read_result(done: Done) -> tuple[ModelSummary, str]:
+def _absolute(path: Path | None) -> str:
+    return "" if path is None else str(path.absolute())
+
+
+def _read_result(done: Done) -> tuple[ModelSummary, str, PrecisionReport | None]:
     try:
-        return summary_from_fields(done.fields["summary"]), str(done.fields["version"])
+        precision = done.fields.get("precision")
+        return (
+            summary_from_fields(done.fields["summary"]),
+            str(done.fields["version"]),
+            None if precision is None else report_from_fields(precision),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise CompilerCrashed("the worker's result makes no sense") from error
 

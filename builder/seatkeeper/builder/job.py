@@ -57,6 +57,10 @@ class WorkerJob:
     """The model to compile; empty to say only what the backend can do."""
     engine_path: str = ""
     """Where to write the engine."""
+    calibration_path: str = ""
+    """Samples to calibrate with; empty: there are none, or they are random. So the next."""
+    samples_path: str = ""
+    """Samples to measure accuracy with."""
     options_hex: str = ""
     """A serialised ``BuildOptions``, in hexadecimal."""
     memory_bytes: int

@@ -11,6 +11,8 @@ from seatkeeper.v1 import build_service_pb2
 STEP_CHARS_MAX = 200
 
 CHECKING = build_service_pb2.BUILD_PHASE_CHECKING
+CONVERTING = build_service_pb2.BUILD_PHASE_CONVERTING
+COMPARING = build_service_pb2.BUILD_PHASE_COMPARING
 PARSING = build_service_pb2.BUILD_PHASE_PARSING
 BUILDING = build_service_pb2.BUILD_PHASE_BUILDING
 

@@ -10,6 +10,7 @@ whenever it could report.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import resource
 import signal
@@ -19,22 +20,29 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from seatkeeper.artifacts.errors import (
     BackendMissing,
     BuildError,
     DiskFull,
     EngineTooLarge,
+    ModelError,
     OutOfMemory,
 )
+from seatkeeper.artifacts.precision import CONVERTED, Precision
+from seatkeeper.artifacts.precision_report import PrecisionReport
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS, create_file
-from seatkeeper.artifacts.summary import check_model_size
-from seatkeeper.builder.backends import load_backend
+from seatkeeper.artifacts.summary import ModelSummary, check_model_size
+from seatkeeper.builder.backends import Backend, load_backend
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
-from seatkeeper.builder.progress import CHECKING, Progress
+from seatkeeper.builder.progress import CHECKING, CONVERTING, Progress
 
 PROGRESS_INTERVAL_SECONDS = 0.05
 """Least time between two progress reports of one phase: the compiler makes thousands of steps."""
+
+CONVERTERS = ("onnxruntime", "onnxslim")
+"""Libraries that convert models. Without them an agent compiles models as they are."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -85,7 +93,13 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
     """Compile, or say what the backend can do when the job names no model."""
     if not job.model_path:
         backend = load_backend(job.backend)
-        return Done({"version": backend.version, "targets": list(backend.targets)})
+        return Done(
+            {
+                "version": backend.version,
+                "targets": list(backend.targets),
+                "precisions": precisions(),
+            }
+        )
     plan = job.plan()
     report(Progress(phase=CHECKING))
     model_path = Path(job.model_path)
@@ -97,12 +111,63 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
         raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
     summary = check_model(model, plan, job.model_limits)
     backend = load_backend(job.backend)
-    engine = backend.compile(model, plan, report)
+    fields: dict[str, Any] = {"version": backend.version, "summary": asdict(summary)}
+    if plan.precision.is_default:
+        engine = backend.compile(model, plan, report)
+    else:
+        engine, found_out = compile_converted(job, model, summary, backend, report)
+        fields["precision"] = asdict(found_out)
     if len(engine) > job.engine_bytes_max:
         raise EngineTooLarge(f"the engine has {len(engine)} bytes, over {job.engine_bytes_max}")
     with create_file(Path(job.engine_path)) as file:
         file.write(engine)
-    return Done({"version": backend.version, "summary": asdict(summary)})
+    return Done(fields)
+
+
+def precisions() -> list[str]:
+    """Return what models can be converted to here: nothing without the libraries for it."""
+    found = all(importlib.util.find_spec(name) is not None for name in CONVERTERS)
+    unchanged = [Precision.MODEL, Precision.FP32]
+    return [*unchanged, *CONVERTED, Precision.AUTO] if found else [Precision.MODEL]
+
+
+def compile_converted(
+    job: WorkerJob,
+    model: bytes,
+    summary: ModelSummary,
+    backend: Backend,
+    report: Callable[[Progress], None],
+) -> tuple[bytes, PrecisionReport]:
+    """Convert the model as the plan says, and compile the first result that the compiler takes."""
+    from onnx import ModelProto
+
+    from seatkeeper.builder.conversion.conversion import Conversion, SampleFiles, unconverted
+
+    plan, parsed = job.plan(), ModelProto.FromString(model)
+    if not plan.precision.is_conversion:
+        found_out = unconverted(parsed, plan.precision.precision)
+        return backend.compile(model, plan, report), found_out
+    calibration, samples = (
+        Path(path) if path else None for path in (job.calibration_path, job.samples_path)
+    )
+    folder = Path(job.engine_path).parent
+    conversion = Conversion.of(
+        parsed,
+        summary,
+        plan,
+        SampleFiles(calibration, samples),
+        folder,
+        lambda step: report(Progress(phase=CONVERTING, step=step)),
+    )
+    for converted in conversion.results():
+        try:
+            engine = backend.compile(converted.model.SerializeToString(), plan, report)
+        except ModelError as error:
+            if not conversion.refuse(converted.precision, error):
+                raise
+        else:
+            return engine, conversion.report(converted)
+    raise AssertionError("the last of the results is compiled or its error raised")
 
 
 def thinned(

@@ -90,7 +90,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         f"{SERVER}.*",
     ),
     # A build agent.
-    "seatkeeper.builder": ("seatkeeper.artifacts", "seatkeeper.builder.backends"),
+    "seatkeeper.builder.conversion": ("seatkeeper.artifacts",),
+    "seatkeeper.builder": (
+        *("seatkeeper.artifacts", "seatkeeper.builder.conversion"),
+        "seatkeeper.builder.backends",
+    ),
     "seatkeeper.builder.backends": ("seatkeeper.artifacts", "seatkeeper.builder"),
     "seatkeeper.agent": (
         *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),

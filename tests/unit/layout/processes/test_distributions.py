@@ -29,6 +29,7 @@ PROVIDED_BY = {
     "cryptography": "pyjwt",
     "google.protobuf": "protobuf",
     "google.rpc": "grpcio-status",
+    "PIL": "pillow",
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",

@@ -1,0 +1,307 @@
+"""From a model as it was to the one that is compiled: converted, and shown to be accurate.
+
+Theory of operation
+-------------------
+``Conversion`` reads the samples and runs the model once on those that accuracy is measured with. Each
+precision of the plan is then a sequence of steps, and the result of the last is compared with what the
+model computed. What is not accurate enough is refused, with the nodes to blame; with ``repair`` those
+are kept in a higher precision until it is.
+
+Blame. The nodes that were converted, in the order in which they run, are cut into groups. Each group is
+converted alone, and the error that it makes by itself is measured. Groups that do most harm come first.
+Repair keeps more of them each time, by halving: few models are tried (``MODELS_MAX``).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from onnx import ModelProto, TensorProto
+
+from seatkeeper.artifacts.errors import (
+    AccuracyTooLow,
+    ConversionFailed,
+    ModelError,
+    OptionInvalid,
+)
+from seatkeeper.artifacts.plan import BuildPlan
+from seatkeeper.artifacts.precision import QUANTISED, Precision
+from seatkeeper.artifacts.precision_report import (
+    OutputAccuracy,
+    PrecisionReport,
+    PrecisionShare,
+    worst,
+)
+from seatkeeper.artifacts.summary import ModelSummary
+from seatkeeper.builder.conversion.accuracy import Reference
+from seatkeeper.builder.conversion.clean import Clean
+from seatkeeper.builder.conversion.half import Half
+from seatkeeper.builder.conversion.naming import matching, named
+from seatkeeper.builder.conversion.quantise import Quantise, quantisable
+from seatkeeper.builder.conversion.samples import Feeds, held_out, random_samples, read_samples
+from seatkeeper.builder.conversion.shares import shares
+from seatkeeper.builder.conversion.step import BuildStep
+
+GROUPS_MAX = 16
+"""Groups of nodes that blame is divided among."""
+MODELS_MAX = 32
+"""Most models that are converted to find out which nodes are to blame, and to repair."""
+NAMED_MAX = 5
+"""Nodes to blame that a message names."""
+LOWER = frozenset({"fp16", "bf16", "int8", "fp8", "int4"})
+SEED = 20261129
+OnStep = Callable[[str], None]
+"""Is called with what is done next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """A model that may be compiled."""
+
+    model: ModelProto
+    precision: Precision
+    shares: tuple[PrecisionShare, ...]
+    errors: tuple[OutputAccuracy, ...] = ()
+    """Empty: nothing was converted, so there is nothing to compare."""
+    kept: tuple[str, ...] = ()
+    """Nodes that stayed in a higher precision."""
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """Where the samples of a plan are; None: there are none, or they are random."""
+
+    calibration: Path | None = None
+    accuracy: Path | None = None
+
+
+def unconverted(model: ModelProto, precision: Precision) -> PrecisionReport:
+    """Return what is to be known of a model that is compiled as it is.
+
+    Raises ``ConversionFailed`` when it is to be in ``fp32`` and is not.
+    """
+    found = shares(model)
+    lower = [share for share in found if share.precision in LOWER and share.nodes]
+    if precision is Precision.FP32 and lower:
+        raise ConversionFailed(
+            f"{lower[0].nodes} nodes of the model compute in {lower[0].precision} already; build it "
+            "with precision `model`"
+        )
+    return PrecisionReport(precision=precision, shares=found)
+
+
+@dataclass
+class Conversion:
+    """Converts one model. Run it where a crash is harmless."""
+
+    plan: BuildPlan
+    folder: Path
+    """For the libraries' files."""
+    on_step: OnStep
+    _original: ModelProto
+    _clean: ModelProto
+    _reference: Reference
+    _calibration: Sequence[Feeds]
+    is_proven: bool
+    """Whether accuracy is measured with samples that were given."""
+    refused: list[str] = field(default_factory=list)
+    """Precisions that were tried in vain, and why."""
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelProto,
+        summary: ModelSummary,
+        plan: BuildPlan,
+        files: SampleFiles,
+        folder: Path,
+        on_step: OnStep,
+    ) -> Conversion:
+        """Read the samples and run the model on them. Raises a ``PlanError`` or a ``ModelError``."""
+        wanted = plan.precision
+        noise = random_samples(summary.inputs, plan.profiles, SEED)
+        calibration: Sequence[Feeds] = noise if wanted.calibration.is_random else ()
+        measured: Sequence[Feeds] = noise
+        if files.calibration is not None:
+            given = read_samples(files.calibration, summary.inputs, wanted.calibration.images)
+            calibration, measured = held_out(given)
+        if files.accuracy is not None:
+            measured = read_samples(files.accuracy, summary.inputs, wanted.samples.images)
+            calibration = given if files.calibration is not None else calibration
+        on_step("running the model on samples")
+        reference = Reference.of(model, measured)
+        on_step(Clean.name)
+        clean = named(Clean().apply(copy.deepcopy(model)))
+        is_proven = files.calibration is not None or files.accuracy is not None
+        return cls(plan, folder, on_step, model, clean, reference, calibration, is_proven)
+
+    def results(self) -> Iterator[Converted]:
+        """Yield what may be compiled, the best first: of ``auto`` there may be several.
+
+        Raises the last reason where there is nothing at all.
+        """
+        trouble: Exception | None = None
+        found = False
+        for precision in self.plan.precision.candidates(self.plan.targets):
+            try:
+                converted = self.converted(precision)
+            except (AccuracyTooLow, ConversionFailed) as error:
+                trouble = error
+                self.refused.append(f"{precision}: {error.message}")
+                continue
+            found = True
+            yield converted
+        if not found and trouble is not None:
+            raise trouble
+
+    def refuse(self, precision: Precision, error: ModelError) -> bool:
+        """Note that the compiler refused a precision; return whether another may be tried."""
+        self.refused.append(f"{precision}: {error.message}")
+        return precision is not self.plan.precision.candidates(self.plan.targets)[-1]
+
+    def report(self, converted: Converted) -> PrecisionReport:
+        """Return what is to be known of one of the results."""
+        return PrecisionReport(
+            precision=converted.precision,
+            shares=converted.shares,
+            outputs=converted.errors,
+            samples=len(self._reference.samples),
+            is_proven=self.is_proven,
+            refused=tuple(self.refused),
+            kept=converted.kept,
+        )
+
+    def converted(self, precision: Precision) -> Converted:
+        """Return the model in one precision. Raises ``AccuracyTooLow`` or ``ConversionFailed``."""
+        if precision is Precision.FP32:
+            same = self._original
+            return Converted(model=same, precision=precision, shares=shares(same))
+        keep = self._kept(precision)
+        model, errors = self._tried(precision, keep)
+        if not worst(errors).is_within(self.plan.precision.tolerance):
+            model, errors, keep = self._repaired(precision, keep, errors)
+        return Converted(
+            model=model,
+            precision=precision,
+            shares=shares(model),
+            errors=errors,
+            kept=tuple(sorted(keep)),
+        )
+
+    def _kept(self, precision: Precision) -> frozenset[str]:
+        """Return the nodes that the plan's rules keep."""
+        rules = matching(self._clean.graph.node, self.plan.precision.keep)
+        wrong = {kind for kind in rules.values() if kind == Precision.FP16}
+        if wrong and precision is not Precision.INT8_FP16:
+            raise OptionInvalid(f"nothing can be kept in fp16 of a model in {precision}")
+        return frozenset(rules)
+
+    def _tried(
+        self, precision: Precision, keep: Collection[str]
+    ) -> tuple[ModelProto, tuple[OutputAccuracy, ...]]:
+        model = copy.deepcopy(self._clean)
+        for step in self._steps(precision, keep):
+            self.on_step(step.name)
+            model = step.apply(model)
+        self.on_step("comparing")
+        return model, self._reference.compare(model)
+
+    def _steps(self, precision: Precision, keep: Collection[str]) -> list[BuildStep]:
+        half = Half({n for n in keep if n in self._in_fp32(precision)})
+        if precision is Precision.FP16:
+            return [half]
+        method = self.plan.precision.method
+        quantise = Quantise(self._calibration, self.folder, method=method, keep=keep)
+        return [half, quantise] if precision is Precision.INT8_FP16 else [quantise]
+
+    def _in_fp32(self, precision: Precision) -> set[str]:
+        """Return the nodes that the plan keeps in 32 bits, and all that a repair of FP16 keeps."""
+        if precision is Precision.FP16:
+            return {node.name for node in self._clean.graph.node}
+        rules = matching(self._clean.graph.node, self.plan.precision.keep)
+        return {name for name, kind in rules.items() if kind == Precision.FP32}
+
+    # What is to blame --------------------------------------------------------------------------
+
+    def _repaired(
+        self, precision: Precision, keep: frozenset[str], errors: tuple[OutputAccuracy, ...]
+    ) -> tuple[ModelProto, tuple[OutputAccuracy, ...], frozenset[str]]:
+        wanted = self.plan.precision
+        if not wanted.repair and wanted.precision is Precision.AUTO:
+            raise AccuracyTooLow(self._complaint(precision, errors))  # the next one is tried
+        groups = self._by_harm(precision, keep)
+        if not wanted.repair:
+            raise AccuracyTooLow(self._complaint(precision, errors, groups))
+        best: tuple[ModelProto, tuple[OutputAccuracy, ...], frozenset[str]] | None = None
+        low, high = 0, len(groups)  # keeping `low` groups is too few, `high` may be enough
+        while high - low > 1 or best is None:
+            count = (low + high) // 2 if high - low > 1 else high
+            kept = keep.union(*groups[:count])
+            if self._is_all(precision, kept):
+                break
+            model, tried = self._tried(precision, kept)
+            if worst(tried).is_within(wanted.tolerance):
+                best, high = (model, tried, kept), count
+            elif count == high:
+                break
+            else:
+                low = count
+        if best is None:
+            raise AccuracyTooLow(self._complaint(precision, errors, groups))
+        return best
+
+    def _is_all(self, precision: Precision, kept: Collection[str]) -> bool:
+        """Return whether nothing would be left to convert."""
+        return set(self._convertible(precision)) <= set(kept)
+
+    def _convertible(self, precision: Precision) -> list[str]:
+        """Return the nodes that a precision converts, in the order in which they run."""
+        if precision in QUANTISED:
+            return quantisable(self._clean)
+        weights = {
+            tensor.name
+            for tensor in self._clean.graph.initializer
+            if tensor.data_type == TensorProto.FLOAT
+        }
+        return [node.name for node in self._clean.graph.node if weights & {*node.input}]
+
+    def _by_harm(self, precision: Precision, keep: frozenset[str]) -> list[list[str]]:
+        """Return groups of nodes, those that do most harm by themselves first."""
+        nodes = [name for name in self._convertible(precision) if name not in keep]
+        size = math.ceil(len(nodes) / GROUPS_MAX) or 1
+        groups = [nodes[start : start + size] for start in range(0, len(nodes), size)]
+        harm: list[tuple[float, int]] = []
+        for number, group in enumerate(groups[: MODELS_MAX // 2]):
+            others = keep.union(*(each for each in groups if each is not group))
+            _, errors = self._tried(precision, others)
+            error = worst(errors).relative_l2
+            harm.append((math.inf if math.isnan(error) else error, number))
+        return [groups[number] for _, number in sorted(harm, key=lambda h: (-h[0], h[1]))]
+
+    def _complaint(
+        self,
+        precision: Precision,
+        errors: Sequence[OutputAccuracy],
+        groups: Sequence[Sequence[str]] = (),
+    ) -> str:
+        error = worst(errors)
+        what = (
+            "has NaN or infinity"
+            if math.isnan(error.relative_l2)
+            else f"differs by {error.relative_l2:.2%}"
+        )
+        blamed = ", ".join(map(repr, groups[0][:NAMED_MAX])) if groups else ""
+        how = (
+            "on samples of noise"
+            if not self.is_proven
+            else f"on {len(self._reference.samples)} samples"
+        )
+        return (
+            f"in {precision}, output {error.output!r} {what} {how}, and"
+            f" {self.plan.precision.tolerance:.2%} is tolerated"
+            + (f"; most harm is done by {blamed}" if blamed else "")
+        )

@@ -1,0 +1,44 @@
+"""Names of nodes: every node has one, so that it can be spoken of."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+from onnx import ModelProto, NodeProto
+
+from seatkeeper.artifacts.errors import OptionInvalid
+from seatkeeper.artifacts.precision import KeepRule
+
+
+def named(model: ModelProto) -> ModelProto:
+    """Return the model with a name for each node of its main graph, none twice.
+
+    A node without one gets its operator's, and that of its first output.
+    """
+    seen: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        name = node.name or f"{node.op_type}({node.output[0] if node.output else number})"
+        while name in seen:
+            name = f"{name}'"
+        seen.add(name)
+        node.name = name
+    return model
+
+
+def matching(nodes: Iterable[NodeProto], rules: Sequence[KeepRule]) -> dict[str, str]:
+    """Return in which precision nodes are to be kept, by name; where rules differ, the higher.
+
+    Raises ``OptionInvalid`` for a rule that no node's name matches.
+    """
+    names = [node.name for node in nodes]
+    kept: dict[str, str] = {}
+    for rule in sorted(rules, key=lambda rule: rule.precision):  # fp16 first, fp32 wins
+        found = fnmatch.filter(names, rule.pattern)
+        if not found:
+            raise OptionInvalid(
+                f"no node has a name like {rule.pattern!r}; the first are "
+                f"{', '.join(map(repr, names[:5]))}"
+            )
+        kept |= dict.fromkeys(found, rule.precision)
+    return kept
