@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx.backend.test
 import pytest
+from tests.builder.models import conv_net
 from tests.cli.commands import (
     SCRIPT,
     SECONDS_MAX,
@@ -190,12 +192,58 @@ def test_a_bad_model_is_refused_and_takes_no_seat_along(
         ([MODEL, "--target", "SM86", "--optimisation-level", "6"], Exit.USAGE, "level"),
         ([MODEL, "--target", "SM86", "-o", "absent/x"], Exit.NOT_FOUND, "absent"),
         ([MODEL, "--target", "SM86", "--pool", "absent"], Exit.UNAVAILABLE, "status"),
+        (
+            [MODEL, "--target", "SM86", "--precision", "fp7"],
+            Exit.USAGE,
+            "there are model, fp32",
+        ),
+        ([MODEL, "--target", "SM86", "--precision", "fp8"], Exit.USAGE, "SM89 or newer"),
+        ([MODEL, "--target", "SM86", "--precision", "int8"], Exit.USAGE, "calibration data"),
+        ([MODEL, "--target", "SM86", "--tolerance", "few"], Exit.USAGE, "1%, or 0.01"),
+        ([MODEL, "--target", "SM86", "--tolerance", "200%"], Exit.USAGE, "up to 1"),
+        ([MODEL, "--target", "SM86", "--keep", "head"], Exit.USAGE, "fp32:/head/*"),
+        ([MODEL, "--target", "SM86", "--calibration", "absent"], Exit.NOT_FOUND, "absent"),
+        ([MODEL, "--target", "SM86", "--samples", "absent"], Exit.NOT_FOUND, "absent"),
+        ([MODEL, "--target", "SM86", "--images", "large"], Exit.USAGE, "such as 224x224"),
+        ([MODEL, "--target", "SM86", "--calibration-method", "x"], Exit.USAGE, "minmax"),
     ],
 )
 def test_what_cannot_be_built_as_asked_is_said_at_once(
     cluster: Cluster, options: list[str], code: Exit, why: str
 ) -> None:
     assert why in cluster.here("build", *options).refused(code)
+
+
+def test_an_engine_of_another_precision_says_how_accurate_it_is(
+    build_runner: BuildRunner, tmp_path: Path
+) -> None:
+    model, inputs = tmp_path / "net.onnx", tmp_path / "inputs.npz"
+    model.write_bytes(conv_net().SerializeToString())
+    random = np.random.default_rng(3)
+    np.savez(inputs, x=random.normal(0, 1, (10, 1, 3, 8, 8)).astype(np.float32))
+    options = (str(model), "--target", "SM86", "--profile", "x=1x3x8x8", "--precision", "auto")
+    sampled = (*options, "--calibration", str(inputs))
+
+    said = build_runner.build(*sampled, "--tolerance", "5%", "--json").check().json["precision"]
+    assert (said["asked"], said["precision"], said["refused"]) == ("auto", "int8+fp16", [])
+    assert said["accuracy"]["proven"]
+    assert said["accuracy"]["outputs"][0]["relative_l2"] < 0.05
+
+    shown = build_runner.build(*sampled, "--tolerance", "0.2%").check().out
+    assert re.search(r"precision +fp16 \(of auto\)", shown)
+    assert re.search(r"not taken +int8\+fp16: ", shown)
+    assert re.search(r"accuracy +differs by 0\.0", shown)
+    unproven = build_runner.build(*options, "--json").check().json
+    assert not unproven["precision"]["accuracy"]["proven"]
+    get = ("engines", "get", unproven["key"], "--output", str(tmp_path / "engine"))
+    assert "accuracy is unproven" in build_runner(*get).check().err
+    events = build_runner(*get, "--json").check().err
+    assert json.loads(events)["event"] == "accuracy_unproven"
+
+    strict = (*sampled[:-4], "--precision", "int8", *sampled[-2:], "--tolerance", "0.001%")
+    refused = build_runner.build(*strict).check(Exit.REFUSED)
+    assert "most harm is done by" in refused.err.splitlines()[-1]
+    assert build_runner.cluster.look(build_runner.pool).held == 0
 
 
 def test_a_build_waits_for_its_seat_and_gives_up_in_time(
@@ -264,6 +312,8 @@ def test_an_agent_that_is_paused_is_given_up_and_the_seat_is_free(
 
 def test_what_is_no_node_is_called_so(build_runner: BuildRunner) -> None:
     """A build agent's port, taken for a node's."""
+    # One that was paused comes back by itself.
+    eventually(lambda: build_runner("status", "--json").json["agents"])
     agent = build_runner("status", "--json").json["agents"][0]["address"]
     said = build_runner("pool", "list", "--nodes", agent).check(Exit.USAGE).err
     assert "does not know this call" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,6 +19,15 @@ from seatkeeper.artifacts.plan import (
     BuildPlan,
     parse_profile,
     plan_to_options,
+)
+from seatkeeper.artifacts.precision import (
+    CalibrationMethod,
+    Precision,
+    PrecisionPlan,
+    Samples,
+    parse_images,
+    parse_keep,
+    parse_precision,
 )
 from seatkeeper.cli import completion
 from seatkeeper.cli.command import claiming
@@ -46,6 +56,8 @@ if TYPE_CHECKING:
     from seatkeeper.client.builds.builds import BuiltEngine
     from seatkeeper.client.session.requests import QueuePosition
 
+RANDOM = "random"
+"""In the place of a file of samples: noise."""
 STDERR_TAIL_LINES_SHOWN = 20
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]iB|B|)", re.IGNORECASE)
@@ -100,6 +112,68 @@ Level = Annotated[
         help=f"Effort, from 0 to {OPTIMISATION_LEVEL_MAX}.",
     ),
 ]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="model: as the file says; fp32, fp16, int8, int8+fp16; or auto: the fastest that is "
+        "accurate enough.",
+        autocompletion=completion.precisions,
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Samples of the inputs that int8 finds its ranges with: an .npz file, or a folder of "
+        ".npy files or of pictures; random: noise, for trying only.",
+    ),
+]
+Method = Annotated[
+    CalibrationMethod,
+    typer.Option("--calibration-method", help="How ranges are found in what was seen."),
+]
+AccuracySamples = Annotated[
+    Path | None,
+    typer.Option(
+        "--samples",
+        metavar="FILE",
+        help="Samples to measure accuracy with, likewise. [default: a fifth of --calibration]",
+    ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="HEIGHTxWIDTH,...",
+        help="What to make of pictures: 224x224,nchw,rgb,mean=0.485:0.456:0.406,"
+        "std=0.229:0.224:0.225.",
+    ),
+]
+Tolerance = Annotated[
+    str,
+    typer.Option(
+        "--tolerance",
+        metavar="PART",
+        help="Most relative L2 error of an output: 1%, or 0.01.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="PRECISION:PATTERN",
+        help="Nodes to leave in fp32 or fp16, such as fp32:/head/*; may be repeated.",
+    ),
+]
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair", help="Keep the nodes that cost too much accuracy in a higher precision."
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -122,15 +196,52 @@ class CompileOptions:
     workspace: Workspace = None
     optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT
 
+    precision: PrecisionOption = Precision.MODEL.value
+    calibration: Calibration = None
+    calibration_method: Method = CalibrationMethod.MINMAX
+    samples: AccuracySamples = None
+    images: Images = None
+    tolerance: Tolerance = "1%"
+    keep: Keep = None
+    repair: Repair = False
+
     def plan(self) -> BuildPlan:
-        """Return the plan that they make. Raises ``PlanError``."""
+        """Return the plan that they make. Raises ``PlanError``, and ``InvalidArgument`` for files."""
         return BuildPlan(
             backend=self.backend,
             targets=tuple(self.target or ()),
             profiles=tuple(parse_profile(text) for text in self.profile or ()),
             workspace_bytes=None if self.workspace is None else parse_size(self.workspace),
             optimisation_level=self.optimisation_level,
+            precision=self._precision(),
         )
+
+    def _precision(self) -> PrecisionPlan:
+        from seatkeeper.client import samples_of
+
+        images = None if self.images is None else parse_images(self.images)
+        calibration = Samples()
+        if self.calibration == RANDOM:
+            calibration = Samples(is_random=True)
+        elif self.calibration is not None:
+            calibration = samples_of(self.calibration, images)
+        return PrecisionPlan(
+            precision=parse_precision(self.precision),
+            calibration=calibration,
+            method=self.calibration_method,
+            samples=Samples() if self.samples is None else samples_of(self.samples, images),
+            tolerance=parse_part(self.tolerance),
+            keep=tuple(map(parse_keep, self.keep or ())),
+            repair=self.repair,
+        )
+
+    @property
+    def sample_files(self) -> list[str | Path]:
+        """The files of samples that are to be sent."""
+        given: list[str | Path] = []
+        if self.calibration is not None and self.calibration != RANDOM:
+            given.append(self.calibration)
+        return [*given, *([] if self.samples is None else [self.samples])]
 
 
 @app.command(
@@ -138,6 +249,7 @@ class CompileOptions:
         "seatkeeper build model.onnx --target SM86 --output model.engine",
         "seatkeeper build model.onnx --target SM86 --target SM89 --workspace 1GiB",
         "seatkeeper build dynamic.onnx --target SM86 --profile x=1x8:4x8:16x8",
+        "seatkeeper build model.onnx --target SM86 --precision auto --calibration inputs.npz",
     )
 )
 @claiming
@@ -156,9 +268,12 @@ async def build(
     With --json, standard output is one object about the engine, and what the build is at is written
     to standard error, one object a line.
     """
-    plan = compile_options.plan()
+    for samples in map(Path, compile_options.sample_files):
+        if not samples.exists():
+            fail(Exit.NOT_FOUND, f"{samples}: no such file")
     if not model.is_file():
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
+    plan = compile_options.plan()
     places = outputs_at({"--output": output}, inputs={"model": model}, as_json=at.json)
     from seatkeeper.core.errors import CompilerCrashed
 
@@ -169,6 +284,7 @@ async def build(
                     model,
                     plan_to_options(plan),
                     pool=pool,
+                    sample_files=compile_options.sample_files,
                     **at.terms(),
                     on_queued=screen.queued,
                     on_progress=screen.progress,
@@ -203,6 +319,18 @@ def parse_size(text: str) -> int:
     if match is None:
         fail(Exit.USAGE, f"--workspace {text!r} is no size; write bytes, or 512MiB, or 1.5GiB")
     return round(float(match[1]) * UNITS[match[2].upper()])
+
+
+def parse_part(text: str) -> float:
+    """Return the part that ``text`` means, such as ``1%`` or ``0.01``; fail when it means none."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        part = float(number) / (100 if percent else 1)
+    except ValueError:
+        part = math.nan
+    if rest or not math.isfinite(part):
+        fail(Exit.USAGE, f"--tolerance {text!r} is no part; write 1%, or 0.01")
+    return part
 
 
 def _built_json(built: BuiltEngine) -> Json:

@@ -75,6 +75,13 @@ def targets(incomplete: str) -> list[str]:
     return [target for target in named if target.startswith(incomplete)]
 
 
+def precisions(incomplete: str) -> list[str]:
+    """Offer what a model can be converted to."""
+    from seatkeeper.artifacts.precision import Precision
+
+    return [name for name in Precision if name.startswith(incomplete)]
+
+
 def _offer(given: Mapping[str, Any], incomplete: str, ask: _Ask) -> list[str]:
     # gRPC's own lines on standard error would end up in the middle of what is being typed.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

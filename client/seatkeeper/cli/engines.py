@@ -26,6 +26,7 @@ from seatkeeper.cli.render import (
     show,
     since,
     table,
+    write_event,
     write_json,
 )
 from seatkeeper.core.amounts import size
@@ -87,6 +88,21 @@ async def list_(at: Connection) -> None:
     )
 
 
+def _warn_if_unproven(manifest: build_pb2.EngineManifest, *, as_json: bool) -> None:
+    """Warn on standard error of an engine whose accuracy was measured with noise."""
+    accuracy = manifest.precision.accuracy
+    if not accuracy.outputs or accuracy.proven:
+        return
+    warning = (
+        f"engine {manifest.key[:16]} was converted to {manifest.precision.precision}, and its accuracy "
+        "is unproven: it was measured with noise; build it with --samples to prove it"
+    )
+    if as_json:
+        write_event({"event": "accuracy_unproven", "warning": warning})
+    else:
+        say(f"seatkeeper: {warning}", stderr=True)
+
+
 @app.command(
     epilog=examples(
         "seatkeeper engines get 0123456789ab --output model.engine --manifest model.manifest"
@@ -131,6 +147,7 @@ async def get(
         fetched = await client.fetch(_manifest(engine).key, output)
     if "--manifest" in places:
         places["--manifest"].write(engine.manifest.SerializeToString())
+    _warn_if_unproven(fetched, as_json=at.json)
     if at.json:
         write_json(engine_json(fetched) | {"path": path_in_json(output)})
         return

@@ -321,6 +321,43 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "project": manifest.project,
         "built_at": iso(manifest.built_at),
         "build_seconds": manifest.build_millis / 1000,
+        "precision": _precision_json(manifest),
+    }
+
+
+def _precision_json(manifest: build_pb2.EngineManifest) -> Json | None:
+    if not manifest.HasField("precision"):
+        return None
+    found = manifest.precision
+    return {
+        "asked": manifest.options.precision.precision,
+        "precision": found.precision,
+        "shares": [
+            {"precision": s.precision, "nodes": s.nodes, "weight_bytes": s.weight_bytes}
+            for s in found.shares
+        ],
+        "accuracy": _accuracy_json(found.accuracy) if found.HasField("accuracy") else None,
+        "refused": list(found.refused),
+        "kept": list(found.kept),
+    }
+
+
+def _accuracy_json(accuracy: build_pb2.Accuracy) -> Json:
+    return {
+        "proven": accuracy.proven,
+        "samples": accuracy.samples,
+        "outputs": [
+            {
+                "output": output.output,
+                "relative_l2": output.relative_l2,
+                "max_abs": output.max_abs,
+                "cosine_error": output.cosine_error,
+                "top1_agreement": output.top1_agreement
+                if output.HasField("top1_agreement")
+                else None,
+            }
+            for output in accuracy.outputs
+        ],
     }
 
 
@@ -330,6 +367,29 @@ def _profile(profile: build_pb2.Profile) -> str:
         + ":".join("x".join(map(str, dims)) for dims in (shape.min, shape.opt, shape.max))
         for shape in profile.shapes
     )
+
+
+def _precision_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]]:
+    """Return what became of the precision, where one was asked for."""
+    if not manifest.HasField("precision"):
+        return []
+    found, asked = manifest.precision, manifest.options.precision.precision
+    parts = ", ".join(f"{share.nodes} nodes in {share.precision}" for share in found.shares)
+    chosen = f" (of {asked})" if asked != found.precision else ""
+    rows = [("precision", f"{found.precision}{chosen}: {parts}")]
+    rows += [("not taken", reason) for reason in found.refused]
+    if found.HasField("accuracy"):
+        rows.append(("accuracy", accuracy_text(found.accuracy)))
+    return rows
+
+
+def accuracy_text(accuracy: build_pb2.Accuracy) -> str:
+    """Return how accurate a converted model is, in a line."""
+    worst = max(accuracy.outputs, key=lambda output: output.relative_l2)
+    top1 = [o.top1_agreement for o in accuracy.outputs if o.HasField("top1_agreement")]
+    agreement = f", the same largest element in {min(top1):.1%} of rows" if top1 else ""
+    how = f"on {accuracy.samples} samples" if accuracy.proven else "unproven: on noise"
+    return f"differs by {worst.relative_l2:.3%} at most{agreement} ({how}; model, not engine)"
 
 
 def engine_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]]:
@@ -344,6 +404,7 @@ def engine_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]]:
         ),
         ("size", f"{size(manifest.file.size_bytes)} ({manifest.file.size_bytes} bytes)"),
         ("sha256", manifest.file.sha256),
+        *_precision_facts(manifest),
         ("built", f"{iso(manifest.built_at)} in {span(manifest.build_millis / 1000)}"),
         ("by", f"agent {manifest.agent_id}, for {manifest.holder} ({manifest.project})"),
         ("under", f"grant {manifest.grant_id} of {manifest.pool}, fence {manifest.fence}"),

@@ -8,6 +8,7 @@ recipients of tokens.
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.builds import BuiltEngine
+from seatkeeper.client.builds.sample_files import samples_of
 from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
@@ -109,5 +110,6 @@ __all__ = [
     "UsageError",
     "exit_on_signals",
     "new_id",
+    "samples_of",
     "verify_token",
 ]

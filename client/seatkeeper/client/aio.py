@@ -28,6 +28,7 @@ from seatkeeper.client.builds.builds import (
 )
 from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.output import Output, check_apart
+from seatkeeper.client.builds.sample_files import Source, sample_files_of
 from seatkeeper.client.client_session import ClientSession
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
@@ -202,6 +203,7 @@ class AsyncSeatClient:
         to: str | os.PathLike[str] | None = None,
         model_name: str | None = None,
         pool: str | None = None,
+        sample_files: Iterable[Source] = (),
         on_progress: OnProgress | None = None,
         **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
@@ -210,7 +212,8 @@ class AsyncSeatClient:
         Takes a seat only to build, and gives it back when the engine is published. With ``to``, the
         engine is fetched to that file, as by `fetch`; whether it can be written to is found out
         before anything is asked. ``pool`` names the pool to take the seat of, where agents of several
-        are alive; ``project``, ``priority``, ``wait`` and ``on_queued`` are of that seat, as for
+        are alive; ``sample_files`` are those that ``options`` name for calibration and accuracy (see
+        `samples_of`); ``project``, ``priority``, ``wait`` and ``on_queued`` are of that seat, as for
         `seat`. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`, `SeatLost`, or
         what `acquire` raises; in none of these cases is anything published.
         """
@@ -222,7 +225,9 @@ class AsyncSeatClient:
         read = await asyncio.to_thread(Model.read, model, model_name)
         place = None if to is None else await asyncio.to_thread(_place, to, read)
         builds = AsyncBuilds(self)
-        built = await builds.build(read, BuildRequest(options, pool, seat, on_progress))
+        files = await asyncio.to_thread(sample_files_of, options, sample_files)
+        request = BuildRequest(options, pool, seat, on_progress, files)
+        built = await builds.build(read, request)
         if place is not None:
             await builds.fetch(built.key, place)
             built = replace(built, path=place.path)

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
 from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.builds import BuiltEngine, OnProgress
+from seatkeeper.client.builds.sample_files import Source
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
@@ -132,6 +133,7 @@ class SeatClient:
         to: str | os.PathLike[str] | None = None,
         model_name: str | None = None,
         pool: str | None = None,
+        sample_files: Iterable[Source] = (),
         on_progress: OnProgress | None = None,
         **terms: Unpack[RequestTerms],
     ) -> BuiltEngine:
@@ -146,6 +148,7 @@ class SeatClient:
                 to=to,
                 model_name=model_name,
                 pool=pool,
+                sample_files=sample_files,
                 on_progress=on_progress,
                 **terms,
             )

@@ -427,6 +427,19 @@ def test_when_no_agent_can_do_it_the_error_says_what_they_lack(
     assert ("bytes" in str(caught.value)) == ("50 bytes" in why)
 
 
+def test_an_agent_that_does_not_name_a_precision_is_not_asked_for_it() -> None:
+    """An older one knows nothing of precisions, and would compile the model as it is."""
+    options = build_pb2.BuildOptions()
+    options.CopyFrom(OPTIONS)
+    options.precision.precision = "fp16"
+    plan = plan_from_options(options)
+    old, new = info("old"), info("new")
+    new.backends[0].precisions.append("fp16")
+    assert [agent.agent_id for agent in able_agents([old, new], plan, 1, None)[0]] == ["new"]
+    with pytest.raises(AgentUnavailable, match="for SM86 converts to fp16; use a newer agent"):
+        able_agents([old], plan, 1, None)
+
+
 def test_agents_of_one_pool_only_share_a_build() -> None:
     able, _ = able_agents(
         [info("a", pool="b-pool"), info("b", pool="a-pool")],

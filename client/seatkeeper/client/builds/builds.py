@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -72,6 +73,8 @@ class BuildRequest:
     seat: SeatRequest
     """The seat to build under; its pool is that of the agents that are found."""
     on_progress: OnProgress | None
+    sample_files: Sequence[Model] = ()
+    """The files that the options name, in that order."""
 
 
 class Catalogue(Protocol):
@@ -140,9 +143,20 @@ class AsyncBuilds:
                 model_name=model.name,
                 model_size_bytes=model.size_bytes,
                 model_sha256=model.sha256,
+                attachments=[
+                    build_service_pb2.Attachment(sha256=file.sha256, size_bytes=file.size_bytes)
+                    for file in request.sample_files
+                ],
             )
             work = asyncio.create_task(
-                self._on_some_agent(able, key, header, model, grant, request.on_progress)
+                self._on_some_agent(
+                    able,
+                    key,
+                    header,
+                    (model, *request.sample_files),
+                    grant,
+                    request.on_progress,
+                )
             )
             done = await _unless(lost, work, grant)
         manifest, cached = done
@@ -206,16 +220,17 @@ class AsyncBuilds:
         able: Sequence[build_service_pb2.AgentInfo],
         key: str,
         header: build_service_pb2.BuildHeader,
-        model: Model,
+        files: Sequence[Model],
         grant: AsyncGrant,
         on_progress: OnProgress | None,
     ) -> tuple[build_pb2.EngineManifest, bool]:
+        model = files[0]
         trouble: BuildFailed = AgentUnavailable()
         for agent in in_ring_order(able, key):
             # The token as it is now: an earlier agent may have taken its time to refuse.
             header.token = grant.token
             try:
-                done = await self._on_agent(agent, header, model, on_progress)
+                done = await self._on_agent(agent, header, files, on_progress)
             except (AgentUnavailable, AgentFull) as error:
                 trouble = _about(model, error)
                 continue
@@ -231,11 +246,11 @@ class AsyncBuilds:
         self,
         info: build_service_pb2.AgentInfo,
         header: build_service_pb2.BuildHeader,
-        model: Model,
+        files: Sequence[Model],
         on_progress: OnProgress | None,
     ) -> build_service_pb2.BuildDone:
         async with self._client.agent(info.address) as agent:
-            async for answer in agent.build(header, _read(model)):
+            async for answer in agent.build(header, _read(files)):
                 if answer.HasField("done"):
                     return answer.done
                 if on_progress is not None:
@@ -280,9 +295,21 @@ def able_agents(
             f"no {among} builds with {plan.backend} for {', '.join(plan.targets)}; "
             f"those there are build for {' or for '.join(sorted(sets))}"
         )
-    able = [each for each in of_targets if model_bytes <= each[1].model_bytes_max]
+    wanted = plan.precision
+    of_precision = [
+        each
+        for each in of_targets
+        # An older agent says nothing of precisions, and would compile the model as it is.
+        if wanted.is_default or wanted.precision in each[0].precisions
+    ]
+    if not of_precision:
+        raise AgentUnavailable(
+            f"no {among} that builds for {', '.join(plan.targets)} converts to {wanted.precision}; "
+            "use a newer agent, with the extra `builder` installed, or build without a precision"
+        )
+    able = [each for each in of_precision if model_bytes <= each[1].model_bytes_max]
     if not able:
-        roomiest = max((agent for _, agent in of_targets), key=lambda a: a.model_bytes_max)
+        roomiest = max((agent for _, agent in of_precision), key=lambda a: a.model_bytes_max)
         raise AgentUnavailable(
             f"the model has {model_bytes} bytes, and no {among} that could build it takes more "
             f"than {roomiest.model_bytes_max} (agent {roomiest.agent_id}): make the model "
@@ -345,8 +372,8 @@ def _about(model: Model, error: BuildFailed) -> BuildFailed:
     return type(error)(message)
 
 
-async def _read(model: Model) -> AsyncIterator[bytes]:
-    chunks = model.chunks()
+async def _read(files: Sequence[Model]) -> AsyncIterator[bytes]:
+    chunks = chain.from_iterable(file.chunks() for file in files)
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         yield chunk
 

@@ -1,4 +1,7 @@
-"""A model that is to be built, and an engine that is being written. Everything here blocks."""
+"""A model that is to be built, its samples, and an engine that is being written.
+
+Everything here blocks.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class Model:
     size_bytes: int
 
     @classmethod
-    def read(cls, source: str | os.PathLike[str] | bytes, name: str | None) -> Model:
+    def read(
+        cls, source: str | os.PathLike[str] | bytes, name: str | None, what: str = "model"
+    ) -> Model:
         """Read it once. Raises `InvalidArgument` when the file cannot be read."""
         if isinstance(source, bytes):
             digest = hashlib.sha256(source).hexdigest()
@@ -40,7 +45,7 @@ class Model:
                 size = file.tell()
         except OSError as error:
             raise InvalidArgument(
-                f"model {printable(str(path))}: {error.strerror}", field="model"
+                f"{what} {printable(str(path))}: {error.strerror}", field=what
             ) from error
         return cls(path, name or name_of_file(path), digest, size)
 
