@@ -51,6 +51,10 @@ COMMANDS = {
     "node": Entry("node", "List nodes, and take one out of service."),
     "run": Entry("run", "Run a program while holding a seat."),
     "build": Entry("build", "Compile a model to an engine, under a seat."),
+    "build suggest-profiles": Entry(
+        "suggest_profiles", "Suggest profiles from the sizes that were asked for."
+    ),
+    "trtexec": Entry("trtexec", "Build as a command line of trtexec says."),
     "engines": Entry("engines", "List, fetch and verify published engines."),
     "token": Entry("token", "Verify and show tokens; fetch the keys to do so offline."),
     "chaos": Entry(
@@ -87,6 +91,12 @@ class _Lazy(TyperGroup):
         command = as_command(module.app)
         command.name = cmd_name
         return command
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401  # typer's base class is click's, without types
+        name = " ".join(args[:2])
+        if name in COMMANDS:  # one of two words, beside a command that takes a file there
+            return name, self.get_command(ctx, name), args[2:]
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ANN401  # typer's base class is click's, without types
         with formatter.section("Commands"):
