@@ -17,7 +17,7 @@ FIRST ?= 0
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants lint types check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +124,9 @@ soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what
 
 mutants: $(PROTOS)  ## break the code on purpose, and see that the tests notice; 3 minutes
 	$(BIN)/python -m tests.mutants
+
+models: $(PROTOS)  ## every model of bench.models in every precision, a table in docs/reference/; an hour
+	$(BIN)/python -m bench.models --docs docs/reference/models.md
 
 lint: $(PROTOS)  ## lint, format, and the tests of the layout and the contract
 	$(BIN)/ruff check .
