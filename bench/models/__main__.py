@@ -39,6 +39,7 @@ TensorRT-RTX, on a host without a GPU. A build is an agent's: converted, compare
 was (1 % relative L2 error at most), and compiled. Accuracy is that of the converted model under ONNX
 Runtime, on samples that calibration has not seen; no engine was run.
 """
+PART_NOTE = "Only some of the list's models were built in this run: `--only {only} --light {light}`.\n"
 LIGHT_NOTE = """\
 The `light_` networks come with `onnx`. Their weights are made by nodes, and their samples are noise:
 their figures say that they build, and nothing of accuracy.
@@ -72,7 +73,8 @@ async def _page(only: str, light: int) -> str:
         rows += [row async for row in _rows(what)]
     table = ["| model | precision | error | top-1 | " + " | ".join(TARGETS) + " |"]
     table.append("|---|---|---|---|" + "---|" * len(TARGETS))
-    return "\n".join([HEAD, *about, "", LIGHT_NOTE, "", *table, *rows, ""])
+    part = [PART_NOTE.format(only=only, light=light)] if only else []
+    return "\n".join([HEAD, *part, *about, "", LIGHT_NOTE, *table, *rows, ""])
 
 
 async def _rows(what: Subject) -> AsyncIterator[str]:
