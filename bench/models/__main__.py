@@ -39,7 +39,9 @@ TensorRT-RTX, on a host without a GPU. A build is an agent's: converted, compare
 was (1 % relative L2 error at most), and compiled. Accuracy is that of the converted model under ONNX
 Runtime, on samples that calibration has not seen; no engine was run.
 """
-PART_NOTE = "Only some of the list's models were built in this run: `--only {only} --light {light}`.\n"
+PART_NOTE = (
+    "Only some of the list's models were built in this run: `--only {only} --light {light}`.\n"
+)
 LIGHT_NOTE = """\
 The `light_` networks come with `onnx`. Their weights are made by nodes, and their samples are noise:
 their figures say that they build, and nothing of accuracy.
