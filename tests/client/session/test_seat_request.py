@@ -42,10 +42,17 @@ async def test_a_number_that_does_not_fit_is_refused_by_its_name(
 def test_every_argument_is_named_by_help(kind: type[AsyncSeatClient | SeatClient]) -> None:
     how = {"project": "", "priority": 0, "labels": None, "wait": None, "on_queued": None}
     seats = how | {"seats": 1, "on_state": None, "token": False}
+    build = {
+        "to": None,
+        "model_name": None,
+        "pool": None,
+        "sample_files": (),
+        "on_progress": None,
+    }
     for name, wanted in {
         "acquire": seats,
         "seat": seats | {"check": True},
-        "build": how | {"to": None, "model_name": None, "pool": None, "on_progress": None},
+        "build": how | build,
     }.items():
         parameters = inspect.signature(getattr(kind, name)).parameters.values()
         keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
