@@ -364,6 +364,20 @@ DEFECTS = (
         tests=("tests/unit/pool/test_pool_loop.py",),
     ),
     Defect(
+        "a commit without writes hides what others wrote at its revision",
+        f"{SERVER}/pool/mirror.py",
+        "        for write in writes:\n            if is_whole:\n",
+        "        self._own_revision = revision\n        for write in writes:\n            if is_whole:\n",
+        tests=("tests/unit/pool/test_mirror.py",),
+    ),
+    Defect(
+        "of what one decision gives and ends, the first to arrive counts",
+        f"{SERVER}/pool/mirror.py",
+        "(revision == known and (entry or key in self._deleted))",
+        "(revision == known)",
+        tests=("tests/unit/pool/test_mirror.py",),
+    ),
+    Defect(
         "one write of a revision is taken for the whole of it",
         f"{SERVER}/pool/mirror.py",
         "        if is_whole:\n",

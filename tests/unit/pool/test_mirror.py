@@ -165,6 +165,38 @@ def test_a_listing_from_before_an_own_commit_takes_nothing_away(mirror: PoolMirr
     assert mirror.guard_revision == 5
 
 
+def test_a_commit_without_writes_hides_nothing_of_its_revision(mirror: PoolMirror) -> None:
+    """It is a read, and says at which revision it read."""
+    mirror.committed([grant_put(1)], 2)
+    mirror.committed([], 3, is_whole=True)
+    mirror.apply(reported(3, grant_gone(1)))
+    assert mirror.state.grants == {}
+
+
+def test_what_one_decision_gives_and_ends_has_ended(mirror: PoolMirror) -> None:
+    """A request that was sent again is answered with the grant that the same decision ends."""
+    mirror.reset(Listing((), 1))
+    mirror.committed([grant_put(1)], 3)
+    mirror.released("anna", uuid7(1), 3)
+    assert mirror.state.grants == {}
+    mirror.committed([grant_put(1)], 3)
+    assert mirror.state.grants == {}
+
+
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "watched"])
+def test_what_was_given_and_ended_at_one_revision_is_gone_by_whatever_shows_it(
+    mirror: PoolMirror, is_listed: bool
+) -> None:
+    mirror.reset(Listing((), 1))
+    mirror.committed([grant_put(1)], 3)
+    if is_listed:
+        mirror.reset(Listing((Entry(KEYS.guard(POOL), guard_put().value, 3),), 3))
+    else:
+        mirror.apply(reported(3, guard_put(), grant_gone(1)))
+    assert mirror.state.grants == {}
+    assert mirror.expired == []
+
+
 def test_a_claim_replaces_the_grant_and_counts_its_seats_once(mirror: PoolMirror) -> None:
     mirror.apply(reported(2, grant_put(1, seats=2)))
     mirror.apply(reported(3, grant_put(1, seats=2)))
@@ -239,6 +271,10 @@ class Transaction:
     writes: tuple[Write, ...]
     own: bool
     is_listed_after: bool
+    is_read_after: bool
+    """The node itself commits nothing, and learns the revision."""
+    is_given_again: bool
+    """Another node answers with a grant that the transaction ends."""
 
 
 TRANSACTIONS = st.builds(
@@ -247,7 +283,7 @@ TRANSACTIONS = st.builds(
         lambda writes: (guard_put(), *writes)
     ),
     st.booleans(),
-    st.sampled_from([False, False, True]),
+    *[st.sampled_from([False, False, True])] * 3,
 )
 
 
@@ -256,7 +292,8 @@ class Update:
     """What reaches the view: three queues, each in order, delivered in any interleaving."""
 
     watch: deque[WatchBatch] = field(default_factory=deque)
-    own: deque[tuple[tuple[Write, ...], int]] = field(default_factory=deque)
+    own: deque[tuple[tuple[Write, ...], int, bool]] = field(default_factory=deque)
+    """Own commits, and what other nodes answer of theirs: writes, revision, whether they are all."""
     listings: deque[Listing] = field(default_factory=deque)
     final: Listing = field(default_factory=lambda: Listing((), 1))
 
@@ -268,9 +305,18 @@ async def happened(transactions: list[Transaction]) -> Update:
     update.listings.append(await store.list(KEYS.seats(POOL)))
     start = update.listings[0].revision
     for transaction in transactions:
+        before = {entry.key: entry for entry in (await store.list(KEYS.seats(POOL))).entries}
         committed = await store.commit(transaction.writes)
         if transaction.own:
-            update.own.append((transaction.writes, committed.revision))
+            update.own.append((transaction.writes, committed.revision, True))
+        elif transaction.is_given_again:
+            ended = [w.key for w in transaction.writes if isinstance(w, Delete)]
+            given = tuple(
+                Put(k, before[k].value) for k in ended if k in before and "/marks/" not in k
+            )
+            update.own.append((given, committed.revision, False))
+        if transaction.is_read_after:
+            update.own.append(((), committed.revision, True))
         if transaction.is_listed_after:
             update.listings.append(await store.list(KEYS.seats(POOL)))
     update.final = await store.list(KEYS.seats(POOL))
@@ -285,6 +331,9 @@ def delivered(mirror: PoolMirror, update: Update, order: list[int]) -> None:
     mirror.reset(update.listings.popleft())
     readings: deque[Iterator[set[str]]] = deque()
 
+    def brought_in(writes: tuple[Write, ...], revision: int, is_whole: bool) -> None:
+        mirror.committed(writes, revision, is_whole=is_whole)
+
     def begin_to_read() -> None:
         if update.listings:
             readings.append(mirror.reset_in_steps(update.listings.popleft(), step=1))
@@ -295,7 +344,7 @@ def delivered(mirror: PoolMirror, update: Update, order: list[int]) -> None:
 
     steps: list[Callable[[], object]] = [
         lambda: update.watch and mirror.apply(update.watch.popleft()),
-        lambda: update.own and mirror.committed(*update.own.popleft(), is_whole=True),
+        lambda: update.own and brought_in(*update.own.popleft()),
         begin_to_read,
         lambda: read_on(0),
         lambda: read_on(-1),

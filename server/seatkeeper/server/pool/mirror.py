@@ -9,7 +9,9 @@ between them, and any of the three may overtake the others.
 ``_complete`` is the revision up to which the view has everything, from listings and the watch; an
 update of a change up to it is dropped. Above it, each key remembers the revision of the last update of
 it, and older updates are dropped; a deleted one leaves a tombstone until then. So nothing comes
-back, not for a moment: a ticket that did could be served a second time.
+back, not for a moment: a ticket that did could be served a second time. Of two updates of one
+revision the deletion counts: a transaction writes no key twice, but the answer to a request that was
+sent again gives what is held as of the decision, and that decision may also have ended it.
 
 ``guard_revision`` is the version that the next commit compares with. It may run ahead of the watch
 only by our own commits, whose writes have been applied here; so the state holds everything that was
@@ -57,6 +59,8 @@ class PoolMirror:
         self._marks = keys.mark(pool, "")
         self._revisions: dict[str, int] = {}
         self._tombstones: deque[tuple[int, str]] = deque()
+        self._deleted: set[str] = set()
+        """The keys of these."""
         self.ended: list[Grant] = []
         """Grants seen to end since the caller last looked; the caller empties it."""
         self.expired: list[Grant | Ticket] = []
@@ -119,9 +123,13 @@ class PoolMirror:
         yield touched
 
     def _not_among(self, listed: set[str], revision: int) -> list[str]:
-        """Return the keys that are known from before ``revision``, and were not listed at it."""
+        """Return the keys that are there as of ``revision`` or before, and were not listed at it."""
         known = self._revisions.items()
-        return [key for key, at in known if at < revision and key not in listed]
+        return [
+            key
+            for key, at in known
+            if at <= revision and key not in listed and key not in self._deleted
+        ]
 
     def _note_listed_mark(self, entry: Entry) -> None:
         """Note of a watermark that what it covers is not known one by one."""
@@ -153,15 +161,16 @@ class PoolMirror:
         """Bring in an own commit. Returns the grant ids that are affected.
 
         ``made``: by key, what its values were made from, so that they need not be read again.
-        ``is_whole``: these are all writes of that revision, so the watch has nothing to add to it.
+        ``is_whole``: these are all writes of that revision, so the watch has nothing to add to it. A
+        commit without writes is a read, and what was written at its revision is another's.
         """
         touched: set[str] = set()
         if revision <= self._complete:
             return touched
         self._made = made
-        if is_whole:
-            self._own_revision = revision
         for write in writes:
+            if is_whole:
+                self._own_revision = revision
             entry = None
             if isinstance(write, Put):
                 entry = Entry(write.key, write.value, revision, write.lease_id)
@@ -188,11 +197,15 @@ class PoolMirror:
             del self.ends[next(iter(self.ends))]
 
     def _updated(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:
-        if revision <= self._revisions.get(key, 0):
+        known = self._revisions.get(key, 0)
+        if revision < known or (revision == known and (entry or key in self._deleted)):
             return
         self._revisions[key] = revision
         if entry is None:
             self._tombstones.append((revision, key))
+            self._deleted.add(key)
+        else:
+            self._deleted.discard(key)
         if self.unsupported and self.unsupported.pop(key, None) is not None:
             touched.add(key)  # not an id: the view has changed all the same
         try:
@@ -268,8 +281,9 @@ class PoolMirror:
         self._complete = max(self._complete, upto)
         while self._tombstones and self._tombstones[0][0] <= self._complete:
             revision, key = self._tombstones.popleft()
-            if self._revisions.get(key) == revision:
+            if self._revisions.get(key) == revision and key in self._deleted:
                 del self._revisions[key]
+                self._deleted.discard(key)
         for ahead in [each for each in self._ahead if each[0] <= self._complete]:
             # Now that its watermark is there, if the session lives: a late duplicate takes nothing.
             self._ahead.remove(ahead)
