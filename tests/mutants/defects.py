@@ -367,7 +367,8 @@ DEFECTS = (
         "a commit without writes hides what others wrote at its revision",
         f"{SERVER}/pool/mirror.py",
         "        for write in writes:\n            if is_whole:\n",
-        "        self._own_revision = revision\n        for write in writes:\n            if is_whole:\n",
+        "        self._own_revision = revision\n"
+        "        for write in writes:\n            if is_whole:\n",
         tests=("tests/unit/pool/test_mirror.py",),
     ),
     Defect(

@@ -331,8 +331,8 @@ def delivered(mirror: PoolMirror, update: Update, order: list[int]) -> None:
     mirror.reset(update.listings.popleft())
     readings: deque[Iterator[set[str]]] = deque()
 
-    def brought_in(writes: tuple[Write, ...], revision: int, is_whole: bool) -> None:
-        mirror.committed(writes, revision, is_whole=is_whole)
+    def brought_in(writes: tuple[Write, ...], revision: int, is_whole: bool) -> set[str]:
+        return mirror.committed(writes, revision, is_whole=is_whole)
 
     def begin_to_read() -> None:
         if update.listings:
