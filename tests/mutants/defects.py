@@ -164,8 +164,8 @@ DEFECTS = (
     Defect(
         "old updates of grants and tickets believed by the view",
         f"{SERVER}/pool/mirror.py",
-        "        if revision <= self._revisions.get(key, 0):\n",
-        "        if revision <= self._revisions.get(key, 0) and key.endswith('/guard'):\n",
+        "        known = self._revisions.get(key, 0)\n",
+        "        known = self._revisions.get(key, 0) if key.endswith('/guard') else 0\n",
     ),
     Defect(
         "a release answered before it is committed",
