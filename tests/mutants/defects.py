@@ -209,9 +209,8 @@ DEFECTS = (
     Defect(
         "every node that follows a pool publishes what expires",
         f"{SERVER}/pool/ownership.py",
-        "        if self.elsewhere is not None:\n            return\n"
-        "        for each in expired:\n",
-        "        for each in expired:\n",
+        "        if self.elsewhere is not None:\n            expired.clear()\n            return\n",
+        "",
         tests=("tests/unit/events/test_usage_of_a_workload.py",),
     ),
     Defect(

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.mutants.defects import DEFECTS
 from tests.tree import PORTIONS, ROOT, portions_of, root_above
 
 COUNTED = re.compile(r"__file__\)(?:\.resolve\(\))?\.(?:parents\[[^\]]+\]|parent\.parent)")
@@ -56,3 +57,13 @@ def test_no_test_or_bench_counts_folders_up_to_the_root() -> None:
         for found in COUNTED.findall(path.read_text())
     ]
     assert counted == [], "use tests.tree.ROOT"
+
+
+def test_every_defect_is_planted_where_its_code_is() -> None:
+    """One whose code has changed is noticed here, and not only when all are tried."""
+    lost = [
+        defect.name
+        for defect in DEFECTS
+        if (ROOT / defect.file).read_text().count(defect.code) != 1
+    ]
+    assert lost == [], "plant it where the code is now"
