@@ -27,6 +27,7 @@ from seatkeeper.builder.compile import (
 )
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.progress import OnProgress
+from seatkeeper.core.extras import explain
 from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
@@ -61,10 +62,9 @@ class BuildRunner:
         if info is None:
             raise BackendMissing(f"this agent cannot build with {plan.backend}")
         check_targets(plan.targets, info.targets)
-        if plan.precision.is_conversion and plan.precision.precision not in info.precisions:
+        if not plan.precision.is_offered(info.precisions):
             raise BackendMissing(
-                f"this agent cannot convert to {plan.precision.precision}: on it, "
-                "pip install '.[builder]' in a checkout"
+                explain(f"converting to {plan.precision.precision}", "builder")
             )
         return info.version
 

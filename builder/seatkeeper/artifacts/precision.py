@@ -186,8 +186,17 @@ class PrecisionPlan:
                 f"{self.precision} needs calibration data: give samples of the model's inputs, or "
                 "ask for random ones, whose engine is good for trying only"
             )
-        if not self.is_conversion and (self.keep or self.repair):
-            raise OptionInvalid(f"precision {self.precision} converts nothing to keep from it")
+        asks_more = (
+            self.keep or self.repair or self.calibration.are_there or self.samples.are_there
+        )
+        if not self.is_conversion and asks_more:
+            raise OptionInvalid(
+                f"precision {self.precision} converts nothing, so there is nothing to calibrate, to "
+                "measure or to keep: ask for another precision, such as auto"
+            )
+        kept_in_fp16 = any(rule.precision == Precision.FP16 for rule in self.keep)
+        if kept_in_fp16 and self.precision in {Precision.FP16, Precision.INT8}:
+            raise OptionInvalid(f"nothing can be kept in fp16 of a model in {self.precision}")
 
     @property
     def is_conversion(self) -> bool:
@@ -198,6 +207,13 @@ class PrecisionPlan:
     def is_default(self) -> bool:
         """Whether nothing was asked for but the model as it is."""
         return self == AS_THE_MODEL_IS
+
+    def is_offered(self, precisions: Iterable[str]) -> bool:
+        """Return whether an agent that names these precisions can do it.
+
+        One that names none is older, and compiles every model as it is.
+        """
+        return self.is_default or self.precision in precisions
 
     def candidates(self, targets: Iterable[str]) -> tuple[Precision, ...]:
         """Return what is to be tried for these targets, in that order; at least one."""

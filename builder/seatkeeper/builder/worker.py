@@ -10,7 +10,6 @@ whenever it could report.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import resource
 import signal
@@ -35,14 +34,12 @@ from seatkeeper.artifacts.precision_report import PrecisionReport
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS, create_file
 from seatkeeper.artifacts.summary import ModelSummary, check_model_size
 from seatkeeper.builder.backends import Backend, load_backend
+from seatkeeper.builder.conversion import libraries
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
 from seatkeeper.builder.progress import CHECKING, CONVERTING, Progress
 
 PROGRESS_INTERVAL_SECONDS = 0.05
 """Least time between two progress reports of one phase: the compiler makes thousands of steps."""
-
-CONVERTERS = ("onnxruntime", "onnxslim")
-"""Libraries that convert models. Without them an agent compiles models as they are."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -125,10 +122,9 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
 
 
 def precisions() -> list[str]:
-    """Return what models can be converted to here: nothing without the libraries for it."""
-    found = all(importlib.util.find_spec(name) is not None for name in CONVERTERS)
+    """Return what models can be built in here: as they are, without the libraries that convert."""
     unchanged = [Precision.MODEL, Precision.FP32]
-    return [*unchanged, *CONVERTED, Precision.AUTO] if found else [Precision.MODEL]
+    return [*unchanged, *CONVERTED, Precision.AUTO] if libraries.are_there() else [*unchanged]
 
 
 def compile_converted(

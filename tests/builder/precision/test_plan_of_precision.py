@@ -27,11 +27,7 @@ SOME = Samples(sha256="cd" * 32)
 OTHER = Samples(sha256="ef" * 32)
 NOISE = Samples(is_random=True)
 
-rules = st.builds(
-    KeepRule,
-    pattern=st.text("abc/*", min_size=1, max_size=8),
-    precision=st.sampled_from(["fp32", "fp16"]),
-)
+rules = st.builds(KeepRule, pattern=st.text("abc/*", min_size=1, max_size=8))
 wishes = st.builds(
     PrecisionPlan,
     precision=st.sampled_from([Precision.FP16, Precision.INT8, Precision.AUTO]),
@@ -109,6 +105,9 @@ def test_auto_tries_eight_bits_only_with_calibration_data() -> None:
         },
         {"precision": Precision.MODEL, "repair": True},
         {"precision": Precision.FP32, "keep": (KeepRule(pattern="a"),)},
+        {"precision": Precision.MODEL, "calibration": SOME},
+        {"precision": Precision.FP32, "samples": SOME},
+        {"precision": Precision.FP16, "keep": (KeepRule(pattern="a", precision="fp16"),)},
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:

@@ -9,7 +9,7 @@ are kept in a higher precision until it is.
 
 Blame. The nodes that were converted, in the order in which they run, are cut into groups. Each group is
 converted alone, and the error that it makes by itself is measured. Groups that do most harm come first.
-Repair keeps more of them each time, by halving: few models are tried (``MODELS_MAX``).
+Repair looks by halving for the fewest of them that must be kept, which are four or five models more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from seatkeeper.artifacts.errors import (
     AccuracyTooLow,
     ConversionFailed,
     ModelError,
-    OptionInvalid,
 )
 from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.artifacts.precision import QUANTISED, Precision
@@ -47,9 +46,7 @@ from seatkeeper.builder.conversion.shares import shares
 from seatkeeper.builder.conversion.step import BuildStep
 
 GROUPS_MAX = 16
-"""Groups of nodes that blame is divided among."""
-MODELS_MAX = 32
-"""Most models that are converted to find out which nodes are to blame, and to repair."""
+"""Groups of nodes that blame is divided among: most models that are converted to find it."""
 NAMED_MAX = 5
 """Nodes to blame that a message names."""
 LOWER = frozenset({"fp16", "bf16", "int8", "fp8", "int4"})
@@ -94,6 +91,23 @@ def unconverted(model: ModelProto, precision: Precision) -> PrecisionReport:
     return PrecisionReport(precision=precision, shares=found)
 
 
+def _samples(
+    summary: ModelSummary, plan: BuildPlan, files: SampleFiles
+) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
+    """Return what to calibrate with, and what to measure accuracy with."""
+    inputs, wanted = summary.inputs, plan.precision
+    calibration: Sequence[Feeds] = ()
+    if files.calibration is not None:
+        calibration = read_samples(files.calibration, inputs, wanted.calibration.images)
+    elif wanted.calibration.is_random:
+        calibration = random_samples(inputs, plan.profiles, SEED)
+    if files.accuracy is not None:
+        return calibration, read_samples(files.accuracy, inputs, wanted.samples.images)
+    if files.calibration is not None:
+        return held_out(calibration)
+    return calibration, random_samples(inputs, plan.profiles, SEED)
+
+
 @dataclass
 class Conversion:
     """Converts one model. Run it where a crash is harmless."""
@@ -122,16 +136,7 @@ class Conversion:
         on_step: OnStep,
     ) -> Conversion:
         """Read the samples and run the model on them. Raises a ``PlanError`` or a ``ModelError``."""
-        wanted = plan.precision
-        noise = random_samples(summary.inputs, plan.profiles, SEED)
-        calibration: Sequence[Feeds] = noise if wanted.calibration.is_random else ()
-        measured: Sequence[Feeds] = noise
-        if files.calibration is not None:
-            given = read_samples(files.calibration, summary.inputs, wanted.calibration.images)
-            calibration, measured = held_out(given)
-        if files.accuracy is not None:
-            measured = read_samples(files.accuracy, summary.inputs, wanted.samples.images)
-            calibration = given if files.calibration is not None else calibration
+        calibration, measured = _samples(summary, plan, files)
         on_step("running the model on samples")
         reference = Reference.of(model, measured)
         on_step(Clean.name)
@@ -193,12 +198,13 @@ class Conversion:
         )
 
     def _kept(self, precision: Precision) -> frozenset[str]:
-        """Return the nodes that the plan's rules keep."""
+        """Return the nodes that the plan's rules keep out of a precision."""
         rules = matching(self._clean.graph.node, self.plan.precision.keep)
-        wrong = {kind for kind in rules.values() if kind == Precision.FP16}
-        if wrong and precision is not Precision.INT8_FP16:
-            raise OptionInvalid(f"nothing can be kept in fp16 of a model in {precision}")
-        return frozenset(rules)
+        return frozenset(
+            name
+            for name, kind in rules.items()
+            if kind == Precision.FP32 or precision is not Precision.FP16
+        )
 
     def _tried(
         self, precision: Precision, keep: Collection[str]
@@ -211,7 +217,7 @@ class Conversion:
         return model, self._reference.compare(model)
 
     def _steps(self, precision: Precision, keep: Collection[str]) -> list[BuildStep]:
-        half = Half({n for n in keep if n in self._in_fp32(precision)})
+        half = Half(self._in_fp32(precision) & {*keep})
         if precision is Precision.FP16:
             return [half]
         method = self.plan.precision.method
@@ -237,26 +243,18 @@ class Conversion:
         if not wanted.repair:
             raise AccuracyTooLow(self._complaint(precision, errors, groups))
         best: tuple[ModelProto, tuple[OutputAccuracy, ...], frozenset[str]] | None = None
-        low, high = 0, len(groups)  # keeping `low` groups is too few, `high` may be enough
-        while high - low > 1 or best is None:
-            count = (low + high) // 2 if high - low > 1 else high
+        low, high = 1, len(groups) - 1  # keeping all of them would convert nothing
+        while low <= high:
+            count = (low + high) // 2
             kept = keep.union(*groups[:count])
-            if self._is_all(precision, kept):
-                break
             model, tried = self._tried(precision, kept)
             if worst(tried).is_within(wanted.tolerance):
-                best, high = (model, tried, kept), count
-            elif count == high:
-                break
+                best, high = (model, tried, kept), count - 1
             else:
-                low = count
+                low = count + 1
         if best is None:
             raise AccuracyTooLow(self._complaint(precision, errors, groups))
         return best
-
-    def _is_all(self, precision: Precision, kept: Collection[str]) -> bool:
-        """Return whether nothing would be left to convert."""
-        return set(self._convertible(precision)) <= set(kept)
 
     def _convertible(self, precision: Precision) -> list[str]:
         """Return the nodes that a precision converts, in the order in which they run."""
@@ -275,7 +273,7 @@ class Conversion:
         size = math.ceil(len(nodes) / GROUPS_MAX) or 1
         groups = [nodes[start : start + size] for start in range(0, len(nodes), size)]
         harm: list[tuple[float, int]] = []
-        for number, group in enumerate(groups[: MODELS_MAX // 2]):
+        for number, group in enumerate(groups):
             others = keep.union(*(each for each in groups if each is not group))
             _, errors = self._tried(precision, others)
             error = worst(errors).relative_l2

@@ -7,6 +7,7 @@ matters of it is in what they raise.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 from typing import Any
 
@@ -21,6 +22,18 @@ _OUT_OF_MEMORY_WORDS = (
     "unable to allocate",
 )
 INSTALL = "pip install '.[builder]' in a checkout"
+
+
+def are_there() -> bool:
+    """Return whether models can be converted here. Imports nothing."""
+    return all(
+        importlib.util.find_spec(name) is not None for name in ("onnxruntime", "onnxslim")
+    )
+
+
+def pillow() -> Untyped:
+    """Return the library that reads pictures. Raises ``BackendMissing``."""
+    return _imported("PIL.Image")
 
 
 def onnxruntime() -> Untyped:

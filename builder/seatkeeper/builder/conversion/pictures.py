@@ -7,8 +7,9 @@ import io
 import numpy as np
 import numpy.typing as npt
 
-from seatkeeper.artifacts.errors import BackendMissing, SamplesDamaged
+from seatkeeper.artifacts.errors import SamplesDamaged
 from seatkeeper.artifacts.precision import ImageInput
+from seatkeeper.builder.conversion.libraries import pillow
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """What is read: Pillow's readers of other formats are less tried on what strangers send."""
@@ -22,22 +23,18 @@ def picture(content: bytes, name: str, images: ImageInput) -> npt.NDArray[np.flo
     Raises ``SamplesDamaged``, naming the file, for what is no picture, and ``BackendMissing`` where
     there is no library to read it.
     """
+    library = pillow()
     try:
-        from PIL import Image
-    except ImportError as error:
-        install = "pip install '.[builder]' in a checkout"
-        raise BackendMissing(f"{error}: {install}") from error
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        with library.open(io.BytesIO(content), formats=FORMATS) as opened:
             if (pixels_there := opened.width * opened.height) > PIXELS_MAX:
                 raise SamplesDamaged(
                     f"picture {name[:100]!r} has {pixels_there} pixels, over {PIXELS_MAX}"
                 )
             resized = opened.convert("L" if images.order == "grey" else "RGB").resize(
-                (images.width, images.height), Image.Resampling.BILINEAR
+                (images.width, images.height), library.Resampling.BILINEAR
             )
             pixels = np.asarray(resized, np.float32)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, library.DecompressionBombError) as error:
         raise SamplesDamaged(
             f"{name[:100]!r} is no picture that can be read: {error}"
         ) from error

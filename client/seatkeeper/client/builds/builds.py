@@ -296,12 +296,7 @@ def able_agents(
             f"those there are build for {' or for '.join(sorted(sets))}"
         )
     wanted = plan.precision
-    of_precision = [
-        each
-        for each in of_targets
-        # An older agent says nothing of precisions, and would compile the model as it is.
-        if wanted.is_default or wanted.precision in each[0].precisions
-    ]
+    of_precision = [each for each in of_targets if wanted.is_offered(each[0].precisions)]
     if not of_precision:
         raise AgentUnavailable(
             f"no {among} that builds for {', '.join(plan.targets)} converts to {wanted.precision}; "

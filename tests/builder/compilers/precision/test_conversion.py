@@ -122,6 +122,16 @@ def test_nodes_are_kept_by_their_names(tmp_path: Path, data: Path) -> None:
     assert nodes_in(found)["int8"] == 2
 
 
+def test_a_rule_of_sixteen_bits_is_kept_by_each_precision_that_auto_tries(
+    tmp_path: Path, data: Path
+) -> None:
+    rule = KeepRule(pattern="/h*", precision="fp16")
+    wanted = replace(INT8, precision=Precision.AUTO, keep=(rule,), tolerance=0.002)
+    tried = conversion(conv_net(), wanted, tmp_path, data)
+    assert next(tried.results()).precision is Precision.FP16
+    assert [reason.partition(":")[0] for reason in tried.refused] == ["int8+fp16", "int8"]
+
+
 def test_a_rule_that_names_no_node_is_refused(tmp_path: Path) -> None:
     wanted = replace(WANTED, keep=(KeepRule(pattern="/nothing*"),))
     with pytest.raises(OptionInvalid, match="no node has a name like '/nothing"):
