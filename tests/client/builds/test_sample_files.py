@@ -49,6 +49,12 @@ def test_a_folder_is_packed_the_same_each_time(folder: Path, tmp_path: Path) -> 
         assert archive.read("x/0.npy") == b"zero"
 
 
+def test_names_that_are_not_utf8_are_packed_too(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/x/2\xe9.npy")).write_bytes(b"two")
+    with zipfile.ZipFile(io.BytesIO(packed(folder))) as archive:
+        assert archive.namelist()[-1] == r"x/2\xe9.npy"
+
+
 def test_samples_are_known_by_their_hash(folder: Path) -> None:
     images = ImageInput(height=2, width=2)
     found = samples_of(folder, images)

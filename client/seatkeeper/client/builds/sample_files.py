@@ -66,8 +66,8 @@ def packed(folder: Path) -> bytes:
             size_bytes += path.stat().st_size
             if size_bytes > FOLDER_BYTES_MAX:
                 raise _invalid(folder, f"more than {FOLDER_BYTES_MAX} bytes")
-            # Its time is always the same, as ``ZipInfo`` has it.
-            files.writestr(zipfile.ZipInfo(name), path.read_bytes())
+            # Its time is always the same, as ``ZipInfo`` has it; a name is UTF-8 in there.
+            files.writestr(zipfile.ZipInfo(printable(name)), path.read_bytes())
     return archive.getvalue() if size_bytes else b""
 
 
