@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def test_profiles_are_suggested_from_a_log(
         "x=1x8:1x8:2x8",
         "x=30x8:32x8:32x8",
     ]
+    marked = str(write("marked.csv", "\ufeff" + LOG.replace("\n", "\r\n")))
+    of_a_spreadsheet = ("build", "suggest-profiles", marked, "--profiles", "2", "--json")
+    assert cluster.here(*of_a_spreadsheet).check().json == said
     shown = cluster.here(*suggest).check().out
     assert "100 (67%)" in shown
     assert "--profile x=1x8:1x8:2x8 --profile x=30x8:32x8:32x8" in shown
@@ -38,6 +42,8 @@ def test_a_log_that_is_none_is_refused(
     assert "row 2" in cluster.here(*suggest(wrong)).refused(Exit.REFUSED)
     absent = tmp_path / "absent.csv"
     assert "No such file" in cluster.here(*suggest(absent)).refused(Exit.NOT_FOUND)
+    failed = json.loads(cluster.here(*suggest(absent, "--json")).check(Exit.NOT_FOUND).err)
+    assert (failed["event"], failed["exit_name"]) == ("failed", "NOT_FOUND")
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00")
     assert "UTF-8" in cluster.here(*suggest(binary)).refused(Exit.REFUSED)

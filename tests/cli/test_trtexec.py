@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import pytest
@@ -101,5 +102,10 @@ def test_a_command_line_ends_as_the_build_does(cluster: Cluster) -> None:
     assert "absent.onnx" in absent.refused(Exit.NOT_FOUND)
     refused = cluster.here("trtexec", "--onnx=m.onnx", "--calib=c", "--target", "SM86")
     assert "--calibration FILE.npz" in refused.refused(Exit.USAGE)
+    events = cluster.here(
+        "trtexec", "--onnx=absent.onnx", "--verbose", "--target", "SM86", "--json"
+    )
+    ignored, failed = map(json.loads, events.check(Exit.NOT_FOUND).err.splitlines())
+    assert (ignored["event"], failed["event"]) == ("ignored", "failed")
     assert "SM86" in cluster.here("trtexec", f"--onnx={__file__}").refused(Exit.USAGE)
     assert cluster.here("trtexec", "--help").check().out.startswith("Usage: seatkeeper trtexec")

@@ -10,6 +10,7 @@ import typer
 from seatkeeper.artifacts.errors import ProfileInvalid
 from seatkeeper.artifacts.plan import PROFILES_MAX, format_profile
 from seatkeeper.artifacts.profile_advice import read_requests, suggest_profiles
+from seatkeeper.cli.connection import Json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import say, show, table, write_json
@@ -36,7 +37,7 @@ def suggest(
     profiles: Annotated[
         int, typer.Option(metavar="N", min=1, max=PROFILES_MAX, help="Most profiles.")
     ] = PROFILES_DEFAULT,
-    json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Suggest profiles for a model from the sizes that it was asked for.
 
@@ -45,7 +46,7 @@ def suggest(
     about as much longer to build.
     """
     try:
-        with requests.open(encoding="utf-8", newline="") as lines:
+        with requests.open(encoding="utf-8-sig", newline="") as lines:  # spreadsheets mark it
             advice = suggest_profiles(read_requests(lines), profiles)
     except OSError as error:
         fail(Exit.NOT_FOUND, f"{requests}: {error.strerror}")

@@ -9,7 +9,7 @@ import typer
 from seatkeeper.artifacts.errors import OptionInvalid
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import console, words
+from seatkeeper.cli.render import say, write_event
 from seatkeeper.cli.trtexec_words import translate
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -46,9 +46,12 @@ def trtexec(
         translation = translate(options)
     except OptionInvalid as error:
         fail(Exit.USAGE, error.message)
-    out = console(stderr=True)
+    as_json = "--json" in translation.words
     for warning in translation.warnings:
-        out.print(words(f"seatkeeper: {warning}"))
+        if as_json:
+            write_event({"event": "ignored", "warning": warning})
+        else:
+            say(f"seatkeeper: {warning}", stderr=True)
     get_command(build.app).main(
         translation.words, prog_name="seatkeeper build", standalone_mode=False
     )
