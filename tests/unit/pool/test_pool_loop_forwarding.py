@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.unit.kit import Ear, acquire, eventually, release, uuid7
+from tests.unit.kit import KEYS, POOL, Ear, acquire, eventually, release, uuid7
 from tests.unit.loops import Loops, NodeLoop, received, refusals
 from tests.unit.pool.test_pool_loop_waits import ToOwner
 
 from seatkeeper.server.domain import Refusal, Released
 from seatkeeper.server.pool.subscribers import SeatsLost
 from seatkeeper.server.sessions.sessions import lease_id_of
+from seatkeeper.server.store import Put, records
 
 
 async def test_a_seat_given_back_through_the_owner_is_gone_from_the_view_at_once(
@@ -97,3 +98,21 @@ async def test_a_session_that_ends_meanwhile_has_lost_the_rest(loops: Loops) -> 
     assert [type(update) for update in stream.answers[2:]] == [Released, SeatsLost]
     await eventually(lambda: not other.loop._mirror._ahead)
     assert other.loop._mirror.ends == {}
+
+
+async def test_a_claim_is_seen_by_the_node_that_had_the_seat_decided_again(
+    loops: Loops,
+) -> None:
+    """The owner answers from a view that has not seen the claim, at a revision after it."""
+    owner, other = await two_nodes(loops)
+    await received(other.submit(acquire(1)))
+    owner.store.watching.clear()
+    other.store.watching.clear()
+    grant = await loops.store.get(KEYS.grant(POOL, uuid7(1)))
+    assert grant is not None
+    claimed = records.with_claim(grant.value, "agent", "claim")
+    await loops.store.commit([Put(grant.key, claimed, grant.lease_id)])
+    await received(other.submit(acquire(1)))
+    other.store.watching.set()
+
+    await eventually(lambda: other.loop.state.grants[uuid7(1)].claim_id == "claim")

@@ -131,8 +131,11 @@ class Ownership:
                 if isinstance(outcome, Queued):
                     self._waits.asked(command, ask.asked_at)
                 self._subscribers.attach(command, ask.listener)
-                update = [write_of(self._keys, self._pool, outcome)]
-                touched |= self._mirror.committed(update, decided.revision)
+                if (
+                    command.grant_id not in self._mirror.state.grants
+                ):  # else it may be newer there
+                    update = [write_of(self._keys, self._pool, outcome)]
+                    touched |= self._mirror.committed(update, decided.revision)
                 touched.add(command.grant_id)
             else:
                 if isinstance(outcome, Released):
