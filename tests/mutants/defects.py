@@ -309,8 +309,8 @@ DEFECTS = (
     Defect(
         "a policy is believed when it serves more seats than are free",
         f"{SERVER}/decide/decision.py",
-        "            if ticket.seats > free or not (is_new or self._is_stored(ticket)):\n",
-        "            if not (is_new or self._is_stored(ticket)):\n",
+        "            is_there = ticket.seats <= free and (is_new or self._is_stored(ticket))\n",
+        "            is_there = is_new or self._is_stored(ticket)\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
     Defect(
@@ -404,5 +404,31 @@ DEFECTS = (
         "            return self._open_and_submit(pool, command, listener, may_delay=may_delay)\n",
         "            return DONE\n",
         tests=("tests/unit/pool/test_pool_router.py",),
+    ),
+    Defect(
+        "one work has two holders",
+        f"{SERVER}/policy/snapshot.py",
+        "        return any(each not in self.ended "
+        "for each in self.state.work_held.get(work_key, ()))\n",
+        "        return False\n",
+    ),
+    Defect(
+        "the end of work is not known to those who wait for it",
+        f"{SERVER}/decide/decision.py",
+        "    draft.end_works()\n",
+        "",
+        tests=("tests/unit/decide/test_work.py",),
+    ),
+    Defect(
+        "work ends with the release of a place in the queue",
+        f"{SERVER}/decide/decision.py",
+        "                if command.work_end is not None and found.work_key:\n"
+        "                    self.works_ended[found.work_key] = command.work_end\n"
+        "            else:\n",
+        "                pass\n"
+        "            if command.work_end is not None and found.work_key:\n"
+        "                self.works_ended[found.work_key] = command.work_end\n"
+        "            if not isinstance(found, Grant):\n",
+        tests=("tests/unit/decide/test_work.py",),
     ),
 )

@@ -28,6 +28,8 @@ STOPPING_SECONDS = 60.0
 SETTLING_SECONDS = 14.0
 """How long leases of the dead, and of copies, may last after that."""
 LOOK_SECONDS = 0.1
+WORKS_SHARE = 0.25
+"""Share of the seeds in which requests name work that one holder does at a time."""
 
 
 @dataclass
@@ -94,7 +96,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
         for name, seats in pools.items():
             cluster.pool(name, seats)
         world.run(STARTING_SECONDS)
-        users = _users(cluster, user_record, pools)
+        users = _users(cluster, user_record, pools, seed)
         kinds = rng.choice([Faults.KINDS, Faults.KINDS, Faults.KINDS, Faults.DEATHS])
         faults = Faults(cluster, users, random.Random(rng.getrandbits(64)), kinds)
         assess = Referee(cluster, user_record, faults, tried)
@@ -152,7 +154,9 @@ def _is_done(user: User) -> bool:
     return user.is_done
 
 
-def _users(cluster: SimCluster, user_record: UserRecord, pools: dict[str, int]) -> list[User]:
+def _users(
+    cluster: SimCluster, user_record: UserRecord, pools: dict[str, int], seed: int
+) -> list[User]:
     rng = cluster.world.rng
     found: list[User] = []
     for number in range(rng.randrange(3, 8)):
@@ -160,6 +164,12 @@ def _users(cluster: SimCluster, user_record: UserRecord, pools: dict[str, int]) 
         own = random.Random(rng.getrandbits(64))
         here = SimSurroundings(cluster, f"user-{number}", own)
         found.append(kind(here, user_record, list(pools.items()), own))
+    # Not drawn from the world's either.
+    works = random.Random(f"works of {seed}")
+    if works.random() < WORKS_SHARE:
+        for user in found:
+            if isinstance(user, LibraryUser):
+                user.works = works
     agents: list[Agent] = []
     for number in range(rng.choice([0, 1, 2, 3])):
         own = random.Random(rng.getrandbits(64))

@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ from seatkeeper.client import (
     SeatLost,
     ServiceUnavailable,
 )
+from seatkeeper.client.session.grants import SeatRequest
 from seatkeeper.core.ids import IdGenerator
 from seatkeeper.oracle.record import (
     Acquired,
@@ -253,10 +254,18 @@ class User:
         belief.end()
 
 
+WORKS = ("", "", "work-1", "work-2")
+"""What a request may name where users name work at all; empty: none."""
+ENDS_WORK = 0.7
+"""Share of the releases that say how the work ended; after the others the next one does it."""
+
+
 class LibraryUser(User):
     """Uses the client library. It gives up early now and then, and has agents build under its seats."""
 
     agents: Sequence[Agent] = ()
+    works: random.Random | None = None
+    """What draws the work of a request, and how it ends; None: no request names any."""
 
     def _set_up(self) -> None:
         self._client = self.surroundings.client(
@@ -273,15 +282,16 @@ class LibraryUser(User):
         rng, user_record, here = self._rng, self.user_record, self.surroundings
         pool, seats, wait = self._choose()
         asked_at = self._note_asking()
-        asking = asyncio.ensure_future(
-            self._client.acquire(
-                pool,
-                seats=seats,
-                priority=rng.choice([0, 0, 0, 1, 2]),
-                wait=wait,
-                token=bool(self.agents),
-            )
+        request = SeatRequest.of(
+            pool,
+            seats=seats,
+            priority=rng.choice([0, 0, 0, 1, 2]),
+            wait=wait,
+            token=bool(self.agents),
         )
+        work_key = self.works.choice(WORKS) if self.works else ""
+        wanted = replace(request.wanted, work_key=work_key)
+        asking = asyncio.ensure_future(self._client.take(replace(request, wanted=wanted)))
         if rng.random() < self.habits.give_up:
             await asyncio.wait({asking}, timeout=rng.uniform(0.0, 0.3))
             asking.cancel()
@@ -301,6 +311,8 @@ class LibraryUser(User):
             lambda: grant.state is not HoldingState.LOST,
         )
         user_record.operations += 1
+        if work_key and self.works and self.works.random() < ENDS_WORK:
+            grant.end_work(failure=self.works.choice(["", "", "Failed"]), message="drawn")
         await grant.release()
 
     def _forward(self, grant: AsyncGrant) -> None:

@@ -9,7 +9,7 @@ I1    never more seats out than the pool has, at any revision
 I2    fences of a pool are unique, and only grow
 I3    what was granted is in the history; what was given back is gone; what was refused is
       never granted
-I4    one request has one effect, however often it arrives
+I4    one request has one effect, however often it arrives; one work has one holder at a time
 I5    users never believe in more seats than there are, all at once
 I6    served in order, within a priority; no place in the queue is lost
 I7    what the dead held is free in time
@@ -81,6 +81,7 @@ _BY_FAULT = {
     FaultKind.FENCE: Invariant.I2,
     FaultKind.GRANTED_TWICE: Invariant.I4,
     FaultKind.ORDER: Invariant.I6,
+    FaultKind.SAME_WORK: Invariant.I4,
     FaultKind.TAKEN_AWAY: Invariant.I6,
     FaultKind.REWRITTEN: Invariant.I4,
 }

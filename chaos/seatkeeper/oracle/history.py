@@ -8,7 +8,9 @@ What it looks for, at every revision:
 
 - more seats out than the capacity that held at that revision, where any were handed out;
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
-- a grant made while a ticket that comes earlier in the order of service kept waiting;
+- a grant made while a ticket that comes earlier in the order of service kept waiting, unless a grant
+  for the same work was live, or may have been for all that the decision could know;
+- two live grants for the same work, where the later one was made by a decision that knew the other;
 - a session's request (its grant id) that was granted a second time after it had ended;
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
   ticket that was given another place: what is handed out stays as it is;
@@ -21,6 +23,7 @@ What it looks for, at every revision:
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -49,6 +52,7 @@ class FaultKind(Enum):
     OVER_GRANT = "over-grant"
     FENCE = "fence"
     ORDER = "order"
+    SAME_WORK = "same work"
     GRANTED_TWICE = "granted twice"
     TAKEN_AWAY = "taken away"
     REWRITTEN = "rewritten"
@@ -166,6 +170,10 @@ class _PoolLedger:
         self._finished: dict[str, str] = {}
         """By session: the last request that it has completed, and all before it."""
         self._is_decision = False
+        self._works: Counter[str] = Counter()
+        """How many live grants there are for each work."""
+        self._lapsed: set[str] = set()
+        """Works whose grants have ended with their sessions since the last decision."""
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -199,6 +207,10 @@ class _PoolLedger:
             if (grant := self._held.pop(name, None)) is not None:
                 self._history.out -= grant.seats
                 self._check_end(revision, grant, "seat")
+                if grant.work_key:
+                    self._works[grant.work_key] -= 1
+                    if not self._is_decision:
+                        self._lapsed.add(grant.work_key)
         made = [grant for name, grant in self._granted.items() if name not in self._held]
         for grant in self._granted.values():  # also those rewritten, as a claim does
             earlier = self._held.get(grant.grant_id)
@@ -209,6 +221,11 @@ class _PoolLedger:
                 self._fault(FaultKind.REWRITTEN, revision, message)
             self._history.out += grant.seats - (earlier.seats if earlier else 0)
             self._held[grant.grant_id] = grant
+            if earlier is None and grant.work_key:
+                self._works[grant.work_key] += 1
+                if self._works[grant.work_key] > 1:
+                    message = f"{grant.grant_id} is for work that another grant is for"
+                    self._fault(FaultKind.SAME_WORK, revision, message)
         self._history.max_out = max(self._history.max_out, self._history.out)
         if made:
             self._check_history(revision, made, ended)
@@ -222,6 +239,8 @@ class _PoolLedger:
             elif _turn(before) != _turn(ticket):
                 message = f"{ticket.grant_id} had place {_turn(before)}, has {_turn(ticket)}"
                 self._fault(FaultKind.REWRITTEN, revision, message)
+        if self._is_decision:
+            self._lapsed.clear()
         self._granted, self._queued, self._is_decision = {}, {}, False
         self._grants_ended, self._tickets_ended = [], []
 
@@ -266,9 +285,10 @@ class _PoolLedger:
     def _check_order(
         self, revision: int, grant: StoredGrant, ticket: StoredTicket | None
     ) -> None:
-        if not self._order:
+        first = next((turn for turn in self._order if not self._is_held_back(turn)), None)
+        if first is None:
             return
-        priority, number, passed = self._order[0]
+        priority, number, passed = first
         earlier = (
             (priority, number) < _turn(ticket)[:2]
             if ticket is not None
@@ -278,6 +298,11 @@ class _PoolLedger:
         if earlier:
             message = f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
             self._fault(FaultKind.ORDER, revision, message)
+
+    def _is_held_back(self, turn: _Turn) -> bool:
+        """Return whether a ticket waits for another grant's work, as far as a decision could know."""
+        work_key = self._waiting[turn[2]].work_key
+        return bool(work_key) and (self._works[work_key] > 0 or work_key in self._lapsed)
 
     def _fault(self, kind: FaultKind, revision: int, message: str) -> None:
         counts = self._history.fault_counts

@@ -30,6 +30,7 @@ class StoredGrant:
     seats: int
     priority: int
     fence: int
+    work_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class StoredTicket:
     seats: int
     priority: int
     number: int
+    work_key: str = ""
 
 
 def pool_key(pool: str, prefix: str = PREFIX) -> str:
@@ -99,6 +101,7 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         seats=record.seats,
         priority=record.priority,
         fence=record.fence,
+        work_key=record.attributes.work_key,
     )
 
 
@@ -113,6 +116,7 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
         seats=record.seats,
         priority=record.priority,
         number=record.number,
+        work_key=record.attributes.work_key,
     )
 
 

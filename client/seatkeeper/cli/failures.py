@@ -28,6 +28,7 @@ _SYSTEM_REFUSES = frozenset(
 _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
     (errors.NoSeatFree, Exit.NO_SEAT, _ASK_AGAIN),
     (errors.SeatLost, Exit.SEAT_LOST, "start it again to get another seat"),
+    (errors.WorkEnded, Exit.FAILED, "ask again: the work was to be done by another holder"),
     (errors.SessionLost, Exit.SEAT_LOST, "start it again to get another seat"),
     (errors.Overloaded, Exit.UNAVAILABLE, "try again later"),
     (errors.ServiceUnavailable, Exit.UNAVAILABLE, _START_A_NODE),

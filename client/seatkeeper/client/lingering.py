@@ -48,7 +48,8 @@ class Lingering:
         driver = self._session.living()
         if driver is None:
             return None
-        if not self._is_on or driver.is_waiting(held.pool):
+        # Others may wait for the work of a grant that has a key.
+        if not self._is_on or driver.is_waiting(held.pool) or held.wanted.work_key:
             return driver.release(held)
         held.on_state = None
         for surplus in self._kept.put(held.wanted, held, self._clock.now()):

@@ -5,6 +5,7 @@
     SeatError
     ├── NoSeatFree           every seat is held; `retry_after` says when to ask again (retryable)
     ├── SeatLost             a grant ended while it was held: stop using the licence
+    ├── WorkEnded            another holder has done the work, or failed; `failure` says which
     ├── SessionLost          the session ended, and all it held with it; a new one is opened (retryable)
     ├── ServiceUnavailable   no node answered before the deadline (retryable)
     │   ├── Overloaded       the queue or the node is full; come back at `retry_after` (retryable)
@@ -80,6 +81,17 @@ class SeatLost(SeatError):
         super().__init__(message)
         self.grant_id = grant_id
         """The grant that ended; empty when the service did not say."""
+
+
+class WorkEnded(SeatError):
+    """Another holder of the same work has done it, or has failed in a way that would come again."""
+
+    def __init__(self, message: str = "", *, failure: str = "", why: str = "") -> None:
+        super().__init__(message)
+        self.failure = failure
+        """The name of the error, such as `ModelRejected`; empty: the work is done."""
+        self.why = why
+        """What the holder said of it."""
 
 
 class SessionLost(SeatError):

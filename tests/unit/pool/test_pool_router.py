@@ -74,7 +74,7 @@ async def test_an_unused_pool_is_not_followed_forever(
     await eventually(lambda: ear.answers)
     followed = seats._loops["a"]
     ref = seat_service_pb2.GrantRef(pool="a", grant_id=uuid7(1))
-    await seats.release(SESSION, ref, ear)
+    await seats.release(SESSION, seat_service_pb2.Release(grant=ref), ear)
     await eventually(lambda: "a" not in seats._loops)
     await seats.acquire(SESSION, acquire_in("a", 2), ear)
     await eventually(lambda: len(ear.answers) == 3)
@@ -144,7 +144,7 @@ async def test_an_id_of_the_future_is_refused_and_finishes_nothing(
     with pytest.raises(Malformed, match=r"^grant_id: the time in .* is 1 days ahead"):
         await seats.acquire(SESSION, late, ear)
     with pytest.raises(Malformed, match=r"^grant\.grant_id: "):
-        await seats.release(SESSION, ref, ear)
+        await seats.release(SESSION, seat_service_pb2.Release(grant=ref), ear)
 
 
 async def test_the_catalogue_forgets_a_deleted_pool_and_an_old_rumour_of_it(

@@ -30,17 +30,24 @@ from seatkeeper.core.errors import (
     AgentFull,
     AgentUnavailable,
     BuildFailed,
+    BuildTimedOut,
     CompilerCrashed,
     EngineDamaged,
     EngineNotFound,
     InvalidArgument,
+    ModelRejected,
     SeatLost,
+    WorkEnded,
 )
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as engines_pb
 
 ANY_POOL = "any"
 """Stands for the pool of a seat to build under until the agents are known."""
+ATTEMPTS_MAX = 5
+"""How often one call waits for a build of others whose engine is then not to be had."""
+_REPEATED: tuple[type[BuildFailed], ...] = (ModelRejected, CompilerCrashed, BuildTimedOut)
+"""Failures of a build that would come again with the same model and options."""
 OnProgress = Callable[[build_service_pb2.BuildProgress], None]
 
 
@@ -77,6 +84,17 @@ class BuildRequest:
     """The files that the options name, in that order."""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One engine to be built, and the agents that can."""
+
+    plan: BuildPlan
+    able: Sequence[build_service_pb2.AgentInfo]
+    key: str
+    """The engine's key; also the name of the work, which one holder does at a time."""
+    asked_at: float
+
+
 class Catalogue(Protocol):
     """Which agents are alive, and which engines are published."""
 
@@ -109,57 +127,59 @@ class AsyncBuilds:
         self._client = client
 
     async def build(self, model: Model, request: BuildRequest) -> BuiltEngine:
-        """Return the engine, building it only if it is not published."""
+        """Return the engine, building it only if it is not published.
+
+        Of those who ask for the same at once, one builds, under one seat; the others wait for what
+        comes of it, in the places that they have in the queue.
+        """
         plan = _plan(request.options)
         agents = await self._client.engines.agents()
         able, version = able_agents(agents, plan, model.size_bytes, request.pool)
         key = engine_key(model.sha256, plan, version)
-        found = await self._published(key)
-        if found is not None:
-            return BuiltEngine(manifest=found, cached=True, waited=timedelta(0))
         asked_at = self._client.now()
+        for attempt in range(ATTEMPTS_MAX):
+            found = await self._published(key)
+            if found is not None:
+                waited = self._client.now() - asked_at if attempt else 0.0
+                return BuiltEngine(
+                    manifest=found, cached=True, waited=timedelta(seconds=waited)
+                )
+            try:
+                return await self._build(model, request, _Job(plan, able, key, asked_at))
+            except WorkEnded as ended:
+                if ended.failure:
+                    raise _about(model, _repeated(ended)) from ended
+        raise AgentUnavailable(
+            f"{model.name}: engine {key} was built by others {ATTEMPTS_MAX} times, and no agent "
+            "that has it answers; build it again"
+        )
+
+    async def _build(self, model: Model, request: BuildRequest, job: _Job) -> BuiltEngine:
+        """Build it under a seat. Raises `WorkEnded` when another holder has built it meanwhile."""
         lost = asyncio.Event()
 
         def on_state(state: HoldingState) -> None:
             if state is HoldingState.LOST:
                 lost.set()
 
+        wait = request.seat.wait_seconds
         seat = replace(
             request.seat,
-            wanted=replace(request.seat.wanted, pool=able[0].pool),
+            wait_seconds=wait and max(0.0, wait - (self._client.now() - job.asked_at)),
+            wanted=replace(request.seat.wanted, pool=job.able[0].pool, work_key=job.key),
             on_state=on_state,
             # What counts is whether the engine was published, which the service allows only under
             # a grant that is alive.
             check=False,
         )
         async with AsyncSeat(self._client, seat) as grant:
-            waited = timedelta(seconds=self._client.now() - asked_at)
+            waited = timedelta(seconds=self._client.now() - job.asked_at)
             # Others who wanted the same may have been served first.
-            found = await self._published(key)
-            if found is not None:
-                return BuiltEngine(manifest=found, cached=True, waited=waited)
-            header = build_service_pb2.BuildHeader(
-                options=plan_to_options(plan),
-                model_name=model.name,
-                model_size_bytes=model.size_bytes,
-                model_sha256=model.sha256,
-                attachments=[
-                    build_service_pb2.Attachment(sha256=file.sha256, size_bytes=file.size_bytes)
-                    for file in request.sample_files
-                ],
-            )
-            work = asyncio.create_task(
-                self._on_some_agent(
-                    able,
-                    key,
-                    header,
-                    (model, *request.sample_files),
-                    grant,
-                    request.on_progress,
-                )
-            )
-            done = await _unless(lost, work, grant)
-        manifest, cached = done
+            manifest, cached = await self._published(job.key), True
+            if manifest is None:
+                work = asyncio.create_task(self._on_some_agent(model, request, job, grant))
+                manifest, cached = await _unless(lost, work, grant)
+            grant.end_work()
         return BuiltEngine(manifest=manifest, cached=cached, waited=waited)
 
     async def fetch(self, key: str, to: Output) -> build_pb2.EngineManifest:
@@ -216,27 +236,24 @@ class AsyncBuilds:
                 await asyncio.to_thread(writer.finish)
 
     async def _on_some_agent(
-        self,
-        able: Sequence[build_service_pb2.AgentInfo],
-        key: str,
-        header: build_service_pb2.BuildHeader,
-        files: Sequence[Model],
-        grant: AsyncGrant,
-        on_progress: OnProgress | None,
+        self, model: Model, request: BuildRequest, job: _Job, grant: AsyncGrant
     ) -> tuple[build_pb2.EngineManifest, bool]:
-        model = files[0]
+        header = _header(model, request.sample_files, job.plan)
+        files = (model, *request.sample_files)
         trouble: BuildFailed = AgentUnavailable()
-        for agent in in_ring_order(able, key):
+        for agent in in_ring_order(job.able, job.key):
             # The token as it is now: an earlier agent may have taken its time to refuse.
             header.token = grant.token
             try:
-                done = await self._on_agent(agent, header, files, on_progress)
+                done = await self._on_agent(agent, header, files, request.on_progress)
             except (AgentUnavailable, AgentFull) as error:
                 trouble = _about(model, error)
                 continue
             except BuildFailed as error:
+                if type(error) in _REPEATED:
+                    grant.end_work(failure=type(error).__name__, message=str(error))
                 raise _about(model, error) from error
-            manifest = _verified(done.manifest, agent.public_key, key)
+            manifest = _verified(done.manifest, agent.public_key, job.key)
             if manifest.model_sha256 != model.sha256:
                 raise EngineDamaged("the manifest is of another model")
             return manifest, done.cached
@@ -357,6 +374,27 @@ def _verified(
     if manifest.key != key:
         raise EngineDamaged(f"the manifest is of engine {manifest.key}, not {key}")
     return manifest
+
+
+def _header(
+    model: Model, sample_files: Sequence[Model], plan: BuildPlan
+) -> build_service_pb2.BuildHeader:
+    return build_service_pb2.BuildHeader(
+        options=plan_to_options(plan),
+        model_name=model.name,
+        model_size_bytes=model.size_bytes,
+        model_sha256=model.sha256,
+        attachments=[
+            build_service_pb2.Attachment(sha256=file.sha256, size_bytes=file.size_bytes)
+            for file in sample_files
+        ],
+    )
+
+
+def _repeated(ended: WorkEnded) -> BuildFailed:
+    """Return the error of another's build of the same: it would come again."""
+    kind = {each.__name__: each for each in _REPEATED}.get(ended.failure, BuildFailed)
+    return kind(f"{ended.why} (another holder's build of the same model and options)")
 
 
 def _about(model: Model, error: BuildFailed) -> BuildFailed:

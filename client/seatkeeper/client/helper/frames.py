@@ -90,13 +90,17 @@ class Decoder:
                 raise BadFrame(str(error)) from error
 
 
+_TEXTS = ("field", "grant_id", "failure", "why")
+"""What errors may say beside their message."""
+
+
 def error_fields(error: SeatError) -> dict[str, object]:
     """Return an error of ours as fields of a frame."""
     fields: dict[str, object] = {"kind": type(error).__name__, "message": str(error)}
     after = getattr(error, "retry_after", None)
     if isinstance(after, timedelta):
         fields["retry_after"] = after.total_seconds()
-    for name in ("field", "grant_id"):
+    for name in _TEXTS:
         if getattr(error, name, ""):
             fields[name] = getattr(error, name)
     return fields
@@ -107,7 +111,7 @@ def error_from(fields: dict[str, Any]) -> SeatError:
     kind = getattr(errors, str(fields["kind"]), SeatError)
     if not (isinstance(kind, type) and issubclass(kind, SeatError)):
         kind = SeatError
-    more: dict[str, Any] = {n: fields[n] for n in ("field", "grant_id") if n in fields}
+    more: dict[str, Any] = {name: fields[name] for name in _TEXTS if name in fields}
     if "retry_after" in fields:
         more["retry_after"] = timedelta(seconds=fields["retry_after"])
     error: SeatError = kind(str(fields["message"]), **more)

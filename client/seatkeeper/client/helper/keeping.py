@@ -25,6 +25,7 @@ from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.core.clock import SystemClock
 from seatkeeper.core.errors import Overloaded, SeatError
 from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
 
 _log = logging.getLogger("seatkeeper.client")
 
@@ -79,7 +80,7 @@ class Keeping:
             case "cancel":
                 self._cancel(int(message["of"]))
             case "release":
-                self._run(message.id, self._release(message.id, int(message["of"])))
+                self._run(message.id, self._release(message))
             case "session":
                 self._run(message.id, self._session(message.id))
             case "close":
@@ -165,11 +166,16 @@ class Keeping:
             task.cancel()
         self._drop(number)
 
-    async def _release(self, number: int, of: int) -> None:
+    async def _release(self, message: Frame) -> None:
+        of = int(message["of"])
+        held, _ = self._held.get(of, (None, None))
+        said = pb.Release.FromString(message.body)
+        if held is not None and said.HasField("work_end"):
+            held.work_end = said.work_end
         done = self._drop(of)
         if done is not None:
             await done
-        self._outbox.send(frame("ok", id=number))
+        self._outbox.send(frame("ok", id=message.id))
 
     async def _session(self, number: int) -> None:
         credentials = await self._driver.opened()

@@ -31,6 +31,7 @@ from seatkeeper.client.session.requests import (
     call_back,
 )
 from seatkeeper.core.errors import ClientClosed, HelperLost, SeatError
+from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 CLOSE_SECONDS_MAX = 6.0
@@ -163,9 +164,11 @@ class KeptSession:
         if not self._grants.drop(belief.number) or link is None:
             return None
         link.forget(belief.number)
-        return self._release(link, belief.number)
+        return self._release(link, belief.number, held.work_end)
 
-    def _release(self, link: Link, number: int) -> asyncio.Future[None]:
+    def _release(
+        self, link: Link, number: int, work_end: seat_pb2.WorkEnd | None
+    ) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -175,7 +178,8 @@ class KeptSession:
 
         request = link.number(handle)
         try:
-            link.send(frame("release", id=request, client=self._client, of=number))
+            said = pb.Release(work_end=work_end).SerializeToString()
+            link.send(frame("release", said, id=request, client=self._client, of=number))
         except SeatError:
             # Without a helper the lease ends by itself.
             link.forget(request)

@@ -22,7 +22,9 @@ from seatkeeper.client.session.requests import (
 )
 from seatkeeper.core.clock import wall_time
 from seatkeeper.core.errors import InvalidArgument, SeatError, SeatLost, UsageError
+from seatkeeper.core.text import printable
 from seatkeeper.core.tokens import unverified_claims
+from seatkeeper.v1 import seat_pb2
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -33,6 +35,8 @@ NO_TOKEN = (
     "these seats were taken without a token: call fetch_token() when you need one, or take them with "
     "token=True to have one at hand all the time"
 )
+WORK_MESSAGE_MAX = 2_000
+"""Most characters that a release says of the end of its work."""
 WAIT_MAX = timedelta(days=7)
 """Longest wait that a request may ask for; without one it waits forever."""
 
@@ -297,6 +301,15 @@ class AsyncGrant:
         if not self._keeper.is_here():
             return "the grant belongs to the process that this one was forked from"
         return self._held.lost or "the lease ran out before a node answered"
+
+    def end_work(self, *, failure: str = "", message: str = "") -> None:
+        """Have the release say how the work of a request with a ``work_key`` has ended.
+
+        Those who wait with the same key are then refused with `WorkEnded`. ``failure`` is the name of
+        an error that would come again for them; empty: the work is done.
+        """
+        text = printable(" ".join(message.split()))[:WORK_MESSAGE_MAX]
+        self._held.work_end = seat_pb2.WorkEnd(failure=failure, message=text)
 
     async def release(self) -> None:
         """Give the seats back now instead of when the lease runs out.

@@ -94,6 +94,8 @@ class Wanted:
     """In the order of keys."""
     token: bool = False
     """Whether the grant comes with a token, and each renewal with a new one."""
+    work_key: str = ""
+    """The work that the seats are for, done by one holder at a time; empty: no such."""
 
     @classmethod
     def asked(cls, pool: str, seats: int, said: HoldingTerms) -> Wanted:
@@ -127,6 +129,8 @@ class Wanted:
         )
         if self.labels:
             acquire.attributes.labels.update(self.labels)
+        if self.work_key:
+            acquire.attributes.work_key = self.work_key
         if wait is not None:
             acquire.wait.CopyFrom(as_duration(wait))
         return acquire
@@ -141,6 +145,7 @@ class Wanted:
             priority=acquire.priority,
             labels=tuple(sorted(acquire.attributes.labels.items())),
             token=not acquire.without_token,
+            work_key=acquire.attributes.work_key,
         )
 
     def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
@@ -214,6 +219,8 @@ class Held:
     """What is charged, likewise."""
     lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
+    work_end: seat_pb2.WorkEnd | None = field(init=False, default=None)
+    """How its work ended, for those who wait to do the same; None: nothing is said."""
     on_token: Callable[[str], None] | None = field(init=False, default=None)
     """Called with every new token."""
 
@@ -260,6 +267,7 @@ class Leaving:
     asked_at: float
     future: asyncio.Future[None] | None
     """The caller that waits for the answer; None: no longer any."""
+    work_end: seat_pb2.WorkEnd | None = None
     retry_at: float | None = field(init=False, default=None)
     """When to send it again, because a node put it off."""
     retry_elsewhere: bool = field(init=False, default=False)
@@ -270,7 +278,8 @@ class Leaving:
     def command(self) -> pb.SessionCommand:
         """Return the command that gives it up."""
         ref = pb.GrantRef(pool=self.pool, grant_id=self.grant_id)
-        return pb.SessionCommand(release=pb.Release(grant=ref))
+        release = pb.Release(grant=ref, work_end=self.work_end)
+        return pb.SessionCommand(release=release)
 
     def done(self) -> None:
         """Notify the waiting caller."""

@@ -105,8 +105,8 @@ class Tables:
         self, grant_id: str, pool: str, now: float, future: asyncio.Future[None] | None = None
     ) -> None:
         """Give up whatever is or may come under this id; ``future`` is resolved when that is done."""
-        self.held.pop(grant_id, None)
-        leaving = Leaving(grant_id, pool, now, future)
+        held = self.held.pop(grant_id, None)
+        leaving = Leaving(grant_id, pool, now, future, held.work_end if held else None)
         if self._owner.current_lease() is None:
             # The session is gone, and with it whatever this was.
             leaving.done()

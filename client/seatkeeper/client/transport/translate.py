@@ -35,6 +35,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "NOT_YOURS": errors.NotYours,
     "SESSION_LOST": errors.SessionLost,
     "UNAVAILABLE": errors.ServiceUnavailable,
+    "WORK_ENDED": errors.WorkEnded,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {
     _Code.INVALID_ARGUMENT: errors.InvalidArgument,
@@ -68,6 +69,7 @@ def from_denied(denied: seat_pb2.Denied) -> SeatError:
         denied.message,
         retry_after=after,
         grant_id=denied.grant_id,
+        work_end=denied.work_end,
     )
 
 
@@ -85,6 +87,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
     info = _first(details, error_details_pb2.ErrorInfo)
     resource = _first(details, error_details_pb2.ResourceInfo)
     debug = _first(details, error_details_pb2.DebugInfo)
+    work_end = _first(details, seat_pb2.WorkEnd)
     kind = None
     if info is not None and _is_ours(info):
         kind = _BY_REASON.get(info.reason.removeprefix(_REASON_PREFIX))
@@ -109,6 +112,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         retry_after=retry.retry_delay if retry is not None else None,
         field=field,
         stderr_tail=debug.detail if debug is not None else "",
+        work_end=work_end,
     )
 
 
@@ -145,6 +149,7 @@ def _make(
     field: str = "",
     grant_id: str = "",
     stderr_tail: str = "",
+    work_end: seat_pb2.WorkEnd | None = None,
 ) -> SeatError:
     if issubclass(kind, errors.NoSeatFree | errors.ServiceUnavailable):
         after = None if retry_after is None else timedelta(seconds=seconds(retry_after))
@@ -155,6 +160,8 @@ def _make(
         return kind(message, grant_id=grant_id)
     if issubclass(kind, errors.CompilerCrashed):
         return kind(message, stderr_tail=stderr_tail)
+    if issubclass(kind, errors.WorkEnded) and work_end is not None:
+        return kind(message, failure=work_end.failure, why=work_end.message)
     return kind(message)
 
 
@@ -171,6 +178,7 @@ def _details(error: aio.AioRpcError) -> Iterable[Message]:
                 error_details_pb2.ErrorInfo,
                 error_details_pb2.ResourceInfo,
                 error_details_pb2.DebugInfo,
+                seat_pb2.WorkEnd,
             ):
                 if detail.Is(kind.DESCRIPTOR):
                     message = kind()

@@ -32,6 +32,7 @@ from datetime import timedelta
 from seatkeeper.server.decide import admission
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
 from seatkeeper.server.decide.watermarks import Watermarks
+from seatkeeper.server.decide.work import WorksBegun, waiting_for, work_ended
 from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
@@ -42,6 +43,7 @@ from seatkeeper.server.domain.commands import (
     Refusal,
     Release,
     Released,
+    WorkEnd,
 )
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import (
@@ -59,7 +61,7 @@ from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 RELEASE_WRITES = 4
 """Writes that a release may lead to: grant and watermark, then the next ticket and its grant."""
-COMPLETING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS}
+COMPLETING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS, Refusal.WORK_ENDED}
 """Denials after which the id is completed: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
@@ -139,6 +141,7 @@ def decide(
         draft.note_denial(ticket, reason, message)
     for command in commands:
         draft.take(command)
+    draft.end_works()
     draft.serve_queue()
     draft.store_waiting()
     return draft.decision
@@ -162,6 +165,8 @@ class _Draft:
     """Requests that found a ticket: answered when the queue has been served."""
     gone: set[str] = field(init=False, default_factory=set)
     """Stored tickets and grants that this decision ends."""
+    works_ended: dict[str, WorkEnd] = field(init=False, default_factory=dict)
+    """By work key: what the holder says who releases now."""
     marks: Watermarks = field(init=False)
     served: dict[str, Grant] = field(init=False, default_factory=dict)
     hold_back: Callable[[Ticket], bool] = field(init=False, default=holds_back_none)
@@ -253,8 +258,7 @@ class _Draft:
 
     def _refusal(self, command: Acquire) -> tuple[Refusal, str] | None:
         """Return why a new request cannot be accepted, or None."""
-        why = impossible(self.pool.spec, command)
-        if self.pool.spec is None:
+        if (why := impossible(self.pool.spec, command)) and self.pool.spec is None:
             return why
         if command.session_id in self.pool.dead_sessions:
             return Refusal.SESSION_LOST, SESSION_ENDED
@@ -302,18 +306,43 @@ class _Draft:
                 self.decision.released_fences.append(found.fence)
                 self.held -= found.seats
                 self.reserved += RELEASE_WRITES - 2  # for the next ticket
+                if command.work_end is not None and found.work_key:
+                    self.works_ended[found.work_key] = command.work_end
             else:
                 self.decision.tickets_ended.append(grant_id)
-        self._answer_again(grant_id)
+        self._answer_again(Denied(grant_id, Refusal.FINISHED, RELEASED_BEFORE))
         self.marks.complete(command.session_id, command.lease_id, grant_id, recorded=recorded)
         self._answer(command, Released(grant_id))
 
-    def _answer_again(self, grant_id: str) -> None:
-        """Answer those who asked again for what is released now; the id may get another owner."""
+    def _answer_again(self, denied: Denied) -> None:
+        """Answer those who asked again for what ends now; the id may get another owner."""
         for command, asked_for in self.again:
-            if asked_for == grant_id:
-                self._deny(command, Refusal.FINISHED, RELEASED_BEFORE)
-        self.again = [entry for entry in self.again if entry[1] != grant_id]
+            if asked_for == denied.grant_id:
+                self._answer(command, denied)
+        self.again = [entry for entry in self.again if entry[1] != denied.grant_id]
+
+    def end_works(self) -> None:
+        """Answer those who wait for work that has ended, as far as writes go.
+
+        The next of those that do not fit is granted, finds the work ended, and says so in its turn.
+        """
+        new = [ticket for _, ticket in self.asked.values()]
+        for work_key, end in self.works_ended.items():
+            for ticket in waiting_for(work_key, self.pool, self.gone, new):
+                if not self.fits(2):
+                    return
+                self._end_work(ticket, work_ended(ticket, end))
+
+    def _end_work(self, ticket: Ticket, denied: Denied) -> None:
+        grant_id = ticket.grant_id
+        if (asked := self.asked.pop(grant_id, None)) is not None:
+            self.reserved -= 1
+            self._answer(asked[0], denied)
+            self.marks.complete(ticket.session_id, ticket.lease_id, grant_id, recorded=False)
+        else:
+            self.give_up(ticket)
+            self.marks.note_denial(ticket.session_id, ticket.lease_id, denied)
+        self._answer_again(denied)
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, as the policy plans, while seats and writes last."""
@@ -321,10 +350,12 @@ class _Draft:
         pool = self._snapshot()
         plan, free = self.policy.plan(pool, self.now), pool.free
         self.hold_back = plan.hold_back
+        works = WorksBegun(pool)
         for ticket in plan.serve:
             is_new = ticket.grant_id in self.asked
-            if ticket.seats > free or not (is_new or self._is_stored(ticket)):
-                return  # The policy is wrong, and no seat is granted that is not there.
+            is_there = ticket.seats <= free and (is_new or self._is_stored(ticket))
+            if not is_there or not works.may_begin(ticket):
+                return  # The policy is wrong: no seat that is not there, and no work twice.
             if not is_new and not self.fits(2):
                 self.decision.unserved = True
                 return
@@ -335,20 +366,16 @@ class _Draft:
         """Return the pool as the commands have left it."""
         spec = self.pool.spec
         stored = max(0, self.limits.writes_max - self.decision.writes) // 2
+        asked = self.asked.items()
         return PoolSnapshot(
             state=self.pool,
             free=max(0, spec.seats - self.held) if spec else 0,
             ticket_number=self.decision.guard.ticket_number,
-            grants_max=len(self.asked)
-            + stored
-            + 1,  # one more shows that something is left to serve
+            # One more shows that something is left to serve.
+            grants_max=len(asked) + stored + 1,
             ended=self.gone,
             new=[ticket for _, ticket in self.asked.values()],
-            impatient={
-                grant_id
-                for grant_id, (command, _) in self.asked.items()
-                if not command.may_wait
-            },
+            impatient={grant_id for grant_id, (each, _) in asked if not each.may_wait},
         )
 
     def _is_stored(self, ticket: Ticket) -> bool:
@@ -402,8 +429,8 @@ class _Draft:
                 # A seat may be free: the queue was cut short by the size of the transaction.
                 self.decision.deferred.append(command)
             else:
-                held_back = self.hold_back(ticket)
-                why = _no_seat(self.pool.spec, is_held_back=held_back)
+                held_back = ticket if self.hold_back(ticket) else None
+                why = _no_seat(self.pool.spec, held_back)
                 self._deny(command, Refusal.NO_SEAT_FREE, why)
                 self.marks.complete(
                     command.session_id, command.lease_id, grant_id, recorded=False
@@ -423,11 +450,15 @@ class _Draft:
                 self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
 
 
-def _no_seat(spec: PoolSpec | None, *, is_held_back: bool = False) -> str:
+def _no_seat(spec: PoolSpec | None, held_back: Ticket | None = None) -> str:
     seats = spec.seats if spec else 0
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"
-    if is_held_back:
+    if held_back and held_back.work_key:
+        return (
+            "another holder does, or is to do, the same work; wait for it, or try again later"
+        )
+    if held_back:
         return "the pool's policy grants this request no seat now; wait, or try again later"
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
 

@@ -12,6 +12,7 @@ from seatkeeper.server.domain.commands import (
     Refusal,
     Release,
     Released,
+    WorkEnd,
 )
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolSpec, PoolState, Ticket
@@ -37,4 +38,5 @@ __all__ = [
     "Released",
     "Ticket",
     "Watermark",
+    "WorkEnd",
 ]

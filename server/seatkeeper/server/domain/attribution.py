@@ -27,10 +27,13 @@ PLAIN_MAX = 4096
 _LABEL_KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,62}")
 # Nothing that JSON escapes: a token must stay short enough to be verified.
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9._/:@+-]{0,63}")
+_WORK_KEY = re.compile(r"[A-Za-z0-9._/:@+-]{0,128}")
 
 
 class Attributes(Protocol):
     """The message ``Attributes``: what a request says beside its project and its priority."""
+
+    work_key: str
 
     @property
     def labels(self) -> MutableMapping[str, str]:
@@ -87,6 +90,8 @@ class Attribution:
     """Higher is served earlier."""
     labels: tuple[tuple[str, str], ...] = ()
     """Pairs that the caller chose, in the order of keys."""
+    work_key: str = ""
+    """The work that the seats are for, done by one holder at a time; empty: no such."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The message ``Attributes`` as it was read, with what this node does not know of it."""
 
@@ -98,7 +103,8 @@ class Attribution:
         is left out: it could not be checked, and records hold only what was checked.
         """
         labels = tuple(sorted(request.attributes.labels.items()))
-        return cls(holder, request.project or project, request.priority, labels)
+        work_key = request.attributes.work_key
+        return cls(holder, request.project or project, request.priority, labels, work_key)
 
     @classmethod
     def of(cls, message: Attributed) -> Attribution:
@@ -108,7 +114,9 @@ class Attribution:
         more = message.attributes
         labels = tuple(sorted(more.labels.items()))
         kept = more.SerializeToString()
-        return cls(message.holder, message.project, message.priority, labels, kept)
+        return cls(
+            message.holder, message.project, message.priority, labels, more.work_key, kept
+        )
 
     def write(self, message: Attributed) -> None:
         """Put it into a message, with what was kept."""
@@ -119,6 +127,8 @@ class Attribution:
             message.attributes.ParseFromString(self.kept)
         if self.labels:
             message.attributes.labels.update(self.labels)
+        if self.work_key:
+            message.attributes.work_key = self.work_key
 
     def claims(self) -> dict[str, object]:
         """Return what a token says of it."""
@@ -129,6 +139,8 @@ class Attribution:
         """Return what logs and events say of it."""
         facts: dict[str, object] = {"holder": self.holder, "project": self.project}
         facts["priority"] = self.priority
+        if self.work_key:
+            facts["work_key"] = self.work_key
         return facts | ({"labels": dict(self.labels)} if self.labels else {})
 
 
@@ -161,6 +173,12 @@ def check(request: Request) -> None:
                 f"{value[:64]!r} is not the value of a label ({key}): at most 63 of "
                 "`A-Z a-z 0-9 . _ - / : @ +`",
             )
+    if not _WORK_KEY.fullmatch(request.attributes.work_key):
+        raise Malformed(
+            "attributes.work_key",
+            f"{request.attributes.work_key[:129]!r} is not at most 128 of "
+            "`A-Z a-z 0-9 . _ - / : @ +`",
+        )
 
 
 class HasAttribution:
@@ -184,3 +202,8 @@ class HasAttribution:
     def priority(self) -> int:
         """Higher is served earlier."""
         return self.attribution.priority
+
+    @property
+    def work_key(self) -> str:
+        """The work that the seats are for, done by one holder at a time; empty: no such."""
+        return self.attribution.work_key

@@ -43,6 +43,16 @@ class Acquire(HasAttribution):
 
 
 @immutable
+class WorkEnd:
+    """How the work of a grant ended, for those who wait to do the same."""
+
+    failure: str = ""
+    """The name of the error, one that would come again; empty: it is done."""
+    message: str = ""
+    """The same for people."""
+
+
+@immutable
 class Release:
     """A grant is given back, or a ticket given up.
 
@@ -52,6 +62,8 @@ class Release:
     grant_id: str
     session_id: str
     lease_id: int
+    work_end: WorkEnd | None = None
+    """None: nothing is said of the work, so the next one does it."""
 
 
 Command = Acquire | Release
@@ -71,6 +83,7 @@ class Refusal(Enum):
     )  # the same id with other seats or attributes; INVALID_ARGUMENT on the wire
     SESSION_LOST = auto()
     UNAVAILABLE = auto()
+    WORK_ENDED = auto()
 
 
 @immutable
@@ -95,6 +108,8 @@ class Denied:
     reason: Refusal
     message: str
     retry_after: timedelta | None = None
+    work_end: WorkEnd | None = None
+    """With ``WORK_ENDED``."""
 
 
 @immutable

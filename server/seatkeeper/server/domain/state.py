@@ -104,6 +104,10 @@ class PoolState:
     """How many tickets each holder has."""
     tickets_wanting: Counter[int] = field(init=False, default_factory=Counter)
     """How many tickets want each number of seats."""
+    work_held: dict[str, set[str]] = field(init=False, default_factory=dict)
+    """The ids of the grants of each work key."""
+    work_waiting: dict[str, set[str]] = field(init=False, default_factory=dict)
+    """The ids of the tickets of each work key."""
     _queue: list[QueueKey] = field(init=False, default_factory=list)
 
     @property
@@ -133,12 +137,16 @@ class PoolState:
         self.remove_grant(grant.grant_id)
         self.grants[grant.grant_id] = grant
         self.held += grant.seats
+        if grant.work_key:
+            _add(self.work_held, grant)
 
     def remove_grant(self, grant_id: str) -> Grant | None:
         """Remove and return the grant of this id, if there is one."""
         grant = self.grants.pop(grant_id, None)
         if grant is not None:
             self.held -= grant.seats
+            if grant.work_key:
+                _discard(self.work_held, grant)
         return grant
 
     def put_ticket(self, ticket: Ticket) -> None:
@@ -147,6 +155,8 @@ class PoolState:
         self.tickets[ticket.grant_id] = ticket
         self.tickets_of[ticket.holder] += 1
         self.tickets_wanting[ticket.seats] += 1
+        if ticket.work_key:
+            _add(self.work_waiting, ticket)
         insort(self._queue, queue_key(ticket))
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
@@ -159,5 +169,18 @@ class PoolState:
             self.tickets_wanting[ticket.seats] -= 1
             if not self.tickets_wanting[ticket.seats]:
                 del self.tickets_wanting[ticket.seats]
+            if ticket.work_key:
+                _discard(self.work_waiting, ticket)
             del self._queue[bisect_left(self._queue, queue_key(ticket))]
         return ticket
+
+
+def _add(works: dict[str, set[str]], one: Grant | Ticket) -> None:
+    works.setdefault(one.work_key, set()).add(one.grant_id)
+
+
+def _discard(works: dict[str, set[str]], one: Grant | Ticket) -> None:
+    same = works[one.work_key]
+    same.discard(one.grant_id)
+    if not same:
+        del works[one.work_key]

@@ -132,6 +132,13 @@ def ticket_begins(pool: str, ticket: Ticket, peer: str = "") -> UsageEvent:
     )
 
 
+_KINDS = {
+    Refusal.NO_SEAT_FREE: UsageKind.GAVE_UP,
+    Refusal.WORK_ENDED: UsageKind.CANCELLED,
+}
+"""What becomes of tickets that are denied for these reasons; the others are denied."""
+
+
 def ticket_ends(
     pool: str,
     ticket: Ticket,
@@ -147,8 +154,7 @@ def ticket_ends(
     """
     kind = UsageKind.CANCELLED
     if denied is not None:
-        timed_out = denied.reason is Refusal.NO_SEAT_FREE
-        kind = UsageKind.GAVE_UP if timed_out else UsageKind.DENIED
+        kind = _KINDS.get(denied.reason, UsageKind.DENIED)
     return UsageEvent(
         kind,
         pool,

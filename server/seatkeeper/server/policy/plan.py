@@ -12,8 +12,13 @@ would not do (that would be a hot loop), and leaves none undone that the decisio
 wake). Several nodes may plan for one pool at once, by clocks that differ: the commit is guarded, so
 that costs order, never a seat.
 
-A policy is not trusted with safety. What it serves beyond the free seats, twice, or without a ticket
-is not granted.
+A policy is not trusted with safety. What it serves beyond the free seats, twice, without a ticket, or
+for work that another holder does is not granted.
+
+Requests that name the same work (``work_key``) are served one at a time, whatever the policy: of
+those that wait, ``PoolSnapshot.waiting`` yields one, and none while a grant for it lives. The others
+keep their places. When that grant ends, they are denied if its holder said how the work ended;
+otherwise the next of them is served, at the place that it kept.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from sys import maxsize
 
 from seatkeeper.server.domain import Grant, PoolState, Ticket
+from seatkeeper.server.domain.state import queue_key
 from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
 
 
@@ -52,14 +54,55 @@ class PoolSnapshot:
         """Yield the tickets that can be served, by priority, then in the order of acceptance.
 
         Works out the next one only when it is asked for. Tickets of sessions that are known to have
-        ended are left out.
+        ended are left out, and those whose work is done by another.
         """
-        dead, ended = self.state.dead_sessions, self.ended
-        return (
-            ticket
-            for ticket in self.state.queue(self.new)
-            if ticket.session_id not in dead and ticket.grant_id not in ended
+        return (each for each, is_free in self._by_work() if is_free)
+
+    def work_in_progress(self) -> Iterator[Ticket]:
+        """Yield the tickets that wait for another holder to do the same work, in the same order.
+
+        A policy does not serve them. They come last in its order.
+        """
+        return (each for each, is_free in self._by_work() if not is_free)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any request or grant has a work key."""
+        state = self.state
+        return bool(state.work_waiting or state.work_held) or any(
+            each.work_key for each in self.new
         )
+
+    def waits_for_work(self, ticket: Ticket) -> bool:
+        """Return whether a ticket waits for another to do its work; also of one not in the pool yet."""
+        key = ticket.work_key
+        if not key:
+            return False
+        if self.is_work_held(key):
+            return True
+        others = [self.state.tickets[each] for each in self.state.work_waiting.get(key, ())]
+        turn = queue_key(ticket)
+        return any(
+            queue_key(each) < turn for each in (*others, *self.new) if each.work_key == key
+        )
+
+    def is_work_held(self, work_key: str) -> bool:
+        """Return whether a grant holds seats for this work."""
+        return any(each not in self.ended for each in self.state.work_held.get(work_key, ()))
+
+    def _by_work(self) -> Iterator[tuple[Ticket, bool]]:
+        """Yield the tickets that live, and whether no other does, or is to do, the same work."""
+        dead, ended = self.state.dead_sessions, self.ended
+        seen: set[str] = set()
+        for ticket in self.state.queue(self.new):
+            if ticket.session_id in dead or ticket.grant_id in ended:
+                continue
+            key = ticket.work_key
+            if not key:
+                yield ticket, True
+                continue
+            yield ticket, key not in seen and not self.is_work_held(key)
+            seen.add(key)
 
     def may_wait(self, ticket: Ticket) -> bool:
         """Return whether a ticket goes on waiting if it is not served now."""
@@ -67,7 +110,9 @@ class PoolSnapshot:
 
     @property
     def by_acceptance(self) -> Order:
-        """The order of ``waiting``."""
+        """The order of ``waiting``, and then those whose work is in progress."""
+        if self.has_work:
+            return ListedOrder(lambda: chain(self.waiting(), self.work_in_progress()))
         if self.new or self.ended:
             return ListedOrder(self.waiting)
         return StoredOrder(self.state)
@@ -104,5 +149,6 @@ def held_back_last(
         served = {ticket.grant_id for ticket in serve}
         waiting = [ticket for ticket in pool.waiting() if ticket.grant_id not in served]
         yield from sorted(waiting, key=hold_back)
+        yield from pool.work_in_progress()
 
     return ListedOrder(listed)

@@ -34,8 +34,8 @@ from seatkeeper.server.pool.subscribers import Listener, deliver, peer_of
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.wire.denials import denial_name
-from seatkeeper.server.wire.validate import check_acquire, check_grant_ref
+from seatkeeper.server.wire.denials import decode_work_end, denial_name
+from seatkeeper.server.wire.validate import check_acquire, check_grant_ref, check_work_end
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)
@@ -133,15 +133,18 @@ class PoolRouter:
     def release(
         self,
         session: Session,
-        grant: seat_service_pb2.GrantRef,
+        release: seat_service_pb2.Release,
         listener: Listener,
         *,
         may_delay: bool = False,
     ) -> Awaitable[None]:
         """Have a grant given back, or a ticket given up; see ``acquire``. Raises ``Malformed``."""
+        grant = release.grant
         check_grant_ref(grant)
         check_id_age("grant.grant_id", grant.grant_id, self._clock.now())
-        command = Release(grant.grant_id, session.session_id, session.lease_id)
+        check_work_end(release)
+        work_end = decode_work_end(release)
+        command = Release(grant.grant_id, session.session_id, session.lease_id, work_end)
         return self._submit(grant.pool, command, listener, may_delay=may_delay)
 
     def _submit(

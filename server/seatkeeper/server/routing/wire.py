@@ -19,7 +19,12 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.store import records
 from seatkeeper.server.store.formats import FormatUnsupported, check_format, kept
-from seatkeeper.server.wire.denials import decode_denied, encode_denied
+from seatkeeper.server.wire.denials import (
+    decode_denied,
+    decode_work_end,
+    encode_denied,
+    encode_work_end,
+)
 from seatkeeper.v1 import seat_pb2
 
 RETRY_AFTER = timedelta(seconds=1)
@@ -28,13 +33,14 @@ RETRY_AFTER = timedelta(seconds=1)
 def encode_command(command: Command) -> pb.PeerCommand:
     """Return the message for a command."""
     if isinstance(command, Release):
-        return pb.PeerCommand(
-            release=pb.ReleaseCommand(
-                grant_id=command.grant_id,
-                session_id=command.session_id,
-                lease_id=command.lease_id,
-            )
+        release = pb.ReleaseCommand(
+            grant_id=command.grant_id,
+            session_id=command.session_id,
+            lease_id=command.lease_id,
         )
+        if command.work_end is not None:
+            release.work_end.CopyFrom(encode_work_end(command.work_end))
+        return pb.PeerCommand(release=release)
     message = pb.AcquireCommand(grant_id=command.grant_id, may_wait=command.may_wait)
     ticket = message.ticket
     ticket.ParseFromString(command.kept)
@@ -50,7 +56,8 @@ def decode_command(message: pb.PeerCommand) -> Command:
     """Return the command in a message. Raises ``FormatUnsupported``."""
     if message.WhichOneof("command") == "release":
         release = message.release
-        return Release(release.grant_id, release.session_id, release.lease_id)
+        work_end = decode_work_end(release)
+        return Release(release.grant_id, release.session_id, release.lease_id, work_end)
     acquire, ticket = message.acquire, message.acquire.ticket
     check_format(acquire.grant_id, ticket)
     return Acquire(

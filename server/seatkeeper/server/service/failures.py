@@ -24,7 +24,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import NotYourSession, SessionLost
 from seatkeeper.server.store import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
 from seatkeeper.server.store.formats import FormatUnsupported
-from seatkeeper.server.wire.denials import denial_info, spread
+from seatkeeper.server.wire.denials import denial_info, encode_work_end, spread
 
 RETRY_AFTER = timedelta(seconds=1)
 
@@ -38,6 +38,7 @@ _STATUS = {
     Refusal.OTHER_TERMS: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.SESSION_LOST: grpc.StatusCode.NOT_FOUND,
     Refusal.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Refusal.WORK_ENDED: grpc.StatusCode.ABORTED,
 }
 
 
@@ -53,6 +54,8 @@ def failure_of_denial(pool: str, denied: Denied) -> Failure:
         details.append(resource_info("session", "", denied.message))
     if denied.reason is Refusal.POOL_NOT_FOUND:
         details.append(resource_info("pool", pool, denied.message))
+    if denied.work_end is not None:
+        details.append(encode_work_end(denied.work_end))
     if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
         details.append(retry_info(denied.retry_after or spread(RETRY_AFTER)))
     failure = Failure(code, denied.message, *details)

@@ -239,7 +239,9 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         ref = request.release.grant
         caller = self._begin_call(ref.grant_id, context, takes=False)
         try:
-            await self._core.seats.release(session, ref, caller, may_delay=self._crowded)
+            await self._core.seats.release(
+                *(session, request.release, caller), may_delay=self._crowded
+            )
             update = await caller.answer
         finally:
             del self._callers[caller]

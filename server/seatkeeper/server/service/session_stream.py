@@ -278,8 +278,9 @@ class SessionStream:
             self._encoder.want_token(name, wanted=not asked.without_token)
             return self._ask(name, self._core.seats.acquire, asked)
         if kind == "release":
-            grant = command.release.grant
-            return self._ask((grant.pool, grant.grant_id), self._core.seats.release, grant)
+            said = command.release
+            name = said.grant.pool, said.grant.grant_id
+            return self._ask(name, self._core.seats.release, said)
         if kind == "renew":
             self._renew(command.renew)
             return DONE

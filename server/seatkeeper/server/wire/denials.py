@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from typing import Literal, Protocol
 
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from seatkeeper.core.serving.failure import error_info
-from seatkeeper.server.domain import Basis, Denied, Refusal
+from seatkeeper.server.domain import Basis, Denied, Refusal, WorkEnd
 from seatkeeper.v1 import seat_pb2
+
+
+class HasWorkEnd(Protocol):
+    """A message that can say how work ended: a release, or a refusal."""
+
+    @property
+    def work_end(self) -> seat_pb2.WorkEnd:
+        """How it ended."""
+        ...
+
+    def HasField(self, field_name: Literal["work_end"], /) -> bool:  # noqa: N802 - protobuf's
+        """Return whether it is set."""
+        ...
+
 
 DENIAL_REASONS = {
     Refusal.POOL_NOT_FOUND: seat_pb2.DENIAL_REASON_POOL_NOT_FOUND,
@@ -21,6 +36,7 @@ DENIAL_REASONS = {
     Refusal.OTHER_TERMS: seat_pb2.DENIAL_REASON_INVALID_ARGUMENT,
     Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
+    Refusal.WORK_ENDED: seat_pb2.DENIAL_REASON_WORK_ENDED,
 }
 RETRY_SPREAD_SECONDS = 2.0
 """By how much the times differ at which those who are refused together should come again."""
@@ -70,6 +86,8 @@ def encode_denied(denied: Denied) -> seat_pb2.Denied:
     )
     if denied.retry_after is not None:
         message.retry_after.FromTimedelta(denied.retry_after)
+    if denied.work_end is not None:
+        message.work_end.CopyFrom(encode_work_end(denied.work_end))
     return message
 
 
@@ -79,4 +97,17 @@ def decode_denied(message: seat_pb2.Denied) -> Denied:
     if message.HasField("retry_after"):
         retry_after = message.retry_after.ToTimedelta()
     reason = _REFUSALS.get(message.reason, Refusal.UNAVAILABLE)
-    return Denied(message.grant_id, reason, message.message, retry_after)
+    work_end = decode_work_end(message)
+    return Denied(message.grant_id, reason, message.message, retry_after, work_end)
+
+
+def encode_work_end(end: WorkEnd) -> seat_pb2.WorkEnd:
+    """Return the message that says how work ended."""
+    return seat_pb2.WorkEnd(failure=end.failure, message=end.message)
+
+
+def decode_work_end(message: HasWorkEnd) -> WorkEnd | None:
+    """Return what a release or a refusal says of the end of work; None: nothing."""
+    if not message.HasField("work_end"):
+        return None
+    return WorkEnd(message.work_end.failure, message.work_end.message)

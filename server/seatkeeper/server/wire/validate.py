@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from seatkeeper.core.text import hidden_in, named
@@ -25,6 +26,8 @@ TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
 WAIT_MAX = timedelta(days=7)
 TOKENS_MAX = 10_000
+WORK_MESSAGE_MAX = 2_000
+_FAILURE = re.compile(r"[A-Za-z0-9_]{0,64}")
 
 
 def check_acquire(request: seat_pb2.Acquire) -> None:
@@ -46,6 +49,19 @@ def check_grant_ref(grant: seat_service_pb2.GrantRef) -> None:
     """Check the name of a grant."""
     check_name("grant.pool", grant.pool)
     check_id("grant.grant_id", grant.grant_id)
+
+
+def check_work_end(release: seat_service_pb2.Release) -> None:
+    """Check what a release says of the end of its work. It is shown to those who wait for the same."""
+    if not release.HasField("work_end"):
+        return
+    end = release.work_end
+    if not _FAILURE.fullmatch(end.failure):
+        raise Malformed(
+            "work_end.failure", f"{end.failure[:65]!r} is not at most 64 of `A-Z a-z 0-9 _`"
+        )
+    if len(end.message) > WORK_MESSAGE_MAX:
+        raise Malformed("work_end.message", f"has over {WORK_MESSAGE_MAX} characters")
 
 
 def is_grant(ref: seat_service_pb2.GrantRef) -> bool:
