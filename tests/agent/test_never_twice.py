@@ -10,7 +10,7 @@ from tests.agent.site import OPTIONS, POOL, Site, eventually, workers
 from tests.builder.models import light_model, relu, relu_chain
 
 from seatkeeper.agent.main import Agent
-from seatkeeper.client import ModelRejected
+from seatkeeper.client import AsyncSeatClient, ClientConfig, ModelRejected
 from seatkeeper.client.builds.builds import BuiltEngine
 
 LONG = relu_chain(10_000)
@@ -132,3 +132,24 @@ async def test_one_that_will_not_wait_is_not_made_to(site: Site, agents: list[Ag
     assert type(caught.value).__name__ == "NoSeatFree"
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_clients_that_keep_their_session_themselves_share_a_build_too(
+    site: Site, counter: Counter
+) -> None:
+    """The others here have a helper keep it."""
+    config = ClientConfig(keeper="process")
+    async with (
+        AsyncSeatClient(site.service.address, holder="alice", config=config) as alice,
+        AsyncSeatClient(site.service.address, holder="bob", config=config) as bob,
+    ):
+        ends = await asyncio.gather(
+            *(each.build(b"no model", OPTIONS) for each in (alice, bob)),
+            return_exceptions=True,
+        )
+        assert [type(end) for end in ends] == [ModelRejected, ModelRejected]
+        assert site.fence == 1
+        model = light_model("resnet50")
+        built = await asyncio.gather(*(each.build(model, OPTIONS) for each in (alice, bob)))
+    assert {each.cached for each in built} == {True, False}
+    assert (counter.builds, site.fence) == (2, 2)

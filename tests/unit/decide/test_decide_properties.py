@@ -8,14 +8,26 @@ After every decision it checks what the service promises, against records of its
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.unit.kit import KEYS, NOW, POOL, FakeClock, acquire, release, uuid7, writes_of
+from tests.unit.kit import (
+    KEYS,
+    NOW,
+    POOL,
+    FakeClock,
+    acquire,
+    changed,
+    release,
+    uuid7,
+    writes_of,
+)
 
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
@@ -35,6 +47,7 @@ from seatkeeper.server.domain import (
     Release,
     Released,
     Ticket,
+    WorkEnd,
 )
 from seatkeeper.server.domain.state import queue_key
 from seatkeeper.server.policy.fifo import FIFO
@@ -46,6 +59,7 @@ from seatkeeper.server.store import Change, WatchBatch
 SESSIONS = ("anna", "bert", "cora")
 AHEAD = 1_000_000
 """What is added to an id's number to make it one of the future: more than a day."""
+WORK_ENDS = st.sampled_from([None, WorkEnd(), WorkEnd("Failed", "again")])
 WAITS = st.integers(1, 5_000).map(lambda millis: timedelta(milliseconds=millis))
 
 
@@ -57,8 +71,8 @@ def commands(draw: st.DrawFn, newest: int) -> Command:
     if draw(st.integers(0, 9)) == 0:
         number += AHEAD
     if draw(st.integers(0, 9)) < 4:
-        return release(number, session)
-    return acquire(
+        return replace(release(number, session), work_end=draw(WORK_ENDS))
+    asked = acquire(
         number,
         session,
         seats=draw(st.sampled_from([1, 1, 1, 2, 3, 5])),
@@ -66,6 +80,7 @@ def commands(draw: st.DrawFn, newest: int) -> Command:
         wait=draw(st.none() | WAITS),
         may_wait=draw(st.sampled_from([True, True, True, False])),
     )
+    return changed(asked, work_key=draw(st.sampled_from(["", "", "", "w", "v"])))
 
 
 class Deciding(RuleBasedStateMachine):
@@ -234,14 +249,29 @@ class Deciding(RuleBasedStateMachine):
         self.strangers_change_nothing(batch, decision)
         for command, outcome in decision.outcomes:
             self.outcome_is_true(command, outcome, decision)
-        denied = {d.grant_id for mark in decision.marks.values() for d in mark.denied}
-        assert denied <= set(decision.tickets_ended)
+        reasons = {
+            d.grant_id: d.reason for mark in decision.marks.values() for d in mark.denied
+        }
+        assert set(reasons) <= set(decision.tickets_ended)
         for grant_id in decision.tickets_ended:
             if grant_id not in {grant.grant_id for grant in decision.grants}:
-                if grant_id not in denied & self.never_served():
+                if reasons.get(grant_id) is Refusal.WORK_ENDED:
+                    self.its_work_has_ended(self.state.tickets[grant_id].work_key, batch)
+                elif not (grant_id in reasons and grant_id in self.never_served()):
                     self.gave_up_in_time(grant_id, batch)
                 session = self.state.tickets[grant_id].session_id
                 self.finished.add((session, grant_id))
+
+    def its_work_has_ended(self, work_key: str, batch: list[Command]) -> None:
+        """No request is denied because of work that its holder has not ended."""
+        assert work_key
+        assert any(
+            isinstance(command, Release)
+            and command.work_end is not None
+            and (grant := self.state.grants.get(command.grant_id)) is not None
+            and (grant.session_id, grant.work_key) == (command.session_id, work_key)
+            for command in batch
+        )
 
     def gave_up_in_time(self, grant_id: str, batch: list[Command]) -> None:
         """No request is denied before its time, unless it asked for that."""
@@ -251,11 +281,18 @@ class Deciding(RuleBasedStateMachine):
     def order_is_kept(self, decision: Decision) -> None:
         """No ticket is served while an earlier one goes on waiting, however much it wants."""
         ended = set(decision.tickets_ended)
+        lives = [
+            *(g for g in self.state.grants.values() if g.grant_id not in decision.grants_ended),
+            *decision.grants,
+        ]
+        works = Counter(grant.work_key for grant in lives if grant.work_key)
+        assert max(works.values(), default=0) <= 1, "one work has two holders"
         waiting = [
             queue_key(ticket)
             for ticket in (*self.state.tickets.values(), *decision.tickets)
             if ticket.grant_id not in ended
             and ticket.session_id not in self.state.dead_sessions
+            and ticket.work_key not in works
         ]
         for grant in decision.grants:
             stored = self.state.tickets.get(grant.grant_id)
@@ -306,6 +343,9 @@ class Deciding(RuleBasedStateMachine):
             case Denied(reason=Refusal.NO_SEAT_FREE):
                 assert isinstance(command, Acquire)
                 self.finished.add(name)
+            case Denied(reason=Refusal.WORK_ENDED):
+                assert isinstance(command, Acquire)
+                self.finished.add(name)
             case Denied(reason=Refusal.SESSION_LOST):
                 assert command.session_id in self.dead
 
@@ -346,8 +386,17 @@ def check_indexes(state: PoolState) -> None:
         assert state.rank(ticket) == place - 1
     assert state.seats_wanted_max == max((ticket.seats for ticket in in_order), default=0)
     alive = [t for t in in_order if t.session_id not in state.dead_sessions]
-    order = FIFO.plan(PoolSnapshot.of(state), NOW).order
+    works = {grant.work_key for grant in state.grants.values()} - {""}
+    free: list[Ticket] = []
+    held_back: list[Ticket] = []
+    for ticket in alive:
+        (held_back if ticket.work_key in works else free).append(ticket)
+        works |= {ticket.work_key} - {""}
+    alive = free + held_back
+    plan = FIFO.plan(PoolSnapshot.of(state), NOW)
+    order = plan.order
     assert list(order) == alive
+    assert [ticket for ticket in alive if plan.hold_back(ticket)] == held_back
     assert [order.position(ticket) for ticket in alive] == list(range(1, len(alive) + 1))
 
 

@@ -44,6 +44,7 @@ ATTRIBUTIONS = st.builds(
     st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=4).map(
         lambda labels: tuple(sorted(labels.items()))
     ),
+    work_key=st.sampled_from(["", "w/1"]),
     kept=st.sampled_from([b"", LATER]),
 )
 

@@ -308,3 +308,41 @@ async def test_the_history_of_a_store_is_read_from_its_first_revision() -> None:
 
     assert judgement.is_correct
     assert (judgement.max_out, judgement.out, judgement.grants) == (1, 0, 1)
+
+
+WORK: dict[str, Any] = {"work_key": "w"}
+GUARD = put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9), 1))
+
+
+def test_one_work_has_one_holder_at_a_time() -> None:
+    first, second = changed(a_grant(1), **WORK), changed(a_grant(2, fence=2), **WORK)
+    twice = checked([spec(5)], [GUARD, granted(first)], [GUARD, granted(second)])
+    assert kinds(twice) == [FaultKind.SAME_WORK]
+    at_once = checked([spec(5)], [GUARD, granted(first), granted(second)])
+    assert kinds(at_once) == [FaultKind.SAME_WORK]
+    after = checked(
+        [spec(5)],
+        [GUARD, granted(first)],
+        [GUARD, grant_gone(1), mark("anna", 1), granted(second)],
+    )
+    assert kinds(after) == []
+
+
+def test_a_ticket_whose_work_another_does_may_be_passed_over() -> None:
+    held, waits = changed(a_grant(1), **WORK), changed(a_ticket(2, order=1), **WORK)
+    other, later = a_grant(3, fence=2), a_ticket(3, order=2)
+    before = ([spec(5)], [GUARD, granted(held), queued(waits), queued(later)])
+    served = [GUARD, granted(other), ticket_gone(3)]
+    assert kinds(checked(*before, served)) == []
+    released = [GUARD, grant_gone(1), mark("anna", 1)]
+    assert kinds(checked(*before, released, served)) == [FaultKind.ORDER]
+
+
+def test_a_decision_may_not_know_that_the_session_of_a_work_has_ended() -> None:
+    """The end of a lease moves no guard; after the next decision it is known."""
+    held, waits = changed(a_grant(1), **WORK), changed(a_ticket(2, order=1), **WORK)
+    other, later = a_grant(3, fence=2), a_ticket(3, order=2)
+    before = ([spec(5)], [GUARD, granted(held), queued(waits), queued(later)], [grant_gone(1)])
+    served = [GUARD, granted(other), ticket_gone(3)]
+    assert kinds(checked(*before, served)) == []
+    assert kinds(checked(*before, [GUARD], served)) == [FaultKind.ORDER]

@@ -22,11 +22,13 @@ from seatkeeper.server.domain.attribution import PRIORITY_MAX
 from seatkeeper.server.wire.validate import (
     SEATS_MAX,
     WAIT_MAX,
+    WORK_MESSAGE_MAX,
     check_acquire,
     check_credentials,
     check_grant_ref,
     check_open,
     check_spec,
+    check_work_end,
 )
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
@@ -72,6 +74,13 @@ ACQUIRES: list[tuple[str, dict[str, object]]] = [
     ("wait", {"wait": Duration(seconds=7 * DAY + 1)}),
     ("wait", {"wait": Duration(seconds=315_576_000_000)}),
     ("wait", {"wait": Duration(seconds=2**62)}),
+    ("attributes.work_key", {"attributes": seat_pb2.Attributes(work_key="a b")}),
+    ("attributes.work_key", {"attributes": seat_pb2.Attributes(work_key="x" * 129)}),
+]
+WORK_ENDS: list[tuple[str, seat_pb2.WorkEnd]] = [
+    ("work_end.failure", seat_pb2.WorkEnd(failure="no name")),
+    ("work_end.failure", seat_pb2.WorkEnd(failure="x" * 65)),
+    ("work_end.message", seat_pb2.WorkEnd(message="x" * (WORK_MESSAGE_MAX + 1))),
 ]
 OPENS: list[tuple[str, dict[str, object]]] = [
     ("credentials.session_id", {"credentials": seat_service_pb2.SessionCredentials()}),
@@ -107,6 +116,21 @@ def test_a_malformed_request_is_refused_by_its_field(
     field: str, wrong: dict[str, object]
 ) -> None:
     _refused(lambda: check_acquire(an_acquire(**wrong)), field)
+
+
+@pytest.mark.parametrize(("field", "wrong"), WORK_ENDS)
+def test_a_malformed_end_of_work_is_refused_by_its_field(
+    field: str, wrong: seat_pb2.WorkEnd
+) -> None:
+    _refused(lambda: check_work_end(seat_service_pb2.Release(work_end=wrong)), field)
+
+
+def test_what_the_library_says_of_the_end_of_work_is_allowed() -> None:
+    assert client_grants.WORK_MESSAGE_MAX == WORK_MESSAGE_MAX
+    check_work_end(seat_service_pb2.Release())
+    longest = seat_pb2.WorkEnd(failure="x" * 64, message="x" * WORK_MESSAGE_MAX)
+    check_work_end(seat_service_pb2.Release(work_end=longest))
+    check_acquire(an_acquire(attributes=seat_pb2.Attributes(work_key="a/Z:9@+._-" + "x" * 118)))
 
 
 @pytest.mark.parametrize(("field", "wrong"), OPENS)

@@ -56,7 +56,14 @@ class PoolSnapshot:
         Works out the next one only when it is asked for. Tickets of sessions that are known to have
         ended are left out, and those whose work is done by another.
         """
-        return (each for each, is_free in self._by_work() if is_free)
+        if self.has_work:
+            return (each for each, is_free in self._by_work() if is_free)
+        dead, ended = self.state.dead_sessions, self.ended
+        return (
+            ticket
+            for ticket in self.state.queue(self.new)
+            if ticket.session_id not in dead and ticket.grant_id not in ended
+        )
 
     def work_in_progress(self) -> Iterator[Ticket]:
         """Yield the tickets that wait for another holder to do the same work, in the same order.
@@ -80,11 +87,10 @@ class PoolSnapshot:
             return False
         if self.is_work_held(key):
             return True
-        others = [self.state.tickets[each] for each in self.state.work_waiting.get(key, ())]
+        stored = (self.state.tickets[each] for each in self.state.work_waiting.get(key, ()))
+        others = (*filter(self._lives, stored), *filter(self._lives, self.new))
         turn = queue_key(ticket)
-        return any(
-            queue_key(each) < turn for each in (*others, *self.new) if each.work_key == key
-        )
+        return any(queue_key(each) < turn for each in others if each.work_key == key)
 
     def is_work_held(self, work_key: str) -> bool:
         """Return whether a grant holds seats for this work."""
@@ -92,17 +98,20 @@ class PoolSnapshot:
 
     def _by_work(self) -> Iterator[tuple[Ticket, bool]]:
         """Yield the tickets that live, and whether no other does, or is to do, the same work."""
-        dead, ended = self.state.dead_sessions, self.ended
         seen: set[str] = set()
-        for ticket in self.state.queue(self.new):
-            if ticket.session_id in dead or ticket.grant_id in ended:
-                continue
+        for ticket in filter(self._lives, self.state.queue(self.new)):
             key = ticket.work_key
             if not key:
                 yield ticket, True
                 continue
             yield ticket, key not in seen and not self.is_work_held(key)
             seen.add(key)
+
+    def _lives(self, ticket: Ticket) -> bool:
+        return (
+            ticket.session_id not in self.state.dead_sessions
+            and ticket.grant_id not in self.ended
+        )
 
     def may_wait(self, ticket: Ticket) -> bool:
         """Return whether a ticket goes on waiting if it is not served now."""
