@@ -10,7 +10,7 @@ from tests.agent.site import OPTIONS, POOL, Site, eventually, workers
 from tests.builder.models import light_model, relu, relu_chain
 
 from seatkeeper.agent.main import Agent
-from seatkeeper.client import AsyncSeatClient, ClientConfig, ModelRejected
+from seatkeeper.client import AsyncSeatClient, ClientConfig, ModelRejected, QueuePosition
 from seatkeeper.client.builds.builds import BuiltEngine
 
 LONG = relu_chain(10_000)
@@ -115,8 +115,12 @@ async def test_when_the_session_of_the_one_that_builds_ends_one_other_takes_over
 
 async def test_another_build_goes_on_beside_it(site: Site, agents: list[Agent]) -> None:
     """Those who wait for a build of others hold up none."""
-    first, second = begin(site, "alice", LONG), begin(site, "bob", LONG)
-    await eventually(lambda: site.service.waiting(POOL) == 1)
+    places: list[QueuePosition] = []
+    first = begin(site, "alice", LONG)
+    await eventually(lambda: is_compiling(agents))
+    second = begin(site, "bob", LONG, on_queued=places.append)
+    await eventually(lambda: places)
+    assert places[-1].waits_for_work, "and says so, as three seats are free"
     built = await site.client("cora").build(relu(), OPTIONS)
     assert not built.cached
     for task in (first, second):

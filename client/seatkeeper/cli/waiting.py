@@ -28,11 +28,14 @@ def queued_event(place: QueuePosition) -> Json:
         "position": place.position,
         "estimate_seconds": estimate,
         "estimate_basis": basis,
+        "waits_for_work": place.waits_for_work,
     }
 
 
 def outlook(place: QueuePosition) -> str:
     """Return the estimate of how long it may take, and its basis; empty: nothing is known."""
+    if place.waits_for_work:
+        return ", while another holder builds the same"
     basis = place.basis
     if place.estimate is None:
         if basis is None or not basis.holders_overdue:

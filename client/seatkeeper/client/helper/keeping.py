@@ -262,6 +262,7 @@ class Keeping:
                 position=position.position,
                 estimate=None if estimate is None else estimate.total_seconds(),
                 basis=basis_fields(position.basis),
+                waits_for_work=position.waits_for_work,
             ),
         )
 

@@ -338,4 +338,5 @@ def _position(answer: Frame) -> QueuePosition:
         int(answer["position"]),
         None if estimate is None else timedelta(seconds=estimate),
         basis_from(answer["basis"]),
+        bool(answer.header.get("waits_for_work")),
     )

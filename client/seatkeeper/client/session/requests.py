@@ -49,6 +49,8 @@ class QueuePosition:
     """Estimated time until the grant; None when nothing is known."""
     basis: EstimateBasis | None = None
     """What the estimate was made from, or why there is none; None: the node does not say."""
+    waits_for_work: bool = False
+    """Whether it waits for another holder to do the same work, and not for a seat."""
 
 
 class Believed(Protocol):

@@ -242,7 +242,9 @@ class Tables:
             estimate = None
             if queued.HasField("estimate"):
                 estimate = timedelta(seconds=seconds(queued.estimate))
-            place = QueuePosition(queued.position, estimate, _basis(queued))
+            place = QueuePosition(
+                queued.position, estimate, _basis(queued), queued.waits_for_work
+            )
             call_back(ask.on_queued, place)
 
     def on_denied(self, denied: seat_pb2.Denied, now: float) -> None:

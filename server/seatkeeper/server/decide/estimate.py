@@ -96,6 +96,8 @@ class Place:
     """From 1, in the order of the pool's plan."""
     wait: timedelta | None
     """The estimated time until it is served; None: unknown, or not a matter of seats alone."""
+    waits_for_work: bool = False
+    """Whether another does, or is to do, the work that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +110,18 @@ class Forecast:
     def place(self, ticket: Ticket) -> Place | None:
         """Return where a ticket stands; None: the plan does not know it."""
         position = self.plan.order.position(ticket)
-        return None if position is None else Place(position, self._wait(ticket, position))
+        return None if position is None else self._place(ticket, position)
 
     def line(self) -> Iterator[tuple[Ticket, Place]]:
         """Yield all tickets with their places, the next one first."""
         for position, ticket in enumerate(self.plan.order, start=1):
-            yield ticket, Place(position, self._wait(ticket, position))
+            yield ticket, self._place(ticket, position)
 
-    def _wait(self, ticket: Ticket, position: int) -> timedelta | None:
+    def _place(self, ticket: Ticket, position: int) -> Place:
         # A seat that becomes free does not help one that is held back, so no hold says when.
-        return None if self.plan.hold_back(ticket) else self.outlook.wait(position)
+        if self.plan.hold_back(ticket):
+            return Place(position, None, bool(ticket.work_key))
+        return Place(position, self.outlook.wait(position))
 
 
 def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:

@@ -36,6 +36,8 @@ class Position:
     estimate: timedelta | None
     basis: Basis | None = None
     """What the estimate was made from, or why there is none."""
+    waits_for_work: bool = False
+    """Whether it waits for another to do the work that both name, and not for a seat."""
 
 
 @immutable
@@ -95,6 +97,7 @@ class _Seat:
     reported: _Notified = _Notified.NOTHING
     position: int = 0
     estimate: timedelta | None = None
+    waits_for_work: bool = False
     """The last event that it received."""
 
 
@@ -225,11 +228,14 @@ class Subscribers:
         behind = [
             seat
             for seat in self._seats[grant_id]
-            if seat.position != position or _differs(seat.estimate, estimate)
+            if (seat.position, seat.waits_for_work) != (position, place.waits_for_work)
+            or _differs(seat.estimate, estimate)
         ]
+        basis = forecast.outlook.basis
         for seat in behind:
             seat.position, seat.estimate = position, estimate
-            update = Position(grant_id, position, estimate, forecast.outlook.basis)
+            seat.waits_for_work = place.waits_for_work
+            update = Position(grant_id, position, estimate, basis, place.waits_for_work)
             deliver(seat.listener, self._pool, update)
         return bool(behind)
 

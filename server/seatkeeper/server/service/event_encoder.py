@@ -71,9 +71,13 @@ class EventEncoder:
                     self._fill_granted(event.granted, session, pool, grant)
             case Released(grant_id):
                 event.released.grant_id = grant_id
-            case Position(grant_id, position, estimate, basis):
-                basis_of = encode_basis(basis)
-                queued = seat_pb2.Queued(grant_id=grant_id, position=position, basis=basis_of)
+            case Position(grant_id, position, estimate, basis, waits_for_work):
+                queued = seat_pb2.Queued(
+                    grant_id=grant_id,
+                    position=position,
+                    basis=encode_basis(basis),
+                    waits_for_work=waits_for_work,
+                )
                 if estimate is not None:
                     queued.estimate.FromTimedelta(estimate)
                 event.queued.CopyFrom(queued)
