@@ -293,8 +293,8 @@ DEFECTS = (
     Defect(
         "an estimate for a ticket that no freed seat helps",
         f"{SERVER}/decide/estimate.py",
-        "        return None if self.plan.hold_back(ticket) else self.outlook.wait(position)\n",
-        "        return self.outlook.wait(position)\n",
+        "        if self.plan.hold_back(ticket):\n",
+        "        if False:\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
     Defect(
