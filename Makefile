@@ -163,6 +163,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.cells --json -
 	$(BIN)/python -m bench.failover --json -
 	$(BIN)/python -m bench.held --json -
+	$(BIN)/python -m bench.builds --json -
 
 clean:  ## remove what the tasks made
 	rm -rf $(VENV) $(UNIT) $(wildcard .venv-unit*) .tools .seatkeeper .soak dist

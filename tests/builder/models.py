@@ -87,6 +87,37 @@ def external_constant(name: str, location: str) -> TensorProto:
     return tensor
 
 
+def with_weights_outside(files: dict[str, bytes], **entries: str) -> ModelProto:
+    """A sum of products of ``x``, each with a matrix of 16 rows that is one of the files.
+
+    ``entries`` are more of what each tensor says of its place.
+    """
+    width = 16
+    nodes: list[NodeProto] = []
+    constants: list[TensorProto] = []
+    total = "x"
+    for number, (path, content) in enumerate(files.items()):
+        dims = [width, len(content) // 4 // width]
+        tensor = TensorProto(name=f"w{number}", data_type=TensorProto.FLOAT, dims=dims)
+        tensor.data_location = TensorProto.EXTERNAL
+        place = {"location": path, "offset": "0", "length": str(len(content))} | entries
+        for key, text in place.items():
+            tensor.external_data.add(key=key, value=text)
+        constants.append(tensor)
+        nodes.append(node("MatMul", ["x", f"w{number}"], f"p{number}", name=f"/p{number}"))
+        nodes.append(node("ReduceSum", [f"p{number}"], f"s{number}", name=f"/s{number}"))
+        nodes.append(node("Add", [total, f"s{number}"], f"t{number}", name=f"/t{number}"))
+        total = f"t{number}"
+    nodes[-1].output[0] = "y"
+    return model(*nodes, inputs=[value("x", [1, width])], constants=constants)
+
+
+def weights_of(count: int, seed: int = 1) -> bytes:
+    """So many numbers, as they are stored."""
+    values = np.random.default_rng(seed).normal(0, 0.1, count).astype(np.float32)
+    return values.tobytes()
+
+
 def conv_net(*, opset: int = 11, scale: float = 1.0) -> ModelProto:
     """A small network with weights: convolution, convolution, mean, product; ``x`` is ?x3x8x8."""
     random = np.random.default_rng(7)

@@ -10,10 +10,8 @@ so a seat that was lost on the way publishes nothing, however late this agent le
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,13 +24,13 @@ from seatkeeper.agent.build_runner import BuildRunner
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
 from seatkeeper.agent.progress_feed import ProgressFeed
-from seatkeeper.artifacts.errors import DiskFull, ModelTruncated, SamplesTooLarge
+from seatkeeper.agent.receiving import Chunks, Offer, receive, wanted
+from seatkeeper.agent.uploads import Part, Scope
 from seatkeeper.artifacts.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options
-from seatkeeper.artifacts.store import DISK_FULL_ERRNOS
 from seatkeeper.artifacts.summary import check_model_size
 from seatkeeper.builder._worker_process import private_folder
-from seatkeeper.builder.compile import CompileJob
+from seatkeeper.builder.compile import CompiledEngine, CompileJob
 from seatkeeper.builder.progress import Progress
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.core.errors import (
@@ -45,19 +43,15 @@ from seatkeeper.core.errors import (
 )
 from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.core.tokens import TokenClaims
-from seatkeeper.core.validate import Malformed
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 logger = logging.getLogger(__name__)
 
 PUBLISH_AGAIN = 1.0
 """Seconds until an engine that no node would take is offered again."""
-MODEL_NAME_CHARS_MAX = 255
 COME_BACK = (ServiceUnavailable, SessionLost, AlreadyExists)
 """No node answers, or our own session has ended: the grant may stand all the same."""
 PUBLISHING = build_service_pb2.BUILD_PHASE_PUBLISHING
-Chunks = Callable[[], Awaitable[bytes | None]]
-"""Returns the model's next bytes; None: there are no more."""
 Result = TypeVar("Result")
 
 
@@ -85,16 +79,31 @@ class Build:
 
     async def run(self, chunks: Chunks) -> build_service_pb2.BuildDone:
         """Build and publish. Raises a ``BuildError``, a ``SeatError``, ``Malformed`` or ``Failure``."""
-        _check_header(self.header)
-        check_model_size(self.header.model_size_bytes, self.build_runner.limits.model)
+        offer = Offer.of(self.header)
+        check_model_size(offer.model_bytes, self.build_runner.limits.model)
         plan = plan_from_options(self.header.options)
-        _check_attachments(self.header, plan, self.build_runner.limits.model.bytes_max)
+        offer.check(plan, self.build_runner.limits.model)
         version = self.build_runner.version(plan)
-        key = engine_key(self.header.model_sha256, plan, version)
+        key = engine_key(offer.model_hash, plan, version)
         if (published := await self._published(key)) is not None:
             return build_service_pb2.BuildDone(manifest=published, cached=True)
-        async with Claim(self.client, self.agent, self.header.token, self.claims) as claim:
-            return await while_seat_is_held(claim, self._build_once(key, plan, claim, chunks))
+        uploads = self.build_runner.uploads
+        uploads.check_room(uploads.missing_bytes(offer.files, self._scope), self._scope)
+        try:
+            async with Claim(self.client, self.agent, self.header.token, self.claims) as claim:
+                work = self._build_once(key, plan, claim, offer, chunks)
+                return await while_seat_is_held(claim, work)
+        except SeatLost:
+            if self._scope is not None:
+                uploads.forget(self._scope)
+            raise
+
+    @property
+    def _scope(self) -> Scope | None:
+        """Whose upload this is, where it may be gone on with."""
+        if not self.header.attempt:
+            return None
+        return (self.claims.pool, self.claims.grant_id, self.claims.fence)
 
     async def _published(self, key: str) -> build_pb2.SignedManifest | None:
         """Return the engine's manifest when it is in the catalogue and its bytes are here."""
@@ -109,34 +118,57 @@ class Build:
             return False
 
     async def _build_once(
-        self, key: str, plan: BuildPlan, claim: Claim, chunks: Chunks
+        self, key: str, plan: BuildPlan, claim: Claim, offer: Offer, chunks: Chunks
     ) -> build_service_pb2.BuildDone:
         async with self.build_runner.only_build_of(key):
             if (published := await self._published(key)) is not None:
                 return build_service_pb2.BuildDone(manifest=published, cached=True)
             async with self.build_runner.place():
-                signed = await self._build(plan, claim, chunks)
+                signed = await self._build(plan, claim, offer, chunks)
         return build_service_pb2.BuildDone(manifest=signed)
 
-    async def _build(
-        self, plan: BuildPlan, claim: Claim, chunks: Chunks
-    ) -> build_pb2.SignedManifest:
-        with private_folder(self.build_runner.store.staging) as folder:
-            received = await receive(self.header, chunks, folder)
+    async def _compiled(
+        self, plan: BuildPlan, offer: Offer, chunks: Chunks, folder: Path
+    ) -> CompiledEngine:
+        """Receive the files and compile them; then only the engine is left."""
+        uploads = self.build_runner.uploads
+        with uploads.parts(offer.files, self._scope) as parts:
+            if self._scope is not None:
+                self.feed.want(wanted(parts))
+                self._log_resumed(parts)
+            received = await receive(offer, parts, chunks, folder, self.feed)
             job = CompileJob(
-                model_path=received[self.header.model_sha256],
+                model_path=received.model,
+                external_files=received.external_files,
                 plan=plan,
                 engine_path=folder / "engine",
-                calibration_path=received.get(plan.precision.calibration.sha256),
-                samples_path=received.get(plan.precision.samples.sha256),
+                calibration_path=received.samples.get(plan.precision.calibration.sha256),
+                samples_path=received.samples.get(plan.precision.samples.sha256),
             )
             engine = await self.build_runner.compile(job, self.feed.notify)
-            for path in received.values():
-                path.unlink()
+        await asyncio.to_thread(received.remove)
+        return engine
+
+    def _log_resumed(self, parts: Mapping[str, Part]) -> None:
+        if kept := sum(part.received for part in parts.values()):
+            missing = sum(part.missing_bytes for part in parts.values())
+            about = {"kept_bytes": kept, "missing_bytes": missing, "holder": self.claims.holder}
+            logger.info("upload_resumed", extra=about)
+
+    async def _build(
+        self, plan: BuildPlan, claim: Claim, offer: Offer, chunks: Chunks
+    ) -> build_pb2.SignedManifest:
+        with private_folder(self.build_runner.store.staging) as folder:
+            engine = await self._compiled(plan, offer, chunks, folder)
             self.feed.notify(Progress(phase=PUBLISHING))
             manifest = build_manifest(
                 plan,
-                SourceModel(sha256=self.header.model_sha256, name=self.header.model_name),
+                SourceModel(
+                    sha256=self.header.model_sha256,
+                    name=self.header.model_name,
+                    files=offer.external_files,
+                    size_bytes=self.header.model_size_bytes,
+                ),
                 BuiltEngineFile(
                     sha256=engine.sha256,
                     size_bytes=engine.size_bytes,
@@ -237,85 +269,3 @@ async def to_its_end(work: Coroutine[Any, Any, None], given_up: asyncio.Event) -
         except asyncio.CancelledError:
             given_up.set()
     task.result()
-
-
-async def receive(
-    header: build_service_pb2.BuildHeader, chunks: Chunks, folder: Path
-) -> dict[str, Path]:
-    """Write the model and the files that follow it to ``folder``; return where they are, by hash.
-
-    Raises ``ModelTruncated`` when they end early, ``Malformed`` when one is longer or other than the
-    header says, and ``DiskFull``.
-    """
-    expected = [(header.model_sha256, header.model_size_bytes)]
-    expected += [(each.sha256, each.size_bytes) for each in header.attachments]
-    received: dict[str, Path] = {}
-    try:
-        for number, (sha256, size_bytes) in enumerate(expected):
-            path = folder / f"received-{number}"
-            await _receive_file(path, sha256, size_bytes, chunks, is_model=number == 0)
-            received[sha256] = path
-        while (rest := await chunks()) is not None:
-            if rest:
-                raise Malformed("model_chunk", "over the bytes that the header announces")
-    except OSError as error:
-        if error.errno in DISK_FULL_ERRNOS:
-            raise DiskFull("no room for the model") from error
-        raise
-    return received
-
-
-async def _receive_file(
-    path: Path, sha256: str, size_bytes: int, chunks: Chunks, *, is_model: bool
-) -> None:
-    what = "the model" if is_model else f"the file {sha256[:12]}"
-    digest, received = hashlib.sha256(), 0
-    with path.open("xb") as file:
-        while received < size_bytes and (chunk := await chunks()) is not None:
-            received += len(chunk)
-            if received > size_bytes:
-                raise Malformed("model_chunk", f"over the {size_bytes} bytes of {what}")
-            digest.update(chunk)
-            await asyncio.to_thread(file.write, chunk)
-    if received < size_bytes:
-        raise ModelTruncated(f"{received} bytes of {what} came, of {size_bytes}")
-    if digest.hexdigest() != sha256:
-        field = "model_sha256" if is_model else "attachments"
-        raise Malformed(field, "is not that of the bytes that came")
-
-
-def _check_attachments(
-    header: build_service_pb2.BuildHeader, plan: BuildPlan, bytes_max: int
-) -> None:
-    """Raise ``Malformed`` or ``SamplesTooLarge`` unless what is sent along is what the plan names."""
-    named = [
-        samples.sha256
-        for samples in (plan.precision.calibration, plan.precision.samples)
-        if samples.sha256
-    ]
-    sent = [each.sha256 for each in header.attachments]
-    if sent != list(dict.fromkeys(named)):
-        raise Malformed(
-            "attachments", "are not the samples that the options name, in that order"
-        )
-    for each in header.attachments:
-        if each.sha256 == header.model_sha256:
-            raise Malformed("attachments", "name the model itself")
-        if each.size_bytes <= 0:
-            raise Malformed("attachments", f"{each.sha256[:12]} is empty")
-        if each.size_bytes > bytes_max:
-            raise SamplesTooLarge(
-                f"the samples have {each.size_bytes} bytes, more than {bytes_max}"
-            )
-
-
-def _check_header(header: build_service_pb2.BuildHeader) -> None:
-    if len(header.model_sha256) != 64 or set(header.model_sha256) - set("0123456789abcdef"):
-        raise Malformed("model_sha256", "is not 64 lower-case hexadecimal digits")
-    if header.model_size_bytes < 0:
-        raise Malformed("model_size_bytes", "is negative")
-    name = re.split(r"[/\\]", header.model_name)[-1]
-    if not 0 < len(name) <= MODEL_NAME_CHARS_MAX or not name.isprintable():
-        raise Malformed(
-            "model_name", f"must have 1 to {MODEL_NAME_CHARS_MAX} characters, all printable"
-        )

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import grpc
 
 from seatkeeper.agent.failures import log_end_of_worker
+from seatkeeper.agent.uploads import Uploads
 from seatkeeper.artifacts.errors import BackendMissing, BuildError, EngineError
 from seatkeeper.artifacts.manifest import AgentKey
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
@@ -31,6 +32,8 @@ from seatkeeper.core.extras import explain
 from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
+UPLOAD_BYTES_MAX = 8 << 30
+UPLOAD_SECONDS = 900.0
 RETRY_WHEN_FULL = timedelta(seconds=5)
 
 
@@ -43,18 +46,33 @@ class BuildRunner:
     limits: BuildLimits
     builds_max: int
     backends: Mapping[str, build_service_pb2.BackendInfo]
+    uploads: Uploads
     _building: int = 0
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
-    async def open(cls, folder: Path, limits: BuildLimits, builds_max: int) -> BuildRunner:
+    async def open(
+        cls,
+        folder: Path,
+        limits: BuildLimits,
+        builds_max: int,
+        *,
+        upload_bytes_max: int = UPLOAD_BYTES_MAX,
+        upload_seconds: float = UPLOAD_SECONDS,
+    ) -> BuildRunner:
         """Open the folder of an agent and see what can be built on this host.
 
-        Raises ``BackendMissing`` when nothing can.
+        Of interrupted uploads so much is kept, for so long. Raises ``BackendMissing`` when nothing
+        can be built.
         """
         store, key = await asyncio.to_thread(_open_folder, folder)
         backends = await _probe(store.staging, limits)
-        return cls(store, key, limits, builds_max, backends)
+        uploads = Uploads(
+            store.staging / "uploads",
+            kept_bytes_max=upload_bytes_max,
+            kept_seconds=upload_seconds,
+        )
+        return cls(store, key, limits, builds_max, backends, uploads)
 
     def version(self, plan: BuildPlan) -> str:
         """Return the version of the plan's backend. Raises a ``BuildError`` when it cannot be built."""

@@ -53,7 +53,17 @@ class AgentConfig(BaseSettings):
         default=2, ge=1, le=256, description="Builds that run at the same time."
     )
     model_bytes_max: int = Field(
-        default=2 * GIB, ge=1, description="Largest model that is accepted, in bytes."
+        default=8 * GIB,
+        ge=1,
+        description="Largest model that is accepted, in bytes, with all files of its weights.",
+    )
+    upload_bytes_max: int = Field(
+        default=8 * GIB,
+        ge=0,
+        description="Most bytes of interrupted uploads to keep for their clients; 0: none.",
+    )
+    upload_keep: float = Field(
+        default=900.0, ge=0, description="Seconds that an interrupted upload is kept."
     )
     engine_bytes_max: int = Field(
         default=8 * GIB, ge=1, description="Largest engine that is published, in bytes."

@@ -19,6 +19,7 @@ from seatkeeper.agent.config import AgentConfig
 from seatkeeper.agent.registration import keep_registered, register
 from seatkeeper.agent.service import BuildService
 from seatkeeper.agent.verifier import Verifier
+from seatkeeper.artifacts.bundle import FILES_MAX
 from seatkeeper.artifacts.summary import ModelLimits
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.client import AsyncSeatClient, ClientConfig, TlsConfig
@@ -91,7 +92,11 @@ class Agent:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(_client(config))
             build_runner = await BuildRunner.open(
-                config.engines, _limits(config), config.builds_max
+                config.engines,
+                _limits(config),
+                config.builds_max,
+                upload_bytes_max=config.upload_bytes_max,
+                upload_seconds=config.upload_keep,
             )
             info = _info(config, build_runner)
             verifier = Verifier(client, config.pool)
@@ -172,6 +177,7 @@ def _info(config: AgentConfig, build_runner: BuildRunner) -> build_service_pb2.A
         model_bytes_max=config.model_bytes_max,
         public_key=build_runner.key.public_key,
         version=version_of("seatkeeper"),
+        model_files_max=FILES_MAX,
     )
 
 

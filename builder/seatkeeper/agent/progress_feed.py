@@ -24,6 +24,17 @@ class ProgressFeed:
         self._updated = asyncio.Event()
         self._updated.set()
         self._closed = False
+        self._wanted: build_service_pb2.Wanted | None = None
+
+    def want(self, wanted: build_service_pb2.Wanted) -> None:
+        """Ask the client for what it is to send."""
+        self._wanted = wanted
+        self._updated.set()
+
+    def take_wanted(self) -> build_service_pb2.Wanted | None:
+        """Return what is to be asked for, once."""
+        wanted, self._wanted = self._wanted, None
+        return wanted
 
     def notify(self, progress: Progress) -> None:
         """Take note of progress."""

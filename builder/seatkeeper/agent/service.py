@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 
 import grpc.aio
 
@@ -36,11 +36,13 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
         self._verifier = verifier
         self._info = info
         self._builds: set[asyncio.Task[build_service_pb2.BuildDone]] = set()
+        self._by_grant: dict[str, asyncio.Task[build_service_pb2.BuildDone]] = {}
 
     async def ended(self) -> None:
         """Wait until nothing is left of any build."""
         if self._builds:
             await asyncio.wait(self._builds)
+        self._build_runner.uploads.forget_all()
 
     # The stubs know only servicers that yield; grpc.aio also takes one that reads and writes.
     async def Build(  # type: ignore[override]  # the stub's types allow other shapes too
@@ -54,6 +56,8 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
         build.add_done_callback(self._builds.discard)
         try:
             async for progress in feed.messages():
+                if (wanted := feed.take_wanted()) is not None:
+                    await context.write(build_service_pb2.BuildResponse(wanted=wanted))
                 await context.write(build_service_pb2.BuildResponse(progress=progress))
             done = await build
             await context.write(build_service_pb2.BuildResponse(done=done))
@@ -84,10 +88,30 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
 
         build = Build(self._build_runner, self._client, self._info, first.header, claims, feed)
         try:
-            return await build.run(chunks)
+            async with self._only_try(claims.grant_id, is_later=first.header.attempt > 1):
+                return await build.run(chunks)
         except (ProcessError, ResourceError) as error:
             log_end_of_worker(error, model=first.header.model_name, holder=claims.holder)
             raise
+
+    @asynccontextmanager
+    async def _only_try(self, grant_id: str, *, is_later: bool) -> AsyncIterator[None]:
+        """Be the try that counts under a grant, once what is left of an earlier one has ended.
+
+        Its client has lost the connection, which may look well from here for half a minute more.
+        """
+        earlier = self._by_grant.get(grant_id)
+        if is_later and earlier is not None:
+            earlier.cancel()
+            await asyncio.wait({earlier})
+        task = asyncio.current_task()
+        assert task is not None
+        self._by_grant[grant_id] = task
+        try:
+            yield
+        finally:
+            if self._by_grant.get(grant_id) is task:
+                del self._by_grant[grant_id]
 
     async def FetchEngine(
         self, request: build_service_pb2.FetchEngineRequest, context: Context

@@ -19,7 +19,7 @@ BuildError                      never raised itself
 │   ├── ModelTruncated          an ONNX file whose end is missing
 │   ├── ModelInvalid            an ONNX file that contradicts itself
 │   ├── ModelTooComplex         more nodes, inputs or constants than the agent accepts
-│   ├── ModelExternalData       weights kept outside the file
+│   ├── ModelExternalData       weights outside the file are missing, or where they may not be
 │   ├── OpsetUnsupported        newer than what we know how to check
 │   ├── InputUnsupported        an input of a type or a use that engines do not have
 │   ├── OperatorUnsupported     an operator that the compiler does not have; named
@@ -188,7 +188,9 @@ class ModelTooLarge(ModelError):
     """The model has more bytes than the agent accepts."""
 
     code = "model_too_large"
-    advice = "Store the weights in half precision, or raise the agent's limit."
+    advice = (
+        "Store the weights in half precision, or outside the file, or raise the agent's limit."
+    )
 
 
 class ModelNotOnnx(ModelError):
@@ -220,10 +222,13 @@ class ModelTooComplex(ModelError):
 
 
 class ModelExternalData(ModelError):
-    """Weights are kept outside the file. The agent never reads its own files for a model."""
+    """Weights outside the model's file are missing, too short, or where they may not be."""
 
     code = "model_external_data"
-    advice = "Save the model with its weights inside (`onnx.save(..., save_as_external_data=False)`)."
+    advice = (
+        "Keep the files of weights beside the model or in folders below it, not as links, and build "
+        "the model by its path."
+    )
 
 
 class OpsetUnsupported(ModelError):

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from seatkeeper.artifacts.bundle import ExternalFile, model_hash
 from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_to_options
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_message
@@ -83,6 +84,10 @@ class SourceModel:
     sha256: str
     name: str
     """Its file's name. Folders in it are not published."""
+    files: tuple[ExternalFile, ...] = ()
+    """What it keeps outside that file."""
+    size_bytes: int = 0
+    """Of the model's own file; needed only where there are others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +123,11 @@ def build_manifest(
     The key is computed here, so a manifest never carries another key than its contents have.
     """
     assert engine.built_at.tzinfo is not None
+    hashed = model_hash(model.sha256, model.files)
     timestamp = Timestamp()
     timestamp.FromDatetime(engine.built_at)
     manifest = build_pb2.EngineManifest(
-        key=engine_key(model.sha256, plan, engine.backend_version),
+        key=engine_key(hashed, plan, engine.backend_version),
         file=build_pb2.EngineFile(sha256=engine.sha256, size_bytes=engine.size_bytes),
         model_sha256=model.sha256,
         model_name=re.split(r"[/\\]", model.name)[-1],
@@ -138,6 +144,10 @@ def build_manifest(
     )
     if engine.precision is not None:
         manifest.precision.CopyFrom(report_message(engine.precision))
+    if model.files:
+        manifest.bundle.sha256 = hashed
+        manifest.bundle.files = len(model.files)
+        manifest.bundle.size_bytes = model.size_bytes + sum(f.size_bytes for f in model.files)
     return manifest
 
 

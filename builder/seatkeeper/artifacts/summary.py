@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seatkeeper.artifacts.errors import (
+    ConversionFailed,
     ModelNotOnnx,
     ModelTooLarge,
     ProfileMismatch,
@@ -17,6 +18,10 @@ from seatkeeper.artifacts.errors import (
     ProfileUnknownInput,
 )
 from seatkeeper.artifacts.plan import Profile, ProfileShape
+from seatkeeper.artifacts.precision import Precision, PrecisionPlan
+
+CONVERTED_BYTES_MAX = 2**31 - 2**26
+"""Largest model that is converted: as one protobuf message, with room for what conversion adds."""
 
 Dim = int | None
 """A fixed size, or None for one that a profile must give."""
@@ -26,8 +31,10 @@ Dim = int | None
 class ModelLimits:
     """What a model may have before we refuse to look further."""
 
-    bytes_max: int = 2**31 - 1
-    """Largest file; protobuf itself ends here."""
+    bytes_max: int = 2**33
+    """Largest model, with all its files."""
+    file_bytes_max: int = 2**31 - 1
+    """Largest file of a model itself, without those of its weights; protobuf ends here."""
     nodes_max: int = 50_000
     """Nodes in all graphs. Compile time grows with the square of a chain's length."""
     values_max: int = 1_000
@@ -74,6 +81,37 @@ def check_model_size(size_bytes: int, limits: ModelLimits) -> None:
         raise ModelTooLarge(f"the model has {size_bytes} bytes, more than {limits.bytes_max}")
     if size_bytes == 0:
         raise ModelNotOnnx("the model is empty")
+
+
+def check_file_size(size_bytes: int, limits: ModelLimits) -> None:
+    """Raise ``ModelTooLarge`` for a model's own file that is larger than such files can be."""
+    if size_bytes > limits.file_bytes_max:
+        raise ModelTooLarge(
+            f"the model's file has {size_bytes} bytes, and ONNX files end at"
+            f" {limits.file_bytes_max}: keep its weights in files of their own"
+            " (`onnx.save(..., save_as_external_data=True)`)"
+        )
+
+
+def check_conversion_size(precision: PrecisionPlan, size_bytes: int) -> None:
+    """Raise ``ConversionFailed`` for a model with too many bytes to be converted.
+
+    ``auto`` may try: it ends at the model as it is.
+    """
+    if not precision.is_conversion or precision.precision is Precision.AUTO:
+        return
+    if reason := why_not_converted(size_bytes):
+        raise ConversionFailed(f"{reason}; build it as it is, with precision `model`")
+
+
+def why_not_converted(size_bytes: int) -> str:
+    """Return why a model of so many bytes, with all its files, is not converted; empty: it is."""
+    if size_bytes <= CONVERTED_BYTES_MAX:
+        return ""
+    return (
+        f"the model has {size_bytes} bytes, and the libraries that convert hold"
+        f" {CONVERTED_BYTES_MAX} at most"
+    )
 
 
 def summary_from_fields(fields: dict[str, Any]) -> ModelSummary:

@@ -7,9 +7,11 @@ import struct
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from onnx import TensorProto
 
 from seatkeeper.artifacts.errors import ModelInvalid, ModelTooComplex
+from seatkeeper.builder.external import Place
 
 CONSTANT_DIMS_MAX = 64
 
@@ -48,10 +50,13 @@ def item_bits(data_type: int) -> int:
     return _BITS.get(data_type, 32)
 
 
-def check_tensor(where: str, tensor: TensorProto, bytes_max: int) -> int:
+def check_tensor(
+    where: str, tensor: TensorProto, bytes_max: int, place: Place | None = None
+) -> int:
     """Return the bytes of the constant, if it has the data that its sizes promise.
 
-    NaN is refused: it makes every answer of the engine NaN. Infinity is not: masks use it.
+    ``place`` says where they are, if not in the tensor. NaN is refused: it makes every answer of the
+    engine NaN. Infinity is not: masks use it.
     """
     if any(dim < 0 for dim in tensor.dims):
         raise ModelInvalid(f"{where} has a negative size")
@@ -59,6 +64,8 @@ def check_tensor(where: str, tensor: TensorProto, bytes_max: int) -> int:
     size_bytes = count * item_bits(tensor.data_type) // 8
     if size_bytes > bytes_max:
         raise ModelTooComplex(f"{where} has {count} elements, more than {bytes_max} bytes")
+    if place is not None:
+        return _check_external(where, tensor, size_bytes, place)
     raw = tensor.raw_data  # Every access copies, and this may be hundreds of megabytes.
     if tensor.data_type not in _BITS:
         return len(raw) or tensor.ByteSize()
@@ -72,12 +79,26 @@ def check_tensor(where: str, tensor: TensorProto, bytes_max: int) -> int:
     return size_bytes
 
 
-def constant_dims(tensor: TensorProto) -> tuple[int, ...] | None:
+def _check_external(where: str, tensor: TensorProto, size_bytes: int, place: Place) -> int:
+    if tensor.data_type not in _BITS:
+        return place.length
+    if place.length != size_bytes:
+        raise ModelInvalid(f"{where} has {place.length} bytes instead of {size_bytes}")
+    if tensor.data_type in _NAN_ABOVE:
+        bits_type, infinity = _NAN_ABOVE[tensor.data_type]
+        if _any_above(place.values(bits_type), bits_type, infinity):
+            raise ModelInvalid(f"{where} contains NaN")
+    return size_bytes
+
+
+def constant_dims(tensor: TensorProto, place: Place | None = None) -> tuple[int, ...] | None:
     """Return the sizes that the constant can be read as, or None if it cannot be a shape."""
     if tensor.data_type != TensorProto.INT64 or len(tensor.dims) != 1:
         return None
     if tensor.dims[0] > CONSTANT_DIMS_MAX:
         return None
+    if place is not None:
+        return tuple(value for (value,) in struct.iter_unpack("<q", place.read()))
     if tensor.raw_data:
         return tuple(value for (value,) in struct.iter_unpack("<q", tensor.raw_data))
     return tuple(tensor.int64_data)
@@ -104,7 +125,6 @@ def _typed_count(tensor: TensorProto) -> int:
 def _has_nan(tensor: TensorProto, raw: bytes) -> bool:
     """Return whether an element, its sign aside, is above the bits of infinity."""
     bits_type, infinity = _NAN_ABOVE[tensor.data_type]
-    without_sign = np.iinfo(bits_type).max >> 1
     if raw:
         values = np.frombuffer(raw, bits_type)
     elif tensor.data_type == TensorProto.FLOAT:
@@ -113,6 +133,13 @@ def _has_nan(tensor: TensorProto, raw: bytes) -> bool:
         values = np.asarray(tensor.double_data, np.float64).view(bits_type)
     else:
         values = np.asarray(tensor.int32_data, np.int64).astype(bits_type)
+    return _any_above(values, bits_type, infinity)
+
+
+def _any_above(
+    values: npt.NDArray[Any], bits_type: np.dtype[np.unsignedinteger[Any]], infinity: int
+) -> bool:
+    without_sign = np.iinfo(bits_type).max >> 1
     return any(
         bool(((values[start : start + _NAN_CHUNK] & without_sign) > infinity).any())
         for start in range(0, len(values), _NAN_CHUNK)

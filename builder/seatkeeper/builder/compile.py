@@ -7,14 +7,19 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from seatkeeper.artifacts.errors import CompilerCrashed, EngineTooLarge
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_from_fields
-from seatkeeper.artifacts.summary import ModelSummary, check_model_size, summary_from_fields
+from seatkeeper.artifacts.summary import (
+    ModelSummary,
+    check_file_size,
+    check_model_size,
+    summary_from_fields,
+)
 from seatkeeper.builder._worker_process import private_folder, run_worker
 from seatkeeper.builder.job import BuildLimits, Done, WorkerJob, options_hex
 from seatkeeper.builder.progress import OnProgress
@@ -38,6 +43,8 @@ class CompileJob:
     """Samples to calibrate with, where the plan has some. So the next."""
     samples_path: Path | None = None
     """Samples to measure accuracy with."""
+    external_files: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the files that hold weights, by their paths in the folder of ``model_path``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,9 @@ async def compile_engine(
     see ``worker_environment``. Raises a ``BuildError`` other than ``EngineError``s, and what
     ``on_progress`` raises.
     """
-    check_model_size(job.model_path.stat().st_size, limits.model)
+    model_bytes = job.model_path.stat().st_size
+    check_file_size(model_bytes, limits.model)
+    check_model_size(model_bytes + sum(job.external_files.values()), limits.model)
     clock = asyncio.get_running_loop().time
     began = clock()
     with private_folder(job.engine_path.parent) as folder:
@@ -149,6 +158,7 @@ def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None
     return replace(
         common,
         model_path=_absolute(job.model_path),
+        external_files=dict(job.external_files),
         engine_path=_absolute(job.engine_path),
         calibration_path=_absolute(job.calibration_path),
         samples_path=_absolute(job.samples_path),

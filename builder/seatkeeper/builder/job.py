@@ -55,6 +55,8 @@ class WorkerJob:
     """The backend to load."""
     model_path: str = ""
     """The model to compile; empty to say only what the backend can do."""
+    external_files: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the files beside it that hold weights, by their paths in the model's folder."""
     engine_path: str = ""
     """Where to write the engine."""
     calibration_path: str = ""

@@ -18,7 +18,6 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from seatkeeper.artifacts.errors import (
     InputUnsupported,
-    ModelExternalData,
     ModelInvalid,
     ModelNotOnnx,
     ModelTooComplex,
@@ -30,11 +29,13 @@ from seatkeeper.artifacts.summary import (
     ModelLimits,
     ModelSummary,
     ModelValue,
+    check_file_size,
     check_model_size,
     check_profiles,
 )
 from seatkeeper.builder._tensors import check_tensor, constant_dims, item_bits
 from seatkeeper.builder._wire import Shape, shape_of
+from seatkeeper.builder.external import NO_EXTERNAL_DATA, ExternalData, is_external
 
 OPERATORS_MAX = 200
 OUTPUT_RANK_MAX = 64
@@ -51,20 +52,26 @@ _INPUT_TYPES_REFUSED = frozenset(
 
 
 def check_model(
-    model: bytes, plan: BuildPlan, limits: ModelLimits | None = None
+    model: bytes,
+    plan: BuildPlan,
+    limits: ModelLimits | None = None,
+    external: ExternalData = NO_EXTERNAL_DATA,
 ) -> ModelSummary:
     """Return what the model is, if the compiler may see it.
 
-    Raises a ``ModelError`` that names what is wrong with the model, or a ``PlanError`` when the
-    plan's profiles do not fit its inputs.
+    ``external`` are the files that were sent with it. Raises a ``ModelError`` that names what is
+    wrong with the model, or a ``PlanError`` when the plan's profiles do not fit its inputs.
     """
     limits = limits or ModelLimits()
-    check_model_size(len(model), limits)
+    check_file_size(len(model), limits)
+    check_model_size(len(model) + external.size_bytes, limits)
     parsed = _parse(model)
     opset = _check_opset(parsed, limits)
-    graphs = _all_graphs(parsed.graph)
-    nodes = _check_nodes(parsed, graphs, limits)
-    parameters_bytes = _check_constants(nodes, graphs, parsed, limits)
+    graphs, nodes = _graphs_and_nodes(parsed)
+    _check_nodes(parsed, nodes, limits)
+    parameters_bytes = _check_constants(
+        _all_tensors(nodes, graphs, parsed), nodes, limits, external
+    )
     inputs = _check_values(parsed.graph, limits)
     outputs = tuple(_describe(value) for value in parsed.graph.output)
     check_profiles(inputs, plan.profiles)
@@ -79,6 +86,20 @@ def check_model(
         nodes=len(nodes),
         parameters_bytes=parameters_bytes,
     )
+
+
+def load_external_data(model: ModelProto, external: ExternalData) -> None:
+    """Put what is outside into the model itself, which then names no file any more.
+
+    For a model that was checked and that, with all its weights, one protobuf message holds.
+    """
+    graphs, nodes = _graphs_and_nodes(model)
+    for where, tensor in _all_tensors(nodes, graphs, model):
+        if is_external(tensor):
+            raw = external.place(where, tensor).read()
+            del tensor.external_data[:]
+            tensor.ClearField("data_location")
+            tensor.raw_data = raw
 
 
 def _parse(model: bytes) -> ModelProto:
@@ -132,9 +153,9 @@ def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
-def _check_nodes(
-    model: ModelProto, graphs: list[GraphProto], limits: ModelLimits
-) -> list[NodeProto]:
+def _graphs_and_nodes(model: ModelProto) -> tuple[list[GraphProto], list[NodeProto]]:
+    """Return all graphs and all nodes of a model, those of its functions among them."""
+    graphs = _all_graphs(model.graph)
     for function in model.functions:
         for node in function.node:
             for graph in _subgraphs(node):
@@ -142,6 +163,10 @@ def _check_nodes(
     nodes = [node for function in model.functions for node in function.node]
     for graph in graphs:
         nodes.extend(graph.node)
+    return graphs, nodes
+
+
+def _check_nodes(model: ModelProto, nodes: list[NodeProto], limits: ModelLimits) -> None:
     if len(nodes) > limits.nodes_max:
         raise ModelTooComplex(f"the model has {len(nodes)} nodes, more than {limits.nodes_max}")
     if not model.graph.output:
@@ -155,7 +180,6 @@ def _check_nodes(
         if not node.op_type:
             raise ModelInvalid(f"node {node.name!r} has no operator")
     _check_produced_once(model.graph)
-    return nodes
 
 
 def _check_produced_once(graph: GraphProto) -> None:
@@ -173,26 +197,27 @@ def _check_produced_once(graph: GraphProto) -> None:
 
 
 def _check_constants(
+    tensors: Iterable[tuple[str, TensorProto]],
     nodes: Iterable[NodeProto],
-    graphs: Iterable[GraphProto],
-    model: ModelProto,
     limits: ModelLimits,
+    external: ExternalData,
 ) -> int:
     """Return the bytes of all stored constants, after a look at each."""
     total_bytes = 0
     shapes: dict[str, tuple[int, ...]] = {}
-    for where, tensor in _all_tensors(nodes, graphs, model):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelExternalData(f"{where} keeps its data outside the model")
+    for where, tensor in tensors:
+        place = external.place(where, tensor) if is_external(tensor) else None
         if isinstance(tensor.name, bytes):
             raise ModelInvalid(f"{where} has a name that is not UTF-8")
-        total_bytes += check_tensor(where, tensor, limits.constant_bytes_max)
-        if (dims := constant_dims(tensor)) is not None:
+        total_bytes += check_tensor(where, tensor, limits.constant_bytes_max, place)
+        if (dims := constant_dims(tensor, place)) is not None:
             shapes[tensor.name] = dims
     for node in nodes:
         if node.op_type == "Constant" and node.output:
             for attribute in node.attribute:
-                if (dims := constant_dims(attribute.t)) is not None:
+                held = attribute.t
+                place = external.place(_where(node), held) if is_external(held) else None
+                if (dims := constant_dims(held, place)) is not None:
                     shapes[node.output[0]] = dims
                 elif attribute.name == "value_ints":
                     shapes[node.output[0]] = tuple(attribute.ints)

@@ -10,6 +10,7 @@ from seatkeeper.v1 import build_service_pb2
 
 STEP_CHARS_MAX = 200
 
+RECEIVING = build_service_pb2.BUILD_PHASE_RECEIVING
 CHECKING = build_service_pb2.BUILD_PHASE_CHECKING
 CONVERTING = build_service_pb2.BUILD_PHASE_CONVERTING
 PARSING = build_service_pb2.BUILD_PHASE_PARSING

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,17 @@ from seatkeeper.artifacts.errors import (
     ModelError,
     OutOfMemory,
 )
+from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.artifacts.precision import CONVERTED, Precision
 from seatkeeper.artifacts.precision_report import PrecisionReport
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS, create_file
-from seatkeeper.artifacts.summary import ModelSummary, check_model_size
+from seatkeeper.artifacts.summary import (
+    CONVERTED_BYTES_MAX,
+    ModelSummary,
+    check_conversion_size,
+    check_file_size,
+    why_not_converted,
+)
 from seatkeeper.builder.backends import Backend, load_backend
 from seatkeeper.builder.conversion import libraries
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
@@ -80,7 +87,7 @@ def confine(job: WorkerJob) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_DATA, job.memory_bytes)
-    _limit(resource.RLIMIT_FSIZE, job.engine_bytes_max)
+    _limit(resource.RLIMIT_FSIZE, max(job.engine_bytes_max, CONVERTED_BYTES_MAX))
     _, stack_hard = resource.getrlimit(resource.RLIMIT_STACK)
     # The stack of a running process's main thread grows up to the limit of the moment.
     resource.setrlimit(resource.RLIMIT_STACK, (_lower(job.stack_bytes, stack_hard), stack_hard))
@@ -99,23 +106,21 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
         )
     plan = job.plan()
     report(Progress(phase=CHECKING))
-    model_path = Path(job.model_path)
-    check_model_size(model_path.stat().st_size, job.model_limits)
-    model = model_path.read_bytes()
     try:
-        from seatkeeper.builder.model import check_model
+        summary = checked(job, plan)
     except ImportError as error:
         raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
-    summary = check_model(model, plan, job.model_limits)
     backend = load_backend(job.backend)
     fields: dict[str, Any] = {"version": backend.version, "summary": asdict(summary)}
     if plan.precision.is_default:
-        engine = backend.compile(model, plan, report)
+        engine = backend.compile(Path(job.model_path), plan, report)
     else:
-        engine, found_out = compile_converted(job, model, summary, backend, report)
+        engine, found_out = compile_converted(job, summary, backend, report)
         fields["precision"] = asdict(found_out)
-    if len(engine) > job.engine_bytes_max:
-        raise EngineTooLarge(f"the engine has {len(engine)} bytes, over {job.engine_bytes_max}")
+    if engine.nbytes > job.engine_bytes_max:
+        raise EngineTooLarge(
+            f"the engine has {engine.nbytes} bytes, over {job.engine_bytes_max}"
+        )
     with create_file(Path(job.engine_path)) as file:
         file.write(engine)
     return Done(fields)
@@ -127,22 +132,51 @@ def precisions() -> list[str]:
     return [*unchanged, *CONVERTED, Precision.AUTO] if libraries.are_there() else [*unchanged]
 
 
+def checked(job: WorkerJob, plan: BuildPlan) -> ModelSummary:
+    """Return what the job's model is. Raises a ``ModelError`` or a ``PlanError``.
+
+    What is read for it is not kept: the compiler reads the model for itself.
+    """
+    from seatkeeper.builder.external import ExternalData
+    from seatkeeper.builder.model import check_model
+
+    path = Path(job.model_path)
+    check_file_size(path.stat().st_size, job.model_limits)
+    external = ExternalData(path.parent, job.external_files)
+    return check_model(path.read_bytes(), plan, job.model_limits, external)
+
+
 def compile_converted(
     job: WorkerJob,
-    model: bytes,
     summary: ModelSummary,
     backend: Backend,
     report: Callable[[Progress], None],
-) -> tuple[bytes, PrecisionReport]:
+) -> tuple[memoryview, PrecisionReport]:
     """Convert the model as the plan says, and compile the first result that the compiler takes."""
     from onnx import ModelProto
 
     from seatkeeper.builder.conversion.conversion import Conversion, SampleFiles, unconverted
+    from seatkeeper.builder.external import ExternalData
+    from seatkeeper.builder.model import load_external_data
 
-    plan, parsed = job.plan(), ModelProto.FromString(model)
-    if not plan.precision.is_conversion:
-        found_out = unconverted(parsed, plan.precision.precision)
-        return backend.compile(model, plan, report), found_out
+    plan, model_path = job.plan(), Path(job.model_path)
+    wanted = plan.precision
+    parsed = ModelProto.FromString(model_path.read_bytes())
+    if not wanted.is_conversion:
+        found_out = unconverted(parsed, wanted.precision)
+        return backend.compile(model_path, plan, report), found_out
+    size_bytes = model_path.stat().st_size + sum(job.external_files.values())
+    check_conversion_size(wanted, size_bytes)
+    if reason := why_not_converted(size_bytes):
+        as_it_is = unconverted(parsed, Precision.MODEL)
+        tried = [each for each in wanted.candidates(plan.targets) if each != Precision.FP32]
+        found_out = replace(
+            as_it_is,
+            precision=Precision.FP32,
+            refused=tuple(f"{each}: {reason}" for each in tried),
+        )
+        return backend.compile(model_path, plan, report), found_out
+    load_external_data(parsed, ExternalData(model_path.parent, job.external_files))
     calibration, samples = (
         Path(path) if path else None for path in (job.calibration_path, job.samples_path)
     )
@@ -155,12 +189,15 @@ def compile_converted(
         folder,
         lambda step: report(Progress(phase=CONVERTING, step=step)),
     )
-    for converted in conversion.results():
+    for number, converted in enumerate(conversion.results()):
+        path = folder / f"converted-{number}.onnx"
+        path.write_bytes(converted.model.SerializeToString())
         try:
-            engine = backend.compile(converted.model.SerializeToString(), plan, report)
+            engine = backend.compile(path, plan, report)
         except ModelError as error:
             if not conversion.refuse(converted.precision, error):
                 raise
+            path.unlink()
         else:
             return engine, conversion.report(converted)
     raise AssertionError("the last of the results is compiled or its error raised")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
+from seatkeeper.artifacts.errors import ModelExternalData
 from seatkeeper.artifacts.plan import (
     OPTIMISATION_LEVEL_DEFAULT,
     OPTIMISATION_LEVEL_MAX,
@@ -274,7 +275,7 @@ async def build(
     if not model.is_file():
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
     plan = compile_options.plan()
-    places = outputs_at({"--output": output}, inputs={"model": model}, as_json=at.json)
+    places = outputs_at({"--output": output}, inputs=_inputs(model), as_json=at.json)
     from seatkeeper.core.errors import CompilerCrashed
 
     async with at.claiming_client() as client:
@@ -299,6 +300,17 @@ async def build(
     else:
         aside = any(place.is_standard_output for place in places.values())
         _summarise(built, aside=aside)
+
+
+def _inputs(model: Path) -> dict[str, Path]:
+    """Return the files that are read of a model, by what they are."""
+    from seatkeeper.client.builds.external_data import needed_bytes
+
+    try:
+        weights = needed_bytes(model)
+    except (ModelExternalData, OSError):
+        weights = {}  # the build refuses it, and says why
+    return {"model": model} | {f"model's {path}": model.parent / path for path in weights}
 
 
 async def _fetch(client: AsyncSeatClient, built: BuiltEngine, output: Path) -> BuiltEngine:
@@ -337,6 +349,7 @@ def _built_json(built: BuiltEngine) -> Json:
     return engine_json(built.manifest) | {
         "cached": built.cached,
         "waited_seconds": round(built.waited.total_seconds(), 3),
+        "upload_resumed": built.upload_resumed,
         "path": None if built.path is None else path_in_json(built.path),
     }
 
@@ -344,6 +357,8 @@ def _built_json(built: BuiltEngine) -> Json:
 def _summarise(built: BuiltEngine, *, aside: bool) -> None:
     how = "found: published before, nothing was built" if built.cached else "built now"
     rows = [("outcome", how), ("waited", span(built.waited)), *engine_facts(built.manifest)]
+    if built.upload_resumed:
+        rows.insert(2, ("upload", "interrupted, and went on where it had ended"))
     if built.path is not None:
         rows.append(("file", str(built.path)))
     else:

@@ -203,6 +203,7 @@ def agent_json(agent: build_service_pb2.AgentInfo) -> Json:
         "pool": agent.pool,
         "builds_max": agent.builds_max,
         "model_bytes_max": agent.model_bytes_max,
+        "model_files_max": agent.model_files_max,
         "public_key": agent.public_key.hex(),
         "backends": [
             {"name": each.name, "version": each.version, "targets": list(each.targets)}
@@ -307,6 +308,7 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "size_bytes": manifest.file.size_bytes,
         "model_name": manifest.model_name,
         "model_sha256": manifest.model_sha256,
+        "bundle": _bundle_json(manifest),
         "backend": options.backend,
         "backend_version": manifest.backend_version,
         "targets": list(options.targets),
@@ -323,6 +325,14 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "build_seconds": manifest.build_millis / 1000,
         "precision": _precision_json(manifest),
     }
+
+
+def _bundle_json(manifest: build_pb2.EngineManifest) -> Json | None:
+    """Return what the model kept outside its file."""
+    if not manifest.HasField("bundle"):
+        return None
+    bundle = manifest.bundle
+    return {"sha256": bundle.sha256, "files": bundle.files, "size_bytes": bundle.size_bytes}
 
 
 def _precision_json(manifest: build_pb2.EngineManifest) -> Json | None:
@@ -392,11 +402,18 @@ def accuracy_text(accuracy: build_pb2.Accuracy) -> str:
     return f"differs by {worst.relative_l2:.3%} at most{agreement} ({how}; model, not engine)"
 
 
+def _bundle_fact(manifest: build_pb2.EngineManifest) -> str:
+    if not manifest.HasField("bundle"):
+        return ""
+    files = f"{manifest.bundle.files} file{'' if manifest.bundle.files == 1 else 's'}"
+    return f", with {files} of weights, {size(manifest.bundle.size_bytes)} in all"
+
+
 def engine_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]]:
     """Return an engine's manifest for people."""
     return [
         ("engine", manifest.key),
-        ("model", manifest.model_name),
+        ("model", manifest.model_name + _bundle_fact(manifest)),
         (
             "built for",
             f"{', '.join(manifest.options.targets)} by {manifest.options.backend} "

@@ -7,7 +7,7 @@ import getpass
 import os
 import random
 import socket
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,11 +24,12 @@ from seatkeeper.client.builds.builds import (
     AsyncBuilds,
     BuildRequest,
     BuiltEngine,
-    OnProgress,
 )
+from seatkeeper.client.builds.bundle import WeightsFile, weights_of
 from seatkeeper.client.builds.model import Model
 from seatkeeper.client.builds.output import Output, check_apart
 from seatkeeper.client.builds.sample_files import Source, sample_files_of
+from seatkeeper.client.builds.sending import OnProgress
 from seatkeeper.client.client_session import ClientSession
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
@@ -211,11 +212,12 @@ class AsyncSeatClient:
 
         Takes a seat only to build, and gives it back when the engine is published. With ``to``, the
         engine is fetched to that file, as by `fetch`; whether it can be written to is found out
-        before anything is asked. ``pool`` names the pool to take the seat of, where agents of several
-        are alive; ``sample_files`` are those that ``options`` name for calibration and accuracy (see
-        `samples_of`); ``project``, ``priority``, ``wait`` and ``on_queued`` are of that seat, as for
-        `seat`. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`, `SeatLost`, or
-        what `acquire` raises; in none of these cases is anything published.
+        before anything is asked. Weights that the model keeps in files in its folder or below are
+        sent with it, where ``model`` is a path. ``pool`` names the pool to take the seat of, where
+        agents of several are alive; ``sample_files`` are those that ``options`` name for calibration
+        and accuracy (see `samples_of`); ``project``, ``priority``, ``wait`` and ``on_queued`` are of
+        that seat, as for `seat`. Raises `AgentUnavailable`, `InvalidArgument`, another `BuildFailed`,
+        `SeatLost`, or what `acquire` raises; in none of these cases is anything published.
         """
         refuse_others(RequestTerms, terms)
         pool = None if pool is None else sendable("pool", pool)
@@ -223,10 +225,11 @@ class AsyncSeatClient:
             model_name = sendable("model_name", model_name)
         seat = SeatRequest.of(pool or ANY_POOL, token=True, **terms)
         read = await asyncio.to_thread(Model.read, model, model_name)
-        place = None if to is None else await asyncio.to_thread(_place, to, read)
+        weights = await asyncio.to_thread(weights_of, read)
+        place = None if to is None else await asyncio.to_thread(_place, to, read, weights)
         builds = AsyncBuilds(self)
         files = await asyncio.to_thread(sample_files_of, options, sample_files)
-        request = BuildRequest(options, pool, seat, on_progress, files)
+        request = BuildRequest(options, pool, seat, on_progress, files, weights)
         built = await builds.build(read, request)
         if place is not None:
             await builds.fetch(built.key, place)
@@ -299,10 +302,12 @@ class AsyncSeatClient:
         return self._lingering.give_back(held)
 
 
-def _place(to: str | os.PathLike[str], model: Model) -> Output:
+def _place(to: str | os.PathLike[str], model: Model, weights: Sequence[WeightsFile]) -> Output:
     place = Output.at(to)
     if isinstance(model.source, Path):
         check_apart({"to": place}, {"model": model.source})
+    for file in weights:
+        check_apart({"to": place}, {f"model's {file.file.path}": file.path})
     return place
 
 

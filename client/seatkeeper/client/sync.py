@@ -18,8 +18,9 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
 
 from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
-from seatkeeper.client.builds.builds import BuiltEngine, OnProgress
+from seatkeeper.client.builds.builds import BuiltEngine
 from seatkeeper.client.builds.sample_files import Source
+from seatkeeper.client.builds.sending import OnProgress
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig

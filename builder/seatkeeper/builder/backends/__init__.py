@@ -5,6 +5,7 @@ Nothing of a vendor is imported until ``load_backend`` is called, and then in th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from seatkeeper.artifacts.errors import BackendUnknown
@@ -30,11 +31,12 @@ class Backend(Protocol):
     def targets(self) -> tuple[str, ...]:
         """GPU architectures that it can compile for on this host; empty when it can for none."""
 
-    def compile(self, model: bytes, plan: BuildPlan, on_progress: OnProgress) -> bytes:
-        """Return the engine.
+    def compile(self, model: Path, plan: BuildPlan, on_progress: OnProgress) -> memoryview:
+        """Return the engine of the model in a file, which may name others in its folder.
 
-        Blocks for as long as it takes. Raises a ``ModelError``, ``TargetUnsupported`` or
-        ``OutOfMemory``. The library may also take the whole process down.
+        Those must have been checked: the library reads whatever the model names. Blocks for as long
+        as it takes. Raises a ``ModelError``, ``TargetUnsupported`` or ``OutOfMemory``. The library
+        may also take the whole process down.
         """
 
 

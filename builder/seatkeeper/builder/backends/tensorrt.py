@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 from seatkeeper.artifacts.errors import (
     BackendMissing,
@@ -58,7 +59,7 @@ def load_tensorrt() -> TensorRtBackend:
     return TensorRtBackend("tensorrt", _import_or_explain("tensorrt", "pip install tensorrt"))
 
 
-def check_rtx_engine(engine: bytes) -> None:
+def check_rtx_engine(engine: bytes | memoryview) -> None:
     """Raise ``EngineDamaged`` unless the header is a TensorRT-RTX engine's of this size.
 
     Observed, not documented: ``vtrt`` at 0, the size in bytes as 64 bits at 16.
@@ -83,7 +84,7 @@ class TensorRtBackend:
         else:
             self.targets = tuple(target for target in TARGETS[name] if target in host_targets())
 
-    def compile(self, model: bytes, plan: BuildPlan, on_progress: OnProgress) -> bytes:
+    def compile(self, model: Path, plan: BuildPlan, on_progress: OnProgress) -> memoryview:
         """Keep the promise of ``Backend.compile``."""
         check_targets(plan.targets, self.targets)
         log = ErrorLog()
@@ -92,7 +93,7 @@ class TensorRtBackend:
         on_progress(Progress(phase=PARSING))
         # The parser must outlive the build: the network's weights are its.
         parser = self._module.OnnxParser(network, builder.logger)
-        if not parser.parse(model):
+        if not parser.parse_from_file(str(model)):
             raise self._parse_error(parser, log)
         self._check_network(network)
         config = self._config(builder, plan)
@@ -101,7 +102,8 @@ class TensorRtBackend:
         serialised = builder.build_serialized_network(network, config)
         if serialised is None:
             raise self._build_error(log)
-        engine = bytes(serialised)
+        # The library's own memory, not a copy: an engine can be as large as its model.
+        engine = memoryview(serialised).cast("B")
         if self._compiles_ahead:
             check_rtx_engine(engine)
         return engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -55,12 +56,19 @@ def shares(model: ModelProto) -> tuple[PrecisionShare, ...]:
     weights: Counter[str] = Counter()
     for tensor in model.graph.initializer:
         if (name := _NAMES.get(tensor.data_type)) is not None:
-            weights[name] += len(tensor.raw_data) or tensor.ByteSize()
+            weights[name] += _stored_bytes(tensor)
     names = sorted({*nodes, *weights})
     return tuple(
         PrecisionShare(precision=name, nodes=nodes[name], weight_bytes=weights[name])
         for name in names
     )
+
+
+def _stored_bytes(tensor: TensorProto) -> int:
+    if tensor.data_location == TensorProto.EXTERNAL:
+        item = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        return math.prod(tensor.dims) * item
+    return len(tensor.raw_data) or tensor.ByteSize()
 
 
 def _types(model: ModelProto) -> dict[str, int]:

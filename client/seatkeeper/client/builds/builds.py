@@ -8,22 +8,37 @@ key, so that those who ask at the same time meet at one agent, which builds once
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import random
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from uhashring import HashRing
 
-from seatkeeper.artifacts.errors import ManifestUntrusted, PlanError
+from seatkeeper.artifacts.bundle import model_hash
+from seatkeeper.artifacts.errors import ManifestUntrusted, ModelError, PlanError
 from seatkeeper.artifacts.manifest import verify_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
+from seatkeeper.artifacts.summary import (
+    ModelLimits,
+    check_conversion_size,
+    check_file_size,
+)
 from seatkeeper.client.builds.agents import AsyncAgent
+from seatkeeper.client.builds.bundle import WeightsFile
 from seatkeeper.client.builds.model import EngineWriter, Model
 from seatkeeper.client.builds.output import Output
+from seatkeeper.client.builds.sending import (
+    TRIES_MAX,
+    TRIES_MAX_BEFORE_OTHERS,
+    OnProgress,
+    Upload,
+    send_build,
+)
 from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat, Keeper, SeatRequest
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.core.errors import (
@@ -48,7 +63,6 @@ ATTEMPTS_MAX = 5
 """How often one call waits for a build of others whose engine is then not to be had."""
 _REPEATED: tuple[type[BuildFailed], ...] = (ModelRejected, CompilerCrashed, BuildTimedOut)
 """Failures of a build that would come again with the same model and options."""
-OnProgress = Callable[[build_service_pb2.BuildProgress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +77,8 @@ class BuiltEngine:
     """Time spent waiting for a seat."""
     path: Path | None = None
     """Where its bytes are, when they were asked for."""
+    upload_resumed: bool = False
+    """Whether a lost connection interrupted the upload, which then went on where it had ended."""
 
     @property
     def key(self) -> str:
@@ -82,6 +98,12 @@ class BuildRequest:
     on_progress: OnProgress | None
     sample_files: Sequence[Model] = ()
     """The files that the options name, in that order."""
+    weights: Sequence[WeightsFile] = ()
+    """The files that the model keeps weights in."""
+
+    def size_bytes(self, model: Model) -> int:
+        """Return how many bytes the model has, with the files of its weights."""
+        return model.size_bytes + sum(file.size_bytes for file in self.weights)
 
 
 @dataclass(frozen=True)
@@ -133,9 +155,13 @@ class AsyncBuilds:
         comes of it, in the places that they have in the queue.
         """
         plan = _plan(request.options)
+        _check_sizes(model, request, plan)
         agents = await self._client.engines.agents()
-        able, version = able_agents(agents, plan, model.size_bytes, request.pool)
-        key = engine_key(model.sha256, plan, version)
+        able, version = able_agents(
+            agents, plan, request.size_bytes(model), request.pool, len(request.weights)
+        )
+        hashed = model_hash(model.sha256, (each.file for each in request.weights))
+        key = engine_key(hashed, plan, version)
         asked_at = self._client.now()
         for attempt in range(ATTEMPTS_MAX):
             found = await self._published(key)
@@ -175,12 +201,14 @@ class AsyncBuilds:
         async with AsyncSeat(self._client, seat) as grant:
             waited = timedelta(seconds=self._client.now() - job.asked_at)
             # Others who wanted the same may have been served first.
-            manifest, cached = await self._published(job.key), True
-            if manifest is None:
+            manifest = await self._published(job.key)
+            if manifest is not None:
+                built = BuiltEngine(manifest=manifest, cached=True, waited=waited)
+            else:
                 work = asyncio.create_task(self._on_some_agent(model, request, job, grant))
-                manifest, cached = await _unless(lost, work, grant)
+                built = replace(await _unless(lost, work, grant), waited=waited)
             grant.end_work()
-        return BuiltEngine(manifest=manifest, cached=cached, waited=waited)
+        return built
 
     async def fetch(self, key: str, to: Output) -> build_pb2.EngineManifest:
         """Fetch a published engine to the file ``to``, and return its verified manifest."""
@@ -237,42 +265,46 @@ class AsyncBuilds:
 
     async def _on_some_agent(
         self, model: Model, request: BuildRequest, job: _Job, grant: AsyncGrant
-    ) -> tuple[build_pb2.EngineManifest, bool]:
-        header = _header(model, request.sample_files, job.plan)
-        files = (model, *request.sample_files)
+    ) -> BuiltEngine:
         trouble: BuildFailed = AgentUnavailable()
-        for agent in in_ring_order(job.able, job.key):
+        header = _header(model, request, job.plan)
+
+        def with_token() -> build_service_pb2.BuildHeader:
             # The token as it is now: an earlier agent may have taken its time to refuse.
             header.token = grant.token
+            return header
+
+        for number, agent in enumerate(in_ring_order(job.able, job.key), 1):
+            upload = Upload(
+                (model, *request.sample_files, *request.weights),
+                is_asked_for=agent.model_files_max > 0,
+            )
             try:
-                done = await self._on_agent(agent, header, files, request.on_progress)
+                done = await send_build(
+                    partial(self._client.agent, agent.address),
+                    with_token,
+                    upload,
+                    request.on_progress,
+                    tries_max=TRIES_MAX_BEFORE_OTHERS if number < len(job.able) else TRIES_MAX,
+                    random=random.random,
+                )
             except (AgentUnavailable, AgentFull) as error:
                 trouble = _about(model, error)
                 continue
             except BuildFailed as error:
-                if type(error) in _REPEATED:
+                if type(error) in _REPEATED and not upload.trouble:
                     grant.end_work(failure=type(error).__name__, message=str(error))
                 raise _about(model, error) from error
             manifest = _verified(done.manifest, agent.public_key, job.key)
             if manifest.model_sha256 != model.sha256:
                 raise EngineDamaged("the manifest is of another model")
-            return manifest, done.cached
+            return BuiltEngine(
+                manifest=manifest,
+                cached=done.cached,
+                waited=timedelta(0),
+                upload_resumed=upload.is_resumed,
+            )
         raise trouble
-
-    async def _on_agent(
-        self,
-        info: build_service_pb2.AgentInfo,
-        header: build_service_pb2.BuildHeader,
-        files: Sequence[Model],
-        on_progress: OnProgress | None,
-    ) -> build_service_pb2.BuildDone:
-        async with self._client.agent(info.address) as agent:
-            async for answer in agent.build(header, _read(files)):
-                if answer.HasField("done"):
-                    return answer.done
-                if on_progress is not None:
-                    on_progress(answer.progress)
-        raise AgentUnavailable(f"{info.address} ended the build without saying why")
 
 
 def able_agents(
@@ -280,11 +312,12 @@ def able_agents(
     plan: BuildPlan,
     model_bytes: int,
     pool: str | None,
+    files: int = 0,
 ) -> tuple[Sequence[build_service_pb2.AgentInfo], str]:
     """Return the agents that can build this with the newest library, and that library's version.
 
-    All of them take seats of one pool. Raises `AgentUnavailable` when there is none, saying what
-    the agents there are lack.
+    ``model_bytes`` counts the ``files`` that hold weights, too. All of them take seats of one pool.
+    Raises `AgentUnavailable` when there is none, saying what the agents there are lack.
     """
     known = list(agents)
     if not known:
@@ -319,9 +352,15 @@ def able_agents(
             f"no {among} that builds for {', '.join(plan.targets)} converts to {wanted.precision}; "
             "use a newer agent, with the extra `builder` installed, or build without a precision"
         )
-    able = [each for each in of_precision if model_bytes <= each[1].model_bytes_max]
+    of_files = [each for each in of_precision if files <= each[1].model_files_max]
+    if not of_files:
+        raise AgentUnavailable(
+            f"the model keeps weights in {files} files, and no {among} that could build it takes so "
+            "many; use a newer agent, or save the model with its weights inside"
+        )
+    able = [each for each in of_files if model_bytes <= each[1].model_bytes_max]
     if not able:
-        roomiest = max((agent for _, agent in of_precision), key=lambda a: a.model_bytes_max)
+        roomiest = max((agent for _, agent in of_files), key=lambda a: a.model_bytes_max)
         raise AgentUnavailable(
             f"the model has {model_bytes} bytes, and no {among} that could build it takes more "
             f"than {roomiest.model_bytes_max} (agent {roomiest.agent_id}): make the model "
@@ -359,6 +398,15 @@ def _plan(options: build_pb2.BuildOptions) -> BuildPlan:
         raise InvalidArgument(error.explain(), field="options") from error
 
 
+def _check_sizes(model: Model, request: BuildRequest, plan: BuildPlan) -> None:
+    """Raise `ModelRejected` for a model that no agent can take, whatever its limits."""
+    try:
+        check_file_size(model.size_bytes, ModelLimits())
+        check_conversion_size(plan.precision, request.size_bytes(model))
+    except ModelError as error:
+        raise ModelRejected(f"{model.name}: {error.explain()}") from error
+
+
 def _of_catalogue(engine: engines_pb.PublishedEngine, key: str) -> build_pb2.EngineManifest:
     # The catalogue is what we trust: a node took this key from the agent that it knew.
     return _verified(engine.manifest, engine.manifest.public_key, key)
@@ -377,8 +425,9 @@ def _verified(
 
 
 def _header(
-    model: Model, sample_files: Sequence[Model], plan: BuildPlan
+    model: Model, request: BuildRequest, plan: BuildPlan
 ) -> build_service_pb2.BuildHeader:
+    """Return what begins a build, all but the token."""
     return build_service_pb2.BuildHeader(
         options=plan_to_options(plan),
         model_name=model.name,
@@ -386,7 +435,13 @@ def _header(
         model_sha256=model.sha256,
         attachments=[
             build_service_pb2.Attachment(sha256=file.sha256, size_bytes=file.size_bytes)
-            for file in sample_files
+            for file in request.sample_files
+        ],
+        external_files=[
+            build_service_pb2.ExternalFile(
+                path=each.file.path, sha256=each.sha256, size_bytes=each.size_bytes
+            )
+            for each in request.weights
         ],
     )
 
@@ -405,17 +460,11 @@ def _about(model: Model, error: BuildFailed) -> BuildFailed:
     return type(error)(message)
 
 
-async def _read(files: Sequence[Model]) -> AsyncIterator[bytes]:
-    chunks = chain.from_iterable(file.chunks() for file in files)
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-        yield chunk
-
-
 async def _unless(
     lost: asyncio.Event,
-    work: asyncio.Task[tuple[build_pb2.EngineManifest, bool]],
+    work: asyncio.Task[BuiltEngine],
     grant: AsyncGrant,
-) -> tuple[build_pb2.EngineManifest, bool]:
+) -> BuiltEngine:
     """Return what ``work`` returns; stop it and raise `SeatLost` when the seat is lost first."""
     watch = asyncio.create_task(lost.wait())
     try:

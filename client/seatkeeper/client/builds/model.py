@@ -49,13 +49,14 @@ class Model:
             ) from error
         return cls(path, name or name_of_file(path), digest, size)
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes in pieces."""
+    def chunks(self, offset: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from there on in pieces."""
         if isinstance(self.source, bytes):
-            for start in range(0, len(self.source), CHUNK_BYTES):
+            for start in range(offset, len(self.source), CHUNK_BYTES):
                 yield self.source[start : start + CHUNK_BYTES]
             return
         with self.source.open("rb") as file:
+            file.seek(offset)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
