@@ -5,6 +5,8 @@ in a fresh process.
 
 - ``overhead_s``, ``overhead_pct``: a build through the agent, with its seat and the transfer of the
   model, over the same build by the library alone; medians of rounds that alternate.
+- ``overhead_cpu_s``: the same in processor time of the agent and its worker, over that of the library
+  alone. It says more than the others where the machine is busy with something else.
 - ``cached_ms``: the same request again, median. It takes no seat (``cached_seats`` 0) and fetches
   nothing.
 - ``agent_mb_max``: most memory that the agent's process ever had (VmHWM), after a model of
@@ -16,6 +18,7 @@ in a fresh process.
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 import socket
 import sys
@@ -26,6 +29,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from bench.large_model import GIB, make_large_model
 from bench.models.catalog import light_model
@@ -107,14 +112,20 @@ async def overhead(bench: Bench, rounds: int) -> dict[str, Any]:
     model = bench.folder / "model.onnx"
     model.write_bytes(light_model(MODEL))
     direct, through_agent = [], []
+    cpu: list[float] = []
+    agent = psutil.Process(bench.agent.process.pid)
     for number in range(rounds + 1):  # the first of each warms the disk's cache
         # Another scratch size is another engine, which costs the same: the agent finds none.
         workspace_bytes = WORKSPACE_BYTES + number
         progress(f"{MODEL}: round {number} of {rounds}")
+        children_before = resource.getrusage(resource.RUSAGE_CHILDREN)
         direct.append(await _direct_s(model, bench.folder / "direct", workspace_bytes))
-        began = time.perf_counter()
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        direct_cpu_s = sum(children[:2]) - sum(children_before[:2])
+        agent_before, began = agent.cpu_times(), time.perf_counter()
         built = await bench.client.build(model, _options(workspace_bytes))
         through_agent.append(time.perf_counter() - began)
+        cpu.append(sum(agent.cpu_times()[:4]) - sum(agent_before[:4]) - direct_cpu_s)
         assert not built.cached
     direct_s, agent_s = median(direct[1:]), median(through_agent[1:])
     return {
@@ -122,6 +133,7 @@ async def overhead(bench: Bench, rounds: int) -> dict[str, Any]:
         "direct_s": direct_s,
         "agent_s": agent_s,
         "overhead_s": agent_s - direct_s,
+        "overhead_cpu_s": median(cpu[1:]),
         "overhead_pct": 100 * (agent_s - direct_s) / direct_s,
         "engine_mb": (bench.folder / "direct").stat().st_size / 1e6,
     }
