@@ -91,7 +91,7 @@ class Agent:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(_client(config))
             build_runner = await BuildRunner.open(
-                config.engines, _limits(config), config.builds_max
+                config.engines, _limits(config), config.builds_max, store=config.store
             )
             info = _info(config, build_runner)
             verifier = Verifier(client, config.pool)
@@ -112,6 +112,8 @@ class Agent:
             await register(client, info, config.register_timeout)
             registration = asyncio.create_task(keep_registered(client, info))
             stack.callback(registration.cancel)
+            storing = asyncio.create_task(build_runner.holdings.keep_storing(client))
+            stack.callback(storing.cancel)
             for service in ("", SERVICE):
                 await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
             logger.info("serving", extra={"agent_id": config.agent_id, "address": address})
@@ -172,6 +174,7 @@ def _info(config: AgentConfig, build_runner: BuildRunner) -> build_service_pb2.A
         model_bytes_max=config.model_bytes_max,
         public_key=build_runner.key.public_key,
         version=version_of("seatkeeper"),
+        store=build_runner.holdings.store_id,
     )
 
 

@@ -21,6 +21,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "seatkeeper.core": (),
     "seatkeeper.core.serving": ("seatkeeper.core",),
     "seatkeeper.artifacts": (),
+    "seatkeeper.artifacts.stores": ("seatkeeper.core", "seatkeeper.artifacts"),
     # A node.
     f"{SERVER}.domain": ("seatkeeper.core",),
     f"{SERVER}.policy": (f"{SERVER}.domain",),
@@ -98,7 +99,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "seatkeeper.builder.backends": ("seatkeeper.artifacts", "seatkeeper.builder"),
     "seatkeeper.agent": (
         *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),
-        *("seatkeeper.builder", CLIENT),
+        *("seatkeeper.artifacts.stores", "seatkeeper.builder", CLIENT),
     ),
     # Trying a service with faults. The checker reads the store, and shares no code with a node.
     "seatkeeper.oracle": (f"{SERVER}.store",),

@@ -192,7 +192,7 @@ class AsyncBuilds:
         for address in engine.addresses:
             try:
                 await self._fetch_from(address, engine, manifest, to)
-            except (AgentUnavailable, EngineDamaged, EngineNotFound) as error:
+            except (AgentFull, AgentUnavailable, EngineDamaged, EngineNotFound) as error:
                 trouble = error
             else:
                 return manifest
@@ -214,7 +214,7 @@ class AsyncBuilds:
         async with self._client.agent(address) as agent, aclosing(agent.fetch(key)) as parts:
             try:
                 return await anext(parts, None) is not None
-            except (AgentUnavailable, EngineDamaged, EngineNotFound):
+            except (AgentFull, AgentUnavailable, EngineDamaged, EngineNotFound):
                 return False
 
     async def _fetch_from(
