@@ -20,10 +20,12 @@ from seatkeeper.agent import holdings
 from seatkeeper.agent.config import AgentConfig
 from seatkeeper.agent.main import Agent
 from seatkeeper.artifacts.errors import (
+    EngineDamaged,
     StoreAddressInvalid,
     StoreFull,
     StoreUnavailable,
 )
+from seatkeeper.artifacts.store import StoredEngine
 from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
 from seatkeeper.core.serving.settings import ConfigError, load_settings
 from seatkeeper.v1 import build_service_pb2 as pb
@@ -315,3 +317,41 @@ async def test_wrong_credentials_end_an_agent_that_starts_and_are_not_repeated(
     said = str(refused.value) + caplog.text
     assert SECRET not in said
     assert os.environ["AWS_ACCESS_KEY_ID"] not in said
+
+
+async def test_a_pull_through_agents_goes_on_at_the_next_one(
+    site: Site, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await site.start_agent("agent-1", store=address)
+    await site.start_agent("agent-2", store=address)
+    done = await build(first, (await site.grant()).token, light_model("resnet50")).result()
+    whole = await bytes_from(first, key_of(done))
+    chunks = StoredEngine.chunks
+    asked: list[int] = []
+
+    def cut_short(engine: StoredEngine, offset: int = 0) -> Iterator[bytes]:
+        asked.append(offset)
+        pieces = chunks(engine, offset)
+        if len(asked) == 1:
+            yield next(pieces)
+            raise EngineDamaged("the disk died")
+        yield from pieces
+
+    monkeypatch.setattr(StoredEngine, "chunks", cut_short)
+    pulled = await site.client().pull(key_of(done), tmp_path / "engine")
+    assert (tmp_path / "engine").read_bytes() == whole
+    assert asked == [0, 1 << 20]
+    assert pulled.resumed_at == 0
+
+
+async def test_an_agent_that_does_not_know_offsets_is_pulled_from_all_the_same(
+    site: Site, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = await build(agent, (await site.grant()).token, relu()).result()
+    whole = await bytes_from(agent, key_of(done))
+    sha256 = manifest_of(done.manifest).file.sha256
+    (tmp_path / f".engine.{sha256[:16]}.part").write_bytes(whole[:100])
+    chunks = StoredEngine.chunks
+    monkeypatch.setattr(StoredEngine, "chunks", lambda engine, offset=0: chunks(engine))
+    await site.client().pull(key_of(done), tmp_path / "engine")
+    assert (tmp_path / "engine").read_bytes() == whole

@@ -110,8 +110,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     # The command line parses, calls and renders.
     "seatkeeper.cli": (
-        *("seatkeeper.core", "seatkeeper.artifacts", "seatkeeper.hold"),
-        *(CLIENT, f"{CLIENT}.*"),
+        *("seatkeeper.core", "seatkeeper.artifacts", "seatkeeper.artifacts.stores"),
+        *("seatkeeper.hold", CLIENT, f"{CLIENT}.*"),
     ),
     # Its commands that start processes of ours know those.
     "seatkeeper.cli.processes": (
