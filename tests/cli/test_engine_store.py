@@ -174,3 +174,51 @@ def test_engines_whose_bytes_are_missing_are_named(store: ArtifactStore) -> None
 def test_a_store_is_listed(store: ArtifactStore) -> None:
     (listed,) = engines(store, "list", "--json").check().json["engines"]
     assert (listed["key"], listed["pinned"], listed["signer"]) == (MANIFEST.key, False, SIGNER)
+
+
+def test_engines_go_to_a_machine_without_a_network_in_one_file(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    bundle, there = tmp_path / "engines.bundle", ArtifactStore.at(str(tmp_path / "there"))
+    samples = tmp_path / "samples.npz"
+    samples.write_bytes(b"samples")
+    given = ("--samples", str(samples), "--expected", str(samples))
+    export = ("export", MANIFEST.key[:8], "-o", str(bundle))
+    assert SIGNER in engines(store, *export, *given).check().out
+    # Whose it is must be said; who it says it is of is shown.
+    assert SIGNER in engines(there, "import", str(bundle)).refused(Exit.USAGE)
+    other = AgentKey.generate().public_key.hex()
+    engines(there, "import", str(bundle), "--trust", other).refused(Exit.REFUSED)
+    assert there.engines() == []
+    imported = ("import", str(bundle), "--trust", other, "--trust", SIGNER, "--json")
+    (said,) = engines(there, *imported).check().json["engines"]
+    assert (said["key"], said["samples"]) == (MANIFEST.key, True)
+    engines(there, "pull", MANIFEST.key, "-o", str(tmp_path / "engine")).check()
+    assert (tmp_path / "engine").read_bytes() == ENGINE
+
+
+def test_an_export_that_fails_leaves_no_file(store: ArtifactStore, tmp_path: Path) -> None:
+    bundle = tmp_path / "engines.bundle"
+    store.objects.put(f"blobs/{MANIFEST.file.sha256}", bytes(len(ENGINE)))
+    engines(store, "export", MANIFEST.key, "-o", str(bundle)).refused(Exit.REFUSED)
+    assert not bundle.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["import", "{folder}/built", "--trust", SIGNER], Exit.REFUSED),
+        (["import", "{folder}/none", "--trust", SIGNER], Exit.NOT_FOUND),
+        (["import", "{folder}/built", "--trust", "{folder}/none"], Exit.REFUSED),
+        (["export", "abcdef12", "-o", "{folder}/x"], Exit.NOT_FOUND),
+        (["export", "ab" * 32, "-o", "{folder}/x", "--samples", "{folder}/built"], Exit.USAGE),
+    ],
+)
+def test_what_is_no_bundle_is_refused(
+    store: ArtifactStore, tmp_path: Path, words: list[str], code: Exit
+) -> None:
+    given = [word.format(folder=tmp_path) for word in words]
+    line = engines(store, *given)
+    assert line.code in {code, Exit.NOT_FOUND}
+    assert "Traceback" not in line.err
+    assert not (tmp_path / "x").exists()

@@ -121,7 +121,7 @@ async def pull(
     trusted = [trusted_key(each) for each in trust or ()]
     if store is not None:
         pulled = await asyncio.to_thread(
-            _pull_from_store, _opened(store), key, places["--output"], trusted
+            _pull_from_store, opened_store(store), key, places["--output"], trusted
         )
     else:
         from seatkeeper.cli.engines import find_engine
@@ -213,7 +213,7 @@ def push(
     """
     if (folder is None) == (file is None) or (file is None) != (manifest is None):
         fail(Exit.USAGE, "give FILE with --manifest, or --folder")
-    opened = _opened(store)
+    opened = opened_store(store)
     pushed: list[build_pb2.EngineManifest] = []
     if file is not None and manifest is not None:
         signed = read_manifest(manifest)
@@ -245,7 +245,7 @@ def _push_folder(store: ArtifactStore, folder: Path) -> list[build_pb2.EngineMan
 
 def pin(*, key: Key, store: Store, json: Json = False) -> None:
     """Keep an engine of a store, whatever `gc` is asked to drop."""
-    opened = _opened(store)
+    opened = opened_store(store)
     found = full_key(opened, key)
     opened.pin(found)
     _report(json, {"key": found, "pinned": True}, f"{found} is kept")
@@ -253,7 +253,7 @@ def pin(*, key: Key, store: Store, json: Json = False) -> None:
 
 def unpin(*, key: Key, store: Store, json: Json = False) -> None:
     """Keep an engine of a store no longer than others."""
-    opened = _opened(store)
+    opened = opened_store(store)
     found = full_key(opened, key)
     opened.unpin(found)
     _report(json, {"key": found, "pinned": False}, f"{found} is kept no longer than others")
@@ -292,7 +292,7 @@ def gc(
     """
     from seatkeeper.artifacts.stores.collecting import collect, time_of
 
-    opened = _opened(store)
+    opened = opened_store(store)
     collected = collect(
         opened,
         # A dry run writes nothing, so it does not ask the store what time it is.
@@ -341,7 +341,7 @@ def gc(
 
 def list_store(address: str, *, as_json: bool) -> None:
     """List the engines of a store. Blocks."""
-    store = _opened(address)
+    store = opened_store(address)
     pins = store.pins()
     listed: list[dict[str, Any]] = []
     rows = []
@@ -401,7 +401,8 @@ def read_manifest(file: Path) -> build_pb2.SignedManifest:
         fail(Exit.REFUSED, f"{file} is not a manifest; `engines get --manifest` writes one")
 
 
-def _opened(address: str) -> ArtifactStore:
+def opened_store(address: str) -> ArtifactStore:
+    """Return the store at an address. Raises ``StoreAddressInvalid``."""
     from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
 
     return ArtifactStore.at(address)

@@ -4,6 +4,8 @@
     manifests/<key>        a serialised SignedManifest; an engine can be had once this is there
     keys/<public key>      the public keys of agents that have stored engines, as PEM
     pins/<key>             engines that are kept, with the hash of their bytes
+    inputs/<key>.npz       samples to check an engine with, of an imported bundle
+    expected/<key>.npz     the outputs that are expected of them
     unreferenced/<sha256>  when `collect` first found that no manifest names these bytes
 
 The order keeps it whole: bytes, then the signer's key, then the manifest. What dies in between leaves
@@ -116,7 +118,7 @@ class ArtifactStore:
         manifest = verify_manifest(signed, signed.public_key)
         if self._has_newer(manifest):
             return
-        self.objects.put(f"keys/{signed.public_key.hex()}", _pem(signed.public_key))
+        self.objects.put(f"keys/{signed.public_key.hex()}", public_key_pem(signed.public_key))
         self.objects.put(_manifest(manifest.key), signed.SerializeToString())
         there = self.objects.find(_blob(manifest.file.sha256))
         if there is None or there.size_bytes != manifest.file.size_bytes:
@@ -153,7 +155,9 @@ class ArtifactStore:
             raise EngineDamaged(f"the manifest of engine {key} is damaged") from error
         if manifest.key != key:
             raise EngineDamaged(f"the manifest of engine {key} belongs to another key")
-        if self.objects.get(f"keys/{signed.public_key.hex()}") != _pem(signed.public_key):
+        if self.objects.get(f"keys/{signed.public_key.hex()}") != public_key_pem(
+            signed.public_key
+        ):
             raise ManifestUntrusted(
                 f"engine {key} is signed with {signed.public_key.hex()}, a key that {self.shown} "
                 "does not have"
@@ -203,7 +207,8 @@ def is_key(text: str) -> bool:
     return len(text) == 64 and _HEX_DIGITS.issuperset(text)
 
 
-def _pem(public_key: bytes) -> bytes:
+def public_key_pem(public_key: bytes) -> bytes:
+    """Return a raw Ed25519 public key as PEM."""
     return Ed25519PublicKey.from_public_bytes(public_key).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

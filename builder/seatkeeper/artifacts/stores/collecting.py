@@ -139,6 +139,8 @@ def collect(
 def _execute(store: ArtifactStore, decision: Decision, dropped: list[str]) -> None:
     for key in dropped:
         store.objects.delete(f"manifests/{key}")
+        for kind in ("inputs", "expected"):
+            store.objects.delete(f"{kind}/{key}.npz")
     for sha256 in decision.unmark:
         store.objects.delete(f"unreferenced/{sha256}")
     for sha256 in decision.mark:
