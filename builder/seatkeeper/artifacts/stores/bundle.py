@@ -22,8 +22,8 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
@@ -106,11 +106,10 @@ def write_bundle(file: Writable, engines: Sequence[Exported]) -> None:
         for engine, manifest in zip(engines, manifests, strict=True):
             if manifest.file.sha256 not in written:
                 written.add(manifest.file.sha256)
-                source_of = _Checked(iter(engine.chunks), manifest.file)
-                archive.addfile(
-                    _info(f"blobs/{manifest.file.sha256}", manifest.file.size_bytes), source_of
-                )
-                source_of.finish()
+                with closing(_Checked(engine.chunks, manifest.file)) as checked:
+                    name = f"blobs/{manifest.file.sha256}"
+                    archive.addfile(_info(name, manifest.file.size_bytes), checked)
+                    checked.finish()
 
 
 class Bundle:
@@ -290,8 +289,9 @@ def _index(content: bytes) -> _Index:
 class _Checked:
     """Reads chunks as a file, and finds out whether they are what they should be."""
 
-    def __init__(self, chunks: Iterator[bytes], expected: build_pb2.EngineFile) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: Iterable[bytes], expected: build_pb2.EngineFile) -> None:
+        self._source = chunks
+        self._chunks = iter(chunks)
         self._expected = expected
         self._chunk = io.BytesIO()
         self._digest = hashlib.sha256()
@@ -311,6 +311,11 @@ class _Checked:
             pieces.append(piece)
             size -= len(piece)
         return b"".join(pieces)
+
+    def close(self) -> None:
+        """Close what the bytes come from, where it can be."""
+        if isinstance(self._source, Generator):
+            self._source.close()
 
     def finish(self) -> None:
         """Raise ``EngineDamaged`` unless what was read is the engine."""

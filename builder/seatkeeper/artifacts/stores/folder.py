@@ -77,12 +77,7 @@ class FolderObjects:
 
     def read(self, name: str, offset: int = 0) -> Iterator[bytes] | None:
         """Return an object's bytes; they stay those of the file as it was when it was opened."""
-        try:
-            with self._typed(passes=FileNotFoundError):
-                file = self._path(name).open("rb")
-        except FileNotFoundError:
-            return None
-        return self._chunks(file, offset)
+        return None if self.find(name) is None else self._chunks(self._path(name), offset)
 
     def find(self, name: str) -> Found | None:
         """Describe an object."""
@@ -112,8 +107,8 @@ class FolderObjects:
         assert NAME.fullmatch(name), name
         return self._folder / name
 
-    def _chunks(self, file: BinaryIO, offset: int) -> Iterator[bytes]:
-        with self._typed(), file:
+    def _chunks(self, path: Path, offset: int) -> Iterator[bytes]:
+        with self._typed(), path.open("rb") as file:
             file.seek(offset)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
@@ -141,12 +136,10 @@ class FolderObjects:
             draft.unlink(missing_ok=True)
 
     @contextmanager
-    def _typed(self, passes: type[OSError] | None = None) -> Iterator[None]:
+    def _typed(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if passes is not None and isinstance(error, passes):
-                raise
             if error.errno in FULL_ERRNOS:
                 raise StoreFull(f"{self.shown} has no room") from error
             if error.errno in REFUSED_ERRNOS:
