@@ -161,13 +161,23 @@ async def pull(
 def _pull_from_store(
     store: ArtifactStore, key: str, to: Output, trusted: list[bytes]
 ) -> PulledEngine:
+    signed, manifest = store.manifest(full_key(store, key))
+    if trusted:
+        check_signer(signed, trusted)
+    return copy_from_store(store, signed, manifest, to)
+
+
+def copy_from_store(
+    store: ArtifactStore,
+    signed: build_pb2.SignedManifest,
+    manifest: build_pb2.EngineManifest,
+    to: Output,
+) -> PulledEngine:
+    """Have an engine of a store in a file. Blocks. Raises a ``StoreError``, and what `Part` raises."""
     from seatkeeper.client.builds.builds import PulledEngine
     from seatkeeper.client.builds.part import Part, is_there
     from seatkeeper.core import errors as core
 
-    signed, manifest = store.manifest(full_key(store, key))
-    if trusted:
-        check_signer(signed, trusted)
     if is_there(to, manifest.file):
         return PulledEngine(signed, manifest, resumed_at=manifest.file.size_bytes)
     with Part(to, manifest.file) as part:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatkeeper.artifacts.manifest import verify_engine_file
-from seatkeeper.cli import completion, engine_bundles, engine_store
+from seatkeeper.cli import completion, engine_bundles, engine_check, engine_store
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
@@ -57,6 +57,7 @@ app.command(epilog=engine_store.UNPIN_EXAMPLES)(engine_store.unpin)
 app.command(epilog=engine_store.GC_EXAMPLES)(engine_store.gc)
 app.command(epilog=engine_bundles.EXPORT_EXAMPLES)(engine_bundles.export)
 app.command("import", epilog=engine_bundles.IMPORT_EXAMPLES)(engine_bundles.import_)
+app.command(epilog=engine_check.CHECK_EXAMPLES)(engine_check.check)
 
 
 @app.command(

@@ -97,6 +97,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "seatkeeper.builder.backends",
     ),
     "seatkeeper.builder.backends": ("seatkeeper.artifacts", "seatkeeper.builder"),
+    "seatkeeper.builder.running": (
+        *("seatkeeper.artifacts", "seatkeeper.builder.conversion"),
+        "seatkeeper.builder.backends",
+    ),
     "seatkeeper.agent": (
         *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),
         *("seatkeeper.artifacts.stores", "seatkeeper.builder", CLIENT),
