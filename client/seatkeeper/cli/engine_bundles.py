@@ -18,6 +18,7 @@ from seatkeeper.cli.engine_store import (
     Store,
     StoreOption,
     Trust,
+    engines_of,
     full_key,
     opened_store,
 )
@@ -115,7 +116,7 @@ async def export(
             f"{said}, signed with {each.signed.public_key.hex()}",
             stderr=place.is_standard_output,
         )
-    say(f"{len(found)} engines are in {output}", stderr=place.is_standard_output)
+    say(f"written to {output}: {engines_of(len(found))}", stderr=place.is_standard_output)
 
 
 def import_(
@@ -152,7 +153,7 @@ def import_(
         say(
             f"{each.manifest.key[:SHOWN_CHARS]} {each.manifest.model_name}, {amount}{with_samples}"
         )
-    say(f"{len(engines)} engines are in {opened.shown}")
+    say(f"imported into {opened.shown}: {engines_of(len(engines))}")
 
 
 def _write(place: Output, found: Sequence[Exported]) -> None:

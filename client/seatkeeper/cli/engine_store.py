@@ -236,7 +236,7 @@ def push(
         return
     for each in pushed:
         say(f"{each.key[:SHOWN_CHARS]} {each.model_name}, {size(each.file.size_bytes)}")
-    say(f"{len(pushed)} engines are in {opened.shown}")
+    say(f"stored in {opened.shown}: {engines_of(len(pushed))}")
 
 
 def _push_folder(store: ArtifactStore, folder: Path) -> list[build_pb2.EngineManifest]:
@@ -382,6 +382,11 @@ def list_store(address: str, *, as_json: bool) -> None:
     else:
         head = ("key", "model", "backend", "targets", ">size", ">age", "kept", "signer")
         show(table(head, rows))
+
+
+def engines_of(count: int) -> str:
+    """Return a number of engines in words."""
+    return "1 engine" if count == 1 else f"{count} engines"
 
 
 def full_key(store: ArtifactStore, key: str) -> str:
