@@ -95,12 +95,7 @@ def check(
     or a GPU for it is missing, the exit code is 78, and nothing has been checked. It runs in a process
     of its own.
     """
-    if in_its_place is not None and output is not None:
-        fail(Exit.USAGE, "--in-its-place checks no engine, so --output puts none into use")
-    if in_its_place is not None and not in_its_place.is_file():
-        fail(Exit.NOT_FOUND, f"{in_its_place}: no such file")
-    if missing("builder"):
-        fail(Exit.CONFIG, explain("checking an engine", "builder"))
+    _refuse_what_cannot_be(in_its_place, output)
     places = outputs_at({"--output": output}, inputs={}, as_json=json)
     opened = opened_store(store)
     signed, manifest = opened.manifest(full_key(opened, key))
@@ -123,15 +118,23 @@ def check(
         # What was checked, also if the key has another engine by now.
         copy_from_store(opened, signed, manifest, places["--output"])
     if json:
-        shown = {
-            "runner": found["runner"],
-            "tolerance": gate,
-            "outputs": found["outputs"],
-            "path": path_in_json(output) if output else None,
-        }
-        write_json(engine_json(manifest) | shown)
-        return
-    rows = [("engine", manifest.key), ("run by", found["runner"])]
+        path = {"path": path_in_json(output) if output else None, "tolerance": gate}
+        write_json(engine_json(manifest) | found | path)
+    else:
+        _show(manifest.key, found, gate, output)
+
+
+def _refuse_what_cannot_be(in_its_place: Path | None, output: Path | None) -> None:
+    if in_its_place is not None and output is not None:
+        fail(Exit.USAGE, "--in-its-place checks no engine, so --output puts none into use")
+    if in_its_place is not None and not in_its_place.is_file():
+        fail(Exit.NOT_FOUND, f"{in_its_place}: no such file")
+    if missing("builder"):
+        fail(Exit.CONFIG, explain("checking an engine", "builder"))
+
+
+def _show(key: str, found: dict[str, Any], gate: float, output: Path | None) -> None:
+    rows = [("engine", key), ("run by", found["runner"])]
     rows += [
         (f"output {each['output']}", f"differs by {each['relative_l2']:.4%}")
         for each in found["outputs"]

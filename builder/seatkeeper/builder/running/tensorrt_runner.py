@@ -121,7 +121,7 @@ class _Gpu:
 
     def __init__(self) -> None:
         self._driver = ctypes.CDLL("libcuda.so.1")
-        context = ctypes.c_void_p()
+        context = ctypes.c_size_t()
         self._call("cuInit", 0)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self._call("cuCtxSetCurrent", context)
@@ -139,7 +139,7 @@ class _Gpu:
         self._call(
             "cuMemcpyHtoD_v2",
             ctypes.c_uint64(address),
-            ctypes.c_void_p(source.ctypes.data),
+            ctypes.c_size_t(source.ctypes.data),
             ctypes.c_size_t(source.nbytes),
         )
         return address
@@ -148,7 +148,7 @@ class _Gpu:
         """Copy from the GPU into an array."""
         self._call(
             "cuMemcpyDtoH_v2",
-            ctypes.c_void_p(into.ctypes.data),
+            ctypes.c_size_t(into.ctypes.data),
             ctypes.c_uint64(address),
             ctypes.c_size_t(into.nbytes),
         )
