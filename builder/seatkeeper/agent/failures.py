@@ -20,6 +20,10 @@ from seatkeeper.artifacts.errors import (
     ModelTooLarge,
     PlanError,
     ResourceError,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
 )
 from seatkeeper.core.errors import (
     AlreadyExists,
@@ -85,6 +89,14 @@ def _of_build(error: BuildError) -> Failure:
         case BuildCancelled():
             return Failure(grpc.StatusCode.ABORTED, message, info)
         case BackendMissing():
+            return Failure(grpc.StatusCode.FAILED_PRECONDITION, message, info)
+        case StoreUnavailable() | StoreRefused():
+            return Failure(grpc.StatusCode.UNAVAILABLE, message, info, retry_info(RETRY_AFTER))
+        case StoreFull():
+            return Failure(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, retry_info(RETRY_AFTER)
+            )
+        case StoreError():
             return Failure(grpc.StatusCode.FAILED_PRECONDITION, message, info)
         case EngineNotFound():
             return Failure(grpc.StatusCode.NOT_FOUND, message, info)

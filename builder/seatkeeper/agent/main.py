@@ -95,6 +95,7 @@ class Agent:
                 config.engines,
                 _limits(config),
                 config.builds_max,
+                store=config.store,
                 upload_bytes_max=config.upload_bytes_max,
                 upload_seconds=config.upload_keep,
             )
@@ -117,6 +118,8 @@ class Agent:
             await register(client, info, config.register_timeout)
             registration = asyncio.create_task(keep_registered(client, info))
             stack.callback(registration.cancel)
+            storing = asyncio.create_task(build_runner.holdings.keep_storing(client))
+            stack.callback(storing.cancel)
             for service in ("", SERVICE):
                 await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
             logger.info("serving", extra={"agent_id": config.agent_id, "address": address})
@@ -178,6 +181,7 @@ def _info(config: AgentConfig, build_runner: BuildRunner) -> build_service_pb2.A
         public_key=build_runner.key.public_key,
         version=version_of("seatkeeper"),
         model_files_max=FILES_MAX,
+        store=build_runner.holdings.store_id,
     )
 
 

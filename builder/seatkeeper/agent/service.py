@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import grpc.aio
 
@@ -118,14 +118,13 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
     ) -> AsyncIterator[build_service_pb2.FetchEngineResponse]:
         """Return a published engine."""
         try:
-            with ExitStack() as stack:
-                # On threads: reading gigabytes here would keep everybody waiting, and our own
-                # session from being renewed.
-                check_texts(request)
-                opened = self._build_runner.store.open(request.key)
-                engine = await asyncio.to_thread(stack.enter_context, opened)
+            check_texts(request)
+            holdings = self._build_runner.holdings
+            async with holdings.engine(request.key, self._client) as engine:
+                if not 0 <= request.offset <= engine.manifest.file.size_bytes:
+                    raise Malformed("offset", "is not within the engine")
                 yield build_service_pb2.FetchEngineResponse(manifest=engine.signed_manifest)
-                chunks = engine.chunks()
+                chunks = engine.chunks(request.offset)
                 while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
                     yield build_service_pb2.FetchEngineResponse(chunk=chunk)
         except Exception as error:

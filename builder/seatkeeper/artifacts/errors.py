@@ -37,10 +37,19 @@ BuildError                      never raised itself
 │   ├── WorkerKilled (retryable)  someone else killed the worker
 │   └── BuildCancelled          killed because no caller waits for it any more
 ├── BackendMissing              the backend's library is not installed here
+├── StoreError                  the store that agents share
+│   ├── StoreAddressInvalid     its address is none that can be used
+│   ├── StoreUnavailable (retryable)  it does not answer
+│   ├── StoreRefused            it does not accept our credentials, or not this call
+│   ├── StoreFull (retryable)   it has no room
+│   └── EngineNotStored (retryable)  an engine was built, and the store has not got it
 └── EngineError                 an engine after it was built
     ├── EngineNotFound          not in this store
     ├── EngineDamaged           its bytes are not what its manifest says
     ├── ManifestUntrusted       its signature does not hold, or is by another key
+    ├── BundleInvalid           a file of exported engines is not what it should be
+    ├── EngineInaccurate        it computes something else than it should
+    ├── RunnerUnavailable       what runs it is not installed, or finds no GPU
     └── AgentKeyUnusable        the key that signs is damaged or open to other users
 """
 
@@ -354,6 +363,49 @@ class BackendMissing(BuildError):
     advice = "Run the command in the message on the agent, or use another agent."
 
 
+class StoreError(BuildError):
+    """The store that agents share has not done what it was asked for."""
+
+
+class StoreAddressInvalid(StoreError):
+    """The address of a store is none that can be used here."""
+
+    code = "store_address_invalid"
+    fault = Fault.CALLER
+    advice = "Name a folder, s3://BUCKET/PREFIX, or another URL that fsspec knows, without credentials."
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, or not as a store does."""
+
+    code = "store_unavailable"
+    retryable = True
+    advice = "Check that the store runs and can be reached from here, then try again."
+
+
+class StoreRefused(StoreError):
+    """The store does not accept our credentials, or does not let them do this."""
+
+    code = "store_refused"
+    advice = "Check the credentials in the environment, and what they may do in that store."
+
+
+class StoreFull(StoreError):
+    """The store has no room. Nothing of what was being stored can be seen in it."""
+
+    code = "store_full"
+    retryable = True
+    advice = "Free space with `seatkeeper engines gc`, or enlarge the store, then try again."
+
+
+class EngineNotStored(StoreError):
+    """An engine was built and is whole; the store has not got it, so it is not published."""
+
+    code = "engine_not_stored"
+    retryable = True
+    advice = "Once the store works, send the build again: the engine is published and not built again."
+
+
 class EngineError(BuildError):
     """A published engine cannot be had."""
 
@@ -377,6 +429,27 @@ class ManifestUntrusted(EngineError):
 
     code = "manifest_untrusted"
     advice = "Do not run the engine. Fetch it from an agent that the catalogue names."
+
+
+class BundleInvalid(EngineError):
+    """A file of exported engines is damaged, or has what it must not have."""
+
+    code = "bundle_invalid"
+    advice = "Nothing of it is imported. Export it again, and copy it whole."
+
+
+class EngineInaccurate(EngineError):
+    """An engine's outputs differ from those expected of it by more than the gate allows."""
+
+    code = "engine_inaccurate"
+    advice = "Do not use it. Build it again, at a higher precision or for exactly this GPU."
+
+
+class RunnerUnavailable(EngineError):
+    """What would run an engine is not installed here, or finds no GPU that fits."""
+
+    code = "runner_unavailable"
+    advice = "Check the engine on a machine with its GPU and its library."
 
 
 class AgentKeyUnusable(EngineError):

@@ -52,9 +52,14 @@ class StoredEngine:
     manifest: build_pb2.EngineManifest
     _file: BinaryIO
 
-    def chunks(self) -> Iterator[bytes]:
-        """Return the engine's bytes from the start, at most 1 MiB each."""
-        self._file.seek(0)
+    @property
+    def path(self) -> Path:
+        """The file with its bytes; to be read only, and only while the engine is open."""
+        return Path(self._file.name)
+
+    def chunks(self, offset: int = 0) -> Iterator[bytes]:
+        """Return the engine's bytes from ``offset`` on, at most 1 MiB each."""
+        self._file.seek(offset)
         while chunk := self._file.read(CHUNK_BYTES):
             yield chunk
 

@@ -55,7 +55,7 @@ COMMANDS = {
         "suggest_profiles", "Suggest profiles from the sizes that were asked for."
     ),
     "trtexec": Entry("trtexec", "Build as a command line of trtexec says."),
-    "engines": Entry("engines", "List, fetch and verify published engines."),
+    "engines": Entry("engines", "List, fetch, verify and keep published engines."),
     "token": Entry("token", "Verify and show tokens; fetch the keys to do so offline."),
     "chaos": Entry(
         "processes.chaos", "Try a test deployment with faults, and check what it did."

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from google.protobuf.message import DecodeError
 
-from seatkeeper.artifacts.manifest import MANIFEST_BYTES_MAX, verify_engine_file
-from seatkeeper.cli import completion
+from seatkeeper.artifacts.manifest import verify_engine_file
+from seatkeeper.cli import completion, engine_bundles, engine_check, engine_store
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
@@ -42,7 +41,7 @@ PREFIX_CHARS_MIN = 6
 SHOWN_CHARS = 16
 
 app = typer.Typer(
-    help="List, fetch and verify published engines. None of it needs a seat.",
+    help="List, fetch, verify and keep published engines. None of it needs a seat.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -51,10 +50,28 @@ app = typer.Typer(
 KEY_HELP = f"The engine's key, or its first {PREFIX_CHARS_MIN} characters or more."
 
 
-@app.command("list", epilog=examples("seatkeeper engines list"))
+app.command(epilog=engine_store.PULL_EXAMPLES)(engine_store.pull)
+app.command(epilog=engine_store.PUSH_EXAMPLES)(engine_store.push)
+app.command(epilog=engine_store.PIN_EXAMPLES)(engine_store.pin)
+app.command(epilog=engine_store.UNPIN_EXAMPLES)(engine_store.unpin)
+app.command(epilog=engine_store.GC_EXAMPLES)(engine_store.gc)
+app.command(epilog=engine_bundles.EXPORT_EXAMPLES)(engine_bundles.export)
+app.command("import", epilog=engine_bundles.IMPORT_EXAMPLES)(engine_bundles.import_)
+app.command(epilog=engine_check.CHECK_EXAMPLES)(engine_check.check)
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "seatkeeper engines list", "seatkeeper engines list --store s3://bucket/engines"
+    ),
+)
 @connected
-async def list_(at: Connection) -> None:
-    """List every published engine."""
+async def list_(at: Connection, store: engine_store.StoreOption = None) -> None:
+    """List every published engine; with --store, those of a store, and ask no node."""
+    if store is not None:
+        await asyncio.to_thread(engine_store.list_store, store, as_json=at.json)
+        return
     async with at.client() as client:
         engines = [engine async for engine in client.engines.list()]
     manifests = [_manifest(engine) for engine in engines]
@@ -143,7 +160,7 @@ async def get(
         {"--output": output, "--manifest": manifest}, inputs={}, as_json=at.json
     )
     async with at.client() as client:
-        engine = await _find(client, key)
+        engine = await find_engine(client, key)
         fetched = await client.fetch(_manifest(engine).key, output)
     if "--manifest" in places:
         places["--manifest"].write(engine.manifest.SerializeToString())
@@ -197,10 +214,10 @@ async def verify(
     if not file.is_file():
         fail(Exit.NOT_FOUND, f"{file}: {'not a file' if file.exists() else 'no such file'}")
     if manifest is not None:
-        signed = _read_manifest(manifest)
+        signed = engine_store.read_manifest(manifest)
     else:
         async with at.client() as client:
-            found = await (_find(client, key) if key else _with_bytes_of(client, file))
+            found = await (find_engine(client, key) if key else _with_bytes_of(client, file))
         signed = found.manifest
     trusted = signed.public_key if signer is None else _public_key(signer)
     checked = await asyncio.to_thread(verify_engine_file, file, signed, trusted)
@@ -216,7 +233,7 @@ async def verify(
         show(facts([*shown_facts, *engine_facts(checked)]))
 
 
-async def _find(client: AsyncSeatClient, key: str) -> pb.PublishedEngine:
+async def find_engine(client: AsyncSeatClient, key: str) -> pb.PublishedEngine:
     """Return the engine of a key, or of the beginning of one."""
     if len(key) == KEY_CHARS:
         return await client.engines.get(key)
@@ -254,14 +271,6 @@ async def _with_bytes_of(client: AsyncSeatClient, file: Path) -> pb.PublishedEng
 def _manifest(engine: pb.PublishedEngine) -> build_pb2.EngineManifest:
     # Only shown or looked up here; fetching and verifying check the signature.
     return build_pb2.EngineManifest.FromString(engine.manifest.manifest)
-
-
-def _read_manifest(file: Path) -> build_pb2.SignedManifest:
-    try:
-        with file.open("rb") as opened:
-            return build_pb2.SignedManifest.FromString(opened.read(MANIFEST_BYTES_MAX))
-    except DecodeError:
-        fail(Exit.REFUSED, f"{file} is not a manifest; `engines get --manifest` writes one")
 
 
 def _public_key(text: str) -> bytes:

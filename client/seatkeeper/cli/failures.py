@@ -62,6 +62,12 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         code = Exit.FAILED
         if isinstance(error, builder.PlanError):
             code = Exit.USAGE
+        elif isinstance(error, builder.StoreUnavailable | builder.StoreFull):
+            code = Exit.UNAVAILABLE
+        elif isinstance(error, builder.StoreError | builder.RunnerUnavailable):
+            code = Exit.CONFIG
+        elif isinstance(error, builder.EngineNotFound):
+            code = Exit.NOT_FOUND
         elif isinstance(error, builder.ModelError | builder.EngineError):
             code = Exit.REFUSED
         return code, error.explain().rstrip(".")

@@ -7,7 +7,7 @@ recipients of tokens.
 
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.agents import AsyncAgent
-from seatkeeper.client.builds.builds import BuiltEngine
+from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
 from seatkeeper.client.builds.sample_files import samples_of
 from seatkeeper.client.config.values import (
     BackoffConfig,
@@ -90,6 +90,7 @@ __all__ = [
     "OtherLoop",
     "Overloaded",
     "PoolNotFound",
+    "PulledEngine",
     "QueuePosition",
     "RenewalConfig",
     "Seat",

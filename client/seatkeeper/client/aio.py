@@ -24,6 +24,7 @@ from seatkeeper.client.builds.builds import (
     AsyncBuilds,
     BuildRequest,
     BuiltEngine,
+    PulledEngine,
 )
 from seatkeeper.client.builds.bundle import WeightsFile, weights_of
 from seatkeeper.client.builds.model import Model
@@ -247,6 +248,15 @@ class AsyncSeatClient:
         """
         key = sendable("key", key)
         return await AsyncBuilds(self).fetch(key, await asyncio.to_thread(Output.at, to))
+
+    async def pull(self, key: str, to: str | os.PathLike[str]) -> PulledEngine:
+        """Fetch a published engine as `fetch` does, and resume what was cut off before.
+
+        What has arrived lies beside ``to`` until it is whole; nothing is transferred when ``to`` is the
+        engine already. Raises as `fetch` does, and `InUse` while another program pulls it.
+        """
+        key = sendable("key", key)
+        return await AsyncBuilds(self).pull(key, await asyncio.to_thread(Output.at, to))
 
     def agent(self, address: str) -> AsyncAgent:
         """Return a connection to the build agent at ``address``; use it as ``async with``."""

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
 
 from seatkeeper.client.admin.sync import Cluster, Engines, Pools, UnarySeats
 from seatkeeper.client.aio import AsyncSeatClient
-from seatkeeper.client.builds.builds import BuiltEngine
+from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
 from seatkeeper.client.builds.sample_files import Source
 from seatkeeper.client.builds.sending import OnProgress
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
@@ -158,6 +158,10 @@ class SeatClient:
     def fetch(self, key: str, to: str | os.PathLike[str]) -> build_pb2.EngineManifest:
         """Fetch a published engine to the file ``to``; as `AsyncSeatClient.fetch`."""
         return self._thread.call(self._async.fetch(key, to))
+
+    def pull(self, key: str, to: str | os.PathLike[str]) -> PulledEngine:
+        """Fetch an engine to ``to``, resuming what was cut off; as `AsyncSeatClient.pull`."""
+        return self._thread.call(self._async.pull(key, to))
 
     def capabilities(self, address: str) -> build_service_pb2.AgentInfo:
         """Return what the build agent at ``address`` can build. Raises `AgentUnavailable`."""

@@ -33,6 +33,7 @@ MODULES: Final[Mapping[str, Mapping[str, str]]] = {
         "tensorrt_rtx_bindings": "tensorrt-rtx-cu13-bindings",
     },
     "chaos": {"matplotlib": "matplotlib"},
+    "store": {"fsspec": "fsspec", "obstore": "obstore"},
 }
 """By extra: the modules that must be there, and the distributions they come from."""
 

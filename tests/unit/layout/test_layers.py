@@ -21,6 +21,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "seatkeeper.core": (),
     "seatkeeper.core.serving": ("seatkeeper.core",),
     "seatkeeper.artifacts": (),
+    "seatkeeper.artifacts.stores": ("seatkeeper.core", "seatkeeper.artifacts"),
     # A node.
     f"{SERVER}.domain": ("seatkeeper.core",),
     f"{SERVER}.policy": (f"{SERVER}.domain",),
@@ -96,9 +97,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "seatkeeper.builder.backends",
     ),
     "seatkeeper.builder.backends": ("seatkeeper.artifacts", "seatkeeper.builder"),
+    "seatkeeper.builder.running": (
+        *("seatkeeper.artifacts", "seatkeeper.builder.conversion"),
+        "seatkeeper.builder.backends",
+    ),
     "seatkeeper.agent": (
         *("seatkeeper.core", "seatkeeper.core.serving", "seatkeeper.artifacts"),
-        *("seatkeeper.builder", CLIENT),
+        *("seatkeeper.artifacts.stores", "seatkeeper.builder", CLIENT),
     ),
     # Trying a service with faults. The checker reads the store, and shares no code with a node.
     "seatkeeper.oracle": (f"{SERVER}.store",),
@@ -109,8 +114,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     # The command line parses, calls and renders.
     "seatkeeper.cli": (
-        *("seatkeeper.core", "seatkeeper.artifacts", "seatkeeper.hold"),
-        *(CLIENT, f"{CLIENT}.*"),
+        *("seatkeeper.core", "seatkeeper.artifacts", "seatkeeper.artifacts.stores"),
+        *("seatkeeper.hold", CLIENT, f"{CLIENT}.*"),
     ),
     # Its commands that start processes of ours know those.
     "seatkeeper.cli.processes": (

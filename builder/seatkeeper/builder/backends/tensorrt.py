@@ -42,21 +42,27 @@ _RTX_MAGIC = b"vtrt"
 _RTX_HEADER_BYTES = 28
 
 
-def load_tensorrt_rtx() -> TensorRtBackend:
-    """Load TensorRT-RTX, whichever of its two packagings is installed."""
+def bindings(backend: str) -> Untyped:
+    """Return the module of a backend. Raises ``BackendMissing``."""
+    if backend != "tensorrt_rtx":
+        return _import_or_explain("tensorrt", "pip install tensorrt")
     try:
         # Importing the first loads the native libraries that the second links against.
         importlib.import_module("onnxruntime_ep_nv_tensorrt_rtx")
-        module = importlib.import_module("tensorrt_rtx_bindings")
+        return importlib.import_module("tensorrt_rtx_bindings")
     except (ImportError, OSError):
         install = "pip install '.[tensorrt-rtx]' in a checkout"
-        module = _import_or_explain("tensorrt_rtx", install)
-    return TensorRtBackend("tensorrt_rtx", module)
+        return _import_or_explain("tensorrt_rtx", install)
+
+
+def load_tensorrt_rtx() -> TensorRtBackend:
+    """Load TensorRT-RTX, whichever of its two packagings is installed."""
+    return TensorRtBackend("tensorrt_rtx", bindings("tensorrt_rtx"))
 
 
 def load_tensorrt() -> TensorRtBackend:
     """Load TensorRT, which needs a GPU host."""
-    return TensorRtBackend("tensorrt", _import_or_explain("tensorrt", "pip install tensorrt"))
+    return TensorRtBackend("tensorrt", bindings("tensorrt"))
 
 
 def check_rtx_engine(engine: bytes | memoryview) -> None:

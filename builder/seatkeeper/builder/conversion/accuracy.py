@@ -117,6 +117,21 @@ class Reference:
         return tuple(each.error(name) for name, each in sums.items())
 
 
+def compare_outputs(
+    expected: Sequence[Outputs], computed: Sequence[Outputs]
+) -> tuple[OutputAccuracy, ...]:
+    """Return how each expected output differs from what was computed, over all samples.
+
+    Both have the same samples, and of each output as many elements; they may be shaped otherwise.
+    """
+    sums = {name: _Sums() for name in expected[0]}
+    for before, after in zip(expected, computed, strict=True):
+        for name, values in before.items():
+            numbers = _as_numbers(values)
+            sums[name].add(numbers, _as_numbers(after[name]).reshape(numbers.shape))
+    return tuple(each.error(name) for name, each in sums.items())
+
+
 def runner(model: ModelProto) -> Run:
     """Return what runs a model, as it is written: without the optimisations of ONNX Runtime.
 

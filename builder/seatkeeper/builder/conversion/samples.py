@@ -63,7 +63,7 @@ def read_samples(
     ``images`` says what to make of pictures; None: the file has arrays. Raises ``SamplesDamaged`` for
     what is no such file, and ``SamplesInvalid``, naming the input, for what does not fit the model.
     """
-    arrays = _arrays(path) if images is None else _pictures(path, inputs, images)
+    arrays = read_arrays(path) if images is None else _pictures(path, inputs, images)
     arrays = _gathered(arrays, inputs)
     names = {value.name for value in inputs}
     if missing := names - arrays.keys():
@@ -113,7 +113,8 @@ def held_out(samples: Sequence[Feeds]) -> tuple[list[Feeds], list[Feeds]]:
     return [s for number, s in enumerate(samples) if number % HELD_OUT != 1], apart
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Return the arrays of an ``.npz`` file, by name. Raises ``SamplesDamaged``."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive)

@@ -104,13 +104,17 @@ class AsyncAgent:
         finally:
             call.cancel()
 
-    async def fetch(self, key: str) -> AsyncGenerator[pb.FetchEngineResponse, None]:
+    async def fetch(
+        self, key: str, *, offset: int = 0
+    ) -> AsyncGenerator[pb.FetchEngineResponse, None]:
         """Yield an engine's manifest, then its bytes in pieces. What arrives is not verified here.
 
-        Raises `EngineNotFound`, `EngineDamaged` or `AgentUnavailable`.
+        An older agent does not know ``offset``, and sends all bytes: more than are missing.
+
+        Raises `EngineNotFound`, `EngineDamaged`, `AgentFull` or `AgentUnavailable`.
         """
         call = pb_grpc.BuildServiceStub(self._channel).FetchEngine(
-            pb.FetchEngineRequest(key=key)
+            pb.FetchEngineRequest(key=key, offset=offset)
         )
         try:
             async for answer in call:

@@ -32,6 +32,7 @@ from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.bundle import WeightsFile
 from seatkeeper.client.builds.model import EngineWriter, Model
 from seatkeeper.client.builds.output import Output
+from seatkeeper.client.builds.part import Part, is_there
 from seatkeeper.client.builds.sending import (
     TRIES_MAX,
     TRIES_MAX_BEFORE_OTHERS,
@@ -84,6 +85,17 @@ class BuiltEngine:
     def key(self) -> str:
         """The key under which anybody can fetch it."""
         return self.manifest.key
+
+
+@dataclass(frozen=True)
+class PulledEngine:
+    """An engine that is in its file."""
+
+    signed_manifest: build_pb2.SignedManifest
+    manifest: build_pb2.EngineManifest
+    """What is known of it; its signature has been verified."""
+    resumed_at: int
+    """Bytes that were there already: of an earlier pull, or all."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +232,48 @@ class AsyncBuilds:
         for address in engine.addresses:
             try:
                 await self._fetch_from(address, engine, manifest, to)
-            except (AgentUnavailable, EngineDamaged, EngineNotFound) as error:
+            except (AgentFull, AgentUnavailable, EngineDamaged, EngineNotFound) as error:
                 trouble = error
             else:
                 return manifest
         raise trouble
+
+    async def pull(self, key: str, to: Output) -> PulledEngine:
+        """Fetch a published engine to the file ``to``, from where an earlier pull was cut off."""
+        engine = await self._client.engines.get(key)
+        manifest = _of_catalogue(engine, key)
+        if await asyncio.to_thread(is_there, to, manifest.file):
+            return PulledEngine(engine.manifest, manifest, resumed_at=manifest.file.size_bytes)
+        with await asyncio.to_thread(Part, to, manifest.file) as part:
+            resumed_at = part.size
+            trouble: BuildFailed | EngineNotFound = AgentUnavailable(
+                f"no agent that has engine {key} is alive; build it again"
+            )
+            # The second time is for what was cut off long ago and has become wrong.
+            for address in (*engine.addresses, *engine.addresses):
+                try:
+                    await self._pull_from(address, engine, manifest, part)
+                except (AgentFull, AgentUnavailable, EngineDamaged, EngineNotFound) as error:
+                    trouble = error
+                else:
+                    return PulledEngine(engine.manifest, manifest, resumed_at=resumed_at)
+        raise trouble
+
+    async def _pull_from(
+        self,
+        address: str,
+        engine: engines_pb.PublishedEngine,
+        manifest: build_pb2.EngineManifest,
+        part: Part,
+    ) -> None:
+        async with self._client.agent(address) as agent:
+            parts = agent.fetch(manifest.key, offset=part.size)
+            first = await anext(parts, None)
+            if first is None or first.manifest.manifest != engine.manifest.manifest:
+                raise EngineDamaged(f"{address} has another engine than the catalogue says")
+            async for piece in parts:
+                await asyncio.to_thread(part.write, piece.chunk)
+            await asyncio.to_thread(part.finish)
 
     async def _published(self, key: str) -> build_pb2.EngineManifest | None:
         try:
@@ -242,7 +291,7 @@ class AsyncBuilds:
         async with self._client.agent(address) as agent, aclosing(agent.fetch(key)) as parts:
             try:
                 return await anext(parts, None) is not None
-            except (AgentUnavailable, EngineDamaged, EngineNotFound):
+            except (AgentFull, AgentUnavailable, EngineDamaged, EngineNotFound):
                 return False
 
     async def _fetch_from(

@@ -131,6 +131,25 @@ class Output:
             writer.write(content)
             writer.finish()
 
+    def adopt(self, draft: Path, number: int) -> None:
+        """Have ``draft``, a whole file of the same folder that is open as ``number``, take its place.
+
+        Where it cannot be moved there, its bytes are copied. Raises ``OSError``.
+        """
+        with _named(self.path):
+            if self.before is not None:
+                _make_like(number, self.before, self.target)
+            os.fsync(number)
+            try:
+                draft.replace(self.target)
+            except OSError as error:
+                if self.before is None or error.errno not in _IMMOVABLE:
+                    raise
+                with draft.open("rb") as source, self.target.open("wb") as place:
+                    shutil.copyfileobj(source, place, 1 << 20)
+                draft.unlink()
+            _sync_folder(self.target.parent)
+
     def writer(self, size: int = 0) -> OutputWriter:
         """Begin to write about ``size`` bytes. Raises ``OSError``, also when there is no room."""
         return OutputWriter(self, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -35,6 +35,7 @@ from seatkeeper.server.tokens.verification_keys import VerificationKeys
 from seatkeeper.server.wire.validate import check_grant_ref
 from seatkeeper.v1 import (
     build_pb2,
+    build_service_pb2,
     engine_service_pb2,
     engine_service_pb2_grpc,
     seat_service_pb2,
@@ -150,7 +151,7 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
             signed = await self._engines.engine(request.key)
         except EngineNotFound as error:
             raise not_found("engine", request.key, str(error)) from error
-        engine = _published(signed, await self._addresses())
+        engine = _published(signed, await self._engines.agents())
         return engine_service_pb2.GetEngineResponse(engine=engine)
 
     @answers
@@ -161,8 +162,8 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         if not 0 <= request.page_size <= PAGE_MAX:
             raise Malformed("page_size", f"{request.page_size} is not from 0 to {PAGE_MAX}")
         size = request.page_size or PAGE_DEFAULT
-        addresses = await self._addresses()
-        engines = [_published(signed, addresses) for signed in await self._engines.engines()]
+        agents = await self._engines.agents()
+        engines = [_published(signed, agents) for signed in await self._engines.engines()]
         keyed = [(_manifest(engine.manifest).key, engine) for engine in engines]
         page = [(key, engine) for key, engine in keyed if key > request.after][: size + 1]
         return engine_service_pb2.ListEnginesResponse(
@@ -226,21 +227,25 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
                     async with asyncio.timeout(CHECK_INTERVAL):
                         await changed.wait()
 
-    async def _addresses(self) -> dict[str, str]:
-        return {agent.agent_id: agent.address for agent in await self._engines.agents()}
-
 
 def _manifest(signed: build_pb2.SignedManifest) -> build_pb2.EngineManifest:
     return build_pb2.EngineManifest.FromString(signed.manifest)
 
 
 def _published(
-    signed: build_pb2.SignedManifest, addresses: dict[str, str]
+    signed: build_pb2.SignedManifest, agents: Sequence[build_service_pb2.AgentInfo]
 ) -> engine_service_pb2.PublishedEngine:
-    address = addresses.get(_manifest(signed).agent_id)
-    return engine_service_pb2.PublishedEngine(
-        manifest=signed, addresses=[address] if address else []
-    )
+    """Return an engine with where it is: at its agent, and at those that share its store."""
+    manifest = _manifest(signed)
+    builders = [agent.address for agent in agents if agent.agent_id == manifest.agent_id]
+    sharing = [
+        agent.address
+        for agent in agents
+        if manifest.store
+        and agent.store == manifest.store
+        and agent.agent_id != manifest.agent_id
+    ]
+    return engine_service_pb2.PublishedEngine(manifest=signed, addresses=[*builders, *sharing])
 
 
 def _check_size(field: str, size: int, size_max: int) -> None:

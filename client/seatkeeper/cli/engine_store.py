@@ -1,0 +1,430 @@
+"""``seatkeeper engines pull``, ``push``, ``pin``, ``unpin`` and ``gc``: the store that agents share."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seatkeeper.artifacts.errors import EngineDamaged, EngineNotFound, ManifestUntrusted
+from seatkeeper.artifacts.manifest import MANIFEST_BYTES_MAX, verify_engine_file
+from seatkeeper.artifacts.trust import check_signer, trusted_key
+from seatkeeper.cli import completion
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection, Json
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.files import outputs_at, written
+from seatkeeper.cli.render import (
+    engine_facts,
+    engine_json,
+    facts,
+    say,
+    show,
+    since,
+    table,
+    write_json,
+)
+from seatkeeper.core.amounts import size
+from seatkeeper.core.text import path_in_json
+from seatkeeper.v1 import build_pb2
+
+if TYPE_CHECKING:
+    from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
+    from seatkeeper.client.builds.builds import PulledEngine
+    from seatkeeper.client.builds.output import Output
+
+PREFIX_CHARS_MIN = 6
+SHOWN_CHARS = 16
+HOURS_MIN = 24
+
+PULL_EXAMPLES = examples(
+    "seatkeeper engines pull 0123456789ab -o model.engine --store s3://bucket/engines",
+    "seatkeeper engines pull 0123456789ab -o model.engine",
+)
+PUSH_EXAMPLES = examples(
+    "seatkeeper engines push --folder .seatkeeper/engines --store s3://bucket/engines",
+    "seatkeeper engines push model.engine --manifest model.manifest --store s3://bucket/engines",
+)
+PIN_EXAMPLES = examples("seatkeeper engines pin 0123456789ab --store s3://bucket/engines")
+UNPIN_EXAMPLES = examples("seatkeeper engines unpin 0123456789ab --store s3://bucket/engines")
+GC_EXAMPLES = examples(
+    "seatkeeper engines gc --store s3://bucket/engines --dry-run",
+    "seatkeeper engines gc --store s3://bucket/engines --drop-older-than 90",
+)
+
+STORE_HELP = (
+    "The store: a folder, s3://BUCKET/PREFIX, or another URL that fsspec knows. Credentials come from "
+    "the environment."
+)
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", envvar="SEATKEEPER_STORE", help=STORE_HELP),
+]
+Store = Annotated[
+    str, typer.Option("--store", metavar="URL", envvar="SEATKEEPER_STORE", help=STORE_HELP)
+]
+Key = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help=f"The engine's key, or its first {PREFIX_CHARS_MIN} characters or more.",
+        autocompletion=completion.engines,
+    ),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY",
+        help="Public key that the engine must be signed with: its 64 digits, or a file with them or "
+        "in PEM. May be repeated.",
+    ),
+]
+
+
+@connected
+async def pull(
+    at: Connection,
+    key: Key,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to put the engine.", parser=written
+        ),
+    ],
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest",
+            metavar="FILE",
+            help="Where to put its signed manifest.",
+            parser=written,
+        ),
+    ] = None,
+    store: StoreOption = None,
+    trust: Trust = None,
+) -> None:
+    """Fetch an engine for a machine that runs it; call it again to resume what was cut off.
+
+    From a store it needs no node and no agent. What has arrived lies beside FILE; FILE is replaced at
+    once, by bytes whose hash and signature are right. When it is this engine already, nothing is
+    transferred. Without --trust, the signature shows that the engine is as an agent published it to
+    that store; with it, which agents.
+    """
+    places = outputs_at(
+        {"--output": output, "--manifest": manifest}, inputs={}, as_json=at.json
+    )
+    trusted = [trusted_key(each) for each in trust or ()]
+    if store is not None:
+        pulled = await asyncio.to_thread(
+            _pull_from_store, opened_store(store), key, places["--output"], trusted
+        )
+    else:
+        from seatkeeper.cli.engines import find_engine
+
+        async with at.client() as client:
+            found = await find_engine(client, key)
+            if trusted:
+                check_signer(found.manifest, trusted)
+            said = build_pb2.EngineManifest.FromString(found.manifest.manifest)
+            pulled = await client.pull(said.key, output)
+    if "--manifest" in places:
+        places["--manifest"].write(pulled.signed_manifest.SerializeToString())
+    transferred = pulled.manifest.file.size_bytes - pulled.resumed_at
+    signer = pulled.signed_manifest.public_key.hex()
+    if at.json:
+        shown = {
+            "path": path_in_json(output),
+            "transferred_bytes": transferred,
+            "resumed_bytes": pulled.resumed_at,
+            "signer": signer,
+        }
+        write_json(engine_json(pulled.manifest) | shown)
+        return
+    amount = size(transferred) if transferred else "nothing: the file is this engine already"
+    show(
+        facts(
+            [
+                ("file", str(output)),
+                ("transferred", amount),
+                ("signer", signer),
+                *engine_facts(pulled.manifest),
+            ]
+        )
+    )
+
+
+def _pull_from_store(
+    store: ArtifactStore, key: str, to: Output, trusted: list[bytes]
+) -> PulledEngine:
+    signed, manifest = store.manifest(full_key(store, key))
+    if trusted:
+        check_signer(signed, trusted)
+    return copy_from_store(store, signed, manifest, to)
+
+
+def copy_from_store(
+    store: ArtifactStore,
+    signed: build_pb2.SignedManifest,
+    manifest: build_pb2.EngineManifest,
+    to: Output,
+) -> PulledEngine:
+    """Have an engine of a store in a file. Blocks. Raises a ``StoreError``, and what `Part` raises."""
+    from seatkeeper.client.builds.builds import PulledEngine
+    from seatkeeper.client.builds.part import Part, is_there
+    from seatkeeper.core import errors as core
+
+    if is_there(to, manifest.file):
+        return PulledEngine(signed, manifest, resumed_at=manifest.file.size_bytes)
+    with Part(to, manifest.file) as part:
+        resumed_at = part.size
+        for _ in range(2):  # what was cut off long ago may have become wrong
+            for chunk in store.read(manifest.file, part.size):
+                part.write(chunk)
+            try:
+                part.finish()
+            except core.EngineDamaged:
+                if not resumed_at:
+                    raise
+                resumed_at = 0
+            else:
+                break
+        else:
+            raise EngineDamaged(f"{store.shown} has other bytes than engine {manifest.key} has")
+    return PulledEngine(signed, manifest, resumed_at=resumed_at)
+
+
+def push(
+    *,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="An engine, with --manifest.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", metavar="FILE", help="Its signed manifest.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="FOLDER",
+            help="An agent's folder: push every engine that it has published.",
+        ),
+    ] = None,
+    store: Store,
+    json: Json = False,
+) -> None:
+    """Store engines that are on this machine: a file with its manifest, or what an agent's folder has.
+
+    Each is checked first. What the store has already is not transferred.
+    """
+    if (folder is None) == (file is None) or (file is None) != (manifest is None):
+        fail(Exit.USAGE, "give FILE with --manifest, or --folder")
+    opened = opened_store(store)
+    pushed: list[build_pb2.EngineManifest] = []
+    if file is not None and manifest is not None:
+        signed = read_manifest(manifest)
+        pushed.append(verify_engine_file(file, signed, signed.public_key))
+        opened.publish(signed, file)
+    elif folder is not None:
+        pushed += _push_folder(opened, folder)
+    if json:
+        write_json({"store": opened.shown, "engines": [engine_json(each) for each in pushed]})
+        return
+    for each in pushed:
+        say(f"{each.key[:SHOWN_CHARS]} {each.model_name}, {size(each.file.size_bytes)}")
+    say(f"stored in {opened.shown}: {engines_of(len(pushed))}")
+
+
+def _push_folder(store: ArtifactStore, folder: Path) -> list[build_pb2.EngineManifest]:
+    from seatkeeper.artifacts.store import EngineStore
+
+    if not (folder / "manifests").is_dir():
+        fail(Exit.NOT_FOUND, f"{folder}: no agent has engines there; see its setting `engines`")
+    engines = EngineStore(folder)
+    pushed = []
+    for key in engines.keys():  # noqa: SIM118  # it is no mapping
+        with engines.open(key) as engine:
+            store.publish(engine.signed_manifest, engine.path)
+            pushed.append(engine.manifest)
+    return pushed
+
+
+def pin(*, key: Key, store: Store, json: Json = False) -> None:
+    """Keep an engine of a store, whatever `gc` is asked to drop."""
+    opened = opened_store(store)
+    found = full_key(opened, key)
+    opened.pin(found)
+    _report(json, {"key": found, "pinned": True}, f"{found} is kept")
+
+
+def unpin(*, key: Key, store: Store, json: Json = False) -> None:
+    """Keep an engine of a store no longer than others."""
+    opened = opened_store(store)
+    found = full_key(opened, key)
+    opened.unpin(found)
+    _report(json, {"key": found, "pinned": False}, f"{found} is kept no longer than others")
+
+
+def gc(
+    *,
+    store: Store,
+    older_than: Annotated[
+        int,
+        typer.Option(
+            "--older-than",
+            metavar="HOURS",
+            min=HOURS_MIN,
+            help="Remove what has been unreferenced for so long; a day or more.",
+        ),
+    ] = HOURS_MIN,
+    drop_older_than: Annotated[
+        int | None,
+        typer.Option(
+            "--drop-older-than",
+            metavar="DAYS",
+            min=1,
+            help="First drop engines that were built longer ago, but not those that are pinned.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Remove bytes from a store that no engine has any more.
+
+    What is found without an engine for the first time is only noted: it may just now be being
+    published, or fetched. A later run removes it, a day after that at the earliest. So run it daily.
+    """
+    from seatkeeper.artifacts.stores.collecting import collect, time_of
+
+    opened = opened_store(store)
+    collected = collect(
+        opened,
+        # A dry run writes nothing, so it does not ask the store what time it is.
+        datetime.now(UTC) if dry_run else time_of(opened),
+        grace=timedelta(hours=older_than),
+        engines_older_than=None if drop_older_than is None else timedelta(days=drop_older_than),
+        dry_run=dry_run,
+    )
+    if json:
+        write_json(
+            {
+                "store": opened.shown,
+                "dry_run": dry_run,
+                "engines": collected.engines,
+                "dropped": list(collected.dropped),
+                "removed": list(collected.removed),
+                "removed_bytes": collected.removed_bytes,
+                "waiting": list(collected.waiting),
+                "waiting_bytes": collected.waiting_bytes,
+                "missing": list(collected.missing),
+            }
+        )
+    else:
+        would = "would be " if dry_run else ""
+        rows = [
+            ("engines", f"{collected.engines} stay, {len(collected.dropped)} {would}dropped"),
+            (
+                "removed",
+                f"{len(collected.removed)} files, {size(collected.removed_bytes)}"
+                + (", in a run without --dry-run" if dry_run else ""),
+            ),
+            (
+                "waiting",
+                f"{len(collected.waiting)} files, {size(collected.waiting_bytes)}, "
+                "without an engine for less than that",
+            ),
+        ]
+        show(facts(rows))
+    if collected.missing:
+        fail(
+            Exit.REFUSED,
+            f"the bytes of {len(collected.missing)} engines are missing, the first is "
+            f"{collected.missing[0]}; push them again",
+        )
+
+
+def list_store(address: str, *, as_json: bool) -> None:
+    """List the engines of a store. Blocks."""
+    store = opened_store(address)
+    pins = store.pins()
+    listed: list[dict[str, Any]] = []
+    rows = []
+    for key in store.engines():
+        try:
+            signed, manifest = store.manifest(key)
+        except (EngineDamaged, EngineNotFound, ManifestUntrusted) as error:
+            say(f"seatkeeper: {error.message}", stderr=True)
+            continue
+        signer = signed.public_key.hex()
+        listed.append(engine_json(manifest) | {"pinned": key in pins, "signer": signer})
+        rows.append(
+            (
+                key[:SHOWN_CHARS],
+                manifest.model_name,
+                manifest.options.backend,
+                " ".join(manifest.options.targets),
+                size(manifest.file.size_bytes),
+                since(manifest.built_at),
+                "pinned" if key in pins else "",
+                signer[:SHOWN_CHARS],
+            )
+        )
+    if as_json:
+        write_json({"store": store.shown, "engines": listed})
+    elif not rows:
+        say(f"no engine is in {store.shown}")
+    else:
+        head = ("key", "model", "backend", "targets", ">size", ">age", "kept", "signer")
+        show(table(head, rows))
+
+
+def engines_of(count: int) -> str:
+    """Return a number of engines in words."""
+    return "1 engine" if count == 1 else f"{count} engines"
+
+
+def full_key(store: ArtifactStore, key: str) -> str:
+    """Return the key that begins so. Ends the command unless there is exactly one."""
+    from seatkeeper.artifacts.stores.artifact_store import is_key
+
+    if is_key(key):
+        return key
+    if len(key) < PREFIX_CHARS_MIN:
+        fail(Exit.USAGE, f"{key!r} is no key: give its first {PREFIX_CHARS_MIN} digits or more")
+    found = [each for each in store.engines() if each.startswith(key)]
+    if not found:
+        fail(Exit.NOT_FOUND, f"no engine's key in {store.shown} begins with {key}")
+    if len(found) > 1:
+        fail(Exit.USAGE, f"{len(found)} engines' keys begin with {key}: give more of it")
+    return found[0]
+
+
+def read_manifest(file: Path) -> build_pb2.SignedManifest:
+    """Return the manifest in a file. Ends the command when it is none."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        with file.open("rb") as opened:
+            return build_pb2.SignedManifest.FromString(opened.read(MANIFEST_BYTES_MAX))
+    except DecodeError:
+        fail(Exit.REFUSED, f"{file} is not a manifest; `engines get --manifest` writes one")
+
+
+def opened_store(address: str) -> ArtifactStore:
+    """Return the store at an address. Raises ``StoreAddressInvalid``."""
+    from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
+
+    return ArtifactStore.at(address)
+
+
+def _report(as_json: bool, shown: dict[str, Any], said: str) -> None:
+    if as_json:
+        write_json(shown)
+    else:
+        say(said)
