@@ -12,7 +12,16 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc import aio
-from tests.agent.site import Site, build, eventually, is_idle, key_of, manifest_of, refusal_of
+from tests.agent.site import (
+    OPTIONS,
+    Site,
+    build,
+    eventually,
+    is_idle,
+    key_of,
+    manifest_of,
+    refusal_of,
+)
 from tests.builder.models import light_model, relu
 from tests.s3_server import S3Server, running_s3
 
@@ -27,6 +36,7 @@ from seatkeeper.artifacts.errors import (
 )
 from seatkeeper.artifacts.store import StoredEngine
 from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
+from seatkeeper.client import EngineNotStored
 from seatkeeper.core.serving.settings import ConfigError, load_settings
 from seatkeeper.v1 import build_service_pb2 as pb
 from seatkeeper.v1 import build_service_pb2_grpc
@@ -142,6 +152,11 @@ async def test_a_full_store_loses_no_engine(
     assert agent.build_runner.store.keys() == []
     assert site.claims == []
     assert is_idle(agent)
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.build_runner.holdings.shared, "put_bytes", failing(StoreFull))
+        with pytest.raises(EngineNotStored) as failed:
+            await site.client("carol").build(relu(), OPTIONS, wait=30)
+    assert failed.value.retryable
 
     forbid_compiling(agent, monkeypatch)
     grant = await site.grant("bob")

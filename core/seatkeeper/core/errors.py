@@ -31,6 +31,7 @@
     └── BuildFailed          nothing was published
         ├── AgentUnavailable     no agent that can build this answered (retryable)
         ├── AgentFull            the agents' builds, memory or disk are all in use (retryable)
+        ├── EngineNotStored      the engine is built, and the agents' store has not got it (retryable)
         ├── ModelRejected        the model or the options cannot be built
         ├── BuildTimedOut        the build took longer than the agent allows
         ├── CompilerCrashed      the compiler died; `stderr_tail` is the end of its output
@@ -201,6 +202,15 @@ class AgentUnavailable(BuildFailed):
 
 class AgentFull(BuildFailed):
     """The agents' builds, memory or disk are all in use."""
+
+    _retryable = True
+
+
+class EngineNotStored(BuildFailed):
+    """The engine is built and kept by its agent, and the store that agents share has not got it.
+
+    Nothing is published yet. Sent again, the build publishes it, and compiles nothing.
+    """
 
     _retryable = True
 

@@ -35,6 +35,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "NOT_YOURS": errors.NotYours,
     "SESSION_LOST": errors.SessionLost,
     "UNAVAILABLE": errors.ServiceUnavailable,
+    "engine_not_stored": errors.EngineNotStored,  # an agent's word, as the builder's errors have it
     "WORK_ENDED": errors.WorkEnded,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {
