@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,15 @@ from tests.agent.site import OPTIONS, POOL, Site, eventually, workers
 from tests.builder.models import light_model, relu, relu_chain
 
 from seatkeeper.agent.main import Agent
-from seatkeeper.client import AsyncSeatClient, ClientConfig, ModelRejected, QueuePosition
+from seatkeeper.client import (
+    AsyncGrant,
+    AsyncSeatClient,
+    ClientConfig,
+    ModelRejected,
+    QueuePosition,
+)
 from seatkeeper.client.builds.builds import BuiltEngine
+from seatkeeper.client.session.grants import SeatRequest
 
 LONG = relu_chain(10_000)
 """Compiles for more than a minute, so whatever ends sooner was ended."""
@@ -43,7 +51,9 @@ def counter(agents: list[Agent], monkeypatch: pytest.MonkeyPatch) -> Counter:
     return Counter(agents, monkeypatch)
 
 
-def begin(site: Site, name: str, model: bytes, **terms: Any) -> asyncio.Task[BuiltEngine]:
+def begin(
+    site: Site, name: str, model: bytes | Path, **terms: Any
+) -> asyncio.Task[BuiltEngine]:
     return asyncio.create_task(site.client(name).build(model, OPTIONS, **terms))
 
 
@@ -157,3 +167,28 @@ async def test_clients_that_keep_their_session_themselves_share_a_build_too(
         built = await asyncio.gather(*(each.build(model, OPTIONS) for each in (alice, bob)))
     assert {each.cached for each in built} == {True, False}
     assert (counter.builds, site.fence) == (2, 2)
+
+
+async def test_a_model_that_changes_while_it_is_sent_is_refused_to_its_own_client_alone(
+    site: Site, counter: Counter, tmp_path: Path
+) -> None:
+    """What the agent says of it is about no key that others wait for."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(relu())
+    refused = begin(site, "alice", path)
+    client = site.client("alice")
+    take = client.take
+
+    async def changed_meanwhile(request: SeatRequest) -> AsyncGrant:
+        grant = await take(request)
+        path.write_bytes(relu()[:-1] + b"?")
+        waiting.append(begin(site, "bob", relu()))
+        await eventually(lambda: site.service.waiting(POOL) == 1)
+        return grant
+
+    waiting: list[asyncio.Task[BuiltEngine]] = []
+    client.take = changed_meanwhile  # type: ignore[method-assign]  # the moment between the two
+    with pytest.raises(ModelRejected):
+        await refused
+    assert not (await waiting[0]).cached
+    assert counter.builds == 1

@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -28,7 +28,6 @@ from seatkeeper.client import (
     SeatLost,
     ServiceUnavailable,
 )
-from seatkeeper.client.session.grants import SeatRequest
 from seatkeeper.core.ids import IdGenerator
 from seatkeeper.oracle.record import (
     Acquired,
@@ -282,16 +281,17 @@ class LibraryUser(User):
         rng, user_record, here = self._rng, self.user_record, self.surroundings
         pool, seats, wait = self._choose()
         asked_at = self._note_asking()
-        request = SeatRequest.of(
-            pool,
-            seats=seats,
-            priority=rng.choice([0, 0, 0, 1, 2]),
-            wait=wait,
-            token=bool(self.agents),
-        )
         work_key = self.works.choice(WORKS) if self.works else ""
-        wanted = replace(request.wanted, work_key=work_key)
-        asking = asyncio.ensure_future(self._client.take(replace(request, wanted=wanted)))
+        asking = asyncio.ensure_future(
+            self._client.acquire(
+                pool,
+                seats=seats,
+                priority=rng.choice([0, 0, 0, 1, 2]),
+                wait=wait,
+                token=bool(self.agents),
+                work_key=work_key,
+            )
+        )
         if rng.random() < self.habits.give_up:
             await asyncio.wait({asking}, timeout=rng.uniform(0.0, 0.3))
             asking.cancel()

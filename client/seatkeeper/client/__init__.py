@@ -55,6 +55,7 @@ from seatkeeper.core.errors import (
     TokenMalformed,
     TooManySeats,
     UsageError,
+    WorkEnded,
 )
 from seatkeeper.core.ids import new_id
 from seatkeeper.core.tokens import TokenClaims, verify_token
@@ -111,6 +112,7 @@ __all__ = [
     "TokenMalformed",
     "TooManySeats",
     "UsageError",
+    "WorkEnded",
     "exit_on_signals",
     "new_id",
     "samples_of",

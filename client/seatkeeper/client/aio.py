@@ -165,6 +165,10 @@ class AsyncSeatClient:
         With ``token`` the grant comes with signed proof, `AsyncGrant.token`, and each renewal brings a
         new one; without it, `AsyncGrant.fetch_token` asks for one.
 
+        ``work_key`` names the work that the seats are for: of the requests of a pool with the same
+        key one holds seats at a time. The others wait in their places, and are refused with
+        `WorkEnded` when it calls `AsyncGrant.end_work` and releases; otherwise the next is granted.
+
         Entering raises what `acquire` raises. Leaving raises `SeatLost` when the seats were lost
         meanwhile, unless the body raised something itself, or ``check`` is False.
         """

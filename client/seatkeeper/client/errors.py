@@ -33,6 +33,7 @@ from seatkeeper.core.errors import (
     TokenMalformed,
     TooManySeats,
     UsageError,
+    WorkEnded,
 )
 
 __all__ = [
@@ -68,4 +69,5 @@ __all__ = [
     "TokenMalformed",
     "TooManySeats",
     "UsageError",
+    "WorkEnded",
 ]

@@ -251,6 +251,13 @@ class Grant:
         """Raise `SeatLost` unless the seats may be counted on right now."""
         self._grant.raise_if_lost()
 
+    def end_work(self, *, failure: str = "", message: str = "") -> None:
+        """Have the release say how the work of a request with a ``work_key`` has ended.
+
+        As `AsyncGrant.end_work`.
+        """
+        self._grant.end_work(failure=failure, message=message)
+
     def release(self) -> None:
         """Give the seats back now; as `AsyncGrant.release`. Safe to call twice."""
         thread = self._client._thread

@@ -341,7 +341,7 @@ class AsyncBuilds:
                 trouble = _about(model, error)
                 continue
             except BuildFailed as error:
-                if type(error) in _REPEATED and not upload.trouble:
+                if type(error) in _REPEATED and await upload.is_as_named():
                     grant.end_work(failure=type(error).__name__, message=str(error))
                 raise _about(model, error) from error
             manifest = _verified(done.manifest, agent.public_key, job.key)

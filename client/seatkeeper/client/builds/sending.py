@@ -8,6 +8,7 @@ over the wire. Agents that are older get everything in order, once.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -69,6 +70,25 @@ class Upload:
     def can_resume(self) -> bool:
         """Whether a lost connection leaves something at the agent that is worth going back for."""
         return self._is_asked_for and self.sent_bytes >= RESUMED_BYTES_MIN
+
+    async def is_as_named(self) -> bool:
+        """Return whether the files still are what their hashes say. Reads all of them.
+
+        What an agent says of files that changed while they were sent is about no key.
+        """
+        return not self.trouble and await asyncio.to_thread(self._are_unchanged)
+
+    def _are_unchanged(self) -> bool:
+        for file in self._files.values():
+            digest = hashlib.sha256()
+            try:
+                for chunk in file.chunks(0):
+                    digest.update(chunk)
+            except OSError:
+                return False
+            if digest.hexdigest() != file.sha256:
+                return False
+        return True
 
     def begin(self) -> int:
         """Begin a try; return its number as the header has it: 0 for agents that do not ask."""

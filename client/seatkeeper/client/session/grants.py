@@ -71,6 +71,7 @@ class SeatTerms(RequestTerms, total=False):
     seats: int
     on_state: OnState | None
     token: bool
+    work_key: str
 
 
 class HeldTerms(SeatTerms, total=False):
@@ -84,6 +85,7 @@ DEFAULTS: HeldTerms = {
     "priority": 0,
     "seats": 1,
     "token": False,
+    "work_key": "",
     "check": True,
 }
 """What is meant where nothing is said; of others: None."""

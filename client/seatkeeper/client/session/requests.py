@@ -78,6 +78,7 @@ class HoldingTerms(SaidTerms, total=False):
     """The same, and what the caller wants of the grant."""
 
     token: bool
+    work_key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,7 @@ class Wanted:
             priority=sendable_number("priority", said.get("priority", 0)),
             labels=_labels(said.get("labels")),
             token=bool(said.get("token", False)),
+            work_key=sendable("work_key", said.get("work_key", "")),
         )
         if not wanted.pool:
             raise InvalidArgument("pool must not be empty", field="pool")
