@@ -203,6 +203,12 @@ def test_a_bad_model_is_refused_and_takes_no_seat_along(
         ([MODEL, "--target", "SM86", "--tolerance", "200%"], Exit.USAGE, "up to 1"),
         ([MODEL, "--target", "SM86", "--keep", "head"], Exit.USAGE, "fp32:/head/*"),
         ([MODEL, "--target", "SM86", "--calibration", "absent"], Exit.NOT_FOUND, "absent"),
+        (
+            [MODEL, "--target", "SM86", "--calibration", "python:absent:batches"],
+            Exit.USAGE,
+            "absent cannot be imported",
+        ),
+        ([MODEL, "--target", "SM86", "--samples", "python:os:name"], Exit.USAGE, "no function"),
         ([MODEL, "--target", "SM86", "--samples", "absent"], Exit.NOT_FOUND, "absent"),
         ([MODEL, "--target", "SM86", "--images", "large"], Exit.USAGE, "such as 224x224"),
         ([MODEL, "--target", "SM86", "--calibration-method", "x"], Exit.USAGE, "minmax"),
@@ -228,6 +234,17 @@ def test_an_engine_of_another_precision_says_how_accurate_it_is(
     assert (said["asked"], said["precision"], said["refused"]) == ("auto", "int8+fp16", [])
     assert said["accuracy"]["proven"]
     assert said["accuracy"]["outputs"][0]["relative_l2"] < 0.05
+
+    function = tmp_path / "data.py"
+    function.write_text(
+        f"import numpy as np\ndef batches():\n  print('reading')\n  for x in np.load({str(inputs)!r})"
+        "['x']:\n    yield {'x': x}\n"
+    )
+    called = ("--calibration", f"python:{function}:batches", "--tolerance", "6%", "--json")
+    assert (
+        build_runner.build(*options, *called).check().json["precision"]["shares"]
+        == said["shares"]
+    )
 
     shown = build_runner.build(*sampled, "--tolerance", "0.2%").check().out
     assert re.search(r"precision +fp16 \(of auto\)", shown)

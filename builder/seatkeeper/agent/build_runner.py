@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import grpc
 
+from seatkeeper.agent.calibrations import CalibrationCache
 from seatkeeper.agent.failures import log_end_of_worker
 from seatkeeper.artifacts.errors import BackendMissing, BuildError, EngineError
 from seatkeeper.artifacts.manifest import AgentKey
@@ -43,6 +44,7 @@ class BuildRunner:
     limits: BuildLimits
     builds_max: int
     backends: Mapping[str, build_service_pb2.BackendInfo]
+    calibrations: CalibrationCache
     _building: int = 0
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -54,7 +56,8 @@ class BuildRunner:
         """
         store, key = await asyncio.to_thread(_open_folder, folder)
         backends = await _probe(store.staging, limits)
-        return cls(store, key, limits, builds_max, backends)
+        calibrations = CalibrationCache(store.staging.with_name("calibrations"))
+        return cls(store, key, limits, builds_max, backends, calibrations)
 
     def version(self, plan: BuildPlan) -> str:
         """Return the version of the plan's backend. Raises a ``BuildError`` when it cannot be built."""

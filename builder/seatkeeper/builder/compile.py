@@ -38,6 +38,8 @@ class CompileJob:
     """Samples to calibrate with, where the plan has some. So the next."""
     samples_path: Path | None = None
     """Samples to measure accuracy with."""
+    ranges_path: Path | None = None
+    """Folder of the ranges that calibration found before; those that are found now are left in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,7 @@ def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None
         engine_path=_absolute(job.engine_path),
         calibration_path=_absolute(job.calibration_path),
         samples_path=_absolute(job.samples_path),
+        ranges_path=_absolute(job.ranges_path),
         options_hex=options_hex(job.plan),
     )
 

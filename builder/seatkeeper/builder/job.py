@@ -61,6 +61,8 @@ class WorkerJob:
     """Samples to calibrate with; empty: there are none, or they are random. So the next."""
     samples_path: str = ""
     """Samples to measure accuracy with."""
+    ranges_path: str = ""
+    """Folder of the ranges that calibration finds; empty: they are not kept."""
     options_hex: str = ""
     """A serialised ``BuildOptions``, in hexadecimal."""
     memory_bytes: int

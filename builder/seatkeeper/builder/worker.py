@@ -143,15 +143,16 @@ def compile_converted(
     if not plan.precision.is_conversion:
         found_out = unconverted(parsed, plan.precision.precision)
         return backend.compile(model, plan, report), found_out
-    calibration, samples = (
-        Path(path) if path else None for path in (job.calibration_path, job.samples_path)
+    files = (
+        Path(path) if path else None
+        for path in (job.calibration_path, job.samples_path, job.ranges_path)
     )
     folder = Path(job.engine_path).parent
     conversion = Conversion.of(
         parsed,
         summary,
         plan,
-        SampleFiles(calibration, samples),
+        SampleFiles(*files),
         folder,
         lambda step: report(Progress(phase=CONVERTING, step=step)),
     )

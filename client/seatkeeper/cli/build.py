@@ -127,8 +127,9 @@ Calibration = Annotated[
     typer.Option(
         "--calibration",
         metavar="FILE",
-        help="Samples of the inputs that int8 finds its ranges with: an .npz file, or a folder of "
-        ".npy files or of pictures; random: noise, for trying only.",
+        help="Samples of the inputs that int8 and fp8 find their ranges with: an .npz file, or a "
+        "folder of .npy files or of pictures; python:MODULE:FUNCTION: what that yields, dicts of "
+        "arrays; random: noise, for trying only.",
     ),
 ]
 Method = Annotated[
@@ -136,7 +137,7 @@ Method = Annotated[
     typer.Option("--calibration-method", help="How ranges are found in what was seen."),
 ]
 AccuracySamples = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--samples",
         metavar="FILE",
@@ -186,6 +187,31 @@ Output = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class GivenSamples:
+    """Samples as they are at hand: files, folders, or the bytes of a file."""
+
+    calibration: str | bytes | None
+    accuracy: str | bytes | None
+
+    @property
+    def files(self) -> list[str | bytes]:
+        """Those that there are."""
+        return [each for each in (self.calibration, self.accuracy) if each is not None]
+
+
+def _source(text: str | None) -> str | bytes | None:
+    from seatkeeper.client.builds.sample_functions import is_function, samples_from
+
+    if text is None:
+        return None
+    if is_function(text):
+        return samples_from(text)
+    if not Path(text).exists():
+        fail(Exit.NOT_FOUND, f"{text}: no such file")
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
     """What the engine is to be good for: each field is an option."""
@@ -205,7 +231,16 @@ class CompileOptions:
     keep: Keep = None
     repair: Repair = False
 
-    def plan(self) -> BuildPlan:
+    def given(self) -> GivenSamples:
+        """Return the samples that they name; fail where there is no such file.
+
+        A function is called here, and only here: twice, it might yield something else. Raises
+        ``InvalidArgument`` when it fails.
+        """
+        calibration = None if self.calibration == RANDOM else self.calibration
+        return GivenSamples(*map(_source, (calibration, self.samples)))
+
+    def plan(self, given: GivenSamples) -> BuildPlan:
         """Return the plan that they make. Raises ``PlanError``, and ``InvalidArgument`` for files."""
         return BuildPlan(
             backend=self.backend,
@@ -213,35 +248,27 @@ class CompileOptions:
             profiles=tuple(parse_profile(text) for text in self.profile or ()),
             workspace_bytes=None if self.workspace is None else parse_size(self.workspace),
             optimisation_level=self.optimisation_level,
-            precision=self._precision(),
+            precision=self._precision(given),
         )
 
-    def _precision(self) -> PrecisionPlan:
+    def _precision(self, given: GivenSamples) -> PrecisionPlan:
         from seatkeeper.client import samples_of
 
         images = None if self.images is None else parse_images(self.images)
         calibration = Samples()
         if self.calibration == RANDOM:
             calibration = Samples(is_random=True)
-        elif self.calibration is not None:
-            calibration = samples_of(self.calibration, images)
+        elif given.calibration is not None:
+            calibration = samples_of(given.calibration, images)
         return PrecisionPlan(
             precision=parse_precision(self.precision),
             calibration=calibration,
             method=self.calibration_method,
-            samples=Samples() if self.samples is None else samples_of(self.samples, images),
+            samples=Samples() if given.accuracy is None else samples_of(given.accuracy, images),
             tolerance=parse_part(self.tolerance),
             keep=tuple(map(parse_keep, self.keep or ())),
             repair=self.repair,
         )
-
-    @property
-    def sample_files(self) -> list[str | Path]:
-        """The files of samples that are to be sent."""
-        given: list[str | Path] = []
-        if self.calibration is not None and self.calibration != RANDOM:
-            given.append(self.calibration)
-        return [*given, *([] if self.samples is None else [self.samples])]
 
 
 @app.command(
@@ -268,12 +295,10 @@ async def build(
     With --json, standard output is one object about the engine, and what the build is at is written
     to standard error, one object a line.
     """
-    for samples in map(Path, compile_options.sample_files):
-        if not samples.exists():
-            fail(Exit.NOT_FOUND, f"{samples}: no such file")
     if not model.is_file():
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
-    plan = compile_options.plan()
+    given = compile_options.given()
+    plan = compile_options.plan(given)
     places = outputs_at({"--output": output}, inputs={"model": model}, as_json=at.json)
     from seatkeeper.core.errors import CompilerCrashed
 
@@ -284,7 +309,7 @@ async def build(
                     model,
                     plan_to_options(plan),
                     pool=pool,
-                    sample_files=compile_options.sample_files,
+                    sample_files=given.files,
                     **at.terms(),
                     on_queued=screen.queued,
                     on_progress=screen.progress,

@@ -15,6 +15,8 @@ Repair looks by halving for the fewest of them that must be kept, which are four
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from seatkeeper.artifacts.errors import (
     AccuracyTooLow,
     ConversionFailed,
     ModelError,
+    SamplesInvalid,
 )
 from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.artifacts.precision import QUANTISED, Precision
@@ -51,6 +54,8 @@ NAMED_MAX = 5
 """Nodes to blame that a message names."""
 LOWER = frozenset({"fp16", "bf16", "int8", "fp8", "int4"})
 SEED = 20261129
+SAMPLES_MIN = 2
+"""Fewest samples that calibration and accuracy can share."""
 OnStep = Callable[[str], None]
 """Is called with what is done next."""
 
@@ -74,6 +79,8 @@ class SampleFiles:
 
     calibration: Path | None = None
     accuracy: Path | None = None
+    ranges: Path | None = None
+    """Folder of the ranges that calibration finds, and found before; None: they are not kept."""
 
 
 def unconverted(model: ModelProto, precision: Precision) -> PrecisionReport:
@@ -104,6 +111,11 @@ def _samples(
     if files.accuracy is not None:
         return calibration, read_samples(files.accuracy, inputs, wanted.samples.images)
     if files.calibration is not None:
+        if len(calibration) < SAMPLES_MIN:
+            raise SamplesInvalid(
+                f"{len(calibration)} sample is too few: one is calibrated with, and accuracy is "
+                "measured with another; give some hundreds, or others to measure with"
+            )
         return held_out(calibration)
     return calibration, random_samples(inputs, plan.profiles, SEED)
 
@@ -122,6 +134,8 @@ class Conversion:
     _calibration: Sequence[Feeds]
     is_proven: bool
     """Whether accuracy is measured with samples that were given."""
+    _ranges: Path | None = None
+    """Folder of the ranges that were found."""
     refused: list[str] = field(default_factory=list)
     """Precisions that were tried in vain, and why."""
 
@@ -142,7 +156,9 @@ class Conversion:
         on_step(Clean.name)
         clean = named(Clean().apply(copy.deepcopy(model)))
         is_proven = files.calibration is not None or files.accuracy is not None
-        return cls(plan, folder, on_step, model, clean, reference, calibration, is_proven)
+        return cls(
+            plan, folder, on_step, model, clean, reference, calibration, is_proven, files.ranges
+        )
 
     def results(self) -> Iterator[Converted]:
         """Yield what may be compiled, the best first: of ``auto`` there may be several.
@@ -220,9 +236,23 @@ class Conversion:
         half = Half(self._in_fp32(precision) & {*keep})
         if precision is Precision.FP16:
             return [half]
+        steps = [half] if precision is Precision.INT8_FP16 else []
+        ranges = self._ranges_of(sorted(self._in_fp32(precision) & {*keep}) if steps else None)
         method = self.plan.precision.method
-        quantise = Quantise(self._calibration, self.folder, method=method, keep=keep)
-        return [half, quantise] if precision is Precision.INT8_FP16 else [quantise]
+        quantise = Quantise(
+            self._calibration, self.folder, method=method, keep=keep, ranges=ranges
+        )
+        return [*steps, quantise]
+
+    def _ranges_of(self, kept_in_fp32: Sequence[str] | None) -> Path | None:
+        """Return where the ranges of a model are: of one in 16 bits but for these nodes; None: in 32.
+
+        They do not follow from the nodes that are quantised, so all tries of a repair have the same.
+        """
+        if self._ranges is None:
+            return None
+        digest = hashlib.sha256(json.dumps(kept_in_fp32).encode()).hexdigest()
+        return self._ranges / f"{digest[:16]}.json"
 
     def _in_fp32(self, precision: Precision) -> set[str]:
         """Return the nodes that the plan keeps in 32 bits, and all that a repair of FP16 keeps."""
