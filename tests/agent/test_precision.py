@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from tests.agent.site import Call, Refusal, Site, build, header, is_idle
-from tests.builder.models import conv_net, model, node, relu, value
+from tests.builder.models import conv_net, int4_net, model, node, relu, value
 
 from seatkeeper.agent.main import Agent
 from seatkeeper.artifacts.manifest import verify_engine_file
 from seatkeeper.artifacts.plan import BuildPlan, parse_profile, plan_to_options
 from seatkeeper.artifacts.precision import ImageInput, Precision, PrecisionPlan, Samples
+from seatkeeper.builder.conversion.clean import Clean
+from seatkeeper.builder.conversion.naming import named
+from seatkeeper.builder.conversion.quantise import Quantise
 from seatkeeper.client import samples_of
 from seatkeeper.core.errors import BuildFailed, InvalidArgument, ModelRejected
 from seatkeeper.v1 import build_pb2
@@ -44,13 +48,17 @@ SENT = Samples(sha256=hashlib.sha256(DATA).hexdigest())
 
 
 def options(precision: Precision, **wanted: Any) -> build_pb2.BuildOptions:
-    plan = BuildPlan(
+    return plan_to_options(plan(precision, **wanted))
+
+
+def plan(precision: Precision, **wanted: Any) -> BuildPlan:
+    targets = ("SM89",) if precision is Precision.FP8 else ("SM86",)
+    return BuildPlan(
         backend="tensorrt_rtx",
-        targets=("SM86",),
+        targets=targets,
         profiles=(parse_profile("x=1x3x8x8:1x3x8x8:4x3x8x8"),),
         precision=PrecisionPlan(precision=precision, **{"tolerance": 0.05} | wanted),
     )
-    return plan_to_options(plan)
 
 
 async def test_half_precision_is_built_and_said_so(
@@ -118,6 +126,78 @@ async def test_auto_says_what_it_tried(site: Site, agent: Agent) -> None:
     refused = [reason.partition(":")[0] for reason in built.manifest.precision.refused]
     assert refused == ["int8+fp16", "int8"]
     assert built.manifest.options.precision.precision == "auto"
+
+
+async def test_floating_point_of_eight_bits_is_calibrated_measured_and_built(
+    site: Site, agent: Agent
+) -> None:
+    """The compiler takes it for the GPUs that have it."""
+    wanted = replace(
+        plan(Precision.FP8, calibration=SENT, tolerance=0.2), targets=("SM89", "SM120")
+    )
+    built = await site.client().build(MODEL, plan_to_options(wanted), sample_files=[DATA])
+    report = built.manifest.precision
+    assert {share.precision: share.nodes for share in report.shares}["fp8"] == 3
+    assert report.accuracy.proven
+    assert 0 < report.accuracy.outputs[0].relative_l2 < 0.15
+    assert not report.unchecked
+
+
+async def test_bfloat16_is_built_where_unchecked_is_accepted(site: Site, agent: Agent) -> None:
+    wanted = options(Precision.BF16, accept_unchecked=True, tolerance=0.01)
+    built = await site.client().build(MODEL, wanted)
+    report = built.manifest.precision
+    assert {share.precision: share.nodes for share in report.shares}["bf16"] >= 5
+    assert report.unchecked
+    assert not report.HasField("accuracy")
+    assert built.manifest.options.precision.accept_unchecked
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"precision": "bf16"}, "cannot be checked"),
+        ({"precision": "fp8"}, "needs SM89 or newer, which SM86 is not"),
+    ],
+)
+async def test_what_cannot_be_checked_or_had_takes_no_seat(
+    site: Site, agent: Agent, changes: dict[str, Any], said: str
+) -> None:
+    wanted = options(Precision.FP16)
+    wanted.precision.MergeFrom(build_pb2.PrecisionOptions(**changes))
+    with pytest.raises(InvalidArgument, match=said):
+        await site.client().build(MODEL, wanted)
+    assert site.fence == 0
+    grant = await site.grant()
+    head = header(grant.token, MODEL, options=wanted)
+    refusal = await Call(agent, [pb.BuildRequest(header=head)]).refused()
+    assert refusal.reason == "precision_unsupported"
+    assert site.claims == []
+
+
+async def test_a_model_that_comes_quantised_is_built_as_it_is(
+    site: Site, agent: Agent, tmp_path: Path
+) -> None:
+    """Its activations and weights, and one whose weights alone have 4 bits."""
+    random = np.random.default_rng(3)
+    samples = [{"x": random.normal(0, 1, (1, 3, 8, 8)).astype(np.float32)} for _ in range(4)]
+    trained = Quantise(samples, tmp_path).apply(named(Clean().apply(conv_net())))
+    for net in (trained, int4_net()):
+        profile = "x=1x3x8x8" if net is trained else "x=2x4"
+        as_it_is = BuildPlan(
+            backend="tensorrt_rtx", targets=("SM86",), profiles=(parse_profile(profile),)
+        )
+        half = replace(as_it_is, precision=PrecisionPlan(precision=Precision.FP16))
+        content = net.SerializeToString()
+        built = await site.client().build(content, plan_to_options(as_it_is))
+        assert not built.manifest.HasField("precision")
+        built = await site.client().build(content, plan_to_options(half))
+        assert built.manifest.precision.accuracy.outputs[0].relative_l2 < 0.01
+        shares = {share.precision for share in built.manifest.precision.shares}
+        assert shares >= {"fp16", "int8" if net is trained else "int4"}
+    exact = replace(plan(Precision.FP16), precision=PrecisionPlan(precision=Precision.FP32))
+    with pytest.raises(ModelRejected, match="already; build it with precision `model`"):
+        await site.client().build(trained.SerializeToString(), plan_to_options(exact))
 
 
 async def test_what_is_too_inaccurate_is_not_published(site: Site, agent: Agent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ NAME = "0123456789abcdef.json"
 
 @pytest.fixture(autouse=True)
 def _a_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrations.importlib.metadata, "version", lambda name: "1.2.3")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.3")
 
 
 def with_precision(**changes: Any) -> BuildPlan:

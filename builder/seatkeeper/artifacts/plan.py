@@ -157,7 +157,7 @@ class BuildPlan:
                 f"optimisation level {self.optimisation_level} is not 0 to"
                 f" {OPTIMISATION_LEVEL_MAX}"
             )
-        check_precision(self.precision.precision, self.targets)
+        check_precision(self.precision, self.targets)
 
 
 def parse_profile(text: str) -> Profile:
@@ -253,7 +253,7 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
     A plan that asks for a precision has format 2 and, after these: precision, calibration and
     samples (each ``[hash, random, [height, width, layout, order, mean, std]]``, the last only of
     pictures), calibration method, tolerance, patterns to keep (each
-    ``[pattern, precision]``), repair.
+    ``[pattern, precision]``), repair; and, last, ``accept_unchecked`` where it is set.
     It is of the inputs, never of the engine: building the same twice may differ in a few bytes.
     Raises ``OptionInvalid`` when ``model_sha256`` is no such hash or the version is empty.
     """
@@ -284,6 +284,8 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
             [[rule.pattern, rule.precision] for rule in wanted.keep],
             wanted.repair,
         ]
+    if wanted.accept_unchecked:
+        canonical.append("accept_unchecked")
     text = json.dumps(canonical, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -304,6 +306,7 @@ def _precision_to_options(wanted: PrecisionPlan) -> build_pb2.PrecisionOptions:
             for rule in wanted.keep
         ],
         repair=wanted.repair,
+        accept_unchecked=wanted.accept_unchecked,
     )
     for field, samples in ("calibration", wanted.calibration), ("samples", wanted.samples):
         if samples.are_there:
@@ -336,6 +339,7 @@ def _precision_from_options(options: build_pb2.PrecisionOptions) -> PrecisionPla
             for rule in options.keep
         ),
         repair=options.repair,
+        accept_unchecked=options.accept_unchecked,
     )
 
 

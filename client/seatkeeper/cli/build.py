@@ -117,8 +117,8 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="model: as the file says; fp32, fp16, int8, int8+fp16; or auto: the fastest that is "
-        "accurate enough.",
+        help="model: as the file says; fp32, fp16, bf16, int8, int8+fp16, fp8; or auto: the fastest "
+        "that is accurate enough.",
         autocompletion=completion.precisions,
     ),
 ]
@@ -173,6 +173,13 @@ Repair = Annotated[
     bool,
     typer.Option(
         "--repair", help="Keep the nodes that cost too much accuracy in a higher precision."
+    ),
+]
+AcceptUnchecked = Annotated[
+    bool,
+    typer.Option(
+        "--accept-unchecked",
+        help="Take bf16 too, whose accuracy cannot be measured without a GPU.",
     ),
 ]
 Output = Annotated[
@@ -230,6 +237,7 @@ class CompileOptions:
     tolerance: Tolerance = "1%"
     keep: Keep = None
     repair: Repair = False
+    accept_unchecked: AcceptUnchecked = False
 
     def given(self) -> GivenSamples:
         """Return the samples that they name; fail where there is no such file.
@@ -268,6 +276,7 @@ class CompileOptions:
             tolerance=parse_part(self.tolerance),
             keep=tuple(map(parse_keep, self.keep or ())),
             repair=self.repair,
+            accept_unchecked=self.accept_unchecked,
         )
 
 

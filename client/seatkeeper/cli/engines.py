@@ -91,11 +91,15 @@ async def list_(at: Connection) -> None:
 def _warn_if_unproven(manifest: build_pb2.EngineManifest, *, as_json: bool) -> None:
     """Warn on standard error of an engine whose accuracy was measured with noise."""
     accuracy = manifest.precision.accuracy
-    if not accuracy.outputs or accuracy.proven:
+    if manifest.precision.unchecked:
+        why = "unchecked: it was not measured; check it where it is to run"
+    elif accuracy.outputs and not accuracy.proven:
+        why = "unproven: it was measured with noise; build it with --samples to prove it"
+    else:
         return
     warning = (
         f"engine {manifest.key[:16]} was converted to {manifest.precision.precision}, and its accuracy "
-        "is unproven: it was measured with noise; build it with --samples to prove it"
+        f"is {why}"
     )
     if as_json:
         write_event({"event": "accuracy_unproven", "warning": warning})

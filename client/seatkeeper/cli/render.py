@@ -339,6 +339,7 @@ def _precision_json(manifest: build_pb2.EngineManifest) -> Json | None:
         "accuracy": _accuracy_json(found.accuracy) if found.HasField("accuracy") else None,
         "refused": list(found.refused),
         "kept": list(found.kept),
+        "unchecked": found.unchecked,
     }
 
 
@@ -380,6 +381,10 @@ def _precision_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]
     rows += [("not taken", reason) for reason in found.refused]
     if found.HasField("accuracy"):
         rows.append(("accuracy", accuracy_text(found.accuracy)))
+    elif found.unchecked:
+        rows.append(
+            ("accuracy", "unchecked: converted, and not compared with the model as it was")
+        )
     return rows
 
 

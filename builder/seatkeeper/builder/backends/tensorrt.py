@@ -8,6 +8,7 @@ has no compute capabilities. What differs is asked of the module (``hasattr``), 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 
 from seatkeeper.artifacts.errors import (
@@ -21,6 +22,7 @@ from seatkeeper.artifacts.errors import (
     OutOfMemory,
 )
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
+from seatkeeper.builder.backends._dimensions import Place, contradicted, without_names
 from seatkeeper.builder.backends._driver import host_targets
 from seatkeeper.builder.backends._tensorrt_listeners import (
     ErrorLog,
@@ -32,6 +34,13 @@ from seatkeeper.builder.backends._untyped import Untyped
 from seatkeeper.builder.progress import BUILDING, PARSING, OnProgress, Progress
 
 PARSER_ERRORS_MAX = 20
+LAYERS_LOOKED_AT_MAX = 100_000
+_ASSERTION = re.compile(
+    r"Internal Error \(Assertion (.{1,200}?) failed.{1,300}? at (\S{1,200}?:[0-9]+)"
+)
+_OF_CONTROL_FLOW = frozenset(
+    {"CONDITION", "CONDITIONAL_INPUT", "CONDITIONAL_OUTPUT", "TRIP_LIMIT"}
+)
 
 _OUT_OF_MEMORY_WORDS = (
     *("bad_alloc", "out of memory", "outofmemory", "failed to allocate"),
@@ -88,23 +97,31 @@ class TensorRtBackend:
         check_targets(plan.targets, self.targets)
         log = ErrorLog()
         builder = self._module.Builder(make_logger(self._module, log))
-        network = builder.create_network(self._network_flags())
         on_progress(Progress(phase=PARSING))
         # The parser must outlive the build: the network's weights are its.
-        parser = self._module.OnnxParser(network, builder.logger)
-        if not parser.parse(model):
-            raise self._parse_error(parser, log)
-        self._check_network(network)
+        network, _parser = self._parsed(builder, model, log)
+        if names := contradicted(_names_of_sizes(network), plan.profiles):
+            model = without_names(model, names)
+            network, _parser = self._parsed(builder, model, log)
         config = self._config(builder, plan)
         config.progress_monitor = make_progress_monitor(self._module, on_progress)
         on_progress(Progress(phase=BUILDING))
         serialised = builder.build_serialized_network(network, config)
         if serialised is None:
-            raise self._build_error(log)
+            raise self._build_error(log, network)
         engine = bytes(serialised)
         if self._compiles_ahead:
             check_rtx_engine(engine)
         return engine
+
+    def _parsed(self, builder: Untyped, model: bytes, log: ErrorLog) -> tuple[Untyped, Untyped]:
+        """Return the network of a model, and the parser that holds its weights."""
+        network = builder.create_network(self._network_flags())
+        parser = self._module.OnnxParser(network, builder.logger)
+        if not parser.parse(model):
+            raise self._parse_error(parser, log)
+        self._check_network(network)
+        return network, parser
 
     def _network_flags(self) -> int:
         # Since 11 every network is strongly typed, and the flag is on its way out.
@@ -157,10 +174,35 @@ class TensorRtBackend:
             return ModelInvalid(f"{errors[0].where}: {errors[0].text}".lstrip(": "))
         return ModelInvalid(log.last() or "the compiler could not read the model")
 
-    def _build_error(self, log: ErrorLog) -> BuildError:
+    def _build_error(self, log: ErrorLog, network: Untyped) -> BuildError:
         if _says_out_of_memory(log.messages):
             return OutOfMemory("the compiler ran out of memory")
+        if _ASSERTION.search(said := log.last()):
+            return CompilerRefused(_of_assertion(self.name, self.version, said, network))
         return CompilerRefused(log.last() or "the compiler gave no engine and no reason")
+
+
+def _names_of_sizes(network: Untyped) -> dict[Place, str]:
+    return {
+        (tensor.name, axis): str(tensor.get_dimension_name(axis) or "")
+        for tensor in map(network.get_input, range(network.num_inputs))
+        for axis in range(max(0, len(tensor.shape)))
+    }
+
+
+def _of_assertion(library: str, version: str, said: str, network: Untyped) -> str:
+    """Return what to say where the library found a fault in itself, and what may be the reason."""
+    match = _ASSERTION.search(said)
+    what = f"({match[1]}, {match[2].rpartition('/')[2]})" if match else f"({said})"
+    layers = min(network.num_layers, LAYERS_LOOKED_AT_MAX)
+    kinds = {str(network.get_layer(index).type).rpartition(".")[2] for index in range(layers)}
+    why = (
+        ". The model branches or loops, which the library does not always build: export it without "
+        "`If` and `Loop`"
+        if kinds & _OF_CONTROL_FLOW
+        else ""
+    )
+    return f"{library} {version} fails on this model, by an assertion of its own {what}{why}"
 
 
 class _ParserError:
