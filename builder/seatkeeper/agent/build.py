@@ -135,6 +135,9 @@ class Build:
                 calibration_path=received.get(plan.precision.calibration.sha256),
                 samples_path=received.get(plan.precision.samples.sha256),
                 ranges_path=folder / "ranges" if ranges else None,
+                plugin_paths=await asyncio.to_thread(
+                    self.build_runner.plugins.copied, plan.plugins, folder
+                ),
             )
             engine = await self.build_runner.compile(job, self.feed.notify)
             if ranges:

@@ -15,7 +15,14 @@ import grpc
 
 from seatkeeper.agent.calibrations import CalibrationCache
 from seatkeeper.agent.failures import log_end_of_worker
-from seatkeeper.artifacts.errors import BackendMissing, BuildError, EngineError
+from seatkeeper.agent.plugins import Plugins
+from seatkeeper.artifacts.errors import (
+    BackendMissing,
+    BuildError,
+    EngineError,
+    FeatureUnsupported,
+)
+from seatkeeper.artifacts.features import lacking_features, missing_plugins
 from seatkeeper.artifacts.manifest import AgentKey
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
 from seatkeeper.artifacts.store import EngineStore
@@ -45,6 +52,7 @@ class BuildRunner:
     builds_max: int
     backends: Mapping[str, build_service_pb2.BackendInfo]
     calibrations: CalibrationCache
+    plugins: Plugins = field(default_factory=Plugins)
     _building: int = 0
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -69,6 +77,11 @@ class BuildRunner:
             raise BackendMissing(
                 explain(f"converting to {plan.precision.precision}", "builder")
             )
+        offered = {each.name: each.lacking for each in info.features}
+        if lacks := lacking_features(sorted(plan.features), offered):
+            raise FeatureUnsupported("; ".join(lacks))
+        if why := missing_plugins(plan.plugins, self.plugins.paths):
+            raise FeatureUnsupported(why)
         return info.version
 
     async def whole(self, key: str) -> build_pb2.SignedManifest | None:

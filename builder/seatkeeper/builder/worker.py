@@ -95,6 +95,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
                 "version": backend.version,
                 "targets": list(backend.targets),
                 "precisions": precisions(),
+                "features": dict(backend.features),
             }
         )
     plan = job.plan()
@@ -108,6 +109,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
         raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
     summary = check_model(model, plan, job.model_limits)
     backend = load_backend(job.backend)
+    backend.load_plugins([Path(path) for path in job.plugin_paths])
     fields: dict[str, Any] = {"version": backend.version, "summary": asdict(summary)}
     if plan.precision.is_default:
         engine = backend.compile(model, plan, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
+from seatkeeper.artifacts.features import Feature
 from seatkeeper.artifacts.plan import (
     OPTIMISATION_LEVEL_DEFAULT,
     OPTIMISATION_LEVEL_MAX,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from seatkeeper.client.builds.builds import BuiltEngine
     from seatkeeper.client.session.requests import QueuePosition
 
+SHA256 = "sha256:"
 RANDOM = "random"
 """In the place of a file of samples: noise."""
 STDERR_TAIL_LINES_SHOWN = 20
@@ -182,6 +185,33 @@ AcceptUnchecked = Annotated[
         help="Take bf16 too, whose accuracy cannot be measured without a GPU.",
     ),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="Library of plugins that the model needs: this file, or sha256:HASH. The agent must "
+        "list it; none is sent. May be repeated.",
+    ),
+]
+VersionCompatible = Annotated[
+    bool,
+    typer.Option(
+        "--version-compatible", help="An engine that later versions of the library run, too."
+    ),
+]
+HardwareCompatible = Annotated[
+    bool,
+    typer.Option("--hardware-compatible", help="An engine that newer GPUs run, too."),
+]
+StripWeights = Annotated[
+    bool,
+    typer.Option("--strip-weights", help="An engine without its weights."),
+]
+Refit = Annotated[
+    bool,
+    typer.Option("--refit", help="An engine whose weights can be replaced without a build."),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -207,6 +237,17 @@ class GivenSamples:
         return [each for each in (self.calibration, self.accuracy) if each is not None]
 
 
+def _hash_of_plugin(text: str) -> str:
+    """Return the hash of a library: of a file, or as it is given."""
+    if text.startswith(SHA256):
+        return text.removeprefix(SHA256)
+    try:
+        with Path(text).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        fail(Exit.NOT_FOUND, f"--plugin {text}: {error.strerror}")
+
+
 def _source(text: str | None) -> str | bytes | None:
     from seatkeeper.client.builds.sample_functions import is_function, samples_from
 
@@ -228,6 +269,12 @@ class CompileOptions:
     profile: Profiles = None
     workspace: Workspace = None
     optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT
+
+    plugin: Plugins = None
+    version_compatible: VersionCompatible = False
+    hardware_compatible: HardwareCompatible = False
+    strip_weights: StripWeights = False
+    refit: Refit = False
 
     precision: PrecisionOption = Precision.MODEL.value
     calibration: Calibration = None
@@ -257,6 +304,8 @@ class CompileOptions:
             workspace_bytes=None if self.workspace is None else parse_size(self.workspace),
             optimisation_level=self.optimisation_level,
             precision=self._precision(given),
+            features=frozenset(each for each in Feature if getattr(self, each)),
+            plugins=tuple(map(_hash_of_plugin, self.plugin or ())),
         )
 
     def _precision(self, given: GivenSamples) -> PrecisionPlan:

@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.core.amounts import size, span
@@ -313,6 +314,8 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "profiles": [_profile(profile) for profile in options.profiles],
         "workspace_bytes": options.workspace_bytes or None,
         "optimisation_level": options.optimisation_level,
+        "features": [each for each in Feature if getattr(options, each)],
+        "plugins": list(options.plugins),
         "agent_id": manifest.agent_id,
         "pool": manifest.pool,
         "grant_id": manifest.grant_id,

@@ -5,6 +5,8 @@ Nothing of a vendor is imported until ``load_backend`` is called, and then in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from seatkeeper.artifacts.errors import BackendUnknown
@@ -29,6 +31,16 @@ class Backend(Protocol):
     @property
     def targets(self) -> tuple[str, ...]:
         """GPU architectures that it can compile for on this host; empty when it can for none."""
+
+    @property
+    def features(self) -> Mapping[str, str]:
+        """By ``Feature``, why it does not make such engines on this host; empty: it does."""
+
+    def load_plugins(self, paths: Sequence[Path]) -> None:
+        """Have all that is compiled from now on use these libraries of plugins.
+
+        They run in this process: only those that the agent's administrator listed may be given.
+        """
 
     def compile(self, model: bytes, plan: BuildPlan, on_progress: OnProgress) -> bytes:
         """Return the engine.
