@@ -82,9 +82,7 @@ def network() -> onnx.ModelProto:
 
 def accuracy_table(built: Sequence[BuiltEngine]) -> Table:
     """Return what each computes in, and how far its outputs are from the model's."""
-    table = Table(
-        title="One network in reduced precision: model against model, not engine"
-    )
+    table = Table(title="One network in reduced precision: model against model, not engine")
     for column in ("precision", "nodes"):
         table.add_column(column)
     for column in ("L2 error", "same class", "samples", "engine size"):

@@ -70,7 +70,7 @@ async def test_a_plugin_that_is_not_listed_takes_no_seat(site: Site, agent: Agen
     await assert_refused_on_the_wire(site, agent, wanted)
 
 
-async def test_a_plugin_that_is_listed_is_loaded_and_what_the_library_says_of_it_is_passed_on(
+async def test_a_plugin_that_is_listed_is_loaded_and_refused_in_the_library_s_words(
     site: Site, tmp_path: Path
 ) -> None:
     """A library without a plugin in it: the compiler loads it, and refuses it in its own words."""

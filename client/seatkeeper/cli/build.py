@@ -304,9 +304,18 @@ class CompileOptions:
             workspace_bytes=None if self.workspace is None else parse_size(self.workspace),
             optimisation_level=self.optimisation_level,
             precision=self._precision(given),
-            features=frozenset(each for each in Feature if getattr(self, each)),
+            features=self._features(),
             plugins=tuple(map(_hash_of_plugin, self.plugin or ())),
         )
+
+    def _features(self) -> frozenset[Feature]:
+        asked = {
+            Feature.VERSION_COMPATIBLE: self.version_compatible,
+            Feature.HARDWARE_COMPATIBLE: self.hardware_compatible,
+            Feature.STRIP_WEIGHTS: self.strip_weights,
+            Feature.REFIT: self.refit,
+        }
+        return frozenset(feature for feature, is_asked in asked.items() if is_asked)
 
     def _precision(self, given: GivenSamples) -> PrecisionPlan:
         from seatkeeper.client import samples_of
