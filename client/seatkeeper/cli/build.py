@@ -304,11 +304,12 @@ class CompileOptions:
             workspace_bytes=None if self.workspace is None else parse_size(self.workspace),
             optimisation_level=self.optimisation_level,
             precision=self._precision(given),
-            features=self._features(),
+            features=self.features(),
             plugins=tuple(map(_hash_of_plugin, self.plugin or ())),
         )
 
-    def _features(self) -> frozenset[Feature]:
+    def features(self) -> frozenset[Feature]:
+        """Return what the engine is to be beside fast."""
         asked = {
             Feature.VERSION_COMPATIBLE: self.version_compatible,
             Feature.HARDWARE_COMPATIBLE: self.hardware_compatible,
