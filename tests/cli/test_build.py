@@ -309,6 +309,13 @@ def test_an_engine_that_nothing_measured_says_so(
     assert "its accuracy is unchecked" in build_runner(*get).check().err
 
 
+def test_an_engine_is_timed_on_a_gpu_alone(build_runner: BuildRunner, built: Built) -> None:
+    for options in ((), ("--json",)):
+        refused = build_runner("engines", "bench", str(built.file), *options).check(Exit.CONFIG)
+        assert "tensorrt_rtx runs engines on a GPU, and this machine has none" in refused.err
+    assert "absent" in build_runner("engines", "bench", "absent").check(Exit.NOT_FOUND).err
+
+
 def test_a_build_waits_for_its_seat_and_gives_up_in_time(
     build_runner: BuildRunner, built: Built
 ) -> None:

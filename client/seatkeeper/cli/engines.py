@@ -12,7 +12,7 @@ import typer
 from google.protobuf.message import DecodeError
 
 from seatkeeper.artifacts.manifest import MANIFEST_BYTES_MAX, verify_engine_file
-from seatkeeper.cli import completion
+from seatkeeper.cli import completion, engine_bench
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
@@ -47,6 +47,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+app.command(epilog=engine_bench.BENCH_EXAMPLES)(engine_bench.bench)
 
 KEY_HELP = f"The engine's key, or its first {PREFIX_CHARS_MIN} characters or more."
 

@@ -25,16 +25,20 @@ from seatkeeper.builder.backends.tensorrt import load_tensorrt_rtx
 SOURCES = (
     "builder/seatkeeper/builder/backends/tensorrt.py",
     "builder/seatkeeper/builder/backends/_tensorrt_listeners.py",
+    "builder/seatkeeper/builder/timing.py",
     "client/seatkeeper/hold/compiling.py",
 )
 CLASSES: Mapping[str, str] = {
     "builder": "Builder",
     "config": "IBuilderConfig",
+    "cuda_engine": "ICudaEngine",
+    "execution": "IExecutionContext",
     "network": "INetworkDefinition",
     "optimisation": "IOptimizationProfile",
     "parser": "OnnxParser",
     "parser_error": "ParserError",
     "registry": "IPluginRegistry",
+    "runtime": "Runtime",
     "tensor": "ITensor",
 }
 """What our variables hold, by their name."""
@@ -136,6 +140,7 @@ def test_what_our_code_names_is_found() -> None:
     assert {
         "BuilderFlag",
         "IBuilderConfig.set_flag",
+        "IExecutionContext.execute_async_v3",
         "INetworkDefinition.num_layers",
         "IPluginRegistry.load_library",
         "NetworkDefinitionCreationFlag.STRONGLY_TYPED",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from seatkeeper.artifacts.errors import BackendUnknown
 from seatkeeper.artifacts.plan import BuildPlan
+from seatkeeper.builder.backends._untyped import Untyped
 from seatkeeper.builder.backends.tensorrt import load_tensorrt, load_tensorrt_rtx
 from seatkeeper.builder.progress import OnProgress
 
@@ -35,6 +36,10 @@ class Backend(Protocol):
     @property
     def features(self) -> Mapping[str, str]:
         """By ``Feature``, why it does not make such engines on this host; empty: it does."""
+
+    @property
+    def module(self) -> Untyped:
+        """The library's module, for what is not compiling."""
 
     def load_plugins(self, paths: Sequence[Path]) -> None:
         """Have all that is compiled from now on use these libraries of plugins.

@@ -105,6 +105,11 @@ class TensorRtBackend:
             for feature in Feature
         }
 
+    @property
+    def module(self) -> Untyped:
+        """The library's module."""
+        return self._module
+
     def load_plugins(self, paths: Sequence[Path]) -> None:
         """Have all that is compiled from now on use these libraries."""
         self._plugins = tuple(paths)
