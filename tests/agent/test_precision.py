@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 from tests.agent.site import Call, Refusal, Site, build, header, is_idle
 from tests.builder.models import conv_net, int4_net, model, node, relu, value
 
@@ -175,13 +175,19 @@ async def test_what_cannot_be_checked_or_had_takes_no_seat(
     assert site.claims == []
 
 
-async def test_a_model_that_comes_quantised_is_built_as_it_is(
-    site: Site, agent: Agent, tmp_path: Path
-) -> None:
-    """Its activations and weights, and one whose weights alone have 4 bits."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
+    """A model that is quantised, made before any service runs in this process."""
     random = np.random.default_rng(3)
     samples = [{"x": random.normal(0, 1, (1, 3, 8, 8)).astype(np.float32)} for _ in range(4)]
-    trained = Quantise(samples, tmp_path).apply(named(Clean().apply(conv_net())))
+    step = Quantise(samples, tmp_path_factory.mktemp("quantised"))
+    return step.apply(named(Clean().apply(conv_net())))
+
+
+async def test_a_model_that_comes_quantised_is_built_as_it_is(
+    trained: ModelProto, site: Site, agent: Agent
+) -> None:
+    """Its activations and weights, and one whose weights alone have 4 bits."""
     for net in (trained, int4_net()):
         profile = "x=1x3x8x8" if net is trained else "x=2x4"
         as_it_is = BuildPlan(

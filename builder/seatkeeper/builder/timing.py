@@ -97,7 +97,7 @@ class _Gpu:
 
     def __init__(self) -> None:
         self._driver = ctypes.CDLL("libcuda.so.1")
-        context, self._stream = ctypes.c_void_p(), ctypes.c_void_p()
+        context, self._stream = ctypes.c_size_t(), ctypes.c_size_t()
         self._call("cuInit", 0)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self._call("cuCtxSetCurrent", context)
@@ -112,7 +112,7 @@ class _Gpu:
 
     def milliseconds(self, run: Callable[[int], None], runs: int, warm_ups: int) -> list[float]:
         """Return how long each run took, by events on the stream that it is given."""
-        begin, end = ctypes.c_void_p(), ctypes.c_void_p()
+        begin, end = ctypes.c_size_t(), ctypes.c_size_t()
         for event in (begin, end):
             self._call("cuEventCreate", ctypes.byref(event), 0)
         times: list[float] = []
