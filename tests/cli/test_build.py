@@ -203,6 +203,24 @@ def test_a_bad_model_is_refused_and_takes_no_seat_along(
         ([MODEL, "--target", "SM86", "--tolerance", "200%"], Exit.USAGE, "up to 1"),
         ([MODEL, "--target", "SM86", "--keep", "head"], Exit.USAGE, "fp32:/head/*"),
         ([MODEL, "--target", "SM86", "--calibration", "absent"], Exit.NOT_FOUND, "absent"),
+        (
+            [MODEL, "--target", "SM86", "--calibration", "python:absent:batches"],
+            Exit.USAGE,
+            "absent cannot be imported",
+        ),
+        ([MODEL, "--target", "SM86", "--samples", "python:os:name"], Exit.USAGE, "no function"),
+        ([MODEL, "--target", "SM86", "--plugin", "absent.so"], Exit.NOT_FOUND, "absent.so"),
+        (
+            [MODEL, "--target", "SM86", "--plugin", "sha256:ab"],
+            Exit.USAGE,
+            "no hash of a plugin",
+        ),
+        ([MODEL, "--target", "SM86", "--precision", "bf16"], Exit.USAGE, "--accept-unchecked"),
+        (
+            [MODEL, "--target", "SM89", "--precision", "fp8"],
+            Exit.USAGE,
+            "fp8 needs calibration data",
+        ),
         ([MODEL, "--target", "SM86", "--samples", "absent"], Exit.NOT_FOUND, "absent"),
         ([MODEL, "--target", "SM86", "--images", "large"], Exit.USAGE, "such as 224x224"),
         ([MODEL, "--target", "SM86", "--calibration-method", "x"], Exit.USAGE, "minmax"),
@@ -229,6 +247,17 @@ def test_an_engine_of_another_precision_says_how_accurate_it_is(
     assert said["accuracy"]["proven"]
     assert said["accuracy"]["outputs"][0]["relative_l2"] < 0.05
 
+    function = tmp_path / "data.py"
+    function.write_text(
+        f"import numpy as np\ndef batches():\n  print('reading')\n  for x in np.load({str(inputs)!r})"
+        "['x']:\n    yield {'x': x}\n"
+    )
+    called = ("--calibration", f"python:{function}:batches", "--tolerance", "6%", "--json")
+    assert (
+        build_runner.build(*options, *called).check().json["precision"]["shares"]
+        == said["shares"]
+    )
+
     shown = build_runner.build(*sampled, "--tolerance", "0.2%").check().out
     assert re.search(r"precision +fp16 \(of auto\)", shown)
     assert re.search(r"not taken +int8\+fp16: ", shown)
@@ -244,6 +273,47 @@ def test_an_engine_of_another_precision_says_how_accurate_it_is(
     refused = build_runner.build(*strict).check(Exit.REFUSED)
     assert "most harm is done by" in refused.err.splitlines()[-1]
     assert build_runner.cluster.look(build_runner.pool).held == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--strip-weights"], "strip_weights: tensorrt_rtx calls CUDA for it"),
+        (["--refit", "--version-compatible"], "libnvinfer_lean.so.1"),
+        (["--hardware-compatible"], "name each with --target"),
+        (["--plugin", f"sha256:{'ab' * 32}"], "administrator lists (setting `plugins`)"),
+    ],
+)
+def test_what_no_agent_can_do_is_refused_before_a_seat_is_waited_for(
+    build_runner: BuildRunner, options: list[str], why: str
+) -> None:
+    with build_runner.cluster.client.seat(build_runner.pool):
+        refused = build_runner.build(MODEL, "--target", "SM86", *options).check(
+            Exit.UNAVAILABLE
+        )
+    assert why in refused.err
+
+
+def test_an_engine_that_nothing_measured_says_so(
+    build_runner: BuildRunner, tmp_path: Path
+) -> None:
+    model = tmp_path / "net.onnx"
+    model.write_bytes(conv_net().SerializeToString())
+    options = (str(model), "--target", "SM86", "--profile", "x=1x3x8x8", "--precision", "bf16")
+    shown = build_runner.build(*options, "--accept-unchecked").check().out
+    assert re.search(r"precision +bf16: .*nodes in bf16", shown)
+    assert re.search(r"accuracy +unchecked: converted, and not compared", shown)
+    said = build_runner.build(*options, "--accept-unchecked", "--json").check().json
+    assert (said["precision"]["unchecked"], said["precision"]["accuracy"]) == (True, None)
+    get = ("engines", "get", said["key"], "--output", str(tmp_path / "engine"))
+    assert "its accuracy is unchecked" in build_runner(*get).check().err
+
+
+def test_an_engine_is_timed_on_a_gpu_alone(build_runner: BuildRunner, built: Built) -> None:
+    for options in ((), ("--json",)):
+        refused = build_runner("engines", "bench", str(built.file), *options).check(Exit.CONFIG)
+        assert "tensorrt_rtx runs engines on a GPU, and this machine has none" in refused.err
+    assert "absent" in build_runner("engines", "bench", "absent").check(Exit.NOT_FOUND).err
 
 
 def test_a_build_waits_for_its_seat_and_gives_up_in_time(

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import grpc
 
 from seatkeeper.agent.build_runner import BuildRunner
+from seatkeeper.agent.calibrations import calibration_key
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
 from seatkeeper.agent.progress_feed import ProgressFeed
@@ -123,14 +124,24 @@ class Build:
     ) -> build_pb2.SignedManifest:
         with private_folder(self.build_runner.store.staging) as folder:
             received = await receive(self.header, chunks, folder)
+            ranges = calibration_key(self.header.model_sha256, plan)
+            calibrations = self.build_runner.calibrations
+            if ranges:
+                await asyncio.to_thread(calibrations.lay_out, ranges, folder / "ranges")
             job = CompileJob(
                 model_path=received[self.header.model_sha256],
                 plan=plan,
                 engine_path=folder / "engine",
                 calibration_path=received.get(plan.precision.calibration.sha256),
                 samples_path=received.get(plan.precision.samples.sha256),
+                ranges_path=folder / "ranges" if ranges else None,
+                plugin_paths=await asyncio.to_thread(
+                    self.build_runner.plugins.copied, plan.plugins, folder
+                ),
             )
             engine = await self.build_runner.compile(job, self.feed.notify)
+            if ranges:
+                await asyncio.to_thread(calibrations.keep, ranges, folder / "ranges")
             for path in received.values():
                 path.unlink()
             self.feed.notify(Progress(phase=PUBLISHING))

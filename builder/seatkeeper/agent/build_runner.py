@@ -13,8 +13,16 @@ from weakref import WeakValueDictionary
 
 import grpc
 
+from seatkeeper.agent.calibrations import CalibrationCache
 from seatkeeper.agent.failures import log_end_of_worker
-from seatkeeper.artifacts.errors import BackendMissing, BuildError, EngineError
+from seatkeeper.agent.plugins import Plugins
+from seatkeeper.artifacts.errors import (
+    BackendMissing,
+    BuildError,
+    EngineError,
+    FeatureUnsupported,
+)
+from seatkeeper.artifacts.features import lacking_features, missing_plugins
 from seatkeeper.artifacts.manifest import AgentKey
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
 from seatkeeper.artifacts.store import EngineStore
@@ -43,6 +51,8 @@ class BuildRunner:
     limits: BuildLimits
     builds_max: int
     backends: Mapping[str, build_service_pb2.BackendInfo]
+    calibrations: CalibrationCache
+    plugins: Plugins = field(default_factory=Plugins)
     _building: int = 0
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -54,7 +64,8 @@ class BuildRunner:
         """
         store, key = await asyncio.to_thread(_open_folder, folder)
         backends = await _probe(store.staging, limits)
-        return cls(store, key, limits, builds_max, backends)
+        calibrations = CalibrationCache(store.staging.with_name("calibrations"))
+        return cls(store, key, limits, builds_max, backends, calibrations)
 
     def version(self, plan: BuildPlan) -> str:
         """Return the version of the plan's backend. Raises a ``BuildError`` when it cannot be built."""
@@ -66,6 +77,11 @@ class BuildRunner:
             raise BackendMissing(
                 explain(f"converting to {plan.precision.precision}", "builder")
             )
+        offered = {each.name: each.lacking for each in info.features}
+        if lacks := lacking_features(sorted(plan.features), offered):
+            raise FeatureUnsupported("; ".join(lacks))
+        if why := missing_plugins(plan.plugins, self.plugins.paths):
+            raise FeatureUnsupported(why)
         return info.version
 
     async def whole(self, key: str) -> build_pb2.SignedManifest | None:

@@ -22,6 +22,11 @@ from seatkeeper.core.serving.settings import (
 GIB = 1 << 30
 
 
+def plugin_paths(value: str) -> list[Path]:
+    """Return the paths that the setting `plugins` names."""
+    return [Path(part.strip()) for part in value.split(",") if part.strip()]
+
+
 class AgentConfig(BaseSettings):
     """The settings of one agent.
 
@@ -64,6 +69,10 @@ class AgentConfig(BaseSettings):
     build_timeout: float = Field(
         default=4 * 3600.0, gt=0, description="Seconds until a build is given up."
     )
+    plugins: str = Field(
+        default="",
+        description="Libraries of plugins that models may use, as paths, comma-separated.",
+    )
     tls_cert_file: Path | None = Field(default=None, description="Certificate of this agent.")
     tls_key_file: Path | None = Field(default=None, description="Key of that certificate.")
     tls_client_ca_file: Path | None = Field(
@@ -105,6 +114,13 @@ class AgentConfig(BaseSettings):
     @classmethod
     def _check_advertise(cls, value: str) -> str:
         return check_advertised(value) if value else value
+
+    @field_validator("plugins")
+    @classmethod
+    def _check_plugins(cls, value: str) -> str:
+        for path in plugin_paths(value):
+            check_readable(path)
+        return value
 
     @field_validator("nodes")
     @classmethod

@@ -15,7 +15,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from seatkeeper.agent.build_runner import BuildRunner
-from seatkeeper.agent.config import AgentConfig
+from seatkeeper.agent.config import AgentConfig, plugin_paths
+from seatkeeper.agent.plugins import Plugins
 from seatkeeper.agent.registration import keep_registered, register
 from seatkeeper.agent.service import BuildService
 from seatkeeper.agent.verifier import Verifier
@@ -92,6 +93,9 @@ class Agent:
             client = await stack.enter_async_context(_client(config))
             build_runner = await BuildRunner.open(
                 config.engines, _limits(config), config.builds_max
+            )
+            build_runner.plugins = await asyncio.to_thread(
+                Plugins.listed, plugin_paths(config.plugins)
             )
             info = _info(config, build_runner)
             verifier = Verifier(client, config.pool)
@@ -172,6 +176,7 @@ def _info(config: AgentConfig, build_runner: BuildRunner) -> build_service_pb2.A
         model_bytes_max=config.model_bytes_max,
         public_key=build_runner.key.public_key,
         version=version_of("seatkeeper"),
+        plugins=sorted(build_runner.plugins.paths),
     )
 
 

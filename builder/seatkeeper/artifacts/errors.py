@@ -8,6 +8,7 @@ BuildError                      never raised itself
 │   ├── ProfileMismatch         a shape's rank or a fixed size differs from the model's
 │   ├── TargetUnsupported       this backend does not compile for that GPU architecture
 │   ├── PrecisionUnsupported    that architecture, or this version, does not have that precision
+│   ├── FeatureUnsupported      no such engines are made there, or a plugin is not listed
 │   ├── SamplesInvalid          samples of the inputs are too few, or do not fit the model
 │   ├── SamplesDamaged          the file of samples is not what it should be
 │   ├── SamplesTooLarge         the file of samples has more bytes than the agent accepts
@@ -139,6 +140,13 @@ class PrecisionUnsupported(PlanError):
 
     code = "precision_unsupported"
     advice = "Choose another precision, such as fp16, or another target."
+
+
+class FeatureUnsupported(PlanError):
+    """The library does not make such an engine on the agent's host, or a plugin is not listed there."""
+
+    code = "feature_unsupported"
+    advice = "Leave the option out, or use an agent whose library and host can do it."
 
 
 class SamplesInvalid(PlanError):

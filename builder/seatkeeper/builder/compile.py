@@ -20,6 +20,7 @@ from seatkeeper.builder.job import BuildLimits, Done, WorkerJob, options_hex
 from seatkeeper.builder.progress import OnProgress
 from seatkeeper.v1 import build_service_pb2
 
+TEXT_MAX = 500
 _FORWARDED = frozenset({"LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"})
 _FORWARDED_PREFIXES = ("CUDA_", "NVIDIA_")
 
@@ -38,6 +39,10 @@ class CompileJob:
     """Samples to calibrate with, where the plan has some. So the next."""
     samples_path: Path | None = None
     """Samples to measure accuracy with."""
+    ranges_path: Path | None = None
+    """Folder of the ranges that calibration found before; those that are found now are left in it."""
+    plugin_paths: tuple[Path, ...] = ()
+    """Libraries of plugins to load: copies that nothing else writes to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +123,12 @@ async def probe_backend(
             version=str(done.fields["version"]),
             targets=[target for target in done.fields["targets"] if target in known],
             precisions=[str(name) for name in done.fields["precisions"]],
+            features=[
+                build_service_pb2.BackendFeature(name=each, lacking=str(lacking)[:TEXT_MAX])
+                for each, lacking in sorted(done.fields["features"].items())
+            ],
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise CompilerCrashed("the worker's result makes no sense") from error
 
 
@@ -152,6 +161,8 @@ def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None
         engine_path=_absolute(job.engine_path),
         calibration_path=_absolute(job.calibration_path),
         samples_path=_absolute(job.samples_path),
+        ranges_path=_absolute(job.ranges_path),
+        plugin_paths=tuple(map(_absolute, job.plugin_paths)),
         options_hex=options_hex(job.plan),
     )
 

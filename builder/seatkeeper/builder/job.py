@@ -8,7 +8,7 @@ sent, so the agent believes nothing in its report that it has not checked.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -61,6 +61,10 @@ class WorkerJob:
     """Samples to calibrate with; empty: there are none, or they are random. So the next."""
     samples_path: str = ""
     """Samples to measure accuracy with."""
+    ranges_path: str = ""
+    """Folder of the ranges that calibration finds; empty: they are not kept."""
+    plugin_paths: Sequence[str] = ()
+    """Libraries of plugins to load, which the agent has checked."""
     options_hex: str = ""
     """A serialised ``BuildOptions``, in hexadecimal."""
     memory_bytes: int

@@ -95,6 +95,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
                 "version": backend.version,
                 "targets": list(backend.targets),
                 "precisions": precisions(),
+                "features": dict(backend.features),
             }
         )
     plan = job.plan()
@@ -108,6 +109,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
         raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
     summary = check_model(model, plan, job.model_limits)
     backend = load_backend(job.backend)
+    backend.load_plugins([Path(path) for path in job.plugin_paths])
     fields: dict[str, Any] = {"version": backend.version, "summary": asdict(summary)}
     if plan.precision.is_default:
         engine = backend.compile(model, plan, report)
@@ -143,15 +145,16 @@ def compile_converted(
     if not plan.precision.is_conversion:
         found_out = unconverted(parsed, plan.precision.precision)
         return backend.compile(model, plan, report), found_out
-    calibration, samples = (
-        Path(path) if path else None for path in (job.calibration_path, job.samples_path)
+    files = (
+        Path(path) if path else None
+        for path in (job.calibration_path, job.samples_path, job.ranges_path)
     )
     folder = Path(job.engine_path).parent
     conversion = Conversion.of(
         parsed,
         summary,
         plan,
-        SampleFiles(calibration, samples),
+        SampleFiles(*files),
         folder,
         lambda step: report(Progress(phase=CONVERTING, step=step)),
     )

@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.core.amounts import size, span
@@ -313,6 +314,8 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "profiles": [_profile(profile) for profile in options.profiles],
         "workspace_bytes": options.workspace_bytes or None,
         "optimisation_level": options.optimisation_level,
+        "features": [each for each in Feature if getattr(options, each)],
+        "plugins": list(options.plugins),
         "agent_id": manifest.agent_id,
         "pool": manifest.pool,
         "grant_id": manifest.grant_id,
@@ -339,6 +342,7 @@ def _precision_json(manifest: build_pb2.EngineManifest) -> Json | None:
         "accuracy": _accuracy_json(found.accuracy) if found.HasField("accuracy") else None,
         "refused": list(found.refused),
         "kept": list(found.kept),
+        "unchecked": found.unchecked,
     }
 
 
@@ -380,6 +384,10 @@ def _precision_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]
     rows += [("not taken", reason) for reason in found.refused]
     if found.HasField("accuracy"):
         rows.append(("accuracy", accuracy_text(found.accuracy)))
+    elif found.unchecked:
+        rows.append(
+            ("accuracy", "unchecked: converted, and not compared with the model as it was")
+        )
     return rows
 
 

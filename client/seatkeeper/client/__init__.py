@@ -9,6 +9,7 @@ from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.builds import BuiltEngine
 from seatkeeper.client.builds.sample_files import samples_of
+from seatkeeper.client.builds.sample_functions import packed_samples
 from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
@@ -110,6 +111,7 @@ __all__ = [
     "UsageError",
     "exit_on_signals",
     "new_id",
+    "packed_samples",
     "samples_of",
     "verify_token",
 ]

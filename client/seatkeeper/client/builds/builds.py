@@ -19,6 +19,7 @@ from typing import Protocol
 from uhashring import HashRing
 
 from seatkeeper.artifacts.errors import ManifestUntrusted, PlanError
+from seatkeeper.artifacts.features import lacking_features, missing_plugins
 from seatkeeper.artifacts.manifest import verify_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
 from seatkeeper.client.builds.agents import AsyncAgent
@@ -319,9 +320,12 @@ def able_agents(
             f"no {among} that builds for {', '.join(plan.targets)} converts to {wanted.precision}; "
             "use a newer agent, with the extra `builder` installed, or build without a precision"
         )
-    able = [each for each in of_precision if model_bytes <= each[1].model_bytes_max]
+    of_features = [each for each in of_precision if not _lack_of(plan, *each)]
+    if not of_features:
+        raise AgentUnavailable(f"no {among} can build this: {_lack_of(plan, *of_precision[0])}")
+    able = [each for each in of_features if model_bytes <= each[1].model_bytes_max]
     if not able:
-        roomiest = max((agent for _, agent in of_precision), key=lambda a: a.model_bytes_max)
+        roomiest = max((agent for _, agent in of_features), key=lambda a: a.model_bytes_max)
         raise AgentUnavailable(
             f"the model has {model_bytes} bytes, and no {among} that could build it takes more "
             f"than {roomiest.model_bytes_max} (agent {roomiest.agent_id}): make the model "
@@ -332,6 +336,15 @@ def able_agents(
     # Seats of one pool are no good at an agent of another.
     first_pool = min(agent.pool for agent in newest)
     return [agent for agent in newest if agent.pool == first_pool], version
+
+
+def _lack_of(
+    plan: BuildPlan, backend: build_service_pb2.BackendInfo, agent: build_service_pb2.AgentInfo
+) -> str:
+    """Return what an agent lacks of a plan's features and plugins; empty: nothing."""
+    offered = {each.name: each.lacking for each in backend.features}
+    lacks = lacking_features(sorted(plan.features), offered)
+    return "; ".join(filter(None, (*lacks, missing_plugins(plan.plugins, agent.plugins))))
 
 
 def in_ring_order(
