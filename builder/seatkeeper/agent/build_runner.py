@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -14,7 +15,12 @@ from weakref import WeakValueDictionary
 import grpc
 
 from seatkeeper.agent.failures import log_end_of_worker
-from seatkeeper.artifacts.errors import BackendMissing, BuildError, EngineError
+from seatkeeper.artifacts.errors import (
+    BackendMissing,
+    BuildError,
+    EngineError,
+    IsolationUnavailable,
+)
 from seatkeeper.artifacts.manifest import AgentKey
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
 from seatkeeper.artifacts.store import EngineStore
@@ -23,6 +29,7 @@ from seatkeeper.builder.compile import (
     CompileJob,
     compile_engine,
     probe_backend,
+    probe_isolation,
     worker_environment,
 )
 from seatkeeper.builder.job import BuildLimits
@@ -30,6 +37,8 @@ from seatkeeper.builder.progress import OnProgress
 from seatkeeper.core.extras import explain
 from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.v1 import build_pb2, build_service_pb2
+
+logger = logging.getLogger(__name__)
 
 RETRY_WHEN_FULL = timedelta(seconds=5)
 
@@ -47,12 +56,16 @@ class BuildRunner:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
-    async def open(cls, folder: Path, limits: BuildLimits, builds_max: int) -> BuildRunner:
+    async def open(
+        cls, folder: Path, limits: BuildLimits, builds_max: int, isolation: str = "auto"
+    ) -> BuildRunner:
         """Open the folder of an agent and see what can be built on this host.
 
-        Raises ``BackendMissing`` when nothing can.
+        Raises ``BackendMissing`` when nothing can, and ``IsolationUnavailable``.
         """
         store, key = await asyncio.to_thread(_open_folder, folder)
+        isolate = await _isolates(store.staging, limits, isolation)
+        limits = replace(limits, isolate=isolate)
         backends = await _probe(store.staging, limits)
         return cls(store, key, limits, builds_max, backends)
 
@@ -115,6 +128,25 @@ def _open_folder(folder: Path) -> tuple[EngineStore, AgentKey]:
     store = EngineStore(folder)
     store.sweep()
     return store, AgentKey.load_or_create(folder / "agent-key.pem")
+
+
+async def _isolates(scratch: Path, limits: BuildLimits, isolation: str) -> bool:
+    """Return whether workers are isolated. Raises ``IsolationUnavailable`` if they must be."""
+    if isolation == "off":
+        return False
+    refusal = await _refusal(scratch, limits)
+    if not refusal:
+        return True
+    if isolation == "required":
+        raise IsolationUnavailable(f"builds cannot be isolated on this host: {refusal}")
+    hint = "builds can reach the network, and see this host's processes; isolation=off says so quietly"
+    logger.warning("isolation_unavailable", extra={"error": refusal, "hint": hint})
+    return False
+
+
+async def _refusal(scratch: Path, limits: BuildLimits) -> str:
+    """Return why the kernel does not isolate workers here; empty: it does."""
+    return await probe_isolation(scratch, limits, worker_environment(os.environ))
 
 
 async def _probe(

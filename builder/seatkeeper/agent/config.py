@@ -64,6 +64,17 @@ class AgentConfig(BaseSettings):
     build_timeout: float = Field(
         default=4 * 3600.0, gt=0, description="Seconds until a build is given up."
     )
+    build_cpu_time: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds of processor time until a build is given up; default: build_timeout on "
+        "every processor.",
+    )
+    isolation: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Whether builds run without a network, and without sight of other processes. auto: "
+        "where the kernel allows it; required: or the agent does not start.",
+    )
     tls_cert_file: Path | None = Field(default=None, description="Certificate of this agent.")
     tls_key_file: Path | None = Field(default=None, description="Key of that certificate.")
     tls_client_ca_file: Path | None = Field(

@@ -36,6 +36,8 @@ from seatkeeper.v1.build_service_pb2_grpc import add_BuildServiceServicer_to_ser
 
 logger = logging.getLogger(__name__)
 
+FILES_OVER_ENGINE = 4
+"""Bytes of a build's files over those of the largest engine: converted models are among them."""
 SERVICE = build_service_pb2.DESCRIPTOR.services_by_name["BuildService"].full_name
 
 
@@ -91,7 +93,7 @@ class Agent:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(_client(config))
             build_runner = await BuildRunner.open(
-                config.engines, _limits(config), config.builds_max
+                config.engines, _limits(config), config.builds_max, config.isolation
             )
             info = _info(config, build_runner)
             verifier = Verifier(client, config.pool)
@@ -159,6 +161,10 @@ def _limits(config: AgentConfig) -> BuildLimits:
         timeout=timedelta(seconds=config.build_timeout),
         memory_bytes=config.build_memory_bytes,
         engine_bytes_max=config.engine_bytes_max,
+        files_bytes_max=FILES_OVER_ENGINE * config.engine_bytes_max,
+        cpu_time=None
+        if config.build_cpu_time is None
+        else timedelta(seconds=config.build_cpu_time),
         model=ModelLimits(bytes_max=config.model_bytes_max),
     )
 
@@ -172,6 +178,9 @@ def _info(config: AgentConfig, build_runner: BuildRunner) -> build_service_pb2.A
         model_bytes_max=config.model_bytes_max,
         public_key=build_runner.key.public_key,
         version=version_of("seatkeeper"),
+        isolation=build_service_pb2.Isolation(
+            network=build_runner.limits.isolate, processes=build_runner.limits.isolate
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from seatkeeper.artifacts.errors import CompilerCrashed, EngineTooLarge
+from seatkeeper.artifacts.errors import BuildError, CompilerCrashed, EngineTooLarge
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_from_fields
 from seatkeeper.artifacts.summary import ModelSummary, check_model_size, summary_from_fields
@@ -123,6 +124,21 @@ async def probe_backend(
         raise CompilerCrashed("the worker's result makes no sense") from error
 
 
+async def probe_isolation(
+    scratch: Path, limits: BuildLimits, environment: Mapping[str, str] | None = None
+) -> str:
+    """Return why workers cannot be isolated on this host; empty: they can."""
+    try:
+        with private_folder(scratch) as folder:
+            worker_job = _worker_job(replace(limits, isolate=True), backend="")
+            done = await run_worker(
+                worker_job, folder, limits, lambda progress: None, environment or {}
+            )
+    except BuildError as error:
+        return error.message
+    return "" if done.fields.get("isolated") is True else str(done.fields.get("refusal"))
+
+
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what of a process's environment its workers need: paths and the GPU's settings.
 
@@ -142,6 +158,9 @@ def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None
         memory_bytes=limits.memory_bytes + limits.memory_bytes // 4,
         stack_bytes=limits.stack_bytes,
         engine_bytes_max=limits.engine_bytes_max,
+        cpu_seconds=math.ceil(limits.cpu_seconds) + 1,
+        processes_max=limits.processes_max,
+        isolate=limits.isolate,
         model_limits=limits.model,
     )
     if job is None:
