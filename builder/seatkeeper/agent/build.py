@@ -25,6 +25,7 @@ import grpc
 from seatkeeper.agent.build_runner import BuildRunner
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
+from seatkeeper.agent.places import RunningBuild
 from seatkeeper.agent.progress_feed import ProgressFeed
 from seatkeeper.artifacts.errors import DiskFull, ModelTruncated, SamplesTooLarge
 from seatkeeper.artifacts.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
@@ -114,13 +115,21 @@ class Build:
         async with self.build_runner.only_build_of(key):
             if (published := await self._published(key)) is not None:
                 return build_service_pb2.BuildDone(manifest=published, cached=True)
-            async with self.build_runner.place():
-                signed = await self._build(plan, claim, chunks)
+            async with self.build_runner.places.take(
+                model_name=self.header.model_name,
+                holder=self.claims.holder,
+                memory_bytes=self.build_runner.memory_needed(self.header.model_size_bytes),
+            ) as place:
+                signed = await self._build(plan, claim, chunks, place)
         return build_service_pb2.BuildDone(manifest=signed)
 
     async def _build(
-        self, plan: BuildPlan, claim: Claim, chunks: Chunks
+        self, plan: BuildPlan, claim: Claim, chunks: Chunks, place: RunningBuild
     ) -> build_pb2.SignedManifest:
+        def notify(progress: Progress) -> None:
+            self.build_runner.places.at_phase(place, progress.phase)
+            self.feed.notify(progress)
+
         with private_folder(self.build_runner.store.staging) as folder:
             received = await receive(self.header, chunks, folder)
             job = CompileJob(
@@ -130,10 +139,10 @@ class Build:
                 calibration_path=received.get(plan.precision.calibration.sha256),
                 samples_path=received.get(plan.precision.samples.sha256),
             )
-            engine = await self.build_runner.compile(job, self.feed.notify)
+            engine = await self.build_runner.compile(job, notify)
             for path in received.values():
                 path.unlink()
-            self.feed.notify(Progress(phase=PUBLISHING))
+            notify(Progress(phase=PUBLISHING))
             manifest = build_manifest(
                 plan,
                 SourceModel(sha256=self.header.model_sha256, name=self.header.model_name),

@@ -8,13 +8,11 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-import grpc
-
 from seatkeeper.agent.failures import log_end_of_worker
+from seatkeeper.agent.places import Places
 from seatkeeper.artifacts.errors import (
     BackendMissing,
     BuildError,
@@ -35,29 +33,29 @@ from seatkeeper.builder.compile import (
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.progress import OnProgress
 from seatkeeper.core.extras import explain
-from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 logger = logging.getLogger(__name__)
 
-RETRY_WHEN_FULL = timedelta(seconds=5)
+MEMORY_BASE_BYTES = 600 << 20
+MEMORY_PER_MODEL_BYTE = 4
+"""What a build takes without a history of others."""
 
 
 @dataclass
 class BuildRunner:
-    """Compiles models, as many at a time as it has places."""
+    """Compiles models, as many at a time as there are places and memory."""
 
     store: EngineStore
     key: AgentKey
     limits: BuildLimits
-    builds_max: int
+    places: Places
     backends: Mapping[str, build_service_pb2.BackendInfo]
-    _building: int = 0
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
     async def open(
-        cls, folder: Path, limits: BuildLimits, builds_max: int, isolation: str = "auto"
+        cls, folder: Path, limits: BuildLimits, places: Places, isolation: str = "auto"
     ) -> BuildRunner:
         """Open the folder of an agent and see what can be built on this host.
 
@@ -67,7 +65,7 @@ class BuildRunner:
         isolate = await _isolates(store.staging, limits, isolation)
         limits = replace(limits, isolate=isolate)
         backends = await _probe(store.staging, limits)
-        return cls(store, key, limits, builds_max, backends)
+        return cls(store, key, limits, places, backends)
 
     def version(self, plan: BuildPlan) -> str:
         """Return the version of the plan's backend. Raises a ``BuildError`` when it cannot be built."""
@@ -81,24 +79,15 @@ class BuildRunner:
             )
         return info.version
 
+    def memory_needed(self, model_bytes: int) -> int:
+        """Return what a build of a model of that size is expected to need, at most its limit."""
+        return min(
+            MEMORY_BASE_BYTES + MEMORY_PER_MODEL_BYTE * model_bytes, self.limits.memory_bytes
+        )
+
     async def whole(self, key: str) -> build_pb2.SignedManifest | None:
         """Return the manifest of an engine that is here, and whole; None: it is not."""
         return await asyncio.to_thread(_whole, self.store, key)
-
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Take a place to build at. Raises ``Failure`` when all are taken."""
-        if self._building >= self.builds_max:
-            raise Failure(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"this agent runs {self.builds_max} builds at a time, and all of them are under way",
-                retry_info(RETRY_WHEN_FULL),
-            )
-        self._building += 1
-        try:
-            yield
-        finally:
-            self._building -= 1
 
     @asynccontextmanager
     async def only_build_of(self, key: str) -> AsyncIterator[None]:

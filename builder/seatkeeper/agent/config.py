@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from seatkeeper.agent.places import memory_for_builds
 from seatkeeper.core.address import parse_address
 from seatkeeper.core.serving.settings import (
     check_addresses,
@@ -61,6 +62,17 @@ class AgentConfig(BaseSettings):
     build_memory_bytes: int = Field(
         default=16 * GIB, ge=1 << 28, description="Maximum memory of one build, in bytes."
     )
+    memory_bytes: int = Field(
+        default_factory=memory_for_builds,
+        ge=1 << 28,
+        description="Memory that builds may have together, in bytes; default: 80 % of the host's.",
+    )
+    memory_wait: float = Field(
+        default=10.0,
+        ge=0,
+        le=600,
+        description="Seconds that a build waits for memory before its client tries another agent.",
+    )
     build_timeout: float = Field(
         default=4 * 3600.0, gt=0, description="Seconds until a build is given up."
     )
@@ -97,7 +109,7 @@ class AgentConfig(BaseSettings):
     stop_grace: float = Field(
         default=5.0,
         ge=0,
-        le=600,
+        le=24 * 3600,
         description="Seconds that builds may take to finish after SIGTERM.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -208,7 +208,43 @@ def agent_json(agent: build_service_pb2.AgentInfo) -> Json:
             {"name": each.name, "version": each.version, "targets": list(each.targets)}
             for each in agent.backends
         ],
+        "draining": agent.draining,
+        "memory_bytes": agent.memory_bytes or None,
+        "isolation": _isolation_json(agent),
+        "load": _load_json(agent),
     }
+
+
+def _isolation_json(agent: build_service_pb2.AgentInfo) -> Json | None:
+    if not agent.HasField("isolation"):
+        return None
+    return {"network": agent.isolation.network, "processes": agent.isolation.processes}
+
+
+def _load_json(agent: build_service_pb2.AgentInfo) -> Json | None:
+    if not agent.HasField("load"):
+        return None
+    return {
+        "running": agent.load.running,
+        "memory_reserved_bytes": agent.load.memory_reserved_bytes,
+        "builds": [
+            {
+                "model_name": build.model_name,
+                "holder": build.holder,
+                "phase": phase_of(build.phase),
+                "began_at": iso(build.began_at),
+                "memory_bytes": build.memory_bytes,
+            }
+            for build in agent.load.builds
+        ],
+    }
+
+
+def phase_of(phase: build_service_pb2.BuildPhase.ValueType) -> str:
+    """Return a phase of a build as people and programs read it; one that is newer by its number."""
+    if phase not in build_service_pb2.BuildPhase.values():
+        return str(int(phase))
+    return build_service_pb2.BuildPhase.Name(phase).removeprefix("BUILD_PHASE_").lower()
 
 
 def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
