@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,6 +153,9 @@ class Build:
                     built_at=datetime.now(UTC),
                     build_time=engine.build_time,
                     precision=engine.precision,
+                    costs=None
+                    if engine.costs is None
+                    else replace(engine.costs, seat_time=claim.age),
                 ),
                 SeatUsed(
                     pool=self.claims.pool,

@@ -31,6 +31,7 @@ from seatkeeper.artifacts.errors import (
     OutOfMemory,
     WorkerKilled,
 )
+from seatkeeper.artifacts.model_shape import shape_of_file
 from seatkeeper.artifacts.precision import CONVERTED, Precision
 from seatkeeper.artifacts.precision_report import PrecisionReport
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS, create_file
@@ -140,6 +141,8 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
     summary = check_model(model, plan, job.model_limits)
     backend = load_backend(job.backend)
     fields: dict[str, Any] = {"version": backend.version, "summary": asdict(summary)}
+    if (shape := shape_of_file(model_path)) is not None:
+        fields["shape"] = asdict(shape)
     if plan.precision.is_default:
         engine = backend.compile(model, plan, report)
     else:
