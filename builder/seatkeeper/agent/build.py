@@ -118,7 +118,9 @@ class Build:
             async with self.build_runner.places.take(
                 model_name=self.header.model_name,
                 holder=self.claims.holder,
-                memory_bytes=self.build_runner.memory_needed(self.header.model_size_bytes),
+                memory_bytes=self.build_runner.memory_needed(
+                    self.header.model_sha256, self.header.model_size_bytes
+                ),
             ) as place:
                 signed = await self._build(plan, claim, chunks, place)
         return build_service_pb2.BuildDone(manifest=signed)
@@ -140,6 +142,9 @@ class Build:
                 samples_path=received.get(plan.precision.samples.sha256),
             )
             engine = await self.build_runner.compile(job, notify)
+            if engine.costs is not None:
+                peak = engine.costs.peak_memory_bytes
+                self.build_runner.note_peak(self.header.model_sha256, peak)
             for path in received.values():
                 path.unlink()
             notify(Progress(phase=PUBLISHING))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -39,7 +39,11 @@ logger = logging.getLogger(__name__)
 
 MEMORY_BASE_BYTES = 600 << 20
 MEMORY_PER_MODEL_BYTE = 4
-"""What a build takes without a history of others."""
+"""What a build of a new model is expected to need."""
+MEMORY_MARGIN = 1.25
+"""Over what builds of the same model needed."""
+PEAKS_MAX = 10_000
+"""Models whose builds are remembered."""
 
 
 @dataclass
@@ -51,6 +55,7 @@ class BuildRunner:
     limits: BuildLimits
     places: Places
     backends: Mapping[str, build_service_pb2.BackendInfo]
+    _peaks: dict[str, int] = field(default_factory=dict)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
@@ -65,7 +70,10 @@ class BuildRunner:
         isolate = await _isolates(store.staging, limits, isolation)
         limits = replace(limits, isolate=isolate)
         backends = await _probe(store.staging, limits)
-        return cls(store, key, limits, places, backends)
+        build_runner = cls(store, key, limits, places, backends)
+        for manifest in await asyncio.to_thread(_manifests, store):
+            build_runner.note_peak(manifest.model_sha256, manifest.stats.peak_memory_bytes)
+        return build_runner
 
     def version(self, plan: BuildPlan) -> str:
         """Return the version of the plan's backend. Raises a ``BuildError`` when it cannot be built."""
@@ -79,11 +87,26 @@ class BuildRunner:
             )
         return info.version
 
-    def memory_needed(self, model_bytes: int) -> int:
-        """Return what a build of a model of that size is expected to need, at most its limit."""
-        return min(
-            MEMORY_BASE_BYTES + MEMORY_PER_MODEL_BYTE * model_bytes, self.limits.memory_bytes
+    def memory_needed(self, model_sha256: str, model_bytes: int) -> int:
+        """Return what a build of a model is expected to need, at most its limit.
+
+        More than its builds here had at most, or what models of its size have where it is new.
+        """
+        known = self._peaks.get(model_sha256)
+        expected = (
+            MEMORY_BASE_BYTES + MEMORY_PER_MODEL_BYTE * model_bytes
+            if known is None
+            else int(MEMORY_MARGIN * known)
         )
+        return min(expected, self.limits.memory_bytes)
+
+    def note_peak(self, model_sha256: str, peak_memory_bytes: int) -> None:
+        """Remember what a build of a model had at most."""
+        if peak_memory_bytes <= 0:
+            return
+        self._peaks[model_sha256] = max(peak_memory_bytes, self._peaks.pop(model_sha256, 0))
+        while len(self._peaks) > PEAKS_MAX:
+            del self._peaks[next(iter(self._peaks))]
 
     async def whole(self, key: str) -> build_pb2.SignedManifest | None:
         """Return the manifest of an engine that is here, and whole; None: it is not."""
@@ -110,6 +133,16 @@ def _whole(store: EngineStore, key: str) -> build_pb2.SignedManifest | None:
             return engine.signed_manifest
     except EngineError:
         return None
+
+
+def _manifests(store: EngineStore) -> list[build_pb2.EngineManifest]:
+    """Return what is known of the engines here; those that are damaged are left out."""
+    found = []
+    for key in store.keys()[:PEAKS_MAX]:
+        with suppress(EngineError):
+            signed = store.manifest(key)
+            found.append(build_pb2.EngineManifest.FromString(signed.manifest))
+    return found
 
 
 def _open_folder(folder: Path) -> tuple[EngineStore, AgentKey]:

@@ -358,6 +358,22 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "built_at": iso(manifest.built_at),
         "build_seconds": manifest.build_millis / 1000,
         "precision": _precision_json(manifest),
+        "stats": _stats_json(manifest),
+    }
+
+
+def _stats_json(manifest: build_pb2.EngineManifest) -> Json | None:
+    if not manifest.HasField("stats"):
+        return None
+    stats = manifest.stats
+    return {
+        "nodes": stats.nodes,
+        "weight_bytes": stats.weight_bytes,
+        "model_bytes": stats.model_bytes,
+        "peak_memory_bytes": stats.peak_memory_bytes,
+        "convert_seconds": stats.convert_millis / 1000,
+        "seat_seconds": stats.seat_millis / 1000,
+        "processors": stats.processors,
     }
 
 
