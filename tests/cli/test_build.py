@@ -283,8 +283,8 @@ def test_in_a_file_what_a_build_is_at_is_a_line_for_each_phase(
 
 def test_for_programs_what_a_build_is_at_is_an_object_a_line(built: Built) -> None:
     events = [json.loads(line) for line in built.progress.splitlines()]
-    assert {event["event"] for event in events} == {"progress"}
-    phases = [event["phase"] for event in events]
+    assert [event["event"] for event in events] == ["estimated", *["progress"] * 5]
+    phases = [event["phase"] for event in events[1:]]
     assert phases == ["receiving", "checking", "parsing", "building", "publishing"]
 
 
@@ -461,10 +461,9 @@ def test_an_engine_goes_where_standard_output_goes(
 # What a build is expected to take -------------------------------------------------------------
 
 
-def test_a_first_build_has_no_estimate_and_says_so(built: Built) -> None:
+def test_what_was_expected_is_said_first_and_beside_the_truth(built: Built) -> None:
     events = [json.loads(line) for line in built.progress.splitlines()]
-    assert events[0] == {"event": "estimated", "estimate": None}
-    assert built.said["estimate"] is None
+    assert events[0] == {"event": "estimated", "estimate": built.said["estimate"]}
     assert built.said["stats"]["nodes"] > 50
     assert built.said["stats"]["peak_memory_bytes"] > 50 << 20
     assert built.said["stats"]["seat_seconds"] >= built.said["build_seconds"]
@@ -475,12 +474,12 @@ def test_a_like_build_is_estimated_and_compared(
 ) -> None:
     result = build_runner.build(MODEL, "--target", "SM89", "--workspace", "64MiB").check()
     assert "expected: " in result.err
-    assert "1 of them like it: little to go by" in result.err
+    assert "of them like it" in result.err
     (took,) = [line for line in result.out.splitlines() if line.startswith("took")]
     assert "expected: " in took
 
     again = build_runner.build(MODEL, "--target", "SM120", "--json").check().json
-    assert again["estimate"]["like"] == again["estimate"]["builds"] >= 2
+    assert again["estimate"]["builds"] >= again["estimate"]["like"] >= 2
     seconds = again["estimate"]["build_seconds"]
     assert 0 < seconds["low"] < seconds["likely"] < seconds["high"]
 
@@ -489,11 +488,10 @@ def test_a_deadline_that_cannot_be_kept_takes_no_seat(
     build_runner: BuildRunner, built: Built
 ) -> None:
     fence = build_runner.cluster.look(build_runner.pool).fence
-    options = ("--target", "SM86", "--workspace", "65MiB", "--deadline", "0.1s")
+    options = ("--target", "SM86", "--workspace", "65MiB", "--deadline", "1s")
     result = build_runner.build(MODEL, *options)
-    assert "the deadline is in 0 s, and the build is expected to take" in result.refused(
-        Exit.FAILED
-    )
+    reason = result.refused(Exit.FAILED)
+    assert "the deadline is in 1.0 s, and the build is expected to take" in reason
     assert build_runner.cluster.look(build_runner.pool).fence == fence
 
 
