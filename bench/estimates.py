@@ -33,7 +33,7 @@ def past_build_of(
     planned = Planned(
         model_sha256=hashlib.sha256(what.model).hexdigest(),
         shape=engine.costs.shape,
-        precision=precision,
+        precision="model" if precision == "fp32" else precision,
         targets=targets,
         profiles=int(bool(what.profile)),
     )

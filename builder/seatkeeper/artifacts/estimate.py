@@ -95,7 +95,7 @@ def planned_build(model_sha256: str, shape: ModelShape, plan: BuildPlan) -> Plan
     return Planned(
         model_sha256=model_sha256,
         shape=shape,
-        precision=plan.precision.precision.value,
+        precision=_conversion(plan.precision.precision.value),
         targets=len(plan.targets),
         profiles=len(plan.profiles),
     )
@@ -115,7 +115,7 @@ def past_build(manifest: build_pb2.EngineManifest) -> PastBuild | None:
                 weight_bytes=stats.weight_bytes,
                 model_bytes=stats.model_bytes,
             ),
-            precision=asked,
+            precision=_conversion(asked),
             targets=len(options.targets),
             profiles=len(options.profiles),
         ),
@@ -260,22 +260,25 @@ class _Predictor:
         """Return half the width of the interval, on logarithms."""
         if len(residuals) < LITTLE:
             return math.log(UNKNOWN_FACTOR)
-        errors: dict[bool, list[float]] = {True: [], False: []}
+        found = []
         for residual, leverage, weights in zip(
             residuals, self._leverages, self._weights, strict=True
         ):
             # The residual of a fit without this build, in closed form.
             without = residual / max(0.1, 1 - leverage)
-            error = abs(without - _mean(residuals, weights))
-            errors[sum(weights) >= LIKE].append(error)
-        found = sorted(errors[has_like])
-        if len(found) < LITTLE:
-            found = sorted(errors[True] + errors[False])
+            # Of a build without like ones only the regression is known, so its errors count.
+            found.append(abs(without - (_mean(residuals, weights) if has_like else 0.0)))
+        found.sort()
         place = math.ceil(COVERAGE * (len(found) + 1)) - 1
         return found[min(place, len(found) - 1)]
 
     def _centred(self, row: Sequence[float]) -> list[float]:
         return [value - mean for value, mean in zip(row, self._means, strict=True)]
+
+
+def _conversion(precision: str) -> str:
+    """Return what a model is converted to: the same for all that is compiled as it is."""
+    return "model" if precision == "fp32" else precision
 
 
 def _features(planned: Planned) -> list[float]:

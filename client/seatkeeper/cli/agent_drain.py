@@ -60,6 +60,5 @@ async def drain(
     elif agent is None:
         say(f"agent {agent_id} has left")
     else:
-        say(
-            f"agent {agent_id} takes no more builds, and leaves when {count(running, 'build')} ended"
-        )
+        left = f"once its {count(running, 'build')} ended" if running else "now"
+        say(f"agent {agent_id} takes no more builds, and leaves {left}")
