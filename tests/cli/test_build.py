@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx.backend.test
 import pytest
-from tests.builder.models import conv_net
+from tests.builder.models import conv_net, relu_chain
 from tests.cli.commands import (
     SCRIPT,
     SECONDS_MAX,
@@ -353,8 +353,8 @@ def test_in_a_file_what_a_build_is_at_is_a_line_for_each_phase(
 
 def test_for_programs_what_a_build_is_at_is_an_object_a_line(built: Built) -> None:
     events = [json.loads(line) for line in built.progress.splitlines()]
-    assert {event["event"] for event in events} == {"progress"}
-    phases = [event["phase"] for event in events]
+    assert [event["event"] for event in events] == ["estimated", *["progress"] * 5]
+    phases = [event["phase"] for event in events[1:]]
     assert phases == ["receiving", "checking", "parsing", "building", "publishing"]
 
 
@@ -526,3 +526,62 @@ def test_an_engine_goes_where_standard_output_goes(
         Exit.FAILED
     )
     assert "/dev/full: No space left" in full.err
+
+
+# What a build is expected to take -------------------------------------------------------------
+
+
+def test_what_was_expected_is_said_first_and_beside_the_truth(built: Built) -> None:
+    events = [json.loads(line) for line in built.progress.splitlines()]
+    assert events[0] == {"event": "estimated", "estimate": built.said["estimate"]}
+    assert built.said["stats"]["nodes"] > 50
+    assert built.said["stats"]["peak_memory_bytes"] > 50 << 20
+    assert built.said["stats"]["seat_seconds"] >= built.said["build_seconds"]
+
+
+def test_a_like_build_is_estimated_and_compared(
+    build_runner: BuildRunner, built: Built
+) -> None:
+    result = build_runner.build(MODEL, "--target", "SM89", "--workspace", "64MiB").check()
+    assert "expected: " in result.err
+    assert "of them like it" in result.err
+    (took,) = [line for line in result.out.splitlines() if line.startswith("took")]
+    assert "expected: " in took
+
+    again = build_runner.build(MODEL, "--target", "SM120", "--json").check().json
+    assert again["estimate"]["builds"] >= again["estimate"]["like"] >= 2
+    seconds = again["estimate"]["build_seconds"]
+    assert 0 < seconds["low"] < seconds["likely"] < seconds["high"]
+
+
+def test_a_deadline_that_cannot_be_kept_takes_no_seat(
+    build_runner: BuildRunner, built: Built
+) -> None:
+    fence = build_runner.cluster.look(build_runner.pool).fence
+    options = ("--target", "SM86", "--workspace", "65MiB", "--deadline", "1s")
+    result = build_runner.build(MODEL, *options)
+    reason = result.refused(Exit.FAILED)
+    assert "the deadline is in 1.0 s, and the build is expected to take" in reason
+    assert build_runner.cluster.look(build_runner.pool).fence == fence
+
+
+def test_a_deadline_that_passes_stops_the_build(
+    build_runner: BuildRunner, tmp_path: Path
+) -> None:
+    """Nothing like it was built, so only time shows it."""
+    chain = tmp_path / "chain.onnx"
+    chain.write_bytes(relu_chain(10_000))
+    result = build_runner.build(str(chain), "--target", "SM86", "--deadline", "4s")
+    assert "the deadline passed" in result.check(Exit.FAILED).err.splitlines()[-1]
+    eventually(lambda: build_runner.cluster.look(build_runner.pool).held == 0)
+
+
+def test_a_build_that_may_wait_starts_at_once_where_it_is_quiet(
+    build_runner: BuildRunner, built: Built
+) -> None:
+    options = ("--target", "SM86", "--workspace", "66MiB", "--when", "off-peak", "--json")
+    result = build_runner.build(MODEL, *options).check()
+    assert "delayed" not in result.err, "it is quiet"
+    assert not result.json["cached"]
+    wrong = build_runner.build(MODEL, "--target", "SM86", "--when", "whenever")
+    assert "off-peak" in wrong.refused(Exit.USAGE)

@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from seatkeeper.agent.build_runner import BuildRunner
 from seatkeeper.agent.calibrations import calibration_key
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
+from seatkeeper.agent.places import RunningBuild
 from seatkeeper.agent.progress_feed import ProgressFeed
 from seatkeeper.artifacts.errors import DiskFull, ModelTruncated, SamplesTooLarge
 from seatkeeper.artifacts.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
@@ -115,13 +116,23 @@ class Build:
         async with self.build_runner.only_build_of(key):
             if (published := await self._published(key)) is not None:
                 return build_service_pb2.BuildDone(manifest=published, cached=True)
-            async with self.build_runner.place():
-                signed = await self._build(plan, claim, chunks)
+            async with self.build_runner.places.take(
+                model_name=self.header.model_name,
+                holder=self.claims.holder,
+                memory_bytes=self.build_runner.memory_needed(
+                    self.header.model_sha256, self.header.model_size_bytes
+                ),
+            ) as place:
+                signed = await self._build(plan, claim, chunks, place)
         return build_service_pb2.BuildDone(manifest=signed)
 
     async def _build(
-        self, plan: BuildPlan, claim: Claim, chunks: Chunks
+        self, plan: BuildPlan, claim: Claim, chunks: Chunks, place: RunningBuild
     ) -> build_pb2.SignedManifest:
+        def notify(progress: Progress) -> None:
+            self.build_runner.places.at_phase(place, progress.phase)
+            self.feed.notify(progress)
+
         with private_folder(self.build_runner.store.staging) as folder:
             received = await receive(self.header, chunks, folder)
             ranges = calibration_key(self.header.model_sha256, plan)
@@ -139,12 +150,15 @@ class Build:
                     self.build_runner.plugins.copied, plan.plugins, folder
                 ),
             )
-            engine = await self.build_runner.compile(job, self.feed.notify)
+            engine = await self.build_runner.compile(job, notify)
             if ranges:
                 await asyncio.to_thread(calibrations.keep, ranges, folder / "ranges")
+            if engine.costs is not None:
+                peak = engine.costs.peak_memory_bytes
+                self.build_runner.note_peak(self.header.model_sha256, peak)
             for path in received.values():
                 path.unlink()
-            self.feed.notify(Progress(phase=PUBLISHING))
+            notify(Progress(phase=PUBLISHING))
             manifest = build_manifest(
                 plan,
                 SourceModel(sha256=self.header.model_sha256, name=self.header.model_name),
@@ -155,6 +169,9 @@ class Build:
                     built_at=datetime.now(UTC),
                     build_time=engine.build_time,
                     precision=engine.precision,
+                    costs=None
+                    if engine.costs is None
+                    else replace(engine.costs, seat_time=claim.age),
                 ),
                 SeatUsed(
                     pool=self.claims.pool,

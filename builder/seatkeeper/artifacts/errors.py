@@ -31,6 +31,8 @@ BuildError                      never raised itself
 │   ├── OutOfMemory             the build wanted more memory than it may have
 │   ├── DiskFull (retryable)    no room for the engine; nothing is left behind
 │   ├── EngineTooLarge          the engine is larger than the agent accepts
+│   ├── FilesTooLarge           the build writes more than it may
+│   ├── TooManyProcesses        the build starts more processes than it may
 │   └── BuildTimedOut           the build took longer than it may
 ├── ProcessError                the worker process
 │   ├── CompilerCrashed         the native library died; the end of its output is attached
@@ -38,6 +40,7 @@ BuildError                      never raised itself
 │   ├── WorkerKilled (retryable)  someone else killed the worker
 │   └── BuildCancelled          killed because no caller waits for it any more
 ├── BackendMissing              the backend's library is not installed here
+├── IsolationUnavailable        builds must be isolated, and this host's kernel does not allow it
 └── EngineError                 an engine after it was built
     ├── EngineNotFound          not in this store
     ├── EngineDamaged           its bytes are not what its manifest says
@@ -306,6 +309,21 @@ class EngineTooLarge(ResourceError):
     advice = "Build for fewer targets or profiles, or raise the agent's limit."
 
 
+class FilesTooLarge(ResourceError):
+    """The build writes more than it may, in one file or in all of them."""
+
+    code = "files_too_large"
+    advice = "Build for fewer targets or profiles, or raise the agent's limit."
+
+
+class TooManyProcesses(ResourceError):
+    """The build starts more processes than a compiler needs."""
+
+    code = "too_many_processes"
+    fault = Fault.COMPILER
+    advice = "Send the model to the library's vendor: compilers start threads, not processes."
+
+
 class BuildTimedOut(ResourceError):
     """The build took longer than it may."""
 
@@ -355,6 +373,13 @@ class BackendMissing(BuildError):
 
     code = "backend_missing"
     advice = "Run the command in the message on the agent, or use another agent."
+
+
+class IsolationUnavailable(BuildError):
+    """The agent's settings have builds isolated, and the kernel or the container does not allow it."""
+
+    code = "isolation_unavailable"
+    advice = "Allow user namespaces on the host or in the container, or set isolation to auto."
 
 
 class EngineError(BuildError):

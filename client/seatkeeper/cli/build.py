@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import re
@@ -37,6 +38,7 @@ from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written
+from seatkeeper.cli.outlook import Outlook, Timing, compared, estimate_json
 from seatkeeper.cli.render import (
     Json,
     console,
@@ -354,11 +356,13 @@ async def build(
     *,
     pool: Pool = None,
     compile_options: CompileOptions,
+    timing: Timing,
     output: Output = None,
 ) -> None:
     """Compile a model to an engine, or find the one that was compiled from it before.
 
-    A seat is taken only to compile, and given back when the engine is published.
+    A seat is taken only to compile, and given back when the engine is published. What it is expected to
+    take, by the builds before it, is said first.
 
     With --json, standard output is one object about the engine, and what the build is at is written
     to standard error, one object a line.
@@ -368,30 +372,38 @@ async def build(
     given = compile_options.given()
     plan = compile_options.plan(given)
     places = outputs_at({"--output": output}, inputs={"model": model}, as_json=at.json)
-    from seatkeeper.core.errors import CompilerCrashed
+    from seatkeeper.core.errors import CompilerCrashed, DeadlineUnreachable
 
     async with at.claiming_client() as client:
+        outlook = await Outlook.of(client, model, plan, as_json=at.json)
+        outlook.show(plan)
+        left = await outlook.until_start(client, pool, timing)
         with _Screen(name_of_file(model), as_json=at.json) as screen:
             try:
-                built = await client.build(
-                    model,
-                    plan_to_options(plan),
-                    pool=pool,
-                    sample_files=given.files,
-                    **at.terms(),
-                    on_queued=screen.queued,
-                    on_progress=screen.progress,
-                )
+                async with asyncio.timeout(None if left is None else left.total_seconds()):
+                    built = await client.build(
+                        model,
+                        plan_to_options(plan),
+                        pool=pool,
+                        sample_files=given.files,
+                        **at.terms(),
+                        on_queued=screen.queued,
+                        on_progress=screen.progress,
+                    )
             except CompilerCrashed as error:
                 screen.stderr_tail(error.stderr_tail)
                 raise
+            except TimeoutError as error:
+                raise DeadlineUnreachable(
+                    "the deadline passed before the engine was there"
+                ) from error
         if output is not None:
             built = await _fetch(client, built, output)
     if at.json:
-        write_json(_built_json(built))
+        write_json(_built_json(built) | {"estimate": estimate_json(outlook.estimate)})
     else:
         aside = any(place.is_standard_output for place in places.values())
-        _summarise(built, aside=aside)
+        _summarise(built, outlook, aside=aside)
 
 
 async def _fetch(client: AsyncSeatClient, built: BuiltEngine, output: Path) -> BuiltEngine:
@@ -434,9 +446,11 @@ def _built_json(built: BuiltEngine) -> Json:
     }
 
 
-def _summarise(built: BuiltEngine, *, aside: bool) -> None:
+def _summarise(built: BuiltEngine, outlook: Outlook, *, aside: bool) -> None:
     how = "found: published before, nothing was built" if built.cached else "built now"
     rows = [("outcome", how), ("waited", span(built.waited)), *engine_facts(built.manifest)]
+    if not built.cached:
+        rows += compared(outlook.estimate, built.manifest)
     if built.path is not None:
         rows.append(("file", str(built.path)))
     else:

@@ -43,6 +43,7 @@ _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
     (errors.TokenInvalid, Exit.REFUSED, ""),
     (errors.AgentUnavailable, Exit.UNAVAILABLE, "`seatkeeper status` shows the live agents"),
     (errors.AgentFull, Exit.UNAVAILABLE, "try again later"),
+    (errors.DeadlineUnreachable, Exit.FAILED, "give a later --deadline, or ask for less"),
     (errors.ModelRejected, Exit.REFUSED, ""),
     (errors.EngineDamaged, Exit.REFUSED, ""),
     (errors.SeatError, Exit.FAILED, ""),

@@ -209,7 +209,43 @@ def agent_json(agent: build_service_pb2.AgentInfo) -> Json:
             {"name": each.name, "version": each.version, "targets": list(each.targets)}
             for each in agent.backends
         ],
+        "draining": agent.draining,
+        "memory_bytes": agent.memory_bytes or None,
+        "isolation": _isolation_json(agent),
+        "load": _load_json(agent),
     }
+
+
+def _isolation_json(agent: build_service_pb2.AgentInfo) -> Json | None:
+    if not agent.HasField("isolation"):
+        return None
+    return {"network": agent.isolation.network, "processes": agent.isolation.processes}
+
+
+def _load_json(agent: build_service_pb2.AgentInfo) -> Json | None:
+    if not agent.HasField("load"):
+        return None
+    return {
+        "running": agent.load.running,
+        "memory_reserved_bytes": agent.load.memory_reserved_bytes,
+        "builds": [
+            {
+                "model_name": build.model_name,
+                "holder": build.holder,
+                "phase": phase_of(build.phase),
+                "began_at": iso(build.began_at),
+                "memory_bytes": build.memory_bytes,
+            }
+            for build in agent.load.builds
+        ],
+    }
+
+
+def phase_of(phase: build_service_pb2.BuildPhase.ValueType) -> str:
+    """Return a phase of a build as people and programs read it; one that is newer by its number."""
+    if phase not in build_service_pb2.BuildPhase.values():
+        return str(int(phase))
+    return build_service_pb2.BuildPhase.Name(phase).removeprefix("BUILD_PHASE_").lower()
 
 
 def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
@@ -325,6 +361,22 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "built_at": iso(manifest.built_at),
         "build_seconds": manifest.build_millis / 1000,
         "precision": _precision_json(manifest),
+        "stats": _stats_json(manifest),
+    }
+
+
+def _stats_json(manifest: build_pb2.EngineManifest) -> Json | None:
+    if not manifest.HasField("stats"):
+        return None
+    stats = manifest.stats
+    return {
+        "nodes": stats.nodes,
+        "weight_bytes": stats.weight_bytes,
+        "model_bytes": stats.model_bytes,
+        "peak_memory_bytes": stats.peak_memory_bytes,
+        "convert_seconds": stats.convert_millis / 1000,
+        "seat_seconds": stats.seat_millis / 1000,
+        "processors": stats.processors,
     }
 
 

@@ -31,6 +31,7 @@
     └── BuildFailed          nothing was published
         ├── AgentUnavailable     no agent that can build this answered (retryable)
         ├── AgentFull            the agents' builds, memory or disk are all in use (retryable)
+        ├── DeadlineUnreachable  the engine cannot be, or was not, there by the deadline
         ├── ModelRejected        the model or the options cannot be built
         ├── BuildTimedOut        the build took longer than the agent allows
         ├── CompilerCrashed      the compiler died; `stderr_tail` is the end of its output
@@ -203,6 +204,10 @@ class AgentFull(BuildFailed):
     """The agents' builds, memory or disk are all in use."""
 
     _retryable = True
+
+
+class DeadlineUnreachable(BuildFailed):
+    """The engine cannot be, or was not, there by the deadline."""
 
 
 class ModelRejected(BuildFailed):

@@ -16,8 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from uhashring import HashRing
-
 from seatkeeper.artifacts.errors import ManifestUntrusted, PlanError
 from seatkeeper.artifacts.features import lacking_features, missing_plugins
 from seatkeeper.artifacts.manifest import verify_manifest
@@ -25,16 +23,17 @@ from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, 
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.model import EngineWriter, Model
 from seatkeeper.client.builds.output import Output
+from seatkeeper.client.builds.placement import Attempts, placed
 from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat, Keeper, SeatRequest
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.core.errors import (
-    AgentFull,
     AgentUnavailable,
     BuildFailed,
     BuildTimedOut,
     CompilerCrashed,
     EngineDamaged,
     EngineNotFound,
+    InUse,
     InvalidArgument,
     ModelRejected,
     SeatLost,
@@ -241,24 +240,25 @@ class AsyncBuilds:
     ) -> tuple[build_pb2.EngineManifest, bool]:
         header = _header(model, request.sample_files, job.plan)
         files = (model, *request.sample_files)
-        trouble: BuildFailed = AgentUnavailable()
-        for agent in in_ring_order(job.able, job.key):
+        attempts = Attempts(placed(job.able, job.key))
+        while True:
+            agent = attempts.next()
             # The token as it is now: an earlier agent may have taken its time to refuse.
             header.token = grant.token
             try:
                 done = await self._on_agent(agent, header, files, request.on_progress)
-            except (AgentUnavailable, AgentFull) as error:
-                trouble = _about(model, error)
+            except InUse as error:
+                await attempts.failed(error)
                 continue
             except BuildFailed as error:
                 if type(error) in _REPEATED:
                     grant.end_work(failure=type(error).__name__, message=str(error))
-                raise _about(model, error) from error
+                await attempts.failed(_about(model, error))
+                continue
             manifest = _verified(done.manifest, agent.public_key, job.key)
             if manifest.model_sha256 != model.sha256:
                 raise EngineDamaged("the manifest is of another model")
             return manifest, done.cached
-        raise trouble
 
     async def _on_agent(
         self,
@@ -345,15 +345,6 @@ def _lack_of(
     offered = {each.name: each.lacking for each in backend.features}
     lacks = lacking_features(sorted(plan.features), offered)
     return "; ".join(filter(None, (*lacks, missing_plugins(plan.plugins, agent.plugins))))
-
-
-def in_ring_order(
-    agents: Sequence[build_service_pb2.AgentInfo], key: str
-) -> Sequence[build_service_pb2.AgentInfo]:
-    """Return the agents, the one that everybody asks first for ``key`` in front."""
-    by_id = {agent.agent_id: agent for agent in agents}
-    ring = HashRing(nodes=sorted(by_id))
-    return [by_id[node["nodename"]] for node in ring.range(key)]
 
 
 def _listed(names: Iterable[str]) -> str:
