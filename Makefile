@@ -17,7 +17,7 @@ FIRST ?= 0
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 
-.PHONY: help setup proto etcd haproxy compose chaos-tools s3 peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
+.PHONY: help setup proto etcd bindings haproxy compose chaos-tools s3 peers demo-plan demo dev unit test test-environments cases conformance compat simulate policies chaos soak mutants models lint types check docs format bench clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ haproxy: $(PROTOS)  ## an HAProxy under .tools/, where the machine is a Debian o
 compose: $(PROTOS)  ## what checks docker-compose.yml, and Prometheus, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch docker-compose prometheus promtool
 
+bindings: $(PROTOS)  ## TensorRT's Python bindings under .tools/, 3 MB, whose names a test compares with ours
+	$(BIN)/python -m tests.bindings
+
 chaos-tools: $(PROTOS)  ## a packet filter and a clock to jump with, under .tools/ likewise
 	$(BIN)/python -m tests.debian_tools fetch iptables faketime
 
@@ -93,6 +96,7 @@ unit: $(UNIT)/.protos  ## the pure tests, with a small install of their own: a m
 # Most tests wait for something real to time out, so there are more workers than cores.
 ifeq ($(strip $(ARGS)),)
 test: etcd haproxy compose chaos-tools s3  ## every test; ARGS="-k name" hands that to pytest, and runs nothing else
+	-@$(BIN)/python -m tests.bindings
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12
 	$(BIN)/python -m tests.chaos --subset
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)

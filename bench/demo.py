@@ -4,7 +4,8 @@ Three nodes over one etcd serve a pool of two seats. Six clients come at once, e
 architecture (from the ``onnx`` package's own test data), and each wants an engine for SM86. They queue,
 two at a time hold a seat, the agent compiles for the holders, and in the middle a node is killed.
 Then the store's own history is replayed to see whether there were ever more than two seats out, and
-one model is built again to see that this takes no seat.
+one model is built again to see that this takes no seat. At last a network is built in FP16 and in INT8,
+with the accuracy of each; these two are not among the engines that are counted.
 
 The last line is one JSON object.
 """
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from bench.demo_precision import accuracy_table, build_both
 from bench.report import run
 from bench.service import ServerProcess, Service, running_service, spawn
 from seatkeeper.client import AsyncSeatClient, QueuePosition
@@ -70,26 +72,34 @@ class Job:
 
 async def main() -> None:
     """Show it."""
-    starting = saying("[1/5] Starting etcd and three nodes, as processes on loopback.")
+    starting = saying("[1/6] Starting etcd and three nodes, as processes on loopback.")
     async with (
         started(running_service(nodes=3), starting) as service,
         AsyncSeatClient(service.addresses, holder="demo") as admin,
     ):
         await admin.pools.create(POOL, seats=SEATS, description="TensorRT engine builds")
-        loading = saying(f"[2/5] A pool of {SEATS} seats. Starting an agent with its compiler.")
+        loading = saying(f"[2/6] A pool of {SEATS} seats. Starting an agent with its compiler.")
         async with started(running_agent(service), loading):
             await until_agent_is_known(admin)
             jobs = [Job(model_file(name)) for name in MODELS]
             console.print(
-                f"[3/5] {len(jobs)} clients want an engine each, {SEATS} at a time. After "
+                f"[3/6] {len(jobs)} clients want an engine each, {SEATS} at a time. After "
                 f"{KILL_AFTER} engines a node is killed."
             )
             killed = await run_jobs(service, jobs)
-            async with saying("[4/5] Building one again: it is found, and takes no seat."):
+            async with saying("[4/6] Building one again: it is found, and takes no seat."):
                 hits = await build_again(service, jobs[0])
-        async with saying("[5/5] Replaying etcd's history of the pool."):
+            async with (
+                saying(
+                    "[5/6] The same seats for FP16 and INT8, measured before they are published."
+                ),
+                AsyncSeatClient(service.addresses[1:], holder="precise@demo") as client,
+            ):
+                converted = await build_both(client)
+        async with saying("[6/6] Replaying etcd's history of the pool."):
             history = await history_of(service)
     console.print(table_of(jobs))
+    console.print(accuracy_table(converted))
     show_proof(history)
     result = {
         "demo": "ok" if is_good(jobs, history, hits, killed) else "failed",

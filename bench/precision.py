@@ -8,6 +8,9 @@ Builds are an agent's: in a worker, with the accuracy gate at 1 %, for SM86. No 
 - ``fp16_size_over_fp32``, ``int8_size_over_fp32``: medians over the convolutional models, of engines;
   whether they are accurate does not count here.
 - ``repaired``: models that are too inaccurate in int8, and accurate enough with ``--repair``.
+- ``estimate_error_pct``, ``coverage_80_pct``: the time of each build here, estimated from all others:
+  the median error, and how many were within the interval that is to hold 80 %. ``unseen_...``: the
+  same, from the builds of other models only.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.estimates import leave_model_out, leave_one_out, past_build_of
 from bench.models.building import (
     ACCURACY_SAMPLES,
     CALIBRATION_SAMPLES,
@@ -26,6 +30,7 @@ from bench.models.building import (
 from bench.models.catalog import RealModel, by_name
 from bench.report import median, notify, parser, progress, run
 from seatkeeper.artifacts.errors import AccuracyTooLow
+from seatkeeper.artifacts.estimate import PastBuild
 from seatkeeper.artifacts.precision import Precision
 from seatkeeper.artifacts.precision_report import worst
 
@@ -41,7 +46,9 @@ async def main() -> None:
     options = parser(__doc__)
     options.add_argument("--only", default="", help="names of models, separated by commas")
     arguments = options.parse_args()
-    found = [await one_model(model) for model in by_name(arguments.only)]
+    builds: list[PastBuild] = []
+    found = [await one_model(model, builds) for model in by_name(arguments.only)]
+    seen, unseen = leave_one_out(builds), leave_model_out(builds)
     known = [each for each in found if each["fp32_bytes"]]
     gained = [each for each in known if each["auto"] in GAINS]
     convolutional = [each for each in known if each["is_convolutional"]]
@@ -53,26 +60,33 @@ async def main() -> None:
             "fp16_size_over_fp32": _ratio(convolutional, "fp16_bytes"),
             "int8_size_over_fp32": _ratio(convolutional, "int8_bytes"),
             "repaired": sum(each["is_repaired"] for each in known),
+            "estimated": seen.estimated,
+            "estimate_error_pct": seen.error_pct,
+            "coverage_80_pct": seen.coverage_pct,
+            "unseen_error_pct": unseen.error_pct,
+            "unseen_coverage_80_pct": unseen.coverage_pct,
             "each": {each["name"]: each for each in found},
         },
         arguments.json,
     )
 
 
-async def one_model(model: RealModel) -> dict[str, Any]:
-    """Build one model in every way that is looked at."""
+async def one_model(model: RealModel, builds: list[PastBuild]) -> dict[str, Any]:
+    """Build one model in every way that is looked at; add what each build took to ``builds``."""
     count = CALIBRATION_SAMPLES + ACCURACY_SAMPLES
     what = subject(model.name, model.model(CACHE), model.profile, model.arrays(CACHE, count))
-    plain = await _said(what, Precision.FP32)
-    auto = await _said(what, Precision.AUTO)
+    plain = await _said(builds, what, Precision.FP32)
+    auto = await _said(builds, what, Precision.AUTO)
     sizes = {
-        f"{name}_bytes": _size(await _said(what, precision, tolerance=ANYTHING))
+        f"{name}_bytes": _size(await _said(builds, what, precision, tolerance=ANYTHING))
         for name, precision in (("fp16", Precision.FP16), ("int8", Precision.INT8))
     }
-    eight = await _said(what, Precision.INT8)
+    eight = await _said(builds, what, Precision.INT8)
     is_repaired = False
     if isinstance(eight.error, AccuracyTooLow):
-        is_repaired = (await _said(what, Precision.INT8, repair=True)).engine is not None
+        is_repaired = (
+            await _said(builds, what, Precision.INT8, repair=True)
+        ).engine is not None
     report = auto.engine.precision if auto.engine else None
     return {
         "name": model.name,
@@ -89,10 +103,19 @@ async def one_model(model: RealModel) -> dict[str, Any]:
 
 
 async def _said(
-    what: Subject, precision: Precision, *, tolerance: float = GATE, repair: bool = False
+    builds: list[PastBuild],
+    what: Subject,
+    precision: Precision,
+    *,
+    tolerance: float = GATE,
+    repair: bool = False,
 ) -> Outcome:
     progress(f"{what.name}: {precision}{' with repair' if repair else ''}")
-    return await built(what, precision, tolerance=tolerance, repair=repair)
+    outcome = await built(what, precision, tolerance=tolerance, repair=repair)
+    if outcome.engine is not None and not repair:
+        past = past_build_of(what, outcome.engine, precision.value)
+        builds += [] if past is None else [past]
+    return outcome
 
 
 def _size(outcome: Outcome) -> int:

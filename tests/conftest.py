@@ -15,6 +15,7 @@ from typing import Final
 import pytest
 from tests.tree import ROOT
 
+from seatkeeper.builder.backends._driver import host_targets
 from seatkeeper.chaos.relay import Relay
 from seatkeeper.devcluster.etcd_binary import EtcdNotFoundError, find_etcd
 from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Each file runs on one worker (``--dist loadfile``), and the files are handed out in this order.
     """
     items.sort(key=lambda item: slowness(item.path))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where the driver has none."""
+    if item.get_closest_marker("gpu") is not None and not host_targets():
+        pytest.skip("needs a GPU: no driver (libcuda.so.1) has one here")
 
 
 def slowness(path: Path) -> int:

@@ -151,7 +151,6 @@ REAL: tuple[RealModel, ...] = (
         profile="x=1x3x48x192",
         sampled=LINES,
         samples=samples.short_lines,
-        may_fail="one name for two different sizes",
     ),
     RealModel(
         name="nudenet",

@@ -27,28 +27,40 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Backends:
 
 @pytest.fixture
 async def site(
-    tmp_path: Path, backends: Backends, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, backends: Backends, refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Site]:
-    _probe_at_once(backends, monkeypatch)
+    _probe_at_once(backends, refusal, monkeypatch)
     async with running_site(tmp_path) as site:
         yield site
 
 
 @pytest.fixture
 async def retrying_site(
-    tmp_path: Path, backends: Backends, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, backends: Backends, refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Site]:
     """A site where sessions outlive the absences of the service."""
-    _probe_at_once(backends, monkeypatch)
+    _probe_at_once(backends, refusal, monkeypatch)
     async with running_site(tmp_path, session_ttl=timedelta(minutes=5)) as site:
         yield site
 
 
-def _probe_at_once(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session")
+def refusal(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Why builds cannot be isolated on this host, found out once; empty: they can."""
+    return asyncio.run(
+        build_runner._refusal(tmp_path_factory.mktemp("isolation"), BuildLimits())
+    )
+
+
+def _probe_at_once(backends: Backends, refusal: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def probed(scratch: Path, limits: BuildLimits) -> Backends:
         return dict(backends)
 
+    async def permitted(scratch: Path, limits: BuildLimits) -> str:
+        return refusal
+
     monkeypatch.setattr(build_runner, "_probe", probed)
+    monkeypatch.setattr(build_runner, "_refusal", permitted)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -20,7 +21,17 @@ from tests.agent.site import (
     manifest_of,
     parts,
 )
-from tests.builder.models import dynamic_relu, light_model, model, node, relu, value
+from tests.builder.models import (
+    constant,
+    dynamic_relu,
+    external_constant,
+    light_model,
+    model,
+    node,
+    relu,
+    relu_chain,
+    value,
+)
 
 from seatkeeper.agent.main import Agent
 from seatkeeper.v1 import build_pb2
@@ -28,6 +39,7 @@ from seatkeeper.v1 import build_service_pb2 as pb
 
 Code = grpc.StatusCode
 RELU = relu()
+MATRIX = light_model("squeezenet")
 DYNAMIC = dynamic_relu().SerializeToString()
 LONG_NAME = "\N{CJK UNIFIED IDEOGRAPH-6237}" * 3_000
 
@@ -35,6 +47,26 @@ LONG_NAME = "\N{CJK UNIFIED IDEOGRAPH-6237}" * 3_000
 def with_operator(operator: str) -> bytes:
     odd = node(operator, ["x"], name="layer7/odd")
     return model(odd, inputs=[value("x", [1, 3, 3])]).SerializeToString()
+
+
+NAN = float("nan")
+CYCLE = model(
+    node("Add", ["x", "b"], "a"), node("Relu", ["a"], "b"), node("Relu", ["b"])
+).SerializeToString()
+BAD_SHAPES = model(
+    node("MatMul", ["x", "w"], name="layer9/matmul"),
+    inputs=[value("x", [1, 4]), value("w", [3, 3])],
+).SerializeToString()
+DOUBLED = model(inputs=[value("x", [1, 4]), value("x", [1, 4])]).SerializeToString()
+HUGE = model(
+    node("ConstantOfShape", ["sizes"]),
+    constants=[constant("sizes", [2**16, 2**20], TensorProto.INT64)],
+).SerializeToString()
+NOT_UTF8 = light_model("resnet50").replace(b"gpu_0", b"\xff\xfe\xfa_0")
+
+
+def with_weights(tensor: TensorProto) -> bytes:
+    return model(node("Add", ["x", "w"]), constants=[tensor]).SerializeToString()
 
 
 def options(**changes: Any) -> build_pb2.BuildOptions:
@@ -65,8 +97,23 @@ async def assert_nothing_happened(site: Site, agent: Agent) -> None:
         (b"", "model_not_onnx", "empty"),
         (with_operator("Det"), "operator_unsupported", "Det (node 'layer7/odd')"),
         (with_operator(LONG_NAME), "", ""),
+        (model(outputs=[]).SerializeToString(), "model_invalid", "no outputs"),
+        (CYCLE, "model_invalid", "topological"),
+        (BAD_SHAPES, "model_invalid", "node 'layer9/matmul'"),
+        (model(opset=99).SerializeToString(), "opset_unsupported", "opset 99"),
+        (with_weights(constant("w", [1, NAN, 1, 1])), "model_invalid", "'w' contains NaN"),
+        (DOUBLED, "model_invalid", "'x' is 2 times among the inputs"),
+        (HUGE, "model_too_complex", "274877906944 bytes"),
+        (NOT_UTF8, "model_invalid", "not UTF-8"),
+        (with_weights(external_constant("w", "../w.bin")), "model_external_data", "'w'"),
+        (with_weights(external_constant("w", "/etc/passwd")), "model_external_data", "'w'"),
+        (with_weights(external_constant("w", "job.json")), "model_external_data", "'w'"),
     ],
-    ids=["truncated", "not_onnx", "empty", "unsupported", "unsupported_at_length"],
+    ids=[
+        *("truncated", "not_onnx", "empty", "unsupported", "unsupported_at_length"),
+        *("no_outputs", "cycle", "bad_shapes", "opset_99", "nan", "doubled_input", "256_gib"),
+        *("corrupt_names", "external_above", "external_absolute", "external_bare"),
+    ],
 )
 async def test_a_bad_model_is_refused_by_name(
     site: Site, agent: Agent, bad: bytes, reason: str, complaint: str
@@ -90,6 +137,13 @@ async def test_a_bad_model_is_refused_by_name(
         ({"targets": [LONG_NAME]}, "target_unsupported"),
         ({"profiles": [profile([8, 4], [4, 4], [2, 4])]}, "profile_invalid"),
         ({"profiles": [profile([0, 4], [4, 4], [8, 4])]}, "profile_invalid"),
+        ({"profiles": [profile([2, 4], [1, 4], [3, 4])]}, "profile_invalid"),
+        ({"profiles": [profile([2, 4], [4, 4], [3, 4])]}, "profile_invalid"),
+        ({"profiles": [profile([1, 4], [2, 4], [1 << 40, 4])]}, "profile_invalid"),
+        (
+            {"profiles": [profile([1, 4], [2, 4], [3, 4])], "workspace_bytes": 1 << 60},
+            "option_invalid",
+        ),
         ({"profiles": [profile([1, 4], [2, 4], [3, 4], "z")]}, "profile_unknown_input"),
         ({"profiles": [profile([1, 9], [2, 9], [3, 9])]}, "profile_mismatch"),
         ({"profiles": [profile([1], [2], [3])]}, "profile_mismatch"),
@@ -116,6 +170,29 @@ async def test_options_that_cannot_be_built_are_refused_by_name(
     assert refusal.reason == reason
     assert violated(refusal) == "options"
     await assert_nothing_happened(site, agent)
+
+
+async def test_a_byte_of_workspace_is_not_enough_for_the_compiler(
+    site: Site, agent: Agent
+) -> None:
+    grant = await site.grant()
+    call = build(agent, grant.token, MATRIX, options=options(workspace_bytes=1))
+    refusal = await call.refused()
+    assert refusal.reason == "compiler_refused", refusal
+    await assert_nothing_happened(site, agent)
+
+
+async def test_a_model_that_crashes_the_library_costs_its_own_build_alone(
+    site: Site, agent: Agent
+) -> None:
+    """The same chain on the usual stack is a real crash of the real library."""
+    agent.build_runner.limits = replace(agent.build_runner.limits, stack_bytes=8 << 20)
+    grant = await site.grant()
+    refusal = await build(agent, grant.token, relu_chain(3_000)).refused()
+    assert refusal.reason == "compiler_crashed", refusal
+    assert "SIGSEGV" in refusal.message
+    await assert_nothing_happened(site, agent)
+    assert not (await build(agent, grant.token, RELU).result()).cached
 
 
 async def test_no_target_is_refused(site: Site, agent: Agent) -> None:

@@ -144,3 +144,41 @@ if can_mount():
             assert refusal.reason == "disk_full"
             assert is_idle(agent)
         assert not (await build(agent, grant.token, relu()).result()).cached
+
+
+async def test_builds_are_admitted_by_memory_and_go_elsewhere_where_there_is_none(
+    site: Site,
+) -> None:
+    settings = {"memory_bytes": 1 << 30, "memory_wait": 0, "builds_max": 4}
+    first, second = [
+        await site.start_agent(name, **settings) for name in ("agent-1", "agent-2")
+    ]
+    alice, bob = [await site.grant(name) for name in ("alice", "bob")]
+    busy = build(first, alice.token, LONG)
+    await busy.until(pb.BUILD_PHASE_CHECKING)
+    refusal = await build(first, bob.token, relu()).refused()
+    assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED, refusal
+    assert "are free here" in refusal.message
+    assert refusal.detail(error_details_pb2.RetryInfo) is not None
+    await bob.release()
+
+    built = await site.client("carol").build(relu(), OPTIONS)
+    assert built.manifest.agent_id == "agent-2"
+    busy.cancel()
+    await eventually(lambda: is_idle(first) and is_idle(second))
+
+
+async def test_what_a_model_needed_before_is_what_is_set_aside(site: Site) -> None:
+    agent = await site.start_agent()
+    runner = agent.build_runner
+    built = await site.client().build(relu(), OPTIONS)
+    peak = built.manifest.stats.peak_memory_bytes
+    assert 50 << 20 < peak < 1 << 30
+    sha256 = built.manifest.model_sha256
+    assert runner.memory_needed(sha256, len(relu())) == int(1.25 * peak)
+    assert runner.memory_needed("b" * 64, 1 << 30) > 4 << 30
+    assert runner.memory_needed("b" * 64, 1 << 60) == runner.limits.memory_bytes
+    await agent.stop()
+
+    again = await site.start_agent()
+    assert again.build_runner.memory_needed(sha256, 1) == int(1.25 * peak)

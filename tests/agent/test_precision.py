@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import pickle
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
-from tests.agent.site import Call, Refusal, Site, header, is_idle
-from tests.builder.models import conv_net, model, node, value
+from onnx import ModelProto, TensorProto, helper
+from tests.agent.site import Call, Refusal, Site, build, header, is_idle
+from tests.builder.models import conv_net, int4_net, model, node, relu, value
 
 from seatkeeper.agent.main import Agent
 from seatkeeper.artifacts.manifest import verify_engine_file
 from seatkeeper.artifacts.plan import BuildPlan, parse_profile, plan_to_options
-from seatkeeper.artifacts.precision import Precision, PrecisionPlan, Samples
+from seatkeeper.artifacts.precision import ImageInput, Precision, PrecisionPlan, Samples
+from seatkeeper.builder.conversion.clean import Clean
+from seatkeeper.builder.conversion.naming import named
+from seatkeeper.builder.conversion.quantise import Quantise
 from seatkeeper.client import samples_of
 from seatkeeper.core.errors import BuildFailed, InvalidArgument, ModelRejected
 from seatkeeper.v1 import build_pb2
@@ -41,13 +48,17 @@ SENT = Samples(sha256=hashlib.sha256(DATA).hexdigest())
 
 
 def options(precision: Precision, **wanted: Any) -> build_pb2.BuildOptions:
-    plan = BuildPlan(
+    return plan_to_options(plan(precision, **wanted))
+
+
+def plan(precision: Precision, **wanted: Any) -> BuildPlan:
+    targets = ("SM89",) if precision is Precision.FP8 else ("SM86",)
+    return BuildPlan(
         backend="tensorrt_rtx",
-        targets=("SM86",),
+        targets=targets,
         profiles=(parse_profile("x=1x3x8x8:1x3x8x8:4x3x8x8"),),
         precision=PrecisionPlan(precision=precision, **{"tolerance": 0.05} | wanted),
     )
-    return plan_to_options(plan)
 
 
 async def test_half_precision_is_built_and_said_so(
@@ -87,6 +98,27 @@ async def test_eight_bits_are_calibrated_with_what_the_caller_sends(
     assert is_idle(agent)
 
 
+async def test_ranges_are_found_once_for_a_model_and_its_samples(
+    site: Site, agent: Agent
+) -> None:
+    wanted = options(Precision.INT8, calibration=SENT)
+    first = await site.client().build(MODEL, wanted, sample_files=[DATA])
+    folder = site.folder / "agent-1" / "calibrations"
+    (ranges,) = folder.iterdir()
+    found = ranges.read_bytes()
+    ranges.write_bytes(found.replace(b'"lowest"', b'"lowest" '))  # means the same
+    other = options(Precision.INT8, calibration=SENT, tolerance=0.06)
+    second = await site.client().build(MODEL, other, sample_files=[DATA])
+    assert second.key != first.key
+    assert second.manifest.precision == first.manifest.precision
+    assert ranges.read_bytes() != found, "it was read, and not written again"
+    ranges.write_bytes(b"damaged")
+    third = options(Precision.INT8, calibration=SENT, tolerance=0.07)
+    await site.client().build(MODEL, third, sample_files=[DATA])
+    assert json.loads(ranges.read_bytes()) == json.loads(found)
+    assert is_idle(agent)
+
+
 async def test_auto_says_what_it_tried(site: Site, agent: Agent) -> None:
     wanted = options(Precision.AUTO, calibration=SENT, tolerance=0.002)
     built = await site.client().build(MODEL, wanted, sample_files=[DATA])
@@ -94,6 +126,84 @@ async def test_auto_says_what_it_tried(site: Site, agent: Agent) -> None:
     refused = [reason.partition(":")[0] for reason in built.manifest.precision.refused]
     assert refused == ["int8+fp16", "int8"]
     assert built.manifest.options.precision.precision == "auto"
+
+
+async def test_floating_point_of_eight_bits_is_calibrated_measured_and_built(
+    site: Site, agent: Agent
+) -> None:
+    """The compiler takes it for the GPUs that have it."""
+    wanted = replace(
+        plan(Precision.FP8, calibration=SENT, tolerance=0.2), targets=("SM89", "SM120")
+    )
+    built = await site.client().build(MODEL, plan_to_options(wanted), sample_files=[DATA])
+    report = built.manifest.precision
+    assert {share.precision: share.nodes for share in report.shares}["fp8"] == 3
+    assert report.accuracy.proven
+    assert 0 < report.accuracy.outputs[0].relative_l2 < 0.15
+    assert not report.unchecked
+
+
+async def test_bfloat16_is_built_where_unchecked_is_accepted(site: Site, agent: Agent) -> None:
+    wanted = options(Precision.BF16, accept_unchecked=True, tolerance=0.01)
+    built = await site.client().build(MODEL, wanted)
+    report = built.manifest.precision
+    assert {share.precision: share.nodes for share in report.shares}["bf16"] >= 5
+    assert report.unchecked
+    assert not report.HasField("accuracy")
+    assert built.manifest.options.precision.accept_unchecked
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"precision": "bf16"}, "cannot be checked"),
+        ({"precision": "fp8"}, "needs SM89 or newer, which SM86 is not"),
+    ],
+)
+async def test_what_cannot_be_checked_or_had_takes_no_seat(
+    site: Site, agent: Agent, changes: dict[str, Any], said: str
+) -> None:
+    wanted = options(Precision.FP16)
+    wanted.precision.MergeFrom(build_pb2.PrecisionOptions(**changes))
+    with pytest.raises(InvalidArgument, match=said):
+        await site.client().build(MODEL, wanted)
+    assert site.fence == 0
+    grant = await site.grant()
+    head = header(grant.token, MODEL, options=wanted)
+    refusal = await Call(agent, [pb.BuildRequest(header=head)]).refused()
+    assert refusal.reason == "precision_unsupported"
+    assert site.claims == []
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
+    """A model that is quantised, made before any service runs in this process."""
+    random = np.random.default_rng(3)
+    samples = [{"x": random.normal(0, 1, (1, 3, 8, 8)).astype(np.float32)} for _ in range(4)]
+    step = Quantise(samples, tmp_path_factory.mktemp("quantised"))
+    return step.apply(named(Clean().apply(conv_net())))
+
+
+async def test_a_model_that_comes_quantised_is_built_as_it_is(
+    trained: ModelProto, site: Site, agent: Agent
+) -> None:
+    """Its activations and weights, and one whose weights alone have 4 bits."""
+    for net in (trained, int4_net()):
+        profile = "x=1x3x8x8" if net is trained else "x=2x4"
+        as_it_is = BuildPlan(
+            backend="tensorrt_rtx", targets=("SM86",), profiles=(parse_profile(profile),)
+        )
+        half = replace(as_it_is, precision=PrecisionPlan(precision=Precision.FP16))
+        content = net.SerializeToString()
+        built = await site.client().build(content, plan_to_options(as_it_is))
+        assert not built.manifest.HasField("precision")
+        built = await site.client().build(content, plan_to_options(half))
+        assert built.manifest.precision.accuracy.outputs[0].relative_l2 < 0.01
+        shares = {share.precision for share in built.manifest.precision.shares}
+        assert shares >= {"fp16", "int8" if net is trained else "int4"}
+    exact = replace(plan(Precision.FP16), precision=PrecisionPlan(precision=Precision.FP32))
+    with pytest.raises(ModelRejected, match="already; build it with precision `model`"):
+        await site.client().build(trained.SerializeToString(), plan_to_options(exact))
 
 
 async def test_what_is_too_inaccurate_is_not_published(site: Site, agent: Agent) -> None:
@@ -198,31 +308,114 @@ async def test_samples_that_are_not_what_the_header_says_are_refused(
     assert is_idle(agent)
 
 
+def archive(**contents: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in contents.items():
+            made.writestr(name, content)
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """Three members of which each says that it has 4 GiB unpacked."""
+    made = archive(**{f"{name}.npy": bytes(7777) for name in "xyz"})
+    size = (7777).to_bytes(4, "little")
+    return made.replace(size, (2**32 - 2).to_bytes(4, "little"))
+
+
+def boundless() -> bytes:
+    """An array that says that it has a terabyte."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f4", "fortran_order": False, "shape": (1 << 38, 1, 3, 8, 8)}
+    )
+    return archive(**{"x.npy": file.getvalue() + bytes(64)})
+
+
 @pytest.mark.parametrize(
     ("content", "reason", "said"),
     [
         (b"not an archive", "samples_damaged", "no readable .npz"),
+        (DATA[: len(DATA) // 2], "samples_damaged", "no readable .npz"),
+        (bomb(), "samples_damaged", "bytes unpacked, over"),
+        (boundless(), "samples_damaged", "'x' says it has 211106232532992 bytes, and has 64"),
+        (archive(**{"x.npy": pickle.dumps([1.0])}), "samples_damaged", "no readable .npz"),
+        (data(x=np.array([print], dtype=object)), "samples_damaged", "'x' cannot be read"),
+        (archive(**{"x.txt": b"1, 2, 3"}), "samples_damaged", "'x.txt' is no array"),
+        (
+            data(x=np.zeros((0, 1, 3, 8, 8), np.float32)),
+            "samples_invalid",
+            "there are 0 samples",
+        ),
+        (
+            data(x=np.zeros((1, 1, 3, 8, 8), np.float32)),
+            "samples_invalid",
+            "1 sample is too few",
+        ),
+        (data(x=np.zeros((1, 8), np.float32)), "samples_invalid", "'x' has 4 dimensions"),
+        (
+            data(x=np.zeros((2, 1, 3, 8, 8), np.float32), z=np.zeros(2)),
+            "samples_invalid",
+            "array 'z' is of no input",
+        ),
         (data(y=np.zeros((1, 1, 3, 8, 8), np.float32)), "samples_invalid", "input 'x'"),
         (data(x=np.zeros((1, 1, 3, 8, 8), np.float64)), "samples_invalid", "type float32"),
         (data(x=np.zeros((1, 1, 3, 9, 8), np.float32)), "samples_invalid", "1x3x9x8"),
         (data(x=np.full((1, 1, 3, 8, 8), np.nan, np.float32)), "samples_invalid", "NaN"),
     ],
-    ids=["no archive", "name", "type", "shape", "nan"],
+    ids=[
+        *("no archive", "cut", "bomb", "boundless", "a pickle", "objects", "no array", "none"),
+        *("too few", "rank", "one too many", "name", "type", "shape", "nan"),
+    ],
 )
 async def test_samples_that_do_not_fit_the_model_are_refused_by_name(
     site: Site, agent: Agent, content: bytes, reason: str, said: str
 ) -> None:
-    samples = Samples(sha256=hashlib.sha256(content).hexdigest())
+    await refused_for_samples(site, agent, content, reason, said)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "said"),
+    [
+        (archive(**{"a.png": b"no picture"}), "samples_damaged", "'a.png' is no picture"),
+        (archive(**{"a.png": b"\x89PNG\r\n\x1a\n" + bytes(9)}), "samples_damaged", "'a.png'"),
+        (archive(**{"a.txt": b"GIF89a"}), "samples_damaged", "'a.txt' is no picture"),
+        (archive(), "samples_invalid", "no picture among the samples"),
+        (b"no archive", "samples_damaged", "no readable archive"),
+    ],
+    ids=["text", "cut", "another format", "none", "no archive"],
+)
+async def test_pictures_that_cannot_be_read_are_refused_by_name(
+    site: Site, agent: Agent, content: bytes, reason: str, said: str
+) -> None:
+    images = ImageInput(height=8, width=8)
+    await refused_for_samples(site, agent, content, reason, said, images)
+
+
+async def refused_for_samples(
+    site: Site,
+    agent: Agent,
+    content: bytes,
+    reason: str,
+    said: str,
+    images: ImageInput | None = None,
+) -> None:
+    """Have samples refused; the seat is free again, the agent lives, and nothing is kept."""
+    samples = Samples(sha256=hashlib.sha256(content).hexdigest(), images=images)
     wanted = options(Precision.INT8, calibration=samples)
     grant = await site.grant()
     head = header(grant.token, MODEL, options=wanted, attachments=[attached(content)])
     requests = [pb.BuildRequest(header=head)]
     requests += [pb.BuildRequest(model_chunk=part) for part in (MODEL, content)]
     refusal = await Call(agent, requests).refused()
-    assert refusal.reason == reason
+    assert refusal.reason == reason, refusal.message
     assert said in refusal.message
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert await site.published() == []
+    assert site.claims == []
     assert is_idle(agent)
+    assert not list(site.folder.glob("*/calibrations/*"))
+    assert not (await build(agent, grant.token, relu()).result()).cached
 
 
 async def test_a_model_that_needs_too_much_memory_to_run_costs_its_own_build_alone(

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import grpc
@@ -16,13 +16,14 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.agent.site import OPTIONS, POOL, TIME_LIMIT_SECONDS
-from tests.builder.models import relu, relu_chain
+from tests.builder.models import conv_net, relu, relu_chain
 from tests.cli.commands import Running, address_of, eventually, seatkeeper, started
 from tests.client.certificates import Authority
 
 from seatkeeper.cli.exits import Exit
 from seatkeeper.client import AgentUnavailable, BuildFailed, SeatClient
 from seatkeeper.testing.service import InMemoryService
+from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
 LONG = relu_chain(10_000)
@@ -123,6 +124,38 @@ def test_an_agent_builds_stops_and_comes_back(
         assert again.manifest == built.manifest
         running.send(signal.SIGINT)
         running.ends().check(Exit.OK)
+
+
+CONVERTERS = ("onnx", "numpy", "tensorrt", "nvinfer")
+
+
+def test_an_agent_that_converts_and_compiles_has_no_compiler_in_itself(
+    service: InMemoryService, client: SeatClient, tmp_path: Path
+) -> None:
+    """By what its process has mapped, while a build is in its worker and after it."""
+    seen: set[str] = set()
+    options = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])
+    options.precision.precision = "fp16"
+
+    def look(progress: pb.BuildProgress) -> None:
+        process = psutil.Process(running.process.pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):  # it ended just now
+                found = {Path(mapped.path).name for mapped in each.memory_maps()}
+                (mapped_by_agent if each == process else seen).update(found)
+
+    mapped_by_agent: set[str] = set()
+    with agent(service, tmp_path / "engines") as running:
+        running.says('"serving"')
+        profile = options.profiles.add().shapes.add(input="x")
+        for sizes in (profile.min, profile.opt, profile.max):
+            sizes.extend((1, 3, 8, 8))
+        built = client.build(conv_net().SerializeToString(), options, on_progress=look)
+        look(pb.BuildProgress())
+    assert built.manifest.precision.precision == "fp16"
+    assert mapped_by_agent
+    assert not [name for name in mapped_by_agent if any(each in name for each in CONVERTERS)]
+    assert [name for name in seen if "onnx" in name], "otherwise that proves nothing"
 
 
 def test_uvloop_is_there_for_an_agent_not_to_use() -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 Dims = Sequence[int | str] | None
 
@@ -118,6 +126,35 @@ def weights_of(count: int, seed: int = 1) -> bytes:
     return values.tobytes()
 
 
+def branching_lstm() -> bytes:
+    """A recurrent network in the branches of an `If`, which TensorRT-RTX 1.7 dies of in itself."""
+    random = np.random.default_rng(1)
+
+    def branch(name: str, *state: str) -> GraphProto:
+        cell = helper.make_node(
+            "LSTM",
+            ["seq", "W", "R", "", "", *state],
+            ["", f"{name}_h"],
+            hidden_size=4,
+            name=f"/{name}",
+        )
+        out = helper.make_node("Identity", [f"{name}_h"], [f"{name}_y"])
+        return helper.make_graph([cell, out], name, [], [value(f"{name}_y", None)])
+
+    return model(
+        node("ReduceSum", ["state"], "sum", keepdims=0),
+        node("Cast", ["sum"], "warm", to=TensorProto.BOOL),
+        node(
+            "If", ["warm"], then_branch=branch("a", "state", "state"), else_branch=branch("b")
+        ),
+        inputs=[value("seq", [5, 1, 3]), value("state", [1, 1, 4])],
+        constants=[
+            numpy_helper.from_array(random.normal(size=(1, 16, 3)).astype(np.float32), "W"),
+            numpy_helper.from_array(random.normal(size=(1, 16, 4)).astype(np.float32), "R"),
+        ],
+    ).SerializeToString()
+
+
 def conv_net(*, opset: int = 11, scale: float = 1.0) -> ModelProto:
     """A small network with weights: convolution, convolution, mean, product; ``x`` is ?x3x8x8."""
     random = np.random.default_rng(7)
@@ -142,4 +179,18 @@ def conv_net(*, opset: int = 11, scale: float = 1.0) -> ModelProto:
             weights("w3", 8, 5),
         ],
         opset=opset,
+    )
+
+
+def int4_net() -> ModelProto:
+    """A product whose weights are stored in 4 bits, by blocks: round to nearest."""
+    weights = TensorProto(name="w", dims=[4, 6], data_type=TensorProto.INT4)
+    weights.raw_data = bytes(range(0x10, 0x70, 8))
+    scales = numpy_helper.from_array(np.full((2, 6), 0.1, np.float32), "scale")
+    return model(
+        node("DequantizeLinear", ["w", "scale"], "d", name="/weights", axis=0, block_size=2),
+        node("MatMul", ["x", "d"], name="/product"),
+        inputs=[value("x", ["batch", 4])],
+        constants=[weights, scales],
+        opset=21,
     )

@@ -29,7 +29,7 @@ def test_what_the_client_uses_imports_without_the_builders_extras(module: str) -
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("module", ["builder.compile", "artifacts.store"])
+@pytest.mark.parametrize("module", ["builder.compile", "artifacts.store", "agent.build"])
 def test_an_agent_never_loads_a_compiler_into_itself(module: str) -> None:
     program = (
         "import sys\n"

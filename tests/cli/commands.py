@@ -30,6 +30,10 @@ def as_shells_say(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
+OUTLOOK = ("waiting for", "seatkeeper: expected: ", "seatkeeper: no estimate: ")
+"""What commands say before they begin: how long it may take."""
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended and what it wrote."""
@@ -56,10 +60,11 @@ class Result:
         return self
 
     def refused(self, code: int) -> str:
-        """Return why it refused: the only line that it wrote."""
+        """Return why it refused: the only line that it wrote, but for what it says of waiting."""
         self.check(code)
         assert self.out == ""
-        (line,) = [line for line in self.err.splitlines() if "waiting for" not in line]
+        lines = self.err.splitlines()
+        (line,) = [line for line in lines if not any(each in line for each in OUTLOOK)]
         assert line.startswith("seatkeeper: ")
         return line
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx.backend.test
 import pytest
-from tests.builder.models import conv_net
+from tests.builder.models import conv_net, relu_chain
 from tests.cli.commands import (
     SCRIPT,
     SECONDS_MAX,
@@ -203,6 +203,24 @@ def test_a_bad_model_is_refused_and_takes_no_seat_along(
         ([MODEL, "--target", "SM86", "--tolerance", "200%"], Exit.USAGE, "up to 1"),
         ([MODEL, "--target", "SM86", "--keep", "head"], Exit.USAGE, "fp32:/head/*"),
         ([MODEL, "--target", "SM86", "--calibration", "absent"], Exit.NOT_FOUND, "absent"),
+        (
+            [MODEL, "--target", "SM86", "--calibration", "python:absent:batches"],
+            Exit.USAGE,
+            "absent cannot be imported",
+        ),
+        ([MODEL, "--target", "SM86", "--samples", "python:os:name"], Exit.USAGE, "no function"),
+        ([MODEL, "--target", "SM86", "--plugin", "absent.so"], Exit.NOT_FOUND, "absent.so"),
+        (
+            [MODEL, "--target", "SM86", "--plugin", "sha256:ab"],
+            Exit.USAGE,
+            "no hash of a plugin",
+        ),
+        ([MODEL, "--target", "SM86", "--precision", "bf16"], Exit.USAGE, "--accept-unchecked"),
+        (
+            [MODEL, "--target", "SM89", "--precision", "fp8"],
+            Exit.USAGE,
+            "fp8 needs calibration data",
+        ),
         ([MODEL, "--target", "SM86", "--samples", "absent"], Exit.NOT_FOUND, "absent"),
         ([MODEL, "--target", "SM86", "--images", "large"], Exit.USAGE, "such as 224x224"),
         ([MODEL, "--target", "SM86", "--calibration-method", "x"], Exit.USAGE, "minmax"),
@@ -229,6 +247,17 @@ def test_an_engine_of_another_precision_says_how_accurate_it_is(
     assert said["accuracy"]["proven"]
     assert said["accuracy"]["outputs"][0]["relative_l2"] < 0.05
 
+    function = tmp_path / "data.py"
+    function.write_text(
+        f"import numpy as np\ndef batches():\n  print('reading')\n  for x in np.load({str(inputs)!r})"
+        "['x']:\n    yield {'x': x}\n"
+    )
+    called = ("--calibration", f"python:{function}:batches", "--tolerance", "6%", "--json")
+    assert (
+        build_runner.build(*options, *called).check().json["precision"]["shares"]
+        == said["shares"]
+    )
+
     shown = build_runner.build(*sampled, "--tolerance", "0.2%").check().out
     assert re.search(r"precision +fp16 \(of auto\)", shown)
     assert re.search(r"not taken +int8\+fp16: ", shown)
@@ -244,6 +273,47 @@ def test_an_engine_of_another_precision_says_how_accurate_it_is(
     refused = build_runner.build(*strict).check(Exit.REFUSED)
     assert "most harm is done by" in refused.err.splitlines()[-1]
     assert build_runner.cluster.look(build_runner.pool).held == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--strip-weights"], "strip_weights: tensorrt_rtx calls CUDA for it"),
+        (["--refit", "--version-compatible"], "libnvinfer_lean.so.1"),
+        (["--hardware-compatible"], "name each with --target"),
+        (["--plugin", f"sha256:{'ab' * 32}"], "administrator lists (setting `plugins`)"),
+    ],
+)
+def test_what_no_agent_can_do_is_refused_before_a_seat_is_waited_for(
+    build_runner: BuildRunner, options: list[str], why: str
+) -> None:
+    with build_runner.cluster.client.seat(build_runner.pool):
+        refused = build_runner.build(MODEL, "--target", "SM86", *options).check(
+            Exit.UNAVAILABLE
+        )
+    assert why in refused.err
+
+
+def test_an_engine_that_nothing_measured_says_so(
+    build_runner: BuildRunner, tmp_path: Path
+) -> None:
+    model = tmp_path / "net.onnx"
+    model.write_bytes(conv_net().SerializeToString())
+    options = (str(model), "--target", "SM86", "--profile", "x=1x3x8x8", "--precision", "bf16")
+    shown = build_runner.build(*options, "--accept-unchecked").check().out
+    assert re.search(r"precision +bf16: .*nodes in bf16", shown)
+    assert re.search(r"accuracy +unchecked: converted, and not compared", shown)
+    said = build_runner.build(*options, "--accept-unchecked", "--json").check().json
+    assert (said["precision"]["unchecked"], said["precision"]["accuracy"]) == (True, None)
+    get = ("engines", "get", said["key"], "--output", str(tmp_path / "engine"))
+    assert "its accuracy is unchecked" in build_runner(*get).check().err
+
+
+def test_an_engine_is_timed_on_a_gpu_alone(build_runner: BuildRunner, built: Built) -> None:
+    for options in ((), ("--json",)):
+        refused = build_runner("engines", "bench", str(built.file), *options).check(Exit.CONFIG)
+        assert "tensorrt_rtx runs engines on a GPU, and this machine has none" in refused.err
+    assert "absent" in build_runner("engines", "bench", "absent").check(Exit.NOT_FOUND).err
 
 
 def test_a_build_waits_for_its_seat_and_gives_up_in_time(
@@ -283,8 +353,8 @@ def test_in_a_file_what_a_build_is_at_is_a_line_for_each_phase(
 
 def test_for_programs_what_a_build_is_at_is_an_object_a_line(built: Built) -> None:
     events = [json.loads(line) for line in built.progress.splitlines()]
-    assert {event["event"] for event in events} == {"progress"}
-    phases = [event["phase"] for event in events]
+    assert [event["event"] for event in events] == ["estimated", *["progress"] * 5]
+    phases = [event["phase"] for event in events[1:]]
     assert phases == ["receiving", "checking", "parsing", "building", "publishing"]
 
 
@@ -456,3 +526,62 @@ def test_an_engine_goes_where_standard_output_goes(
         Exit.FAILED
     )
     assert "/dev/full: No space left" in full.err
+
+
+# What a build is expected to take -------------------------------------------------------------
+
+
+def test_what_was_expected_is_said_first_and_beside_the_truth(built: Built) -> None:
+    events = [json.loads(line) for line in built.progress.splitlines()]
+    assert events[0] == {"event": "estimated", "estimate": built.said["estimate"]}
+    assert built.said["stats"]["nodes"] > 50
+    assert built.said["stats"]["peak_memory_bytes"] > 50 << 20
+    assert built.said["stats"]["seat_seconds"] >= built.said["build_seconds"]
+
+
+def test_a_like_build_is_estimated_and_compared(
+    build_runner: BuildRunner, built: Built
+) -> None:
+    result = build_runner.build(MODEL, "--target", "SM89", "--workspace", "64MiB").check()
+    assert "expected: " in result.err
+    assert "of them like it" in result.err
+    (took,) = [line for line in result.out.splitlines() if line.startswith("took")]
+    assert "expected: " in took
+
+    again = build_runner.build(MODEL, "--target", "SM120", "--json").check().json
+    assert again["estimate"]["builds"] >= again["estimate"]["like"] >= 2
+    seconds = again["estimate"]["build_seconds"]
+    assert 0 < seconds["low"] < seconds["likely"] < seconds["high"]
+
+
+def test_a_deadline_that_cannot_be_kept_takes_no_seat(
+    build_runner: BuildRunner, built: Built
+) -> None:
+    fence = build_runner.cluster.look(build_runner.pool).fence
+    options = ("--target", "SM86", "--workspace", "65MiB", "--deadline", "1s")
+    result = build_runner.build(MODEL, *options)
+    reason = result.refused(Exit.FAILED)
+    assert "the deadline is in 1.0 s, and the build is expected to take" in reason
+    assert build_runner.cluster.look(build_runner.pool).fence == fence
+
+
+def test_a_deadline_that_passes_stops_the_build(
+    build_runner: BuildRunner, tmp_path: Path
+) -> None:
+    """Nothing like it was built, so only time shows it."""
+    chain = tmp_path / "chain.onnx"
+    chain.write_bytes(relu_chain(10_000))
+    result = build_runner.build(str(chain), "--target", "SM86", "--deadline", "4s")
+    assert "the deadline passed" in result.check(Exit.FAILED).err.splitlines()[-1]
+    eventually(lambda: build_runner.cluster.look(build_runner.pool).held == 0)
+
+
+def test_a_build_that_may_wait_starts_at_once_where_it_is_quiet(
+    build_runner: BuildRunner, built: Built
+) -> None:
+    options = ("--target", "SM86", "--workspace", "66MiB", "--when", "off-peak", "--json")
+    result = build_runner.build(MODEL, *options).check()
+    assert "delayed" not in result.err, "it is quiet"
+    assert not result.json["cached"]
+    wrong = build_runner.build(MODEL, "--target", "SM86", "--when", "whenever")
+    assert "off-peak" in wrong.refused(Exit.USAGE)

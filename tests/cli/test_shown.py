@@ -97,6 +97,7 @@ VIEWS: dict[str, Callable[[], RenderableType]] = {
     "store": lambda: views.store_view(REPORT.store),
     "store of etcd": lambda: views.store_view(answering().store),
     "agents": lambda: views.agents_table([AGENT]),
+    "builds": lambda: views.builds_table([AGENT]),
     "pools": lambda: views.pools_table([POOL]),
     "grants": lambda: views.grants_table(POOL),
     "queue": lambda: views.queue_table(POOL),

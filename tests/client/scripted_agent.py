@@ -66,6 +66,9 @@ class ScriptedCatalogue(engines_grpc.EngineServiceServicer):
     async def RegisterAgent(self, request: Any, context: Context) -> Any:
         raise NotImplementedError
 
+    async def DrainAgent(self, request: Any, context: Context) -> Any:
+        raise NotImplementedError
+
     async def ClaimGrant(self, request: Any, context: Context) -> Any:  # type: ignore[override]  # the stub's types allow other shapes too
         raise NotImplementedError
 

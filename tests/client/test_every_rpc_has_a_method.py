@@ -77,6 +77,10 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "EngineService/RegisterAgent",
         lambda c: c.engines.register_agent(build_service_pb2.AgentInfo(agent_id="a")),
     ),
+    "engines.drain_agent": (
+        "EngineService/DrainAgent",
+        lambda c: c.engines.drain_agent("a"),
+    ),
     "engines.agents": ("EngineService/ListAgents", lambda c: c.engines.agents()),
     "engines.claim": (
         "EngineService/ClaimGrant",

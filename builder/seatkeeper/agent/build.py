@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +21,10 @@ from typing import Any, TypeVar
 import grpc
 
 from seatkeeper.agent.build_runner import BuildRunner
+from seatkeeper.agent.calibrations import calibration_key
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
+from seatkeeper.agent.places import RunningBuild
 from seatkeeper.agent.progress_feed import ProgressFeed
 from seatkeeper.agent.receiving import Chunks, Offer, receive, wanted
 from seatkeeper.agent.uploads import Part, Scope
@@ -32,7 +34,7 @@ from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options
 from seatkeeper.artifacts.summary import check_model_size
 from seatkeeper.builder._worker_process import private_folder
 from seatkeeper.builder.compile import CompiledEngine, CompileJob
-from seatkeeper.builder.progress import Progress
+from seatkeeper.builder.progress import OnProgress, Progress
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.core.errors import (
     AlreadyExists,
@@ -141,8 +143,14 @@ class Build:
             signed = await self._publish_kept(key, claim)
             if signed is None:
                 await self.build_runner.holdings.check()
-                async with self.build_runner.place():
-                    signed = await self._build(plan, claim, offer, chunks)
+                async with self.build_runner.places.take(
+                    model_name=self.header.model_name,
+                    holder=self.claims.holder,
+                    memory_bytes=self.build_runner.memory_needed(
+                        offer.model_hash, offer.model_bytes
+                    ),
+                ) as place:
+                    signed = await self._build(plan, claim, offer, chunks, place)
         return build_service_pb2.BuildDone(manifest=signed)
 
     async def _publish_kept(self, key: str, claim: Claim) -> build_pb2.SignedManifest | None:
@@ -161,7 +169,12 @@ class Build:
             return await self._published_to_its_end(manifest, engine.path, claim)
 
     async def _compiled(
-        self, plan: BuildPlan, offer: Offer, chunks: Chunks, folder: Path
+        self,
+        plan: BuildPlan,
+        offer: Offer,
+        chunks: Chunks,
+        folder: Path,
+        notify: OnProgress,
     ) -> CompiledEngine:
         """Receive the files and compile them; then only the engine is left."""
         uploads = self.build_runner.uploads
@@ -170,6 +183,10 @@ class Build:
                 self.feed.want(wanted(parts))
                 self._log_resumed(parts)
             received = await receive(offer, parts, chunks, folder, self.feed)
+            ranges = calibration_key(offer.model_hash, plan)
+            calibrations = self.build_runner.calibrations
+            if ranges:
+                await asyncio.to_thread(calibrations.lay_out, ranges, folder / "ranges")
             job = CompileJob(
                 model_path=received.model,
                 external_files=received.external_files,
@@ -177,8 +194,17 @@ class Build:
                 engine_path=folder / "engine",
                 calibration_path=received.samples.get(plan.precision.calibration.sha256),
                 samples_path=received.samples.get(plan.precision.samples.sha256),
+                ranges_path=folder / "ranges" if ranges else None,
+                plugin_paths=await asyncio.to_thread(
+                    self.build_runner.plugins.copied, plan.plugins, folder
+                ),
             )
-            engine = await self.build_runner.compile(job, self.feed.notify)
+            engine = await self.build_runner.compile(job, notify)
+            if ranges:
+                await asyncio.to_thread(calibrations.keep, ranges, folder / "ranges")
+            if engine.costs is not None:
+                peak = engine.costs.peak_memory_bytes
+                self.build_runner.note_peak(offer.model_hash, peak)
         await asyncio.to_thread(received.remove)
         return engine
 
@@ -189,11 +215,15 @@ class Build:
             logger.info("upload_resumed", extra=about)
 
     async def _build(
-        self, plan: BuildPlan, claim: Claim, offer: Offer, chunks: Chunks
+        self, plan: BuildPlan, claim: Claim, offer: Offer, chunks: Chunks, place: RunningBuild
     ) -> build_pb2.SignedManifest:
+        def notify(progress: Progress) -> None:
+            self.build_runner.places.at_phase(place, progress.phase)
+            self.feed.notify(progress)
+
         with private_folder(self.build_runner.store.staging) as folder:
-            engine = await self._compiled(plan, offer, chunks, folder)
-            self.feed.notify(Progress(phase=PUBLISHING))
+            engine = await self._compiled(plan, offer, chunks, folder, notify)
+            notify(Progress(phase=PUBLISHING))
             manifest = build_manifest(
                 plan,
                 SourceModel(
@@ -209,6 +239,9 @@ class Build:
                     built_at=datetime.now(UTC),
                     build_time=engine.build_time,
                     precision=engine.precision,
+                    costs=None
+                    if engine.costs is None
+                    else replace(engine.costs, seat_time=claim.age),
                 ),
                 SeatUsed(
                     pool=self.claims.pool,

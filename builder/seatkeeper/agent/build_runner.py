@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-import grpc
-
+from seatkeeper.agent.calibrations import CalibrationCache
 from seatkeeper.agent.failures import log_end_of_worker
 from seatkeeper.agent.holdings import Holdings
+from seatkeeper.agent.places import Places
+from seatkeeper.agent.plugins import Plugins
 from seatkeeper.agent.uploads import Uploads
-from seatkeeper.artifacts.errors import BackendMissing, BuildError
+from seatkeeper.artifacts.errors import (
+    BackendMissing,
+    BuildError,
+    EngineError,
+    FeatureUnsupported,
+    IsolationUnavailable,
+)
+from seatkeeper.artifacts.features import lacking_features, missing_plugins
 from seatkeeper.artifacts.manifest import AgentKey
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan, check_targets
 from seatkeeper.artifacts.store import EngineStore
@@ -25,30 +33,40 @@ from seatkeeper.builder.compile import (
     CompileJob,
     compile_engine,
     probe_backend,
+    probe_isolation,
     worker_environment,
 )
 from seatkeeper.builder.job import BuildLimits
 from seatkeeper.builder.progress import OnProgress
 from seatkeeper.core.extras import explain
-from seatkeeper.core.serving.failure import Failure, retry_info
 from seatkeeper.v1 import build_pb2, build_service_pb2
+
+logger = logging.getLogger(__name__)
 
 UPLOAD_BYTES_MAX = 8 << 30
 UPLOAD_SECONDS = 900.0
-RETRY_WHEN_FULL = timedelta(seconds=5)
+MEMORY_BASE_BYTES = 600 << 20
+MEMORY_PER_MODEL_BYTE = 4
+"""What a build of a new model is expected to need."""
+MEMORY_MARGIN = 1.25
+"""Over what builds of the same model needed."""
+PEAKS_MAX = 10_000
+"""Models whose builds are remembered."""
 
 
 @dataclass
 class BuildRunner:
-    """Compiles models, as many at a time as it has places."""
+    """Compiles models, as many at a time as there are places and memory."""
 
     holdings: Holdings
     key: AgentKey
     limits: BuildLimits
-    builds_max: int
+    places: Places
     backends: Mapping[str, build_service_pb2.BackendInfo]
     uploads: Uploads
-    _building: int = 0
+    calibrations: CalibrationCache
+    plugins: Plugins = field(default_factory=Plugins)
+    _peaks: dict[str, int] = field(default_factory=dict)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
@@ -56,7 +74,8 @@ class BuildRunner:
         cls,
         folder: Path,
         limits: BuildLimits,
-        builds_max: int,
+        places: Places,
+        isolation: str = "auto",
         *,
         store: str = "",
         upload_bytes_max: int = UPLOAD_BYTES_MAX,
@@ -65,17 +84,30 @@ class BuildRunner:
         """Open the folder of an agent and see what can be built on this host.
 
         ``store`` is the address of the store that it shares; empty: none. Of interrupted uploads so
-        much is kept, for so long. Raises ``BackendMissing`` when nothing can be built, and a
-        ``StoreError`` for a store that can never be used.
+        much is kept, for so long. Raises ``BackendMissing`` when nothing can be built,
+        ``IsolationUnavailable``, and a ``StoreError`` for a store that can never be used.
         """
         holdings, key = await asyncio.to_thread(_open_folder, folder, store)
-        backends = await _probe(holdings.local.staging, limits)
+        local = holdings.local
+        # At once: each starts a process, and an agent should be back soon.
+        isolating = asyncio.create_task(_isolates(local.staging, limits, isolation))
+        try:
+            backends = await _probe(local.staging, limits)
+            limits = replace(limits, isolate=await isolating)
+        finally:
+            isolating.cancel()
+            await asyncio.gather(isolating, return_exceptions=True)
         uploads = Uploads(
-            holdings.local.staging / "uploads",
+            local.staging / "uploads",
             kept_bytes_max=upload_bytes_max,
             kept_seconds=upload_seconds,
         )
-        return cls(holdings, key, limits, builds_max, backends, uploads)
+        calibrations = CalibrationCache(local.staging.with_name("calibrations"))
+        build_runner = cls(holdings, key, limits, places, backends, uploads, calibrations)
+        for manifest in await asyncio.to_thread(_manifests, local):
+            model = manifest.bundle.sha256 or manifest.model_sha256
+            build_runner.note_peak(model, manifest.stats.peak_memory_bytes)
+        return build_runner
 
     @property
     def store(self) -> EngineStore:
@@ -92,26 +124,37 @@ class BuildRunner:
             raise BackendMissing(
                 explain(f"converting to {plan.precision.precision}", "builder")
             )
+        offered = {each.name: each.lacking for each in info.features}
+        if lacks := lacking_features(sorted(plan.features), offered):
+            raise FeatureUnsupported("; ".join(lacks))
+        if why := missing_plugins(plan.plugins, self.plugins.paths):
+            raise FeatureUnsupported(why)
         return info.version
+
+    def memory_needed(self, model_sha256: str, model_bytes: int) -> int:
+        """Return what a build of a model is expected to need, at most its limit.
+
+        More than its builds here had at most, or what models of its size have where it is new.
+        """
+        known = self._peaks.get(model_sha256)
+        expected = (
+            MEMORY_BASE_BYTES + MEMORY_PER_MODEL_BYTE * model_bytes
+            if known is None
+            else int(MEMORY_MARGIN * known)
+        )
+        return min(expected, self.limits.memory_bytes)
+
+    def note_peak(self, model_sha256: str, peak_memory_bytes: int) -> None:
+        """Remember what a build of a model had at most."""
+        if peak_memory_bytes <= 0:
+            return
+        self._peaks[model_sha256] = max(peak_memory_bytes, self._peaks.pop(model_sha256, 0))
+        while len(self._peaks) > PEAKS_MAX:
+            del self._peaks[next(iter(self._peaks))]
 
     async def whole(self, key: str) -> build_pb2.SignedManifest | None:
         """Return the manifest of an engine that is here, and whole; None: it is not."""
         return await self.holdings.whole(key)
-
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Take a place to build at. Raises ``Failure`` when all are taken."""
-        if self._building >= self.builds_max:
-            raise Failure(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"this agent runs {self.builds_max} builds at a time, and all of them are under way",
-                retry_info(RETRY_WHEN_FULL),
-            )
-        self._building += 1
-        try:
-            yield
-        finally:
-            self._building -= 1
 
     @asynccontextmanager
     async def only_build_of(self, key: str) -> AsyncIterator[None]:
@@ -128,10 +171,39 @@ class BuildRunner:
         return await compile_engine(job, self.limits, on_progress, environment)
 
 
+def _manifests(store: EngineStore) -> list[build_pb2.EngineManifest]:
+    """Return what is known of the engines here; those that are damaged are left out."""
+    found = []
+    for key in store.keys()[:PEAKS_MAX]:
+        with suppress(EngineError):
+            signed = store.manifest(key)
+            found.append(build_pb2.EngineManifest.FromString(signed.manifest))
+    return found
+
+
 def _open_folder(folder: Path, store: str) -> tuple[Holdings, AgentKey]:
     folder = folder.absolute()
     holdings = Holdings.open(folder, store)
     return holdings, AgentKey.load_or_create(folder / "agent-key.pem")
+
+
+async def _isolates(scratch: Path, limits: BuildLimits, isolation: str) -> bool:
+    """Return whether workers are isolated. Raises ``IsolationUnavailable`` if they must be."""
+    if isolation == "off":
+        return False
+    refusal = await _refusal(scratch, limits)
+    if not refusal:
+        return True
+    if isolation == "required":
+        raise IsolationUnavailable(f"builds cannot be isolated on this host: {refusal}")
+    hint = "builds can reach the network, and see this host's processes; isolation=off says so quietly"
+    logger.warning("isolation_unavailable", extra={"error": refusal, "hint": hint})
+    return False
+
+
+async def _refusal(scratch: Path, limits: BuildLimits) -> str:
+    """Return why the kernel does not isolate workers here; empty: it does."""
+    return await probe_isolation(scratch, limits, worker_environment(os.environ))
 
 
 async def _probe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -51,6 +52,7 @@ class Claim:
         self._token = token
         self._claims = claims
         self._made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._made_at = 0.0
         self._grant_ended = False
         self._in_doubt = False
         self._task: asyncio.Task[None] | None = None
@@ -84,6 +86,11 @@ class Claim:
         await self._stop()
         if not self._grant_ended:
             await self._give_up()
+
+    @property
+    def age(self) -> timedelta:
+        """Time since it was made."""
+        return timedelta(seconds=asyncio.get_running_loop().time() - self._made_at)
 
     async def _give_up(self) -> None:
         try:
@@ -134,6 +141,7 @@ class Claim:
             if event.HasField("made"):
                 self._in_doubt = False
                 if not self._made.done():
+                    self._made_at = asyncio.get_running_loop().time()
                     self._made.set_result(None)
             if event.HasField("ended"):
                 raise SeatLost(event.ended.message)

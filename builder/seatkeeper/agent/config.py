@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
+from seatkeeper.agent.places import memory_for_builds
 from seatkeeper.artifacts.errors import StoreAddressInvalid
 from seatkeeper.artifacts.stores.address import StoreAddress
 from seatkeeper.core.address import parse_address
@@ -22,6 +23,11 @@ from seatkeeper.core.serving.settings import (
 )
 
 GIB = 1 << 30
+
+
+def plugin_paths(value: str) -> list[Path]:
+    """Return the paths that the setting `plugins` names."""
+    return [Path(part.strip()) for part in value.split(",") if part.strip()]
 
 
 class AgentConfig(BaseSettings):
@@ -78,8 +84,34 @@ class AgentConfig(BaseSettings):
     build_memory_bytes: int = Field(
         default=16 * GIB, ge=1 << 28, description="Maximum memory of one build, in bytes."
     )
+    memory_bytes: int = Field(
+        default_factory=memory_for_builds,
+        ge=1 << 28,
+        description="Memory that builds may have together, in bytes; default: 80 % of the host's.",
+    )
+    memory_wait: float = Field(
+        default=10.0,
+        ge=0,
+        le=600,
+        description="Seconds that a build waits for memory before its client tries another agent.",
+    )
     build_timeout: float = Field(
         default=4 * 3600.0, gt=0, description="Seconds until a build is given up."
+    )
+    build_cpu_time: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds of processor time until a build is given up; default: build_timeout on "
+        "every processor.",
+    )
+    isolation: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Whether builds run without a network, and without sight of other processes. auto: "
+        "where the kernel allows it; required: or the agent does not start.",
+    )
+    plugins: str = Field(
+        default="",
+        description="Libraries of plugins that models may use, as paths, comma-separated.",
     )
     tls_cert_file: Path | None = Field(default=None, description="Certificate of this agent.")
     tls_key_file: Path | None = Field(default=None, description="Key of that certificate.")
@@ -103,7 +135,7 @@ class AgentConfig(BaseSettings):
     stop_grace: float = Field(
         default=5.0,
         ge=0,
-        le=600,
+        le=24 * 3600,
         description="Seconds that builds may take to finish after SIGTERM.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -131,6 +163,13 @@ class AgentConfig(BaseSettings):
                 StoreAddress.parse(value)
         except StoreAddressInvalid as error:
             raise ValueError(error.message) from None
+        return value
+
+    @field_validator("plugins")
+    @classmethod
+    def _check_plugins(cls, value: str) -> str:
+        for path in plugin_paths(value):
+            check_readable(path)
         return value
 
     @field_validator("nodes")

@@ -117,7 +117,7 @@ def _of_seat(error: SeatError) -> Failure:
             message = f"{said}; the build is stopped and nothing is published"
             return Failure(grpc.StatusCode.ABORTED, message)
         case InUse():
-            return Failure(grpc.StatusCode.FAILED_PRECONDITION, said)
+            return Failure(grpc.StatusCode.FAILED_PRECONDITION, said, error_info("CLAIMED"))
         case ServiceUnavailable():
             message = f"the agent cannot reach the licence service: {said}"
             return Failure(grpc.StatusCode.UNAVAILABLE, message, retry_info(RETRY_AFTER))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
+from seatkeeper.agent.places import Places
 from seatkeeper.client import AsyncSeatClient
 from seatkeeper.core.errors import AlreadyExists, SeatError, SessionLost
 from seatkeeper.v1 import build_service_pb2
@@ -13,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 INTERVAL = 3.0
 """Seconds between two registrations. Each is one read where nothing has changed."""
+INTERVAL_MIN = 1.0
+"""Least seconds between two of them, however often the load changes."""
 TRY_AGAIN = 0.5
 """Seconds until an agent whose name is not free yet asks for it again."""
 
@@ -45,16 +49,25 @@ async def register(
             return
 
 
-async def keep_registered(client: AsyncSeatClient, agent: build_service_pb2.AgentInfo) -> None:
-    """Register again and again, forever; cancel to stop.
+async def keep_registered(
+    client: AsyncSeatClient, agent: build_service_pb2.AgentInfo, places: Places
+) -> None:
+    """Register again and again, and soon after the load has changed; cancel to stop.
 
     The registration lives as long as the client's session. Should that be lost, the next one is
-    made under the new session, once the old one has ended.
+    made under the new session, once the old one has ended. An agent that is asked to drain does.
     """
     while True:
-        await asyncio.sleep(INTERVAL)
+        await asyncio.sleep(INTERVAL_MIN)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL - INTERVAL_MIN):
+                await places.changed.wait()
+        places.changed.clear()
+        places.describe(agent)
         try:
-            await client.engines.register_agent(agent)
+            if await client.engines.register_agent(agent) and not places.draining:
+                logger.info("drain_started", extra={"agent_id": agent.agent_id})
+                places.drain()
         except AlreadyExists:
             hint = "an earlier session of this agent has not ended"
             about = {"agent_id": agent.agent_id, "hint": hint}

@@ -135,5 +135,6 @@ class BuildService(build_service_pb2_grpc.BuildServiceServicer):
     async def GetCapabilities(
         self, request: build_service_pb2.GetCapabilitiesRequest, context: Context
     ) -> build_service_pb2.GetCapabilitiesResponse:
-        """Return what this agent can build."""
+        """Return what this agent can build, and what it does."""
+        self._build_runner.places.describe(self._info)
         return build_service_pb2.GetCapabilitiesResponse(agent=self._info)

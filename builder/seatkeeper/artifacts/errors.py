@@ -8,6 +8,7 @@ BuildError                      never raised itself
 │   ├── ProfileMismatch         a shape's rank or a fixed size differs from the model's
 │   ├── TargetUnsupported       this backend does not compile for that GPU architecture
 │   ├── PrecisionUnsupported    that architecture, or this version, does not have that precision
+│   ├── FeatureUnsupported      no such engines are made there, or a plugin is not listed
 │   ├── SamplesInvalid          samples of the inputs are too few, or do not fit the model
 │   ├── SamplesDamaged          the file of samples is not what it should be
 │   ├── SamplesTooLarge         the file of samples has more bytes than the agent accepts
@@ -30,6 +31,8 @@ BuildError                      never raised itself
 │   ├── OutOfMemory             the build wanted more memory than it may have
 │   ├── DiskFull (retryable)    no room for the engine; nothing is left behind
 │   ├── EngineTooLarge          the engine is larger than the agent accepts
+│   ├── FilesTooLarge           the build writes more than it may
+│   ├── TooManyProcesses        the build starts more processes than it may
 │   └── BuildTimedOut           the build took longer than it may
 ├── ProcessError                the worker process
 │   ├── CompilerCrashed         the native library died; the end of its output is attached
@@ -43,6 +46,7 @@ BuildError                      never raised itself
 │   ├── StoreRefused            it does not accept our credentials, or not this call
 │   ├── StoreFull (retryable)   it has no room
 │   └── EngineNotStored (retryable)  an engine was built, and the store has not got it
+├── IsolationUnavailable        builds must be isolated, and this host's kernel does not allow it
 └── EngineError                 an engine after it was built
     ├── EngineNotFound          not in this store
     ├── EngineDamaged           its bytes are not what its manifest says
@@ -148,6 +152,13 @@ class PrecisionUnsupported(PlanError):
 
     code = "precision_unsupported"
     advice = "Choose another precision, such as fp16, or another target."
+
+
+class FeatureUnsupported(PlanError):
+    """The library does not make such an engine on the agent's host, or a plugin is not listed there."""
+
+    code = "feature_unsupported"
+    advice = "Leave the option out, or use an agent whose library and host can do it."
 
 
 class SamplesInvalid(PlanError):
@@ -312,6 +323,21 @@ class EngineTooLarge(ResourceError):
     advice = "Build for fewer targets or profiles, or raise the agent's limit."
 
 
+class FilesTooLarge(ResourceError):
+    """The build writes more than it may, in one file or in all of them."""
+
+    code = "files_too_large"
+    advice = "Build for fewer targets or profiles, or raise the agent's limit."
+
+
+class TooManyProcesses(ResourceError):
+    """The build starts more processes than a compiler needs."""
+
+    code = "too_many_processes"
+    fault = Fault.COMPILER
+    advice = "Send the model to the library's vendor: compilers start threads, not processes."
+
+
 class BuildTimedOut(ResourceError):
     """The build took longer than it may."""
 
@@ -404,6 +430,13 @@ class EngineNotStored(StoreError):
     code = "engine_not_stored"
     retryable = True
     advice = "Once the store works, send the build again: the engine is published and not built again."
+
+
+class IsolationUnavailable(BuildError):
+    """The agent's settings have builds isolated, and the kernel or the container does not allow it."""
+
+    code = "isolation_unavailable"
+    advice = "Allow user namespaces on the host or in the container, or set isolation to auto."
 
 
 class EngineError(BuildError):

@@ -22,6 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from seatkeeper.artifacts.bundle import ExternalFile, model_hash
 from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
+from seatkeeper.artifacts.model_shape import ModelShape
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_to_options
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_message
 from seatkeeper.v1 import build_pb2
@@ -91,6 +92,21 @@ class SourceModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildCosts:
+    """What a build took, and of what: later ones are estimated by it."""
+
+    shape: ModelShape
+    peak_memory_bytes: int
+    """Most memory of the host that the worker was seen to have."""
+    convert_time: timedelta
+    """Of the build's time, what converting and comparing took."""
+    seat_time: timedelta = timedelta(0)
+    """From the claim of the seat until the engine was signed."""
+    processors: int = 0
+    """Of the host."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuiltEngineFile:
     """The compiler's output, and how it came to be."""
 
@@ -102,6 +118,8 @@ class BuiltEngineFile:
     build_time: timedelta
     precision: PrecisionReport | None = None
     """What became of the model's precision; None: it was compiled as it was."""
+    costs: BuildCosts | None = None
+    """None: not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +166,22 @@ def build_manifest(
         manifest.bundle.sha256 = hashed
         manifest.bundle.files = len(model.files)
         manifest.bundle.size_bytes = model.size_bytes + sum(f.size_bytes for f in model.files)
+    if engine.costs is not None:
+        manifest.stats.CopyFrom(_stats_message(engine.costs))
     return manifest
+
+
+def _stats_message(costs: BuildCosts) -> build_pb2.BuildStats:
+    milli = timedelta(milliseconds=1)
+    return build_pb2.BuildStats(
+        nodes=costs.shape.nodes,
+        weight_bytes=costs.shape.weight_bytes,
+        model_bytes=costs.shape.model_bytes,
+        peak_memory_bytes=costs.peak_memory_bytes,
+        convert_millis=costs.convert_time // milli,
+        seat_millis=costs.seat_time // milli,
+        processors=costs.processors,
+    )
 
 
 def verify_manifest(

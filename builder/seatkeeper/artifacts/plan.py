@@ -22,6 +22,7 @@ from seatkeeper.artifacts.errors import (
     ProfileInvalid,
     TargetUnsupported,
 )
+from seatkeeper.artifacts.features import Feature, normal_plugins
 from seatkeeper.artifacts.precision import (
     AS_THE_MODEL_IS,
     CalibrationMethod,
@@ -140,6 +141,10 @@ class BuildPlan:
     """Effort from 0 to 5."""
     precision: PrecisionPlan = AS_THE_MODEL_IS
     """What the model is converted to before, and how that is checked."""
+    features: frozenset[Feature] = frozenset()
+    """What the engine can be beside fast."""
+    plugins: tuple[str, ...] = ()
+    """Hashes of the libraries that the model's own operators are in. Sorted, each once."""
 
     def __post_init__(self) -> None:
         if self.backend not in TARGETS:
@@ -157,7 +162,13 @@ class BuildPlan:
                 f"optimisation level {self.optimisation_level} is not 0 to"
                 f" {OPTIMISATION_LEVEL_MAX}"
             )
-        check_precision(self.precision.precision, self.targets)
+        check_precision(self.precision, self.targets)
+        object.__setattr__(self, "plugins", normal_plugins(self.plugins))
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether it asks for what an older agent does not know."""
+        return bool(self.features or self.plugins)
 
 
 def parse_profile(text: str) -> Profile:
@@ -206,7 +217,10 @@ def plan_to_options(plan: BuildPlan) -> build_pb2.BuildOptions:
         ],
         workspace_bytes=plan.workspace_bytes or 0,
         optimisation_level=plan.optimisation_level,
+        plugins=plan.plugins,
     )
+    for feature in plan.features:
+        setattr(options, feature, True)
     if not plan.precision.is_default:
         options.precision.CopyFrom(_precision_to_options(plan.precision))
     return options
@@ -241,6 +255,8 @@ def plan_from_options(options: build_pb2.BuildOptions) -> BuildPlan:
             else OPTIMISATION_LEVEL_DEFAULT
         ),
         precision=_precision_from_options(options.precision),
+        features=frozenset(each for each in Feature if getattr(options, each)),
+        plugins=tuple(options.plugins),
     )
 
 
@@ -253,7 +269,8 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
     A plan that asks for a precision has format 2 and, after these: precision, calibration and
     samples (each ``[hash, random, [height, width, layout, order, mean, std]]``, the last only of
     pictures), calibration method, tolerance, patterns to keep (each
-    ``[pattern, precision]``), repair.
+    ``[pattern, precision]``), repair; and, last, ``accept_unchecked`` where it is set.
+    A plan that asks for features or plugins has a list of both, each sorted, at the end.
     It is of the inputs, never of the engine: building the same twice may differ in a few bytes.
     Raises ``OptionInvalid`` when ``model_sha256`` is no such hash or the version is empty.
     """
@@ -284,6 +301,10 @@ def engine_key(model_sha256: str, plan: BuildPlan, backend_version: str) -> str:
             [[rule.pattern, rule.precision] for rule in wanted.keep],
             wanted.repair,
         ]
+    if wanted.accept_unchecked:
+        canonical.append("accept_unchecked")
+    if plan.needs_features:
+        canonical.append([sorted(plan.features), plan.plugins])
     text = json.dumps(canonical, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -304,6 +325,7 @@ def _precision_to_options(wanted: PrecisionPlan) -> build_pb2.PrecisionOptions:
             for rule in wanted.keep
         ],
         repair=wanted.repair,
+        accept_unchecked=wanted.accept_unchecked,
     )
     for field, samples in ("calibration", wanted.calibration), ("samples", wanted.samples):
         if samples.are_there:
@@ -336,6 +358,7 @@ def _precision_from_options(options: build_pb2.PrecisionOptions) -> PrecisionPla
             for rule in options.keep
         ),
         repair=options.repair,
+        accept_unchecked=options.accept_unchecked,
     )
 
 

@@ -33,20 +33,28 @@ class Precision(StrEnum):
     """Nothing, and the file must compute in 32 bits."""
     FP16 = "fp16"
     BF16 = "bf16"
+    """16 bits with the range of 32."""
     INT8 = "int8"
     """Convolutions and matrix products in 8 bits, the rest in 32."""
     INT8_FP16 = "int8+fp16"
     """The same, the rest in 16."""
     FP8 = "fp8"
+    """Convolutions and matrix products in floating point of 8 bits, the rest in 32."""
     AUTO = "auto"
     """The first of ``AUTO_ORDER`` that the target has and that is accurate enough."""
 
 
-AUTO_ORDER = (Precision.INT8_FP16, Precision.INT8, Precision.FP16, Precision.FP32)
+AUTO_ORDER = (
+    *(Precision.INT8_FP16, Precision.INT8, Precision.FP16, Precision.BF16, Precision.FP32),
+)
 """From the fastest to the surest."""
-CONVERTED = (Precision.FP16, Precision.INT8, Precision.INT8_FP16)
+CONVERTED = (
+    *(Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16, Precision.FP8),
+)
 """What this version converts to."""
-QUANTISED = frozenset({Precision.INT8, Precision.INT8_FP16})
+UNCHECKED = frozenset({Precision.BF16})
+"""What ONNX Runtime does not compute on a processor, so that accuracy cannot be measured."""
+QUANTISED = frozenset({Precision.INT8, Precision.INT8_FP16, Precision.FP8})
 """What needs calibration data."""
 _FIRST_SM: Mapping[Precision, int] = {Precision.BF16: 80, Precision.FP8: 89}
 """The first architecture that has it; those not named here are on all that TensorRT knows."""
@@ -170,6 +178,8 @@ class PrecisionPlan:
     """Sorted, each once."""
     repair: bool = False
     """Whether nodes that cost too much accuracy are kept in a higher precision by themselves."""
+    accept_unchecked: bool = False
+    """Whether one of ``UNCHECKED`` may be taken."""
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance <= TOLERANCE_MAX:
@@ -181,22 +191,52 @@ class PrecisionPlan:
                 f"{len(self.keep)} patterns of nodes to keep are over {KEEP_MAX}"
             )
         object.__setattr__(self, "keep", tuple(sorted(set(self.keep))))
-        if self.precision in QUANTISED and not self.calibration.are_there:
-            raise OptionInvalid(
-                f"{self.precision} needs calibration data: give samples of the model's inputs, or "
-                "ask for random ones, whose engine is good for trying only"
-            )
-        asks_more = (
-            self.keep or self.repair or self.calibration.are_there or self.samples.are_there
-        )
+        if self.precision not in _FIRST_SM:
+            self.check_needs()
+        self._check_unchecked()
+        is_measured = self.repair or self.calibration.are_there or self.samples.are_there
+        asks_more = self.keep or self.accept_unchecked or is_measured
         if not self.is_conversion and asks_more:
             raise OptionInvalid(
                 f"precision {self.precision} converts nothing, so there is nothing to calibrate, to "
                 "measure or to keep: ask for another precision, such as auto"
             )
         kept_in_fp16 = any(rule.precision == Precision.FP16 for rule in self.keep)
-        if kept_in_fp16 and self.precision in {Precision.FP16, Precision.INT8}:
+        if kept_in_fp16 and self.precision not in {Precision.INT8_FP16, Precision.AUTO}:
             raise OptionInvalid(f"nothing can be kept in fp16 of a model in {self.precision}")
+
+    def check_needs(self) -> None:
+        """Raise ``OptionInvalid`` or ``PrecisionUnsupported`` for what a precision cannot do without.
+
+        Where some architectures do not have the precision at all, that is the better reason, so it is
+        looked for first, with the targets.
+        """
+        if self.precision in QUANTISED and not self.calibration.are_there:
+            raise OptionInvalid(
+                f"{self.precision} needs calibration data: give samples of the model's inputs, or "
+                "ask for random ones, whose engine is good for trying only"
+            )
+        if self.precision in UNCHECKED and not self.accept_unchecked:
+            raise PrecisionUnsupported(
+                f"ONNX Runtime cannot run {self.precision} on a processor, so its accuracy cannot "
+                "be checked: accept that with --accept-unchecked (`accept_unchecked`)"
+            )
+
+    def _check_unchecked(self) -> None:
+        if self.precision in UNCHECKED:
+            if self.repair or self.calibration.are_there or self.samples.are_there:
+                raise OptionInvalid(
+                    f"the accuracy of {self.precision} is not measured, so samples and repairs are of "
+                    "no use to it"
+                )
+        elif (
+            self.accept_unchecked
+            and self.is_conversion
+            and self.precision is not Precision.AUTO
+        ):
+            raise OptionInvalid(
+                f"the accuracy of {self.precision} is checked, so there is nothing unchecked to accept"
+            )
 
     @property
     def is_conversion(self) -> bool:
@@ -213,7 +253,9 @@ class PrecisionPlan:
 
         One that names none is older, and compiles every model as it is.
         """
-        return self.is_default or self.precision in precisions
+        known = frozenset(precisions)
+        is_known = not self.accept_unchecked or known.issuperset(UNCHECKED)
+        return self.is_default or (self.precision in known and is_known)
 
     def candidates(self, targets: Iterable[str]) -> tuple[Precision, ...]:
         """Return what is to be tried for these targets, in that order; at least one."""
@@ -223,6 +265,7 @@ class PrecisionPlan:
             precision
             for precision in AUTO_ORDER
             if (precision not in QUANTISED or self.calibration.are_there)
+            and (precision not in UNCHECKED or self.accept_unchecked)
             and not lacking(precision, targets)
         )
 
@@ -280,19 +323,15 @@ def parse_images(text: str) -> ImageInput:
     return ImageInput(**fields)
 
 
-def check_precision(precision: Precision, targets: Iterable[str]) -> None:
-    """Raise ``PrecisionUnsupported`` where a target, or this version, does not have it."""
-    targets = tuple(targets)
+def check_precision(wanted: PrecisionPlan, targets: Iterable[str]) -> None:
+    """Raise ``PrecisionUnsupported`` where a target does not have it, and as ``check_needs`` does."""
+    precision, targets = wanted.precision, tuple(targets)
     if lacks := lacking(precision, targets):
         first = _FIRST_SM[precision]
         raise PrecisionUnsupported(
             f"{precision} needs SM{first} or newer, which {', '.join(lacks)} is not"
         )
-    if precision in {Precision.BF16, Precision.FP8}:
-        raise PrecisionUnsupported(
-            f"this version does not convert to {precision}; build a model that is in it already "
-            "with precision `model`, or choose fp16 or int8"
-        )
+    wanted.check_needs()
 
 
 def lacking(precision: Precision, targets: Iterable[str]) -> tuple[str, ...]:

@@ -67,6 +67,8 @@ class PrecisionReport:
     """Of what was tried before, why it was not taken."""
     kept: tuple[str, ...] = ()
     """Nodes that stayed in a higher precision."""
+    is_unchecked: bool = False
+    """Whether the model was converted, and its accuracy was not measured."""
 
 
 def worst(outputs: Sequence[OutputAccuracy]) -> OutputAccuracy:
@@ -94,6 +96,7 @@ def report_from_fields(fields: dict[str, Any]) -> PrecisionReport:
         is_proven=bool(fields["is_proven"]),
         refused=tuple(map(_text, fields["refused"][:REFUSED_MAX])),
         kept=tuple(map(_text, fields["kept"][:KEPT_MAX])),
+        is_unchecked=bool(fields["is_unchecked"]),
     )
 
 
@@ -109,6 +112,7 @@ def report_message(report: PrecisionReport) -> build_pb2.PrecisionReport:
         ],
         refused=report.refused,
         kept=report.kept,
+        unchecked=report.is_unchecked,
     )
     if report.outputs:
         message.accuracy.samples = report.samples

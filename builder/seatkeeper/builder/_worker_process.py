@@ -11,8 +11,9 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seatkeeper.artifacts.errors import (
@@ -25,7 +26,8 @@ from seatkeeper.artifacts.errors import (
     WorkerKilled,
 )
 from seatkeeper.artifacts.store import DISK_FULL_ERRNOS
-from seatkeeper.builder._watch import Watch, assess, read_process_stats
+from seatkeeper.builder._isolation import WRAPPERS
+from seatkeeper.builder._watch import Watch, assess, descendants, read_process_stats
 from seatkeeper.builder.job import (
     REPORT_LINE_BYTES_MAX,
     BuildLimits,
@@ -38,6 +40,10 @@ from seatkeeper.builder.progress import OnProgress, Progress
 
 NOISE_CHUNK_BYTES = 1 << 16
 WATCH_INTERVAL_SECONDS = 0.1
+KILL_ROUNDS_MAX = 20
+"""Processes that start others are stopped, and looked for again, this often."""
+RELAY_SECONDS_MAX = 5.0
+"""Longest that the relay of an isolated worker may take to see its namespace empty."""
 
 _OUT_OF_MEMORY = re.compile("bad_alloc|MemoryError|Cannot allocate memory")
 
@@ -51,16 +57,15 @@ async def run_worker(
 ) -> Done:
     """Run one worker to its end and return what it reports as done.
 
-    Its files are in ``folder``. However this ends, the worker's whole process group is dead
+    Its files are in ``folder``. However this ends, the worker and all that it started are dead
     when it does: on cancellation, on a timeout, and when ``on_progress`` raises. Raises what
     the worker reports, or a ``ProcessError``, ``OutOfMemory`` or ``BuildTimedOut``.
     """
     oom_kills_before = _oom_kills()
-    job_path = folder / "job.json"
-    job_path.write_text(job.to_json())
     stderr_tail = StderrTail()
-    async with _started(job_path, folder, environment, stderr_tail) as (process, reports):
-        watching = asyncio.create_task(_watch(process, limits))
+    async with _started(job, folder, environment, stderr_tail) as (process, reports):
+        peak = PeakMemory()
+        watching = asyncio.create_task(_watch(process, limits, folder, peak))
         try:
             async with asyncio.timeout(limits.timeout.total_seconds()) as deadline:
                 result = await _listen(reports, on_progress)
@@ -81,7 +86,7 @@ async def run_worker(
         result = outcome or explain_end(status, stderr_tail.text, oom_killed=oom_killed)
     if isinstance(result, BuildError):
         raise type(result)(result.message, stderr_tail=stderr_tail.text)
-    return result
+    return replace(result, peak_memory_bytes=peak.bytes)
 
 
 def explain_end(status: int, stderr_tail: str, *, oom_killed: bool) -> BuildError:
@@ -153,16 +158,30 @@ async def _listen(
         on_progress(report)
 
 
-async def _watch(process: asyncio.subprocess.Process, limits: BuildLimits) -> BuildError | None:
+@dataclass
+class PeakMemory:
+    """The most memory of the host that a worker was seen to have."""
+
+    bytes: int = 0
+
+
+async def _watch(
+    process: asyncio.subprocess.Process, limits: BuildLimits, folder: Path, peak: PeakMemory
+) -> BuildError | None:
     """Kill the worker when it must end, and return why; None when it ends by itself."""
     clock = asyncio.get_running_loop().time
     watch = Watch(last_busy_at=clock())
-    while process.returncode is None and (signs := read_process_stats(process.pid)) is not None:
+    wrappers = WRAPPERS if limits.isolate else 0
+    while process.returncode is None:
+        signs = read_process_stats(process.pid, wrappers=wrappers, folder=folder)
+        if signs is None:
+            break
+        peak.bytes = max(peak.bytes, signs.resident_bytes)
         match assess(watch, signs, clock(), limits):
             case Watch() as watch:
                 await asyncio.sleep(WATCH_INTERVAL_SECONDS)
             case BuildError() as outcome:
-                _kill_group(process)
+                _kill_all(process, isolated=limits.isolate)
                 return outcome
     return None
 
@@ -180,10 +199,11 @@ async def _next_report(reports: asyncio.StreamReader) -> Report | None:
 
 @asynccontextmanager
 async def _started(
-    job_path: Path, folder: Path, environment: Mapping[str, str], stderr_tail: StderrTail
+    job: WorkerJob, folder: Path, environment: Mapping[str, str], stderr_tail: StderrTail
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
-    """Start a worker; on leaving, it and its group are dead and nothing of it is open."""
-    empty = folder / "empty"
+    """Start a worker; on leaving, it and all that it started are dead and nothing of it is open."""
+    job_path, empty = folder / "job.json", folder / "empty"
+    job_path.write_text(job.to_json())
     async with _pipe() as (reports, report_end), _pipe() as (noise, noise_end):
         try:
             process = await asyncio.create_subprocess_exec(
@@ -222,7 +242,7 @@ async def _started(
         try:
             yield process, reports
         finally:
-            _kill_group(process)
+            _kill_all(process, isolated=job.isolate)
             listening.cancel()
             await _reap(process)
 
@@ -242,6 +262,34 @@ async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, io.FileIO]]:
             transport.close()
 
 
+def _kill_all(process: asyncio.subprocess.Process, *, isolated: bool) -> None:
+    """Kill the worker and all that it started, also what has left its group."""
+    if process.returncode is not None:
+        return
+    below = descendants(process.pid)[1:]
+    with suppress(ProcessLookupError):
+        if isolated and below:
+            # The namespace's init, and with it all that is inside. The relay ends by itself once that
+            # is empty; it may have been stopped.
+            os.kill(below[0], signal.SIGKILL)
+            os.kill(process.pid, signal.SIGCONT)
+            return
+    for _ in range(KILL_ROUNDS_MAX):
+        # Stopped first: what is stopped starts no more.
+        _signal_each([process.pid, *below], signal.SIGSTOP)
+        known, below = set(below), descendants(process.pid)[1:]
+        if known.issuperset(below):
+            break
+    _signal_each(below, signal.SIGKILL)
+    _kill_group(process)
+
+
+def _signal_each(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def _kill_group(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         # The worker leads its session, so its group has its number.
@@ -252,8 +300,10 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
 async def _reap(process: asyncio.subprocess.Process) -> None:
     """Wait until a killed process is gone, however often we are cancelled meanwhile.
 
-    Killed means gone in milliseconds, and its folder must not be removed under its feet.
+    Killed means gone in milliseconds, and its folder must not be removed under its feet. A relay that
+    takes longer is killed as well.
     """
+    killing = asyncio.get_running_loop().call_later(RELAY_SECONDS_MAX, _kill_group, process)
     waiting = asyncio.ensure_future(process.wait())
     cancelled = False
     while not waiting.done():
@@ -261,6 +311,7 @@ async def _reap(process: asyncio.subprocess.Process) -> None:
             await asyncio.shield(waiting)
         except asyncio.CancelledError:
             cancelled = True
+    killing.cancel()
     if cancelled:
         raise asyncio.CancelledError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from seatkeeper.artifacts.errors import CompilerCrashed, EngineTooLarge
+from seatkeeper.artifacts.errors import BuildError, CompilerCrashed, EngineTooLarge
+from seatkeeper.artifacts.manifest import BuildCosts
+from seatkeeper.artifacts.model_shape import ModelShape
 from seatkeeper.artifacts.plan import TARGETS, BuildPlan
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_from_fields
 from seatkeeper.artifacts.summary import (
@@ -21,10 +24,12 @@ from seatkeeper.artifacts.summary import (
     summary_from_fields,
 )
 from seatkeeper.builder._worker_process import private_folder, run_worker
-from seatkeeper.builder.job import BuildLimits, Done, WorkerJob, options_hex
-from seatkeeper.builder.progress import OnProgress
+from seatkeeper.builder.job import INT32_MAX, BuildLimits, Done, WorkerJob, options_hex
+from seatkeeper.builder.progress import CONVERTING, OnProgress, PhaseTimes, Progress
 from seatkeeper.v1 import build_service_pb2
 
+TEXT_MAX = 500
+INT64_MAX = 2**63 - 1
 _FORWARDED = frozenset({"LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ"})
 _FORWARDED_PREFIXES = ("CUDA_", "NVIDIA_")
 
@@ -45,6 +50,10 @@ class CompileJob:
     """Samples to measure accuracy with."""
     external_files: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the files that hold weights, by their paths in the folder of ``model_path``."""
+    ranges_path: Path | None = None
+    """Folder of the ranges that calibration found before; those that are found now are left in it."""
+    plugin_paths: tuple[Path, ...] = ()
+    """Libraries of plugins to load: copies that nothing else writes to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +73,8 @@ class CompiledEngine:
     """What became of its precision; None: it was compiled as it was."""
     build_time: timedelta
     """Wall time from the start of the worker to the finished engine."""
+    costs: BuildCosts | None = None
+    """What it took; None when the worker could not measure the model."""
 
 
 async def compile_engine(
@@ -88,8 +99,15 @@ async def compile_engine(
     with private_folder(job.engine_path.parent) as folder:
         draft = folder / "engine"
         worker_job = _worker_job(limits, job.plan.backend, replace(job, engine_path=draft))
-        done = await run_worker(worker_job, folder, limits, on_progress, environment or {})
+        phases = PhaseTimes(began, clock)
+
+        def note(progress: Progress) -> None:
+            phases.enter(progress.phase)
+            on_progress(progress)
+
+        done = await run_worker(worker_job, folder, limits, note, environment or {})
         summary, version, precision = _read_result(done)
+        costs = _costs(done, phases.spent_in(CONVERTING))
         sha256, size_bytes = await asyncio.to_thread(_measure, draft, limits.engine_bytes_max)
         build_time = timedelta(seconds=clock() - began)
         draft.replace(job.engine_path)
@@ -101,6 +119,7 @@ async def compile_engine(
         summary=summary,
         precision=precision,
         build_time=build_time,
+        costs=costs,
     )
 
 
@@ -127,9 +146,28 @@ async def probe_backend(
             version=str(done.fields["version"]),
             targets=[target for target in done.fields["targets"] if target in known],
             precisions=[str(name) for name in done.fields["precisions"]],
+            features=[
+                build_service_pb2.BackendFeature(name=each, lacking=str(lacking)[:TEXT_MAX])
+                for each, lacking in sorted(done.fields["features"].items())
+            ],
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise CompilerCrashed("the worker's result makes no sense") from error
+
+
+async def probe_isolation(
+    scratch: Path, limits: BuildLimits, environment: Mapping[str, str] | None = None
+) -> str:
+    """Return why workers cannot be isolated on this host; empty: they can."""
+    try:
+        with private_folder(scratch) as folder:
+            worker_job = _worker_job(replace(limits, isolate=True), backend="")
+            done = await run_worker(
+                worker_job, folder, limits, lambda progress: None, environment or {}
+            )
+    except BuildError as error:
+        return error.message
+    return "" if done.fields.get("isolated") is True else str(done.fields.get("refusal"))
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -151,6 +189,9 @@ def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None
         memory_bytes=limits.memory_bytes + limits.memory_bytes // 4,
         stack_bytes=limits.stack_bytes,
         engine_bytes_max=limits.engine_bytes_max,
+        cpu_seconds=math.ceil(limits.cpu_seconds) + 1,
+        processes_max=limits.processes_max,
+        isolate=limits.isolate,
         model_limits=limits.model,
     )
     if job is None:
@@ -162,6 +203,8 @@ def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None
         engine_path=_absolute(job.engine_path),
         calibration_path=_absolute(job.calibration_path),
         samples_path=_absolute(job.samples_path),
+        ranges_path=_absolute(job.ranges_path),
+        plugin_paths=tuple(map(_absolute, job.plugin_paths)),
         options_hex=options_hex(job.plan),
     )
 
@@ -180,6 +223,25 @@ def _read_result(done: Done) -> tuple[ModelSummary, str, PrecisionReport | None]
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CompilerCrashed("the worker's result makes no sense") from error
+
+
+def _costs(done: Done, convert_seconds: float) -> BuildCosts | None:
+    try:
+        fields = done.fields["shape"]
+        shape = ModelShape(
+            **{
+                name: max(0, min(int(fields[name]), INT64_MAX))
+                for name in ("nodes", "weight_bytes", "model_bytes")
+            }
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    return BuildCosts(
+        shape=replace(shape, nodes=min(shape.nodes, INT32_MAX)),
+        peak_memory_bytes=done.peak_memory_bytes,
+        convert_time=timedelta(seconds=convert_seconds),
+        processors=os.cpu_count() or 0,
+    )
 
 
 def _measure(engine: Path, bytes_max: int) -> tuple[str, int]:

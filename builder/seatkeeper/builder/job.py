@@ -8,7 +8,9 @@ sent, so the agent believes nothing in its report that it has not checked.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -40,9 +42,24 @@ class BuildLimits:
     stack_bytes: int = 64 << 20
     """Stack of the worker. At the usual 8 MiB the compiler dies of a chain of 3,000 nodes."""
     engine_bytes_max: int = 8 << 30
-    """Largest engine."""
+    """Largest engine, and largest file that the worker may write."""
+    files_bytes_max: int = 32 << 30
+    """All files of the worker, together."""
+    cpu_time: timedelta | None = None
+    """Processor time of the worker and what it starts; None: the timeout, on every processor."""
+    processes_max: int = 64
+    """Processes that the worker may be, itself included. Compilers start threads, not processes."""
+    isolate: bool = False
+    """Whether it runs without a network, in namespaces of its own. The kernel must allow it."""
     model: ModelLimits = field(default_factory=ModelLimits)
     """What a model may have."""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that the worker may use."""
+        if self.cpu_time is not None:
+            return self.cpu_time.total_seconds()
+        return self.timeout.total_seconds() * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +80,21 @@ class WorkerJob:
     """Samples to calibrate with; empty: there are none, or they are random. So the next."""
     samples_path: str = ""
     """Samples to measure accuracy with."""
+    ranges_path: str = ""
+    """Folder of the ranges that calibration finds; empty: they are not kept."""
+    plugin_paths: Sequence[str] = ()
+    """Libraries of plugins to load, which the agent has checked."""
     options_hex: str = ""
     """A serialised ``BuildOptions``, in hexadecimal."""
     memory_bytes: int
     """Where the kernel refuses it more; a quarter above the build's limit."""
     stack_bytes: int
     engine_bytes_max: int
+    cpu_seconds: int = sys.maxsize
+    """Processor time after which the kernel ends it; more than the build's limit."""
+    processes_max: int = 64
+    isolate: bool = False
+    """Whether it is to enter namespaces of its own first."""
     model_limits: ModelLimits
 
     def plan(self) -> BuildPlan:
@@ -99,6 +125,8 @@ class Done:
 
     fields: Mapping[str, Any]
     """What it found out; unchecked."""
+    peak_memory_bytes: int = 0
+    """Most memory of the host that it was seen to have, and what it started; the agent's own view."""
 
 
 Report = Progress | Done | BuildError

@@ -41,5 +41,26 @@ class Progress:
         )
 
 
+class PhaseTimes:
+    """How long a build was in each phase, as far as its progress says."""
+
+    def __init__(self, began: float, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = began
+        self._phase: int | None = None
+        self._spent: dict[int | None, float] = {}
+
+    def enter(self, phase: int) -> None:
+        """Note that the build is in ``phase`` now."""
+        now = self._clock()
+        self._spent[self._phase] = self._spent.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+    def spent_in(self, phase: int) -> float:
+        """Return the seconds until now."""
+        running = self._clock() - self._since if phase == self._phase else 0.0
+        return self._spent.get(phase, 0.0) + running
+
+
 OnProgress = Callable[[Progress], None]
 """Receives progress. An exception that it raises ends the build."""

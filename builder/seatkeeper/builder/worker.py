@@ -9,7 +9,7 @@ whenever it could report.
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
 import resource
 import signal
@@ -26,9 +26,12 @@ from seatkeeper.artifacts.errors import (
     BuildError,
     DiskFull,
     EngineTooLarge,
+    FilesTooLarge,
     ModelError,
     OutOfMemory,
+    WorkerKilled,
 )
+from seatkeeper.artifacts.model_shape import shape_of_file
 from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.artifacts.precision import CONVERTED, Precision
 from seatkeeper.artifacts.precision_report import PrecisionReport
@@ -40,6 +43,7 @@ from seatkeeper.artifacts.summary import (
     check_file_size,
     why_not_converted,
 )
+from seatkeeper.builder import _isolation
 from seatkeeper.builder.backends import Backend, load_backend
 from seatkeeper.builder.conversion import libraries
 from seatkeeper.builder.job import Done, Report, WorkerJob, report_to_line
@@ -48,8 +52,8 @@ from seatkeeper.builder.progress import CHECKING, CONVERTING, Progress
 PROGRESS_INTERVAL_SECONDS = 0.05
 """Least time between two progress reports of one phase: the compiler makes thousands of steps."""
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
+THREADS_MAX = 2_048
+"""Most threads of a worker and its children together."""
 
 
 def main(arguments: list[str]) -> int:
@@ -60,6 +64,14 @@ def main(arguments: list[str]) -> int:
     def report(what: Report) -> None:
         _write_all(descriptor, report_to_line(what))
 
+    bind_to_parent(job.parent_pid)
+    if job.isolate:
+        try:
+            _isolation.enter()
+        except _isolation.IsolationRefused as error:
+            refused = WorkerKilled(f"the kernel would not isolate the worker: {error}")
+            report(refused if job.backend else Done({"isolated": False, "refusal": str(error)}))
+            return 0
     confine(job)
     try:
         report(do_job(job, thinned(report, time.monotonic)))
@@ -68,33 +80,53 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         report(OutOfMemory(f"the build needs more than {job.memory_bytes} bytes"))
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            report(
+                FilesTooLarge(f"a file of the build needs over {job.engine_bytes_max} bytes")
+            )
+            return 0
         if error.errno not in DISK_FULL_ERRNOS:
             raise
         report(DiskFull("no room for the engine while it was built"))
     return 0
 
 
-def confine(job: WorkerJob) -> None:
-    """Limit this process, and bind its life to its parent's."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if os.getppid() != job.parent_pid:
+def bind_to_parent(parent_pid: int) -> None:
+    """Bind the life of this process to its parent's, and what it starts to itself."""
+    _isolation.prctl(_isolation.PR_SET_PDEATHSIG, signal.SIGKILL)
+    _isolation.prctl(_isolation.PR_SET_NO_NEW_PRIVS, 1)
+    # Orphans of its children become its own, so that the agent finds them below it.
+    _isolation.prctl(_isolation.PR_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != parent_pid:
         # The parent died before we asked to die with it.
         os._exit(1)
+
+
+def confine(job: WorkerJob) -> None:
+    """Limit this process, and with it every one that it starts."""
     # When the host runs out of memory, the kernel should take this process, not the agent.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_DATA, job.memory_bytes)
     _limit(resource.RLIMIT_FSIZE, max(job.engine_bytes_max, CONVERTED_BYTES_MAX))
+    _limit(resource.RLIMIT_CPU, job.cpu_seconds)
+    if job.isolate:
+        # Counts threads, those of this namespace only; elsewhere it would count all that the agent's
+        # user runs. The kernel does not hold root to it: the agent counts processes as well.
+        _limit(resource.RLIMIT_NPROC, job.processes_max + THREADS_MAX)
     _, stack_hard = resource.getrlimit(resource.RLIMIT_STACK)
     # The stack of a running process's main thread grows up to the limit of the moment.
     resource.setrlimit(resource.RLIMIT_STACK, (_lower(job.stack_bytes, stack_hard), stack_hard))
 
 
 def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
-    """Compile, or say what the backend can do when the job names no model."""
+    """Compile, or say what the backend can do when the job names no model.
+
+    A job without a backend asks only whether a worker can be isolated here, as this one is.
+    """
+    if not job.backend:
+        return Done({"isolated": job.isolate, "refusal": ""})
     if not job.model_path:
         backend = load_backend(job.backend)
         return Done(
@@ -102,6 +134,7 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
                 "version": backend.version,
                 "targets": list(backend.targets),
                 "precisions": precisions(),
+                "features": dict(backend.features),
             }
         )
     plan = job.plan()
@@ -111,7 +144,10 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
     except ImportError as error:
         raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
     backend = load_backend(job.backend)
+    backend.load_plugins([Path(path) for path in job.plugin_paths])
     fields: dict[str, Any] = {"version": backend.version, "summary": asdict(summary)}
+    if (shape := shape_of_file(Path(job.model_path), job.external_files.values())) is not None:
+        fields["shape"] = asdict(shape)
     if plan.precision.is_default:
         engine = backend.compile(Path(job.model_path), plan, report)
     else:
@@ -177,15 +213,16 @@ def compile_converted(
         )
         return backend.compile(model_path, plan, report), found_out
     load_external_data(parsed, ExternalData(model_path.parent, job.external_files))
-    calibration, samples = (
-        Path(path) if path else None for path in (job.calibration_path, job.samples_path)
+    files = (
+        Path(path) if path else None
+        for path in (job.calibration_path, job.samples_path, job.ranges_path)
     )
     folder = Path(job.engine_path).parent
     conversion = Conversion.of(
         parsed,
         summary,
         plan,
-        SampleFiles(calibration, samples),
+        SampleFiles(*files),
         folder,
         lambda step: report(Progress(phase=CONVERTING, step=step)),
     )

@@ -62,6 +62,8 @@ COMMANDS = {
     ),
     "serve": Entry("processes.serve", "Run one node."),
     "agent": Entry("processes.agent", "Run one build agent."),
+    "agent list": Entry("agent_list", "List build agents, and what they build."),
+    "agent drain": Entry("agent_drain", "Have a build agent finish what it builds, and leave."),
     "adopt": Entry(
         "processes.adopt", "After restoring etcd: make it safe to start nodes on it."
     ),

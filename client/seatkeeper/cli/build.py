@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import math
 import re
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from seatkeeper.artifacts.errors import ModelExternalData
+from seatkeeper.artifacts.features import Feature
 from seatkeeper.artifacts.plan import (
     OPTIMISATION_LEVEL_DEFAULT,
     OPTIMISATION_LEVEL_MAX,
@@ -36,6 +39,7 @@ from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written
+from seatkeeper.cli.outlook import Outlook, Timing, compared, estimate_json
 from seatkeeper.cli.render import (
     Json,
     console,
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from seatkeeper.client.builds.builds import BuiltEngine
     from seatkeeper.client.session.requests import QueuePosition
 
+SHA256 = "sha256:"
 RANDOM = "random"
 """In the place of a file of samples: noise."""
 STDERR_TAIL_LINES_SHOWN = 20
@@ -118,8 +123,8 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="model: as the file says; fp32, fp16, int8, int8+fp16; or auto: the fastest that is "
-        "accurate enough.",
+        help="model: as the file says; fp32, fp16, bf16, int8, int8+fp16, fp8; or auto: the fastest "
+        "that is accurate enough.",
         autocompletion=completion.precisions,
     ),
 ]
@@ -128,8 +133,9 @@ Calibration = Annotated[
     typer.Option(
         "--calibration",
         metavar="FILE",
-        help="Samples of the inputs that int8 finds its ranges with: an .npz file, or a folder of "
-        ".npy files or of pictures; random: noise, for trying only.",
+        help="Samples of the inputs that int8 and fp8 find their ranges with: an .npz file, or a "
+        "folder of .npy files or of pictures; python:MODULE:FUNCTION: what that yields, dicts of "
+        "arrays; random: noise, for trying only.",
     ),
 ]
 Method = Annotated[
@@ -137,7 +143,7 @@ Method = Annotated[
     typer.Option("--calibration-method", help="How ranges are found in what was seen."),
 ]
 AccuracySamples = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--samples",
         metavar="FILE",
@@ -175,6 +181,40 @@ Repair = Annotated[
         "--repair", help="Keep the nodes that cost too much accuracy in a higher precision."
     ),
 ]
+AcceptUnchecked = Annotated[
+    bool,
+    typer.Option(
+        "--accept-unchecked",
+        help="Take bf16 too, whose accuracy cannot be measured without a GPU.",
+    ),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="Library of plugins that the model needs: this file, or sha256:HASH. The agent must "
+        "list it; none is sent. May be repeated.",
+    ),
+]
+VersionCompatible = Annotated[
+    bool,
+    typer.Option(
+        "--version-compatible", help="An engine that later versions of the library run, too."
+    ),
+]
+HardwareCompatible = Annotated[
+    bool,
+    typer.Option("--hardware-compatible", help="An engine that newer GPUs run, too."),
+]
+StripWeights = Annotated[
+    bool,
+    typer.Option("--strip-weights", help="An engine without its weights."),
+]
+Refit = Annotated[
+    bool,
+    typer.Option("--refit", help="An engine whose weights can be replaced without a build."),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -187,6 +227,42 @@ Output = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class GivenSamples:
+    """Samples as they are at hand: files, folders, or the bytes of a file."""
+
+    calibration: str | bytes | None
+    accuracy: str | bytes | None
+
+    @property
+    def files(self) -> list[str | bytes]:
+        """Those that there are."""
+        return [each for each in (self.calibration, self.accuracy) if each is not None]
+
+
+def _hash_of_plugin(text: str) -> str:
+    """Return the hash of a library: of a file, or as it is given."""
+    if text.startswith(SHA256):
+        return text.removeprefix(SHA256)
+    try:
+        with Path(text).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        fail(Exit.NOT_FOUND, f"--plugin {text}: {error.strerror}")
+
+
+def _source(text: str | None) -> str | bytes | None:
+    from seatkeeper.client.builds.sample_functions import is_function, samples_from
+
+    if text is None:
+        return None
+    if is_function(text):
+        return samples_from(text)
+    if not Path(text).exists():
+        fail(Exit.NOT_FOUND, f"{text}: no such file")
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
     """What the engine is to be good for: each field is an option."""
@@ -197,6 +273,12 @@ class CompileOptions:
     workspace: Workspace = None
     optimisation_level: Level = OPTIMISATION_LEVEL_DEFAULT
 
+    plugin: Plugins = None
+    version_compatible: VersionCompatible = False
+    hardware_compatible: HardwareCompatible = False
+    strip_weights: StripWeights = False
+    refit: Refit = False
+
     precision: PrecisionOption = Precision.MODEL.value
     calibration: Calibration = None
     calibration_method: Method = CalibrationMethod.MINMAX
@@ -205,8 +287,18 @@ class CompileOptions:
     tolerance: Tolerance = "1%"
     keep: Keep = None
     repair: Repair = False
+    accept_unchecked: AcceptUnchecked = False
 
-    def plan(self) -> BuildPlan:
+    def given(self) -> GivenSamples:
+        """Return the samples that they name; fail where there is no such file.
+
+        A function is called here, and only here: twice, it might yield something else. Raises
+        ``InvalidArgument`` when it fails.
+        """
+        calibration = None if self.calibration == RANDOM else self.calibration
+        return GivenSamples(*map(_source, (calibration, self.samples)))
+
+    def plan(self, given: GivenSamples) -> BuildPlan:
         """Return the plan that they make. Raises ``PlanError``, and ``InvalidArgument`` for files."""
         return BuildPlan(
             backend=self.backend,
@@ -214,35 +306,40 @@ class CompileOptions:
             profiles=tuple(parse_profile(text) for text in self.profile or ()),
             workspace_bytes=None if self.workspace is None else parse_size(self.workspace),
             optimisation_level=self.optimisation_level,
-            precision=self._precision(),
+            precision=self._precision(given),
+            features=self.features(),
+            plugins=tuple(map(_hash_of_plugin, self.plugin or ())),
         )
 
-    def _precision(self) -> PrecisionPlan:
+    def features(self) -> frozenset[Feature]:
+        """Return what the engine is to be beside fast."""
+        asked = {
+            Feature.VERSION_COMPATIBLE: self.version_compatible,
+            Feature.HARDWARE_COMPATIBLE: self.hardware_compatible,
+            Feature.STRIP_WEIGHTS: self.strip_weights,
+            Feature.REFIT: self.refit,
+        }
+        return frozenset(feature for feature, is_asked in asked.items() if is_asked)
+
+    def _precision(self, given: GivenSamples) -> PrecisionPlan:
         from seatkeeper.client import samples_of
 
         images = None if self.images is None else parse_images(self.images)
         calibration = Samples()
         if self.calibration == RANDOM:
             calibration = Samples(is_random=True)
-        elif self.calibration is not None:
-            calibration = samples_of(self.calibration, images)
+        elif given.calibration is not None:
+            calibration = samples_of(given.calibration, images)
         return PrecisionPlan(
             precision=parse_precision(self.precision),
             calibration=calibration,
             method=self.calibration_method,
-            samples=Samples() if self.samples is None else samples_of(self.samples, images),
+            samples=Samples() if given.accuracy is None else samples_of(given.accuracy, images),
             tolerance=parse_part(self.tolerance),
             keep=tuple(map(parse_keep, self.keep or ())),
             repair=self.repair,
+            accept_unchecked=self.accept_unchecked,
         )
-
-    @property
-    def sample_files(self) -> list[str | Path]:
-        """The files of samples that are to be sent."""
-        given: list[str | Path] = []
-        if self.calibration is not None and self.calibration != RANDOM:
-            given.append(self.calibration)
-        return [*given, *([] if self.samples is None else [self.samples])]
 
 
 @app.command(
@@ -260,46 +357,54 @@ async def build(
     *,
     pool: Pool = None,
     compile_options: CompileOptions,
+    timing: Timing,
     output: Output = None,
 ) -> None:
     """Compile a model to an engine, or find the one that was compiled from it before.
 
-    A seat is taken only to compile, and given back when the engine is published.
+    A seat is taken only to compile, and given back when the engine is published. What it is expected to
+    take, by the builds before it, is said first.
 
     With --json, standard output is one object about the engine, and what the build is at is written
     to standard error, one object a line.
     """
-    for samples in map(Path, compile_options.sample_files):
-        if not samples.exists():
-            fail(Exit.NOT_FOUND, f"{samples}: no such file")
     if not model.is_file():
         fail(Exit.NOT_FOUND, f"{model}: {'not a file' if model.exists() else 'no such file'}")
-    plan = compile_options.plan()
+    given = compile_options.given()
+    plan = compile_options.plan(given)
     places = outputs_at({"--output": output}, inputs=_inputs(model), as_json=at.json)
-    from seatkeeper.core.errors import CompilerCrashed
+    from seatkeeper.core.errors import CompilerCrashed, DeadlineUnreachable
 
     async with at.claiming_client() as client:
+        outlook = await Outlook.of(client, model, plan, as_json=at.json)
+        outlook.show(plan)
+        left = await outlook.until_start(client, pool, timing)
         with _Screen(name_of_file(model), as_json=at.json) as screen:
             try:
-                built = await client.build(
-                    model,
-                    plan_to_options(plan),
-                    pool=pool,
-                    sample_files=compile_options.sample_files,
-                    **at.terms(),
-                    on_queued=screen.queued,
-                    on_progress=screen.progress,
-                )
+                async with asyncio.timeout(None if left is None else left.total_seconds()):
+                    built = await client.build(
+                        model,
+                        plan_to_options(plan),
+                        pool=pool,
+                        sample_files=given.files,
+                        **at.terms(),
+                        on_queued=screen.queued,
+                        on_progress=screen.progress,
+                    )
             except CompilerCrashed as error:
                 screen.stderr_tail(error.stderr_tail)
                 raise
+            except TimeoutError as error:
+                raise DeadlineUnreachable(
+                    "the deadline passed before the engine was there"
+                ) from error
         if output is not None:
             built = await _fetch(client, built, output)
     if at.json:
-        write_json(_built_json(built))
+        write_json(_built_json(built) | {"estimate": estimate_json(outlook.estimate)})
     else:
         aside = any(place.is_standard_output for place in places.values())
-        _summarise(built, aside=aside)
+        _summarise(built, outlook, aside=aside)
 
 
 def _inputs(model: Path) -> dict[str, Path]:
@@ -354,11 +459,13 @@ def _built_json(built: BuiltEngine) -> Json:
     }
 
 
-def _summarise(built: BuiltEngine, *, aside: bool) -> None:
+def _summarise(built: BuiltEngine, outlook: Outlook, *, aside: bool) -> None:
     how = "found: published before, nothing was built" if built.cached else "built now"
     rows = [("outcome", how), ("waited", span(built.waited)), *engine_facts(built.manifest)]
     if built.upload_resumed:
         rows.insert(2, ("upload", "interrupted, and went on where it had ended"))
+    if not built.cached:
+        rows += compared(outlook.estimate, built.manifest)
     if built.path is not None:
         rows.append(("file", str(built.path)))
     else:

@@ -48,6 +48,15 @@ def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
     return _offer(ctx.params, incomplete, ask)
 
 
+def agents(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the ids of build agents."""
+
+    async def ask(client: AsyncSeatClient) -> Sequence[str]:
+        return [agent.agent_id for agent in await client.engines.agents()]
+
+    return _offer(ctx.params, incomplete, ask)
+
+
 def engines(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the beginnings of engines' keys."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seatkeeper.artifacts.manifest import verify_engine_file
-from seatkeeper.cli import completion, engine_bundles, engine_check, engine_store
+from seatkeeper.cli import completion, engine_bench, engine_bundles, engine_check, engine_store
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
@@ -46,6 +46,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+app.command(epilog=engine_bench.BENCH_EXAMPLES)(engine_bench.bench)
 
 KEY_HELP = f"The engine's key, or its first {PREFIX_CHARS_MIN} characters or more."
 
@@ -108,11 +110,15 @@ async def list_(at: Connection, store: engine_store.StoreOption = None) -> None:
 def _warn_if_unproven(manifest: build_pb2.EngineManifest, *, as_json: bool) -> None:
     """Warn on standard error of an engine whose accuracy was measured with noise."""
     accuracy = manifest.precision.accuracy
-    if not accuracy.outputs or accuracy.proven:
+    if manifest.precision.unchecked:
+        why = "unchecked: it was not measured; check it where it is to run"
+    elif accuracy.outputs and not accuracy.proven:
+        why = "unproven: it was measured with noise; build it with --samples to prove it"
+    else:
         return
     warning = (
         f"engine {manifest.key[:16]} was converted to {manifest.precision.precision}, and its accuracy "
-        "is unproven: it was measured with noise; build it with --samples to prove it"
+        f"is {why}"
     )
     if as_json:
         write_event({"event": "accuracy_unproven", "warning": warning})

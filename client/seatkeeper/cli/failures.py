@@ -44,6 +44,7 @@ _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
     (errors.AgentUnavailable, Exit.UNAVAILABLE, "`seatkeeper status` shows the live agents"),
     (errors.AgentFull, Exit.UNAVAILABLE, "try again later"),
     (errors.EngineNotStored, Exit.UNAVAILABLE, ""),
+    (errors.DeadlineUnreachable, Exit.FAILED, "give a later --deadline, or ask for less"),
     (errors.ModelRejected, Exit.REFUSED, ""),
     (errors.EngineDamaged, Exit.REFUSED, ""),
     (errors.SeatError, Exit.FAILED, ""),

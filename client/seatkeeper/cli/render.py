@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.core.amounts import size, span
@@ -209,7 +210,43 @@ def agent_json(agent: build_service_pb2.AgentInfo) -> Json:
             {"name": each.name, "version": each.version, "targets": list(each.targets)}
             for each in agent.backends
         ],
+        "draining": agent.draining,
+        "memory_bytes": agent.memory_bytes or None,
+        "isolation": _isolation_json(agent),
+        "load": _load_json(agent),
     }
+
+
+def _isolation_json(agent: build_service_pb2.AgentInfo) -> Json | None:
+    if not agent.HasField("isolation"):
+        return None
+    return {"network": agent.isolation.network, "processes": agent.isolation.processes}
+
+
+def _load_json(agent: build_service_pb2.AgentInfo) -> Json | None:
+    if not agent.HasField("load"):
+        return None
+    return {
+        "running": agent.load.running,
+        "memory_reserved_bytes": agent.load.memory_reserved_bytes,
+        "builds": [
+            {
+                "model_name": build.model_name,
+                "holder": build.holder,
+                "phase": phase_of(build.phase),
+                "began_at": iso(build.began_at),
+                "memory_bytes": build.memory_bytes,
+            }
+            for build in agent.load.builds
+        ],
+    }
+
+
+def phase_of(phase: build_service_pb2.BuildPhase.ValueType) -> str:
+    """Return a phase of a build as people and programs read it; one that is newer by its number."""
+    if phase not in build_service_pb2.BuildPhase.values():
+        return str(int(phase))
+    return build_service_pb2.BuildPhase.Name(phase).removeprefix("BUILD_PHASE_").lower()
 
 
 def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
@@ -315,6 +352,8 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "profiles": [_profile(profile) for profile in options.profiles],
         "workspace_bytes": options.workspace_bytes or None,
         "optimisation_level": options.optimisation_level,
+        "features": [each for each in Feature if getattr(options, each)],
+        "plugins": list(options.plugins),
         "agent_id": manifest.agent_id,
         "pool": manifest.pool,
         "grant_id": manifest.grant_id,
@@ -324,6 +363,22 @@ def engine_json(manifest: build_pb2.EngineManifest) -> Json:
         "built_at": iso(manifest.built_at),
         "build_seconds": manifest.build_millis / 1000,
         "precision": _precision_json(manifest),
+        "stats": _stats_json(manifest),
+    }
+
+
+def _stats_json(manifest: build_pb2.EngineManifest) -> Json | None:
+    if not manifest.HasField("stats"):
+        return None
+    stats = manifest.stats
+    return {
+        "nodes": stats.nodes,
+        "weight_bytes": stats.weight_bytes,
+        "model_bytes": stats.model_bytes,
+        "peak_memory_bytes": stats.peak_memory_bytes,
+        "convert_seconds": stats.convert_millis / 1000,
+        "seat_seconds": stats.seat_millis / 1000,
+        "processors": stats.processors,
     }
 
 
@@ -349,6 +404,7 @@ def _precision_json(manifest: build_pb2.EngineManifest) -> Json | None:
         "accuracy": _accuracy_json(found.accuracy) if found.HasField("accuracy") else None,
         "refused": list(found.refused),
         "kept": list(found.kept),
+        "unchecked": found.unchecked,
     }
 
 
@@ -390,6 +446,10 @@ def _precision_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]
     rows += [("not taken", reason) for reason in found.refused]
     if found.HasField("accuracy"):
         rows.append(("accuracy", accuracy_text(found.accuracy)))
+    elif found.unchecked:
+        rows.append(
+            ("accuracy", "unchecked: converted, and not compared with the model as it was")
+        )
     return rows
 
 

@@ -34,6 +34,8 @@ MAPPED = (
         "workspace",
         "builderOptimizationLevel",
     ),
+    *("plugins", "dynamicPlugins", "versionCompatible", "vc", "hardwareCompatibilityLevel"),
+    *("stripWeights", "stripAllWeights", "refit"),
 )
 IGNORED: Mapping[str, str] = {
     **dict.fromkeys(
@@ -108,28 +110,19 @@ REFUSED: Mapping[str, str] = {
         "calibration runs in the sizes of its samples",
     ),
     **dict.fromkeys(
-        ("refit", "stripWeights", "stripAllWeights", "weightless", "allowWeightStreaming"),
-        "engines whose weights are changed or streamed later are not built yet",
+        ("weightless", "allowWeightStreaming"),
+        "engines whose weights are streamed later are not built; see --strip-weights",
+    ),
+    **dict.fromkeys(
+        (*("leanDLLPath", "useRuntime", "excludeLeanRuntime", "runtimePlatform"),),
+        "the agent does not choose runtimes; --version-compatible is for later versions",
     ),
     **dict.fromkeys(
         (
-            *(
-                "versionCompatible",
-                "vc",
-                "hardwareCompatibilityLevel",
-                "leanDLLPath",
-                "useRuntime",
-            ),
-            *("excludeLeanRuntime", "runtimePlatform"),
-        ),
-        "compatible engines are not built yet; name each GPU with --target",
-    ),
-    **dict.fromkeys(
-        (
-            *("plugins", "dynamicPlugins", "staticPlugins", "setPluginsToSerialize"),
+            *("staticPlugins", "setPluginsToSerialize"),
             *("ignoreParsedPluginLibs", "safetyPlugins", "pluginInstanceNorm"),
         ),
-        "an agent loads no libraries of its callers",
+        "an agent loads only what its administrator lists; name it with --plugin",
     ),
     **dict.fromkeys(
         ("useDLACore", "allowGPUFallback", "safe", "consistency", "restricted"),
@@ -150,7 +143,19 @@ REFUSED: Mapping[str, str] = {
     ),
 }
 """By option, why it cannot be left out."""
-_SWITCHES = frozenset({"fp16", "bf16", "int8", "fp8", "best", "stronglyTyped"})
+_FEATURES: Mapping[str, str] = {
+    "versionCompatible": "--version-compatible",
+    "vc": "--version-compatible",
+    "stripWeights": "--strip-weights",
+    "stripAllWeights": "--strip-weights",
+    "refit": "--refit",
+}
+_SWITCHES = frozenset({"fp16", "bf16", "int8", "fp8", "best", "stronglyTyped", *_FEATURES})
+_REPEATED = frozenset({"plugins", "dynamicPlugins"})
+_HARDWARE: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "ampere+": ("--hardware-compatible",),
+}
 _UNITS = {"": 1 << 20, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 """Of sizes: without a unit they are MiB."""
 
@@ -174,6 +179,7 @@ class _Read:
     values: dict[str, str] = field(default_factory=dict)
     ours: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
 
 
 def translate(words: Sequence[str]) -> Translation:
@@ -186,6 +192,8 @@ def translate(words: Sequence[str]) -> Translation:
     if "onnx" not in values:
         raise OptionInvalid("--onnx=FILE is missing: the model to build")
     made = [values["onnx"], *_precision(values), *_profile(values), *_workspace(values)]
+    made += dict.fromkeys(option for name, option in _FEATURES.items() if name in values)
+    made += [*_hardware(values), *(f"--plugin={each}" for each in read.plugins)]
     if level := values.get("builderOptimizationLevel"):
         made += ["--optimisation-level", level]
     if to := values.get("saveEngine"):
@@ -210,6 +218,8 @@ def _read(words: Sequence[str]) -> _Read:
             read.values[name] = ""
         elif not value:
             raise OptionInvalid(f"--{name} of trtexec needs a value: --{name}=...")
+        elif name in _REPEATED:
+            read.plugins.append(value)
         elif name in read.values:
             raise OptionInvalid(f"--{name} of trtexec is there twice")
         else:
@@ -234,6 +244,16 @@ def _precision(values: Mapping[str, str]) -> list[str]:
             "alone, or --best for the fastest that is accurate enough"
         )
     return ["--precision", precision]
+
+
+def _hardware(values: Mapping[str, str]) -> tuple[str, ...]:
+    level = values.get("hardwareCompatibilityLevel", "none")
+    if level.lower() not in _HARDWARE:
+        raise OptionInvalid(
+            f"--hardwareCompatibilityLevel of trtexec: {level[:100]!r} is not none or ampere+; name "
+            "each GPU with --target"
+        )
+    return _HARDWARE[level.lower()]
 
 
 def _profile(values: Mapping[str, str]) -> list[str]:

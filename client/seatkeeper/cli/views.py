@@ -8,7 +8,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seatkeeper.cli.attribution import attribution_columns
-from seatkeeper.cli.render import client_says, millis, seconds, since, table, words
+from seatkeeper.cli.render import (
+    client_says,
+    millis,
+    phase_of,
+    seconds,
+    since,
+    table,
+    words,
+)
 from seatkeeper.core.amounts import count, size, span
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -95,13 +103,14 @@ def _number(value: float | None) -> str:
 def agents_table(agents: Sequence[build_service_pb2.AgentInfo]) -> RenderableType:
     """Return the live agents, one line a backend."""
     return table(
-        ("agent", "address", "pool", ">builds", "backend", "version", "targets"),
+        ("agent", "address", "pool", ">builds", ">memory", "backend", "version", "targets"),
         [
             (
                 agent.agent_id,
                 agent.address,
                 agent.pool,
-                str(agent.builds_max),
+                _builds(agent),
+                _memory(agent),
                 backend.name,
                 backend.version,
                 " ".join(backend.targets),
@@ -110,6 +119,38 @@ def agents_table(agents: Sequence[build_service_pb2.AgentInfo]) -> RenderableTyp
             for backend in agent.backends
         ],
     )
+
+
+def builds_table(agents: Sequence[build_service_pb2.AgentInfo]) -> RenderableType:
+    """Return what agents build now."""
+    return table(
+        ("agent", "model", "holder", "at", ">for", ">memory"),
+        [
+            (
+                agent.agent_id,
+                build.model_name,
+                build.holder,
+                phase_of(build.phase),
+                since(build.began_at),
+                size(build.memory_bytes),
+            )
+            for agent in agents
+            for build in agent.load.builds
+        ],
+    )
+
+
+def _builds(agent: build_service_pb2.AgentInfo) -> str:
+    if not agent.HasField("load"):
+        return str(agent.builds_max)
+    draining = ", draining" if agent.draining else ""
+    return f"{agent.load.running} of {agent.builds_max}{draining}"
+
+
+def _memory(agent: build_service_pb2.AgentInfo) -> str:
+    if not agent.memory_bytes:
+        return "-"
+    return f"{size(agent.load.memory_reserved_bytes)} of {size(agent.memory_bytes)}"
 
 
 def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:

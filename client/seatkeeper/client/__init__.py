@@ -9,6 +9,7 @@ from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
 from seatkeeper.client.builds.sample_files import samples_of
+from seatkeeper.client.builds.sample_functions import packed_samples
 from seatkeeper.client.config.values import (
     BackoffConfig,
     BreakerConfig,
@@ -30,6 +31,7 @@ from seatkeeper.core.errors import (
     Changed,
     ClientClosed,
     CompilerCrashed,
+    DeadlineUnreachable,
     EngineDamaged,
     EngineNotFound,
     EngineNotStored,
@@ -77,6 +79,7 @@ __all__ = [
     "ClientClosed",
     "ClientConfig",
     "CompilerCrashed",
+    "DeadlineUnreachable",
     "EngineDamaged",
     "EngineNotFound",
     "EngineNotStored",
@@ -115,6 +118,7 @@ __all__ = [
     "WorkEnded",
     "exit_on_signals",
     "new_id",
+    "packed_samples",
     "samples_of",
     "verify_token",
 ]

@@ -32,6 +32,7 @@
         ├── AgentUnavailable     no agent that can build this answered (retryable)
         ├── AgentFull            the agents' builds, memory or disk are all in use (retryable)
         ├── EngineNotStored      the engine is built, and the agents' store has not got it (retryable)
+        ├── DeadlineUnreachable  the engine cannot be, or was not, there by the deadline
         ├── ModelRejected        the model or the options cannot be built
         ├── BuildTimedOut        the build took longer than the agent allows
         ├── CompilerCrashed      the compiler died; `stderr_tail` is the end of its output
@@ -213,6 +214,10 @@ class EngineNotStored(BuildFailed):
     """
 
     _retryable = True
+
+
+class DeadlineUnreachable(BuildFailed):
+    """The engine cannot be, or was not, there by the deadline."""
 
 
 class ModelRejected(BuildFailed):

@@ -12,11 +12,21 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, numpy_helper
 from tests.builder.build_runner import BuildRunner, rtx_plan
 from tests.builder.full_disks import can_mount, tiny_disk
-from tests.builder.models import dynamic_relu, light_model, model, node, relu, relu_chain, value
+from tests.builder.models import (
+    branching_lstm,
+    dynamic_relu,
+    light_model,
+    model,
+    node,
+    relu,
+    relu_chain,
+    value,
+)
 
 from seatkeeper.artifacts.errors import (
     STDERR_TAIL_BYTES_MAX,
@@ -141,6 +151,28 @@ async def test_a_bad_model_is_refused_by_name_and_leaves_nothing(
     model_bytes = candidate if isinstance(candidate, bytes) else candidate.SerializeToString()
     with pytest.raises(error, match=complaint):
         await build_runner.compile(model_bytes)
+    assert build_runner.is_clean()
+
+
+async def test_sizes_that_share_a_name_may_differ(build_runner: BuildRunner) -> None:
+    """Exporters write one name for all that they do not know; the library alone refuses it."""
+    net = model(
+        node("Conv", ["x", "w"]),
+        inputs=[value("x", [1, 3, "?", "?"])],
+        outputs=[value("y", [1, 2, "?", "?"])],
+        constants=[numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float32), "w")],
+    )
+    engine = await build_runner.compile(
+        net.SerializeToString(), rtx_plan("x=1x3x8x32:1x3x8x64:1x3x8x64")
+    )
+    assert engine.size_bytes > 0
+
+
+async def test_an_assertion_in_the_library_is_said_to_be_one(build_runner: BuildRunner) -> None:
+    """Of a recurrent network whose branches each have states of their own."""
+    with pytest.raises(CompilerRefused, match=r"assertion of its own .*without `If`") as caught:
+        await build_runner.compile(branching_lstm())
+    assert "graphScope" in caught.value.message
     assert build_runner.is_clean()
 
 

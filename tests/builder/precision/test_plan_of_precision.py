@@ -69,8 +69,7 @@ def test_a_plan_without_a_precision_has_the_key_that_it_always_had() -> None:
     [
         (Precision.FP8, ["SM86"], "fp8 needs SM89 or newer, which SM86 is not"),
         (Precision.BF16, ["SM75", "SM86"], "bf16 needs SM80 or newer, which SM75 is not"),
-        (Precision.FP8, ["SM89"], "does not convert to fp8"),
-        (Precision.BF16, ["SM86"], "does not convert to bf16"),
+        (Precision.BF16, ["SM86"], "cannot be checked: accept that with --accept-unchecked"),
     ],
 )
 def test_what_a_target_does_not_have_is_refused_by_name(
@@ -84,6 +83,43 @@ def test_what_a_target_does_not_have_is_refused_by_name(
 def test_eight_bits_need_calibration_data(precision: Precision) -> None:
     with pytest.raises(OptionInvalid, match="needs calibration data"):
         PrecisionPlan(precision=precision)
+
+
+def test_floating_point_of_eight_bits_needs_calibration_data_too() -> None:
+    with pytest.raises(OptionInvalid, match="fp8 needs calibration data"):
+        plan(PrecisionPlan(precision=Precision.FP8), "SM89")
+    wanted = PrecisionPlan(precision=Precision.FP8, calibration=SOME)
+    assert plan(wanted, "SM89", "SM120").precision.candidates(["SM89"]) == (Precision.FP8,)
+
+
+UNCHECKED = PrecisionPlan(precision=Precision.BF16, accept_unchecked=True)
+
+
+def test_what_cannot_be_checked_is_taken_only_where_that_is_accepted() -> None:
+    assert plan_from_options(plan_to_options(plan(UNCHECKED))) == plan(UNCHECKED)
+    for more in ({"samples": SOME}, {"calibration": SOME}, {"repair": True}):
+        with pytest.raises(OptionInvalid, match="are of no use to it"):
+            replace(UNCHECKED, **more)
+    with pytest.raises(OptionInvalid, match="nothing unchecked to accept"):
+        PrecisionPlan(precision=Precision.FP16, accept_unchecked=True)
+    with pytest.raises(OptionInvalid, match="converts nothing"):
+        PrecisionPlan(accept_unchecked=True)
+    auto = PrecisionPlan(precision=Precision.AUTO)
+    both = replace(auto, accept_unchecked=True)
+    assert both.candidates(["SM86"]) == (Precision.FP16, Precision.BF16, Precision.FP32)
+    assert both.candidates(["SM75"]) == (Precision.FP16, Precision.FP32)
+    assert auto.candidates(["SM86"]) == (Precision.FP16, Precision.FP32)
+
+
+def test_what_is_accepted_is_part_of_the_key_where_it_is_and_an_agent_must_know_it() -> None:
+    auto = PrecisionPlan(precision=Precision.AUTO)
+    both = replace(auto, accept_unchecked=True)
+    keys = [engine_key(MODEL_SHA256, plan(each), "1.7") for each in (auto, both)]
+    assert keys[0] != keys[1]
+    older = ("model", "fp32", "fp16", "int8", "int8+fp16", "auto")
+    assert (auto.is_offered(older), both.is_offered(older)) == (True, False)
+    assert both.is_offered((*older, "bf16"))
+    assert not UNCHECKED.is_offered(older)
 
 
 def test_auto_tries_eight_bits_only_with_calibration_data() -> None:

@@ -33,7 +33,8 @@ from seatkeeper.client import (
     SeatError,
     SeatLost,
 )
-from seatkeeper.client.builds.builds import able_agents, in_ring_order
+from seatkeeper.client.builds.builds import able_agents
+from seatkeeper.client.builds.placement import in_ring_order
 from seatkeeper.v1 import build_pb2, build_service_pb2
 
 OPTIONS = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])

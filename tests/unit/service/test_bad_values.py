@@ -83,6 +83,7 @@ def good(who: Who, name: str) -> Message | None:
             credentials=mine,
             agent=build_service_pb2.AgentInfo(agent_id="agent", address="a:1"),
         ),
+        "DrainAgent": engine_pb.DrainAgentRequest(agent_id="agent"),
         "ClaimGrant": engine_pb.ClaimGrantRequest(
             credentials=mine, agent_id="agent", token="t", claim_id=uuid7(9)
         ),

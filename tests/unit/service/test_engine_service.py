@@ -22,7 +22,7 @@ from tests.unit.services import (
 )
 
 from seatkeeper.server.tokens.signer import TokenSigner
-from seatkeeper.v1 import build_pb2, build_service_pb2
+from seatkeeper.v1 import build_pb2, build_service_pb2, seat_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -577,3 +577,48 @@ async def test_a_page_of_another_size_is_refused(size: int, services: Services) 
     request = pb.ListEnginesRequest(page_size=size)
     failure = await refused(services.engines.ListEngines(request, timeout=DEADLINE))
     assert (failure.code, failure.fields) == (INVALID, ["page_size"])
+
+
+# Draining ------------------------------------------------------------------------------------
+
+
+async def registered(agent: Agent) -> bool:
+    """Register again; return whether the agent is asked to drain."""
+    request = pb.RegisterAgentRequest(credentials=agent.who.credentials, agent=agent.info())
+    return (await agent.services.engines.RegisterAgent(request, timeout=DEADLINE)).drain
+
+
+async def test_an_agent_learns_that_it_shall_drain_when_it_registers(
+    services: Services,
+) -> None:
+    agent, other = await an_agent(services), await an_agent(services, "agent-2")
+    assert not await registered(agent)
+    await services.engines.DrainAgent(
+        pb.DrainAgentRequest(agent_id="agent-1"), timeout=DEADLINE
+    )
+    await services.engines.DrainAgent(
+        pb.DrainAgentRequest(agent_id="agent-1"), timeout=DEADLINE
+    )
+    assert await registered(agent)
+    assert await registered(agent), "until it is gone"
+    assert not await registered(other)
+
+
+async def test_the_next_run_of_an_agent_is_not_asked_to_drain(services: Services) -> None:
+    agent = await an_agent(services)
+    await services.engines.DrainAgent(
+        pb.DrainAgentRequest(agent_id="agent-1"), timeout=DEADLINE
+    )
+    await services.seats.CloseSession(
+        seat_service_pb2.CloseSessionRequest(credentials=agent.who.credentials),
+        timeout=DEADLINE,
+    )
+    assert not await registered(await an_agent(services))
+
+
+async def test_an_agent_that_is_not_alive_cannot_be_drained(services: Services) -> None:
+    failure = await refused(
+        services.engines.DrainAgent(pb.DrainAgentRequest(agent_id="agent-9"), timeout=DEADLINE)
+    )
+    assert failure.code is NOT_FOUND
+    assert "agent-9" in failure.message

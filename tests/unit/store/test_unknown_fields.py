@@ -209,6 +209,10 @@ async def register_an_agent(store: MemoryStore) -> None:
     await Engines(store, KEYS).register(session, info)
 
 
+async def drain_an_agent(store: MemoryStore) -> None:
+    await Engines(store, KEYS).drain("agent-1")
+
+
 async def publish(store: MemoryStore) -> None:
     grant = a_grant(2, fence=9, session=SESSION)
     value = records.with_claim(records.encode_grant(grant), "agent-1", uuid7(7))
@@ -287,6 +291,14 @@ CHANGES = [
         ),
         register_an_agent,
         frozenset({"agent"}),
+    ),
+    Change(
+        "agents/<agent_id>",
+        state_pb2.AgentRecord(
+            agent=build_service_pb2.AgentInfo(agent_id="agent-1"), session_id=SESSION
+        ),
+        drain_an_agent,
+        frozenset({"drain"}),
     ),
     Change(
         "engines/<key>",

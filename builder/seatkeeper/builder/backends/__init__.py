@@ -5,11 +5,13 @@ Nothing of a vendor is imported until ``load_backend`` is called, and then in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from seatkeeper.artifacts.errors import BackendUnknown
 from seatkeeper.artifacts.plan import BuildPlan
+from seatkeeper.builder.backends._untyped import Untyped
 from seatkeeper.builder.backends.tensorrt import load_tensorrt, load_tensorrt_rtx
 from seatkeeper.builder.progress import OnProgress
 
@@ -30,6 +32,20 @@ class Backend(Protocol):
     @property
     def targets(self) -> tuple[str, ...]:
         """GPU architectures that it can compile for on this host; empty when it can for none."""
+
+    @property
+    def features(self) -> Mapping[str, str]:
+        """By ``Feature``, why it does not make such engines on this host; empty: it does."""
+
+    @property
+    def module(self) -> Untyped:
+        """The library's module, for what is not compiling."""
+
+    def load_plugins(self, paths: Sequence[Path]) -> None:
+        """Have all that is compiled from now on use these libraries of plugins.
+
+        They run in this process: only those that the agent's administrator listed may be given.
+        """
 
     def compile(self, model: Path, plan: BuildPlan, on_progress: OnProgress) -> memoryview:
         """Return the engine of the model in a file, which may name others in its folder.

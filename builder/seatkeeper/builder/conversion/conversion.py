@@ -15,6 +15,8 @@ Repair looks by halving for the fewest of them that must be kept, which are four
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +28,10 @@ from seatkeeper.artifacts.errors import (
     AccuracyTooLow,
     ConversionFailed,
     ModelError,
+    SamplesInvalid,
 )
 from seatkeeper.artifacts.plan import BuildPlan
-from seatkeeper.artifacts.precision import QUANTISED, Precision
+from seatkeeper.artifacts.precision import QUANTISED, UNCHECKED, Precision
 from seatkeeper.artifacts.precision_report import (
     OutputAccuracy,
     PrecisionReport,
@@ -37,7 +40,9 @@ from seatkeeper.artifacts.precision_report import (
 )
 from seatkeeper.artifacts.summary import ModelSummary
 from seatkeeper.builder.conversion.accuracy import Reference
+from seatkeeper.builder.conversion.brain_float import BrainFloat
 from seatkeeper.builder.conversion.clean import Clean
+from seatkeeper.builder.conversion.float8 import Float8
 from seatkeeper.builder.conversion.half import Half
 from seatkeeper.builder.conversion.naming import matching, named
 from seatkeeper.builder.conversion.quantise import Quantise, quantisable
@@ -49,8 +54,12 @@ GROUPS_MAX = 16
 """Groups of nodes that blame is divided among: most models that are converted to find it."""
 NAMED_MAX = 5
 """Nodes to blame that a message names."""
+HALVED = frozenset({Precision.FP16, Precision.BF16})
+"""Where what is kept is in 32 bits, since there is nothing between."""
 LOWER = frozenset({"fp16", "bf16", "int8", "fp8", "int4"})
 SEED = 20261129
+SAMPLES_MIN = 2
+"""Fewest samples that calibration and accuracy can share."""
 OnStep = Callable[[str], None]
 """Is called with what is done next."""
 
@@ -66,6 +75,8 @@ class Converted:
     """Empty: nothing was converted, so there is nothing to compare."""
     kept: tuple[str, ...] = ()
     """Nodes that stayed in a higher precision."""
+    is_unchecked: bool = False
+    """Whether it is converted, and cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,8 @@ class SampleFiles:
 
     calibration: Path | None = None
     accuracy: Path | None = None
+    ranges: Path | None = None
+    """Folder of the ranges that calibration finds, and found before; None: they are not kept."""
 
 
 def unconverted(model: ModelProto, precision: Precision) -> PrecisionReport:
@@ -104,6 +117,11 @@ def _samples(
     if files.accuracy is not None:
         return calibration, read_samples(files.accuracy, inputs, wanted.samples.images)
     if files.calibration is not None:
+        if len(calibration) < SAMPLES_MIN:
+            raise SamplesInvalid(
+                f"{len(calibration)} sample is too few: one is calibrated with, and accuracy is "
+                "measured with another; give some hundreds, or others to measure with"
+            )
         return held_out(calibration)
     return calibration, random_samples(inputs, plan.profiles, SEED)
 
@@ -122,6 +140,8 @@ class Conversion:
     _calibration: Sequence[Feeds]
     is_proven: bool
     """Whether accuracy is measured with samples that were given."""
+    _ranges: Path | None = None
+    """Folder of the ranges that were found."""
     refused: list[str] = field(default_factory=list)
     """Precisions that were tried in vain, and why."""
 
@@ -137,12 +157,17 @@ class Conversion:
     ) -> Conversion:
         """Read the samples and run the model on them. Raises a ``PlanError`` or a ``ModelError``."""
         calibration, measured = _samples(summary, plan, files)
-        on_step("running the model on samples")
-        reference = Reference.of(model, measured)
+        if plan.precision.precision in UNCHECKED:
+            reference = Reference(())
+        else:
+            on_step("running the model on samples")
+            reference = Reference.of(model, measured)
         on_step(Clean.name)
         clean = named(Clean().apply(copy.deepcopy(model)))
         is_proven = files.calibration is not None or files.accuracy is not None
-        return cls(plan, folder, on_step, model, clean, reference, calibration, is_proven)
+        return cls(
+            plan, folder, on_step, model, clean, reference, calibration, is_proven, files.ranges
+        )
 
     def results(self) -> Iterator[Converted]:
         """Yield what may be compiled, the best first: of ``auto`` there may be several.
@@ -178,14 +203,20 @@ class Conversion:
             is_proven=self.is_proven,
             refused=tuple(self.refused),
             kept=converted.kept,
+            is_unchecked=converted.is_unchecked,
         )
 
     def converted(self, precision: Precision) -> Converted:
         """Return the model in one precision. Raises ``AccuracyTooLow`` or ``ConversionFailed``."""
         if precision is Precision.FP32:
-            same = self._original
-            return Converted(model=same, precision=precision, shares=shares(same))
+            return self._as_it_is()
         keep = self._kept(precision)
+        if precision in UNCHECKED:
+            model = self._made(precision, keep)
+            found, kept = shares(model), tuple(sorted(keep))
+            return Converted(
+                model=model, precision=precision, shares=found, kept=kept, is_unchecked=True
+            )
         model, errors = self._tried(precision, keep)
         if not worst(errors).is_within(self.plan.precision.tolerance):
             model, errors, keep = self._repaired(precision, keep, errors)
@@ -197,36 +228,65 @@ class Conversion:
             kept=tuple(sorted(keep)),
         )
 
+    def _as_it_is(self) -> Converted:
+        """Return the model as it was: in 32 bits, or quantised already."""
+        found = shares(self._original)
+        is_lower = any(share.precision in LOWER for share in found)
+        precision = Precision.MODEL if is_lower else Precision.FP32
+        return Converted(model=self._original, precision=precision, shares=found)
+
     def _kept(self, precision: Precision) -> frozenset[str]:
         """Return the nodes that the plan's rules keep out of a precision."""
         rules = matching(self._clean.graph.node, self.plan.precision.keep)
         return frozenset(
             name
             for name, kind in rules.items()
-            if kind == Precision.FP32 or precision is not Precision.FP16
+            if kind == Precision.FP32 or precision not in HALVED
         )
 
     def _tried(
         self, precision: Precision, keep: Collection[str]
     ) -> tuple[ModelProto, tuple[OutputAccuracy, ...]]:
+        model = self._made(precision, keep)
+        self.on_step("comparing")
+        return model, self._reference.compare(model)
+
+    def _made(self, precision: Precision, keep: Collection[str]) -> ModelProto:
         model = copy.deepcopy(self._clean)
         for step in self._steps(precision, keep):
             self.on_step(step.name)
             model = step.apply(model)
-        self.on_step("comparing")
-        return model, self._reference.compare(model)
+        return model
 
     def _steps(self, precision: Precision, keep: Collection[str]) -> list[BuildStep]:
-        half = Half(self._in_fp32(precision) & {*keep})
+        in_fp32 = self._in_fp32(precision) & {*keep}
+        half = Half(in_fp32)
         if precision is Precision.FP16:
             return [half]
+        if precision is Precision.BF16:
+            return [BrainFloat(in_fp32)]
+        steps = [half] if precision is Precision.INT8_FP16 else []
+        ranges = self._ranges_of(sorted(in_fp32) if steps else None)
         method = self.plan.precision.method
-        quantise = Quantise(self._calibration, self.folder, method=method, keep=keep)
-        return [half, quantise] if precision is Precision.INT8_FP16 else [quantise]
+        to = "fp8" if precision is Precision.FP8 else "int8"
+        quantise = Quantise(
+            self._calibration, self.folder, method=method, keep=keep, ranges=ranges, to=to
+        )
+        return [*steps, Float8(quantise) if precision is Precision.FP8 else quantise]
+
+    def _ranges_of(self, kept_in_fp32: Sequence[str] | None) -> Path | None:
+        """Return where the ranges of a model are: of one in 16 bits but for these nodes; None: in 32.
+
+        They do not follow from the nodes that are quantised, so all tries of a repair have the same.
+        """
+        if self._ranges is None:
+            return None
+        digest = hashlib.sha256(json.dumps(kept_in_fp32).encode()).hexdigest()
+        return self._ranges / f"{digest[:16]}.json"
 
     def _in_fp32(self, precision: Precision) -> set[str]:
         """Return the nodes that the plan keeps in 32 bits, and all that a repair of FP16 keeps."""
-        if precision is Precision.FP16:
+        if precision in HALVED:
             return {node.name for node in self._clean.graph.node}
         rules = matching(self._clean.graph.node, self.plan.precision.keep)
         return {name for name, kind in rules.items() if kind == Precision.FP32}

@@ -15,10 +15,11 @@ from onnx import ModelProto
 from seatkeeper.artifacts.errors import ConversionFailed, SamplesInvalid
 from seatkeeper.artifacts.precision import CalibrationMethod
 from seatkeeper.builder.conversion.clean import opset_of
-from seatkeeper.builder.conversion.libraries import first_line, quantiser
+from seatkeeper.builder.conversion.libraries import Untyped, first_line, quantiser
 from seatkeeper.builder.conversion.samples import Feeds
 
 OPSET_MIN = 13
+_QUANTISATION = frozenset({"QuantizeLinear", "DequantizeLinear"})
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Quantising every operator of a transformer ruins it (a relative error of 0.47 was measured)."""
 _OPTIONS = {
@@ -32,8 +33,9 @@ _OPTIONS = {
 class Quantise:
     """Puts quantisation before and behind nodes of ``OPERATORS`` that are not in ``keep``.
 
-    Ranges are found by running the model on ``samples``. ``folder`` is for the files that the library
-    passes the model in; nothing is left there.
+    Ranges are found by running the model on ``samples``, or read from the file ``ranges`` if that is
+    there, and left in it if it is not. ``folder`` is for the files that the library passes the model
+    in; nothing is left there. ``to`` is what errors call the result.
     """
 
     name = "int8"
@@ -45,8 +47,12 @@ class Quantise:
         *,
         method: CalibrationMethod = CalibrationMethod.MINMAX,
         keep: Collection[str] = (),
+        ranges: Path | None = None,
+        to: str = "int8",
     ) -> None:
         self._samples = samples
+        self._ranges = ranges
+        self._to = to
         self._folder = folder
         self._method = method
         self._keep = frozenset(keep)
@@ -58,42 +64,63 @@ class Quantise:
                 f"opset {opset} has no quantisation by channel, and cannot be raised to {OPSET_MIN}: "
                 "export the model with a newer one"
             )
+        if there := [n for n in model.graph.node if n.op_type in _QUANTISATION]:
+            raise ConversionFailed(
+                f"it is quantised already, by {len(there)} nodes such as {there[0].name!r}: build it "
+                "as it is, with precision `model`"
+            )
         wanted = [name for name in quantisable(model) if name not in self._keep]
         if not wanted:
             raise ConversionFailed(
-                "there is nothing to convert to int8: no Conv, Gemm or MatMul with constant weights "
-                "that is not kept"
+                f"there is nothing to convert to {self._to}: no Conv, Gemm or MatMul with constant "
+                "weights that is not kept"
             )
         library = quantiser()
-        methods = {
-            CalibrationMethod.MINMAX: library.CalibrationMethod.MinMax,
-            CalibrationMethod.ENTROPY: library.CalibrationMethod.Entropy,
-            CalibrationMethod.PERCENTILE: library.CalibrationMethod.Percentile,
-        }
         target = self._folder / "quantised.onnx"
         try:
-            library.quantize_static(
-                model,
-                str(target),
-                _reader(library, self._samples),
-                quant_format=library.QuantFormat.QDQ,
-                op_types_to_quantize=list(OPERATORS),
-                nodes_to_quantize=wanted,
-                per_channel=True,
-                activation_type=library.QuantType.QInt8,
-                weight_type=library.QuantType.QInt8,
-                calibrate_method=methods[self._method],
-                extra_options=dict(_OPTIONS),
-            )
+            self._quantise(library, model, target, wanted)
             return onnx.load(str(target))
         except MemoryError:
             raise
         except Exception as error:  # it raises whatever it meets in the graph
             raise ConversionFailed(
-                f"it cannot be converted to int8: {first_line(error)}"
+                f"it cannot be converted to {self._to}: {first_line(error)}"
             ) from error
         finally:
             target.unlink(missing_ok=True)
+
+    def _quantise(
+        self, library: Untyped, model: ModelProto, target: Path, wanted: Sequence[str]
+    ) -> None:
+        if self._ranges is not None and not _are_usable(library, self._ranges):
+            self._ranges.unlink(missing_ok=True)
+        methods = {
+            CalibrationMethod.MINMAX: library.CalibrationMethod.MinMax,
+            CalibrationMethod.ENTROPY: library.CalibrationMethod.Entropy,
+            CalibrationMethod.PERCENTILE: library.CalibrationMethod.Percentile,
+        }
+        library.quantize_static(
+            model,
+            str(target),
+            _reader(library, self._samples),
+            quant_format=library.QuantFormat.QDQ,
+            op_types_to_quantize=list(OPERATORS),
+            nodes_to_quantize=list(wanted),
+            per_channel=True,
+            activation_type=library.QuantType.QInt8,
+            weight_type=library.QuantType.QInt8,
+            calibrate_method=methods[self._method],
+            extra_options=dict(_OPTIONS),
+            calibration_cache_path=self._ranges,
+        )
+
+
+def _are_usable(library: Untyped, ranges: Path) -> bool:
+    """Return whether a file of ranges is there and can be read. What is damaged is found again."""
+    try:
+        return bool(library.load_tensors_data(ranges).data)
+    except Exception:  # it raises whatever it meets in the file
+        return False
 
 
 def quantisable(model: ModelProto) -> list[str]:

@@ -9,6 +9,7 @@ where there is no folder, of the only input. Of pictures, each is a sample of th
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive)
+            for member in archive.infolist():
+                _check_array(archive, member)
         with np.load(path, allow_pickle=False) as file:
             return {name: _array(name, file) for name in file.files}
     except SamplesDamaged:
@@ -198,6 +201,28 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     names = [member.filename for member in members]
     if len(set(names)) < len(names):
         raise SamplesDamaged("the samples have one name twice")
+
+
+def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raise ``SamplesDamaged`` where an array says that it has other bytes than there are.
+
+    Memory is taken for what it says, before any of it is read.
+    """
+    if not member.filename.endswith(".npy"):
+        return
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"{member.filename[:100]!r} is an array of version {version}")
+        there = member.file_size - file.tell()
+    said = math.prod(shape) * dtype.itemsize
+    if said != there and not dtype.hasobject:
+        name = member.filename.removesuffix(".npy")
+        raise SamplesDamaged(f"array {name[:100]!r} says it has {said} bytes, and has {there}")
 
 
 def _array(name: str, file: Mapping[str, Array]) -> Array:

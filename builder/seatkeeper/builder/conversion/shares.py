@@ -30,12 +30,13 @@ _COMPUTING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 def shares(model: ModelProto) -> tuple[PrecisionShare, ...]:
     """Return how many nodes compute in each precision, and how many bytes of weights are stored in it.
 
-    A convolution or product whose inputs all come from dequantisation computes in 8 bits: TensorRT
-    fuses them. Nodes on whole numbers, and those whose type is not known, are left out.
+    A convolution or product whose inputs all come from dequantisation computes in 8 bits, of whole
+    numbers or of floating point: TensorRT fuses them. Nodes on whole
+    numbers, and those whose type is not known, are left out.
     """
     types = _types(model)
     quantised = {
-        output
+        output: _NAMES.get(types.get(node.input[0], 0), "int8")
         for node in model.graph.node
         if node.op_type == "DequantizeLinear"
         for output in node.output
@@ -44,8 +45,8 @@ def shares(model: ModelProto) -> tuple[PrecisionShare, ...]:
     for node in model.graph.node:
         if node.op_type in _QUANTISATION:
             continue
-        if node.op_type in _COMPUTING and {*node.input[:2]} <= quantised:
-            nodes["int8"] += 1
+        if node.op_type in _COMPUTING and {*node.input[:2]} <= quantised.keys():
+            nodes[quantised[node.input[0]]] += 1
         elif (name := _NAMES.get(types.get(node.output[0] if node.output else "", 0))) in {
             "fp32",
             "fp16",

@@ -33,15 +33,28 @@ class AsyncEngines:
         self._calls = calls
         self._session = session
 
-    async def register_agent(self, agent: build_service_pb2.AgentInfo) -> None:
+    async def register_agent(self, agent: build_service_pb2.AgentInfo) -> bool:
         """Make an agent known, or change what it says. Safe to repeat, and to call regularly.
 
-        Raises `AlreadyExists` when another live session has registered this agent id, and
-        `SessionLost` when our own has ended: call again.
+        Returns whether it was asked to drain. Raises `AlreadyExists` when another live session has
+        registered this agent id, and `SessionLost` when our own has ended: call again.
         """
         request = pb.RegisterAgentRequest(credentials=await self._session(), agent=agent)
-        await self._calls.unary(
+        answer = await self._calls.unary(
             lambda channel, timeout: pb_grpc.EngineServiceStub(channel).RegisterAgent(
+                request, timeout=timeout
+            )
+        )
+        return answer.drain
+
+    async def drain_agent(self, agent_id: str) -> None:
+        """Ask an agent to take no new builds, to finish those that run, and to leave.
+
+        It learns of it within seconds. Raises `UsageError` when no agent of that id is alive.
+        """
+        request = pb.DrainAgentRequest(agent_id=agent_id)
+        await self._calls.unary(
+            lambda channel, timeout: pb_grpc.EngineServiceStub(channel).DrainAgent(
                 request, timeout=timeout
             )
         )

@@ -103,9 +103,13 @@ class Engines:
         self._thread = thread
         self._engines = engines
 
-    def register_agent(self, agent: build_service_pb2.AgentInfo) -> None:
-        """Make an agent known, or change what it says."""
-        self._thread.call(self._engines.register_agent(agent))
+    def register_agent(self, agent: build_service_pb2.AgentInfo) -> bool:
+        """Make an agent known, or change what it says; return whether it was asked to drain."""
+        return self._thread.call(self._engines.register_agent(agent))
+
+    def drain_agent(self, agent_id: str) -> None:
+        """Ask an agent to take no new builds, to finish those that run, and to leave."""
+        self._thread.call(self._engines.drain_agent(agent_id))
 
     def agents(self) -> Sequence[build_service_pb2.AgentInfo]:
         """Return the agents that are alive, in the order of ids."""

@@ -17,10 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from uhashring import HashRing
-
 from seatkeeper.artifacts.bundle import model_hash
 from seatkeeper.artifacts.errors import ManifestUntrusted, ModelError, PlanError
+from seatkeeper.artifacts.features import lacking_features, missing_plugins
 from seatkeeper.artifacts.manifest import verify_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
 from seatkeeper.artifacts.summary import (
@@ -33,6 +32,7 @@ from seatkeeper.client.builds.bundle import WeightsFile
 from seatkeeper.client.builds.model import EngineWriter, Model
 from seatkeeper.client.builds.output import Output
 from seatkeeper.client.builds.part import Part, is_there
+from seatkeeper.client.builds.placement import Attempts, placed
 from seatkeeper.client.builds.sending import (
     TRIES_MAX,
     TRIES_MAX_BEFORE_OTHERS,
@@ -50,6 +50,7 @@ from seatkeeper.core.errors import (
     CompilerCrashed,
     EngineDamaged,
     EngineNotFound,
+    InUse,
     InvalidArgument,
     ModelRejected,
     SeatLost,
@@ -315,7 +316,6 @@ class AsyncBuilds:
     async def _on_some_agent(
         self, model: Model, request: BuildRequest, job: _Job, grant: AsyncGrant
     ) -> BuiltEngine:
-        trouble: BuildFailed = AgentUnavailable()
         header = _header(model, request, job.plan)
 
         def with_token() -> build_service_pb2.BuildHeader:
@@ -323,7 +323,9 @@ class AsyncBuilds:
             header.token = grant.token
             return header
 
-        for number, agent in enumerate(in_ring_order(job.able, job.key), 1):
+        attempts = Attempts(placed(job.able, job.key))
+        while True:
+            agent = attempts.next()
             upload = Upload(
                 (model, *request.sample_files, *request.weights),
                 is_asked_for=agent.model_files_max > 0,
@@ -334,16 +336,17 @@ class AsyncBuilds:
                     with_token,
                     upload,
                     request.on_progress,
-                    tries_max=TRIES_MAX_BEFORE_OTHERS if number < len(job.able) else TRIES_MAX,
+                    tries_max=TRIES_MAX if attempts.is_last else TRIES_MAX_BEFORE_OTHERS,
                     random=random.random,
                 )
-            except (AgentUnavailable, AgentFull) as error:
-                trouble = _about(model, error)
+            except InUse as error:
+                await attempts.failed(error)
                 continue
             except BuildFailed as error:
                 if type(error) in _REPEATED and await upload.is_as_named():
                     grant.end_work(failure=type(error).__name__, message=str(error))
-                raise _about(model, error) from error
+                await attempts.failed(_about(model, error))
+                continue
             manifest = _verified(done.manifest, agent.public_key, job.key)
             if manifest.model_sha256 != model.sha256:
                 raise EngineDamaged("the manifest is of another model")
@@ -353,7 +356,6 @@ class AsyncBuilds:
                 waited=timedelta(0),
                 upload_resumed=upload.is_resumed,
             )
-        raise trouble
 
 
 def able_agents(
@@ -407,9 +409,12 @@ def able_agents(
             f"the model keeps weights in {files} files, and no {among} that could build it takes so "
             "many; use a newer agent, or save the model with its weights inside"
         )
-    able = [each for each in of_files if model_bytes <= each[1].model_bytes_max]
+    of_features = [each for each in of_files if not _lack_of(plan, *each)]
+    if not of_features:
+        raise AgentUnavailable(f"no {among} can build this: {_lack_of(plan, *of_files[0])}")
+    able = [each for each in of_features if model_bytes <= each[1].model_bytes_max]
     if not able:
-        roomiest = max((agent for _, agent in of_files), key=lambda a: a.model_bytes_max)
+        roomiest = max((agent for _, agent in of_features), key=lambda a: a.model_bytes_max)
         raise AgentUnavailable(
             f"the model has {model_bytes} bytes, and no {among} that could build it takes more "
             f"than {roomiest.model_bytes_max} (agent {roomiest.agent_id}): make the model "
@@ -422,13 +427,13 @@ def able_agents(
     return [agent for agent in newest if agent.pool == first_pool], version
 
 
-def in_ring_order(
-    agents: Sequence[build_service_pb2.AgentInfo], key: str
-) -> Sequence[build_service_pb2.AgentInfo]:
-    """Return the agents, the one that everybody asks first for ``key`` in front."""
-    by_id = {agent.agent_id: agent for agent in agents}
-    ring = HashRing(nodes=sorted(by_id))
-    return [by_id[node["nodename"]] for node in ring.range(key)]
+def _lack_of(
+    plan: BuildPlan, backend: build_service_pb2.BackendInfo, agent: build_service_pb2.AgentInfo
+) -> str:
+    """Return what an agent lacks of a plan's features and plugins; empty: nothing."""
+    offered = {each.name: each.lacking for each in backend.features}
+    lacks = lacking_features(sorted(plan.features), offered)
+    return "; ".join(filter(None, (*lacks, missing_plugins(plan.plugins, agent.plugins))))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "OVERLOADED": errors.Overloaded,
     "INVALID_ARGUMENT": errors.InvalidArgument,
     "FINISHED": errors.SeatLost,
+    "CLAIMED": errors.InUse,
     "NOT_YOURS": errors.NotYours,
     "SESSION_LOST": errors.SessionLost,
     "UNAVAILABLE": errors.ServiceUnavailable,

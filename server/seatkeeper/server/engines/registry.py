@@ -44,6 +44,10 @@ class AgentIdTaken(EngineError):
     """Another live session has registered this agent id."""
 
 
+class AgentNotFound(EngineError):
+    """No agent of that id is alive."""
+
+
 class NotRegistered(EngineError):
     """The session has not registered the agent it speaks for."""
 
@@ -63,8 +67,11 @@ class Engines:
         self._store = store
         self._keys = keys
 
-    async def register(self, session: Session, agent: build_service_pb2.AgentInfo) -> None:
-        """Make an agent known while its session lives. Raises ``AgentIdTaken``, ``SessionLost``."""
+    async def register(self, session: Session, agent: build_service_pb2.AgentInfo) -> bool:
+        """Make an agent known while its session lives; return whether it was asked to drain.
+
+        Raises ``AgentIdTaken`` or ``SessionLost``.
+        """
         key = self._keys.agent(agent.agent_id)
         for _ in range(ATTEMPTS_MAX):
             found = await self._store.get(key)
@@ -77,12 +84,33 @@ class Engines:
             record.session_id = session.session_id
             record.agent.CopyFrom(agent)  # its own word about itself, whole
             put = Put(key, record.SerializeToString(), session.lease_id)
+            if found is not None and (found.value, found.lease_id) == (put.value, put.lease_id):
+                return record.drain
+            try:
+                if await self._written(put, found):
+                    return record.drain
+            except LeaseNotFound:
+                raise SessionLost(session.session_id) from None
+        raise StoreUnavailable(f"agent {agent.agent_id} changes too fast")
+
+    async def drain(self, agent_id: str) -> None:
+        """Ask an agent to drain, for as long as it is registered. Raises ``AgentNotFound``."""
+        key = self._keys.agent(agent_id)
+        for _ in range(ATTEMPTS_MAX):
+            found = await self._store.get(key)
+            if found is None:
+                raise AgentNotFound(
+                    f"no agent {agent_id} is alive; `seatkeeper agent list` shows those that are"
+                )
+            record = parsed(state_pb2.AgentRecord, key, found.value)
+            record.drain = True
+            put = Put(key, record.SerializeToString(), found.lease_id)
             try:
                 if await self._written(put, found):
                     return
             except LeaseNotFound:
-                raise SessionLost(session.session_id) from None
-        raise StoreUnavailable(f"agent {agent.agent_id} changes too fast")
+                continue
+        raise StoreUnavailable(f"agent {agent_id} changes too fast")
 
     async def agents(self) -> list[build_service_pb2.AgentInfo]:
         """Return the agents that are alive, in the order of ids."""

@@ -53,6 +53,7 @@ _SERVICES = {
         "ClaimGrant": Right.AGENT,
         "YieldGrant": Right.AGENT,
         "PublishEngine": Right.AGENT,
+        "DrainAgent": Right.ADMINISTRATOR,
         "ListAgents": Right.NONE,
         "GetEngine": Right.NONE,
         "ListEngines": Right.NONE,

@@ -19,6 +19,7 @@ from seatkeeper.core.tokens import verify_token
 from seatkeeper.core.validate import Malformed, check_id, check_name
 from seatkeeper.server.engines.registry import (
     AgentIdTaken,
+    AgentNotFound,
     ClaimedElsewhere,
     EngineError,
     EngineNotFound,
@@ -27,6 +28,7 @@ from seatkeeper.server.engines.registry import (
     GrantEnded,
     NotRegistered,
 )
+from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.identity.peer import identity_of
 from seatkeeper.server.service.failures import answers, streams
 from seatkeeper.server.service.seat_api import Core
@@ -69,10 +71,10 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
         _check_size("agent", request.agent.ByteSize(), AGENT_BYTES_MAX)
         session = await self._session(request.credentials, context)
         try:
-            await self._engines.register(session, request.agent)
+            drain = await self._engines.register(session, request.agent)
         except EngineError as error:
             raise _failure(error) from error
-        return engine_service_pb2.RegisterAgentResponse()
+        return engine_service_pb2.RegisterAgentResponse(drain=drain)
 
     @answers
     async def ListAgents(
@@ -80,6 +82,19 @@ class EngineService(engine_service_pb2_grpc.EngineServiceServicer):
     ) -> engine_service_pb2.ListAgentsResponse:
         """Return the agents that are alive."""
         return engine_service_pb2.ListAgentsResponse(agents=await self._engines.agents())
+
+    @answers
+    async def DrainAgent(
+        self, request: engine_service_pb2.DrainAgentRequest, context: Context
+    ) -> engine_service_pb2.DrainAgentResponse:
+        """Ask an agent to drain."""
+        check_name("agent_id", request.agent_id)
+        try:
+            with administrative_act("agent_drained", context, agent_id=request.agent_id):
+                await self._engines.drain(request.agent_id)
+        except AgentNotFound as error:
+            raise not_found("agent", request.agent_id, str(error)) from error
+        return engine_service_pb2.DrainAgentResponse()
 
     @streams
     async def ClaimGrant(

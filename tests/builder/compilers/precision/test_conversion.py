@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
-from tests.builder.models import conv_net, light_model, model, node, value
+from tests.builder.models import conv_net, int4_net, light_model, model, node, value
 
 from seatkeeper.artifacts.errors import (
     AccuracyTooLow,
@@ -47,11 +47,15 @@ def data(tmp_path: Path) -> Path:
 
 
 def conversion(
-    net: ModelProto, wanted: PrecisionPlan, folder: Path, data: Path | None = None
+    net: ModelProto,
+    wanted: PrecisionPlan,
+    folder: Path,
+    data: Path | None = None,
+    target: str = "SM86",
 ) -> Conversion:
     plan = BuildPlan(
         backend="tensorrt_rtx",
-        targets=("SM86",),
+        targets=(target,),
         profiles=(parse_profile("x=1x3x8x8"),),
         precision=wanted,
     )
@@ -260,3 +264,145 @@ def test_shares_are_of_what_is_there() -> None:
     assert found["fp32"].nodes == 6
     light = shares(onnx.load_from_string(light_model("squeezenet")))
     assert sum(share.nodes for share in light) > 60
+
+
+FP8 = replace(INT8, precision=Precision.FP8, tolerance=0.2)
+BF16 = PrecisionPlan(precision=Precision.BF16, accept_unchecked=True)
+
+
+def test_floating_point_of_eight_bits_is_measured_like_the_rest(
+    tmp_path: Path, data: Path
+) -> None:
+    found = only(conversion(conv_net(), FP8, tmp_path, data, target="SM89").results())
+    assert nodes_in(found)["fp8"] == 3
+    assert 0 < worst(found.errors).relative_l2 < 0.15
+    types = {t.data_type for t in found.model.graph.initializer}
+    assert types == {TensorProto.FLOAT, TensorProto.FLOAT8E4M3FN}
+    weights = next(t for t in found.model.graph.initializer if t.name == "w1_quantized")
+    values = np.abs(numpy_helper.to_array(weights).astype(np.float32))
+    assert (values.reshape(8, -1).max(axis=1) == 448).all(), "each channel has its whole range"
+    assert not found.is_unchecked
+
+
+def test_floating_point_of_eight_bits_that_is_too_inaccurate_names_its_nodes(
+    tmp_path: Path, data: Path
+) -> None:
+    wanted = replace(FP8, tolerance=1e-4)
+    with pytest.raises(AccuracyTooLow, match=r"in fp8, output 'y' differs by .*most harm"):
+        only(conversion(conv_net(), wanted, tmp_path, data, target="SM89").results())
+
+
+def test_bfloat16_is_converted_and_marked_as_not_measured(tmp_path: Path) -> None:
+    tried = conversion(conv_net(), BF16, tmp_path)
+    found = only(tried.results())
+    assert nodes_in(found)["bf16"] >= 5
+    assert found.errors == ()
+    assert found.is_unchecked
+    assert tried.report(found).is_unchecked
+    graph = found.model.graph
+    assert {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)} == {
+        TensorProto.FLOAT
+    }
+    weights = {t.name: t for t in graph.initializer}
+    assert weights["w1"].data_type == TensorProto.BFLOAT16
+    before = next(t for t in conv_net().graph.initializer if t.name == "w1")
+    difference = numpy_helper.to_array(weights["w1"]).astype(
+        np.float32
+    ) - numpy_helper.to_array(before)
+    assert np.abs(difference).max() < 2**-8
+
+
+def test_bfloat16_holds_what_float16_does_not(tmp_path: Path) -> None:
+    net = conv_net()
+    head = next(t for t in net.graph.initializer if t.name == "w3")
+    values = numpy_helper.to_array(head).copy()
+    values[0, 0], values[0, 1] = 1e30, 1e-30
+    head.CopyFrom(numpy_helper.from_array(values, "w3"))
+    found = only(conversion(net, BF16, tmp_path).results())
+    (weights,) = (t for t in found.model.graph.initializer if t.name == "w3")
+    converted = numpy_helper.to_array(weights).astype(np.float32)
+    assert np.allclose(converted[0, :2], [1e30, 1e-30], rtol=0.01)
+
+
+def test_nodes_are_kept_out_of_bfloat16(tmp_path: Path) -> None:
+    wanted = replace(BF16, keep=(KeepRule(pattern="/head"),))
+    found = only(conversion(conv_net(), wanted, tmp_path).results())
+    assert found.kept == ("/head",)
+    weights = {t.name: t.data_type for t in found.model.graph.initializer}
+    assert (weights["w3"], weights["w1"]) == (TensorProto.FLOAT, TensorProto.BFLOAT16)
+
+
+def test_a_model_in_half_precision_is_not_converted_to_bfloat16(tmp_path: Path) -> None:
+    half = only(conversion(conv_net(), WANTED, tmp_path).results()).model
+    with pytest.raises(ConversionFailed, match="computes in fp16 already"):
+        only(conversion(half, BF16, tmp_path).results())
+
+
+def test_auto_takes_bfloat16_only_where_unchecked_is_accepted(tmp_path: Path) -> None:
+    auto = replace(WANTED, precision=Precision.AUTO, tolerance=1e-9)
+    first = next(conversion(conv_net(), auto, tmp_path).results())
+    assert first.precision is Precision.FP32
+    first = next(
+        conversion(conv_net(), replace(auto, accept_unchecked=True), tmp_path).results()
+    )
+    assert (first.precision, first.is_unchecked) == (Precision.BF16, True)
+
+
+# Models that come quantised ------------------------------------------------------------------
+
+
+@pytest.fixture
+def quantised(tmp_path: Path, data: Path) -> ModelProto:
+    """As from training with quantisation in mind."""
+    return only(conversion(conv_net(), INT8, tmp_path, data).results()).model
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT8_FP16, Precision.FP8])
+def test_what_is_quantised_is_not_quantised_again(
+    quantised: ModelProto, tmp_path: Path, data: Path, precision: Precision
+) -> None:
+    wanted = replace(INT8, precision=precision)
+    with pytest.raises(ConversionFailed, match=r"quantised already, by .*build it as it is"):
+        only(conversion(quantised, wanted, tmp_path, data, target="SM89").results())
+
+
+def test_the_rest_of_a_quantised_model_is_converted_and_measured(
+    quantised: ModelProto, tmp_path: Path, data: Path
+) -> None:
+    found = only(conversion(quantised, WANTED, tmp_path, data).results())
+    assert nodes_in(found)["int8"] == 3
+    assert nodes_in(found)["fp16"] > 0
+    assert 0 < worst(found.errors).relative_l2 < 0.02
+
+
+def test_auto_ends_at_a_quantised_model_as_it_is(
+    quantised: ModelProto, tmp_path: Path, data: Path
+) -> None:
+    wanted = replace(INT8, precision=Precision.AUTO, tolerance=1e-9)
+    tried = conversion(quantised, wanted, tmp_path, data)
+    found = next(tried.results())
+    assert (found.precision, found.model) == (Precision.MODEL, quantised)
+    assert [reason.partition(":")[0] for reason in tried.refused] == [
+        "int8+fp16",
+        "int8",
+        "fp16",
+    ]
+
+
+def test_weights_of_four_bits_have_a_share_and_the_rest_is_converted(tmp_path: Path) -> None:
+    found = {share.precision: share for share in shares(int4_net())}
+    assert found["int4"].weight_bytes == 12
+    assert found["fp32"].nodes == 1
+    assert unconverted(int4_net(), Precision.MODEL).precision == "model"
+    plan = BuildPlan(
+        backend="tensorrt_rtx",
+        targets=("SM86",),
+        profiles=(parse_profile("x=2x4"),),
+        precision=WANTED,
+    )
+    net = int4_net()
+    summary = check_model(net.SerializeToString(), plan)
+    tried = Conversion.of(net, summary, plan, SampleFiles(), tmp_path, lambda step: None)
+    (half,) = tried.results()
+    assert {s.precision: s.weight_bytes for s in half.shares}["int4"] == 12
+    assert worst(half.errors).is_within(0.02)

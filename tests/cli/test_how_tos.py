@@ -1,0 +1,70 @@
+"""Pages that say that a test runs them: every command, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import SCRIPT, environment
+from tests.cli.test_build import BuildRunner, build_runner
+from tests.tree import ROOT
+
+__all__ = ["build_runner"]
+HOW_TO = ROOT / "docs" / "how-to"
+SECONDS_MAX = 280
+
+
+def run(build_runner: BuildRunner, page: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the page's shell; its blocks of Python are files with the name in their first line."""
+    text = (HOW_TO / page).read_text(encoding="utf-8")
+    shell: list[str] = []
+    for language, code in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL):
+        if language == "python":
+            name = re.match(r"# (\w+\.py)\n", code)
+            assert name is not None, "a file has its name in the first line"
+            (folder / name[1]).write_text(code, encoding="utf-8")
+        elif language == "sh":
+            shell.append(code)
+    path = f"{Path(SCRIPT).parent}:{Path(sys.executable).parent}:{environment()['PATH']}"
+    return subprocess.run(
+        ["sh", "-e", "-c", "\n".join(shell)],
+        cwd=folder,
+        env=environment(SEATKEEPER_NODES=build_runner.cluster.address, PATH=path),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
+def test_int8_in_ten_minutes(build_runner: BuildRunner, tmp_path: Path) -> None:
+    done = run(build_runner, "int8-in-ten-minutes.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"precision +int8: 4 nodes in fp32, 3 nodes in int8", done.stdout)
+    assert re.search(r"accuracy +differs by .*\(on 8 samples; model, not engine\)", done.stdout)
+    assert "exit code 65" in done.stdout
+    assert re.search(r"precision +\S+ \(of auto\)", done.stdout)
+    assert "'relative_l2'" in done.stdout
+    assert re.search(r"precision +fp8: ", done.stdout)
+    assert re.search(r"accuracy +unchecked", done.stdout)
+    assert {"int8.engine", "best.engine"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
+def test_from_trtexec(build_runner: BuildRunner, tmp_path: Path) -> None:
+    text = (HOW_TO / "int8-in-ten-minutes.md").read_text(encoding="utf-8")
+    example = text.partition("```python\n")[2].partition("```")[0]
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True)
+    done = run(build_runner, "from-trtexec.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exit code 2" in done.stdout, "--calib is refused"
+    assert "exit code 69" in done.stdout, "no agent here makes stripped engines"
+    assert "--calib of trtexec: a calibration cache" in done.stderr
+    assert "strip_weights: tensorrt_rtx calls CUDA for it" in done.stderr
+    assert "--iterations is ignored: the engine is built and not timed here" in done.stderr
+    engines = {"model.engine", "half.engine", "int8.engine", "again.engine"}
+    assert engines <= {path.name for path in tmp_path.iterdir()}
