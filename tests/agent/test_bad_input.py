@@ -185,10 +185,10 @@ async def test_a_byte_of_workspace_is_not_enough_for_the_compiler(
 async def test_a_model_that_crashes_the_library_costs_its_own_build_alone(
     site: Site, agent: Agent
 ) -> None:
-    """The same chain on the usual stack is a real crash of the real library."""
-    agent.build_runner.limits = replace(agent.build_runner.limits, stack_bytes=8 << 20)
+    """A chain on a short stack is a real crash of the real library."""
+    agent.build_runner.limits = replace(agent.build_runner.limits, stack_bytes=2 << 20)
     grant = await site.grant()
-    refusal = await build(agent, grant.token, relu_chain(3_000)).refused()
+    refusal = await build(agent, grant.token, relu_chain(1_000)).refused()
     assert refusal.reason == "compiler_crashed", refusal
     assert "SIGSEGV" in refusal.message
     await assert_nothing_happened(site, agent)

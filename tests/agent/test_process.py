@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -229,17 +230,19 @@ def test_an_agent_id_that_is_taken_is_named(
 
 
 def test_an_agent_waits_for_the_session_that_a_killed_one_left_behind(
-    service: InMemoryService, client: SeatClient, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / "engines"
-    with agent(service, folder) as running:
-        running.says('"serving"')
-        running.send(signal.SIGKILL)
-        running.ends()
-    with agent(service, folder) as running:
-        running.says("registration_waiting")
-        running.says('"serving"')
-        assert not client.build(relu(), OPTIONS).cached
+    # Longer than an agent takes to start on a busy machine.
+    with InMemoryService({POOL: 4}, session_ttl=timedelta(seconds=12)) as service:
+        with agent(service, folder) as running:
+            running.says('"serving"')
+            running.send(signal.SIGKILL)
+            running.ends()
+        with agent(service, folder) as running, SeatClient(service.address) as client:
+            running.says("registration_waiting")
+            running.says('"serving"')
+            assert not client.build(relu(), OPTIONS).cached
 
 
 def test_an_agent_that_is_asked_to_stop_while_it_waits_does_so_at_once(

@@ -220,3 +220,10 @@ def test_a_pool_without_seats_is_shown_as_closed() -> None:
     out = io.StringIO()
     Console(file=out, width=200).print(views.pools_table([pool]))
     assert "closed" in out.getvalue()
+
+
+def test_a_phase_that_is_newer_than_this_version_is_shown_by_its_number() -> None:
+    info = build_service_pb2.AgentInfo(agent_id="a")
+    info.load.builds.add(phase=99)
+    assert render.agent_json(info)["load"]["builds"][0]["phase"] == "99"
+    assert render.phase_of(build_service_pb2.BUILD_PHASE_BUILDING) == "building"

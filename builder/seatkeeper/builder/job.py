@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -82,7 +82,7 @@ class WorkerJob:
     """Samples to measure accuracy with."""
     ranges_path: str = ""
     """Folder of the ranges that calibration finds; empty: they are not kept."""
-    plugin_paths: Sequence[str] = ()
+    plugin_paths: tuple[str, ...] = ()
     """Libraries of plugins to load, which the agent has checked."""
     options_hex: str = ""
     """A serialised ``BuildOptions``, in hexadecimal."""
@@ -111,7 +111,11 @@ class WorkerJob:
     def from_json(cls, text: str) -> WorkerJob:
         """Return the job that ``to_json`` wrote."""
         fields = json.loads(text)
-        return cls(**fields | {"model_limits": ModelLimits(**fields["model_limits"])})
+        read = {
+            "model_limits": ModelLimits(**fields["model_limits"]),
+            "plugin_paths": tuple(fields["plugin_paths"]),
+        }
+        return cls(**fields | read)
 
 
 def options_hex(plan: BuildPlan) -> str:
