@@ -9,6 +9,8 @@ in a fresh process.
   alone. It says more than the others where the machine is busy with something else.
 - ``cached_ms``: the same request again, median. It takes no seat (``cached_seats`` 0) and fetches
   nothing.
+- ``builds``, ``seats``: how often it was compiled, and how many grants there were, when
+  ``identical`` clients ask for the same new engine at once, with three agents.
 - ``agent_mb_max``: most memory that the agent's process ever had (VmHWM), after a model of
   ``large_gib`` with weights in files of their own.
 - ``upload_resumed``: the connection is cut in the middle of that upload, once; whether it went on from
@@ -25,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ from seatkeeper.v1 import build_service_pb2 as pb
 POOL = "tensorrt"
 MODEL = "densenet121"
 CACHED_REQUESTS = 20
+IDENTICAL = 20
+AGENTS = 3
 CUT_AT_PART = 0.5
 WORKSPACE_BYTES = 1 << 30
 KNOWN_TRIES_MAX = 300
@@ -72,6 +76,7 @@ async def main() -> None:
     async with running_bench() as bench:
         result = await overhead(bench, arguments.rounds)
         result |= await cached(bench)
+        result |= await identical(bench)
         if arguments.gib:
             result |= await large(bench, arguments.gib)
     notify(result, arguments.json)
@@ -89,18 +94,12 @@ async def running_bench() -> AsyncIterator[Bench]:
             listen = f"127.0.0.1:{_free_port()}"
             relay = Relay(listen)
             await relay.start()
-            agent = spawn(
-                service.folder,
-                "agent",
-                [
-                    *("agent", "--agent-id", "bench-agent", "--listen", listen),
-                    *("--advertise", relay.endpoint, "--nodes", ",".join(service.addresses)),
-                    *("--engines", str(Path(scratch) / "engines"), "--pool", POOL),
-                ],
+            agent = _agent(
+                service, "bench-agent", "--listen", listen, "--advertise", relay.endpoint
             )
             try:
                 await agent.wait_serving()
-                await _until_known(client)
+                await _until_known(client, 1)
                 yield Bench(service, client, agent, relay, Path(scratch))
             finally:
                 await agent.stop()
@@ -152,6 +151,50 @@ async def cached(bench: Bench) -> dict[str, Any]:
         assert built.cached
     grants = (await bench.client.pools.get(POOL)).fence - grants_before
     return {"cached_ms": median(times), "cached_seats": grants}
+
+
+async def identical(bench: Bench) -> dict[str, Any]:
+    """Ask for the same engine from many clients at once, with more agents than one."""
+    progress(f"{MODEL}: {IDENTICAL} clients at once, {AGENTS} agents")
+    model, options = bench.folder / "model.onnx", _options(2 * WORKSPACE_BYTES)
+    async with AsyncExitStack() as stack:
+        for number in range(1, AGENTS):
+            other = _agent(bench.service, f"agent-{number}", "--listen", "127.0.0.1:0")
+            stack.push_async_callback(other.stop)
+            await other.wait_serving()
+        await _until_known(bench.client, AGENTS)
+        clients = [
+            await stack.enter_async_context(
+                AsyncSeatClient(
+                    bench.service.addresses, holder=f"pod-{number}", config=IN_PROCESS
+                )
+            )
+            for number in range(IDENTICAL)
+        ]
+        grants_before = (await bench.client.pools.get(POOL)).fence
+        began = time.perf_counter()
+        built = await asyncio.gather(*(client.build(model, options) for client in clients))
+        seconds = time.perf_counter() - began
+        grants = (await bench.client.pools.get(POOL)).fence - grants_before
+    return {
+        "identical": IDENTICAL,
+        "agents": AGENTS,
+        "builds": sum(not each.cached for each in built),
+        "seats": grants,
+        "identical_s": seconds,
+    }
+
+
+def _agent(service: Service, agent_id: str, *arguments: str) -> ServerProcess:
+    return spawn(
+        service.folder,
+        agent_id,
+        [
+            *("agent", "--agent-id", agent_id, *arguments),
+            *("--nodes", ",".join(service.addresses), "--pool", POOL),
+            *("--engines", str(Path(service.folder) / "engines" / agent_id)),
+        ],
+    )
 
 
 async def large(bench: Bench, gib: float) -> dict[str, Any]:
@@ -206,12 +249,12 @@ def _options(workspace_bytes: int) -> build_pb2.BuildOptions:
     )
 
 
-async def _until_known(client: AsyncSeatClient) -> None:
+async def _until_known(client: AsyncSeatClient, agents: int) -> None:
     for _ in range(KNOWN_TRIES_MAX):
-        if await client.engines.agents():
+        if len(await client.engines.agents()) >= agents:
             return
         await asyncio.sleep(0.1)
-    raise RuntimeError("the agent did not become known")
+    raise RuntimeError("an agent did not become known")
 
 
 def _rss_max_mb(process: ServerProcess) -> float:

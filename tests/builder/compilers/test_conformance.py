@@ -25,6 +25,7 @@ from seatkeeper.builder.backends.tensorrt import load_tensorrt_rtx
 SOURCES = (
     "builder/seatkeeper/builder/backends/tensorrt.py",
     "builder/seatkeeper/builder/backends/_tensorrt_listeners.py",
+    "builder/seatkeeper/builder/running/tensorrt_runner.py",
     "builder/seatkeeper/builder/timing.py",
     "client/seatkeeper/hold/compiling.py",
 )
@@ -144,7 +145,7 @@ def test_what_our_code_names_is_found() -> None:
         "INetworkDefinition.num_layers",
         "IPluginRegistry.load_library",
         "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
-        "OnnxParser.parse",
+        "OnnxParser.parse_from_file",
         "ParserError.node_operator",
     } <= {*NAMES}
 
