@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,7 +71,10 @@ class Fleet:
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with ExitStack() as stack:
-        service = stack.enter_context(InMemoryService({POOL: 1}))
+        # Sessions outlive the moments in which this process packs a large model, on a busy machine.
+        service = stack.enter_context(
+            InMemoryService({POOL: 1}, session_ttl=timedelta(seconds=15))
+        )
         client = stack.enter_context(SeatClient(service.address, holder="alice"))
         observer = stack.enter_context(SeatClient(service.address, holder="observer"))
         fleet = Fleet(service, client, observer, tmp_path)
