@@ -309,8 +309,8 @@ DEFECTS = (
     Defect(
         "a policy is believed when it serves more seats than are free",
         f"{SERVER}/decide/decision.py",
-        "            is_there = ticket.seats <= free and (is_new or self._is_stored(ticket))\n",
-        "            is_there = is_new or self._is_stored(ticket)\n",
+        "            if ticket.seats > free or not (is_new or self._is_stored(ticket)):\n",
+        "            if not (is_new or self._is_stored(ticket)):\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
     Defect(

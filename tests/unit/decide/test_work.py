@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.decide.test_decide import answers, decided, granted_ids, only, pool
-from tests.unit.kit import NOW, a_grant, a_ticket, acquire, changed, release, uuid7
+from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, changed, release, uuid7
 
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
@@ -16,6 +16,7 @@ from seatkeeper.server.domain import (
     Granted,
     Instant,
     Limits,
+    PoolSpec,
     PoolState,
     Queued,
     Refusal,
@@ -153,6 +154,19 @@ def test_one_that_may_not_wait_is_denied_with_that_reason() -> None:
     assert isinstance(outcome, Denied)
     assert outcome.reason is Refusal.NO_SEAT_FREE
     assert "does, or is to do, the same work" in outcome.message
+
+
+@pytest.mark.parametrize(("seats", "served"), [(1, []), (2, [9])])
+def test_one_that_may_not_wait_holds_back_none_unless_it_is_served(
+    seats: int, served: list[int]
+) -> None:
+    """The ticket is the first in the queue, and those behind it may not overtake it."""
+    state = pool(waits(1, seats=2), a_ticket(2), seats=seats)
+    state.put_grant(a_grant(7))
+    state.spec = PoolSpec(POOL, seats + 1)
+    urgent = asks(9, priority=3, seats=2, may_wait=False)
+    assert granted_ids(decided(state, urgent)) == ids(*served)
+    assert not FIFO.plan(PoolSnapshot.of(state), Instant(NOW)).hold_back(waits(1, seats=2))
 
 
 def test_a_dead_holder_keeps_the_work_until_its_seats_are_free() -> None:

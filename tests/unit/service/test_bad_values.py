@@ -137,7 +137,8 @@ def _values(field: Any) -> list[Any]:
     else:
         return []
     return (
-        [[value] * count for value in values for count in (1, 50)]
+        # Of the longest no more than fit into a message: others the transport refuses.
+        [[value] * count for value in values for count in (1, 40)]
         if field.is_repeated
         else values
     )

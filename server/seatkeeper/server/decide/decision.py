@@ -348,14 +348,14 @@ class _Draft:
         """Turn tickets into grants, as the policy plans, while seats and writes last."""
         self.reserved = len(self.asked)
         pool = self._snapshot()
-        plan, free = self.policy.plan(pool, self.now), pool.free
+        plan, free, works = self.policy.plan(pool, self.now), pool.free, WorksBegun(pool)
         self.hold_back = plan.hold_back
-        works = WorksBegun(pool)
         for ticket in plan.serve:
             is_new = ticket.grant_id in self.asked
-            is_there = ticket.seats <= free and (is_new or self._is_stored(ticket))
-            if not is_there or not works.may_begin(ticket):
-                return  # The policy is wrong: no seat that is not there, and no work twice.
+            if ticket.seats > free or not (is_new or self._is_stored(ticket)):
+                return  # The policy is wrong, and no seat is granted that is not there.
+            if not works.may_begin(ticket):
+                continue
             if not is_new and not self.fits(2):
                 self.decision.unserved = True
                 return

@@ -88,7 +88,7 @@ class PoolSnapshot:
         if self.is_work_held(key):
             return True
         stored = (self.state.tickets[each] for each in self.state.work_waiting.get(key, ()))
-        others = (*filter(self._lives, stored), *filter(self._lives, self.new))
+        others = filter(self.may_wait, (*filter(self._lives, stored), *self.new))
         turn = queue_key(ticket)
         return any(queue_key(each) < turn for each in others if each.work_key == key)
 
@@ -97,7 +97,10 @@ class PoolSnapshot:
         return any(each not in self.ended for each in self.state.work_held.get(work_key, ()))
 
     def _by_work(self) -> Iterator[tuple[Ticket, bool]]:
-        """Yield the tickets that live, and whether no other does, or is to do, the same work."""
+        """Yield the tickets that live, and whether no other does, or is to do, the same work.
+
+        One that may not wait is to do it only if it is served now, so it holds back none.
+        """
         seen: set[str] = set()
         for ticket in filter(self._lives, self.state.queue(self.new)):
             key = ticket.work_key
@@ -105,7 +108,8 @@ class PoolSnapshot:
                 yield ticket, True
                 continue
             yield ticket, key not in seen and not self.is_work_held(key)
-            seen.add(key)
+            if self.may_wait(ticket):
+                seen.add(key)
 
     def _lives(self, ticket: Ticket) -> bool:
         return (
@@ -131,16 +135,22 @@ def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:
     """Return the first tickets of an order, as far as seats and ``grants_max`` go; none is passed over.
 
     When the next one wants more seats than are free, those behind it wait with it, or a large request
-    would never be served. One that may not wait holds up none.
+    would never be served. One that may not wait holds up none. Of those for the same work, the first
+    that fits is among them.
     """
     free = pool.free
     found: list[Ticket] = []
+    works: set[str] = set()
     if not free:
         return found
     for ticket in order:
+        if ticket.work_key in works:
+            continue
         if ticket.seats <= free:
             free -= ticket.seats
             found.append(ticket)
+            if ticket.work_key:
+                works.add(ticket.work_key)
         elif pool.may_wait(ticket):
             break
         if not free or len(found) >= pool.grants_max:
