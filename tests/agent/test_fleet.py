@@ -133,7 +133,7 @@ class Killer:
         """See what no progress reports: a claim, and a model of which a part is there."""
         while not self.killed and not self._over.is_set():
             name = self._fleet.builder()
-            parts = (self._fleet.folder / name / "staging").glob("*/received-0")
+            parts = (self._fleet.folder / name / "staging" / "uploads").rglob("*")
             if name and (self._stage == "claimed" or any(_size(part) for part in parts)):
                 self._kill()
 

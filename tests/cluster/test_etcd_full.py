@@ -54,7 +54,7 @@ async def fill(etcd: EtcdCluster) -> None:
 
 
 async def test_a_full_etcd_takes_seats_back_and_grants_none(service: Service) -> None:
-    config = ClientConfig(follow_ring=False, call_timeout=timedelta(seconds=3))
+    config = ClientConfig(follow_ring=False, call_timeout=timedelta(seconds=10))
     async with AsyncSeatClient(service.addresses[0], config=config) as client:
         await client.pools.create(POOL, seats=2)
         here = await client.acquire(POOL)
