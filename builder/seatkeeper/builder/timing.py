@@ -1,8 +1,7 @@
 """Times an engine on this machine's GPU: ``python -m seatkeeper.builder.timing BACKEND ENGINE RUNS``.
 
 A process of its own, because the native library may die of an engine. It prints one JSON object: what
-was found, or an error. Memory and clock are the driver's, by ctypes, because the bindings have none.
-Inputs are zeros in the sizes that the first profile is fastest at.
+was found, or an error. Inputs are zeros in the sizes that the first profile is fastest at.
 
 Tests without a GPU see that this is refused by name, and that the bindings have every call that is
 made; those marked ``gpu`` run an engine.
@@ -10,12 +9,11 @@ made; those marked ``gpu`` run an engine.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from seatkeeper.artifacts.errors import (
 )
 from seatkeeper.builder.backends import load_backend
 from seatkeeper.builder.backends._driver import host_targets
+from seatkeeper.builder.backends._gpu import Gpu
 from seatkeeper.builder.backends._tensorrt_listeners import ErrorLog, make_logger
 from seatkeeper.builder.backends._untyped import Untyped
 
@@ -55,7 +54,7 @@ def time_engine(backend: str, path: Path, runs: int) -> dict[str, Any]:
     if not targets:
         raise BackendMissing(f"{backend} runs engines on a GPU, and this machine has none")
     module: Untyped = load_backend(backend).module
-    gpu, log = _Gpu(), ErrorLog()
+    gpu, log = Gpu(BackendMissing), ErrorLog()
     runtime: Untyped = module.Runtime(make_logger(module, log))
     cuda_engine: Untyped = runtime.deserialize_cuda_engine(path.read_bytes())
     if cuda_engine is None:
@@ -90,47 +89,6 @@ def time_engine(backend: str, path: Path, runs: int) -> dict[str, Any]:
         "min_ms": times[0],
         "p99_ms": times[min(len(times) - 1, math.ceil(0.99 * len(times)) - 1)],
     }
-
-
-class _Gpu:
-    """Memory and clock of the first GPU, in its primary context. All ends with the process."""
-
-    def __init__(self) -> None:
-        self._driver = ctypes.CDLL("libcuda.so.1")
-        context, self._stream = ctypes.c_size_t(), ctypes.c_size_t()
-        self._call("cuInit", 0)
-        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
-        self._call("cuCtxSetCurrent", context)
-        self._call("cuStreamCreate", ctypes.byref(self._stream), 0)
-
-    def zeros(self, size_bytes: int) -> int:
-        """Return the address of so many bytes that are 0."""
-        address, size = ctypes.c_uint64(), ctypes.c_size_t(max(1, size_bytes))
-        self._call("cuMemAlloc_v2", ctypes.byref(address), size)
-        self._call("cuMemsetD8_v2", address, ctypes.c_ubyte(0), size)
-        return address.value
-
-    def milliseconds(self, run: Callable[[int], None], runs: int, warm_ups: int) -> list[float]:
-        """Return how long each run took, by events on the stream that it is given."""
-        begin, end = ctypes.c_size_t(), ctypes.c_size_t()
-        for event in (begin, end):
-            self._call("cuEventCreate", ctypes.byref(event), 0)
-        times: list[float] = []
-        for number in range(warm_ups + runs):
-            self._call("cuEventRecord", begin, self._stream)
-            run(self._stream.value or 0)
-            self._call("cuEventRecord", end, self._stream)
-            self._call("cuEventSynchronize", end)
-            took = ctypes.c_float()
-            self._call("cuEventElapsedTime", ctypes.byref(took), begin, end)
-            if number >= warm_ups:
-                times.append(took.value)
-        return times
-
-    def _call(self, name: str, *arguments: object) -> None:
-        status = getattr(self._driver, name)(*arguments)
-        if status != 0:
-            raise BackendMissing(f"the GPU's driver refuses {name}: error {status}")
 
 
 if __name__ == "__main__":

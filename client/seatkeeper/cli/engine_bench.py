@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_
 import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +10,7 @@ import typer
 
 from seatkeeper.artifacts.errors import BackendMissing, error_from_fields
 from seatkeeper.cli.connection import Json
+from seatkeeper.cli.engine_process import SECONDS_MAX, said_by
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import facts, show, write_json
@@ -23,9 +19,6 @@ from seatkeeper.core.extras import explain, missing
 MODULE = "seatkeeper.builder.timing"
 RUNS_DEFAULT = 200
 RUNS_MAX = 100_000
-SECONDS_MAX = 3600.0
-FORWARDED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
-"""Of our environment: what runs an engine must not see tokens and passwords."""
 BENCH_EXAMPLES = examples("seatkeeper engines bench model.engine --runs 1000")
 
 
@@ -70,32 +63,14 @@ def bench(
 
 
 def _timed(backend: str, engine: Path, runs: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", MODULE, backend, os.fspath(engine), str(runs)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={name: os.environ[name] for name in FORWARDED if name in os.environ},
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
     try:
-        out, err = process.communicate(timeout=SECONDS_MAX)
-    except subprocess.TimeoutExpired:
+        said = said_by(MODULE, [backend, os.fspath(engine), str(runs)])
+    except TimeoutError:
         fail(Exit.FAILED, f"{engine.name}: did not end within {SECONDS_MAX:g} s")
-    finally:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    try:
-        found: dict[str, Any] = json_.loads(out.splitlines()[-1])
-    except (IndexError, ValueError):
-        last = err.strip().splitlines()[-1:] or ["it said nothing"]
+    if said.found is None:
+        last = said.err.strip().splitlines()[-1:] or ["it said nothing"]
         fail(
             Exit.FAILED,
-            f"{engine.name}: what runs it ended with code {process.returncode}: {last[0]}",
+            f"{engine.name}: what runs it ended with code {said.code}: {last[0]}",
         )
-    return found
+    return said.found

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json as json_
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +18,7 @@ from seatkeeper.artifacts.errors import (
 from seatkeeper.artifacts.precision import TOLERANCE_DEFAULT
 from seatkeeper.artifacts.trust import check_signer, trusted_key
 from seatkeeper.cli.connection import Json
+from seatkeeper.cli.engine_process import SECONDS_MAX, said_by
 from seatkeeper.cli.engine_store import (
     Key,
     Store,
@@ -42,10 +38,7 @@ if TYPE_CHECKING:
     from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
 
 MODULE = "seatkeeper.builder.running.check"
-SECONDS_MAX = 3600.0
 STDERR_CHARS_MAX = 3_000
-FORWARDED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
-"""Of our environment: what runs an engine must not see tokens and passwords."""
 
 CHECK_EXAMPLES = examples(
     "seatkeeper engines check 0123456789ab --store /var/lib/engines -o /srv/model.engine",
@@ -159,36 +152,16 @@ def _samples(store: ArtifactStore, kind: str, key: str, folder: Path) -> Path:
 
 
 def _run(runner: str, file: Path, inputs: Path, expected: Path, gate: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", MODULE, runner, os.fspath(file.absolute())]
-    command += [str(inputs), str(expected), str(gate)]
-    environment = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=inputs.parent,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    arguments = [runner, os.fspath(file.absolute()), str(inputs), str(expected), str(gate)]
     try:
-        out, err = process.communicate(timeout=SECONDS_MAX)
-    except subprocess.TimeoutExpired:
+        said = said_by(MODULE, arguments, folder=inputs.parent)
+    except TimeoutError:
         raise RunnerUnavailable(f"the check did not end within {SECONDS_MAX:g} s") from None
-    finally:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    try:
-        found: dict[str, Any] = json_.loads(out.splitlines()[-1])
-    except (IndexError, ValueError):
+    if (found := said.found) is None:
         raise CompilerCrashed(
-            f"the process that runs the engine ended with code {process.returncode} and said nothing",
-            stderr_tail=err[-STDERR_CHARS_MAX:],
-        ) from None
+            f"the process that runs the engine ended with code {said.code} and said nothing",
+            stderr_tail=said.err[-STDERR_CHARS_MAX:],
+        )
     if "error" in found:
         raise error_from_fields(found["error"])
     return found

@@ -23,6 +23,7 @@ from seatkeeper.artifacts.errors import (
 from seatkeeper.artifacts.manifest import AgentKey
 from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
 from seatkeeper.builder.backends._driver import host_targets
+from seatkeeper.builder.backends._gpu import Gpu
 from seatkeeper.builder.backends.tensorrt import bindings
 from seatkeeper.builder.running import tensorrt_runner
 from seatkeeper.builder.running.check import check_engine
@@ -151,10 +152,11 @@ def test_the_library_has_every_call_that_is_made() -> None:
 
 @pytest.mark.skipif(not host_targets(), reason="needs a GPU")
 def test_memory_of_the_gpu_gives_back_what_was_copied() -> None:
-    gpu = tensorrt_runner._Gpu()
+    gpu = Gpu(RunnerUnavailable)
     array, copy = np.arange(1_000, dtype=np.float32), np.zeros(1_000, np.float32)
-    address = gpu.copied(array)
-    gpu.read(address, copy)
+    address = gpu.allocated(array.nbytes)
+    gpu.write(address, array.ctypes.data, array.nbytes)
+    gpu.read(address, copy.ctypes.data, copy.nbytes)
     gpu.free(address)
     assert (copy == array).all()
     assert ctypes.CDLL("libcuda.so.1")

@@ -1,13 +1,11 @@
 """TensorRT and TensorRT-RTX on this machine's GPU.
 
-Memory of the GPU is had from its driver, by ctypes, as the libraries' Python bindings have none of
-their own. No machine of ours has such a GPU: what is tried is that the runner refuses where there is
+No machine of ours has such a GPU: what is tried is that the runner refuses where there is
 none, and that the bindings have every call that is made here.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from seatkeeper.artifacts.errors import (
 )
 from seatkeeper.artifacts.summary import ModelValue
 from seatkeeper.builder.backends._driver import host_targets
+from seatkeeper.builder.backends._gpu import Gpu
 from seatkeeper.builder.backends._untyped import Untyped
 from seatkeeper.builder.backends.tensorrt import bindings
 from seatkeeper.builder.conversion.accuracy import Outputs
@@ -52,7 +51,7 @@ class TensorRtRunner:
             self._library = bindings(backend)
         except BackendMissing as error:
             raise RunnerUnavailable(error.message) from error
-        self._gpu = _Gpu()
+        self._gpu = Gpu(RunnerUnavailable)
         self.name = f"{backend} {self._library.__version__} on {targets[0]}"
         logger = self._library.Logger(self._library.Logger.ERROR)
         self._runtime = self._library.Runtime(logger)
@@ -81,7 +80,9 @@ class TensorRtRunner:
                     raise EngineInaccurate(
                         f"it does not accept {array.shape} for input {name!r}"
                     )
-                addresses.append(self._gpu.copied(array))
+                source = np.ascontiguousarray(array)
+                addresses.append(self._gpu.allocated(source.nbytes))
+                self._gpu.write(addresses[-1], source.ctypes.data, source.nbytes)
                 self._context.set_tensor_address(name, addresses[-1])
             computed = {name: self._empty(name) for name in self._outputs}
             places = {}
@@ -93,7 +94,7 @@ class TensorRtRunner:
                 raise EngineInaccurate("it does not run")
             self._gpu.wait()
             for name, array in computed.items():
-                self._gpu.read(places[name], array)
+                self._gpu.read(places[name], array.ctypes.data, array.nbytes)
         finally:
             for address in addresses:
                 self._gpu.free(address)
@@ -114,54 +115,3 @@ class TensorRtRunner:
             dims=tuple(None if size < 0 else size for size in shape),
             dtype=_TYPES.get(kind, kind.name.upper()),
         )
-
-
-class _Gpu:
-    """Memory of the first GPU, in its primary context."""
-
-    def __init__(self) -> None:
-        self._driver = ctypes.CDLL("libcuda.so.1")
-        context = ctypes.c_size_t()
-        self._call("cuInit", 0)
-        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
-        self._call("cuCtxSetCurrent", context)
-
-    def allocated(self, size: int) -> int:
-        """Return the address of so many bytes."""
-        address = ctypes.c_uint64()
-        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(max(size, 1)))
-        return address.value
-
-    def copied(self, array: Array) -> int:
-        """Return the address of a copy of an array."""
-        address = self.allocated(array.nbytes)
-        source = np.ascontiguousarray(array)
-        self._call(
-            "cuMemcpyHtoD_v2",
-            ctypes.c_uint64(address),
-            ctypes.c_size_t(source.ctypes.data),
-            ctypes.c_size_t(source.nbytes),
-        )
-        return address
-
-    def read(self, address: int, into: Array) -> None:
-        """Copy from the GPU into an array."""
-        self._call(
-            "cuMemcpyDtoH_v2",
-            ctypes.c_size_t(into.ctypes.data),
-            ctypes.c_uint64(address),
-            ctypes.c_size_t(into.nbytes),
-        )
-
-    def wait(self) -> None:
-        """Wait until all that was begun has ended."""
-        self._call("cuCtxSynchronize")
-
-    def free(self, address: int) -> None:
-        """Give memory back."""
-        self._driver.cuMemFree_v2(ctypes.c_uint64(address))
-
-    def _call(self, name: str, *arguments: object) -> None:
-        status = getattr(self._driver, name)(*arguments)
-        if status != 0:
-            raise RunnerUnavailable(f"the GPU's driver refuses {name}: error {status}")

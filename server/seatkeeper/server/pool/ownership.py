@@ -131,9 +131,8 @@ class Ownership:
                 if isinstance(outcome, Queued):
                     self._waits.asked(command, ask.asked_at)
                 self._subscribers.attach(command, ask.listener)
-                if (
-                    command.grant_id not in self._mirror.state.grants
-                ):  # else it may be newer there
+                # What the view has may be newer: a claim is no decision.
+                if command.grant_id not in self._mirror.state.grants:
                     update = [write_of(self._keys, self._pool, outcome)]
                     touched |= self._mirror.committed(update, decided.revision)
                 touched.add(command.grant_id)
