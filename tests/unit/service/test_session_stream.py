@@ -31,6 +31,7 @@ from seatkeeper.core.tokens import verify_token
 from seatkeeper.server.domain import Grant
 from seatkeeper.server.pool.committer import Committer
 from seatkeeper.server.service import session_stream
+from seatkeeper.server.store import LeaseNotFound
 from seatkeeper.server.tokens.signer import TokenSigner, jwks
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
@@ -208,6 +209,35 @@ async def test_a_renewal_that_comes_too_late_ends_the_session_and_the_stream(
     assert kinds <= {"lost", "session_lost"}
     assert await ended(stream) is grpc.StatusCode.OK
     assert (await services.look()).held == 0
+
+
+async def test_the_end_of_a_session_is_said_once_and_last(
+    services: Services, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal and a look find it in the same moment."""
+    who = services.stranger()
+    await stream.open(who)
+    ended, asked = asyncio.Event(), []
+
+    async def keep_alive(lease_id: int) -> timedelta:
+        asked.append("renewal")
+        await ended.wait()
+        raise LeaseNotFound
+
+    async def lease_remaining(lease_id: int) -> None:
+        asked.append("look")
+        await ended.wait()
+
+    monkeypatch.setattr(services.store, "keep_alive", keep_alive)
+    monkeypatch.setattr(services.store, "lease_remaining", lease_remaining)
+    await stream.send(Command(renew=seat_service_pb2.Renew(sequence=1)))
+    services.clock.advance(TTL * 2)
+    await eventually(lambda: {"renewal", "look"} <= set(asked))
+    ended.set()
+
+    await stream.event("session_lost")
+    with pytest.raises(EndOfStream):
+        await stream.next()
 
 
 async def test_a_session_that_dies_loses_its_seats_and_its_tickets(

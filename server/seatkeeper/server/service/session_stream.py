@@ -141,8 +141,7 @@ class SessionStream:
         """Return whether it is time to ask whether the session lives; ends a stream without one."""
         now = self._core.clock.monotonic()
         if self._session is not None:
-            is_due = now >= self._look_at or self._session.is_closed
-            return is_due and not self._finished
+            return not self._finished and (now >= self._look_at or self._session.is_closed)
         if not self.is_begun and now >= self._began_at + FIRST_COMMAND_SECONDS:
             message = f"no `open` or `resume` within {FIRST_COMMAND_SECONDS:g} s; call again"
             info = error_info("FIRST_COMMAND_TIMEOUT")
@@ -210,7 +209,7 @@ class SessionStream:
         return self._session
 
     def _send(self, event: Unencoded) -> None:
-        if self._failure is not None:
+        if self._failure is not None or self._finished:
             return
         self._events.append(event)
         self._pending.set()
@@ -367,9 +366,10 @@ class SessionStream:
 
     def lose_session(self) -> None:
         """End the stream: its session has ended."""
-        events.session("session_lost", self.session, self.peer)
-        self._send(_session_lost("the session was not renewed in time, and has ended"))
-        self._finished = True
+        if not self._finished:  # found by a renewal or by a look, and by both at once
+            events.session("session_lost", self.session, self.peer)
+            self._send(_session_lost("the session was not renewed in time, and has ended"))
+            self._finished = True
 
 
 class _Closed(Exception):
