@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import locale
+import logging
 import os
 import signal
 import urllib.request
@@ -66,6 +67,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where the driver has none."""
     if item.get_closest_marker("gpu") is not None and not host_targets():
         pytest.skip("needs a GPU: no driver (libcuda.so.1) has one here")
+
+
+@pytest.fixture(autouse=True)
+def logging_is_left_as_it_was() -> Iterator[None]:
+    """Fail what changes the level of logs for good: later tests of its process would see none."""
+    loggers = [logging.getLogger(name) for name in ("", "seatkeeper")]
+
+    def settings() -> list[int]:
+        return [logging.root.manager.disable, *(logger.level for logger in loggers)]
+
+    before = settings()
+    yield
+    assert settings() == before, "a test changed what is logged in this process, and left it so"
 
 
 def slowness(path: Path) -> int:

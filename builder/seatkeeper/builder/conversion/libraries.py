@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from seatkeeper.artifacts.errors import BackendMissing, OutOfMemory
@@ -55,8 +57,19 @@ def half_converter() -> Untyped:
 
 def quantiser() -> Untyped:
     """Return ONNX Runtime's quantiser. Raises ``BackendMissing``."""
-    logging.getLogger().setLevel(logging.ERROR)  # it writes to the root logger
     return _imported("onnxruntime.quantization")
+
+
+@contextmanager
+def only_errors_logged() -> Iterator[None]:
+    """Quiet a library that writes to the root logger, while the block runs and no longer."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def first_line(error: Exception) -> str:

@@ -15,7 +15,12 @@ from onnx import ModelProto
 from seatkeeper.artifacts.errors import ConversionFailed, SamplesInvalid
 from seatkeeper.artifacts.precision import CalibrationMethod
 from seatkeeper.builder.conversion.clean import opset_of
-from seatkeeper.builder.conversion.libraries import Untyped, first_line, quantiser
+from seatkeeper.builder.conversion.libraries import (
+    Untyped,
+    first_line,
+    only_errors_logged,
+    quantiser,
+)
 from seatkeeper.builder.conversion.samples import Feeds
 
 OPSET_MIN = 13
@@ -78,7 +83,8 @@ class Quantise:
         library = quantiser()
         target = self._folder / "quantised.onnx"
         try:
-            self._quantise(library, model, target, wanted)
+            with only_errors_logged():
+                self._quantise(library, model, target, wanted)
             return onnx.load(str(target))
         except MemoryError:
             raise
