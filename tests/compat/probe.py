@@ -157,7 +157,7 @@ class Probe:
         await self.did("publish again", engines.publish(engine, claim_id=claim_id))
         freeing = engines.yield_claim(pool=config.pool, grant_id=grant_id, claim_id=claim_id)
         await self.did("yield", freeing)
-        await claim.aclose()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+        await claim.aclose()
         claiming = self._claim_at_other(renewed, grant_id)
         await self.did("claim and yield at the other node", claiming, at_other=True)
 
@@ -224,7 +224,7 @@ class Probe:
         try:
             return (await anext(watch)).spec.name
         finally:
-            await watch.aclose()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+            await watch.aclose()
 
     def _client(self, address: str) -> AsyncSeatClient:
         config = ClientConfig(follow_ring=False, keeper="process", ttl=TTL)

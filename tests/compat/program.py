@@ -474,7 +474,7 @@ class AgentUser(User):
             at=time.monotonic(),
         )
         await engines.yield_claim(pool=pool, grant_id=grant.grant_id, claim_id=claim_id)
-        await claim.aclose()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+        await claim.aclose()
 
     async def close(self) -> None:
         """Close its clients."""

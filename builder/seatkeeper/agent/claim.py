@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -137,14 +138,15 @@ class Claim:
         stream = self._client.engines.claim(
             self._token, agent_id=self._agent.agent_id, claim_id=self.claim_id
         )
-        async for event in stream:
-            if event.HasField("made"):
-                self._in_doubt = False
-                if not self._made.done():
-                    self._made_at = asyncio.get_running_loop().time()
-                    self._made.set_result(None)
-            if event.HasField("ended"):
-                raise SeatLost(event.ended.message)
+        async with aclosing(stream):
+            async for event in stream:
+                if event.HasField("made"):
+                    self._in_doubt = False
+                    if not self._made.done():
+                        self._made_at = asyncio.get_running_loop().time()
+                        self._made.set_result(None)
+                if event.HasField("ended"):
+                    raise SeatLost(event.ended.message)
 
     def _notify(self, error: SeatError) -> None:
         if not self._made.done():

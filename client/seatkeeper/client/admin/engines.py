@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 import grpc
 
@@ -70,7 +71,7 @@ class AsyncEngines:
 
     async def claim(
         self, token: str, *, agent_id: str, claim_id: str
-    ) -> AsyncIterator[pb.ClaimGrantResponse]:
+    ) -> AsyncGenerator[pb.ClaimGrantResponse, None]:
         """Claim a grant for one agent: yield ``made`` once it is, and ``ended`` when the grant ends.
 
         Survives the loss of nodes, by claiming again under the same ``claim_id``. Leaving the loop
@@ -81,16 +82,18 @@ class AsyncEngines:
             credentials=await self._session(), agent_id=agent_id, token=token, claim_id=claim_id
         )
         made = False
-        async for answer in self._calls.listen(
+        answers = self._calls.listen(
             lambda channel: pb_grpc.EngineServiceStub(channel).ClaimGrant(request),
             overrides=_GRANT_GONE,
-        ):
-            if answer.HasField("made"):
-                # Claiming again on another node says so again.
-                made, again = True, made
-                if again:
-                    continue
-            yield answer
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                if answer.HasField("made"):
+                    # Claiming again on another node says so again.
+                    made, again = True, made
+                    if again:
+                        continue
+                yield answer
 
     async def yield_claim(self, *, pool: str, grant_id: str, claim_id: str) -> None:
         """Give a claim up, so that another build may use the grant. Safe to repeat."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import grpc
 
@@ -110,14 +111,16 @@ class AsyncPools:
         )
         return answer.pools
 
-    async def watch(self, name: str) -> AsyncIterator[pb.Pool]:
+    async def watch(self, name: str) -> AsyncGenerator[pb.Pool, None]:
         """Yield the pool as it stands now, then again after changes, forever.
 
         Survives the loss of nodes. Raises `PoolNotFound` when there is none, or no more.
         """
         request = pb.WatchPoolRequest(name=name)
-        async for answer in self._calls.listen(
+        answers = self._calls.listen(
             lambda channel: pb_grpc.PoolServiceStub(channel).WatchPool(request),
             overrides=_NO_POOL,
-        ):
-            yield answer.pool
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer.pool

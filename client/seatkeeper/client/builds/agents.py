@@ -10,6 +10,7 @@ from typing import Self
 import grpc
 from grpc import aio
 
+from seatkeeper.client.transport.answers import answers_of
 from seatkeeper.client.transport.edge import sends
 from seatkeeper.client.transport.status import FirstStatus
 from seatkeeper.client.transport.translate import from_rpc
@@ -82,7 +83,7 @@ class AsyncAgent:
 
     async def build(
         self, header: pb.BuildHeader, chunks: AsyncIterable[bytes]
-    ) -> AsyncIterator[pb.BuildResponse]:
+    ) -> AsyncGenerator[pb.BuildResponse, None]:
         """Compile one model: yield progress, then ``done``. Leaving the loop stops the build.
 
         Raises `TokenInvalid`, `SeatLost`, or another `BuildFailed`; then nothing is published. Only
@@ -97,12 +98,11 @@ class AsyncAgent:
         call = pb_grpc.BuildServiceStub(self._channel).Build(parts())
         status = FirstStatus(call)
         try:
-            async for answer in call:
-                yield answer
+            async with answers_of(call) as answers:
+                async for answer in answers:
+                    yield answer
         except aio.AioRpcError as error:
             raise from_rpc(status.of(error), _MEANINGS) from error
-        finally:
-            call.cancel()
 
     async def fetch(
         self, key: str, *, offset: int = 0
@@ -117,9 +117,8 @@ class AsyncAgent:
             pb.FetchEngineRequest(key=key, offset=offset)
         )
         try:
-            async for answer in call:
-                yield answer
+            async with answers_of(call) as answers:
+                async for answer in answers:
+                    yield answer
         except aio.AioRpcError as error:
             raise from_rpc(error, _MEANINGS) from error
-        finally:
-            call.cancel()

@@ -267,8 +267,10 @@ class AsyncBuilds:
         manifest: build_pb2.EngineManifest,
         part: Part,
     ) -> None:
-        async with self._client.agent(address) as agent:
-            parts = agent.fetch(manifest.key, offset=part.size)
+        async with (
+            self._client.agent(address) as agent,
+            aclosing(agent.fetch(manifest.key, offset=part.size)) as parts,
+        ):
             first = await anext(parts, None)
             if first is None or first.manifest.manifest != engine.manifest.manifest:
                 raise EngineDamaged(f"{address} has another engine than the catalogue says")
@@ -302,8 +304,10 @@ class AsyncBuilds:
         manifest: build_pb2.EngineManifest,
         to: Output,
     ) -> None:
-        async with self._client.agent(address) as agent:
-            parts = agent.fetch(manifest.key)
+        async with (
+            self._client.agent(address) as agent,
+            aclosing(agent.fetch(manifest.key)) as parts,
+        ):
             first = await anext(parts, None)
             if first is None or first.manifest.manifest != engine.manifest.manifest:
                 raise EngineDamaged(f"{address} has another engine than the catalogue says")

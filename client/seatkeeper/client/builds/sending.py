@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing
 from typing import Protocol
 
 from seatkeeper.client.builds.agents import AsyncAgent
@@ -175,14 +176,15 @@ async def _send_once(
     header.attempt = upload.begin()
     try:
         async with connect() as agent:
-            async for answer in agent.build(header, upload.chunks()):
-                match answer.WhichOneof("part"):
-                    case "done":
-                        return answer.done
-                    case "wanted":
-                        upload.want(answer.wanted)
-                    case "progress" if on_progress is not None:
-                        on_progress(answer.progress)
+            async with aclosing(agent.build(header, upload.chunks())) as answers:
+                async for answer in answers:
+                    match answer.WhichOneof("part"):
+                        case "done":
+                            return answer.done
+                        case "wanted":
+                            upload.want(answer.wanted)
+                        case "progress" if on_progress is not None:
+                            on_progress(answer.progress)
             raise AgentUnavailable(f"{agent.address} ended the build without saying why")
     except BuildFailed as error:
         if upload.trouble:

@@ -14,6 +14,7 @@ from grpc import aio
 
 from seatkeeper.client.helper.frames import PARTS_MAX, Frame, error_fields, frame, rpc_fields
 from seatkeeper.client.helper.outbox import Outbox
+from seatkeeper.client.transport.answers import answers_of
 from seatkeeper.client.transport.status import FirstStatus
 from seatkeeper.core.errors import SeatError
 
@@ -127,14 +128,13 @@ class Relay:
                 call = channel.stream_stream(method)(stream.parts(), timeout=timeout)
                 status = FirstStatus(call)
         try:
-            async for part in call:
-                await stream.send(part)
+            async with answers_of(call) as answers:
+                async for part in answers:
+                    await stream.send(part)
         except aio.AioRpcError as error:
             if status is None:
                 raise
             raise status.of(error) from None
-        finally:
-            call.cancel()
         self._outbox.send(frame("ok", id=number))
 
     async def _hang_up(self, message: Frame) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 import grpc
 from grpc import aio
 
 from seatkeeper.client.config.values import ClientConfig
+from seatkeeper.client.transport.answers import answers_of
 from seatkeeper.client.transport.backoff import delay_seconds
 from seatkeeper.client.transport.nodes import NodePicker
 from seatkeeper.client.transport.translate import Overrides, from_rpc, is_transport_trouble
@@ -103,7 +104,7 @@ class Calls:
 
     async def listen(
         self, open_stream: _Open[_Q, _T], *, overrides: Overrides | None = None
-    ) -> AsyncIterator[_T]:
+    ) -> AsyncGenerator[_T, None]:
         """Yield what a stream says, going on with the next node when one goes away.
 
         A new stream begins with the present state, so what was said while there was none is not
@@ -120,14 +121,11 @@ class Calls:
             answered, silent = False, True
             try:
                 channel = await self._reach(address, self._attempt_seconds(left))
-                call = open_stream(channel)
-                try:
-                    async for message in call:
+                async with answers_of(open_stream(channel)) as answers:
+                    async for message in answers:
                         answered = True
                         yield message
                     return
-                finally:
-                    call.cancel()
             except aio.AioRpcError as error:
                 if error.code() not in _TRY_ANOTHER and not is_transport_trouble(error):
                     raise from_rpc(error, overrides) from error
