@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from datetime import UTC, datetime, timedelta
@@ -9,20 +10,24 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.builder.signed import ENGINE, signed_for
 
 from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
 from seatkeeper.artifacts.manifest import (
+    JWS_KIND,
     AgentKey,
     BuiltEngineFile,
     SeatUsed,
     SourceModel,
     build_manifest,
     verify_engine_file,
+    verify_jws_manifest,
     verify_manifest,
 )
 from seatkeeper.artifacts.plan import BuildPlan, engine_key
+from seatkeeper.core.jws import sign_jws
 from seatkeeper.v1 import build_pb2
 
 KEY = AgentKey.generate()
@@ -89,6 +94,62 @@ def test_a_manifest_that_was_changed_is_not_believed() -> None:
     signed.manifest = manifest.SerializeToString()
     with pytest.raises(ManifestUntrusted, match="does not hold"):
         verify_manifest(signed, KEY.public_key)
+
+
+def test_a_manifest_is_also_a_jws_of_the_same() -> None:
+    signed = signed_for(ENGINE, KEY)
+    assert verify_jws_manifest(signed.jws, KEY.public_key) == verify_manifest(
+        signed, KEY.public_key
+    )
+
+
+@pytest.mark.parametrize(
+    ("jws", "said"),
+    [
+        (signed_for(ENGINE, AgentKey.generate()).jws, "signature does not hold"),
+        (signed_for(b"another engine", KEY).jws, "another engine"),
+        ("nonsense", "signature does not hold"),
+    ],
+)
+def test_a_jws_that_is_not_this_manifest_is_not_believed(jws: str, said: str) -> None:
+    signed = signed_for(ENGINE, KEY)
+    signed.jws = jws
+    with pytest.raises(ManifestUntrusted, match=said):
+        verify_manifest(signed, KEY.public_key)
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        (b"[" * 100_000, JWS_KIND),
+        (b"{}", JWS_KIND),
+        (b"\xff", JWS_KIND),
+        (b'{"key": 1}', JWS_KIND),
+        (b"{}", "JWT"),
+    ],
+    ids=["deep", "empty", "no text", "wrong type", "another kind"],
+)
+def test_a_jws_of_something_else_is_no_manifest(payload: bytes, kind: str) -> None:
+    private = Ed25519PrivateKey.generate()
+    text = sign_jws(payload, private, kind=kind)
+    with pytest.raises(ManifestUntrusted):
+        verify_jws_manifest(text, private.public_key().public_bytes_raw())
+
+
+def test_what_a_newer_agent_says_in_its_jws_is_passed_over() -> None:
+    private = Ed25519PrivateKey.generate()
+    fields = {"key": "a" * 64, "file": {"sha256": "b" * 64}, "of_a_later_version": [1]}
+    text = sign_jws(json.dumps(fields).encode(), private, kind=JWS_KIND)
+    manifest = verify_jws_manifest(text, private.public_key().public_bytes_raw())
+    assert manifest.key == "a" * 64
+
+
+def test_a_manifest_too_large_for_both_forms_has_one() -> None:
+    manifest = build_pb2.EngineManifest.FromString(signed_for(ENGINE, KEY).manifest)
+    manifest.model_name = "x" * 100_000
+    signed = KEY.sign(manifest)
+    assert not signed.jws
+    assert verify_manifest(signed, KEY.public_key) == manifest
 
 
 def test_a_good_signature_over_nonsense_is_no_manifest() -> None:

@@ -134,7 +134,15 @@ def test_engines_are_listed_fetched_and_verified(
     stranger = build_runner(*offline, "--signer", "ab" * 32)
     assert "another key" in stranger.refused(Exit.REFUSED)
 
+    jws = manifest.with_suffix(".jws")
+    build_runner("engines", "get", key, "-o", str(copy), "--manifest", str(jws)).check()
+    by_jws = (*verify, "--manifest", str(jws), "--nodes", "127.0.0.1:9")
+    assert build_runner(*by_jws, "--signer", signer, "--json").check().json["key"] == key
+    assert "--signer" in build_runner(*by_jws).refused(Exit.USAGE)
+    build_runner(*by_jws, "--signer", "ab" * 32).refused(Exit.REFUSED)
+
     copy.write_bytes(b"!" + copy.read_bytes()[1:])
+    assert "do not hash" in build_runner(*by_jws, "--signer", signer).refused(Exit.REFUSED)
     assert "do not hash" in build_runner(*offline).refused(Exit.REFUSED)
     assert "no published engine" in build_runner(*verify).refused(Exit.REFUSED)
     assert build_runner(*verify, key).check(Exit.REFUSED)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
+import jwt
 import pytest
 from tests.builder.signed import ENGINE, signed_for
 from tests.cli.commands import Result, in_process
@@ -48,6 +51,33 @@ def test_an_engine_is_pulled_without_any_service(store: ArtifactStore, tmp_path:
     assert said["signer"] == SIGNER
     again = engines(store, *pull, "--json").check().json
     assert again["transferred_bytes"] == 0
+
+
+def test_a_manifest_is_had_as_a_jws_that_any_library_verifies(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    file, manifest = tmp_path / "model.engine", tmp_path / "model.jws"
+    pull = ("pull", MANIFEST.key, "-o", str(file), "--manifest", str(manifest))
+    engines(store, *pull).check()
+    x = base64.urlsafe_b64encode(KEY.public_key).rstrip(b"=").decode()
+    key = jwt.PyJWK({"kty": "OKP", "crv": "Ed25519", "x": x})
+    read = jwt.PyJWS().decode(manifest.read_text().strip(), key, algorithms=["EdDSA"])
+    assert json.loads(read)["file"] == {
+        "sha256": MANIFEST.file.sha256,
+        "size_bytes": str(len(ENGINE)),
+    }
+    push = ("push", str(file), "--manifest", str(manifest))
+    assert "other form" in engines(store, *push).refused(Exit.USAGE)
+
+
+def test_an_older_agents_manifest_has_no_jws(tmp_path: Path, engine: Path) -> None:
+    older = build_pb2.SignedManifest.FromString(SIGNED.SerializeToString())
+    older.ClearField("jws")
+    store = ArtifactStore.at(str(tmp_path / "store"))
+    store.publish(older, engine)
+    pull = ("pull", MANIFEST.key, "-o", str(tmp_path / "x"), "--manifest")
+    engines(store, *pull, str(tmp_path / "x.manifest")).check()
+    assert "no JWS" in engines(store, *pull, str(tmp_path / "x.jws")).refused(Exit.NOT_FOUND)
 
 
 def test_a_pull_that_was_cut_off_is_resumed(store: ArtifactStore, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -25,11 +27,14 @@ from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, Manifes
 from seatkeeper.artifacts.model_shape import ModelShape
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_to_options
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_message
+from seatkeeper.core.jws import JWS_MAX, JwsInvalid, sign_jws, verify_jws
 from seatkeeper.v1 import build_pb2
 
 PUBLIC_KEY_BYTES = 32
 MANIFEST_BYTES_MAX = 1 << 20
 CHUNK_BYTES = 1 << 20
+JWS_KIND = "seatkeeper-manifest"
+"""The ``typ`` of a manifest that is a JWS: nothing else that is signed passes for one."""
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -69,12 +74,14 @@ class AgentKey:
         return cls(private_key)
 
     def sign(self, manifest: build_pb2.EngineManifest) -> build_pb2.SignedManifest:
-        """Return the manifest with this key's signature over its exact bytes."""
+        """Return the manifest with this key's signature over its exact bytes, and as a JWS."""
         serialised = manifest.SerializeToString(deterministic=True)
+        jws = sign_jws(_in_json(manifest), self._private_key, kind=JWS_KIND)
         return build_pb2.SignedManifest(
             manifest=serialised,
             signature=self._private_key.sign(serialised),
             public_key=self.public_key,
+            jws=jws if len(jws) <= JWS_MAX else "",
         )
 
 
@@ -203,9 +210,42 @@ def verify_manifest(
         raise ManifestUntrusted("the manifest's signature does not hold") from error
     except (DecodeError, ValueError) as error:
         raise ManifestUntrusted("what was signed is no manifest") from error
+    _check_names_engine(manifest)
+    if signed.jws:
+        other = verify_jws_manifest(signed.jws, public_key)
+        if (other.key, other.file) != (manifest.key, manifest.file):
+            raise ManifestUntrusted("the manifest's JWS is that of another engine")
+    return manifest
+
+
+def verify_jws_manifest(text: str, public_key: bytes) -> build_pb2.EngineManifest:
+    """Return the manifest that a JWS is, if ``public_key`` signed it. Raises ``ManifestUntrusted``.
+
+    Fields that this version does not know are left out.
+    """
+    if len(text) > MANIFEST_BYTES_MAX:
+        raise ManifestUntrusted(f"a manifest has at most {MANIFEST_BYTES_MAX} bytes")
+    try:
+        payload = verify_jws(text.strip(), public_key, kind=JWS_KIND)
+        manifest = json_format.Parse(
+            payload, build_pb2.EngineManifest(), ignore_unknown_fields=True
+        )
+    except JwsInvalid as error:
+        raise ManifestUntrusted(f"the manifest's JWS is not to be trusted: {error}") from error
+    except (json_format.ParseError, ValueError, RecursionError) as error:
+        raise ManifestUntrusted("what was signed is no manifest") from error
+    _check_names_engine(manifest)
+    return manifest
+
+
+def _check_names_engine(manifest: build_pb2.EngineManifest) -> None:
     if not (_HEX.fullmatch(manifest.key) and _HEX.fullmatch(manifest.file.sha256)):
         raise ManifestUntrusted("the manifest names no engine")
-    return manifest
+
+
+def _in_json(manifest: build_pb2.EngineManifest) -> bytes:
+    fields = json_format.MessageToDict(manifest, preserving_proto_field_name=True)
+    return json.dumps(fields, separators=(",", ":"), sort_keys=True).encode()
 
 
 def verify_engine_file(

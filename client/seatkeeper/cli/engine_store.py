@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seatkeeper.artifacts.errors import EngineDamaged, EngineNotFound, ManifestUntrusted
-from seatkeeper.artifacts.manifest import MANIFEST_BYTES_MAX, verify_engine_file
+from seatkeeper.artifacts.manifest import (
+    MANIFEST_BYTES_MAX,
+    check_engine_bytes,
+    verify_engine_file,
+    verify_jws_manifest,
+)
 from seatkeeper.artifacts.trust import check_signer, trusted_key
 from seatkeeper.cli import completion
 from seatkeeper.cli.command import connected
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 
 PREFIX_CHARS_MIN = 6
 SHOWN_CHARS = 16
+JWS_SUFFIX = ".jws"
 HOURS_MIN = 24
 
 PULL_EXAMPLES = examples(
@@ -101,7 +107,7 @@ async def pull(
         typer.Option(
             "--manifest",
             metavar="FILE",
-            help="Where to put its signed manifest.",
+            help="Where to put its signed manifest; as a JWS if it ends in .jws.",
             parser=written,
         ),
     ] = None,
@@ -132,8 +138,8 @@ async def pull(
                 check_signer(found.manifest, trusted)
             said = build_pb2.EngineManifest.FromString(found.manifest.manifest)
             pulled = await client.pull(said.key, output)
-    if "--manifest" in places:
-        places["--manifest"].write(pulled.signed_manifest.SerializeToString())
+    if manifest is not None:
+        write_manifest(places["--manifest"], manifest, pulled.signed_manifest)
     transferred = pulled.manifest.file.size_bytes - pulled.resumed_at
     signer = pulled.signed_manifest.public_key.hex()
     if at.json:
@@ -405,15 +411,46 @@ def full_key(store: ArtifactStore, key: str) -> str:
     return found[0]
 
 
+def write_manifest(place: Output, file: Path, signed: build_pb2.SignedManifest) -> None:
+    """Write a manifest in the form that the file's name asks for. Ends the command when it has none."""
+    if file.suffix != JWS_SUFFIX:
+        place.write(signed.SerializeToString())
+        return
+    if not signed.jws:
+        fail(
+            Exit.NOT_FOUND,
+            "the agent that built this engine signed no JWS; give --manifest a file without "
+            f"{JWS_SUFFIX} for the other form",
+        )
+    place.write(f"{signed.jws}\n".encode())
+
+
 def read_manifest(file: Path) -> build_pb2.SignedManifest:
     """Return the manifest in a file. Ends the command when it is none."""
     from google.protobuf.message import DecodeError
 
+    if file.suffix == JWS_SUFFIX:
+        fail(
+            Exit.USAGE, f"{file} is a JWS; give the other form, which carries its signer's key"
+        )
     try:
         with file.open("rb") as opened:
             return build_pb2.SignedManifest.FromString(opened.read(MANIFEST_BYTES_MAX))
     except DecodeError:
         fail(Exit.REFUSED, f"{file} is not a manifest; `engines get --manifest` writes one")
+
+
+def verify_by_jws(file: Path, jws: Path, public_key: bytes) -> build_pb2.EngineManifest:
+    """Return the manifest, if it is signed with that key and the file is its engine. Blocks.
+
+    Raises ``ManifestUntrusted`` and ``EngineDamaged``.
+    """
+    with jws.open("rb") as opened:
+        text = opened.read(MANIFEST_BYTES_MAX).decode("ascii", errors="replace")
+    manifest = verify_jws_manifest(text, public_key)
+    with file.open("rb") as engine:
+        check_engine_bytes(engine, manifest.file)
+    return manifest
 
 
 def opened_store(address: str) -> ArtifactStore:

@@ -152,7 +152,7 @@ async def get(
         typer.Option(
             "--manifest",
             metavar="FILE",
-            help="Where to put its signed manifest; -: on standard output.",
+            help="Where to put its signed manifest, as a JWS if it ends in .jws; -: standard output.",
             parser=written,
         ),
     ] = None,
@@ -168,8 +168,8 @@ async def get(
     async with at.client() as client:
         engine = await find_engine(client, key)
         fetched = await client.fetch(_manifest(engine).key, output)
-    if "--manifest" in places:
-        places["--manifest"].write(engine.manifest.SerializeToString())
+    if manifest is not None:
+        engine_store.write_manifest(places["--manifest"], manifest, engine.manifest)
     _warn_if_unproven(fetched, as_json=at.json)
     if at.json:
         write_json(engine_json(fetched) | {"path": path_in_json(output)})
@@ -219,23 +219,27 @@ async def verify(
         fail(Exit.USAGE, "give KEY or --manifest, not both")
     if not file.is_file():
         fail(Exit.NOT_FOUND, f"{file}: {'not a file' if file.exists() else 'no such file'}")
-    if manifest is not None:
-        signed = engine_store.read_manifest(manifest)
+    if manifest is not None and manifest.suffix == engine_store.JWS_SUFFIX:
+        if signer is None:
+            fail(Exit.USAGE, "a JWS does not have its signer's key: give --signer")
+        trusted = _public_key(signer)
+        checked = await asyncio.to_thread(engine_store.verify_by_jws, file, manifest, trusted)
     else:
-        async with at.client() as client:
-            found = await (find_engine(client, key) if key else _with_bytes_of(client, file))
-        signed = found.manifest
-    trusted = signed.public_key if signer is None else _public_key(signer)
-    checked = await asyncio.to_thread(verify_engine_file, file, signed, trusted)
+        if manifest is not None:
+            signed = engine_store.read_manifest(manifest)
+        else:
+            async with at.client() as client:
+                found = await (
+                    find_engine(client, key) if key else _with_bytes_of(client, file)
+                )
+            signed = found.manifest
+        trusted = signed.public_key if signer is None else _public_key(signer)
+        checked = await asyncio.to_thread(verify_engine_file, file, signed, trusted)
     if at.json:
-        shown = {
-            "verified": True,
-            "path": path_in_json(file),
-            "signer": signed.public_key.hex(),
-        }
+        shown = {"verified": True, "path": path_in_json(file), "signer": trusted.hex()}
         write_json(shown | engine_json(checked))
     else:
-        shown_facts = [("verified", str(file)), ("signer", signed.public_key.hex())]
+        shown_facts = [("verified", str(file)), ("signer", trusted.hex())]
         show(facts([*shown_facts, *engine_facts(checked)]))
 
 

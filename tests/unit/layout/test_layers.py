@@ -20,7 +20,7 @@ CLIENT = "seatkeeper.client"
 ROOMS: dict[str, tuple[str, ...]] = {
     "seatkeeper.core": (),
     "seatkeeper.core.serving": ("seatkeeper.core",),
-    "seatkeeper.artifacts": (),
+    "seatkeeper.artifacts": ("seatkeeper.core",),
     "seatkeeper.artifacts.stores": ("seatkeeper.core", "seatkeeper.artifacts"),
     # A node.
     f"{SERVER}.domain": ("seatkeeper.core",),
@@ -43,7 +43,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(f"{SERVER}.{room}" for room in ("events", "telemetry")),
     ),
     f"{SERVER}.sessions": tuple(f"{SERVER}.{room}" for room in ("domain", "wire", "store")),
-    f"{SERVER}.tokens": tuple(f"{SERVER}.{room}" for room in ("domain", "store", "events")),
+    f"{SERVER}.tokens": (
+        "seatkeeper.core",
+        *(f"{SERVER}.{room}" for room in ("domain", "store", "events")),
+    ),
     f"{SERVER}.engines": tuple(
         f"{SERVER}.{room}" for room in ("domain", "store", "events", "sessions")
     ),

@@ -21,6 +21,7 @@ from tests.unit.services import (
     refused,
 )
 
+from seatkeeper.core.jws import sign_jws
 from seatkeeper.server.tokens.signer import TokenSigner
 from seatkeeper.v1 import build_pb2, build_service_pb2, seat_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as pb
@@ -524,9 +525,13 @@ async def test_what_the_agents_key_has_not_signed_is_not_published(services: Ser
     altered = build_pb2.SignedManifest()
     altered.CopyFrom(good)
     altered.manifest = agent.manifest(1, model_name="x").SerializeToString()
+    foreign = build_pb2.SignedManifest()
+    foreign.CopyFrom(good)
+    foreign.jws = sign_jws(b"{}", Ed25519PrivateKey.generate(), kind="seatkeeper-manifest")
     other = Agent(services, agent.who, agent.agent_id)
     for signed, named in (
         (altered, "manifest.signature"),
+        (foreign, "manifest.jws"),
         (other.signed(agent.manifest(1)), "manifest.public_key"),
         (build_pb2.SignedManifest(manifest=b"\xff\xff"), "manifest.manifest"),
         (agent.signed(agent.manifest(1, key="A" * 64)), "manifest.key"),

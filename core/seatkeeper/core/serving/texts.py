@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from seatkeeper.core.jws import JWS_MAX
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import DESCRIPTION_MAX, HOLDER_MAX, Malformed
 
@@ -27,6 +28,7 @@ _LIMITS: Mapping[str, int] = {
     "description": DESCRIPTION_MAX,
     "holder": HOLDER_MAX,
     "token": TOKEN_MAX,
+    "jws": JWS_MAX,
     # What a build is to be made with has errors of its own, which quote its beginning.
     "backend": OPTION_MAX,
     "targets": OPTION_MAX,

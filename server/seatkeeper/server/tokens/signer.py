@@ -8,7 +8,6 @@ token, so that what was signed by a node that died still verifies.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,11 +17,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from seatkeeper.core.jws import ALGORITHM, public_jwk
 from seatkeeper.server.domain import Grant, Instant
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 ISSUER = "seatkeeper"
-ALGORITHM = "EdDSA"
 TOKEN_LIFE_MAX = timedelta(hours=1)
 """No token lives longer: the longest ttl of a session."""
 
@@ -70,11 +69,8 @@ class TokenSigner:
         raw = key.public_key().public_bytes(
             serialization.Encoding.Raw, serialization.PublicFormat.Raw
         )
-        public = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(raw)}
-        canonical = json.dumps(public, separators=(",", ":"), sort_keys=True).encode()
-        kid = _base64url(hashlib.sha256(canonical).digest())
-        jwk = public | {"kid": kid, "use": "sig", "alg": ALGORITHM}
-        return cls(key, kid, json.dumps(jwk, sort_keys=True))
+        jwk = public_jwk(raw)
+        return cls(key, jwk["kid"], json.dumps(jwk, sort_keys=True))
 
     def sign(
         self,
