@@ -21,13 +21,13 @@ from typing import Any, TypeVar
 import grpc
 
 from seatkeeper.agent.build_runner import BuildRunner
-from seatkeeper.agent.calibrations import calibration_key
 from seatkeeper.agent.claim import Claim
 from seatkeeper.agent.failures import RETRY_AFTER
 from seatkeeper.agent.places import RunningBuild
 from seatkeeper.agent.progress_feed import ProgressFeed
 from seatkeeper.agent.receiving import Chunks, Offer, receive, wanted
 from seatkeeper.agent.uploads import Part, Scope
+from seatkeeper.agent.worker_files import WorkerFiles, calibration_key, timings_key
 from seatkeeper.artifacts.errors import EngineError, StoreError
 from seatkeeper.artifacts.manifest import BuiltEngineFile, SeatUsed, SourceModel, build_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options
@@ -183,10 +183,9 @@ class Build:
                 self.feed.want(wanted(parts))
                 self._log_resumed(parts)
             received = await receive(offer, parts, chunks, folder, self.feed)
-            ranges = calibration_key(offer.model_hash, plan)
-            calibrations = self.build_runner.calibrations
-            if ranges:
-                await asyncio.to_thread(calibrations.lay_out, ranges, folder / "ranges")
+            kept = self._kept_for(offer, plan)
+            for name, (files, key) in kept.items():
+                await asyncio.to_thread(files.lay_out, key, folder / name)
             job = CompileJob(
                 model_path=received.model,
                 external_files=received.external_files,
@@ -194,19 +193,28 @@ class Build:
                 engine_path=folder / "engine",
                 calibration_path=received.samples.get(plan.precision.calibration.sha256),
                 samples_path=received.samples.get(plan.precision.samples.sha256),
-                ranges_path=folder / "ranges" if ranges else None,
+                ranges_path=folder / "ranges" if "ranges" in kept else None,
+                timings_path=folder / "timings",
                 plugin_paths=await asyncio.to_thread(
                     self.build_runner.plugins.copied, plan.plugins, folder
                 ),
             )
             engine = await self.build_runner.compile(job, notify)
-            if ranges:
-                await asyncio.to_thread(calibrations.keep, ranges, folder / "ranges")
+            for name, (files, key) in kept.items():
+                await asyncio.to_thread(files.keep, key, folder / name)
             if engine.costs is not None:
                 peak = engine.costs.peak_memory_bytes
                 self.build_runner.note_peak(offer.model_hash, peak)
         await asyncio.to_thread(received.remove)
         return engine
+
+    def _kept_for(self, offer: Offer, plan: BuildPlan) -> dict[str, tuple[WorkerFiles, str]]:
+        """Return what a worker may use of what others found, and under which key, by folder."""
+        runner = self.build_runner
+        kept = {"timings": (runner.timings, timings_key(plan.backend, runner.version(plan)))}
+        if ranges := calibration_key(offer.model_hash, plan):
+            kept["ranges"] = (runner.calibrations, ranges)
+        return kept
 
     def _log_resumed(self, parts: Mapping[str, Part]) -> None:
         if kept := sum(part.received for part in parts.values()):

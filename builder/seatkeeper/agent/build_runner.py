@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from seatkeeper.agent.calibrations import CalibrationCache
 from seatkeeper.agent.failures import log_end_of_worker
 from seatkeeper.agent.holdings import Holdings
 from seatkeeper.agent.places import Places
 from seatkeeper.agent.plugins import Plugins
 from seatkeeper.agent.uploads import Uploads
+from seatkeeper.agent.worker_files import WorkerFiles
 from seatkeeper.artifacts.errors import (
     BackendMissing,
     BuildError,
@@ -64,7 +64,8 @@ class BuildRunner:
     places: Places
     backends: Mapping[str, build_service_pb2.BackendInfo]
     uploads: Uploads
-    calibrations: CalibrationCache
+    calibrations: WorkerFiles
+    timings: WorkerFiles
     plugins: Plugins = field(default_factory=Plugins)
     _peaks: dict[str, int] = field(default_factory=dict)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -102,8 +103,11 @@ class BuildRunner:
             kept_bytes_max=upload_bytes_max,
             kept_seconds=upload_seconds,
         )
-        calibrations = CalibrationCache(local.staging.with_name("calibrations"))
-        build_runner = cls(holdings, key, limits, places, backends, uploads, calibrations)
+        calibrations = WorkerFiles.of_ranges(local.staging.with_name("calibrations"))
+        timings = WorkerFiles.of_timings(local.staging.with_name("timings"))
+        build_runner = cls(
+            holdings, key, limits, places, backends, uploads, calibrations, timings
+        )
         for manifest in await asyncio.to_thread(_manifests, local):
             model = manifest.bundle.sha256 or manifest.model_sha256
             build_runner.note_peak(model, manifest.stats.peak_memory_bytes)

@@ -52,6 +52,8 @@ class CompileJob:
     """Bytes of the files that hold weights, by their paths in the folder of ``model_path``."""
     ranges_path: Path | None = None
     """Folder of the ranges that calibration found before; those that are found now are left in it."""
+    timings_path: Path | None = None
+    """Folder of what the compiler timed before, where it uses that; what it timed now is left in it."""
     plugin_paths: tuple[Path, ...] = ()
     """Libraries of plugins to load: copies that nothing else writes to."""
 
@@ -204,6 +206,7 @@ def _worker_job(limits: BuildLimits, backend: str, job: CompileJob | None = None
         calibration_path=_absolute(job.calibration_path),
         samples_path=_absolute(job.samples_path),
         ranges_path=_absolute(job.ranges_path),
+        timings_path=_absolute(job.timings_path),
         plugin_paths=tuple(map(_absolute, job.plugin_paths)),
         options_hex=options_hex(job.plan),
     )

@@ -82,6 +82,8 @@ class WorkerJob:
     """Samples to measure accuracy with."""
     ranges_path: str = ""
     """Folder of the ranges that calibration finds; empty: they are not kept."""
+    timings_path: str = ""
+    """Folder of what the compiler timed; empty: it is not kept."""
     plugin_paths: tuple[str, ...] = ()
     """Libraries of plugins to load, which the agent has checked."""
     options_hex: str = ""

@@ -145,6 +145,8 @@ def do_job(job: WorkerJob, report: Callable[[Progress], None]) -> Done:
         raise BackendMissing(f"{error}: pip install '.[builder]' in a checkout") from error
     backend = load_backend(job.backend)
     backend.load_plugins([Path(path) for path in job.plugin_paths])
+    if job.timings_path:
+        backend.use_timings(Path(job.timings_path))
     fields: dict[str, Any] = {"version": backend.version, "summary": asdict(summary)}
     if (shape := shape_of_file(Path(job.model_path), job.external_files.values())) is not None:
         fields["shape"] = asdict(shape)

@@ -41,6 +41,7 @@ CLASSES: Mapping[str, str] = {
     "registry": "IPluginRegistry",
     "runtime": "Runtime",
     "tensor": "ITensor",
+    "timing_cache": "ITimingCache",
 }
 """What our variables hold, by their name."""
 MODULES = frozenset({"module", "_module", "trt"})
@@ -141,6 +142,7 @@ def test_what_our_code_names_is_found() -> None:
     assert {
         "BuilderFlag",
         "IBuilderConfig.set_flag",
+        "ITimingCache.serialize",
         "IExecutionContext.execute_async_v3",
         "INetworkDefinition.num_layers",
         "IPluginRegistry.load_library",

@@ -47,6 +47,12 @@ class Backend(Protocol):
         They run in this process: only those that the agent's administrator listed may be given.
         """
 
+    def use_timings(self, folder: Path) -> None:
+        """Have all that is compiled from now on use what was timed before, and leave its own there.
+
+        Nothing happens where the library makes no use of it.
+        """
+
     def compile(self, model: Path, plan: BuildPlan, on_progress: OnProgress) -> memoryview:
         """Return the engine of the model in a file, which may name others in its folder.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from seatkeeper.builder.backends._untyped import Untyped
 from seatkeeper.builder.progress import BUILDING, PARSING, OnProgress, Progress
 
 PARSER_ERRORS_MAX = 20
+TIMINGS_NAME = "timings"
 LAYERS_LOOKED_AT_MAX = 100_000
 _ASSERTION = re.compile(
     r"Internal Error \(Assertion (.{1,200}?) failed.{1,300}? at (\S{1,200}?:[0-9]+)"
@@ -96,6 +98,7 @@ class TensorRtBackend:
         self.version = str(module.__version__)
         self._module = module
         self._plugins: tuple[Path, ...] = ()
+        self._timings: Path | None = None
         self._compiles_ahead = hasattr(module.IBuilderConfig, "set_compute_capability")
         if self._compiles_ahead:
             known = module.ComputeCapability.__members__
@@ -121,6 +124,12 @@ class TensorRtBackend:
         """Have all that is compiled from now on use these libraries."""
         self._plugins = tuple(paths)
 
+    def use_timings(self, folder: Path) -> None:
+        """Keep the promise of ``Backend.use_timings``."""
+        # One that compiles ahead of time times nothing, and warns of a cache.
+        if not self._compiles_ahead:
+            self._timings = folder / TIMINGS_NAME
+
     def compile(self, model: Path, plan: BuildPlan, on_progress: OnProgress) -> memoryview:
         """Keep the promise of ``Backend.compile``."""
         check_targets(plan.targets, self.targets)
@@ -135,11 +144,15 @@ class TensorRtBackend:
             renamed.write_bytes(without_names(model.read_bytes(), names))
             network, _parser = self._parsed(builder, renamed, log)
         config = self._config(builder, plan)
+        if self._timings is not None:
+            _begin_with_timings(config, self._timings)
         config.progress_monitor = make_progress_monitor(self._module, on_progress)
         on_progress(Progress(phase=BUILDING))
         serialised = builder.build_serialized_network(network, config)
         if serialised is None:
             raise self._build_error(log, network)
+        if self._timings is not None:
+            _leave_timings(config, self._timings)
         # The library's own memory, not a copy: an engine can be as large as its model.
         engine = memoryview(serialised).cast("B")
         if self._compiles_ahead:
@@ -255,6 +268,20 @@ def _load_plugins(builder: Untyped, paths: Sequence[Path], log: ErrorLog) -> Non
         if handle is None:
             why = log.last() or "it says no more"
             raise FeatureUnsupported(f"the compiler cannot load {path.name}: {why}")
+
+
+def _begin_with_timings(config: Untyped, file: Path) -> None:
+    """Give the compiler what it timed before; nothing where that was on another GPU or version."""
+    kept = file.read_bytes() if file.exists() else b""
+    if not config.set_timing_cache(config.create_timing_cache(kept), False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _leave_timings(config: Untyped, file: Path) -> None:
+    timing_cache = config.get_timing_cache()
+    if timing_cache is not None:
+        with suppress(OSError):  # it only helps later builds
+            file.write_bytes(timing_cache.serialize())
 
 
 def _place_beside(model: Path) -> Path:

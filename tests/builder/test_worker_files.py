@@ -1,4 +1,4 @@
-"""What an agent keeps of calibrations: by what they follow from, few, small, and plain files only."""
+"""What an agent keeps of its workers' files: by what they follow from, few, small, and plain."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from seatkeeper.agent import calibrations
-from seatkeeper.agent.calibrations import CalibrationCache, calibration_key
+from seatkeeper.agent import worker_files
+from seatkeeper.agent.worker_files import WorkerFiles, calibration_key, timings_key
 from seatkeeper.artifacts.plan import BuildPlan, parse_profile
 from seatkeeper.artifacts.precision import (
     CalibrationMethod,
@@ -96,45 +96,44 @@ def found(folder: Path, **contents: bytes) -> Path:
     return folder
 
 
-def kept(cache: CalibrationCache, key: str, tmp_path: Path) -> dict[str, bytes]:
+def kept(cache: WorkerFiles, key: str, tmp_path: Path) -> dict[str, bytes]:
     into = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
     cache.lay_out(key, into)
     return {path.name: path.read_bytes() for path in into.iterdir()}
 
 
 def test_what_was_kept_is_there_for_its_key_alone(tmp_path: Path) -> None:
-    cache = CalibrationCache(tmp_path / "cache")
+    cache = WorkerFiles.of_ranges(tmp_path / "cache")
     assert kept(cache, KEY, tmp_path) == {}
     cache.keep(KEY, found(tmp_path / "found", **{NAME: b"ranges"}))
     assert kept(cache, KEY, tmp_path) == {NAME: b"ranges"}
     assert kept(cache, "ab" * 32, tmp_path) == {}
-    assert kept(CalibrationCache(tmp_path / "cache"), KEY, tmp_path) == {NAME: b"ranges"}
+    assert kept(WorkerFiles.of_ranges(tmp_path / "cache"), KEY, tmp_path) == {NAME: b"ranges"}
 
 
 def test_what_a_worker_should_not_leave_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"the agent's key")
-    monkeypatch.setattr(calibrations, "FILE_BYTES_MAX", 10)
     left = found(tmp_path / "found", **{"0" * 16 + ".json": bytes(11), "other.json": b"x"})
     (left / NAME).symlink_to(secret)
     os.mkfifo(left / ("1" * 16 + ".json"))
     (left / ("2" * 16 + ".json")).mkdir()
-    cache = CalibrationCache(tmp_path / "cache")
+    cache = replace(WorkerFiles.of_ranges(tmp_path / "cache"), file_bytes_max=10)
     cache.keep(KEY, left)
     assert kept(cache, KEY, tmp_path) == {}
 
 
 def test_many_files_of_one_build_are_not_all_kept(tmp_path: Path) -> None:
     names = {f"{number:016x}.json": b"x" for number in range(50)}
-    cache = CalibrationCache(tmp_path / "cache")
+    cache = WorkerFiles.of_ranges(tmp_path / "cache")
     cache.keep(KEY, found(tmp_path / "found", **names))
-    assert len(kept(cache, KEY, tmp_path)) == calibrations.FILES_OF_A_BUILD_MAX
+    assert len(kept(cache, KEY, tmp_path)) == worker_files.FILES_OF_A_BUILD_MAX
 
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
-    cache = CalibrationCache(tmp_path / "cache", files_max=2)
+    cache = replace(WorkerFiles.of_ranges(tmp_path / "cache"), files_max=2)
     for number, key in enumerate(("aa" * 32, "bb" * 32)):
         cache.keep(key, found(tmp_path / f"found-{number}", **{NAME: b"x"}))
         (path,) = (tmp_path / "cache").glob(f"{key}-*")
@@ -148,6 +147,14 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_fails_no_build(tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(b"no folder")
-    cache = CalibrationCache(tmp_path / "cache")
+    cache = WorkerFiles.of_ranges(tmp_path / "cache")
     cache.keep(KEY, found(tmp_path / "found", **{NAME: b"x"}))
     assert kept(cache, KEY, tmp_path) == {}
+
+
+def test_timings_are_of_a_library_and_its_version(tmp_path: Path) -> None:
+    cache, key = WorkerFiles.of_timings(tmp_path / "cache"), timings_key("tensorrt", "10.16")
+    cache.keep(key, found(tmp_path / "found", timings=b"timed", other=b"x"))
+    assert kept(cache, key, tmp_path) == {"timings": b"timed"}
+    for other in (timings_key("tensorrt", "11.4"), timings_key("tensorrt_rtx", "10.16")):
+        assert kept(cache, other, tmp_path) == {}
