@@ -38,12 +38,15 @@ from seatkeeper.oracle.stored import (
     read_completed,
     read_grant,
     read_ticket,
+    read_view_revision,
     seats_in_spec,
 )
 from seatkeeper.server.store import Change, Entry, Store
 
 FAULTS_MAX = 100
 """Faults kept of one pool; more are only counted."""
+LAPSED_MAX = 10_000
+"""Works whose end with a session is remembered."""
 
 
 class FaultKind(Enum):
@@ -172,8 +175,12 @@ class _PoolLedger:
         self._is_decision = False
         self._works: Counter[str] = Counter()
         """How many live grants there are for each work."""
-        self._lapsed: set[str] = set()
-        """Works whose grants have ended with their sessions since the last decision."""
+        self._lapsed: dict[str, int] = {}
+        """By work, when the latest of its grants that ended with its session did."""
+        self._view_revision = 0
+        """Up to which revision the decision at hand knew of everything, as it says."""
+        self._last_decision = 0
+        """The revision of the one before it."""
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -192,8 +199,9 @@ class _PoolLedger:
                 self._queued[name] = read_ticket(name, value)
             case "marks", Entry(value=value):
                 self._finished[name] = read_completed(value)
-            case "guard", Entry():
+            case "guard", Entry(value=value):
                 self._is_decision = True
+                self._view_revision = read_view_revision(value)
 
     def settle(self, revision: int) -> None:
         """Apply the changes taken since the last revision, all at once, and check them."""
@@ -210,7 +218,7 @@ class _PoolLedger:
                 if grant.work_key:
                     self._works[grant.work_key] -= 1
                     if not self._is_decision:
-                        self._lapsed.add(grant.work_key)
+                        self._note_lapse(grant.work_key, revision)
         made = [grant for name, grant in self._granted.items() if name not in self._held]
         for grant in self._granted.values():  # also those rewritten, as a claim does
             earlier = self._held.get(grant.grant_id)
@@ -240,7 +248,7 @@ class _PoolLedger:
                 message = f"{ticket.grant_id} had place {_turn(before)}, has {_turn(ticket)}"
                 self._fault(FaultKind.REWRITTEN, revision, message)
         if self._is_decision:
-            self._lapsed.clear()
+            self._last_decision = revision
         self._granted, self._queued, self._is_decision = {}, {}, False
         self._grants_ended, self._tickets_ended = [], []
 
@@ -299,10 +307,21 @@ class _PoolLedger:
             message = f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
             self._fault(FaultKind.ORDER, revision, message)
 
+    def _note_lapse(self, work_key: str, revision: int) -> None:
+        self._lapsed[work_key] = revision
+        while len(self._lapsed) > LAPSED_MAX:
+            del self._lapsed[next(iter(self._lapsed))]
+
     def _is_held_back(self, turn: _Turn) -> bool:
-        """Return whether a ticket waits for another grant's work, as far as a decision could know."""
+        """Return whether a ticket waits for another grant's work, as far as a decision could know.
+
+        A node learns of a lease's end from its watch, and may decide on its own commits before that.
+        """
         work_key = self._waiting[turn[2]].work_key
-        return bool(work_key) and (self._works[work_key] > 0 or work_key in self._lapsed)
+        known = self._view_revision or self._last_decision
+        return bool(work_key) and (
+            self._works[work_key] > 0 or self._lapsed.get(work_key, 0) > known
+        )
 
     def _fault(self, kind: FaultKind, revision: int, message: str) -> None:
         counts = self._history.fault_counts

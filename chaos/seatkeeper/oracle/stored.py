@@ -125,6 +125,13 @@ def read_completed(value: bytes) -> str:
     return state_pb2.MarkRecord.FromString(value).finished
 
 
+def read_view_revision(value: bytes) -> int:
+    """Return up to which revision the decision that wrote a guard knew of everything; 0: unsaid."""
+    record = state_pb2.GuardRecord.FromString(value)
+    facts = state_pb2.DecisionFacts.FromString(record.facts)
+    return facts.view_revision if facts.decision_id == record.decision_id else 0
+
+
 def read_engine(change: Change, prefix: str = PREFIX) -> build_pb2.EngineManifest | None:
     """Return the manifest that a change publishes; None: it publishes none."""
     if change.entry is None or not change.key.startswith(f"{prefix}/engines/"):

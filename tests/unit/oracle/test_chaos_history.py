@@ -10,7 +10,8 @@ import pytest
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, changed, history, in_revisions, uuid7
 
 from seatkeeper.oracle.history import FAULTS_MAX, FaultKind, PoolHistory, replay
-from seatkeeper.server.domain import Grant, Guard, PoolSpec, Ticket, Watermark
+from seatkeeper.server.domain import Grant, Guard, Instant, PoolSpec, Ticket, Watermark
+from seatkeeper.server.events.facts import encode_facts
 from seatkeeper.server.store import Change, Delete, Entry, MemoryStore, Put, records
 
 
@@ -346,3 +347,11 @@ def test_a_decision_may_not_know_that_the_session_of_a_work_has_ended() -> None:
     served = [GUARD, granted(other), ticket_gone(3)]
     assert kinds(checked(*before, served)) == []
     assert kinds(checked(*before, [GUARD], served)) == [FaultKind.ORDER]
+
+    def knowing(revision: int) -> list[Change]:
+        facts = encode_facts(1, Instant(1), (), (), view_revision=revision)
+        return [put(KEYS.guard(POOL), records.encode_guard(Guard(9, 9), 1, facts)), *served[1:]]
+
+    own = knowing(3)[:1]  # a node may decide on its own commits before its watch shows the end
+    assert kinds(checked(*before, own, own, knowing(3))) == []
+    assert kinds(checked(*before, own, own, knowing(4))) == [FaultKind.ORDER]

@@ -46,10 +46,18 @@ def encode_facts(
     decided_at: Instant,
     released: Iterable[int],
     outcomes: Iterable[tuple[Command, Outcome]],
+    *,
+    view_revision: int = 0,
 ) -> bytes:
-    """Return what the guard says of a decision: what it released and refused, of all its outcomes."""
+    """Return what the guard says of a decision: what it released and refused, of all its outcomes.
+
+    ``view_revision``: up to which revision its view had everything.
+    """
     facts = state_pb2.DecisionFacts(
-        decision_id=decision_id, decided_at_millis=decided_at, released_fences=released
+        decision_id=decision_id,
+        decided_at_millis=decided_at,
+        released_fences=released,
+        view_revision=view_revision,
     )
     for command, outcome in outcomes:
         if not isinstance(outcome, Denied) or not isinstance(command, Acquire):

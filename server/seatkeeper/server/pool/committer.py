@@ -159,7 +159,9 @@ class Committer:
             if decision.writes or self._unsettled:
                 has_guard = bool(self._mirror.guard_revision)
                 writes = writes_of(
-                    self._keys, self._pool, decision, decision_id, has_guard=has_guard
+                    *(self._keys, self._pool, decision, decision_id),
+                    has_guard=has_guard,
+                    view_revision=self._mirror.complete_revision,
                 )
             sent_at = self._clock.monotonic()
             succeeded = partial(self._succeeded, asks, decision, ended, writes, sent_at)

@@ -79,6 +79,11 @@ class PoolMirror:
         self._ahead: list[tuple[int, str, str]] = []
         """Releases that the watch has not delivered: revisions, sessions and grant ids."""
 
+    @property
+    def complete_revision(self) -> int:
+        """The revision up to which the view has everything; beyond it, perhaps not leases' ends."""
+        return self._complete
+
     def reset(self, listing: Listing) -> set[str]:
         """Bring in a listing of the whole pool. Returns the grant ids that are affected."""
         return set().union(*self.reset_in_steps(listing, step=maxsize))

@@ -19,16 +19,25 @@ def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
 
 
 def writes_of(
-    keys: Keys, pool: str, decision: Decision, decision_id: int, *, has_guard: bool
+    keys: Keys,
+    pool: str,
+    decision: Decision,
+    decision_id: int,
+    *,
+    has_guard: bool,
+    view_revision: int = 0,
 ) -> list[Write]:
     """Return the writes of ``decision``, in the order in which the view applies them.
 
-    ``has_guard``: there is one, so it moves also when nothing else is written.
+    ``has_guard``: there is one, so it moves also when nothing else is written. ``view_revision``: up
+    to which revision the view of the decision had everything.
     """
     writes: list[Write] = []
     if has_guard or decision.writes:
         released, at = decision.released_fences, decision.decided_at
-        facts = encode_facts(decision_id, at, released, decision.outcomes)
+        facts = encode_facts(
+            *(decision_id, at, released, decision.outcomes), view_revision=view_revision
+        )
         value = records.encode_guard(decision.guard, decision_id, facts)
         writes.append(Put(keys.guard(pool), value))
     writes += [_put_grant(keys, pool, grant) for grant in decision.grants]
