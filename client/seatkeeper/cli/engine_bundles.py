@@ -13,6 +13,7 @@ from seatkeeper.artifacts.trust import trusted_key
 from seatkeeper.cli import completion
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection, Json
+from seatkeeper.cli.engine_check import check_samples
 from seatkeeper.cli.engine_store import (
     SHOWN_CHARS,
     Store,
@@ -99,6 +100,8 @@ async def export(
         if not path.is_file():
             fail(Exit.NOT_FOUND, f"{path}: no such file")
     place = outputs_at({"--output": output}, inputs=inputs, as_json=at.json)["--output"]
+    if samples is not None and expected is not None:
+        await asyncio.to_thread(check_samples, samples, expected)
     with tempfile.TemporaryDirectory(prefix="seatkeeper-export-") as folder:
         if store is not None:
             found = await asyncio.to_thread(_from_store, opened_store(store), keys, inputs)
@@ -139,7 +142,7 @@ def import_(
             Exit.USAGE,
             f"say whose signature to trust with --trust; {bundle} says it is signed with {says}",
         )
-    opened = opened_store(store)
+    opened = opened_store(store, make=True)
     with Bundle.open(bundle, [trusted_key(each) for each in trust]) as found:
         found.import_into(opened)
         engines = found.engines

@@ -151,10 +151,25 @@ def _samples(store: ArtifactStore, kind: str, key: str, folder: Path) -> Path:
     return path
 
 
+def check_samples(inputs: Path, expected: Path) -> None:
+    """Raise ``SamplesInvalid`` for samples, or expected outputs, that no engine could be checked with.
+
+    Nothing is looked at where the extra `builder` is not installed; `engines check` will.
+    """
+    if missing("builder"):
+        return
+    with tempfile.TemporaryDirectory(prefix="seatkeeper-samples-") as folder:
+        _said([*map(os.fspath, (inputs.absolute(), expected.absolute()))], Path(folder))
+
+
 def _run(runner: str, file: Path, inputs: Path, expected: Path, gate: float) -> dict[str, Any]:
     arguments = [runner, os.fspath(file.absolute()), str(inputs), str(expected), str(gate)]
+    return _said(arguments, inputs.parent)
+
+
+def _said(arguments: list[str], folder: Path) -> dict[str, Any]:
     try:
-        said = said_by(MODULE, arguments, folder=inputs.parent)
+        said = said_by(MODULE, arguments, folder=folder)
     except TimeoutError:
         raise RunnerUnavailable(f"the check did not end within {SECONDS_MAX:g} s") from None
     if (found := said.found) is None:

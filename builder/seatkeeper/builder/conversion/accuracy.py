@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from seatkeeper.artifacts.errors import ConversionFailed, ModelInvalid
+from seatkeeper.artifacts.errors import ConversionFailed, ModelInvalid, SamplesInvalid
 from seatkeeper.artifacts.precision_report import OutputAccuracy
 from seatkeeper.builder.conversion.libraries import Untyped, first_line, onnxruntime
+from seatkeeper.builder.conversion.rounding import rounded
 from seatkeeper.builder.conversion.samples import Feeds
 
 Outputs = Mapping[str, npt.NDArray[np.generic]]
@@ -84,10 +85,14 @@ class Reference:
 
     @classmethod
     def of(cls, model: ModelProto, samples: Sequence[Feeds]) -> Reference:
-        """Run ``model``. Raises ``ModelInvalid`` when ONNX Runtime cannot."""
+        """Run ``model``.
+
+        Raises ``ModelInvalid`` when ONNX Runtime cannot, and ``SamplesInvalid`` for samples on which
+        it computes nothing that another could be compared with.
+        """
         try:
             run = runner(model)
-            return cls(samples, [run(sample) for sample in samples])
+            outputs = [run(sample) for sample in samples]
         except MemoryError:
             raise
         except Exception as error:  # it raises types of its own for each status
@@ -95,6 +100,12 @@ class Reference:
                 "the model does not run on the samples, so no other can be compared with it: "
                 f"{first_line(error)}"
             ) from error
+        if why := nothing_to_compare(outputs):
+            raise SamplesInvalid(
+                f"accuracy cannot be measured with these samples: of the model as it was, {why}; give "
+                "others, as --samples"
+            )
+        return cls(samples, outputs)
 
     def compare(self, converted: ModelProto) -> tuple[OutputAccuracy, ...]:
         """Return how each output of the converted model differs.
@@ -117,6 +128,21 @@ class Reference:
         return tuple(each.error(name) for name, each in sums.items())
 
 
+def nothing_to_compare(outputs: Sequence[Outputs]) -> str:
+    """Return why outputs cannot be compared with any others; empty: they can.
+
+    What is NaN or infinite in them differs from nothing, so some number must be neither.
+    """
+    sizes = 0
+    for name in outputs[0] if outputs else ():
+        values = [_as_numbers(each[name]) for each in outputs]
+        size = sum(each.size for each in values)
+        if size and not any(np.isfinite(each).any() for each in values):
+            return f"output {name!r} has no number but NaN and infinity"
+        sizes += size
+    return "" if sizes else "every output is empty"
+
+
 def compare_outputs(
     expected: Sequence[Outputs], computed: Sequence[Outputs]
 ) -> tuple[OutputAccuracy, ...]:
@@ -136,6 +162,7 @@ def runner(model: ModelProto) -> Run:
     """Return what runs a model, as it is written: without the optimisations of ONNX Runtime.
 
     Those are not TensorRT's, and of a quantised model they compute something else (0.21 for 0.02).
+    What is in 16 bits is rounded to them, node by node.
     """
     library = onnxruntime()
     options = library.SessionOptions()
@@ -143,7 +170,7 @@ def runner(model: ModelProto) -> Run:
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session: Untyped = library.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        rounded(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
 

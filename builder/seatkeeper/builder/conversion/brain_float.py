@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from seatkeeper.artifacts.errors import ConversionFailed
+from seatkeeper.builder.conversion.detours import node_names, without_detours
 from seatkeeper.builder.conversion.libraries import first_line, half_converter
 
 BFLOAT16 = TensorProto.BFLOAT16
@@ -39,6 +40,7 @@ class BrainFloat:
             if tensor.data_type == TensorProto.FLOAT
         }
         keep = self._keep | {n.name for n in model.graph.node if n.op_type in OPERATORS_KEPT}
+        before = [*node_names(model.graph)]
         try:
             converted: ModelProto = half_converter().convert_float_to_float16(
                 model, keep_io_types=True, node_block_list=sorted(keep) or None
@@ -48,6 +50,7 @@ class BrainFloat:
                 f"it cannot be converted to bf16: {first_line(error)}"
             ) from error
         _retype(converted.graph, values)
+        without_detours(converted, before)
         return converted
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from seatkeeper.artifacts.errors import (
     AccuracyTooLow,
@@ -46,7 +46,13 @@ from seatkeeper.builder.conversion.float8 import Float8
 from seatkeeper.builder.conversion.half import Half
 from seatkeeper.builder.conversion.naming import matching, named
 from seatkeeper.builder.conversion.quantise import Quantise, quantisable
-from seatkeeper.builder.conversion.samples import Feeds, held_out, random_samples, read_samples
+from seatkeeper.builder.conversion.samples import (
+    Feeds,
+    check_variety,
+    held_out,
+    random_samples,
+    read_samples,
+)
 from seatkeeper.builder.conversion.shares import shares
 from seatkeeper.builder.conversion.step import BuildStep
 
@@ -114,14 +120,16 @@ def _samples(
         calibration = read_samples(files.calibration, inputs, wanted.calibration.images)
     elif wanted.calibration.is_random:
         calibration = random_samples(inputs, plan.profiles, SEED)
-    if files.accuracy is not None:
-        return calibration, read_samples(files.accuracy, inputs, wanted.samples.images)
     if files.calibration is not None:
-        if len(calibration) < SAMPLES_MIN:
+        if files.accuracy is None and len(calibration) < SAMPLES_MIN:
             raise SamplesInvalid(
                 f"{len(calibration)} sample is too few: one is calibrated with, and accuracy is "
                 "measured with another; give some hundreds, or others to measure with"
             )
+        check_variety(calibration)
+    if files.accuracy is not None:
+        return calibration, read_samples(files.accuracy, inputs, wanted.samples.images)
+    if files.calibration is not None:
         return held_out(calibration)
     return calibration, random_samples(inputs, plan.profiles, SEED)
 
@@ -320,12 +328,8 @@ class Conversion:
         """Return the nodes that a precision converts, in the order in which they run."""
         if precision in QUANTISED:
             return quantisable(self._clean)
-        weights = {
-            tensor.name
-            for tensor in self._clean.graph.initializer
-            if tensor.data_type == TensorProto.FLOAT
-        }
-        return [node.name for node in self._clean.graph.node if weights & {*node.input}]
+        # Also those without weights: it is sums and powers that 16 bits do not hold.
+        return [node.name for node in self._clean.graph.node if node.op_type != "Constant"]
 
     def _by_harm(self, precision: Precision, keep: frozenset[str]) -> list[list[str]]:
         """Return groups of nodes, those that do most harm by themselves first."""

@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from seatkeeper.artifacts.errors import ConversionFailed
+from seatkeeper.builder.conversion.detours import node_names, without_detours
 from seatkeeper.builder.conversion.libraries import first_line, half_converter
 
 FP16_MAX = 65504.0
@@ -28,14 +29,19 @@ class Half:
     def apply(self, model: ModelProto) -> ModelProto:
         """Keep the promise of ``BuildStep.apply``."""
         keep = self._keep | set(overflowing(model))
+        before = [*node_names(model.graph)]
         try:
             converted: ModelProto = half_converter().convert_float_to_float16(
-                model, keep_io_types=True, node_block_list=sorted(keep) or None
+                model,
+                max_finite_val=FP16_MAX,  # otherwise it cuts weights off at 10,000
+                keep_io_types=True,
+                node_block_list=sorted(keep) or None,
             )
         except Exception as error:  # it raises whatever it meets in the graph
             raise ConversionFailed(
                 f"it cannot be converted to fp16: {first_line(error)}"
             ) from error
+        without_detours(converted, before)
         return converted
 
 

@@ -88,6 +88,30 @@ def read_samples(
     ]
 
 
+def check_variety(samples: Sequence[Feeds]) -> None:
+    """Raise ``SamplesInvalid`` for samples that are one value throughout, or the same again and again.
+
+    Calibration would find ranges of nothing, and any model would be accurate on them.
+    """
+    first = samples[0]
+    has_arrays = sum(array.size for array in first.values()) > len(first)
+    if has_arrays and all(_is_constant([each[name] for each in samples]) for name in first):
+        raise SamplesInvalid(
+            "the samples are one value throughout; give some that the model will meet"
+        )
+    if len(samples) > 1 and all(
+        np.array_equal(sample[name], first[name]) for sample in samples for name in first
+    ):
+        raise SamplesInvalid(
+            f"all {len(samples)} samples are the same; give some hundreds that differ"
+        )
+
+
+def _is_constant(arrays: Sequence[Array]) -> bool:
+    value = arrays[0].flat[0]
+    return all((array == value).all() for array in arrays)
+
+
 def random_samples(
     inputs: Sequence[ModelValue], profiles: Sequence[Profile], seed: int
 ) -> list[Feeds]:

@@ -43,8 +43,8 @@ def shares(model: ModelProto) -> tuple[PrecisionShare, ...]:
     }
     nodes: Counter[str] = Counter()
     for node in model.graph.node:
-        if node.op_type in _QUANTISATION:
-            continue
+        if node.op_type in _QUANTISATION or node.op_type == "Cast":
+            continue  # they only stand between those that compute
         if node.op_type in _COMPUTING and {*node.input[:2]} <= quantised.keys():
             nodes[quantised[node.input[0]]] += 1
         elif (name := _NAMES.get(types.get(node.output[0] if node.output else "", 0))) in {

@@ -24,7 +24,7 @@ from seatkeeper.artifacts.errors import (
     error_to_fields,
 )
 from seatkeeper.artifacts.precision_report import OutputAccuracy, worst
-from seatkeeper.builder.conversion.accuracy import Outputs, compare_outputs
+from seatkeeper.builder.conversion.accuracy import Outputs, compare_outputs, nothing_to_compare
 from seatkeeper.builder.conversion.samples import read_arrays, read_samples
 from seatkeeper.builder.running.runner import EngineRunner, open_runner
 
@@ -67,13 +67,38 @@ def _expected(path: Path, count: int) -> list[Outputs]:
                 f"expected output {name[:100]!r} has no equal part for each of {count} samples"
             )
         split[name] = np.split(array, count)
-    return [{name: parts[number] for name, parts in split.items()} for number in range(count)]
+    wanted: list[Outputs] = [
+        {name: parts[number] for name, parts in split.items()} for number in range(count)
+    ]
+    if why := nothing_to_compare(wanted):
+        raise SamplesInvalid(f"nothing can be compared with what is expected: {why}")
+    return wanted
+
+
+def check_expected(inputs: Path, expected: Path) -> None:
+    """Check samples and the outputs expected of them, as far as that goes without the engine.
+
+    Raises ``SamplesInvalid`` or ``SamplesDamaged``.
+    """
+    given, wanted = read_arrays(inputs), read_arrays(expected)
+    for what, arrays in (("samples", given), ("expected outputs", wanted)):
+        if not arrays:
+            raise SamplesInvalid(f"there are no {what}")
+        for name, array in arrays.items():
+            if not array.size:
+                raise SamplesInvalid(f"{what}: array {name[:100]!r} is empty")
+    if why := nothing_to_compare([wanted]):
+        raise SamplesInvalid(f"nothing can be compared with what is expected: {why}")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the process."""
-    runner_name, file, inputs, expected, tolerance = arguments
+    """Run the process. With two arguments it checks samples and expected outputs alone."""
     try:
+        if len(arguments) == 2:
+            check_expected(*map(Path, arguments))
+            print("{}")
+            return 0
+        runner_name, file, inputs, expected, tolerance = arguments
         runner = open_runner(runner_name, Path(file))
         outputs = check_engine(runner, Path(inputs), Path(expected), float(tolerance))
     except BuildError as error:

@@ -25,6 +25,7 @@ INPUTS = [
     ModelValue(name="ids", dims=(1, 2), dtype="INT64"),
 ]
 SOURCE = """
+import sys
 import numpy as np
 calls = []
 constant = 3
@@ -37,6 +38,9 @@ def batches():
 
 def fails():
     raise FileNotFoundError("no data set")
+
+def ends_the_program():
+    sys.exit(0)
 
 def fails_on_the_way():
     yield next(batches())
@@ -80,6 +84,7 @@ def test_a_function_s_dicts_are_samples(
         ("python:my_calibration:nothing", "nothing of my_calibration is not there"),
         ("python:my_calibration:constant", "constant of my_calibration is no function"),
         ("python:my_calibration:fails", "raised FileNotFoundError: no data set"),
+        ("python:my_calibration:ends_the_program", r"raised SystemExit\(0\)"),
         ("python:my_calibration:fails_on_the_way", "raised OSError: the disk is gone"),
     ],
 )
