@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from seatkeeper.client.builds.placement import (
     in_ring_order,
     placed,
 )
-from seatkeeper.core.errors import InUse, SeatError
+from seatkeeper.core.errors import InUse, SeatError, ServiceUnavailable
 from seatkeeper.v1.build_service_pb2 import AgentInfo, AgentLoad
 
 QUICK = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -117,19 +118,28 @@ def test_an_agent_that_does_not_say_what_it_does_counts_as_idle() -> None:
     assert placed([agent("busy", 5, 5), silent], KEYS[0])[0] == silent
 
 
+async def no_others() -> Sequence[AgentInfo]:
+    return ()
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "LOOK_SECONDS", 0)
+
+
 async def test_after_a_refusal_the_next_agent_is_asked() -> None:
-    attempts = Attempts([agent("1"), agent("2")])
-    assert attempts.next().agent_id == "1"
+    attempts = Attempts([agent("1"), agent("2")], no_others)
+    assert (await attempts.next()).agent_id == "1"
     await attempts.failed(AgentFull("full"))
-    assert attempts.next().agent_id == "2"
+    assert (await attempts.next()).agent_id == "2"
     await attempts.failed(AgentUnavailable("gone"))
     with pytest.raises(AgentUnavailable, match="gone"):
-        attempts.next()
+        await attempts.next()
 
 
 @pytest.mark.parametrize("error", [ModelRejected("bad"), SeatLost("lost"), InUse("claimed")])
 async def test_what_another_agent_would_not_do_better_is_raised(error: SeatError) -> None:
-    attempts = Attempts([agent("1"), agent("2")])
+    attempts = Attempts([agent("1"), agent("2")], no_others)
     await attempts.failed(AgentFull("full"))
     with pytest.raises(type(error)):
         await attempts.failed(error)
@@ -139,10 +149,58 @@ async def test_the_claim_of_an_agent_that_died_is_waited_for_so_long_and_no_long
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(placement, "CLAIM_POLL_SECONDS", 0)
-    attempts = Attempts([agent("1"), agent("2")])
+    attempts = Attempts([agent("1"), agent("2")], no_others)
     await attempts.failed(AgentUnavailable("died"))
     for _ in range(CLAIM_TRIES_MAX):
         await attempts.failed(InUse("agent 1 works under this grant"))
-        assert attempts.next().agent_id == "2"
+        assert (await attempts.next()).agent_id == "2"
     with pytest.raises(InUse):
         await attempts.failed(InUse("agent 1 works under this grant"))
+
+
+async def test_an_agent_that_came_when_the_others_had_died_is_found() -> None:
+    found: list[Sequence[AgentInfo]] = [[agent("1")], [], [agent("1"), agent("3")]]
+
+    async def others() -> Sequence[AgentInfo]:
+        return found.pop(0)
+
+    attempts = Attempts([agent("1")], others)
+    await attempts.next()
+    await attempts.failed(AgentUnavailable("died"))
+    assert (await attempts.next()).agent_id == "3"
+
+
+async def test_the_one_agent_is_asked_once_more_and_then_it_is_over() -> None:
+    async def others() -> Sequence[AgentInfo]:
+        return [agent("1")]
+
+    attempts = Attempts([agent("1")], others)
+    for _ in range(2):
+        assert (await attempts.next()).agent_id == "1"
+        await attempts.failed(AgentUnavailable("died"))
+    with pytest.raises(AgentUnavailable, match="died"):
+        await attempts.next()
+
+
+async def test_agents_that_are_full_are_not_looked_for_again() -> None:
+    async def others() -> Sequence[AgentInfo]:
+        raise AssertionError
+
+    attempts = Attempts([agent("1")], others)
+    await attempts.failed(AgentFull("full"))
+    with pytest.raises(AgentFull):
+        await attempts.next()
+
+
+async def test_a_service_that_does_not_say_who_is_there_is_asked_again() -> None:
+    answers: list[Sequence[AgentInfo]] = [[agent("3")]]
+
+    async def others() -> Sequence[AgentInfo]:
+        if answers and answers[0] and attempts._looks_left > placement.LOOKS_MAX - 2:
+            raise ServiceUnavailable("no node answers")
+        return answers[0]
+
+    attempts = Attempts([agent("1")], others)
+    await attempts.next()
+    await attempts.failed(AgentUnavailable("died"))
+    assert (await attempts.next()).agent_id == "3"

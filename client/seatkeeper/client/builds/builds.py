@@ -125,6 +125,8 @@ class _Job:
 
     plan: BuildPlan
     able: Sequence[build_service_pb2.AgentInfo]
+    version: str
+    """Of the library that they have."""
     key: str
     """The engine's key; also the name of the work, which one holder does at a time."""
     asked_at: float
@@ -184,7 +186,9 @@ class AsyncBuilds:
                     manifest=found, cached=True, waited=timedelta(seconds=waited)
                 )
             try:
-                return await self._build(model, request, _Job(plan, able, key, asked_at))
+                return await self._build(
+                    model, request, _Job(plan, able, version, key, asked_at)
+                )
             except WorkEnded as ended:
                 if ended.failure:
                     raise _about(model, _repeated(ended)) from ended
@@ -317,6 +321,15 @@ class AsyncBuilds:
                     await asyncio.to_thread(writer.write, part.chunk)
                 await asyncio.to_thread(writer.finish)
 
+    async def _able_now(
+        self, model: Model, request: BuildRequest, job: _Job
+    ) -> Sequence[build_service_pb2.AgentInfo]:
+        """Return the agents that could build it under its grant now. Raises `SeatError`."""
+        agents = await self._client.engines.agents()
+        size_bytes, pool = request.size_bytes(model), job.able[0].pool
+        able, version = able_agents(agents, job.plan, size_bytes, pool, len(request.weights))
+        return placed(able, job.key) if version == job.version else ()
+
     async def _on_some_agent(
         self, model: Model, request: BuildRequest, job: _Job, grant: AsyncGrant
     ) -> BuiltEngine:
@@ -327,9 +340,11 @@ class AsyncBuilds:
             header.token = grant.token
             return header
 
-        attempts = Attempts(placed(job.able, job.key))
+        attempts = Attempts(
+            placed(job.able, job.key), partial(self._able_now, model, request, job)
+        )
         while True:
-            agent = attempts.next()
+            agent = await attempts.next()
             upload = Upload(
                 (model, *request.sample_files, *request.weights),
                 is_asked_for=agent.model_files_max > 0,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from uhashring import HashRing
 
@@ -21,6 +22,9 @@ LOAD_FACTOR = 1.25
 CLAIM_POLL_SECONDS = 0.5
 CLAIM_TRIES_MAX = 240
 """An agent that died leaves a claim on the grant, which stands until its session ends: a minute."""
+LOOK_SECONDS = 2.0
+"""Pause before other agents are looked for, when those that were known have died."""
+LOOKS_MAX = 8
 
 
 def in_ring_order(
@@ -61,28 +65,55 @@ def _places(agent: build_service_pb2.AgentInfo) -> int:
     return max(1, agent.builds_max)
 
 
+def _name(agent: build_service_pb2.AgentInfo) -> tuple[str, str]:
+    return agent.agent_id, agent.address
+
+
 class Attempts:
     """The agents that a build is offered to under one grant, one after another.
 
     An agent that dies or has no room passes the build to the next. The grant may still carry a dead
-    agent's claim then, which is waited for.
+    agent's claim then, which is waited for. After the last of them, agents that came meanwhile are
+    looked for: where agents are replaced one by one, there may be no moment with two.
     """
 
-    def __init__(self, agents: Sequence[build_service_pb2.AgentInfo]) -> None:
+    def __init__(
+        self,
+        agents: Sequence[build_service_pb2.AgentInfo],
+        find_others: Callable[[], Awaitable[Sequence[build_service_pb2.AgentInfo]]],
+    ) -> None:
+        """``find_others`` returns those that can build it by now, in order, or raises `SeatError`."""
         self._waiting = list(agents)
+        self._find_others = find_others
+        self._asked: set[tuple[str, str]] = set()
         self._trouble: SeatError = AgentUnavailable()
         self._one_died = False
         self._tries_left = CLAIM_TRIES_MAX
+        self._looks_left = LOOKS_MAX
 
     @property
     def is_last(self) -> bool:
-        """Whether no other agent is left after the one that is asked now."""
+        """Whether no other agent is known after the one that is asked now."""
         return len(self._waiting) <= 1
 
-    def next(self) -> build_service_pb2.AgentInfo:
-        """Return the agent to ask now. Raises why none is left."""
-        if not self._waiting:
-            raise self._trouble
+    async def next(self) -> build_service_pb2.AgentInfo:
+        """Return the agent to ask now, looking for others where none is left. Raises why there is none.
+
+        The time is bounded. At the last look those that were asked count again: they may be back.
+        """
+        while not self._waiting:
+            if not self._one_died or not self._looks_left:
+                raise self._trouble
+            self._looks_left -= 1
+            await asyncio.sleep(LOOK_SECONDS)
+            with suppress(SeatError):
+                found = await self._find_others()
+                self._waiting = [
+                    each
+                    for each in found
+                    if not self._looks_left or _name(each) not in self._asked
+                ]
+        self._asked.add(_name(self._waiting[0]))
         return self._waiting[0]
 
     async def failed(self, error: SeatError) -> None:
