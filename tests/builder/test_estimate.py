@@ -37,7 +37,12 @@ FACTORS = {"model": 1.0, "fp16": 3.0}
 
 
 def past(
-    planned: Planned, seconds: float, *, got: str = "", refused: tuple[str, ...] = ()
+    planned: Planned,
+    seconds: float,
+    *,
+    got: str = "",
+    refused: tuple[str, ...] = (),
+    error: float | None = 0.001,
 ) -> PastBuild:
     return PastBuild(
         planned=planned,
@@ -46,6 +51,7 @@ def past(
         peak_memory_bytes=1e9,
         got=got or planned.precision,
         refused=refused,
+        error=error,
     )
 
 
@@ -167,12 +173,35 @@ def test_a_precision_is_advised_where_like_models_ended() -> None:
         auto("d", "int8", "int8+fp16"),
     ]
     planned = replace(PLANNED, precision="auto")
-    advice = advise_precision(planned, history)
+    advice = advise_precision(planned, history, 0.01)
     assert advice is not None
     assert (advice.precision, advice.ended_there, advice.of) == ("fp16", 2, 2)
-    assert advise_precision(planned, []) is None
+    assert advise_precision(planned, [], 0.01) is None
     far = replace(planned, shape=replace(SHAPE, nodes=10_000))
-    assert advise_precision(far, history) is None
+    assert advise_precision(far, history, 0.01) is None
+
+
+@pytest.mark.parametrize("error", [0.5, None], ids=["a loose gate", "noise"])
+def test_what_was_not_accurate_by_the_gate_of_now_is_not_advised(error: float | None) -> None:
+    planned = replace(PLANNED, precision="int8")
+    history = [past(replace(planned, model_sha256="b"), 10.0, error=error)]
+    assert advise_precision(planned, history, 0.01) is None
+    assert advise_precision(planned, [past(planned, 10.0)], 0.01) is not None
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        replace(SHAPE, nodes=100_000),
+        replace(SHAPE, weight_bytes=50_000_000_000),
+        ModelShape(nodes=1, weight_bytes=4, model_bytes=100),
+    ],
+)
+def test_of_models_that_are_far_from_all_that_were_built_nothing_is_known(
+    shape: ModelShape,
+) -> None:
+    assert estimate(replace(PLANNED, shape=shape), worlds(1)) is None
+    assert estimate(replace(PLANNED, precision="int8"), worlds(1)) is None
 
 
 def test_a_manifest_says_what_its_build_took() -> None:

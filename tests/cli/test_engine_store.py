@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import jwt
+import numpy as np
+import numpy.typing as npt
 import pytest
 from tests.builder.signed import ENGINE, signed_for
 from tests.cli.commands import Result, in_process
@@ -211,7 +213,7 @@ def test_engines_go_to_a_machine_without_a_network_in_one_file(
 ) -> None:
     bundle, there = tmp_path / "engines.bundle", ArtifactStore.at(str(tmp_path / "there"))
     samples = tmp_path / "samples.npz"
-    samples.write_bytes(b"samples")
+    np.savez(samples, x=np.ones((2, 4)))
     given = ("--samples", str(samples), "--expected", str(samples))
     export = ("export", MANIFEST.key[:8], "-o", str(bundle))
     assert SIGNER in engines(store, *export, *given).check().out
@@ -252,3 +254,60 @@ def test_what_is_no_bundle_is_refused(
     assert line.code in {code, Exit.NOT_FOUND}
     assert "Traceback" not in line.err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("list",),
+        ("gc",),
+        ("pull", MANIFEST.key, "-o", "{folder}/x"),
+        ("pin", MANIFEST.key),
+        ("unpin", MANIFEST.key),
+        ("export", MANIFEST.key, "-o", "{folder}/x"),
+        ("check", MANIFEST.key),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_folder_that_is_not_there_is_no_empty_store(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    words = [word.format(folder=tmp_path) for word in command]
+    typo = tmp_path / "typo"
+    result = in_process("engines", *words, "--store", str(typo))
+    assert "no such folder" in result.refused(Exit.NOT_FOUND)
+    assert not typo.exists()
+
+
+def test_a_pull_warns_of_an_engine_that_was_not_proven(tmp_path: Path, engine: Path) -> None:
+    manifest = build_pb2.EngineManifest.FromString(SIGNED.manifest)
+    manifest.precision.precision = "int8"
+    manifest.precision.accuracy.outputs.add(output="y", relative_l2=0.001)
+    store = ArtifactStore.at(str(tmp_path / "store"))
+    store.publish(KEY.sign(manifest), engine)
+    pulled = engines(store, "pull", manifest.key, "-o", str(tmp_path / "x")).check()
+    assert "unproven: it was measured with noise" in pulled.err
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected", "said"),
+    [
+        ({"x": np.ones((2, 4))}, {"y": np.full((2, 4), np.nan)}, "no number but NaN"),
+        ({"x": np.ones((0, 4))}, {"y": np.ones((2, 4))}, "array 'x' is empty"),
+        ({"x": np.ones((2, 4))}, {}, "there are no expected outputs"),
+    ],
+)
+def test_what_no_engine_could_be_checked_with_is_not_exported(
+    store: ArtifactStore,
+    tmp_path: Path,
+    samples: dict[str, npt.NDArray[np.float64]],
+    expected: dict[str, npt.NDArray[np.float64]],
+    said: str,
+) -> None:
+    np.savez(tmp_path / "in.npz", **samples)  # type: ignore[arg-type]  # its last is a flag
+    np.savez(tmp_path / "out.npz", **expected)  # type: ignore[arg-type]  # its last is a flag
+    given = ("--samples", str(tmp_path / "in.npz"), "--expected", str(tmp_path / "out.npz"))
+    bundle = tmp_path / "bundle"
+    result = engines(store, "export", MANIFEST.key, "-o", str(bundle), *given)
+    assert said in result.refused(Exit.USAGE)
+    assert not bundle.exists()

@@ -18,6 +18,11 @@ from seatkeeper.cli.trtexec_words import IGNORED, MAPPED, REFUSED, translate
     [
         ("--onnx=m.onnx", "m.onnx"),
         ("--onnx=m.onnx --saveEngine=m.plan", "m.onnx --output m.plan"),
+        ("--onnx=m.onnx --output m.plan", "m.onnx --output m.plan"),
+        (
+            "--onnx=m.onnx --workspace=64 --memPoolSize=workspace:64",
+            "m.onnx --workspace 67108864",
+        ),
         ("--fp16 --onnx=m.onnx", "m.onnx --precision fp16"),
         ("--onnx=m.onnx --int8", "m.onnx --precision int8"),
         ("--onnx=m.onnx --fp16 --int8", "m.onnx --precision int8+fp16"),
@@ -74,6 +79,13 @@ def test_what_is_mapped(given: str, meant: str) -> None:
         ("--onnx", "--onnx of trtexec needs a value"),
         ("--onnx=m.onnx --onnx=n.onnx", "--onnx of trtexec is there twice"),
         ("--onnx=m.onnx --fp16=1", "--fp16 of trtexec takes no value"),
+        ("--onnx=m.onnx --fp16 --precision int8", "--precision is there, and an option"),
+        ("--onnx=m.onnx --saveEngine=a --output b", "--output is there, and an option"),
+        ("--onnx=m.onnx --saveEngine=a -o b", "--output is there, and an option"),
+        ("--onnx=m.onnx --shapes=x:1 --profile=x=1", "--profile is there, and an option"),
+        ("--onnx=m.onnx --workspace=512 --memPoolSize=workspace:1024", "name two sizes"),
+        ("--onnx=m.onnx --memPoolSize=workspace:1,dlaSRAM:2", "pool 'dlaSRAM' is not set"),
+        ("--onnx=m.onnx --output=prob", "the engine's file is --saveEngine"),
         ("--onnx=m.onnx --fp16 --bf16", "choose --int8 --fp16"),
         ("--onnx=m.onnx --fp16 --stronglyTyped", "name no precision"),
         ("--onnx=m.onnx --calib=cache", "--calib of trtexec: a calibration cache"),
@@ -97,7 +109,8 @@ def test_what_cannot_be_done_is_refused_by_name(given: str, said: str) -> None:
 
 @pytest.mark.parametrize("option", sorted(REFUSED))
 def test_no_refused_option_is_left_out_in_silence(option: str) -> None:
-    for word in (f"--{option}", f"--{option}=x"):
+    words = (f"--{option}", f"--{option}=x")
+    for word in words if option != "output" else words[1:]:  # with a blank it is ours
         with pytest.raises(OptionInvalid, match=f"--{option} of trtexec: "):
             translate(["--onnx=m.onnx", word])
 

@@ -9,7 +9,8 @@ Durations and memory of builds spread over factors, so all is done on logarithms
 
 How far off that is, is measured on the history itself: each past build is predicted without it, and
 the interval holds four of five of the errors found so (as split conformal prediction does). Where few
-builds are known, it says so; where none is, there is no estimate.
+builds are known, it says so; where none is, and for a model without like ones that is far from all
+that were built, there is no estimate: a law that was found among small models is none of large ones.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class PastBuild:
     """The precision that it ended at; that asked for, unless it was ``auto``."""
     refused: tuple[str, ...]
     """Precisions that ``auto`` did not take."""
+    error: float | None = None
+    """Largest relative error of an output; None: it was not measured with samples that were given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +127,14 @@ def past_build(manifest: build_pb2.EngineManifest) -> PastBuild | None:
         peak_memory_bytes=float(max(1, stats.peak_memory_bytes)),
         got=manifest.precision.precision or asked,
         refused=tuple(reason.partition(":")[0] for reason in manifest.precision.refused),
+        error=_error(manifest.precision.accuracy),
     )
+
+
+def _error(accuracy: build_pb2.Accuracy) -> float | None:
+    if not accuracy.proven:
+        return None
+    return max((output.relative_l2 for output in accuracy.outputs), default=None)
 
 
 def estimate(planned: Planned, history: Sequence[PastBuild]) -> Estimate | None:
@@ -137,7 +147,8 @@ def estimate(planned: Planned, history: Sequence[PastBuild]) -> Estimate | None:
         return None
     predict = _Predictor([each.planned for each in known])
     asked = predict.of(planned)
-    if len(known) < LITTLE and asked.likeness < LIKE:
+    is_foreign = len(known) < LITTLE or not _is_among(planned, [each.planned for each in known])
+    if is_foreign and asked.likeness < LIKE:
         return None
 
     def interval(amount: Callable[[PastBuild], float]) -> Interval:
@@ -162,17 +173,25 @@ class PrecisionAdvice:
     ended_there: int
 
 
-def advise_precision(planned: Planned, history: Sequence[PastBuild]) -> PrecisionAdvice | None:
+def advise_precision(
+    planned: Planned, history: Sequence[PastBuild], tolerance: float
+) -> PrecisionAdvice | None:
     """Return the fastest precision that most like models were accurate enough in.
 
-    None when no like model was converted. What was refused when a precision was asked for by name
-    is in no manifest, so it counts only where ``auto`` tried it.
+    None when no like model was converted and measured with samples of its own. Engines that differ by
+    more than ``tolerance`` count against it, whatever was tolerated then. What was refused when a
+    precision was asked for by name is in no manifest, so it counts only where ``auto`` tried it.
     """
     like = [each for each in history[:HISTORY_MAX] if _likeness(planned, each.planned) >= LIKE]
     for precision in ("int8+fp16", "int8", "fp16"):
-        passed = {each.planned.model_sha256 for each in like if each.got == precision}
-        refused = {each.planned.model_sha256 for each in like if precision in each.refused}
-        tried = passed | refused
+        measured = [each for each in like if each.got == precision and each.error is not None]
+        tried = {each.planned.model_sha256 for each in measured}
+        tried |= {each.planned.model_sha256 for each in like if precision in each.refused}
+        passed = {
+            each.planned.model_sha256
+            for each in measured
+            if each.error is not None and each.error <= tolerance
+        }
         if passed and 2 * len(passed) >= len(tried):
             return PrecisionAdvice(precision=precision, of=len(tried), ended_there=len(passed))
     return None
@@ -274,6 +293,22 @@ class _Predictor:
 
     def _centred(self, row: Sequence[float]) -> list[float]:
         return [value - mean for value, mean in zip(row, self._means, strict=True)]
+
+
+def _is_among(planned: Planned, known: Sequence[Planned]) -> bool:
+    """Return whether a build is within a factor of those that are known, and not of a new kind."""
+    if planned.precision not in {each.precision for each in known}:
+        return False
+    columns = zip(*(_sizes(each) for each in known), strict=True)
+    return all(
+        min(sizes) / UNKNOWN_FACTOR <= size <= max(sizes) * UNKNOWN_FACTOR
+        for size, sizes in zip(_sizes(planned), columns, strict=True)
+    )
+
+
+def _sizes(planned: Planned) -> tuple[int, int, int]:
+    shape = planned.shape
+    return 1 + shape.nodes, 1 + shape.weight_bytes, 1 + shape.model_bytes
 
 
 def _conversion(precision: str) -> str:

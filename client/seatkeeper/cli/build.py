@@ -36,6 +36,7 @@ from seatkeeper.artifacts.precision import (
 from seatkeeper.cli import completion
 from seatkeeper.cli.command import claiming
 from seatkeeper.cli.connection import Claimant
+from seatkeeper.cli.engine_store import warn_if_unproven
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written
@@ -400,6 +401,7 @@ async def build(
                 ) from error
         if output is not None:
             built = await _fetch(client, built, output)
+            warn_if_unproven(built.manifest, as_json=at.json)
     if at.json:
         write_json(_built_json(built) | {"estimate": estimate_json(outlook.estimate)})
     else:

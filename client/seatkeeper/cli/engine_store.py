@@ -31,6 +31,7 @@ from seatkeeper.cli.render import (
     show,
     since,
     table,
+    write_event,
     write_json,
 )
 from seatkeeper.core.amounts import size
@@ -140,6 +141,7 @@ async def pull(
             pulled = await client.pull(said.key, output)
     if manifest is not None:
         write_manifest(places["--manifest"], manifest, pulled.signed_manifest)
+    warn_if_unproven(pulled.manifest, as_json=at.json)
     transferred = pulled.manifest.file.size_bytes - pulled.resumed_at
     signer = pulled.signed_manifest.public_key.hex()
     if at.json:
@@ -229,7 +231,7 @@ def push(
     """
     if (folder is None) == (file is None) or (file is None) != (manifest is None):
         fail(Exit.USAGE, "give FILE with --manifest, or --folder")
-    opened = opened_store(store)
+    opened = opened_store(store, make=True)
     pushed: list[build_pb2.EngineManifest] = []
     if file is not None and manifest is not None:
         signed = read_manifest(manifest)
@@ -453,11 +455,42 @@ def verify_by_jws(file: Path, jws: Path, public_key: bytes) -> build_pb2.EngineM
     return manifest
 
 
-def opened_store(address: str) -> ArtifactStore:
-    """Return the store at an address. Raises ``StoreAddressInvalid``."""
+def opened_store(address: str, *, make: bool = False) -> ArtifactStore:
+    """Return the store at an address. Raises ``StoreAddressInvalid``.
+
+    ``make``: it need not be there yet. Otherwise a folder that is not there ends the command: a name
+    with a mistake in it, and a disk that is not mounted, look like a store without engines.
+    """
+    from seatkeeper.artifacts.stores.address import StoreAddress
     from seatkeeper.artifacts.stores.artifact_store import ArtifactStore
 
+    parsed = StoreAddress.parse(address)
+    if not make and not parsed.scheme and not Path(parsed.path).is_dir():
+        fail(
+            Exit.NOT_FOUND,
+            f"{parsed.path}: no such folder; an agent with --store makes one, and so do `engines push` "
+            "and `engines import`",
+        )
     return ArtifactStore.at(address)
+
+
+def warn_if_unproven(manifest: build_pb2.EngineManifest, *, as_json: bool) -> None:
+    """Warn on standard error of an engine whose accuracy was not measured, or with noise."""
+    accuracy = manifest.precision.accuracy
+    if manifest.precision.unchecked:
+        why = "unchecked: it was not measured; check it where it is to run"
+    elif accuracy.outputs and not accuracy.proven:
+        why = "unproven: it was measured with noise; build it with --samples to prove it"
+    else:
+        return
+    warning = (
+        f"engine {manifest.key[:16]} was converted to {manifest.precision.precision}, and its accuracy "
+        f"is {why}"
+    )
+    if as_json:
+        write_event({"event": "accuracy_unproven", "warning": warning})
+    else:
+        say(f"seatkeeper: {warning}", stderr=True)
 
 
 def _report(as_json: bool, shown: dict[str, Any], said: str) -> None:

@@ -25,7 +25,6 @@ from seatkeeper.cli.render import (
     show,
     since,
     table,
-    write_event,
     write_json,
 )
 from seatkeeper.core.amounts import size
@@ -107,25 +106,6 @@ async def list_(at: Connection, store: engine_store.StoreOption = None) -> None:
     )
 
 
-def _warn_if_unproven(manifest: build_pb2.EngineManifest, *, as_json: bool) -> None:
-    """Warn on standard error of an engine whose accuracy was measured with noise."""
-    accuracy = manifest.precision.accuracy
-    if manifest.precision.unchecked:
-        why = "unchecked: it was not measured; check it where it is to run"
-    elif accuracy.outputs and not accuracy.proven:
-        why = "unproven: it was measured with noise; build it with --samples to prove it"
-    else:
-        return
-    warning = (
-        f"engine {manifest.key[:16]} was converted to {manifest.precision.precision}, and its accuracy "
-        f"is {why}"
-    )
-    if as_json:
-        write_event({"event": "accuracy_unproven", "warning": warning})
-    else:
-        say(f"seatkeeper: {warning}", stderr=True)
-
-
 @app.command(
     epilog=examples(
         "seatkeeper engines get 0123456789ab --output model.engine --manifest model.manifest"
@@ -170,7 +150,7 @@ async def get(
         fetched = await client.fetch(_manifest(engine).key, output)
     if manifest is not None:
         engine_store.write_manifest(places["--manifest"], manifest, engine.manifest)
-    _warn_if_unproven(fetched, as_json=at.json)
+    engine_store.warn_if_unproven(fetched, as_json=at.json)
     if at.json:
         write_json(engine_json(fetched) | {"path": path_in_json(output)})
         return

@@ -94,9 +94,10 @@ REFUSED: Mapping[str, str] = {
         "with --calibration FILE.npz"
     ),
     **dict.fromkeys(
-        ("deploy", "model", "uff", "uffInput", "output", "batch", "maxBatch"),
+        ("deploy", "model", "uff", "uffInput", "batch", "maxBatch"),
         "models of Caffe and UFF are no longer read; export to ONNX and give it with --onnx",
     ),
+    "output": "it names a layer of a Caffe model; the engine's file is --saveEngine=FILE",
     **dict.fromkeys(
         ("precisionConstraints", "layerPrecisions", "layerOutputTypes", "layerDeviceTypes"),
         "networks are strongly typed now; keep nodes out of a precision with --keep fp32:PATTERN",
@@ -138,7 +139,7 @@ REFUSED: Mapping[str, str] = {
         "the agent does not set this of the library yet",
     ),
     **dict.fromkeys(
-        ("int4", "getPlanVersionOnly", "profile"),
+        ("int4", "getPlanVersionOnly"),
         "this has no counterpart here",
     ),
 }
@@ -156,6 +157,11 @@ _HARDWARE: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "ampere+": ("--hardware-compatible",),
 }
+_ONCE = frozenset(
+    {"--precision", "--profile", "--workspace", "--optimisation-level", "--output"}
+)
+"""Options of ours that trtexec has another word for."""
+_LONG = {"-o": "--output"}
 _UNITS = {"": 1 << 20, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 """Of sizes: without a unit they are MiB."""
 
@@ -198,7 +204,18 @@ def translate(words: Sequence[str]) -> Translation:
         made += ["--optimisation-level", level]
     if to := values.get("saveEngine"):
         made += ["--output", to]
+    _check_once(made, read.ours)
     return Translation([*made, *read.ours], read.warnings, saves="saveEngine" in values)
+
+
+def _check_once(made: Sequence[str], ours: Sequence[str]) -> None:
+    """Raise ``OptionInvalid`` where trtexec's words and ours ask for the same: one would not count."""
+    asked = {_LONG.get(word, word.partition("=")[0]) for word in ours}
+    for option in made[1:]:
+        if option in asked and option in _ONCE:
+            raise OptionInvalid(
+                f"{option} is there, and an option of trtexec that means it: give one"
+            )
 
 
 def _read(words: Sequence[str]) -> _Read:
@@ -206,7 +223,10 @@ def _read(words: Sequence[str]) -> _Read:
     rest = iter(words)
     for word in rest:
         name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or name not in {*MAPPED, *IGNORED, *REFUSED}:
+        is_known = name in {*MAPPED, *IGNORED, *REFUSED}
+        if (
+            not word.startswith("--") or not is_known or word == "--output"
+        ):  # with a blank: ours
             read.ours.append(word)
         elif name in REFUSED:
             raise OptionInvalid(f"--{name} of trtexec: {REFUSED[name]}")
@@ -285,16 +305,21 @@ def _shapes(text: str) -> dict[str, str]:
 
 
 def _workspace(values: Mapping[str, str]) -> list[str]:
+    sizes = set()
     if (mib := values.get("workspace")) is not None:
-        return ["--workspace", str(_bytes("workspace", mib))]
+        sizes.add(_bytes("workspace", mib))
     for part in filter(None, values.get("memPoolSize", "").split(",")):
         pool, _, size = part.partition(":")
         if pool != "workspace":
             raise OptionInvalid(
                 f"--memPoolSize of trtexec: pool {pool!r} is not set here, only workspace"
             )
-        return ["--workspace", str(_bytes("memPoolSize", size))]
-    return []
+        sizes.add(_bytes("memPoolSize", size))
+    if len(sizes) > 1:
+        raise OptionInvalid(
+            "--workspace and --memPoolSize of trtexec name two sizes: give one of them"
+        )
+    return ["--workspace", str(sizes.pop())] if sizes else []
 
 
 def _bytes(option: str, text: str) -> int:

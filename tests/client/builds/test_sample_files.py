@@ -18,6 +18,18 @@ from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import build_pb2
 
 
+def archive_of(*names: str, content: bytes = b"") -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for name in names:
+            file.writestr(zipfile.ZipInfo(name), content)
+    return packed.getvalue()
+
+
+ZERO, ONE = archive_of("x.npy", content=b"zero"), archive_of("x.npy", content=b"one")
+IMAGES = ImageInput(height=2, width=2)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "inputs"
@@ -56,19 +68,38 @@ def test_names_that_are_not_utf8_are_packed_too(folder: Path) -> None:
 
 
 def test_samples_are_known_by_their_hash(folder: Path) -> None:
-    images = ImageInput(height=2, width=2)
-    found = samples_of(folder, images)
-    assert found.sha256 == hashlib.sha256(packed(folder)).hexdigest()
-    assert found.images == images
-    assert samples_of(folder / "x" / "0.npy").sha256 == hashlib.sha256(b"zero").hexdigest()
-    assert samples_of(b"zero") == samples_of(folder / "x" / "0.npy")
+    assert samples_of(folder).sha256 == hashlib.sha256(packed(folder)).hexdigest()
+    file = folder / "zero.npz"
+    file.write_bytes(ZERO)
+    assert samples_of(file).sha256 == hashlib.sha256(ZERO).hexdigest()
+    assert samples_of(ZERO) == samples_of(file)
+    assert samples_of(archive_of("a.PNG", "b/c.jpg"), IMAGES).images == IMAGES
+
+
+@pytest.mark.parametrize(
+    ("source", "images", "said"),
+    [
+        (b"no archive", None, "neither a folder nor an .npz"),
+        (archive_of("0.png"), None, "0.png: a picture; say how it is read, with --images"),
+        (archive_of("x.npy", "notes.txt"), None, "notes.txt: no array"),
+        (archive_of("x.npy"), IMAGES, "x.npy: an array, and how to read pictures is said"),
+    ],
+)
+def test_what_is_no_sample_is_refused_before_anything_is_asked_for(
+    tmp_path: Path, source: bytes, images: ImageInput | None, said: str
+) -> None:
+    for given in (source, tmp_path / "file.npz"):
+        (tmp_path / "file.npz").write_bytes(source)
+        with pytest.raises(InvalidArgument, match=said):
+            samples_of(given, images)
 
 
 def test_files_come_in_the_order_in_which_they_are_named(folder: Path) -> None:
-    one, zero = samples_of(b"one").sha256, samples_of(b"zero").sha256
-    files = sample_files_of(options(zero, one), [folder / "x" / "1.npy", b"zero"])
+    (folder / "one.npz").write_bytes(ONE)
+    one, zero = samples_of(ONE).sha256, samples_of(ZERO).sha256
+    files = sample_files_of(options(zero, one), [folder / "one.npz", ZERO])
     assert [file.sha256 for file in files] == [zero, one]
-    assert len(sample_files_of(options(zero, zero), [b"zero", folder / "x" / "0.npy"])) == 1
+    assert len(sample_files_of(options(one, one), [ONE, folder / "one.npz"])) == 1
     assert sample_files_of(options(), []) == []
 
 

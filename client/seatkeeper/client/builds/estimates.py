@@ -69,7 +69,8 @@ async def expected(
     if shape is None:
         return None, None
     planned = planned_build(model_sha256, shape, plan)
-    return estimate(planned, history), advise_precision(planned, history)
+    advice = advise_precision(planned, history, plan.precision.tolerance)
+    return estimate(planned, history), advice
 
 
 def _shape(model: Path) -> ModelShape | None:

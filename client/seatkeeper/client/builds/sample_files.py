@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seatkeeper.artifacts.precision import ImageInput, Samples
@@ -16,6 +16,7 @@ from seatkeeper.v1 import build_pb2
 
 FOLDER_BYTES_MAX = 1 << 30
 """Most bytes of a folder of samples: they are packed in memory."""
+PICTURES = frozenset({"png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm"})
 Source = str | os.PathLike[str] | bytes
 """A file, a folder, or the bytes of a file."""
 
@@ -23,9 +24,13 @@ Source = str | os.PathLike[str] | bytes
 def samples_of(source: Source, images: ImageInput | None = None) -> Samples:
     """Return what a plan says of a file of samples, or of a folder of arrays or pictures.
 
-    ``images`` says what to make of pictures. Raises `InvalidArgument` if it cannot be read.
+    ``images`` says what to make of pictures. Raises `InvalidArgument` if it cannot be read, and for
+    pictures without ``images``, arrays with it, and what is neither.
     """
-    return Samples(sha256=_read(source).sha256, images=images)
+    file = _read(source)
+    for name in _members(source):
+        _check_member(name, images)
+    return Samples(sha256=file.sha256, images=images)
 
 
 def sample_files_of(options: build_pb2.BuildOptions, sources: Iterable[Source]) -> list[Model]:
@@ -57,10 +62,8 @@ def packed(folder: Path) -> bytes:
     """
     archive, size_bytes = io.BytesIO(), 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as files:
-        for path in sorted(folder.rglob("*")):
+        for path in _files_in(folder):
             name = path.relative_to(folder).as_posix()
-            if path.is_dir() or any(part.startswith(".") for part in name.split("/")):
-                continue
             if not path.is_file():
                 raise _invalid(path, "not a file")
             size_bytes += path.stat().st_size
@@ -69,6 +72,13 @@ def packed(folder: Path) -> bytes:
             # Its time is always the same, as ``ZipInfo`` has it; a name is UTF-8 in there.
             files.writestr(zipfile.ZipInfo(printable(name)), path.read_bytes())
     return archive.getvalue() if size_bytes else b""
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if not path.is_dir() and not any(part.startswith(".") for part in parts):
+            yield path
 
 
 def _read(source: Source) -> Model:
@@ -82,6 +92,36 @@ def _read(source: Source) -> Model:
     if file.size_bytes == 0:
         raise InvalidArgument(f"samples {file.name}: nothing in it", field="samples")
     return file
+
+
+def _members(source: Source) -> list[str]:
+    """Return the names of the files that samples are in. Raises `InvalidArgument` for no archive."""
+    if isinstance(source, bytes):
+        archive: io.BytesIO | Path = io.BytesIO(source)
+    else:
+        archive = Path(source)
+        if archive.is_dir():
+            names = (path.relative_to(archive).as_posix() for path in _files_in(archive))
+            return list(map(printable, names))
+    try:
+        with zipfile.ZipFile(archive) as file:
+            return [name for name in file.namelist() if not name.endswith("/")]
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        what = Path("given as bytes") if isinstance(source, bytes) else Path(source)
+        raise _invalid(what, f"neither a folder nor an .npz file ({error})") from error
+
+
+def _check_member(name: str, images: ImageInput | None) -> None:
+    """Raise `InvalidArgument` for what an agent would refuse when a seat has been waited for."""
+    shown, suffix = Path(printable(name)[-100:]), name.lower().rpartition(".")[2]
+    if suffix == "npy":
+        if images is not None:
+            raise _invalid(shown, "an array, and how to read pictures is said; leave that out")
+    elif images is None:
+        what = (
+            "a picture; say how it is read, with --images" if suffix in PICTURES else "no array"
+        )
+        raise _invalid(shown, f"{what}; arrays are .npy files, in a folder or in an .npz")
 
 
 def _packed(folder: Path) -> bytes:

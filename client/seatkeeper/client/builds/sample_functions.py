@@ -45,10 +45,8 @@ def samples_from(source: str) -> bytes:
     """
     with redirect_stdout(sys.stderr):
         function = _function(source)
-        try:
+        with _of_the_user(source, "the function raised"):
             made = function()
-        except Exception as error:
-            raise _invalid(source, f"the function raised {_said(error)}") from error
         return packed_samples(made, name=source)
 
 
@@ -99,15 +97,12 @@ def _function(source: str) -> Callable[[], Any]:
     module_name, colon, function_name = source.removeprefix(PREFIX).rpartition(":")
     if not colon or not module_name or not function_name:
         raise _invalid(source, "write python:MODULE:FUNCTION, or python:FILE.py:FUNCTION")
-    try:
-        with _importing_from_here():
-            module = (
-                _module_of_file(Path(module_name))
-                if module_name.endswith(".py")
-                else importlib.import_module(module_name)
-            )
-    except Exception as error:
-        raise _invalid(source, f"{module_name} cannot be imported: {_said(error)}") from error
+    with _of_the_user(source, f"{module_name} cannot be imported:"), _importing_from_here():
+        module = (
+            _module_of_file(Path(module_name))
+            if module_name.endswith(".py")
+            else importlib.import_module(module_name)
+        )
     function = getattr(module, function_name, None)
     if not callable(function):
         what = "is not there" if function is None else "is no function"
@@ -136,12 +131,23 @@ def _importing_from_here() -> Iterator[None]:
         sys.path.remove(here)
 
 
+@contextmanager
+def _of_the_user(name: str, what: str) -> Iterator[None]:
+    """Have whatever the user's code raises be about the samples, also where it ends the program."""
+    try:
+        yield
+    except Exception as error:
+        raise _invalid(name, f"{what} {_said(error)}") from error
+    except SystemExit as error:
+        if type(error) is not SystemExit:  # raised by a signal, and not by that code
+            raise
+        raise _invalid(name, f"{what} SystemExit({error.code!r})") from error
+
+
 def _each(samples: Iterable[Any], name: str) -> Iterator[Any]:
     """Yield the samples; what a generator raises on the way is the user's to see."""
-    try:
+    with _of_the_user(name, "the function raised"):
         yield from samples
-    except Exception as error:
-        raise _invalid(name, f"the function raised {_said(error)}") from error
 
 
 def _arrays(sample: object, number: int, name: str, numpy: ModuleType) -> dict[str, Any]:
@@ -154,10 +160,8 @@ def _arrays(sample: object, number: int, name: str, numpy: ModuleType) -> dict[s
     for key, value in sample.items():
         if not isinstance(key, str) or not key or not key.isprintable():
             raise _invalid(name, f"sample {number}: {key!r} is no name of an input")
-        try:
+        with _of_the_user(name, f"sample {number}, {key!r}:"):
             array = numpy.asarray(value)
-        except Exception as error:
-            raise _invalid(name, f"sample {number}, {key!r}: {_said(error)}") from error
         if array.dtype.kind not in "biuf":
             raise _invalid(
                 name, f"sample {number}, {key!r}: an array of {array.dtype}, not of numbers"
