@@ -10,6 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from seatkeeper.artifacts.errors import ConversionFailed
 from seatkeeper.builder.conversion.detours import node_names, without_detours
 from seatkeeper.builder.conversion.libraries import first_line, half_converter
+from seatkeeper.builder.conversion.shares import types_of
 
 FP16_MAX = 65504.0
 """Largest finite number of 16 bits."""
@@ -28,6 +29,8 @@ class Half:
 
     def apply(self, model: ModelProto) -> ModelProto:
         """Keep the promise of ``BuildStep.apply``."""
+        if TensorProto.FLOAT not in types_of(model).values():
+            raise ConversionFailed("there is nothing to convert to fp16: nothing is in 32 bits")
         keep = self._keep | set(overflowing(model))
         before = [*node_names(model.graph)]
         try:

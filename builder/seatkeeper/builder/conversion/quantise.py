@@ -78,7 +78,7 @@ class Quantise:
         if not wanted:
             raise ConversionFailed(
                 f"there is nothing to convert to {self._to}: no Conv, Gemm or MatMul with constant "
-                "weights that is not kept"
+                "weights that is not kept, outside branches and loops"
             )
         library = quantiser()
         target = self._folder / "quantised.onnx"

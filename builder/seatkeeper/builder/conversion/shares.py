@@ -34,7 +34,7 @@ def shares(model: ModelProto) -> tuple[PrecisionShare, ...]:
     numbers or of floating point: TensorRT fuses them. Nodes on whole
     numbers, and those whose type is not known, are left out.
     """
-    types = _types(model)
+    types = types_of(model)
     quantised = {
         output: _NAMES.get(types.get(node.input[0], 0), "int8")
         for node in model.graph.node
@@ -72,7 +72,8 @@ def _stored_bytes(tensor: TensorProto) -> int:
     return len(tensor.raw_data) or tensor.ByteSize()
 
 
-def _types(model: ModelProto) -> dict[str, int]:
+def types_of(model: ModelProto) -> dict[str, int]:
+    """Return the element types of a model's tensors, by name, as far as they can be inferred."""
     with suppress(Exception):  # it only helps, and raises whatever it meets
         model = onnx.shape_inference.infer_shapes(model)
     graph = model.graph

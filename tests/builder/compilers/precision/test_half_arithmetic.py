@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from tests.builder.models import constant, model, node, value
 
-from seatkeeper.artifacts.errors import AccuracyTooLow, SamplesInvalid
+from seatkeeper.artifacts.errors import AccuracyTooLow, ConversionFailed, SamplesInvalid
 from seatkeeper.artifacts.plan import BuildPlan
 from seatkeeper.artifacts.precision import KeepRule, Precision, PrecisionPlan, Samples
 from seatkeeper.artifacts.precision_report import worst
@@ -204,3 +204,13 @@ def test_samples_that_say_nothing_are_refused(samples: list[Floats], said: str) 
 def test_one_input_may_be_the_same_throughout() -> None:
     check_variety([{"x": sample, "mask": np.ones((1, 8))} for sample in SAMPLES])
     check_variety([{"x": np.array(1, np.float32)}])
+
+
+def test_a_model_of_whole_numbers_has_nothing_to_convert() -> None:
+    net = model(
+        node("Add", ["x", "x"], name="/add"),
+        inputs=[value("x", [4], TensorProto.INT64)],
+        outputs=[value("y", [4], TensorProto.INT64)],
+    )
+    with pytest.raises(ConversionFailed, match="nothing is in 32 bits"):
+        Half().apply(named(net))
