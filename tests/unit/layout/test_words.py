@@ -7,6 +7,7 @@ exceptions with their reasons, `NOT_YET_CLEAN` the folders that still use some: 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -95,10 +96,17 @@ class Use(NamedTuple):
     word: str
 
 
+def in_words(text: str) -> str:
+    """The text with identifiers split into words, in lower case."""
+    return CAMEL.sub(" ", text).replace("_", " ").lower()
+
+
 def uses_in(text: str, file: str = "") -> Iterator[Use]:
     """Every retired word of a text."""
+    if not (WORDS.search(in_words(text)) or TERMS.search(text)):
+        return  # most texts have none, and the exceptions take longest to look for
     plain = EXCEPTIONS.sub(" ", text)
-    split = CAMEL.sub(" ", plain).replace("_", " ").lower()
+    split = in_words(plain)
     for source, pattern in ((split, WORDS), (plain, TERMS)):
         for match in pattern.finditer(source):
             line = source.count("\n", 0, match.start()) + 1
@@ -107,14 +115,19 @@ def uses_in(text: str, file: str = "") -> Iterator[Use]:
 
 def searched_files() -> Iterator[Path]:
     """Every file of the project that holds prose or identifiers."""
-    for path in sorted(ROOT.rglob("*")):
-        parts = path.relative_to(ROOT).parts
-        hidden = any(part.startswith(".") and part != ".ci" for part in parts)
-        if hidden or SKIPPED_FOLDERS.intersection(parts):
-            continue
-        ours = path.suffix in SUFFIXES or path.name in NAMES
-        if ours and "_pb2" not in path.name and "/".join(parts) not in EXEMPT_FILES:
-            yield path
+    for folder, folders, names in os.walk(ROOT):
+        # Virtual environments are not even listed: they are many times as large as the project.
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in SKIPPED_FOLDERS and (name == ".ci" or not name.startswith("."))
+        )
+        for name in sorted(names):
+            path = Path(folder, name)
+            ours = path.suffix in SUFFIXES or name in NAMES
+            is_exempt = path.relative_to(ROOT).as_posix() in EXEMPT_FILES
+            if ours and not name.startswith(".") and "_pb2" not in name and not is_exempt:
+                yield path
 
 
 def folder_of(file: str) -> str:
