@@ -56,9 +56,9 @@ def shape_of(data: bytes | mmap.mmap, size: int) -> ModelShape | None:
     """Return the shape of a model of ``size`` bytes; None when they are none."""
     nodes = weight_bytes = 0
     try:
-        for field, begin, end in _fields(data, 0, size):
+        for field, begin, end in fields_of(data, 0, size):
             if field == _GRAPH:
-                for inner, from_, to in _fields(data, begin, end):
+                for inner, from_, to in fields_of(data, begin, end):
                     nodes += inner == _NODE
                     weight_bytes += to - from_ if inner == _INITIALIZER else 0
     except ValueError:
@@ -68,24 +68,45 @@ def shape_of(data: bytes | mmap.mmap, size: int) -> ModelShape | None:
     return ModelShape(nodes=nodes, weight_bytes=weight_bytes, model_bytes=size)
 
 
-def _fields(data: bytes | mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the number of each field with a length, and where its content is."""
+def fields_of(data: bytes | mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the number of each field with a length, and where its content is.
+
+    Raises ``ValueError`` for what is no message of Protocol Buffers.
+    """
+    return (
+        (number, from_, to)
+        for number, kind, from_, to in _walked(data, begin, end)
+        if kind == _BYTES
+    )
+
+
+def numbers_of(data: bytes | mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the number and the value of each field that is a varint. Raises ``ValueError``."""
+    for number, kind, from_, to in _walked(data, begin, end):
+        if kind == _VARINT:
+            yield number, _varint(data, from_, to)[0]
+
+
+def _walked(
+    data: bytes | mmap.mmap, begin: int, end: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, kind and place of each field."""
     at = begin
     while at < end:
         tag, at = _varint(data, at, end)
-        kind = tag & 7
+        kind, from_ = tag & 7, at
         if kind == _BYTES:
-            length, at = _varint(data, at, end)
-            if at + length > end:
-                raise ValueError("a field runs over the end")
-            yield tag >> 3, at, at + length
-            at += length
+            length, from_ = _varint(data, at, end)
+            at = from_ + length
         elif kind == _VARINT:
             _, at = _varint(data, at, end)
         elif kind in {_FIXED64, _FIXED32}:
             at += 8 if kind == _FIXED64 else 4
         else:
             raise ValueError("no such kind of field")
+        if at > end:
+            raise ValueError("a field runs over the end")
+        yield tag >> 3, kind, from_, at
 
 
 def _varint(data: bytes | mmap.mmap, at: int, end: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from seatkeeper.artifacts.errors import ManifestUntrusted, ModelError, PlanError
 from seatkeeper.artifacts.features import lacking_features, missing_plugins
 from seatkeeper.artifacts.manifest import verify_manifest
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_from_options, plan_to_options
+from seatkeeper.artifacts.precision import Samples
 from seatkeeper.artifacts.summary import (
     ModelLimits,
     check_conversion_size,
@@ -33,6 +34,7 @@ from seatkeeper.client.builds.model import EngineWriter, Model
 from seatkeeper.client.builds.output import Output
 from seatkeeper.client.builds.part import Part, is_there
 from seatkeeper.client.builds.placement import Attempts, placed
+from seatkeeper.client.builds.sample_headers import check_headers
 from seatkeeper.client.builds.sending import (
     TRIES_MAX,
     TRIES_MAX_BEFORE_OTHERS,
@@ -171,6 +173,7 @@ class AsyncBuilds:
         """
         plan = _plan(request.options)
         _check_sizes(model, request, plan)
+        await asyncio.to_thread(_check_samples, model, request, plan)
         agents = await self._client.engines.agents()
         able, version = able_agents(
             agents, plan, request.size_bytes(model), request.pool, len(request.weights)
@@ -478,6 +481,24 @@ def _check_sizes(model: Model, request: BuildRequest, plan: BuildPlan) -> None:
         check_conversion_size(plan.precision, request.size_bytes(model))
     except ModelError as error:
         raise ModelRejected(f"{model.name}: {error.explain()}") from error
+
+
+def _check_samples(model: Model, request: BuildRequest, plan: BuildPlan) -> None:
+    """Raise `ModelRejected` for samples that do not fit the model, as far as their headers show."""
+    pictures = [each.sha256 for each in _samples(plan) if each.images is not None]
+    for file in request.sample_files:
+        if file.sha256 in pictures:
+            continue
+        try:
+            check_headers(model, file)
+        except PlanError as error:
+            raise ModelRejected(f"{model.name}: {error.explain()}") from error
+        except OSError:
+            continue  # it is read again when it is sent, and then it is said what is wrong
+
+
+def _samples(plan: BuildPlan) -> tuple[Samples, Samples]:
+    return plan.precision.calibration, plan.precision.samples
 
 
 def _of_catalogue(engine: engines_pb.PublishedEngine, key: str) -> build_pb2.EngineManifest:
