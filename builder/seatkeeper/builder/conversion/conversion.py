@@ -43,7 +43,8 @@ from seatkeeper.builder.conversion.accuracy import Reference
 from seatkeeper.builder.conversion.brain_float import BrainFloat
 from seatkeeper.builder.conversion.clean import Clean
 from seatkeeper.builder.conversion.float8 import Float8
-from seatkeeper.builder.conversion.half import Half
+from seatkeeper.builder.conversion.half import FP16_MAX, Half
+from seatkeeper.builder.conversion.magnitudes import beyond
 from seatkeeper.builder.conversion.naming import matching, named
 from seatkeeper.builder.conversion.quantise import Quantise, quantisable
 from seatkeeper.builder.conversion.samples import (
@@ -152,6 +153,8 @@ class Conversion:
     """Folder of the ranges that were found."""
     refused: list[str] = field(default_factory=list)
     """Precisions that were tried in vain, and why."""
+    _large: frozenset[str] | None = None
+    """Nodes that meet numbers which FP16 does not hold; None: not looked for yet."""
 
     @classmethod
     def of(
@@ -226,7 +229,11 @@ class Conversion:
                 model=model, precision=precision, shares=found, kept=kept, is_unchecked=True
             )
         model, errors = self._tried(precision, keep)
-        if not worst(errors).is_within(self.plan.precision.tolerance):
+        if not self._is_within(errors) and (large := self._too_large(precision) - keep):
+            # What 16 bits do not hold on these samples stays in 32.
+            keep |= large
+            model, errors = self._tried(precision, keep)
+        if not self._is_within(errors):
             model, errors, keep = self._repaired(precision, keep, errors)
         return Converted(
             model=model,
@@ -293,11 +300,24 @@ class Conversion:
         return self._ranges / f"{digest[:16]}.json"
 
     def _in_fp32(self, precision: Precision) -> set[str]:
-        """Return the nodes that the plan keeps in 32 bits, and all that a repair of FP16 keeps."""
+        """Return the nodes that are in 32 bits if they are kept: in FP16, all of them."""
         if precision in HALVED:
             return {node.name for node in self._clean.graph.node}
         rules = matching(self._clean.graph.node, self.plan.precision.keep)
-        return {name for name, kind in rules.items() if kind == Precision.FP32}
+        in_fp32 = {name for name, kind in rules.items() if kind == Precision.FP32}
+        return in_fp32 | self._too_large(precision)
+
+    def _too_large(self, precision: Precision) -> frozenset[str]:
+        """Return the nodes that meet numbers on the samples which FP16 does not hold, or only just."""
+        if precision not in {Precision.FP16, Precision.INT8_FP16}:
+            return frozenset()
+        if self._large is None:
+            self.on_step("looking for large numbers")
+            self._large = beyond(self._clean, self._reference.samples, FP16_MAX / 2)
+        return self._large
+
+    def _is_within(self, errors: Sequence[OutputAccuracy]) -> bool:
+        return worst(errors).is_within(self.plan.precision.tolerance)
 
     # What is to blame --------------------------------------------------------------------------
 
@@ -362,8 +382,11 @@ class Conversion:
             if not self.is_proven
             else f"on {len(self._reference.samples)} samples"
         )
+        large = sorted(self._too_large(precision))
+        met = f"; over what 16 bits hold go {', '.join(map(repr, large[:NAMED_MAX]))}"
         return (
             f"in {precision}, output {error.output!r} {what} {how}, and"
             f" {self.plan.precision.tolerance:.2%} is tolerated"
             + (f"; most harm is done by {blamed}" if blamed else "")
+            + (met if large else "")
         )

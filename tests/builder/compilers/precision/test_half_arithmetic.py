@@ -21,6 +21,7 @@ from seatkeeper.builder.conversion.accuracy import Reference, runner
 from seatkeeper.builder.conversion.brain_float import BrainFloat
 from seatkeeper.builder.conversion.conversion import Conversion, SampleFiles
 from seatkeeper.builder.conversion.half import Half
+from seatkeeper.builder.conversion.magnitudes import beyond
 from seatkeeper.builder.conversion.naming import named
 from seatkeeper.builder.conversion.rounding import rounded
 from seatkeeper.builder.conversion.samples import check_variety
@@ -31,6 +32,7 @@ SAMPLES = [
     np.random.default_rng(seed).normal(size=(4, 8)).astype(np.float32) for seed in (1, 2)
 ]
 FEEDS = [{"x": sample} for sample in SAMPLES]
+SENT = Samples(sha256="ab" * 32)
 
 
 def chain(*operators: str, factor: float = 1.0) -> ModelProto:
@@ -108,7 +110,12 @@ def test_a_model_without_sixteen_bits_is_left_as_it_is() -> None:
 
 
 def converted(
-    net: ModelProto, folder: Path, *, repair: bool = False, keep: tuple[KeepRule, ...] = ()
+    net: ModelProto,
+    folder: Path,
+    *,
+    keep: tuple[KeepRule, ...] = (),
+    precision: Precision = Precision.FP16,
+    tolerance: float = 0.01,
 ) -> tuple[float, tuple[str, ...], dict[str, int]]:
     data = folder / "data.npz"
     np.savez(data, x=np.stack(SAMPLES))
@@ -116,28 +123,61 @@ def converted(
         backend="tensorrt_rtx",
         targets=("SM86",),
         precision=PrecisionPlan(
-            precision=Precision.FP16,
-            samples=Samples(sha256="ab" * 32),
-            repair=repair,
+            precision=precision,
+            calibration=SENT if precision is Precision.INT8_FP16 else Samples(),
+            samples=SENT,
             keep=keep,
+            tolerance=tolerance,
         ),
     )
     summary = check_model(net.SerializeToString(), plan)
-    files = SampleFiles(accuracy=data)
+    files = SampleFiles(data if plan.precision.calibration.are_there else None, data)
     found = Conversion.of(net, summary, plan, files, folder, lambda _: None).converted(
-        Precision.FP16
+        precision
     )
     nodes = {share.precision: share.nodes for share in found.shares if share.nodes}
     return worst(found.errors).relative_l2, found.kept, nodes
 
 
-def test_what_overflows_is_named_and_a_repair_keeps_it(tmp_path: Path) -> None:
+def test_what_sixteen_bits_do_not_hold_on_the_samples_stays_in_thirty_two(
+    tmp_path: Path,
+) -> None:
     net = chain("Mul", "Square", "Sqrt", "Div", factor=1000.0)
-    with pytest.raises(AccuracyTooLow, match=r"has NaN or infinity.*'/square1'"):
-        converted(net, tmp_path)
-    found, kept, _ = converted(net, tmp_path, repair=True)
+    found, kept, nodes = converted(net, tmp_path)
     assert found < 0.01
-    assert "/square1" in kept
+    assert kept == ("/sqrt2", "/square1"), "who takes it, as well as who gives it"
+    assert nodes == {"fp16": 2, "fp32": 2}
+
+
+def test_what_is_kept_so_is_no_more_than_needed(tmp_path: Path) -> None:
+    assert converted(chain("Mul", "Square", "Sqrt", "Div", factor=10.0), tmp_path)[1] == ()
+
+
+def test_eight_bits_beside_sixteen_keep_it_too(tmp_path: Path) -> None:
+    weights = np.random.default_rng(3).normal(size=(8, 8)).astype(np.float32)
+    net = chain("Mul", "Square", "Sqrt", "Div", factor=1000.0)
+    net.graph.node[-1].output[0] = "d"
+    net.graph.node.append(node("MatMul", ["d", "w"], name="/product"))
+    net.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    found, kept, nodes = converted(net, tmp_path, precision=Precision.INT8_FP16, tolerance=0.2)
+    assert found < 0.2
+    assert {"/sqrt2", "/square1"} == {*kept}
+    assert nodes["int8"] == 1
+
+
+def test_what_is_inaccurate_all_the_same_is_named_with_what_is_large(tmp_path: Path) -> None:
+    net = chain("Mul", "Square", "Sqrt", "Div", factor=1000.0)
+    with pytest.raises(
+        AccuracyTooLow, match=r"most harm is done by .*; over what 16 bits hold go '/sqrt2'"
+    ):
+        converted(net, tmp_path, tolerance=1e-6)
+
+
+def test_where_the_largest_numbers_cannot_be_found_none_are(tmp_path: Path) -> None:
+    net = named(chain("Mul", "Square"))
+    assert beyond(net, [{"x": np.ones((3, 3), np.float32)}], 1.0) == frozenset()
+    assert beyond(net, FEEDS, 1.0) == {"/mul0", "/square1"}
+    assert beyond(net, FEEDS, 1e9) == frozenset()
 
 
 def test_nodes_that_are_kept_hand_on_all_their_bits(tmp_path: Path) -> None:
