@@ -1,14 +1,15 @@
 """Builds every model in every precision for every target, and writes the table of what came of it.
 
 ``python -m bench.models --docs docs/reference/models.md``: an hour on two cores. Models that were built
-for one target and found too inaccurate, or could not be converted, are so for all.
+for one target and found too inaccurate, or could not be converted, are so for all. With ``--only`` the
+rows of these models are written anew on a page that has the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from bench.models.building import (
@@ -39,9 +40,6 @@ TensorRT-RTX, on a host without a GPU. A build is an agent's: converted, compare
 was (1 % relative L2 error at most), and compiled. Accuracy is that of the converted model under ONNX
 Runtime, on samples that calibration has not seen; no engine was run.
 """
-PART_NOTE = (
-    "Only some of the list's models were built in this run: `--only {only} --light {light}`.\n"
-)
 LIGHT_NOTE = """\
 The `light_` networks come with `onnx`. Their weights are made by nodes, and their samples are noise:
 their figures say that they build, and nothing of accuracy.
@@ -55,17 +53,16 @@ def main() -> None:
     options.add_argument("--only", default="", help="names of models, separated by commas")
     options.add_argument("--light", type=int, default=len(LIGHT), help="how many light models")
     arguments = options.parse_args()
-    page = asyncio.run(_page(arguments.only, arguments.light))
-    arguments.docs.write_text(page, encoding="utf-8")
+    page = arguments.docs
+    before = page.read_text(encoding="utf-8") if arguments.only and page.exists() else ""
+    rows = asyncio.run(_all_rows(arguments.only, arguments.light))
+    page.write_text(page_of(rows, before), encoding="utf-8")
 
 
-async def _page(only: str, light: int) -> str:
+async def _all_rows(only: str, light: int) -> list[str]:
     rows: list[str] = []
-    about = ["| model | what | licence | package | samples |", "|---|---|---|---|---|"]
     count = CALIBRATION_SAMPLES + ACCURACY_SAMPLES
     for model in by_name(only):
-        said = (model.name, model.kind, model.licence, model.file.package, model.sampled)
-        about.append(f"| {' | '.join(said)} |")
         what = subject(
             model.name, model.model(CACHE), model.profile, model.arrays(CACHE, count)
         )
@@ -73,10 +70,31 @@ async def _page(only: str, light: int) -> str:
     for name in LIGHT[:light]:
         what = Subject(f"light_{name}", light_model(name), "")
         rows += [row async for row in _rows(what)]
+    return rows
+
+
+def page_of(rows: Sequence[str], before: str) -> str:
+    """Return the page with these rows, and with those of other models that it had before."""
+    names = [*(model.name for model in by_name("")), *(f"light_{name}" for name in LIGHT)]
+    by_model: dict[str, list[str]] = {name: [] for name in names}
+    for row in rows:
+        by_model[_model_of(row)].append(row)
+    kept = [row for row in before.splitlines() if row.endswith(" |") and row.count(" | ") > 5]
+    for row in kept:
+        if (name := _model_of(row)) in by_model and not any(name == _model_of(r) for r in rows):
+            by_model[name].append(row)
+    about = ["| model | what | licence | package | samples |", "|---|---|---|---|---|"]
+    for model in by_name(""):
+        said = (model.name, model.kind, model.licence, model.file.package, model.sampled)
+        about += [f"| {' | '.join(said)} |"] if by_model[model.name] else []
     table = ["| model | precision | error | top-1 | " + " | ".join(TARGETS) + " |"]
     table.append("|---|---|---|---|" + "---|" * len(TARGETS))
-    part = [PART_NOTE.format(only=only, light=light)] if only else []
-    return "\n".join([HEAD, *part, *about, "", LIGHT_NOTE, *table, *rows, ""])
+    shown = [row for each in by_model.values() for row in each]
+    return "\n".join([HEAD, *about, "", LIGHT_NOTE, *table, *shown, ""])
+
+
+def _model_of(row: str) -> str:
+    return row.removeprefix("| ").partition(" | ")[0]
 
 
 async def _rows(what: Subject) -> AsyncIterator[str]:
