@@ -10,6 +10,7 @@ are kept in a higher precision until it is.
 Blame. The nodes that were converted, in the order in which they run, are cut into groups. Each group is
 converted alone, and the error that it makes by itself is measured. Groups that do most harm come first.
 Repair looks by halving for the fewest of them that must be kept, which are four or five models more.
+``auto`` does so for fp16 unasked, up to half of the nodes: otherwise only the model as it was is left.
 """
 
 from __future__ import annotations
@@ -325,13 +326,16 @@ class Conversion:
         self, precision: Precision, keep: frozenset[str], errors: tuple[OutputAccuracy, ...]
     ) -> tuple[ModelProto, tuple[OutputAccuracy, ...], frozenset[str]]:
         wanted = self.plan.precision
-        if not wanted.repair and wanted.precision is Precision.AUTO:
+        is_auto = wanted.precision is Precision.AUTO
+        is_last = is_auto and precision is Precision.FP16  # after it nothing would be gained
+        if not wanted.repair and is_auto and not is_last:
             raise AccuracyTooLow(self._complaint(precision, errors))  # the next one is tried
         groups = self._by_harm(precision, keep)
-        if not wanted.repair:
+        if not wanted.repair and not is_last:
             raise AccuracyTooLow(self._complaint(precision, errors, groups))
         best: tuple[ModelProto, tuple[OutputAccuracy, ...], frozenset[str]] | None = None
-        low, high = 1, len(groups) - 1  # keeping all of them would convert nothing
+        # Keeping all of them would convert nothing; unasked, no more than half are.
+        low, high = 1, len(groups) - 1 if wanted.repair else len(groups) // 2
         while low <= high:
             count = (low + high) // 2
             kept = keep.union(*groups[:count])

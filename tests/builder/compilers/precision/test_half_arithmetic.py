@@ -115,6 +115,7 @@ def converted(
     *,
     keep: tuple[KeepRule, ...] = (),
     precision: Precision = Precision.FP16,
+    auto: bool = False,
     tolerance: float = 0.01,
 ) -> tuple[float, tuple[str, ...], dict[str, int]]:
     data = folder / "data.npz"
@@ -123,7 +124,7 @@ def converted(
         backend="tensorrt_rtx",
         targets=("SM86",),
         precision=PrecisionPlan(
-            precision=precision,
+            precision=Precision.AUTO if auto else precision,
             calibration=SENT if precision is Precision.INT8_FP16 else Samples(),
             samples=SENT,
             keep=keep,
@@ -254,3 +255,34 @@ def test_a_model_of_whole_numbers_has_nothing_to_convert() -> None:
     )
     with pytest.raises(ConversionFailed, match="nothing is in 32 bits"):
         Half().apply(named(net))
+
+
+def many_rounded(length: int) -> ModelProto:
+    """A chain that loses a digit in one place: what is added is taken away again."""
+    nodes, last = [], "x"
+    for number in range(length):
+        nodes.append(node("Mul", [last, "k"], f"t{number}", name=f"/mul{number}"))
+        last = f"t{number}"
+    nodes += [
+        node("Add", [last, "much"], "u", name="/add"),
+        node("Sub", ["u", "much"], "y", name="/sub"),
+    ]
+    constants = [constant("k", [1.1]), constant("much", [300.0])]
+    return model(*nodes, inputs=[value("x", [4, 8])], constants=constants)
+
+
+def test_auto_keeps_what_does_most_harm_to_sixteen_bits_before_it_gives_them_up(
+    tmp_path: Path,
+) -> None:
+    net = many_rounded(10)
+    with pytest.raises(AccuracyTooLow, match="'/add'"):
+        converted(net, tmp_path)
+    found, kept, nodes = converted(net, tmp_path, auto=True)
+    assert found < 0.01
+    assert {"/add", "/sub"} >= {*kept} >= {"/add"}
+    assert nodes["fp16"] >= 10
+
+
+def test_auto_does_not_call_it_fp16_when_most_must_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(AccuracyTooLow):
+        converted(many_rounded(0), tmp_path, auto=True, tolerance=1e-9)
