@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 ALGORITHM = "EdDSA"
-JWS_MAX = 96 * 1024
+JWS_MAX = 64 * 1024
 """Most characters of one that we make or take."""
 
 
