@@ -16,7 +16,6 @@ from tests.builder.signed import ENGINE, signed_for
 
 from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, ManifestUntrusted
 from seatkeeper.artifacts.manifest import (
-    JWS_KIND,
     AgentKey,
     BuiltEngineFile,
     SeatUsed,
@@ -27,7 +26,7 @@ from seatkeeper.artifacts.manifest import (
     verify_manifest,
 )
 from seatkeeper.artifacts.plan import BuildPlan, engine_key
-from seatkeeper.core.jws import sign_jws
+from seatkeeper.core.jws import MANIFEST_KIND, sign_jws
 from seatkeeper.v1 import build_pb2
 
 KEY = AgentKey.generate()
@@ -121,10 +120,10 @@ def test_a_jws_that_is_not_this_manifest_is_not_believed(jws: str, said: str) ->
 @pytest.mark.parametrize(
     ("payload", "kind"),
     [
-        (b"[" * 100_000, JWS_KIND),
-        (b"{}", JWS_KIND),
-        (b"\xff", JWS_KIND),
-        (b'{"key": 1}', JWS_KIND),
+        (b"[" * 100_000, MANIFEST_KIND),
+        (b"{}", MANIFEST_KIND),
+        (b"\xff", MANIFEST_KIND),
+        (b'{"key": 1}', MANIFEST_KIND),
         (b"{}", "JWT"),
     ],
     ids=["deep", "empty", "no text", "wrong type", "another kind"],
@@ -139,7 +138,7 @@ def test_a_jws_of_something_else_is_no_manifest(payload: bytes, kind: str) -> No
 def test_what_a_newer_agent_says_in_its_jws_is_passed_over() -> None:
     private = Ed25519PrivateKey.generate()
     fields = {"key": "a" * 64, "file": {"sha256": "b" * 64}, "of_a_later_version": [1]}
-    text = sign_jws(json.dumps(fields).encode(), private, kind=JWS_KIND)
+    text = sign_jws(json.dumps(fields).encode(), private, kind=MANIFEST_KIND)
     manifest = verify_jws_manifest(text, private.public_key().public_bytes_raw())
     assert manifest.key == "a" * 64
 

@@ -27,14 +27,12 @@ from seatkeeper.artifacts.errors import AgentKeyUnusable, EngineDamaged, Manifes
 from seatkeeper.artifacts.model_shape import ModelShape
 from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_to_options
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_message
-from seatkeeper.core.jws import JWS_MAX, JwsInvalid, sign_jws, verify_jws
+from seatkeeper.core.jws import JWS_MAX, MANIFEST_KIND, JwsInvalid, sign_jws, verify_jws
 from seatkeeper.v1 import build_pb2
 
 PUBLIC_KEY_BYTES = 32
 MANIFEST_BYTES_MAX = 1 << 20
 CHUNK_BYTES = 1 << 20
-JWS_KIND = "seatkeeper-manifest"
-"""The ``typ`` of a manifest that is a JWS: nothing else that is signed passes for one."""
 
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -76,7 +74,7 @@ class AgentKey:
     def sign(self, manifest: build_pb2.EngineManifest) -> build_pb2.SignedManifest:
         """Return the manifest with this key's signature over its exact bytes, and as a JWS."""
         serialised = manifest.SerializeToString(deterministic=True)
-        jws = sign_jws(_in_json(manifest), self._private_key, kind=JWS_KIND)
+        jws = sign_jws(_in_json(manifest), self._private_key, kind=MANIFEST_KIND)
         return build_pb2.SignedManifest(
             manifest=serialised,
             signature=self._private_key.sign(serialised),
@@ -226,7 +224,7 @@ def verify_jws_manifest(text: str, public_key: bytes) -> build_pb2.EngineManifes
     if len(text) > MANIFEST_BYTES_MAX:
         raise ManifestUntrusted(f"a manifest has at most {MANIFEST_BYTES_MAX} bytes")
     try:
-        payload = verify_jws(text.strip(), public_key, kind=JWS_KIND)
+        payload = verify_jws(text.strip(), public_key, kind=MANIFEST_KIND)
         manifest = json_format.Parse(
             payload, build_pb2.EngineManifest(), ignore_unknown_fields=True
         )

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 ALGORITHM = "EdDSA"
+MANIFEST_KIND = "seatkeeper-manifest"
+"""The ``typ`` of an engine's manifest: nothing else that is signed passes for one."""
 JWS_MAX = 64 * 1024
 """Most characters of one that we make or take."""
 

@@ -29,10 +29,10 @@ from seatkeeper.core.errors import (
     TokenKeyUnknown,
     TokenMalformed,
 )
+from seatkeeper.core.jws import ALGORITHM
 from seatkeeper.core.typed import check_type
 
 ISSUER = "seatkeeper"
-ALGORITHM = "EdDSA"
 LEEWAY = timedelta(seconds=10)
 TOKEN_BYTES_MAX = 8192
 """Longer ones are refused unread."""

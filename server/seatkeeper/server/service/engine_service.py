@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from seatkeeper.core.errors import TokenInvalid
-from seatkeeper.core.jws import JwsInvalid, verify_jws
+from seatkeeper.core.jws import MANIFEST_KIND, JwsInvalid, verify_jws
 from seatkeeper.core.serving.failure import Context, Failure, not_found
 from seatkeeper.core.serving.texts import check_texts
 from seatkeeper.core.tokens import verify_token
@@ -285,7 +285,7 @@ def _check_signature(signed: build_pb2.SignedManifest, public_key: bytes) -> Non
         raise Malformed("manifest.signature", "does not hold") from error
     if signed.jws:
         try:
-            verify_jws(signed.jws, public_key, kind="seatkeeper-manifest")
+            verify_jws(signed.jws, public_key, kind=MANIFEST_KIND)
         except JwsInvalid as error:
             raise Malformed("manifest.jws", str(error)) from error
 
