@@ -139,6 +139,8 @@ lint: $(PROTOS)  ## lint, format, and the tests of the layout and the contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q tests/unit/layout
+	@# What `make unit` runs must load without what the small install leaves out.
+	@found=$$($(BIN)/python -m pytest -p tests.pure --collect-only -qq 2>&1) || { echo "$$found"; exit 1; }
 
 types: $(PROTOS)  ## mypy over the whole tree
 	$(BIN)/mypy

@@ -53,7 +53,8 @@ def echoed(how: str, environment: str | None = None) -> dict[str, object]:
         timeout=60,
         check=True,
     )
-    assert not done.stderr
+    # gRPC names a setting that it does not know; of a connection that ends it may also write.
+    assert "experiment" not in done.stderr.lower()
     found: dict[str, object] = json.loads(done.stdout)
     return found
 

@@ -176,8 +176,14 @@ def _gathered(arrays: dict[str, Array], inputs: Sequence[ModelValue]) -> dict[st
     gathered: dict[str, Array] = {}
     for folder, samples in groups.items():
         shapes = {sample.shape for sample in samples}
+        types = {str(sample.dtype) for sample in samples}
         if folder in arrays and len(samples) == 1:
             gathered[folder] = samples[0]
+        elif len(types) > 1:  # numpy would make one type of them
+            raise SamplesInvalid(
+                f"input {folder!r} has samples of different types: "
+                f"{', '.join(sorted(types)[:3])}"
+            )
         elif len(shapes) > 1:
             raise SamplesInvalid(
                 f"input {folder!r} has samples of different sizes: "

@@ -222,6 +222,12 @@ def test_arrays_of_a_folder_have_one_size(tmp_path: Path) -> None:
         read_samples(archive(tmp_path, **files), [X])
 
 
+def test_arrays_of_a_folder_have_one_type(tmp_path: Path) -> None:
+    files = {"x/0.npy": npy(FLOATS[0].astype(np.float16)), "x/1.npy": npy(FLOATS[1])}
+    with pytest.raises(SamplesInvalid, match="'x' has samples of different types: float16"):
+        read_samples(archive(tmp_path, **files), [X])
+
+
 PICTURE = ModelValue(name="image", dims=(None, 3, 4, 6), dtype="FLOAT")
 TO = ImageInput(height=4, width=6, mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.125))
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tests.builder.models import constant, light_model, model, node, value
@@ -136,6 +136,9 @@ dtypes = st.sampled_from(["float32", "float64", "int64", "bool", "uint8"])
 
 
 @settings(deadline=None, max_examples=60)
+@example(
+    shapes={"x": ([1], "float32"), "y": ([1], "float64")}, ranks={"x": ([1], "float64")}
+)  # numpy would make one type of two
 @given(
     shapes=st.dictionaries(
         st.sampled_from(["x", "y", "x/0", "x/1", "0", "y/0"]),
