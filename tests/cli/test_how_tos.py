@@ -44,7 +44,7 @@ def run(build_runner: BuildRunner, page: str, folder: Path) -> subprocess.Comple
 def test_int8_in_ten_minutes(build_runner: BuildRunner, tmp_path: Path) -> None:
     done = run(build_runner, "int8-in-ten-minutes.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"precision +int8: 4 nodes in fp32, 3 nodes in int8", done.stdout)
+    assert re.search(r"precision +int8: 6 nodes in fp32, 1 node in int8", done.stdout)
     assert re.search(r"accuracy +differs by .*\(on 8 samples; model, not engine\)", done.stdout)
     assert "exit code 65" in done.stdout
     assert re.search(r"precision +\S+ \(of auto\)", done.stdout)

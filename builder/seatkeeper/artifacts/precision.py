@@ -72,17 +72,23 @@ class CalibrationMethod(StrEnum):
     """All but 0.001 %."""
 
 
+LOWEST_FIRST = ("int8", "fp16", "fp32")
+"""Where rules for a node differ, the last of these holds."""
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class KeepRule:
-    """Nodes that stay in a higher precision."""
+    """Nodes that stay in a higher precision; with ``int8``, that get 8 bits though they are small."""
 
     pattern: str
     """Of their names; ``*`` stands for any characters."""
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.precision not in {"fp32", "fp16"}:
-            raise OptionInvalid(f"nodes are kept in fp32 or fp16, not in {self.precision!r}")
+        if self.precision not in LOWEST_FIRST:
+            raise OptionInvalid(
+                f"nodes are kept in fp32, fp16 or int8, not in {self.precision!r}"
+            )
         if not 0 < len(self.pattern) <= PATTERN_CHARS_MAX or not self.pattern.isprintable():
             raise OptionInvalid(
                 f"a pattern of nodes to keep has 1 to {PATTERN_CHARS_MAX} printable characters"
@@ -204,6 +210,9 @@ class PrecisionPlan:
         kept_in_fp16 = any(rule.precision == Precision.FP16 for rule in self.keep)
         if kept_in_fp16 and self.precision not in {Precision.INT8_FP16, Precision.AUTO}:
             raise OptionInvalid(f"nothing can be kept in fp16 of a model in {self.precision}")
+        kept_in_int8 = any(rule.precision == Precision.INT8 for rule in self.keep)
+        if kept_in_int8 and self.precision not in {*QUANTISED, Precision.AUTO}:
+            raise OptionInvalid(f"nothing can be kept in int8 of a model in {self.precision}")
 
     def check_needs(self) -> None:
         """Raise ``OptionInvalid`` or ``PrecisionUnsupported`` for what a precision cannot do without.

@@ -173,7 +173,8 @@ Keep = Annotated[
     typer.Option(
         "--keep",
         metavar="PRECISION:PATTERN",
-        help="Nodes to leave in fp32 or fp16, such as fp32:/head/*; may be repeated.",
+        help="Nodes to leave in fp32 or fp16, such as fp32:/head/*; or to put in 8 bits, int8:/head/*, "
+        "although they have few weights. May be repeated.",
     ),
 ]
 Repair = Annotated[

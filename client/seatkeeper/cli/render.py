@@ -21,7 +21,7 @@ from rich.text import Text
 from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
-from seatkeeper.core.amounts import size, span
+from seatkeeper.core.amounts import count, size, span
 from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -440,7 +440,9 @@ def _precision_facts(manifest: build_pb2.EngineManifest) -> list[tuple[str, str]
     if not manifest.HasField("precision"):
         return []
     found, asked = manifest.precision, manifest.options.precision.precision
-    parts = ", ".join(f"{share.nodes} nodes in {share.precision}" for share in found.shares)
+    parts = ", ".join(
+        f"{count(share.nodes, 'node')} in {share.precision}" for share in found.shares
+    )
     chosen = f" (of {asked})" if asked != found.precision else ""
     rows = [("precision", f"{found.precision}{chosen}: {parts}")]
     rows += [("not taken", reason) for reason in found.refused]

@@ -144,6 +144,7 @@ def test_auto_tries_eight_bits_only_with_calibration_data() -> None:
         {"precision": Precision.MODEL, "calibration": SOME},
         {"precision": Precision.FP32, "samples": SOME},
         {"precision": Precision.FP16, "keep": (KeepRule(pattern="a", precision="fp16"),)},
+        {"precision": Precision.FP16, "keep": (KeepRule(pattern="a", precision="int8"),)},
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:
@@ -153,7 +154,7 @@ def test_what_cannot_be_is_refused(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/head/*", "int8:/head", "fp32:", "fp32:" + "a" * 600, "fp32:\n"]
+    "text", ["", "/head/*", "int4:/head", "fp32:", "fp32:" + "a" * 600, "fp32:\n"]
 )
 def test_a_rule_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(OptionInvalid):

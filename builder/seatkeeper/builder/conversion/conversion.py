@@ -47,7 +47,7 @@ from seatkeeper.builder.conversion.float8 import Float8
 from seatkeeper.builder.conversion.half import FP16_MAX, Half
 from seatkeeper.builder.conversion.magnitudes import beyond
 from seatkeeper.builder.conversion.naming import matching, named
-from seatkeeper.builder.conversion.quantise import Quantise, quantisable
+from seatkeeper.builder.conversion.quantise import Quantise, quantisable, with_few_weights
 from seatkeeper.builder.conversion.samples import (
     Feeds,
     check_variety,
@@ -62,6 +62,8 @@ GROUPS_MAX = 16
 """Groups of nodes that blame is divided among: most models that are converted to find it."""
 NAMED_MAX = 5
 """Nodes to blame that a message names."""
+FEW_WEIGHTS_AT_MOST = 1 << 16
+"""Nodes with fewer weights are not quantised either where accuracy is too low otherwise."""
 HALVED = frozenset({Precision.FP16, Precision.BF16})
 """Where what is kept is in 32 bits, since there is nothing between."""
 LOWER = frozenset({"fp16", "bf16", "int8", "fp8", "int4"})
@@ -222,7 +224,9 @@ class Conversion:
         """Return the model in one precision. Raises ``AccuracyTooLow`` or ``ConversionFailed``."""
         if precision is Precision.FP32:
             return self._as_it_is()
-        keep = self._kept(precision)
+        ruled = self._kept(precision)
+        small = self._small(precision) - ruled
+        keep = ruled | small
         if precision in UNCHECKED:
             model = self._made(precision, keep)
             found, kept = shares(model), tuple(sorted(keep))
@@ -234,6 +238,10 @@ class Conversion:
             # What 16 bits do not hold on these samples stays in 32.
             keep |= large
             model, errors = self._tried(precision, keep)
+        if not self._is_within(errors) and (few := self._few_weights(precision) - keep):
+            # Most of what 8 bits save is in nodes with many weights, and the least error.
+            keep |= few
+            model, errors = self._tried(precision, keep)
         if not self._is_within(errors):
             model, errors, keep = self._repaired(precision, keep, errors)
         return Converted(
@@ -241,7 +249,7 @@ class Conversion:
             precision=precision,
             shares=shares(model),
             errors=errors,
-            kept=tuple(sorted(keep)),
+            kept=tuple(sorted(keep - small)),
         )
 
     def _as_it_is(self) -> Converted:
@@ -257,8 +265,24 @@ class Conversion:
         return frozenset(
             name
             for name, kind in rules.items()
-            if kind == Precision.FP32 or precision not in HALVED
+            if kind == Precision.FP32 or (kind == Precision.FP16 and precision not in HALVED)
         )
+
+    def _small(self, precision: Precision) -> frozenset[str]:
+        """Return the nodes that are not worth 8 bits, but for those that rules put there."""
+        if precision not in QUANTISED:
+            return frozenset()
+        return with_few_weights(self._clean) - self._in_eight_bits()
+
+    def _few_weights(self, precision: Precision) -> frozenset[str]:
+        """Return what else stays out of 8 bits where accuracy is too low otherwise."""
+        if precision not in QUANTISED:
+            return frozenset()
+        return with_few_weights(self._clean, FEW_WEIGHTS_AT_MOST) - self._in_eight_bits()
+
+    def _in_eight_bits(self) -> set[str]:
+        rules = matching(self._clean.graph.node, self.plan.precision.keep)
+        return {name for name, kind in rules.items() if kind == Precision.INT8}
 
     def _tried(
         self, precision: Precision, keep: Collection[str]

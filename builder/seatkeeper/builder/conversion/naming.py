@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from onnx import ModelProto, NodeProto
 
 from seatkeeper.artifacts.errors import OptionInvalid
-from seatkeeper.artifacts.precision import KeepRule
+from seatkeeper.artifacts.precision import LOWEST_FIRST, KeepRule
 
 
 def named(model: ModelProto) -> ModelProto:
@@ -33,7 +33,7 @@ def matching(nodes: Iterable[NodeProto], rules: Sequence[KeepRule]) -> dict[str,
     """
     names = [node.name for node in nodes]
     kept: dict[str, str] = {}
-    for rule in sorted(rules, key=lambda rule: rule.precision):  # fp16 first, fp32 wins
+    for rule in sorted(rules, key=lambda rule: LOWEST_FIRST.index(rule.precision)):
         found = fnmatch.filter(names, rule.pattern)
         if not found:
             raise OptionInvalid(

@@ -6,6 +6,7 @@ a bias that is not quantised. ONNX Runtime's defaults are otherwise, and are ref
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -27,6 +28,10 @@ OPSET_MIN = 13
 _QUANTISATION = frozenset({"QuantizeLinear", "DequantizeLinear"})
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Quantising every operator of a transformer ruins it (a relative error of 0.47 was measured)."""
+FEW_WEIGHTS = 1 << 14
+"""Under so many, 8 bits save less than the code of the kernel that they need: 0.2 MB each were seen."""
+SHARE_OF_WEIGHTS = 0.75
+"""However few they are, nodes that together have this share of all weights count as having many."""
 _OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -134,13 +139,52 @@ def quantisable(model: ModelProto) -> list[str]:
 
     Products of two values that are computed, as in attention, lose too much.
     """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    constants |= {n.output[0] for n in model.graph.node if n.op_type == "Constant"}
-    return [
+    return list(_weights(model))
+
+
+def with_few_weights(model: ModelProto, least: int = FEW_WEIGHTS) -> frozenset[str]:
+    """Return the quantisable nodes that 8 bits save little in, and that cost accuracy most.
+
+    Those with fewer than ``least`` weights, but not the largest that have ``SHARE_OF_WEIGHTS``; and
+    convolutions of each channel by itself, where there are others.
+    """
+    weights = _weights(model)
+    by_channel = _by_channel(model) & weights.keys()
+    others = [name for name in weights if name not in by_channel] or list(weights)
+    total, found = sum(weights[name] for name in others), 0
+    many: set[str] = set()
+    for name in sorted(others, key=lambda name: -weights[name]):
+        if weights[name] < least and found >= SHARE_OF_WEIGHTS * total:
+            break
+        many.add(name)
+        found += weights[name]
+    return frozenset(weights.keys() - many)
+
+
+def _weights(model: ModelProto) -> dict[str, int]:
+    """Return the quantisable nodes, in the order in which they run, and how many weights each has."""
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            tensors = [each.t for each in node.attribute if each.name == "value"]
+            sizes[node.output[0]] = math.prod(tensors[0].dims) if tensors else 1
+    return {
+        node.name: max(sizes[name] for name in node.input[:2] if name in sizes)
+        for node in model.graph.node
+        if node.op_type in OPERATORS and sizes.keys() & {*node.input[:2]}
+    }
+
+
+def _by_channel(model: ModelProto) -> set[str]:
+    """Return the convolutions that have a group for each channel, as in MobileNets."""
+    channels = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    return {
         node.name
         for node in model.graph.node
-        if node.op_type in OPERATORS and constants & {*node.input[:2]}
-    ]
+        if node.op_type == "Conv"
+        and (dims := channels.get(node.input[1]))
+        and any(each.name == "group" and each.i == dims[0] > 1 for each in node.attribute)
+    }
 
 
 def _reader(library: object, samples: Sequence[Feeds]) -> object:
