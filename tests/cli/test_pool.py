@@ -67,3 +67,47 @@ def test_a_mistake_changes_nothing(
         code
     )
     assert cluster.look(pool) == before
+
+
+def test_seats_are_shared_among_projects(cluster: Cluster) -> None:
+    shares = ("--project", "vision:guaranteed=2,weight=2", "--project", "speech:limit=1")
+    made = cluster("pool", "create", "shared", "--seats", "4", *shares, "--json").check().json
+    assert made["projects"] == [
+        {
+            "project": "vision",
+            "parent": None,
+            "guaranteed": 2,
+            "limit": None,
+            "weight": 2,
+            "held": 0,
+            "queued": 0,
+        },
+        {
+            "project": "speech",
+            "parent": None,
+            "guaranteed": 0,
+            "limit": 1,
+            "weight": 1,
+            "held": 0,
+            "queued": 0,
+        },
+    ]
+    shown = cluster("pool", "show", "shared").check().out
+    assert "GUARANTEED" in shown
+    assert "vision" in shown
+    over = cluster("pool", "update", "shared", "--seats", "1").refused(Exit.USAGE)
+    assert "more than the pool has seats: 1" in over
+    change = ("--project", "vision:guaranteed=1", "--without-project", "speech")
+    changed = (
+        cluster("pool", "update", "shared", "--seats", "1", *change, "--json").check().json
+    )
+    assert [(each["project"], each["guaranteed"]) for each in changed["projects"]] == [
+        ("vision", 1)
+    ]
+    wrong = cluster("pool", "update", "shared", "--project", "vision:most=1").refused(
+        Exit.USAGE
+    )
+    assert "is none of guaranteed=, limit=, weight=, parent=" in wrong
+    cluster("pool", "update", "shared", "--without-project", "vision").check()
+    assert "projects" not in cluster("pool", "show", "shared", "--json").check().json
+    cluster("pool", "delete", "shared").check()

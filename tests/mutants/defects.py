@@ -272,7 +272,7 @@ DEFECTS = (
     Defect(
         "a record of a newer format is guessed at",
         f"{SERVER}/store/formats.py",
-        "    if number > FORMAT:\n",
+        "    if number > (known := NEWER.get(record.DESCRIPTOR.full_name, FORMAT)):\n",
         "    if False:\n",
         tests=("tests/unit/pool/test_pool_loop_formats.py",),
     ),

@@ -8,7 +8,8 @@ from itertools import groupby
 
 from tests.policies.rules import Rule, Step
 
-from seatkeeper.server.domain import Grant, PoolState
+from seatkeeper.internal.v1 import state_pb2
+from seatkeeper.server.domain import Grant, PoolState, Ticket
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.store import Change, Listing, MemoryStore, WatchBatch, records
 from seatkeeper.server.store.keys import Keys
@@ -37,6 +38,7 @@ def broken_rules(
     """
     mirror = PoolMirror(keys, pool)
     grants, seats = keys.grant(pool, ""), keys.seats(pool)
+    ended: list[tuple[int, Grant | Ticket]] = []
     for revision, together in groupby(changes, key=lambda change: change.revision):
         batch = tuple(together)
         for change in batch:
@@ -52,7 +54,35 @@ def broken_rules(
                 assert change.entry is not None
                 made.append(records.decode_grant(grant_id, change.entry.value))
         before = copy.deepcopy(mirror.state) if made else mirror.state
+        facts = _facts(own, keys.guard(pool))
+        if facts is None:
+            ended += [(revision, each) for each in _ended(own, mirror.state, keys, pool)]
+        else:
+            ended = [(at, each) for at, each in ended if at > facts.view_revision]
         mirror.apply(WatchBatch(own, revision))
-        step = Step(before, mirror.state, sorted(made, key=lambda grant: grant.fence))
+        unseen = [each for _, each in ended]
+        made.sort(key=lambda grant: grant.fence)
+        has_refused = facts is not None and bool(facts.refused)
+        step = Step(before, mirror.state, made, unseen, has_refused)
         for fault in rule.broken_by(step) if made else ():
             yield revision, fault
+
+
+def _facts(batch: Iterable[Change], guard: str) -> state_pb2.DecisionFacts | None:
+    """Return what a decision says of itself; None: none was made here."""
+    for change in batch:
+        if change.key == guard and change.entry is not None:
+            record = state_pb2.GuardRecord.FromString(change.entry.value)
+            return state_pb2.DecisionFacts.FromString(record.facts)
+    return None
+
+
+def _ended(
+    batch: Iterable[Change], state: PoolState, keys: Keys, pool: str
+) -> Iterator[Grant | Ticket]:
+    for change in batch:
+        grant_id = change.key.rpartition("/")[2]
+        if change.entry is None and change.key == keys.grant(pool, grant_id):
+            yield state.grants[grant_id]
+        elif change.entry is None and change.key == keys.ticket(pool, grant_id):
+            yield state.tickets[grant_id]

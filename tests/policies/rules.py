@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from seatkeeper.server.domain import Grant, PoolState
+from seatkeeper.server.domain import Grant, PoolState, Ticket
 from seatkeeper.server.policy.plan import Policy
 
 
@@ -19,6 +19,10 @@ class Step:
     after: PoolState
     made: Sequence[Grant]
     """In the order of their fences."""
+    unseen: Sequence[Grant | Ticket] = ()
+    """What ended with its session and the decision may not have known of, the earliest first."""
+    has_refused: bool = False
+    """Whether the decision refused requests that are not in the pool."""
 
 
 class Rule(Protocol):

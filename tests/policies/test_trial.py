@@ -85,7 +85,7 @@ def test_a_time_that_the_loop_does_not_wake_at_is_a_missed_wake() -> None:
     assert outcome.missed_wakes > 0
 
 
-@pytest.mark.parametrize("name", ["quota", "scattered", "small_first"])
+@pytest.mark.parametrize("name", ["quota", "scattered", "shares", "small_first"])
 def test_a_rule_that_is_not_kept_is_seen_in_the_history(name: str) -> None:
     served_by_fifo = Tried(name, lambda: FIFO, BY_NAME[name].rule)
     outcome: Outcome = Trial(served_by_fifo, 1).run(FAULTY)

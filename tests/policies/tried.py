@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from tests.policies.quota import Quota, WithinQuota
 from tests.policies.rules import Step, Tried
 from tests.policies.scattered import NotBeforeItsTime, Scattered
+from tests.policies.shares_kept import LAB, SharesKept
 from tests.policies.small_first import OvertakenSeldom, SmallFirst
 
 from seatkeeper.server.policy.fifo import Fifo
+from seatkeeper.server.policy.shares import Shares
 
 
 class InLine:
@@ -30,6 +32,7 @@ POLICIES = (
     Tried("fifo", Fifo, InLine),
     Tried("quota", lambda: Quota(2), lambda: WithinQuota(2)),
     Tried("small_first", lambda: SmallFirst(6), lambda: OvertakenSeldom(6)),
+    Tried("shares", lambda: Shares(LAB), lambda: SharesKept(LAB)),
     Tried("scattered", lambda: Scattered(11), lambda: NotBeforeItsTime(Scattered(11))),
 )
 

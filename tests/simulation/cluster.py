@@ -30,7 +30,7 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.node import Node, StartError
-from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.context import LISTING_STEP
 from seatkeeper.server.store import Put, StoreError, records
@@ -148,7 +148,7 @@ class SimCluster:
     world: World
     nodes_count: int = 3
     session_ttl: float = 6.0
-    policy: Policy = FIFO
+    policy: Policy = BY_POOL
     listing_step: int = LISTING_STEP
     nodes: list[SimNode] = field(default_factory=list)
     _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)

@@ -24,7 +24,7 @@ from seatkeeper.server.domain import Command, Denied, Limits, Refusal
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.events.usage import UsageEvent
-from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
@@ -108,7 +108,7 @@ class Loops:
         pause: timedelta = timedelta(0),
         tally: Tally | None = None,
         forwarder: Forwarder | None = None,
-        policy: Policy = FIFO,
+        policy: Policy = BY_POOL,
     ) -> NodeLoop:
         """Start one more node's loop. ``pause`` is the batch delay."""
         store = FaultyStore(self.store, rng=rng)

@@ -12,8 +12,16 @@ from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.render import facts, pool_json, say, show, write_json
-from seatkeeper.cli.views import grants_table, pools_table, queue_table, seats_of
+from seatkeeper.cli.views import (
+    grants_table,
+    pools_table,
+    projects_table,
+    queue_table,
+    seats_of,
+)
+from seatkeeper.client.admin.projects import parse_project
 from seatkeeper.core.amounts import count
+from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 app = typer.Typer(
@@ -35,6 +43,15 @@ Seats = typer.Option(
     help="How many seats it has; 0: it is closed, and requests wait in the queue.",
 )
 Description = typer.Option("--description", metavar="TEXT", help="For people.")
+Project = typer.Option(
+    "--project",
+    metavar="NAME:KEY=VALUE,...",
+    help="A project's part: guaranteed=N seats that it gets before others, limit=N seats at most, "
+    "weight=N (1) of what is left, parent=NAME that it is a part of. May be repeated.",
+)
+WithoutProject = typer.Option(
+    "--without-project", metavar="NAME", help="A project to list no longer. May be repeated."
+)
 
 
 @app.command(
@@ -46,30 +63,56 @@ async def create(
     name: Name,
     seats: Annotated[int, Seats],
     description: Annotated[str, Description] = "",
+    project: Annotated[list[str] | None, Project] = None,
 ) -> None:
-    """Create a pool."""
+    """Create a pool.
+
+    With --project, its seats are shared: the next one goes to a project under its guarantee, then by
+    weight. Idle guarantees are lent; none is taken back.
+    """
+    shares = _shares(project or [])
     async with at.client() as client:
-        pool = await client.pools.create(name, seats=seats, description=description)
+        pool = await client.pools.create(
+            name, seats=seats, description=description, projects=shares
+        )
     _done(at, "created", pool)
 
 
-@app.command(epilog=examples("seatkeeper pool update tensorrt --seats 4"))
+@app.command(
+    epilog=examples(
+        "seatkeeper pool update tensorrt --seats 4",
+        "seatkeeper pool update tensorrt --project vision:guaranteed=2,weight=2",
+    )
+)
 @connected
 async def update(
     at: Connection,
     name: Name,
     seats: Annotated[int | None, Seats] = None,
     description: Annotated[str | None, Description] = None,
+    project: Annotated[list[str] | None, Project] = None,
+    without_project: Annotated[list[str] | None, WithoutProject] = None,
 ) -> None:
     """Change the given values of a pool, and no others.
 
     Lowering the seats revokes none: no seat is granted until the surplus is released. With 0 the
     pool is closed, for maintenance: the queue stays, and is served when there are seats again.
+    --project adds a project, or takes the place of what the pool says of it.
     """
-    if seats is None and description is None:
-        fail(Exit.USAGE, "nothing to change: give --seats, --description, or both")
+    if seats is None and description is None and not project and not without_project:
+        fail(
+            Exit.USAGE,
+            "nothing to change: give --seats, --description, --project or --without-project",
+        )
+    shares = _shares(project or [])
     async with at.client() as client:
-        pool = await client.pools.update(name, seats=seats, description=description)
+        pool = await client.pools.update(
+            name,
+            seats=seats,
+            description=description,
+            projects=shares,
+            without_projects=without_project or [],
+        )
     _done(at, "updated", pool)
 
 
@@ -119,11 +162,19 @@ async def show_(at: Connection, name: Name) -> None:
                 ("revision", str(pool.revision)),
             ]
         ),
+        *(["", projects_table(pool)] if pool.projects else []),
         "",
         grants_table(pool),
         "",
         queue_table(pool),
     )
+
+
+def _shares(texts: list[str]) -> list[pb.ProjectShare]:
+    try:
+        return [parse_project(text) for text in texts]
+    except InvalidArgument as error:
+        fail(Exit.USAGE, str(error))
 
 
 def _done(at: Connection, what: str, pool: pb.Pool) -> None:

@@ -262,10 +262,28 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         "revision": pool.revision,
         "owner": pool.owner,
     }
+    if pool.spec.policy.projects:
+        summary["projects"] = _projects_json(pool)
     if details:
         summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [_ticket_json(ticket) for ticket in pool.tickets]
     return summary
+
+
+def _projects_json(pool: pools_pb.Pool) -> list[Json]:
+    states = {state.project: state for state in pool.projects}
+    return [
+        {
+            "project": share.project,
+            "parent": share.parent or None,
+            "guaranteed": share.guaranteed,
+            "limit": share.limit if share.HasField("limit") else None,
+            "weight": share.weight or 1,
+            "held": states[share.project].held if share.project in states else None,
+            "queued": states[share.project].queued if share.project in states else None,
+        }
+        for share in pool.spec.policy.projects
+    ]
 
 
 def holders_json(pool: pools_pb.Pool) -> list[Json]:

@@ -177,6 +177,26 @@ def seats_of(pool: pools_pb.Pool) -> str:
     return str(pool.spec.seats) if pool.spec.seats else "closed"
 
 
+def projects_table(pool: pools_pb.Pool) -> RenderableType:
+    """Return what the listed projects of a pool have, and may have."""
+    states = {state.project: state for state in pool.projects}
+    return table(
+        ("project", "part of", ">guaranteed", ">limit", ">weight", ">held", ">queued"),
+        [
+            (
+                share.project,
+                share.parent or "-",
+                str(share.guaranteed),
+                str(share.limit) if share.HasField("limit") else "-",
+                str(share.weight or 1),
+                str(states[share.project].held) if share.project in states else "-",
+                str(states[share.project].queued) if share.project in states else "-",
+            )
+            for share in pool.spec.policy.projects
+        ],
+    )
+
+
 def grants_table(pool: pools_pb.Pool) -> RenderableType:
     """Return who holds seats of a pool."""
     if not pool.grants:

@@ -151,6 +151,10 @@ class Changed(UsageError):
     """It changed since you read it: read again, then decide."""
 
 
+class ServiceTooOld(UsageError):
+    """The node that answered is of a version that does not know what was asked for."""
+
+
 class NotYours(UsageError):
     """It belongs to another session, or you may not do this."""
 

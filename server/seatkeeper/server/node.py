@@ -27,7 +27,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import Authorizer, Gate, parse_names
 from seatkeeper.server.node_context import NodeContext
 from seatkeeper.server.node_server import NodeServer
-from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LISTING_STEP, LoopConfig
@@ -124,7 +124,7 @@ class Node:
         clock: Clock | None = None,
         tally: Tally | None = None,
         transport: Transport | None = None,
-        policy: Policy = FIFO,
+        policy: Policy = BY_POOL,
         listing_step: int = LISTING_STEP,
     ) -> Node:
         """Start a node; returns when it serves. ``policy`` is the order of service of its pools.

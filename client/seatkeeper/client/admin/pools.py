@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 
 import grpc
 
+from seatkeeper.client.admin.projects import with_projects
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sends
-from seatkeeper.core.errors import Changed, PoolNotFound
+from seatkeeper.core.errors import Changed, PoolNotFound, ServiceTooOld
 from seatkeeper.v1 import pool_service_pb2 as pb
 from seatkeeper.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -29,9 +30,22 @@ class AsyncPools:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def create(self, name: str, *, seats: int, description: str = "") -> pb.Pool:
-        """Create a pool. Raises `AlreadyExists` or `InvalidArgument`."""
+    async def create(
+        self,
+        name: str,
+        *,
+        seats: int,
+        description: str = "",
+        projects: Iterable[pb.ProjectShare] = (),
+    ) -> pb.Pool:
+        """Create a pool, whose seats ``projects`` share, if any are given.
+
+        Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it knows
+        no projects: then there is a pool that lists none.
+        """
         spec = pb.PoolSpec(name=name, seats=seats, description=description)
+        if shares := list(projects):
+            spec.policy.projects.extend(shares)
         request = pb.CreatePoolRequest(spec=spec)
         # Sent twice, the second would fail because of the first.
         answer = await self._calls.unary(
@@ -40,17 +54,25 @@ class AsyncPools:
             ),
             repeatable=False,
         )
-        return answer.pool
+        return _with_its_policy(answer.pool, spec)
 
     async def update(
-        self, name: str, *, seats: int | None = None, description: str | None = None
+        self,
+        name: str,
+        *,
+        seats: int | None = None,
+        description: str | None = None,
+        projects: Iterable[pb.ProjectShare] = (),
+        without_projects: Collection[str] = (),
     ) -> pb.Pool:
         """Change what is given of a pool, and nothing else.
 
-        Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
-        released. Raises `PoolNotFound`, `InvalidArgument`, or `Changed` when others change the
-        pool all the time.
+        ``projects`` are added, or take the place of those of their names; ``without_projects`` are
+        names of some that are left out. Lowering ``seats`` takes no seat from anyone: it stops new
+        grants until the surplus is released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld`
+        for projects that the node does not know, or `Changed` when others change the pool all the time.
         """
+        shares = list(projects)
         for attempt in range(1, UPDATE_ATTEMPTS_MAX + 1):
             pool = await self.get(name)
             spec = pool.spec
@@ -58,6 +80,8 @@ class AsyncPools:
                 spec.seats = seats
             if description is not None:
                 spec.description = description
+            if shares or without_projects:
+                spec.policy.CopyFrom(with_projects(spec.policy, shares, without_projects))
             try:
                 return await self.replace(spec, expected_revision=pool.revision)
             except Changed:
@@ -78,7 +102,7 @@ class AsyncPools:
             ),
             overrides=_NO_POOL,
         )
-        return answer.pool
+        return _with_its_policy(answer.pool, spec)
 
     async def delete(self, name: str) -> None:
         """Delete a pool that is not in use. Raises `PoolNotFound`, or `InUse` while it is."""
@@ -124,3 +148,12 @@ class AsyncPools:
         async with aclosing(answers):
             async for answer in answers:
                 yield answer.pool
+
+
+def _with_its_policy(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
+    if asked.policy.projects and not pool.spec.policy.projects:
+        raise ServiceTooOld(
+            f"the node that answered knows no projects, so pool {pool.spec.name} lists none; upgrade "
+            "all nodes, then update the pool"
+        )
+    return pool

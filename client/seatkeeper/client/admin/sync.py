@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from seatkeeper.client.admin.cluster import AsyncCluster
@@ -29,15 +29,38 @@ class Pools:
         self._thread = thread
         self._pools = pools
 
-    def create(self, name: str, *, seats: int, description: str = "") -> pool_service_pb2.Pool:
+    def create(
+        self,
+        name: str,
+        *,
+        seats: int,
+        description: str = "",
+        projects: Iterable[pool_service_pb2.ProjectShare] = (),
+    ) -> pool_service_pb2.Pool:
         """Create a pool."""
-        return self._thread.call(self._pools.create(name, seats=seats, description=description))
+        return self._thread.call(
+            self._pools.create(name, seats=seats, description=description, projects=projects)
+        )
 
     def update(
-        self, name: str, *, seats: int | None = None, description: str | None = None
+        self,
+        name: str,
+        *,
+        seats: int | None = None,
+        description: str | None = None,
+        projects: Iterable[pool_service_pb2.ProjectShare] = (),
+        without_projects: Collection[str] = (),
     ) -> pool_service_pb2.Pool:
         """Change what is given of a pool, and nothing else."""
-        return self._thread.call(self._pools.update(name, seats=seats, description=description))
+        return self._thread.call(
+            self._pools.update(
+                name,
+                seats=seats,
+                description=description,
+                projects=projects,
+                without_projects=without_projects,
+            )
+        )
 
     def replace(
         self, spec: pool_service_pb2.PoolSpec, *, expected_revision: int = 0

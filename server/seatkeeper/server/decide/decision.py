@@ -19,13 +19,13 @@ over.
 
 What is never true: more seats granted than the capacity minus what is held in the view; two
 grants with one fence; a grant made for an id that its session has completed. In which order
-tickets are served is the policy's promise (``policy.fifo``), not this module's.
+tickets are served is the policy's promise (``policy.by_pool``), not this module's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -55,8 +55,8 @@ from seatkeeper.server.domain.state import (
     Ticket,
 )
 from seatkeeper.server.domain.watermark import Watermark
-from seatkeeper.server.policy.fifo import FIFO
-from seatkeeper.server.policy.plan import Policy, holds_back_none
+from seatkeeper.server.policy.by_pool import BY_POOL
+from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 RELEASE_WRITES = 4
@@ -114,7 +114,7 @@ def decide(
     limits: Limits,
     due: Iterable[Ticket] = (),
     *,
-    policy: Policy = FIFO,
+    policy: Policy = BY_POOL,
 ) -> Decision:
     """Give up tickets, answer ``commands`` in order, and serve what ``policy`` plans.
 
@@ -169,8 +169,8 @@ class _Draft:
     """By work key: what the holder says who releases now."""
     marks: Watermarks = field(init=False)
     served: dict[str, Grant] = field(init=False, default_factory=dict)
-    hold_back: Callable[[Ticket], bool] = field(init=False, default=holds_back_none)
-    """What the policy holds back, once it has planned."""
+    plan: Plan | None = field(init=False, default=None)
+    """What the policy wants, once it has planned."""
 
     def __post_init__(self) -> None:
         self.marks = Watermarks(self.pool)
@@ -349,7 +349,7 @@ class _Draft:
         self.reserved = len(self.asked)
         pool = self._snapshot()
         plan, free, works = self.policy.plan(pool, self.now), pool.free, WorksBegun(pool)
-        self.hold_back = plan.hold_back
+        self.plan = plan
         for ticket in plan.serve:
             is_new = ticket.grant_id in self.asked
             if ticket.seats > free or not (is_new or self._is_stored(ticket)):
@@ -429,8 +429,7 @@ class _Draft:
                 # A seat may be free: the queue was cut short by the size of the transaction.
                 self.decision.deferred.append(command)
             else:
-                held_back = ticket if self.hold_back(ticket) else None
-                why = _no_seat(self.pool.spec, held_back)
+                why = _no_seat(self.pool.spec, self.plan, ticket)
                 self._deny(command, Refusal.NO_SEAT_FREE, why)
                 self.marks.complete(
                     command.session_id, command.lease_id, grant_id, recorded=False
@@ -450,16 +449,20 @@ class _Draft:
                 self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
 
 
-def _no_seat(spec: PoolSpec | None, held_back: Ticket | None = None) -> str:
+def _no_seat(
+    spec: PoolSpec | None, plan: Plan | None = None, asked: Ticket | None = None
+) -> str:
     seats = spec.seats if spec else 0
+    held_back = asked if plan and asked and plan.hold_back(asked) else None
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"
     if held_back and held_back.work_key:
         return (
             "another holder does, or is to do, the same work; wait for it, or try again later"
         )
-    if held_back:
-        return "the pool's policy grants this request no seat now; wait, or try again later"
+    if plan and held_back:
+        why = plan.why(held_back) or "the pool's policy grants this request no seat now"
+        return f"{why}; wait, or try again later"
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
 
 

@@ -25,7 +25,29 @@ def impossible(spec: PoolSpec | None, asked: Acquire | Ticket) -> tuple[Refusal,
     if 0 < spec.seats < asked.seats:
         message = f"{asked.seats} seats asked of a pool of {spec.seats}; ask for fewer"
         return Refusal.TOO_MANY_SEATS, message
+    if spec.policy.projects:
+        return _over_limit(spec, asked)
     return None
+
+
+def _over_limit(spec: PoolSpec, asked: Acquire | Ticket) -> tuple[Refusal, str] | None:
+    share = spec.policy.tightest.get(asked.project)
+    if share is None or share.limit is None or asked.seats <= share.limit:
+        return None
+    message = (
+        f"{asked.seats} seats asked, and project {share.project} may hold {share.limit} of pool "
+        f"{spec.name} (rule `limit`); ask for fewer"
+    )
+    return Refusal.TOO_MANY_SEATS, message
+
+
+def _is_any_impossible(spec: PoolSpec, pool: PoolState) -> bool:
+    if 0 < spec.seats < pool.seats_wanted_max:
+        return True
+    return bool(pool.tickets) and any(
+        pool.projects.seats_wanted_max(project) > (share.limit or 0)
+        for project, share in spec.policy.tightest.items()
+    )
 
 
 def impossible_tickets(pool: PoolState) -> Iterator[tuple[Ticket, Refusal, str]]:
@@ -34,9 +56,7 @@ def impossible_tickets(pool: PoolState) -> Iterator[tuple[Ticket, Refusal, str]]
     Costs next to nothing where there are none. Those of sessions that are known to have ended are
     left to the end of their leases.
     """
-    if pool.spec is not None and (
-        not pool.spec.seats or pool.seats_wanted_max <= pool.spec.seats
-    ):
+    if pool.spec is not None and not _is_any_impossible(pool.spec, pool):
         return
     for ticket in pool.queue():
         why = impossible(pool.spec, ticket)

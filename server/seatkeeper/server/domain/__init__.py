@@ -15,10 +15,12 @@ from seatkeeper.server.domain.commands import (
     WorkEnd,
 )
 from seatkeeper.server.domain.limits import Limits
+from seatkeeper.server.domain.projects import NO_POLICY, PoolPolicy, ProjectShare, policy_fault
 from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolSpec, PoolState, Ticket
 from seatkeeper.server.domain.watermark import Watermark
 
 __all__ = [
+    "NO_POLICY",
     "Acquire",
     "Attribution",
     "Basis",
@@ -30,8 +32,10 @@ __all__ = [
     "Instant",
     "Limits",
     "Outcome",
+    "PoolPolicy",
     "PoolSpec",
     "PoolState",
+    "ProjectShare",
     "Queued",
     "Refusal",
     "Release",
@@ -39,4 +43,5 @@ __all__ = [
     "Ticket",
     "Watermark",
     "WorkEnd",
+    "policy_fault",
 ]

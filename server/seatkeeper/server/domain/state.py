@@ -17,6 +17,8 @@ from typing import NewType
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.immutable import immutable
+from seatkeeper.server.domain.project_index import ProjectIndex
+from seatkeeper.server.domain.projects import NO_POLICY, PoolPolicy
 
 Instant = NewType("Instant", int)
 """Unix milliseconds by one node's clock. Decides nothing but what a policy makes depend on time."""
@@ -29,6 +31,7 @@ class PoolSpec:
     name: str
     seats: int
     description: str = ""
+    policy: PoolPolicy = NO_POLICY
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The record it was read from, where that says more than this version knows. So below."""
 
@@ -109,6 +112,8 @@ class PoolState:
     work_waiting: dict[str, set[str]] = field(init=False, default_factory=dict)
     """The ids of the tickets of each work key."""
     _queue: list[QueueKey] = field(init=False, default_factory=list)
+    _projects: ProjectIndex | None = field(init=False, default=None, repr=False, compare=False)
+    """None: no policy has asked for it."""
 
     @property
     def free(self) -> int:
@@ -119,6 +124,14 @@ class PoolState:
     def seats_wanted_max(self) -> int:
         """The most seats that a ticket wants; 0: there is no ticket."""
         return max(self.tickets_wanting, default=0)
+
+    @property
+    def projects(self) -> ProjectIndex:
+        """What projects hold and wait for. Made when it is first asked for, and kept from then on."""
+        if self._projects is None:
+            tickets = ((key, self.tickets[key[2]]) for key in self._queue)
+            self._projects = ProjectIndex(self.grants.values(), tickets)
+        return self._projects
 
     def queue(self, new: Sequence[Ticket] = ()) -> Iterator[Ticket]:
         """Yield tickets by priority, then in the order of acceptance; ``new`` ones among them.
@@ -137,6 +150,8 @@ class PoolState:
         self.remove_grant(grant.grant_id)
         self.grants[grant.grant_id] = grant
         self.held += grant.seats
+        if self._projects is not None:
+            self._projects.add_grant(grant)
         if grant.work_key:
             _add(self.work_held, grant)
 
@@ -145,6 +160,8 @@ class PoolState:
         grant = self.grants.pop(grant_id, None)
         if grant is not None:
             self.held -= grant.seats
+            if self._projects is not None:
+                self._projects.remove_grant(grant)
             if grant.work_key:
                 _discard(self.work_held, grant)
         return grant
@@ -157,7 +174,10 @@ class PoolState:
         self.tickets_wanting[ticket.seats] += 1
         if ticket.work_key:
             _add(self.work_waiting, ticket)
-        insort(self._queue, queue_key(ticket))
+        key = queue_key(ticket)
+        insort(self._queue, key)
+        if self._projects is not None:
+            self._projects.add_ticket(key, ticket)
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
         """Remove and return the ticket of this id, if there is one."""
@@ -171,7 +191,10 @@ class PoolState:
                 del self.tickets_wanting[ticket.seats]
             if ticket.work_key:
                 _discard(self.work_waiting, ticket)
-            del self._queue[bisect_left(self._queue, queue_key(ticket))]
+            key = queue_key(ticket)
+            del self._queue[bisect_left(self._queue, key)]
+            if self._projects is not None:
+                self._projects.remove_ticket(key, ticket)
         return ticket
 
 

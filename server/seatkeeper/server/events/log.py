@@ -11,7 +11,7 @@ import logging
 from typing import Protocol
 
 from seatkeeper.core.serving.log_limit import LogLimit
-from seatkeeper.server.store.formats import FORMAT, FormatUnsupported
+from seatkeeper.server.store.formats import FormatUnsupported
 
 
 class LoggedSession(Protocol):
@@ -36,7 +36,7 @@ def happened(event: str, level: int = logging.INFO, /, **facts: object) -> None:
 def record_format_unsupported(error: FormatUnsupported) -> None:
     """Write that a record is of a newer format than this version knows: each at most once in 10 s."""
     if (left_out := _unsupported.passes((error.key, error.record_format))) is not None:
-        facts = {"key": error.key, "format": error.record_format, "known": FORMAT}
+        facts = {"key": error.key, "format": error.record_format, "known": error.known}
         happened(
             "record_format_unsupported",
             logging.ERROR,

@@ -37,6 +37,11 @@ def holds_back_none(ticket: Ticket) -> bool:
     return False
 
 
+def says_nothing(ticket: Ticket) -> str:
+    """Give no reason."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a policy wants for a pool, until the pool changes or ``next_wake`` comes."""
@@ -51,6 +56,8 @@ class Plan:
     seat that becomes free does not help it: its project has reached a quota, its time has not come.
     A ticket that waits behind one that wants more seats than are free is not held back. Also asked
     of requests that are not in the pool yet; False when in doubt, as the decision asks again."""
+    why: Callable[[Ticket], str] = says_nothing
+    """Which rule holds a ticket back, for people; empty: none that has a name."""
     reclaim: Sequence[Grant] = ()
     """Grants whose holders should be asked to give their seats back. Carried, and not acted on yet."""
     next_wake: Instant | None = None

@@ -7,13 +7,15 @@ value here, so a policy cannot distinguish them, and a node wakes for what it th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from itertools import chain
 from sys import maxsize
 
 from seatkeeper.server.domain import Grant, PoolState, Ticket
-from seatkeeper.server.domain.state import queue_key
+from seatkeeper.server.domain.state import QueueKey, queue_key
 from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
 
 
@@ -29,7 +31,7 @@ class PoolSnapshot:
     """The number of the latest ticket: how many requests were accepted so far."""
     grants_max: int = maxsize
     """More tickets than these are not granted, whatever is planned."""
-    ended: Container[str] = frozenset()
+    ended: Collection[str] = frozenset()
     """Ids of stored grants and tickets that the decision ends."""
     new: Sequence[Ticket] = ()
     """Requests that the decision has accepted, and that are not stored, by number."""
@@ -64,6 +66,35 @@ class PoolSnapshot:
             for ticket in self.state.queue(self.new)
             if ticket.session_id not in dead and ticket.grant_id not in ended
         )
+
+    def waiting_by_project(self) -> dict[str, Iterator[Ticket]]:
+        """Return the tickets of ``waiting`` by their projects, each in the same order.
+
+        Costs a look at each project that waits; at each ticket only where work has keys.
+        """
+        if self.has_work:
+            return {name: iter(found) for name, found in _by_project(self.waiting()).items()}
+        new = _by_project(sorted(self.new, key=queue_key))
+        stored = self.state.projects.queues
+        return {
+            name: self._of_project(stored.get(name, ()), new.get(name, ()))
+            for name in stored.keys() | new.keys()
+        }
+
+    def _of_project(
+        self, stored: Iterable[QueueKey], new: Iterable[Ticket]
+    ) -> Iterator[Ticket]:
+        tickets = (self.state.tickets[key[2]] for key in stored)
+        found = merge(tickets, new, key=queue_key) if new else tickets
+        return (ticket for ticket in found if self._lives(ticket))
+
+    def held_by_project(self) -> Counter[str]:
+        """Return how many seats each project holds; of those alone that hold any."""
+        held = self.state.projects.held.copy()
+        for grant_id in self.ended:
+            if (grant := self.state.grants.get(grant_id)) is not None:
+                held[grant.project] -= grant.seats
+        return held
 
     def work_in_progress(self) -> Iterator[Ticket]:
         """Yield the tickets that wait for another holder to do the same work, in the same order.
@@ -129,6 +160,13 @@ class PoolSnapshot:
         if self.new or self.ended:
             return ListedOrder(self.waiting)
         return StoredOrder(self.state)
+
+
+def _by_project(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:
+    found: dict[str, list[Ticket]] = {}
+    for ticket in tickets:
+        found.setdefault(ticket.project, []).append(ticket)
+    return found
 
 
 def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:

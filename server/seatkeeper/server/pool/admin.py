@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import islice
 
 from seatkeeper.server.decide import Forecast
 from seatkeeper.server.deployment.deployment import fence_base
-from seatkeeper.server.domain import Guard, PoolSpec, PoolState
+from seatkeeper.server.domain import Guard, PoolPolicy, PoolSpec, PoolState, policy_fault
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.view_reader import bring_in
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
@@ -40,6 +41,10 @@ class PoolChanged(PoolError):
 
 class PoolInUse(PoolError):
     """The pool has grants or tickets."""
+
+
+class PolicyBroken(PoolError):
+    """The pool would have fewer seats than its policy guarantees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,13 @@ class Pools:
                 raise PoolExists(f"a pool named {spec.name} exists; `pool update` changes it")
         raise _contended(spec.name)
 
-    async def update(self, spec: PoolSpec, *, expected_revision: int = 0) -> PoolView:
-        """Replace a pool's specification. Raises ``PoolNotFound`` or ``PoolChanged``.
+    async def update(
+        self, spec: PoolSpec, *, expected_revision: int = 0, keep_policy: bool = False
+    ) -> PoolView:
+        """Replace a pool's specification. Raises ``PoolNotFound``, ``PoolChanged`` or ``PolicyBroken``.
 
-        What a newer version has said of the pool, and this one does not know, stays.
+        What a newer version has said of the pool, and this one does not know, stays; with
+        ``keep_policy`` so does its policy.
         """
         key = self._keys.pool(spec.name)
         for _ in range(ATTEMPTS_MAX):
@@ -97,6 +105,8 @@ class Pools:
                 )
             before = records.decode_spec(found.value, key)
             changed = replace(spec, kept=before.kept)
+            if keep_policy:
+                changed = _with_policy(changed, before.policy)
             committed = await self._store.commit(
                 [Put(key, records.encode_spec(changed))],
                 only_if=[Unchanged(key, found.mod_revision)],
@@ -166,6 +176,8 @@ def pool_message(
         fence=state.guard.fence,
         owner=owner,
     )
+    if spec.policy.projects:
+        _add_projects(message, spec, state)
     if details:
         _add_grants(message, state)
         _add_tickets(message, forecast)
@@ -200,6 +212,30 @@ def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
             queued.estimate.FromTimedelta(place.wait)
         if basis is not None:
             queued.basis.CopyFrom(basis)
+
+
+def _add_projects(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:
+    index, policy = state.projects, spec.policy
+    held: Counter[str] = Counter()
+    queued: Counter[str] = Counter()
+    for project in index.held.keys() | index.queues.keys():
+        for each in policy.path(project):
+            held[each] += index.held[project]
+            queued[each] += len(index.queues.get(project, ()))
+    for share in policy.projects:
+        name = share.project
+        message.projects.add(project=name, held=held[name], queued=queued[name])
+
+
+def _with_policy(spec: PoolSpec, policy: PoolPolicy) -> PoolSpec:
+    if (fault := policy_fault(policy, spec.seats)) is not None:
+        place, name, why = fault
+        project = policy.projects[place].project
+        raise PolicyBroken(
+            f"the policy of pool {spec.name} would not hold: {name} of project {project}: {why}; "
+            "change it in the same call"
+        )
+    return replace(spec, policy=policy)
 
 
 def _revision(entry: Entry | None) -> int:

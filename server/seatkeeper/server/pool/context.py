@@ -9,7 +9,7 @@ from typing import Protocol
 from seatkeeper.server.domain import Limits, PoolSpec
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer
-from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.formats import FormatUnsupported
@@ -40,7 +40,7 @@ class LoopConfig:
     """By what a pool is served: the order of service, and the bounds of its loop."""
 
     limits: Limits = field(default_factory=Limits)
-    policy: Policy = FIFO
+    policy: Policy = BY_POOL
     """The order of service, the same on all nodes."""
     commands_max: int = 20_000
     """Commands waiting to be decided. More are refused with ``OVERLOADED``."""

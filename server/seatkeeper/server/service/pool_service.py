@@ -10,10 +10,11 @@ import grpc
 
 from seatkeeper.core.serving.failure import Context, Failure
 from seatkeeper.core.validate import check_name
-from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.domain import PoolPolicy, PoolSpec
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.admin import (
+    PolicyBroken,
     PoolChanged,
     PoolError,
     PoolExists,
@@ -35,6 +36,7 @@ WATCH_INTERVAL = 0.25
 _CODES = {
     PoolExists: grpc.StatusCode.ALREADY_EXISTS,
     PoolChanged: grpc.StatusCode.ABORTED,
+    PolicyBroken: grpc.StatusCode.INVALID_ARGUMENT,
     PoolInUse: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
@@ -54,6 +56,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         """Create a pool."""
         spec = check_spec(request.spec)
         facts = {"pool": spec.name, "seats": spec.seats, "description": spec.description}
+        if spec.policy.projects:
+            facts["policy"] = _shown(spec.policy)
         try:
             with administrative_act("pool_created", context, **facts):
                 view = await self._pools.create(spec)
@@ -68,10 +72,13 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         """Replace a pool's specification."""
         spec = check_spec(request.spec)
         expected = request.expected_revision
+        keep_policy = not request.spec.HasField("policy")
         try:
             with administrative_act("pool_updated", context, pool=spec.name) as facts:
-                view = await self._pools.update(spec, expected_revision=expected)
-                facts |= _changes(view.replaced, spec)
+                view = await self._pools.update(
+                    spec, expected_revision=expected, keep_policy=keep_policy
+                )
+                facts |= _changes(view.replaced, view.spec)
         except PoolError as error:
             raise _failure(spec.name, error) from error
         return pool_service_pb2.UpdatePoolResponse(pool=self._message(view))
@@ -166,11 +173,16 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
     for fact in fields(after):
         if not fact.compare:
             continue
-        then = getattr(before, fact.name, None)
-        now = getattr(after, fact.name)
+        then = _shown(getattr(before, fact.name, None))
+        now = _shown(getattr(after, fact.name))
         if then != now or fact.name == "seats":
             facts |= {f"{fact.name}_before": then, f"{fact.name}_after": now}
     return facts
+
+
+def _shown(value: object) -> object:
+    """Return a value of a specification as events say it."""
+    return [*map(str, value.projects)] if isinstance(value, PoolPolicy) else value
 
 
 def _failure(name: str, error: PoolError) -> Failure:

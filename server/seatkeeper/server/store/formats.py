@@ -14,7 +14,7 @@ others read. Two rules make that safe:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TypeVar
 
@@ -25,19 +25,24 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from seatkeeper.server.store.interface import Entry
 
 FORMAT = 1
-"""The format of the records that this version writes, and the newest that it knows."""
+"""The format of records that this version writes, and the newest that it knows, but for ``NEWER``."""
+POLICY_FORMAT = 2
+"""Of a pool's specification with a policy, which an older node must not overlook."""
+NEWER: Mapping[str, int] = {"seatkeeper.v1.PoolSpec": POLICY_FORMAT}
+"""The newest format known of some records, which are written in the oldest that says all there is."""
 
 
 class FormatUnsupported(Exception):
     """A record is of a newer format than this version knows. Nothing may be decided on it."""
 
-    def __init__(self, key: str, record_format: int) -> None:
+    def __init__(self, key: str, record_format: int, known: int = FORMAT) -> None:
         super().__init__(
-            f"{key} has record format {record_format}, and this version knows {FORMAT}: a newer "
+            f"{key} has record format {record_format}, and this version knows {known}: a newer "
             "version wrote it; upgrade this node, or ask one that is upgraded"
         )
         self.key = key
         self.record_format = record_format
+        self.known = known
 
 
 _Record = TypeVar("_Record", bound=Message)
@@ -53,8 +58,8 @@ def parsed(kind: type[_Record], key: str, value: bytes) -> _Record:
 def check_format(key: str, record: Message) -> None:
     """Raise ``FormatUnsupported`` for a record that this version does not understand."""
     number: int = record.format  # type: ignore[attr-defined]  # every stored record has it
-    if number > FORMAT:
-        raise FormatUnsupported(key, number)
+    if number > (known := NEWER.get(record.DESCRIPTOR.full_name, FORMAT)):
+        raise FormatUnsupported(key, number, known)
 
 
 def readable(

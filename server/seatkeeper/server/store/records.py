@@ -18,8 +18,9 @@ from seatkeeper.server.domain import (
     Ticket,
     Watermark,
 )
-from seatkeeper.server.store.formats import check_format, kept, parsed
+from seatkeeper.server.store.formats import POLICY_FORMAT, check_format, kept, parsed
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
+from seatkeeper.server.wire.policies import decode_policy, encode_policy
 from seatkeeper.v1 import pool_service_pb2
 
 
@@ -29,6 +30,12 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
     message.name = spec.name
     message.seats = spec.seats
     message.description = spec.description
+    message.format = POLICY_FORMAT if spec.policy.projects else 0
+    if (
+        decode_policy(message.policy) != spec.policy
+    ):  # otherwise it may say more than is known here
+        message.ClearField("policy")
+        message.policy.CopyFrom(encode_policy(spec.policy))
     return message
 
 
@@ -40,7 +47,8 @@ def encode_spec(spec: PoolSpec) -> bytes:
 def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
     """Return the specification stored in ``value``."""
     record = parsed(pool_service_pb2.PoolSpec, key, value)
-    return PoolSpec(record.name, record.seats, record.description, kept(record, value))
+    policy = decode_policy(record.policy)
+    return PoolSpec(record.name, record.seats, record.description, policy, kept(record, value))
 
 
 def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> bytes:

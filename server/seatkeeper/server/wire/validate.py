@@ -16,7 +16,9 @@ from seatkeeper.core.validate import (
     is_id,
     is_name,
 )
-from seatkeeper.server.domain import PoolSpec, attribution
+from seatkeeper.server.domain import PoolSpec, attribution, policy_fault
+from seatkeeper.server.domain.projects import PROJECTS_MAX
+from seatkeeper.server.wire.policies import decode_policy
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 SEATS_MAX = 100_000
@@ -133,4 +135,18 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
         raise Malformed(
             "spec.description", f"has characters that cannot be shown, such as {named(hidden)}"
         )
-    return PoolSpec(spec.name, spec.seats, spec.description)
+    if spec.HasField("policy"):
+        check_policy(spec.policy, spec.seats)
+    return PoolSpec(spec.name, spec.seats, spec.description, decode_policy(spec.policy))
+
+
+def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
+    """Check a pool's policy, as a whole and against the pool's seats."""
+    field = "spec.policy.projects"
+    if len(policy.projects) > PROJECTS_MAX:
+        raise Malformed(field, f"{len(policy.projects)} projects are over {PROJECTS_MAX}")
+    for place, share in enumerate(policy.projects):
+        check_name(f"{field}[{place}].project", share.project)
+    if (fault := policy_fault(decode_policy(policy), seats)) is not None:
+        place, name, why = fault
+        raise Malformed(f"{field}[{place}].{name}", why)

@@ -1,0 +1,76 @@
+"""The projects that a pool's seats are shared among, as text and as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+_FIELDS = ("guaranteed", "limit", "weight", "parent")
+
+
+def parse_project(text: str) -> pb.ProjectShare:
+    """Return what ``text`` says of a project, such as ``vision:guaranteed=4,limit=8,weight=2``.
+
+    Its fields are those of ``ProjectShare``; what is left out has its default. Raises `InvalidArgument`
+    for what cannot be read; whether the values make sense is for a node to say.
+    """
+    name, _, rest = text.partition(":")
+    share = pb.ProjectShare(project=name.strip())
+    if not share.project:
+        raise InvalidArgument(
+            f"{text[:100]!r} names no project; write NAME:guaranteed=4,weight=2"
+        )
+    seen: set[str] = set()
+    for part in filter(None, (each.strip() for each in rest.split(","))):
+        field, equals, value = (each.strip() for each in part.partition("="))
+        if not equals or field not in _FIELDS:
+            raise InvalidArgument(
+                f"project {share.project}: {part[:100]!r} is none of "
+                f"{', '.join(f'{each}=' for each in _FIELDS)}"
+            )
+        if field in seen:
+            raise InvalidArgument(f"project {share.project}: {field} is given twice")
+        seen.add(field)
+        _set(share, field, value)
+    return share
+
+
+def project_text(share: pb.ProjectShare) -> str:
+    """Return the text that `parse_project` reads a share from."""
+    said = [f"guaranteed={share.guaranteed}"] if share.guaranteed else []
+    said += [f"limit={share.limit}"] if share.HasField("limit") else []
+    said += [f"weight={share.weight or 1}"]
+    said += [f"parent={share.parent}"] if share.parent else []
+    return f"{share.project}:{','.join(said)}"
+
+
+def with_projects(
+    policy: pb.PoolPolicy, projects: Iterable[pb.ProjectShare], without: Collection[str]
+) -> pb.PoolPolicy:
+    """Return a policy with these projects in it or changed, and without those. The rest stays.
+
+    Raises `InvalidArgument` for one to leave out that is not there.
+    """
+    there = {share.project: share for share in policy.projects}
+    for name in without:
+        if there.pop(name, None) is None:
+            raise InvalidArgument(f"the pool lists no project {name}")
+    there |= {share.project: share for share in projects}
+    changed = pb.PoolPolicy()
+    changed.CopyFrom(policy)
+    del changed.projects[:]
+    changed.projects.extend(there.values())
+    return changed
+
+
+def _set(share: pb.ProjectShare, field: str, value: str) -> None:
+    if field == "parent":
+        share.parent = value
+        return
+    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        raise InvalidArgument(
+            f"project {share.project}: {field}={value[:100]} is no number from 0 on"
+        )
+    setattr(share, field, int(value))

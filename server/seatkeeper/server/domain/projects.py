@@ -1,0 +1,163 @@
+"""What a pool promises to projects: guarantees, limits and weights, in a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+DEPTH_MAX = 4
+"""Levels of projects, below the pool itself."""
+PROJECTS_MAX = 500
+WEIGHT_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectShare:
+    """A project's part in a pool. One that a pool does not list has this with its defaults."""
+
+    project: str
+    guaranteed: int = 0
+    """Seats that it gets before others do; while it does not use them, they are lent."""
+    limit: int | None = None
+    """Most seats that it may hold; None: all there are."""
+    weight: int = 1
+    """Beyond guarantees, seats go to projects in proportion to their weights."""
+    parent: str = ""
+    """The project that this one is a part of: its seats count there, too. Empty: none."""
+
+    def __str__(self) -> str:
+        """Return it for people: ``vision: guaranteed=4,weight=2``."""
+        said = [f"guaranteed={self.guaranteed}"] if self.guaranteed else []
+        said += [] if self.limit is None else [f"limit={self.limit}"]
+        said += [f"weight={self.weight}"] if self.weight != 1 else []
+        said += [f"parent={self.parent}"] if self.parent else []
+        return f"{self.project}: {','.join(said) or 'weight=1'}"
+
+
+@dataclass(frozen=True)
+class PoolPolicy:
+    """How a pool's seats are shared. Without projects, by priority and arrival alone."""
+
+    projects: tuple[ProjectShare, ...] = ()
+    """Each once, in the order in which they were given."""
+
+    @cached_property
+    def shares(self) -> Mapping[str, ProjectShare]:
+        """The listed projects, by name."""
+        return {share.project: share for share in self.projects}
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The listed projects directly within each; those within none are under the empty name."""
+        parts: dict[str, list[str]] = {}
+        for share in self.projects:
+            parts.setdefault(share.parent, []).append(share.project)
+        return {parent: tuple(names) for parent, names in parts.items()}
+
+    @cached_property
+    def guaranteed(self) -> Mapping[str, int]:
+        """The seats guaranteed to each listed project: its own number, or more if its parts' are."""
+        found: dict[str, int] = {}
+        for share in sorted(self.projects, key=lambda share: -len(self.path(share.project))):
+            within = sum(found[part] for part in self.parts.get(share.project, ()))
+            found[share.project] = max(share.guaranteed, within)
+        return found
+
+    @cached_property
+    def tightest(self) -> Mapping[str, ProjectShare]:
+        """The lowest limit that the requests of a listed project are under: its own or one above it."""
+        found: dict[str, ProjectShare] = {}
+        for project in self.shares:
+            limited = [
+                each for each in map(self.share, self.path(project)) if each.limit is not None
+            ]
+            if limited:
+                found[project] = min(limited, key=lambda share: share.limit or 0)
+        return found
+
+    def share(self, project: str) -> ProjectShare:
+        """Return what a project gets, listed or not."""
+        return self.shares.get(project) or ProjectShare(project=project)
+
+    def path(self, project: str) -> tuple[str, ...]:
+        """Return a project and those that it is a part of, the smallest first."""
+        return tuple(self._up(project))
+
+    def _up(self, project: str) -> Iterator[str]:
+        for _ in range(DEPTH_MAX + 1):  # a bound also for what was not validated
+            if not project:
+                return
+            yield project
+            found = self.shares.get(project)
+            project = found.parent if found else ""
+
+
+NO_POLICY = PoolPolicy()
+
+
+def policy_fault(policy: PoolPolicy, seats: int) -> tuple[int, str, str] | None:
+    """Return what is wrong with a policy for a pool of so many seats, or None.
+
+    As the place of the project among the given, the field, and the reason. A pool of 0 seats is closed
+    for a while, and keeps guarantees that it cannot keep now.
+    """
+    seen: set[str] = set()
+    for place, share in enumerate(policy.projects):
+        if (fault := _fault_of(share, seats, seen)) is not None:
+            return (place, *fault)
+        seen.add(share.project)
+    for place, share in enumerate(policy.projects):
+        if (fault := _fault_in_tree(policy, share)) is not None:
+            return (place, *fault)
+    top = sum(policy.guaranteed[name] for name in policy.parts.get("", ()))
+    if seats and top > seats:
+        last = max(
+            place
+            for place, share in enumerate(policy.projects)
+            if policy.guaranteed[share.project]
+        )
+        return (
+            last,
+            "guaranteed",
+            f"guarantees sum to {top}, more than the pool has seats: {seats}",
+        )
+    return None
+
+
+def _fault_of(share: ProjectShare, seats: int, seen: set[str]) -> tuple[str, str] | None:
+    if share.project in seen:
+        return "project", f"{share.project} is listed twice"
+    if not 1 <= share.weight <= WEIGHT_MAX:
+        return "weight", f"{share.weight} is not from 1 to {WEIGHT_MAX}"
+    if share.guaranteed < 0:
+        return "guaranteed", f"{share.guaranteed} is under 0"
+    if share.limit is not None and share.limit < 0:
+        return "limit", f"{share.limit} is under 0"
+    if share.limit is not None and share.limit < share.guaranteed:
+        return "limit", f"{share.limit} is under the {share.guaranteed} guaranteed seats"
+    if seats and share.guaranteed > seats:
+        return "guaranteed", f"{share.guaranteed} is more than the pool has seats: {seats}"
+    return None
+
+
+def _fault_in_tree(policy: PoolPolicy, share: ProjectShare) -> tuple[str, str] | None:
+    if share.parent and share.parent not in policy.shares:
+        return "parent", f"no project {share.parent} is listed"
+    path = policy.path(share.project)
+    if len(set(path)) < len(path):
+        return "parent", f"{share.project} is a part of itself: {' in '.join(path)}"
+    if len(path) > DEPTH_MAX:
+        return "parent", f"{share.project} is more than {DEPTH_MAX} levels deep"
+    within = sum(policy.share(part).guaranteed for part in policy.parts.get(share.project, ()))
+    if share.guaranteed and within > share.guaranteed:
+        return (
+            "guaranteed",
+            f"its parts' guarantees sum to {within}, over its own {share.guaranteed}",
+        )
+    if share.limit is not None and within > share.limit:
+        return (
+            "limit",
+            f"its parts' guarantees sum to {within}, over its limit of {share.limit}",
+        )
+    return None

@@ -1,0 +1,23 @@
+"""The policy of every node: what each pool's own specification says."""
+
+from __future__ import annotations
+
+from seatkeeper.server.domain import Instant
+from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.shares import Shares
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+
+
+class ByPool:
+    """Serves pools that list projects by ``Shares``, and all others by ``Fifo``."""
+
+    def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
+        """Return the plan of the policy that the pool has."""
+        spec = pool.state.spec
+        if spec is not None and spec.policy.projects:
+            return Shares(spec.policy).plan(pool, now)
+        return FIFO.plan(pool, now)
+
+
+BY_POOL = ByPool()

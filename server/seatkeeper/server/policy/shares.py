@@ -1,0 +1,125 @@
+"""Guarantees, limits and fair shares of projects: the order of service of a pool that lists some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from seatkeeper.server.domain import Instant, PoolPolicy, ProjectShare, Ticket
+from seatkeeper.server.policy.order import ListedOrder
+from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.project_tree import AtOnce, Branch, tree_of
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Serves projects under their guarantees first, then by weight; within a project as ``Fifo``.
+
+    The next ticket is the first of one project. Projects with a ticket that fits into their guarantee,
+    or that of a project which they are a part of, come before the others; among equals, the one whose
+    seats are fewest for what it is guaranteed, or for its weight, and then the one that waits longest.
+    A project at its limit is passed over. No ticket that is next is passed over because it wants more
+    seats than are free, or a large request would never be served.
+
+    Depends on no time. Costs a look at each project that waits, at each that holds seats, and at each
+    ticket that is served.
+    """
+
+    policy: PoolPolicy
+
+    def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
+        """Return the plan: the first tickets, as far as the free seats go."""
+        quotas = Quotas(self.policy, pool)
+        serve = list(_served(pool, quotas)) if pool.free else []
+
+        def hold_back(ticket: Ticket) -> bool:
+            return quotas.reached(ticket) is not None or pool.waits_for_work(ticket)
+
+        def why(ticket: Ticket) -> str:
+            share = quotas.reached(ticket)
+            if share is None:
+                return ""
+            has = f"{quotas.held.get(share.project, 0)} of the {share.limit} seats that it may hold"
+            return f"project {share.project} has {has} (rule `limit`)"
+
+        return Plan(
+            serve=serve,
+            why=why,
+            order=ListedOrder(lambda: _in_order(pool, quotas)),
+            hold_back=hold_back,
+        )
+
+
+class Quotas:
+    """What projects hold, with that of their parts, against what they may hold."""
+
+    def __init__(self, policy: PoolPolicy, pool: PoolSnapshot) -> None:
+        self.policy = policy
+        self._pool = pool
+
+    @cached_property
+    def own(self) -> Mapping[str, int]:
+        """The seats that each project holds itself."""
+        return self._pool.held_by_project()
+
+    @cached_property
+    def held(self) -> Mapping[str, int]:
+        """The seats that each project and its parts hold."""
+        found: dict[str, int] = {}
+        for project, seats in self.own.items():
+            for each in self.policy.path(project):
+                found[each] = found.get(each, 0) + seats
+        return found
+
+    def reached(self, ticket: Ticket) -> ProjectShare | None:
+        """Return the share whose limit leaves no room for a ticket, or None."""
+        if ticket.project not in self.policy.shares:
+            return None
+        for each in self.policy.path(ticket.project):
+            share = self.policy.share(each)
+            if share.limit is not None and self.held.get(each, 0) + ticket.seats > share.limit:
+                return share
+        return None
+
+
+def _served(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
+    """Yield the tickets that are served, as far as seats and ``grants_max`` go."""
+    free, count = pool.free, 0
+    works: set[str] = set()
+    tree = _tree(pool, quotas)
+    while free and count < pool.grants_max and (ticket := tree.head) is not None:
+        if ticket.work_key in works:
+            tree.skip()
+        elif ticket.seats <= free:
+            tree.take()
+            free, count = free - ticket.seats, count + 1
+            if ticket.work_key:
+                works.add(ticket.work_key)
+            yield ticket
+        elif pool.may_wait(ticket):
+            return
+        else:
+            tree.skip()
+
+
+def _in_order(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
+    """Yield all that wait, as seats would go to them one by one; what limits hold back, last."""
+    listed: set[str] = set()
+    tree = _tree(pool, quotas)
+    while (ticket := tree.head) is not None:
+        listed.add(ticket.grant_id)
+        tree.take()
+        yield ticket
+    yield from (ticket for ticket in pool.waiting() if ticket.grant_id not in listed)
+    if pool.has_work:
+        yield from pool.work_in_progress()
+
+
+def _tree(pool: PoolSnapshot, quotas: Quotas) -> Branch:
+    queues: Mapping[str, Iterator[Ticket]] | Mapping[str, Sequence[Ticket]]
+    queues = pool.waiting_by_project()
+    return tree_of(
+        quotas.policy, quotas.own, quotas.held, queues, AtOnce(pool.may_wait, pool.free)
+    )

@@ -1,0 +1,75 @@
+"""Projects of a pool as text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seatkeeper.client.admin.projects import parse_project, project_text, with_projects
+from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("cv", pb.ProjectShare(project="cv")),
+        ("cv:", pb.ProjectShare(project="cv")),
+        (
+            " cv : guaranteed = 4, limit=8,weight=2,parent=lab,",
+            pb.ProjectShare(project="cv", guaranteed=4, limit=8, weight=2, parent="lab"),
+        ),
+        ("cv:limit=0", pb.ProjectShare(project="cv", limit=0)),
+    ],
+)
+def test_what_people_write(text: str, share: pb.ProjectShare) -> None:
+    assert parse_project(text) == share
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "names no project"),
+        (":limit=1", "names no project"),
+        ("cv:limit", "'limit' is none of guaranteed="),
+        ("cv:seats=1", "'seats=1' is none of"),
+        ("cv:limit=-1", "limit=-1 is no number"),
+        ("cv:limit=1.5", "limit=1.5 is no number"),
+        ("cv:limit=\u0661", "is no number"),
+        ("cv:limit=9999999999", "is no number"),
+        ("cv:limit=1,limit=2", "limit is given twice"),
+    ],
+)
+def test_what_cannot_be_read(text: str, why: str) -> None:
+    with pytest.raises(InvalidArgument, match=why):
+        parse_project(text)
+
+
+names = st.from_regex(r"[a-z][a-z0-9._-]{0,10}", fullmatch=True)
+
+
+@given(
+    st.builds(
+        pb.ProjectShare,
+        project=names,
+        guaranteed=st.integers(0, 1000),
+        limit=st.none() | st.integers(0, 1000),
+        weight=st.integers(1, 1000),
+        parent=st.just("") | names,
+    )
+)
+def test_text_says_all_of_a_project(share: pb.ProjectShare) -> None:
+    assert parse_project(project_text(share)) == share
+
+
+def test_projects_are_added_changed_and_left_out_and_the_rest_stays() -> None:
+    cv, nlp = pb.ProjectShare(project="cv", limit=1), pb.ProjectShare(project="nlp")
+    policy = pb.PoolPolicy(projects=[cv, nlp])
+    changed = pb.ProjectShare(project="cv", limit=2)
+    asr = pb.ProjectShare(project="asr")
+    found = with_projects(policy, [changed, asr], ["nlp"])
+    assert [*found.projects] == [changed, asr]
+    assert [*policy.projects] == [cv, nlp]
+    with pytest.raises(InvalidArgument, match="lists no project speech"):
+        with_projects(policy, [], ["speech"])

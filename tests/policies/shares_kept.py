@@ -1,0 +1,140 @@
+"""What shares of projects promise, said without their code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from tests.policies.rules import Step
+
+from seatkeeper.server.domain import Grant, PoolPolicy, ProjectShare, Ticket
+
+Held = Mapping[str, int]
+"""Seats by project, with those of its parts; and, as ``own of``, without them."""
+LAB = PoolPolicy(
+    (
+        ProjectShare(project="lab", guaranteed=2, limit=4),
+        ProjectShare(project="cv", weight=2, parent="lab"),
+        ProjectShare(project="nlp", guaranteed=1, limit=3, parent="lab"),
+    )
+)
+"""For a pool in which also a project asks that is not listed."""
+
+
+@dataclass(frozen=True)
+class SharesKept:
+    """Limits hold; and what is granted is the next ticket, of all that are known to have waited."""
+
+    policy: PoolPolicy
+
+    def broken_by(self, step: Step) -> Iterator[str]:
+        """Yield what is wrong however much of what had ended the decision knew of."""
+        faults = [
+            list(self._broken_by(step, step.unseen[known:]))
+            for known in range(len(step.unseen) + 1)
+        ]
+        yield from min(faults, key=len)
+
+    def _broken_by(self, step: Step, unseen: Sequence[Grant | Ticket]) -> Iterator[str]:
+        """Grant by grant: what is held grows as they are made."""
+        made = {grant.grant_id for grant in step.made}
+        held: dict[str, int] = {}
+        for grant in step.after.grants.values():
+            if grant.grant_id not in made:
+                self._add(held, grant)
+        for each in unseen:
+            if isinstance(each, Grant):
+                self._add(held, each)
+        # What is new in this step came in an order that the history does not say.
+        newest = step.before.guard.ticket_number + 1
+        waiting = {
+            ticket.grant_id: replace(ticket, number=min(ticket.number, newest))
+            for ticket in step.after.tickets.values()
+        }
+        waiting |= {each.grant_id: each for each in unseen if isinstance(each, Ticket)}
+        for grant in step.made:
+            stored = step.before.tickets.get(grant.grant_id)
+            waiting[grant.grant_id] = stored or _as_ticket(grant, newest)
+        new = Counter(each.project for each in waiting.values() if each.number == newest)
+        # One that was refused may have been next, and not have fitted.
+        is_unclear = step.has_refused or any(count > 1 for count in new.values())
+        for grant in step.made:
+            asked = waiting[grant.grant_id]
+            if any(self._is_over(held, each, asked) for each in self._path(grant.project)):
+                yield f"{grant.project} got {grant.seats} seats over a limit"
+                return
+            first = self._next("", [*waiting.values()], held, asked)
+            del waiting[grant.grant_id]
+            if first != asked and not is_unclear:
+                name = first.grant_id if first else "none"
+                yield f"{grant.grant_id} of {grant.project} was served before {name}"
+            self._add(held, grant)
+
+    def _next(
+        self, project: str, waiting: Sequence[Ticket], held: Held, asked: Ticket
+    ) -> Ticket | None:
+        """The next ticket of a project and its parts; of the pool, for the empty name.
+
+        Where two come at once, the one that is ``asked`` for.
+        """
+        own = [each for each in waiting if each.project == project]
+        found = (
+            [min(own, key=lambda each: (-each.priority, each.number, each != asked))]
+            if own
+            else []
+        )
+        names = {self._path(each.project)[0] for each in waiting} if not project else set()
+        names |= {share.project for share in self.policy.projects if share.parent == project}
+        ways = [(self._turn("", each, held), each) for each in found]
+        firsts = {name: self._next(name, waiting, held, asked) for name in sorted(names)}
+        ways += [(self._turn(name, each, held), each) for name, each in firsts.items() if each]
+        ways = [(turn, each) for turn, each in ways if not self._is_over(held, project, each)]
+        return min(ways, key=lambda way: (way[0], way[1] != asked), default=(None, None))[1]
+
+    def _turn(self, name: str, ticket: Ticket, held: Held) -> tuple[bool, Fraction, int]:
+        """How late a project's next ticket is; of the empty name: what a project asks for itself."""
+        below = [each for each in self._path(ticket.project) if name in self._path(each)]
+        is_due = any(
+            held.get(each, 0) + ticket.seats <= self._guaranteed(each) for each in below if name
+        )
+        weight = {share.project: share.weight for share in self.policy.projects}.get(name, 1)
+        due = self._guaranteed(name) if is_due and self._guaranteed(name) else weight
+        seats = held.get(name or f"own of {ticket.project}", 0)
+        return not is_due, Fraction(2 * seats + 1, 2 * due), ticket.number
+
+    def _guaranteed(self, name: str) -> int:
+        given = {share.project: share.guaranteed for share in self.policy.projects}
+        parts = [share.project for share in self.policy.projects if share.parent == name]
+        return max(given.get(name, 0), sum(map(self._guaranteed, parts)))
+
+    def _is_over(self, held: Held, name: str, asked: Ticket) -> bool:
+        limits = {share.project: share.limit for share in self.policy.projects}
+        limit = limits.get(name)
+        return limit is not None and held.get(name, 0) + asked.seats > limit
+
+    def _path(self, project: str) -> list[str]:
+        """From the largest project down to this one."""
+        parents = {share.project: share.parent for share in self.policy.projects}
+        path = [project]
+        while parents.get(path[0]):
+            path.insert(0, parents[path[0]])
+        return path
+
+    def _add(self, held: dict[str, int], grant: Grant) -> None:
+        for each in (*self._path(grant.project), f"own of {grant.project}"):
+            held[each] = held.get(each, 0) + grant.seats
+
+
+def _as_ticket(grant: Grant, number: int) -> Ticket:
+    """What a request that did not wait asked for."""
+    return Ticket(
+        grant_id=grant.grant_id,
+        session_id=grant.session_id,
+        lease_id=grant.lease_id,
+        attribution=grant.attribution,
+        seats=grant.seats,
+        number=number,
+        queued_at=grant.asked_at,
+    )
