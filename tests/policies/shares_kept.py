@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -21,6 +22,37 @@ LAB = PoolPolicy(
     )
 )
 """For a pool in which also a project asks that is not listed."""
+
+
+def drawn_policy(rng: random.Random, seats: int) -> PoolPolicy:
+    """Return a policy that a pool of so many seats can have, for projects cv, nlp and asr.
+
+    Every one may hold a seat. Sometimes cv and nlp are parts of a lab.
+    """
+    has_lab = rng.random() < 0.5
+    left = seats
+    shares: list[ProjectShare] = []
+    for project in ("cv", "nlp", "asr"):
+        if project == "asr" and rng.random() < 0.5:
+            continue  # not listed
+        guaranteed = rng.randint(0, left)
+        left -= guaranteed
+        limit = rng.choice([None, None, rng.randint(max(1, guaranteed), max(1, seats))])
+        parent = "lab" if has_lab and project != "asr" else ""
+        shares.append(
+            ProjectShare(
+                project=project,
+                guaranteed=guaranteed,
+                limit=limit,
+                weight=rng.choice([1, 1, 2, 3]),
+                parent=parent,
+            )
+        )
+    if has_lab:
+        within = sum(share.guaranteed for share in shares if share.parent)
+        limit = rng.choice([None, rng.randint(max(1, within), max(1, seats))])
+        shares.insert(0, ProjectShare(project="lab", limit=limit, weight=rng.choice([1, 2])))
+    return PoolPolicy(tuple(shares))
 
 
 @dataclass(frozen=True)
@@ -58,6 +90,10 @@ class SharesKept:
             stored = step.before.tickets.get(grant.grant_id)
             waiting[grant.grant_id] = stored or _as_ticket(grant, newest)
         new = Counter(each.project for each in waiting.values() if each.number == newest)
+        works = {
+            each.work_key for each in step.after.grants.values() if each.grant_id not in made
+        }
+        works |= {each.work_key for each in unseen if isinstance(each, Grant)}
         # One that was refused may have been next, and not have fitted.
         is_unclear = step.has_refused or any(count > 1 for count in new.values())
         for grant in step.made:
@@ -65,7 +101,9 @@ class SharesKept:
             if any(self._is_over(held, each, asked) for each in self._path(grant.project)):
                 yield f"{grant.project} got {grant.seats} seats over a limit"
                 return
-            first = self._next("", [*waiting.values()], held, asked)
+            able = _able(waiting.values(), works, asked)
+            first = self._next("", able, held, asked)
+            works.add(grant.work_key)
             del waiting[grant.grant_id]
             if first != asked and not is_unclear:
                 name = first.grant_id if first else "none"
@@ -125,6 +163,20 @@ class SharesKept:
     def _add(self, held: dict[str, int], grant: Grant) -> None:
         for each in (*self._path(grant.project), f"own of {grant.project}"):
             held[each] = held.get(each, 0) + grant.seats
+
+
+def _able(waiting: Iterable[Ticket], works: Set[str], asked: Ticket) -> list[Ticket]:
+    """Those that wait for no other to do the same work; ``works``: what is being done."""
+    found: list[Ticket] = []
+    seen = {work for work in works if work}
+    for ticket in sorted(
+        waiting, key=lambda each: (-each.priority, each.number, each != asked)
+    ):
+        if ticket.work_key not in seen:
+            found.append(ticket)
+        if ticket.work_key:
+            seen.add(ticket.work_key)
+    return found
 
 
 def _as_ticket(grant: Grant, number: int) -> Ticket:

@@ -10,7 +10,7 @@ from tests.policies.scattered import NotBeforeItsTime, Scattered
 from tests.policies.shares_kept import LAB, SharesKept
 from tests.policies.small_first import OvertakenSeldom, SmallFirst
 
-from seatkeeper.server.policy.fifo import Fifo
+from seatkeeper.server.policy.by_pool import ByPool
 from seatkeeper.server.policy.shares import Shares
 
 
@@ -28,8 +28,10 @@ class InLine:
                     yield f"{grant.grant_id} was served before {other.grant_id}"
 
 
+BY_POOL = "by_pool"
+"""The policy of nodes. Its rule is that of pools without projects."""
 POLICIES = (
-    Tried("fifo", Fifo, InLine),
+    Tried(BY_POOL, ByPool, InLine),
     Tried("quota", lambda: Quota(2), lambda: WithinQuota(2)),
     Tried("small_first", lambda: SmallFirst(6), lambda: OvertakenSeldom(6)),
     Tried("shares", lambda: Shares(LAB), lambda: SharesKept(LAB)),

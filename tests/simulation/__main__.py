@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tests.policies.tried import SIMULATED
+from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.cluster import keep_temporary_files_in
 from tests.simulation.simulation import Outcome, simulate
 
@@ -33,7 +33,7 @@ def main() -> int:
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes to run them in"
     )
     parser.add_argument(
-        "--policy", choices=SIMULATED, default="fifo", help="the order of service of the nodes"
+        "--policy", choices=SIMULATED, default=BY_POOL, help="the order of service of the nodes"
     )
     parser.add_argument(
         "--until-violation", action="store_true", help="end with the first seed that has one"

@@ -27,7 +27,7 @@ from seatkeeper.client.session import lease as lease_module
 from seatkeeper.core.clock import Timer
 from seatkeeper.core.ids import IdGenerator
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.domain import Instant, PoolSpec
+from seatkeeper.server.domain import NO_POLICY, Instant, PoolPolicy, PoolSpec
 from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.policy.by_pool import BY_POOL
@@ -141,6 +141,9 @@ class SimNode:
                 return
 
 
+PROJECTS = ("sim", "cv", "nlp", "asr")
+
+
 @dataclass
 class SimCluster:
     """etcd and nodes in one world."""
@@ -149,6 +152,8 @@ class SimCluster:
     nodes_count: int = 3
     session_ttl: float = 6.0
     policy: Policy = BY_POOL
+    policies: Callable[[int], PoolPolicy] = lambda seats: NO_POLICY
+    """Draws the policy of a pool of so many seats."""
     listing_step: int = LISTING_STEP
     nodes: list[SimNode] = field(default_factory=list)
     _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)
@@ -170,6 +175,8 @@ class SimCluster:
         """The usage events of all nodes."""
         self.capacity: dict[str, int] = {}
         """The seats that each pool was made with."""
+        self.shared: dict[str, PoolPolicy] = {}
+        """The policy that each pool was made with."""
         self.nodes = [SimNode(self, number) for number in range(1, self.nodes_count + 1)]
 
     def __enter__(self) -> SimCluster:
@@ -202,6 +209,7 @@ class SimCluster:
     def pool(self, name: str, seats: int) -> None:
         """Make a pool, before anything else happens."""
         self.capacity[name] = seats
+        self.shared[name] = self.policies(seats)
         task = self.etcd.process.start(self._resize(name, seats))
         self.world.run(self.world.now, done=task.done)
 
@@ -211,18 +219,28 @@ class SimCluster:
         self.etcd.process.start(self._resize(name, wanted))
 
     async def _resize(self, name: str, seats: int) -> None:
-        await self.store.commit(
-            [Put(KEYS.pool(name), records.encode_spec(PoolSpec(name, seats)))]
-        )
+        spec = PoolSpec(name, seats, policy=self.shared[name])
+        await self.store.commit([Put(KEYS.pool(name), records.encode_spec(spec))])
+
+    def project_of(self, user: str) -> str:
+        """Return what a user's seats are charged to: the same in every run of a seed."""
+        if not any(policy.projects for policy in self.shared.values()):
+            return PROJECTS[0]
+        return random.Random(f"project of {user} in {self.world.seed}").choice(PROJECTS)
 
     def client(
-        self, process: Process, config: ClientConfig, *, holder: str | None = None
+        self,
+        process: Process,
+        config: ClientConfig,
+        *,
+        holder: str | None = None,
+        project: str = PROJECTS[0],
     ) -> AsyncSeatClient:
         """Return a client in a process of its user. ``holder``: default: the process's name."""
         client = AsyncSeatClient(
             [node.address for node in self.nodes],
             holder=holder or process.name,
-            project="sim",
+            project=project,
             config=config,
             clock=ClientClock(process),
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tests.policies.history import broken_rules, stored_pool
-from tests.policies.rules import Tried
+from tests.policies.rules import Rule, Tried
+from tests.policies.shares_kept import SharesKept
+from tests.policies.tried import BY_POOL
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.losses import Losses
@@ -114,8 +116,8 @@ class Referee:
                 if user not in self._faults.affected
             ]
         reported += self._missed_wakes.values()
-        for pool in self._capacity if self._own_rule else ():
-            broken = broken_rules(store.changes, self._tried.rule(), KEYS, pool)
+        for pool, rule in self._rules.items():
+            broken = broken_rules(store.changes, rule, KEYS, pool)
             reported += [
                 f"I6 {pool}, revision {revision}: {fault}" for revision, fault in broken
             ]
@@ -129,7 +131,15 @@ class Referee:
     @property
     def _own_rule(self) -> set[FaultKind]:
         """What the checker does not know of this policy, and its own rule says instead."""
-        return set() if self._tried.name == "fifo" else {FaultKind.ORDER}
+        return set() if self._tried.name == BY_POOL else {FaultKind.ORDER}
+
+    @property
+    def _rules(self) -> dict[str, Rule]:
+        """What is promised of pools that are served otherwise than by priority and acceptance."""
+        if self._own_rule:
+            return {pool: self._tried.rule() for pool in self._capacity}
+        shared = self._cluster.shared.items()
+        return {pool: SharesKept(policy) for pool, policy in shared if policy.projects}
 
     def _deadline(self, user: str, killed_at: float) -> float:
         """Return when a killed user's seats must be free: its ttl, a restart of leases, a sweep.

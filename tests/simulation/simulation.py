@@ -6,13 +6,14 @@ import gc
 import logging
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from tests.policies.rules import Tried
-from tests.policies.tried import SIMULATED
+from tests.policies.shares_kept import drawn_policy
+from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.referee import Referee
@@ -20,6 +21,7 @@ from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
+from seatkeeper.server.domain import NO_POLICY, PoolPolicy
 from seatkeeper.server.pool.context import LISTING_STEP
 
 STARTING_SECONDS = 3.0
@@ -30,6 +32,8 @@ SETTLING_SECONDS = 14.0
 LOOK_SECONDS = 0.1
 WORKS_SHARE = 0.25
 """Share of the seeds in which requests name work that one holder does at a time."""
+POLICIES_SHARE = 0.5
+"""Share of the seeds in which pools are shared among projects."""
 
 
 @dataclass
@@ -45,7 +49,7 @@ class Outcome:
     log: list[str] = field(default_factory=list)
 
 
-def simulate(seed: int, *, policy: str = "fifo", log: bool = False) -> Outcome:
+def simulate(seed: int, *, policy: str = BY_POOL, log: bool = False) -> Outcome:
     """Run one seed under a policy. The same seed gives the same outcome, digest included.
 
     Logging and the shared random state are left as they were: other tests run in this process.
@@ -91,7 +95,10 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     count, policy = rng.choice([1, 2, 3, 3, 3]), tried.policy()
     # Not drawn from the world's: what else happens in a seed stays as it is.
     step = random.Random(seed).choice([1, 3, LISTING_STEP])
-    with SimCluster(world, nodes_count=count, policy=policy, listing_step=step) as cluster:
+    policies = _policies(seed, tried)
+    with SimCluster(
+        world, nodes_count=count, policy=policy, policies=policies, listing_step=step
+    ) as cluster:
         pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
         for name, seats in pools.items():
             cluster.pool(name, seats)
@@ -129,6 +136,14 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             violations=violations,
             log=world.log or [],
         )
+
+
+def _policies(seed: int, tried: Tried) -> Callable[[int], PoolPolicy]:
+    """Return what draws the policies of a seed's pools: in half of the seeds there are some."""
+    own = random.Random(f"policies of {seed}")
+    if tried.name != BY_POOL or own.random() >= POLICIES_SHARE:
+        return lambda seats: NO_POLICY
+    return partial(drawn_policy, own)
 
 
 def _unserved_at_last(

@@ -21,8 +21,6 @@ from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 class SimSurroundings:
     """A process of the simulated world."""
 
-    project = "sim"
-
     def __init__(
         self,
         cluster: SimCluster,
@@ -32,6 +30,7 @@ class SimSurroundings:
     ) -> None:
         """``nodes``: those that stubs go to; default: all."""
         self.name = name
+        self.project = cluster.project_of(name)
         self._nodes = nodes or cluster.nodes
         self.process: Process = cluster.world.process(name)
         self.process.clock_rate = rng.uniform(0.997, 1.003)
@@ -55,7 +54,7 @@ class SimSurroundings:
         return self.process.start(work)
 
     def client(self, config: ClientConfig) -> AsyncSeatClient:
-        return self._cluster.client(self.process, config)
+        return self._cluster.client(self.process, config, project=self.project)
 
     def stub(self, rng: random.Random) -> pb_grpc.SeatServiceAsyncStub:
         node = rng.choice(self._nodes)

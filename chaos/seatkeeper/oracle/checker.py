@@ -11,7 +11,8 @@ I3    what was granted is in the history; what was given back is gone; what was 
       never granted
 I4    one request has one effect, however often it arrives; one work has one holder at a time
 I5    users never believe in more seats than there are, all at once
-I6    served in order, within a priority; no place in the queue is lost
+I6    served in order, within a priority, or a project and its priority; no project is over its
+      limit by a grant; no place in the queue is lost
 I7    what the dead held is free in time
 I8    no request is denied before its time, or long after it, and nothing is left behind
 I9    nothing is published under a grant that has ended, or under an older fence than before
@@ -81,6 +82,7 @@ _BY_FAULT = {
     FaultKind.FENCE: Invariant.I2,
     FaultKind.GRANTED_TWICE: Invariant.I4,
     FaultKind.ORDER: Invariant.I6,
+    FaultKind.OVER_LIMIT: Invariant.I6,
     FaultKind.SAME_WORK: Invariant.I4,
     FaultKind.TAKEN_AWAY: Invariant.I6,
     FaultKind.REWRITTEN: Invariant.I4,

@@ -9,7 +9,9 @@ What it looks for, at every revision:
 - more seats out than the capacity that held at that revision, where any were handed out;
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
 - a grant made while a ticket that comes earlier in the order of service kept waiting, unless a grant
-  for the same work was live, or may have been for all that the decision could know;
+  for the same work was live, or may have been for all that the decision could know; in a pool that
+  is shared among projects, a ticket of the same project;
+- a grant of a project that then holds more than its limit, or that of one which it is a part of;
 - two live grants for the same work, where the later one was made by a decision that knew the other;
 - a session's request (its grant id) that was granted a second time after it had ended;
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
@@ -33,10 +35,12 @@ from itertools import groupby
 from seatkeeper.oracle.stored import (
     PREFIX,
     StoredGrant,
+    StoredShare,
     StoredTicket,
     located,
     read_completed,
     read_grant,
+    read_shares,
     read_ticket,
     read_view_revision,
     seats_in_spec,
@@ -45,6 +49,8 @@ from seatkeeper.server.store import Change, Entry, Store
 
 FAULTS_MAX = 100
 """Faults kept of one pool; more are only counted."""
+PATH_MAX = 10
+"""Most projects that one is a part of; nodes allow four levels."""
 LAPSED_MAX = 10_000
 """Works whose end with a session is remembered."""
 
@@ -55,6 +61,7 @@ class FaultKind(Enum):
     OVER_GRANT = "over-grant"
     FENCE = "fence"
     ORDER = "order"
+    OVER_LIMIT = "over limit"
     SAME_WORK = "same work"
     GRANTED_TWICE = "granted twice"
     TAKEN_AWAY = "taken away"
@@ -165,6 +172,8 @@ class _PoolLedger:
         self._held: dict[str, StoredGrant] = {}
         self._waiting: dict[str, StoredTicket] = {}
         self._order: list[_Turn] = []
+        self._shares: dict[str, StoredShare] = {}
+        """By project; empty: the pool is served by priority and acceptance alone."""
         self._ever_granted: set[tuple[str, str]] = set()
         self._granted: dict[str, StoredGrant] = {}
         self._queued: dict[str, StoredTicket] = {}
@@ -189,6 +198,7 @@ class _PoolLedger:
                 self._history.capacity = 0
             case "spec", Entry(value=value):
                 self._history.capacity = seats_in_spec(value)
+                self._shares = read_shares(value)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -267,6 +277,7 @@ class _PoolLedger:
             message = f"{history.out} seats out of a pool of {history.capacity}"
             self._fault(FaultKind.OVER_GRANT, revision, message)
         self._check_fences(revision, made)
+        self._check_limits(revision, made)
         for grant in made:
             request = (grant.session_id, grant.grant_id)
             if request in self._ever_granted:
@@ -290,10 +301,33 @@ class _PoolLedger:
                 self._fault(FaultKind.FENCE, revision, message)
             self._history.fence = max(self._history.fence, grant.fence)
 
+    def _check_limits(self, revision: int, made: list[StoredGrant]) -> None:
+        """See that no project which got a seat, or one above it, holds more than it may."""
+        limited = {name for name, share in self._shares.items() if share.limit is not None}
+        for name in sorted(limited & {each for grant in made for each in self._path(grant)}):
+            held = sum(each.seats for each in self._held.values() if name in self._path(each))
+            limit = self._shares[name].limit or 0
+            if held > limit:
+                message = f"project {name} holds {held} seats, and may {limit}"
+                self._fault(FaultKind.OVER_LIMIT, revision, message)
+
+    def _path(self, grant: StoredGrant) -> list[str]:
+        """Return a grant's project and those that it is a part of."""
+        path = [grant.project]
+        while (share := self._shares.get(path[-1])) and share.parent and len(path) < PATH_MAX:
+            path.append(share.parent)
+        return path
+
     def _check_order(
         self, revision: int, grant: StoredGrant, ticket: StoredTicket | None
     ) -> None:
-        first = next((turn for turn in self._order if not self._is_held_back(turn)), None)
+        # Among projects, what is next depends on what the decision knew of; within one it does not.
+        waiting = (
+            turn
+            for turn in self._order
+            if not self._shares or self._waiting[turn[2]].project == grant.project
+        )
+        first = next((turn for turn in waiting if not self._is_held_back(turn)), None)
         if first is None:
             return
         priority, number, passed = first

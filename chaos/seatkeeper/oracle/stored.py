@@ -47,6 +47,14 @@ class StoredTicket:
     work_key: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredShare:
+    """What a pool says of a project, as far as a revision by itself shows whether it is kept."""
+
+    parent: str
+    limit: int | None
+
+
 def pool_key(pool: str, prefix: str = PREFIX) -> str:
     """Return the key of a pool's specification."""
     return f"{prefix}/pools/{pool}"
@@ -88,6 +96,17 @@ def concerning(
 def seats_in_spec(value: bytes) -> int:
     """Return the capacity in a pool's specification."""
     return pool_service_pb2.PoolSpec.FromString(value).seats
+
+
+def read_shares(value: bytes) -> dict[str, StoredShare]:
+    """Return what a pool's specification says of projects; empty: it is shared among none."""
+    policy = pool_service_pb2.PoolSpec.FromString(value).policy
+    return {
+        share.project: StoredShare(
+            share.parent, share.limit if share.HasField("limit") else None
+        )
+        for share in policy.projects
+    }
 
 
 def read_grant(grant_id: str, value: bytes) -> StoredGrant:

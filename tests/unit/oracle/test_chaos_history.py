@@ -10,7 +10,16 @@ import pytest
 from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, changed, history, in_revisions, uuid7
 
 from seatkeeper.oracle.history import FAULTS_MAX, FaultKind, PoolHistory, replay
-from seatkeeper.server.domain import Grant, Guard, Instant, PoolSpec, Ticket, Watermark
+from seatkeeper.server.domain import (
+    Grant,
+    Guard,
+    Instant,
+    PoolPolicy,
+    PoolSpec,
+    ProjectShare,
+    Ticket,
+    Watermark,
+)
 from seatkeeper.server.events.facts import encode_facts
 from seatkeeper.server.store import Change, Delete, Entry, MemoryStore, Put, records
 
@@ -355,3 +364,37 @@ def test_a_decision_may_not_know_that_the_session_of_a_work_has_ended() -> None:
     own = knowing(3)[:1]  # a node may decide on its own commits before its watch shows the end
     assert kinds(checked(*before, own, own, knowing(3))) == []
     assert kinds(checked(*before, own, own, knowing(4))) == [FaultKind.ORDER]
+
+
+LAB = PoolPolicy(
+    (ProjectShare(project="lab", limit=2), ProjectShare(project="cv", parent="lab"))
+)
+
+
+def of(project: str, number: int, seats: int = 1) -> Grant:
+    grant = a_grant(number, seats=seats, fence=number)
+    return replace(grant, attribution=replace(grant.attribution, project=project))
+
+
+def shared(policy: PoolPolicy = LAB) -> Change:
+    return put(KEYS.pool(POOL), records.encode_spec(PoolSpec(POOL, 9, policy=policy)))
+
+
+def test_a_project_over_its_limit_by_a_grant_is_seen_and_one_under_a_lowered_limit_is_not() -> (
+    None
+):
+    over = checked([shared()], [granted(of("cv", 1))], [granted(of("lab", 2, seats=2))])
+    assert kinds(over) == [FaultKind.OVER_LIMIT]
+    assert "project lab holds 3 seats, and may 2" in over.faults[0].message
+    others = [granted(of("asr", 3, seats=5))]
+    assert not checked([shared()], [granted(of("cv", 1, seats=2))], others).faults
+    lowered = shared(PoolPolicy((ProjectShare(project="cv", limit=0),)))
+    assert not checked([granted(of("cv", 1)), shared()], [lowered], others).faults
+
+
+def test_in_a_shared_pool_tickets_keep_their_order_within_their_projects() -> None:
+    waiting = a_ticket(1)
+    waiting = replace(waiting, attribution=replace(waiting.attribution, project="cv"))
+    assert not checked([shared()], [queued(waiting)], [granted(of("asr", 2))]).faults
+    passed = checked([shared()], [queued(waiting)], [granted(of("cv", 2))])
+    assert kinds(passed) == [FaultKind.ORDER]
