@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.commands import SCRIPT, environment
+from tests.cli.conftest import Cluster
 from tests.cli.test_build import BuildRunner, build_runner
 from tests.tree import ROOT
 
@@ -17,7 +18,7 @@ HOW_TO = ROOT / "docs" / "how-to"
 SECONDS_MAX = 280
 
 
-def run(build_runner: BuildRunner, page: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(cluster: Cluster, page: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the page's shell; its blocks of Python are files with the name in their first line."""
     text = (HOW_TO / page).read_text(encoding="utf-8")
     shell: list[str] = []
@@ -32,7 +33,7 @@ def run(build_runner: BuildRunner, page: str, folder: Path) -> subprocess.Comple
     return subprocess.run(
         ["sh", "-e", "-c", "\n".join(shell)],
         cwd=folder,
-        env=environment(SEATKEEPER_NODES=build_runner.cluster.address, PATH=path),
+        env=environment(SEATKEEPER_NODES=cluster.address, PATH=path),
         capture_output=True,
         text=True,
         timeout=SECONDS_MAX,
@@ -42,7 +43,7 @@ def run(build_runner: BuildRunner, page: str, folder: Path) -> subprocess.Comple
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
 def test_int8_in_ten_minutes(build_runner: BuildRunner, tmp_path: Path) -> None:
-    done = run(build_runner, "int8-in-ten-minutes.md", tmp_path)
+    done = run(build_runner.cluster, "int8-in-ten-minutes.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"precision +int8: 6 nodes in fp32, 1 node in int8", done.stdout)
     assert re.search(r"accuracy +differs by .*\(on 8 samples; model, not engine\)", done.stdout)
@@ -59,7 +60,7 @@ def test_from_trtexec(build_runner: BuildRunner, tmp_path: Path) -> None:
     text = (HOW_TO / "int8-in-ten-minutes.md").read_text(encoding="utf-8")
     example = text.partition("```python\n")[2].partition("```")[0]
     subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True)
-    done = run(build_runner, "from-trtexec.md", tmp_path)
+    done = run(build_runner.cluster, "from-trtexec.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "exit code 2" in done.stdout, "--calib is refused"
     assert "exit code 69" in done.stdout, "no agent here makes stripped engines"
@@ -68,3 +69,14 @@ def test_from_trtexec(build_runner: BuildRunner, tmp_path: Path) -> None:
     assert "--iterations is ignored: the engine is built and not timed here" in done.stderr
     engines = {"model.engine", "half.engine", "int8.engine", "again.engine"}
     assert engines <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
+def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "share-a-pool.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exit code 2" in done.stdout, done.stdout + done.stderr
+    assert "project speech may hold no seat of pool shared (rule `limit`)" in done.stderr
+    (pool,) = (each for each in cluster.client.pools.list() if each.spec.name == "shared")
+    assert not pool.spec.policy.projects
+    cluster("pool", "delete", "shared").check()

@@ -58,7 +58,7 @@ def test_more_seats_than_a_project_may_hold_are_refused_at_the_door(
     ((_, denied),) = decision.outcomes
     assert isinstance(denied, Denied)
     assert denied.reason is Refusal.TOO_MANY_SEATS
-    assert "project lab may hold 3 of pool" in denied.message
+    assert "project lab may hold at most 3, not 4, seats of pool" in denied.message
     assert "rule `limit`" in denied.message
 
 

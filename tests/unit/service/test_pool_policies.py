@@ -131,4 +131,4 @@ async def test_seats_go_by_it(services: Services) -> None:
         services.acquire(await services.session(), 5, seats=2, project="cv")
     )
     assert failure.reason == "DENIAL_REASON_TOO_MANY_SEATS"
-    assert "project cv may hold 1 of pool" in failure.message
+    assert "project cv may hold at most 1, not 2, seats of pool" in failure.message

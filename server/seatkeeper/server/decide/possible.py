@@ -34,9 +34,12 @@ def _over_limit(spec: PoolSpec, asked: Acquire | Ticket) -> tuple[Refusal, str] 
     share = spec.policy.tightest.get(asked.project)
     if share is None or share.limit is None or asked.seats <= share.limit:
         return None
+    where = f"of pool {spec.name} (rule `limit`)"
     message = (
-        f"{asked.seats} seats asked, and project {share.project} may hold {share.limit} of pool "
-        f"{spec.name} (rule `limit`); ask for fewer"
+        f"project {share.project} may hold at most {share.limit}, not {asked.seats}, seats {where}; "
+        "ask for fewer"
+        if share.limit
+        else f"project {share.project} may hold no seat {where}; ask its administrator"
     )
     return Refusal.TOO_MANY_SEATS, message
 
