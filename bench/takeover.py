@@ -145,7 +145,7 @@ async def move_guard(store: Store, keys: Keys, count: int) -> range:
         if entry.key == keys.guard(POOL)
     ]
     guard = records.decode_guard(found[0].value)[0] if found else Guard()
-    moved = Guard(guard.fence + count, guard.ticket_number, guard.kept)
+    moved = Guard(guard.fence + count, guard.ticket_number, guard.kept, guard.usage)
     await store.commit([Put(keys.guard(POOL), records.encode_guard(moved, 0, b""))])
     return range(guard.fence + 1, moved.fence + 1)
 

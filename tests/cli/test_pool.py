@@ -97,6 +97,13 @@ def test_seats_are_shared_among_projects(cluster: Cluster) -> None:
     assert "vision" in shown
     over = cluster("pool", "update", "shared", "--seats", "1").refused(Exit.USAGE)
     assert "more than the pool has seats: 1" in over
+    aged = (
+        cluster("pool", "update", "shared", "--usage-half-life", "3600", "--json").check().json
+    )
+    assert aged["usage_half_life_seconds"] == 3600
+    assert "forgotten in 1 h 0 min" in cluster("pool", "show", "shared").check().out
+    held = cluster("pool", "update", "shared", "--usage-half-life", "0", "--json").check().json
+    assert held["usage_half_life_seconds"] is None
     change = ("--project", "vision:guaranteed=1", "--without-project", "speech")
     changed = (
         cluster("pool", "update", "shared", "--seats", "1", *change, "--json").check().json

@@ -445,14 +445,14 @@ DEFECTS = (
     ),
     Defect(
         "a limit that does not count what parts hold",
-        f"{SERVER}/policy/shares.py",
-        "            for each in self.policy.path(project):\n                found[each]",
-        "            for each in (project,):\n                found[each]",
+        f"{SERVER}/policy/project_tree.py",
+        "        for each in policy.path(project):\n            found[each]",
+        "        for each in (project,):\n            found[each]",
     ),
     Defect(
         "weights that are not looked at",
         f"{SERVER}/policy/project_tree.py",
-        "        self._weight = share.weight\n",
+        "        self._weight = has.share.weight\n",
         "        self._weight = 1\n",
     ),
     Defect(
@@ -460,6 +460,19 @@ DEFECTS = (
         f"{SERVER}/policy/project_tree.py",
         "            if may_wait:\n                return\n",
         "",
+    ),
+    Defect(
+        "usage that is not looked at",
+        f"{SERVER}/policy/project_tree.py",
+        "        self._used = USED_COUNTS * has.used\n",
+        "        self._used = 0.0\n",
+    ),
+    Defect(
+        "usage that is never forgotten",
+        f"{SERVER}/policy/usage.py",
+        "    left = exp(-rate * millis)\n",
+        "    left = 1.0\n",
+        tests=("tests/unit/policy/test_usage.py",),
     ),
     Defect(
         "what is served does not count as held",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from fractions import Fraction
 
 from tests.policies.rules import Step
 
-from seatkeeper.server.domain import Grant, PoolPolicy, ProjectShare, Ticket
+from seatkeeper.server.domain import Grant, PoolPolicy, ProjectShare, Ticket, Usage
 
-Held = Mapping[str, int]
+Held = Mapping[str, int | Fraction]
 """Seats by project, with those of its parts; and, as ``own of``, without them."""
 LAB = PoolPolicy(
     (
@@ -52,7 +54,8 @@ def drawn_policy(rng: random.Random, seats: int) -> PoolPolicy:
         within = sum(share.guaranteed for share in shares if share.parent)
         limit = rng.choice([None, rng.randint(max(1, within), max(1, seats))])
         shares.insert(0, ProjectShare(project="lab", limit=limit, weight=rng.choice([1, 2])))
-    return PoolPolicy(tuple(shares))
+    half_life = rng.choice([None, timedelta(seconds=3), timedelta(minutes=1)])
+    return PoolPolicy(tuple(shares), half_life)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class SharesKept:
         for grant in step.made:
             stored = step.before.tickets.get(grant.grant_id)
             waiting[grant.grant_id] = stored or _as_ticket(grant, newest)
+        used = self._used(step.before.guard.usage)
         new = Counter(each.project for each in waiting.values() if each.number == newest)
         works = {
             each.work_key for each in step.after.grants.values() if each.grant_id not in made
@@ -102,7 +106,7 @@ class SharesKept:
                 yield f"{grant.project} got {grant.seats} seats over a limit"
                 return
             able = _able(waiting.values(), works, asked)
-            first = self._next("", able, held, asked)
+            first = self._next("", able, {**held, **used}, asked)
             works.add(grant.work_key)
             del waiting[grant.grant_id]
             if first != asked and not is_unclear:
@@ -140,7 +144,26 @@ class SharesKept:
         weight = {share.project: share.weight for share in self.policy.projects}.get(name, 1)
         due = self._guaranteed(name) if is_due and self._guaranteed(name) else weight
         seats = held.get(name or f"own of {ticket.project}", 0)
-        return not is_due, Fraction(2 * seats + 1, 2 * due), ticket.number
+        if is_due and self._guaranteed(name):
+            return False, Fraction(2 * seats + 1, 2 * due), ticket.number
+        used = held.get(
+            f"used by {name}" if name else f"own use of {ticket.project}", Fraction(0)
+        )
+        return not is_due, (seats + Fraction(1, 2) + 4 * used) / due, ticket.number
+
+    def _used(self, usage: Usage) -> dict[str, Fraction]:
+        """How many seats each project has held lately, with its parts; rounded, as equals differ."""
+        if self.policy.usage_half_life is None:
+            return {}
+        rate = math.log(2) / (self.policy.usage_half_life.total_seconds() * 1000)
+        found: dict[str, Fraction] = {}
+        for project, millis in usage.seat_millis.items():
+            for key in (
+                f"own use of {project}",
+                *(f"used by {e}" for e in self._path(project)),
+            ):
+                found[key] = found.get(key, Fraction(0)) + Fraction(round(millis * rate, 9))
+        return found
 
     def _guaranteed(self, name: str) -> int:
         given = {share.project: share.guaranteed for share in self.policy.projects}

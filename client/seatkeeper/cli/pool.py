@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -49,6 +50,14 @@ Project = typer.Option(
     help="A project's part: guaranteed=N seats that it gets before others, limit=N seats at most, "
     "weight=N (1) of what is left, parent=NAME that it is a part of. May be repeated.",
 )
+HalfLife = typer.Option(
+    "--usage-half-life",
+    metavar="SECONDS",
+    min=0,
+    max=90 * 24 * 3600,
+    help="A project that has used little for its weight comes first; half of what was used is "
+    "forgotten in this time. 0: only what is held counts.",
+)
 WithoutProject = typer.Option(
     "--without-project", metavar="NAME", help="A project to list no longer. May be repeated."
 )
@@ -64,6 +73,7 @@ async def create(
     seats: Annotated[int, Seats],
     description: Annotated[str, Description] = "",
     project: Annotated[list[str] | None, Project] = None,
+    usage_half_life: Annotated[float | None, HalfLife] = None,
 ) -> None:
     """Create a pool.
 
@@ -73,7 +83,11 @@ async def create(
     shares = _shares(project or [])
     async with at.client() as client:
         pool = await client.pools.create(
-            name, seats=seats, description=description, projects=shares
+            name,
+            seats=seats,
+            description=description,
+            projects=shares,
+            usage_half_life=_half_life(usage_half_life) or None,
         )
     _done(at, "created", pool)
 
@@ -92,6 +106,7 @@ async def update(
     description: Annotated[str | None, Description] = None,
     project: Annotated[list[str] | None, Project] = None,
     without_project: Annotated[list[str] | None, WithoutProject] = None,
+    usage_half_life: Annotated[float | None, HalfLife] = None,
 ) -> None:
     """Change the given values of a pool, and no others.
 
@@ -99,10 +114,12 @@ async def update(
     pool is closed, for maintenance: the queue stays, and is served when there are seats again.
     --project adds a project, or takes the place of what the pool says of it.
     """
-    if seats is None and description is None and not project and not without_project:
+    given = (seats, description, project, without_project, usage_half_life)
+    if all(each is None for each in given):
         fail(
             Exit.USAGE,
-            "nothing to change: give --seats, --description, --project or --without-project",
+            "nothing to change: give --seats, --description, --project, --without-project or "
+            "--usage-half-life",
         )
     shares = _shares(project or [])
     async with at.client() as client:
@@ -112,6 +129,7 @@ async def update(
             description=description,
             projects=shares,
             without_projects=without_project or [],
+            usage_half_life=_half_life(usage_half_life),
         )
     _done(at, "updated", pool)
 
@@ -168,6 +186,10 @@ async def show_(at: Connection, name: Name) -> None:
         "",
         queue_table(pool),
     )
+
+
+def _half_life(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _shares(texts: list[str]) -> list[pb.ProjectShare]:

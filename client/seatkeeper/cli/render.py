@@ -264,6 +264,8 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
     }
     if pool.spec.policy.projects:
         summary["projects"] = _projects_json(pool)
+        half_life = pool.spec.policy.usage_half_life.ToTimedelta().total_seconds()
+        summary["usage_half_life_seconds"] = half_life or None
     if details:
         summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [_ticket_json(ticket) for ticket in pool.tickets]

@@ -180,7 +180,8 @@ def seats_of(pool: pools_pb.Pool) -> str:
 def projects_table(pool: pools_pb.Pool) -> RenderableType:
     """Return what the listed projects of a pool have, and may have."""
     states = {state.project: state for state in pool.projects}
-    return table(
+    half_life = seconds(pool.spec.policy.usage_half_life)
+    projects = table(
         ("project", "part of", ">guaranteed", ">limit", ">weight", ">held", ">queued"),
         [
             (
@@ -195,6 +196,9 @@ def projects_table(pool: pools_pb.Pool) -> RenderableType:
             for share in pool.spec.policy.projects
         ],
     )
+    if not half_life:
+        return projects
+    return Group(projects, words(f"half of what was used is forgotten in {span(half_life)}"))
 
 
 def grants_table(pool: pools_pb.Pool) -> RenderableType:

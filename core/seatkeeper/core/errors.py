@@ -18,6 +18,7 @@
     │   ├── AlreadyExists        something of that name exists
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
     │   ├── Changed              it changed since you read it: read again, then decide
+    │   ├── ServiceTooOld        the node that answered does not know what was asked for: upgrade it
     │   ├── NotYours             it belongs to another session, or you may not do this
     │   ├── ClientClosed         the client was closed, or came through a fork
     │   ├── ForkedProcess        gRPC cannot run in this forked process: use the helper

@@ -148,6 +148,7 @@ PURE = (f"{SERVER}.domain", f"{SERVER}.policy", f"{SERVER}.decide")
 PURE_IMPORTS: dict[str, set[str]] = {
     **{name: set() for name in ("__future__", "bisect", "collections", "dataclasses", "enum")},
     **{name: set() for name in ("functools", "heapq", "itertools", "re", "typing")},
+    "math": {"exp", "log"},
     "collections.abc": set(),
     "datetime": {"timedelta"},
     "sys": {"maxsize"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 
 import grpc
 
@@ -37,6 +38,7 @@ class AsyncPools:
         seats: int,
         description: str = "",
         projects: Iterable[pb.ProjectShare] = (),
+        usage_half_life: timedelta | None = None,
     ) -> pb.Pool:
         """Create a pool, whose seats ``projects`` share, if any are given.
 
@@ -46,6 +48,8 @@ class AsyncPools:
         spec = pb.PoolSpec(name=name, seats=seats, description=description)
         if shares := list(projects):
             spec.policy.projects.extend(shares)
+        if usage_half_life is not None:
+            spec.policy.usage_half_life.FromTimedelta(usage_half_life)
         request = pb.CreatePoolRequest(spec=spec)
         # Sent twice, the second would fail because of the first.
         answer = await self._calls.unary(
@@ -64,11 +68,13 @@ class AsyncPools:
         description: str | None = None,
         projects: Iterable[pb.ProjectShare] = (),
         without_projects: Collection[str] = (),
+        usage_half_life: timedelta | None = None,
     ) -> pb.Pool:
         """Change what is given of a pool, and nothing else.
 
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
-        names of some that are left out. Lowering ``seats`` takes no seat from anyone: it stops new
+        names of some that are left out; a ``usage_half_life`` of 0: only what is held counts.
+        Lowering ``seats`` takes no seat from anyone: it stops new
         grants until the surplus is released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld`
         for projects that the node does not know, or `Changed` when others change the pool all the time.
         """
@@ -82,6 +88,12 @@ class AsyncPools:
                 spec.description = description
             if shares or without_projects:
                 spec.policy.CopyFrom(with_projects(spec.policy, shares, without_projects))
+            if usage_half_life is not None:
+                spec.policy.usage_half_life.FromTimedelta(usage_half_life)
+            if not usage_half_life and (
+                usage_half_life is not None or not spec.policy.projects
+            ):
+                spec.policy.ClearField("usage_half_life")
             try:
                 return await self.replace(spec, expected_revision=pool.revision)
             except Changed:

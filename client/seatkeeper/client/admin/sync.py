@@ -36,10 +36,17 @@ class Pools:
         seats: int,
         description: str = "",
         projects: Iterable[pool_service_pb2.ProjectShare] = (),
+        usage_half_life: timedelta | None = None,
     ) -> pool_service_pb2.Pool:
         """Create a pool."""
         return self._thread.call(
-            self._pools.create(name, seats=seats, description=description, projects=projects)
+            self._pools.create(
+                name,
+                seats=seats,
+                description=description,
+                projects=projects,
+                usage_half_life=usage_half_life,
+            )
         )
 
     def update(
@@ -50,6 +57,7 @@ class Pools:
         description: str | None = None,
         projects: Iterable[pool_service_pb2.ProjectShare] = (),
         without_projects: Collection[str] = (),
+        usage_half_life: timedelta | None = None,
     ) -> pool_service_pb2.Pool:
         """Change what is given of a pool, and nothing else."""
         return self._thread.call(
@@ -59,6 +67,7 @@ class Pools:
                 description=description,
                 projects=projects,
                 without_projects=without_projects,
+                usage_half_life=usage_half_life,
             )
         )
 

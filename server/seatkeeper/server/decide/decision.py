@@ -58,6 +58,7 @@ from seatkeeper.server.domain.watermark import Watermark
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.usage import with_usage
 
 RELEASE_WRITES = 4
 """Writes that a release may lead to: grant and watermark, then the next ticket and its grant."""
@@ -174,7 +175,8 @@ class _Draft:
 
     def __post_init__(self) -> None:
         self.marks = Watermarks(self.pool)
-        self.decision = Decision(self.pool.guard, self.now, self.marks.written)
+        guard = with_usage(self.pool, self.now)
+        self.decision = Decision(guard, self.now, self.marks.written)
         self.held = self.pool.held
 
     def fits(self, writes: int) -> bool:
@@ -230,7 +232,7 @@ class _Draft:
             return
         guard = self.decision.guard
         number = guard.ticket_number + 1
-        self.decision.guard = Guard(guard.fence, number, guard.kept)
+        self.decision.guard = Guard(guard.fence, number, guard.kept, guard.usage)
         self.asked[grant_id] = (command, command.ticket(number, self.now))
         self.reserved += 1
 
@@ -390,7 +392,7 @@ class _Draft:
     def _grant(self, ticket: Ticket, *, is_new: bool) -> None:
         fence = self.decision.guard.fence + 1
         guard = self.decision.guard
-        self.decision.guard = Guard(fence, guard.ticket_number, guard.kept)
+        self.decision.guard = Guard(fence, guard.ticket_number, guard.kept, guard.usage)
         grant = Grant(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,

@@ -121,7 +121,9 @@ class Adoption:
             except FormatUnsupported as error:
                 raise _newer(error) from error
             fence = max(guard.fence + FENCE_STEP, base)
-            raised = records.encode_guard(Guard(fence, guard.ticket_number, guard.kept))
+            raised = records.encode_guard(
+                Guard(fence, guard.ticket_number, guard.kept, guard.usage)
+            )
             committed = await self._store.commit(
                 [Put(key, raised)], only_if=[Unchanged(key, entry.mod_revision)]
             )

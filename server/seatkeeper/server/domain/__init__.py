@@ -16,7 +16,15 @@ from seatkeeper.server.domain.commands import (
 )
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.projects import NO_POLICY, PoolPolicy, ProjectShare, policy_fault
-from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolSpec, PoolState, Ticket
+from seatkeeper.server.domain.state import (
+    Grant,
+    Guard,
+    Instant,
+    PoolSpec,
+    PoolState,
+    Ticket,
+    Usage,
+)
 from seatkeeper.server.domain.watermark import Watermark
 
 __all__ = [
@@ -41,6 +49,7 @@ __all__ = [
     "Release",
     "Released",
     "Ticket",
+    "Usage",
     "Watermark",
     "WorkEnd",
     "policy_fault",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 
 DEPTH_MAX = 4
@@ -41,6 +42,8 @@ class PoolPolicy:
 
     projects: tuple[ProjectShare, ...] = ()
     """Each once, in the order in which they were given."""
+    usage_half_life: timedelta | None = None
+    """In which half of what a project has used is forgotten; None: only what is held counts."""
 
     @cached_property
     def shares(self) -> Mapping[str, ProjectShare]:

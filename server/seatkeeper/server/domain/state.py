@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from heapq import merge
@@ -36,13 +36,27 @@ class PoolSpec:
     """The record it was read from, where that says more than this version knows. So below."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seat time that projects have used, of which half is forgotten in each half-life."""
+
+    at: Instant
+    """As of when."""
+    seat_millis: Mapping[str, int]
+    """By listed project, that of its parts not included."""
+
+
+NO_USAGE = Usage(Instant(0), {})
+
+
 @immutable
 class Guard:
-    """The two counters of a pool. They only grow, also across deletion of the pool."""
+    """The two counters of a pool, which only grow, also across its deletion; and what was used."""
 
     fence: int = 0
     ticket_number: int = 0
     kept: bytes = field(default=b"", repr=False, compare=False)
+    usage: Usage = field(default=NO_USAGE, hash=False)
 
 
 @immutable

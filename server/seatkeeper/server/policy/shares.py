@@ -9,8 +9,9 @@ from functools import cached_property
 from seatkeeper.server.domain import Instant, PoolPolicy, ProjectShare, Ticket
 from seatkeeper.server.policy.order import ListedOrder
 from seatkeeper.server.policy.plan import Plan
-from seatkeeper.server.policy.project_tree import AtOnce, Branch, tree_of
+from seatkeeper.server.policy.project_tree import AtOnce, Branch, tree_of, with_parts
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.usage import mean_seats
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,12 @@ class Quotas:
     @cached_property
     def held(self) -> Mapping[str, int]:
         """The seats that each project and its parts hold."""
-        found: dict[str, int] = {}
-        for project, seats in self.own.items():
-            for each in self.policy.path(project):
-                found[each] = found.get(each, 0) + seats
-        return found
+        return with_parts(self.policy, self.own)
+
+    @cached_property
+    def used(self) -> Mapping[str, float]:
+        """The seats that each project has held lately; none where that does not count."""
+        return mean_seats(self._pool.state.guard.usage, self.policy)
 
     def reached(self, ticket: Ticket) -> ProjectShare | None:
         """Return the share whose limit leaves no room for a ticket, or None."""
@@ -121,5 +123,5 @@ def _tree(pool: PoolSnapshot, quotas: Quotas) -> Branch:
     queues: Mapping[str, Iterator[Ticket]] | Mapping[str, Sequence[Ticket]]
     queues = pool.waiting_by_project()
     return tree_of(
-        quotas.policy, quotas.own, quotas.held, queues, AtOnce(pool.may_wait, pool.free)
+        quotas.policy, quotas.own, quotas.used, queues, AtOnce(pool.may_wait, pool.free)
     )

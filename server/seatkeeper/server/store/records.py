@@ -16,8 +16,10 @@ from seatkeeper.server.domain import (
     Instant,
     PoolSpec,
     Ticket,
+    Usage,
     Watermark,
 )
+from seatkeeper.server.domain.state import NO_USAGE
 from seatkeeper.server.store.formats import POLICY_FORMAT, check_format, kept, parsed
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.server.wire.policies import decode_policy, encode_policy
@@ -61,13 +63,20 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
     record.ticket_number = guard.ticket_number
     record.decision_id = decision_id
     record.facts = facts
+    if guard.usage is not NO_USAGE:
+        record.usage.at_millis = guard.usage.at
+        record.usage.seat_millis.clear()
+        record.usage.seat_millis.update(guard.usage.seat_millis)
     return record.SerializeToString()
 
 
 def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
     """Return the guard stored in ``value``, and the id of the decision that wrote it."""
     record = parsed(state_pb2.GuardRecord, key, value)
-    guard = Guard(record.fence, record.ticket_number, kept(record, value))
+    usage = NO_USAGE
+    if record.HasField("usage"):
+        usage = Usage(Instant(record.usage.at_millis), dict(record.usage.seat_millis))
+    guard = Guard(record.fence, record.ticket_number, kept(record, value), usage)
     return guard, record.decision_id
 
 

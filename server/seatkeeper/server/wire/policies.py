@@ -8,7 +8,7 @@ from seatkeeper.v1 import pool_service_pb2
 
 def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
     """Return the message for a policy."""
-    return pool_service_pb2.PoolPolicy(
+    message = pool_service_pb2.PoolPolicy(
         projects=[
             pool_service_pb2.ProjectShare(
                 project=share.project,
@@ -20,6 +20,9 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
             for share in policy.projects
         ]
     )
+    if policy.usage_half_life is not None:
+        message.usage_half_life.FromTimedelta(policy.usage_half_life)
+    return message
 
 
 def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
@@ -36,5 +39,6 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
                 parent=share.parent,
             )
             for share in message.projects
-        )
+        ),
+        message.usage_half_life.ToTimedelta() if message.HasField("usage_half_life") else None,
     )

@@ -27,6 +27,8 @@ SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
 WAIT_MAX = timedelta(days=7)
+HALF_LIFE_MIN = timedelta(seconds=1)
+HALF_LIFE_MAX = timedelta(days=90)
 TOKENS_MAX = 10_000
 WORK_MESSAGE_MAX = 2_000
 _FAILURE = re.compile(r"[A-Za-z0-9_]{0,64}")
@@ -145,6 +147,15 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
     field = "spec.policy.projects"
     if len(policy.projects) > PROJECTS_MAX:
         raise Malformed(field, f"{len(policy.projects)} projects are over {PROJECTS_MAX}")
+    if policy.HasField("usage_half_life"):
+        where = "spec.policy.usage_half_life"
+        if not policy.projects:
+            raise Malformed(
+                where, "the policy lists no projects whose usage could be looked at"
+            )
+        check_duration(
+            where, policy.usage_half_life, HALF_LIFE_MIN, HALF_LIFE_MAX, "1 s to 90 days"
+        )
     for place, share in enumerate(policy.projects):
         check_name(f"{field}[{place}].project", share.project)
     if (fault := policy_fault(decode_policy(policy), seats)) is not None:
