@@ -143,6 +143,8 @@ async def start_node(
             *("--etcd-endpoints", ",".join(service.etcd.endpoints), *flags),
         ],
     )
+    if not listen.endswith(":0"):
+        node.address = listen  # clients that are made before it serves go there
     names = [each.name for each in service.nodes]
     if name in names:
         service.nodes[names.index(name)] = node
