@@ -92,7 +92,7 @@ class SharesKept:
         for grant in step.made:
             stored = step.before.tickets.get(grant.grant_id)
             waiting[grant.grant_id] = stored or _as_ticket(grant, newest)
-        used = self._used(step.before.guard.usage)
+        used = self._used(step.before.guard.usage, held)
         new = Counter(each.project for each in waiting.values() if each.number == newest)
         works = {
             each.work_key for each in step.after.grants.values() if each.grant_id not in made
@@ -151,12 +151,21 @@ class SharesKept:
         )
         return not is_due, (seats + Fraction(1, 2) + 4 * used) / due, ticket.number
 
-    def _used(self, usage: Usage) -> dict[str, Fraction]:
-        """How many seats each project has held lately, with its parts; rounded, as equals differ."""
+    def _used(self, usage: Usage, held: Held) -> dict[str, Fraction]:
+        """How many seats each project has held lately, with its parts; rounded, as equals differ.
+
+        One that is not listed: what it holds.
+        """
         if self.policy.usage_half_life is None:
             return {}
         rate = math.log(2) / (self.policy.usage_half_life.total_seconds() * 1000)
-        found: dict[str, Fraction] = {}
+        listed = {share.project for share in self.policy.projects}
+        found = {
+            f"{what} {project}": Fraction(seats)
+            for project, seats in held.items()
+            if project not in listed and not project.startswith("own of ")
+            for what in ("own use of", "used by")
+        }
         for project, millis in usage.seat_millis.items():
             for key in (
                 f"own use of {project}",

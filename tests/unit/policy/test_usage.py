@@ -50,7 +50,7 @@ def test_seats_that_are_held_for_long_are_their_mean() -> None:
     usage = Usage(NOW, {})
     for hour in range(1, 30):
         usage = advanced(usage, {"cv": 3}, Instant(NOW + hour * HOUR_MILLIS), HOUR)
-    assert mean_seats(usage, PoolPolicy(SHARES, HOUR))["cv"] == pytest.approx(3, rel=1e-6)
+    assert mean_seats(usage, HOUR)["cv"] == pytest.approx(3, rel=1e-6)
 
 
 @given(
@@ -80,6 +80,17 @@ def test_who_has_used_less_comes_first_whatever_the_time() -> None:
     state = pool(Usage(NOW, {"cv": HOUR_MILLIS}))
     assert numbers([*plan(state).serve]) == [2, 1]
     assert numbers([*plan(pool(Usage(NOW, {"nlp": HOUR_MILLIS}))).serve]) == [1, 2]
+
+
+def test_a_project_that_is_not_listed_does_not_come_before_those_that_have_used_their_share() -> (
+    None
+):
+    """It holds three, the others two each, and did so all the time."""
+    used = {"cv": 2, "nlp": 2}
+    steady = {name: round(2 * HOUR_MILLIS / 0.693147) for name in used}
+    state = pool(Usage(NOW, steady), holds={"cv": 2, "nlp": 2, "asr": 3}, seats=8)
+    state.put_ticket(t(0, "asr"))
+    assert numbers([*plan(state).serve]) == [1]
 
 
 def test_each_decision_writes_it_and_a_pool_that_does_not_look_at_it_has_none() -> None:

@@ -72,8 +72,19 @@ class Quotas:
 
     @cached_property
     def used(self) -> Mapping[str, float]:
-        """The seats that each project has held lately; none where that does not count."""
-        return mean_seats(self._pool.state.guard.usage, self.policy)
+        """The seats that each project has held lately; none where that does not count.
+
+        Of projects that are not listed nothing is written down: they count as if they had always held
+        what they hold, or they would come before all that are listed.
+        """
+        if self.policy.usage_half_life is None:
+            return {}
+        listed = self.policy.shares
+        others = {name: seats for name, seats in self.own.items() if name not in listed}
+        return {
+            **others,
+            **mean_seats(self._pool.state.guard.usage, self.policy.usage_half_life),
+        }
 
     def reached(self, ticket: Ticket) -> ProjectShare | None:
         """Return the share whose limit leaves no room for a ticket, or None."""

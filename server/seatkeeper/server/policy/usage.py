@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from math import exp, log
 
-from seatkeeper.server.domain import Guard, Instant, PoolPolicy, PoolState, Usage
+from seatkeeper.server.domain import Guard, Instant, PoolState, Usage
 
 SEAT_SECOND = 1_000
 """Milliseconds."""
@@ -48,14 +48,12 @@ def advanced(
     return Usage(max(now, usage.at), kept)
 
 
-def mean_seats(usage: Usage, policy: PoolPolicy) -> Mapping[str, float]:
+def mean_seats(usage: Usage, half_life: timedelta) -> Mapping[str, float]:
     """Return how many seats each project has held lately, as a mean over some half-lives.
 
     A constant number of seats ``n`` has the usage ``n / r`` in the end.
     """
-    if policy.usage_half_life is None:
-        return {}
-    rate = _rate(policy.usage_half_life)
+    rate = _rate(half_life)
     return {name: used * rate for name, used in usage.seat_millis.items()}
 
 
