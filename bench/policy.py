@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -99,7 +99,7 @@ class Pool:
     rng: random.Random
     now: float = 1_000.0
     number: int = 0
-    seat_time: Counter[str] = field(default_factory=Counter)
+    seat_time: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     _ends: list[tuple[float, str]] = field(default_factory=list)
     """When each grant is released."""
 
@@ -136,7 +136,7 @@ class Pool:
         """Go on to the next end of a hold; return its release."""
         at, grant_id = heapq.heappop(self._ends)
         for grant in self.state.grants.values():
-            self.seat_time[grant.project] += (at - self.now) * grant.seats  # type: ignore[assignment]  # seconds
+            self.seat_time[grant.project] += (at - self.now) * grant.seats
         self.now = at
         grant = self.state.grants[grant_id]
         return Release(grant_id, grant.session_id, grant.lease_id)

@@ -263,7 +263,7 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         "owner": pool.owner,
     }
     if pool.spec.policy.projects:
-        summary["projects"] = _projects_json(pool)
+        summary["projects"] = projects_json(pool)
         half_life = pool.spec.policy.usage_half_life.ToTimedelta().total_seconds()
         summary["usage_half_life_seconds"] = half_life or None
     if details:
@@ -272,7 +272,8 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
     return summary
 
 
-def _projects_json(pool: pools_pb.Pool) -> list[Json]:
+def projects_json(pool: pools_pb.Pool) -> list[Json]:
+    """Return what the listed projects of a pool have, and may have; None: the node does not say."""
     states = {state.project: state for state in pool.projects}
     return [
         {

@@ -12,6 +12,7 @@ from seatkeeper.cli.render import (
     client_says,
     millis,
     phase_of,
+    projects_json,
     seconds,
     since,
     table,
@@ -179,21 +180,13 @@ def seats_of(pool: pools_pb.Pool) -> str:
 
 def projects_table(pool: pools_pb.Pool) -> RenderableType:
     """Return what the listed projects of a pool have, and may have."""
-    states = {state.project: state for state in pool.projects}
     half_life = seconds(pool.spec.policy.usage_half_life)
+    keys = ("project", "parent", "guaranteed", "limit", "weight", "held", "queued")
     projects = table(
         ("project", "part of", ">guaranteed", ">limit", ">weight", ">held", ">queued"),
         [
-            (
-                share.project,
-                share.parent or "-",
-                str(share.guaranteed),
-                str(share.limit) if share.HasField("limit") else "-",
-                str(share.weight or 1),
-                str(states[share.project].held) if share.project in states else "-",
-                str(states[share.project].queued) if share.project in states else "-",
-            )
-            for share in pool.spec.policy.projects
+            tuple("-" if share[key] is None else str(share[key]) for key in keys)
+            for share in projects_json(pool)
         ],
     )
     if not half_life:

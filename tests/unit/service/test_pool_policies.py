@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 import grpc
@@ -51,6 +52,20 @@ async def test_an_older_node_must_not_overlook_it(services: Services) -> None:
     pool = await update(services, none)
     assert not pool.spec.policy.projects
     assert (await stored(services)).format == 0
+
+
+async def test_the_audit_says_what_was_changed_of_it(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    await create(services, shared(4, CV))
+    aged = shared(4, CV)
+    aged.policy.usage_half_life.FromTimedelta(timedelta(hours=1))
+    caplog.set_level(logging.INFO)
+    await update(services, aged)
+    (event,) = (each for each in caplog.records if each.getMessage() == "pool_updated")
+    said = "cv: guaranteed=2,limit=3,weight=2"
+    assert event.__dict__["policy_before"] == [said]
+    assert event.__dict__["policy_after"] == [said, "usage half-life: 3600 s"]
 
 
 async def test_an_update_that_says_nothing_of_it_leaves_it(services: Services) -> None:

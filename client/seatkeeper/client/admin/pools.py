@@ -74,9 +74,9 @@ class AsyncPools:
 
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
         names of some that are left out; a ``usage_half_life`` of 0: only what is held counts.
-        Lowering ``seats`` takes no seat from anyone: it stops new
-        grants until the surplus is released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld`
-        for projects that the node does not know, or `Changed` when others change the pool all the time.
+        Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
+        released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for projects that the node
+        does not know, or `Changed` when others change the pool all the time.
         """
         shares = list(projects)
         for attempt in range(1, UPDATE_ATTEMPTS_MAX + 1):
@@ -86,14 +86,9 @@ class AsyncPools:
                 spec.seats = seats
             if description is not None:
                 spec.description = description
-            if shares or without_projects:
-                spec.policy.CopyFrom(with_projects(spec.policy, shares, without_projects))
-            if usage_half_life is not None:
-                spec.policy.usage_half_life.FromTimedelta(usage_half_life)
-            if not usage_half_life and (
-                usage_half_life is not None or not spec.policy.projects
-            ):
-                spec.policy.ClearField("usage_half_life")
+            if shares or without_projects or usage_half_life is not None:
+                changed = with_projects(spec.policy, shares, without_projects, usage_half_life)
+                spec.policy.CopyFrom(changed)
             try:
                 return await self.replace(spec, expected_revision=pool.revision)
             except Changed:

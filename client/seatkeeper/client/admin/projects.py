@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -47,11 +48,15 @@ def project_text(share: pb.ProjectShare) -> str:
 
 
 def with_projects(
-    policy: pb.PoolPolicy, projects: Iterable[pb.ProjectShare], without: Collection[str]
+    policy: pb.PoolPolicy,
+    projects: Iterable[pb.ProjectShare],
+    without: Collection[str],
+    usage_half_life: timedelta | None = None,
 ) -> pb.PoolPolicy:
     """Return a policy with these projects in it or changed, and without those. The rest stays.
 
-    Raises `InvalidArgument` for one to leave out that is not there.
+    ``usage_half_life``: None: as before, while there are projects; 0: none. Raises `InvalidArgument`
+    for one to leave out that is not there.
     """
     there = {share.project: share for share in policy.projects}
     for name in without:
@@ -62,6 +67,10 @@ def with_projects(
     changed.CopyFrom(policy)
     del changed.projects[:]
     changed.projects.extend(there.values())
+    if usage_half_life:
+        changed.usage_half_life.FromTimedelta(usage_half_life)
+    elif usage_half_life is not None or not there:
+        changed.ClearField("usage_half_life")
     return changed
 
 

@@ -79,6 +79,13 @@ class PoolPolicy:
                 found[project] = min(limited, key=lambda share: share.limit or 0)
         return found
 
+    def lines(self) -> list[str]:
+        """Return it for people: each project, and the half-life, if there is one."""
+        found = [*map(str, self.projects)]
+        if self.usage_half_life is not None:
+            found.append(f"usage half-life: {self.usage_half_life.total_seconds():g} s")
+        return found
+
     def share(self, project: str) -> ProjectShare:
         """Return what a project gets, listed or not."""
         return self.shares.get(project) or ProjectShare(project=project)

@@ -182,7 +182,7 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
 
 def _shown(value: object) -> object:
     """Return a value of a specification as events say it."""
-    return [*map(str, value.projects)] if isinstance(value, PoolPolicy) else value
+    return value.lines() if isinstance(value, PoolPolicy) else value
 
 
 def _failure(name: str, error: PoolError) -> Failure:

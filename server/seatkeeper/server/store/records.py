@@ -33,10 +33,8 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
     message.seats = spec.seats
     message.description = spec.description
     message.format = POLICY_FORMAT if spec.policy.projects else 0
-    if (
-        decode_policy(message.policy) != spec.policy
-    ):  # otherwise it may say more than is known here
-        message.ClearField("policy")
+    # One that is as it was stays whole: it may say more than this version knows.
+    if decode_policy(message.policy) != spec.policy:
         message.policy.CopyFrom(encode_policy(spec.policy))
     return message
 
