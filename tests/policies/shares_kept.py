@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
@@ -96,8 +96,8 @@ class SharesKept:
         new = Counter(each.project for each in waiting.values() if each.number == newest)
         works = {
             each.work_key for each in step.after.grants.values() if each.grant_id not in made
-        }
-        works |= {each.work_key for each in unseen if isinstance(each, Grant)}
+        } - {""}
+        works |= {each.work_key for each in unseen if isinstance(each, Grant)} - {""}
         # One that was refused may have been next, and not have fitted.
         is_unclear = step.has_refused or any(count > 1 for count in new.values())
         for grant in step.made:
@@ -105,9 +105,9 @@ class SharesKept:
             if any(self._is_over(held, each, asked) for each in self._path(grant.project)):
                 yield f"{grant.project} got {grant.seats} seats over a limit"
                 return
-            able = _able(waiting.values(), works, asked)
+            able = [each for each in waiting.values() if each.work_key not in works]
             first = self._next("", able, {**held, **used}, asked)
-            works.add(grant.work_key)
+            works |= {grant.work_key} - {""}
             del waiting[grant.grant_id]
             if first != asked and not is_unclear:
                 name = first.grant_id if first else "none"
@@ -195,20 +195,6 @@ class SharesKept:
     def _add(self, held: dict[str, int], grant: Grant) -> None:
         for each in (*self._path(grant.project), f"own of {grant.project}"):
             held[each] = held.get(each, 0) + grant.seats
-
-
-def _able(waiting: Iterable[Ticket], works: Set[str], asked: Ticket) -> list[Ticket]:
-    """Those that wait for no other to do the same work; ``works``: what is being done."""
-    found: list[Ticket] = []
-    seen = {work for work in works if work}
-    for ticket in sorted(
-        waiting, key=lambda each: (-each.priority, each.number, each != asked)
-    ):
-        if ticket.work_key not in seen:
-            found.append(ticket)
-        if ticket.work_key:
-            seen.add(ticket.work_key)
-    return found
 
 
 def _as_ticket(grant: Grant, number: int) -> Ticket:

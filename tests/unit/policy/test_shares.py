@@ -184,7 +184,25 @@ def test_identical_work_is_served_once() -> None:
         for ticket in (t(1, "cv"), t(2, "nlp"))
     ]
     state = a_pool(*same, t(3, "nlp"), shares=TWO, seats=4)
-    assert numbers([*plan(state).serve]) == [1, 3]
+    found = plan(state)
+    assert numbers([*found.serve]) == [1, 3]
+    assert numbers([*found.order]) == [1, 3, 2]
+
+
+def test_work_is_done_when_it_is_the_turn_of_any_who_wants_it() -> None:
+    """Not only of the one that asked for it first, whose project is not next."""
+    first, second = (
+        replace(ticket, attribution=replace(ticket.attribution, work_key="w"))
+        for ticket in (t(1, "cv"), t(2, "nlp"))
+    )
+    shares = [share("cv", "l1"), share("nlp")]
+    state = a_pool(first, second, t(3, "nlp"), shares=shares, seats=2, holds={"cv": 1})
+    found = plan(state)
+    assert numbers([*found.serve]) == [2]
+    assert numbers([*found.order]) == [2, 3, 1]
+    state.put_grant(replace(held(3, "asr", 1), attribution=second.attribution))
+    state.spec = replace(state.spec, seats=4) if state.spec else None
+    assert numbers([*plan(state).serve]) == [3]
 
 
 def test_a_pool_without_projects_is_served_as_ever() -> None:

@@ -455,16 +455,14 @@ def _no_seat(
     spec: PoolSpec | None, plan: Plan | None = None, asked: Ticket | None = None
 ) -> str:
     seats = spec.seats if spec else 0
-    held_back = asked if plan and asked and plan.hold_back(asked) else None
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"
-    if held_back and held_back.work_key:
-        return (
-            "another holder does, or is to do, the same work; wait for it, or try again later"
-        )
-    if plan and held_back:
-        why = plan.why(held_back) or "the pool's policy grants this request no seat now"
-        return f"{why}; wait, or try again later"
+    if plan and asked and plan.hold_back(asked):
+        if why := plan.why(asked):
+            return f"{why}; wait, or try again later"
+        if asked.work_key:
+            return "another holder does, or is to do, the same work; wait for it, or try again later"
+        return "the pool's policy grants this request no seat now; wait, or try again later"
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from seatkeeper.server.domain import Instant, PoolPolicy, ProjectShare, Ticket
 from seatkeeper.server.policy.order import ListedOrder
@@ -36,7 +37,8 @@ class Shares:
         serve = list(_served(pool, quotas)) if pool.free else []
 
         def hold_back(ticket: Ticket) -> bool:
-            return quotas.reached(ticket) is not None or pool.waits_for_work(ticket)
+            is_done = bool(ticket.work_key) and pool.is_work_held(ticket.work_key)
+            return is_done or quotas.reached(ticket) is not None
 
         def why(ticket: Ticket) -> str:
             share = quotas.reached(ticket)
@@ -120,14 +122,19 @@ def _served(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
 def _in_order(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
     """Yield all that wait, as seats would go to them one by one; what limits hold back, last."""
     listed: set[str] = set()
+    works: set[str] = set()
     tree = _tree(pool, quotas)
     while (ticket := tree.head) is not None:
+        if ticket.work_key in works:
+            tree.skip()
+            continue
+        if ticket.work_key:
+            works.add(ticket.work_key)
         listed.add(ticket.grant_id)
         tree.take()
         yield ticket
-    yield from (ticket for ticket in pool.waiting() if ticket.grant_id not in listed)
-    if pool.has_work:
-        yield from pool.work_in_progress()
+    others = chain(pool.waiting(), pool.work_in_progress() if pool.has_work else ())
+    yield from (ticket for ticket in others if ticket.grant_id not in listed)
 
 
 def _tree(pool: PoolSnapshot, quotas: Quotas) -> Branch:

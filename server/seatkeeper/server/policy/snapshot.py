@@ -68,12 +68,11 @@ class PoolSnapshot:
         )
 
     def waiting_by_project(self) -> dict[str, Iterator[Ticket]]:
-        """Return the tickets of ``waiting`` by their projects, each in the same order.
+        """Return the tickets that can be served by their projects, each in the order of ``waiting``.
 
-        Costs a look at each project that waits; at each ticket only where work has keys.
+        Of those that want the same work there may be one in each project: a policy serves the first
+        whose turn it is. Costs a look at each project that waits.
         """
-        if self.has_work:
-            return {name: iter(found) for name, found in _by_project(self.waiting()).items()}
         new = _by_project(sorted(self.new, key=queue_key))
         stored = self.state.projects.queues
         return {
@@ -86,7 +85,7 @@ class PoolSnapshot:
     ) -> Iterator[Ticket]:
         tickets = (self.state.tickets[key[2]] for key in stored)
         found = merge(tickets, new, key=queue_key) if new else tickets
-        return (ticket for ticket in found if self._lives(ticket))
+        return (ticket for ticket in found if self._lives(ticket) and not self._is_done(ticket))
 
     def held_by_project(self) -> Counter[str]:
         """Return how many seats each project holds; of those alone that hold any."""
@@ -141,6 +140,10 @@ class PoolSnapshot:
             yield ticket, key not in seen and not self.is_work_held(key)
             if self.may_wait(ticket):
                 seen.add(key)
+
+    def _is_done(self, ticket: Ticket) -> bool:
+        """Return whether a grant holds seats for a ticket's work."""
+        return bool(ticket.work_key) and self.is_work_held(ticket.work_key)
 
     def _lives(self, ticket: Ticket) -> bool:
         return (
