@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tests.policies.tried import BY_POOL, SIMULATED
-from tests.simulation.cluster import keep_temporary_files_in
-from tests.simulation.simulation import Outcome, simulate
+from tests.simulation.simulation import Outcome, prepare_process, simulate
 
 CHUNK = 10
 
@@ -87,13 +86,14 @@ def _outcomes(
     seeds: range, simulated: Callable[[int], Outcome], jobs: int
 ) -> Iterator[Outcome]:
     if jobs <= 1:
+        prepare_process()
         yield from map(simulated, seeds)
         return
     # Not forked: gRPC is imported, and does not survive that. Such processes end without cleaning up.
     processes = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix="seatkeeper-simulation-") as folder,
-        processes.Pool(jobs, keep_temporary_files_in, (folder,)) as pool,
+        processes.Pool(jobs, prepare_process, (folder,)) as pool,
     ):
         yield from pool.imap_unordered(simulated, seeds, chunksize=CHUNK)
 

@@ -272,11 +272,6 @@ def _signing_key() -> Path:
     return file
 
 
-def keep_temporary_files_in(folder: str) -> None:
-    """Leave it to another process to clean up after this one."""
-    tempfile.tempdir = folder
-
-
 def seconds(length: float) -> timedelta:
     """Return a length of time."""
     return timedelta(seconds=length)

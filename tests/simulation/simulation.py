@@ -6,6 +6,7 @@ import gc
 import logging
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +57,17 @@ def simulate(seed: int, *, policy: str = BY_POOL, log: bool = False) -> Outcome:
     """
     with undisturbed(seed):
         return _simulate(seed, SIMULATED[policy], log=log)
+
+
+def prepare_process(folder: str | None = None) -> None:
+    """Prepare a process that does nothing but run seeds, once everything is imported.
+
+    What is loaded by then stays to the end: looking through it after each seed took a fifth of the
+    time. Temporary files go to ``folder``, where given, which another process cleans up.
+    """
+    gc.freeze()
+    if folder is not None:
+        tempfile.tempdir = folder
 
 
 @contextmanager
