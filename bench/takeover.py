@@ -16,6 +16,7 @@ The grants are written to etcd as a node would have, since taking 100,000 seats 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from time import perf_counter
 
@@ -145,7 +146,7 @@ async def move_guard(store: Store, keys: Keys, count: int) -> range:
         if entry.key == keys.guard(POOL)
     ]
     guard = records.decode_guard(found[0].value)[0] if found else Guard()
-    moved = Guard(guard.fence + count, guard.ticket_number, guard.kept, guard.usage)
+    moved = replace(guard, fence=guard.fence + count)
     await store.commit([Put(keys.guard(POOL), records.encode_guard(moved, 0, b""))])
     return range(guard.fence + 1, moved.fence + 1)
 

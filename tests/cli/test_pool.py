@@ -104,6 +104,14 @@ def test_seats_are_shared_among_projects(cluster: Cluster) -> None:
     assert "forgotten in 1 h 0 min" in cluster("pool", "show", "shared").check().out
     held = cluster("pool", "update", "shared", "--usage-half-life", "0", "--json").check().json
     assert held["usage_half_life_seconds"] is None
+    rule = cluster("pool", "update", "shared", "--overtaking", "seats=2,within=60", "--json")
+    assert rule.check().json["overtaking"] == {"seats": 2, "within_seconds": 60}
+    assert "seats=2,within=60" in cluster("pool", "show", "shared").check().out
+    assert "seats=4,within=60" in cluster(
+        "pool", "update", "shared", "--overtaking", "always"
+    ).refused(Exit.USAGE)
+    none = cluster("pool", "update", "shared", "--overtaking", "none", "--json").check().json
+    assert "overtaking" not in none
     change = ("--project", "vision:guaranteed=1", "--without-project", "speech")
     changed = (
         cluster("pool", "update", "shared", "--seats", "1", *change, "--json").check().json

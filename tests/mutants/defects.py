@@ -462,6 +462,24 @@ DEFECTS = (
         "",
     ),
     Defect(
+        "a ticket may be overtaken without end",
+        f"{SERVER}/policy/overtaking.py",
+        "        room = rule.seats - before.get(ticket.grant_id, 0)\n",
+        "        room = rule.seats\n",
+    ),
+    Defect(
+        "how far a ticket was overtaken is not written",
+        f"{SERVER}/decide/decision.py",
+        "            self.overtaken.note(grant, self.plan.passed.get(grant.grant_id, ()))\n",
+        "            pass\n",
+    ),
+    Defect(
+        "a ticket may be overtaken however long it has waited",
+        f"{SERVER}/policy/overtaking.py",
+        "        if self._now - ticket.queued_at >= rule.within / timedelta(milliseconds=1):\n",
+        "        if self._now < 0:\n",
+    ),
+    Defect(
         "usage that is not looked at",
         f"{SERVER}/policy/project_tree.py",
         "        self._used = USED_COUNTS * has.used\n",

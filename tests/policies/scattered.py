@@ -13,9 +13,10 @@ from hashlib import blake2b
 from tests.policies.rules import Step
 
 from seatkeeper.server.domain import Grant, Instant, Ticket
+from seatkeeper.server.policy.fitting import fitting
 from seatkeeper.server.policy.order import ListedOrder
 from seatkeeper.server.policy.plan import Plan
-from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
+from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 STRETCH_MILLIS = 700
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from tests.policies.rules import Step
 
-from seatkeeper.server.domain import Grant, PoolPolicy, ProjectShare, Ticket, Usage
+from seatkeeper.server.domain import Grant, Overtaking, PoolPolicy, ProjectShare, Ticket, Usage
 
 Held = Mapping[str, int | Fraction]
 """Seats by project, with those of its parts; and, as ``own of``, without them."""
@@ -29,7 +29,7 @@ LAB = PoolPolicy(
 def drawn_policy(rng: random.Random, seats: int) -> PoolPolicy:
     """Return a policy that a pool of so many seats can have, for projects cv, nlp and asr.
 
-    Every one may hold a seat. Sometimes cv and nlp are parts of a lab.
+    Every one may hold a seat. Sometimes cv and nlp are parts of a lab. Sometimes none is listed.
     """
     has_lab = rng.random() < 0.5
     left = seats
@@ -55,12 +55,24 @@ def drawn_policy(rng: random.Random, seats: int) -> PoolPolicy:
         limit = rng.choice([None, rng.randint(max(1, within), max(1, seats))])
         shares.insert(0, ProjectShare(project="lab", limit=limit, weight=rng.choice([1, 2])))
     half_life = rng.choice([None, timedelta(seconds=3), timedelta(minutes=1)])
-    return PoolPolicy(tuple(shares), half_life)
+    overtaking = Overtaking(
+        rng.randint(1, 4), rng.choice([timedelta(seconds=2), timedelta(minutes=1)])
+    )
+    match rng.randrange(5):
+        case 0 | 1:
+            return PoolPolicy(tuple(shares), half_life)
+        case 2 | 3:
+            return PoolPolicy(tuple(shares), half_life, overtaking)
+        case _:
+            return PoolPolicy(overtaking=overtaking)
 
 
 @dataclass(frozen=True)
 class SharesKept:
-    """Limits hold; and what is granted is the next ticket, of all that are known to have waited."""
+    """Limits hold; and what is granted is the next ticket, of all that are known to have waited.
+
+    Or one that overtakes it, as far as the policy allows.
+    """
 
     policy: PoolPolicy
 
@@ -100,19 +112,52 @@ class SharesKept:
         works |= {each.work_key for each in unseen if isinstance(each, Grant)} - {""}
         # One that was refused may have been next, and not have fitted.
         is_unclear = step.has_refused or any(count > 1 for count in new.values())
+        overtaken = Counter(step.before.guard.overtaken)
         for grant in step.made:
             asked = waiting[grant.grant_id]
             if any(self._is_over(held, each, asked) for each in self._path(grant.project)):
                 yield f"{grant.project} got {grant.seats} seats over a limit"
                 return
             able = [each for each in waiting.values() if each.work_key not in works]
-            first = self._next("", able, {**held, **used}, asked)
+            free = step.after.spec.seats if step.after.spec else 0
+            free -= sum(seats for name, seats in held.items() if name.startswith("own of "))
+            first = self._first(able, {**held, **used}, asked)
+            passed = set()
+            while (
+                first
+                and first != asked
+                and self._may_be_overtaken(first, grant, free, overtaken)
+            ):
+                passed.add(first.grant_id)
+                able.remove(first)
+                first = self._first(able, {**held, **used}, asked)
+            overtaken.update(dict.fromkeys(passed, grant.seats))
             works |= {grant.work_key} - {""}
             del waiting[grant.grant_id]
             if first != asked and not is_unclear:
                 name = first.grant_id if first else "none"
                 yield f"{grant.grant_id} of {grant.project} was served before {name}"
             self._add(held, grant)
+
+    def _may_be_overtaken(
+        self, ticket: Ticket, grant: Grant, free: int, overtaken: Mapping[str, int]
+    ) -> bool:
+        rule = self.policy.overtaking
+        return (
+            rule is not None
+            and ticket.seats > free
+            and overtaken.get(ticket.grant_id, 0) + grant.seats <= rule.seats
+            and timedelta(milliseconds=grant.granted_at - ticket.queued_at) < rule.within
+        )
+
+    def _first(self, waiting: Sequence[Ticket], held: Held, asked: Ticket) -> Ticket | None:
+        if self.policy.projects:
+            return self._next("", waiting, held, asked)
+        return min(
+            waiting,
+            key=lambda each: (-each.priority, each.number, each != asked),
+            default=None,
+        )
 
     def _next(
         self, project: str, waiting: Sequence[Ticket], held: Held, asked: Ticket

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from tests.policies.rules import Step
 
 from seatkeeper.server.domain import Instant, Ticket
+from seatkeeper.server.policy.fitting import fitting
 from seatkeeper.server.policy.order import ListedOrder
 from seatkeeper.server.policy.plan import Plan
-from seatkeeper.server.policy.snapshot import PoolSnapshot, fitting
+from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from seatkeeper.oracle.checker import (
 )
 from seatkeeper.oracle.history import FaultKind
 from seatkeeper.oracle.record import Believed
-from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain import NO_POLICY, Instant
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 WAKE_SECONDS = 5.0
@@ -139,7 +139,7 @@ class Referee:
         if self._own_rule:
             return {pool: self._tried.rule() for pool in self._capacity}
         shared = self._cluster.shared.items()
-        return {pool: SharesKept(policy) for pool, policy in shared if policy.projects}
+        return {pool: SharesKept(policy) for pool, policy in shared if policy != NO_POLICY}
 
     def _deadline(self, user: str, killed_at: float) -> float:
         """Return when a killed user's seats must be free: its ttl, a restart of leases, a sweep.

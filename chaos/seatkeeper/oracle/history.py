@@ -10,7 +10,8 @@ What it looks for, at every revision:
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
 - a grant made while a ticket that comes earlier in the order of service kept waiting, unless a grant
   for the same work was live, or may have been for all that the decision could know; in a pool that
-  is shared among projects, a ticket of the same project;
+  is shared among projects, a ticket of the same project; where the pool allows overtaking, more seats,
+  or later, than it allows, or by one that wants no fewer seats;
 - a grant of a project that then holds more than its limit, or that of one which it is a part of;
 - two live grants for the same work, where the later one was made by a decision that knew the other;
 - a session's request (its grant id) that was granted a second time after it had ended;
@@ -35,11 +36,13 @@ from itertools import groupby
 from seatkeeper.oracle.stored import (
     PREFIX,
     StoredGrant,
+    StoredOvertaking,
     StoredShare,
     StoredTicket,
     located,
     read_completed,
     read_grant,
+    read_overtaking,
     read_shares,
     read_ticket,
     read_view_revision,
@@ -174,6 +177,9 @@ class _PoolLedger:
         self._order: list[_Turn] = []
         self._shares: dict[str, StoredShare] = {}
         """By project; empty: the pool is served by priority and acceptance alone."""
+        self._overtaking = StoredOvertaking()
+        self._overtaken: dict[str, int] = {}
+        """Seats granted before each ticket that waits and came first."""
         self._ever_granted: set[tuple[str, str]] = set()
         self._granted: dict[str, StoredGrant] = {}
         self._queued: dict[str, StoredTicket] = {}
@@ -199,6 +205,7 @@ class _PoolLedger:
             case "spec", Entry(value=value):
                 self._history.capacity = seats_in_spec(value)
                 self._shares = read_shares(value)
+                self._overtaking = read_overtaking(value)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -219,6 +226,7 @@ class _PoolLedger:
         for ticket in ended.values():
             if ticket is not None:
                 del self._order[bisect_left(self._order, _turn(ticket))]
+                self._overtaken.pop(ticket.grant_id, None)
                 if ticket.grant_id not in self._granted:
                     self._check_end(revision, ticket, "place in the queue")
         for name in self._grants_ended:
@@ -327,19 +335,34 @@ class _PoolLedger:
             for turn in self._order
             if not self._shares or self._waiting[turn[2]].project == grant.project
         )
-        first = next((turn for turn in waiting if not self._is_held_back(turn)), None)
-        if first is None:
-            return
-        priority, number, passed = first
-        earlier = (
-            (priority, number) < _turn(ticket)[:2]
-            if ticket is not None
-            # It never waited, so it was accepted after every ticket there is.
-            else priority <= -grant.priority
+        for priority, number, passed in waiting:
+            earlier = (
+                (priority, number) < _turn(ticket)[:2]
+                if ticket is not None
+                # It never waited, so it was accepted after every ticket there is.
+                else priority <= -grant.priority
+            )
+            if not earlier:
+                return
+            if self._is_held_back((priority, number, passed)):
+                continue
+            if not self._may_overtake(grant, self._waiting[passed]):
+                message = (
+                    f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
+                )
+                self._fault(FaultKind.ORDER, revision, message)
+                return
+
+    def _may_overtake(self, grant: StoredGrant, passed: StoredTicket) -> bool:
+        """Note that a grant overtakes a ticket; return whether the pool allows that."""
+        overtaken = self._overtaken.get(passed.grant_id, 0) + grant.seats
+        self._overtaken[passed.grant_id] = overtaken
+        waited = grant.granted_at_millis - passed.queued_at_millis
+        return (
+            overtaken <= self._overtaking.seats
+            and waited < self._overtaking.within_millis
+            and grant.seats < passed.seats
         )
-        if earlier:
-            message = f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
-            self._fault(FaultKind.ORDER, revision, message)
 
     def _note_lapse(self, work_key: str, revision: int) -> None:
         self._lapsed[work_key] = revision

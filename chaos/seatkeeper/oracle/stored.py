@@ -31,6 +31,7 @@ class StoredGrant:
     priority: int
     fence: int
     work_key: str = ""
+    granted_at_millis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class StoredTicket:
     priority: int
     number: int
     work_key: str = ""
+    queued_at_millis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class StoredShare:
 
     parent: str
     limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOvertaking:
+    """How far a pool lets smaller requests go before a ticket that wants more seats than are free."""
+
+    seats: int = 0
+    """0: not at all."""
+    within_millis: int = 0
 
 
 def pool_key(pool: str, prefix: str = PREFIX) -> str:
@@ -109,6 +120,12 @@ def read_shares(value: bytes) -> dict[str, StoredShare]:
     }
 
 
+def read_overtaking(value: bytes) -> StoredOvertaking:
+    """Return what a pool's specification says of overtaking."""
+    said = pool_service_pb2.PoolSpec.FromString(value).policy.overtaking
+    return StoredOvertaking(said.seats, said.within.ToMilliseconds())
+
+
 def read_grant(grant_id: str, value: bytes) -> StoredGrant:
     """Return the grant in a record."""
     record = state_pb2.GrantRecord.FromString(value)
@@ -121,6 +138,7 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         priority=record.priority,
         fence=record.fence,
         work_key=record.attributes.work_key,
+        granted_at_millis=record.granted_at_millis,
     )
 
 
@@ -136,6 +154,7 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
         priority=record.priority,
         number=record.number,
         work_key=record.attributes.work_key,
+        queued_at_millis=record.queued_at_millis,
     )
 
 

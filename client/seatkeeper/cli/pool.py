@@ -20,7 +20,7 @@ from seatkeeper.cli.views import (
     queue_table,
     seats_of,
 )
-from seatkeeper.client.admin.projects import parse_project
+from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking, parse_project
 from seatkeeper.core.amounts import count
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -58,6 +58,13 @@ HalfLife = typer.Option(
     help="A project that has used little for its weight comes first; half of what was used is "
     "forgotten in this time. 0: only what is held counts.",
 )
+Overtake = typer.Option(
+    "--overtaking",
+    metavar="RULE",
+    help="seats=N,within=SECONDS: while a request wants more seats than are free, smaller ones behind "
+    "it may be granted N seats in all, until it has waited so long. none: they wait with it, as in "
+    "every pool that says nothing.",
+)
 WithoutProject = typer.Option(
     "--without-project", metavar="NAME", help="A project to list no longer. May be repeated."
 )
@@ -74,13 +81,14 @@ async def create(
     description: Annotated[str, Description] = "",
     project: Annotated[list[str] | None, Project] = None,
     usage_half_life: Annotated[float | None, HalfLife] = None,
+    overtaking: Annotated[str | None, Overtake] = None,
 ) -> None:
     """Create a pool.
 
     With --project, its seats are shared: the next one goes to a project under its guarantee, then by
     weight. Idle guarantees are lent; none is taken back.
     """
-    shares = _shares(project or [])
+    shares, rule = _shares(project or []), _overtaking(overtaking)
     async with at.client() as client:
         pool = await client.pools.create(
             name,
@@ -88,6 +96,7 @@ async def create(
             description=description,
             projects=shares,
             usage_half_life=_half_life(usage_half_life) or None,
+            overtaking=rule,
         )
     _done(at, "created", pool)
 
@@ -107,6 +116,7 @@ async def update(
     project: Annotated[list[str] | None, Project] = None,
     without_project: Annotated[list[str] | None, WithoutProject] = None,
     usage_half_life: Annotated[float | None, HalfLife] = None,
+    overtaking: Annotated[str | None, Overtake] = None,
 ) -> None:
     """Change the given values of a pool, and no others.
 
@@ -114,14 +124,14 @@ async def update(
     pool is closed, for maintenance: the queue stays, and is served when there are seats again.
     --project adds a project, or takes the place of what the pool says of it.
     """
-    given = (seats, description, project, without_project, usage_half_life)
+    given = (seats, description, project, without_project, usage_half_life, overtaking)
     if all(each is None for each in given):
         fail(
             Exit.USAGE,
-            "nothing to change: give --seats, --description, --project, --without-project or "
-            "--usage-half-life",
+            "nothing to change: give --seats, --description, --project, --without-project, "
+            "--usage-half-life or --overtaking",
         )
-    shares = _shares(project or [])
+    shares, rule = _shares(project or []), _overtaking(overtaking)
     async with at.client() as client:
         pool = await client.pools.update(
             name,
@@ -130,6 +140,7 @@ async def update(
             projects=shares,
             without_projects=without_project or [],
             usage_half_life=_half_life(usage_half_life),
+            overtaking=rule,
         )
     _done(at, "updated", pool)
 
@@ -176,6 +187,7 @@ async def show_(at: Connection, name: Name) -> None:
                 ("description", pool.spec.description or "-"),
                 ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
                 ("queued", str(pool.queued)),
+                *_overtaking_facts(pool.spec.policy),
                 ("last fence", str(pool.fence)),
                 ("revision", str(pool.revision)),
             ]
@@ -190,6 +202,19 @@ async def show_(at: Connection, name: Name) -> None:
 
 def _half_life(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _overtaking_facts(policy: pb.PoolPolicy) -> list[tuple[str, str]]:
+    if not policy.HasField("overtaking"):
+        return []
+    return [("overtaking", overtaking_text(policy.overtaking))]
+
+
+def _overtaking(text: str | None) -> pb.Overtaking | None:
+    try:
+        return None if text is None else parse_overtaking(text)
+    except InvalidArgument as error:
+        fail(Exit.USAGE, str(error))
 
 
 def _shares(texts: list[str]) -> list[pb.ProjectShare]:

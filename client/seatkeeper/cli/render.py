@@ -266,6 +266,10 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         summary["projects"] = projects_json(pool)
         half_life = pool.spec.policy.usage_half_life.ToTimedelta().total_seconds()
         summary["usage_half_life_seconds"] = half_life or None
+    if pool.spec.policy.HasField("overtaking"):
+        overtaking = pool.spec.policy.overtaking
+        within = overtaking.within.ToTimedelta().total_seconds()
+        summary["overtaking"] = {"seats": overtaking.seats, "within_seconds": within}
     if details:
         summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [_ticket_json(ticket) for ticket in pool.tickets]

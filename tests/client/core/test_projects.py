@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seatkeeper.client.admin.projects import parse_project, project_text, with_projects
+from seatkeeper.client.admin.projects import (
+    overtaking_text,
+    parse_overtaking,
+    parse_project,
+    project_text,
+    with_projects,
+)
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -73,3 +79,27 @@ def test_projects_are_added_changed_and_left_out_and_the_rest_stays() -> None:
     assert [*policy.projects] == [cv, nlp]
     with pytest.raises(InvalidArgument, match="lists no project speech"):
         with_projects(policy, [], ["speech"])
+
+
+def test_overtaking_is_read_and_written() -> None:
+    read = parse_overtaking("seats=4, within=60")
+    assert (read.seats, read.within.ToSeconds()) == (4, 60)
+    assert overtaking_text(read) == "seats=4,within=60"
+    assert parse_overtaking("none") == pb.Overtaking()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "4", "seats=4", "seats=4,within=1m", "seats=-1,within=2", "seats=4,within=6,seats=5"],
+)
+def test_what_overtaking_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"seats=4,within=60|whole number"):
+        parse_overtaking(text)
+
+
+def test_overtaking_is_changed_apart_from_projects() -> None:
+    policy = pb.PoolPolicy(overtaking=parse_overtaking("seats=4,within=60"))
+    listed = with_projects(policy, [parse_project("cv")], ())
+    assert listed.overtaking == policy.overtaking
+    assert with_projects(listed, (), ["cv"]).overtaking == policy.overtaking
+    assert not with_projects(listed, (), (), overtaking=pb.Overtaking()).HasField("overtaking")

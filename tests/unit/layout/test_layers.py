@@ -39,8 +39,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     f"{SERVER}.identity": ("seatkeeper.core.serving", f"{SERVER}.store"),
     f"{SERVER}.deployment": (
-        *(f"{SERVER}.{room}" for room in ("domain", "store", "store.etcd")),
-        *(f"{SERVER}.{room}" for room in ("events", "telemetry")),
+        *(f"{SERVER}.{room}" for room in ("store", "store.etcd", "events", "telemetry")),
     ),
     f"{SERVER}.sessions": tuple(f"{SERVER}.{room}" for room in ("domain", "wire", "store")),
     f"{SERVER}.tokens": (

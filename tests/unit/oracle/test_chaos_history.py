@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, changed, history, in_revisions, uuid7
+from tests.unit.kit import (
+    KEYS,
+    NOW,
+    POOL,
+    a_grant,
+    a_ticket,
+    changed,
+    history,
+    in_revisions,
+    uuid7,
+)
 
 from seatkeeper.oracle.history import FAULTS_MAX, FaultKind, PoolHistory, replay
 from seatkeeper.server.domain import (
     Grant,
     Guard,
     Instant,
+    Overtaking,
     PoolPolicy,
     PoolSpec,
     ProjectShare,
@@ -398,3 +410,21 @@ def test_in_a_shared_pool_tickets_keep_their_order_within_their_projects() -> No
     assert not checked([shared()], [queued(waiting)], [granted(of("asr", 2))]).faults
     passed = checked([shared()], [queued(waiting)], [granted(of("cv", 2))])
     assert kinds(passed) == [FaultKind.ORDER]
+
+
+def overtaking(*grants: Grant, within: float = 60) -> PoolHistory:
+    """One ticket for 4 seats, of a pool that lets 3 seats go before it; then these grants."""
+    rule = Overtaking(seats=3, within=timedelta(seconds=within))
+    waiting = replace(a_ticket(1, seats=4), queued_at=Instant(NOW - 10_000))
+    made = [[granted(replace(each, granted_at=NOW))] for each in grants]
+    return checked([shared(PoolPolicy(overtaking=rule))], [queued(waiting)], *made)
+
+
+def test_a_ticket_may_be_overtaken_as_far_as_its_pool_says() -> None:
+    two, one, four = (a_grant(n + 2, seats=n, fence=n + 2) for n in (2, 1, 4))
+    later = replace(two, grant_id=uuid7(9), fence=9)
+    assert not overtaking(one, two).faults
+    assert kinds(overtaking(one, two, later)) == [FaultKind.ORDER]
+    assert not overtaking(one, within=10.001).faults
+    assert kinds(overtaking(one, within=10)) == [FaultKind.ORDER]
+    assert kinds(overtaking(four)) == [FaultKind.ORDER]

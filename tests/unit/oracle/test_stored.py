@@ -51,6 +51,7 @@ def test_a_grant_is_read_as_it_was_written(seats: int, priority: int, fence: int
         seats=seats,
         priority=priority,
         fence=fence,
+        granted_at_millis=grant.granted_at,
     )
 
 
@@ -67,6 +68,7 @@ def test_a_ticket_is_read_as_it_was_written(seats: int, priority: int, number: i
         seats=seats,
         priority=priority,
         number=number,
+        queued_at_millis=ticket.queued_at,
     )
 
 

@@ -68,6 +68,27 @@ async def test_the_audit_says_what_was_changed_of_it(
     assert event.__dict__["policy_after"] == [said, "usage half-life: 3600 s"]
 
 
+def overtaken(seats: int, seconds: int) -> pb.PoolSpec:
+    wanted = spec(seats=4)
+    wanted.policy.overtaking.seats = seats
+    wanted.policy.overtaking.within.FromSeconds(seconds)
+    return wanted
+
+
+async def test_a_pool_without_projects_may_allow_overtaking(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An older node allows none, which is right everywhere: the record is for it, too."""
+    await create(services, spec(seats=4))
+    caplog.set_level(logging.INFO)
+    pool = await update(services, overtaken(4, 60))
+    assert pool.spec.policy == overtaken(4, 60).policy
+    assert (await services.look()).spec.policy == pool.spec.policy
+    assert (await stored(services)).format == 0
+    (event,) = (each for each in caplog.records if each.getMessage() == "pool_updated")
+    assert event.__dict__["policy_after"] == ["overtaking: seats=4,within=60"]
+
+
 async def test_an_update_that_says_nothing_of_it_leaves_it(services: Services) -> None:
     await create(services, shared(4, CV))
     pool = await update(services, spec(seats=5, description="more"))
@@ -102,8 +123,23 @@ async def test_fewer_seats_than_it_guarantees_are_refused(services: Services) ->
             shared(4, *(pb.ProjectShare(project=f"p{n}") for n in range(501))),
             "spec.policy.projects",
         ),
+        (overtaken(0, 60), "spec.policy.overtaking.seats"),
+        (overtaken(-1, 60), "spec.policy.overtaking.seats"),
+        (overtaken(4, 0), "spec.policy.overtaking.within"),
+        (overtaken(4, 91 * 86_400), "spec.policy.overtaking.within"),
     ],
-    ids=["name", "twice", "guaranteed", "weight", "parent", "many"],
+    ids=[
+        "name",
+        "twice",
+        "guaranteed",
+        "weight",
+        "parent",
+        "many",
+        "none",
+        "less",
+        "now",
+        "long",
+    ],
 )
 async def test_one_that_cannot_be_kept_is_refused_by_its_field(
     wanted: pb.PoolSpec, field: str, services: Services

@@ -39,9 +39,11 @@ class AsyncPools:
         description: str = "",
         projects: Iterable[pb.ProjectShare] = (),
         usage_half_life: timedelta | None = None,
+        overtaking: pb.Overtaking | None = None,
     ) -> pb.Pool:
         """Create a pool, whose seats ``projects`` share, if any are given.
 
+        ``overtaking``: how far small requests may go before one that wants more seats than are free.
         Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it knows
         no projects: then there is a pool that lists none.
         """
@@ -50,6 +52,8 @@ class AsyncPools:
             spec.policy.projects.extend(shares)
         if usage_half_life is not None:
             spec.policy.usage_half_life.FromTimedelta(usage_half_life)
+        if overtaking is not None and overtaking.ByteSize():
+            spec.policy.overtaking.CopyFrom(overtaking)
         request = pb.CreatePoolRequest(spec=spec)
         # Sent twice, the second would fail because of the first.
         answer = await self._calls.unary(
@@ -69,11 +73,13 @@ class AsyncPools:
         projects: Iterable[pb.ProjectShare] = (),
         without_projects: Collection[str] = (),
         usage_half_life: timedelta | None = None,
+        overtaking: pb.Overtaking | None = None,
     ) -> pb.Pool:
         """Change what is given of a pool, and nothing else.
 
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
-        names of some that are left out; a ``usage_half_life`` of 0: only what is held counts.
+        names of some that are left out; a ``usage_half_life`` of 0: only what is held counts; an
+        empty ``overtaking``: none.
         Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
         released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for projects that the node
         does not know, or `Changed` when others change the pool all the time.
@@ -86,8 +92,9 @@ class AsyncPools:
                 spec.seats = seats
             if description is not None:
                 spec.description = description
-            if shares or without_projects or usage_half_life is not None:
-                changed = with_projects(spec.policy, shares, without_projects, usage_half_life)
+            times = (usage_half_life, overtaking)
+            if shares or without_projects or any(each is not None for each in times):
+                changed = with_projects(spec.policy, shares, without_projects, *times)
                 spec.policy.CopyFrom(changed)
             try:
                 return await self.replace(spec, expected_revision=pool.revision)
@@ -158,9 +165,15 @@ class AsyncPools:
 
 
 def _with_its_policy(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
-    if asked.policy.projects and not pool.spec.policy.projects:
+    made, name = pool.spec.policy, pool.spec.name
+    if asked.policy.projects and not made.projects:
         raise ServiceTooOld(
-            f"the node that answered knows no projects, so pool {pool.spec.name} lists none; upgrade "
+            f"the node that answered knows no projects, so pool {name} lists none; upgrade "
+            "all nodes, then update the pool"
+        )
+    if asked.policy.HasField("overtaking") and not made.HasField("overtaking"):
+        raise ServiceTooOld(
+            f"the node that answered knows no overtaking, so pool {name} allows none; upgrade "
             "all nodes, then update the pool"
         )
     return pool

@@ -1,4 +1,4 @@
-"""The projects that a pool's seats are shared among, as text and as messages."""
+"""How a pool's seats are shared, as text and as messages: projects, and who may overtake."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 _FIELDS = ("guaranteed", "limit", "weight", "parent")
+NO_OVERTAKING = "none"
 
 
 def parse_project(text: str) -> pb.ProjectShare:
@@ -47,16 +48,48 @@ def project_text(share: pb.ProjectShare) -> str:
     return f"{share.project}:{','.join(said)}"
 
 
+def parse_overtaking(text: str) -> pb.Overtaking:
+    """Return what ``text`` says, such as ``seats=4,within=60``, in seconds; ``none``: an empty message.
+
+    Raises `InvalidArgument` for what cannot be read; whether the values make sense is for a node to
+    say.
+    """
+    overtaking = pb.Overtaking()
+    if text.strip() == NO_OVERTAKING:
+        return overtaking
+    found = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(","))
+    if set(found) != {"seats", "within"} or text.count("=") != 2:
+        raise InvalidArgument(
+            f"{text[:100]!r} is neither seats=4,within=60 nor {NO_OVERTAKING}"
+        )
+    for field, value in found.items():
+        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+            raise InvalidArgument(
+                f"overtaking: {field}={value[:100]} is no whole number from 0 on"
+            )
+    overtaking.seats = int(found["seats"])
+    overtaking.within.FromTimedelta(timedelta(seconds=int(found["within"])))
+    return overtaking
+
+
+def overtaking_text(overtaking: pb.Overtaking) -> str:
+    """Return the text that `parse_overtaking` reads it from."""
+    return (
+        f"seats={overtaking.seats},within={overtaking.within.ToTimedelta().total_seconds():g}"
+    )
+
+
 def with_projects(
     policy: pb.PoolPolicy,
     projects: Iterable[pb.ProjectShare],
     without: Collection[str],
     usage_half_life: timedelta | None = None,
+    overtaking: pb.Overtaking | None = None,
 ) -> pb.PoolPolicy:
     """Return a policy with these projects in it or changed, and without those. The rest stays.
 
-    ``usage_half_life``: None: as before, while there are projects; 0: none. Raises `InvalidArgument`
-    for one to leave out that is not there.
+    ``usage_half_life``: None: as before, while there are projects; 0: none. ``overtaking``: None: as
+    before; empty: none. Raises `InvalidArgument` for a project to leave out that is not there.
     """
     there = {share.project: share for share in policy.projects}
     for name in without:
@@ -71,6 +104,10 @@ def with_projects(
         changed.usage_half_life.FromTimedelta(usage_half_life)
     elif usage_half_life is not None or not there:
         changed.ClearField("usage_half_life")
+    if overtaking is not None:
+        changed.ClearField("overtaking")
+        if overtaking.ByteSize():
+            changed.overtaking.CopyFrom(overtaking)
     return changed
 
 

@@ -37,6 +37,7 @@ class Pools:
         description: str = "",
         projects: Iterable[pool_service_pb2.ProjectShare] = (),
         usage_half_life: timedelta | None = None,
+        overtaking: pool_service_pb2.Overtaking | None = None,
     ) -> pool_service_pb2.Pool:
         """Create a pool."""
         return self._thread.call(
@@ -46,6 +47,7 @@ class Pools:
                 description=description,
                 projects=projects,
                 usage_half_life=usage_half_life,
+                overtaking=overtaking,
             )
         )
 
@@ -58,6 +60,7 @@ class Pools:
         projects: Iterable[pool_service_pb2.ProjectShare] = (),
         without_projects: Collection[str] = (),
         usage_half_life: timedelta | None = None,
+        overtaking: pool_service_pb2.Overtaking | None = None,
     ) -> pool_service_pb2.Pool:
         """Change what is given of a pool, and nothing else."""
         return self._thread.call(
@@ -68,6 +71,7 @@ class Pools:
                 projects=projects,
                 without_projects=without_projects,
                 usage_half_life=usage_half_life,
+                overtaking=overtaking,
             )
         )
 

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from seatkeeper.server.decide import admission
+from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
 from seatkeeper.server.decide.watermarks import Watermarks
 from seatkeeper.server.decide.work import WorksBegun, waiting_for, work_ended
@@ -145,6 +146,10 @@ def decide(
     draft.end_works()
     draft.serve_queue()
     draft.store_waiting()
+    guard = draft.decision.guard
+    overtaken = draft.overtaken.waiting(draft.decision.tickets, draft.gone, draft.served)
+    if overtaken or guard.overtaken:
+        draft.decision.guard = replace(guard, overtaken=overtaken)
     return draft.decision
 
 
@@ -170,6 +175,7 @@ class _Draft:
     """By work key: what the holder says who releases now."""
     marks: Watermarks = field(init=False)
     served: dict[str, Grant] = field(init=False, default_factory=dict)
+    overtaken: Overtaken = field(init=False)
     plan: Plan | None = field(init=False, default=None)
     """What the policy wants, once it has planned."""
 
@@ -178,6 +184,7 @@ class _Draft:
         guard = with_usage(self.pool, self.now)
         self.decision = Decision(guard, self.now, self.marks.written)
         self.held = self.pool.held
+        self.overtaken = Overtaken(self.pool)
 
     def fits(self, writes: int) -> bool:
         return self.decision.writes + self.reserved + writes <= self.limits.writes_max
@@ -232,7 +239,7 @@ class _Draft:
             return
         guard = self.decision.guard
         number = guard.ticket_number + 1
-        self.decision.guard = Guard(guard.fence, number, guard.kept, guard.usage)
+        self.decision.guard = replace(guard, ticket_number=number)
         self.asked[grant_id] = (command, command.ticket(number, self.now))
         self.reserved += 1
 
@@ -269,11 +276,6 @@ class _Draft:
         if self.marks.is_completed(command.session_id, command.grant_id):
             return Refusal.FINISHED, COMPLETED_BEFORE
         return None
-
-    def _left_by_holder(self) -> Counter[str]:
-        """Return how many stored tickets this decision ends, by holder."""
-        ended = (self.pool.tickets.get(grant_id) for grant_id in self.decision.tickets_ended)
-        return Counter(ticket.holder for ticket in ended if ticket is not None)
 
     def _kept_out(self, command: Acquire, entered: Counter[str]) -> str | None:
         return admission.queue_refusal(
@@ -391,8 +393,7 @@ class _Draft:
 
     def _grant(self, ticket: Ticket, *, is_new: bool) -> None:
         fence = self.decision.guard.fence + 1
-        guard = self.decision.guard
-        self.decision.guard = Guard(fence, guard.ticket_number, guard.kept, guard.usage)
+        self.decision.guard = replace(self.decision.guard, fence=fence)
         grant = Grant(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,
@@ -406,6 +407,8 @@ class _Draft:
         self.held += grant.seats
         self.served[grant.grant_id] = grant
         self.decision.grants.append(grant)
+        if self.plan is not None:
+            self.overtaken.note(grant, self.plan.passed.get(grant.grant_id, ()))
         if is_new:
             command, _ = self.asked.pop(grant.grant_id)
             self.reserved -= 1
@@ -417,7 +420,7 @@ class _Draft:
         """Give a stored ticket to each request that still waits, and answer those asked again."""
         refused: dict[str, str] = {}
         entered: Counter[str] = Counter()
-        entered.subtract(self._left_by_holder())
+        entered.subtract(_left_by_holder(self.pool, self.decision))
         for grant_id, (command, ticket) in self.asked.items():
             if command.may_wait:
                 if (full := self._kept_out(command, entered)) is not None:
@@ -449,6 +452,12 @@ class _Draft:
                 self._answer(command, Queued(stored))
             else:
                 self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
+
+
+def _left_by_holder(pool: PoolState, decision: Decision) -> Counter[str]:
+    """Return how many stored tickets a decision ends, by holder."""
+    ended = (pool.tickets.get(grant_id) for grant_id in decision.tickets_ended)
+    return Counter(ticket.holder for ticket in ended if ticket is not None)
 
 
 def _no_seat(

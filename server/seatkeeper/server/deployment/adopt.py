@@ -20,11 +20,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.deployment.deployment import ID_BYTES
-from seatkeeper.server.domain import Guard
 from seatkeeper.server.store import Put, Store, Unchanged, records
 from seatkeeper.server.store.formats import FormatUnsupported, parsed
 from seatkeeper.server.store.keys import Keys
@@ -121,9 +121,7 @@ class Adoption:
             except FormatUnsupported as error:
                 raise _newer(error) from error
             fence = max(guard.fence + FENCE_STEP, base)
-            raised = records.encode_guard(
-                Guard(fence, guard.ticket_number, guard.kept, guard.usage)
-            )
+            raised = records.encode_guard(replace(guard, fence=fence))
             committed = await self._store.commit(
                 [Put(key, raised)], only_if=[Unchanged(key, entry.mod_revision)]
             )

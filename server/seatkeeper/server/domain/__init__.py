@@ -15,7 +15,13 @@ from seatkeeper.server.domain.commands import (
     WorkEnd,
 )
 from seatkeeper.server.domain.limits import Limits
-from seatkeeper.server.domain.projects import NO_POLICY, PoolPolicy, ProjectShare, policy_fault
+from seatkeeper.server.domain.projects import (
+    NO_POLICY,
+    Overtaking,
+    PoolPolicy,
+    ProjectShare,
+    policy_fault,
+)
 from seatkeeper.server.domain.state import (
     Grant,
     Guard,
@@ -40,6 +46,7 @@ __all__ = [
     "Instant",
     "Limits",
     "Outcome",
+    "Overtaking",
     "PoolPolicy",
     "PoolSpec",
     "PoolState",

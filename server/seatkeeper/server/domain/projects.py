@@ -36,6 +36,20 @@ class ProjectShare:
         return f"{self.project}: {','.join(said) or 'weight=1'}"
 
 
+@dataclass(frozen=True, slots=True)
+class Overtaking:
+    """How far smaller requests may go before a ticket that wants more seats than are free."""
+
+    seats: int
+    """Seats granted before any one ticket so, in all."""
+    within: timedelta
+    """A ticket that has waited so long is overtaken no more."""
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        return f"seats={self.seats},within={self.within.total_seconds():g}"
+
+
 @dataclass(frozen=True)
 class PoolPolicy:
     """How a pool's seats are shared. Without projects, by priority and arrival alone."""
@@ -44,6 +58,8 @@ class PoolPolicy:
     """Each once, in the order in which they were given."""
     usage_half_life: timedelta | None = None
     """In which half of what a project has used is forgotten; None: only what is held counts."""
+    overtaking: Overtaking | None = None
+    """None: no ticket that is next is passed over, however many seats it wants."""
 
     @cached_property
     def shares(self) -> Mapping[str, ProjectShare]:
@@ -80,10 +96,12 @@ class PoolPolicy:
         return found
 
     def lines(self) -> list[str]:
-        """Return it for people: each project, and the half-life, if there is one."""
+        """Return it for people: each project, and the rest as far as it is set."""
         found = [*map(str, self.projects)]
         if self.usage_half_life is not None:
             found.append(f"usage half-life: {self.usage_half_life.total_seconds():g} s")
+        if self.overtaking is not None:
+            found.append(f"overtaking: {self.overtaking}")
         return found
 
     def share(self, project: str) -> ProjectShare:

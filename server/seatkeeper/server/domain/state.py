@@ -51,12 +51,14 @@ NO_USAGE = Usage(Instant(0), {})
 
 @immutable
 class Guard:
-    """The two counters of a pool, which only grow, also across its deletion; and what was used."""
+    """The two counters of a pool, which only grow, also across its deletion; and what policies need."""
 
     fence: int = 0
     ticket_number: int = 0
     kept: bytes = field(default=b"", repr=False, compare=False)
     usage: Usage = field(default=NO_USAGE, hash=False)
+    overtaken: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Seats granted before tickets that wait still and came first, by grant id."""
 
 
 @immutable

@@ -16,15 +16,15 @@ A policy is not trusted with safety. What it serves beyond the free seats, twice
 for work that another holder does is not granted.
 
 Requests that name the same work (``work_key``) are served one at a time, whatever the policy: of
-those that wait, ``PoolSnapshot.waiting`` yields one, and none while a grant for it lives. The others
-keep their places. When that grant ends, they are denied if its holder said how the work ended;
-otherwise the next of them is served, at the place that it kept.
+those that wait, ``PoolSnapshot.waiting`` yields one, ``waiting_by_project`` one in each project, and
+none while a grant for it lives. The others keep their places. When that grant ends, they are denied
+if its holder said how the work ended; otherwise the next of them is served, at the place that it kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from seatkeeper.server.domain import Grant, Instant, Ticket
@@ -58,6 +58,8 @@ class Plan:
     of requests that are not in the pool yet; False when in doubt, as the decision asks again."""
     why: Callable[[Ticket], str] = says_nothing
     """Which rule holds a ticket back, for people; empty: none that has a name."""
+    passed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By id of a ticket in ``serve``: the ids of those that came before it, and which it overtakes."""
     reclaim: Sequence[Grant] = ()
     """Grants whose holders should be asked to give their seats back. Carried, and not acted on yet."""
     next_wake: Instant | None = None

@@ -9,6 +9,7 @@ from itertools import chain
 
 from seatkeeper.server.domain import Instant, PoolPolicy, ProjectShare, Ticket
 from seatkeeper.server.policy.order import ListedOrder
+from seatkeeper.server.policy.overtaking import Backfill
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.project_tree import AtOnce, Branch, tree_of, with_parts
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -22,11 +23,11 @@ class Shares:
     The next ticket is the first of one project. Projects with a ticket that fits into their guarantee,
     or that of a project which they are a part of, come before the others; among equals, the one whose
     seats are fewest for what it is guaranteed, or for its weight, and then the one that waits longest.
-    A project at its limit is passed over. No ticket that is next is passed over because it wants more
-    seats than are free, or a large request would never be served.
+    A project at its limit is passed over. A ticket that is next and wants more seats than are free is
+    overtaken as far as the policy says, otherwise not, or a large request would never be served.
 
-    Depends on no time. Costs a look at each project that waits, at each that holds seats, and at each
-    ticket that is served.
+    Depends on no time, but that it allows less overtaking as time passes. Costs a look at each project
+    that waits, at each that holds seats, and at each ticket that is served or looked past.
     """
 
     policy: PoolPolicy
@@ -34,7 +35,8 @@ class Shares:
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan: the first tickets, as far as the free seats go."""
         quotas = Quotas(self.policy, pool)
-        serve = list(_served(pool, quotas)) if pool.free else []
+        backfill = Backfill(self.policy.overtaking, pool, now)
+        serve = list(_served(pool, quotas, backfill)) if pool.free else []
 
         def hold_back(ticket: Ticket) -> bool:
             is_done = bool(ticket.work_key) and pool.is_work_held(ticket.work_key)
@@ -52,6 +54,7 @@ class Shares:
             why=why,
             order=ListedOrder(lambda: _in_order(pool, quotas)),
             hold_back=hold_back,
+            passed=backfill.passed,
         )
 
 
@@ -99,7 +102,7 @@ class Quotas:
         return None
 
 
-def _served(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
+def _served(pool: PoolSnapshot, quotas: Quotas, backfill: Backfill) -> Iterator[Ticket]:
     """Yield the tickets that are served, as far as seats and ``grants_max`` go."""
     free, count = pool.free, 0
     works: set[str] = set()
@@ -107,13 +110,14 @@ def _served(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
     while free and count < pool.grants_max and (ticket := tree.head) is not None:
         if ticket.work_key in works:
             tree.skip()
-        elif ticket.seats <= free:
+        elif ticket.seats <= free and backfill.may_go(ticket):
             tree.take()
+            backfill.go(ticket)
             free, count = free - ticket.seats, count + 1
             if ticket.work_key:
                 works.add(ticket.work_key)
             yield ticket
-        elif pool.may_wait(ticket):
+        elif pool.may_wait(ticket) and not (ticket.seats > free and backfill.look_past(ticket)):
             return
         else:
             tree.skip()

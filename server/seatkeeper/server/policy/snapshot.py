@@ -172,33 +172,6 @@ def _by_project(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:
     return found
 
 
-def fitting(pool: PoolSnapshot, order: Iterable[Ticket]) -> list[Ticket]:
-    """Return the first tickets of an order, as far as seats and ``grants_max`` go; none is passed over.
-
-    When the next one wants more seats than are free, those behind it wait with it, or a large request
-    would never be served. One that may not wait holds up none. Of those for the same work, the first
-    that fits is among them.
-    """
-    free = pool.free
-    found: list[Ticket] = []
-    works: set[str] = set()
-    if not free:
-        return found
-    for ticket in order:
-        if ticket.work_key in works:
-            continue
-        if ticket.seats <= free:
-            free -= ticket.seats
-            found.append(ticket)
-            if ticket.work_key:
-                works.add(ticket.work_key)
-        elif pool.may_wait(ticket):
-            break
-        if not free or len(found) >= pool.grants_max:
-            break
-    return found
-
-
 def held_back_last(
     pool: PoolSnapshot, serve: Sequence[Ticket], hold_back: Callable[[Ticket], bool]
 ) -> Order:

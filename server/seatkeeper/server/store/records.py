@@ -65,6 +65,8 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
         record.usage.at_millis = guard.usage.at
         record.usage.seat_millis.clear()
         record.usage.seat_millis.update(guard.usage.seat_millis)
+    record.overtaken.clear()
+    record.overtaken.update(guard.overtaken)
     return record.SerializeToString()
 
 
@@ -74,7 +76,13 @@ def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
     usage = NO_USAGE
     if record.HasField("usage"):
         usage = Usage(Instant(record.usage.at_millis), dict(record.usage.seat_millis))
-    guard = Guard(record.fence, record.ticket_number, kept(record, value), usage)
+    guard = Guard(
+        record.fence,
+        record.ticket_number,
+        kept(record, value),
+        usage,
+        dict(record.overtaken),
+    )
     return guard, record.decision_id
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.domain import NO_POLICY, PoolPolicy, ProjectShare
+from seatkeeper.server.domain import NO_POLICY, Overtaking, PoolPolicy, ProjectShare
 from seatkeeper.v1 import pool_service_pb2
 
 
@@ -22,13 +22,21 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
     )
     if policy.usage_half_life is not None:
         message.usage_half_life.FromTimedelta(policy.usage_half_life)
+    if policy.overtaking is not None:
+        message.overtaking.seats = policy.overtaking.seats
+        message.overtaking.within.FromTimedelta(policy.overtaking.within)
     return message
 
 
 def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
     """Return the policy in a message."""
+    overtaking = None
+    if message.HasField("overtaking"):
+        overtaking = Overtaking(
+            message.overtaking.seats, message.overtaking.within.ToTimedelta()
+        )
     if not message.projects:
-        return NO_POLICY
+        return PoolPolicy(overtaking=overtaking) if overtaking else NO_POLICY
     return PoolPolicy(
         tuple(
             ProjectShare(
@@ -41,4 +49,5 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
             for share in message.projects
         ),
         message.usage_half_life.ToTimedelta() if message.HasField("usage_half_life") else None,
+        overtaking,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
+
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
@@ -27,8 +29,8 @@ SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
 WAIT_MAX = timedelta(days=7)
-HALF_LIFE_MIN = timedelta(seconds=1)
-HALF_LIFE_MAX = timedelta(days=90)
+POLICY_TIME_MIN = timedelta(seconds=1)
+POLICY_TIME_MAX = timedelta(days=90)
 TOKENS_MAX = 10_000
 WORK_MESSAGE_MAX = 2_000
 _FAILURE = re.compile(r"[A-Za-z0-9_]{0,64}")
@@ -142,6 +144,10 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
     return PoolSpec(spec.name, spec.seats, spec.description, decode_policy(spec.policy))
 
 
+def _check_policy_time(field: str, value: Duration) -> None:
+    check_duration(field, value, POLICY_TIME_MIN, POLICY_TIME_MAX, "1 s to 90 days")
+
+
 def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
     """Check a pool's policy, as a whole and against the pool's seats."""
     field = "spec.policy.projects"
@@ -153,9 +159,12 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
             raise Malformed(
                 where, "the policy lists no projects whose usage could be looked at"
             )
-        check_duration(
-            where, policy.usage_half_life, HALF_LIFE_MIN, HALF_LIFE_MAX, "1 s to 90 days"
-        )
+        _check_policy_time(where, policy.usage_half_life)
+    if policy.HasField("overtaking"):
+        where, seats_before = "spec.policy.overtaking", policy.overtaking.seats
+        if not 1 <= seats_before <= SEATS_MAX:
+            raise Malformed(f"{where}.seats", f"{seats_before} is not from 1 to {SEATS_MAX}")
+        _check_policy_time(f"{where}.within", policy.overtaking.within)
     for place, share in enumerate(policy.projects):
         check_name(f"{field}[{place}].project", share.project)
     if (fault := policy_fault(decode_policy(policy), seats)) is not None:

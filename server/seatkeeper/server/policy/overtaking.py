@@ -1,0 +1,54 @@
+"""Which tickets that want more seats than are free may be overtaken by smaller ones, and how far.
+
+The seats that were granted before a ticket so are written with the guard, so the bound holds whichever
+nodes decide. Time only takes from what is allowed: no plan has to be made anew because some has passed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from seatkeeper.server.domain import Instant, Overtaking, Ticket
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+
+AHEAD_MAX = 8
+"""Most tickets that one may overtake at once: so many are looked past for each that is served."""
+OVERTAKEN_MAX = 64
+"""Most tickets of a pool for which is written how far they were overtaken."""
+
+
+class Backfill:
+    """What one plan serves behind tickets that do not fit: which are looked past, and how far."""
+
+    def __init__(self, rule: Overtaking | None, pool: PoolSnapshot, now: Instant) -> None:
+        self._rule = rule
+        self._pool = pool
+        self._now = now
+        self._room: dict[str, int] = {}
+        """Seats that may still be granted before each ticket that is looked past."""
+        self.passed: dict[str, tuple[str, ...]] = {}
+        """By ticket that is served: the ids of those which it overtakes."""
+
+    def look_past(self, ticket: Ticket) -> bool:
+        """Return whether smaller tickets may go before this one, which is next and does not fit."""
+        rule, before = self._rule, self._pool.state.guard.overtaken
+        if rule is None or len(self._room) >= AHEAD_MAX:
+            return False
+        if self._now - ticket.queued_at >= rule.within / timedelta(milliseconds=1):
+            return False
+        unknown = sum(each not in before for each in (*self._room, ticket.grant_id))
+        room = rule.seats - before.get(ticket.grant_id, 0)
+        if room < 1 or len(before) + unknown > OVERTAKEN_MAX:
+            return False
+        self._room[ticket.grant_id] = room
+        return True
+
+    def may_go(self, ticket: Ticket) -> bool:
+        """Return whether all that are looked past may be overtaken by so many seats more."""
+        return all(ticket.seats <= room for room in self._room.values())
+
+    def go(self, ticket: Ticket) -> None:
+        """Serve a ticket before all that are looked past."""
+        if self._room:
+            self.passed[ticket.grant_id] = tuple(self._room)
+            self._room = {each: room - ticket.seats for each, room in self._room.items()}
