@@ -18,6 +18,8 @@ from seatkeeper.cli.exits import Exit
 
 LEAVES = [
     *(["pool", name] for name in ("create", "update", "delete", "list", "show")),
+    *(["queue", name] for name in ("list", "show")),
+    *(["grant", name] for name in ("list", "show")),
     *(["engines", name] for name in ("list", "get", "verify")),
     *(["token", name] for name in ("verify", "show", "jwks")),
     *(["chaos", name] for name in ("list", "run")),
@@ -102,7 +104,9 @@ def test_help_loads_neither_grpc_nor_the_server() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["pool"], ["token"], ["engines"], ["chaos"]], ids=" ".join
+    "words",
+    [[], ["pool"], ["queue"], ["grant"], ["token"], ["engines"], ["chaos"]],
+    ids=" ".join,
 )
 def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
     result = in_process(*words).check(Exit.USAGE)

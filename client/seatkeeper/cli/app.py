@@ -48,6 +48,8 @@ COMMANDS = {
         "doctor", "Check a running service, and say what to do about each finding."
     ),
     "pool": Entry("pool", "Create, change, delete and list pools."),
+    "queue": Entry("queue", "Show who waits for a pool, and why; take a request out."),
+    "grant": Entry("grant", "Show who holds seats; free the seats of a grant by force."),
     "node": Entry("node", "List nodes, and take one out of service."),
     "run": Entry("run", "Run a program while holding a seat."),
     "build": Entry("build", "Compile a model to an engine, under a seat."),

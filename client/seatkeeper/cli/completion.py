@@ -39,6 +39,28 @@ def pools(ctx: typer.Context, incomplete: str) -> list[str]:
     return _offer(ctx.params, incomplete, ask)
 
 
+def tickets(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the ids of the requests that wait for the pool that the line names."""
+
+    async def ask(client: AsyncSeatClient) -> Sequence[str]:
+        return [each.grant_id for each in (await client.pools.get(_pool(ctx))).tickets]
+
+    return _offer(ctx.params, incomplete, ask)
+
+
+def grants(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the ids of the grants of the pool that the line names."""
+
+    async def ask(client: AsyncSeatClient) -> Sequence[str]:
+        return [each.grant_id for each in (await client.pools.get(_pool(ctx))).grants]
+
+    return _offer(ctx.params, incomplete, ask)
+
+
+def _pool(ctx: typer.Context) -> str:
+    return str(ctx.params.get("pool") or "")
+
+
 def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the ids of nodes."""
 

@@ -272,7 +272,7 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         summary["overtaking"] = {"seats": overtaking.seats, "within_seconds": within}
     if details:
         summary["grants"] = summary["holders"] = holders_json(pool)
-        summary["queue"] = [_ticket_json(ticket) for ticket in pool.tickets]
+        summary["queue"] = [ticket_json(ticket) for ticket in pool.tickets]
     return summary
 
 
@@ -295,10 +295,11 @@ def projects_json(pool: pools_pb.Pool) -> list[Json]:
 
 def holders_json(pool: pools_pb.Pool) -> list[Json]:
     """Return who holds seats of a pool, for programs."""
-    return [_grant_json(grant) for grant in pool.grants]
+    return [grant_json(grant) for grant in pool.grants]
 
 
-def _grant_json(grant: pools_pb.HeldGrant) -> Json:
+def grant_json(grant: pools_pb.HeldGrant) -> Json:
+    """Return one grant, for programs."""
     return {
         "grant_id": grant.grant_id,
         "session_id": grant.session_id,
@@ -334,7 +335,8 @@ def client_says(holder: pools_pb.HeldGrant | pools_pb.QueuedTicket) -> str:
     return f"{client.command}{process} on {client.host}"
 
 
-def _ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
+def ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
+    """Return a request that waits, for programs."""
     return {
         "position": ticket.position,
         "grant_id": ticket.grant_id,

@@ -194,15 +194,17 @@ def projects_table(pool: pools_pb.Pool) -> RenderableType:
     return Group(projects, words(f"half of what was used is forgotten in {span(half_life)}"))
 
 
-def grants_table(pool: pools_pb.Pool) -> RenderableType:
-    """Return who holds seats of a pool."""
+def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableType:
+    """Return who holds seats of a pool; ``with_ids``: and under which ids."""
     if not pool.grants:
         return words("no seat is held")
     headings, cells = attribution_columns(pool.grants)
+    ids = ("id",) if with_ids else ()
     return table(
-        ("holder", *headings, ">seats", ">fence", ">held for", "agent", "client says"),
+        (*ids, "holder", *headings, ">seats", ">fence", ">held for", "agent", "client says"),
         [
             (
+                *((grant.grant_id,) if with_ids else ()),
                 grant.holder,
                 *cells(grant),
                 str(grant.seats),
@@ -216,21 +218,24 @@ def grants_table(pool: pools_pb.Pool) -> RenderableType:
     )
 
 
-def queue_table(pool: pools_pb.Pool) -> RenderableType:
-    """Return who waits for seats of a pool."""
+def queue_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableType:
+    """Return who waits for seats of a pool; ``with_ids``: also under which ids and priorities."""
     if not pool.tickets:
         return words("no request waits")
     headings, cells = attribution_columns(pool.tickets)
+    ids, priority = (("id",), (">priority",)) if with_ids else ((), ())
     waiters = table(
         (
-            *(">position", "waits", *headings, ">seats", ">waiting for", ">estimate"),
-            "client says",
+            *(">position", *ids, "waits", *headings, *priority),
+            *(">seats", ">waiting for", ">estimate", "client says"),
         ),
         [
             (
                 str(ticket.position),
+                *((ticket.grant_id,) if with_ids else ()),
                 ticket.holder,
                 *cells(ticket),
+                *((str(ticket.priority),) if with_ids else ()),
                 str(ticket.seats),
                 since(ticket.queued_at),
                 span(seconds(ticket.estimate)) if ticket.HasField("estimate") else "unknown",

@@ -1,0 +1,67 @@
+"""``seatkeeper queue``: the requests that wait for a pool."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seatkeeper.cli import completion
+from seatkeeper.cli.command import connected
+from seatkeeper.cli.connection import Connection
+from seatkeeper.cli.examples import examples
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.render import facts, show, ticket_json, write_json
+from seatkeeper.cli.requests import EXAMPLE_ID, PoolArgument, ticket_facts
+from seatkeeper.cli.views import queue_table
+
+app = typer.Typer(
+    help="The requests that wait for a pool: list them, see why one waits, take one out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Ticket = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Id of the request, as `queue list` shows it.",
+        autocompletion=completion.tickets,
+    ),
+]
+
+
+@app.command("list", epilog=examples("seatkeeper queue list tensorrt"))
+@connected
+async def list_(at: Connection, pool: PoolArgument) -> None:
+    """List the requests that wait for a pool, the next one first; at most 1,000."""
+    async with at.client() as client:
+        found = await client.pools.get(pool)
+    if at.json:
+        tickets = [ticket_json(ticket) for ticket in found.tickets]
+        write_json({"pool": pool, "queued": found.queued, "queue": tickets})
+        return
+    show(queue_table(found, with_ids=True))
+    if (more := found.queued - len(found.tickets)) > 0:
+        show(f"and {more} more")
+
+
+@app.command("show", epilog=examples(f"seatkeeper queue show tensorrt {EXAMPLE_ID}"))
+@connected
+async def show_(at: Connection, pool: PoolArgument, request: Ticket) -> None:
+    """Show one request that waits."""
+    async with at.client() as client:
+        found = await client.pools.get(pool)
+    ticket = next((each for each in found.tickets if each.grant_id == request), None)
+    if ticket is None:
+        if any(each.grant_id == request for each in found.grants):
+            holds = f"request {request} holds seats of {pool} by now"
+            fail(Exit.NOT_FOUND, f"{holds}; `seatkeeper grant show` shows it")
+        among = ", or not among the first 1,000" if found.queued > len(found.tickets) else ""
+        waits_not = f"no request {request} waits for {pool}{among}"
+        fail(Exit.NOT_FOUND, f"{waits_not}; `seatkeeper queue list {pool}` shows those that do")
+    if at.json:
+        write_json({"pool": pool, **ticket_json(ticket)})
+    else:
+        show(facts([("pool", pool), *ticket_facts(ticket)]))

@@ -1,0 +1,59 @@
+"""What the commands about one request share: how it is named, and how it is shown."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seatkeeper.cli import completion
+from seatkeeper.cli.attribution import Attributed
+from seatkeeper.cli.render import client_says, iso, seconds, since
+from seatkeeper.core.amounts import span
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+"""Of a request, for help texts."""
+
+PoolArgument = Annotated[
+    str,
+    typer.Argument(metavar="POOL", help="Name of the pool.", autocompletion=completion.pools),
+]
+
+
+def ticket_facts(ticket: pb.QueuedTicket) -> list[tuple[str, str]]:
+    """Return what is known of a request that waits, for people."""
+    known = ticket.HasField("estimate")
+    return [
+        ("request", ticket.grant_id),
+        ("position", str(ticket.position)),
+        ("waits", ticket.holder),
+        *_attribution(ticket),
+        ("seats", str(ticket.seats)),
+        ("waiting for", f"{since(ticket.queued_at)}, since {iso(ticket.queued_at)}"),
+        ("estimate", span(seconds(ticket.estimate)) if known else "unknown"),
+        ("session", ticket.session_id),
+        ("client says", client_says(ticket)),
+    ]
+
+
+def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
+    """Return what is known of a grant, for people."""
+    return [
+        ("grant", grant.grant_id),
+        ("holder", grant.holder),
+        *_attribution(grant),
+        ("seats", str(grant.seats)),
+        ("fence", str(grant.fence)),
+        ("held for", f"{since(grant.granted_at)}, since {iso(grant.granted_at)}"),
+        ("lease ends", iso(grant.expires_at) if grant.HasField("expires_at") else "unknown"),
+        ("agent", grant.agent_id or "-"),
+        ("session", grant.session_id),
+        ("client says", client_says(grant)),
+    ]
+
+
+def _attribution(of: Attributed) -> list[tuple[str, str]]:
+    labels = " ".join(f"{key}={value}" for key, value in sorted(of.attributes.labels.items()))
+    shown = [("project", of.project), ("priority", str(of.priority))]
+    return [*shown, ("labels", labels)] if labels else shown

@@ -1,0 +1,91 @@
+"""``seatkeeper queue`` and ``seatkeeper grant``: who waits, who holds, and what is done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.cli.conftest import Cluster
+from tests.processes import until
+
+from seatkeeper.cli.exits import Exit
+from seatkeeper.client import Grant, SeatClient
+
+UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A pool of one seat, who holds it, and who waits for it."""
+
+    pool: str
+    grant: Grant
+    ticket: str
+    asked: Future[Grant]
+
+
+@contextmanager
+def busy(cluster: Cluster, pool: str) -> Iterator[Busy]:
+    """Have anna hold the only seat, and bert wait for it."""
+    with (
+        SeatClient(cluster.address, holder="anna", project="cv") as anna,
+        SeatClient(cluster.address, holder="bert", project="nlp") as bert,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        grant = anna.acquire(pool, wait=5)
+        asked = threads.submit(bert.acquire, pool, wait=60, priority=2)
+        until(lambda: cluster.look(pool).queued, "bert waits")
+        try:
+            yield Busy(pool, grant, cluster.look(pool).tickets[0].grant_id, asked)
+        finally:
+            grant.release()
+
+
+def test_who_waits_is_listed_and_shown(cluster: Cluster, pool: str) -> None:
+    assert "no request waits" in cluster("queue", "list", pool).check().out
+    with busy(cluster, pool) as seen:
+        listed = cluster("queue", "list", pool, "--json").check().json
+        assert (listed["pool"], listed["queued"]) == (pool, 1)
+        (ticket,) = listed["queue"]
+        assert (ticket["grant_id"], ticket["position"]) == (seen.ticket, 1)
+        assert (ticket["holder"], ticket["project"]) == ("bert", "nlp")
+        assert (ticket["priority"], ticket["seats"]) == (2, 1)
+        text = cluster("queue", "list", pool).check().out
+        assert "PRIORITY" in text
+        assert seen.ticket in text
+        shown = cluster("queue", "show", pool, seen.ticket, "--json").check().json
+        assert shown == {"pool": pool, **ticket}
+        assert "bert" in cluster("queue", "show", pool, seen.ticket).check().out
+
+
+def test_who_holds_is_listed_and_shown(cluster: Cluster, pool: str) -> None:
+    assert "no seat is held" in cluster("grant", "list", pool).check().out
+    with busy(cluster, pool) as seen:
+        held = seen.grant.grant_id
+        (grant,) = cluster("grant", "list", pool, "--json").check().json["grants"]
+        assert (grant["pool"], grant["grant_id"], grant["holder"]) == (pool, held, "anna")
+        everywhere = cluster("grant", "list", "--json").check().json["grants"]
+        assert held in {each["grant_id"] for each in everywhere}
+        text = cluster("grant", "list").check().out
+        assert f"{pool}: 1 of 1 seats held" in text
+        assert held in text
+        shown = cluster("grant", "show", pool, held, "--json").check().json
+        assert shown.keys() == grant.keys()
+        assert (shown["fence"], shown["agent_id"]) == (seen.grant.fence, None)
+        assert "anna" in cluster("grant", "show", pool, held).check().out
+
+
+def test_an_unknown_id_is_answered_by_what_to_do(cluster: Cluster, pool: str) -> None:
+    with busy(cluster, pool) as seen:
+        said = cluster("queue", "show", pool, UNKNOWN).refused(Exit.NOT_FOUND)
+        assert f"`seatkeeper queue list {pool}`" in said
+        said = cluster("grant", "show", pool, UNKNOWN).refused(Exit.NOT_FOUND)
+        assert f"`seatkeeper grant list {pool}`" in said
+        said = cluster("queue", "show", pool, seen.grant.grant_id).refused(Exit.NOT_FOUND)
+        assert "`seatkeeper grant show`" in said
+        said = cluster("grant", "show", pool, seen.ticket).refused(Exit.NOT_FOUND)
+        assert "`seatkeeper queue show`" in said
+    for words in (["queue", "list"], ["grant", "list"]):
+        assert "pool list" in cluster(*words, "absent").refused(Exit.NOT_FOUND)
