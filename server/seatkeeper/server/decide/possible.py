@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from seatkeeper.server.domain.commands import Acquire, Refusal
 from seatkeeper.server.domain.state import PoolSpec, PoolState, Ticket
+from seatkeeper.server.policy.rules import Rule
 
 POOL_DELETED = "the pool was deleted; `seatkeeper pool list` shows those there are"
 
@@ -34,7 +35,7 @@ def _over_limit(spec: PoolSpec, asked: Acquire | Ticket) -> tuple[Refusal, str] 
     share = spec.policy.tightest.get(asked.project)
     if share is None or share.limit is None or asked.seats <= share.limit:
         return None
-    where = f"of pool {spec.name} (rule `limit`)"
+    where = f"of pool {spec.name} (rule `{Rule.LIMIT}`)"
     message = (
         f"project {share.project} may hold at most {share.limit}, not {asked.seats}, seats {where}; "
         "ask for fewer"

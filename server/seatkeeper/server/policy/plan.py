@@ -23,12 +23,13 @@ if its holder said how the work ended; otherwise the next of them is served, at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from seatkeeper.server.domain import Grant, Instant, Ticket
 from seatkeeper.server.policy.order import Order
+from seatkeeper.server.policy.rules import Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 
@@ -37,9 +38,24 @@ def holds_back_none(ticket: Ticket) -> bool:
     return False
 
 
-def says_nothing(ticket: Ticket) -> str:
+def says_nothing(ticket: Ticket) -> Reason | None:
     """Give no reason."""
-    return ""
+    return None
+
+
+def by_acceptance(first: Ticket, ticket: Ticket) -> Rule:
+    """Return why one ticket comes before another: its priority, or that it was accepted before."""
+    return Rule.PRIORITY if first.priority > ticket.priority else Rule.ARRIVAL
+
+
+def ahead_by_acceptance(
+    order: Iterable[Ticket], ticket: Ticket
+) -> Iterator[tuple[Ticket, Rule]]:
+    """Yield the tickets before one, and the rule that puts each there: priority, or arrival."""
+    for each in order:
+        if each.grant_id == ticket.grant_id:
+            return
+        yield each, by_acceptance(each, ticket)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +72,14 @@ class Plan:
     seat that becomes free does not help it: its project has reached a quota, its time has not come.
     A ticket that waits behind one that wants more seats than are free is not held back. Also asked
     of requests that are not in the pool yet; False when in doubt, as the decision asks again."""
-    why: Callable[[Ticket], str] = says_nothing
-    """Which rule holds a ticket back, for people; empty: none that has a name."""
     passed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By id of a ticket in ``serve``: the ids of those that came before it, and which it overtakes."""
+    why: Callable[[Ticket], Reason | None] = says_nothing
+    """Which rule holds a ticket back; None: none that has a name. Also of one that nothing holds back
+    now, and that those before it will leave no room for."""
+    ahead: Callable[[Order, Ticket], Iterable[tuple[Ticket, Rule]]] = ahead_by_acceptance
+    """The tickets before one that waits, the next one first, and what puts each of them there. Of one
+    that is neither held back nor without room. Asked for with the plan's ``order``."""
     reclaim: Sequence[Grant] = ()
     """Grants whose holders should be asked to give their seats back. Carried, and not acted on yet."""
     next_wake: Instant | None = None

@@ -8,13 +8,14 @@ a part whose head its limit leaves no room for is done for good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from sys import maxsize
 from typing import Protocol, TypeVar
 
 from seatkeeper.server.domain import PoolPolicy, ProjectShare, Ticket
+from seatkeeper.server.policy.rules import Rule
 
 Turn = tuple[bool, float, int]
 """Lowest first: not under its guarantee; seats for what it is due; number of the head's ticket."""
@@ -67,6 +68,13 @@ class Part(Protocol):
 
     def skip(self) -> None:
         """Leave the head out."""
+        ...
+
+    def rule_over(self, path: Sequence[str]) -> Rule | None:
+        """Return why the head comes before those of another part, named by the way to it.
+
+        None: they are tickets of one project, or that part has no head.
+        """
         ...
 
 
@@ -132,6 +140,10 @@ class Leaf(_Counted):
             if may_wait:
                 return
 
+    def rule_over(self, path: Sequence[str]) -> Rule | None:
+        """Keep the promise of ``Part.rule_over``."""
+        return None
+
 
 class Branch(_Counted):
     """Parts, of which the most urgent one is next."""
@@ -139,13 +151,16 @@ class Branch(_Counted):
     def __init__(
         self,
         has: Has,
-        parts: list[Part],
+        parts: Mapping[str, Part],
         at_once: AtOnce,
     ) -> None:
         super().__init__(has)
         self._at_once = at_once
+        self._by_name = parts
         # The number orders parts whose turns are equal.
-        self._parts = [(each.turn(), n, each) for n, each in enumerate(parts) if each.head]
+        self._parts = [
+            (each.turn(), n, each) for n, each in enumerate(parts.values()) if each.head
+        ]
         heapify(self._parts)
         self._find()
 
@@ -162,6 +177,18 @@ class Branch(_Counted):
         self._parts[0][2].skip()
         self._again()
         self._find()
+
+    def rule_over(self, path: Sequence[str]) -> Rule | None:
+        """Keep the promise of ``Part.rule_over``."""
+        first, other = self._parts[0][2], self._by_name[path[0]]
+        if first is other:
+            return first.rule_over(path[1:])
+        if other.head is None:
+            return None
+        mine, theirs = first.turn(), other.turn()
+        if mine[:2] == theirs[:2]:
+            return Rule.ARRIVAL
+        return Rule.GUARANTEE if first.is_due else Rule.WEIGHT
 
     def _again(self) -> None:
         """Put the first part where it belongs now."""
@@ -214,17 +241,25 @@ def tree_of(
         share, guaranteed = policy.share(name), policy.guaranteed[name]
         if name not in policy.parts:
             return leaf(share, guaranteed)
-        parts = [part_of(each) for each in policy.parts[name]]
-        parts.append(leaf(ProjectShare(project=name), 0))
+        parts = {each: part_of(each) for each in policy.parts[name]}
+        parts[name] = leaf(ProjectShare(project=name), 0)
         has = Has(share, guaranteed, held.get(name, 0), all_used.get(name, 0))
         return Branch(has, parts, at_once)
 
     waiting = {each for name in queues for each in policy.path(name)}
-    listed = [part_of(name) for name in policy.parts.get("", ()) if name in waiting]
-    others: list[Part] = [
-        leaf(policy.share(name), 0) for name in queues if name not in policy.shares
-    ]
-    return Branch(Has(ProjectShare(project="")), [*listed, *others], at_once)
+    listed = {name: part_of(name) for name in policy.parts.get("", ()) if name in waiting}
+    others: dict[str, Part] = {
+        name: leaf(policy.share(name), 0) for name in queues if name not in policy.shares
+    }
+    return Branch(Has(ProjectShare(project="")), {**listed, **others}, at_once)
+
+
+def way_to(policy: PoolPolicy, project: str) -> list[str]:
+    """Return the names on the way to a project's own tickets, from the root of the tree."""
+    if project not in policy.shares:
+        return [project]
+    own = [project] if project in policy.parts else []
+    return [*reversed(list(policy.path(project))), *own]
 
 
 Number = TypeVar("Number", int, float)

@@ -10,8 +10,9 @@ from itertools import chain
 from seatkeeper.server.domain import Instant, PoolPolicy, ProjectShare, Ticket
 from seatkeeper.server.policy.order import ListedOrder
 from seatkeeper.server.policy.overtaking import Backfill
-from seatkeeper.server.policy.plan import Plan
-from seatkeeper.server.policy.project_tree import AtOnce, Branch, tree_of, with_parts
+from seatkeeper.server.policy.plan import Plan, by_acceptance
+from seatkeeper.server.policy.project_tree import AtOnce, Branch, tree_of, way_to, with_parts
+from seatkeeper.server.policy.rules import Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.policy.usage import mean_seats
 
@@ -42,19 +43,14 @@ class Shares:
             is_done = bool(ticket.work_key) and pool.is_work_held(ticket.work_key)
             return is_done or quotas.reached(ticket) is not None
 
-        def why(ticket: Ticket) -> str:
-            share = quotas.reached(ticket)
-            if share is None:
-                return ""
-            has = f"{quotas.held.get(share.project, 0)} of the {share.limit} seats that it may hold"
-            return f"project {share.project} has {has} (rule `limit`)"
-
+        order = ListedOrder(lambda: _in_order(pool, quotas))
         return Plan(
             serve=serve,
-            why=why,
-            order=ListedOrder(lambda: _in_order(pool, quotas)),
+            why=lambda ticket: _why(pool, quotas, ticket),
+            order=order,
             hold_back=hold_back,
             passed=backfill.passed,
+            ahead=lambda _, ticket: _ahead(pool, quotas, ticket),
         )
 
 
@@ -126,6 +122,15 @@ def _served(pool: PoolSnapshot, quotas: Quotas, backfill: Backfill) -> Iterator[
 def _in_order(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
     """Yield all that wait, as seats would go to them one by one; what limits hold back, last."""
     listed: set[str] = set()
+    for ticket, _ in _turns(pool, quotas):
+        listed.add(ticket.grant_id)
+        yield ticket
+    others = chain(pool.waiting(), pool.work_in_progress() if pool.has_work else ())
+    yield from (ticket for ticket in others if ticket.grant_id not in listed)
+
+
+def _turns(pool: PoolSnapshot, quotas: Quotas) -> Iterator[tuple[Ticket, Branch]]:
+    """Yield whom seats would go to, one by one, as far as limits go; and the tree at that moment."""
     works: set[str] = set()
     tree = _tree(pool, quotas)
     while (ticket := tree.head) is not None:
@@ -134,11 +139,42 @@ def _in_order(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
             continue
         if ticket.work_key:
             works.add(ticket.work_key)
-        listed.add(ticket.grant_id)
+        yield ticket, tree
         tree.take()
-        yield ticket
-    others = chain(pool.waiting(), pool.work_in_progress() if pool.has_work else ())
-    yield from (ticket for ticket in others if ticket.grant_id not in listed)
+
+
+def _ahead(pool: PoolSnapshot, quotas: Quotas, ticket: Ticket) -> Iterator[tuple[Ticket, Rule]]:
+    """Keep the promise of ``Plan.ahead``."""
+    way = way_to(quotas.policy, ticket.project)
+    for each, tree in _turns(pool, quotas):
+        if each.grant_id == ticket.grant_id:
+            return
+        yield each, tree.rule_over(way) or by_acceptance(each, ticket)
+
+
+def _why(pool: PoolSnapshot, quotas: Quotas, ticket: Ticket) -> Reason | None:
+    """Keep the promise of ``Plan.why``."""
+    if (share := quotas.reached(ticket)) is not None:
+        has = f"{quotas.held.get(share.project, 0)} of the {share.limit} seats that it may hold"
+        return Reason(Rule.LIMIT, f"project {share.project} has {has}")
+    stored = ticket.grant_id in pool.state.tickets
+    if not stored or any(each.grant_id == ticket.grant_id for each, _ in _turns(pool, quotas)):
+        return None
+    before = _first_of_project(pool, ticket)
+    if before is not None and (share := quotas.reached(before)) is not None:
+        has = f"{quotas.held.get(share.project, 0)} of the {share.limit} seats that it may hold"
+        wanted = (
+            f"a request of its project that wants {before.seats}, and project {share.project}"
+        )
+        return Reason(Rule.LIMIT, f"it is behind {wanted} has {has}")
+    limits = f"project {ticket.project}, or one that it is a part of, to a limit"
+    return Reason(Rule.LIMIT, f"the requests before it take {limits}")
+
+
+def _first_of_project(pool: PoolSnapshot, ticket: Ticket) -> Ticket | None:
+    """Return the next ticket of a ticket's project, if that is another one."""
+    own = next((each for each in pool.waiting() if each.project == ticket.project), None)
+    return None if own is None or own.grant_id == ticket.grant_id else own
 
 
 def _tree(pool: PoolSnapshot, quotas: Quotas) -> Branch:

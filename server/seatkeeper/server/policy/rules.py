@@ -1,0 +1,63 @@
+"""The rules that decide who is served next, each with its name, and how they are said.
+
+Policies name them where they hold a ticket back or put another before it (``plan``); ``waiting`` says
+which of them decides now. What a rule is for people is written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Rule(StrEnum):
+    """What a ticket waits for. The values are names on the wire: they stay."""
+
+    NEXT = "next"
+    """Nothing: the next decision grants it."""
+    CLOSED = "closed"
+    """The pool has no seats."""
+    DRAINING = "draining"
+    """More seats are held than the pool has: it was made smaller."""
+    SESSION = "session"
+    """Its session has ended; it goes with it."""
+    WORK = "work"
+    """Another does, or is to do, the same work."""
+    LIMIT = "limit"
+    """Its project, or one that this is a part of, may hold no more."""
+    POLICY = "policy"
+    """The pool's policy holds it back, by a rule without a name."""
+    SEATS = "seats"
+    """It is next, and too few seats are free."""
+    LARGE = "large"
+    """One that is next wants more seats than are free, and is not passed."""
+    PRIORITY = "priority"
+    """Others have a higher priority."""
+    ARRIVAL = "arrival"
+    """Others came before it."""
+    GUARANTEE = "guarantee"
+    """Others' projects are under their guarantees."""
+    WEIGHT = "weight"
+    """Others' projects have less for their weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A rule, and what it says of one ticket."""
+
+    rule: Rule
+    text: str
+    """For people; without the rule's name."""
+
+    def __str__(self) -> str:
+        """Return the text with the rule's name."""
+        return f"{self.text} (rule `{self.rule}`)"
+
+
+ORDERS = {
+    Rule.PRIORITY: "of a higher priority",
+    Rule.ARRIVAL: "that came before it",
+    Rule.GUARANTEE: "of projects under their guarantees",
+    Rule.WEIGHT: "of projects that have less for their weights",
+}
+"""Rules that put one request before another, as a description of that other."""

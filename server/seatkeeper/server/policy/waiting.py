@@ -1,0 +1,115 @@
+"""Why a ticket waits: which rule decides now. Pure, and asked for one ticket at a time.
+
+What only the pool knows comes first (it is closed, too much is held), then what the policy holds back,
+then what the order says: the rule by which the request that gets the next seat comes before this one.
+Costs a look at each ticket before it, so nothing of it is computed unless somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from seatkeeper.server.domain import Ticket
+from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.rules import ORDERS, Reason, Rule
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Requests before one, of those that a rule puts there."""
+
+    requests: int = 0
+    seats: int = 0
+    """That they want."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a ticket waits."""
+
+    reason: Reason
+    ahead: Mapping[Rule, Before] = field(default_factory=dict)
+    """Those before it, by what puts them there, in the order of ``ORDERS``. Empty where a seat that
+    becomes free would not help it."""
+
+
+def why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:
+    """Return why a stored ticket waits. ``plan`` is the policy's for this very pool."""
+    if (reason := _of_the_pool(pool, plan, ticket)) is not None:
+        return Waiting(reason)
+    if (reason := _held_back(pool, plan, ticket)) is not None:
+        return Waiting(reason)
+    ahead = list(plan.ahead(plan.order, ticket))
+    if pool.state.held > pool.capacity:
+        held = f"{pool.state.held} seats are held of a pool of {pool.capacity}"
+        text = f"{held}: it was made smaller, and grants none until the surplus is given back"
+        return Waiting(Reason(Rule.DRAINING, text), _counted(ahead))
+    return Waiting(_of_the_order(pool, plan, ticket, ahead), _counted(ahead))
+
+
+def _of_the_pool(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | None:
+    if any(each.grant_id == ticket.grant_id for each in plan.serve):
+        return Reason(Rule.NEXT, "seats for it are free: the next decision grants it")
+    if not pool.capacity:
+        text = "the pool is closed (0 seats): nothing is granted until it is opened"
+        return Reason(Rule.CLOSED, text)
+    if plan.order.position(ticket) is None:
+        return Reason(Rule.SESSION, "its session has ended, and it goes with it")
+    return None
+
+
+def _held_back(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | None:
+    key = ticket.work_key
+    if key and (
+        pool.is_work_held(key) or any(each.work_key == key for each in _until(plan, ticket))
+    ):
+        return Reason(Rule.WORK, "another holder does, or is to do, the same work")
+    if (reason := plan.why(ticket)) is not None:
+        return reason
+    if plan.hold_back(ticket):
+        return Reason(Rule.POLICY, "the pool's policy grants this request no seat now")
+    return None
+
+
+def _of_the_order(
+    pool: PoolSnapshot, plan: Plan, ticket: Ticket, ahead: list[tuple[Ticket, Rule]]
+) -> Reason:
+    served = {each.grant_id for each in plan.serve}
+    left = pool.free - sum(each.seats for each in plan.serve)
+    first = next((each for each, _ in ahead if each.grant_id not in served), None)
+    wants = f"it wants {_seats(ticket.seats)}"
+    if not ahead:
+        return Reason(
+            Rule.SEATS, f"it is next: {wants}, and {left} of {pool.capacity} are free"
+        )
+    if first is None and left:
+        text = f"{wants}, and {left} of {pool.capacity} are left by those before it"
+        return Reason(Rule.SEATS, text)
+    if first is not None and left:
+        asked = f"a request for {_seats(first.seats)} is next, and {left} are free"
+        return Reason(Rule.LARGE, f"{asked}: none behind it passes it")
+    rule = ahead[0][1]
+    counted = _counted(ahead)
+    said = ", ".join(f"{each.requests} {ORDERS[of]}" for of, each in counted.items())
+    return Reason(rule, f"the next seat is for one {ORDERS[rule]}; before it are {said}")
+
+
+def _until(plan: Plan, ticket: Ticket) -> Iterator[Ticket]:
+    for each in plan.order:
+        if each.grant_id == ticket.grant_id:
+            return
+        yield each
+
+
+def _counted(ahead: list[tuple[Ticket, Rule]]) -> dict[Rule, Before]:
+    found: dict[Rule, Before] = {}
+    for ticket, rule in ahead:
+        so_far = found.get(rule, Before())
+        found[rule] = Before(so_far.requests + 1, so_far.seats + ticket.seats)
+    return {rule: found[rule] for rule in ORDERS if rule in found}
+
+
+def _seats(number: int) -> str:
+    return "1 seat" if number == 1 else f"{number} seats"
