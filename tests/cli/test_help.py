@@ -18,8 +18,8 @@ from seatkeeper.cli.exits import Exit
 
 LEAVES = [
     *(["pool", name] for name in ("create", "update", "delete", "list", "show")),
-    *(["queue", name] for name in ("list", "show")),
-    *(["grant", name] for name in ("list", "show")),
+    *(["queue", name] for name in ("list", "show", "why", "remove")),
+    *(["grant", name] for name in ("list", "show", "release")),
     *(["engines", name] for name in ("list", "get", "verify")),
     *(["token", name] for name in ("verify", "show", "jwks")),
     *(["chaos", name] for name in ("list", "run")),

@@ -72,6 +72,19 @@ def test_from_trtexec(build_runner: BuildRunner, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
+def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "who-waits-and-why.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "it is next: it wants 1 seat, and 0 of 1 are free (rule `seats`)" in done.stdout
+    assert "it ended with exit code 1" in done.stdout
+    assert "out of the queue: the nightly build is off today" in done.stderr
+    assert "1 seat of scarce taken back" in done.stdout
+    assert "the seat of scarce is lost" in done.stderr
+    assert "no seat is held" in done.stdout
+    assert "scarce" not in {each.spec.name for each in cluster.client.pools.list()}
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
 def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, "share-a-pool.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

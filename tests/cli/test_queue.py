@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
+from tests.cli.commands import started
 from tests.cli.conftest import Cluster
 from tests.processes import until
 
 from seatkeeper.cli.exits import Exit
-from seatkeeper.client import Grant, SeatClient
+from seatkeeper.client import Grant, HoldingState, RequestRemoved, SeatClient
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -89,3 +92,76 @@ def test_an_unknown_id_is_answered_by_what_to_do(cluster: Cluster, pool: str) ->
         assert "`seatkeeper queue show`" in said
     for words in (["queue", "list"], ["grant", "list"]):
         assert "pool list" in cluster(*words, "absent").refused(Exit.NOT_FOUND)
+
+
+def test_why_one_waits_is_said_by_the_rule_that_decides(cluster: Cluster, pool: str) -> None:
+    with busy(cluster, pool) as seen:
+        said = cluster("queue", "why", pool, seen.ticket, "--json").check().json
+        assert (said["rule"], said["ahead"], said["pool"]) == ("seats", [], pool)
+        assert said["request"]["grant_id"] == seen.ticket
+        words = cluster("queue", "why", pool, seen.ticket).check().out
+        assert "it is next: it wants 1 seat, and 0 of 1 are free (rule `seats`)" in words
+        cluster.client.pools.update(pool, seats=0)
+        closed = cluster("queue", "why", pool, seen.ticket, "--json").check().json
+        assert closed["rule"] == "closed"
+        cluster.client.pools.update(pool, seats=1)
+        holds = cluster("queue", "why", pool, seen.grant.grant_id).refused(Exit.FAILED)
+        assert "`seatkeeper grant show`" in holds
+        unknown = cluster("queue", "why", pool, UNKNOWN).refused(Exit.NOT_FOUND)
+        assert f"`seatkeeper queue list {pool}`" in unknown
+
+
+def test_a_request_is_taken_out_of_the_queue(cluster: Cluster, pool: str) -> None:
+    with busy(cluster, pool) as seen:
+        remove = ("queue", "remove", pool, seen.ticket, "--reason", "a runaway job")
+        assert cluster(*remove, "--json").check().json == {
+            "removed": seen.ticket,
+            "pool": pool,
+            "holder": "bert",
+        }
+        with pytest.raises(RequestRemoved, match="a runaway job"):
+            seen.asked.result(timeout=20)
+        assert not cluster.look(pool).tickets
+        assert "no request" in cluster(*remove).refused(Exit.NOT_FOUND)
+        held = ("queue", "remove", pool, seen.grant.grant_id, "--reason", "x")
+        assert "holds seats" in cluster(*held).refused(Exit.FAILED)
+    for words, why in (
+        (remove[:4], "--reason"),
+        ((*remove[:4], "--reason", " "), "say why"),
+        (("queue", "remove", pool, "no-id", "--reason", "x"), "is not a UUIDv7"),
+    ):
+        assert why in cluster(*words).refused(Exit.USAGE)
+
+
+def test_the_seats_of_a_grant_are_freed_for_the_next(cluster: Cluster, pool: str) -> None:
+    with busy(cluster, pool) as seen:
+        release = (
+            "grant",
+            "release",
+            pool,
+            seen.grant.grant_id,
+            "--reason",
+            "its host is gone",
+        )
+        refused = cluster(*release).refused(Exit.USAGE)
+        assert "--now" in refused
+        assert seen.grant.state is not HoldingState.LOST
+        done = cluster(*release, "--now").check()
+        assert f"1 seat of {pool} taken back from anna" in done.out
+        assert "warning: if its holder cannot be reached" in done.err
+        until(lambda: seen.grant.state is HoldingState.LOST, "anna is notified")
+        after = seen.asked.result(timeout=20)
+        assert after.fence > seen.grant.fence
+        after.release()
+        assert "no grant" in cluster(*release, "--now").refused(Exit.NOT_FOUND)
+
+
+def test_a_command_that_runs_under_it_is_stopped(
+    cluster: Cluster, pool: str, tmp_path: Path
+) -> None:
+    run = ("run", "--pool", pool, "--", "sh", "-c", "echo ready; sleep 100")
+    with started(*run, folder=tmp_path, SEATKEEPER_NODES=cluster.address) as running:
+        running.says("ready")
+        (grant,) = cluster.look(pool).grants
+        cluster.client.pools.release_now(pool, grant.grant_id, reason="it ran wild")
+        assert "is lost: stopping sh" in running.ends().check(Exit.SEAT_LOST).err

@@ -67,6 +67,15 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pools.get": ("PoolService/GetPool", lambda c: c.pools.get("p")),
     "pools.list": ("PoolService/ListPools", lambda c: c.pools.list()),
     "pools.watch": ("PoolService/WatchPool", lambda c: c.pools.watch("p")),
+    "pools.explain": ("PoolService/ExplainTicket", lambda c: c.pools.explain("p", "g")),
+    "pools.remove": (
+        "PoolService/RemoveTicket",
+        lambda c: c.pools.remove("p", "g", reason="why"),
+    ),
+    "pools.release_now": (
+        "PoolService/ReleaseGrant",
+        lambda c: c.pools.release_now("p", "g", reason="why"),
+    ),
     "cluster.nodes": ("ClusterService/ListNodes", lambda c: c.cluster.nodes()),
     "cluster.version": ("ClusterService/GetVersion", lambda c: c.cluster.version()),
     "cluster.report": ("ClusterService/GetReport", lambda c: c.cluster.report()),

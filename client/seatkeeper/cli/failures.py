@@ -28,11 +28,13 @@ _SYSTEM_REFUSES = frozenset(
 _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
     (errors.NoSeatFree, Exit.NO_SEAT, _ASK_AGAIN),
     (errors.SeatLost, Exit.SEAT_LOST, "start it again to get another seat"),
+    (errors.RequestRemoved, Exit.FAILED, ""),
     (errors.WorkEnded, Exit.FAILED, "ask again: the work was to be done by another holder"),
     (errors.SessionLost, Exit.SEAT_LOST, "start it again to get another seat"),
     (errors.Overloaded, Exit.UNAVAILABLE, "try again later"),
     (errors.ServiceUnavailable, Exit.UNAVAILABLE, _START_A_NODE),
     (errors.PoolNotFound, Exit.NOT_FOUND, "`seatkeeper pool list` shows what there is"),
+    (errors.RequestNotFound, Exit.NOT_FOUND, ""),
     (errors.EngineNotFound, Exit.NOT_FOUND, "`seatkeeper engines list` shows what there is"),
     (errors.TooManySeats, Exit.USAGE, ""),
     (errors.AlreadyExists, Exit.USAGE, ""),

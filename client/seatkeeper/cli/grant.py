@@ -11,9 +11,10 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import facts, grant_json, show, write_json
-from seatkeeper.cli.requests import EXAMPLE_ID, PoolArgument, grant_facts
+from seatkeeper.cli.render import facts, grant_json, say, show, write_json
+from seatkeeper.cli.requests import EXAMPLE_ID, PoolArgument, ReasonOption, grant_facts
 from seatkeeper.cli.views import grants_table
+from seatkeeper.core.amounts import count
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 POOLS_MAX = 200
 """Most pools in use that are asked for one after another. Of more, name the pool."""
+
+NOT_NOW = (
+    "a release that warns the holder and waits for it does not exist yet: wait until it gives its "
+    "seats back or its lease has run out, or free them with --now; two may then work with one seat"
+)
+WAIVED = (
+    "warning: if its holder cannot be reached, it may go on until its lease has run out, beside the "
+    "next holder; `--now` waives that two never believe in one seat"
+)
 
 app = typer.Typer(
     help="The seats that are held: list grants, show one, free its seats by force.",
@@ -87,6 +97,42 @@ async def show_(at: Connection, pool: PoolArgument, grant_id: Grant) -> None:
         write_json({"pool": pool, **grant_json(grant)})
     else:
         show(facts([("pool", pool), *grant_facts(grant)]))
+
+
+@app.command(
+    "release",
+    epilog=examples(
+        f'seatkeeper grant release tensorrt {EXAMPLE_ID} --now --reason "its host is gone"'
+    ),
+)
+@connected
+async def release(
+    at: Connection,
+    pool: PoolArgument,
+    grant_id: Grant,
+    reason: Annotated[str, ReasonOption],
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Free them at once; required, as there is no other way."),
+    ] = False,
+) -> None:
+    """Free the seats of a grant whose holder does not give them back. For administrators.
+
+    With --now its holder is notified, with the reason, and the next in the queue gets the seats at
+    once. A holder that cannot be reached goes on until it is, or until its lease has run out: meanwhile
+    two may work with one seat. Nothing is published under the grant from then on. The other
+    grants of the same client stay.
+    """
+    if not now:
+        fail(Exit.USAGE, NOT_NOW)
+    async with at.client() as client:
+        grant = await client.pools.release_now(pool, grant_id, reason=reason)
+    if at.json:
+        freed = {"released": grant_id, "pool": pool, "holder": grant.holder}
+        write_json(freed | {"seats": grant.seats, "fence": grant.fence})
+        return
+    say(f"{count(grant.seats, 'seat')} of {pool} taken back from {grant.holder}")
+    say(WAIVED, stderr=True)
 
 
 async def _in_use(client: AsyncSeatClient) -> list[pb.Pool]:

@@ -11,8 +11,8 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.render import facts, show, ticket_json, write_json
-from seatkeeper.cli.requests import EXAMPLE_ID, PoolArgument, ticket_facts
+from seatkeeper.cli.render import facts, reason_json, say, show, ticket_json, write_json
+from seatkeeper.cli.requests import EXAMPLE_ID, PoolArgument, ReasonOption, ticket_facts
 from seatkeeper.cli.views import queue_table
 
 app = typer.Typer(
@@ -65,3 +65,43 @@ async def show_(at: Connection, pool: PoolArgument, request: Ticket) -> None:
         write_json({"pool": pool, **ticket_json(ticket)})
     else:
         show(facts([("pool", pool), *ticket_facts(ticket)]))
+
+
+@app.command("why", epilog=examples(f"seatkeeper queue why tensorrt {EXAMPLE_ID}"))
+@connected
+async def why(at: Connection, pool: PoolArgument, request: Ticket) -> None:
+    """Say which rule keeps a request waiting now, as the pool's policy decides it.
+
+    The rules, as `rule` has them with --json: next (it is granted by the next decision), closed,
+    draining, work, limit, seats (it is next, and too few are free), large (a larger request is next),
+    priority, arrival, guarantee and weight (the next seat is for another, by this rule).
+    """
+    async with at.client() as client:
+        found = await client.pools.explain(pool, request)
+    ticket, reason = found.ticket, found.reason
+    if at.json:
+        write_json({"pool": pool, **reason_json(reason), "request": ticket_json(ticket)})
+        return
+    place = f", at position {ticket.position}" if ticket.position else ""
+    say(f"request {request} of {ticket.holder} waits for {pool}{place}")
+    say(f"{reason.message} (rule `{reason.rule}`)")
+
+
+@app.command(
+    "remove",
+    epilog=examples(f'seatkeeper queue remove tensorrt {EXAMPLE_ID} --reason "a runaway job"'),
+)
+@connected
+async def remove(
+    at: Connection, pool: PoolArgument, request: Ticket, reason: Annotated[str, ReasonOption]
+) -> None:
+    """Take a request out of the queue. Its holder is notified, with the reason.
+
+    A program that asks again joins the end of the queue. For administrators.
+    """
+    async with at.client() as client:
+        ticket = await client.pools.remove(pool, request, reason=reason)
+    if at.json:
+        write_json({"removed": request, "pool": pool, "holder": ticket.holder})
+    else:
+        say(f"request {request} of {ticket.holder} waits for {pool} no more")

@@ -350,6 +350,18 @@ def ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
     }
 
 
+def reason_json(reason: pools_pb.WaitReason) -> Json:
+    """Return why a request waits, for programs."""
+    return {
+        "rule": reason.rule,
+        "message": reason.message,
+        "ahead": [
+            {"rule": each.rule, "requests": each.requests, "seats": each.seats}
+            for each in reason.ahead
+        ],
+    }
+
+
 def _basis_json(ticket: pools_pb.QueuedTicket) -> Json | None:
     if not ticket.HasField("basis"):
         return None

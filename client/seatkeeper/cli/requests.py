@@ -21,6 +21,13 @@ PoolArgument = Annotated[
 ]
 
 
+ReasonOption = typer.Option(
+    "--reason",
+    metavar="TEXT",
+    help="Why, for the holder and for the log: at most 200 characters.",
+)
+
+
 def ticket_facts(ticket: pb.QueuedTicket) -> list[tuple[str, str]]:
     """Return what is known of a request that waits, for people."""
     known = ticket.HasField("estimate")

@@ -5,6 +5,7 @@
     SeatError
     ├── NoSeatFree           every seat is held; `retry_after` says when to ask again (retryable)
     ├── SeatLost             a grant ended while it was held: stop using the licence
+    ├── RequestRemoved       an administrator took the waiting request out of the queue
     ├── WorkEnded            another holder has done the work, or failed; `failure` says which
     ├── SessionLost          the session ended, and all it held with it; a new one is opened (retryable)
     ├── ServiceUnavailable   no node answered before the deadline (retryable)
@@ -13,6 +14,7 @@
     ├── UsageError           the caller's mistake; repeating the call will not help
     │   ├── InvalidArgument      a field is malformed; `field` names it
     │   ├── PoolNotFound         no pool of that name exists
+    │   ├── RequestNotFound      no request of that id waits, or holds seats
     │   ├── EngineNotFound       no engine of that key is published
     │   ├── TooManySeats         more seats than the pool has
     │   ├── AlreadyExists        something of that name exists
@@ -86,6 +88,10 @@ class SeatLost(SeatError):
         """The grant that ended; empty when the service did not say."""
 
 
+class RequestRemoved(SeatError):
+    """An administrator took the waiting request out of the queue."""
+
+
 class WorkEnded(SeatError):
     """Another holder of the same work has done it, or has failed in a way that would come again."""
 
@@ -130,6 +136,10 @@ class InvalidArgument(UsageError):
 
 class PoolNotFound(UsageError):
     """No pool of that name exists."""
+
+
+class RequestNotFound(UsageError):
+    """No request of that id waits for the pool, or holds its seats."""
 
 
 class EngineNotFound(UsageError):

@@ -24,6 +24,7 @@ from seatkeeper.server.domain import (
     PoolState,
     Queued,
     Refusal,
+    Release,
     Released,
     Ticket,
     Watermark,
@@ -196,7 +197,7 @@ def test_a_late_duplicate_of_a_released_request_is_refused() -> None:
     ("command", "answer"), [(acquire(3), "FINISHED"), (release(3), "Released")]
 )
 def test_what_only_this_node_takes_for_finished_is_made_known_to_all(
-    command: Command, answer: str
+    command: Acquire | Release, answer: str
 ) -> None:
     """Another node, which has not listed the pool since, may have the same request before it."""
     state = pool(seats=5)

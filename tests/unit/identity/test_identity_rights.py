@@ -65,7 +65,16 @@ def test_every_call_of_the_contract_is_in_the_table_and_no_other() -> None:
 
 def test_what_changes_something_of_others_is_not_foreverybody() -> None:
     """Names of calls say what they do; one that reads or is about a session may be open."""
-    reads = ("Get", "List", "Watch", "Check", "Fetch", "ServerReflectionInfo", "Build")
+    reads = (
+        "Get",
+        "List",
+        "Watch",
+        "Check",
+        "Explain",
+        "Fetch",
+        "ServerReflectionInfo",
+        "Build",
+    )
     own = ("SeatService/",)
     for method, right in RIGHTS.items():
         name = method.rpartition("/")[2]

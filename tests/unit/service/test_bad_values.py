@@ -79,6 +79,11 @@ def good(who: Who, name: str) -> Message | None:
         "DeletePool": pool_pb.DeletePoolRequest(name=POOL),
         "GetPool": pool_pb.GetPoolRequest(name=POOL),
         "WatchPool": pool_pb.WatchPoolRequest(name=POOL),
+        "ExplainTicket": pool_pb.ExplainTicketRequest(pool=POOL, grant_id=uuid7(1)),
+        "RemoveTicket": pool_pb.RemoveTicketRequest(pool=POOL, grant_id=uuid7(1), reason="why"),
+        "ReleaseGrant": pool_pb.ReleaseGrantRequest(
+            pool=POOL, grant_id=uuid7(1), reason="why", now=True
+        ),
         "RegisterAgent": engine_pb.RegisterAgentRequest(
             credentials=mine,
             agent=build_service_pb2.AgentInfo(agent_id="agent", address="a:1"),

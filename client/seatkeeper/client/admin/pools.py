@@ -19,6 +19,8 @@ UPDATE_ATTEMPTS_MAX = 5
 """How often an update that somebody else's update overtook is made anew."""
 
 _NO_POOL = {grpc.StatusCode.NOT_FOUND: PoolNotFound}
+_NEWER = {grpc.StatusCode.UNIMPLEMENTED: ServiceTooOld}
+"""Of calls that older nodes do not know."""
 
 
 @sends
@@ -162,6 +164,57 @@ class AsyncPools:
         async with aclosing(answers):
             async for answer in answers:
                 yield answer.pool
+
+    async def explain(self, pool: str, request_id: str) -> pb.ExplainTicketResponse:
+        """Return which rule keeps a request waiting now, and the request.
+
+        Raises `PoolNotFound`, `RequestNotFound` when it does not wait, `InUse` when it holds seats, and
+        `ServiceTooOld` when the node that answers does not know the call.
+        """
+        request = pb.ExplainTicketRequest(pool=pool, grant_id=request_id)
+        return await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).ExplainTicket(
+                request, timeout=timeout
+            ),
+            overrides=_NEWER,
+        )
+
+    async def remove(self, pool: str, request_id: str, *, reason: str) -> pb.QueuedTicket:
+        """Take a request out of the queue, and return it; its holder gets `RequestRemoved`.
+
+        Raises what `explain` does, and `NotYours` for those who are no administrators.
+        """
+        request = pb.RemoveTicketRequest(pool=pool, grant_id=request_id, reason=reason)
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).RemoveTicket(
+                request, timeout=timeout
+            ),
+            repeatable=False,
+            overrides=_NEWER,
+        )
+        return answer.ticket
+
+    async def release_now(
+        self, pool: str, grant_id: str, *, reason: str, fence: int = 0
+    ) -> pb.HeldGrant:
+        """Free the seats of a grant at once, whatever its holder does; return the grant.
+
+        That waives a promise: a holder that cannot be reached goes on, until its lease has run out,
+        while another may have the seats. ``fence``: that which the grant must have; 0: any. Raises
+        `PoolNotFound`, `RequestNotFound` when there is no such grant, `InUse` when the request waits or
+        the fence is another, `NotYours`, and `ServiceTooOld`.
+        """
+        request = pb.ReleaseGrantRequest(
+            pool=pool, grant_id=grant_id, reason=reason, fence=fence, now=True
+        )
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).ReleaseGrant(
+                request, timeout=timeout
+            ),
+            repeatable=False,
+            overrides=_NEWER,
+        )
+        return answer.grant
 
 
 def _with_its_policy(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:

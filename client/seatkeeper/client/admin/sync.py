@@ -97,6 +97,24 @@ class Pools:
         """Yield the pool as it stands now, then again after changes, forever."""
         return self._thread.iterate(self._pools.watch(name))
 
+    def explain(self, pool: str, request_id: str) -> pool_service_pb2.ExplainTicketResponse:
+        """Return which rule keeps a request waiting now, and the request."""
+        return self._thread.call(self._pools.explain(pool, request_id))
+
+    def remove(
+        self, pool: str, request_id: str, *, reason: str
+    ) -> pool_service_pb2.QueuedTicket:
+        """Take a request out of the queue, and return it."""
+        return self._thread.call(self._pools.remove(pool, request_id, reason=reason))
+
+    def release_now(
+        self, pool: str, grant_id: str, *, reason: str, fence: int = 0
+    ) -> pool_service_pb2.HeldGrant:
+        """Free the seats of a grant at once, whatever its holder does; return the grant."""
+        return self._thread.call(
+            self._pools.release_now(pool, grant_id, reason=reason, fence=fence)
+        )
+
 
 class Cluster:
     """The nodes, their versions and their keys; every call as in `AsyncCluster`."""

@@ -31,6 +31,7 @@ _NOTHING_HELD = frozenset(
         _Reason.DENIAL_REASON_NO_SEAT_FREE,
         _Reason.DENIAL_REASON_TOO_MANY_SEATS,
         _Reason.DENIAL_REASON_WORK_ENDED,
+        _Reason.DENIAL_REASON_REMOVED,
     }
 )
 """Denials that leave a release nothing to do. The end of the session is dealt with elsewhere."""

@@ -38,6 +38,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "UNAVAILABLE": errors.ServiceUnavailable,
     "engine_not_stored": errors.EngineNotStored,  # an agent's word, as the builder's errors have it
     "WORK_ENDED": errors.WorkEnded,
+    "REMOVED": errors.RequestRemoved,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {
     _Code.INVALID_ARGUMENT: errors.InvalidArgument,
@@ -57,6 +58,7 @@ _BY_RESOURCE: Mapping[str, _ErrorOf] = {
     "session": errors.SessionLost,
     "engine": errors.EngineNotFound,
     "grant": errors.SeatLost,
+    "request": errors.RequestNotFound,
 }
 
 
@@ -105,7 +107,11 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         kind = errors.ServiceUnavailable
     if kind is None:
         kind = _BY_CODE.get(code, errors.ServiceUnavailable)
-    if code is _Code.UNIMPLEMENTED:
+    if code is _Code.UNIMPLEMENTED and kind is errors.ServiceTooOld:
+        message = (
+            f"the node that answered does not know this call ({message}): upgrade all nodes"
+        )
+    elif code is _Code.UNIMPLEMENTED:
         message = f"what answers there does not know this call ({message}): check the address"
     field = bad.field_violations[0].field if bad and bad.field_violations else ""
     return _make(

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from seatkeeper.server.decide import admission
+from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
 from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
 from seatkeeper.server.decide.watermarks import Watermarks
@@ -38,6 +39,7 @@ from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
     Denied,
+    ForcedEnd,
     Granted,
     Outcome,
     Queued,
@@ -63,7 +65,9 @@ from seatkeeper.server.policy.usage import with_usage
 
 RELEASE_WRITES = 4
 """Writes that a release may lead to: grant and watermark, then the next ticket and its grant."""
-COMPLETING = {Refusal.FINISHED, Refusal.TOO_MANY_SEATS, Refusal.WORK_ENDED}
+COMPLETING = {
+    *(Refusal.FINISHED, Refusal.TOO_MANY_SEATS, Refusal.WORK_ENDED, Refusal.REMOVED),
+}
 """Denials after which the id is completed: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
 RETRY_LATER = timedelta(seconds=1)
@@ -92,6 +96,8 @@ class Decision:
     grants_ended: list[str] = field(init=False, default_factory=list)
     released_fences: list[int] = field(init=False, default_factory=list)
     """Of those grants that their holders gave back."""
+    reclaimed_fences: list[int] = field(init=False, default_factory=list)
+    """Of those that an administrator ended."""
     tickets_ended: list[str] = field(init=False, default_factory=list)
     outcomes: list[tuple[Command, Outcome]] = field(init=False, default_factory=list)
     deferred: list[Command] = field(init=False, default_factory=list)
@@ -196,6 +202,8 @@ class _Draft:
             self.decision.deferred.append(command)
         elif isinstance(command, Acquire):
             self._acquire(command)
+        elif isinstance(command, ForcedEnd):
+            _end_by_force(self, command)
         else:
             self._release(command)
 
@@ -211,19 +219,19 @@ class _Draft:
         denied = Denied(ticket.grant_id, reason, message, retry)
         self.marks.note_denial(ticket.session_id, ticket.lease_id, denied)
 
-    def _answer(self, command: Command, outcome: Outcome) -> None:
+    def answer(self, command: Command, outcome: Outcome) -> None:
         self.decision.outcomes.append((command, outcome))
 
     def _deny(self, command: Command, reason: Refusal, message: str) -> None:
         retry = RETRY_LATER if reason in RETRYABLE else None
-        self._answer(command, Denied(command.grant_id, reason, message, retry))
+        self.answer(command, Denied(command.grant_id, reason, message, retry))
 
     def _acquire(self, command: Acquire) -> None:
         grant_id = command.grant_id
         if (earlier := self.asked.get(grant_id)) is not None:
             self._acquire_again(command, earlier[1])
             return
-        if (found := self._existing(grant_id)) is not None:
+        if (found := self.existing(grant_id)) is not None:
             self._acquire_again(command, found)
             return
         if grant_id in self.gone and not self.marks.is_completed(command.session_id, grant_id):
@@ -249,18 +257,13 @@ class _Draft:
         elif command.session_id in self.pool.dead_sessions:
             self._deny(command, Refusal.SESSION_LOST, SESSION_ENDED)
         elif (terms := _terms(found)) != _terms(command):
-            seats, project, priority = terms
-            asked_before = f"{seats} seats for project {project} at priority {priority}"
-            message = (
-                f"this grant id asked for {asked_before} before; ask for others under a new id"
-            )
-            self._deny(command, Refusal.OTHER_TERMS, message)
+            self._deny(command, Refusal.OTHER_TERMS, _other_terms(*terms))
         elif isinstance(found, Grant):
-            self._answer(command, Granted(found))
+            self.answer(command, Granted(found))
         else:
             self.again.append((command, found.grant_id))
 
-    def _existing(self, grant_id: str) -> Grant | Ticket | None:
+    def existing(self, grant_id: str) -> Grant | Ticket | None:
         if grant_id in self.gone:
             return None
         return self.pool.grants.get(grant_id) or self.pool.tickets.get(grant_id)
@@ -299,30 +302,35 @@ class _Draft:
             del self.asked[grant_id]
             self.reserved -= 1
             self._deny(earlier[0], Refusal.FINISHED, RELEASED_BEFORE)
-        elif (found := self._existing(grant_id)) is not None:
+        elif (found := self.existing(grant_id)) is not None:
             if found.session_id != command.session_id:
                 self._deny_not_yours(command)
                 return
             recorded = True
-            self.gone.add(grant_id)
             if isinstance(found, Grant):
-                self.decision.grants_ended.append(grant_id)
                 self.decision.released_fences.append(found.fence)
-                self.held -= found.seats
-                self.reserved += RELEASE_WRITES - 2  # for the next ticket
+                self.end_grant(found)
                 if command.work_end is not None and found.work_key:
                     self.works_ended[found.work_key] = command.work_end
             else:
+                self.gone.add(grant_id)
                 self.decision.tickets_ended.append(grant_id)
-        self._answer_again(Denied(grant_id, Refusal.FINISHED, RELEASED_BEFORE))
+        self.answer_again(Denied(grant_id, Refusal.FINISHED, RELEASED_BEFORE))
         self.marks.complete(command.session_id, command.lease_id, grant_id, recorded=recorded)
-        self._answer(command, Released(grant_id))
+        self.answer(command, Released(grant_id))
 
-    def _answer_again(self, denied: Denied) -> None:
+    def end_grant(self, grant: Grant) -> None:
+        """Free the seats of a stored grant, for the next ticket."""
+        self.gone.add(grant.grant_id)
+        self.decision.grants_ended.append(grant.grant_id)
+        self.held -= grant.seats
+        self.reserved += RELEASE_WRITES - 2
+
+    def answer_again(self, denied: Denied) -> None:
         """Answer those who asked again for what ends now; the id may get another owner."""
         for command, asked_for in self.again:
             if asked_for == denied.grant_id:
-                self._answer(command, denied)
+                self.answer(command, denied)
         self.again = [entry for entry in self.again if entry[1] != denied.grant_id]
 
     def end_works(self) -> None:
@@ -341,12 +349,12 @@ class _Draft:
         grant_id = ticket.grant_id
         if (asked := self.asked.pop(grant_id, None)) is not None:
             self.reserved -= 1
-            self._answer(asked[0], denied)
+            self.answer(asked[0], denied)
             self.marks.complete(ticket.session_id, ticket.lease_id, grant_id, recorded=False)
         else:
             self.give_up(ticket)
             self.marks.note_denial(ticket.session_id, ticket.lease_id, denied)
-        self._answer_again(denied)
+        self.answer_again(denied)
 
     def serve_queue(self) -> None:
         """Turn tickets into grants, as the policy plans, while seats and writes last."""
@@ -412,7 +420,7 @@ class _Draft:
         if is_new:
             command, _ = self.asked.pop(grant.grant_id)
             self.reserved -= 1
-            self._answer(command, Granted(grant))
+            self.answer(command, Granted(grant))
         else:
             self.decision.tickets_ended.append(grant.grant_id)
 
@@ -429,7 +437,7 @@ class _Draft:
                     continue
                 entered[command.holder] += 1
                 self.decision.tickets.append(ticket)
-                self._answer(command, Queued(ticket))
+                self.answer(command, Queued(ticket))
             elif self.decision.unserved:
                 # A seat may be free: the queue was cut short by the size of the transaction.
                 self.decision.deferred.append(command)
@@ -441,17 +449,44 @@ class _Draft:
                 )
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
-                self._answer(command, Granted(grant))
+                self.answer(command, Granted(grant))
             elif grant_id in refused:
                 self._deny(command, Refusal.OVERLOADED, refused[grant_id])
             elif (asked := self.asked.get(grant_id)) is not None and asked[0].may_wait:
-                self._answer(command, Queued(asked[1]))
+                self.answer(command, Queued(asked[1]))
             elif asked is not None and self.decision.unserved:
                 self.decision.deferred.append(command)  # as the first of the two
             elif (stored := self.pool.tickets.get(grant_id)) is not None:
-                self._answer(command, Queued(stored))
+                self.answer(command, Queued(stored))
             else:
                 self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
+
+
+def _other_terms(seats: int, project: str, priority: int) -> str:
+    asked_before = f"{seats} seats for project {project} at priority {priority}"
+    return f"this grant id asked for {asked_before} before; ask for others under a new id"
+
+
+def _end_by_force(draft: _Draft, command: ForcedEnd) -> None:
+    """End a ticket or a grant of another, if it still is what the administrator saw."""
+    found = draft.existing(command.grant_id)
+    is_completed = draft.marks.is_completed(command.session_id, command.grant_id)
+    if (denied := not_as_seen(command, found, is_completed=is_completed)) is not None:
+        draft.answer(command, denied)
+        return
+    if found is not None and found.session_id == command.session_id:
+        owner = found.session_id, found.lease_id
+        if isinstance(found, Grant):
+            draft.decision.reclaimed_fences.append(found.fence)
+            draft.end_grant(found)
+            draft.marks.complete(*owner, found.grant_id, recorded=True)
+            draft.marks.note_loss(*owner, taken_back(found, command.reason))
+        else:
+            answer = removed(found, command.reason)
+            draft.give_up(found)
+            draft.marks.note_denial(*owner, answer)
+            draft.answer_again(answer)
+    draft.answer(command, Released(command.grant_id))
 
 
 def _left_by_holder(pool: PoolState, decision: Decision) -> Counter[str]:
@@ -467,7 +502,7 @@ def _no_seat(
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"
     if plan and asked and plan.hold_back(asked):
-        if why := plan.why(asked):
+        if (why := plan.why(asked)) is not None:
             return f"{why}; wait, or try again later"
         if asked.work_key:
             return "another holder does, or is to do, the same work; wait for it, or try again later"

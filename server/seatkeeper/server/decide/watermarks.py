@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from seatkeeper.server.domain import Denied, PoolState
+from seatkeeper.server.domain import Denied, Forced, PoolState
 from seatkeeper.server.domain.completed import covering, covers, highest
 from seatkeeper.server.domain.watermark import Watermark
 
@@ -51,6 +51,11 @@ class Watermarks:
         """Write down why a ticket is denied, for the node that has its client."""
         if session_id not in self.pool.dead_sessions:
             self._of(session_id, lease_id).denied.append(denied)
+
+    def note_loss(self, session_id: str, lease_id: int, lost: Forced) -> None:
+        """Write down that a grant was ended by force, likewise."""
+        if session_id not in self.pool.dead_sessions:
+            self._of(session_id, lease_id).lost.append(lost)
 
     def _of(self, session_id: str, lease_id: int) -> Watermark:
         """Return the watermark that this decision writes for a session; at first what there is."""

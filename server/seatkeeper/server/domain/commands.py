@@ -66,7 +66,24 @@ class Release:
     """None: nothing is said of the work, so the next one does it."""
 
 
-Command = Acquire | Release
+@immutable
+class ForcedEnd:
+    """An administrator ends a ticket, or a grant, of another.
+
+    Ends what was seen and nothing else: a ticket that has become a grant stays, and so does a grant
+    with another fence.
+    """
+
+    grant_id: str
+    session_id: str
+    """Whose it is."""
+    fence: int
+    """The grant's; 0: it is a ticket."""
+    reason: str
+    """For the holder."""
+
+
+Command = Acquire | Release | ForcedEnd
 
 
 class Refusal(Enum):
@@ -84,6 +101,7 @@ class Refusal(Enum):
     SESSION_LOST = auto()
     UNAVAILABLE = auto()
     WORK_ENDED = auto()
+    REMOVED = auto()
 
 
 @immutable
@@ -117,6 +135,14 @@ class Released:
     """No grant or ticket of this id exists, and none will."""
 
     grant_id: str
+
+
+@immutable
+class Forced:
+    """A grant was ended by force: what its holder receives. No outcome of a command of its own."""
+
+    grant_id: str
+    message: str
 
 
 Outcome = Granted | Queued | Denied | Released

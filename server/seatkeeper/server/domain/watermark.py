@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from seatkeeper.server.domain.commands import Denied
+from seatkeeper.server.domain.commands import Denied, Forced
 from seatkeeper.server.domain.completed import Span
 
 
@@ -22,5 +22,7 @@ class Watermark:
     """Tickets that this decision denied, and why: for the node that has their client."""
     spans: tuple[Span, ...] = ()
     """Stretches of ids that cover all that the session has completed; see ``completed``."""
+    lost: list[Forced] = field(default_factory=list)
+    """Grants that this decision ended by force: likewise."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The watermark before, where that says more than this version knows."""

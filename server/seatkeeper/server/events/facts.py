@@ -47,16 +47,19 @@ def encode_facts(
     released: Iterable[int],
     outcomes: Iterable[tuple[Command, Outcome]],
     *,
+    reclaimed: Iterable[int] = (),
     view_revision: int = 0,
 ) -> bytes:
     """Return what the guard says of a decision: what it released and refused, of all its outcomes.
 
+    ``released``, ``reclaimed``: fences of grants that holders gave back, or that were ended by force.
     ``view_revision``: up to which revision its view had everything.
     """
     facts = state_pb2.DecisionFacts(
         decision_id=decision_id,
         decided_at_millis=decided_at,
         released_fences=released,
+        reclaimed_fences=reclaimed,
         view_revision=view_revision,
     )
     for command, outcome in outcomes:

@@ -38,7 +38,7 @@ class UsageKind(StrEnum):
     EXPIRED = "expired"
     """The holder's session ended, and its seats are free."""
     RECLAIMED = "reclaimed"
-    """Seats were taken back by force. No node does so yet; the stored records can say it."""
+    """An administrator freed the seats."""
     CANCELLED = "cancelled"
     """A ticket ended because its client gave it up, or because its session ended."""
     GAVE_UP = "gave_up"

@@ -40,6 +40,9 @@ _SERVICES = {
         "GetPool": Right.NONE,
         "ListPools": Right.NONE,
         "WatchPool": Right.NONE,
+        "ExplainTicket": Right.NONE,
+        "RemoveTicket": Right.ADMINISTRATOR,
+        "ReleaseGrant": Right.ADMINISTRATOR,
     },
     f"{_PACKAGE}.ClusterService": {
         "ListNodes": Right.NONE,

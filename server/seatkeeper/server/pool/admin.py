@@ -1,26 +1,18 @@
-"""The administration of pools, and what a pool looks like to people."""
+"""The administration of pools: their specifications, straight in the store."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from heapq import nsmallest
-from itertools import islice
 
-from seatkeeper.server.decide import Forecast
 from seatkeeper.server.deployment.deployment import fence_base
 from seatkeeper.server.domain import Guard, PoolPolicy, PoolSpec, PoolState, policy_fault
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.view_reader import bring_in
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
 from seatkeeper.server.store.keys import Keys
-from seatkeeper.server.wire.denials import encode_basis
-from seatkeeper.v1 import pool_service_pb2
 
 ATTEMPTS_MAX = 10
 """A change that loses its race against other changes is tried this often."""
-SHOWN_MAX = 1_000
-"""Most grants, and most tickets, shown of one pool."""
 
 
 class PoolError(Exception):
@@ -97,7 +89,7 @@ class Pools:
         for _ in range(ATTEMPTS_MAX):
             found = await self._store.get(key)
             if found is None:
-                raise _missing(spec.name)
+                raise missing(spec.name)
             if expected_revision not in {0, found.mod_revision}:
                 raise PoolChanged(
                     f"pool {spec.name} is at revision {found.mod_revision}, "
@@ -149,7 +141,7 @@ class Pools:
         """Return a pool as it stands. Raises ``PoolNotFound``, or ``FormatUnsupported``."""
         entry = await self._store.get(self._keys.pool(name))
         if entry is None:
-            raise _missing(name)
+            raise missing(name)
         mirror = PoolMirror(self._keys, name)
         listing = await self._store.list(self._keys.seats(name))
         await bring_in(mirror, listing, lambda _: None)
@@ -157,74 +149,6 @@ class Pools:
             raise error
         mirror.state.spec = records.decode_spec(entry.value, entry.key)
         return PoolView(mirror.state.spec, entry.mod_revision, mirror.state)
-
-
-def pool_message(
-    view: PoolView, forecast: Forecast, owner: str, *, details: bool = True
-) -> pool_service_pb2.Pool:
-    """Return what clients are shown of a pool; ``details``: also its grants and tickets.
-
-    ``owner``: id of the node that decides for it.
-    """
-    spec, state = view.spec, view.state
-    message = pool_service_pb2.Pool(
-        spec=records.spec_message(spec),
-        revision=view.revision,
-        held=state.held,
-        free=max(0, spec.seats - state.held),
-        queued=len(state.tickets),
-        fence=state.guard.fence,
-        owner=owner,
-    )
-    if spec.policy.projects:
-        _add_projects(message, spec, state)
-    if details:
-        _add_grants(message, state)
-        _add_tickets(message, forecast)
-    return message
-
-
-def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
-    for grant in nsmallest(SHOWN_MAX, state.grants.values(), key=lambda grant: grant.fence):
-        held = message.grants.add(
-            grant_id=grant.grant_id,
-            session_id=grant.session_id,
-            seats=grant.seats,
-            fence=grant.fence,
-            agent_id=grant.agent_id,
-        )
-        grant.attribution.write(held)
-        held.granted_at.FromMilliseconds(grant.granted_at)
-
-
-def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
-    basis = encode_basis(forecast.outlook.basis)
-    for ticket, place in islice(forecast.line(), SHOWN_MAX):
-        queued = message.tickets.add(
-            grant_id=ticket.grant_id,
-            session_id=ticket.session_id,
-            seats=ticket.seats,
-            position=place.position,
-        )
-        ticket.attribution.write(queued)
-        queued.queued_at.FromMilliseconds(ticket.queued_at)
-        if place.wait is not None:
-            queued.estimate.FromTimedelta(place.wait)
-        if basis is not None:
-            queued.basis.CopyFrom(basis)
-
-
-def _add_projects(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:
-    index, policy = state.projects, spec.policy
-    held: Counter[str] = Counter()
-    queued: Counter[str] = Counter()
-    for project in index.held.keys() | index.queues.keys():
-        for each in policy.path(project):
-            held[each] += index.held[project]
-            queued[each] += len(index.queues.get(project, ()))
-    for share in policy.projects:
-        name = share.project
-        message.projects.add(project=name, held=held[name], queued=queued[name])
 
 
 def _with_policy(spec: PoolSpec, policy: PoolPolicy) -> PoolSpec:
@@ -242,7 +166,8 @@ def _revision(entry: Entry | None) -> int:
     return entry.mod_revision if entry else 0
 
 
-def _missing(name: str) -> PoolNotFound:
+def missing(name: str) -> PoolNotFound:
+    """Return the error of a call for a pool that does not exist."""
     return PoolNotFound(f"there is no pool named {name}; `pool list` shows those there are")
 
 

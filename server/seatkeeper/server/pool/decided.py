@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from seatkeeper.server.decide import Decision
-from seatkeeper.server.domain import Denied, Grant, PoolState, Ticket
+from seatkeeper.server.domain import Denied, ForcedEnd, Grant, PoolState, Ticket
 from seatkeeper.server.events.usage import (
     SESSION_ENDED,
     UsageEvent,
@@ -68,7 +68,9 @@ def changes_of(
     for grant in ended.grants:
         if grant.grant_id not in gone:
             peer = peers.get(grant.grant_id, "")
-            yield grant_ends(UsageKind.RELEASED, pool, grant, at, peer=peer)
+            is_forced = grant.fence in decision.reclaimed_fences
+            kind = UsageKind.RECLAIMED if is_forced else UsageKind.RELEASED
+            yield grant_ends(kind, pool, grant, at, peer=peer)
     for ticket, denied, is_dead in ended.tickets:
         if ticket.grant_id not in gone:
             peer, reason = peers.get(ticket.grant_id, ""), SESSION_ENDED if is_dead else ""
@@ -82,8 +84,8 @@ def changes_of(
 def refusals_of(
     pool: str, decision: Decision, peers: Mapping[str, str]
 ) -> Iterator[UsageEvent]:
-    """Yield the commands that a decision refused."""
+    """Yield the commands that a decision refused. An administrator's are no requests for seats."""
     for command, outcome in decision.outcomes:
-        if isinstance(outcome, Denied):
+        if isinstance(outcome, Denied) and not isinstance(command, ForcedEnd):
             peer = peers.get(command.grant_id, "")
             yield command_refused(pool, command, outcome, decision.decided_at, peer)

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from sys import maxsize
 from typing import TypeAlias
 
-from seatkeeper.server.domain import Denied, Grant, Guard, PoolState, Released, Ticket
+from seatkeeper.server.domain import Denied, Forced, Grant, Guard, PoolState, Released, Ticket
 from seatkeeper.server.pool.writes import deletes_of
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
 from seatkeeper.server.store.formats import FormatUnsupported
@@ -73,7 +73,7 @@ class PoolMirror:
         """The last own commit that was brought in whole: what the watch shows of it is known."""
         self.unsupported: dict[str, FormatUnsupported] = {}
         """Records of a newer format, by key. While there are any, nothing is decided on the view."""
-        self.ends: dict[str, Denied | Released] = {}
+        self.ends: dict[str, Denied | Released | Forced] = {}
         """How tickets and grants ended lately, by grant id, where more is known than that they are
         gone; the caller removes those it has reported."""
         self._ahead: list[tuple[int, str, str]] = []
@@ -196,7 +196,7 @@ class PoolMirror:
             self._ahead.append((revision, session_id, grant_id))
         return self.committed(deletes_of(self._keys, self._pool, [grant_id]), revision)
 
-    def _remember_end(self, end: Denied | Released) -> None:
+    def _remember_end(self, end: Denied | Released | Forced) -> None:
         self.ends[end.grant_id] = end
         while len(self.ends) > ENDS_MAX:
             del self.ends[next(iter(self.ends))]
@@ -273,6 +273,8 @@ class PoolMirror:
                 self.state.kept_watermarks.pop(session_id, None)
             for denial in mark.denied:
                 self._remember_end(denial)
+            for lost in mark.lost:
+                self._remember_end(lost)
             # The highest was completed, whether or not there are others.
             known = (*mark.unrecorded, mark.highest)
             self.state.completed.recorded(session_id, mark.spans, filter(None, known))

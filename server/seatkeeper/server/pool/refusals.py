@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seatkeeper.server.decide import RETRY_LATER
-from seatkeeper.server.domain import Acquire, Command, Denied, Refusal
+from seatkeeper.server.domain import Acquire, Command, Denied, ForcedEnd, Refusal
 from seatkeeper.server.events.usage import command_refused
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded
@@ -27,7 +27,8 @@ class Refusals:
         """Answer a command that is not decided."""
         # Where it was forwarded from, it is decided after all, or counted.
         is_forwarded = isinstance(listener, Forwarded)
-        if not is_forwarded or denied.reason is not Refusal.UNAVAILABLE:
+        is_counted = not is_forwarded or denied.reason is not Refusal.UNAVAILABLE
+        if is_counted and not isinstance(command, ForcedEnd):
             now, peer = self._clock.now(), peer_of(listener)
             self._observer.usage.publish(
                 command_refused(self._pool, command, denied, now, peer)

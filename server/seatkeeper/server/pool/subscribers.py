@@ -14,7 +14,16 @@ from enum import Enum, auto
 from typing import Protocol
 
 from seatkeeper.server.decide import Forecast
-from seatkeeper.server.domain import Basis, Command, Denied, Grant, PoolState, Refusal, Released
+from seatkeeper.server.domain import (
+    Basis,
+    Command,
+    Denied,
+    Forced,
+    Grant,
+    PoolState,
+    Refusal,
+    Released,
+)
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.wire.denials import spread
 
@@ -24,7 +33,7 @@ POSITIONS_MAX = 20
 """Most positions sent at once."""
 COPIES_MAX = 8
 """Most connections that are notified of one request."""
-NONE: Mapping[str, Denied | Released] = {}
+NONE: Mapping[str, Denied | Released | Forced] = {}
 
 
 @immutable
@@ -53,6 +62,8 @@ class SeatsLost:
 
     grant_id: str
     message: str
+    is_forced: bool = False
+    """Whether an administrator ended it, and its session lives on."""
 
 
 Update = Position | SeatsGranted | Denied | Released | SeatsLost
@@ -172,7 +183,7 @@ class Subscribers:
         self,
         grant_ids: Iterable[str],
         state: PoolState,
-        ends: Mapping[str, Denied | Released] = NONE,
+        ends: Mapping[str, Denied | Released | Forced] = NONE,
     ) -> None:
         """Notify the clients concerned of what has changed for them, except for positions.
 
@@ -198,7 +209,7 @@ class Subscribers:
             else:  # also before any event: this is the answer that it waits for
                 self._drop(grant_id)
                 for seat in seats:
-                    update = ends.get(grant_id) or self._end_of(grant_id, seat, state)
+                    update = _said(ends.get(grant_id)) or self._end_of(grant_id, seat, state)
                     deliver(seat.listener, self._pool, update)
 
     def review_positions(self, state: PoolState, forecast: Forecast) -> bool:
@@ -247,6 +258,13 @@ class Subscribers:
     def _drop(self, grant_id: str) -> None:
         del self._seats[grant_id]
         self._waiting.pop(grant_id, None)
+
+
+def _said(end: Denied | Released | Forced | None) -> Denied | Released | SeatsLost | None:
+    """Return what a client receives of an end."""
+    if isinstance(end, Forced):
+        return SeatsLost(end.grant_id, end.message, is_forced=True)
+    return end
 
 
 def _differs(reported: timedelta | None, estimate: timedelta | None) -> bool:

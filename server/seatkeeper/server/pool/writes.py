@@ -36,7 +36,9 @@ def writes_of(
     if has_guard or decision.writes:
         released, at = decision.released_fences, decision.decided_at
         facts = encode_facts(
-            *(decision_id, at, released, decision.outcomes), view_revision=view_revision
+            *(decision_id, at, released, decision.outcomes),
+            reclaimed=decision.reclaimed_fences,
+            view_revision=view_revision,
         )
         value = records.encode_guard(decision.guard, decision_id, facts)
         writes.append(Put(keys.guard(pool), value))

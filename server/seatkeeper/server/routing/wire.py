@@ -10,6 +10,7 @@ from seatkeeper.server.domain import (
     Attribution,
     Command,
     Denied,
+    ForcedEnd,
     Granted,
     Outcome,
     Queued,
@@ -31,7 +32,8 @@ RETRY_AFTER = timedelta(seconds=1)
 
 
 def encode_command(command: Command) -> pb.PeerCommand:
-    """Return the message for a command."""
+    """Return the message for a command. An administrator's are decided where they come."""
+    assert not isinstance(command, ForcedEnd)
     if isinstance(command, Release):
         release = pb.ReleaseCommand(
             grant_id=command.grant_id,

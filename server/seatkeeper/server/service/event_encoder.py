@@ -83,8 +83,10 @@ class EventEncoder:
                 event.queued.CopyFrom(queued)
             case Denied():
                 event.denied.CopyFrom(encode_denied(update))
-            case SeatsLost(grant_id, message):
+            case SeatsLost(grant_id, message, is_forced):
                 reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
+                if is_forced:
+                    reason = seat_pb2.LOST_REASON_FORCED
                 lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
                 event.lost.CopyFrom(lost)
 

@@ -39,6 +39,7 @@ _STATUS = {
     Refusal.SESSION_LOST: grpc.StatusCode.NOT_FOUND,
     Refusal.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Refusal.WORK_ENDED: grpc.StatusCode.ABORTED,
+    Refusal.REMOVED: grpc.StatusCode.ABORTED,
 }
 
 

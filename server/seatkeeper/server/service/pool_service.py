@@ -8,8 +8,9 @@ from dataclasses import fields
 
 import grpc
 
-from seatkeeper.core.serving.failure import Context, Failure
-from seatkeeper.core.validate import check_name
+from seatkeeper.core.serving.call_origin import peer_of_call
+from seatkeeper.core.serving.failure import Context, Failure, resource_info
+from seatkeeper.core.validate import Malformed, check_id, check_name
 from seatkeeper.server.domain import PoolPolicy, PoolSpec
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import administrative_act
@@ -22,15 +23,26 @@ from seatkeeper.server.pool.admin import (
     PoolNotFound,
     Pools,
     PoolView,
-    pool_message,
 )
+from seatkeeper.server.pool.messages import (
+    grant_message,
+    pool_message,
+    reason_message,
+    ticket_message,
+)
+from seatkeeper.server.pool.requests import RequestDiffers, RequestNotFound, Requests
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.sessions.holders import Holders
 from seatkeeper.server.store.formats import FormatUnsupported
-from seatkeeper.server.wire.validate import check_spec
+from seatkeeper.server.wire.validate import check_reason, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
+NOT_NOW = (
+    "a release that warns the holder and waits for it does not exist yet: wait until the holder "
+    "gives its seats back, or until its lease has run out, or free them at once with `now`, which "
+    "waives that two holders never believe in one seat"
+)
 WATCH_INTERVAL = 0.25
 """Seconds between two messages of one watch, at least."""
 _CODES = {
@@ -38,6 +50,7 @@ _CODES = {
     PoolChanged: grpc.StatusCode.ABORTED,
     PolicyBroken: grpc.StatusCode.INVALID_ARGUMENT,
     PoolInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    RequestDiffers: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 
@@ -48,6 +61,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         self._pools = pools
         self._seats = seats
         self._holders = holders
+        self._requests = Requests(pools, seats)
 
     @answers
     async def CreatePool(
@@ -149,6 +163,61 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     changed.clear()
         raise pool_not_found(request.name, f"pool {request.name} was deleted")
 
+    @answers
+    async def ExplainTicket(
+        self, request: pool_service_pb2.ExplainTicketRequest, context: Context
+    ) -> pool_service_pb2.ExplainTicketResponse:
+        """Return why a request waits."""
+        _check_named(request)
+        try:
+            found = await self._requests.explain(request.pool, request.grant_id)
+        except PoolError as error:
+            raise _failure(request.pool, error, request.grant_id) from error
+        return pool_service_pb2.ExplainTicketResponse(
+            ticket=ticket_message(found.ticket, found.place),
+            reason=reason_message(found.waiting),
+        )
+
+    @answers
+    async def RemoveTicket(
+        self, request: pool_service_pb2.RemoveTicketRequest, context: Context
+    ) -> pool_service_pb2.RemoveTicketResponse:
+        """Take a request out of the queue."""
+        _check_named(request)
+        check_reason(request.reason)
+        try:
+            with administrative_act("ticket_removed", context, **_about(request)) as facts:
+                ticket = await self._requests.remove(
+                    request.pool, request.grant_id, request.reason, peer_of_call(context)
+                )
+                facts |= {"holder": ticket.holder, "project": ticket.project}
+                facts |= {"seats": ticket.seats, "session_id": ticket.session_id}
+        except PoolError as error:
+            raise _failure(request.pool, error, request.grant_id) from error
+        return pool_service_pb2.RemoveTicketResponse(ticket=ticket_message(ticket, None))
+
+    @answers
+    async def ReleaseGrant(
+        self, request: pool_service_pb2.ReleaseGrantRequest, context: Context
+    ) -> pool_service_pb2.ReleaseGrantResponse:
+        """Free the seats of a grant at once."""
+        _check_named(request)
+        check_reason(request.reason)
+        if not request.now:
+            raise Malformed("now", NOT_NOW)
+        try:
+            with administrative_act("grant_released", context, **_about(request)) as facts:
+                grant = await self._requests.release(
+                    *(request.pool, request.grant_id, request.reason, peer_of_call(context)),
+                    fence=request.fence,
+                )
+                facts |= {"holder": grant.holder, "project": grant.project}
+                facts |= {"seats": grant.seats, "fence": grant.fence}
+                facts |= {"session_id": grant.session_id}
+        except PoolError as error:
+            raise _failure(request.pool, error, request.grant_id) from error
+        return pool_service_pb2.ReleaseGrantResponse(grant=grant_message(grant))
+
     async def _read(self, name: str) -> PoolView:
         check_name("name", name)
         try:
@@ -185,7 +254,28 @@ def _shown(value: object) -> object:
     return value.lines() if isinstance(value, PoolPolicy) else value
 
 
-def _failure(name: str, error: PoolError) -> Failure:
+_OneRequest = (
+    pool_service_pb2.ExplainTicketRequest
+    | pool_service_pb2.RemoveTicketRequest
+    | pool_service_pb2.ReleaseGrantRequest
+)
+
+
+def _check_named(request: _OneRequest) -> None:
+    check_name("pool", request.pool)
+    check_id("grant_id", request.grant_id)
+
+
+def _about(
+    request: pool_service_pb2.RemoveTicketRequest | pool_service_pb2.ReleaseGrantRequest,
+) -> dict[str, str]:
+    return {"pool": request.pool, "grant_id": request.grant_id, "reason": request.reason}
+
+
+def _failure(name: str, error: PoolError, grant_id: str = "") -> Failure:
+    if isinstance(error, RequestNotFound):
+        resource = resource_info("request", grant_id, str(error))
+        return Failure(grpc.StatusCode.NOT_FOUND, str(error), resource)
     if isinstance(error, PoolNotFound):
         return pool_not_found(name, str(error))
     return Failure(_CODES[type(error)], str(error))

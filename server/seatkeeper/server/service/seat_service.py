@@ -212,6 +212,9 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
                 return response
             case Denied():
                 raise failure_of_denial(acquire.pool, update)
+            case SeatsLost(message=message, is_forced=True):
+                denied = Denied(acquire.grant_id, Refusal.FINISHED, message)
+                raise failure_of_denial(acquire.pool, denied)
             case SeatsLost():
                 raise SessionLost(session.session_id)
             case _:

@@ -384,7 +384,7 @@ def _is_of_the_end(update: Update) -> bool:
     """Return whether this says that the session has ended, as when another node closed it."""
     if isinstance(update, Denied):
         return update.reason is Refusal.SESSION_LOST
-    return isinstance(update, SeatsLost)
+    return isinstance(update, SeatsLost) and not update.is_forced
 
 
 def _invalid(grant_id: str, error: Malformed) -> seat_pb2.Denied:

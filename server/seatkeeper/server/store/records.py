@@ -11,6 +11,7 @@ from datetime import timedelta
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
     Attribution,
+    Forced,
     Grant,
     Guard,
     Instant,
@@ -23,7 +24,7 @@ from seatkeeper.server.domain.state import NO_USAGE
 from seatkeeper.server.store.formats import POLICY_FORMAT, check_format, kept, parsed
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.server.wire.policies import decode_policy, encode_policy
-from seatkeeper.v1 import pool_service_pb2
+from seatkeeper.v1 import pool_service_pb2, seat_pb2
 
 
 def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
@@ -188,8 +189,8 @@ def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
 def encode_watermark(mark: Watermark) -> bytes:
     """Return the value stored for a session's watermark.
 
-    Of the value before it remains what it is patched on; ``unrecorded`` and ``denied`` are of one
-    decision, and a span that has become another is a new one.
+    Of the value before it remains what it is patched on; ``unrecorded``, ``denied`` and ``lost`` are of
+    one decision, and a span that has become another is a new one.
     """
     record = state_pb2.MarkRecord.FromString(mark.kept)
     record.finished = mark.highest
@@ -197,6 +198,10 @@ def encode_watermark(mark: Watermark) -> bytes:
     record.unrecorded[:] = mark.unrecorded
     del record.denied[:]
     record.denied.extend(map(encode_denied, mark.denied))
+    del record.lost[:]
+    for each in mark.lost:
+        forced = seat_pb2.LOST_REASON_FORCED
+        record.lost.add(grant_id=each.grant_id, reason=forced, message=each.message)
     before = {(span.low, span.high): span for span in record.spans} if mark.kept else {}
     spans = [
         before.get((low, high)) or state_pb2.IdSpan(low=low, high=high)
@@ -215,7 +220,12 @@ def decode_watermark(value: bytes, key: str = "a watermark") -> Watermark:
     spans = tuple((span.low, span.high) for span in record.spans)
     if record.finished and not spans:
         spans = (("", record.finished),)
-    unrecorded = list(record.unrecorded)
     return Watermark(
-        record.lease_id, record.finished, unrecorded, denied, spans, kept(record, value)
+        record.lease_id,
+        record.finished,
+        list(record.unrecorded),
+        denied,
+        spans,
+        [Forced(each.grant_id, each.message) for each in record.lost],
+        kept(record, value),
     )

@@ -37,6 +37,7 @@ DENIAL_REASONS = {
     Refusal.SESSION_LOST: seat_pb2.DENIAL_REASON_SESSION_LOST,
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
     Refusal.WORK_ENDED: seat_pb2.DENIAL_REASON_WORK_ENDED,
+    Refusal.REMOVED: seat_pb2.DENIAL_REASON_REMOVED,
 }
 RETRY_SPREAD_SECONDS = 2.0
 """By how much the times differ at which those who are refused together should come again."""

@@ -33,6 +33,7 @@ POLICY_TIME_MIN = timedelta(seconds=1)
 POLICY_TIME_MAX = timedelta(days=90)
 TOKENS_MAX = 10_000
 WORK_MESSAGE_MAX = 2_000
+REASON_MAX = 200
 _FAILURE = re.compile(r"[A-Za-z0-9_]{0,64}")
 
 
@@ -146,6 +147,16 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
 
 def _check_policy_time(field: str, value: Duration) -> None:
     check_duration(field, value, POLICY_TIME_MIN, POLICY_TIME_MAX, "1 s to 90 days")
+
+
+def check_reason(reason: str) -> None:
+    """Check why an administrator does something to another's request; its holder is shown it."""
+    if not 1 <= len(reason) <= REASON_MAX or not reason.strip():
+        raise Malformed("reason", f"must have 1 to {REASON_MAX} characters: say why")
+    if hidden := hidden_in(reason):
+        raise Malformed(
+            "reason", f"has characters that cannot be shown, such as {named(hidden)}"
+        )
 
 
 def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:

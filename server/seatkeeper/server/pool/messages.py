@@ -1,0 +1,108 @@
+"""What a pool, its grants and its tickets look like to clients."""
+
+from __future__ import annotations
+
+from collections import Counter
+from heapq import nsmallest
+from itertools import islice
+
+from seatkeeper.server.decide import Forecast, Place
+from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Ticket
+from seatkeeper.server.policy.waiting import Waiting
+from seatkeeper.server.pool.admin import PoolView
+from seatkeeper.server.store import records
+from seatkeeper.server.wire.denials import encode_basis
+from seatkeeper.v1 import pool_service_pb2
+
+SHOWN_MAX = 1_000
+"""Most grants, and most tickets, shown of one pool."""
+
+
+def pool_message(
+    view: PoolView, forecast: Forecast, owner: str, *, details: bool = True
+) -> pool_service_pb2.Pool:
+    """Return what clients are shown of a pool; ``details``: also its grants and tickets.
+
+    ``owner``: id of the node that decides for it.
+    """
+    spec, state = view.spec, view.state
+    message = pool_service_pb2.Pool(
+        spec=records.spec_message(spec),
+        revision=view.revision,
+        held=state.held,
+        free=max(0, spec.seats - state.held),
+        queued=len(state.tickets),
+        fence=state.guard.fence,
+        owner=owner,
+    )
+    if spec.policy.projects:
+        _add_projects(message, spec, state)
+    if details:
+        _add_grants(message, state)
+        _add_tickets(message, forecast)
+    return message
+
+
+def grant_message(grant: Grant) -> pool_service_pb2.HeldGrant:
+    """Return what clients are shown of a grant."""
+    held = pool_service_pb2.HeldGrant(
+        grant_id=grant.grant_id,
+        session_id=grant.session_id,
+        seats=grant.seats,
+        fence=grant.fence,
+        agent_id=grant.agent_id,
+    )
+    grant.attribution.write(held)
+    held.granted_at.FromMilliseconds(grant.granted_at)
+    return held
+
+
+def ticket_message(ticket: Ticket, place: Place | None) -> pool_service_pb2.QueuedTicket:
+    """Return what clients are shown of a ticket; ``place``: None, and it has none any more."""
+    queued = pool_service_pb2.QueuedTicket(
+        grant_id=ticket.grant_id,
+        session_id=ticket.session_id,
+        seats=ticket.seats,
+        position=place.position if place is not None else 0,
+    )
+    ticket.attribution.write(queued)
+    queued.queued_at.FromMilliseconds(ticket.queued_at)
+    if place is not None and place.wait is not None:
+        queued.estimate.FromTimedelta(place.wait)
+    return queued
+
+
+def reason_message(waiting: Waiting) -> pool_service_pb2.WaitReason:
+    """Return why a ticket waits, as clients are shown it."""
+    reason = waiting.reason
+    message = pool_service_pb2.WaitReason(rule=reason.rule, message=reason.text)
+    for rule, before in waiting.ahead.items():
+        message.ahead.add(rule=rule, requests=before.requests, seats=before.seats)
+    return message
+
+
+def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
+    for grant in nsmallest(SHOWN_MAX, state.grants.values(), key=lambda grant: grant.fence):
+        message.grants.append(grant_message(grant))
+
+
+def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
+    basis = encode_basis(forecast.outlook.basis)
+    for ticket, place in islice(forecast.line(), SHOWN_MAX):
+        queued = ticket_message(ticket, place)
+        if basis is not None:
+            queued.basis.CopyFrom(basis)
+        message.tickets.append(queued)
+
+
+def _add_projects(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:
+    index, policy = state.projects, spec.policy
+    held: Counter[str] = Counter()
+    queued: Counter[str] = Counter()
+    for project in index.held.keys() | index.queues.keys():
+        for each in policy.path(project):
+            held[each] += index.held[project]
+            queued[each] += len(index.queues.get(project, ()))
+    for share in policy.projects:
+        name = share.project
+        message.projects.add(project=name, held=held[name], queued=queued[name])

@@ -1,0 +1,119 @@
+"""One request of a pool, as administrators deal with it: why it waits, and ending it for its holder.
+
+An end by force goes through the pool's loop like every other command, as if another node had forwarded
+it. So it is decided here, whichever node owns the pool: one of an earlier version does not know it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seatkeeper.server.decide import Place
+from seatkeeper.server.domain import Denied, ForcedEnd, Grant, Refusal, Ticket
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.waiting import Waiting, why_waiting
+from seatkeeper.server.pool.admin import PoolError, Pools, PoolView, missing
+from seatkeeper.server.pool.forwarder import Forwarded
+from seatkeeper.server.pool.router import PoolRouter
+from seatkeeper.server.store import OutcomeUnknown
+
+
+class RequestNotFound(PoolError):
+    """No request of this id waits or holds seats, whichever was asked for."""
+
+
+class RequestDiffers(PoolError):
+    """The request waits and was to hold seats, or the other way round, or holds others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A request that waits, and why."""
+
+    ticket: Ticket
+    place: Place | None
+    """None: it has none any more, because its session has ended."""
+    waiting: Waiting
+
+
+class Requests:
+    """The requests of all pools, by pool and id. What they look like is read from the store."""
+
+    def __init__(self, pools: Pools, seats: PoolRouter) -> None:
+        self._pools = pools
+        self._seats = seats
+
+    async def explain(self, pool: str, grant_id: str) -> Explained:
+        """Return why a request waits. Raises ``PoolNotFound``, ``RequestNotFound``, ``RequestDiffers``.
+
+        Reads the pool and plans for it, so it costs as much as showing the pool.
+        """
+        view = await self._pools.read(pool)
+        ticket = _ticket(view, grant_id)
+        forecast = self._seats.forecast(pool, view.state)
+        waiting = why_waiting(PoolSnapshot.of(view.state), forecast.plan, ticket)
+        return Explained(ticket, forecast.place(ticket), waiting)
+
+    async def remove(self, pool: str, grant_id: str, reason: str, peer: str) -> Ticket:
+        """Take a request out of the queue; return it as it was. Raises as ``explain`` does.
+
+        Also ``OutcomeUnknown``: it may wait still, or may have been taken out.
+        """
+        ticket = _ticket(await self._pools.read(pool), grant_id)
+        await self._end(pool, ForcedEnd(grant_id, ticket.session_id, 0, reason), peer)
+        return ticket
+
+    async def release(
+        self, pool: str, grant_id: str, reason: str, peer: str, *, fence: int = 0
+    ) -> Grant:
+        """Free the seats of a grant at once; return it as it was. Raises as ``remove`` does.
+
+        ``fence``: that which it must have; 0: any.
+        """
+        view = await self._pools.read(pool)
+        grant = view.state.grants.get(grant_id)
+        if grant is None:
+            if grant_id in view.state.tickets:
+                waits = f"request {grant_id} waits for {pool}, and holds no seat"
+                raise RequestDiffers(f"{waits}; `seatkeeper queue remove` takes it out")
+            raise RequestNotFound(
+                f"there is no grant {grant_id} of pool {pool}; "
+                f"`seatkeeper grant list {pool}` shows those there are"
+            )
+        if fence not in {0, grant.fence}:
+            raise RequestDiffers(
+                f"grant {grant_id} of pool {pool} has fence {grant.fence}, not {fence}; look again"
+            )
+        command = ForcedEnd(grant_id, grant.session_id, grant.fence, reason)
+        await self._end(pool, command, peer)
+        return grant
+
+    async def _end(self, pool: str, command: ForcedEnd, peer: str) -> None:
+        loop = await self._seats.loop(pool)
+        if loop is None:
+            raise missing(pool)
+        listener = Forwarded(peer)
+        loop.submit(command, listener)
+        outcome, _ = await listener.outcome
+        if not isinstance(outcome, Denied):
+            return
+        said = f"request {command.grant_id} of pool {pool}: {outcome.message}"
+        if outcome.reason is Refusal.FINISHED:
+            raise RequestNotFound(said)
+        if outcome.reason is Refusal.OTHER_TERMS:
+            raise RequestDiffers(f"{said}; look again")
+        raise OutcomeUnknown(outcome.message)
+
+
+def _ticket(view: PoolView, grant_id: str) -> Ticket:
+    pool = view.spec.name
+    ticket = view.state.tickets.get(grant_id)
+    if ticket is not None:
+        return ticket
+    if grant_id in view.state.grants:
+        holds = f"request {grant_id} holds seats of {pool}, and does not wait"
+        raise RequestDiffers(f"{holds}; `seatkeeper grant show` shows it")
+    raise RequestNotFound(
+        f"no request {grant_id} waits for pool {pool}; "
+        f"`seatkeeper queue list {pool}` shows those that do"
+    )
