@@ -500,6 +500,36 @@ DEFECTS = (
         tests=("tests/unit/policy/test_shares.py",),
     ),
     Defect(
+        "the id of a request that was taken out of the queue is not completed",
+        f"{SERVER}/decide/decision.py",
+        "            answer = removed(found, command.reason)\n            draft.give_up(found)\n",
+        "            answer = removed(found, command.reason)\n"
+        "            draft.gone.add(found.grant_id)\n"
+        "            draft.decision.tickets_ended.append(found.grant_id)\n",
+        tests=("tests/unit/decide/test_forced.py",),
+    ),
+    Defect(
+        "a forced release that keeps the grant, and with it the fence",
+        f"{SERVER}/decide/decision.py",
+        "            draft.decision.reclaimed_fences.append(found.fence)\n"
+        "            draft.end_grant(found)\n",
+        "            draft.decision.reclaimed_fences.append(found.fence)\n",
+    ),
+    Defect(
+        "a forced release of a grant that is another by now",
+        f"{SERVER}/decide/forced.py",
+        "    if isinstance(found, Grant) and found.fence != command.fence:\n",
+        "    if isinstance(found, Grant) and not command.fence:\n",
+        tests=("tests/unit/decide/test_forced.py",),
+    ),
+    Defect(
+        "the holder of a grant that was ended by force is not notified",
+        f"{SERVER}/pool/mirror.py",
+        "            for lost in mark.lost:\n                self._remember_end(lost)\n",
+        "",
+        tests=("tests/unit/pool/test_pool_loop_forced.py",),
+    ),
+    Defect(
         "a policy that an older node overlooks",
         f"{SERVER}/store/records.py",
         "    message.format = POLICY_FORMAT if spec.policy.projects else 0\n",

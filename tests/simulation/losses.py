@@ -10,6 +10,7 @@ from tests.simulation.rpc import ClientEnd, Code
 from tests.simulation.world import World
 
 from seatkeeper.server.store import Change
+from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
 ENDED = re.compile(r"session ([0-9a-f-]{36}) has ended")
@@ -31,7 +32,7 @@ class Losses:
         first = pb.SessionRequest.FromString(call.first_message).commands[0]
         which = first.open if first.HasField("open") else first.resume
         for event in pb.SessionResponse.FromString(data).events:
-            if event.HasField("lost"):
+            if event.HasField("lost") and event.lost.reason != seat_pb2.LOST_REASON_FORCED:
                 self._report(which.credentials.session_id, f"lost {event.lost.grant_id}")
 
     def ended(self, call: ClientEnd, code: Code, details: str) -> None:

@@ -6,6 +6,12 @@ from tests.policies.history import broken_rules, stored_pool
 from tests.policies.rules import Rule, Tried
 from tests.policies.shares_kept import SharesKept
 from tests.policies.tried import BY_POOL
+from tests.simulation.administrators import (
+    Administrator,
+    as_far_as_promised,
+    check_acts,
+    taken_by_force,
+)
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.losses import Losses
@@ -96,10 +102,12 @@ class Referee:
         store, user_record = self._cluster.store, self._user_record
         self._believed += [belief.believed for belief in self._user_record.beliefs]
         found = lives(store.changes, store.changed_at, KEYS.prefix)
+        taken = taken_by_force(store.changes, store.changed_at)
+        believed = as_far_as_promised(self._believed, taken)
         violations = [
             *check_history(store.changes, KEYS.prefix, besides=self._own_rule),
             *check_answers(found, user_record),
-            *check_beliefs(self._believed, self._capacity),
+            *check_beliefs(believed, self._capacity),
             *check_reclaim(found, user_record, self._deadline),
             *check_published(store.changes, user_record, KEYS.prefix),
             *check_waits(user_record.denied),
@@ -124,6 +132,13 @@ class Referee:
         reported += [f"an uncaught error: {error}" for error in self._world.errors]
         reported += check_usage(store.changes, self._cluster.published)
         reported += self._losses.check(store.changes, store.changed_at)
+        acts = [
+            act
+            for user in self._faults.users
+            if isinstance(user, Administrator)
+            for act in user.acts
+        ]
+        reported += check_acts(store.changes, store.changed_at, acts)
         for violation in reported:
             self._world.note(f"VIOLATION {violation}")
         return reported

@@ -15,6 +15,7 @@ from functools import partial
 from tests.policies.rules import Tried
 from tests.policies.shares_kept import drawn_policy
 from tests.policies.tried import BY_POOL, SIMULATED
+from tests.simulation.administrators import Administrator
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.referee import Referee
@@ -33,6 +34,8 @@ SETTLING_SECONDS = 14.0
 LOOK_SECONDS = 0.1
 WORKS_SHARE = 0.25
 """Share of the seeds in which requests name work that one holder does at a time."""
+ADMINISTRATORS_SHARE = 0.3
+"""Share of the seeds in which an administrator ends what others wait for and hold."""
 POLICIES_SHARE = 0.5
 """Share of the seeds in which pools are shared among projects."""
 
@@ -205,4 +208,14 @@ def _users(
     for user in found:
         if isinstance(user, LibraryUser):
             user.agents = agents
-    return [*found, *agents]
+    return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
+
+
+def _administrators(
+    cluster: SimCluster, user_record: UserRecord, pools: dict[str, int], seed: int
+) -> list[Administrator]:
+    own = random.Random(f"administrators of {seed}")
+    if own.random() >= ADMINISTRATORS_SHARE:
+        return []
+    here = SimSurroundings(cluster, "administrator", own)
+    return [Administrator(here, user_record, list(pools.items()), own)]

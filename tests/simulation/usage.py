@@ -17,9 +17,9 @@ def check_usage(changes: Iterable[Change], published: Iterable[UsageEvent]) -> l
     """Return what was published and is not so, or was published twice (I11).
 
     Two things may be. Nodes that disagree for a moment about who owns a pool both see a session end.
-    And a release may be committed after the session's lease has ended, before any watch delivers that:
-    then the node says released, and the history expired. A node that dies publishes nothing, so what
-    is missing is no violation here.
+    And a release, also by force, may be committed after the session's lease has ended, before any watch
+    delivers that: then the node says released or reclaimed, and the history expired. A node that dies
+    publishes nothing, so what is missing is no violation here.
     """
     history = usage_events(changes, KEYS, seen_at=Instant(0))
     happened = {(each.kind, each.grant_id, each.fence) for each in history}
@@ -33,7 +33,7 @@ def check_usage(changes: Iterable[Change], published: Iterable[UsageEvent]) -> l
         if count > 1 and reason != SESSION_ENDED:
             found.append(f"I11 {kind} {grant_id} was published {count} times")
         expired = (UsageKind.EXPIRED, grant_id, fence)
-        late = kind is UsageKind.RELEASED and expired in happened
+        late = kind in {UsageKind.RELEASED, UsageKind.RECLAIMED} and expired in happened
         if (kind, grant_id, fence) not in happened and not late:
             found.append(f"I11 {kind} {grant_id} was published, and is not in the history")
     return found

@@ -149,7 +149,9 @@ class Belief:
     @property
     def believed(self) -> Believed:
         """What was seen of it."""
-        return Believed(self.user.name, self.pool, self.seats, self.since, self.until)
+        return Believed(
+            *(self.user.name, self.pool, self.seats, self.since, self.until, self.grant_id)
+        )
 
 
 @dataclass

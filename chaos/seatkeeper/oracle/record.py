@@ -92,6 +92,8 @@ class Believed:
     since: float
     until: float
     """The user stopped before this moment."""
+    grant_id: str = ""
+    """Under which id; empty: it is not known."""
 
     def __str__(self) -> str:
         """Return it in a few words."""

@@ -1,0 +1,133 @@
+"""An administrator who takes requests out of queues and frees seats by force; and what it is held to.
+
+Draws of its own, so that what happens in seeds without one stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from tests.simulation.cluster import KEYS
+
+from seatkeeper.chaos.users import User
+from seatkeeper.client import ClientConfig, SeatError
+from seatkeeper.oracle.record import Believed
+from seatkeeper.oracle.stored import located, read_grant
+from seatkeeper.server.events.facts import decode_facts
+from seatkeeper.server.store import Change
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+CALL_SECONDS = 4
+MERCY = 0.5
+"""Share of the looks at a pool after which nothing is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that an administrator asked for."""
+
+    pool: str
+    grant_id: str
+    fence: int
+    """The grant's; 0: a ticket was to be taken out."""
+    done_at: float | None = None
+    """When the service said that it is done; None: it did not say so."""
+
+
+class Administrator(User):
+    """Looks at pools, and ends what others wait for and hold."""
+
+    def _set_up(self) -> None:
+        timeout = timedelta(seconds=CALL_SECONDS)
+        self._client = self.surroundings.client(ClientConfig(call_timeout=timeout))
+        self.acts: list[Act] = []
+
+    async def _cycle(self) -> None:
+        name, _ = self._rng.choice(self._pools)
+        try:
+            pool = await self._client.pools.get(name)
+            chosen = self._rng.choice([*pool.tickets, *pool.grants, None])
+            if chosen is None or self._rng.random() < MERCY:
+                return
+            await self._end_it(name, chosen)
+        except SeatError as error:
+            self.surroundings.note(f"{self.name}: failed: {type(error).__name__} {error}")
+
+    async def _end_it(self, pool: str, chosen: pb.QueuedTicket | pb.HeldGrant) -> None:
+        fence = chosen.fence if isinstance(chosen, pb.HeldGrant) else 0
+        act = Act(pool, chosen.grant_id, fence)
+        self.acts.append(act)
+        pools, reason = self._client.pools, "drawn"
+        self.user_record.operations += 1
+        if fence:
+            await pools.release_now(pool, act.grant_id, reason=reason, fence=fence)
+        else:
+            await pools.remove(pool, act.grant_id, reason=reason)
+        self.surroundings.note(f"{self.name}: ended {act.grant_id} of {pool}")
+        self.acts[-1] = replace(act, done_at=self.surroundings.now())
+
+    async def _end(self) -> None:
+        await self._client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A grant that the history says was ended by force."""
+
+    pool: str
+    grant_id: str
+    fence: int
+    at: float
+
+
+def taken_by_force(changes: Iterable[Change], changed_at: Mapping[int, float]) -> list[Taken]:
+    """Return the grants whose fences decisions say they ended by force."""
+    granted: dict[tuple[str, int], str] = {}
+    found: list[Taken] = []
+    for change in changes:
+        for pool, kind, name, _ in located([change], KEYS.prefix):
+            if change.entry is None:
+                continue
+            if kind == "grants":
+                granted[pool, read_grant(name, change.entry.value).fence] = name
+            elif kind == "guard":
+                at = changed_at[change.revision]
+                facts = decode_facts(change.entry.value)
+                found += [Taken(pool, granted[pool, f], f, at) for f in facts.reclaimed]
+    return found
+
+
+def check_acts(
+    changes: list[Change], changed_at: Mapping[int, float], acts: Iterable[Act]
+) -> Iterator[str]:
+    """Yield what was ended and not asked for, and what was said to be done and was not (I13)."""
+    acts = list(acts)
+    asked = {(act.pool, act.grant_id, act.fence) for act in acts}
+    for taken in taken_by_force(changes, changed_at):
+        if (taken.pool, taken.grant_id, taken.fence) not in asked:
+            yield f"I13 {taken} was asked for by no administrator"
+    for act in acts:
+        if act.done_at is None:
+            continue
+        there = {"grants": False, "queue": False}
+        for pool, kind, name, change in located(changes, KEYS.prefix):
+            if pool != act.pool or name != act.grant_id or kind not in there:
+                continue
+            if changed_at[change.revision] <= act.done_at:
+                there[kind] = change.entry is not None
+            elif change.entry is not None:
+                yield f"I13 {act} came back at revision {change.revision}"
+        if any(there.values()):
+            yield f"I13 {act} was there still"
+
+
+def as_far_as_promised(
+    beliefs: Iterable[Believed], taken: Iterable[Taken]
+) -> Iterator[Believed]:
+    """Yield beliefs without what is waived: that in seats which were freed by force since."""
+    freed = {(each.pool, each.grant_id): each.at for each in taken}
+    for belief in beliefs:
+        at = freed.get((belief.pool, belief.grant_id))
+        yield belief if at is None or belief.until <= at else replace(belief, until=at)
