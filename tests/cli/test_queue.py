@@ -98,7 +98,8 @@ def test_why_one_waits_is_said_by_the_rule_that_decides(cluster: Cluster, pool: 
     with busy(cluster, pool) as seen:
         said = cluster("queue", "why", pool, seen.ticket, "--json").check().json
         assert (said["rule"], said["ahead"], said["pool"]) == ("seats", [], pool)
-        assert said["request"]["grant_id"] == seen.ticket
+        shown = cluster("queue", "show", pool, seen.ticket, "--json").check().json
+        assert {"pool": pool, **said["request"]} == shown
         words = cluster("queue", "why", pool, seen.ticket).check().out
         assert "it is next: it wants 1 seat, and 0 of 1 are free (rule `seats`)" in words
         cluster.client.pools.update(pool, seats=0)

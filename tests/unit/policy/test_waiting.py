@@ -57,7 +57,7 @@ CASES: list[Case] = [
         1,
         3,
         Rule.PRIORITY,
-        "before it are 1 of a higher priority, 1 that came before it",
+        "before it: 1 of a higher priority, 1 that came before it",
     ),
     (NO_SHARES, {"cv": 1}, [t(1, "cv"), t(2, "cv")], 1, 2, Rule.ARRIVAL, "1 that came before"),
     (

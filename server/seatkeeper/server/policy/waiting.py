@@ -93,7 +93,7 @@ def _of_the_order(
     rule = ahead[0][1]
     counted = _counted(ahead)
     said = ", ".join(f"{each.requests} {ORDERS[of]}" for of, each in counted.items())
-    return Reason(rule, f"the next seat is for one {ORDERS[rule]}; before it are {said}")
+    return Reason(rule, f"the next seat is for one {ORDERS[rule]}; before it: {said}")
 
 
 def _until(plan: Plan, ticket: Ticket) -> Iterator[Ticket]:

@@ -173,9 +173,11 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
             found = await self._requests.explain(request.pool, request.grant_id)
         except PoolError as error:
             raise _failure(request.pool, error, request.grant_id) from error
+        ticket = ticket_message(found.ticket, found.place)
+        shown = pool_service_pb2.Pool(tickets=[ticket])
+        await self._holders.add_to(shown)
         return pool_service_pb2.ExplainTicketResponse(
-            ticket=ticket_message(found.ticket, found.place),
-            reason=reason_message(found.waiting),
+            ticket=shown.tickets[0], reason=reason_message(found.waiting)
         )
 
     @answers
