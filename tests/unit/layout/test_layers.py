@@ -26,6 +26,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     f"{SERVER}.domain": ("seatkeeper.core",),
     f"{SERVER}.policy": (f"{SERVER}.domain",),
     f"{SERVER}.decide": (f"{SERVER}.domain", f"{SERVER}.policy"),
+    f"{SERVER}.replay": (f"{SERVER}.domain", f"{SERVER}.policy", f"{SERVER}.decide"),
     f"{SERVER}.wire": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.domain"),
     f"{SERVER}.store": (f"{SERVER}.domain", f"{SERVER}.wire"),
     f"{SERVER}.store.etcd": ("seatkeeper.core", "seatkeeper.etcd.v3", f"{SERVER}.store"),
@@ -142,7 +143,7 @@ GROUND = ("seatkeeper.v1",)
 """What any room may use; but those that decide."""
 NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 """Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
-PURE = (f"{SERVER}.domain", f"{SERVER}.policy", f"{SERVER}.decide")
+PURE = tuple(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay"))
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed."""
 PURE_IMPORTS: dict[str, set[str]] = {
     **{name: set() for name in ("__future__", "bisect", "collections", "dataclasses", "enum")},

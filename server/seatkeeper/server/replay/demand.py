@@ -1,0 +1,49 @@
+"""A demand on a pool: who came when, for how many seats, and how long they were held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seatkeeper.server.domain import Instant
+
+ARRIVALS_MAX = 200_000
+"""Most arrivals of one replay: a minute or two of work, and some 200 MB."""
+PROJECTS_MAX = 500
+"""Most projects of one replay: each is held against each other."""
+SEATS_MAX = 100_000
+"""Most seats of a pool, and so of an arrival."""
+MILLIS_MAX = 366 * 24 * 3_600_000
+"""Longest hold, and longest wait."""
+PRIORITY_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One request for seats, and how long its seats are used once they are granted."""
+
+    at: Instant
+    project: str
+    hold_millis: int
+    seats: int = 1
+    wait_millis: int | None = None
+    """How long it waits at most; 0: not at all; None: without limit."""
+    priority: int = 0
+    holder: str = ""
+    """Empty: the project's name."""
+    work_key: str = ""
+    """The work that it is for, as in a request. Its hold does the work, for all that wait for it."""
+
+
+def fault_of(arrival: Arrival) -> tuple[str, str] | None:
+    """Return which field of an arrival is out of bounds, and why; None: none is."""
+    if not 1 <= arrival.seats <= SEATS_MAX:
+        return "seats", f"{arrival.seats} is not from 1 to {SEATS_MAX}"
+    if not 0 <= arrival.hold_millis <= MILLIS_MAX:
+        return "hold", f"{arrival.hold_millis / 1000:g} s is not from 0 to 366 days"
+    if arrival.wait_millis is not None and not 0 <= arrival.wait_millis <= MILLIS_MAX:
+        return "wait", f"{arrival.wait_millis / 1000:g} s is not from 0 to 366 days"
+    if abs(arrival.priority) > PRIORITY_MAX:
+        return "priority", f"{arrival.priority} is not from -{PRIORITY_MAX} to {PRIORITY_MAX}"
+    if arrival.at < 0:
+        return "arrival", "it is before 1970"
+    return None

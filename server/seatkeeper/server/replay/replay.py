@@ -1,0 +1,212 @@
+"""Play a demand on a pool through the decisions of nodes, in virtual time.
+
+Theory of operation
+-------------------
+Nothing here decides. Each moment in which something happens is one call of ``decide``, or several where
+one transaction would not hold it all, with the policy that nodes have; what it decides is applied to
+the pool as a commit would, and the next moment is the earliest of: the next arrival, the end of a hold,
+the end of a wait, and the time at which the policy says that its plan may change. So refusals, limits,
+fences, the bound of the queue and the order of service are those of the service. In one moment waits
+end first, then seats are given back, then arrivals ask, in their order in the demand.
+
+What is left out is what takes milliseconds or fails: a commit takes no time, clients live until
+they have given their seats back, and one that was refused does not come again.
+
+The same arguments give the same outcome. What is never true: more seats held than the pool has, unless
+it held more when the replay began; an arrival that is granted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from heapq import heappop, heappush
+
+from seatkeeper.server.decide import Decision, decide
+from seatkeeper.server.domain import (
+    Acquire,
+    Attribution,
+    Command,
+    Denied,
+    Instant,
+    Limits,
+    PoolSpec,
+    PoolState,
+    Release,
+    Ticket,
+    WorkEnd,
+)
+from seatkeeper.server.policy.by_pool import BY_POOL
+from seatkeeper.server.policy.plan import Plan, Policy
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.replay.demand import ARRIVALS_MAX, Arrival
+from seatkeeper.server.replay.outcome import Outcome
+from seatkeeper.server.replay.request import Request
+from seatkeeper.server.replay.tally import Tally
+
+COMMANDS_MAX = 128
+"""Most commands of one decision. More would be deferred by it: a transaction does not hold them."""
+WORK_DONE = WorkEnd()
+
+
+def replay(
+    spec: PoolSpec,
+    arrivals: Iterable[Arrival],
+    *,
+    policy: Policy = BY_POOL,
+    limits: Limits | None = None,
+) -> Outcome:
+    """Return what the pool would have done with the arrivals, until the last hold has ended.
+
+    Arrivals may come in any order; those of one time ask in the order in which they are given. A pool
+    of 0 seats is closed: all wait, and the replay ends with the last arrival. Raises ``ValueError`` for
+    more than ``ARRIVALS_MAX``.
+    """
+    run = _Run(spec, sorted(arrivals, key=lambda each: each.at), policy, limits or Limits())
+    while (now := run.next_moment()) is not None:
+        run.pass_moment(now)
+    return run.outcome()
+
+
+class _Run:
+    """A replay under way."""
+
+    def __init__(
+        self, spec: PoolSpec, arrivals: Sequence[Arrival], policy: Policy, limits: Limits
+    ) -> None:
+        if len(arrivals) > ARRIVALS_MAX:
+            raise ValueError(f"{len(arrivals)} arrivals; at most {ARRIVALS_MAX}")
+        self._state = PoolState(spec=spec)
+        self._policy = policy
+        self._limits = limits
+        self._arrivals = arrivals
+        self._arrived = 0
+        self._requests: dict[str, Request] = {}
+        self._ends: list[tuple[Instant, int, str]] = []
+        """When each grant is released; the number orders those of one time."""
+        self._dues: list[tuple[Instant, int, str]] = []
+        """When the wait of each ticket is over."""
+        self._plan: Plan | None = None
+        self._now = arrivals[0].at if arrivals else Instant(0)
+        self._tally = Tally(spec, self._now)
+
+    def next_moment(self) -> Instant | None:
+        """Return when something happens next; None: nothing does any more."""
+        moments = [entries[0][0] for entries in (self._ends, self._dues) if entries]
+        if self._arrived < len(self._arrivals):
+            moments.append(self._arrivals[self._arrived].at)
+        if self._plan and self._plan.next_wake is not None:
+            moments.append(self._plan.next_wake)
+        return min(moments, default=None)
+
+    def pass_moment(self, now: Instant) -> None:
+        """Go on to ``now``, and have everything decided that happens then."""
+        self._tally.advance(self._state, self._plan, now)
+        self._now = now
+        due, commands = self._due(now), [*self._releases(now), *self._new(now)]
+        while True:
+            batch, rest = commands[:COMMANDS_MAX], commands[COMMANDS_MAX:]
+            decision = decide(self._state, batch, now, self._limits, due, policy=self._policy)
+            progressed = decision.writes or decision.outcomes
+            self._apply(decision)
+            due = [ticket for ticket in due if ticket.grant_id in self._state.tickets]
+            commands = decision.deferred + rest if decision.deferred else rest
+            self._plan = self._planned(now)
+            if not (commands or due or (self._plan and self._plan.serve)):
+                return
+            assert progressed, "a plan that serves must have an effect, or this would not end"
+
+    def outcome(self) -> Outcome:
+        """Return what came of it."""
+        return self._tally.outcome(self._now, list(self._requests.values()))
+
+    def _planned(self, now: Instant) -> Plan | None:
+        """Return what is still to be done, and for whom no seat helps; None: no request waits."""
+        if not self._state.tickets:
+            return None
+        return self._policy.plan(PoolSnapshot.of(self._state), now)
+
+    def _due(self, now: Instant) -> list[Ticket]:
+        found = []
+        while self._dues and self._dues[0][0] <= now:
+            ticket = self._state.tickets.get(heappop(self._dues)[2])
+            if ticket is not None:
+                found.append(ticket)
+        return found
+
+    def _releases(self, now: Instant) -> Iterable[Command]:
+        while self._ends and self._ends[0][0] <= now:
+            grant = self._state.grants[heappop(self._ends)[2]]
+            end = WORK_DONE if grant.work_key else None
+            yield Release(grant.grant_id, grant.session_id, grant.lease_id, end)
+
+    def _new(self, now: Instant) -> Iterable[Command]:
+        while self._arrived < len(self._arrivals):
+            arrival = self._arrivals[self._arrived]
+            if arrival.at > now:
+                return
+            self._arrived += 1
+            grant_id = f"{self._arrived:012}"
+            self._requests[grant_id] = Request(arrival)
+            yield _acquire(grant_id, arrival)
+
+    def _apply(self, decision: Decision) -> None:
+        """Do to the pool what a commit of the decision does, and note what became of whom."""
+        state, now = self._state, decision.decided_at
+        for grant_id in decision.grants_ended:
+            state.remove_grant(grant_id)
+            self._requests[grant_id].ended_at = now
+        granted = {grant.grant_id for grant in decision.grants}
+        given_up = {}
+        for grant_id in decision.tickets_ended:
+            ticket = state.remove_ticket(grant_id)
+            assert ticket is not None
+            self._tally.stops_waiting(ticket)
+            if grant_id not in granted:
+                given_up[grant_id] = ticket
+        for ticket in decision.tickets:
+            state.put_ticket(ticket)
+            self._tally.waits(ticket)
+            if ticket.wait is not None:
+                over = now + ticket.wait // timedelta(milliseconds=1)
+                heappush(self._dues, (Instant(over), ticket.number, ticket.grant_id))
+        for grant in decision.grants:
+            state.put_grant(grant)
+            request = self._requests[grant.grant_id]
+            assert request.granted_at is None, "granted twice"
+            request.granted_at = now
+            over = now + request.arrival.hold_millis
+            heappush(self._ends, (Instant(over), grant.fence, grant.grant_id))
+        state.guard = decision.guard
+        if given_up:
+            for mark in decision.marks.values():
+                for denied in mark.denied:
+                    self._deny(denied, now)
+        for command, outcome in decision.outcomes:
+            if isinstance(outcome, Denied) and isinstance(command, Acquire):
+                self._deny(outcome, now)
+
+    def _deny(self, denied: Denied, now: Instant) -> None:
+        request = self._requests[denied.grant_id]
+        request.ended_at, request.refusal = now, denied.reason
+        request.message = denied.message
+
+
+def _acquire(grant_id: str, arrival: Arrival) -> Acquire:
+    """Return the request of an arrival. Each has a session of its own, which lives."""
+    wait = arrival.wait_millis
+    return Acquire(
+        grant_id=grant_id,
+        session_id=grant_id,
+        lease_id=1,
+        attribution=Attribution(
+            arrival.holder or arrival.project,
+            arrival.project,
+            arrival.priority,
+            (),
+            arrival.work_key,
+        ),
+        seats=arrival.seats,
+        wait=None if wait is None else timedelta(milliseconds=wait),
+        may_wait=wait != 0,
+    )
