@@ -175,6 +175,7 @@ bench: etcd  ## the benchmarks, one JSON object a question
 	$(BIN)/python -m bench.company --json -
 	$(BIN)/python -m bench.cells --json -
 	$(BIN)/python -m bench.policy --json -
+	$(BIN)/python -m bench.sharing --json -
 	$(BIN)/python -m bench.failover --json -
 	$(BIN)/python -m bench.held --json -
 	$(BIN)/python -m bench.builds --json -
