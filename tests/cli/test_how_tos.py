@@ -90,6 +90,10 @@ def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "exit code 2" in done.stdout, done.stdout + done.stderr
     assert "project speech may hold no seat of pool shared (rule `limit`)" in done.stderr
+    assert "6 seats: the fewest that serve 95 % of each project's requests" in done.stdout
+    assert done.stdout.count("WAITED WHILE") >= 2
+    assert "P95 OF VISION" in done.stdout
+    assert (tmp_path / "shared.svg").read_text().startswith("<svg ")
     (pool,) = (each for each in cluster.client.pools.list() if each.spec.name == "shared")
     assert not pool.spec.policy.projects
     cluster("pool", "delete", "shared").check()

@@ -48,6 +48,9 @@ COMMANDS = {
         "doctor", "Check a running service, and say what to do about each finding."
     ),
     "pool": Entry("pool", "Create, change, delete and list pools."),
+    "pool simulate": Entry(
+        "processes.simulate", "Try a pool on a demand: who would wait, and for whom."
+    ),
     "queue": Entry("queue", "Show who waits for a pool, and why; take a request out."),
     "grant": Entry("grant", "Show who holds seats; free the seats of a grant by force."),
     "node": Entry("node", "List nodes, and take one out of service."),

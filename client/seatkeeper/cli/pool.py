@@ -26,7 +26,8 @@ from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 app = typer.Typer(
-    help="Create, change, delete and list pools: named sets of interchangeable seats.",
+    help="Create, change, delete and list pools: named sets of interchangeable seats. "
+    "`seatkeeper pool simulate` tries one on a demand.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -88,7 +89,7 @@ async def create(
     With --project, its seats are shared: the next one goes to a project under its guarantee, then by
     weight. Idle guarantees are lent; none is taken back.
     """
-    shares, rule = _shares(project or []), _overtaking(overtaking)
+    shares, rule = parsed_projects(project or []), _overtaking(overtaking)
     async with at.client() as client:
         pool = await client.pools.create(
             name,
@@ -131,7 +132,7 @@ async def update(
             "nothing to change: give --seats, --description, --project, --without-project, "
             "--usage-half-life or --overtaking",
         )
-    shares, rule = _shares(project or []), _overtaking(overtaking)
+    shares, rule = parsed_projects(project or []), _overtaking(overtaking)
     async with at.client() as client:
         pool = await client.pools.update(
             name,
@@ -217,7 +218,8 @@ def _overtaking(text: str | None) -> pb.Overtaking | None:
         fail(Exit.USAGE, str(error))
 
 
-def _shares(texts: list[str]) -> list[pb.ProjectShare]:
+def parsed_projects(texts: list[str]) -> list[pb.ProjectShare]:
+    """Return what options say of projects. One that cannot be read ends the command."""
     try:
         return [parse_project(text) for text in texts]
     except InvalidArgument as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.replay.demand import Arrival
-from seatkeeper.server.replay.fewest import WaitBound, fewest_seats
+from seatkeeper.server.replay.fewest import WaitBound, fewest_seats, seats_at_once
 from seatkeeper.server.replay.outcome import Outcome
 from seatkeeper.server.replay.replay import replay
 
@@ -57,3 +57,13 @@ def test_who_is_refused_was_not_served_in_time() -> None:
 def test_each_project_counts_for_itself() -> None:
     other = Arrival(at=Instant(2000), project="b", hold_millis=1000)
     assert fewest([*at_once(99), other], WaitBound(90, 0)) == 100
+
+
+def test_how_many_seats_are_ever_wanted_at_once() -> None:
+    def a(at: int, hold: int, seats: int = 1) -> Arrival:
+        return Arrival(at=Instant(1000 + at), project="a", hold_millis=hold, seats=seats)
+
+    assert seats_at_once([]) == 1
+    assert seats_at_once([a(0, 10), a(5, 10, 2), a(14, 1, 3)]) == 5
+    assert seats_at_once([a(0, 10, 2), a(10, 10, 2)]) == 2, "what ends is given back first"
+    assert seats_at_once([a(0, 0, 4)]) == 4

@@ -27,7 +27,7 @@ PLAIN_MAX = 4096
 _LABEL_KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,62}")
 # Nothing that JSON escapes: a token must stay short enough to be verified.
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9._/:@+-]{0,63}")
-_WORK_KEY = re.compile(r"[A-Za-z0-9._/:@+-]{0,128}")
+WORK_KEY = re.compile(r"[A-Za-z0-9._/:@+-]{0,128}")
 
 
 class Attributes(Protocol):
@@ -173,7 +173,7 @@ def check(request: Request) -> None:
                 f"{value[:64]!r} is not the value of a label ({key}): at most 63 of "
                 "`A-Z a-z 0-9 . _ - / : @ +`",
             )
-    if not _WORK_KEY.fullmatch(request.attributes.work_key):
+    if not WORK_KEY.fullmatch(request.attributes.work_key):
         raise Malformed(
             "attributes.work_key",
             f"{request.attributes.work_key[:129]!r} is not at most 128 of "

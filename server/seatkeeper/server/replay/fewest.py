@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
+from seatkeeper.server.replay.demand import Arrival
 from seatkeeper.server.replay.outcome import Outcome
 
 
@@ -42,3 +44,19 @@ def fewest_seats(
         else:
             too_few = tried.spec.seats
     return found
+
+
+def seats_at_once(arrivals: Iterable[Arrival]) -> int:
+    """Return how many seats the arrivals would hold at most if none of them waited; at least 1.
+
+    With these, none waits but for a limit, or for its work. A hold of no time counts.
+    """
+    changes = sorted(
+        change
+        for each in arrivals
+        for change in (
+            (each.at, each.seats),
+            (each.at + max(1, each.hold_millis), -each.seats),
+        )
+    )
+    return max((1, *accumulate(seats for _, seats in changes)))

@@ -1,0 +1,295 @@
+"""``seatkeeper pool simulate``."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import Result, in_process, seatkeeper
+from tests.cli.conftest import Cluster
+from tests.cli.test_help import bare
+
+from seatkeeper.cli.exits import Exit
+from seatkeeper.cli.processes.simulate_picture import COLUMNS, drawn
+from seatkeeper.cli.processes.trace import FAULTS_SHOWN, TraceError, millis_of, read_trace
+from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.replay.demand import ARRIVALS_MAX, PROJECTS_MAX, Arrival
+from seatkeeper.server.replay.replay import replay
+
+HEAD = "arrival,hold,project,seats"
+ROWS = ("0,30m,speech,1", "0,1800,speech,1", "60,0h30m,speech,1", "300,20m,vision,1")
+SHARES = ("--project", "vision:guaranteed=1", "--project", "speech:guaranteed=1")
+NO_SERVICE = {"SEATKEEPER_NODES": "127.0.0.1:9"}
+
+
+@pytest.fixture
+def demand(tmp_path: Path) -> Path:
+    """Three of speech at once, and vision while they hold their seats."""
+    path = tmp_path / "demand.csv"
+    path.write_text("\n".join((HEAD, *ROWS)))
+    return path
+
+
+def simulate(path: Path, *more: str) -> Result:
+    return in_process("pool", "simulate", "--trace", str(path), *more, environ=NO_SERVICE)
+
+
+def test_waits_and_who_waited_for_whom(demand: Path) -> None:
+    shown = simulate(demand, "--seats", "3", *SHARES).check().out
+    assert "3, at most 3 held at once" in shown
+    assert re.search(r"vision +1 +1 +1 +25 min 0 s", shown)
+    assert re.search(r"vision +speech +25 min 0 s", shown)
+
+    found = simulate(demand, "--seats", "3", *SHARES, "--json").check().json
+    (one,) = found["simulations"]
+    projects = {each["project"]: each for each in one["projects"]}
+    assert (found["requests"], one["seats"], one["pool"]) == (4, 3, "simulated")
+    assert projects["vision"]["wait_p95_seconds"] == 1500
+    assert projects["vision"]["waited_for_seat_seconds"] == {"speech": 1500}
+    # Speech holds three: its own, one that is free for all, and vision's.
+    assert one["lent_seat_seconds"] == 1740
+    assert one["used_seat_seconds"] == 3 * 1800 + 1200
+
+
+def test_several_numbers_of_seats_are_compared(demand: Path) -> None:
+    shown = simulate(demand, "--seats", "2-3,5,3").check().out
+    assert [line.split()[0] for line in shown.splitlines()] == ["SEATS", "2", "3", "5"]
+    found = simulate(demand, "--seats", "2,4", "--json").check().json
+    assert [each["wait_max_seconds"] for each in found["simulations"]] == [1740, 0]
+
+
+def test_the_fewest_seats_are_found(demand: Path) -> None:
+    found = simulate(demand, "--find-seats", "--p95-wait", "1h", "--json").check().json
+    assert found["enough"] == {"seats": 2, "p95_wait_seconds": 3600}
+    shown = simulate(demand, "--find-seats", "--p95-wait", "0").check().out
+    assert shown.startswith("4 seats: the fewest that serve 95 %")
+    kept = ("--project", "speech:limit=1")
+    why = simulate(demand, "--find-seats", "--p95-wait", "0", *kept).refused(Exit.FAILED)
+    assert "has reached its project's limit" in why
+
+
+def test_a_picture_is_drawn(demand: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.svg"
+    simulate(demand, "--seats", "3,4", "--picture", str(picture)).check()
+    text = picture.read_text()
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert "simulated: 4 seats" in text
+    simulate(demand, "--seats", "3,4", "--picture", str(picture)).check()
+    assert picture.read_text() == text
+    why = simulate(demand, "--seats", "3", "--picture", str(demand)).refused(Exit.USAGE)
+    assert "--trace" in why
+    assert demand.read_text().startswith(HEAD), "it is not written over"
+
+
+def test_the_area_of_a_project_is_its_seat_time() -> None:
+    rows = [f"{at},{37 * at % 500},{project},1" for at in range(0, 900, 7) for project in "ab"]
+    arrivals = read_trace("x", "\n".join((HEAD, *rows)).encode())
+    outcome = replay(PoolSpec("pool", 40), arrivals)
+    areas = []
+    for points in re.findall(r'points="([^"]+)"', drawn([outcome])):
+        corners = [tuple(map(float, each.split(","))) for each in points.split()]
+        pairs = zip(corners, corners[1:] + corners[:1], strict=True)
+        areas.append(abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in pairs)) / 2)
+    pixels = 800 * 170 / (outcome.seconds * 40)
+    held = sorted(each.used * pixels for each in outcome.projects.values())
+    assert sorted(areas[:2]) == pytest.approx(held, rel=0.01)
+    assert COLUMNS == 400
+
+
+def test_a_pool_of_the_service_is_tried_and_not_changed(cluster: Cluster, demand: Path) -> None:
+    shares = ("--project", "vision:guaranteed=1", "--project", "speech:limit=2")
+    cluster("pool", "create", "tried", "--seats", "3", *shares).check()
+    before = cluster.look("tried")
+    run = ("pool", "simulate", "--trace", str(demand), "--like", "tried", "--json")
+    (one,) = cluster.here(*run).check().json["simulations"]
+    projects = {each["project"]: each for each in one["projects"]}
+    assert (one["pool"], one["seats"], projects["speech"]["limit"]) == ("tried", 3, 2)
+    assert projects["vision"]["wait_max_seconds"] == 0
+    assert projects["speech"]["held_back_seat_seconds"] == 1740
+    changed = ("--without-project", "speech", "--project", "vision:weight=2", "--seats", "2")
+    (one,) = cluster.here(*run, *changed).check().json["simulations"]
+    assert [each["guaranteed"] for each in one["projects"]] == [0, 0]
+    assert one["seats"] == 2
+    assert cluster.look("tried") == before
+    absent = cluster.here(*run[:-2], "absent").refused(Exit.NOT_FOUND)
+    assert "absent" in absent
+    cluster("pool", "delete", "tried").check()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "--seats"),
+        (["--seats", "0x4"], "write numbers such as 8,10,12 or 8-12"),
+        (["--seats", "5-3"], "write numbers"),
+        (["--seats", ""], "write numbers"),
+        (["--seats", "1-1000"], "at most 50 numbers"),
+        (["--seats", "900000"], "900000 is not from 0"),
+        (["--seats", "2", "--find-seats", "--p95-wait", "1m"], "give one of them"),
+        (["--seats", "2", "--p95-wait", "1m"], "go together"),
+        (["--find-seats"], "go together"),
+        (["--find-seats", "--p95-wait", "soon"], "is no length of time"),
+        (["--find-seats", "--p95-wait", "-5"], "is under 0"),
+        (["--seats", "1", *SHARES], "guarantees sum to 2, more than the pool has seats: 1"),
+        (["--seats", "1", "--project", "a:most=1"], "is none of guaranteed="),
+        (["--seats", "1", "--project", "A B:weight=1"], "is not a name"),
+        (["--seats", "1", "--usage-half-life", "60"], "lists no projects"),
+        (["--seats", "1", "--without-project", "cv"], "lists no project cv"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_option_is_named(demand: Path, words: list[str], why: str) -> None:
+    assert why in simulate(demand, *words).refused(Exit.USAGE)
+
+
+def test_without_the_server_it_says_what_to_install(demand: Path) -> None:
+    done = bare("pool", "simulate", "--trace", str(demand), "--seats", "2")
+    assert "pip install '.[server]'" in done.refused(Exit.CONFIG)
+
+
+def test_a_trace_can_be_piped(demand: Path) -> None:
+    words = ("pool", "simulate", "--trace", "-", "--seats", "4")
+    found = seatkeeper(*words, "--json", stdin=demand.read_text()).check().json
+    assert found["requests"] == 4
+    assert "standard input:1: no column" in seatkeeper(*words, stdin="a,b\n").refused(65)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "empty; its first line is arrival,hold,project,seats"),
+        ("\n\n", "empty"),
+        (HEAD, "no row below its head"),
+        ("arrival,hold,project\n1,1,a\n", ":1: no column seats"),
+        ("arrival;hold;project;seats\n1;1;a;1\n", ":1: columns are separated by semicolons"),
+        ("arrival\thold\tproject\tseats\n", ":1: columns are separated by tabs"),
+        (f"{HEAD},prority\n1,1,a,1,2\n", ":1: column 'prority' is none of"),
+        (f"{HEAD},hold\n1,1,a,1,2\n", ":1: column hold is there twice"),
+        (f"{HEAD}\n1,1,a\n", ":2: 3 cells, and the head has 4"),
+        (f"{HEAD}\n1,1,a,1,\n", ":2: 5 cells"),
+        (f"{HEAD}\n\n\n-1,1,a,1\n", ":4: arrival: -1 is under 0"),
+        (f"{HEAD}\nnan,1,a,1\n", ":2: arrival: 'nan' is neither seconds nor a time"),
+        (f"{HEAD}\n1e300,1,a,1\n", ":2: arrival: 1e300 s is over 3660 days"),
+        (
+            f"{HEAD}\n2026-03-02T09:00:00,1,a,1\n",
+            ":2: arrival: 2026-03-02T09:00:00 has no time zone",
+        ),
+        (f"{HEAD}\n2026-13-02T09:00:00Z,1,a,1\n", ":2: arrival: "),
+        (f"{HEAD}\n0001-01-01T00:00:00+12:00,1,a,1\n", ":2: arrival: "),
+        (f"{HEAD}\n1,1,a,1\n2026-03-02T09:00:00Z,1,a,1\n", ":3: arrival: seconds and dates"),
+        (f"{HEAD}\n1,-3,a,1\n", ":2: hold: -3 is under 0"),
+        (f"{HEAD}\n1,inf,a,1\n", ":2: hold: 'inf' is no length of time"),
+        (f"{HEAD}\n1,,a,1\n", ":2: hold: '' is no length of time"),
+        (f"{HEAD}\n1,367d,a,1\n", ":2: hold: 367d is over 366 days"),
+        (f"{HEAD}\n1,1,Big Models,1\n", ":2: project: 'Big Models' is not a name"),
+        (f"{HEAD}\n1,1,,1\n", ":2: project: '' is not a name"),
+        (f"{HEAD}\n1,1,a,0\n", ":2: seats: 0 is not from 1 to 100000"),
+        (f"{HEAD}\n1,1,a,1.5\n", ":2: seats: '1.5' is no whole number"),
+        (f"{HEAD}\n1,1,a,٣\n", ":2: seats: '٣' is no whole number"),
+        (f"{HEAD},priority\n1,1,a,1,5000\n", ":2: priority: 5000 is not from -1000 to 1000"),
+        (f"{HEAD},wait\n1,1,a,1,-1\n", ":2: wait: -1 is under 0"),
+        (f"{HEAD},work\n1,1,a,1,no blanks\n", ":2: work: 'no blanks' is not at most 128"),
+        (
+            f"{HEAD},holder\n1,1,a,1,\x1b[2J\n",
+            ":2: holder: has characters that cannot be shown",
+        ),
+        (f'{HEAD}\n1,1,"a,1\n', ":2: not CSV: "),
+        (f"{HEAD}\n0,1,a,1\n2026-03-02T09:00:00Z,1,a,1\n", ":3: arrival: seconds and dates"),
+        (
+            f"{HEAD}\n1990-01-01T00:00:00Z,1,a,1\n2026-03-02T09:00:00Z,1,a,1\n",
+            "days apart; at most 3660",
+        ),
+    ],
+)
+def test_a_bad_trace_is_refused_with_its_line(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    line = simulate(path, "--seats", "4").refused(Exit.REFUSED)
+    assert f"{path}{why}" in line or (why in line and f"{path}:" in line)
+
+
+def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes(f"{HEAD}\n1,1,caf".encode() + b"\xe9,1\n")
+    assert f"{path}:2: not UTF-8" in simulate(path, "--seats", "4").refused(Exit.REFUSED)
+    path.write_bytes(f"{HEAD}\n".encode("utf-16"))
+    assert "not UTF-8" in simulate(path, "--seats", "4").refused(Exit.REFUSED)
+    assert "no such file" in simulate(tmp_path / "absent", "--seats", "4").refused(66)
+    assert "directory" in simulate(tmp_path, "--seats", "4").refused(Exit.USAGE)
+
+
+def test_all_that_is_wrong_is_listed_up_to_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("\n".join((HEAD, *["1,1,a,x"] * (FAULTS_SHOWN + 5))))
+    done = simulate(path, "--seats", "4").check(Exit.REFUSED)
+    assert len(done.err.splitlines()) == FAULTS_SHOWN + 1
+    assert done.err.splitlines()[-1] == "and 5 more faults"
+    failed = json.loads(simulate(path, "--seats", "4", "--json").check(Exit.REFUSED).err)
+    assert failed["exit_name"] == "REFUSED"
+
+
+def test_what_spreadsheets_write_is_read() -> None:
+    lines = (
+        "Seats, Hold ,project,ARRIVAL,#cost,wait,priority,holder,work",
+        "2,1.5,a,7,x,,3,anna,w",
+        "",
+    )
+    text = "\ufeff" + "\r\n".join((*lines, '1,"2m",b,2,,0,,,'))
+    first, second = read_trace("x", text.encode())
+    assert (first.project, first.hold_millis, first.wait_millis) == ("b", 120_000, 0)
+    assert second == Arrival(
+        at=second.at,
+        project="a",
+        hold_millis=1500,
+        seats=2,
+        priority=3,
+        holder="anna",
+        work_key="w",
+    )
+    assert second.at - first.at == 5000, "sorted by time"
+
+
+def test_times_of_any_zone_are_one_time() -> None:
+    rows = ("2026-03-02T09:00:00Z,1,a,1", "2026-03-02T10:00:00+01:00,1,b,1")
+    first, second = read_trace("x", "\n".join((HEAD, *rows)).encode())
+    assert first.at == second.at == 1_772_442_000_000
+    assert (first.project, second.project) == ("a", "b"), "those of one time as in the file"
+
+
+@pytest.mark.parametrize(
+    ("text", "millis"),
+    [
+        ("0", 0),
+        ("90", 90_000),
+        (".5", 500),
+        ("1e2", 100_000),
+        ("90s", 90_000),
+        ("2d", 172_800_000),
+        ("1h30m", 5_400_000),
+        ("1d2h3m4s", 93_784_000),
+    ],
+)
+def test_lengths_of_time(text: str, millis: int) -> None:
+    assert millis_of(text) == millis
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "1h30", "30m1h", "1 h", "1H", "+", "1_000", "1e9999", "9" * 400]
+)
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no length of time|is over 366 days"):
+        millis_of(text)
+
+
+def test_the_bounds_of_a_trace() -> None:
+    rows = ["1,1,a,1"] * (ARRIVALS_MAX + 1)
+    with pytest.raises(TraceError, match=f":{ARRIVALS_MAX + 2}: more than {ARRIVALS_MAX} rows"):
+        read_trace("x", "\n".join((HEAD, *rows)).encode())
+    rows = [f"1,1,p{n},1" for n in range(PROJECTS_MAX + 1)]
+    with pytest.raises(TraceError, match="501 projects; at most 500"):
+        read_trace("x", "\n".join((HEAD, *rows)).encode())
+    with pytest.raises(TraceError, match="more than 64 MiB"):
+        read_trace("x", bytes((64 << 20) + 1))
