@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.cli.commands import Result, in_process, seatkeeper
+from tests.cli.commands import Result, eventually, in_process, seatkeeper, started
 from tests.cli.conftest import Cluster
 from tests.cli.test_help import bare
 
@@ -117,6 +121,119 @@ def test_a_pool_of_the_service_is_tried_and_not_changed(cluster: Cluster, demand
     absent = cluster.here(*run[:-2], "absent").refused(Exit.NOT_FOUND)
     assert "absent" in absent
     cluster("pool", "delete", "tried").check()
+
+
+def test_a_pool_as_it_stands_is_gone_on_from(cluster: Cluster, tmp_path: Path) -> None:
+    cluster("pool", "create", "stands", "--seats", "1").check()
+    file = tmp_path / "stands.json"
+    folders = {name: tmp_path / name for name in ("anna", "bert", "cora")}
+    with ExitStack() as running:
+        for number, (name, project) in enumerate(
+            (("anna", "cv"), ("bert", "nlp"), ("cora", "cv"))
+        ):
+            folders[name].mkdir()
+            words = ("run", "--pool", "stands", "--holder", name, "--project", project, "--")
+            command = started(
+                *(*words, "sleep", "60"),
+                folder=folders[name],
+                SEATKEEPER_NODES=cluster.address,
+            )
+            running.enter_context(command)
+
+            def is_there(count: int = number) -> bool:
+                pool = cluster.look("stands")
+                return (pool.held, pool.queued) == (1, count)
+
+            eventually(is_there, f"{name} holds or waits")
+        file.write_text(cluster("pool", "snapshot", "stands").check().out)
+    before = ("pool", "simulate", "--from", str(file))
+    (one,) = in_process(*before, "--mean-hold", "1h", "--json").check().json["simulations"]
+    assert (one["pool"], one["seats"], one["held_max"]) == ("stands", 1, 1)
+    assert [each["holder"] for each in one["queue"]] == ["bert", "cora"]
+    after = [each["served_in_seconds"] for each in one["queue"]]
+    assert after[0] == pytest.approx(3600, abs=60)
+    assert after[1] - after[0] == pytest.approx(3600)
+    shown = in_process(*before, "--mean-hold", "1h", "--project", "cv:guaranteed=1").check().out
+    assert shown.index("cora") < shown.index("bert"), "as the other specification has it"
+    eventually(lambda: cluster.look("stands").held == 0, "the killed commands' seats are free")
+    cluster("pool", "delete", "stands").check()
+
+
+TAKEN = {
+    "taken_at": "2026-03-02T09:00:00Z",
+    "pool": {
+        "spec": {"name": "p", "seats": 2},
+        "held": 2,
+        "queued": 1,
+        "grants": [
+            {"project": "a", "holder": "x", "seats": 1, "grantedAt": "2026-03-02T08:50:00Z"},
+            {"project": "b", "holder": "y", "seats": 1, "grantedAt": "2026-03-02T08:00:00Z"},
+        ],
+        "tickets": [
+            {"project": "b", "holder": "z", "seats": 2, "queuedAt": "2026-03-02T08:59:00Z"}
+        ],
+    },
+}
+
+
+def test_holds_are_expected_as_in_the_trace(tmp_path: Path) -> None:
+    """x has held for 10 min, and longer holds of a are of 40; none of b is as long as y's."""
+    file, trace = tmp_path / "taken.json", tmp_path / "demand.csv"
+    file.write_text(json.dumps(TAKEN))
+    rows = [f"2026-03-01T09:00:00Z,{hold},1" for hold in ("5m,a", "40m,a", "30m,b")]
+    rows.append("2026-03-02T09:10:00Z,20m,b,1")
+    trace.write_text("\n".join((HEAD, *rows)))
+    words = ("--from", str(file), "--json")
+    found = simulate(trace, *words).check().json
+    (one,) = found["simulations"]
+    assert one["queue"][0]["served_in_seconds"] == 1800
+    assert one["queue"][0]["waited_seconds"] == 60
+    assert found["requests"] == 2, "that which waited, and the one row after the snapshot"
+    trace.write_text(f"{HEAD}\n600,40m,a,1\n")
+    found = simulate(trace, *words).check().json
+    assert found["requests"] == 2, "seconds are counted from the snapshot"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda taken: taken.pop("pool"), "not what `seatkeeper pool snapshot` writes"),
+        (lambda taken: taken.update(taken_at="soon"), "not what"),
+        (lambda taken: taken.update(taken_at=7), "not what"),
+        (lambda taken: taken.update(taken_at="2026-03-02T09:00:00"), "no time zone"),
+        (lambda taken: taken.update(pool=[]), "not what"),
+        (lambda taken: taken["pool"].update(held=5), "holders of 2 of 5 seats"),
+        (lambda taken: taken["pool"].update(queued=2000), "1 of 2000 waiting"),
+        (lambda taken: taken["pool"]["grants"][0].update(seats=0), "seats: 0 is not from 1"),
+        (lambda taken: taken["pool"]["spec"].update(format=99), "record format 99"),
+    ],
+)
+def test_a_bad_snapshot_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], why: str
+) -> None:
+    taken = copy.deepcopy(TAKEN)
+    change(taken)
+    file = tmp_path / "taken.json"
+    file.write_text(json.dumps(taken))
+    done = in_process("pool", "simulate", "--from", str(file), "--mean-hold", "1m")
+    assert done.code in {Exit.REFUSED, Exit.FAILED}
+    assert why in done.refused(done.code)
+
+
+def test_what_goes_with_a_snapshot(tmp_path: Path, demand: Path) -> None:
+    file = tmp_path / "taken.json"
+    file.write_text(json.dumps(TAKEN))
+    start = ("pool", "simulate", "--from", str(file))
+    assert "--mean-hold" in in_process(*start).refused(Exit.USAGE)
+    both = (*start, "--like", "p", "--mean-hold", "1m")
+    assert "give one of them" in in_process(*both).refused(Exit.USAGE)
+    assert "goes with --from" in simulate(demand, "--seats", "1", "--mean-hold", "1m").refused(
+        Exit.USAGE
+    )
+    file.write_bytes(b"\xff[")
+    assert "not what" in in_process(*start, "--mean-hold", "1m").refused(Exit.REFUSED)
+    file.write_text("[" * 100_000)
+    assert "not what" in in_process(*start, "--mean-hold", "1m").refused(Exit.REFUSED)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,20 @@ def written(text: str) -> Path:
     return Path(STANDARD_OUTPUT if text == "-" else text)
 
 
+def bytes_of(path: Path, flag: str, most: int) -> bytes:
+    """Return what is in a file; of one with more than ``most`` bytes so much that it shows.
+
+    One that cannot be read ends the command.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(most + 1)
+    except FileNotFoundError:
+        fail(Exit.NOT_FOUND, f"{flag} {path}: there is no such file")
+    except OSError as error:
+        fail(Exit.USAGE, f"{flag} {path}: {error.strerror}")
+
+
 def outputs_at(
     files: Mapping[str, Path | None], *, inputs: Mapping[str, Path], as_json: bool
 ) -> dict[str, Output]:

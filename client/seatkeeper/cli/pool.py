@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from google.protobuf.json_format import MessageToDict
 
 from seatkeeper.cli import completion
 from seatkeeper.cli.command import connected
@@ -199,6 +200,20 @@ async def show_(at: Connection, name: Name) -> None:
         "",
         queue_table(pool),
     )
+
+
+@app.command(epilog=examples("seatkeeper pool snapshot tensorrt > tensorrt.json"))
+@connected
+async def snapshot(at: Connection, name: Name) -> None:
+    """Write a pool as it stands, in JSON: what it is, who holds its seats, who waits.
+
+    `seatkeeper pool simulate --from FILE` goes on from there. It has the names of holders and programs.
+    Always JSON, with and without --json.
+    """
+    async with at.client() as client:
+        pool = await client.pools.get(name)
+    taken_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    write_json({"taken_at": taken_at, "pool": MessageToDict(pool)})
 
 
 def _half_life(seconds: float | None) -> timedelta | None:

@@ -22,7 +22,7 @@ from seatkeeper.server.domain import (
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot
-from seatkeeper.server.replay.demand import ARRIVALS_MAX, Arrival, fault_of
+from seatkeeper.server.replay.demand import ARRIVALS_MAX, Arrival, Beginning, fault_of
 from seatkeeper.server.replay.outcome import Outcome
 from seatkeeper.server.replay.replay import replay
 from seatkeeper.server.replay.request import Request
@@ -204,6 +204,45 @@ def test_a_policy_whose_plan_changes_with_time_is_asked_again_then() -> None:
     outcome = replay(pool(1), [a(1, "a", 2)], policy=Later())
     assert grants(outcome) == [("a", 10)]
     assert outcome.projects["a"].held_back == 9
+
+
+def test_a_replay_goes_on_from_a_pool_as_it_stands() -> None:
+    """Two hold, one of them for too long already; two wait, of which the guaranteed one came last."""
+    begin = Beginning(
+        at=a(100, "", 0).at,
+        holders=[a(50, "b", 60), a(0, "b", 90)],
+        queue=[a(60, "b", 10), a(70, "a", 20)],
+    )
+    spec = pool(2, share("a", 1))
+    outcome = replay(spec, [a(105, "a", 1)], begin=begin)
+    assert grants(outcome) == [("a", 100), ("b", 110), ("a", 120)]
+    assert [each.wait_millis for each in outcome.requests] == [50_000, 30_000, 15_000]
+    assert outcome.waited_before == 2
+    assert (outcome.began_at, outcome.seconds) == (BEGIN + 100_000, 21)
+    assert outcome.used == 10 + 20 + 10 + 1
+    assert outcome.projects["b"].requests == 1, "holders are no requests"
+    assert outcome == replay(spec, [a(105, "a", 1)], begin=begin)
+
+
+def test_free_seats_are_given_to_those_who_wait_at_the_beginning() -> None:
+    """As when a pool is opened, or gets more seats than it had when it was looked at."""
+    begin = Beginning(at=a(100, "", 0).at, queue=[a(1, "a", 5), a(2, "b", 5, wait=3)])
+    outcome = replay(pool(1), [], begin=begin)
+    assert grants(outcome) == [("a", 100)]
+    assert outcome.requests[1].refusal is Refusal.NO_SEAT_FREE
+    assert outcome.requests[1].ended_at == BEGIN + 103_000, "a wait counts from the beginning"
+
+
+def test_more_held_than_there_is_drains_first() -> None:
+    begin = Beginning(at=a(0, "", 0).at, holders=[a(0, "a", n) for n in (10, 20, 30)])
+    outcome = replay(pool(1), [a(1, "b", 1)], begin=begin)
+    assert grants(outcome) == [("b", 30)]
+    assert (outcome.held_max, outcome.idle) == (3, 0)
+
+
+def test_nothing_comes_before_the_beginning() -> None:
+    with pytest.raises(ValueError, match="before the beginning"):
+        replay(pool(1), [a(1, "a", 1)], begin=Beginning(at=a(2, "", 0).at))
 
 
 def test_more_arrivals_than_stated_are_refused() -> None:

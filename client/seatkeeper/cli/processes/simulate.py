@@ -2,104 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seatkeeper.cli import completion
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written
-from seatkeeper.cli.pool import HalfLife, Project, WithoutProject, parsed_projects
 from seatkeeper.cli.processes.common import installed
-from seatkeeper.core.amounts import count
+from seatkeeper.cli.processes.specification import Specification, specified
 from seatkeeper.core.extras import explain
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from seatkeeper.server.domain import PoolSpec
-    from seatkeeper.server.replay.demand import Arrival
+    from seatkeeper.cli.processes.simulated_demand import Demand
     from seatkeeper.server.replay.outcome import Outcome
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-NAME = "simulated"
-"""Of a pool that is described by options alone."""
-SIMULATIONS_MAX = 50
-"""Most numbers of seats of one command."""
-STANDARD_INPUT = "-"
-_SEATS = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?", re.ASCII)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Specification:
-    """The pool that is tried: each field is an option."""
-
-    seats: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,...",
-            help="How many seats it has. Several, as 8,10,12 or 8-12, are compared.",
-        ),
-    ] = None
-    like: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="A pool of the service, which is only read: what it is, the other options change.",
-            autocompletion=completion.pools,
-        ),
-    ] = None
-    project: Annotated[list[str] | None, Project] = None
-    without_project: Annotated[list[str] | None, WithoutProject] = None
-    usage_half_life: Annotated[float | None, HalfLife] = None
-
-    async def message(self, at: Connection) -> pb.PoolSpec:
-        """Return the pool as the options describe it; its seats are those of ``like``, if given."""
-        from seatkeeper.client.admin.projects import with_projects
-        from seatkeeper.core.errors import InvalidArgument
-
-        found = pb.PoolSpec(name=NAME, seats=0)
-        if self.like is not None:
-            async with at.client() as client:
-                found = (await client.pools.get(self.like)).spec
-        half_life = self.usage_half_life
-        try:
-            policy = with_projects(
-                found.policy,
-                parsed_projects(self.project or []),
-                self.without_project or [],
-                None if half_life is None else timedelta(seconds=half_life),
-            )
-        except InvalidArgument as error:
-            fail(Exit.USAGE, str(error))
-        if policy.projects or policy.HasField("usage_half_life"):
-            found.policy.CopyFrom(policy)
-        else:
-            found.ClearField("policy")
-        return found
-
-    def numbers(self) -> list[int]:
-        """Return the numbers of seats that are asked for, each once; none: not said."""
-        numbers: dict[int, None] = {}
-        for part in self.seats.split(",") if self.seats is not None else ():
-            match = _SEATS.fullmatch(part.strip())
-            last = int(match[2] or match[1]) if match else 0
-            if match is None or last < int(match[1]):
-                fail(Exit.USAGE, f"--seats {self.seats}: write numbers such as 8,10,12 or 8-12")
-            if last - int(match[1]) >= SIMULATIONS_MAX:
-                fail(Exit.USAGE, f"--seats {self.seats}: at most {SIMULATIONS_MAX} numbers")
-            numbers |= dict.fromkeys(range(int(match[1]), last + 1))
-        if len(numbers) > SIMULATIONS_MAX:
-            fail(Exit.USAGE, f"--seats {self.seats}: at most {SIMULATIONS_MAX} numbers")
-        return list(numbers)
 
 
 @app.command(
@@ -108,6 +30,7 @@ class Specification:
         "seatkeeper pool simulate --trace demand.csv --seats 3-6 "
         "--project vision:guaranteed=2 --project speech:guaranteed=1",
         "seatkeeper pool simulate --trace demand.csv --like shared --picture shared.svg",
+        "seatkeeper pool simulate --from shared.json --mean-hold 25m --project vision:weight=3",
         "seatkeeper pool simulate --trace demand.csv --find-seats --p95-wait 5m --json",
     )
 )
@@ -117,14 +40,24 @@ async def simulate(
     of: Specification,
     *,
     trace: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="FILE.csv",
             help="What was asked for, a row each: arrival,hold,project,seats at its head; arrival "
             "in seconds or as 2026-03-02T09:00:00Z, hold in seconds or as 1h30m. Columns wait, "
-            "priority, holder and work may be added. `-` is standard input.",
+            "priority, holder and work may be added. `-` is standard input. Needed but for "
+            "--from with --mean-hold.",
         ),
-    ],
+    ] = None,
+    mean_hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LENGTH",
+            help="With --from: how long all hold that held or waited then, such as 25m. "
+            "[default: as those of their project in the trace]",
+            show_default=False,
+        ),
+    ] = None,
     find_seats: Annotated[
         bool,
         typer.Option("--find-seats", help="Find the fewest seats that keep --p95-wait."),
@@ -156,101 +89,48 @@ async def simulate(
         fail(Exit.CONFIG, explain("this command", "server"))
     from seatkeeper.cli.processes.simulate_picture import drawn
     from seatkeeper.cli.processes.simulate_views import show_outcomes, write_outcomes
+    from seatkeeper.cli.processes.simulated_demand import demanded, is_piped
 
     numbers = of.numbers()
     bound = _bound(p95_wait, find_seats=find_seats, has_seats=bool(numbers))
-    files = {"--picture": picture}
-    is_piped = str(trace) == STANDARD_INPUT
-    inputs = {} if is_piped else {"--trace": trace}
-    places = outputs_at(files, inputs=inputs, as_json=at.json)
-    message = await of.message(at)
-    if not (find_seats or numbers or of.like):
-        fail(
-            Exit.USAGE, "say how many seats it has with --seats, or give --like or --find-seats"
-        )
-    numbers = numbers or [message.seats]
-    specs = [] if find_seats else [_specified(message, each) for each in numbers]
-    arrivals = _read(trace)
-    outcomes = (
-        [_enough(message, arrivals, bound)] if find_seats else list(_played(specs, arrivals))
-    )
+    given = {"--trace": None if is_piped(trace) else trace, "--from": of.from_}
+    inputs = {flag: path for flag, path in given.items() if path is not None}
+    places = outputs_at({"--picture": picture}, inputs=inputs, as_json=at.json)
+    taken = of.taken()
+    message = await of.message(at, taken)
+    if not (find_seats or numbers or of.like or taken):
+        fail(Exit.USAGE, "give --seats, --like, --from or --find-seats: how many seats has it?")
+    specs = [] if find_seats else [specified(message, n) for n in numbers or [message.seats]]
+    demand = demanded(trace, taken, mean_hold)
+    outcomes = [demand.play(spec) for spec in specs] or [_enough(message, demand, bound)]
     if (place := places.get("--picture")) is not None:
         place.write(drawn(outcomes).encode())
-    if at.json:
-        write_outcomes(outcomes, bound_seconds=bound / 1000 if find_seats else None)
-    else:
-        show_outcomes(outcomes, bound_seconds=bound / 1000 if find_seats else None)
+    report = write_outcomes if at.json else show_outcomes
+    report(outcomes, bound_seconds=bound / 1000 if find_seats else None)
 
 
 def _bound(text: str | None, *, find_seats: bool, has_seats: bool) -> int:
     """Return --p95-wait in milliseconds; 0: none. A wrong combination ends the command."""
-    from seatkeeper.cli.processes.trace import millis_of
+    from seatkeeper.cli.processes.simulated_demand import length
 
     if find_seats != (text is not None):
         fail(Exit.USAGE, "--find-seats and --p95-wait go together: give both or neither")
     if find_seats and has_seats:
         fail(Exit.USAGE, "--seats and --find-seats: give one of them")
-    try:
-        return millis_of(text) if text is not None else 0
-    except ValueError as error:
-        fail(Exit.USAGE, f"--p95-wait: {error}")
+    return length("--p95-wait", text) if text is not None else 0
 
 
-def _specified(message: pb.PoolSpec, seats: int) -> PoolSpec:
-    """Return the specification with so many seats, checked as a node checks it."""
-    from seatkeeper.core.validate import Malformed
-    from seatkeeper.server.store.formats import FormatUnsupported, check_format
-    from seatkeeper.server.wire.validate import check_spec
-
-    tried = pb.PoolSpec()
-    tried.CopyFrom(message)
-    tried.seats = seats
-    try:
-        check_format(f"pool {message.name}", message)
-        return check_spec(tried)
-    except Malformed as error:
-        fail(Exit.USAGE, f"with {count(seats, 'seat')}: {error}")
-    except FormatUnsupported as error:
-        fail(Exit.FAILED, str(error))
-
-
-def _read(trace: Path) -> list[Arrival]:
-    from seatkeeper.cli.processes.trace import BYTES_MAX, TraceError, read_trace
-
-    is_piped = str(trace) == STANDARD_INPUT
-    try:
-        if is_piped:
-            data = sys.stdin.buffer.read(BYTES_MAX + 1)
-        else:
-            with trace.open("rb") as file:
-                data = file.read(BYTES_MAX + 1)
-        return read_trace("standard input" if is_piped else str(trace), data)
-    except FileNotFoundError:
-        fail(Exit.NOT_FOUND, f"--trace {trace}: there is no such file")
-    except OSError as error:
-        fail(Exit.USAGE, f"--trace {trace}: {error.strerror}")
-    except TraceError as error:
-        fail(Exit.REFUSED, str(error))
-
-
-def _played(specs: list[PoolSpec], arrivals: list[Arrival]) -> Iterator[Outcome]:
-    from seatkeeper.server.replay.replay import replay
-
-    return (replay(spec, arrivals) for spec in specs)
-
-
-def _enough(message: pb.PoolSpec, arrivals: list[Arrival], wait_millis: int) -> Outcome:
+def _enough(message: pb.PoolSpec, demand: Demand, wait_millis: int) -> Outcome:
     from seatkeeper.server.replay.demand import SEATS_MAX
     from seatkeeper.server.replay.fewest import WaitBound, fewest_seats, seats_at_once
-    from seatkeeper.server.replay.replay import replay
 
-    policy = _specified(message, 0).policy
+    policy = specified(message, 0).policy
     least = max(1, sum(policy.guaranteed[name] for name in policy.parts.get("", ())))
     if least > SEATS_MAX:
         fail(Exit.USAGE, f"guarantees sum to {least}; no pool has over {SEATS_MAX} seats")
-    most = min(SEATS_MAX, max(least, seats_at_once(arrivals)))
+    most = min(SEATS_MAX, max(least, seats_at_once(demand.everyone())))
     found = fewest_seats(
-        lambda seats: replay(_specified(message, seats), arrivals),
+        lambda seats: demand.play(specified(message, seats)),
         WaitBound(percent=95, wait_millis=wait_millis),
         least=least,
         most=most,

@@ -89,7 +89,7 @@ def _panel(outcome: Outcome, names: Sequence[str], top: int) -> Iterable[str]:
 def _by_name(outcome: Outcome, names: Sequence[str]) -> list[list[Request]]:
     found: list[list[Request]] = [[] for _ in names]
     place = {name: number for number, name in enumerate(names)}
-    for each in outcome.requests:
+    for each in (*outcome.holders, *outcome.requests):
         found[place.get(each.arrival.project, len(names) - 1)].append(each)
     return found
 
@@ -98,6 +98,11 @@ def _held(request: Request, end: int) -> tuple[int, int]:
     if request.granted_at is None:
         return 0, 0
     return request.granted_at, end if request.ended_at is None else request.ended_at
+
+
+def _since(outcome: Outcome, moment: int) -> int:
+    """Return a moment, or the beginning for one before it."""
+    return max(moment, outcome.began_at)
 
 
 def _waited(request: Request, end: int) -> tuple[int, int]:
@@ -115,7 +120,7 @@ def _means(
     rates = [0.0] * (COLUMNS + 2)
     """How the number of seats changes from column to column."""
     for each in requests:
-        since, until = when(each, outcome.ended_at)
+        since, until = (_since(outcome, it) for it in when(each, outcome.ended_at))
         for moment, seats in ((since, each.arrival.seats), (until, -each.arrival.seats)):
             if until > since:
                 at = (moment - outcome.began_at) / width

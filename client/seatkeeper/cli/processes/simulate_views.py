@@ -12,6 +12,7 @@ from seatkeeper.server.replay.outcome import Outcome, ProjectOutcome, WaitTimes
 
 REFUSALS_SHOWN = 20
 WAITED_FOR_SHOWN = 20
+QUEUE_SHOWN = 50
 
 
 def write_outcomes(outcomes: Sequence[Outcome], *, bound_seconds: float | None) -> None:
@@ -54,6 +55,8 @@ def _show_one(outcome: Outcome) -> None:
         ("queue", f"at most {count(outcome.waiting_max, 'request')}"),
     ]
     show(facts(lines), "", _projects(outcome))
+    if outcome.waited_before:
+        show("", _queue(outcome))
     waited = _waited_for(outcome)
     if waited:
         headings = ("project", "waited while", ">held above its guarantee, seat time")
@@ -62,6 +65,47 @@ def _show_one(outcome: Outcome) -> None:
     if refused:
         rows = [(name.lower(), str(number), why) for (name, why), number in refused]
         show("", table(("refused", ">requests", "because"), rows))
+
+
+def _queue(outcome: Outcome) -> Any:  # noqa: ANN401  # rich's
+    """Return when those are served that waited at the beginning, the next one first."""
+    never = float("inf")
+    rows = [
+        (never if each["served_in_seconds"] is None else each["served_in_seconds"], each)
+        for each in _queue_json(outcome)
+    ]
+    rows.sort(key=lambda row: row[0])
+    return table(
+        ("waits", "project", ">seats", ">since", ">is served in"),
+        [
+            (
+                each["holder"],
+                each["project"],
+                str(each["seats"]),
+                span(each["waited_seconds"]),
+                "never" if after == never else span(after),
+            )
+            for after, each in rows[:QUEUE_SHOWN]
+        ],
+    )
+
+
+def _queue_json(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return what becomes of those that waited at the beginning."""
+    return [
+        {
+            "holder": each.arrival.holder,
+            "project": each.arrival.project,
+            "seats": each.arrival.seats,
+            "priority": each.arrival.priority,
+            "waited_seconds": max(0, outcome.began_at - each.arrival.at) / 1000,
+            "served_in_seconds": None
+            if each.granted_at is None
+            else (each.granted_at - outcome.began_at) / 1000,
+            "refused": each.refusal.name if each.refusal else None,
+        }
+        for each in outcome.requests[: outcome.waited_before]
+    ]
 
 
 def _projects(outcome: Outcome) -> Any:  # noqa: ANN401  # rich's
@@ -154,6 +198,7 @@ def _json_of(outcome: Outcome) -> dict[str, Any]:
             {"reason": name, "message": why, "requests": number}
             for (name, why), number in Counter(outcome.refusals).most_common(REFUSALS_SHOWN)
         ],
+        "queue": _queue_json(outcome),
         "projects": [_project_json(outcome, each) for each in outcome.projects.values()],
     }
 

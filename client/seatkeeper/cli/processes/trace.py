@@ -56,9 +56,10 @@ class _FaultError(Exception):
     """What is wrong with a line."""
 
 
-def read_trace(name: str, data: bytes) -> list[Arrival]:
+def read_trace(name: str, data: bytes, *, seconds_begin: int = SECONDS_BEGIN) -> list[Arrival]:
     """Return the arrivals in a file, sorted by time; those of one time in the order of the file.
 
+    ``seconds_begin``: what arrivals that are given in seconds are counted from, in milliseconds.
     Raises ``TraceError`` for whatever is wrong, with the first ``FAULTS_SHOWN`` faults. Nothing of a
     file with a fault is used.
     """
@@ -72,7 +73,7 @@ def read_trace(name: str, data: bytes) -> list[Arrival]:
     """Whether arrivals are seconds: all of them, or none."""
     for line, cells in rows:
         try:
-            arrivals.append(_arrival(columns, cells, kinds))
+            arrivals.append(_arrival(columns, cells, kinds, seconds_begin))
         except _FaultError as fault:
             faults.append(f"{name}:{line}: {fault}")
         if len(arrivals) > ARRIVALS_MAX:
@@ -165,14 +166,16 @@ def _columns(name: str, line: int, head: list[str]) -> Mapping[str, int]:
     return {each: place for place, each in enumerate(names)} | {"": len(names)}
 
 
-def _arrival(columns: Mapping[str, int], cells: list[str], kinds: set[bool]) -> Arrival:
+def _arrival(
+    columns: Mapping[str, int], cells: list[str], kinds: set[bool], seconds_begin: int
+) -> Arrival:
     if len(cells) != columns[""]:
         raise _FaultError(f"{count(len(cells), 'cell')}, and the head has {columns['']}")
 
     def cell(column: str) -> str:
         return cells[columns[column]] if column in columns else ""
 
-    at, is_seconds = _at(cell("arrival"))
+    at, is_seconds = _at(cell("arrival"), seconds_begin)
     kinds.add(is_seconds)
     if len(kinds) > 1:
         raise _FaultError("arrival: seconds and dates in one file; write all in one way")
@@ -198,11 +201,11 @@ def _parsed(column: str, text: str, parse: Callable[[str], _T]) -> _T:
         raise _FaultError(f"{column}: {error}") from None
 
 
-def _at(text: str) -> tuple[Instant, bool]:
+def _at(text: str, seconds_begin: int) -> tuple[Instant, bool]:
     """Return a time, and whether it is given in seconds."""
     if _NUMBER.fullmatch(text):
         millis = _parsed("arrival", text, lambda each: _millis_of_seconds(each, SPAN_DAYS_MAX))
-        return Instant(SECONDS_BEGIN + millis), True
+        return Instant(seconds_begin + millis), True
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

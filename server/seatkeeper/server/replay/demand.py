@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seatkeeper.server.domain import Instant
@@ -32,6 +33,18 @@ class Arrival:
     """Empty: the project's name."""
     work_key: str = ""
     """The work that it is for, as in a request. Its hold does the work, for all that wait for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """A pool as it stands when a replay begins: who holds its seats, and who waits."""
+
+    at: Instant
+    holders: Sequence[Arrival] = ()
+    """``at`` is when each was granted, and ``hold_millis`` is counted from there. One whose hold would
+    be over gives its seats back when the replay begins."""
+    queue: Sequence[Arrival] = ()
+    """In the order of acceptance; ``at`` is when each came. Its wait is counted from the beginning."""
 
 
 def fault_of(arrival: Arrival) -> tuple[str, str] | None:

@@ -79,7 +79,11 @@ class Outcome:
     projects: Mapping[str, ProjectOutcome]
     """By name: all that are listed, and all that asked."""
     requests: Sequence[Request] = field(repr=False)
-    """In the order of arrival."""
+    """In the order of arrival; those that waited when it began come first."""
+    waited_before: int = 0
+    """How many of them waited when it began."""
+    holders: Sequence[Request] = field(default=(), repr=False)
+    """Who held seats when it began: part of what was used, and not of what was asked for."""
 
     @property
     def seconds(self) -> float:

@@ -28,6 +28,8 @@ from seatkeeper.server.domain import (
     Attribution,
     Command,
     Denied,
+    Grant,
+    Guard,
     Instant,
     Limits,
     PoolSpec,
@@ -39,7 +41,7 @@ from seatkeeper.server.domain import (
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
-from seatkeeper.server.replay.demand import ARRIVALS_MAX, Arrival
+from seatkeeper.server.replay.demand import ARRIVALS_MAX, Arrival, Beginning
 from seatkeeper.server.replay.outcome import Outcome
 from seatkeeper.server.replay.request import Request
 from seatkeeper.server.replay.tally import Tally
@@ -53,16 +55,23 @@ def replay(
     spec: PoolSpec,
     arrivals: Iterable[Arrival],
     *,
+    begin: Beginning | None = None,
     policy: Policy = BY_POOL,
     limits: Limits | None = None,
 ) -> Outcome:
     """Return what the pool would have done with the arrivals, until the last hold has ended.
 
     Arrivals may come in any order; those of one time ask in the order in which they are given. A pool
-    of 0 seats is closed: all wait, and the replay ends with the last arrival. Raises ``ValueError`` for
-    more than ``ARRIVALS_MAX``.
+    of 0 seats is closed: all wait, and the replay ends with the last arrival. ``begin``: go on from
+    there; what projects used before counts as nothing. Raises ``ValueError`` for more than
+    ``ARRIVALS_MAX``, and for an arrival before the beginning.
     """
-    run = _Run(spec, sorted(arrivals, key=lambda each: each.at), policy, limits or Limits())
+    ordered = sorted(arrivals, key=lambda each: each.at)
+    if begin is not None and ordered and ordered[0].at < begin.at:
+        raise ValueError("an arrival before the beginning")
+    run = _Run(spec, ordered, policy, limits or Limits())
+    if begin is not None:
+        run.begin(begin)
     while (now := run.next_moment()) is not None:
         run.pass_moment(now)
     return run.outcome()
@@ -87,11 +96,45 @@ class _Run:
         self._dues: list[tuple[Instant, int, str]] = []
         """When the wait of each ticket is over."""
         self._plan: Plan | None = None
+        self._number = 0
+        """Of the latest request: its id."""
+        self._holders: list[Request] = []
+        self._waited_before = 0
+        self._begins: Instant | None = None
         self._now = arrivals[0].at if arrivals else Instant(0)
         self._tally = Tally(spec, self._now)
 
+    def begin(self, begin: Beginning) -> None:
+        """Put into the pool who holds and who waits there, before anything happens."""
+        self._now = self._begins = begin.at
+        self._tally = Tally(self._state.spec or PoolSpec("", 0), begin.at)
+        for fence, arrival in enumerate(begin.holders, start=1):
+            asked = self._ask(arrival)
+            grant = Grant(
+                asked.grant_id,
+                asked.session_id,
+                asked.lease_id,
+                asked.attribution,
+                asked.seats,
+                fence,
+                arrival.at,
+                arrival.at,
+            )
+            self._state.put_grant(grant)
+            request = self._requests[grant.grant_id]
+            request.granted_at = arrival.at
+            self._holders.append(request)
+            over = max(begin.at, arrival.at + arrival.hold_millis)
+            heappush(self._ends, (Instant(over), fence, grant.grant_id))
+        self._waited_before = len(begin.queue)
+        for number, arrival in enumerate(begin.queue, start=1):
+            self._put_ticket(self._ask(arrival).ticket(number, arrival.at), begin.at)
+        self._state.guard = Guard(len(begin.holders), len(begin.queue))
+
     def next_moment(self) -> Instant | None:
         """Return when something happens next; None: nothing does any more."""
+        if self._begins is not None:
+            return self._begins
         moments = [entries[0][0] for entries in (self._ends, self._dues) if entries]
         if self._arrived < len(self._arrivals):
             moments.append(self._arrivals[self._arrived].at)
@@ -102,7 +145,7 @@ class _Run:
     def pass_moment(self, now: Instant) -> None:
         """Go on to ``now``, and have everything decided that happens then."""
         self._tally.advance(self._state, self._plan, now)
-        self._now = now
+        self._now, self._begins = now, None
         due, commands = self._due(now), [*self._releases(now), *self._new(now)]
         while True:
             batch, rest = commands[:COMMANDS_MAX], commands[COMMANDS_MAX:]
@@ -118,7 +161,9 @@ class _Run:
 
     def outcome(self) -> Outcome:
         """Return what came of it."""
-        return self._tally.outcome(self._now, list(self._requests.values()))
+        requests = list(self._requests.values())
+        asked = requests[len(self._holders) :]
+        return self._tally.outcome(self._now, asked, self._holders, self._waited_before)
 
     def _planned(self, now: Instant) -> Plan | None:
         """Return what is still to be done, and for whom no seat helps; None: no request waits."""
@@ -146,9 +191,21 @@ class _Run:
             if arrival.at > now:
                 return
             self._arrived += 1
-            grant_id = f"{self._arrived:012}"
-            self._requests[grant_id] = Request(arrival)
-            yield _acquire(grant_id, arrival)
+            yield self._ask(arrival)
+
+    def _ask(self, arrival: Arrival) -> Acquire:
+        """Return the request of an arrival, and remember it."""
+        self._number += 1
+        grant_id = f"{self._number:012}"
+        self._requests[grant_id] = Request(arrival)
+        return _acquire(grant_id, arrival)
+
+    def _put_ticket(self, ticket: Ticket, now: Instant) -> None:
+        self._state.put_ticket(ticket)
+        self._tally.waits(ticket)
+        if ticket.wait is not None:
+            over = now + ticket.wait // timedelta(milliseconds=1)
+            heappush(self._dues, (Instant(over), ticket.number, ticket.grant_id))
 
     def _apply(self, decision: Decision) -> None:
         """Do to the pool what a commit of the decision does, and note what became of whom."""
@@ -165,11 +222,7 @@ class _Run:
             if grant_id not in granted:
                 given_up[grant_id] = ticket
         for ticket in decision.tickets:
-            state.put_ticket(ticket)
-            self._tally.waits(ticket)
-            if ticket.wait is not None:
-                over = now + ticket.wait // timedelta(milliseconds=1)
-                heappush(self._dues, (Instant(over), ticket.number, ticket.grant_id))
+            self._put_ticket(ticket, now)
         for grant in decision.grants:
             state.put_grant(grant)
             request = self._requests[grant.grant_id]

@@ -73,11 +73,19 @@ class Tally:
         if self._waiting:
             self._count_waiting(state, plan, above, millis)
 
-    def outcome(self, ended_at: Instant, requests: Sequence[Request]) -> Outcome:
+    def outcome(
+        self,
+        ended_at: Instant,
+        requests: Sequence[Request],
+        holders: Sequence[Request],
+        waited_before: int,
+    ) -> Outcome:
         """Return all of it."""
         by_project: dict[str, list[Request]] = {name: [] for name in self._policy.shares}
         for each in requests:
             by_project.setdefault(each.arrival.project, []).append(each)
+        for each in holders:
+            by_project.setdefault(each.arrival.project, [])
         return Outcome(
             spec=self._spec,
             began_at=self._began,
@@ -90,6 +98,8 @@ class Tally:
             waiting_max=self.waiting_max,
             projects={name: self._project(name, of) for name, of in by_project.items()},
             requests=requests,
+            holders=holders,
+            waited_before=waited_before,
         )
 
     def _project(self, name: str, requests: Sequence[Request]) -> ProjectOutcome:

@@ -1,0 +1,140 @@
+"""The pool that `seatkeeper pool simulate` tries: from options, a live pool, or one as it stood."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seatkeeper.cli import completion
+from seatkeeper.cli.connection import Connection
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.files import bytes_of
+from seatkeeper.cli.pool import HalfLife, Project, WithoutProject, parsed_projects
+from seatkeeper.core.amounts import count
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from seatkeeper.cli.processes.pool_snapshot import Taken
+    from seatkeeper.server.domain import PoolSpec
+
+NAME = "simulated"
+"""Of a pool that is described by options alone."""
+SIMULATIONS_MAX = 50
+"""Most numbers of seats of one command."""
+_SEATS = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specification:
+    """The pool that is tried: each field is an option."""
+
+    seats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="How many seats it has. Several, as 8,10,12 or 8-12, are compared.",
+        ),
+    ] = None
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A pool of the service, which is only read: what it is, the other options change.",
+            autocompletion=completion.pools,
+        ),
+    ] = None
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE.json",
+            help="Go on from a pool as it stood, as `seatkeeper pool snapshot` wrote it; the other "
+            "options change it. Of a trace with dates, rows of later times are arrivals; one in "
+            "seconds begins when it was taken.",
+        ),
+    ] = None
+    project: Annotated[list[str] | None, Project] = None
+    without_project: Annotated[list[str] | None, WithoutProject] = None
+    usage_half_life: Annotated[float | None, HalfLife] = None
+
+    def taken(self) -> Taken | None:
+        """Return the pool as it stood that is gone on from, if one is given."""
+        from seatkeeper.cli.processes.pool_snapshot import (
+            BYTES_MAX,
+            SnapshotError,
+            read_snapshot,
+        )
+
+        if self.from_ is None:
+            return None
+        if self.like is not None:
+            fail(Exit.USAGE, "--like and --from: give one of them")
+        try:
+            return read_snapshot(str(self.from_), bytes_of(self.from_, "--from", BYTES_MAX))
+        except SnapshotError as error:
+            fail(Exit.REFUSED, str(error))
+
+    async def message(self, at: Connection, taken: Taken | None) -> pb.PoolSpec:
+        """Return the pool as the options describe it, with the seats of what it is like, if any."""
+        from seatkeeper.client.admin.projects import with_projects
+        from seatkeeper.core.errors import InvalidArgument
+
+        found = pb.PoolSpec(name=NAME, seats=0)
+        if self.like is not None:
+            async with at.client() as client:
+                found = (await client.pools.get(self.like)).spec
+        if taken is not None:
+            found = taken.pool.spec
+        half_life = self.usage_half_life
+        try:
+            policy = with_projects(
+                found.policy,
+                parsed_projects(self.project or []),
+                self.without_project or [],
+                None if half_life is None else timedelta(seconds=half_life),
+            )
+        except InvalidArgument as error:
+            fail(Exit.USAGE, str(error))
+        if policy.projects or policy.HasField("usage_half_life"):
+            found.policy.CopyFrom(policy)
+        else:
+            found.ClearField("policy")
+        return found
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of seats that are asked for, each once; none: not said."""
+        numbers: dict[int, None] = {}
+        for part in self.seats.split(",") if self.seats is not None else ():
+            match = _SEATS.fullmatch(part.strip())
+            last = int(match[2] or match[1]) if match else 0
+            if match is None or last < int(match[1]):
+                fail(Exit.USAGE, f"--seats {self.seats}: write numbers such as 8,10,12 or 8-12")
+            if last - int(match[1]) >= SIMULATIONS_MAX:
+                fail(Exit.USAGE, f"--seats {self.seats}: at most {SIMULATIONS_MAX} numbers")
+            numbers |= dict.fromkeys(range(int(match[1]), last + 1))
+        if len(numbers) > SIMULATIONS_MAX:
+            fail(Exit.USAGE, f"--seats {self.seats}: at most {SIMULATIONS_MAX} numbers")
+        return list(numbers)
+
+
+def specified(message: pb.PoolSpec, seats: int) -> PoolSpec:
+    """Return the specification with so many seats, checked as a node checks it."""
+    from seatkeeper.core.validate import Malformed
+    from seatkeeper.server.store.formats import FormatUnsupported, check_format
+    from seatkeeper.server.wire.validate import check_spec
+
+    tried = pb.PoolSpec()
+    tried.CopyFrom(message)
+    tried.seats = seats
+    try:
+        check_format(f"pool {message.name}", message)
+        return check_spec(tried)
+    except Malformed as error:
+        fail(Exit.USAGE, f"with {count(seats, 'seat')}: {error}")
+    except FormatUnsupported as error:
+        fail(Exit.FAILED, str(error))
