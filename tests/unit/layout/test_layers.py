@@ -143,8 +143,12 @@ GROUND = ("seatkeeper.v1",)
 """What any room may use; but those that decide."""
 NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 """Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
-PURE = tuple(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay"))
-"""Rooms that do no input or output, and ask no clock: what they decide can be replayed."""
+PURE = (
+    *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay")),
+    "seatkeeper.core.projects",
+)
+"""Rooms that do no input or output, and ask no clock: what they decide can be replayed. And a module of
+the ground that they decide by."""
 PURE_IMPORTS: dict[str, set[str]] = {
     **{name: set() for name in ("__future__", "bisect", "collections", "dataclasses", "enum")},
     **{name: set() for name in ("functools", "heapq", "itertools", "re", "typing")},

@@ -16,11 +16,11 @@ from seatkeeper.client.session import grants as client_grants
 from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
+    SEATS_MAX,
     Malformed,
 )
 from seatkeeper.server.domain.attribution import PRIORITY_MAX
 from seatkeeper.server.wire.validate import (
-    SEATS_MAX,
     WAIT_MAX,
     WORK_MESSAGE_MAX,
     check_acquire,

@@ -1,5 +1,12 @@
 """The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
 
+from seatkeeper.core.projects import (
+    NO_POLICY,
+    Overtaking,
+    PoolPolicy,
+    ProjectShare,
+    policy_fault,
+)
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.basis import Basis
 from seatkeeper.server.domain.commands import (
@@ -17,13 +24,6 @@ from seatkeeper.server.domain.commands import (
     WorkEnd,
 )
 from seatkeeper.server.domain.limits import Limits
-from seatkeeper.server.domain.projects import (
-    NO_POLICY,
-    Overtaking,
-    PoolPolicy,
-    ProjectShare,
-    policy_fault,
-)
 from seatkeeper.server.domain.state import (
     Grant,
     Guard,

@@ -14,11 +14,11 @@ from datetime import timedelta
 from heapq import merge
 from typing import NewType
 
+from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.project_index import ProjectIndex
-from seatkeeper.server.domain.projects import NO_POLICY, PoolPolicy
 
 Instant = NewType("Instant", int)
 """Unix milliseconds by one node's clock. Decides nothing but what a policy makes depend on time."""

@@ -7,10 +7,12 @@ from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
+from seatkeeper.core.projects import HALF_LIFE_MAX, HALF_LIFE_MIN, PROJECTS_MAX
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
     HOLDER_MAX,
+    SEATS_MAX,
     Malformed,
     check_duration,
     check_id,
@@ -19,18 +21,14 @@ from seatkeeper.core.validate import (
     is_name,
 )
 from seatkeeper.server.domain import PoolSpec, attribution, policy_fault
-from seatkeeper.server.domain.projects import PROJECTS_MAX
 from seatkeeper.server.wire.policies import decode_policy
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
-SEATS_MAX = 100_000
 CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
 SECRET_BYTES = range(16, 65)
 TTL_MIN = timedelta(seconds=2)
 TTL_MAX = timedelta(hours=1)
 WAIT_MAX = timedelta(days=7)
-POLICY_TIME_MIN = timedelta(seconds=1)
-POLICY_TIME_MAX = timedelta(days=90)
 TOKENS_MAX = 10_000
 WORK_MESSAGE_MAX = 2_000
 REASON_MAX = 200
@@ -146,7 +144,7 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
 
 
 def _check_policy_time(field: str, value: Duration) -> None:
-    check_duration(field, value, POLICY_TIME_MIN, POLICY_TIME_MAX, "1 s to 90 days")
+    check_duration(field, value, HALF_LIFE_MIN, HALF_LIFE_MAX, "1 s to 90 days")
 
 
 def check_reason(reason: str) -> None:

@@ -1,4 +1,7 @@
-"""What a pool promises to projects: guarantees, limits and weights, in a tree."""
+"""What a pool promises to projects: guarantees, limits and weights, in a tree. Pure.
+
+Nodes decide by it, and who writes a pool's specification checks it by the same rules.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ DEPTH_MAX = 4
 """Levels of projects, below the pool itself."""
 PROJECTS_MAX = 500
 WEIGHT_MAX = 1_000
+HALF_LIFE_MIN = timedelta(seconds=1)
+HALF_LIFE_MAX = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,20 +129,37 @@ class PoolPolicy:
 NO_POLICY = PoolPolicy()
 
 
-def policy_fault(policy: PoolPolicy, seats: int) -> tuple[int, str, str] | None:
-    """Return what is wrong with a policy for a pool of so many seats, or None.
+PolicyFault = tuple[int, str, str]
+"""What is wrong with a policy: the place of the project among the given, the field, and the reason."""
 
-    As the place of the project among the given, the field, and the reason. A pool of 0 seats is closed
-    for a while, and keeps guarantees that it cannot keep now.
+
+def policy_fault(policy: PoolPolicy, seats: int) -> PolicyFault | None:
+    """Return the first of what is wrong with a policy for a pool of so many seats, or None."""
+    return next(policy_faults(policy, seats), None)
+
+
+def policy_faults(
+    policy: PoolPolicy, seats: int, *, is_whole: bool = True
+) -> Iterator[PolicyFault]:
+    """Yield all that is wrong with a policy for a pool of so many seats.
+
+    What follows from another fault is left out: sums are looked at in a tree that is one, and that
+    ``is_whole``, with nothing left out that could not be read. A pool of 0 seats is closed for a while,
+    and keeps guarantees that it cannot keep now.
     """
+    found = not is_whole
     seen: set[str] = set()
     for place, share in enumerate(policy.projects):
-        if (fault := _fault_of(share, seats, seen)) is not None:
-            return (place, *fault)
+        for fault in _faults_of(share, seats, seen):
+            found = True
+            yield (place, *fault)
         seen.add(share.project)
     for place, share in enumerate(policy.projects):
-        if (fault := _fault_in_tree(policy, share)) is not None:
-            return (place, *fault)
+        if (fault_in_tree := _fault_in_tree(policy, share)) is not None:
+            found = True
+            yield (place, *fault_in_tree)
+    if found:
+        return
     top = sum(policy.guaranteed[name] for name in policy.parts.get("", ()))
     if seats and top > seats:
         last = max(
@@ -145,36 +167,37 @@ def policy_fault(policy: PoolPolicy, seats: int) -> tuple[int, str, str] | None:
             for place, share in enumerate(policy.projects)
             if policy.guaranteed[share.project]
         )
-        return (
+        yield (
             last,
             "guaranteed",
             f"guarantees sum to {top}, more than the pool has seats: {seats}",
         )
-    return None
 
 
-def _fault_of(share: ProjectShare, seats: int, seen: set[str]) -> tuple[str, str] | None:
+def _faults_of(share: ProjectShare, seats: int, seen: set[str]) -> Iterator[tuple[str, str]]:
     if share.project in seen:
-        return "project", f"{share.project} is listed twice"
+        yield "project", f"{share.project} is listed twice"
     if not 1 <= share.weight <= WEIGHT_MAX:
-        return "weight", f"{share.weight} is not from 1 to {WEIGHT_MAX}"
+        yield "weight", f"{share.weight} is not from 1 to {WEIGHT_MAX}"
     if share.guaranteed < 0:
-        return "guaranteed", f"{share.guaranteed} is under 0"
+        yield "guaranteed", f"{share.guaranteed} is under 0"
     if share.limit is not None and share.limit < 0:
-        return "limit", f"{share.limit} is under 0"
-    if share.limit is not None and share.limit < share.guaranteed:
-        return "limit", f"{share.limit} is under the {share.guaranteed} guaranteed seats"
+        yield "limit", f"{share.limit} is under 0"
+    elif share.limit is not None and share.limit < share.guaranteed:
+        yield "limit", f"{share.limit} is under the {share.guaranteed} guaranteed seats"
     if seats and share.guaranteed > seats:
-        return "guaranteed", f"{share.guaranteed} is more than the pool has seats: {seats}"
-    return None
+        yield "guaranteed", f"{share.guaranteed} is more than the pool has seats: {seats}"
 
 
 def _fault_in_tree(policy: PoolPolicy, share: ProjectShare) -> tuple[str, str] | None:
     if share.parent and share.parent not in policy.shares:
         return "parent", f"no project {share.parent} is listed"
     path = policy.path(share.project)
+    if share.project in path[1:]:
+        circle = path[: path.index(share.project, 1) + 1]
+        return "parent", f"{share.project} is a part of itself: {' in '.join(circle)}"
     if len(set(path)) < len(path):
-        return "parent", f"{share.project} is a part of itself: {' in '.join(path)}"
+        return None  # said of those that it is in
     if len(path) > DEPTH_MAX:
         return "parent", f"{share.project} is more than {DEPTH_MAX} levels deep"
     within = sum(policy.share(part).guaranteed for part in policy.parts.get(share.project, ()))
