@@ -27,7 +27,7 @@ from seatkeeper.server.store.etcd.calls import (
     Req,
     Resp,
 )
-from seatkeeper.server.store.etcd.kv import prefix_range
+from seatkeeper.server.store.etcd.key_bytes import prefix_range
 
 TTL_SECONDS = 60
 CALL_SECONDS = 10.0

@@ -22,7 +22,15 @@ from tests.conftest import add_users
 
 from seatkeeper.devcluster.etcd_process import EtcdCluster, EtcdOptions, EtcdTls
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.store import Put, StoreRefused, StoreUnavailable, WatchEnded
+from seatkeeper.server.store import (
+    Delete,
+    Put,
+    PutNew,
+    StoreRefused,
+    StoreUnavailable,
+    UnwrittenBelow,
+    WatchEnded,
+)
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
 from seatkeeper.server.store.etcd.auth import Credentials
 from seatkeeper.server.store.etcd.calls import AUTHENTICATE, RANGE
@@ -232,6 +240,11 @@ async def use_everything(store: EtcdStore, lease: int) -> None:
     assert [(member.name, member.failure) for member in health.members] == [("etcd-1", "")]
     assert health.read_time is not None
     await store.revoke_lease(lease)
+    below = UnwrittenBelow("/ours/pools/", (await store.list("/ours/")).revision)
+    large = [PutNew(f"/ours/pools/{n}", b"") for n in range(200)]
+    assert (await store.commit_large(large, unwritten_below=below)).succeeded
+    await store.commit([Delete(f"/ours/pools/{n}") for n in range(100)])
+    await store.commit([Delete(f"/ours/pools/{n}") for n in range(100, 200)])
 
 
 async def test_a_user_with_a_password(auth_etcd: EtcdCluster) -> None:
@@ -254,6 +267,11 @@ async def test_a_key_of_others_is_refused(auth_etcd: EtcdCluster) -> None:
     store = auth_store(auth_etcd, "node", "hush")
     with pytest.raises(StoreRefused):
         await store.commit([Put("/ours/a", b""), Put("/theirs/a", b"")])
+    large = [Put("/ours/a", b""), Put("/theirs/a", b"")]
+    with pytest.raises(StoreRefused):
+        await store.commit_large(large, unwritten_below=UnwrittenBelow("/ours/", 1))
+    with pytest.raises(StoreRefused):
+        await store.commit_large([Put("/ours/a", b"")], unwritten_below=UnwrittenBelow("/", 9))
     with pytest.raises(StoreRefused):
         await store.list("/")
     with pytest.raises(WatchEnded, match="permission denied"):

@@ -23,6 +23,7 @@ from seatkeeper.server.store import (
     Change,
     Committed,
     Entry,
+    LargeWrite,
     Listing,
     MemoryStore,
     OutcomeUnknown,
@@ -30,6 +31,7 @@ from seatkeeper.server.store import (
     StoreStatus,
     StoreUnavailable,
     Unchanged,
+    UnwrittenBelow,
     WatchBatch,
     WatchEnded,
     Write,
@@ -213,6 +215,22 @@ class SimStore:
             changes=bool(writes),
             only_if=tuple(only_if),
             else_read=tuple(else_read),
+        )
+        return committed
+
+    async def commit_large(
+        self,
+        writes: Sequence[LargeWrite],
+        *,
+        only_if: Sequence[Unchanged] = (),
+        unwritten_below: UnwrittenBelow,
+    ) -> Committed:
+        committed: Committed = await self._ask(
+            "commit_large",
+            tuple(writes),
+            changes=True,
+            only_if=tuple(only_if),
+            unwritten_below=unwritten_below,
         )
         return committed
 

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from seatkeeper.server.store import (
     Committed,
+    LargeWrite,
     Listing,
     MemoryStore,
     OutcomeUnknown,
@@ -21,6 +22,7 @@ from seatkeeper.server.store import (
     StoreStatus,
     StoreUnavailable,
     Unchanged,
+    UnwrittenBelow,
     WatchBatch,
     Write,
 )
@@ -107,6 +109,18 @@ class FaultyStore:
         finally:
             for late_writes, late_only_if in late:
                 await self.store.commit(late_writes, only_if=late_only_if)
+
+    async def commit_large(
+        self,
+        writes: Sequence[LargeWrite],
+        *,
+        only_if: Sequence[Unchanged] = (),
+        unwritten_below: UnwrittenBelow,
+    ) -> Committed:
+        self._check_up()
+        return await self.store.commit_large(
+            writes, only_if=only_if, unwritten_below=unwritten_below
+        )
 
     async def _commit(
         self,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seatkeeper.server.store.etcd.kv import prefix_range
+from seatkeeper.server.store.etcd.key_bytes import prefix_range
 from seatkeeper.server.store.etcd.paging import Pages
 
 LIMIT = 8

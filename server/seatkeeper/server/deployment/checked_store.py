@@ -14,12 +14,14 @@ from seatkeeper.server.deployment.deployment import RESTORED, Deployment
 from seatkeeper.server.store import (
     Committed,
     Entry,
+    LargeWrite,
     Listing,
     Store,
     StoreForeign,
     StoreHealth,
     StoreStatus,
     Unchanged,
+    UnwrittenBelow,
     WatchBatch,
     WatchEnded,
     Write,
@@ -66,6 +68,19 @@ class CheckedStore:
         self._check()
         return await self._store.commit(
             writes, only_if=only_if, else_read=else_read, timeout=timeout
+        )
+
+    async def commit_large(
+        self,
+        writes: Sequence[LargeWrite],
+        *,
+        only_if: Sequence[Unchanged] = (),
+        unwritten_below: UnwrittenBelow,
+    ) -> Committed:
+        """Make many writes at one revision if every comparison holds."""
+        self._check()
+        return await self._store.commit_large(
+            writes, only_if=only_if, unwritten_below=unwritten_below
         )
 
     async def watch(

@@ -26,6 +26,10 @@ from seatkeeper.server.domain.immutable import immutable
 
 OPERATIONS_MAX = 128
 """Most writes, and most comparisons, in one transaction (etcd's ``--max-txn-ops`` default)."""
+LARGE_WRITES_MAX = 3_000
+"""Most writes in one large transaction."""
+LARGE_COMPARISONS_MAX = 60
+"""Most comparisons of single keys in one large transaction."""
 
 
 @immutable
@@ -80,6 +84,36 @@ class Delete:
 
 
 Write = Put | Delete
+
+
+@immutable
+class PutNew:
+    """Write ``value`` under ``key`` where there is nothing; where there is something, it stays."""
+
+    key: str
+    value: bytes
+
+
+@immutable
+class PutOver:
+    """Write ``value`` over what ``key`` has. Where there is nothing, the whole transaction fails."""
+
+    key: str
+    value: bytes
+
+
+LargeWrite = Put | PutNew | PutOver | Delete
+
+
+@immutable
+class UnwrittenBelow:
+    """A comparison: no key that starts with ``prefix`` was written after ``revision``.
+
+    A deletion is not noticed: what is gone has no revision. Write with ``PutOver`` what must be there.
+    """
+
+    prefix: str
+    revision: int
 
 
 @immutable
@@ -188,6 +222,22 @@ class Store(Protocol):
         once, or again after an answer that proves that nothing happened (a refused token).
         Raises ``OutcomeUnknown`` when the answer is missing, and
         ``LeaseNotFound``, having written nothing, when a put names a lease that does not exist.
+        """
+        ...
+
+    async def commit_large(
+        self,
+        writes: Sequence[LargeWrite],
+        *,
+        only_if: Sequence[Unchanged] = (),
+        unwritten_below: UnwrittenBelow,
+    ) -> Committed:
+        """Make up to ``LARGE_WRITES_MAX`` writes at one revision if every comparison holds.
+
+        ``only_if`` holds at most ``LARGE_COMPARISONS_MAX``, and no key is written twice; puts are
+        attached to no lease. It costs the store more than ``commit``: for administration, not for
+        decisions. Never made twice; raises what ``commit`` raises. One that fails reads nothing, and
+        its revision may be 0.
         """
         ...
 

@@ -17,11 +17,16 @@ import secrets
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
+from seatkeeper.server.store._memory_large import large_writes
 from seatkeeper.server.store._memory_watch import MemoryWatch
-from seatkeeper.server.store._request import check_key, check_transaction
+from seatkeeper.server.store._request import (
+    check_key,
+    check_large_transaction,
+    check_transaction,
+)
 from seatkeeper.server.store.errors import (
     HistoryCompacted,
     LeaseExists,
@@ -35,12 +40,14 @@ from seatkeeper.server.store.interface import (
     Committed,
     Delete,
     Entry,
+    LargeWrite,
     Listing,
     Put,
     StoreHealth,
     StoreMember,
     StoreStatus,
     Unchanged,
+    UnwrittenBelow,
     WatchBatch,
     Write,
 )
@@ -140,13 +147,9 @@ class MemoryStore:
         check_transaction(writes, only_if, else_read)
         _check_size(writes)
         await self._enter("commit")
-        entries = self._entries
-        for expected in only_if:
-            entry = entries.get(expected.key)
-            if (entry.mod_revision if entry is not None else 0) != expected.mod_revision:
-                read = {key: entries.get(key) for key in else_read}
-                committed = Committed(succeeded=False, revision=self._revision, read=read)
-                break
+        if not _holds(self._entries, only_if):
+            read = {key: self._entries.get(key) for key in else_read}
+            committed = Committed(succeeded=False, revision=self._revision, read=read)
         else:
             for write in writes:
                 if type(write) is Put and write.lease_id and write.lease_id not in self._leases:
@@ -155,6 +158,24 @@ class MemoryStore:
             committed = Committed(succeeded=True, revision=self._revision)
         await self._leave("commit")
         return committed
+
+    async def commit_large(
+        self,
+        writes: Sequence[LargeWrite],
+        *,
+        only_if: Sequence[Unchanged] = (),
+        unwritten_below: UnwrittenBelow,
+    ) -> Committed:
+        """Make many writes at one revision if every comparison holds."""
+        check_large_transaction(writes, only_if)
+        _check_size(writes)
+        await self._enter("commit_large")
+        made = large_writes(self._entries, writes, unwritten_below)
+        holds = made is not None and _holds(self._entries, only_if)
+        if made is not None and holds:
+            self._apply(made)
+        await self._leave("commit_large")
+        return Committed(succeeded=holds, revision=self._revision)
 
     # ---- watches
 
@@ -345,11 +366,19 @@ class MemoryStore:
             del self._leases[lease_id]
 
 
-def _check_size(writes: Sequence[Write]) -> None:
+def _holds(entries: Mapping[str, Entry], only_if: Sequence[Unchanged]) -> bool:
+    for expected in only_if:
+        entry = entries.get(expected.key)
+        if (entry.mod_revision if entry is not None else 0) != expected.mod_revision:
+            return False
+    return True
+
+
+def _check_size(writes: Sequence[LargeWrite]) -> None:
     size = 0
     for write in writes:
         check_key(write.key)
-        if type(write) is Put:
+        if not isinstance(write, Delete):
             size += len(write.key) + len(write.value)
     if size > REQUEST_BYTES_MAX:
         raise StoreRefused(f"{size} bytes in one transaction: at most {REQUEST_BYTES_MAX}")

@@ -28,6 +28,10 @@ class Compacted(StoreRefused):
     """The revision to read at is gone: read at a newer one."""
 
 
+class KeyNotFound(StoreRefused):
+    """A key that was to be written over is not there."""
+
+
 class Failure(Enum):
     """What is known after an error."""
 
@@ -43,6 +47,8 @@ class Failure(Enum):
     """It did not run: the revision it names is gone."""
     LEASE_NOT_FOUND = auto()
     """It did not run: the lease it names has ended."""
+    KEY_NOT_FOUND = auto()
+    """It did not run: a key that it writes over is not there."""
     LEASE_EXISTS = auto()
     """It did not run: there is a lease of this id already."""
     REFUSED = auto()
@@ -66,6 +72,7 @@ _BY_DETAILS = {
     "etcdserver: mvcc: database space exceeded": Failure.FULL,
     "etcdserver: mvcc: required revision has been compacted": Failure.COMPACTED,
     "etcdserver: requested lease not found": Failure.LEASE_NOT_FOUND,
+    "etcdserver: key not found": Failure.KEY_NOT_FOUND,
     "etcdserver: lease already exists": Failure.LEASE_EXISTS,
 }
 
@@ -113,6 +120,8 @@ def raised(failure: Failure, error: grpc.aio.AioRpcError, address: str) -> Store
             return LeaseNotFound(said)
         case Failure.LEASE_EXISTS:
             return LeaseExists(said)
+        case Failure.KEY_NOT_FOUND:
+            return KeyNotFound(said)
         case Failure.COMPACTED:
             return Compacted(said)
         case Failure.TOKEN_REFUSED | Failure.REFUSED:

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seatkeeper.etcd.v3 import etcd_pb2 as pb
-from seatkeeper.server.store._request import check_key, check_transaction
+from seatkeeper.server.store._request import (
+    check_key,
+    check_large_transaction,
+    check_transaction,
+)
 from seatkeeper.server.store.errors import (
     OutcomeUnknown,
     StoreError,
@@ -19,30 +23,26 @@ from seatkeeper.server.store.errors import (
 from seatkeeper.server.store.etcd.caller import Caller
 from seatkeeper.server.store.etcd.calls import RANGE, TXN
 from seatkeeper.server.store.etcd.config import EtcdConfig
-from seatkeeper.server.store.etcd.failures import Compacted
+from seatkeeper.server.store.etcd.failures import Compacted, KeyNotFound
+from seatkeeper.server.store.etcd.key_bytes import encode, prefix_range
+from seatkeeper.server.store.etcd.large import build_large_transaction
 from seatkeeper.server.store.etcd.page_entries import PageEntries, entry_of
 from seatkeeper.server.store.etcd.paging import Pages
-from seatkeeper.server.store.interface import Committed, Entry, Listing, Put, Unchanged, Write
+from seatkeeper.server.store.interface import (
+    Committed,
+    Delete,
+    Entry,
+    LargeWrite,
+    Listing,
+    Put,
+    PutNew,
+    Unchanged,
+    UnwrittenBelow,
+    Write,
+)
 
 LIST_ATTEMPTS_MAX = 5
 """How often a listing is begun again because its revision was compacted while it was read."""
-
-
-def encode(key: str) -> bytes:
-    """Return the key's bytes. Bytes that are not UTF-8 come and go as surrogate escapes."""
-    return key.encode("utf-8", "surrogateescape")
-
-
-def prefix_range(prefix: str) -> tuple[bytes, bytes]:
-    """Return the range of keys that start with ``prefix``: its first key and its end.
-
-    The end is the prefix with its last byte raised by one; a trailing 0xff cannot be raised and
-    carries. Where nothing is left the range has no end, which etcd writes as one zero byte.
-    """
-    first = encode(prefix)
-    stem = first.rstrip(b"\xff")
-    end = stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"
-    return first or b"\0", end
 
 
 class KeyValues:
@@ -88,6 +88,25 @@ class KeyValues:
                 raise OutcomeUnknown("etcd is full, and this transaction filled it") from full
             raise
 
+    async def commit_large(
+        self,
+        writes: Sequence[LargeWrite],
+        only_if: Sequence[Unchanged],
+        unwritten_below: UnwrittenBelow,
+    ) -> Committed:
+        """Run one large transaction. See ``Store.commit_large``."""
+        check_large_transaction(writes, only_if)
+        request = build_large_transaction(writes, only_if, unwritten_below)
+        try:
+            answer = await self._caller.change(TXN, request, self._timeout)
+        except KeyNotFound:
+            return Committed(False, 0)
+        except StoreFull as full:
+            if await self._may_be_written(writes):
+                raise OutcomeUnknown("etcd is full, and this transaction filled it") from full
+            raise
+        return Committed(answer.succeeded, answer.header.revision)
+
     async def _list_once(self, prefix: str) -> Listing:
         pages = Pages(*prefix_range(prefix), self._page_keys)
         request = pb.RangeRequest(limit=self._page_keys)
@@ -103,7 +122,7 @@ class KeyValues:
             is_over = not pages.turn(keys, count=page.count, more=page.more)
         return Listing(PageEntries(answers), request.revision)
 
-    async def _may_be_written(self, writes: Sequence[Write]) -> bool:
+    async def _may_be_written(self, writes: Sequence[LargeWrite]) -> bool:
         """Look whether a transaction that was answered "full" is in the store nevertheless.
 
         etcd applies the transaction that crosses its quota, then answers it with an error (its
@@ -111,7 +130,7 @@ class KeyValues:
         full store takes no other writes, so its present content decides.
         """
         for write in writes:
-            if type(write) is Put:
+            if not isinstance(write, Delete | PutNew):
                 try:
                     entry = await self.get(write.key)
                 except StoreError:

@@ -22,10 +22,12 @@ from seatkeeper.server.store.etcd.watch import Watches
 from seatkeeper.server.store.interface import (
     Committed,
     Entry,
+    LargeWrite,
     Listing,
     StoreHealth,
     StoreStatus,
     Unchanged,
+    UnwrittenBelow,
     WatchBatch,
     Write,
 )
@@ -104,6 +106,16 @@ class EtcdStore:
         """
         seconds = None if timeout is None else timeout.total_seconds()
         return await self._keys.commit(writes, only_if, else_read, seconds)
+
+    async def commit_large(
+        self,
+        writes: Sequence[LargeWrite],
+        *,
+        only_if: Sequence[Unchanged] = (),
+        unwritten_below: UnwrittenBelow,
+    ) -> Committed:
+        """Make many writes at one revision if every comparison holds. Sent to one member, once."""
+        return await self._keys.commit_large(writes, only_if, unwritten_below)
 
     def watch(self, prefix: str, *, from_revision: int) -> AsyncGenerator[WatchBatch, None]:
         """Yield every change below ``prefix`` from ``from_revision`` on, until ``WatchEnded``."""

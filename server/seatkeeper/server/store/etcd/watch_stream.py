@@ -41,7 +41,7 @@ from seatkeeper.server.store.etcd.calls import WATCH
 from seatkeeper.server.store.etcd.endpoint import Endpoint
 from seatkeeper.server.store.etcd.endpoints import Endpoints
 from seatkeeper.server.store.etcd.failures import Failure, classify
-from seatkeeper.server.store.etcd.kv import prefix_range
+from seatkeeper.server.store.etcd.key_bytes import prefix_range
 from seatkeeper.server.store.etcd.page_entries import decode
 from seatkeeper.server.store.interface import Change, Entry, WatchBatch
 
