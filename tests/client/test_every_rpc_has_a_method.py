@@ -64,6 +64,10 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         lambda c: c.pools.replace(pool_service_pb2.PoolSpec(name="p", seats=1)),
     ),
     "pools.delete": ("PoolService/DeletePool", lambda c: c.pools.delete("p")),
+    "pools.apply": (
+        "PoolService/ApplyPools",
+        lambda c: c.pools.apply([pool_service_pb2.PoolChange(name="p")]),
+    ),
     "pools.get": ("PoolService/GetPool", lambda c: c.pools.get("p")),
     "pools.list": ("PoolService/ListPools", lambda c: c.pools.list()),
     "pools.watch": ("PoolService/WatchPool", lambda c: c.pools.watch("p")),

@@ -539,8 +539,8 @@ DEFECTS = (
     Defect(
         "an update that says nothing of a policy removes it",
         f"{SERVER}/pool/admin.py",
-        "            if keep_policy:\n",
-        "            if False:\n",
+        "    return _with_policy(changed, before.policy) if keep_policy else changed\n",
+        "    return changed\n",
         tests=("tests/unit/service/test_pool_policies.py",),
     ),
 )

@@ -20,6 +20,7 @@
     │   ├── AlreadyExists        something of that name exists
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
     │   ├── Changed              it changed since you read it: read again, then decide
+    │   │   └── PoolsChanged         some of the pools did; `pools` names them, and none was changed
     │   ├── ServiceTooOld        the node that answered does not know what was asked for: upgrade it
     │   ├── NotYours             it belongs to another session, or you may not do this
     │   ├── ClientClosed         the client was closed, or came through a fork
@@ -160,6 +161,15 @@ class InUse(UsageError):
 
 class Changed(UsageError):
     """It changed since you read it: read again, then decide."""
+
+
+class PoolsChanged(Changed):
+    """Pools changed since you read them, and nothing was applied: read them again, then decide."""
+
+    def __init__(self, message: str = "", *, pools: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.pools = pools
+        """Their names, or the first of them; empty when the service did not say."""
 
 
 class ServiceTooOld(UsageError):

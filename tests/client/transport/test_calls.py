@@ -19,6 +19,7 @@ from seatkeeper.client import (
     Changed,
     ClientConfig,
     PoolNotFound,
+    ServiceTooOld,
     ServiceUnavailable,
 )
 from seatkeeper.client.transport.calls import Calls
@@ -161,6 +162,14 @@ async def test_a_call_that_may_not_be_repeated_says_that_its_outcome_is_unknown(
     with pytest.raises(ServiceUnavailable, match="outcome is unknown"):
         await admin.pools.create("q", seats=1)
     assert sum(len(served.fail_with) for served in pools) == 1
+
+
+async def test_a_node_that_knows_no_call_to_apply_pools_is_too_old(
+    admin: AsyncSeatClient,
+) -> None:
+    """As nodes of before that call answer: they have none of that name."""
+    with pytest.raises(ServiceTooOld, match="upgrade all nodes"):
+        await admin.pools.apply([pb.PoolChange(name="p", seen_revision=1)])
 
 
 async def test_a_call_that_was_never_sent_may_always_be_repeated(

@@ -76,6 +76,11 @@ def good(who: Who, name: str) -> Message | None:
         "CloseSession": seat_pb.CloseSessionRequest(credentials=mine),
         "CreatePool": pool_pb.CreatePoolRequest(spec=pool_pb.PoolSpec(name="q", seats=1)),
         "UpdatePool": pool_pb.UpdatePoolRequest(spec=pool_pb.PoolSpec(name=POOL, seats=1)),
+        "ApplyPools": pool_pb.ApplyPoolsRequest(
+            changes=[
+                pool_pb.PoolChange(name="r", spec=pool_pb.PoolSpec(name="r", seats=1)),
+            ]
+        ),
         "DeletePool": pool_pb.DeletePoolRequest(name=POOL),
         "GetPool": pool_pb.GetPoolRequest(name=POOL),
         "WatchPool": pool_pb.WatchPoolRequest(name=POOL),

@@ -18,6 +18,7 @@ from seatkeeper.v1 import pool_service_pb2_grpc as pb_grpc
 UPDATE_ATTEMPTS_MAX = 5
 """How often an update that somebody else's update overtook is made anew."""
 
+_TOO_OLD = {grpc.StatusCode.UNIMPLEMENTED: ServiceTooOld}
 _NO_POOL = {grpc.StatusCode.NOT_FOUND: PoolNotFound}
 _NEWER = {grpc.StatusCode.UNIMPLEMENTED: ServiceTooOld}
 """Of calls that older nodes do not know."""
@@ -130,6 +131,25 @@ class AsyncPools:
             repeatable=False,
             overrides=_NO_POOL,
         )
+
+    async def apply(self, changes: Iterable[pb.PoolChange], *, reason: str = "") -> int:
+        """Make all changes, each of a pool as it was seen, or none; return the revision of all.
+
+        0: there was nothing to change. ``reason`` is for the log of administrative acts. Raises
+        `PoolsChanged` when a pool is not at its ``seen_revision``, `InUse` for a pool to delete that is
+        in use, `InvalidArgument`, `Changed` when others change pools all the time, and `ServiceTooOld`
+        for a node that does not know this call.
+        """
+        request = pb.ApplyPoolsRequest(changes=changes, reason=reason)
+        # Sent twice, the second would fail because of the first.
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).ApplyPools(
+                request, timeout=timeout
+            ),
+            repeatable=False,
+            overrides=_TOO_OLD,
+        )
+        return answer.revision
 
     async def get(self, name: str) -> pb.Pool:
         """Return one pool as it stands, with its grants and tickets. Raises `PoolNotFound`."""

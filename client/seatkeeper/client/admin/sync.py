@@ -85,6 +85,10 @@ class Pools:
         """Delete a pool that is not in use."""
         self._thread.call(self._pools.delete(name))
 
+    def apply(self, changes: Iterable[pool_service_pb2.PoolChange], *, reason: str = "") -> int:
+        """Make all changes, each of a pool as it was seen, or none; return the revision of all."""
+        return self._thread.call(self._pools.apply(changes, reason=reason))
+
     def get(self, name: str) -> pool_service_pb2.Pool:
         """Return one pool as it stands, with its grants and tickets."""
         return self._thread.call(self._pools.get(name))

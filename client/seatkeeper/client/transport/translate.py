@@ -39,6 +39,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "engine_not_stored": errors.EngineNotStored,  # an agent's word, as the builder's errors have it
     "WORK_ENDED": errors.WorkEnded,
     "REMOVED": errors.RequestRemoved,
+    "POOLS_CHANGED": errors.PoolsChanged,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {
     _Code.INVALID_ARGUMENT: errors.InvalidArgument,
@@ -121,6 +122,7 @@ def from_rpc(error: aio.AioRpcError, overrides: Overrides | None = None) -> Seat
         field=field,
         stderr_tail=debug.detail if debug is not None else "",
         work_end=work_end,
+        pools=info.metadata["pools"] if info is not None and "pools" in info.metadata else "",
     )
 
 
@@ -158,6 +160,7 @@ def _make(
     grant_id: str = "",
     stderr_tail: str = "",
     work_end: seat_pb2.WorkEnd | None = None,
+    pools: str = "",
 ) -> SeatError:
     if issubclass(kind, errors.NoSeatFree | errors.ServiceUnavailable):
         after = None if retry_after is None else timedelta(seconds=seconds(retry_after))
@@ -168,6 +171,8 @@ def _make(
         return kind(message, grant_id=grant_id)
     if issubclass(kind, errors.CompilerCrashed):
         return kind(message, stderr_tail=stderr_tail)
+    if issubclass(kind, errors.PoolsChanged):
+        return kind(message, pools=tuple(filter(None, pools.split(","))))
     if issubclass(kind, errors.WorkEnded) and work_end is not None:
         return kind(message, failure=work_end.failure, why=work_end.message)
     return kind(message)

@@ -37,6 +37,7 @@ _SERVICES = {
         "CreatePool": Right.ADMINISTRATOR,
         "UpdatePool": Right.ADMINISTRATOR,
         "DeletePool": Right.ADMINISTRATOR,
+        "ApplyPools": Right.ADMINISTRATOR,
         "GetPool": Right.NONE,
         "ListPools": Right.NONE,
         "WatchPool": Right.NONE,

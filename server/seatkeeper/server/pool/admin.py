@@ -96,9 +96,7 @@ class Pools:
                     f"not {expected_revision}; read it again"
                 )
             before = records.decode_spec(found.value, key)
-            changed = replace(spec, kept=before.kept)
-            if keep_policy:
-                changed = _with_policy(changed, before.policy)
+            changed = replacement(spec, before, keep_policy=keep_policy)
             committed = await self._store.commit(
                 [Put(key, records.encode_spec(changed))],
                 only_if=[Unchanged(key, found.mod_revision)],
@@ -115,11 +113,7 @@ class Pools:
         for _ in range(ATTEMPTS_MAX):
             guard = await self._store.get(self._keys.guard(name))
             view = await self.read(name)
-            if view.state.grants or view.state.tickets:
-                raise PoolInUse(
-                    f"pool {name} has {view.state.held} seats held and "
-                    f"{len(view.state.tickets)} tickets waiting; wait until they are gone"
-                )
+            check_unused(view)
             committed = await self._store.commit(
                 [Delete(self._keys.pool(name))],
                 only_if=[
@@ -149,6 +143,24 @@ class Pools:
             raise error
         mirror.state.spec = records.decode_spec(entry.value, entry.key)
         return PoolView(mirror.state.spec, entry.mod_revision, mirror.state)
+
+
+def replacement(spec: PoolSpec, before: PoolSpec, *, keep_policy: bool) -> PoolSpec:
+    """Return what is stored when ``spec`` takes the place of ``before``. Raises ``PolicyBroken``.
+
+    What a newer version has said of the pool stays; with ``keep_policy`` so does its policy.
+    """
+    changed = replace(spec, kept=before.kept)
+    return _with_policy(changed, before.policy) if keep_policy else changed
+
+
+def check_unused(view: PoolView) -> None:
+    """Raise ``PoolInUse`` for a pool with grants or tickets."""
+    if view.state.grants or view.state.tickets:
+        raise PoolInUse(
+            f"pool {view.spec.name} has {view.state.held} seats held and "
+            f"{len(view.state.tickets)} tickets waiting; wait until they are gone"
+        )
 
 
 def _with_policy(spec: PoolSpec, policy: PoolPolicy) -> PoolSpec:

@@ -8,6 +8,7 @@ import grpc.aio
 
 from seatkeeper.server.engines.registry import Engines
 from seatkeeper.server.pool.admin import Pools
+from seatkeeper.server.pool.batches import PoolBatches
 from seatkeeper.server.report.service_report import ServiceReporter
 from seatkeeper.server.service.cluster_service import ClusterService
 from seatkeeper.server.service.engine_service import EngineService
@@ -56,7 +57,7 @@ def add_services(
     holders = Holders(store, core.sessions, core.clock)
     add_SeatServiceServicer_to_server(seat_service, server)
     add_PoolServiceServicer_to_server(
-        PoolService(Pools(store, keys), core.seats, holders), server
+        PoolService(Pools(store, keys), PoolBatches(store, keys), core.seats, holders), server
     )
     add_ClusterServiceServicer_to_server(
         ClusterService(store, keys, verification, reporter, drain), server

@@ -9,7 +9,7 @@ from dataclasses import fields
 import grpc
 
 from seatkeeper.core.serving.call_origin import peer_of_call
-from seatkeeper.core.serving.failure import Context, Failure, resource_info
+from seatkeeper.core.serving.failure import Context, Failure, error_info, resource_info
 from seatkeeper.core.validate import Malformed, check_id, check_name
 from seatkeeper.server.domain import PoolPolicy, PoolSpec
 from seatkeeper.server.events import log as events
@@ -24,6 +24,13 @@ from seatkeeper.server.pool.admin import (
     Pools,
     PoolView,
 )
+from seatkeeper.server.pool.batches import (
+    Applied,
+    BatchTooLarge,
+    PoolBatches,
+    PoolChange,
+    PoolsChanged,
+)
 from seatkeeper.server.pool.messages import (
     grant_message,
     pool_message,
@@ -35,6 +42,7 @@ from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.sessions.holders import Holders
 from seatkeeper.server.store.formats import FormatUnsupported
+from seatkeeper.server.wire.pool_changes import check_apply
 from seatkeeper.server.wire.validate import check_reason, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
@@ -43,6 +51,8 @@ NOT_NOW = (
     "gives its seats back, or until its lease has run out, or free them at once with `now`, which "
     "waives that two holders never believe in one seat"
 )
+NAMES_BYTES_MAX = 1_000
+"""Most bytes of names in the details of a refusal, which travel in trailing metadata."""
 WATCH_INTERVAL = 0.25
 """Seconds between two messages of one watch, at least."""
 _CODES = {
@@ -51,14 +61,19 @@ _CODES = {
     PolicyBroken: grpc.StatusCode.INVALID_ARGUMENT,
     PoolInUse: grpc.StatusCode.FAILED_PRECONDITION,
     RequestDiffers: grpc.StatusCode.FAILED_PRECONDITION,
+    PoolsChanged: grpc.StatusCode.ABORTED,
+    BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
 }
 
 
 class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     """Administers pools."""
 
-    def __init__(self, pools: Pools, seats: PoolRouter, holders: Holders) -> None:
+    def __init__(
+        self, pools: Pools, batches: PoolBatches, seats: PoolRouter, holders: Holders
+    ) -> None:
         self._pools = pools
+        self._batches = batches
         self._seats = seats
         self._holders = holders
         self._requests = Requests(pools, seats)
@@ -69,11 +84,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     ) -> pool_service_pb2.CreatePoolResponse:
         """Create a pool."""
         spec = check_spec(request.spec)
-        facts = {"pool": spec.name, "seats": spec.seats, "description": spec.description}
-        if spec.policy.projects:
-            facts["policy"] = _shown(spec.policy)
         try:
-            with administrative_act("pool_created", context, **facts):
+            with administrative_act("pool_created", context, **_created(spec)):
                 view = await self._pools.create(spec)
         except PoolError as error:
             raise _failure(spec.name, error) from error
@@ -110,6 +122,36 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         except PoolError as error:
             raise _failure(request.name, error) from error
         return pool_service_pb2.DeletePoolResponse()
+
+    @answers
+    async def ApplyPools(
+        self, request: pool_service_pb2.ApplyPoolsRequest, context: Context
+    ) -> pool_service_pb2.ApplyPoolsResponse:
+        """Change pools together."""
+        changes = [
+            PoolChange(
+                name=name,
+                seen_revision=change.seen_revision,
+                spec=spec,
+                keep_policy=not change.spec.HasField("policy"),
+                deletes=change.delete,
+            )
+            for name, change, spec in check_apply(request)
+        ]
+        why: dict[str, object] = {"reason": request.reason} if request.reason else {}
+        try:
+            with administrative_act("pools_applied", context, **why) as facts:
+                applied = await self._batches.apply(changes)
+                facts |= {
+                    "revision": applied.revision,
+                    "pools_created": len(applied.created),
+                    "pools_updated": len(applied.replaced),
+                    "pools_deleted": len(applied.deleted),
+                }
+        except PoolError as error:
+            raise _failure("", error) from error
+        _log_each(applied, context, why)
+        return pool_service_pb2.ApplyPoolsResponse(revision=applied.revision)
 
     @answers
     async def GetPool(
@@ -238,6 +280,28 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         return pool_message(view, forecast, owner, details=details)
 
 
+def _log_each(applied: Applied, context: Context, why: dict[str, object]) -> None:
+    """Log each change as the act that it would be alone, with the revision and reason of them all."""
+    why = why | {"revision": applied.revision}
+    for spec in applied.created:
+        with administrative_act("pool_created", context, **_created(spec), **why):
+            pass
+    for before, after in applied.replaced:
+        changes = _changes(before, after)
+        with administrative_act("pool_updated", context, pool=after.name, **changes, **why):
+            pass
+    for spec in applied.deleted:
+        gone = {"pool": spec.name, "seats": spec.seats, "description": spec.description}
+        with administrative_act("pool_deleted", context, **gone, **why):
+            pass
+
+
+def _created(spec: PoolSpec) -> dict[str, object]:
+    """Return what is logged of a new pool."""
+    facts = {"pool": spec.name, "seats": spec.seats, "description": spec.description}
+    return facts | ({"policy": _shown(spec.policy)} if spec.policy.projects else {})
+
+
 def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
     """Return what a change changed, as ``seats_before`` and ``seats_after``."""
     facts: dict[str, object] = {}
@@ -280,4 +344,10 @@ def _failure(name: str, error: PoolError, grant_id: str = "") -> Failure:
         return Failure(grpc.StatusCode.NOT_FOUND, str(error), resource)
     if isinstance(error, PoolNotFound):
         return pool_not_found(name, str(error))
+    if isinstance(error, PoolsChanged):
+        names = ",".join(error.names)[:NAMES_BYTES_MAX]
+        if len(names) == NAMES_BYTES_MAX:
+            names = names.rpartition(",")[0]
+        info = error_info("POOLS_CHANGED", pools=names, count=str(len(error.names)))
+        return Failure(_CODES[PoolsChanged], str(error), info)
     return Failure(_CODES[type(error)], str(error))
