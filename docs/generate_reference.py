@@ -1,8 +1,9 @@
-"""Write ``reference/cli.md`` and ``reference/protocol.md`` from the code.
+"""Write the generated pages of ``reference/`` from the code.
 
 ``cli.md`` comes from the command line itself, from the settings of nodes and agents, and from the
-builder's errors; ``protocol.md`` from the comments in ``proto/seatkeeper``. Run it after a change of
-any of these::
+builder's errors; ``protocol.md`` from the comments in ``proto/seatkeeper``; ``pools-file.md`` and
+``pools.schema.json`` from what the reader of ``pools.yaml`` goes by. Run it after a change of any of
+these::
 
     .venv/bin/python docs/generate_reference.py
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import subprocess
 import sys
 import tempfile
@@ -38,6 +40,21 @@ from seatkeeper.artifacts.errors import ERRORS_BY_CODE
 from seatkeeper.cli.app import COMMANDS
 from seatkeeper.cli.app import app as seatkeeper
 from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
+from seatkeeper.client.pools_file import read_pools
+from seatkeeper.client.pools_file.definition import (
+    FILE,
+    POOL,
+    POOLS_MAX,
+    PROJECT,
+    Field,
+    Named,
+    Seconds,
+    Table,
+    Whole,
+    Words,
+)
+from seatkeeper.client.pools_file.schema import json_schema
+from seatkeeper.client.pools_file.tree import FILE_BYTES_MAX
 from seatkeeper.server.config import AdoptConfig, NodeConfig
 
 DOCS = Path(__file__).parent
@@ -65,7 +82,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if old")
     check: bool = parser.parse_args().check
     old = False
-    pages = {"cli.md": cli_page(), "protocol.md": protocol_page()}
+    pages = {
+        "cli.md": cli_page(),
+        "protocol.md": protocol_page(),
+        "pools-file.md": pools_page(),
+        "pools.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+    }
     for name, text in pages.items():
         file = REFERENCE / name
         found = file.read_text() if file.exists() else ""
@@ -150,7 +172,7 @@ def _list_of_commands(commands: Sequence[tuple[str, Command]]) -> Iterator[str]:
 
 def _shared_options(commands: Sequence[tuple[str, Command]]) -> dict[str, list[Command]]:
     by_name = dict(commands)
-    connection = _options(by_name["pool"].commands["list"])
+    connection = _options(by_name["pool"].commands["delete"])
     own = {option.name for option in connection}
     holder = [o for o in _options(by_name["run"]) if o.name in {"project", "holder"}]
     assert {"nodes", "tls_ca", "timeout", "json"} <= own
@@ -307,6 +329,88 @@ def _type_of(annotation: Any, metadata: Sequence[Any]) -> str:  # noqa: ANN401  
         if getattr(each, attribute, None) is not None
     ]
     return f"{name} {' '.join(bounds)}".strip()
+
+
+# The file of pools -------------------------------------------------------------------------------
+
+POOLS_EXAMPLE = """\
+version: 1
+pools:
+  tensorrt:
+    seats: 20
+    description: "engine builds"
+    usage_half_life: 3600
+    projects:
+      research: {guaranteed: 10}
+      vision: {guaranteed: 4, limit: 8, weight: 2, parent: research}
+      speech: {}
+  quantiser:
+    seats: 4
+"""
+
+
+def pools_page() -> str:
+    """Return the reference of ``pools.yaml``."""
+    assert not read_pools(POOLS_EXAMPLE.encode()).faults
+    lines = [
+        "# pools.yaml",
+        "",
+        GENERATED,
+        "",
+        "The file that [`seatkeeper pool plan`](cli.md#seatkeeper-pool-plan) and "
+        "[`apply`](cli.md#seatkeeper-pool-apply) read, and that `pool list --yaml` and "
+        "`pool show NAME --yaml` write. "
+        "[Pools from a file](../how-to/share-a-pool.md#pools-from-a-file) is how to use it.",
+        "",
+        "```yaml",
+        *POOLS_EXAMPLE.splitlines(),
+        "```",
+        "",
+        "[`pools.schema.json`](pools.schema.json) is the same as a JSON Schema: with a first line of "
+        "`# yaml-language-server: $schema=PATH`, editors complete and check while one types.",
+        "",
+        *_keys_of("The file", FILE),
+        *_keys_of("A pool", POOL),
+        *_keys_of("A project", PROJECT),
+        "## What is refused",
+        "",
+        "Each fault is listed with file, line, column and reason, all at once, and nothing is applied "
+        "while there is any: unknown and doubled keys, values of another type (a number in quotes, "
+        "`010`, `1e3`, `yes` for text), numbers out of bounds, and policies that cannot be kept: "
+        "guarantees above the seats, a limit under a guarantee, a parent that is not listed, projects "
+        "within themselves.",
+        "",
+        "It is YAML without what pools have no use for: tags, anchors, aliases, merge keys, several "
+        "documents, tabs as indentation, and characters that cannot be seen. It is UTF-8, of at most "
+        f"{FILE_BYTES_MAX} bytes and {POOLS_MAX} pools. Lines may end with CR LF.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _keys_of(title: str, table: Table) -> Iterator[str]:
+    yield f"## {title}"
+    yield ""
+    yield from _head("key", "takes", "default", "meaning")
+    for name, field in table.fields.items():
+        default = "required" if field.required else _shown(field.default)
+        yield _row(f"`{name}`", _takes(field), default, field.meaning)
+    yield ""
+
+
+def _takes(field: Field) -> str:
+    match field.takes:
+        case Whole(least, most) if least == most:
+            return f"`{least}`"
+        case Whole(least, most):
+            return f"whole number from {least} to {most}"
+        case Seconds(least, most):
+            return f"seconds from {least:g} to {most:.0f}, with at most 6 digits after a point"
+        case Words(most):
+            return f"text of at most {most} characters"
+        case Named(table, most):
+            return f"names, each with the keys of {table.what}; at most {most}"
+        case _:
+            return "name"
 
 
 # Codes ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.pool_plan import apply, plan
 from seatkeeper.cli.render import facts, pool_json, say, show, write_json
 from seatkeeper.cli.views import (
     grants_table,
@@ -66,6 +68,9 @@ Overtake = typer.Option(
     help="seats=N,within=SECONDS: while a request wants more seats than are free, smaller ones behind "
     "it may be granted N seats in all, until it has waited so long. none: they wait with it, as in "
     "every pool that says nothing.",
+)
+AsYaml = typer.Option(
+    "--yaml", help="Write it as a file of pools, which `pool apply` reads; without its state."
 )
 WithoutProject = typer.Option(
     "--without-project", metavar="NAME", help="A project to list no longer. May be repeated."
@@ -159,13 +164,18 @@ async def delete(at: Connection, name: Name) -> None:
         say(f"pool {name} deleted")
 
 
-@app.command("list", epilog=examples("seatkeeper pool list --json"))
+@app.command(
+    "list", epilog=examples("seatkeeper pool list --json", "seatkeeper pool list --yaml")
+)
 @connected
-async def list_(at: Connection) -> None:
+async def list_(at: Connection, yaml: Annotated[bool, AsYaml] = False) -> None:
     """List all pools."""
+    _only_one(at, yaml)
     async with at.client() as client:
         pools = await client.pools.list()
-    if at.json:
+    if yaml:
+        _write_yaml(pools)
+    elif at.json:
         write_json({"pools": [pool_json(pool, details=False) for pool in pools]})
     elif not pools:
         say("there is no pool yet; `seatkeeper pool create NAME --seats N` makes one")
@@ -175,10 +185,14 @@ async def list_(at: Connection) -> None:
 
 @app.command("show", epilog=examples("seatkeeper pool show tensorrt"))
 @connected
-async def show_(at: Connection, name: Name) -> None:
+async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = False) -> None:
     """Show one pool: what it is, who holds its seats, who waits."""
+    _only_one(at, yaml)
     async with at.client() as client:
         pool = await client.pools.get(name)
+    if yaml:
+        _write_yaml([pool])
+        return
     if at.json:
         write_json(pool_json(pool, details=True))
         return
@@ -214,6 +228,31 @@ async def snapshot(at: Connection, name: Name) -> None:
         pool = await client.pools.get(name)
     taken_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     write_json({"taken_at": taken_at, "pool": MessageToDict(pool)})
+
+
+app.command("plan", epilog=examples("seatkeeper pool list --yaml | seatkeeper pool plan -f -"))(
+    plan
+)
+app.command(
+    "apply",
+    epilog=examples(
+        'seatkeeper pool list --yaml | seatkeeper pool apply -f - --reason "as it is"'
+    ),
+)(apply)
+
+
+def _only_one(at: Connection, yaml: bool) -> None:
+    if at.json and yaml:
+        fail(Exit.USAGE, "--yaml and --json: give one of them")
+
+
+def _write_yaml(pools: Sequence[pb.Pool]) -> None:
+    from seatkeeper.client.pools_file import write_pools
+
+    for pool in pools:
+        if not pool.revision:  # the node could not read it, and says so in its description
+            fail(Exit.FAILED, f"pool {pool.spec.name}: {pool.spec.description}")
+    print(write_pools(pool.spec for pool in pools), end="", flush=True)
 
 
 def _half_life(seconds: float | None) -> timedelta | None:

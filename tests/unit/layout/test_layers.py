@@ -81,6 +81,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "seatkeeper.core",
         *(f"{CLIENT}.{room}" for room in ("config", "transport", "session")),
     ),
+    f"{CLIENT}.pools_file": ("seatkeeper.core",),
     f"{CLIENT}.admin": ("seatkeeper.core", f"{CLIENT}.transport"),
     f"{CLIENT}.builds": (
         *("seatkeeper.core", "seatkeeper.artifacts"),

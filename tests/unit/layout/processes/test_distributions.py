@@ -35,6 +35,7 @@ PROVIDED_BY = {
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
     "jwt": "pyjwt",
+    "yaml": "pyyaml",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic-settings",
     "pydantic_settings": "pydantic-settings",

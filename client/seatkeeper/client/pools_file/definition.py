@@ -1,0 +1,135 @@
+"""What may be in ``pools.yaml``: its tables, their keys, and what each key takes.
+
+The reader, the JSON Schema and the reference page are made from this, so they cannot differ. What more
+than one key decides, such as a sum of guarantees, is in ``seatkeeper.core.projects``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seatkeeper.core.projects import HALF_LIFE_MAX, HALF_LIFE_MIN, PROJECTS_MAX, WEIGHT_MAX
+from seatkeeper.core.validate import DESCRIPTION_MAX, SEATS_MAX
+
+VERSION = 1
+POOLS_MAX = 1_000
+"""Most pools in one file: what one transaction of the store takes."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number, in plain digits."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A length of time in seconds, with or without a fraction."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Words:
+    """Text for people, of at most so many characters."""
+
+    most: int
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a pool or a project."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Names, each once, and a table for each."""
+
+    table: Table
+    most: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A key of a table."""
+
+    takes: Whole | Seconds | Words | Name | Named
+    meaning: str
+    required: bool = False
+    default: int | str | None = None
+    """What it is where it is left out; None: nothing."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A mapping with these keys, and no others."""
+
+    what: str
+    fields: dict[str, Field]
+
+
+PROJECT = Table(
+    "a project",
+    {
+        "guaranteed": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Seats that it gets before others do. While it does not use them they are "
+            "lent; none is taken back. Guarantees sum to at most the pool's seats, and those of "
+            "parts to at most their parent's, where it has one.",
+            default=0,
+        ),
+        "limit": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Most seats that it may hold, with its parts. Left out: all there are.",
+        ),
+        "weight": Field(
+            takes=Whole(1, WEIGHT_MAX),
+            meaning="Beyond guarantees, seats go to projects in proportion to their weights.",
+            default=1,
+        ),
+        "parent": Field(
+            takes=Name(),
+            meaning="A project of the same pool that this one is a part of. At most 4 levels.",
+        ),
+    },
+)
+POOL = Table(
+    "a pool",
+    {
+        "seats": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="How many seats it has; 0: it is closed, and requests wait in the queue.",
+            required=True,
+        ),
+        "description": Field(takes=Words(DESCRIPTION_MAX), meaning="For people.", default=""),
+        "usage_half_life": Field(
+            takes=Seconds(HALF_LIFE_MIN.total_seconds(), HALF_LIFE_MAX.total_seconds()),
+            meaning="Seconds in which half of what a project has used is forgotten: who has used "
+            "little for its weight comes first. Left out: only what is held counts. Needs "
+            "`projects`.",
+        ),
+        "projects": Field(
+            takes=Named(PROJECT, PROJECTS_MAX),
+            meaning="The projects that share the pool, by name, in an order that is kept. Left "
+            "out: requests are served by priority and arrival alone.",
+        ),
+    },
+)
+FILE = Table(
+    "the file",
+    {
+        "version": Field(
+            takes=Whole(VERSION, VERSION),
+            meaning="What the rest means: 1.",
+            required=True,
+        ),
+        "pools": Field(
+            takes=Named(POOL, POOLS_MAX),
+            meaning="The pools, by name. One that is not in the file stays as it is.",
+            required=True,
+        ),
+    },
+)

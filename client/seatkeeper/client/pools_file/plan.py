@@ -1,0 +1,220 @@
+"""What a file would change of the pools that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from seatkeeper.client.pools_file.writer import seconds_text
+from seatkeeper.core.amounts import count
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+
+class Kind(Enum):
+    """What becomes of a pool."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    DELETE = "delete"
+    UNCHANGED = "unchanged"
+    LEFT = "left"
+    """It is not in the file, and stays as it is."""
+
+
+Given = int | float | str | None
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value that changes; None: there is none."""
+
+    field: str
+    """Such as ``seats`` or ``projects.vision.limit``."""
+    before: Given
+    after: Given
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        if self.before is None:
+            return f"+ {self.field}: {self._text(self.after)}"
+        if self.after is None:
+            return f"- {self.field}: {self._text(self.before)}"
+        return f"~ {self.field}: {self._text(self.before)} -> {self._text(self.after)}"
+
+    def _text(self, value: Given) -> str:
+        if self.field == "usage_half_life":
+            return f"{value} s"
+        return f'"{value}"' if self.field == "description" else str(value)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one pool."""
+
+    name: str
+    kind: Kind
+    seen_revision: int
+    """The revision that this was found out from; 0: there was no such pool."""
+    spec: pb.PoolSpec | None = None
+    """What the file says; None: it is not in the file."""
+    values: tuple[Value, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What to know before."""
+    obstacle: str = ""
+    """Why the service would refuse it; empty: it would not."""
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether the pool is another afterwards."""
+        return self.kind in (Kind.CREATE, Kind.CHANGE, Kind.DELETE)
+
+    def message(self) -> pb.PoolChange:
+        """Return what is asked of the service: the change, or that the pool is still as it was seen."""
+        asked = pb.PoolChange(name=self.name, seen_revision=self.seen_revision)
+        if self.kind is Kind.DELETE:
+            asked.delete = True
+        elif self.changes_anything:
+            assert self.spec is not None
+            asked.spec.CopyFrom(self.spec)
+        return asked
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of every pool."""
+
+    changes: tuple[Change, ...]
+    """In the order of the file, then those that are not in it."""
+
+    def of(self, kind: Kind) -> tuple[Change, ...]:
+        """Return those of one kind."""
+        return tuple(change for change in self.changes if change.kind is kind)
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether any pool is another afterwards."""
+        return any(change.changes_anything for change in self.changes)
+
+    def messages(self) -> list[pb.PoolChange]:
+        """Return what is asked of the service: each pool of the file, and those to delete."""
+        return [change.message() for change in self.changes if change.kind is not Kind.LEFT]
+
+
+def plan(
+    wanted: Mapping[str, pb.PoolSpec], live: Iterable[pb.Pool], *, delete_missing: bool = False
+) -> Plan:
+    """Return what becomes of the live pools when the wanted are applied.
+
+    ``delete_missing``: those that are not wanted are deleted, rather than left as they are. A pool
+    that the answering node cannot read has an obstacle.
+    """
+    there = {pool.spec.name: pool for pool in live}
+    changes = [_of(spec, there.get(name)) for name, spec in wanted.items()]
+    changes += [
+        _delete(pool) if delete_missing else Change(name, Kind.LEFT, pool.revision)
+        for name, pool in there.items()
+        if name not in wanted
+    ]
+    return Plan(tuple(changes))
+
+
+def differences(before: pb.PoolSpec, after: pb.PoolSpec) -> tuple[Value, ...]:
+    """Return the values that differ, one by one; a project that comes or goes is one."""
+    changed = list(_compared("", _values(before), _values(after)))
+    then = {share.project: _share(share) for share in before.policy.projects}
+    now = {share.project: _share(share) for share in after.policy.projects}
+    for project in {**then, **now}:
+        path = f"projects.{project}"
+        if project in then and project in now:
+            changed += _compared(f"{path}.", then[project], now[project])
+        else:
+            old, new = then.get(project), now.get(project)
+            changed.append(Value(path, _in_words(old), _in_words(new)))
+    old_order = [project for project in then if project in now]
+    new_order = [project for project in now if project in then]
+    if old_order != new_order:
+        changed.append(Value("order of projects", ", ".join(old_order), ", ".join(new_order)))
+    return tuple(changed)
+
+
+def _compared(
+    path: str, then: Mapping[str, Given], now: Mapping[str, Given]
+) -> Iterator[Value]:
+    for field in {**then, **now}:
+        if then.get(field) != now.get(field):
+            yield Value(path + field, then.get(field), now.get(field))
+
+
+def _in_words(share: Mapping[str, Given] | None) -> str | None:
+    if share is None:
+        return None
+    return ", ".join(f"{field} {value}" for field, value in share.items()) or "no guarantee"
+
+
+def _of(spec: pb.PoolSpec, pool: pb.Pool | None) -> Change:
+    if pool is None:
+        values = differences(pb.PoolSpec(), spec)
+        return Change(spec.name, Kind.CREATE, 0, spec, values)
+    if obstacle := _unread(pool):
+        return Change(spec.name, Kind.CHANGE, 0, spec, obstacle=obstacle)
+    values = differences(pool.spec, spec)
+    kind = Kind.CHANGE if values else Kind.UNCHANGED
+    return Change(spec.name, kind, pool.revision, spec, values, tuple(_notes(spec, pool)))
+
+
+def _delete(pool: pb.Pool) -> Change:
+    obstacle = _unread(pool)
+    if pool.held or pool.queued:
+        obstacle = (
+            f"it is in use: {count(pool.held, 'seat')} held, {count(pool.queued, 'request')} "
+            "waiting; set its seats to 0, and delete it when they are gone"
+        )
+    return Change(pool.spec.name, Kind.DELETE, pool.revision, obstacle=obstacle)
+
+
+def _unread(pool: pb.Pool) -> str:
+    """Return why a listed pool cannot be planned for: its node could not read it."""
+    return "" if pool.revision else pool.spec.description or "the node cannot read it"
+
+
+def _notes(spec: pb.PoolSpec, pool: pb.Pool) -> Iterator[str]:
+    if spec.seats < pool.held and spec.seats < pool.spec.seats:
+        surplus = count(pool.held - spec.seats, "seat")
+        yield (
+            f"{count(pool.held, 'seat')} held: none is revoked, and nothing is granted until the "
+            f"surplus of {surplus} is released"
+        )
+    if 0 < spec.seats < pool.spec.seats and pool.queued:
+        yield f"requests that wait for more than {count(spec.seats, 'seat')} are denied"
+    if not spec.seats and pool.spec.seats:
+        waiting = f"; {count(pool.queued, 'request')} waiting" if pool.queued else ""
+        yield f"the pool is closed: nothing is granted until it has seats again{waiting}"
+
+
+def _values(spec: pb.PoolSpec) -> dict[str, Given]:
+    """Return what a specification says, without what is as if it were left out."""
+    values: dict[str, Given] = {}
+    if spec.HasField("seats"):
+        values["seats"] = spec.seats
+    if spec.description:
+        values["description"] = spec.description
+    if not spec.policy.projects:
+        return values
+    if spec.policy.HasField("usage_half_life"):
+        text = seconds_text(spec.policy.usage_half_life)
+        values["usage_half_life"] = float(text) if "." in text else int(text)
+    return values
+
+
+def _share(share: pb.ProjectShare) -> dict[str, Given]:
+    values: dict[str, Given] = {}
+    if share.guaranteed:
+        values["guaranteed"] = share.guaranteed
+    if share.HasField("limit"):
+        values["limit"] = share.limit
+    if share.weight not in (0, 1):
+        values["weight"] = share.weight
+    if share.parent:
+        values["parent"] = share.parent
+    return values

@@ -1,0 +1,329 @@
+"""From the text of ``pools.yaml`` to pools, or to all that is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+
+from seatkeeper.client.pools_file import tree
+from seatkeeper.client.pools_file.definition import (
+    FILE,
+    Field,
+    Named,
+    Seconds,
+    Table,
+    Whole,
+    Words,
+)
+from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
+from seatkeeper.core.projects import PoolPolicy, ProjectShare, policy_faults
+from seatkeeper.core.text import hidden_in, named
+from seatkeeper.core.validate import is_name
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+_SECONDS = re.compile(r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,6}))?")
+_DIGITS_MAX = 12
+"""A longer number is out of every bound here, and is not computed."""
+_NAME_IS = "1 to 63 of `a-z 0-9 . _ -`, starting with a letter or a digit"
+
+
+@dataclass(frozen=True)
+class PoolsFile:
+    """What a file says."""
+
+    pools: Mapping[str, pb.PoolSpec]
+    """By name, in the order of the file; the policy of each is set. Empty where there are faults."""
+    faults: tuple[Fault, ...]
+    """All that is wrong, in the order of the file; of more than ``FAULTS_MAX``, the first found."""
+
+
+def read_pools(data: bytes) -> PoolsFile:
+    """Return what a file says. With any fault it says nothing: ``pools`` is empty then."""
+    root, faults = tree.parse(data)
+    reader = _Reader(faults)
+    pools: dict[str, pb.PoolSpec] = {}
+    try:
+        if root is not None:
+            pools = reader.file(root)
+        elif not faults:
+            reader.fault(Place(1, 1), "the file is empty: write `version: 1` and `pools:`", "")
+    except _Enough:
+        pass
+    found = tuple(sorted(reader.faults)[:FAULTS_MAX])
+    return PoolsFile({} if found else pools, found)
+
+
+class _Enough(Exception):
+    """There are as many faults as are listed."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a key is given."""
+
+    place: Place
+    value: int | Duration | str | _Entries
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A name, and what its table has."""
+
+    place: Place
+    values: Mapping[str, _Value]
+    is_whole: bool
+    """Nothing was wrong below this name."""
+
+
+_Entries = Mapping[str, _Entry]
+
+
+class _Reader:
+    """Collects faults, and goes on."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+
+    def fault(self, place: Place, reason: str, path: str) -> None:
+        """List a fault. Raises ``_Enough`` when there are many."""
+        self.faults.append(place.fault(reason, path))
+        if len(self.faults) >= FAULTS_MAX:
+            raise _Enough
+
+    def file(self, root: Node) -> dict[str, pb.PoolSpec]:
+        """Return the pools of a file; with faults, what could be read of them."""
+        values = self._table(root, FILE, "")
+        pools = values.get("pools")
+        if pools is None or not isinstance(pools.value, Mapping):
+            return {}
+        return {name: self._pool(name, entry) for name, entry in pools.value.items()}
+
+    def _pool(self, name: str, entry: _Entry) -> pb.PoolSpec:
+        values = entry.values
+        spec = pb.PoolSpec(name=name)
+        spec.policy.SetInParent()
+        if (seats := values.get("seats")) is not None and isinstance(seats.value, int):
+            spec.seats = seats.value
+        if (text := values.get("description")) is not None and isinstance(text.value, str):
+            spec.description = text.value
+        projects = values.get("projects")
+        listed = projects.value if projects and isinstance(projects.value, Mapping) else {}
+        spec.policy.projects.extend(_share(each, found) for each, found in listed.items())
+        half_life = values.get("usage_half_life")
+        if half_life is not None and isinstance(half_life.value, Duration):
+            spec.policy.usage_half_life.CopyFrom(half_life.value)
+            if not listed:
+                reason = "there are no `projects` whose usage could be looked at"
+                self.fault(half_life.place, reason, f"pools.{name}.usage_half_life")
+        self._check_policy(spec, entry, listed)
+        return spec
+
+    def _check_policy(self, spec: pb.PoolSpec, entry: _Entry, listed: _Entries) -> None:
+        """Look at the projects together. What a fault has left out of them makes no second one."""
+        policy = PoolPolicy(
+            tuple(
+                ProjectShare(
+                    project=share.project,
+                    guaranteed=share.guaranteed,
+                    limit=share.limit if share.HasField("limit") else None,
+                    weight=share.weight or 1,
+                    parent=share.parent,
+                )
+                for share in spec.policy.projects
+            )
+        )
+        found_in_it = policy_faults(policy, spec.seats, is_whole=entry.is_whole)
+        for at, field, reason in found_in_it:
+            project = policy.projects[at].project
+            found = listed[project]
+            value = found.values.get(field)
+            place = value.place if value is not None else found.place
+            self.fault(place, reason, f"pools.{spec.name}.projects.{project}.{field}")
+
+    def _table(self, node: Node, table: Table, path: str) -> dict[str, _Value]:
+        """Return what the keys of a table are given, without what is wrong."""
+        keys = self._keys(node, table.what, path, "a mapping with the keys " + _list(table))
+        values: dict[str, _Value] = {}
+        for key, place, value in keys:
+            inner = f"{path}.{key}" if path else key
+            field = table.fields.get(key)
+            if field is None:
+                self._unknown(key, place, table, path)
+                continue
+            found = self._value(value, field, inner)
+            if found is not None:
+                values[key] = _Value(value.place, found)
+        if isinstance(node, tree.Mapping):
+            there = {key for key, _, _ in keys}
+            for name, field in table.fields.items():
+                if field.required and name not in there:
+                    self.fault(node.place, f"{table.what} needs `{name}`", path)
+        return values
+
+    def _keys(
+        self, node: Node, what: str, path: str, wanted: str
+    ) -> list[tuple[str, Place, Node]]:
+        """Return the keys of a mapping, each once."""
+        if isinstance(node, tree.Faulty):
+            return []
+        if not isinstance(node, tree.Mapping):
+            self.fault(node.place, f"{_kind(node)}, where {what} is {wanted}", path)
+            return []
+        found: list[tuple[str, Place, Node]] = []
+        first: dict[str, Place] = {}
+        for key, value in node.entries:
+            if isinstance(key, tree.Faulty):
+                continue
+            if not isinstance(key, Scalar):
+                self.fault(key.place, f"{_kind(key)}, where a key belongs", path)
+            elif key.is_plain and key.text == "<<":
+                self.fault(key.place, "the merge key <<: write what it stands for", path)
+            elif key.text in first:
+                line = first[key.text].line
+                self.fault(
+                    key.place, f"{shown(key.text)} is there twice: see line {line}", path
+                )
+            else:
+                first[key.text] = key.place
+                found.append((key.text, key.place, value))
+        return found
+
+    def _unknown(self, key: str, place: Place, table: Table, path: str) -> None:
+        near = difflib.get_close_matches(key[:100].lower(), table.fields, 1)
+        hint = f"did you mean `{near[0]}`?" if near else f"it has {_list(table)}"
+        self.fault(place, f"{table.what} has no key {shown(key)}: {hint}", path)
+
+    def _value(
+        self, node: Node, field: Field, path: str
+    ) -> int | Duration | str | _Entries | None:
+        """Return the value of a key; None: a fault is listed."""
+        if isinstance(node, tree.Faulty):
+            return None
+        if isinstance(field.takes, Named):
+            return self._entries(node, field.takes, path)
+        if not isinstance(node, Scalar):
+            self.fault(node.place, f"{_kind(node)}, where {_wanted(field)} belongs", path)
+            return None
+        read: int | Duration | str | None
+        match field.takes:
+            case Whole() as whole:
+                read, reason = _whole(node, whole)
+            case Seconds() as seconds:
+                read, reason = _seconds(node, seconds)
+            case Words(most=most):
+                read, reason = _words(node, most)
+            case _:
+                read, reason = _name(node)
+        if read is None:
+            self.fault(node.place, reason, path)
+        return read
+
+    def _entries(self, node: Node, named_: Named, path: str) -> _Entries | None:
+        what = named_.table.what
+        wanted = f"a mapping from names, as in `{path}: {{NAME: ...}}`"
+        keys = self._keys(node, f"`{path}`", path, wanted)
+        if isinstance(node, tree.Mapping) and len(node.entries) > named_.most:
+            reason = f"{len(node.entries)} entries: at most {named_.most}"
+            self.fault(node.place, reason, path)
+            return None
+        entries: dict[str, _Entry] = {}
+        for name, place, value in keys:
+            before = len(self.faults)
+            if not is_name(name):
+                self.fault(place, f"{shown(name)} is not the name of {what}: {_NAME_IS}", path)
+            values = self._table(value, named_.table, f"{path}.{shown(name)[1:-1]}")
+            is_whole = len(self.faults) == before and not isinstance(value, tree.Faulty)
+            entries[name] = _Entry(place, values, is_whole)
+        return entries
+
+
+def _share(project: str, entry: _Entry) -> pb.ProjectShare:
+    share = pb.ProjectShare(project=project, weight=1)
+    for name, found in entry.values.items():
+        setattr(share, name, found.value)
+    return share
+
+
+def _whole(node: Scalar, wanted: Whole) -> tuple[int | None, str]:
+    text = node.text
+    bounds = f"from {wanted.least} to {wanted.most}"
+    if wanted.least == wanted.most:
+        bounds = f"the {wanted.most} that this command knows"
+    if _WHOLE.fullmatch(text) is None:
+        return None, f"{_quoted(node)} is not a whole number in plain digits, {bounds}"
+    if not node.is_plain:
+        return (
+            None,
+            f"the number {shown(text)} is in quotes, which make it text: write {text[:20]}",
+        )
+    if len(text) > _DIGITS_MAX or not wanted.least <= int(text) <= wanted.most:
+        return None, f"{text[:20]} is not {bounds}"
+    return int(text), ""
+
+
+def _seconds(node: Scalar, wanted: Seconds) -> tuple[Duration | None, str]:
+    bounds = f"from {wanted.least:g} to {wanted.most:.0f}"
+    found = _SECONDS.fullmatch(node.text)
+    if found is None or not node.is_plain:
+        reason = (
+            f"{_quoted(node)} is not a number of seconds, with at most 6 digits after a point"
+        )
+        return None, f"{reason}, {bounds}"
+    duration = Duration(seconds=int(found[1]), nanos=int((found[2] or "").ljust(9, "0")))
+    if not wanted.least <= float(node.text) <= wanted.most:
+        return None, f"{node.text} seconds are not {bounds}"
+    return duration, ""
+
+
+def _words(node: Scalar, most: int) -> tuple[str | None, str]:
+    text = node.text
+    if node.is_plain and (what := tree.meant_as(text)):
+        return None, f"{_quoted(node)} is {what}: put text in quotes"
+    if len(text) > most:
+        return None, f"has over {most} characters"
+    if hidden := hidden_in(text):
+        return None, f"has characters that cannot be shown, such as {named(hidden)}"
+    return text, ""
+
+
+def _name(node: Scalar) -> tuple[str | None, str]:
+    if node.is_plain and (what := tree.meant_as(node.text)):
+        return None, f"{_quoted(node)} is {what}: put the name in quotes"
+    if not is_name(node.text):
+        return None, f"{shown(node.text)} is not a name: {_NAME_IS}"
+    return node.text, ""
+
+
+def _quoted(node: Scalar) -> str:
+    return shown(node.text) if node.text or not node.is_plain else "what is left empty"
+
+
+def _kind(node: Node) -> str:
+    match node:
+        case tree.Sequence():
+            return "a list"
+        case tree.Mapping():
+            return "a mapping"
+        case Scalar(text=text, is_plain=is_plain):
+            return shown(text) if text or not is_plain else "nothing"
+        case _:
+            return "something else"
+
+
+def _wanted(field: Field) -> str:
+    match field.takes:
+        case Whole():
+            return "a whole number"
+        case Seconds():
+            return "a number of seconds"
+        case _:
+            return "text"
+
+
+def _list(table: Table) -> str:
+    return ", ".join(f"`{name}`" for name in table.fields)

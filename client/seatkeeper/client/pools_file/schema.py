@@ -1,0 +1,60 @@
+"""The JSON Schema of ``pools.yaml``, for editors that complete and check while one types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seatkeeper.client.pools_file.definition import (
+    FILE,
+    Field,
+    Named,
+    Seconds,
+    Table,
+    Whole,
+    Words,
+)
+
+NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,62}$"
+
+Json = dict[str, Any]
+
+
+def json_schema() -> Json:
+    """Return the schema. What several values decide together, such as sums, is beyond it."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "pools.yaml of Seatkeeper",
+        **_table(FILE),
+    }
+
+
+def _table(table: Table) -> Json:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [name for name, field in table.fields.items() if field.required],
+        "properties": {name: _field(field) for name, field in table.fields.items()},
+    }
+
+
+def _field(field: Field) -> Json:
+    found: Json = {"description": field.meaning}
+    if field.default is not None:
+        found["default"] = field.default
+    match field.takes:
+        case Whole(least, most):
+            found |= {"type": "integer", "minimum": least, "maximum": most}
+        case Seconds(least, most):
+            found |= {"type": "number", "minimum": least, "maximum": most}
+        case Words(most):
+            found |= {"type": "string", "maxLength": most}
+        case Named(table, most):
+            found |= {
+                "type": "object",
+                "maxProperties": most,
+                "propertyNames": {"pattern": NAME_PATTERN},
+                "additionalProperties": _table(table),
+            }
+        case _:
+            found |= {"type": "string", "pattern": NAME_PATTERN}
+    return found

@@ -1,0 +1,72 @@
+"""From pools to the text of ``pools.yaml``.
+
+Written by hand rather than by PyYAML's emitter: one layout that every version writes, and names are
+quoted where *any* reader of YAML would take them for something else, 1.1's and 1.2's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.duration_pb2 import Duration
+
+from seatkeeper.client.pools_file.definition import VERSION
+from seatkeeper.client.pools_file.tree import meant_as
+from seatkeeper.core.text import escaped, is_shown
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+def write_pools(specs: Iterable[pb.PoolSpec]) -> str:
+    """Return the file that says these pools, and reads as them.
+
+    What this version does not know of a pool is not in it, and stays as it is when it is applied.
+    """
+    lines = [f"version: {VERSION}"]
+    pools = [line for spec in specs for line in _pool(spec)]
+    lines += ["pools:", *pools] if pools else ["pools: {}"]
+    return "\n".join(lines) + "\n"
+
+
+def _pool(spec: pb.PoolSpec) -> Iterator[str]:
+    yield f"  {_name(spec.name)}:"
+    yield f"    seats: {spec.seats}"
+    if spec.description:
+        yield f"    description: {_quoted(spec.description)}"
+    if not spec.policy.projects:
+        return
+    if spec.policy.HasField("usage_half_life"):
+        yield f"    usage_half_life: {seconds_text(spec.policy.usage_half_life)}"
+    yield "    projects:"
+    for share in spec.policy.projects:
+        fields = list(_fields(share))
+        yield f"      {_name(share.project)}: {{{', '.join(fields)}}}"
+
+
+def _fields(share: pb.ProjectShare) -> Iterator[str]:
+    if share.guaranteed:
+        yield f"guaranteed: {share.guaranteed}"
+    if share.HasField("limit"):
+        yield f"limit: {share.limit}"
+    if share.weight not in (0, 1):
+        yield f"weight: {share.weight}"
+    if share.parent:
+        yield f"parent: {_name(share.parent)}"
+
+
+def seconds_text(duration: Duration) -> str:
+    """Return a duration in seconds, to a microsecond."""
+    micros = duration.nanos // 1000
+    return f"{duration.seconds}.{micros:06}".rstrip("0").rstrip(".")
+
+
+def _name(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) and not meant_as(name) else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    """Return text in quotes; what cannot be seen is escaped, as YAML has it, too."""
+    inner = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(each if is_shown(each) else escaped(each) for each in inner) + '"'

@@ -1,0 +1,395 @@
+"""Files that are refused: each with the line, the column and the reason of every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from seatkeeper.client.pools_file import FILE_BYTES_MAX, read_pools
+from seatkeeper.client.pools_file.definition import FILE, POOL, POOLS_MAX, PROJECT
+from seatkeeper.client.pools_file.tree import FAULTS_MAX
+from seatkeeper.core.projects import PROJECTS_MAX, ProjectShare
+
+HEAD = "version: 1\npools:\n"
+SHARED = HEAD + "  p:\n    seats: 10\n    projects:\n"
+
+
+@pytest.fixture(params=["libyaml", "python"], autouse=True)
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both parsers of PyYAML: a wheel has libyaml, and a build from its source may not."""
+    if request.param == "libyaml":
+        if not yaml.__with_libyaml__:
+            pytest.skip("this PyYAML has no libyaml")
+    else:
+        monkeypatch.setattr(yaml, "__with_libyaml__", False)
+
+
+def faults(text: str | bytes) -> list[str]:
+    """Return the faults of a file, which must have some, and says nothing then."""
+    found = read_pools(text.encode() if isinstance(text, str) else text)
+    assert found.faults
+    assert not found.pools
+    return [str(fault) for fault in found.faults]
+
+
+def pool(*lines: str) -> str:
+    return HEAD + "  p:\n" + "".join(f"    {line}\n" for line in lines)
+
+
+# The file, and what is said of it: all faults, in the order of the file, each by its beginning.
+BAD: dict[str, tuple[str | bytes, list[str]]] = {
+    "empty": ("", ["1:1: the file is empty: write `version: 1`"]),
+    "only a comment": ("# pools\n", ["1:1: the file is empty"]),
+    "no mapping": ("- 1\n", ["1:1: a list, where the file is a mapping with the keys"]),
+    "a word": ("pools\n", ["1:1: 'pools', where the file is a mapping"]),
+    "nothing of what it needs": (
+        "{}",
+        ["1:1: the file needs `pools`", "1:1: the file needs `version`"],
+    ),
+    "a newer version": ("version: 2\npools: {}\n", ["1:10: version: 2 is not the 1 that this"]),
+    "no pools": ("version: 1\npools:\n", ["2:7: pools: nothing, where `pools` is a mapping"]),
+    "pools as a list": (
+        HEAD + "  - name: p\n    seats: 1\n",
+        [
+            "3:3: pools: a list, where `pools` is a mapping from names, as in `pools: {NAME: ...}`"
+        ],
+    ),
+    "a pool that is nothing": (
+        HEAD + "  p:\n",
+        ["3:5: pools.p: nothing, where a pool is a mapping"],
+    ),
+    "a pool without seats": (pool("description: x"), ["4:5: pools.p: a pool needs `seats`"]),
+    "a key that is nearly right": (
+        pool("seats: 1", "descriptoin: x"),
+        ["5:5: pools.p: a pool has no key 'descriptoin': did you mean `description`?"],
+    ),
+    "a key that is nothing like it": (
+        pool("seats: 1", "zzz: x"),
+        ["5:5: pools.p: a pool has no key 'zzz': it has `seats`, `description`"],
+    ),
+    "a key at the top": (
+        "version: 1\npool: {}\npools: {}\n",
+        ["2:1: the file has no key 'pool': did you mean `pools`?"],
+    ),
+    "a doubled key": (
+        pool("seats: 1", "seats: 1"),
+        ["5:5: pools.p: 'seats' is there twice: see line 4"],
+    ),
+    "a doubled pool": (
+        HEAD + "  p: {seats: 1}\n  q: {seats: 1}\n  p: {seats: 2}\n",
+        ["5:3: pools: 'p' is there twice: see line 3"],
+    ),
+    "a doubled project": (
+        SHARED + "      a: {}\n      a: {}\n",
+        ["7:7: pools.p.projects: 'a' is there twice: see line 6"],
+    ),
+    "a name with blanks": (
+        HEAD + "  Big Models: {seats: 1}\n",
+        ["3:3: pools: 'Big Models' is not the name of a pool: 1 to 63 of"],
+    ),
+    "a key that is a list": (
+        HEAD + "  [a, b]: {seats: 1}\n",
+        ["3:3: pools: a list, where a key belongs"],
+    ),
+    "a fraction": (pool("seats: 3.5"), ["4:12: pools.p.seats: '3.5' is not a whole number"]),
+    "true for a number": (pool("seats: true"), ["4:12: pools.p.seats: 'true' is not a whole"]),
+    "a number in quotes": (
+        pool('seats: "12"'),
+        ["4:12: pools.p.seats: the number '12' is in quotes, which make it text: write 12"],
+    ),
+    "octal": (
+        pool("seats: 012"),
+        ["4:12: pools.p.seats: '012' is not a whole number in plain"],
+    ),
+    "hexadecimal": (pool("seats: 0x10"), ["4:12: pools.p.seats: '0x10' is not a whole number"]),
+    "with underscores": (pool("seats: 1_0"), ["4:12: pools.p.seats: '1_0' is not a whole"]),
+    "sexagesimal": (pool("seats: 1:30"), ["4:12: pools.p.seats: '1:30' is not a whole number"]),
+    "no number at all": (pool("seats: .nan"), ["4:12: pools.p.seats: '.nan' is not a whole"]),
+    "infinity": (pool("seats: .inf"), ["4:12: pools.p.seats: '.inf' is not a whole number"]),
+    "an exponent": (pool("seats: 1e3"), ["4:12: pools.p.seats: '1e3' is not a whole number"]),
+    "null": (pool("seats: ~"), ["4:12: pools.p.seats: '~' is not a whole number"]),
+    "left empty": (pool("seats:"), ["4:11: pools.p.seats: what is left empty is not a whole"]),
+    "too many seats": (
+        pool("seats: 100001"),
+        ["4:12: pools.p.seats: 100001 is not from 0 to 100000"],
+    ),
+    "a number of a million digits": (
+        pool("seats: " + "9" * 500_000),
+        [f"4:12: pools.p.seats: {'9' * 20} is not from 0 to 100000"],
+    ),
+    "negative seats": (pool("seats: -1"), ["4:12: pools.p.seats: -1 is not from 0 to 100000"]),
+    "seats in a list": (
+        pool("seats: [1]"),
+        ["4:12: pools.p.seats: a list, where a whole number belongs"],
+    ),
+    "text that is a number": (
+        pool("seats: 1", "description: 12"),
+        ["5:18: pools.p.description: '12' is a number: put text in quotes"],
+    ),
+    "text that is true": (
+        pool("seats: 1", "description: yes"),
+        ["5:18: pools.p.description: 'yes' is true or false"],
+    ),
+    "text that is a date": (
+        pool("seats: 1", "description: 2026-01-01"),
+        ["5:18: pools.p.description: '2026-01-01' is a date"],
+    ),
+    "text that is nothing": (
+        pool("seats: 1", "description:"),
+        ["5:17: pools.p.description: what is left empty is nothing"],
+    ),
+    "text that is too long": (
+        pool("seats: 1", f"description: {'x' * 501}"),
+        ["5:18: pools.p.description: has over 500 characters"],
+    ),
+    "text that hides something": (
+        pool("seats: 1", 'description: "a\\u202eb"'),
+        ["5:18: pools.p.description: has characters that cannot be shown, such as U+202E"],
+    ),
+    "half a character": (
+        pool("seats: 1", 'description: "\\ud800"'),
+        ["5:"],
+    ),
+    "a half-life without projects": (
+        pool("seats: 1", "usage_half_life: 60"),
+        ["5:22: pools.p.usage_half_life: there are no `projects`"],
+    ),
+    "a half-life of no number": (
+        SHARED + "      a: {}\n    usage_half_life: 1h\n",
+        ["7:22: pools.p.usage_half_life: '1h' is not a number of seconds"],
+    ),
+    "a half-life that is too short": (
+        SHARED + "      a: {}\n    usage_half_life: 0.5\n",
+        ["7:22: pools.p.usage_half_life: 0.5 seconds are not from 1 to 7776000"],
+    ),
+    "a half-life that is too exact": (
+        SHARED + "      a: {}\n    usage_half_life: 1.0000001\n",
+        ["7:22: pools.p.usage_half_life: '1.0000001' is not a number of seconds"],
+    ),
+    "projects as a list": (
+        SHARED + "      - a\n",
+        ["6:7: pools.p.projects: a list, where `pools.p.projects` is a mapping from names"],
+    ),
+    "a negative weight": (
+        SHARED + "      a: {weight: -1}\n",
+        ["6:19: pools.p.projects.a.weight: -1 is not from 1 to 1000"],
+    ),
+    "a guarantee above the capacity": (
+        SHARED + "      a: {guaranteed: 11}\n",
+        ["6:23: pools.p.projects.a.guaranteed: 11 is more than the pool has seats: 10"],
+    ),
+    "guarantees that sum to more": (
+        SHARED + "      a: {guaranteed: 6}\n      b: {}\n      c: {guaranteed: 5}\n",
+        ["8:23: pools.p.projects.c.guaranteed: guarantees sum to 11, more than the pool has"],
+    ),
+    "a limit under a guarantee": (
+        SHARED + "      a: {guaranteed: 3, limit: 2}\n",
+        ["6:33: pools.p.projects.a.limit: 2 is under the 3 guaranteed seats"],
+    ),
+    "parts that are guaranteed more": (
+        SHARED + "      a: {guaranteed: 1}\n      b: {guaranteed: 2, parent: a}\n",
+        ["6:23: pools.p.projects.a.guaranteed: its parts' guarantees sum to 2, over its own 1"],
+    ),
+    "a cycle of parents": (
+        SHARED + "      a: {parent: b}\n      b: {parent: a}\n",
+        [
+            "6:19: pools.p.projects.a.parent: a is a part of itself: a in b in a",
+            "7:19: pools.p.projects.b.parent: b is a part of itself: b in a in b",
+        ],
+    ),
+    "a part of what is in a cycle": (
+        SHARED + "      a: {parent: b}\n      b: {parent: b}\n",
+        ["7:19: pools.p.projects.b.parent: b is a part of itself: b in b"],
+    ),
+    "an unknown parent": (
+        SHARED + "      a: {parent: b}\n",
+        ["6:19: pools.p.projects.a.parent: no project b is listed"],
+    ),
+    "a parent that is a number": (
+        SHARED + "      1: {}\n      a: {parent: 1}\n",
+        ["7:19: pools.p.projects.a.parent: '1' is a number: put the name in quotes"],
+    ),
+    "a tree that is too deep": (
+        SHARED
+        + "".join(f"      p{n}: {{parent: p{n - 1}}}\n" for n in range(1, 5))
+        + "      p0: {}\n",
+        ["9:20: pools.p.projects.p4.parent: p4 is more than 4 levels deep"],
+    ),
+    "too many projects": (
+        SHARED + "".join(f"      p{n}: {{}}\n" for n in range(PROJECTS_MAX + 1)),
+        ["6:7: pools.p.projects: 501 entries: at most 500"],
+    ),
+    "too many pools": (
+        HEAD + "".join(f"  p{n}: {{seats: 1}}\n" for n in range(POOLS_MAX + 1)),
+        ["3:3: pools: 1001 entries: at most 1000"],
+    ),
+    "an anchor and an alias": (
+        HEAD + "  p: &a {seats: 1}\n  q: *a\n",
+        ["3:6: the anchor &a", "4:6: the alias *a: write what it stands for"],
+    ),
+    "a bomb": (
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
+        [
+            *("1:4: the anchor &a", "2:4: the anchor &b", "3:4: the anchor &c"),
+            *("2:8: the alias *a", "2:12: the alias *a", "3:8: the alias *b"),
+            *("3:12: the alias *b", "1:1: the file needs", "1:1: the file needs"),
+            *(f"{n}:1: the file has no key '{key}'" for n, key in enumerate("abc", start=1)),
+        ],
+    ),
+    "a tag": (
+        HEAD + "  p: !!python/object/apply:os.system {seats: 1}\n",
+        ["3:6: the tag 'tag:yaml.org,2002:python/object/apply:os.system': leave it out"],
+    ),
+    "a tag of one's own": (pool("seats: !n 1"), ["4:12: the tag '!n': leave it out"]),
+    "a merge key": (
+        HEAD + "  p: {seats: 1, <<: {description: x}}\n",
+        ["3:17: pools.p: the merge key <<: write what it stands for"],
+    ),
+    "two documents": (
+        "version: 1\npools: {}\n---\nversion: 1\n",
+        ["3:1: a second document: one file has one"],
+    ),
+    "a tab": (
+        "version: 1\npools:\n\tp: {seats: 1}\n  q:\n  \tseats: 1\n",
+        ["3:1: a tab: indent with blanks", "5:3: a tab: indent with blanks"],
+    ),
+    "a NUL byte": (
+        b"version: 1\npools: {}\0\n",
+        ["2:10: a character that cannot be seen: U+0000"],
+    ),
+    "a hidden character in a comment": (
+        "version: 1 # \u202e\npools: {}\n",
+        ["1:14: a character that cannot be seen: U+202E RIGHT-TO-LEFT OVERRIDE"],
+    ),
+    "a carriage return in a line": ("version: 1\rpools: {}\n", ["1:11: a carriage return"]),
+    "Latin-1": (
+        HEAD.encode() + b"  p: {seats: 1, description: \xe9}\n",
+        ["3:30: the byte E9 is not UTF-8: save it as UTF-8"],
+    ),
+    "UTF-16": (HEAD.encode("utf-16"), ["1:1: the file is UTF-16: save it as UTF-8"]),
+    "no YAML": (pool("seats: 1") + "  q: [1\n", ["6:1: not YAML: "]),
+    "an indentation that fits nothing": (
+        HEAD + "    p: {seats: 1}\n  q: {seats: 1}\n",
+        ["4:3: not YAML: "],
+    ),
+    "deeper than it can be": (HEAD + "  p: [[[[[[[[1]]]]]]]]\n", ["3:12: more than 8 levels"]),
+    "too large": (
+        b"#" * (FILE_BYTES_MAX + 1),
+        [f"1:1: the file has more than {FILE_BYTES_MAX} bytes"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_refused(name: str) -> None:
+    text, wanted = BAD[name]
+    found = faults(text)
+    assert len(found) == len(wanted), found
+    for said, expected in zip(sorted(found), sorted(wanted), strict=True):
+        assert said.startswith(expected), said
+
+
+def test_all_faults_are_listed_at_once_in_the_order_of_the_file() -> None:
+    text = """\
+version: 1
+pools:
+  a:
+    seats: many
+    describtion: x
+  b: &b
+    seats: 1
+  c:
+    seats: 2
+    projects:
+      x: {guaranteed: 3, weight: 0}
+      y: {parent: z}
+  d: {}
+"""
+    assert [said.split(" ")[0] for said in faults(text)] == [
+        *("4:12:", "5:5:", "6:6:", "11:23:", "11:34:", "12:19:", "13:6:")
+    ]
+
+
+def test_what_follows_from_another_fault_is_not_listed() -> None:
+    """Without its parent, which has another name, the sum of guarantees would be too large."""
+    text = SHARED + "      a: {guaranteed: 10}\n      b: {guaranteed: 9, parnet: a}\n"
+    assert faults(text) == [
+        "7:26: pools.p.projects.b: a project has no key 'parnet': did you mean `parent`?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"  p{n}: {{seets: {n}}}" for n in range(3_000)],
+        [f"\tp{n}: 1" for n in range(3_000)],
+        [f"  p{n}: &a{n} x" for n in range(3_000)],
+        [f"  p{n}: &a{n} {{}}" for n in range(3_000)],
+    ],
+    ids=["keys", "tabs", "anchors", "anchors of mappings"],
+)
+def test_faults_without_end_have_a_bound(lines: list[str]) -> None:
+    assert len(faults(HEAD + "\n".join(lines))) <= FAULTS_MAX
+
+
+@pytest.mark.parametrize("opening", ["[", "{", "- ", "? ", "a: [", '"', "&a ", "!!x ", "|\n "])
+def test_what_is_only_opened_is_refused_soon(opening: str) -> None:
+    faults(HEAD + opening * 20_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "  p: {seats: 1}\n",
+        "\ufeff" + HEAD + "  p: {seats: 1}\n",
+        (HEAD + "  p: {seats: 1}\n").replace("\n", "\r\n"),
+        "%YAML 1.2\n---\n" + HEAD + "  p: {seats: 1}\n...\n",
+        '{"version": 1, "pools": {"p": {"seats": 1}}}',
+        HEAD + "  'p': {seats: 1} # a tab\there\n",
+    ],
+    ids=["plain", "byte-order mark", "CRLF", "marked", "JSON", "tab"],
+)
+def test_a_file_that_is_well(text: str) -> None:
+    found = read_pools(text.encode())
+    assert found.faults == ()
+    (spec,) = found.pools.values()
+    assert (spec.name, spec.seats) == ("p", 1)
+    assert spec.HasField("policy")
+
+
+def test_everything_that_can_be_said() -> None:
+    text = (
+        SHARED
+        + """\
+      1: {}
+      no: {guaranteed: 2, limit: 8, weight: 3, parent: "1"}
+    description: |
+      two lines are one
+    usage_half_life: 3600.25
+"""
+    ).replace("|", ">-")
+    found = read_pools(text.encode())
+    assert found.faults == ()
+    spec = found.pools["p"]
+    assert spec.description == "two lines are one"
+    assert [share.project for share in spec.policy.projects] == ["1", "no"]
+    share = spec.policy.projects[1]
+    assert (share.guaranteed, share.limit, share.weight, share.parent) == (2, 8, 3, "1")
+    assert spec.policy.usage_half_life.ToTimedelta().total_seconds() == 3600.25
+
+
+def test_a_closed_pool_keeps_its_guarantees() -> None:
+    text = HEAD + "  p: {seats: 0, projects: {a: {guaranteed: 9}}}\n"
+    assert read_pools(text.encode()).faults == ()
+
+
+def keys() -> Iterator[str]:
+    for table in (FILE, POOL, PROJECT):
+        yield from table.fields
+
+
+def test_the_definition_has_what_a_share_has() -> None:
+    assert {"project", *PROJECT.fields} == set(ProjectShare.__dataclass_fields__)
+    assert len(set(keys())) == len(list(keys()))

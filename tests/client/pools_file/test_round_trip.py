@@ -1,0 +1,93 @@
+"""Pools that are written read as the same pools, and applying them would change nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seatkeeper.client.pools_file import Kind, plan, read_pools, write_pools
+from seatkeeper.core.projects import HALF_LIFE_MAX, PoolPolicy, ProjectShare, policy_fault
+from seatkeeper.core.text import is_shown
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+LOWER = "abcdefghijklmnopqrstuvwxyz0123456789"
+names = st.one_of(
+    st.sampled_from(
+        ("no", "y", "null", "true", "1", "010", "1e3", "1.5", "0x1f", "2026-01-01")
+    ),
+    st.tuples(st.sampled_from(LOWER), st.text(LOWER + "._-", max_size=8)).map("".join),
+)
+descriptions = st.text(st.characters(exclude_categories=["Cs"]).filter(is_shown), max_size=40)
+
+
+@st.composite
+def shares(draw: st.DrawFn, seats: int) -> list[ProjectShare]:
+    """Projects of a policy that can be kept."""
+    found: list[ProjectShare] = []
+    for name in draw(st.lists(names, max_size=6, unique=True)):
+        parents = st.sampled_from(["", *(share.project for share in found)])
+        share = ProjectShare(
+            project=name,
+            guaranteed=draw(st.integers(0, max(1, seats))),
+            limit=draw(st.none() | st.integers(0, 200)),
+            weight=draw(st.sampled_from((1, 2, 1000))),
+            parent=draw(parents),
+        )
+        if policy_fault(PoolPolicy((*found, share)), seats) is None:
+            found.append(share)
+    return draw(st.permutations(found))
+
+
+@st.composite
+def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
+    seats = draw(st.sampled_from((0, 1, 10, 100_000)))
+    spec = pb.PoolSpec(name=name, seats=seats, description=draw(descriptions))
+    spec.policy.SetInParent()
+    for share in draw(shares(seats)):
+        spec.policy.projects.add(
+            project=share.project,
+            guaranteed=share.guaranteed,
+            limit=share.limit,
+            weight=share.weight,
+            parent=share.parent,
+        )
+    has_half_life: bool = draw(st.booleans())
+    if spec.policy.projects and has_half_life:
+        micros = draw(st.integers(10**6, HALF_LIFE_MAX // timedelta(microseconds=1)))
+        spec.policy.usage_half_life.FromMicroseconds(micros)
+    return spec
+
+
+pools = st.lists(names, max_size=5, unique=True).flatmap(
+    lambda chosen: st.tuples(*(specs(name) for name in chosen))
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(pools)
+def test_what_is_written_reads_as_the_same(wanted: tuple[pb.PoolSpec, ...]) -> None:
+    text = write_pools(wanted)
+    found = read_pools(text.encode())
+    assert found.faults == ()
+    assert list(found.pools.values()) == list(wanted)
+    assert write_pools(found.pools.values()) == text
+
+    live = [pb.Pool(spec=spec, revision=7) for spec in wanted]
+    planned = plan(found.pools, live, delete_missing=True)
+    assert {change.kind for change in planned.changes} <= {Kind.UNCHANGED}
+    assert not planned.changes_anything
+
+
+@settings(deadline=None, max_examples=40)
+@given(pools)
+def test_other_programs_read_the_same_names_and_texts(wanted: tuple[pb.PoolSpec, ...]) -> None:
+    """PyYAML with all its ideas of what is a number, a date or true: none applies to ours."""
+    read = yaml.safe_load(write_pools(wanted))
+    assert list(read["pools"]) == [spec.name for spec in wanted]
+    for spec in wanted:
+        assert read["pools"][spec.name].get("description", "") == spec.description
+        projects = read["pools"][spec.name].get("projects", {})
+        assert list(projects) == [share.project for share in spec.policy.projects]
