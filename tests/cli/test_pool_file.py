@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from tests.cli.commands import address_of, seatkeeper, serving
+from tests.cli.commands import SCRIPT, address_of, environment, seatkeeper, serving
 from tests.cli.conftest import Cluster
 
 from seatkeeper.cli.exits import Exit
@@ -186,6 +187,24 @@ def test_what_somebody_else_changed_meanwhile_is_shown(own: Cluster, tmp_path: P
     assert shown == ["pool p was changed", "  ~ seats: 1 -> 2", '  + description: "mine"']
     assert "pools changed since they were read, and nothing was applied: p is at" in last
     assert names(own) == ["p"]
+
+
+def test_a_closed_standard_input_is_no_file_of_pools() -> None:
+    command = f"exec {SCRIPT} pool plan -f - <&-"
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (Exit.USAGE, Exit.REFUSED)
+    assert "standard input" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_a_terminal_cannot_show_is_escaped_and_read_back(own: Cluster) -> None:
+    made = own.client.pools.create("p", seats=1, description='größer "x" \\ 🎉')
+    back = own("pool", "list", "--yaml", LC_ALL="C", PYTHONUTF8="0").check().out
+    assert back.isascii()
+    own("pool", "plan", "-f", "-", "--exit-code", stdin=back).check()
+    assert own.look("p").spec == made.spec
 
 
 def test_a_file_needs_no_node_to_be_refused() -> None:

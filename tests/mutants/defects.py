@@ -543,4 +543,32 @@ DEFECTS = (
         "    return changed\n",
         tests=("tests/unit/service/test_pool_policies.py",),
     ),
+    Defect(
+        "a batch overlooks what changed since it was seen",
+        f"{SERVER}/pool/batches.py",
+        "            if revision == change.seen_revision:\n",
+        "            if True:\n",
+        tests=("tests/unit/service/test_apply_pools.py",),
+    ),
+    Defect(
+        "a batch overlooks what is written while it is committed",
+        f"{SERVER}/pool/batches.py",
+        "self._keys.pools(), listing.revision)",
+        "self._keys.pools(), listing.revision + 1000)",
+        tests=("tests/unit/service/test_apply_pools.py",),
+    ),
+    Defect(
+        "a batch brings back a pool that was deleted meanwhile",
+        f"{SERVER}/pool/batches.py",
+        "PutOver(key, records",
+        "Put(key, records",
+        tests=("tests/unit/service/test_apply_pools.py",),
+    ),
+    Defect(
+        "a batch begins the fences of a pool anew",
+        f"{SERVER}/pool/batches.py",
+        "PutNew(self._keys.guard",
+        "Put(self._keys.guard",
+        tests=("tests/unit/service/test_apply_pools.py",),
+    ),
 )

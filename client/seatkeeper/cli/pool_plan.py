@@ -105,8 +105,11 @@ def _read(at: Connection, file: str) -> dict[str, pb.PoolSpec]:
     from seatkeeper.client.pools_file import FILE_BYTES_MAX, read_pools
 
     if file == "-":
-        data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1) if sys.stdin is not None else b""
         name = "standard input"
+        try:
+            data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1) if sys.stdin is not None else b""
+        except OSError as error:  # it was closed before we were started
+            fail(Exit.USAGE, f"{name}: {error.strerror}")
     else:
         with Path(file).open("rb") as opened:
             data = opened.read(FILE_BYTES_MAX + 1)
