@@ -43,6 +43,7 @@ from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
 from seatkeeper.client.pools_file import read_pools
 from seatkeeper.client.pools_file.definition import (
     FILE,
+    OVERTAKING,
     POOL,
     POOLS_MAX,
     PROJECT,
@@ -371,6 +372,7 @@ def pools_page() -> str:
         "",
         *_keys_of("The file", FILE),
         *_keys_of("A pool", POOL),
+        *_keys_of("Overtaking", OVERTAKING),
         *_keys_of("A project", PROJECT),
         "## What is refused",
         "",
@@ -407,6 +409,8 @@ def _takes(field: Field) -> str:
             return f"seconds from {least:g} to {most:.0f}, with at most 6 digits after a point"
         case Words(most):
             return f"text of at most {most} characters"
+        case Table():
+            return f"the keys of {field.takes.what}"
         case Named(table, most):
             return f"names, each with the keys of {table.what}; at most {most}"
         case _:

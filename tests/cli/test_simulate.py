@@ -410,3 +410,33 @@ def test_the_bounds_of_a_trace() -> None:
         read_trace("x", "\n".join((HEAD, *rows)).encode())
     with pytest.raises(TraceError, match="more than 64 MiB"):
         read_trace("x", bytes((64 << 20) + 1))
+
+
+POOLS = """\
+version: 1
+pools:
+  small: {seats: 2, overtaking: {seats: 3, within: 60}}
+  large: {seats: 4}
+"""
+
+
+def test_a_pool_of_a_file_is_tried(demand: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pools.yaml"
+    file.write_text(POOLS)
+    from_file = ("-f", str(file), "--json")
+    (found,) = simulate(demand, *from_file, "--like", "small").check().json["simulations"]
+    assert (found["pool"], found["seats"]) == ("small", 2)
+    assert found["overtaking"] == "seats=3,within=60"
+    changed = simulate(
+        demand, *from_file, "--like", "small", "--overtaking", "none", "--seats", "9"
+    )
+    (found,) = changed.check().json["simulations"]
+    assert (found["seats"], found["overtaking"]) == (9, None)
+    assert "say with --like which" in simulate(demand, "-f", str(file)).refused(Exit.USAGE)
+    other = simulate(demand, "-f", str(file), "--like", "other").refused(Exit.NOT_FOUND)
+    assert "no pool other in the file" in other
+    file.write_text(POOLS.replace("seats: 4", "seats: four"))
+    wrong = simulate(demand, "-f", str(file)).check(Exit.REFUSED).err
+    assert "pools.yaml:4:18: pools.large.seats: 'four' is not a whole number" in wrong
+    both = simulate(demand, "-f", str(file), "--from", str(file)).refused(Exit.USAGE)
+    assert "--file and --from" in both

@@ -95,7 +95,7 @@ async def create(
     With --project, its seats are shared: the next one goes to a project under its guarantee, then by
     weight. Idle guarantees are lent; none is taken back.
     """
-    shares, rule = parsed_projects(project or []), _overtaking(overtaking)
+    shares, rule = parsed_projects(project or []), parsed_overtaking(overtaking)
     async with at.client() as client:
         pool = await client.pools.create(
             name,
@@ -138,7 +138,7 @@ async def update(
             "nothing to change: give --seats, --description, --project, --without-project, "
             "--usage-half-life or --overtaking",
         )
-    shares, rule = parsed_projects(project or []), _overtaking(overtaking)
+    shares, rule = parsed_projects(project or []), parsed_overtaking(overtaking)
     async with at.client() as client:
         pool = await client.pools.update(
             name,
@@ -265,7 +265,8 @@ def _overtaking_facts(policy: pb.PoolPolicy) -> list[tuple[str, str]]:
     return [("overtaking", overtaking_text(policy.overtaking))]
 
 
-def _overtaking(text: str | None) -> pb.Overtaking | None:
+def parsed_overtaking(text: str | None) -> pb.Overtaking | None:
+    """Return what an option says of overtaking. One that cannot be read ends the command."""
     try:
         return None if text is None else parse_overtaking(text)
     except InvalidArgument as error:

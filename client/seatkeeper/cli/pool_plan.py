@@ -51,7 +51,7 @@ async def plan(
     Every fault of the file is listed with its line. Pools that are not in the file are left as they
     are, unless --delete-missing is given.
     """
-    wanted = _read(at, file)
+    wanted = pools_in(at, file)
     async with at.client() as client:
         live = await client.pools.list()
     planned = _planned(wanted, live, delete_missing)
@@ -81,7 +81,7 @@ async def apply(
     What changes is shown as by `plan`. When a pool is changed by somebody else meanwhile, nothing is
     applied, and what they changed is shown.
     """
-    wanted = _read(at, file)
+    wanted = pools_in(at, file)
     async with at.client() as client:
         live = await client.pools.list()
         planned = _planned(wanted, live, delete_missing)
@@ -100,7 +100,7 @@ async def apply(
         say(f"applied at revision {revision}")
 
 
-def _read(at: Connection, file: str) -> dict[str, pb.PoolSpec]:
+def pools_in(at: Connection, file: str) -> dict[str, pb.PoolSpec]:
     """Return the pools of a file; end the command where anything in it is wrong."""
     from seatkeeper.client.pools_file import FILE_BYTES_MAX, read_pools
 

@@ -14,8 +14,8 @@ DEPTH_MAX = 4
 """Levels of projects, below the pool itself."""
 PROJECTS_MAX = 500
 WEIGHT_MAX = 1_000
-HALF_LIFE_MIN = timedelta(seconds=1)
-HALF_LIFE_MAX = timedelta(days=90)
+POLICY_TIME_MIN = timedelta(seconds=1)
+POLICY_TIME_MAX = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from seatkeeper.client.pools_file import FILE_BYTES_MAX, read_pools
-from seatkeeper.client.pools_file.definition import FILE, POOL, POOLS_MAX, PROJECT
+from seatkeeper.client.pools_file.definition import FILE, OVERTAKING, POOL, POOLS_MAX, PROJECT
 from seatkeeper.client.pools_file.tree import FAULTS_MAX
-from seatkeeper.core.projects import PROJECTS_MAX, ProjectShare
+from seatkeeper.core.projects import PROJECTS_MAX, Overtaking, ProjectShare
 
 HEAD = "version: 1\npools:\n"
 SHARED = HEAD + "  p:\n    seats: 10\n    projects:\n"
@@ -368,6 +368,7 @@ def test_everything_that_can_be_said() -> None:
     description: |
       two lines are one
     usage_half_life: 3600.25
+    overtaking: {seats: 4, within: 60}
 """
     ).replace("|", ">-")
     found = read_pools(text.encode())
@@ -378,6 +379,26 @@ def test_everything_that_can_be_said() -> None:
     share = spec.policy.projects[1]
     assert (share.guaranteed, share.limit, share.weight, share.parent) == (2, 8, 3, "1")
     assert spec.policy.usage_half_life.ToTimedelta().total_seconds() == 3600.25
+    overtaking = spec.policy.overtaking
+    assert (overtaking.seats, overtaking.within.ToSeconds()) == (4, 60)
+
+
+@pytest.mark.parametrize(
+    ("overtaking", "expected"),
+    [
+        ("4", "5:17: pools.p.overtaking: '4', where overtaking is a mapping with the keys"),
+        ("{seats: 4}", "5:17: pools.p.overtaking: overtaking needs `within`"),
+        ("{seats: 0, within: 9}", "5:25: pools.p.overtaking.seats: 0 is not from 1 to"),
+        ("{seats: 4, within: 1m}", "5:36: pools.p.overtaking.within: '1m' is not a number of"),
+        (
+            "{seats: 4, within: 9, for: 1}",
+            "5:39: pools.p.overtaking: overtaking has no key 'for'",
+        ),
+    ],
+)
+def test_overtaking_that_cannot_be(overtaking: str, expected: str) -> None:
+    (fault,) = faults(HEAD + f"  p:\n    seats: 1\n    overtaking: {overtaking}\n")
+    assert fault.startswith(expected)
 
 
 def test_a_closed_pool_keeps_its_guarantees() -> None:
@@ -391,5 +412,6 @@ def keys() -> Iterator[str]:
 
 
 def test_the_definition_has_what_a_share_has() -> None:
+    assert set(OVERTAKING.fields) == set(Overtaking.__dataclass_fields__)
     assert {"project", *PROJECT.fields} == set(ProjectShare.__dataclass_fields__)
     assert len(set(keys())) == len(list(keys()))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seatkeeper.client.pools_file import Kind, plan, read_pools, write_pools
-from seatkeeper.core.projects import HALF_LIFE_MAX, PoolPolicy, ProjectShare, policy_fault
+from seatkeeper.core.projects import POLICY_TIME_MAX, PoolPolicy, ProjectShare, policy_fault
 from seatkeeper.core.text import is_shown
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -56,8 +56,12 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         )
     has_half_life: bool = draw(st.booleans())
     if spec.policy.projects and has_half_life:
-        micros = draw(st.integers(10**6, HALF_LIFE_MAX // timedelta(microseconds=1)))
+        micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))
         spec.policy.usage_half_life.FromMicroseconds(micros)
+    if draw(st.booleans()):
+        spec.policy.overtaking.seats = draw(st.integers(1, 100_000))
+        micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))
+        spec.policy.overtaking.within.FromMicroseconds(micros)
     return spec
 
 

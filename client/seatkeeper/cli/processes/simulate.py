@@ -98,8 +98,9 @@ async def simulate(
     places = outputs_at({"--picture": picture}, inputs=inputs, as_json=at.json)
     taken = of.taken()
     message = await of.message(at, taken)
-    if not (find_seats or numbers or of.like or taken):
-        fail(Exit.USAGE, "give --seats, --like, --from or --find-seats: how many seats has it?")
+    if not (find_seats or numbers or of.like or of.file or taken):
+        ways = "--seats, --file, --like, --from or --find-seats"
+        fail(Exit.USAGE, f"give {ways}: how many seats has it?")
     specs = [] if find_seats else [specified(message, n) for n in numbers or [message.seats]]
     demand = demanded(trace, taken, mean_hold)
     outcomes = [demand.play(spec) for spec in specs] or [_enough(message, demand, bound)]

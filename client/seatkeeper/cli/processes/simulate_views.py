@@ -186,6 +186,7 @@ def _json_of(outcome: Outcome) -> dict[str, Any]:
         "pool": outcome.spec.name,
         "seats": outcome.spec.seats,
         "usage_half_life_seconds": half_life.total_seconds() if half_life else None,
+        "overtaking": None if policy.overtaking is None else str(policy.overtaking),
         "seconds": outcome.seconds,
         "used_seat_seconds": round(outcome.used, 3),
         "idle_seat_seconds": round(outcome.idle, 3),

@@ -14,7 +14,15 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import bytes_of
-from seatkeeper.cli.pool import HalfLife, Project, WithoutProject, parsed_projects
+from seatkeeper.cli.pool import (
+    HalfLife,
+    Overtake,
+    Project,
+    WithoutProject,
+    parsed_overtaking,
+    parsed_projects,
+)
+from seatkeeper.cli.pool_plan import pools_in
 from seatkeeper.core.amounts import count
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -44,8 +52,19 @@ class Specification:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A pool of the service, which is only read: what it is, the other options change.",
+            help="A pool of the service, which is only read, or of --file. The other options "
+            "change it.",
             autocompletion=completion.pools,
+        ),
+    ] = None
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Of a file of pools, as `pool apply` reads it, - for standard input: its pool, or the "
+            "one that --like names. The other options change it.",
         ),
     ] = None
     from_: Annotated[
@@ -61,6 +80,7 @@ class Specification:
     project: Annotated[list[str] | None, Project] = None
     without_project: Annotated[list[str] | None, WithoutProject] = None
     usage_half_life: Annotated[float | None, HalfLife] = None
+    overtaking: Annotated[str | None, Overtake] = None
 
     def taken(self) -> Taken | None:
         """Return the pool as it stood that is gone on from, if one is given."""
@@ -72,8 +92,9 @@ class Specification:
 
         if self.from_ is None:
             return None
-        if self.like is not None:
-            fail(Exit.USAGE, "--like and --from: give one of them")
+        if self.like is not None or self.file is not None:
+            other = "--like" if self.file is None else "--file"
+            fail(Exit.USAGE, f"{other} and --from: give one of them")
         try:
             return read_snapshot(str(self.from_), bytes_of(self.from_, "--from", BYTES_MAX))
         except SnapshotError as error:
@@ -85,7 +106,9 @@ class Specification:
         from seatkeeper.core.errors import InvalidArgument
 
         found = pb.PoolSpec(name=NAME, seats=0)
-        if self.like is not None:
+        if self.file is not None:
+            found = self._from_file(at, self.file)
+        elif self.like is not None:
             async with at.client() as client:
                 found = (await client.pools.get(self.like)).spec
         if taken is not None:
@@ -97,14 +120,25 @@ class Specification:
                 parsed_projects(self.project or []),
                 self.without_project or [],
                 None if half_life is None else timedelta(seconds=half_life),
+                parsed_overtaking(self.overtaking),
             )
         except InvalidArgument as error:
             fail(Exit.USAGE, str(error))
-        if policy.projects or policy.HasField("usage_half_life"):
+        if policy.ByteSize():
             found.policy.CopyFrom(policy)
         else:
             found.ClearField("policy")
         return found
+
+    def _from_file(self, at: Connection, file: str) -> pb.PoolSpec:
+        """Return the pool of a file that is meant; end the command where none is."""
+        pools = pools_in(at, file)
+        name = self.like or (next(iter(pools)) if len(pools) == 1 else None)
+        if name is None:
+            fail(Exit.USAGE, f"{count(len(pools), 'pool')} in the file: say with --like which")
+        if name not in pools:
+            fail(Exit.NOT_FOUND, f"there is no pool {name} in the file")
+        return pools[name]
 
     def numbers(self) -> list[int]:
         """Return the numbers of seats that are asked for, each once; none: not said."""

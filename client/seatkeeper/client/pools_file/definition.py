@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seatkeeper.core.projects import HALF_LIFE_MAX, HALF_LIFE_MIN, PROJECTS_MAX, WEIGHT_MAX
+from seatkeeper.core.projects import (
+    POLICY_TIME_MAX,
+    POLICY_TIME_MIN,
+    PROJECTS_MAX,
+    WEIGHT_MAX,
+)
 from seatkeeper.core.validate import DESCRIPTION_MAX, SEATS_MAX
 
 VERSION = 1
@@ -56,7 +61,7 @@ class Named:
 class Field:
     """A key of a table."""
 
-    takes: Whole | Seconds | Words | Name | Named
+    takes: Whole | Seconds | Words | Name | Named | Table
     meaning: str
     required: bool = False
     default: int | str | None = None
@@ -96,6 +101,21 @@ PROJECT = Table(
         ),
     },
 )
+OVERTAKING = Table(
+    "overtaking",
+    {
+        "seats": Field(
+            takes=Whole(1, SEATS_MAX),
+            meaning="Seats that are granted before any one request so, in all.",
+            required=True,
+        ),
+        "within": Field(
+            takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
+            meaning="Seconds after which a request that waits is overtaken no more.",
+            required=True,
+        ),
+    },
+)
 POOL = Table(
     "a pool",
     {
@@ -106,10 +126,15 @@ POOL = Table(
         ),
         "description": Field(takes=Words(DESCRIPTION_MAX), meaning="For people.", default=""),
         "usage_half_life": Field(
-            takes=Seconds(HALF_LIFE_MIN.total_seconds(), HALF_LIFE_MAX.total_seconds()),
+            takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
             meaning="Seconds in which half of what a project has used is forgotten: who has used "
             "little for its weight comes first. Left out: only what is held counts. Needs "
             "`projects`.",
+        ),
+        "overtaking": Field(
+            takes=OVERTAKING,
+            meaning="How far smaller requests may go before one that wants more seats than are "
+            "free. Left out: they wait with it.",
         ),
         "projects": Field(
             takes=Named(PROJECT, PROJECTS_MAX),

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from google.protobuf.duration_pb2 import Duration
+
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -43,7 +45,7 @@ class Value:
         return f"~ {self.field}: {self._text(self.before)} -> {self._text(self.after)}"
 
     def _text(self, value: Given) -> str:
-        if self.field == "usage_half_life":
+        if self.field in ("usage_half_life", "overtaking.within"):
             return f"{value} s"
         return f'"{value}"' if self.field == "description" else str(value)
 
@@ -199,12 +201,17 @@ def _values(spec: pb.PoolSpec) -> dict[str, Given]:
         values["seats"] = spec.seats
     if spec.description:
         values["description"] = spec.description
-    if not spec.policy.projects:
-        return values
-    if spec.policy.HasField("usage_half_life"):
-        text = seconds_text(spec.policy.usage_half_life)
-        values["usage_half_life"] = float(text) if "." in text else int(text)
+    if spec.policy.HasField("overtaking"):
+        values["overtaking.seats"] = spec.policy.overtaking.seats
+        values["overtaking.within"] = _seconds(spec.policy.overtaking.within)
+    if spec.policy.projects and spec.policy.HasField("usage_half_life"):
+        values["usage_half_life"] = _seconds(spec.policy.usage_half_life)
     return values
+
+
+def _seconds(duration: Duration) -> float | int:
+    text = seconds_text(duration)
+    return float(text) if "." in text else int(text)
 
 
 def _share(share: pb.ProjectShare) -> dict[str, Given]:

@@ -67,7 +67,7 @@ class _Value:
     """What a key is given."""
 
     place: Place
-    value: int | Duration | str | _Entries
+    value: int | Duration | str | _Entries | _Inner
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,13 @@ class _Entry:
     values: Mapping[str, _Value]
     is_whole: bool
     """Nothing was wrong below this name."""
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """What the keys of a table are given that is the value of a key."""
+
+    values: Mapping[str, _Value]
 
 
 _Entries = Mapping[str, _Entry]
@@ -120,6 +127,13 @@ class _Reader:
             if not listed:
                 reason = "there are no `projects` whose usage could be looked at"
                 self.fault(half_life.place, reason, f"pools.{name}.usage_half_life")
+        overtaking = values.get("overtaking")
+        if overtaking is not None and isinstance(overtaking.value, _Inner):
+            for key, found in overtaking.value.values.items():
+                if isinstance(found.value, Duration):
+                    spec.policy.overtaking.within.CopyFrom(found.value)
+                else:
+                    setattr(spec.policy.overtaking, key, found.value)
         self._check_policy(spec, entry, listed)
         return spec
 
@@ -200,10 +214,12 @@ class _Reader:
 
     def _value(
         self, node: Node, field: Field, path: str
-    ) -> int | Duration | str | _Entries | None:
+    ) -> int | Duration | str | _Entries | _Inner | None:
         """Return the value of a key; None: a fault is listed."""
         if isinstance(node, tree.Faulty):
             return None
+        if isinstance(field.takes, Table):
+            return _Inner(self._table(node, field.takes, path))
         if isinstance(field.takes, Named):
             return self._entries(node, field.takes, path)
         if not isinstance(node, Scalar):

@@ -48,6 +48,8 @@ def _field(field: Field) -> Json:
             found |= {"type": "number", "minimum": least, "maximum": most}
         case Words(most):
             found |= {"type": "string", "maxLength": most}
+        case Table():
+            found |= _table(field.takes)
         case Named(table, most):
             found |= {
                 "type": "object",

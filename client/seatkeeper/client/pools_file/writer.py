@@ -35,6 +35,9 @@ def _pool(spec: pb.PoolSpec) -> Iterator[str]:
     yield f"    seats: {spec.seats}"
     if spec.description:
         yield f"    description: {_quoted(spec.description)}"
+    if spec.policy.HasField("overtaking"):
+        rule = spec.policy.overtaking
+        yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
     if not spec.policy.projects:
         return
     if spec.policy.HasField("usage_half_life"):

@@ -89,7 +89,9 @@ def _of_the_order(
         return Reason(Rule.SEATS, text)
     if first is not None and left:
         asked = f"a request for {_seats(first.seats)} is next, and {left} are free"
-        return Reason(Rule.LARGE, f"{asked}: none behind it passes it")
+        spec = pool.state.spec
+        allowed = "no more" if spec and spec.policy.overtaking else "none"
+        return Reason(Rule.LARGE, f"{asked}: {allowed} behind it may go before it")
     rule = ahead[0][1]
     counted = _counted(ahead)
     said = ", ".join(f"{each.requests} {ORDERS[of]}" for of, each in counted.items())

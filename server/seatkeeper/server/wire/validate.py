@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
-from seatkeeper.core.projects import HALF_LIFE_MAX, HALF_LIFE_MIN, PROJECTS_MAX
+from seatkeeper.core.projects import POLICY_TIME_MAX, POLICY_TIME_MIN, PROJECTS_MAX
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
@@ -144,7 +144,7 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
 
 
 def _check_policy_time(field: str, value: Duration) -> None:
-    check_duration(field, value, HALF_LIFE_MIN, HALF_LIFE_MAX, "1 s to 90 days")
+    check_duration(field, value, POLICY_TIME_MIN, POLICY_TIME_MAX, "1 s to 90 days")
 
 
 def check_reason(reason: str) -> None:
