@@ -46,7 +46,7 @@ from seatkeeper.core.channels import dial
 from seatkeeper.core.ids import new_id
 from seatkeeper.server.store import Delete, Put, Store, Unchanged
 from seatkeeper.server.store.etcd import EtcdConfig, EtcdStore
-from seatkeeper.v1 import seat_pb2, seat_service_pb2, seat_service_pb2_grpc
+from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2, seat_service_pb2_grpc
 
 IN_FLIGHT = 64
 CONTENDED_SEATS = 20
@@ -64,6 +64,13 @@ async def main() -> None:
     options.add_argument("--rounds", type=int, default=5, help="rounds of each kind")
     options.add_argument("--seconds", type=float, default=1.5, help="length of a round")
     options.add_argument("--latency-samples", type=int, default=600)
+    options.add_argument(
+        "--projects",
+        type=int,
+        default=0,
+        metavar="N",
+        help="projects that share the pools; default: 0",
+    )
     arguments = options.parse_args()
     async with running_service() as service, AsyncExitStack() as stack:
         store = EtcdStore(EtcdConfig(endpoints=service.etcd.endpoints))
@@ -74,19 +81,27 @@ async def main() -> None:
             for _ in range(1 + IN_FLIGHT)
         ]
         client = clients.pop()
-        await client.pools.create("wide", seats=IN_FLIGHT)
-        await client.pools.create("narrow", seats=CONTENDED_SEATS)
+        projects = [f"project-{number}" for number in range(arguments.projects)]
+        shares = [pool_service_pb2.ProjectShare(project=each, weight=1) for each in projects]
+        await client.pools.create("wide", seats=IN_FLIGHT, projects=shares)
+        await client.pools.create("narrow", seats=CONTENDED_SEATS, projects=shares)
+
+        def project_of(worker: int) -> str:
+            return projects[worker % len(projects)] if projects else ""
+
         unary = await Unary.open(await stack.enter_async_context(dial(address)))
         echo = await stack.enter_async_context(running_echo(service.folder, IN_FLIGHT))
         jobs: dict[str, Job] = {
             "raw": lambda worker: raw(store, worker),
-            "session": lambda _: session_cycle(client, "wide"),
-            "sessions64": lambda worker: session_cycle(clients[worker], "wide"),
+            "session": lambda worker: session_cycle(client, "wide", project_of(worker)),
+            "sessions64": lambda worker: session_cycle(
+                clients[worker], "wide", project_of(worker)
+            ),
             "unary": lambda _: unary.cycle("wide"),
             "echo": lambda _: echo.call(),
             "echo64": echo.message,
             "recipe": lambda worker: recipe_cycle(store, f"wide/{worker}"),
-            "contended": lambda _: session_cycle(client, "narrow"),
+            "contended": lambda worker: session_cycle(client, "narrow", project_of(worker)),
             "contended_recipe": lambda worker: recipe_cycle(
                 store, f"narrow/{worker % CONTENDED_SEATS}"
             ),
@@ -208,9 +223,9 @@ async def raw(store: Store, worker: int) -> None:
     assert committed.succeeded
 
 
-async def session_cycle(client: AsyncSeatClient, pool: str) -> None:
+async def session_cycle(client: AsyncSeatClient, pool: str, project: str = "") -> None:
     """Take a seat and give it back, over the session stream."""
-    grant = await client.acquire(pool)
+    grant = await client.acquire(pool, project=project)
     await grant.release()
 
 

@@ -9,6 +9,13 @@ holds have random lengths (exponential, mean 1). The worst of ``--seeds`` seeds 
 - ``guarantee_wait_holds``: how long a project waits until it holds what it is guaranteed, when all
   seats were lent before it came, in mean holds. Nothing is taken back.
 - ``limit_exceeded``: decisions after which a project held more than its limit.
+- ``overtakes_over_bound``: grants that went before a request further than the pool allows, where a
+  tenth of the requests want 12 seats and the others one; ``idle_pct`` and ``idle_pct_none``: seat time
+  that nobody had although somebody waited, with overtaking and without; ``large_wait_over_none``: the
+  mean wait of large requests, over that without. All but the first are means of the seeds.
+- ``no_policy_over_before``, ``projects20_over_before``: grants and releases a second of one node over
+  etcd (``bench.grants``), in a pool without a policy and in one that 20 projects share, over those of
+  the last version without policies; the median of ``--pairs`` pairs, in turn (``bench.policy_cost``).
 - ``decide_ms_1000``, ``decide_ms_10000``: a decision on a release, median, with that many tickets of
   100 projects waiting; ``decide_ms_fifo_10000``: the same in a pool that lists none.
 """
@@ -22,7 +29,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from statistics import fmean
 
+from bench.policy_cost import cost_over_before
 from bench.report import median, notify, parser, progress, run
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
@@ -32,6 +41,7 @@ from seatkeeper.server.domain import (
     Command,
     Instant,
     Limits,
+    Overtaking,
     PoolPolicy,
     PoolSpec,
     PoolState,
@@ -48,6 +58,9 @@ WAITING = 3
 TIMED = 200
 WEIGHTS: Sequence[Mapping[str, int]] = ({"a": 2, "b": 1}, {"a": 3, "b": 2, "c": 1})
 HALF_LIFE = timedelta(seconds=10)
+LARGE = 12
+"""Seats that a large request wants."""
+OVERTAKING = Overtaking(seats=12, within=timedelta(seconds=20))
 
 
 async def main() -> None:
@@ -59,10 +72,15 @@ async def main() -> None:
     options.add_argument(
         "--decisions", type=int, default=DECISIONS, metavar="N", help="of each; default: 10000"
     )
+    options.add_argument(
+        "--pairs", type=int, default=5, metavar="N", help="runs of either version; default: 5"
+    )
     arguments = options.parse_args()
     errors: list[float] = []
     by_held: list[float] = []
     waits, exceeded = [], 0
+    mixed: list[Mixed] = []
+    in_line: list[Mixed] = []
     for seed in range(arguments.seeds):
         errors += [
             share_error_pct(each, seed, arguments.decisions, HALF_LIFE) for each in WEIGHTS
@@ -72,23 +90,28 @@ async def main() -> None:
         ]
         waits.append(guarantee_wait_holds(seed))
         exceeded += limit_exceeded(seed, arguments.decisions // 10)
+        mixed.append(mixed_sizes(OVERTAKING, seed, arguments.decisions))
+        in_line.append(mixed_sizes(None, seed, arguments.decisions))
         progress(f"seed {seed}: shares off by {errors[-2]:.2f} % and {errors[-1]:.2f} %")
-    notify(
-        {
-            "seeds": arguments.seeds,
-            "decisions": arguments.decisions,
-            "share_error_pct": max(errors),
-            "share_error_pct_median": median(errors),
-            "share_error_held_pct": max(by_held),
-            "guarantee_wait_holds": max(waits),
-            "guarantee_wait_holds_median": median(waits),
-            "limit_exceeded": exceeded,
-            "decide_ms_1000": decide_ms(1_000, projects=100),
-            "decide_ms_10000": decide_ms(10_000, projects=100),
-            "decide_ms_fifo_10000": decide_ms(10_000, projects=0),
-        },
-        arguments.json,
-    )
+    result: dict[str, object] = {
+        "seeds": arguments.seeds,
+        "decisions": arguments.decisions,
+        "share_error_pct": max(errors),
+        "share_error_pct_median": median(errors),
+        "share_error_held_pct": max(by_held),
+        "guarantee_wait_holds": max(waits),
+        "guarantee_wait_holds_median": median(waits),
+        "limit_exceeded": exceeded,
+        "overtakes_over_bound": sum(each.over_bound for each in mixed),
+        "idle_pct": fmean(each.idle_pct for each in mixed),
+        "idle_pct_none": fmean(each.idle_pct for each in in_line),
+        "large_wait_over_none": fmean(each.large_wait for each in mixed)
+        / fmean(each.large_wait for each in in_line),
+        "decide_ms_1000": decide_ms(1_000, projects=100),
+        "decide_ms_10000": decide_ms(10_000, projects=100),
+        "decide_ms_fifo_10000": decide_ms(10_000, projects=0),
+    }
+    notify(result | await cost_over_before(arguments.pairs), arguments.json)
 
 
 @dataclass
@@ -109,11 +132,11 @@ class Pool:
         spec = PoolSpec("pool", SEATS, policy=policy)
         return cls(PoolState(spec=spec), random.Random(seed))
 
-    def asks(self, project: str) -> Acquire:
-        """Return a request."""
+    def asks(self, project: str, seats: int = 1) -> Acquire:
+        """Return a request; ids grow in the order in which they are made."""
         self.number += 1
         holder = Attribution("holder", project, 0)
-        return Acquire(f"{self.number:012}", f"session-{self.number}", 1, holder, 1)
+        return Acquire(f"{self.number:012}", f"session-{self.number}", 1, holder, seats)
 
     def decide(self, commands: Sequence[Command]) -> Decision:
         """Decide, and apply what was decided, as a node does once it is committed."""
@@ -190,6 +213,50 @@ def limit_exceeded(seed: int, decisions: int) -> int:
         pool.decide([pool.next_release(), pool.asks("limited")])
         found += pool.state.projects.held["limited"] > 7
     return found
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What became of requests for few seats and for many."""
+
+    over_bound: int
+    idle_pct: float
+    large_wait: float
+    """Mean, in holds."""
+
+
+def mixed_sizes(overtaking: Overtaking | None, seed: int, decisions: int) -> Mixed:
+    """Play requests of two sizes, of which some wait at any time, and count who went before whom."""
+    pool = Pool.of(PoolPolicy(overtaking=overtaking), seed)
+    before: defaultdict[str, int] = defaultdict(int)
+    idle = over = 0.0
+    waits: list[float] = []
+    pool.decide([pool.asks("any", SEATS)])
+    for _ in range(decisions):
+        now, free = pool.now, pool.state.free
+        release = pool.next_release()
+        idle += free * (pool.now - now)
+        missing = max(1, 10 - len(pool.state.tickets))
+        sizes = [LARGE if pool.rng.random() < 0.1 else 1 for _ in range(missing)]
+        made = pool.decide([release, *(pool.asks("any", each) for each in sizes)])
+        for grant in made.grants:
+            waits += [(grant.granted_at - grant.asked_at) / 1000] * (grant.seats == LARGE)
+            for ticket in pool.state.tickets.values():
+                if ticket.grant_id < grant.grant_id:
+                    before[ticket.grant_id] += grant.seats
+                    over += not _may_overtake(
+                        overtaking, before[ticket.grant_id], grant.granted_at - ticket.queued_at
+                    )
+    total = SEATS * (pool.now - 1_000)
+    return Mixed(int(over), 100 * idle / total, fmean(waits))
+
+
+def _may_overtake(overtaking: Overtaking | None, seats: int, waited_millis: int) -> bool:
+    return (
+        overtaking is not None
+        and seats <= overtaking.seats
+        and timedelta(milliseconds=waited_millis) < overtaking.within
+    )
 
 
 def decide_ms(tickets: int, *, projects: int) -> float:
