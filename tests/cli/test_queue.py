@@ -165,4 +165,5 @@ def test_a_command_that_runs_under_it_is_stopped(
         running.says("ready")
         (grant,) = cluster.look(pool).grants
         cluster.client.pools.release_now(pool, grant.grant_id, reason="it ran wild")
-        assert "is lost: stopping sh" in running.ends().check(Exit.SEAT_LOST).err
+        said = running.ends().check(Exit.SEAT_LOST).err
+        assert "it ran wild): stopping sh" in said

@@ -31,9 +31,9 @@ EVENTS: list[tuple[runner.Event, str, dict[str, object] | None]] = [
     (runner.InJeopardy(), "the seat is in doubt", {"event": "jeopardy"}),
     (runner.SafeAgain(), "the seat is safe again", {"event": "safe"}),
     (
-        runner.SeatIsLost(2.0),
-        "stopping train (SIGTERM, and SIGKILL after 2.0 s)",
-        {"event": "lost", "pool": "tensorrt"},
+        runner.SeatIsLost(2.0, "the session ended"),
+        "is lost (the session ended): stopping train (SIGTERM, and SIGKILL after 2.0 s)",
+        {"event": "lost", "pool": "tensorrt", "reason": "the session ended"},
     ),
     (runner.NotStopped(3), "3 of the processes", {"event": "not_stopped", "processes": 3}),
     (

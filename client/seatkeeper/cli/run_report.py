@@ -60,10 +60,11 @@ class RunReport:
                 )
             case runner.SafeAgain():
                 return {"event": "safe"}, "the seat is safe again"
-            case runner.SeatIsLost(grace=grace):
+            case runner.SeatIsLost(grace=grace, why=why):
+                because = f" ({why})" if why else ""
                 return (
-                    {"event": "lost", "pool": pool},
-                    f"the seat of {pool} is lost: stopping {name} (SIGTERM, and SIGKILL "
+                    {"event": "lost", "pool": pool, "reason": why or None},
+                    f"the seat of {pool} is lost{because}: stopping {name} (SIGTERM, and SIGKILL "
                     f"after {span(grace)})",
                 )
             case runner.GivenBack(number=number):

@@ -102,6 +102,8 @@ class SeatIsLost:
     """The seat is lost; the command is being stopped."""
 
     grace: float
+    why: str = ""
+    """As far as it is known, for people; empty: the command's watchdog stopped it."""
 
 
 @dataclass(frozen=True)
@@ -328,12 +330,12 @@ class SeatRunner:
             raise RunFailed(problem.message, problem) from error
         keeping = asyncio.create_task(self._keep_fresh(grant, program))
         try:
-            return await self._until_the_end(program)
+            return await self._until_the_end(program, grant)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def _until_the_end(self, program: Program) -> Outcome:
+    async def _until_the_end(self, program: Program, grant: AsyncGrant) -> Outcome:
         ended = asyncio.create_task(program.wait())
         lost = asyncio.create_task(self._lost.wait())
         overrun = asyncio.create_task(program.stopped_by_watchdog.wait())
@@ -347,7 +349,7 @@ class SeatRunner:
         # The command is stopped before the loss is reported: whatever reports may fail.
         stopping = asyncio.create_task(program.stop(self._config.grace))
         await asyncio.sleep(0)
-        self._notify(SeatIsLost(self._config.grace))
+        self._notify(SeatIsLost(self._config.grace, _why_lost(grant)))
         if left := await stopping:
             self._notify(NotStopped(left))
         # Not awaited: one that became another user's cannot be stopped by us.
@@ -423,3 +425,13 @@ def _publish(program: Program, grant: AsyncGrant) -> None:
     """Publish to the watchdog until when it need not act."""
     if (times := grant.lease_times()) is not None:
         program.publish(*times)
+
+
+def _why_lost(grant: AsyncGrant) -> str:
+    from seatkeeper.client import SeatLost
+
+    try:
+        grant.raise_if_lost()
+    except SeatLost as error:
+        return str(error).removeprefix(f"{grant.pool}: ")
+    return ""
