@@ -11,7 +11,7 @@ holds have random lengths (exponential, mean 1). The worst of ``--seeds`` seeds 
 - ``limit_exceeded``: decisions after which a project held more than its limit.
 - ``overtakes_over_bound``: grants that went before a request further than the pool allows, where a
   tenth of the requests want 12 seats and the others one; ``idle_pct`` and ``idle_pct_none``: seat time
-  that nobody had although somebody waited, with overtaking and without; ``large_wait_over_none``: the
+  that was not held while requests waited, with overtaking and without; ``large_wait_over_none``: the
   mean wait of large requests, over that without. All but the first are means of the seeds.
 - ``no_policy_over_before``, ``projects20_over_before``: grants and releases a second of one node over
   etcd (``bench.grants``), in a pool without a policy and in one that 20 projects share, over those of

@@ -15,7 +15,7 @@ from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.pool_plan import apply, plan
-from seatkeeper.cli.render import facts, pool_json, say, show, write_json
+from seatkeeper.cli.render import facts, pool_json, say, show, write_json, write_text
 from seatkeeper.cli.views import (
     grants_table,
     pools_table,
@@ -252,7 +252,7 @@ def _write_yaml(pools: Sequence[pb.Pool]) -> None:
     for pool in pools:
         if not pool.revision:  # the node could not read it, and says so in its description
             fail(Exit.FAILED, f"pool {pool.spec.name}: {pool.spec.description}")
-    print(write_pools(pool.spec for pool in pools), end="", flush=True)
+    write_text(write_pools(pool.spec for pool in pools))
 
 
 def _half_life(seconds: float | None) -> timedelta | None:

@@ -42,6 +42,11 @@ def write_event(event: Json) -> None:
     print(as_json(event), file=sys.stderr, flush=True)
 
 
+def write_text(text: str) -> None:
+    """Write a file's text, whole, at once. What must not be shown is escaped in it already."""
+    print(text, end="", flush=True)
+
+
 def say(line: str, *, stderr: bool = False) -> None:
     """Write a line for people, at once; what must not reach a terminal is escaped."""
     print(printable(line), file=sys.stderr if stderr else sys.stdout, flush=True)

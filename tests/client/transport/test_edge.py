@@ -126,6 +126,12 @@ async def test_text_that_is_no_text_is_refused_by_name() -> None:
             ),
             "expected_revision",
         ),
+        (
+            lambda client, number: client.pools.release_now(
+                "p", "g", reason="gone", fence=number
+            ),
+            "fence",
+        ),
         (lambda client, number: client.acquire("p", seats=number), "seats"),
         (lambda client, number: client.acquire("p", priority=number), "priority"),
         (
@@ -162,7 +168,9 @@ def test_no_number_of_a_public_method_goes_unchecked() -> None:
         ("", "seats"),
         ("", "priority"),
     }
-    assert {name for prefix, name, _ in names if prefix} == {"create", "update", "replace"}
+    assert {name for prefix, name, _ in names if prefix} == {
+        *("create", "update", "replace", "release_now")
+    }
 
 
 @pytest.mark.parametrize("wait", [-1, float("nan"), timedelta(days=8), "5"])

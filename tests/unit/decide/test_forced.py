@@ -45,10 +45,10 @@ def test_what_it_held_up_is_served_in_the_same_decision() -> None:
     assert granted_ids(decided(state, removes(1))) == [uuid7(2)]
 
 
-def test_a_late_duplicate_of_what_was_taken_out_is_refused() -> None:
+def test_a_late_duplicate_of_what_was_taken_out_is_refused_with_the_reason() -> None:
     state = pool(a_grant(9), a_ticket(1))
     decision = decided(state, removes(1), acquire(1))
-    assert answers(decision) == {0: "Released", 1: "FINISHED"}
+    assert answers(decision) == {0: "Released", 1: "REMOVED"}
 
 
 def test_one_that_asks_again_in_the_same_batch_is_notified() -> None:
@@ -100,13 +100,22 @@ def test_the_same_command_again_is_answered_as_the_first() -> None:
     assert twice.grants_ended == [uuid7(1)]
     gone = pool(a_grant(9))
     gone.completed.add("anna", uuid7(2))
+    gone.ended_by_force["anna"] = {uuid7(2): "taken out"}
     assert answers(decided(gone, removes(2))) == {0: "Released"}
+    assert answers(decided(gone, acquire(2))) == {0: "REMOVED"}
+
+
+def test_what_has_ended_by_itself_was_not_ended_by_force() -> None:
+    gone = pool(a_grant(9))
+    gone.completed.add("anna", uuid7(2))
+    assert answers(decided(gone, removes(2))) == {0: "FINISHED"}
 
 
 def test_one_that_its_holder_gives_up_in_the_same_batch_is_ended_once() -> None:
     state = pool(a_grant(1), a_ticket(2))
     decision = decided(state, release(2), removes(2), release(1), frees(1, 1))
-    assert answers(decision) == dict.fromkeys(range(4), "Released")
+    released, by_itself = "Released", "FINISHED"
+    assert answers(decision) == {0: released, 1: by_itself, 2: released, 3: by_itself}
     assert (decision.grants_ended, decision.tickets_ended) == ([uuid7(1)], [uuid7(2)])
     assert (decision.released_fences, decision.reclaimed_fences) == ([1], [])
 

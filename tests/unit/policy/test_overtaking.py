@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire
+from tests.unit.kit import NOW, POOL, a_grant, a_ticket, acquire, changed
 
 from seatkeeper.server.decide.decision import decide
 from seatkeeper.server.domain import (
@@ -105,11 +105,24 @@ def test_small_requests_go_first_as_far_as_the_pool_says(
 
 
 def test_it_is_written_for_so_many_tickets_at_most() -> None:
-    others = dict.fromkeys(range(100, 100 + OVERTAKEN_MAX), 1)
-    assert served(a_pool(3, 1, overtaken=others)) == []
-    assert served(a_pool(3, 1, overtaken={**others, 1: 1} | {100: 1})) == []
-    del others[100]
+    large = [3] * (OVERTAKEN_MAX - 1)
+    others = dict.fromkeys(range(3, 2 + OVERTAKEN_MAX), 1)
+    assert served(a_pool(3, 1, *large, overtaken=others)) == [2]
+    others[2 + OVERTAKEN_MAX] = 1
+    assert served(a_pool(3, 1, *large, 3, overtaken=others)) == []
+    # What is written of those that wait no more stops nothing.
     assert served(a_pool(3, 1, overtaken=others)) == [2]
+
+
+def test_one_whose_work_others_wait_for_is_not_overtaken() -> None:
+    """They take its place when it is gone, and what went before them would not be known."""
+    state = a_pool(3, 1, 1)
+    for number in (1, 3):
+        ticket = state.tickets[a_ticket(number).grant_id]
+        state.put_ticket(changed(ticket, work_key="w"))
+    assert served(state) == []
+    state.remove_ticket(a_ticket(3).grant_id)
+    assert served(state) == [2]
 
 
 def test_a_project_at_its_limit_overtakes_none() -> None:

@@ -58,7 +58,7 @@ async def test_a_request_that_waits_at_another_node_is_denied_with_the_reason(
     await received(bert)
     assert refusals(bert) == [Refusal.REMOVED]
     await received(again := there.submit(acquire(2, "bert")))
-    assert refusals(again) == [Refusal.FINISHED]
+    assert refusals(again) == [Refusal.REMOVED]
     await loops.checked()
 
 

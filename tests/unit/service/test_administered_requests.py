@@ -134,7 +134,7 @@ async def test_one_taken_out_is_notified_and_its_id_is_completed(
     assert denied.message == f"an administrator took the request out of the queue: {WHY}"
     assert not (await services.look()).tickets
     await bert.acquire(2, wait=WAIT)  # a late duplicate
-    assert (await bert.event("denied")).denied.reason == seat_pb2.DENIAL_REASON_FINISHED
+    assert (await bert.event("denied")).denied.reason == seat_pb2.DENIAL_REASON_REMOVED
     await bert.acquire(3, wait=WAIT)  # the session lives on, and may ask anew
     await anna.release(1)
     assert (await bert.event("granted")).granted.grant_id == uuid7(3)
@@ -208,7 +208,7 @@ async def test_a_holder_is_notified_and_its_other_grants_live_on(
     assert [each.grant.grant_id for each in renewed.tokens] == [uuid7(2)], "no token any more"
     assert {each.grant_id for each in (await services.look()).grants} == {uuid7(2), uuid7(3)}
     failure = await refused(services.acquire(who, 1))
-    assert failure.reason == "DENIAL_REASON_FINISHED"
+    assert failure.reason == "DENIAL_REASON_REMOVED"
     audit = said(caplog, "grant_released")
     assert (audit["grant_id"], audit["fence"], audit["reason"]) == (uuid7(1), 1, WHY)
     assert said(caplog, "reclaimed")["grant_id"] == uuid7(1)
@@ -231,7 +231,7 @@ async def test_a_holder_that_was_away_learns_it_when_it_asks_again(services: Ser
     again = Stream(services)
     await again.resume(who)
     await again.acquire(1)
-    assert (await again.event("denied")).denied.reason == seat_pb2.DENIAL_REASON_FINISHED
+    assert (await again.event("denied")).denied.reason == seat_pb2.DENIAL_REASON_REMOVED
     await again.acquire(2)
     assert (await again.event("granted")).granted.fence == 2
 

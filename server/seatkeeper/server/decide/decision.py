@@ -277,7 +277,7 @@ class _Draft:
         if why is not None:  # also of one whose ticket this decision has denied
             return why
         if self.marks.is_completed(command.session_id, command.grant_id):
-            return Refusal.FINISHED, COMPLETED_BEFORE
+            return self.marks.forced_answer(command) or (Refusal.FINISHED, COMPLETED_BEFORE)
         return None
 
     def _kept_out(self, command: Acquire, entered: Counter[str]) -> str | None:
@@ -470,8 +470,8 @@ def _other_terms(seats: int, project: str, priority: int) -> str:
 def _end_by_force(draft: _Draft, command: ForcedEnd) -> None:
     """End a ticket or a grant of another, if it still is what the administrator saw."""
     found = draft.existing(command.grant_id)
-    is_completed = draft.marks.is_completed(command.session_id, command.grant_id)
-    if (denied := not_as_seen(command, found, is_completed=is_completed)) is not None:
+    was_forced = draft.marks.forced_answer(command) is not None
+    if (denied := not_as_seen(command, found, was_forced=was_forced)) is not None:
         draft.answer(command, denied)
         return
     if found is not None and found.session_id == command.session_id:

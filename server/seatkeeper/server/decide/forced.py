@@ -5,20 +5,20 @@ from __future__ import annotations
 from seatkeeper.server.domain.commands import Denied, Forced, ForcedEnd, Refusal
 from seatkeeper.server.domain.state import Grant, Ticket
 
-NOTHING_THERE = "nothing waits or holds seats under this id any more: its session has ended"
+NOTHING_THERE = "nothing waits or holds seats under this id any more: it has ended by itself"
 
 
 def not_as_seen(
-    command: ForcedEnd, found: Grant | Ticket | None, *, is_completed: bool
+    command: ForcedEnd, found: Grant | Ticket | None, *, was_forced: bool
 ) -> Denied | None:
     """Return why nothing is ended; None: it is to be ended, or has ended already.
 
-    ``is_completed``: the id is, so that the same command sent again after a lost answer is answered
-    as the first one.
+    ``was_forced``: an administrator has ended it before, so that the same command sent again after a
+    lost answer is answered as the first one.
     """
     grant_id = command.grant_id
     if found is None or found.session_id != command.session_id:
-        return None if is_completed else Denied(grant_id, Refusal.FINISHED, NOTHING_THERE)
+        return None if was_forced else Denied(grant_id, Refusal.FINISHED, NOTHING_THERE)
     if isinstance(found, Ticket) and command.fence:
         return Denied(grant_id, Refusal.OTHER_TERMS, "it waits, and holds no seat")
     if isinstance(found, Grant) and found.fence != command.fence:

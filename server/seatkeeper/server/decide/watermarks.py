@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from seatkeeper.server.domain import Denied, Forced, PoolState
+from seatkeeper.server.domain import Command, Denied, Forced, PoolState, Refusal
 from seatkeeper.server.domain.completed import covering, covers, highest
-from seatkeeper.server.domain.watermark import Watermark
+from seatkeeper.server.domain.watermark import Watermark, is_forced
 
 
 @dataclass(slots=True)
@@ -56,6 +56,20 @@ class Watermarks:
         """Write down that a grant was ended by force, likewise."""
         if session_id not in self.pool.dead_sessions:
             self._of(session_id, lease_id).lost.append(lost)
+
+    def forced_answer(self, command: Command) -> tuple[Refusal, str] | None:
+        """Return what is said of an id that an administrator has ended, by this decision or before.
+
+        As far as it is known: until the session completes another id of the pool. None: none did.
+        """
+        session_id, grant_id = command.session_id, command.grant_id
+        if (mark := self.written.get(session_id)) is not None:
+            ended: list[Denied | Forced] = [*filter(is_forced, mark.denied), *mark.lost]
+            for each in ended:
+                if each.grant_id == grant_id:
+                    return Refusal.REMOVED, each.message
+        message = self.pool.ended_by_force.get(session_id, {}).get(grant_id)
+        return None if message is None else (Refusal.REMOVED, message)
 
     def _of(self, session_id: str, lease_id: int) -> Watermark:
         """Return the watermark that this decision writes for a session; at first what there is."""

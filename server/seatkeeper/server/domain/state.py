@@ -117,6 +117,9 @@ class PoolState:
     completed: CompletedIds = field(default_factory=CompletedIds)
     kept_watermarks: dict[str, bytes] = field(default_factory=dict)
     """Watermarks that say more than this version knows, by session."""
+    ended_by_force: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What each session's latest watermark says of ends that an administrator caused: the message for
+    its holder, by grant id."""
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
     tickets_of: Counter[str] = field(init=False, default_factory=Counter)

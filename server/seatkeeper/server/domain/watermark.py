@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from seatkeeper.server.domain.commands import Denied, Forced
+from seatkeeper.server.domain.commands import Denied, Forced, Refusal
 from seatkeeper.server.domain.completed import Span
 
 
@@ -26,3 +26,8 @@ class Watermark:
     """Grants that this decision ended by force: likewise."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The watermark before, where that says more than this version knows."""
+
+
+def is_forced(denied: Denied) -> bool:
+    """Return whether an administrator took the request out of the queue."""
+    return denied.reason is Refusal.REMOVED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ def administrative_act(
     """Log one act of an administrator as ``event`` when the block has ended.
 
     Facts that are known only then, such as what was there before, are put into what this yields. An act
-    that is refused is not logged as done; one during which the store failed is logged as
-    ``<event>_unknown``, because it may have happened.
+    that is refused is not logged as done; one during which the store failed, or whose caller did not
+    wait for its end, is logged as ``<event>_unknown``, because it may have happened.
     """
     principal = principal_of(context)
     facts |= {"by": str(principal), "peer": principal.address}
@@ -31,5 +32,9 @@ def administrative_act(
         yield facts
     except StoreError as error:
         logger.warning(event + "_unknown", extra=facts | {"error": str(error)})
+        raise
+    except asyncio.CancelledError:
+        why = "the caller did not wait for the answer"
+        logger.warning(event + "_unknown", extra=facts | {"error": why})
         raise
     logger.info(event, extra=facts)

@@ -36,12 +36,25 @@ class Backfill:
             return False
         if self._now - ticket.queued_at >= rule.within / timedelta(milliseconds=1):
             return False
-        unknown = sum(each not in before for each in (*self._room, ticket.grant_id))
+        if self._has_mates(ticket):
+            return False
+        written = {each for each in before if each in self._pool.state.tickets}
         room = rule.seats - before.get(ticket.grant_id, 0)
-        if room < 1 or len(before) + unknown > OVERTAKEN_MAX:
+        if room < 1 or len({*written, *self._room, ticket.grant_id}) > OVERTAKEN_MAX:
             return False
         self._room[ticket.grant_id] = room
         return True
+
+    def _has_mates(self, ticket: Ticket) -> bool:
+        """Return whether others wait for the same work, and so for its place.
+
+        They are not in the order until it is gone, so what goes before them would not be counted.
+        """
+        key, state = ticket.work_key, self._pool.state
+        if not key:
+            return False
+        new = sum(each.work_key == key for each in self._pool.new)
+        return len(state.work_waiting.get(key, ())) + new > 1
 
     def may_go(self, ticket: Ticket) -> bool:
         """Return whether all that are looked past may be overtaken by so many seats more."""

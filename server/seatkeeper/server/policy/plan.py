@@ -16,8 +16,8 @@ A policy is not trusted with safety. What it serves beyond the free seats, twice
 for work that another holder does is not granted.
 
 Requests that name the same work (``work_key``) are served one at a time, whatever the policy: of
-those that wait, ``PoolSnapshot.waiting`` yields one, ``waiting_by_project`` one in each project, and
-none while a grant for it lives. The others keep their places. When that grant ends, they are denied
+those that wait, ``PoolSnapshot.waiting`` yields one, and none while a grant for it lives. The others
+keep their places. When that grant ends, they are denied
 if its holder said how the work ended; otherwise the next of them is served, at the place that it kept.
 """
 

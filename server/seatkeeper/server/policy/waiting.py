@@ -87,15 +87,22 @@ def _of_the_order(
     if first is None and left:
         text = f"{wants}, and {left} of {pool.capacity} are left by those before it"
         return Reason(Rule.SEATS, text)
+    spec = pool.state.spec
+    overtaking = spec is not None and spec.policy.overtaking is not None
+    if first is not None and left and overtaking and ticket.seats > left:
+        text = f"{wants}, and {left} of {pool.capacity} are free; {len(ahead)} before it"
+        return Reason(Rule.SEATS, text)
     if first is not None and left:
         asked = f"a request for {_seats(first.seats)} is next, and {left} are free"
-        spec = pool.state.spec
-        allowed = "no more" if spec and spec.policy.overtaking else "none"
-        return Reason(Rule.LARGE, f"{asked}: {allowed} behind it may go before it")
+        passed = "no more may go before it" if overtaking else "none behind it passes it"
+        return Reason(Rule.LARGE, f"{asked}: {passed}")
     rule = ahead[0][1]
     counted = _counted(ahead)
     said = ", ".join(f"{each.requests} {ORDERS[of]}" for of, each in counted.items())
-    return Reason(rule, f"the next seat is for one {ORDERS[rule]}; before it: {said}")
+    text = f"the next seat is for one {ORDERS[rule]}; before it: {said}"
+    if overtaking and ahead[0][0].seats > ticket.seats:
+        text += f"; as it wants {_seats(ticket.seats)} only, it may go before larger ones"
+    return Reason(rule, text)
 
 
 def _until(plan: Plan, ticket: Ticket) -> Iterator[Ticket]:

@@ -30,6 +30,7 @@ from sys import maxsize
 from typing import TypeAlias
 
 from seatkeeper.server.domain import Denied, Forced, Grant, Guard, PoolState, Released, Ticket
+from seatkeeper.server.domain.watermark import Watermark, is_forced
 from seatkeeper.server.pool.writes import deletes_of
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
 from seatkeeper.server.store.formats import FormatUnsupported
@@ -275,6 +276,7 @@ class PoolMirror:
                 self._remember_end(denial)
             for lost in mark.lost:
                 self._remember_end(lost)
+            self._note_forced(session_id, mark)
             # The highest was completed, whether or not there are others.
             known = (*mark.unrecorded, mark.highest)
             self.state.completed.recorded(session_id, mark.spans, filter(None, known))
@@ -282,7 +284,16 @@ class PoolMirror:
             # The watermark goes with the session's lease: nothing of that session comes any more.
             self.state.completed.forget(session_id)
             self.state.kept_watermarks.pop(session_id, None)
+            self.state.ended_by_force.pop(session_id, None)
             self.state.dead_sessions.discard(session_id)
+
+    def _note_forced(self, session_id: str, mark: Watermark) -> None:
+        forced = {each.grant_id: each.message for each in mark.denied if is_forced(each)}
+        forced |= {each.grant_id: each.message for each in mark.lost}
+        if forced:
+            self.state.ended_by_force[session_id] = forced
+        elif self.state.ended_by_force:
+            self.state.ended_by_force.pop(session_id, None)
 
     def _completed(self, upto: int) -> None:
         self._complete = max(self._complete, upto)

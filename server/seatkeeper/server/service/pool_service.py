@@ -11,7 +11,7 @@ import grpc
 from seatkeeper.core.serving.call_origin import peer_of_call
 from seatkeeper.core.serving.failure import Context, Failure, error_info, resource_info
 from seatkeeper.core.validate import Malformed, check_id, check_name
-from seatkeeper.server.domain import PoolPolicy, PoolSpec
+from seatkeeper.server.domain import NO_POLICY, PoolPolicy, PoolSpec
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import administrative_act
 from seatkeeper.server.pool.admin import (
@@ -299,7 +299,7 @@ def _log_each(applied: Applied, context: Context, why: dict[str, object]) -> Non
 def _created(spec: PoolSpec) -> dict[str, object]:
     """Return what is logged of a new pool."""
     facts = {"pool": spec.name, "seats": spec.seats, "description": spec.description}
-    return facts | ({"policy": _shown(spec.policy)} if spec.policy.projects else {})
+    return facts | ({"policy": _shown(spec.policy)} if spec.policy != NO_POLICY else {})
 
 
 def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
