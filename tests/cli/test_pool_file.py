@@ -127,7 +127,7 @@ def test_a_file_with_faults_is_refused_with_each_place(own: Cluster, write: Writ
         assert done.out == ""
         *faults, last = done.err.splitlines()
         assert [fault[:16] for fault in faults] == ["pools.yaml:4:14:", "pools.yaml:4:19:"]
-        assert last == "seatkeeper: pools.yaml has 2 faults; nothing was applied"
+        assert last == "seatkeeper: pools.yaml has 2 faults; nothing was changed"
     said = own("pool", "apply", "-f", str(file), "--json").check(Exit.REFUSED)
     events = [json.loads(line) for line in said.err.splitlines()]
     assert [event["event"] for event in events] == ["fault", "fault", "failed"]

@@ -440,3 +440,15 @@ def test_a_pool_of_a_file_is_tried(demand: Path, tmp_path: Path) -> None:
     assert "pools.yaml:4:18: pools.large.seats: 'four' is not a whole number" in wrong
     both = simulate(demand, "-f", str(file), "--from", str(file)).refused(Exit.USAGE)
     assert "--file and --from" in both
+
+
+def test_no_input_is_written_over(demand: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pools.yaml"
+    file.write_text(POOLS)
+    over = simulate(demand, "-f", str(file), "--like", "small", "--picture", str(file))
+    assert "--file" in over.refused(Exit.USAGE)
+    assert file.read_text() == POOLS
+    piped = in_process("pool", "simulate", "--trace", "-", "-f", "-", environ=NO_SERVICE)
+    assert "not both" in piped.refused(Exit.USAGE)
+    soon = simulate(demand, "--seats", "3", "--usage-half-life", "1e-7", *SHARES)
+    assert "--usage-half-life 1e-07: from 1 s on" in soon.refused(Exit.USAGE)

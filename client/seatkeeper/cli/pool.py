@@ -15,7 +15,15 @@ from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.pool_plan import apply, plan
-from seatkeeper.cli.render import facts, pool_json, say, show, write_json, write_text
+from seatkeeper.cli.render import (
+    facts,
+    pool_json,
+    say,
+    show,
+    speaks_utf8,
+    write_json,
+    write_text,
+)
 from seatkeeper.cli.views import (
     grants_table,
     pools_table,
@@ -24,7 +32,7 @@ from seatkeeper.cli.views import (
     seats_of,
 )
 from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking, parse_project
-from seatkeeper.core.amounts import count
+from seatkeeper.core.amounts import count, size
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -102,7 +110,7 @@ async def create(
             seats=seats,
             description=description,
             projects=shares,
-            usage_half_life=_half_life(usage_half_life) or None,
+            usage_half_life=half_life_of(usage_half_life) or None,
             overtaking=rule,
         )
     _done(at, "created", pool)
@@ -146,7 +154,7 @@ async def update(
             description=description,
             projects=shares,
             without_projects=without_project or [],
-            usage_half_life=_half_life(usage_half_life),
+            usage_half_life=half_life_of(usage_half_life),
             overtaking=rule,
         )
     _done(at, "updated", pool)
@@ -247,15 +255,26 @@ def _only_one(at: Connection, yaml: bool) -> None:
 
 
 def _write_yaml(pools: Sequence[pb.Pool]) -> None:
-    from seatkeeper.client.pools_file import write_pools
+    from seatkeeper.client.pools_file import FILE_BYTES_MAX, write_pools
+    from seatkeeper.client.pools_file.definition import POOLS_MAX
 
     for pool in pools:
         if not pool.revision:  # the node could not read it, and says so in its description
             fail(Exit.FAILED, f"pool {pool.spec.name}: {pool.spec.description}")
-    write_text(write_pools(pool.spec for pool in pools))
+    text = write_pools((pool.spec for pool in pools), as_ascii=not speaks_utf8())
+    if len(pools) > POOLS_MAX or len(text) > FILE_BYTES_MAX:
+        fail(
+            Exit.FAILED,
+            f"{count(len(pools), 'pool')}, {size(len(text))}, are too much for one file of at most "
+            f"{POOLS_MAX} pools and {size(FILE_BYTES_MAX)}: write some with `pool show NAME --yaml`",
+        )
+    write_text(text)
 
 
-def _half_life(seconds: float | None) -> timedelta | None:
+def half_life_of(seconds: float | None) -> timedelta | None:
+    """Return what an option says of the half-life; 0: none. One between 0 and 1 ends the command."""
+    if seconds is not None and 0 < seconds < 1:
+        fail(Exit.USAGE, f"--usage-half-life {seconds:g}: from 1 s on, or 0 for none")
     return None if seconds is None else timedelta(seconds=seconds)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,7 +125,7 @@ def pools_in(at: Connection, file: str) -> dict[str, pb.PoolSpec]:
             say(f"{name}:{fault}", stderr=True)
     if found.faults:
         fail(
-            Exit.REFUSED, f"{name} has {count(len(found.faults), 'fault')}; nothing was applied"
+            Exit.REFUSED, f"{name} has {count(len(found.faults), 'fault')}; nothing was changed"
         )
     return dict(found.pools)
 
@@ -193,7 +194,9 @@ def _show_meanwhile(
         [pool for pool in seen if pool.spec.name in names],
         delete_missing=True,
     )
-    for change in since.changes:
+    for found in since.changes:
+        # What would stand in its way, or follow from it, is of a plan, not of what has happened.
+        change = replace(found, notes=(), obstacle="")
         if at.json:
             write_event({"event": "changed_meanwhile"} | _change_json(change))
             continue

@@ -42,6 +42,12 @@ def write_event(event: Json) -> None:
     print(as_json(event), file=sys.stderr, flush=True)
 
 
+def speaks_utf8() -> bool:
+    """Return whether what is written to standard output leaves as UTF-8."""
+    name = (getattr(sys.stdout, "encoding", None) or "").lower()
+    return name.replace("-", "").replace("_", "") == "utf8"
+
+
 def write_text(text: str) -> None:
     """Write a file's text, whole, at once. What must not be shown is escaped in it already."""
     print(text, end="", flush=True)

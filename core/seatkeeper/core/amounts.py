@@ -34,3 +34,9 @@ def size(count: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.2f} GiB"
+
+
+def exact_seconds(length: timedelta) -> str:
+    """Return a length in seconds, as digits to a microsecond: ``0.25``, ``1234567``."""
+    whole, rest = divmod(length // timedelta(microseconds=1), 10**6)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".")

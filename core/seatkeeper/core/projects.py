@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
+from seatkeeper.core.amounts import exact_seconds
+
 DEPTH_MAX = 4
 """Levels of projects, below the pool itself."""
 PROJECTS_MAX = 500
@@ -52,7 +54,7 @@ class Overtaking:
 
     def __str__(self) -> str:
         """Return it for people."""
-        return f"seats={self.seats},within={self.within.total_seconds():g}"
+        return f"seats={self.seats},within={exact_seconds(self.within)}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class PoolPolicy:
         """Return it for people: each project, and the rest as far as it is set."""
         found = [*map(str, self.projects)]
         if self.usage_half_life is not None:
-            found.append(f"usage half-life: {self.usage_half_life.total_seconds():g} s")
+            found.append(f"usage half-life: {exact_seconds(self.usage_half_life)} s")
         if self.overtaking is not None:
             found.append(f"overtaking: {self.overtaking}")
         return found

@@ -13,6 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 HOLDER_MAX = 253
 DESCRIPTION_MAX = 500
 SEATS_MAX = 100_000
+POOL_DELETIONS_MAX = 60
+"""Most pools that one apply deletes: each takes several comparisons of a transaction."""
 """Most seats of a pool."""
 NANOS_MAX = 999_999_999
 DAY_MILLIS = 24 * 3600 * 1000

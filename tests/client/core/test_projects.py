@@ -86,14 +86,27 @@ def test_overtaking_is_read_and_written() -> None:
     assert (read.seats, read.within.ToSeconds()) == (4, 60)
     assert overtaking_text(read) == "seats=4,within=60"
     assert parse_overtaking("none") == pb.Overtaking()
+    for text in ("seats=4,within=1234567", "seats=1,within=600.25"):
+        assert overtaking_text(parse_overtaking(text)) == text
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "4", "seats=4", "seats=4,within=1m", "seats=-1,within=2", "seats=4,within=6,seats=5"],
+    [
+        "",
+        "4",
+        "seats=4",
+        "seats=4,within=1m",
+        "seats=-1,within=2",
+        "seats=4,within=6,seats=5",
+        "s eats=4,within=6",
+        "seats=4,within=0.1234567",
+    ],
 )
 def test_what_overtaking_cannot_be_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"seats=4,within=60|whole number"):
+    with pytest.raises(
+        InvalidArgument, match=r"seats=4,within=60|number of seconds|whole number"
+    ):
         parse_overtaking(text)
 
 

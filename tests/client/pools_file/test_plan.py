@@ -106,3 +106,13 @@ def test_what_a_newer_version_says_of_a_pool_is_no_difference() -> None:
     pool.spec.format = 2
     (change,) = plan(wanted("  p: {seats: 1, projects: {a: {}}}\n"), [pool]).changes
     assert change.kind is Kind.UNCHANGED
+
+
+def test_more_deletions_than_one_apply_makes_are_an_obstacle() -> None:
+    there = [
+        pb.Pool(spec=pb.PoolSpec(name=f"p{n}", seats=1), revision=n + 1) for n in range(61)
+    ]
+    (first, *others) = plan({}, there, delete_missing=True).changes
+    assert first.obstacle == "61 pools are to be deleted, at most 60 at once"
+    assert not any(each.obstacle for each in others)
+    assert not any(each.obstacle for each in plan({}, there[1:], delete_missing=True).changes)

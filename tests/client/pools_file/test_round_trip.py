@@ -95,3 +95,10 @@ def test_other_programs_read_the_same_names_and_texts(wanted: tuple[pb.PoolSpec,
         assert read["pools"][spec.name].get("description", "") == spec.description
         projects = read["pools"][spec.name].get("projects", {})
         assert list(projects) == [share.project for share in spec.policy.projects]
+
+
+def test_what_is_not_sent_as_utf_8_has_ascii_alone() -> None:
+    spec = pb.PoolSpec(name="p", seats=1, description="über 数")
+    written = write_pools([spec], as_ascii=True)
+    assert written.isascii()
+    assert read_pools(written.encode()).pools["p"].description == spec.description

@@ -157,6 +157,7 @@ PURE_IMPORTS: dict[str, set[str]] = {
     "collections.abc": set(),
     "datetime": {"timedelta"},
     "sys": {"maxsize"},
+    "seatkeeper.core.amounts": {"exact_seconds"},
     "seatkeeper.core.validate": {"Malformed"},
 }
 """What they may import beside each other, and which names of it; none named: any."""

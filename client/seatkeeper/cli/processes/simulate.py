@@ -93,8 +93,13 @@ async def simulate(
 
     numbers = of.numbers()
     bound = _bound(p95_wait, find_seats=find_seats, has_seats=bool(numbers))
-    given = {"--trace": None if is_piped(trace) else trace, "--from": of.from_}
-    inputs = {flag: path for flag, path in given.items() if path is not None}
+    file = None if of.file is None else Path(of.file)
+    if is_piped(trace) and is_piped(file):
+        fail(Exit.USAGE, "--trace and --file: one of them can be standard input, not both")
+    given = {"--trace": trace, "--file": file, "--from": of.from_}
+    inputs = {
+        flag: path for flag, path in given.items() if path is not None and not is_piped(path)
+    }
     places = outputs_at({"--picture": picture}, inputs=inputs, as_json=at.json)
     taken = of.taken()
     message = await of.message(at, taken)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ from seatkeeper.cli.pool import (
     Overtake,
     Project,
     WithoutProject,
+    half_life_of,
     parsed_overtaking,
     parsed_projects,
 )
@@ -113,13 +113,12 @@ class Specification:
                 found = (await client.pools.get(self.like)).spec
         if taken is not None:
             found = taken.pool.spec
-        half_life = self.usage_half_life
         try:
             policy = with_projects(
                 found.policy,
                 parsed_projects(self.project or []),
                 self.without_project or [],
-                None if half_life is None else timedelta(seconds=half_life),
+                half_life_of(self.usage_half_life),
                 parsed_overtaking(self.overtaking),
             )
         except InvalidArgument as error:

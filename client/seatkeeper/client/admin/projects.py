@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
+from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 _FIELDS = ("guaranteed", "limit", "weight", "parent")
 NO_OVERTAKING = "none"
+_SECONDS = re.compile(r"(\d{1,9})(?:\.(\d{1,6}))?", re.ASCII)
 
 
 def parse_project(text: str) -> pb.ProjectShare:
@@ -57,26 +60,29 @@ def parse_overtaking(text: str) -> pb.Overtaking:
     overtaking = pb.Overtaking()
     if text.strip() == NO_OVERTAKING:
         return overtaking
-    found = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(","))
-    if set(found) != {"seats", "within"} or text.count("=") != 2:
+    parts = [each.partition("=") for each in text.split(",")]
+    found = {name.strip(): value.strip() for name, _, value in parts}
+    if set(found) != {"seats", "within"} or len(parts) != 2:
         raise InvalidArgument(
             f"{text[:100]!r} is neither seats=4,within=60 nor {NO_OVERTAKING}"
         )
-    for field, value in found.items():
-        if not (value.isascii() and value.isdecimal() and len(value) < 10):
-            raise InvalidArgument(
-                f"overtaking: {field}={value[:100]} is no whole number from 0 on"
-            )
-    overtaking.seats = int(found["seats"])
-    overtaking.within.FromTimedelta(timedelta(seconds=int(found["within"])))
+    seats, within = found["seats"], _SECONDS.fullmatch(found["within"])
+    if not (seats.isascii() and seats.isdecimal() and len(seats) < 10):
+        raise InvalidArgument(f"overtaking: seats={seats[:100]} is no whole number from 0 on")
+    if within is None:
+        raise InvalidArgument(
+            f"overtaking: within={found['within'][:100]} is no number of seconds, with at most 6 "
+            "digits after a point"
+        )
+    overtaking.seats = int(seats)
+    micros = int((within[2] or "").ljust(6, "0"))
+    overtaking.within.FromTimedelta(timedelta(seconds=int(within[1]), microseconds=micros))
     return overtaking
 
 
 def overtaking_text(overtaking: pb.Overtaking) -> str:
     """Return the text that `parse_overtaking` reads it from."""
-    return (
-        f"seats={overtaking.seats},within={overtaking.within.ToTimedelta().total_seconds():g}"
-    )
+    return f"seats={overtaking.seats},within={exact_seconds(overtaking.within.ToTimedelta())}"
 
 
 def with_projects(

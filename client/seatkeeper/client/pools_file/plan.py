@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
+from seatkeeper.core.validate import POOL_DELETIONS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 
@@ -118,6 +119,10 @@ def plan(
         for name, pool in there.items()
         if name not in wanted
     ]
+    deleted = [change for change in changes if change.kind is Kind.DELETE]
+    if len(deleted) > POOL_DELETIONS_MAX and not deleted[0].obstacle:
+        many = f"{len(deleted)} pools are to be deleted, at most {POOL_DELETIONS_MAX} at once"
+        changes[changes.index(deleted[0])] = replace(deleted[0], obstacle=many)
     return Plan(tuple(changes))
 
 

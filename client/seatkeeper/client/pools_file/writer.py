@@ -19,22 +19,23 @@ from seatkeeper.v1 import pool_service_pb2 as pb
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
-def write_pools(specs: Iterable[pb.PoolSpec]) -> str:
+def write_pools(specs: Iterable[pb.PoolSpec], *, as_ascii: bool = False) -> str:
     """Return the file that says these pools, and reads as them.
 
+    ``as_ascii``: with nothing but ASCII in it, for where it will not be encoded as UTF-8.
     What this version does not know of a pool is not in it, and stays as it is when it is applied.
     """
     lines = [f"version: {VERSION}"]
-    pools = [line for spec in specs for line in _pool(spec)]
+    pools = [line for spec in specs for line in _pool(spec, as_ascii)]
     lines += ["pools:", *pools] if pools else ["pools: {}"]
     return "\n".join(lines) + "\n"
 
 
-def _pool(spec: pb.PoolSpec) -> Iterator[str]:
+def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     yield f"  {_name(spec.name)}:"
     yield f"    seats: {spec.seats}"
     if spec.description:
-        yield f"    description: {_quoted(spec.description)}"
+        yield f"    description: {_quoted(spec.description, as_ascii)}"
     if spec.policy.HasField("overtaking"):
         rule = spec.policy.overtaking
         yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
@@ -69,7 +70,11 @@ def _name(name: str) -> str:
     return name if _PLAIN.fullmatch(name) and not meant_as(name) else _quoted(name)
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str, as_ascii: bool = False) -> str:
     """Return text in quotes; what cannot be seen is escaped, as YAML has it, too."""
     inner = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(each if is_shown(each) else escaped(each) for each in inner) + '"'
+
+    def stays(each: str) -> bool:
+        return is_shown(each) and (each.isascii() or not as_ascii)
+
+    return '"' + "".join(each if stays(each) else escaped(each) for each in inner) + '"'

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from seatkeeper.core.text import hidden_in, named
-from seatkeeper.core.validate import Malformed, check_name
+from seatkeeper.core.validate import POOL_DELETIONS_MAX, Malformed, check_name
 from seatkeeper.server.domain import PoolSpec
 from seatkeeper.server.wire.validate import check_spec
 from seatkeeper.v1 import pool_service_pb2
 
 CHANGES_MAX = 1_000
-DELETIONS_MAX = 60
-"""Each is one comparison, of which a transaction has few."""
 REASON_MAX = 500
 
 
@@ -21,10 +19,10 @@ def check_apply(
     _check_reason(request.reason)
     if len(request.changes) > CHANGES_MAX:
         raise Malformed("changes", f"{len(request.changes)} pools are over {CHANGES_MAX}")
-    if (deletions := sum(change.delete for change in request.changes)) > DELETIONS_MAX:
+    if (deletions := sum(change.delete for change in request.changes)) > POOL_DELETIONS_MAX:
         raise Malformed(
             "changes",
-            f"{deletions} pools to delete are over {DELETIONS_MAX}: delete some first",
+            f"{deletions} pools to delete are over {POOL_DELETIONS_MAX}: delete some first",
         )
     found = []
     seen: set[str] = set()
