@@ -127,7 +127,7 @@ policies: $(PROTOS)  ## the real loop under other orders of service, in virtual 
 chaos: etcd chaos-tools  ## faults on real processes: every scenario, a report in docs/reference/; 21 minutes
 	$(BIN)/python -m tests.chaos --report docs/reference
 
-compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 9 minutes
+compat: etcd  ## the previous release and this tree side by side, upgraded and taken back; 14 minutes
 	$(BIN)/python -m tests.compat --json -
 
 soak: etcd chaos-tools  ## an hour of faults on real processes, looking for what grows

@@ -247,7 +247,7 @@ class _Draft:
             return
         guard = self.decision.guard
         number = guard.ticket_number + 1
-        self.decision.guard = replace(guard, ticket_number=number)
+        self.decision.guard = _moved(guard, number=number)
         self.asked[grant_id] = (command, command.ticket(number, self.now))
         self.reserved += 1
 
@@ -401,7 +401,7 @@ class _Draft:
 
     def _grant(self, ticket: Ticket, *, is_new: bool) -> None:
         fence = self.decision.guard.fence + 1
-        self.decision.guard = replace(self.decision.guard, fence=fence)
+        self.decision.guard = _moved(self.decision.guard, fence=fence)
         grant = Grant(
             grant_id=ticket.grant_id,
             session_id=ticket.session_id,
@@ -487,6 +487,17 @@ def _end_by_force(draft: _Draft, command: ForcedEnd) -> None:
             draft.marks.note_denial(*owner, answer)
             draft.answer_again(answer)
     draft.answer(command, Released(command.grant_id))
+
+
+def _moved(guard: Guard, *, fence: int = 0, number: int = 0) -> Guard:
+    """Return a guard with a counter moved on; `dataclasses.replace` takes several times as long."""
+    return Guard(
+        fence or guard.fence,
+        number or guard.ticket_number,
+        guard.kept,
+        guard.usage,
+        guard.overtaken,
+    )
 
 
 def _left_by_holder(pool: PoolState, decision: Decision) -> Counter[str]:
