@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file.definition import VERSION
 from seatkeeper.client.pools_file.tree import meant_as
+from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.text import escaped, is_shown
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -62,8 +63,7 @@ def _fields(share: pb.ProjectShare) -> Iterator[str]:
 
 def seconds_text(duration: Duration) -> str:
     """Return a duration in seconds, to a microsecond."""
-    micros = duration.nanos // 1000
-    return f"{duration.seconds}.{micros:06}".rstrip("0").rstrip(".")
+    return exact_seconds(duration.ToTimedelta())
 
 
 def _name(name: str) -> str:
