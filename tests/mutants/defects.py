@@ -57,8 +57,8 @@ DEFECTS = (
     Defect(
         "an absent record taken for proof: the guard is not moved after an unknown outcome",
         f"{SERVER}/pool/committer.py",
-        "            if decision.writes or self._unsettled:\n",
-        "            if decision.writes:\n",
+        "            if decision.changes or self._unsettled:\n",
+        "            if decision.changes:\n",
         tests=("tests/unit/pool/test_pool_loop.py", "tests/unit/pool/test_pool_loop_chaos.py"),
     ),
     Defect(
@@ -336,10 +336,11 @@ DEFECTS = (
     Defect(
         "a token signed from what a node remembers",
         f"{SERVER}/service/seat_api.py",
-        "        grants = await self.seats.confirmed(pool, grant_ids)\n",
+        "        found = await self.seats.confirmed(pool, asked.tokens | asked.reclaimable)\n",
         "        loop = await self.seats.loop(pool)\n"
         "        state = loop.state.grants if loop else {}\n"
-        "        grants = {each: state[each] for each in grant_ids if each in state}\n",
+        "        found = await self.seats.confirmed(pool, ())\n"
+        "        found.grants.update({k: state[k] for k in asked.tokens if k in state})\n",
         tests=("tests/unit/service/test_tokens_on_demand.py",),
     ),
     Defect(
@@ -511,9 +512,8 @@ DEFECTS = (
     Defect(
         "a forced release that keeps the grant, and with it the fence",
         f"{SERVER}/decide/decision.py",
-        "            draft.decision.reclaimed_fences.append(found.fence)\n"
-        "            draft.end_grant(found)\n",
-        "            draft.decision.reclaimed_fences.append(found.fence)\n",
+        "    draft.decision.reclaimed_fences.append(grant.fence)\n    draft.end_grant(grant)\n",
+        "    draft.decision.reclaimed_fences.append(grant.fence)\n",
     ),
     Defect(
         "a forced release of a grant that is another by now",
@@ -532,7 +532,7 @@ DEFECTS = (
     Defect(
         "a policy that an older node overlooks",
         f"{SERVER}/store/records.py",
-        "    message.format = POLICY_FORMAT if spec.policy.projects else 0\n",
+        "    message.format = _format_of(spec)\n",
         "",
         tests=("tests/unit/service/test_pool_policies.py",),
     ),
@@ -542,6 +542,83 @@ DEFECTS = (
         "    return _with_policy(changed, before.policy) if keep_policy else changed\n",
         "    return changed\n",
         tests=("tests/unit/service/test_pool_policies.py",),
+    ),
+    Defect(
+        "a seat is taken before its notice is over",
+        f"{SERVER}/pool/reclaim_timers.py",
+        "each.number, now + each.within.total_seconds())",
+        "each.number, now + each.within.total_seconds() / 2)",
+        tests=("tests/unit/service/test_reclaims.py",),
+    ),
+    Defect(
+        "a seat is called back that its project is guaranteed",
+        f"{SERVER}/policy/reclaiming.py",
+        "- grant.seats >= self._policy.guaranteed.get(each, 0)",
+        "- grant.seats >= 0",
+    ),
+    Defect(
+        "a seat is called back that was held for less than the minimum",
+        f"{SERVER}/policy/reclaiming.py",
+        "        if at > self._now:\n",
+        "        if at > self._now + 60_000:\n",
+    ),
+    Defect(
+        "more is called back than is needed",
+        f"{SERVER}/policy/reclaiming.py",
+        "            if sum(each.seats for each in taken) - grant.seats >= need:\n",
+        "            if False:\n",
+        tests=("tests/unit/policy/test_reclaiming.py",),
+    ),
+    Defect(
+        "seats of a client that does not know reclaims are called back",
+        f"{SERVER}/policy/reclaiming.py",
+        "                if grant.heeds_within is not None:\n",
+        "                if True:\n",
+        tests=("tests/unit/policy/test_reclaiming.py",),
+    ),
+    Defect(
+        "a seat is called back twice: the second time under the first one's number",
+        f"{SERVER}/decide/reclaimed.py",
+        "            number += 1\n",
+        "            number = max(1, number)\n",
+        tests=("tests/unit/decide/test_reclaimed.py",),
+    ),
+    Defect(
+        "a seat is taken although its asker has left",
+        f"{SERVER}/decide/reclaimed.py",
+        "    running = pool.guard.reclaims.running\n    for each in plan.reclaim:\n",
+        "    running = pool.guard.reclaims.running\n"
+        "    yield from (pool.grants[g] for g, r in running.items() if r.number in over)\n"
+        "    for each in ():\n",
+        tests=("tests/unit/decide/test_reclaimed.py",),
+    ),
+    Defect(
+        "a renewal does not say that a grant is called back",
+        f"{SERVER}/service/seat_api.py",
+        "                    if reclaim is not None:\n",
+        "                    if False:\n",
+    ),
+    Defect(
+        "a token outlives the notice",
+        f"{SERVER}/service/seat_api.py",
+        "    return Instant(min(alive_until, reclaim.decided_at + _millis(reclaim.within)))\n",
+        "    return alive_until\n",
+        tests=("tests/unit/service/test_reclaims.py",),
+    ),
+    Defect(
+        "an answer that says nothing of a grant counts as its confirmation",
+        "client/seatkeeper/client/session/recallable.py",
+        "        if confirmed is None or held.recall is None:\n",
+        "        if confirmed is None and held.recall is not None:\n"
+        "            held.recall.confirm(sent_at)\n"
+        "        elif confirmed is None or held.recall is None:\n",
+    ),
+    Defect(
+        "a confirmation counts from when it came",
+        "client/seatkeeper/client/session/reclaiming.py",
+        "        self.confirmed_at = max(self.confirmed_at, sent_at)\n",
+        "        self.confirmed_at = sent_at + 3\n",
+        tests=("tests/client/session/test_reclaiming.py",),
     ),
     Defect(
         "a batch overlooks what changed since it was seen",

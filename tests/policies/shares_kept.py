@@ -12,7 +12,15 @@ from fractions import Fraction
 
 from tests.policies.rules import Step
 
-from seatkeeper.server.domain import Grant, Overtaking, PoolPolicy, ProjectShare, Ticket, Usage
+from seatkeeper.server.domain import (
+    Grant,
+    Overtaking,
+    PoolPolicy,
+    ProjectShare,
+    ReclaimRule,
+    Ticket,
+    Usage,
+)
 
 Held = Mapping[str, int | Fraction]
 """Seats by project, with those of its parts; and, as ``own of``, without them."""
@@ -58,11 +66,15 @@ def drawn_policy(rng: random.Random, seats: int) -> PoolPolicy:
     overtaking = Overtaking(
         rng.randint(1, 4), rng.choice([timedelta(seconds=2), timedelta(minutes=1)])
     )
+    reclaim = None
+    if any(share.guaranteed for share in shares) and rng.random() < 0.5:
+        notice, least = rng.choice([1, 2, 4]), rng.choice([0, 1, 5])
+        reclaim = ReclaimRule(timedelta(seconds=notice), timedelta(seconds=least), 1_000)
     match rng.randrange(5):
         case 0 | 1:
-            return PoolPolicy(tuple(shares), half_life)
+            return PoolPolicy(tuple(shares), half_life, reclaim=reclaim)
         case 2 | 3:
-            return PoolPolicy(tuple(shares), half_life, overtaking)
+            return PoolPolicy(tuple(shares), half_life, overtaking, reclaim)
         case _:
             return PoolPolicy(overtaking=overtaking)
 

@@ -60,10 +60,12 @@ def _run(
     seeds: range, simulated: Callable[[int], Outcome], jobs: int, *, until_violation: bool
 ) -> int:
     began = time.monotonic()
-    operations = faults = grants = violations = 0
+    operations = faults = grants = called_back = taken = violations = 0
     for outcome in _outcomes(seeds, simulated, jobs):
         operations += outcome.operations
         grants += outcome.grants
+        called_back += outcome.called_back[0]
+        taken += outcome.called_back[1]
         faults += outcome.faults
         violations += len(outcome.violations)
         if outcome.violations:
@@ -74,6 +76,8 @@ def _run(
         "seeds": len(seeds),
         "operations": operations,
         "grants": grants,
+        "called_back": called_back,
+        "taken_back": taken,
         "faults": faults,
         "violations": violations,
         "seconds": round(time.monotonic() - began, 1),

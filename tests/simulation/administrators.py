@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import groupby
 
 from tests.simulation.cluster import KEYS
 
 from seatkeeper.chaos.users import User
 from seatkeeper.client import ClientConfig, SeatError
+from seatkeeper.oracle.reclaims import read_called_back
 from seatkeeper.oracle.record import Believed
 from seatkeeper.oracle.stored import located, read_grant
 from seatkeeper.server.events.facts import decode_facts
@@ -83,19 +85,24 @@ class Taken:
 
 
 def taken_by_force(changes: Iterable[Change], changed_at: Mapping[int, float]) -> list[Taken]:
-    """Return the grants whose fences decisions say they ended by force."""
+    """Return the grants whose fences decisions say they ended by force, without notice."""
     granted: dict[tuple[str, int], str] = {}
     found: list[Taken] = []
-    for change in changes:
-        for pool, kind, name, _ in located([change], KEYS.prefix):
+    for revision, together in groupby(changes, key=lambda change: change.revision):
+        taken: list[Taken] = []
+        called_back: set[str] = set()
+        for pool, kind, name, change in located(together, KEYS.prefix):
             if change.entry is None:
                 continue
             if kind == "grants":
                 granted[pool, read_grant(name, change.entry.value).fence] = name
+            elif kind == "marks":
+                called_back |= read_called_back(change.entry.value)
             elif kind == "guard":
-                at = changed_at[change.revision]
+                at = changed_at[revision]
                 facts = decode_facts(change.entry.value)
-                found += [Taken(pool, granted[pool, f], f, at) for f in facts.reclaimed]
+                taken += [Taken(pool, granted[pool, f], f, at) for f in facts.reclaimed]
+        found += [each for each in taken if each.grant_id not in called_back]
     return found
 
 

@@ -12,6 +12,7 @@ from tests.simulation.administrators import (
     check_acts,
     taken_by_force,
 )
+from tests.simulation.callbacks import check_notices
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.losses import Losses
@@ -139,6 +140,7 @@ class Referee:
             for act in user.acts
         ]
         reported += check_acts(store.changes, store.changed_at, acts)
+        reported += check_notices(store.changes, store.changed_at)
         for violation in reported:
             self._world.note(f"VIOLATION {violation}")
         return reported

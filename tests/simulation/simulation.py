@@ -16,8 +16,10 @@ from tests.policies.rules import Tried
 from tests.policies.shares_kept import drawn_policy
 from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.administrators import Administrator
+from tests.simulation.callbacks import count_reclaims
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
+from tests.simulation.hoarders import Hoarder
 from tests.simulation.referee import Referee
 from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
@@ -48,6 +50,8 @@ class Outcome:
     digest: str
     operations: int
     grants: int
+    called_back: tuple[int, int]
+    """Grants that were called back, and those of them that were taken at the end of their notice."""
     faults: int
     violations: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -147,6 +151,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             digest=world.digest,
             operations=user_record.operations,
             grants=len(user_record.acquired),
+            called_back=count_reclaims(cluster.store.changes),
             faults=len(faults.injected),
             violations=violations,
             log=world.log or [],
@@ -208,7 +213,25 @@ def _users(
     for user in found:
         if isinstance(user, LibraryUser):
             user.agents = agents
+    found += _hoarders(cluster, user_record, pools, seed)
     return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
+
+
+def _hoarders(
+    cluster: SimCluster, user_record: UserRecord, pools: dict[str, int], seed: int
+) -> list[User]:
+    """Return some where a pool calls seats back."""
+    own = random.Random(f"hoarders of {seed}")
+    recalling = [
+        (name, seats)
+        for name, seats in pools.items()
+        if cluster.shared[name].reclaim is not None
+    ]
+    return [
+        Hoarder(SimSurroundings(cluster, f"hoarder-{n}", own), user_record, recalling, own)
+        for n in range(own.randrange(2, 5))
+        if recalling
+    ]
 
 
 def _administrators(

@@ -17,6 +17,7 @@ What it looks for, at every revision:
 - a session's request (its grant id) that was granted a second time after it had ended;
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
   ticket that was given another place: what is handed out stays as it is;
+- seats that were called back otherwise than the pool says: see ``reclaims``;
 - a place in the queue, or a seat, that a decision took away from a session that had not completed
   it, by a release or because its time was over: both are written down in its watermark.
 
@@ -33,6 +34,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 
+from seatkeeper.oracle.reclaims import ReclaimLedger
 from seatkeeper.oracle.stored import (
     PREFIX,
     StoredGrant,
@@ -69,6 +71,7 @@ class FaultKind(Enum):
     GRANTED_TWICE = "granted twice"
     TAKEN_AWAY = "taken away"
     REWRITTEN = "rewritten"
+    CALLED_BACK = "called back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,7 @@ class _PoolLedger:
         """Up to which revision the decision at hand knew of everything, as it says."""
         self._last_decision = 0
         """The revision of the one before it."""
+        self._reclaims = ReclaimLedger()
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -206,6 +210,7 @@ class _PoolLedger:
                 self._history.capacity = seats_in_spec(value)
                 self._shares = read_shares(value)
                 self._overtaking = read_overtaking(value)
+                self._reclaims.note_spec(value)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -216,9 +221,11 @@ class _PoolLedger:
                 self._queued[name] = read_ticket(name, value)
             case "marks", Entry(value=value):
                 self._finished[name] = read_completed(value)
+                self._reclaims.note_mark(value)
             case "guard", Entry(value=value):
                 self._is_decision = True
                 self._view_revision = read_view_revision(value)
+                self._reclaims.note_guard(value)
 
     def settle(self, revision: int) -> None:
         """Apply the changes taken since the last revision, all at once, and check them."""
@@ -229,8 +236,12 @@ class _PoolLedger:
                 self._overtaken.pop(ticket.grant_id, None)
                 if ticket.grant_id not in self._granted:
                     self._check_end(revision, ticket, "place in the queue")
+        gone: list[StoredGrant | StoredTicket] = [
+            ticket for ticket in ended.values() if ticket is not None
+        ]
         for name in self._grants_ended:
             if (grant := self._held.pop(name, None)) is not None:
+                gone.append(grant)
                 self._history.out -= grant.seats
                 self._check_end(revision, grant, "seat")
                 if grant.work_key:
@@ -265,6 +276,11 @@ class _PoolLedger:
             elif _turn(before) != _turn(ticket):
                 message = f"{ticket.grant_id} had place {_turn(before)}, has {_turn(ticket)}"
                 self._fault(FaultKind.REWRITTEN, revision, message)
+        known = self._view_revision or self._last_decision
+        for message in self._reclaims.settle(
+            *(revision, known, self._held, self._waiting.values(), gone, self._shares)
+        ):
+            self._fault(FaultKind.CALLED_BACK, revision, message)
         if self._is_decision:
             self._last_decision = revision
         self._granted, self._queued, self._is_decision = {}, {}, False

@@ -32,6 +32,7 @@ class StoredGrant:
     fence: int
     work_key: str = ""
     granted_at_millis: int = 0
+    heeds_within_millis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class StoredShare:
 
     parent: str
     limit: int | None
+    guaranteed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ def read_shares(value: bytes) -> dict[str, StoredShare]:
     policy = pool_service_pb2.PoolSpec.FromString(value).policy
     return {
         share.project: StoredShare(
-            share.parent, share.limit if share.HasField("limit") else None
+            share.parent,
+            share.limit if share.HasField("limit") else None,
+            share.guaranteed,
         )
         for share in policy.projects
     }
@@ -139,6 +143,7 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         fence=record.fence,
         work_key=record.attributes.work_key,
         granted_at_millis=record.granted_at_millis,
+        heeds_within_millis=record.heeds_within_millis,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -24,6 +24,7 @@ from seatkeeper.cli.render import (
     write_json,
     write_text,
 )
+from seatkeeper.cli.sharing import Sharing, sharing_facts
 from seatkeeper.cli.views import (
     grants_table,
     pools_table,
@@ -31,7 +32,7 @@ from seatkeeper.cli.views import (
     queue_table,
     seats_of,
 )
-from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking, parse_project
+from seatkeeper.client.admin.projects import parse_project
 from seatkeeper.core.amounts import count, size
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -62,21 +63,6 @@ Project = typer.Option(
     help="A project's part: guaranteed=N seats that it gets before others, limit=N seats at most, "
     "weight=N (1) of what is left, parent=NAME that it is a part of. May be repeated.",
 )
-HalfLife = typer.Option(
-    "--usage-half-life",
-    metavar="SECONDS",
-    min=0,
-    max=90 * 24 * 3600,
-    help="A project that has used little for its weight comes first; half of what was used is "
-    "forgotten in this time. 0: only what is held counts.",
-)
-Overtake = typer.Option(
-    "--overtaking",
-    metavar="RULE",
-    help="seats=N,within=SECONDS: while a request wants more seats than are free, smaller ones behind "
-    "it may be granted N seats in all, until it has waited so long. none: they wait with it, as in "
-    "every pool that says nothing.",
-)
 AsYaml = typer.Option(
     "--yaml", help="Write it as a file of pools, which `pool apply` reads; without its state."
 )
@@ -93,25 +79,27 @@ async def create(
     at: Connection,
     name: Name,
     seats: Annotated[int, Seats],
+    sharing: Sharing,
     description: Annotated[str, Description] = "",
     project: Annotated[list[str] | None, Project] = None,
-    usage_half_life: Annotated[float | None, HalfLife] = None,
-    overtaking: Annotated[str | None, Overtake] = None,
 ) -> None:
     """Create a pool.
 
     With --project, its seats are shared: the next one goes to a project under its guarantee, then by
-    weight. Idle guarantees are lent; none is taken back.
+    weight. Idle guarantees are lent; with --reclaim, lent seats are called back when they are needed.
     """
-    shares, rule = parsed_projects(project or []), parsed_overtaking(overtaking)
+    shares = parsed_projects(project or [])
+    half_life, overtaking = sharing.half_life or None, sharing.overtaking_rule
+    reclaim = sharing.reclaim_rule
     async with at.client() as client:
         pool = await client.pools.create(
             name,
             seats=seats,
             description=description,
             projects=shares,
-            usage_half_life=half_life_of(usage_half_life) or None,
-            overtaking=rule,
+            usage_half_life=half_life,
+            overtaking=overtaking,
+            reclaim=reclaim,
         )
     _done(at, "created", pool)
 
@@ -126,12 +114,11 @@ async def create(
 async def update(
     at: Connection,
     name: Name,
+    sharing: Sharing,
     seats: Annotated[int | None, Seats] = None,
     description: Annotated[str | None, Description] = None,
     project: Annotated[list[str] | None, Project] = None,
     without_project: Annotated[list[str] | None, WithoutProject] = None,
-    usage_half_life: Annotated[float | None, HalfLife] = None,
-    overtaking: Annotated[str | None, Overtake] = None,
 ) -> None:
     """Change the given values of a pool, and no others.
 
@@ -139,14 +126,15 @@ async def update(
     pool is closed, for maintenance: the queue stays, and is served when there are seats again.
     --project adds a project, or takes the place of what the pool says of it.
     """
-    given = (seats, description, project, without_project, usage_half_life, overtaking)
-    if all(each is None for each in given):
+    given = (seats, description, project, without_project)
+    if all(each is None for each in given) and not sharing.is_given:
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
-            "--usage-half-life or --overtaking",
+            "--usage-half-life, --overtaking or --reclaim",
         )
-    shares, rule = parsed_projects(project or []), parsed_overtaking(overtaking)
+    shares, half_life = parsed_projects(project or []), sharing.half_life
+    overtaking, reclaim = sharing.overtaking_rule, sharing.reclaim_rule
     async with at.client() as client:
         pool = await client.pools.update(
             name,
@@ -154,8 +142,9 @@ async def update(
             description=description,
             projects=shares,
             without_projects=without_project or [],
-            usage_half_life=half_life_of(usage_half_life),
-            overtaking=rule,
+            usage_half_life=half_life,
+            overtaking=overtaking,
+            reclaim=reclaim,
         )
     _done(at, "updated", pool)
 
@@ -211,7 +200,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 ("description", pool.spec.description or "-"),
                 ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
                 ("queued", str(pool.queued)),
-                *_overtaking_facts(pool.spec.policy),
+                *sharing_facts(pool.spec.policy),
                 ("last fence", str(pool.fence)),
                 ("revision", str(pool.revision)),
             ]
@@ -269,27 +258,6 @@ def _write_yaml(pools: Sequence[pb.Pool]) -> None:
             f"{POOLS_MAX} pools and {size(FILE_BYTES_MAX)}: write some with `pool show NAME --yaml`",
         )
     write_text(text)
-
-
-def half_life_of(seconds: float | None) -> timedelta | None:
-    """Return what an option says of the half-life; 0: none. One between 0 and 1 ends the command."""
-    if seconds is not None and 0 < seconds < 1:
-        fail(Exit.USAGE, f"--usage-half-life {seconds:g}: from 1 s on, or 0 for none")
-    return None if seconds is None else timedelta(seconds=seconds)
-
-
-def _overtaking_facts(policy: pb.PoolPolicy) -> list[tuple[str, str]]:
-    if not policy.HasField("overtaking"):
-        return []
-    return [("overtaking", overtaking_text(policy.overtaking))]
-
-
-def parsed_overtaking(text: str | None) -> pb.Overtaking | None:
-    """Return what an option says of overtaking. One that cannot be read ends the command."""
-    try:
-        return None if text is None else parse_overtaking(text)
-    except InvalidArgument as error:
-        fail(Exit.USAGE, str(error))
 
 
 def parsed_projects(texts: list[str]) -> list[pb.ProjectShare]:

@@ -281,6 +281,13 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         overtaking = pool.spec.policy.overtaking
         within = overtaking.within.ToTimedelta().total_seconds()
         summary["overtaking"] = {"seats": overtaking.seats, "within_seconds": within}
+    if pool.spec.policy.HasField("reclaim"):
+        rule = pool.spec.policy.reclaim
+        summary["reclaim"] = {
+            "notice_seconds": rule.notice.ToTimedelta().total_seconds(),
+            "minimum_hold_seconds": rule.minimum_hold.ToTimedelta().total_seconds(),
+            "hourly": rule.hourly,
+        }
     if details:
         summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [ticket_json(ticket) for ticket in pool.tickets]
@@ -321,6 +328,7 @@ def grant_json(grant: pools_pb.HeldGrant) -> Json:
         "expires_at": iso(grant.expires_at) if grant.HasField("expires_at") else None,
         "agent_id": grant.agent_id or None,
         "client_says": _client_json(grant),
+        "called_back": grant.reclaiming.message if grant.HasField("reclaiming") else None,
     }
 
 

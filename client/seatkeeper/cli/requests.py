@@ -57,7 +57,12 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         ("agent", grant.agent_id or "-"),
         ("session", grant.session_id),
         ("client says", client_says(grant)),
+        *_called_back(grant),
     ]
+
+
+def _called_back(grant: pb.HeldGrant) -> list[tuple[str, str]]:
+    return [("called back", grant.reclaiming.message)] if grant.HasField("reclaiming") else []
 
 
 def _attribution(of: Attributed) -> list[tuple[str, str]]:

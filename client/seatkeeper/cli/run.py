@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +29,41 @@ GRACE_SECONDS = 2.0
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+@dataclass(frozen=True)
+class Stopping:
+    """What becomes of a command that loses its seat: each field is an option."""
+
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace",
+            metavar="SECONDS",
+            min=0,
+            max=600,
+            help="Seconds between SIGTERM and SIGKILL after the seat is lost. More than "
+            f"{GRACE_SECONDS:g} requests a longer lease, so that the command has ended before "
+            "another client gets the seat.",
+        ),
+    ] = GRACE_SECONDS
+    reclaim_signal: Annotated[
+        str | None,
+        typer.Option(
+            "--reclaim-signal",
+            metavar="NAME",
+            help="Signal that the command gets when its seat is called back, such as TERM; none: it "
+            "gets none. Left out: USR1, if the command handles it.",
+        ),
+    ] = None
+    contain: Annotated[
+        bool,
+        typer.Option(
+            "--contain",
+            help="Run the command in a PID namespace, so that no process that it starts outlives it. "
+            "Needs root (CAP_SYS_ADMIN).",
+        ),
+    ] = False
+
+
 @app.command(
     # What follows the command's name is the command's own, also without `--`.
     context_settings={"allow_interspersed_args": False},
@@ -42,6 +79,7 @@ def run(
     command: Annotated[
         list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="The command to run.")
     ],
+    stopping: Stopping,
     pool: Annotated[
         str,
         typer.Option(
@@ -52,26 +90,6 @@ def run(
         int,
         typer.Option("--seats", metavar="N", min=1, help="Number of seats, granted together."),
     ] = 1,
-    grace: Annotated[
-        float,
-        typer.Option(
-            "--grace",
-            metavar="SECONDS",
-            min=0,
-            max=600,
-            help="Seconds between SIGTERM and SIGKILL after the seat is lost. More than "
-            f"{GRACE_SECONDS:g} requests a longer lease, so that the command has ended before "
-            "another client gets the seat.",
-        ),
-    ] = GRACE_SECONDS,
-    contain: Annotated[
-        bool,
-        typer.Option(
-            "--contain",
-            help="Run the command in a PID namespace, so that no process that it starts outlives it. "
-            "Needs root (CAP_SYS_ADMIN).",
-        ),
-    ] = False,
 ) -> None:
     """Run a command while holding a seat, and release the seat when it ends.
 
@@ -79,6 +97,9 @@ def run(
     input and output are untouched. When the seat is lost, the command gets SIGTERM, then SIGKILL
     after the grace, and the exit code is 76. Background processes that it leaves continue without
     the seat; with --contain they end, and the command sees its own processes only ($$ is 2).
+
+    When the seat is called back, as pools that lend seats may do, the command goes on, and is stopped
+    in the same way when the notice is over; a command that has saved its work exits before.
 
     Its environment has SEATKEEPER_TOKEN_FILE, a file with the current token; SEATKEEPER_TOKEN, the
     first one; SEATKEEPER_POOL, SEATKEEPER_GRANT_ID, SEATKEEPER_FENCE and SEATKEEPER_SEATS.
@@ -104,8 +125,9 @@ def run(
         pool=pool,
         seats=seats,
         terms=at.terms(),
-        grace=grace,
-        contain=contain,
+        grace=stopping.grace,
+        reclaim_signal=_signal_of(stopping.reclaim_signal),
+        contain=stopping.contain,
         closed=streams.closed_at_start,
     )
     report = RunReport(command[0], pool, as_json=at.json)
@@ -117,6 +139,22 @@ def run(
     if -code in PERSON:
         raise EndedBySignal(-code)
     raise SystemExit(as_shells_say(code))
+
+
+def _signal_of(name: str | None) -> int | None:
+    """Return the number of a signal; 0: none. A name that is none ends the command."""
+    if name is None:
+        return None
+    plain = name.strip().upper().removeprefix("SIG")
+    if plain == "NONE":
+        return 0
+    found = getattr(signal, f"SIG{plain}", None)
+    if not isinstance(found, signal.Signals) or plain in {"KILL", "STOP"}:
+        fail(
+            Exit.USAGE,
+            f"--reclaim-signal {name}: no signal that a program can handle, nor none",
+        )
+    return int(found)
 
 
 def _run_to_end(runner: SeatRunner, pool: str) -> int | None:

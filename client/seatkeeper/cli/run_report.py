@@ -58,6 +58,17 @@ class RunReport:
                     "the seat is in doubt: no node has answered for a while. "
                     f"{name} goes on, and will be stopped if that lasts",
                 )
+            case runner.IsCalledBack(seconds=seconds, why=why, signal=number):
+                sent = name_of(number) if number else None
+                notified = (
+                    f"; {name} was sent {sent}" if sent else f"; {name} was sent no signal"
+                )
+                said = {"event": "called_back", "pool": pool, "reason": why, "signal": sent}
+                return (
+                    said | {"seconds": round(seconds, 3)},
+                    f"the seat of {pool} is called back ({why}): {name} goes on, and is stopped in "
+                    f"{span(seconds)}{notified}",
+                )
             case runner.SafeAgain():
                 return {"event": "safe"}, "the seat is safe again"
             case runner.SeatIsLost(grace=grace, why=why):

@@ -94,6 +94,20 @@ def send(pid: int, number: int, *, descriptor: int | None = None) -> bool:
     return True
 
 
+def handles(pid: int, number: int) -> bool:
+    """Return whether a process has a handler for a signal, or keeps it back to read it itself.
+
+    One that has neither would be ended by most signals. False when that cannot be found out.
+    """
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            said = dict(line.split(":", 1) for line in status if ":" in line)
+        masks = int(said["SigCgt"], 16) | int(said["SigBlk"], 16)
+    except (OSError, KeyError, ValueError):
+        return False
+    return bool(masks >> (number - 1) & 1)
+
+
 def keep_going(child: int) -> None:
     """Continue a child of ours where somebody has stopped it."""
     with suppress(OSError):

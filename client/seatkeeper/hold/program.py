@@ -25,7 +25,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-from seatkeeper.hold.linux import open_process, send, since_boot
+from seatkeeper.hold.linux import handles, open_process, send, since_boot
 from seatkeeper.hold.signals import (
     OF_TERMINAL,
     PERSON,
@@ -163,6 +163,18 @@ class Program:
         if number in STOPS and shared:
             # The shell that waits for us is to see that its job has stopped.
             stop_ourselves(number)
+
+    def notify(self, number: int, *, only_if_handled: bool) -> bool:
+        """Send the program a signal of ours; return whether it was sent.
+
+        ``only_if_handled``: not where it would end a program that does not expect it.
+        """
+        if not self._pid or self._status.done():
+            return False
+        if only_if_handled and not handles(self._pid, number):
+            return False
+        self._forward(number)
+        return True
 
     async def stop(self, grace: float) -> int:
         """Stop the program and all that it started: ask, wait for ``grace`` seconds, kill.

@@ -19,7 +19,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from seatkeeper.hold.finding import Problem, explain_start
@@ -54,6 +54,9 @@ class RunConfig:
     """Seconds between SIGTERM and SIGKILL after the seat is lost."""
     contain: bool = False
     """Run the command in a PID namespace, so that nothing it starts outlives it."""
+    reclaim_signal: int | None = None
+    """Sent to the command when the seat is called back. None: SIGUSR1, if the command handles it; 0:
+    none is sent."""
     closed: tuple[int, ...] = ()
     """Standard streams that were closed at our start, and are to be closed for the command."""
 
@@ -90,6 +93,17 @@ class TokenFileFailed:
 @dataclass(frozen=True)
 class InJeopardy:
     """No node has answered for a while. The command goes on, and is stopped if that lasts."""
+
+
+@dataclass(frozen=True)
+class IsCalledBack:
+    """The seat is called back: the command goes on, and is stopped when the notice is over."""
+
+    seconds: float
+    """Until then."""
+    why: str
+    signal: int
+    """What was sent to the command; 0: nothing."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,7 @@ Event = (
     | Granted
     | TokenFileFailed
     | InJeopardy
+    | IsCalledBack
     | SafeAgain
     | SeatIsLost
     | NotStopped
@@ -219,6 +234,8 @@ class SeatRunner:
         self._program: Program | None = None
         self._phase = _Phase.WAITING
         self._lost = asyncio.Event()
+        self._grant: AsyncGrant | None = None
+        self._called_back = False
         self._token_file: TokenFile | None = None
         self._token_file_failed = False
         self._interrupted_by: int | None = None
@@ -295,6 +312,7 @@ class SeatRunner:
 
     async def _run_under(self, grant: AsyncGrant, program: Program) -> Outcome:
         self._phase = _Phase.RUNNING
+        self._grant = grant
         given = {
             "SEATKEEPER_TOKEN": grant.token,
             "SEATKEEPER_POOL": grant.pool,
@@ -328,6 +346,8 @@ class SeatRunner:
                 raise RunFailed(str(error.strerror)) from error
             problem = explain_start(command[0], error.errno)
             raise RunFailed(problem.message, problem) from error
+        if self._called_back:  # before there was a command to notify
+            self._notify_of_reclaim()
         keeping = asyncio.create_task(self._keep_fresh(grant, program))
         try:
             return await self._until_the_end(program, grant)
@@ -401,10 +421,26 @@ class SeatRunner:
         match state.value:
             case "jeopardy":
                 self._notify(InJeopardy())
+            case "reclaiming":
+                self._called_back = True
+                self._notify_of_reclaim()
             case "safe":
+                self._called_back = False
                 self._notify(SafeAgain())
             case "lost":
                 self._lost.set()
+
+    def _notify_of_reclaim(self) -> None:
+        """Report that the seat is called back, and send the command its signal."""
+        grant, program = self._grant, self._program
+        reclaim = grant.reclaim if grant is not None else None
+        if reclaim is None or program is None or not program.pid:
+            return
+        chosen = self._config.reclaim_signal
+        number = signal.SIGUSR1 if chosen is None else chosen
+        sent = bool(number) and program.notify(number, only_if_handled=chosen is None)
+        seconds = max(0.0, (reclaim.until - datetime.now(UTC)).total_seconds())
+        self._notify(IsCalledBack(seconds, reclaim.message, number if sent else 0))
 
 
 class _Phase(enum.Enum):

@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from seatkeeper.core.amounts import exact_seconds
+from seatkeeper.core.reclaim import ReclaimRule
 
 DEPTH_MAX = 4
 """Levels of projects, below the pool itself."""
@@ -67,6 +68,8 @@ class PoolPolicy:
     """In which half of what a project has used is forgotten; None: only what is held counts."""
     overtaking: Overtaking | None = None
     """None: no ticket that is next is passed over, however many seats it wants."""
+    reclaim: ReclaimRule | None = None
+    """None: no seats are called back."""
 
     @cached_property
     def shares(self) -> Mapping[str, ProjectShare]:
@@ -109,6 +112,8 @@ class PoolPolicy:
             found.append(f"usage half-life: {exact_seconds(self.usage_half_life)} s")
         if self.overtaking is not None:
             found.append(f"overtaking: {self.overtaking}")
+        if self.reclaim is not None:
+            found.append(f"reclaim: {self.reclaim}")
         return found
 
     def share(self, project: str) -> ProjectShare:
@@ -129,6 +134,15 @@ class PoolPolicy:
 
 
 NO_POLICY = PoolPolicy()
+
+
+def reclaim_faults(policy: PoolPolicy) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with when seats are called back: the field, empty for all of it, and why."""
+    if policy.reclaim is None:
+        return
+    if not any(policy.guaranteed.values()):
+        yield "", "no project has a guarantee that seats could be called back for"
+    yield from policy.reclaim.faults()
 
 
 PolicyFault = tuple[int, str, str]

@@ -146,9 +146,9 @@ NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 """Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
 PURE = (
     *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay")),
-    "seatkeeper.core.projects",
+    *("seatkeeper.core.projects", "seatkeeper.core.reclaim"),
 )
-"""Rooms that do no input or output, and ask no clock: what they decide can be replayed. And a module of
+"""Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules of
 the ground that they decide by."""
 PURE_IMPORTS: dict[str, set[str]] = {
     **{name: set() for name in ("__future__", "bisect", "collections", "dataclasses", "enum")},

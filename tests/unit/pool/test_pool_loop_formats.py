@@ -27,7 +27,7 @@ from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete, Put, Write, records
 from seatkeeper.v1 import pool_service_pb2
 
-NEWER = 3
+NEWER = 4
 GRANT = KEYS.grant(POOL, uuid7(99))
 RECORDS: dict[str, Write] = {
     "specification": Put(
@@ -99,7 +99,7 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     (event,) = newer_events(caplog)
     assert event.levelno == logging.ERROR
     facts = event.__dict__
-    known = 2 if written.key == KEYS.pool(POOL) else 1
+    known = 3 if written.key == KEYS.pool(POOL) else 1
     assert (facts["key"], facts["format"], facts["known"]) == (written.key, NEWER, known)
     assert "upgrade" in facts["do"]
 
@@ -161,7 +161,7 @@ async def test_what_is_seen_while_it_is_decided_is_not_decided_on(loops: Loops) 
     assert refusals(ear) == [Refusal.SESSION_LOST]
     await loops.store.commit([RECORDS["guard"]])
     await eventually(lambda: node.loop.unsupported)
-    with pytest.raises(Exception, match="format 3"):
+    with pytest.raises(Exception, match="format 4"):
         await node.loop._committer.commit([])
 
 

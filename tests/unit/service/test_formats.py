@@ -46,7 +46,7 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         await services.pool(1)
         await services.pool(1, "newer")
         who = await services.session()
-        newer = pool_service_pb2.PoolSpec(name="newer", seats=1, format=NEWER + 1)
+        newer = pool_service_pb2.PoolSpec(name="newer", seats=1, format=NEWER + 2)
         await services.store.commit([Put(STORE_KEYS.pool("newer"), newer.SerializeToString())])
         assert (await services.acquire(who, 1)).fence == 1
 
@@ -55,7 +55,7 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         )
         failure = await refused(services.seats.Acquire(asked, timeout=DEADLINE))
         assert failure.code is UNAVAILABLE
-        assert "record format 3" in failure.message
+        assert "record format 4" in failure.message
         assert failure.reason == "DENIAL_REASON_UNAVAILABLE"
 
         looked = await refused(services.look("newer"))
@@ -71,7 +71,7 @@ async def test_a_pool_of_a_newer_format_is_unavailable_and_others_are_served(
         listed = await services.pools.ListPools(pool_service_pb2.ListPoolsRequest())
         by_name = {pool.spec.name: pool for pool in listed.pools}
         assert by_name[POOL].held == 1
-        assert "record format 3" in by_name["newer"].spec.description
+        assert "record format 4" in by_name["newer"].spec.description
 
 
 async def test_a_session_of_a_newer_format_is_not_used(tmp_path: Path) -> None:

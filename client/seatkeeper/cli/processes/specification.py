@@ -13,16 +13,16 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import bytes_of
-from seatkeeper.cli.pool import (
+from seatkeeper.cli.pool import Project, WithoutProject, parsed_projects
+from seatkeeper.cli.pool_plan import pools_in
+from seatkeeper.cli.sharing import (
     HalfLife,
     Overtake,
-    Project,
-    WithoutProject,
+    ReclaimOption,
     half_life_of,
     parsed_overtaking,
-    parsed_projects,
+    parsed_reclaim,
 )
-from seatkeeper.cli.pool_plan import pools_in
 from seatkeeper.core.amounts import count
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -81,6 +81,7 @@ class Specification:
     without_project: Annotated[list[str] | None, WithoutProject] = None
     usage_half_life: Annotated[float | None, HalfLife] = None
     overtaking: Annotated[str | None, Overtake] = None
+    reclaim: Annotated[str | None, ReclaimOption] = None
 
     def taken(self) -> Taken | None:
         """Return the pool as it stood that is gone on from, if one is given."""
@@ -120,6 +121,7 @@ class Specification:
                 self.without_project or [],
                 half_life_of(self.usage_half_life),
                 parsed_overtaking(self.overtaking),
+                parsed_reclaim(self.reclaim),
             )
         except InvalidArgument as error:
             fail(Exit.USAGE, str(error))

@@ -43,10 +43,12 @@ class AsyncPools:
         projects: Iterable[pb.ProjectShare] = (),
         usage_half_life: timedelta | None = None,
         overtaking: pb.Overtaking | None = None,
+        reclaim: pb.ReclaimRule | None = None,
     ) -> pb.Pool:
         """Create a pool, whose seats ``projects`` share, if any are given.
 
-        ``overtaking``: how far small requests may go before one that wants more seats than are free.
+        ``overtaking``: how far small requests may go before one that wants more seats than are free;
+        ``reclaim``: how lent seats are called back.
         Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it knows
         no projects: then there is a pool that lists none.
         """
@@ -57,6 +59,8 @@ class AsyncPools:
             spec.policy.usage_half_life.FromTimedelta(usage_half_life)
         if overtaking is not None and overtaking.ByteSize():
             spec.policy.overtaking.CopyFrom(overtaking)
+        if reclaim is not None and reclaim.ByteSize():
+            spec.policy.reclaim.CopyFrom(reclaim)
         request = pb.CreatePoolRequest(spec=spec)
         # Sent twice, the second would fail because of the first.
         answer = await self._calls.unary(
@@ -77,12 +81,13 @@ class AsyncPools:
         without_projects: Collection[str] = (),
         usage_half_life: timedelta | None = None,
         overtaking: pb.Overtaking | None = None,
+        reclaim: pb.ReclaimRule | None = None,
     ) -> pb.Pool:
         """Change what is given of a pool, and nothing else.
 
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
         names of some that are left out; a ``usage_half_life`` of 0: only what is held counts; an
-        empty ``overtaking``: none.
+        empty ``overtaking``, or ``reclaim``: none.
         Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
         released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for projects that the node
         does not know, or `Changed` when others change the pool all the time.
@@ -95,9 +100,9 @@ class AsyncPools:
                 spec.seats = seats
             if description is not None:
                 spec.description = description
-            times = (usage_half_life, overtaking)
-            if shares or without_projects or any(each is not None for each in times):
-                changed = with_projects(spec.policy, shares, without_projects, *times)
+            rules = (usage_half_life, overtaking, reclaim)
+            if shares or without_projects or any(each is not None for each in rules):
+                changed = with_projects(spec.policy, shares, without_projects, *rules)
                 spec.policy.CopyFrom(changed)
             try:
                 return await self.replace(spec, expected_revision=pool.revision)
@@ -248,5 +253,10 @@ def _with_its_policy(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise ServiceTooOld(
             f"the node that answered knows no overtaking, so pool {name} allows none; upgrade "
             "all nodes, then update the pool"
+        )
+    if asked.policy.HasField("reclaim") and not made.HasField("reclaim"):
+        raise ServiceTooOld(
+            f"the node that answered calls no seats back, so pool {name} does not; upgrade all "
+            "nodes, then update the pool"
         )
     return pool

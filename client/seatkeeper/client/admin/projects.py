@@ -91,11 +91,13 @@ def with_projects(
     without: Collection[str],
     usage_half_life: timedelta | None = None,
     overtaking: pb.Overtaking | None = None,
+    reclaim: pb.ReclaimRule | None = None,
 ) -> pb.PoolPolicy:
     """Return a policy with these projects in it or changed, and without those. The rest stays.
 
-    ``usage_half_life``: None: as before, while there are projects; 0: none. ``overtaking``: None: as
-    before; empty: none. Raises `InvalidArgument` for a project to leave out that is not there.
+    ``usage_half_life``: None: as before, while there are projects; 0: none. ``overtaking`` and
+    ``reclaim``: None: as before; empty: none.
+    Raises `InvalidArgument` for a project to leave out that is not there.
     """
     there = {share.project: share for share in policy.projects}
     for name in without:
@@ -114,6 +116,10 @@ def with_projects(
         changed.ClearField("overtaking")
         if overtaking.ByteSize():
             changed.overtaking.CopyFrom(overtaking)
+    if reclaim is not None:
+        changed.ClearField("reclaim")
+        if reclaim.ByteSize():
+            changed.reclaim.CopyFrom(reclaim)
     return changed
 
 

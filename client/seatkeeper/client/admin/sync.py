@@ -38,6 +38,7 @@ class Pools:
         projects: Iterable[pool_service_pb2.ProjectShare] = (),
         usage_half_life: timedelta | None = None,
         overtaking: pool_service_pb2.Overtaking | None = None,
+        reclaim: pool_service_pb2.ReclaimRule | None = None,
     ) -> pool_service_pb2.Pool:
         """Create a pool."""
         return self._thread.call(
@@ -48,6 +49,7 @@ class Pools:
                 projects=projects,
                 usage_half_life=usage_half_life,
                 overtaking=overtaking,
+                reclaim=reclaim,
             )
         )
 
@@ -61,6 +63,7 @@ class Pools:
         without_projects: Collection[str] = (),
         usage_half_life: timedelta | None = None,
         overtaking: pool_service_pb2.Overtaking | None = None,
+        reclaim: pool_service_pb2.ReclaimRule | None = None,
     ) -> pool_service_pb2.Pool:
         """Change what is given of a pool, and nothing else."""
         return self._thread.call(
@@ -72,6 +75,7 @@ class Pools:
                 without_projects=without_projects,
                 usage_half_life=usage_half_life,
                 overtaking=overtaking,
+                reclaim=reclaim,
             )
         )
 

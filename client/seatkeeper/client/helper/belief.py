@@ -46,6 +46,10 @@ class KeptBelief:
         slots = self._link.slots
         return min(slots.until_ms(self._lease), slots.until_ms(self._slot)) / 1000
 
+    def own_until(self) -> float:
+        """Return until when the grant's own word says that it may be believed."""
+        return self._link.slots.until_ms(self._slot) / 1000
+
     def ends_at(self) -> float:
         """Return the same: the margin is not shared, and earlier is safe."""
         return self.until()

@@ -19,6 +19,7 @@ from seatkeeper.client.helper.slots import TIME_MAX, Slot, SlotWriter, TableFull
 from seatkeeper.client.session.driver import SessionDriver
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.lease import Account, Lease
+from seatkeeper.client.session.reclaiming import Recall
 from seatkeeper.client.session.requests import Held, QueuePosition, Wanted
 from seatkeeper.client.transport.channels import open_channel
 from seatkeeper.client.transport.nodes import NodePicker
@@ -138,7 +139,8 @@ class Keeping:
             self._slots.end(slot)
             lease = slot
         else:
-            self._slots.write(slot, TIME_MAX, TIME_MAX)
+            self._slots.write(slot, _cap(held), TIME_MAX)
+            held.on_recall = functools.partial(self._on_recall, number)
             held.on_token = functools.partial(self._on_token, number)
             self._held[number] = held, slot
         self._outbox.send(
@@ -158,6 +160,8 @@ class Keeping:
         )
         if held.lost:
             self._notify(number, HoldingState.LOST, held.lost)
+        elif held.called is not None:
+            self._notify(number, HoldingState.RECLAIMING, held.called.message)
 
     def _cancel(self, number: int) -> None:
         """Let go of a request and of whatever came of it: the program will never look at it."""
@@ -242,7 +246,15 @@ class Keeping:
             if self._config.on_loss == "kill" and not self._closing:
                 _log.warning("%s: %s; the program is killed, as it asked", held.pool, held.lost)
                 self._kill()
-        self._notify(number, state, held.lost)
+        why = held.lost
+        if state is HoldingState.RECLAIMING and held.called is not None:
+            why = held.called.message
+        self._notify(number, state, why)
+
+    def _on_recall(self, number: int, recall: Recall) -> None:
+        held, slot = self._held.get(number, (None, None))
+        if held is not None and slot is not None:
+            self._slots.write(slot, to_ms(recall.until), TIME_MAX)
 
     def _notify(self, number: int, state: HoldingState, why: str) -> None:
         self._outbox.put(
@@ -265,6 +277,11 @@ class Keeping:
                 waits_for_work=position.waits_for_work,
             ),
         )
+
+
+def _cap(held: Held) -> int:
+    """Return until when a grant may be believed in, however long its lease lives."""
+    return TIME_MAX if held.recall is None else to_ms(held.recall.until)
 
 
 def _place(slot: Slot) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from seatkeeper.client.helper.frames import Frame
 from seatkeeper.client.helper.link import Link
 from seatkeeper.client.helper.slots import Slot
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.reclaiming import CalledBack
 from seatkeeper.client.session.requests import Held, OnState, Wanted
 
 NEVER = float("inf")
@@ -76,6 +77,10 @@ class KeptGrants:
             if state is HoldingState.LOST:
                 self._lose(number, str(update["why"]))
             elif not held.lost:
+                held.called = None
+                if state is HoldingState.RECLAIMING:
+                    # How long the helper may believe stands in the slot.
+                    held.called = CalledBack(0.0, str(update["why"]), 0.0)
                 self._say(number, held, state)
 
     def on_helper_lost(self) -> None:
@@ -97,9 +102,11 @@ class KeptGrants:
             assert isinstance(belief, KeptBelief)
             if held.lost:
                 continue
-            state = belief.state(0.0)
+            state = held.state(0.0)
             if state is HoldingState.LOST:
-                self._lose(number, _RAN_OUT, keep=True)
+                called = held.called
+                why = f"the seats were called back: {called.message}" if called else _RAN_OUT
+                self._lose(number, why, keep=True)
                 continue
             # The helper says this, too, while it runs.
             self._say(number, held, state)

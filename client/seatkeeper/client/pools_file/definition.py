@@ -14,6 +14,14 @@ from seatkeeper.core.projects import (
     PROJECTS_MAX,
     WEIGHT_MAX,
 )
+from seatkeeper.core.reclaim import (
+    HOURLY_DEFAULT,
+    HOURLY_MAX,
+    MINIMUM_HOLD_DEFAULT,
+    MINIMUM_HOLD_MAX,
+    NOTICE_MAX,
+    NOTICE_MIN,
+)
 from seatkeeper.core.validate import DESCRIPTION_MAX, SEATS_MAX
 
 VERSION = 1
@@ -116,6 +124,26 @@ OVERTAKING = Table(
         ),
     },
 )
+RECLAIM = Table(
+    "reclaim",
+    {
+        "notice": Field(
+            takes=Seconds(NOTICE_MIN.total_seconds(), NOTICE_MAX.total_seconds()),
+            meaning="Seconds that a holder has at least, from when it learns of it.",
+            required=True,
+        ),
+        "minimum_hold": Field(
+            takes=Seconds(0, MINIMUM_HOLD_MAX.total_seconds()),
+            meaning="Seats that were held for fewer seconds are not called back.",
+            default=int(MINIMUM_HOLD_DEFAULT.total_seconds()),
+        ),
+        "hourly": Field(
+            takes=Whole(1, HOURLY_MAX),
+            meaning="Grants that are called back in an hour, at most.",
+            default=HOURLY_DEFAULT,
+        ),
+    },
+)
 POOL = Table(
     "a pool",
     {
@@ -135,6 +163,11 @@ POOL = Table(
             takes=OVERTAKING,
             meaning="How far smaller requests may go before one that wants more seats than are "
             "free. Left out: they wait with it.",
+        ),
+        "reclaim": Field(
+            takes=RECLAIM,
+            meaning="How seats that projects hold beyond their guarantees are called back for one "
+            "that is under its own. Left out: they are not. Needs a project with a guarantee.",
         ),
         "projects": Field(
             takes=Named(PROJECT, PROJECTS_MAX),

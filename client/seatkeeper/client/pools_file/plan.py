@@ -13,6 +13,8 @@ from seatkeeper.core.amounts import count
 from seatkeeper.core.validate import POOL_DELETIONS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
+_IN_SECONDS = ("usage_half_life", "overtaking.within", "reclaim.notice", "reclaim.minimum_hold")
+
 
 class Kind(Enum):
     """What becomes of a pool."""
@@ -46,7 +48,7 @@ class Value:
         return f"~ {self.field}: {self._text(self.before)} -> {self._text(self.after)}"
 
     def _text(self, value: Given) -> str:
-        if self.field in ("usage_half_life", "overtaking.within"):
+        if self.field in _IN_SECONDS:
             return f"{value} s"
         return f'"{value}"' if self.field == "description" else str(value)
 
@@ -209,6 +211,10 @@ def _values(spec: pb.PoolSpec) -> dict[str, Given]:
     if spec.policy.HasField("overtaking"):
         values["overtaking.seats"] = spec.policy.overtaking.seats
         values["overtaking.within"] = _seconds(spec.policy.overtaking.within)
+    if spec.policy.HasField("reclaim"):
+        values["reclaim.notice"] = _seconds(spec.policy.reclaim.notice)
+        values["reclaim.minimum_hold"] = _seconds(spec.policy.reclaim.minimum_hold)
+        values["reclaim.hourly"] = spec.policy.reclaim.hourly
     if spec.policy.projects and spec.policy.HasField("usage_half_life"):
         values["usage_half_life"] = _seconds(spec.policy.usage_half_life)
     return values

@@ -21,6 +21,7 @@ from seatkeeper.client.pools_file.definition import (
 )
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
 from seatkeeper.core.projects import PoolPolicy, ProjectShare, policy_faults
+from seatkeeper.core.reclaim import HOURLY_DEFAULT, MINIMUM_HOLD_DEFAULT
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import is_name
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -134,8 +135,24 @@ class _Reader:
                     spec.policy.overtaking.within.CopyFrom(found.value)
                 else:
                     setattr(spec.policy.overtaking, key, found.value)
+        reclaim = values.get("reclaim")
+        if reclaim is not None and isinstance(reclaim.value, _Inner):
+            self._reclaim(spec, reclaim.place, reclaim.value.values)
         self._check_policy(spec, entry, listed)
         return spec
+
+    def _reclaim(self, spec: pb.PoolSpec, place: Place, values: Mapping[str, _Value]) -> None:
+        rule = spec.policy.reclaim
+        rule.hourly = HOURLY_DEFAULT
+        rule.minimum_hold.FromTimedelta(MINIMUM_HOLD_DEFAULT)
+        for key, found in values.items():
+            if isinstance(found.value, Duration):
+                getattr(rule, key).CopyFrom(found.value)
+            elif isinstance(found.value, int):
+                setattr(rule, key, found.value)
+        if not any(share.guaranteed for share in spec.policy.projects):
+            reason = "no project has a guarantee that seats could be called back for"
+            self.fault(place, reason, f"pools.{spec.name}.reclaim")
 
     def _check_policy(self, spec: pb.PoolSpec, entry: _Entry, listed: _Entries) -> None:
         """Look at the projects together. What a fault has left out of them makes no second one."""

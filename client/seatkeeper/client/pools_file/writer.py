@@ -40,6 +40,8 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     if spec.policy.HasField("overtaking"):
         rule = spec.policy.overtaking
         yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
+    if spec.policy.HasField("reclaim"):
+        yield f"    reclaim: {{{', '.join(_reclaim_fields(spec.policy.reclaim))}}}"
     if not spec.policy.projects:
         return
     if spec.policy.HasField("usage_half_life"):
@@ -48,6 +50,12 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     for share in spec.policy.projects:
         fields = list(_fields(share))
         yield f"      {_name(share.project)}: {{{', '.join(fields)}}}"
+
+
+def _reclaim_fields(rule: pb.ReclaimRule) -> Iterator[str]:
+    yield f"notice: {seconds_text(rule.notice)}"
+    yield f"minimum_hold: {seconds_text(rule.minimum_hold)}"
+    yield f"hourly: {rule.hourly}"
 
 
 def _fields(share: pb.ProjectShare) -> Iterator[str]:

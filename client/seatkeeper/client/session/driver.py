@@ -145,7 +145,7 @@ class SessionDriver:
         self._machine.is_closed = True
         self._machine.fail_all(ClientClosed())
         # Before the service is notified: from then on another client may have the seats.
-        self._machine.tables.lose_held(CLIENT_CLOSED)
+        self._machine.tables.holdings.lose_all(CLIENT_CLOSED)
         try:
             if self._machine.keeper.opened is not None:
                 await self._say_goodbye(self._machine.keeper.opened)
@@ -159,7 +159,7 @@ class SessionDriver:
             return
         self._machine.is_closed = True
         lease = self._machine.keeper.opened
-        self._machine.tables.lose_held(CLIENT_CLOSED)
+        self._machine.tables.holdings.lose_all(CLIENT_CLOSED)
         self._machine.keeper.end()
         if lease is not None:
             await self._close_through_any(lease)

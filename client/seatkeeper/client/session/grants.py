@@ -131,6 +131,16 @@ class SeatRequest:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """Seats that are called back."""
+
+    until: datetime
+    """When they are lost, in UTC, as the machine's date stands now."""
+    message: str
+    """For whom, for people."""
+
+
 class Keeper(Protocol):
     """The party that acquires and releases the seats of grants."""
 
@@ -261,6 +271,18 @@ class AsyncGrant:
             return HoldingState.LOST
         return self._held.state(self._keeper.now())
 
+    @property
+    def reclaim(self) -> Reclaim | None:
+        """Whether, and until when, the seats are called back; None: they are not.
+
+        Also while ``state`` says `RECLAIMING`: finish, or save what was done, and release.
+        """
+        called = self._held.called
+        if called is None or self.state is not HoldingState.RECLAIMING:
+            return None
+        left = max(0.0, self._held.recall_until() - self._keeper.now())
+        return Reclaim(wall_time() + timedelta(seconds=left), called.message)
+
     def _claims(self) -> Mapping[str, object]:
         """Return what the token says; nothing without one."""
         return unverified_claims(self._held.token) if self._held.token else {}
@@ -270,8 +292,7 @@ class AsyncGrant:
 
         For watchdogs, on the clock of the client: seconds since boot. None: they are lost.
         """
-        lease = self._held.lease
-        times = lease.until(), lease.ends_at()
+        times = self._held.until(), self._held.ends_at()
         return None if self.state is HoldingState.LOST else times
 
     def raise_if_lost(self) -> None:

@@ -48,6 +48,8 @@ class HoldingState(enum.Enum):
 
     SAFE = "safe"
     JEOPARDY = "jeopardy"
+    RECLAIMING = "reclaiming"
+    """Of single grants: the seats are called back, and are lost when the notice is over."""
     LOST = "lost"
 
 
@@ -225,6 +227,11 @@ def renewal_answered(
         sent_at=None,
         unreachable=False,
     )
+
+
+def renewal_due(view: SessionView, now: float) -> SessionView:
+    """Let the next renewal be due now."""
+    return replace(view, renew_at=min(view.renew_at, now))
 
 
 def in_jeopardy(view: SessionView) -> SessionView:

@@ -43,6 +43,8 @@ class Lease:
     """Called whenever `view` has changed."""
     renewing: frozenset[str] = frozenset()
     """Grants that the renewal now unanswered asked tokens for."""
+    confirming: frozenset[str] = frozenset()
+    """Grants that it asked to confirm: they may be called back."""
     _view: SessionView | None = None
 
     @property
@@ -67,6 +69,10 @@ class Lease:
     def ends_at(self) -> float:
         """Return when the service may give the seats to another."""
         return self.asked_at if self.view is None else self.view.renewed_at + self.view.ttl
+
+    def own_until(self) -> float:
+        """Return that no grant ends before its session by what this knows."""
+        return NEVER
 
 
 class LeaseOwner(Protocol):
@@ -129,6 +135,7 @@ class LeaseKeeper:
                 project=self._account.project,
                 ttl=None if ttl is None else as_duration(ttl.total_seconds()),
                 client=client_info(self._config),
+                heeds_reclaim=True,
             )
         )
 
@@ -182,6 +189,18 @@ class LeaseKeeper:
             renew_in=seconds(answer.renew_in),
         )
         return before.state is not after.state
+
+    def renew_soon(self) -> None:
+        """Have the next renewal sent as soon as none is unanswered."""
+        if self.lease is not None and self.lease.view is not None:
+            now = self._clock.now()
+            self.lease.view = holding.renewal_due(self.lease.view, now)
+
+    @property
+    def is_renewal_due(self) -> bool:
+        """Whether a renewal was asked for that has not been sent."""
+        view = None if self.lease is None else self.lease.view
+        return view is not None and view.sent_at is None and view.renew_at <= self._clock.now()
 
     def on_disconnected(self) -> None:
         """Note that the stream is gone."""

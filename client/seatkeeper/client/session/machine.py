@@ -67,10 +67,10 @@ class SessionMachine:
         random: Callable[[], float],
     ) -> None:
         self._clock = clock
-        self.tables = Tables(self, config, random)
-        """Requests, grants and releases."""
         self.keeper = LeaseKeeper(self, config, account, clock)
         """The lease."""
+        self.tables = Tables(self, config, random, self.keeper.renew_soon)
+        """Requests, grants and releases."""
         self.link = NodeLink(self, nodes, connect, config, clock, random)
         """The stream."""
         self.openings = Openings(config.connect_timeout.total_seconds())
@@ -197,12 +197,16 @@ class SessionMachine:
                     tables.on_lost(event.lost, now)
                 case "opened":
                     self._on_opened(event.opened, now)
+                case "reclaiming":
+                    tables.recallable.on_reclaiming(event.reclaiming, now)
                 case "session_lost":
                     self.on_lease_over(event.session_lost.message or "the session ended")
                 case "ring":
                     self._relocation.learn(event.ring)
                 case "go_away":
                     self.link.leave_for(seconds(event.go_away.within))
+        if self.keeper.is_renewal_due:
+            self._tick()
 
     # For the lease -----------------------------------------------------------------------------
 
@@ -211,7 +215,10 @@ class SessionMachine:
         held = [held for held in self.tables.held.values() if held.wanted.token]
         lease.renewing = frozenset(each.grant_id for each in held)
         refs = [pb.GrantRef(pool=each.pool, grant_id=each.grant_id) for each in held]
-        self.send(pb.SessionCommand(renew=pb.Renew(sequence=sequence, tokens_for=refs)))
+        recallable = self.tables.recallable.refs()
+        lease.confirming = frozenset(each.grant_id for each in recallable)
+        renew = pb.Renew(sequence=sequence, tokens_for=refs, reclaimable=recallable)
+        self.send(pb.SessionCommand(renew=renew))
 
     def leave_node(self) -> None:
         """Go on with another node: this one does not answer."""
@@ -219,7 +226,7 @@ class SessionMachine:
 
     def on_doubt(self) -> None:
         """Notify the holders that their seats are in jeopardy."""
-        self.tables.notify(HoldingState.JEOPARDY)
+        self.tables.holdings.notify(HoldingState.JEOPARDY)
 
     def on_lease_over(self, message: str) -> None:
         """End the session: the holders' seats are gone, requests begin anew."""
@@ -254,13 +261,18 @@ class SessionMachine:
         lease = self.keeper.opened
         if lease is None or lease.view is None:
             return
-        asked = lease.renewing if renewed.sequence == lease.view.sequence else frozenset()
+        is_last = renewed.sequence == lease.view.sequence
+        asked = lease.renewing if is_last else frozenset()
+        sent_at = lease.view.sent_at
         safe_again = self.keeper.on_renewed(renewed)
-        self.tables.on_tokens(renewed.tokens)
+        self.tables.holdings.keep_tokens(renewed.tokens)
         # What got no token may have ended while we were between two streams.
         self.tables.look_for(asked.difference(r.grant.grant_id for r in renewed.tokens))
+        if is_last and sent_at is not None and lease.confirming:
+            now = self._clock.now()
+            self.tables.recallable.on_confirmed(renewed.held, lease.confirming, sent_at, now)
         if safe_again:
-            self.tables.notify(HoldingState.SAFE)
+            self.tables.holdings.notify(HoldingState.SAFE)
         self._relocation.consider()
         self._tick()
 

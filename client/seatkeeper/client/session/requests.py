@@ -12,6 +12,7 @@ from typing import Protocol, TypedDict, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.reclaiming import CalledBack, Recall
 from seatkeeper.client.transport.edge import sendable, sendable_number
 from seatkeeper.client.transport.translate import as_duration
 from seatkeeper.core.errors import InvalidArgument, SeatError
@@ -64,6 +65,9 @@ class Believed(Protocol):
 
     def ends_at(self) -> float:
         """Return from when another may have the seats, or a moment before."""
+
+    def own_until(self) -> float:
+        """Return until when this grant may be counted on, however long its session lives."""
 
 
 class SaidTerms(TypedDict, total=False):
@@ -189,6 +193,10 @@ class PendingRequest:
     """Whether to do so at another node, unless the stream is another one by then."""
     refusal: SeatError | None = field(init=False, default=None)
     """The last of those refusals."""
+    first_sent_at: float | None = field(init=False, default=None)
+    """When this id was first sent."""
+    granted: seat_pb2.Granted | None = field(init=False, default=None)
+    """Seats that were granted, may have been called back since, and are to be confirmed first."""
 
     @property
     def pool(self) -> str:
@@ -227,6 +235,12 @@ class Held:
     """How its work ended, for those who wait to do the same; None: nothing is said."""
     on_token: Callable[[str], None] | None = field(init=False, default=None)
     """Called with every new token."""
+    recall: Recall | None = field(init=False, default=None)
+    """What is believed of seats that may be called back; None: these may not, or a helper knows."""
+    called: CalledBack | None = field(init=False, default=None)
+    """The seats are called back; None: not as far as is known."""
+    on_recall: Callable[[Recall], None] | None = field(init=False, default=None)
+    """Called whenever ``recall`` has changed."""
 
     @property
     def pool(self) -> str:
@@ -240,11 +254,33 @@ class Held:
 
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""
-        return HoldingState.LOST if self.lost else self.lease.state(now)
+        if self.lost or (self.recall is not None and now >= self.recall.until):
+            return HoldingState.LOST
+        state = self.lease.state(now)
+        if self.called is not None and state is not HoldingState.LOST:
+            return HoldingState.RECLAIMING
+        return state
 
     def until(self) -> float:
         """Return when the holder stops believing unless the lease is renewed, by its clock."""
-        return self.lease.until()
+        until = self.lease.until()
+        return until if self.recall is None else min(until, self.recall.until)
+
+    def ends_at(self) -> float:
+        """Return from when another may have the seats, or a moment before."""
+        ends_at = self.lease.ends_at()
+        return ends_at if self.recall is None else min(ends_at, self.recall.ends_at)
+
+    def recall_until(self) -> float:
+        """Return when the seats are lost because they are called back, by the client's clock."""
+        return self.lease.own_until() if self.recall is None else self.recall.until
+
+    def recalled(self) -> None:
+        """Note that ``recall`` has changed."""
+        if self.recall is not None:
+            self.called = self.recall.called
+            if self.on_recall is not None:
+                self.on_recall(self.recall)
 
     def command(self) -> pb.SessionCommand:
         """Return the command that finds the grant again on another stream, and never waits."""

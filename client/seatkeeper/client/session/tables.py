@@ -8,16 +8,15 @@ are sent again on the next one: the service answers a repeated id with what the 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
 from seatkeeper.client.config.values import ClientConfig
-from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.holdings import Holdings
 from seatkeeper.client.session.lease import NEVER, Lease
+from seatkeeper.client.session.recallable import Recallable
+from seatkeeper.client.session.reclaiming import is_fresh
 from seatkeeper.client.session.refusals import (
     AskAnew,
     AskLater,
@@ -27,7 +26,6 @@ from seatkeeper.client.session.refusals import (
     next_step,
 )
 from seatkeeper.client.session.requests import (
-    CLIENT_CLOSED,
     EstimateBasis,
     Held,
     Leaving,
@@ -81,16 +79,23 @@ class Tables:
     """Requests, grants and releases of one client. Times are passed in, the owner sends."""
 
     def __init__(
-        self, owner: TablesOwner, config: ClientConfig, random: Callable[[], float]
+        self,
+        owner: TablesOwner,
+        config: ClientConfig,
+        random: Callable[[], float],
+        renew_soon: Callable[[], None],
     ) -> None:
+        """``renew_soon`` has a renewal sent that confirms what may be called back."""
         self._owner = owner
         self._backoff = config.backoff
         self._random = random
-        self._kills = config.on_loss == "kill"
         self._call_seconds = config.call_timeout.total_seconds()
         self._connect_seconds = config.connect_timeout.total_seconds()
         self.asks: dict[str, PendingRequest] = {}
-        self.held: dict[str, Held] = {}
+        self.holdings = Holdings(kills=config.on_loss == "kill")
+        self.held = self.holdings.held
+        self.recallable = Recallable(self, self.holdings, renew_soon)
+        """Those of them whose seats may be called back."""
         self.leaving: dict[str, Leaving] = {}
 
     # What the client wants ---------------------------------------------------------------------
@@ -98,14 +103,14 @@ class Tables:
     def ask(self, ask: PendingRequest, now: float) -> None:
         """Enter a request."""
         self.asks[ask.grant_id] = ask
-        self._send_ask(ask, now)
+        self.send_ask(ask, now)
         self._owner.attend()
 
     def leave(
         self, grant_id: str, pool: str, now: float, future: asyncio.Future[None] | None = None
     ) -> None:
         """Give up whatever is or may come under this id; ``future`` is resolved when that is done."""
-        held = self.held.pop(grant_id, None)
+        held = self.holdings.forget(grant_id)
         leaving = Leaving(grant_id, pool, now, future, held.work_end if held else None)
         if self._owner.current_lease() is None:
             # The session is gone, and with it whatever this was.
@@ -125,7 +130,7 @@ class Tables:
         """End a request with an error. It holds nothing and waits for nothing any more."""
         self.asks.pop(ask.grant_id, None)
         unknown = isinstance(error, ServiceUnavailable) and not isinstance(error, Overloaded)
-        if ask.sent and unknown:
+        if (ask.sent and unknown) or ask.granted is not None:
             # It may have been accepted all the same.
             self.leave(ask.grant_id, ask.pool, now)
         if not ask.future.done():
@@ -142,7 +147,7 @@ class Tables:
         for ask in self.asks.values():
             ask.retry_elsewhere = False
             if ask.retry_at is None:
-                self._send_ask(ask, now)
+                self.send_ask(ask, now)
 
     def look_for(self, grant_ids: Iterable[str]) -> None:
         """Ask whether grants still exist, by asking for them again."""
@@ -156,25 +161,15 @@ class Tables:
         owes_release = any(leaving.retry_at is None for leaving in self.leaving.values())
         return owes_release or any(not ask.answered for ask in self.asks.values())
 
-    def notify(self, state: HoldingState) -> None:
-        """Notify every holder."""
-        for held in list(self.held.values()):
-            held.notify(state)
-
     def lose_everything(self, message: str) -> None:
         """End with the session: grants are lost, releases are done, requests begin anew."""
         leaving, self.leaving = self.leaving, {}
         for entry in leaving.values():
             entry.done()
-        self.lose_held(message)
+        self.holdings.lose_all(message)
         for ask in list(self.asks.values()):
             ask.retry_at = None
             self._rename(ask)
-
-    def lose_held(self, message: str) -> None:
-        """End every grant."""
-        for held in list(self.held.values()):
-            self._lose(held, message)
 
     # What the service says ---------------------------------------------------------------------
 
@@ -186,18 +181,13 @@ class Tables:
             if ask.future.done():
                 # Cancelled a moment ago; its caller is about to give the seats back.
                 return
-            self.held[grant_id] = held = Held(
-                grant_id=grant_id,
-                wanted=replace(ask.wanted, seats=granted.seats),
-                fence=granted.fence,
-                token=granted.token,
-                granted_at=granted.granted_at,
-                lease=lease,
-                on_state=ask.on_state,
-                holder=granted.holder,
-                project=granted.project,
-            )
-            ask.future.set_result(held)
+            sent_at = now if ask.first_sent_at is None else ask.first_sent_at
+            if granted.reclaimable and lease.view and not is_fresh(lease.view, sent_at, now):
+                ask.answered, ask.granted = True, granted
+                self.asks[grant_id] = ask
+                self.recallable.renew_soon()
+            else:
+                self.holdings.hold(ask, granted, lease, sent_at)
             return
         known = self.held.get(grant_id)
         if known is not None and known.fence == granted.fence:
@@ -205,7 +195,7 @@ class Tables:
                 known.renew_token(granted.token)
         elif known is not None:
             # The grant was gone, and finding it again has taken seats anew.
-            self._lose(known, "the grant had ended")
+            self.holdings.lose(known, "the grant had ended")
             self.leave(grant_id, known.pool, now)
         elif grant_id not in self.leaving:
             # It is unwanted here; our own renewals would keep it alive forever.
@@ -226,7 +216,7 @@ class Tables:
             self._on_ask_denied(ask, finished, now)
         elif (held := self.held.get(grant_id)) is not None:
             # Not by us: by another program that has the session's secret, or by an administrator.
-            self._lose(held, "the seats were given back by another")
+            self.holdings.lose(held, "the seats were given back by another")
 
     def on_queued(self, queued: seat_pb2.Queued, now: float) -> None:
         """Note that a request waits, and where."""
@@ -234,7 +224,7 @@ class Tables:
         if ask is None:
             held = self.held.get(queued.grant_id)
             if held is not None:
-                self._lose(held, "the grant had ended")
+                self.holdings.lose(held, "the grant had ended")
                 self.leave(held.grant_id, held.pool, now)
             return
         ask.answered, ask.attempt, ask.refusal = True, 0, None
@@ -261,23 +251,16 @@ class Tables:
                 leaving.retry_elsewhere = is_undecided(denied)
         elif (held := self.held.get(grant_id)) is not None:  # noqa: SIM102 # reads in order
             if denied.reason not in _UNDECIDED:
-                self._lose(held, denied.message or "the grant had ended")
+                self.holdings.lose(held, denied.message or "the grant had ended")
 
     def on_lost(self, lost: seat_pb2.Lost, now: float) -> None:
         """Note that a grant or ticket ended without our asking."""
         message = lost.message or "the seats were taken back"
         if (held := self.held.get(lost.grant_id)) is not None:
-            self._lose(held, message)
+            self.holdings.lose(held, message)
         elif (ask := self.asks.get(lost.grant_id)) is not None:
             self.fail(ask, SeatLost(message, grant_id=lost.grant_id), now)
         self.on_released(lost.grant_id, now)
-
-    def on_tokens(self, refreshed: Iterable[pb.TokenRefresh]) -> None:
-        """Keep new tokens."""
-        for refresh in refreshed:
-            held = self.held.get(refresh.grant.grant_id)
-            if held is not None:
-                held.renew_token(refresh.token)
 
     # Time --------------------------------------------------------------------------------------
 
@@ -304,7 +287,10 @@ class Tables:
             if leaving.retry_at is not None and now >= leaving.retry_at:
                 due.append(leaving)
         self._repeat(due, now)
-        return now + SWEEP_SECONDS if self.asks or self.leaving else NEVER
+        return min(
+            self.recallable.sweep(now),
+            now + SWEEP_SECONDS if self.asks or self.leaving else NEVER,
+        )
 
     def _repeat(self, due: list[PendingRequest | Leaving], now: float) -> None:
         """Send again what was put off until now: here, or all of it at the next node."""
@@ -318,11 +304,15 @@ class Tables:
             if isinstance(entry, Leaving):
                 self._owner.send(entry.command())
             else:
-                self._send_ask(entry, now)
+                self.send_ask(entry, now)
 
-    def _send_ask(self, ask: PendingRequest, now: float) -> None:
+    def send_ask(self, ask: PendingRequest, now: float) -> None:
+        """Send a request, or send it again."""
         ask.retry_at, ask.answered = None, False
-        ask.sent = self._owner.send(ask.command(now)) or ask.sent
+        if self._owner.send(ask.command(now)):
+            ask.sent = True
+            if ask.first_sent_at is None:
+                ask.first_sent_at = now
 
     def _on_ask_denied(self, ask: PendingRequest, denied: seat_pb2.Denied, now: float) -> None:
         ask.answered = True
@@ -330,7 +320,7 @@ class Tables:
         match next_step(ask, denied, now, delay):
             case AskAnew():
                 self._rename(ask)
-                self._send_ask(ask, now)
+                self.send_ask(ask, now)
             case AskLater(at, refusal, anew):
                 ask.retry_at, ask.refusal, ask.retry_anew = at, refusal, anew
                 ask.retry_elsewhere = is_undecided(denied)
@@ -345,15 +335,19 @@ class Tables:
     def _rename(self, ask: PendingRequest) -> None:
         self.asks.pop(ask.grant_id, None)
         ask.grant_id, ask.sent = new_id(), False
+        ask.first_sent_at = ask.granted = None
         ask.retry_anew = ask.retry_elsewhere = False
         self.asks[ask.grant_id] = ask
 
-    def _lose(self, held: Held, message: str) -> None:
-        self.held.pop(held.grant_id, None)
-        held.lost = message
-        if self._kills and message != CLIENT_CLOSED:
-            os.kill(os.getpid(), signal.SIGKILL)
-        held.notify(HoldingState.LOST)
+    def granted_lease(self, ask: PendingRequest) -> Lease | None:
+        """Take a request out that was granted; return the session. None: it is over, or unwanted."""
+        del self.asks[ask.grant_id]
+        return None if ask.future.done() else self._owner.current_lease()
+
+    def give_up(self, held: Held, why: str, now: float) -> None:
+        """End a grant that cannot be counted on any more, and give its seats back."""
+        self.holdings.lose(held, why)
+        self.leave(held.grant_id, held.pool, now)
 
 
 def _basis(queued: seat_pb2.Queued) -> EstimateBasis | None:

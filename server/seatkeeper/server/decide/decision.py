@@ -25,11 +25,11 @@ tickets are served is the policy's promise (``policy.by_pool``), not this module
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from seatkeeper.server.decide import admission
+from seatkeeper.server.decide import admission, reclaimed
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
 from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
@@ -39,6 +39,7 @@ from seatkeeper.server.domain.commands import (
     Acquire,
     Command,
     Denied,
+    Forced,
     ForcedEnd,
     Granted,
     Outcome,
@@ -102,6 +103,13 @@ class Decision:
     outcomes: list[tuple[Command, Outcome]] = field(init=False, default_factory=list)
     deferred: list[Command] = field(init=False, default_factory=list)
     unserved: bool = field(init=False, default=False)
+    is_reclaim: bool = field(init=False, default=False)
+    """Whether other grants are called back than before, which is written with the guard."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be written, if only the guard."""
+        return self.is_reclaim or bool(self.writes)
 
     @property
     def writes(self) -> int:
@@ -123,10 +131,12 @@ def decide(
     due: Iterable[Ticket] = (),
     *,
     policy: Policy = BY_POOL,
+    over: Collection[int] = (),
 ) -> Decision:
     """Give up tickets, answer ``commands`` in order, and serve what ``policy`` plans.
 
-    Tickets are given up that are ``due``, and those that can never be served.
+    Tickets are given up that are ``due``, and those that can never be served. ``over``: the numbers of
+    the reclaims whose notice is over; of these the seats are freed that are still wanted back.
 
     ``now`` is written down, and decides what the policy makes depend on it. ``due`` are tickets of the
     pool that have waited long enough, each once.
@@ -150,13 +160,42 @@ def decide(
     for command in commands:
         draft.take(command)
     draft.end_works()
+    if over:
+        _free_reclaimed(draft, over)
     draft.serve_queue()
     draft.store_waiting()
     guard = draft.decision.guard
     overtaken = draft.overtaken.waiting(draft.decision.tickets, draft.gone, draft.served)
     if overtaken or guard.overtaken:
-        draft.decision.guard = replace(guard, overtaken=overtaken)
+        guard = replace(guard, overtaken=overtaken)
+    reclaims = reclaimed.reclaims_after(pool, draft.plan, now, draft.gone)
+    if reclaims is not pool.guard.reclaims:
+        guard = replace(guard, reclaims=reclaims)
+        draft.decision.is_reclaim = True
+    draft.decision.guard = guard
     return draft.decision
+
+
+def _free_reclaimed(draft: _Draft, over: Collection[int]) -> None:
+    """End the grants whose notice is over, as far as writes go, for those who are served next."""
+    plan = draft.policy.plan(draft.snapshot(), draft.now)
+    for grant in reclaimed.freed(draft.pool, plan, over):
+        if not draft.fits(RELEASE_WRITES):
+            draft.decision.unserved = True
+            return
+        lost = reclaimed.taken_back(
+            grant, draft.pool.guard.reclaims.running.get(grant.grant_id)
+        )
+        _take_back(draft, grant, lost)
+
+
+def _take_back(draft: _Draft, grant: Grant, lost: Forced) -> None:
+    """Free the seats of a grant without its holder asking."""
+    owner = grant.session_id, grant.lease_id
+    draft.decision.reclaimed_fences.append(grant.fence)
+    draft.end_grant(grant)
+    draft.marks.complete(*owner, grant.grant_id, recorded=True)
+    draft.marks.note_loss(*owner, lost)
 
 
 @dataclass(slots=True)
@@ -187,8 +226,7 @@ class _Draft:
 
     def __post_init__(self) -> None:
         self.marks = Watermarks(self.pool)
-        guard = with_usage(self.pool, self.now)
-        self.decision = Decision(guard, self.now, self.marks.written)
+        self.decision = Decision(with_usage(self.pool, self.now), self.now, self.marks.written)
         self.held = self.pool.held
         self.overtaken = Overtaken(self.pool)
 
@@ -359,7 +397,7 @@ class _Draft:
     def serve_queue(self) -> None:
         """Turn tickets into grants, as the policy plans, while seats and writes last."""
         self.reserved = len(self.asked)
-        pool = self._snapshot()
+        pool = self.snapshot()
         plan, free, works = self.policy.plan(pool, self.now), pool.free, WorksBegun(pool)
         self.plan = plan
         for ticket in plan.serve:
@@ -374,7 +412,7 @@ class _Draft:
             free -= ticket.seats
             self._grant(ticket, is_new=is_new)
 
-    def _snapshot(self) -> PoolSnapshot:
+    def snapshot(self) -> PoolSnapshot:
         """Return the pool as the commands have left it."""
         spec = self.pool.spec
         stored = max(0, self.limits.writes_max - self.decision.writes) // 2
@@ -411,6 +449,7 @@ class _Draft:
             fence=fence,
             asked_at=ticket.queued_at,
             granted_at=self.now,
+            heeds_within=reclaimed.heeds_within(self.pool.spec, ticket),
         )
         self.held += grant.seats
         self.served[grant.grant_id] = grant
@@ -477,10 +516,7 @@ def _end_by_force(draft: _Draft, command: ForcedEnd) -> None:
     if found is not None and found.session_id == command.session_id:
         owner = found.session_id, found.lease_id
         if isinstance(found, Grant):
-            draft.decision.reclaimed_fences.append(found.fence)
-            draft.end_grant(found)
-            draft.marks.complete(*owner, found.grant_id, recorded=True)
-            draft.marks.note_loss(*owner, taken_back(found, command.reason))
+            _take_back(draft, found, taken_back(found, command.reason))
         else:
             answer = removed(found, command.reason)
             draft.give_up(found)
@@ -497,6 +533,7 @@ def _moved(guard: Guard, *, fence: int = 0, number: int = 0) -> Guard:
         guard.kept,
         guard.usage,
         guard.overtaken,
+        guard.reclaims,
     )
 
 

@@ -7,6 +7,7 @@ from seatkeeper.core.projects import (
     ProjectShare,
     policy_fault,
 )
+from seatkeeper.core.reclaim import ReclaimRule
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.basis import Basis
 from seatkeeper.server.domain.commands import (
@@ -24,6 +25,7 @@ from seatkeeper.server.domain.commands import (
     WorkEnd,
 )
 from seatkeeper.server.domain.limits import Limits
+from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Reclaim, Reclaims
 from seatkeeper.server.domain.state import (
     Grant,
     Guard,
@@ -37,6 +39,7 @@ from seatkeeper.server.domain.watermark import Watermark
 
 __all__ = [
     "NO_POLICY",
+    "NO_RECLAIMS",
     "Acquire",
     "Attribution",
     "Basis",
@@ -56,6 +59,9 @@ __all__ = [
     "PoolState",
     "ProjectShare",
     "Queued",
+    "Reclaim",
+    "ReclaimRule",
+    "Reclaims",
     "Refusal",
     "Release",
     "Released",

@@ -26,6 +26,8 @@ class Acquire(HasAttribution):
     """False: be denied at once when no seat is free."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """What another node wants in the ticket, where that is more than this version knows."""
+    heeds_within: timedelta | None = None
+    """The client heeds reclaims, and learns of one within so long at most; None: it does not."""
 
     def ticket(self, number: int, now: Instant) -> Ticket:
         """Return the ticket that this request waits with."""
@@ -39,6 +41,7 @@ class Acquire(HasAttribution):
             queued_at=now,
             wait=self.wait,
             kept=self.kept,
+            heeds_within=self.heeds_within,
         )
 
 
@@ -143,6 +146,8 @@ class Forced:
 
     grant_id: str
     message: str
+    is_reclaimed: bool = False
+    """Whether it was called back before; otherwise an administrator ended it."""
 
 
 Outcome = Granted | Queued | Denied | Released

@@ -12,16 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from heapq import merge
-from typing import NewType
 
 from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.project_index import ProjectIndex
+from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Instant, Reclaims
 
-Instant = NewType("Instant", int)
-"""Unix milliseconds by one node's clock. Decides nothing but what a policy makes depend on time."""
+__all__ = ["Grant", "Guard", "Instant", "PoolSpec", "PoolState", "Ticket", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ class Guard:
     usage: Usage = field(default=NO_USAGE, hash=False)
     overtaken: Mapping[str, int] = field(default_factory=dict, hash=False)
     """Seats granted before tickets that wait still and came first, by grant id."""
+    reclaims: Reclaims = field(default=NO_RECLAIMS, hash=False)
+    """Grants that are called back."""
 
 
 @immutable
@@ -76,6 +77,9 @@ class Grant(HasAttribution):
     agent_id: str = ""
     claim_id: str = ""
     kept: bytes = field(default=b"", repr=False, compare=False)
+    heeds_within: timedelta | None = None
+    """The seats may be called back, and the holder learns of it within so long at most; None: they may
+    not."""
 
 
 @immutable
@@ -92,6 +96,8 @@ class Ticket(HasAttribution):
     wait: timedelta | None = None
     """How long it waits before it gives up; None: without limit."""
     kept: bytes = field(default=b"", repr=False, compare=False)
+    heeds_within: timedelta | None = None
+    """Its client heeds reclaims, and learns of one within so long at most; None: it does not."""
 
 
 QueueKey = tuple[int, int, str]

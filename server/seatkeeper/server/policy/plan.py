@@ -27,8 +27,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from seatkeeper.server.domain import Grant, Instant, Ticket
+from seatkeeper.server.domain import Instant, Ticket
 from seatkeeper.server.policy.order import Order
+from seatkeeper.server.policy.reclaiming import CallBack
 from seatkeeper.server.policy.rules import Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
@@ -80,8 +81,9 @@ class Plan:
     ahead: Callable[[Order, Ticket], Iterable[tuple[Ticket, Rule]]] = ahead_by_acceptance
     """The tickets before one that waits, the next one first, and what puts each of them there. Of one
     that is neither held back nor without room. Asked for with the plan's ``order``."""
-    reclaim: Sequence[Grant] = ()
-    """Grants whose holders should be asked to give their seats back. Carried, and not acted on yet."""
+    reclaim: Sequence[CallBack] = ()
+    """Grants whose seats are wanted back, also those that are called back already: one that is, and is
+    not among these, is called back no more."""
     next_wake: Instant | None = None
     """When the plan of the same pool may differ from this one; None: never. Always in the future."""
 

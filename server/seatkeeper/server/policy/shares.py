@@ -12,6 +12,7 @@ from seatkeeper.server.policy.order import ListedOrder
 from seatkeeper.server.policy.overtaking import Backfill
 from seatkeeper.server.policy.plan import Plan, by_acceptance
 from seatkeeper.server.policy.project_tree import AtOnce, Branch, tree_of, way_to, with_parts
+from seatkeeper.server.policy.reclaiming import DUE_MAX, NOTHING_WANTED, Reclaiming, Wanted
 from seatkeeper.server.policy.rules import Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.policy.usage import mean_seats
@@ -44,7 +45,10 @@ class Shares:
             return is_done or quotas.reached(ticket) is not None
 
         order = ListedOrder(lambda: _in_order(pool, quotas))
+        wanted = _wanted_back(pool, quotas, serve, now)
         return Plan(
+            reclaim=wanted.grants,
+            next_wake=wanted.next_look,
             serve=serve,
             why=lambda ticket: _why(pool, quotas, ticket),
             order=order,
@@ -117,6 +121,52 @@ def _served(pool: PoolSnapshot, quotas: Quotas, backfill: Backfill) -> Iterator[
             return
         else:
             tree.skip()
+
+
+def _wanted_back(
+    pool: PoolSnapshot, quotas: Quotas, serve: Sequence[Ticket], now: Instant
+) -> Wanted:
+    """Return which lent seats are called back for those that are due, and are not served now."""
+    rule, policy = quotas.policy.reclaim, quotas.policy
+    if rule is None or not pool.state.tickets:
+        return NOTHING_WANTED
+    own = dict(quotas.own)
+    for ticket in serve:
+        own[ticket.project] = own.get(ticket.project, 0) + ticket.seats
+    held, free = with_parts(policy, own), pool.capacity - sum(own.values())
+    return Reclaiming(rule, policy, pool, now).wanted(
+        _due(pool, quotas, serve, held), held, free
+    )
+
+
+def _due(
+    pool: PoolSnapshot, quotas: Quotas, serve: Sequence[Ticket], held: Mapping[str, int]
+) -> Iterator[tuple[Ticket, str]]:
+    """Yield the tickets that are next and within a guarantee, and whose guarantee that is."""
+    served, count = {ticket.grant_id for ticket in serve}, dict(held)
+    tree, found = _tree(pool, quotas), 0
+    while (ticket := tree.head) is not None and found < DUE_MAX:
+        if ticket.grant_id in served:
+            tree.take()
+            continue
+        if not tree.is_due:
+            return
+        if ticket.grant_id not in pool.state.tickets:
+            tree.skip()  # it may be kept out of the queue; if not, it is looked at then
+            continue
+        path = quotas.policy.path(ticket.project)
+        within = [
+            each
+            for each in path
+            if count.get(each, 0) + ticket.seats <= quotas.policy.guaranteed.get(each, 0)
+        ]
+        if not within:
+            return
+        yield ticket, within[0]
+        for each in path:
+            count[each] = count.get(each, 0) + ticket.seats
+        found += 1
+        tree.take()
 
 
 def _in_order(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:

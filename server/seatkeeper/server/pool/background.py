@@ -1,18 +1,19 @@
 """Background work on one pool: what there is to decide that no command asks for.
 
-Tickets that the policy serves, tickets that can never be served, and waits that have ended. All of it
-is read from the plan and the view, so that the loop wakes for what the decision does, and for nothing
-else: at once when there is work, and at the time at which there may be some.
+Tickets that the policy serves, tickets that can never be served, waits that have ended, and lent seats
+that are called back. All of it is read from the plan and the view, so that the loop wakes for what the
+decision does, and for nothing else: at once when there is work, and at the time at which there may be
+some.
 """
 
 from __future__ import annotations
 
 from seatkeeper.server.decide import Forecast, HoldStats, impossible_tickets, outlook
-from seatkeeper.server.domain import Ticket
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
 from seatkeeper.server.pool.wait_timers import WaitTimers
 
 WAKE_MIN, WAKE_MAX = 0.01, 10.0
@@ -24,25 +25,40 @@ class BackgroundWork:
     """What is to be done for one pool on one node, and when to look again."""
 
     def __init__(
-        self, mirror: PoolMirror, waits: WaitTimers, policy: Policy, clock: Clock
+        self,
+        mirror: PoolMirror,
+        waits: WaitTimers,
+        reclaims: ReclaimTimers,
+        policy: Policy,
+        clock: Clock,
     ) -> None:
         self._mirror = mirror
         self._waits = waits
+        self._reclaims = reclaims
         self._policy = policy
         self._clock = clock
         self.plan = self._planned(grants_max=1)
         """The plan of the latest ``look``: as old as the last change of the view."""
 
-    def look(self) -> Ticket | None:
-        """Plan anew; return a ticket that is to be served or denied, or None: there is none."""
+    def look(self) -> str | None:
+        """Plan anew; return the id of a request that something is to be done with; None: of none.
+
+        A ticket that is to be served or denied, or a grant that is to be called back, or not any more.
+        """
         self.plan = self._planned(grants_max=1)
         for ticket in self.plan.serve:
-            return ticket
-        return next((ticket for ticket, _, _ in impossible_tickets(self._mirror.state)), None)
+            return ticket.grant_id
+        for ticket, _, _ in impossible_tickets(self._mirror.state):
+            return ticket.grant_id
+        running = self._mirror.state.guard.reclaims.running
+        if not running and not self.plan.reclaim:
+            return None
+        wanted = {each.grant.grant_id for each in self.plan.reclaim}
+        return next(iter(wanted.symmetric_difference(running)), None)
 
     def is_due(self, late_by: float = 0.0) -> bool:
-        """Return whether a wait has ended, at least ``late_by`` seconds ago."""
-        end = self._waits.next_end()
+        """Return whether a wait or a notice has ended, at least ``late_by`` seconds ago."""
+        end = self._next_end()
         return end is not None and end + late_by <= self._clock.monotonic()
 
     def next_look(self) -> float | None:
@@ -51,12 +67,16 @@ class BackgroundWork:
         By the plan of the latest ``look``.
         """
         found: list[float] = []
-        if (end := self._waits.next_end()) is not None:
+        if (end := self._next_end()) is not None:
             found.append(end - self._clock.monotonic())
         if (wake := self.plan.next_wake) is not None:
             seconds = (wake - self._clock.now()) / 1000
             found.append(min(max(seconds, WAKE_MIN), WAKE_MAX))
         return min(found, default=None)
+
+    def _next_end(self) -> float | None:
+        ends = self._waits.next_end(), self._reclaims.next_end()
+        return min((end for end in ends if end is not None), default=None)
 
     def forecast(self, holds: HoldStats) -> Forecast:
         """Return what those who wait are shown, by the holds that ended lately."""

@@ -23,12 +23,13 @@ from seatkeeper.server.events.usage import (
     UsageEvent,
 )
 from seatkeeper.server.pool.context import PoolContext
-from seatkeeper.server.pool.decided import Ended, changes_of, refusals_of
+from seatkeeper.server.pool.decided import Ended, called_back, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
+from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import made_by, writes_of
@@ -64,6 +65,7 @@ class Committer:
         waits: WaitTimers,
         changed: Callable[[set[str]], None],
         bring_in: Callable[[Listing], Awaitable[None]],
+        reclaims: ReclaimTimers,
     ) -> None:
         """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change.
 
@@ -82,6 +84,7 @@ class Committer:
         self._waits = waits
         self._changed = changed
         self._bring_in = bring_in
+        self._reclaims = reclaims
         self._full_store = FullStore(context, mirror, waits, changed)
         self._spec_revision = 0
         self._moved = asyncio.Event()
@@ -150,13 +153,14 @@ class Committer:
             decision = decide(
                 *(state, commands, self._clock.now(), self._config.limits, due),
                 policy=self._config.policy,
+                over=self._reclaims.over(),
             )
-            if not (commands or decision.writes or self._unsettled):
+            if not (commands or decision.changes or self._unsettled):
                 return decision  # nothing to change, and no answer that must be true
             ended = Ended.of(state, decision)
             decision_id = random.getrandbits(63) | 1
             writes = []
-            if decision.writes or self._unsettled:
+            if decision.changes or self._unsettled:
                 has_guard = bool(self._mirror.guard_revision)
                 writes = writes_of(
                     *(self._keys, self._pool, decision, decision_id),
@@ -302,6 +306,8 @@ class Committer:
             seconds=self._clock.monotonic() - sent_at,
         )
         usage, pool = self._observer.usage, self._pool
+        for reclaim_said in called_back(pool, decision, self._mirror.state):
+            events.happened("seats_called_back", **reclaim_said)
         usage.publish_all(changes_of(pool, decision, ended, gone=gone, peers=peers))
         usage.publish_all(refusals_of(pool, decision, peers))
         deferred = set(map(id, decision.deferred))

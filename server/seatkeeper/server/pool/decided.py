@@ -81,6 +81,26 @@ def changes_of(
         yield ticket_begins(pool, ticket, peers.get(ticket.grant_id, ""))
 
 
+def called_back(
+    pool: str, decision: Decision, state: PoolState
+) -> Iterator[dict[str, str | float]]:
+    """Yield what is logged of the grants that a decision calls back, by the pool after it."""
+    if not decision.is_reclaim:
+        return
+    for grant_id, reclaim in decision.guard.reclaims.running.items():
+        grant = state.grants.get(grant_id)
+        if reclaim.decided_at != decision.decided_at or grant is None:
+            continue
+        yield {
+            "pool": pool,
+            "grant_id": grant_id,
+            "holder": grant.holder,
+            "project": grant.project,
+            "for_project": reclaim.project,
+            "within_s": reclaim.within.total_seconds(),
+        }
+
+
 def refusals_of(
     pool: str, decision: Decision, peers: Mapping[str, str]
 ) -> Iterator[UsageEvent]:

@@ -52,7 +52,6 @@ from seatkeeper.server.domain import (
     Command,
     PoolState,
     Release,
-    Ticket,
 )
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.background import BackgroundWork
@@ -64,6 +63,7 @@ from seatkeeper.server.pool.intake import NO_DELAY, Intake
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.ownership import Ownership
 from seatkeeper.server.pool.positions import PositionNotifier
+from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
 from seatkeeper.server.pool.refusals import Refusals
 from seatkeeper.server.pool.subscribers import Listener, Subscribers
 from seatkeeper.server.pool.view_reader import ViewReader
@@ -107,11 +107,13 @@ class PoolLoop:
         self._observer = context.observer
         self._mirror = PoolMirror(self._keys, pool)
         self._waits = WaitTimers(self._clock)
-        self._work = BackgroundWork(self._mirror, self._waits, config.policy, self._clock)
+        self._reclaims = ReclaimTimers(self._clock)
+        timers = self._waits, self._reclaims
+        self._work = BackgroundWork(self._mirror, *timers, config.policy, self._clock)
         parts = (self._mirror, self.subscribers, self._waits, self._changed)
         self._ownership = Ownership(context, forwarder, *parts)
         self._reader = ViewReader(context, *parts)
-        self._committer = Committer(context, *parts, self._reader.bring_in)
+        self._committer = Committer(context, *parts, self._reader.bring_in, self._reclaims)
         self._refusals = Refusals(context)
         self._intake = Intake(self.state, self._work, config, self._clock)
         self._inbox = Inbox(
@@ -249,6 +251,7 @@ class PoolLoop:
             self._wake_for_work()
 
     def _changed(self, grant_ids: set[str]) -> None:
+        self._reclaims.review(self.state.guard.reclaims)
         now = self._clock.now()
         for grant in self._mirror.ended[-RECENT_MAX:]:
             self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
@@ -316,7 +319,7 @@ class PoolLoop:
             ):
                 decision = await self._committer.commit(asks)
                 to_do = decision is None or decision.unserved
-                is_idle = is_idle and decision is not None and not decision.writes
+                is_idle = is_idle and decision is not None and not decision.changes
                 if not is_idle:
                     self._pause = RETRY_PAUSE_MIN
         finally:
@@ -335,17 +338,17 @@ class PoolLoop:
 
     # Waking up ------------------------------------------------------------------------------
 
-    def _is_ours(self, next_ticket: Ticket) -> bool:
+    def _is_ours(self, grant_id: str) -> bool:
         """Whether this node should be the first to decide what no command asks for."""
         if self._ownership.forwarder is not None:
             return self._ownership.elsewhere is None
-        return self.subscribers.waits_here(next_ticket.grant_id)
+        return self.subscribers.waits_here(grant_id)
 
     def _wake_for_work(self) -> None:
         """Wake up for what is to be decided in the background: now, and when there may be more."""
-        next_ticket = self._work.look() if self.unsupported is None else None
-        if next_ticket is not None:
-            if self._is_ours(next_ticket):
+        grant_id = self._work.look() if self.unsupported is None else None
+        if grant_id is not None:
+            if self._is_ours(grant_id):
                 self._wake.set()
             else:
                 self._wake.set_in(random.uniform(*TAKEOVER_DELAY))

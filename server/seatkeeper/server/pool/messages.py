@@ -7,11 +7,12 @@ from heapq import nsmallest
 from itertools import islice
 
 from seatkeeper.server.decide import Forecast, Place
-from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Ticket
+from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Ticket
 from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
 from seatkeeper.server.store import records
 from seatkeeper.server.wire.denials import encode_basis
+from seatkeeper.server.wire.reclaims import fill_reclaiming
 from seatkeeper.v1 import pool_service_pb2
 
 SHOWN_MAX = 1_000
@@ -43,8 +44,10 @@ def pool_message(
     return message
 
 
-def grant_message(grant: Grant) -> pool_service_pb2.HeldGrant:
-    """Return what clients are shown of a grant."""
+def grant_message(
+    grant: Grant, pool: str = "", reclaim: Reclaim | None = None
+) -> pool_service_pb2.HeldGrant:
+    """Return what clients are shown of a grant, which may be called back."""
     held = pool_service_pb2.HeldGrant(
         grant_id=grant.grant_id,
         session_id=grant.session_id,
@@ -54,6 +57,8 @@ def grant_message(grant: Grant) -> pool_service_pb2.HeldGrant:
     )
     grant.attribution.write(held)
     held.granted_at.FromMilliseconds(grant.granted_at)
+    if reclaim is not None:
+        fill_reclaiming(held.reclaiming, pool, grant.grant_id, reclaim)
     return held
 
 
@@ -83,7 +88,8 @@ def reason_message(waiting: Waiting) -> pool_service_pb2.WaitReason:
 
 def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
     for grant in nsmallest(SHOWN_MAX, state.grants.values(), key=lambda grant: grant.fence):
-        message.grants.append(grant_message(grant))
+        reclaim = state.guard.reclaims.running.get(grant.grant_id)
+        message.grants.append(grant_message(grant, message.spec.name, reclaim))
 
 
 def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:

@@ -30,6 +30,7 @@ from sys import maxsize
 from typing import TypeAlias
 
 from seatkeeper.server.domain import Denied, Forced, Grant, Guard, PoolState, Released, Ticket
+from seatkeeper.server.domain.reclaims import changed_reclaims
 from seatkeeper.server.domain.watermark import Watermark, is_forced
 from seatkeeper.server.pool.writes import deletes_of
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
@@ -234,9 +235,11 @@ class PoolMirror:
                 self._apply_watermark(name, entry)
             case "guard":
                 self.guard_revision = revision if entry else 0
+                before = self.state.guard.reclaims
                 self.state.guard, self.decision_id = (
                     records.decode_guard(entry.value) if entry else (Guard(), 0)
                 )
+                touched.update(changed_reclaims(before, self.state.guard.reclaims))
 
     def _apply_grant(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:

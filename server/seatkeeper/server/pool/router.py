@@ -26,7 +26,7 @@ from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.events.usage import command_refused, unread_refusal
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.catalogue import PoolCatalogue
-from seatkeeper.server.pool.confirmed import confirmed_grants
+from seatkeeper.server.pool.confirmed import Confirmed, confirmed_grants
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
@@ -127,6 +127,7 @@ class PoolRouter:
             seats=request.seats,
             wait=wait,
             may_wait=wait is None or wait > timedelta(0),
+            heeds_within=session.ttl if session.heeds_reclaim else None,
         )
         return self._submit(request.pool, command, listener, may_delay=may_delay)
 
@@ -170,7 +171,7 @@ class PoolRouter:
         if (loop := self._loops.get(pool)) is not None:
             loop.subscribers.detach(grant_id, listener)
 
-    async def confirmed(self, pool: str, grant_ids: Iterable[str]) -> dict[str, Grant]:
+    async def confirmed(self, pool: str, grant_ids: Iterable[str]) -> Confirmed:
         """Return those of the grants that exist, as the store has them now. Raises ``StoreError``."""
         return await confirmed_grants(self._store, self._keys, pool, grant_ids)
 

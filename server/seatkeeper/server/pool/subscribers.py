@@ -21,6 +21,7 @@ from seatkeeper.server.domain import (
     Forced,
     Grant,
     PoolState,
+    Reclaim,
     Refusal,
     Released,
 )
@@ -63,10 +64,21 @@ class SeatsLost:
     grant_id: str
     message: str
     is_forced: bool = False
-    """Whether an administrator ended it, and its session lives on."""
+    """Whether an administrator ended it, or it was called back; its session lives on."""
+    is_reclaimed: bool = False
+    """Whether it was called back."""
 
 
-Update = Position | SeatsGranted | Denied | Released | SeatsLost
+@immutable
+class SeatsCalledBack:
+    """A grant is called back, or is not any more."""
+
+    grant_id: str
+    reclaim: Reclaim | None
+    """None: it is not any more."""
+
+
+Update = Position | SeatsGranted | SeatsCalledBack | Denied | Released | SeatsLost
 
 
 class Listener(Protocol):
@@ -110,6 +122,8 @@ class _Seat:
     estimate: timedelta | None = None
     waits_for_work: bool = False
     """The last event that it received."""
+    reclaim: int = 0
+    """The number of the reclaim that it knows of; 0: of none."""
 
 
 class Subscribers:
@@ -199,6 +213,7 @@ class Subscribers:
                     if seat.reported is not _Notified.HOLDS:
                         seat.reported = _Notified.HOLDS
                         deliver(seat.listener, self._pool, SeatsGranted(grant))
+                self._notify_reclaim(grant_id, seats, state)
             elif grant_id in state.tickets:
                 for seat in seats:
                     if seat.reported is _Notified.NOTHING:
@@ -211,6 +226,14 @@ class Subscribers:
                 for seat in seats:
                     update = _said(ends.get(grant_id)) or self._end_of(grant_id, seat, state)
                     deliver(seat.listener, self._pool, update)
+
+    def _notify_reclaim(self, grant_id: str, seats: Iterable[_Seat], state: PoolState) -> None:
+        reclaim = state.guard.reclaims.running.get(grant_id)
+        number = 0 if reclaim is None else reclaim.number
+        for seat in seats:
+            if seat.reclaim != number:
+                seat.reclaim = number
+                deliver(seat.listener, self._pool, SeatsCalledBack(grant_id, reclaim))
 
     def review_positions(self, state: PoolState, forecast: Forecast) -> bool:
         """Notify waiting requests of changed positions; return whether some were left out.
@@ -263,7 +286,9 @@ class Subscribers:
 def _said(end: Denied | Released | Forced | None) -> Denied | Released | SeatsLost | None:
     """Return what a client receives of an end."""
     if isinstance(end, Forced):
-        return SeatsLost(end.grant_id, end.message, is_forced=True)
+        return SeatsLost(
+            end.grant_id, end.message, is_forced=True, is_reclaimed=end.is_reclaimed
+        )
     return end
 
 

@@ -33,7 +33,7 @@ def writes_of(
     to which revision the view of the decision had everything.
     """
     writes: list[Write] = []
-    if has_guard or decision.writes:
+    if has_guard or decision.changes:
         released, at = decision.released_fences, decision.decided_at
         facts = encode_facts(
             *(decision_id, at, released, decision.outcomes),

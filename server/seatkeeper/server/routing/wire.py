@@ -51,6 +51,8 @@ def encode_command(command: Command) -> pb.PeerCommand:
     ticket.seats = command.seats
     command.attribution.write(ticket)
     ticket.wait_millis = records.wait_millis(command.wait)
+    if command.heeds_within is not None:
+        ticket.heeds_within_millis = records.wait_millis(command.heeds_within)
     return pb.PeerCommand(acquire=message)
 
 
@@ -71,6 +73,7 @@ def decode_command(message: pb.PeerCommand) -> Command:
         wait=records.wait_of(ticket),
         may_wait=acquire.may_wait,
         kept=kept(ticket),
+        heeds_within=records.heeds_within_of(ticket),
     )
 
 

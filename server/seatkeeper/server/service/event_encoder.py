@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seatkeeper.server.domain import Denied, Grant, Released
-from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
+from seatkeeper.server.pool.subscribers import (
+    Position,
+    SeatsCalledBack,
+    SeatsGranted,
+    SeatsLost,
+    Update,
+)
 from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.wire.denials import encode_basis, encode_denied
+from seatkeeper.server.wire.reclaims import fill_reclaiming
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 EXPECTED_MAX = 1024
@@ -83,10 +90,14 @@ class EventEncoder:
                 event.queued.CopyFrom(queued)
             case Denied():
                 event.denied.CopyFrom(encode_denied(update))
-            case SeatsLost(grant_id, message, is_forced):
+            case SeatsCalledBack(grant_id, reclaim):
+                fill_reclaiming(event.reclaiming, pool, grant_id, reclaim)
+            case SeatsLost(grant_id, message, is_forced, is_reclaimed):
                 reason = seat_pb2.LOST_REASON_SESSION_EXPIRED
                 if is_forced:
                     reason = seat_pb2.LOST_REASON_FORCED
+                if is_reclaimed:
+                    reason = seat_pb2.LOST_REASON_RECLAIMED
                 lost = seat_pb2.Lost(grant_id=grant_id, reason=reason, message=message)
                 event.lost.CopyFrom(lost)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from seatkeeper.server.domain import Grant
+from seatkeeper.server.domain import Grant, Instant, Reclaim
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.sessions.sessions import Session, Sessions
 from seatkeeper.server.store import StoreError
 from seatkeeper.server.tokens.signer import TokenSigner
-from seatkeeper.server.wire.validate import check_tokens_for
+from seatkeeper.server.wire.reclaims import fill_reclaiming
+from seatkeeper.server.wire.validate import check_reclaimable, check_tokens_for
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 TOKENS_SECONDS = 1.0
@@ -58,8 +58,14 @@ class Core:
         granted.fence = grant.fence
         granted.holder = grant.attribution.holder
         granted.project = grant.attribution.project
+        granted.reclaimable = grant.heeds_within is not None
         if with_token:
-            granted.token = self._token(pool, grant, session, certificate_sha256)
+            until = session.alive_until
+            if grant.heeds_within is not None:
+                # It may be called back by now; not before it was held for so long.
+                until = min(until, Instant(grant.granted_at + _millis(grant.heeds_within)))
+            if until > self.clock.now() or grant.heeds_within is None:
+                granted.token = self._token(pool, grant, until, certificate_sha256)
         seconds, millis = divmod(grant.granted_at, 1000)
         granted.granted_at.seconds = seconds
         granted.granted_at.nanos = millis * 1_000_000
@@ -72,6 +78,7 @@ class Core:
     ) -> seat_service_pb2.Renewed:
         """Renew a session; return the answer. Raises ``SessionLost``, ``Malformed``."""
         check_tokens_for(request)
+        check_reclaimable(request)
         ttl = await self.sessions.renew(session)
         return await self.renewal_answer(session, request, ttl, certificate_sha256)
 
@@ -84,50 +91,82 @@ class Core:
     ) -> seat_service_pb2.Renewed:
         """Return the answer to a renewal that has been made, with the tokens it asks for.
 
-        Tokens are signed from the grants' records as the store has them now, not from this node's view.
-        A store that cannot be read in time costs the tokens, never the answer.
+        Tokens are signed from the grants' records as the store has them now, not from this node's view,
+        and what is called back is read at the same revision. A store that cannot be read in time costs
+        the tokens, and the word on what is held, never the answer.
         """
         renewed = seat_service_pb2.Renewed(sequence=request.sequence)
         renewed.ttl.FromTimedelta(ttl)
         renewed.renew_in.FromTimedelta(renew_in(ttl))
-        by_pool: dict[str, dict[str, None]] = {}
-        for ref in request.tokens_for:
-            by_pool.setdefault(ref.pool, {})[ref.grant_id] = None
+        asked = _by_pool(request)
         with suppress(TimeoutError, StoreError):
             async with asyncio.timeout(TOKENS_SECONDS):
-                for pool, grant_ids in by_pool.items():
-                    await self._add_tokens(
-                        renewed, pool, grant_ids, session, certificate_sha256
-                    )
+                for pool, grants in asked.items():
+                    await self._add_grants(renewed, pool, grants, session, certificate_sha256)
         return renewed
 
-    async def _add_tokens(
+    async def _add_grants(
         self,
         renewed: seat_service_pb2.Renewed,
         pool: str,
-        grant_ids: Iterable[str],
+        asked: _Asked,
         session: Session,
         certificate_sha256: bytes | None,
     ) -> None:
-        grants = await self.seats.confirmed(pool, grant_ids)
-        for number, (grant_id, grant) in enumerate(grants.items(), start=1):
+        found = await self.seats.confirmed(pool, asked.tokens | asked.reclaimable)
+        for number, (grant_id, grant) in enumerate(found.grants.items(), start=1):
             if grant.session_id == session.session_id:
                 ref = seat_service_pb2.GrantRef(pool=pool, grant_id=grant_id)
-                token = self._token(pool, grant, session, certificate_sha256)
-                renewed.tokens.add(grant=ref, token=token)
+                reclaim = found.reclaims.get(grant_id)
+                if grant_id in asked.reclaimable:
+                    held = renewed.held.add(grant=ref)
+                    if reclaim is not None:
+                        fill_reclaiming(held.reclaiming, pool, grant_id, reclaim)
+                if grant_id in asked.tokens:
+                    until = _token_ends(session.alive_until, reclaim)
+                    token = self._token(pool, grant, until, certificate_sha256)
+                    renewed.tokens.add(grant=ref, token=token)
             if number % SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # others want to go on, too
 
     def _token(
-        self, pool: str, grant: Grant, session: Session, certificate_sha256: bytes | None
+        self, pool: str, grant: Grant, expires_at: Instant, certificate_sha256: bytes | None
     ) -> str:
         return self.signer.sign(
             pool,
             grant,
             issued_at=self.clock.now(),
-            expires_at=session.alive_until,
+            expires_at=expires_at,
             certificate_sha256=certificate_sha256,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a renewal asks about the grants of one pool, by id, each once."""
+
+    tokens: dict[str, None] = field(default_factory=dict)
+    reclaimable: dict[str, None] = field(default_factory=dict)
+
+
+def _by_pool(request: seat_service_pb2.Renew) -> dict[str, _Asked]:
+    found: dict[str, _Asked] = {}
+    for ref in request.tokens_for:
+        found.setdefault(ref.pool, _Asked()).tokens[ref.grant_id] = None
+    for ref in request.reclaimable:
+        found.setdefault(ref.pool, _Asked()).reclaimable[ref.grant_id] = None
+    return found
+
+
+def _token_ends(alive_until: Instant, reclaim: Reclaim | None) -> Instant:
+    """Return until when a token is good: no longer than the seats can be counted on."""
+    if reclaim is None:
+        return alive_until
+    return Instant(min(alive_until, reclaim.decided_at + _millis(reclaim.within)))
+
+
+def _millis(time: timedelta) -> int:
+    return time // timedelta(milliseconds=1)
 
 
 def renew_in(ttl: timedelta) -> timedelta:

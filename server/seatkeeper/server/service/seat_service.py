@@ -15,7 +15,13 @@ from seatkeeper.server.domain import Denied, Grant, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import Observer
 from seatkeeper.server.identity.peer import identity_of
-from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
+from seatkeeper.server.pool.subscribers import (
+    Position,
+    SeatsCalledBack,
+    SeatsGranted,
+    SeatsLost,
+    Update,
+)
 from seatkeeper.server.service.failures import answers, failure_of, failure_of_denial, too_much
 from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.service.session_stream import SessionStream
@@ -285,7 +291,8 @@ class _Caller:
         pass
 
     def receive(self, pool: str, update: Update) -> None:
-        if not isinstance(update, Position) and not self.answer.done():
+        is_answer = not isinstance(update, Position | SeatsCalledBack)
+        if is_answer and not self.answer.done():
             self.answer.set_result(update)
 
 

@@ -34,14 +34,24 @@ from seatkeeper.server.domain import Denied, Grant, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity.peer import Identity, identity_of
 from seatkeeper.server.pool.router import DONE
-from seatkeeper.server.pool.subscribers import Position, SeatsGranted, SeatsLost, Update
+from seatkeeper.server.pool.subscribers import (
+    Position,
+    SeatsCalledBack,
+    SeatsGranted,
+    SeatsLost,
+    Update,
+)
 from seatkeeper.server.service.event_encoder import Event, EventEncoder, Unencoded
 from seatkeeper.server.service.renewals import Renewals
 from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import StoreError
 from seatkeeper.server.wire.denials import denial_info
-from seatkeeper.server.wire.validate import check_tokens_for, is_grant
+from seatkeeper.server.wire.validate import (
+    check_reclaimable,
+    check_tokens_for,
+    wrong_grant,
+)
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 T = TypeVar("T")
@@ -185,7 +195,7 @@ class SessionStream:
             update.grant.grant_id if isinstance(update, SeatsGranted) else update.grant_id
         )
         self._unanswered.discard((pool, grant_id))
-        if isinstance(update, SeatsGranted | Position):
+        if isinstance(update, SeatsGranted | SeatsCalledBack | Position):
             self._open.add((pool, grant_id))
         else:
             self._open.discard((pool, grant_id))
@@ -343,10 +353,10 @@ class SessionStream:
     def _renew(self, request: seat_service_pb2.Renew) -> None:
         try:
             check_tokens_for(request)
+            check_reclaimable(request)
         except Malformed as error:
             # The session lives on all the same: what it is for is worth more than a token.
-            wrong = next((ref.grant_id for ref in request.tokens_for if not is_grant(ref)), "")
-            self._send(Event(denied=_invalid(wrong, error)))
+            self._send(Event(denied=_invalid(wrong_grant(request), error)))
             request = seat_service_pb2.Renew(sequence=request.sequence)
         self._renewals.add(self.session, request)
 

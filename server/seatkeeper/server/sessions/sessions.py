@@ -86,6 +86,8 @@ class Session:
     """The lease lives at least until then: the time this node last sent a renewal, plus ttl."""
     client: seat_pb2.ClientInfo | None = None
     """What its program said about itself."""
+    heeds_reclaim: bool = False
+    """Whether its client heeds reclaims."""
     is_closed: bool = False
     """It was closed through this node; streams of it that are open here ask the store."""
     kept: bytes = b""
@@ -127,6 +129,7 @@ class Sessions:
             identity=identity,
             opened_at_millis=sent_at,
             client=request.client if request.HasField("client") else None,
+            heeds_reclaim=request.heeds_reclaim,
         )
         found = await self._write(request.credentials, identity, record)
         session = self._remember(session_id, found or record)
@@ -194,6 +197,7 @@ class Sessions:
             "ttl_millis",
             "opened_at_millis",
             "client",
+            "heeds_reclaim",
         ):
             ended.ClearField(name)
         ended.secret_sha256, ended.identity = session.secret_sha256, session.identity
@@ -281,6 +285,7 @@ class Sessions:
             identity=record.identity,
             alive_until=Instant(0),
             client=record.client if record.HasField("client") else None,
+            heeds_reclaim=record.heeds_reclaim,
             kept=kept(record),
         )
         self._known[session_id] = session

@@ -28,7 +28,9 @@ FORMAT = 1
 """The format of records that this version writes, and the newest that it knows, but for ``NEWER``."""
 POLICY_FORMAT = 2
 """Of a pool's specification with a policy, which an older node must not overlook."""
-NEWER: Mapping[str, int] = {"seatkeeper.v1.PoolSpec": POLICY_FORMAT}
+RULES_FORMAT = 3
+"""Of one with rules that came after policies: when seats are called back."""
+NEWER: Mapping[str, int] = {"seatkeeper.v1.PoolSpec": RULES_FORMAT}
 """The newest format known of some records, which are written in the oldest that says all there is."""
 
 

@@ -10,18 +10,27 @@ from datetime import timedelta
 
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
+    NO_RECLAIMS,
     Attribution,
     Forced,
     Grant,
     Guard,
     Instant,
     PoolSpec,
+    Reclaim,
+    Reclaims,
     Ticket,
     Usage,
     Watermark,
 )
 from seatkeeper.server.domain.state import NO_USAGE
-from seatkeeper.server.store.formats import POLICY_FORMAT, check_format, kept, parsed
+from seatkeeper.server.store.formats import (
+    POLICY_FORMAT,
+    RULES_FORMAT,
+    check_format,
+    kept,
+    parsed,
+)
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.server.wire.policies import decode_policy, encode_policy
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
@@ -33,11 +42,18 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
     message.name = spec.name
     message.seats = spec.seats
     message.description = spec.description
-    message.format = POLICY_FORMAT if spec.policy.projects else 0
+    message.format = _format_of(spec)
     # One that is as it was stays whole: it may say more than this version knows.
     if decode_policy(message.policy) != spec.policy:
         message.policy.CopyFrom(encode_policy(spec.policy))
     return message
+
+
+def _format_of(spec: PoolSpec) -> int:
+    """Return the oldest format that says all that a specification says."""
+    if spec.policy.reclaim is not None:
+        return RULES_FORMAT
+    return POLICY_FORMAT if spec.policy.projects else 0
 
 
 def encode_spec(spec: PoolSpec) -> bytes:
@@ -68,7 +84,39 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
         record.usage.seat_millis.update(guard.usage.seat_millis)
     record.overtaken.clear()
     record.overtaken.update(guard.overtaken)
+    if guard.reclaims is not NO_RECLAIMS:
+        _write_reclaims(record, guard.reclaims)
     return record.SerializeToString()
+
+
+def _write_reclaims(record: state_pb2.GuardRecord, reclaims: Reclaims) -> None:
+    for grant_id in [each for each in record.reclaims if each not in reclaims.running]:
+        del record.reclaims[grant_id]
+    for grant_id, each in reclaims.running.items():
+        written = record.reclaims[grant_id]
+        written.number = each.number
+        written.decided_at_millis = each.decided_at
+        written.within_millis = wait_millis(each.within)
+        written.project = each.project
+    record.called_back_at_millis[:] = reclaims.called_at
+    record.reclaim_number = reclaims.number
+
+
+def _reclaims_of(record: state_pb2.GuardRecord) -> Reclaims:
+    if not record.reclaim_number:
+        return NO_RECLAIMS
+    running = {
+        grant_id: Reclaim(
+            each.number,
+            Instant(each.decided_at_millis),
+            timedelta(milliseconds=each.within_millis),
+            each.project,
+        )
+        for grant_id, each in record.reclaims.items()
+    }
+    return Reclaims(
+        running, tuple(map(Instant, record.called_back_at_millis)), record.reclaim_number
+    )
 
 
 def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
@@ -83,6 +131,7 @@ def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
         kept(record, value),
         usage,
         dict(record.overtaken),
+        _reclaims_of(record),
     )
     return guard, record.decision_id
 
@@ -99,6 +148,8 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
     record.asked_at_millis = grant.asked_at
     record.agent_id = grant.agent_id
     record.claim_id = grant.claim_id
+    if grant.heeds_within is not None:
+        record.heeds_within_millis = wait_millis(grant.heeds_within)
     return record
 
 
@@ -134,6 +185,7 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         agent_id=record.agent_id,
         claim_id=record.claim_id,
         kept=kept(record),
+        heeds_within=heeds_within_of(record),
     )
 
 
@@ -147,6 +199,8 @@ def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
     record.number = ticket.number
     record.queued_at_millis = ticket.queued_at
     record.wait_millis = wait_millis(ticket.wait)
+    if ticket.heeds_within is not None:
+        record.heeds_within_millis = wait_millis(ticket.heeds_within)
     return record
 
 
@@ -158,6 +212,14 @@ def wait_millis(wait: timedelta | None) -> int:
 def wait_of(record: state_pb2.TicketRecord) -> timedelta | None:
     """Return how long somebody waits, by the record; None: without limit."""
     return timedelta(milliseconds=record.wait_millis) if record.wait_millis else None
+
+
+def heeds_within_of(
+    record: state_pb2.GrantRecord | state_pb2.TicketRecord,
+) -> timedelta | None:
+    """Return within what a holder learns of a reclaim, by the record; None: it heeds none."""
+    millis = record.heeds_within_millis
+    return timedelta(milliseconds=millis) if millis else None
 
 
 def encode_ticket(ticket: Ticket) -> bytes:
@@ -183,6 +245,7 @@ def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
         queued_at=Instant(record.queued_at_millis),
         wait=wait_of(record),
         kept=kept(record),
+        heeds_within=heeds_within_of(record),
     )
 
 
@@ -200,8 +263,10 @@ def encode_watermark(mark: Watermark) -> bytes:
     record.denied.extend(map(encode_denied, mark.denied))
     del record.lost[:]
     for each in mark.lost:
-        forced = seat_pb2.LOST_REASON_FORCED
-        record.lost.add(grant_id=each.grant_id, reason=forced, message=each.message)
+        reason = seat_pb2.LOST_REASON_FORCED
+        if each.is_reclaimed:
+            reason = seat_pb2.LOST_REASON_RECLAIMED
+        record.lost.add(grant_id=each.grant_id, reason=reason, message=each.message)
     before = {(span.low, span.high): span for span in record.spans} if mark.kept else {}
     spans = [
         before.get((low, high)) or state_pb2.IdSpan(low=low, high=high)
@@ -226,6 +291,9 @@ def decode_watermark(value: bytes, key: str = "a watermark") -> Watermark:
         list(record.unrecorded),
         denied,
         spans,
-        [Forced(each.grant_id, each.message) for each in record.lost],
+        [
+            Forced(each.grant_id, each.message, each.reason == seat_pb2.LOST_REASON_RECLAIMED)
+            for each in record.lost
+        ],
         kept(record, value),
     )

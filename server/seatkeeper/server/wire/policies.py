@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from seatkeeper.server.domain import NO_POLICY, Overtaking, PoolPolicy, ProjectShare
+from seatkeeper.server.domain import (
+    NO_POLICY,
+    Overtaking,
+    PoolPolicy,
+    ProjectShare,
+    ReclaimRule,
+)
 from seatkeeper.v1 import pool_service_pb2
 
 
@@ -25,6 +31,10 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
     if policy.overtaking is not None:
         message.overtaking.seats = policy.overtaking.seats
         message.overtaking.within.FromTimedelta(policy.overtaking.within)
+    if policy.reclaim is not None:
+        message.reclaim.notice.FromTimedelta(policy.reclaim.notice)
+        message.reclaim.minimum_hold.FromTimedelta(policy.reclaim.minimum_hold)
+        message.reclaim.hourly = policy.reclaim.hourly
     return message
 
 
@@ -35,8 +45,11 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         overtaking = Overtaking(
             message.overtaking.seats, message.overtaking.within.ToTimedelta()
         )
+    reclaim = _decode_reclaim(message.reclaim) if message.HasField("reclaim") else None
     if not message.projects:
-        return PoolPolicy(overtaking=overtaking) if overtaking else NO_POLICY
+        if overtaking is None and reclaim is None:
+            return NO_POLICY
+        return PoolPolicy(overtaking=overtaking, reclaim=reclaim)
     return PoolPolicy(
         tuple(
             ProjectShare(
@@ -50,4 +63,11 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         ),
         message.usage_half_life.ToTimedelta() if message.HasField("usage_half_life") else None,
         overtaking,
+        reclaim,
+    )
+
+
+def _decode_reclaim(message: pool_service_pb2.ReclaimRule) -> ReclaimRule:
+    return ReclaimRule(
+        message.notice.ToTimedelta(), message.minimum_hold.ToTimedelta(), message.hourly
     )

@@ -7,7 +7,13 @@ from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
-from seatkeeper.core.projects import POLICY_TIME_MAX, POLICY_TIME_MIN, PROJECTS_MAX
+from seatkeeper.core.projects import (
+    POLICY_TIME_MAX,
+    POLICY_TIME_MIN,
+    PROJECTS_MAX,
+    reclaim_faults,
+)
+from seatkeeper.core.reclaim import MINIMUM_HOLD_MAX, NOTICE_MAX, NOTICE_MIN
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import (
     DESCRIPTION_MAX,
@@ -83,6 +89,23 @@ def check_tokens_for(renew: seat_service_pb2.Renew) -> None:
     for ref in renew.tokens_for:
         check_name("renew.tokens_for.pool", ref.pool)
         check_id("renew.tokens_for.grant_id", ref.grant_id)
+
+
+def check_reclaimable(renew: seat_service_pb2.Renew) -> None:
+    """Check the grants that a renewal asks about, whether they are called back."""
+    if len(renew.reclaimable) > TOKENS_MAX:
+        raise Malformed(
+            "renew.reclaimable", f"{len(renew.reclaimable)} at once; at most {TOKENS_MAX}"
+        )
+    for ref in renew.reclaimable:
+        check_name("renew.reclaimable.pool", ref.pool)
+        check_id("renew.reclaimable.grant_id", ref.grant_id)
+
+
+def wrong_grant(renew: seat_service_pb2.Renew) -> str:
+    """Return the id of the first grant that is not named as it should be; empty: there is none."""
+    refs = (*renew.tokens_for, *renew.reclaimable)
+    return next((ref.grant_id for ref in refs if not is_grant(ref)), "")
 
 
 def check_credentials(credentials: seat_service_pb2.SessionCredentials) -> None:
@@ -174,8 +197,21 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         if not 1 <= seats_before <= SEATS_MAX:
             raise Malformed(f"{where}.seats", f"{seats_before} is not from 1 to {SEATS_MAX}")
         _check_policy_time(f"{where}.within", policy.overtaking.within)
+    if policy.HasField("reclaim"):
+        _check_reclaim(policy.reclaim)
     for place, share in enumerate(policy.projects):
         check_name(f"{field}[{place}].project", share.project)
     if (fault := policy_fault(decode_policy(policy), seats)) is not None:
         place, name, why = fault
         raise Malformed(f"{field}[{place}].{name}", why)
+    for name, why in reclaim_faults(decode_policy(policy)):
+        raise Malformed(f"spec.policy.reclaim.{name}" if name else "spec.policy.reclaim", why)
+
+
+def _check_reclaim(rule: pool_service_pb2.ReclaimRule) -> None:
+    where = "spec.policy.reclaim"
+    check_duration(f"{where}.notice", rule.notice, NOTICE_MIN, NOTICE_MAX, "1 s to 1 day")
+    least = timedelta(0)
+    check_duration(
+        *(f"{where}.minimum_hold", rule.minimum_hold, least, MINIMUM_HOLD_MAX, "0 s to 90 days")
+    )

@@ -1,0 +1,173 @@
+"""What one pool's history says of seats that were called back. Pure.
+
+What is looked for, at every decision: a reclaim of a grant that may not be called back, by a pool that
+calls none back, for a project that does not wait, of one that would be under its guarantee then, sooner
+than the grant was held for the minimum, or more of them in an hour than the pool allows; a reclaim with
+another's number; one that was changed; and seats that were taken without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from seatkeeper.internal.v1 import state_pb2
+from seatkeeper.oracle.stored import StoredGrant, StoredShare, StoredTicket
+from seatkeeper.v1 import pool_service_pb2, seat_pb2
+
+HOUR_MILLIS = 3_600_000
+LEVELS_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReclaim:
+    """A grant that is called back, as the guard's record says."""
+
+    number: int
+    decided_at_millis: int
+    within_millis: int
+    project: str
+
+
+def read_reclaims(value: bytes) -> dict[str, StoredReclaim]:
+    """Return the grants that are called back, by id, as a guard says."""
+    record = state_pb2.GuardRecord.FromString(value)
+    return {
+        grant_id: StoredReclaim(
+            each.number, each.decided_at_millis, each.within_millis, each.project
+        )
+        for grant_id, each in record.reclaims.items()
+    }
+
+
+def read_called_back(value: bytes) -> set[str]:
+    """Return the grants that a watermark says were taken because they were called back."""
+    lost = state_pb2.MarkRecord.FromString(value).lost
+    return {each.grant_id for each in lost if each.reason == seat_pb2.LOST_REASON_RECLAIMED}
+
+
+class ReclaimLedger:
+    """The reclaims of one pool at some revision, and what the next one says of them."""
+
+    def __init__(self) -> None:
+        self._rule = pool_service_pb2.ReclaimRule()
+        self._running: dict[str, StoredReclaim] = {}
+        self._number = 0
+        self._called_at: list[int] = []
+        self._decided: dict[str, StoredReclaim] | None = None
+        self._taken: set[str] = set()
+        self._lapsed: list[tuple[int, StoredGrant | StoredTicket]] = []
+
+    def note_spec(self, value: bytes) -> None:
+        """Take a specification."""
+        self._rule = pool_service_pb2.PoolSpec.FromString(value).policy.reclaim
+
+    def note_guard(self, value: bytes) -> None:
+        """Take the guard of the revision at hand."""
+        self._decided = read_reclaims(value)
+
+    def note_mark(self, value: bytes) -> None:
+        """Take a watermark of the revision at hand."""
+        self._taken |= read_called_back(value)
+
+    def settle(
+        self,
+        revision: int,
+        view_revision: int,
+        held: Mapping[str, StoredGrant],
+        waiting: Iterable[StoredTicket],
+        gone: Iterable[StoredGrant | StoredTicket],
+        shares: Mapping[str, StoredShare],
+    ) -> Iterator[str]:
+        """Check the revision at hand, and go on to the next; yield what is wrong.
+
+        ``gone``: what it ended. ``view_revision``: up to which the decision knew of everything.
+        """
+        decided, taken = self._decided, self._taken
+        self._decided, self._taken = None, set()
+        if decided is None:
+            self._lapsed += [(revision, each) for each in gone]
+            return
+        self._lapsed = [(at, each) for at, each in self._lapsed if at > view_revision]
+        for grant_id in taken:
+            if grant_id not in self._running:
+                yield f"{grant_id} was taken as if it had been called back"
+        if not decided and not self._running:
+            return
+        known = dict(held)
+        known |= {
+            each.grant_id: each for _, each in self._lapsed if isinstance(each, StoredGrant)
+        }
+        asking = {each.project for each in waiting}
+        asking |= {each.project for _, each in self._lapsed if isinstance(each, StoredTicket)}
+        for grant_id, reclaim in sorted(decided.items(), key=lambda item: item[1].number):
+            if (before := self._running.get(grant_id)) is not None:
+                if before != reclaim:
+                    yield f"the reclaim of {grant_id} was {before}, is {reclaim}"
+                continue
+            yield from self._begun(grant_id, reclaim, known.get(grant_id))
+            if reclaim.project not in asking:
+                yield f"{grant_id} is called back for {reclaim.project}, which does not wait"
+            yield from _under_guarantee(grant_id, decided, known, shares)
+        self._running = decided
+
+    def _begun(
+        self, grant_id: str, reclaim: StoredReclaim, grant: StoredGrant | None
+    ) -> Iterator[str]:
+        rule, at = self._rule, reclaim.decided_at_millis
+        if reclaim.number <= self._number:
+            yield f"reclaim {reclaim.number} of {grant_id} comes after {self._number}"
+        self._number = max(self._number, reclaim.number)
+        if not rule.hourly:
+            yield f"{grant_id} is called back, and the pool calls none back"
+        recent = [each for each in self._called_at if at - each < HOUR_MILLIS]
+        self._called_at = [*recent, at]
+        if len(self._called_at) > rule.hourly:
+            yield f"{grant_id} is called back as number {len(self._called_at)} in an hour"
+        if grant is None:
+            yield f"{grant_id} is called back, and is no grant"
+            return
+        if not grant.heeds_within_millis:
+            yield f"{grant_id} is called back, and its client does not know that"
+        least = rule.notice.ToMilliseconds() + grant.heeds_within_millis
+        if reclaim.within_millis < least:
+            yield f"{grant_id} is called back within {reclaim.within_millis} ms, under {least}"
+        if at - grant.granted_at_millis < rule.minimum_hold.ToMilliseconds():
+            yield f"{grant_id} is called back {at - grant.granted_at_millis} ms after its grant"
+
+
+def _under_guarantee(
+    grant_id: str,
+    decided: Mapping[str, StoredReclaim],
+    known: Mapping[str, StoredGrant],
+    shares: Mapping[str, StoredShare],
+) -> Iterator[str]:
+    """Yield the projects that would be under their guarantees without what is called back."""
+    if (grant := known.get(grant_id)) is None:
+        return
+    asker = _path(decided[grant_id].project, shares)
+    for project in _path(grant.project, shares):
+        if project in asker:
+            return
+        left = sum(
+            each.seats
+            for each in known.values()
+            if each.grant_id not in decided and project in _path(each.project, shares)
+        )
+        if left < (least := _guaranteed(project, shares)):
+            yield f"{project} would have {left} seats without {grant_id}, under {least}"
+
+
+def _guaranteed(project: str, shares: Mapping[str, StoredShare], levels: int = 0) -> int:
+    if project not in shares or levels > LEVELS_MAX:
+        return 0
+    parts = [name for name, share in shares.items() if share.parent == project]
+    within = sum(_guaranteed(name, shares, levels + 1) for name in parts)
+    return max(shares[project].guaranteed, within)
+
+
+def _path(project: str, shares: Mapping[str, StoredShare]) -> list[str]:
+    path = [project]
+    while (share := shares.get(path[-1])) and share.parent and len(path) < LEVELS_MAX:
+        path.append(share.parent)
+    return path

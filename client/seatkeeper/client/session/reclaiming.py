@@ -1,0 +1,87 @@
+"""What the holder believes of seats that may be called back. Pure: the time is passed in.
+
+Theory of operation
+-------------------
+A reclaim is written to the store with a length: no node frees the seats sooner than so long after it
+was written. The holder does not know when that was. It knows that, when a node last confirmed that the
+seats were held and not called back, nothing was written yet; and that was after it had sent the request
+for them, or the renewal that was answered so. So it may count on the seats
+
+    until = (when that was SENT) + the reclaim's length - margin
+
+and, while it knows of no reclaim, as long as a lease from then: the shortest reclaim is longer. That
+needs no common clock, and holds whatever is lost or delayed on the way: an answer that does not come
+moves nothing, and one from a node that knows less is no confirmation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from seatkeeper.client.session.holding import MARGIN_SHARE, RENEW_SHARE, SessionView
+
+
+@dataclass(frozen=True, slots=True)
+class CalledBack:
+    """A reclaim that the holder knows of."""
+
+    within: float
+    """Seconds from when it was written, which the holder knows only to be after ``confirmed_at``."""
+    message: str
+    """For whom, for people."""
+    learned_at: float
+
+
+@dataclass(slots=True)
+class Recall:
+    """What is believed of one grant that may be called back."""
+
+    ttl: float
+    """Of the session, when the grant came."""
+    margin: float
+    confirmed_at: float
+    """When the latest request was sent whose answer had the grant as held and not called back."""
+    called: CalledBack | None = field(init=False, default=None)
+    """None: it is not called back, as far as is known."""
+
+    @classmethod
+    def of(cls, view: SessionView, confirmed_at: float) -> Recall:
+        """Begin: the grant came in the answer to a request that was sent at ``confirmed_at``."""
+        return cls(view.ttl, min(view.margin, view.ttl * MARGIN_SHARE), confirmed_at)
+
+    @property
+    def until(self) -> float:
+        """Until when the holder counts on the seats, however long the session lives."""
+        within = self.ttl if self.called is None else self.called.within
+        return self.confirmed_at + within - self.margin
+
+    @property
+    def ends_at(self) -> float:
+        """When another may have the seats, or a moment before."""
+        return self.until + self.margin
+
+    def confirm(self, sent_at: float) -> bool:
+        """Note that a node had the grant as held and not called back; return whether it was called.
+
+        One that was learned of after the request was sent stands: the answer may be older.
+        """
+        self.confirmed_at = max(self.confirmed_at, sent_at)
+        if self.called is None or self.called.learned_at > sent_at:
+            return False
+        self.called = None
+        return True
+
+    def call(self, within: float, message: str, now: float) -> bool:
+        """Note that the seats are called back; return whether that is new."""
+        is_new = self.called is None
+        if self.called is None or within != self.called.within:
+            self.called = CalledBack(within, message, now)
+        return is_new
+
+
+def is_fresh(view: SessionView, sent_at: float, now: float) -> bool:
+    """Return whether a grant may be believed in at once, whose request was sent at ``sent_at``.
+
+    Otherwise a renewal confirms it first: it may have been called back since, and be gone.
+    """
+    return now < sent_at + view.ttl * RENEW_SHARE
