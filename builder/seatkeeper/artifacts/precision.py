@@ -35,11 +35,11 @@ class Precision(StrEnum):
     BF16 = "bf16"
     """16 bits with the range of 32."""
     INT8 = "int8"
-    """Convolutions and matrix products in 8 bits, the rest in 32."""
+    """Convolutions and matrix products with many weights in 8 bits, the rest in 32."""
     INT8_FP16 = "int8+fp16"
     """The same, the rest in 16."""
     FP8 = "fp8"
-    """Convolutions and matrix products in floating point of 8 bits, the rest in 32."""
+    """The same as ``INT8``, in floating point of 8 bits."""
     AUTO = "auto"
     """The first of ``AUTO_ORDER`` that the target has and that is accurate enough."""
 

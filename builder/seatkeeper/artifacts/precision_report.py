@@ -66,7 +66,7 @@ class PrecisionReport:
     refused: tuple[str, ...] = ()
     """Of what was tried before, why it was not taken."""
     kept: tuple[str, ...] = ()
-    """Nodes that stayed in a higher precision."""
+    """Nodes that stayed in a higher precision, but for those that have too few weights for 8 bits."""
     is_unchecked: bool = False
     """Whether the model was converted, and its accuracy was not measured."""
 

@@ -46,8 +46,13 @@ from seatkeeper.builder.conversion.clean import Clean
 from seatkeeper.builder.conversion.float8 import Float8
 from seatkeeper.builder.conversion.half import FP16_MAX, Half
 from seatkeeper.builder.conversion.magnitudes import beyond
-from seatkeeper.builder.conversion.naming import matching, named
-from seatkeeper.builder.conversion.quantise import Quantise, quantisable, with_few_weights
+from seatkeeper.builder.conversion.naming import in_eight_bits, matching, named
+from seatkeeper.builder.conversion.quantise import (
+    FEW_WEIGHTS,
+    Quantise,
+    quantisable,
+    with_few_weights,
+)
 from seatkeeper.builder.conversion.samples import (
     Feeds,
     check_variety,
@@ -66,6 +71,7 @@ FEW_WEIGHTS_AT_MOST = 1 << 16
 """Nodes with fewer weights are not quantised either where accuracy is too low otherwise."""
 HALVED = frozenset({Precision.FP16, Precision.BF16})
 """Where what is kept is in 32 bits, since there is nothing between."""
+EIGHT_BITS = frozenset({"int8", "fp8"})
 LOWER = frozenset({"fp16", "bf16", "int8", "fp8", "int4"})
 SEED = 20261129
 SAMPLES_MIN = 2
@@ -84,7 +90,7 @@ class Converted:
     errors: tuple[OutputAccuracy, ...] = ()
     """Empty: nothing was converted, so there is nothing to compare."""
     kept: tuple[str, ...] = ()
-    """Nodes that stayed in a higher precision."""
+    """Nodes that stayed in a higher precision, but for those that have too few weights for 8 bits."""
     is_unchecked: bool = False
     """Whether it is converted, and cannot be compared."""
 
@@ -224,30 +230,39 @@ class Conversion:
         """Return the model in one precision. Raises ``AccuracyTooLow`` or ``ConversionFailed``."""
         if precision is Precision.FP32:
             return self._as_it_is()
-        ruled = self._kept(precision)
-        small = self._small(precision) - ruled
-        keep = ruled | small
+        keep = self._kept(precision)
+        small = self._small(precision, keep)
         if precision in UNCHECKED:
             model = self._made(precision, keep)
             found, kept = shares(model), tuple(sorted(keep))
             return Converted(
                 model=model, precision=precision, shares=found, kept=kept, is_unchecked=True
             )
-        model, errors = self._tried(precision, keep)
-        if not self._is_within(errors) and (large := self._too_large(precision) - keep):
+        model, errors = self._tried(precision, keep | small)
+        if not self._is_within(errors) and self._too_large(precision) - keep - small:
             # What 16 bits do not hold on these samples stays in 32.
-            keep |= large
-            model, errors = self._tried(precision, keep)
-        if not self._is_within(errors) and (few := self._few_weights(precision) - keep):
+            keep |= self._too_large(precision)
+            small = self._small(precision, keep)
+            model, errors = self._tried(precision, keep | small)
+        few = self._small(precision, keep, FEW_WEIGHTS_AT_MOST) - small
+        if not self._is_within(errors) and few:
             # Most of what 8 bits save is in nodes with many weights, and the least error.
             keep |= few
-            model, errors = self._tried(precision, keep)
+            model, errors = self._tried(precision, keep | small)
         if not self._is_within(errors):
-            model, errors, keep = self._repaired(precision, keep, errors)
+            model, errors, keep = self._repaired(precision, keep | small, errors)
+        found = shares(model)
+        if precision in QUANTISED and not any(
+            s.nodes for s in found if s.precision in EIGHT_BITS
+        ):
+            raise ConversionFailed(
+                f"none of its nodes can be converted to {precision}: the types of their inputs are "
+                "not known"
+            )
         return Converted(
             model=model,
             precision=precision,
-            shares=shares(model),
+            shares=found,
             errors=errors,
             kept=tuple(sorted(keep - small)),
         )
@@ -268,21 +283,16 @@ class Conversion:
             if kind == Precision.FP32 or (kind == Precision.FP16 and precision not in HALVED)
         )
 
-    def _small(self, precision: Precision) -> frozenset[str]:
-        """Return the nodes that are not worth 8 bits, but for those that rules put there."""
+    def _small(
+        self, precision: Precision, kept: Collection[str], least: int = FEW_WEIGHTS
+    ) -> frozenset[str]:
+        """Return which other nodes are not worth 8 bits, but for those that rules put there."""
         if precision not in QUANTISED:
             return frozenset()
-        return with_few_weights(self._clean) - self._in_eight_bits()
-
-    def _few_weights(self, precision: Precision) -> frozenset[str]:
-        """Return what else stays out of 8 bits where accuracy is too low otherwise."""
-        if precision not in QUANTISED:
-            return frozenset()
-        return with_few_weights(self._clean, FEW_WEIGHTS_AT_MOST) - self._in_eight_bits()
-
-    def _in_eight_bits(self) -> set[str]:
-        rules = matching(self._clean.graph.node, self.plan.precision.keep)
-        return {name for name, kind in rules.items() if kind == Precision.INT8}
+        ruled = in_eight_bits(
+            self._clean.graph.node, quantisable(self._clean), self.plan.precision.keep
+        )
+        return with_few_weights(self._clean, least, kept) - ruled
 
     def _tried(
         self, precision: Precision, keep: Collection[str]
@@ -305,8 +315,9 @@ class Conversion:
             return [half]
         if precision is Precision.BF16:
             return [BrainFloat(in_fp32)]
-        steps = [half] if precision is Precision.INT8_FP16 else []
-        ranges = self._ranges_of(sorted(in_fp32) if steps else None)
+        is_half = precision is Precision.INT8_FP16
+        steps: list[BuildStep] = [half] if is_half else []
+        ranges = self._ranges_of(sorted(in_fp32) if is_half else None)
         method = self.plan.precision.method
         to = "fp8" if precision is Precision.FP8 else "int8"
         quantise = Quantise(

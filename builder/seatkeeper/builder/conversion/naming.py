@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from onnx import ModelProto, NodeProto
 
 from seatkeeper.artifacts.errors import OptionInvalid
-from seatkeeper.artifacts.precision import LOWEST_FIRST, KeepRule
+from seatkeeper.artifacts.precision import LOWEST_FIRST, KeepRule, Precision
 
 
 def named(model: ModelProto) -> ModelProto:
@@ -42,3 +42,25 @@ def matching(nodes: Iterable[NodeProto], rules: Sequence[KeepRule]) -> dict[str,
             )
         kept |= dict.fromkeys(found, rule.precision)
     return kept
+
+
+def in_eight_bits(
+    nodes: Iterable[NodeProto], able: Collection[str], rules: Sequence[KeepRule]
+) -> set[str]:
+    """Return the nodes that rules put in 8 bits. ``able``: the names of those that can be.
+
+    Raises ``OptionInvalid`` for such a rule that matches none of these, though there are some.
+    """
+    nodes = list(nodes)
+    for rule in rules:
+        if (
+            rule.precision == Precision.INT8
+            and able
+            and not {*able} & {*matching(nodes, [rule])}
+        ):
+            raise OptionInvalid(
+                f"nothing like {rule.pattern!r} can be in 8 bits, only Conv, Gemm and MatMul with "
+                "constant weights, outside branches and loops, such as "
+                f"{', '.join(map(repr, [*able][:5]))}"
+            )
+    return {n for n, kind in matching(nodes, rules).items() if kind == Precision.INT8}

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from seatkeeper.artifacts.errors import ConversionFailed, SamplesInvalid
 from seatkeeper.artifacts.precision import CalibrationMethod
@@ -31,7 +31,9 @@ OPERATORS = ("Conv", "Gemm", "MatMul")
 FEW_WEIGHTS = 1 << 14
 """Under so many, 8 bits save less than the code of the kernel that they need: 0.2 MB each were seen."""
 SHARE_OF_WEIGHTS = 0.75
-"""However few they are, nodes that together have this share of all weights count as having many."""
+"""The largest nodes with this share of what is not kept count as having many, however few they are."""
+_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
+"""Of weights that the library quantises; others it leaves as they are, without a word."""
 _OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -142,13 +144,16 @@ def quantisable(model: ModelProto) -> list[str]:
     return list(_weights(model))
 
 
-def with_few_weights(model: ModelProto, least: int = FEW_WEIGHTS) -> frozenset[str]:
+def with_few_weights(
+    model: ModelProto, least: int = FEW_WEIGHTS, kept: Collection[str] = ()
+) -> frozenset[str]:
     """Return the quantisable nodes that 8 bits save little in, and that cost accuracy most.
 
     Those with fewer than ``least`` weights, but not the largest that have ``SHARE_OF_WEIGHTS``; and
-    convolutions of each channel by itself, where there are others.
+    convolutions of each channel by itself, where there are others. Nodes in ``kept`` are out of
+    8 bits anyway: they are not returned, and their weights count for nothing.
     """
-    weights = _weights(model)
+    weights = {name: size for name, size in _weights(model).items() if name not in kept}
     by_channel = _by_channel(model) & weights.keys()
     others = [name for name in weights if name not in by_channel] or list(weights)
     total, found = sum(weights[name] for name in others), 0
@@ -163,28 +168,40 @@ def with_few_weights(model: ModelProto, least: int = FEW_WEIGHTS) -> frozenset[s
 
 def _weights(model: ModelProto) -> dict[str, int]:
     """Return the quantisable nodes, in the order in which they run, and how many weights each has."""
-    sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            tensors = [each.t for each in node.attribute if each.name == "value"]
-            sizes[node.output[0]] = math.prod(tensors[0].dims) if tensors else 1
+    shapes = _shapes(model)
     return {
-        node.name: max(sizes[name] for name in node.input[:2] if name in sizes)
+        node.name: max(math.prod(shapes[name]) for name in node.input[:2] if name in shapes)
         for node in model.graph.node
-        if node.op_type in OPERATORS and sizes.keys() & {*node.input[:2]}
+        if node.op_type in OPERATORS and shapes.keys() & {*node.input[:2]}
     }
 
 
 def _by_channel(model: ModelProto) -> set[str]:
-    """Return the convolutions that have a group for each channel, as in MobileNets."""
-    channels = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    """Return the convolutions of each channel by itself, as in MobileNets, one result of it or more."""
+    shapes = _shapes(model)
     return {
         node.name
         for node in model.graph.node
         if node.op_type == "Conv"
-        and (dims := channels.get(node.input[1]))
-        and any(each.name == "group" and each.i == dims[0] > 1 for each in node.attribute)
+        and (dims := shapes.get(node.input[1]))
+        and dims[1] == 1
+        and any(each.name == "group" and each.i > 1 for each in node.attribute)
     }
+
+
+def _shapes(model: ModelProto) -> dict[str, Sequence[int]]:
+    """Return the sizes of the constants whose type the library quantises, by name."""
+    shapes: dict[str, Sequence[int]] = {
+        tensor.name: tensor.dims
+        for tensor in model.graph.initializer
+        if tensor.data_type in _TYPES
+    }
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            tensors = [each.t for each in node.attribute if each.name == "value"]
+            if tensors and tensors[0].data_type in _TYPES:
+                shapes[node.output[0]] = tensors[0].dims
+    return shapes
 
 
 def _reader(library: object, samples: Sequence[Feeds]) -> object:
