@@ -41,6 +41,7 @@ from seatkeeper.artifacts.precision_report import (
 )
 from seatkeeper.artifacts.summary import ModelSummary
 from seatkeeper.builder.conversion.accuracy import Reference
+from seatkeeper.builder.conversion.apart import Apart
 from seatkeeper.builder.conversion.brain_float import BrainFloat
 from seatkeeper.builder.conversion.clean import Clean
 from seatkeeper.builder.conversion.float8 import Float8
@@ -316,7 +317,7 @@ class Conversion:
         if precision is Precision.BF16:
             return [BrainFloat(in_fp32)]
         is_half = precision is Precision.INT8_FP16
-        steps: list[BuildStep] = [half] if is_half else []
+        steps: list[BuildStep] = [half, Apart(keep)] if is_half else [Apart(keep)]
         ranges = self._ranges_of(sorted(in_fp32) if is_half else None)
         method = self.plan.precision.method
         to = "fp8" if precision is Precision.FP8 else "int8"

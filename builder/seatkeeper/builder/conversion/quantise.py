@@ -6,12 +6,13 @@ a bias that is not quantised. ONNX Runtime's defaults are otherwise, and are ref
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from seatkeeper.artifacts.errors import ConversionFailed, SamplesInvalid
 from seatkeeper.artifacts.precision import CalibrationMethod
@@ -89,10 +90,11 @@ class Quantise:
             )
         library = quantiser()
         target = self._folder / "quantised.onnx"
+        gemms = {node.name: copy.deepcopy(node) for node in model.graph.node if _is_gemm(node)}
         try:
             with only_errors_logged():
                 self._quantise(library, model, target, wanted)
-            return onnx.load(str(target))
+            result = onnx.load(str(target))
         except MemoryError:
             raise
         except Exception as error:  # it raises whatever it meets in the graph
@@ -101,6 +103,12 @@ class Quantise:
             ) from error
         finally:
             target.unlink(missing_ok=True)
+        for node in filter(_is_gemm, result.graph.node):
+            # The library sets `beta` to 1, as if it had quantised the bias with it.
+            if node.name in wanted:
+                del node.attribute[:]
+                node.attribute.extend(gemms[node.name].attribute)
+        return result
 
     def _quantise(
         self, library: Untyped, model: ModelProto, target: Path, wanted: Sequence[str]
@@ -134,6 +142,10 @@ def _are_usable(library: Untyped, ranges: Path) -> bool:
         return bool(library.load_tensors_data(ranges).data)
     except Exception:  # it raises whatever it meets in the file
         return False
+
+
+def _is_gemm(node: NodeProto) -> bool:
+    return node.op_type == "Gemm"
 
 
 def quantisable(model: ModelProto) -> list[str]:
