@@ -23,6 +23,7 @@ LEAVES = [
         ["pool", name]
         for name in ("create", "update", "delete", "list", "show", "snapshot", "simulate")
     ),
+    *(["import", name] for name in ("flexnet", "rlm")),
     *(["engines", name] for name in ("list", "get", "verify")),
     *(["token", name] for name in ("verify", "show", "jwks")),
     *(["chaos", name] for name in ("list", "run")),
@@ -108,7 +109,7 @@ def test_help_loads_neither_grpc_nor_the_server() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["pool"], ["queue"], ["grant"], ["token"], ["engines"], ["chaos"]],
+    [[], ["pool"], ["import"], ["queue"], ["grant"], ["token"], ["engines"], ["chaos"]],
     ids=" ".join,
 )
 def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:

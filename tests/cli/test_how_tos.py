@@ -97,3 +97,19 @@ def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     (pool,) = (each for each in cluster.client.pools.list() if each.spec.name == "shared")
     assert not pool.spec.policy.projects
     cluster("pool", "delete", "shared").check()
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
+def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "coming-from-flexnet.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "# license.lic:3: INCREMENT Solver windsim 2026.0 permanent 12 ..." in done.stdout
+    assert "wings: {guaranteed: 4, limit: 8}" in done.stdout
+    assert "holding a seat" in done.stdout
+    assert re.findall("exit code ([0-9]+)", done.stdout) == ["3", "65", "2", "3"]
+    assert "have ada, bo, NORTH\\carl set SEATKEEPER_PROJECT=wings" in done.stderr
+    assert "windsim.opt:6: no counterpart: TIMEOUTALL 3600: " in done.stderr
+    assert "(wrong.opt:1, license.lic:5)" in done.stderr
+    assert "--output pools.yaml: it is there already" in done.stderr
+    there = {each.spec.name for each in cluster.client.pools.list()}
+    assert not {"solver", "viewer", "mesher"} & there

@@ -51,6 +51,9 @@ COMMANDS = {
     "pool simulate": Entry(
         "processes.simulate", "Try a pool on a demand: who would wait, and for whom."
     ),
+    "import": Entry(
+        "importing", "Translate licence files of FlexNet and RLM into a file of pools."
+    ),
     "queue": Entry("queue", "Show who waits for a pool, and why; take a request out."),
     "grant": Entry("grant", "Show who holds seats; free the seats of a grant by force."),
     "node": Entry("node", "List nodes, and take one out of service."),

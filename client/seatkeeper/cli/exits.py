@@ -32,7 +32,11 @@ class Exit(IntEnum):
     OK = (0, "Done.")
     FAILED = (1, "Something went wrong that has no code of its own.")
     USAGE = (2, "The command line, or an argument, is wrong; trying again will not help.")
-    DIFFERS = (3, "`pool plan --exit-code`: the file would change something.")
+    DIFFERS = (
+        3,
+        "`pool plan --exit-code`: the file would change something. `import`: something has no "
+        "counterpart.",
+    )
     REFUSED = (65, "The input was refused: a bad model, a bad token, a damaged engine.")
     NOT_FOUND = (66, "What was named does not exist: a pool, an engine, a file.")
     UNAVAILABLE = (69, "No node, agent or store answered; trying again may help.")

@@ -82,6 +82,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(f"{CLIENT}.{room}" for room in ("config", "transport", "session")),
     ),
     f"{CLIENT}.pools_file": ("seatkeeper.core",),
+    f"{CLIENT}.imports": ("seatkeeper.core", f"{CLIENT}.pools_file"),
     f"{CLIENT}.admin": ("seatkeeper.core", f"{CLIENT}.transport"),
     f"{CLIENT}.builds": (
         *("seatkeeper.core", "seatkeeper.artifacts"),

@@ -1,0 +1,226 @@
+"""FlexNet Publisher: licence files and options files.
+
+To translate one more keyword: write what it means as a ``Parsed``, and put it in ``READINGS``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
+from seatkeeper.client.imports.fields import (
+    KINDS,
+    claim,
+    day,
+    group,
+    is_about,
+    is_claim,
+    is_key,
+    is_licence,
+    is_upgrade,
+    losses,
+    needs,
+    number,
+)
+from seatkeeper.client.imports.lexer import Grammar
+from seatkeeper.client.imports.parsed import (
+    Aside,
+    Attributes,
+    Claim,
+    Licence,
+    Package,
+    Parsed,
+    Unreadable,
+)
+from seatkeeper.client.imports.statement import Statement
+
+COMPONENTS_MAX = 1_000
+_DECIMAL = re.compile(r"[\w.-]+(-[0-9]{5}){2,}(-[0-9]+)?")
+
+ATTRIBUTES: Attributes = {
+    "BORROW": "a seat cannot be borrowed for a machine without a network",
+    "CAPACITY": "what a seat costs by the size of its machine",
+    "DUP_GROUP": "several processes of one user or host take a seat each, unless they share a session",
+    "FLOAT_OK": "a seat that moves between machines with its dongle",
+    "HOST_BASED": "seats of named hosts",
+    "HOSTID": "it is for one machine: a pool does not look where its seats are used",
+    "LINGER": "a seat is free at once when it is released",
+    "MINIMUM": "each request takes at least so many seats: ask for them with `--seats`",
+    "NAMED_USER": "seats of named users",
+    "OVERDRAFT": "seats beyond those that were bought: a pool grants none",
+    "PLATFORMS": "which machines may use it: a pool does not ask for the platform",
+    "RESTRICTED": "who may use it",
+    "SUITE_DUP_GROUP": "several parts of a suite take a seat each",
+    "TZ": "the time zones in which it may be used",
+    "USER_BASED": "seats of named users",
+    **dict.fromkeys(
+        (
+            *("AUTH", "CK", "COMPONENTS", "ISSUED", "ISSUER", "NOTICE", "ONE_TS_OK", "OPTIONS"),
+            *("SIGN", "SIGN2", "SN", "START", "SUPERSEDE", "SUPERSEDE_SIGN", "TS_OK", "V5.0"),
+            *("VENDOR_STRING", "USER_INFO", "VENDOR_INFO", "DIST_INFO", "ASSET_INFO", "SORT"),
+        ),
+        "",
+    ),
+}
+"""What a licence may say beside its count and date."""
+
+_WHO_MAY = no_counterpart(
+    "a pool has no rules of who may ask yet",
+    "where it is a project that shall have none, give it `limit: 0`",
+)
+_IDLE = no_counterpart(
+    "a seat is held until it is released or its session ends, however idle its holder is",
+    "end sessions of idle programs in the programs, or with `seatkeeper grant release`",
+)
+_BORROWING = no_counterpart("seats cannot be borrowed yet")
+_LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
+_ENTITLEMENT = no_counterpart("activation is between the vendor's software and its server")
+_SERVER = not_needed("clients are given the addresses of nodes: --nodes, SEATKEEPER_NODES")
+
+
+def _licence(statement: Statement) -> Licence:
+    feature, vendor, version, expires, count, *rest = needs(
+        statement, 5, "a feature, vendor, version, date and count"
+    )
+    found = _attributes(rest)
+    counted = number(count, "count of licences") if count.lower() != "uncounted" else 0
+    superseded = found.get("SUPERSEDE")
+    issued = day(found["ISSUED"]) if found.get("ISSUED") else None
+    starts = day(found["START"]) if found.get("START") else None
+    order = found.get("SORT", "")
+    return Licence(
+        feature=feature,
+        vendor=vendor,
+        version=version,
+        seats=counted or None,
+        expires=day(expires),
+        starts=starts,
+        issued=issued or starts,
+        supersedes=() if superseded is None else tuple(superseded.split()) or (feature,),
+        is_first_only=statement.keyword == "FEATURE",
+        order=int(order) if order.isascii() and order.isdigit() and len(order) < 10 else 100,
+        signature=found.get("SIGN", ""),
+        losses=tuple(losses(found, ATTRIBUTES)),
+    )
+
+
+def _attributes(words: list[str]) -> dict[str, str]:
+    """Return the attributes of a licence, by name in upper case."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        found.setdefault(name.upper(), value)
+    return found
+
+
+def _is_attribute(word: str) -> bool:
+    return is_key(word) or word.partition("=")[0].upper() in ATTRIBUTES
+
+
+def _package(statement: Statement) -> Package:
+    name, vendor, *rest = needs(statement, 2, "a name and a vendor")
+    found = _attributes(rest)
+    listed = found.get("COMPONENTS", "").split()
+    if not listed:
+        raise Unreadable("it has no COMPONENTS")
+    if len(listed) > COMPONENTS_MAX:
+        raise Unreadable(f"it has more than {COMPONENTS_MAX} components")
+    components = []
+    for each in listed:
+        feature, _, more = each.partition(":")
+        version, _, count = more.partition(":")
+        components.append((feature, version, number(count, "number") if count else 1))
+    suite = "SUITE" in found.get("OPTIONS", "").upper().replace(",", " ").split()
+    return Package(name, vendor, tuple(components), suite)
+
+
+def _upgrade(statement: Statement) -> Parsed:
+    needs(statement, 6, "a feature, vendor, two versions, a date and a count")
+    return not_needed(
+        "it changes the version of licences, not their number, and versions share a pool"
+    )
+
+
+def _claim(statement: Statement) -> Claim:
+    return claim(statement, KINDS)
+
+
+READINGS: dict[str, Reading | Aside] = {
+    # Licence files.
+    **dict.fromkeys(("FEATURE", "INCREMENT"), _licence),
+    "PACKAGE": _package,
+    "UPGRADE": _upgrade,
+    "SERVER": _SERVER,
+    "USE_SERVER": _SERVER,
+    **dict.fromkeys(
+        ("VENDOR", "DAEMON"), not_needed("nodes serve all pools: there are no vendor daemons")
+    ),
+    # Options files: who is sure of seats, and how many one may have.
+    "RESERVE": _claim,
+    "MAX": _claim,
+    "GROUP": group,
+    "HOST_GROUP": no_counterpart(
+        "seats are guaranteed to projects, not to hosts",
+        "have programs on these hosts set SEATKEEPER_PROJECT, and make it a GROUP",
+    ),
+    # Who may ask.
+    **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _WHO_MAY),
+    # For how long.
+    **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _IDLE),
+    "LINGER": no_counterpart("a seat is free at once when it is released"),
+    # Borrowing, overdraft, activation.
+    **dict.fromkeys(
+        ("BORROW_LOWWATER", "MAX_BORROW_HOURS", "INCLUDE_BORROW", "EXCLUDE_BORROW"), _BORROWING
+    ),
+    "MAX_OVERDRAFT": no_counterpart("a pool grants no seats beyond those that it has"),
+    **dict.fromkeys(
+        (
+            *("INCLUDE_ENTITLEMENT", "INCLUDEALL_ENTITLEMENT", "EXCLUDE_ENTITLEMENT"),
+            *("EXCLUDEALL_ENTITLEMENT", "ACTIVATION_LOWWATER", "ACTIVATION_EXPIRY_DAYS"),
+        ),
+        _ENTITLEMENT,
+    ),
+    # How the server runs.
+    **dict.fromkeys(("NOLOG", "DEBUGLOG", "REPORTLOG", "AUTO_ROLLOVER"), _LOG),
+    "AUTOMATIC_REREAD": not_needed("`seatkeeper pool apply` changes pools at once"),
+    "DAEMON_SELECT_TIMEOUT": not_needed("nodes are notified of changes"),
+    "MAX_CONNECTIONS": not_needed(
+        "nodes have limits of their own: see `seatkeeper serve --help`"
+    ),
+    "FQDN_MATCHING": not_needed("seats are not given by the names of hosts"),
+    "GROUPCASEINSENSITIVE": not_needed("names of projects are in lower case"),
+}
+
+
+def _unknown(statement: Statement) -> str:
+    if _DECIMAL.fullmatch(statement.words[0].text):
+        return "a licence in decimal format? Convert it with `lminstall` first"
+    return ""
+
+
+FLEXNET = Dialect(
+    name="flexnet",
+    title="FlexNet",
+    grammar=Grammar(
+        keywords=frozenset(READINGS),
+        shapes={
+            **dict.fromkeys(("FEATURE", "INCREMENT"), is_licence),
+            "UPGRADE": is_upgrade,
+            **dict.fromkeys(("RESERVE", "MAX"), is_claim),
+            **dict.fromkeys(("INCLUDE", "EXCLUDE"), is_about),
+        },
+        numbered=frozenset({"MAX", "RESERVE"}),
+        listing=frozenset(
+            {"FEATURE", "INCREMENT", "PACKAGE", "UPGRADE", "GROUP", "HOST_GROUP"}
+        ),
+        groups=frozenset({"GROUP", "HOST_GROUP"}),
+        is_attribute=_is_attribute,
+        splitting=frozenset({"FEATURE", "INCREMENT", "UPGRADE", "RESERVE", "MAX"}),
+    ),
+    readings=READINGS,
+    is_name_case_sensitive=True,
+    is_lowest_limit_in_force=False,
+    all_groups="ALL_GROUPS",
+    of_each_version=True,
+    unknown=_unknown,
+)

@@ -1,0 +1,128 @@
+"""What statements mean, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+
+from seatkeeper.client.imports.statement import Statement
+
+
+class Became(Enum):
+    """What became of a statement."""
+
+    TRANSLATED = "translated"
+    """It is in the file of pools, all of it."""
+    PARTLY = "partly translated"
+    """It is in the file of pools, but for what the reasons say."""
+    NONE = "no counterpart"
+    """It decides who gets a seat, and pools have nothing for it."""
+    NOT_NEEDED = "not needed"
+    """It says nothing of seats, or nothing that is in force."""
+    UNREADABLE = "not understood"
+    """It is not what its keyword takes, or its keyword is not known."""
+
+
+@dataclass
+class Outcome:
+    """A statement, what became of it, and why."""
+
+    statement: Statement
+    became: Became = Became.TRANSLATED
+    reasons: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    """What it became part of: ``pools.f1.seats``."""
+
+    def partly(self, reason: str) -> None:
+        """Note what of it is not translated."""
+        if self.became is Became.TRANSLATED:
+            self.became = Became.PARTLY
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+    def ends_as(self, became: Became, reason: str) -> None:
+        """Say that nothing of it is translated."""
+        self.became = became
+        self.reasons = [reason]
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Seats of a feature."""
+
+    feature: str
+    vendor: str
+    version: str
+    seats: int | None
+    """None: they are not counted."""
+    expires: date | None = None
+    """The last day on which they are in force; None: without limit."""
+    starts: date | None = None
+    issued: date | None = None
+    supersedes: tuple[str, ...] = ()
+    """The features of which it takes the place of what was issued before it."""
+    is_first_only: bool = False
+    """Of several such lines of a feature the server uses the first."""
+    order: int = 100
+    """Where the server sorts it."""
+    signature: str = ""
+    losses: tuple[str, ...] = ()
+    """What else it says that pools have nothing for."""
+    multiple: int = 1
+    """As part of a package: how many for each seat of the package."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """Features that are licensed together, under a name of their own."""
+
+    name: str
+    vendor: str
+    components: tuple[tuple[str, str, int], ...]
+    """Name, version (empty: that of the package) and how many for each seat of the package."""
+    is_suite: bool
+    """A seat of a component takes one of the package, too."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Seats that somebody is sure of, or may have at most."""
+
+    is_limit: bool
+    seats: int
+    feature: str
+    qualifier: str
+    """Which licences of the feature: ``VERSION=2.0``; empty: all."""
+    kind: str
+    """``PROJECT``, ``GROUP``, ``USER`` and so on."""
+    who: str
+    losses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Users under one name."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What has no part in a file of pools."""
+
+    became: Became
+    reason: str
+
+
+Parsed = Licence | Package | Claim | Group | Aside
+
+
+class Unreadable(Exception):
+    """A statement is not what its keyword takes. Says why."""
+
+
+Attributes = Mapping[str, str]
+"""Attributes of a licence, by name, each with what is lost without it; empty: nothing is."""

@@ -1,0 +1,223 @@
+"""Reprise License Manager: licence files and options files.
+
+To translate one more keyword: write what it means as a ``Parsed``, and put it in ``READINGS``.
+"""
+
+from __future__ import annotations
+
+from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
+from seatkeeper.client.imports.fields import (
+    claim,
+    day,
+    group,
+    is_about,
+    is_claim,
+    is_key,
+    is_licence,
+    is_upgrade,
+    losses,
+    needs,
+    number,
+)
+from seatkeeper.client.imports.lexer import Grammar
+from seatkeeper.client.imports.parsed import (
+    Aside,
+    Attributes,
+    Became,
+    Claim,
+    Licence,
+    Parsed,
+    Unreadable,
+)
+from seatkeeper.client.imports.statement import Statement
+
+KINDS = ("USER", "HOST", "INTERNET", "PROJECT", "GROUP", "HOST_GROUP", "INTERNET_GROUP")
+_SHOWN = 40
+
+ATTRIBUTES: Attributes = {
+    "disable": "where it may not be used",
+    "hold": "a seat is free at once when it is released",
+    "host_based": "seats of named hosts",
+    "hostid": "it is for one machine: a pool does not look where its seats are used",
+    "max_roam": "a seat cannot be taken to a machine without a network",
+    "max_roam_count": "a seat cannot be taken to a machine without a network",
+    "min_checkout": "how long a seat is held at least",
+    "min_timeout": "a seat is held however idle its holder is",
+    "named_user": "seats of named users",
+    "platforms": "which machines may use it: a pool does not ask for the platform",
+    "share": "several processes of one user or host take a seat each, unless they share a session",
+    "soft_limit": "seats beyond those that were bought: a pool grants none",
+    "timezone": "the time zones in which it may be used",
+    "user_based": "seats of named users",
+    **dict.fromkeys(
+        (
+            *("akey", "contract", "customer", "id", "issued", "issuer", "key", "options"),
+            *(
+                "password",
+                "replace",
+                "sig",
+                "start",
+                "type",
+                "user",
+                "client_cache",
+                "line_item",
+            ),
+        ),
+        "",
+    ),
+}
+"""What a licence may say beside its count and date."""
+
+_WHO_MAY = no_counterpart(
+    "a pool has no rules of who may ask yet",
+    "where it is a project that shall have none, give it `limit: 0`",
+)
+_IDLE = no_counterpart(
+    "a seat is held until it is released or its session ends, however idle its holder is",
+    "end sessions of idle programs in the programs, or with `seatkeeper grant release`",
+)
+_ROAMING = no_counterpart("seats cannot be taken to a machine without a network yet")
+_LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
+_EXEMPT = no_counterpart(
+    "a project's limit is for all of it", "give who is exempt a project of its own"
+)
+_HOSTS = no_counterpart(
+    "seats are guaranteed to projects, not to hosts",
+    "have programs on these hosts set SEATKEEPER_PROJECT, and make it a GROUP",
+)
+
+
+def _licence(statement: Statement) -> Parsed:
+    vendor, product, version, expires, count, *rest = needs(
+        statement, 5, "an ISV, product, version, date and count"
+    )
+    if product.lower().startswith("rlm_"):
+        return Aside(
+            Became.NONE,
+            f"{product[:_SHOWN]} is no product: it switches something of the server on",
+        )
+    found = _attributes(rest)
+    last, kind = day(expires), count.lower()
+    if kind.startswith(("token", "meter")):
+        what = "of tokens that several products share" if kind[0] == "t" else "metered"
+        return Aside(Became.NONE, f"it is {what}: a seat is one seat of one pool")
+    if kind == "single":
+        return Aside(Became.NOT_NEEDED, "`single`: it is for one machine, which asks no server")
+    replaced = found.get("replace")
+    issued = day(found["issued"]) if found.get("issued") else None
+    starts = day(found["start"]) if found.get("start") else None
+    seats = number(count, "count of licences") if kind != "uncounted" else 0
+    return Licence(
+        feature=product,
+        vendor=vendor,
+        version=version,
+        seats=seats or None,
+        expires=last,
+        starts=starts,
+        issued=issued or starts,
+        supersedes=() if replaced is None else tuple(replaced.split()) or (product,),
+        signature=found.get("sig", ""),
+        losses=tuple(losses(found, ATTRIBUTES)),
+    )
+
+
+def _attributes(words: list[str]) -> dict[str, str]:
+    """Return the attributes of a licence, by name. Those with `_` are the administrator's own."""
+    found: dict[str, str] = {}
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        is_the_key = not at and not equals and name.lower() not in ATTRIBUTES
+        if not is_the_key and not name.startswith("_"):
+            found.setdefault(name.lower(), value)
+    return found
+
+
+def _is_attribute(word: str) -> bool:
+    name = word.partition("=")[0].lower()
+    return is_key(word) or name.startswith("_") or name in ATTRIBUTES
+
+
+def _upgrade(statement: Statement) -> Parsed:
+    needs(statement, 6, "an ISV, product, two versions, a date and a count")
+    return not_needed(
+        "it changes the version of licences, not their number, and versions share a pool"
+    )
+
+
+def _claim(statement: Statement) -> Claim:
+    found = claim(statement, KINDS)
+    if found.feature.lower() == "any":
+        raise Unreadable("'any' is no product")
+    return found
+
+
+READINGS: dict[str, Reading | Aside] = {
+    # Licence files. RLM has FlexNet's names for them, too.
+    **dict.fromkeys(("LICENSE", "FEATURE"), _licence),
+    "UPGRADE": _upgrade,
+    **dict.fromkeys(
+        ("HOST", "SERVER"),
+        not_needed("clients are given the addresses of nodes: --nodes, SEATKEEPER_NODES"),
+    ),
+    **dict.fromkeys(
+        ("ISV", "DAEMON"), not_needed("nodes serve all pools: there are no ISV servers")
+    ),
+    "CUSTOMER": not_needed("whose RLM Cloud it is"),
+    # Options files: who is sure of seats, and how many one may have.
+    "RESERVE": _claim,
+    "MAX": _claim,
+    "GROUP": group,
+    **dict.fromkeys(("HOST_GROUP", "INTERNET_GROUP"), _HOSTS),
+    **dict.fromkeys(("EXEMPT_MAX", "EXEMPTALL_MAX"), _EXEMPT),
+    # Who may ask, and where.
+    **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _WHO_MAY),
+    "TIMEZONE": no_counterpart("a pool does not ask where its seats are used"),
+    # The queue.
+    "PRIORITY": no_counterpart(
+        "priorities are not of pools",
+        "requests say theirs, with --priority, or priority= in a program",
+    ),
+    "EXPRESS": no_counterpart(
+        "a request that wants fewer seats than are free waits behind one that wants more",
+        "give the pool `overtaking`",
+    ),
+    # For how long.
+    **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _IDLE),
+    "MINREMOVE": not_needed("`seatkeeper grant release` frees a seat at any time"),
+    # Roaming.
+    **dict.fromkeys(
+        ("ROAM_MAX_COUNT", "ROAM_MAX_DAYS", "INCLUDEALL_ROAM", "EXCLUDEALL_ROAM"), _ROAMING
+    ),
+    "CLIENT_CACHE": not_needed("a session keeps its seats while a node is away"),
+    # How the server runs.
+    **dict.fromkeys(("NOLOG", "DEBUGLOG", "REPORTLOG", "ROTATE", "PURGE_REPORTLOG"), _LOG),
+    "NO_OLD_RLMUTIL": not_needed("administrators have certificates, whatever their version"),
+    "ACTIVATE": not_needed("activation is between the vendor's software and its server"),
+}
+
+RLM = Dialect(
+    name="rlm",
+    title="RLM",
+    grammar=Grammar(
+        keywords=frozenset(READINGS),
+        shapes={
+            **dict.fromkeys(("LICENSE", "FEATURE"), is_licence),
+            "UPGRADE": is_upgrade,
+            **dict.fromkeys(("RESERVE", "MAX"), is_claim),
+            **dict.fromkeys(("INCLUDE", "EXCLUDE"), is_about),
+        },
+        numbered=frozenset({"MAX", "RESERVE"}),
+        listing=frozenset(
+            {"FEATURE", "LICENSE", "UPGRADE", "GROUP", "HOST_GROUP", "INTERNET_GROUP"}
+        ),
+        groups=frozenset({"GROUP", "HOST_GROUP", "INTERNET_GROUP"}),
+        is_attribute=_is_attribute,
+        splitting=frozenset({"FEATURE", "LICENSE", "UPGRADE", "RESERVE", "MAX"}),
+    ),
+    readings=READINGS,
+    is_name_case_sensitive=False,
+    is_lowest_limit_in_force=True,
+    all_groups="",
+    of_each_version=False,
+    unknown=lambda _: "",
+)

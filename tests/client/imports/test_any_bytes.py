@@ -1,0 +1,167 @@
+"""Whatever is in a file: pools that can be applied, or reasons, soon; and nothing is lost."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.client.imports.cases import DIALECTS, TODAY
+
+from seatkeeper.client.imports import FLEXNET, RLM, report_lines, translate
+from seatkeeper.client.imports.lexer import lexed, lines_of
+from seatkeeper.client.imports.translation import FILE_BYTES_MAX, FILES_MAX
+from seatkeeper.client.pools_file import read_pools
+
+SECONDS_MAX = 20
+dialects = st.sampled_from(sorted(DIALECTS))
+pieces = st.sampled_from(
+    [
+        *(
+            "INCREMENT f1 v 1.0 permanent 5 SIGN=AB",
+            "FEATURE f1 v 2.0 1-jan-0 3",
+            "increment f2",
+        ),
+        *("LICENSE v p 1.0 permanent 4 sig=AB", "LICENSE v P 1.0 31-dec-2027 4 share=u"),
+        *(
+            "RESERVE 1 f1 GROUP g",
+            "MAX 3 f1 PROJECT p",
+            "GROUP g a b",
+            "MAX 1 f1 GROUP ALL_GROUPS",
+        ),
+        *("PACKAGE f1 v 1.0 COMPONENTS=", '"f2:1.0:2 f3"', "UPGRADE f1 v 1 2 permanent 1"),
+        *("SERVER h 00 27000", "HOST h 00", "TIMEOUT f1 60", "EXCLUDE f1 USER", "SUPERSEDE"),
+        *(
+            "\n",
+            "\r\n",
+            "\r",
+            "\\\n",
+            "\\ # x\n",
+            "\n\n",
+            "\n\t",
+            " ",
+            '"',
+            "#",
+            "\\",
+            "=",
+            ":",
+        ),
+        *(
+            "ISSUED=1-jan-2026",
+            "START=1-jan-2030",
+            "\0",
+            "\x1a",
+            "\x1b[31m",
+            "\u202e",
+            "é",
+            "%%",
+        ),
+    ]
+)
+texts = st.lists(pieces | st.text(max_size=6), max_size=30).map("".join)
+contents = st.binary(max_size=300) | texts.map(lambda text: text.encode("utf-8", "replace"))
+latin = texts.map(lambda text: text.encode("latin-1", "replace"))
+
+
+@settings(max_examples=400)
+@given(dialect=dialects, files=st.lists(contents | latin, max_size=3))
+def test_any_bytes_give_pools_or_reasons(dialect: str, files: list[bytes]) -> None:
+    named = [(f"file{at}", data) for at, data in enumerate(files)]
+    found = translate(DIALECTS[dialect], named, today=TODAY)
+    assert bool(found.text) is not bool(found.refusals)
+    assert all(str(refusal) for refusal in found.refusals)
+    if found.text:
+        read = read_pools(found.text.encode())
+        assert read.faults == ()
+        assert sorted(read.pools) == sorted({*read.pools})
+        assert len(read.pools) == found.pools > 0
+    assert all(
+        len(found.of(became)) <= len(found.outcomes)
+        for became in {outcome.became for outcome in found.outcomes}
+    )
+    assert [*report_lines(found)]
+    assert found == translate(DIALECTS[dialect], named, today=TODAY), "the same each time"
+
+
+@settings(max_examples=400)
+@given(dialect=dialects, data=contents | latin)
+def test_each_line_of_any_bytes_is_somewhere(dialect: str, data: bytes) -> None:
+    found = lexed("file", data, DIALECTS[dialect].grammar)
+    of_statements = {line for statement in found.statements for line in statement.lines}
+    others = [*found.blanks, *found.comments]
+    assert not of_statements & {*others}
+    assert sorted([*of_statements, *others]) == [*range(1, len(lines_of(data)) + 1)]
+
+
+counts = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(1, 50)), min_size=1, max_size=12
+)
+
+
+@given(licences=counts, claims=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))
+def test_seats_and_guarantees_are_those_of_the_lines(
+    licences: list[tuple[str, int]], claims: list[tuple[str, int]]
+) -> None:
+    """A second rule, which counts and does nothing else."""
+    lines = [
+        f"INCREMENT {feature} v 1.0 permanent {seats} SIGN={at:04X}"
+        for at, (feature, seats) in enumerate(licences)
+    ]
+    lines += [f"RESERVE {seats} {feature} PROJECT p" for feature, seats in claims]
+    found = translate(FLEXNET, [("f", "\n".join(lines).encode())], today=TODAY)
+    seats = {name: sum(n for each, n in licences if each == name) for name, _ in licences}
+    sure = {name: sum(n for each, n in claims if each == name) for name in seats}
+    if any(sure[name] > seats[name] for name in seats):
+        assert found.refusals
+        return
+    read = read_pools(found.text.encode()).pools
+    assert {name: spec.seats for name, spec in read.items()} == seats
+    for name, spec in read.items():
+        assert sum(share.guaranteed for share in spec.policy.projects) == sure[name]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"INCREMENT f1 v 1.0 permanent 1 SIGN=%d\n" * 5_000,
+        b"".join(b"INCREMENT F%d v 1 permanent 1\n" % n for n in range(5_000)).swapcase()
+        + b"".join(b"INCREMENT F%d v 1 permanent 1\n" % n for n in range(5_000)),
+        b"".join(b"GROUP g%d u\nMAX 1 f GROUP ALL_GROUPS\n" % n for n in range(2_000))
+        + b"INCREMENT f v 1.0 permanent 9\n",
+        b'PACKAGE p v 1.0 COMPONENTS="'
+        + b" ".join(b"c%d" % n for n in range(1_000))
+        + b'"\n'
+        + b"INCREMENT p v 1.0 permanent 1 SIGN=1\n"
+        + b"".join(b"INCREMENT p v 1.0 permanent 1 SIGN=2%d\n" % n for n in range(500)),
+        b'"' * 50_000,
+        b'INCREMENT f v 1 permanent 1 N="\n' + b'" "\n' * 20_000,
+        b"GROUP g \\\n" + b"a \\\n" * 50_000,
+        b"\\\n" * 50_000,
+        b"x\n" * 20_000,
+        b"\0" * 1_000_000,
+        b"RESERVE " + b"9" * 500_000 + b" f PROJECT p",
+    ],
+    ids=range(11),
+)
+def test_large_files_end_soon(data: bytes) -> None:
+    began = time.process_time()
+    for dialect in (FLEXNET, RLM):
+        found = translate(dialect, [("f", data)], today=TODAY)
+        assert bool(found.text) is not bool(found.refusals)
+        assert sum(len(line) for line in report_lines(found)) < 100 << 20
+    assert time.process_time() - began < SECONDS_MAX
+
+
+def test_what_is_too_much_is_refused() -> None:
+    for files in (
+        [("f", b" " * (FILE_BYTES_MAX + 1))],
+        [(f"f{at}", b"") for at in range(FILES_MAX + 1)],
+        [("f", b"x\n" * 100_001)],
+        [("f", b"".join(b"INCREMENT f%d v 1 permanent 1\n" % at for at in range(1_001)))],
+    ):
+        found = translate(FLEXNET, files, today=date(2026, 1, 1))
+        assert found.text == ""
+        assert re.search("more than|at most", str(found.refusals[0]))
