@@ -51,12 +51,15 @@ ATTRIBUTES: Attributes = {
     "PLATFORMS": "which machines may use it: a pool does not ask for the platform",
     "RESTRICTED": "who may use it",
     "SUITE_DUP_GROUP": "several parts of a suite take a seat each",
+    "SUITE_RESERVED": "who has a part of a suite is sure of the rest",
+    "SUPERSEDE_SIGN": "older licences that it replaces are counted: leave their lines out",
     "TZ": "the time zones in which it may be used",
     "USER_BASED": "seats of named users",
+    "VM_PLATFORMS": "which machines may use it: a pool does not ask for the platform",
     **dict.fromkeys(
         (
             *("AUTH", "CK", "COMPONENTS", "ISSUED", "ISSUER", "NOTICE", "ONE_TS_OK", "OPTIONS"),
-            *("SIGN", "SIGN2", "SN", "START", "SUPERSEDE", "SUPERSEDE_SIGN", "TS_OK", "V5.0"),
+            *("SIGN", "SIGN2", "SN", "START", "SUPERSEDE", "TS_OK", "COMPOSITE"),
             *("VENDOR_STRING", "USER_INFO", "VENDOR_INFO", "DIST_INFO", "ASSET_INFO", "SORT"),
         ),
         "",
@@ -214,6 +217,8 @@ FLEXNET = Dialect(
             {"FEATURE", "INCREMENT", "PACKAGE", "UPGRADE", "GROUP", "HOST_GROUP"}
         ),
         groups=frozenset({"GROUP", "HOST_GROUP"}),
+        names=frozenset({"SERVER", "VENDOR", "DAEMON", "FEATURE", "PACKAGE"}),
+        line_max=4_000,
         is_attribute=_is_attribute,
         splitting=frozenset({"FEATURE", "INCREMENT", "UPGRADE", "RESERVE", "MAX"}),
     ),

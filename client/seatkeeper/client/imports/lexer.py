@@ -33,6 +33,7 @@ _CAPITALS = re.compile(r"[A-Z][A-Z_]{2,}")
 _PEEKED = 8
 """Words of a line that are looked at to find out whether it begins a statement."""
 _NUL = "a NUL byte is in it: the file is damaged, or is no text"
+_LONG = "line {} has more than {} characters, of which the server may read no more"
 _CLOSED = "a quote is left open; it ends with line {}"
 
 
@@ -49,6 +50,10 @@ class Grammar:
     """Keywords whose statements go on without a backslash."""
     groups: frozenset[str]
     """Those of them that list names, which may be any words."""
+    names: frozenset[str]
+    """Keywords that a host may have as its name."""
+    line_max: int
+    """Characters of a line that the server reads."""
     is_attribute: Callable[[str], bool]
     """Whether a word is an attribute of a licence, or a part of its key."""
     splitting: frozenset[str]
@@ -162,18 +167,27 @@ class _Lexer:
         """Return the keyword of the statement that a line begins; empty: it begins none."""
         keyword = self._grammar.begins(body)
         draft = self._draft
-        if not keyword or draft is None or not (draft.goes_on or draft.is_quote_open):
+        if not keyword or draft is None:
             return keyword
         words = [word.strip('"') for word in body.split(None, _PEEKED)]
-        is_sure = self._grammar.has_its_shape(keyword, words[1:])
-        if not is_sure:
-            # A name or a word of a text may be spelled as a keyword is.
-            stands_out = line[:1].isupper() and words[0].isupper() and not draft.goes_on
-            if not stands_out:
+        if not self._grammar.has_its_shape(keyword, words[1:]):
+            # A name, or a word of a text, may be spelled as a keyword is.
+            stands_out = line[0] not in " \t" and words[0].isupper()
+            if draft.is_quote_open:
+                is_next = stands_out and not draft.goes_on
+            elif draft.keyword in self._grammar.groups:
+                may_be_name = draft.goes_on or (
+                    line[0] in " \t" and keyword in self._grammar.names
+                )
+                is_next = stands_out or not may_be_name
+            else:
+                is_next = stands_out or not draft.goes_on
+            if not is_next:
                 return ""
         if draft.goes_on:
+            last = draft.pieces[-1][0]
             draft.remarks.append(
-                f"it ends with a backslash, and line {draft.pieces[-1][0]} is its last all the same"
+                f"it ends with a backslash, and line {last} is its last all the same"
             )
         return keyword
 
@@ -199,6 +213,9 @@ class _Lexer:
         if draft is None:
             return
         remarks = list(draft.remarks)
+        most = self._grammar.line_max
+        long = [number for number, piece in draft.pieces if len(piece) > most]
+        remarks.extend(_LONG.format(number, most) for number in long[:1])
         if draft.is_quote_open:
             remarks.append(_CLOSED.format(draft.pieces[-1][0]))
         damage = _NUL if any("\0" in piece for _, piece in draft.pieces) else ""

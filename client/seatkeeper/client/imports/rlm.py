@@ -211,6 +211,8 @@ RLM = Dialect(
             {"FEATURE", "LICENSE", "UPGRADE", "GROUP", "HOST_GROUP", "INTERNET_GROUP"}
         ),
         groups=frozenset({"GROUP", "HOST_GROUP", "INTERNET_GROUP"}),
+        names=frozenset({"HOST", "SERVER", "ISV", "DAEMON", "CUSTOMER", "FEATURE", "LICENSE"}),
+        line_max=1_024,
         is_attribute=_is_attribute,
         splitting=frozenset({"FEATURE", "LICENSE", "UPGRADE", "RESERVE", "MAX"}),
     ),

@@ -190,8 +190,8 @@ def _in_force(
             outcome.partly(lost)
         if licence.expires is not None:
             outcome.partly(
-                f"in force until {licence.expires}: a pool has no dates yet, so take "
-                f"{licence.seats} off its seats after that day"
+                f"in force until {licence.expires}: a pool has no dates yet, so take the seats of this "
+                "line off after that day"
             )
         yield outcome, licence
 
