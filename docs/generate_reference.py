@@ -42,13 +42,17 @@ from seatkeeper.cli.app import app as seatkeeper
 from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
 from seatkeeper.client.pools_file import read_pools
 from seatkeeper.client.pools_file.definition import (
+    AT_MOST,
     FILE,
+    GROUP,
     OVERTAKING,
     POOL,
     POOLS_MAX,
     PROJECT,
+    WHO,
     Field,
     Named,
+    Patterns,
     Seconds,
     Table,
     Whole,
@@ -373,6 +377,9 @@ def pools_page() -> str:
         *_keys_of("The file", FILE),
         *_keys_of("A pool", POOL),
         *_keys_of("Overtaking", OVERTAKING),
+        *_keys_of("Who asks", WHO),
+        *_keys_of("A group", GROUP),
+        *_keys_of("A limit of each", AT_MOST),
         *_keys_of("A project", PROJECT),
         "## What is refused",
         "",
@@ -409,6 +416,8 @@ def _takes(field: Field) -> str:
             return f"seconds from {least:g} to {most:.0f}, with at most 6 digits after a point"
         case Words(most):
             return f"text of at most {most} characters"
+        case Patterns(most):
+            return f"list of names, with or without a `*`; at most {most}"
         case Table():
             return f"the keys of {field.takes.what}"
         case Named(table, most):

@@ -37,6 +37,8 @@ _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
     (errors.RequestNotFound, Exit.NOT_FOUND, ""),
     (errors.EngineNotFound, Exit.NOT_FOUND, "`seatkeeper engines list` shows what there is"),
     (errors.TooManySeats, Exit.USAGE, ""),
+    (errors.NotAllowed, Exit.FAILED, ""),
+    (errors.TooManyTickets, Exit.NO_SEAT, ""),
     (errors.AlreadyExists, Exit.USAGE, ""),
     (errors.InUse, Exit.FAILED, ""),
     (errors.Changed, Exit.FAILED, ""),

@@ -15,6 +15,7 @@ from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.pool_plan import apply, plan
+from seatkeeper.cli.pool_policy import PolicyOptions
 from seatkeeper.cli.render import (
     facts,
     pool_json,
@@ -24,12 +25,18 @@ from seatkeeper.cli.render import (
     write_json,
     write_text,
 )
-from seatkeeper.cli.sharing import Sharing, sharing_facts
+from seatkeeper.cli.sharing import (
+    half_life_of,
+    parsed_overtaking,
+    parsed_reclaim,
+    sharing_facts,
+)
 from seatkeeper.cli.views import (
     grants_table,
     pools_table,
     projects_table,
     queue_table,
+    rules_facts,
     seats_of,
 )
 from seatkeeper.client.admin.projects import parse_project
@@ -79,27 +86,28 @@ async def create(
     at: Connection,
     name: Name,
     seats: Annotated[int, Seats],
-    sharing: Sharing,
     description: Annotated[str, Description] = "",
     project: Annotated[list[str] | None, Project] = None,
+    *,
+    how: PolicyOptions,
 ) -> None:
     """Create a pool.
 
     With --project, its seats are shared: the next one goes to a project under its guarantee, then by
     weight. Idle guarantees are lent; with --reclaim, lent seats are called back when they are needed.
     """
-    shares = parsed_projects(project or [])
-    half_life, overtaking = sharing.half_life or None, sharing.overtaking_rule
-    reclaim = sharing.reclaim_rule
+    shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
+    change = how.rules_change()
     async with at.client() as client:
         pool = await client.pools.create(
             name,
             seats=seats,
             description=description,
             projects=shares,
-            usage_half_life=half_life,
-            overtaking=overtaking,
-            reclaim=reclaim,
+            usage_half_life=half_life_of(how.usage_half_life) or None,
+            overtaking=rule,
+            reclaim=parsed_reclaim(how.reclaim),
+            rules=None if change.is_empty else change.applied_to,
         )
     _done(at, "created", pool)
 
@@ -108,17 +116,19 @@ async def create(
     epilog=examples(
         "seatkeeper pool update tensorrt --seats 4",
         "seatkeeper pool update tensorrt --project vision:guaranteed=2,weight=2",
+        "seatkeeper pool update tensorrt --exclude 'holder:*@build-7' --per-holder seats=2,tickets=10",
     )
 )
 @connected
 async def update(
     at: Connection,
     name: Name,
-    sharing: Sharing,
     seats: Annotated[int | None, Seats] = None,
     description: Annotated[str | None, Description] = None,
     project: Annotated[list[str] | None, Project] = None,
     without_project: Annotated[list[str] | None, WithoutProject] = None,
+    *,
+    how: PolicyOptions,
 ) -> None:
     """Change the given values of a pool, and no others.
 
@@ -127,14 +137,15 @@ async def update(
     --project adds a project, or takes the place of what the pool says of it.
     """
     given = (seats, description, project, without_project)
-    if all(each is None for each in given) and not sharing.is_given:
+    if all(each is None for each in given) and not how.is_given:
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
-            "--usage-half-life, --overtaking or --reclaim",
+            "--usage-half-life, --overtaking, --reclaim, --include, --exclude, --group, "
+            "--per-holder or --per-project",
         )
-    shares, half_life = parsed_projects(project or []), sharing.half_life
-    overtaking, reclaim = sharing.overtaking_rule, sharing.reclaim_rule
+    shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
+    change = how.rules_change()
     async with at.client() as client:
         pool = await client.pools.update(
             name,
@@ -142,9 +153,10 @@ async def update(
             description=description,
             projects=shares,
             without_projects=without_project or [],
-            usage_half_life=half_life,
-            overtaking=overtaking,
-            reclaim=reclaim,
+            usage_half_life=half_life_of(how.usage_half_life),
+            overtaking=rule,
+            reclaim=parsed_reclaim(how.reclaim),
+            rules=None if change.is_empty else change.applied_to,
         )
     _done(at, "updated", pool)
 
@@ -201,6 +213,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
                 ("queued", str(pool.queued)),
                 *sharing_facts(pool.spec.policy),
+                *rules_facts(pool.spec.policy.rules),
                 ("last fence", str(pool.fence)),
                 ("revision", str(pool.revision)),
             ]

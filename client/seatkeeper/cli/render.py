@@ -288,10 +288,32 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
             "minimum_hold_seconds": rule.minimum_hold.ToTimedelta().total_seconds(),
             "hourly": rule.hourly,
         }
+    if pool.spec.policy.HasField("rules"):
+        summary["rules"] = rules_json(pool.spec.policy.rules)
     if details:
         summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [ticket_json(ticket) for ticket in pool.tickets]
     return summary
+
+
+def rules_json(rules: pools_pb.PoolRules) -> Json:
+    """Return who may use a pool, and how much each may have; a limit of None: all there is."""
+    return {
+        "groups": {group.name: [*group.holders] for group in rules.groups},
+        **{name: _who_json(getattr(rules, name)) for name in ("include", "exclude")},
+        **{name: _most_json(getattr(rules, name)) for name in ("per_holder", "per_project")},
+    }
+
+
+def _who_json(who: pools_pb.Who) -> Json:
+    return {"projects": [*who.projects], "holders": [*who.holders], "groups": [*who.groups]}
+
+
+def _most_json(most: pools_pb.AtMost) -> Json:
+    return {
+        "seats": most.seats if most.HasField("seats") else None,
+        "tickets": most.tickets if most.HasField("tickets") else None,
+    }
 
 
 def projects_json(pool: pools_pb.Pool) -> list[Json]:

@@ -18,6 +18,7 @@ from seatkeeper.cli.render import (
     table,
     words,
 )
+from seatkeeper.client.admin.rules import most_text, who_texts
 from seatkeeper.core.amounts import count, size, span
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -192,6 +193,19 @@ def projects_table(pool: pools_pb.Pool) -> RenderableType:
     if not half_life:
         return projects
     return Group(projects, words(f"half of what was used is forgotten in {span(half_life)}"))
+
+
+def rules_facts(rules: pools_pb.PoolRules) -> list[tuple[str, str]]:
+    """Return who may use a pool, and how much each may have, as rows of facts; none: no rules."""
+    found = [(f"group {group.name}", ", ".join(group.holders)) for group in rules.groups]
+    found += [
+        (name, ", ".join(who_texts(getattr(rules, name)))) for name in ("include", "exclude")
+    ]
+    if rules.HasField("per_holder"):
+        found.append(("per holder", most_text(rules.per_holder)))
+    if rules.HasField("per_project"):
+        found.append(("per project", most_text(rules.per_project)))
+    return [(name, text) for name, text in found if text]
 
 
 def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableType:

@@ -17,6 +17,7 @@ from seatkeeper.core.errors import (
     InvalidArgument,
     ModelRejected,
     NoSeatFree,
+    NotAllowed,
     NotYours,
     OtherLoop,
     Overloaded,
@@ -36,6 +37,7 @@ from seatkeeper.core.errors import (
     TokenKeyUnknown,
     TokenMalformed,
     TooManySeats,
+    TooManyTickets,
     UsageError,
     WorkEnded,
 )
@@ -57,6 +59,7 @@ __all__ = [
     "InvalidArgument",
     "ModelRejected",
     "NoSeatFree",
+    "NotAllowed",
     "NotYours",
     "OtherLoop",
     "Overloaded",
@@ -76,6 +79,7 @@ __all__ = [
     "TokenKeyUnknown",
     "TokenMalformed",
     "TooManySeats",
+    "TooManyTickets",
     "UsageError",
     "WorkEnded",
 ]

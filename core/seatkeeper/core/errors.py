@@ -17,6 +17,8 @@
     │   ├── RequestNotFound      no request of that id waits, or holds seats
     │   ├── EngineNotFound       no engine of that key is published
     │   ├── TooManySeats         more seats than the pool has
+    │   ├── NotAllowed           the pool's rules do not let this holder, or project, in
+    │   ├── TooManyTickets       the holder, or the project, has as many requests waiting as each may
     │   ├── AlreadyExists        something of that name exists
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
     │   ├── Changed              it changed since you read it: read again, then decide
@@ -149,6 +151,14 @@ class EngineNotFound(UsageError):
 
 class TooManySeats(UsageError):
     """More seats were asked for than the pool has; waiting would never help."""
+
+
+class NotAllowed(UsageError):
+    """The pool's rules do not let this holder, or this project, in."""
+
+
+class TooManyTickets(UsageError):
+    """As many requests wait as the pool's rules let each have: ask when one of them is served."""
 
 
 class AlreadyExists(UsageError):

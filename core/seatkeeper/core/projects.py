@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from seatkeeper.core.amounts import exact_seconds
+from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.reclaim import ReclaimRule
 
 DEPTH_MAX = 4
@@ -70,6 +71,8 @@ class PoolPolicy:
     """None: no ticket that is next is passed over, however many seats it wants."""
     reclaim: ReclaimRule | None = None
     """None: no seats are called back."""
+    rules: PoolRules = NO_RULES
+    """Who may use the pool, and how much each may have."""
 
     @cached_property
     def shares(self) -> Mapping[str, ProjectShare]:
@@ -114,7 +117,7 @@ class PoolPolicy:
             found.append(f"overtaking: {self.overtaking}")
         if self.reclaim is not None:
             found.append(f"reclaim: {self.reclaim}")
-        return found
+        return found + self.rules.lines()
 
     def share(self, project: str) -> ProjectShare:
         """Return what a project gets, listed or not."""

@@ -41,6 +41,46 @@ def shares(draw: st.DrawFn, seats: int) -> list[ProjectShare]:
     return draw(st.permutations(found))
 
 
+patterns = st.one_of(
+    names, st.sampled_from(("*", "a*", "*-x", "a*b")), st.text("ab", min_size=1, max_size=3)
+)
+holders = st.one_of(
+    patterns,
+    st.text(
+        st.characters(exclude_categories=["Cs"]).filter(is_shown), min_size=1, max_size=9
+    ).filter(lambda text: text.count("*") < 2),
+)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> pb.PoolRules:
+    """Rules that a node would take."""
+    groups = draw(
+        st.dictionaries(
+            names, st.lists(holders, min_size=1, max_size=3, unique=True), max_size=3
+        )
+    )
+    found = pb.PoolRules(
+        groups=[pb.HolderGroup(name=name, holders=each) for name, each in groups.items()]
+    )
+    for name in ("include", "exclude"):
+        who = pb.Who(
+            projects=draw(st.lists(patterns, max_size=2, unique=True)),
+            holders=draw(st.lists(holders, max_size=3, unique=True)),
+            groups=draw(st.sets(st.sampled_from(sorted(groups)))) if groups else (),
+        )
+        if who.ByteSize():
+            getattr(found, name).CopyFrom(who)
+    for name in ("per_holder", "per_project"):
+        seats, tickets = (
+            draw(st.none() | st.integers(1, 9)),
+            draw(st.none() | st.integers(0, 9)),
+        )
+        if (seats, tickets) != (None, None):
+            getattr(found, name).CopyFrom(pb.AtMost(seats=seats, tickets=tickets))
+    return found
+
+
 @st.composite
 def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
     seats = draw(st.sampled_from((0, 1, 10, 100_000)))
@@ -62,6 +102,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         spec.policy.overtaking.seats = draw(st.integers(1, 100_000))
         micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))
         spec.policy.overtaking.within.FromMicroseconds(micros)
+    if (said := draw(rules())).ByteSize():
+        spec.policy.rules.CopyFrom(said)
     return spec
 
 

@@ -147,10 +147,10 @@ NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 """Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
 PURE = (
     *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay")),
-    *("seatkeeper.core.projects", "seatkeeper.core.reclaim"),
+    *(f"seatkeeper.core.{module}" for module in ("projects", "pool_rules", "reclaim")),
 )
-"""Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules of
-the ground that they decide by."""
+"""Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
+of the ground that they decide by."""
 PURE_IMPORTS: dict[str, set[str]] = {
     **{name: set() for name in ("__future__", "bisect", "collections", "dataclasses", "enum")},
     **{name: set() for name in ("functools", "heapq", "itertools", "re", "typing")},

@@ -15,14 +15,8 @@ from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import bytes_of
 from seatkeeper.cli.pool import Project, WithoutProject, parsed_projects
 from seatkeeper.cli.pool_plan import pools_in
-from seatkeeper.cli.sharing import (
-    HalfLife,
-    Overtake,
-    ReclaimOption,
-    half_life_of,
-    parsed_overtaking,
-    parsed_reclaim,
-)
+from seatkeeper.cli.pool_policy import PolicyOptions
+from seatkeeper.cli.sharing import half_life_of, parsed_overtaking, parsed_reclaim
 from seatkeeper.core.amounts import count
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -38,7 +32,7 @@ _SEATS = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Specification:
+class Specification(PolicyOptions):
     """The pool that is tried: each field is an option."""
 
     seats: Annotated[
@@ -79,9 +73,6 @@ class Specification:
     ] = None
     project: Annotated[list[str] | None, Project] = None
     without_project: Annotated[list[str] | None, WithoutProject] = None
-    usage_half_life: Annotated[float | None, HalfLife] = None
-    overtaking: Annotated[str | None, Overtake] = None
-    reclaim: Annotated[str | None, ReclaimOption] = None
 
     def taken(self) -> Taken | None:
         """Return the pool as it stood that is gone on from, if one is given."""
@@ -104,6 +95,7 @@ class Specification:
     async def message(self, at: Connection, taken: Taken | None) -> pb.PoolSpec:
         """Return the pool as the options describe it, with the seats of what it is like, if any."""
         from seatkeeper.client.admin.projects import with_projects
+        from seatkeeper.client.admin.rules import with_rules
         from seatkeeper.core.errors import InvalidArgument
 
         found = pb.PoolSpec(name=NAME, seats=0)
@@ -123,6 +115,7 @@ class Specification:
                 parsed_overtaking(self.overtaking),
                 parsed_reclaim(self.reclaim),
             )
+            with_rules(policy, self.rules_change().applied_to)
         except InvalidArgument as error:
             fail(Exit.USAGE, str(error))
         if policy.ByteSize():

@@ -9,6 +9,7 @@ from datetime import timedelta
 import grpc
 
 from seatkeeper.client.admin.projects import with_projects
+from seatkeeper.client.admin.rules import Rules, with_rules
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sends
 from seatkeeper.core.errors import Changed, PoolNotFound, ServiceTooOld
@@ -44,11 +45,13 @@ class AsyncPools:
         usage_half_life: timedelta | None = None,
         overtaking: pb.Overtaking | None = None,
         reclaim: pb.ReclaimRule | None = None,
+        rules: Rules | None = None,
     ) -> pb.Pool:
         """Create a pool, whose seats ``projects`` share, if any are given.
 
-        ``overtaking``: how far small requests may go before one that wants more seats than are free;
-        ``reclaim``: how lent seats are called back.
+        ``overtaking``: how far small requests may go before one that wants more seats than are free.
+        ``reclaim``: how lent seats are called back. ``rules``: who may use it, and how much each may
+        have.
         Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it knows
         no projects: then there is a pool that lists none.
         """
@@ -61,6 +64,8 @@ class AsyncPools:
             spec.policy.overtaking.CopyFrom(overtaking)
         if reclaim is not None and reclaim.ByteSize():
             spec.policy.reclaim.CopyFrom(reclaim)
+        if rules is not None:
+            with_rules(spec.policy, rules)
         request = pb.CreatePoolRequest(spec=spec)
         # Sent twice, the second would fail because of the first.
         answer = await self._calls.unary(
@@ -82,12 +87,14 @@ class AsyncPools:
         usage_half_life: timedelta | None = None,
         overtaking: pb.Overtaking | None = None,
         reclaim: pb.ReclaimRule | None = None,
+        rules: Rules | None = None,
     ) -> pb.Pool:
         """Change what is given of a pool, and nothing else.
 
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
         names of some that are left out; a ``usage_half_life`` of 0: only what is held counts; an
-        empty ``overtaking``, or ``reclaim``: none.
+        empty ``overtaking``, or ``reclaim``: none. ``rules`` take the place of all that there are, or
+        make the new ones of these.
         Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
         released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for projects that the node
         does not know, or `Changed` when others change the pool all the time.
@@ -100,10 +107,13 @@ class AsyncPools:
                 spec.seats = seats
             if description is not None:
                 spec.description = description
-            rules = (usage_half_life, overtaking, reclaim)
-            if shares or without_projects or any(each is not None for each in rules):
-                changed = with_projects(spec.policy, shares, without_projects, *rules)
+            how = (usage_half_life, overtaking, reclaim)
+            if shares or without_projects or any(each is not None for each in how):
+                changed = with_projects(spec.policy, shares, without_projects, *how)
                 spec.policy.CopyFrom(changed)
+            if rules is not None:
+                with_rules(spec.policy, rules)
+                spec.policy.SetInParent()
             try:
                 return await self.replace(spec, expected_revision=pool.revision)
             except Changed:
@@ -258,5 +268,10 @@ def _with_its_policy(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise ServiceTooOld(
             f"the node that answered calls no seats back, so pool {name} does not; upgrade all "
             "nodes, then update the pool"
+        )
+    if asked.policy.HasField("rules") and not made.HasField("rules"):
+        raise ServiceTooOld(
+            f"the node that answered knows no rules, so pool {name} lets all in; upgrade all nodes, "
+            "then update the pool"
         )
     return pool

@@ -8,6 +8,7 @@ from datetime import timedelta
 from seatkeeper.client.admin.cluster import AsyncCluster
 from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
+from seatkeeper.client.admin.rules import Rules
 from seatkeeper.client.admin.seats import AsyncUnarySeats
 from seatkeeper.client.transport.loop_thread import ClientThread
 from seatkeeper.core.tokens import LEEWAY, TokenClaims
@@ -39,6 +40,7 @@ class Pools:
         usage_half_life: timedelta | None = None,
         overtaking: pool_service_pb2.Overtaking | None = None,
         reclaim: pool_service_pb2.ReclaimRule | None = None,
+        rules: Rules | None = None,
     ) -> pool_service_pb2.Pool:
         """Create a pool."""
         return self._thread.call(
@@ -50,6 +52,7 @@ class Pools:
                 usage_half_life=usage_half_life,
                 overtaking=overtaking,
                 reclaim=reclaim,
+                rules=rules,
             )
         )
 
@@ -64,6 +67,7 @@ class Pools:
         usage_half_life: timedelta | None = None,
         overtaking: pool_service_pb2.Overtaking | None = None,
         reclaim: pool_service_pb2.ReclaimRule | None = None,
+        rules: Rules | None = None,
     ) -> pool_service_pb2.Pool:
         """Change what is given of a pool, and nothing else."""
         return self._thread.call(
@@ -76,6 +80,7 @@ class Pools:
                 usage_half_life=usage_half_life,
                 overtaking=overtaking,
                 reclaim=reclaim,
+                rules=rules,
             )
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seatkeeper.core.pool_rule_faults import GROUPS_MAX, NAMES_MAX
 from seatkeeper.core.projects import (
     POLICY_TIME_MAX,
     POLICY_TIME_MIN,
@@ -58,6 +59,13 @@ class Name:
 
 
 @dataclass(frozen=True)
+class Patterns:
+    """A list of names, in each of which one `*` may stand for any text; at most so many."""
+
+    most: int
+
+
+@dataclass(frozen=True)
 class Named:
     """Names, each once, and a table for each."""
 
@@ -69,7 +77,7 @@ class Named:
 class Field:
     """A key of a table."""
 
-    takes: Whole | Seconds | Words | Name | Named | Table
+    takes: Whole | Seconds | Words | Name | Patterns | Named | Table
     meaning: str
     required: bool = False
     default: int | str | None = None
@@ -144,6 +152,50 @@ RECLAIM = Table(
         ),
     },
 )
+GROUP = Table(
+    "a group",
+    {
+        "holders": Field(
+            takes=Patterns(NAMES_MAX),
+            meaning="The holders in it. One `*` in a name stands for any text; what begins with it is "
+            "put in quotes.",
+            required=True,
+        ),
+    },
+)
+WHO = Table(
+    "a choice of who asks",
+    {
+        "projects": Field(
+            takes=Patterns(NAMES_MAX),
+            meaning="By project. One `*` in a name stands for any text.",
+        ),
+        "holders": Field(
+            takes=Patterns(NAMES_MAX),
+            meaning="By holder, such as `alice@build-7`. One `*` in a name stands for any text: "
+            '`"*@build-7"` is everybody on that host who says no other name.',
+        ),
+        "groups": Field(
+            takes=Patterns(GROUPS_MAX),
+            meaning="By group of holders, of the pool's `groups`.",
+        ),
+    },
+)
+AT_MOST = Table(
+    "a limit",
+    {
+        "seats": Field(
+            takes=Whole(1, SEATS_MAX),
+            meaning="Most seats that each may hold at once. A request for more is refused; one that "
+            "does not fit now waits, and others go before it. Left out: all there are.",
+        ),
+        "tickets": Field(
+            takes=Whole(0, SEATS_MAX),
+            meaning="Most requests that each may have in the queue; one more is refused. Left out: "
+            "as many as the queue holds.",
+        ),
+    },
+)
 POOL = Table(
     "a pool",
     {
@@ -168,6 +220,26 @@ POOL = Table(
             takes=RECLAIM,
             meaning="How seats that projects hold beyond their guarantees are called back for one "
             "that is under its own. Left out: they are not. Needs a project with a guarantee.",
+        ),
+        "groups": Field(
+            takes=Named(GROUP, GROUPS_MAX),
+            meaning="Groups of holders, by name, for `include` and `exclude`.",
+        ),
+        "include": Field(
+            takes=WHO,
+            meaning="Who may use the pool. Left out: all may. In all lists of a pool's rules together "
+            f"there are at most {NAMES_MAX} names.",
+        ),
+        "exclude": Field(
+            takes=WHO,
+            meaning="Who may not, also where they are included. Seats that they hold stay theirs; "
+            "requests that wait are refused.",
+        ),
+        "per_holder": Field(takes=AT_MOST, meaning="The most that each holder may have."),
+        "per_project": Field(
+            takes=AT_MOST,
+            meaning="The most that each project may have for itself, listed or not: what its parts "
+            "have is not counted.",
         ),
         "projects": Field(
             takes=Named(PROJECT, PROJECTS_MAX),

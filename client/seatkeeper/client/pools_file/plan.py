@@ -8,6 +8,7 @@ from enum import Enum
 
 from google.protobuf.duration_pb2 import Duration
 
+from seatkeeper.client.pools_file.rules import narrows, rule_values
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
 from seatkeeper.core.validate import POOL_DELETIONS_MAX
@@ -131,6 +132,7 @@ def plan(
 def differences(before: pb.PoolSpec, after: pb.PoolSpec) -> tuple[Value, ...]:
     """Return the values that differ, one by one; a project that comes or goes is one."""
     changed = list(_compared("", _values(before), _values(after)))
+    changed += _compared("", rule_values(before), rule_values(after))
     then = {share.project: _share(share) for share in before.policy.projects}
     now = {share.project: _share(share) for share in after.policy.projects}
     for project in {**then, **now}:
@@ -194,6 +196,8 @@ def _notes(spec: pb.PoolSpec, pool: pb.Pool) -> Iterator[str]:
             f"{count(pool.held, 'seat')} held: none is revoked, and nothing is granted until the "
             f"surplus of {surplus} is released"
         )
+    if pool.queued and narrows(pool.spec.policy.rules, spec.policy.rules):
+        yield "requests that wait and that the new rules do not let in, or let have less, are denied"
     if 0 < spec.seats < pool.spec.seats and pool.queued:
         yield f"requests that wait for more than {count(spec.seats, 'seat')} are denied"
     if not spec.seats and pool.spec.seats:

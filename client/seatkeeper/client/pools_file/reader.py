@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
@@ -14,11 +14,13 @@ from seatkeeper.client.pools_file.definition import (
     FILE,
     Field,
     Named,
+    Patterns,
     Seconds,
     Table,
     Whole,
     Words,
 )
+from seatkeeper.client.pools_file.rules import faults_in, rules_of
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
 from seatkeeper.core.projects import PoolPolicy, ProjectShare, policy_faults
 from seatkeeper.core.reclaim import HOURLY_DEFAULT, MINIMUM_HOLD_DEFAULT
@@ -68,7 +70,7 @@ class _Value:
     """What a key is given."""
 
     place: Place
-    value: int | Duration | str | _Entries | _Inner
+    value: int | Duration | str | _Entries | _Inner | _Listed
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,13 @@ class _Inner:
     """What the keys of a table are given that is the value of a key."""
 
     values: Mapping[str, _Value]
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The texts of a list, each with its place."""
+
+    items: tuple[tuple[Place, str], ...]
 
 
 _Entries = Mapping[str, _Entry]
@@ -139,6 +148,10 @@ class _Reader:
         if reclaim is not None and isinstance(reclaim.value, _Inner):
             self._reclaim(spec, reclaim.place, reclaim.value.values)
         self._check_policy(spec, entry, listed)
+        rules = rules_of({key: _plain(found) for key, found in values.items()})
+        if rules.ByteSize():
+            spec.policy.rules.CopyFrom(rules)
+            self._check_rules(rules, entry, f"pools.{name}")
         return spec
 
     def _reclaim(self, spec: pb.PoolSpec, place: Place, values: Mapping[str, _Value]) -> None:
@@ -153,6 +166,19 @@ class _Reader:
         if not any(share.guaranteed for share in spec.policy.projects):
             reason = "no project has a guarantee that seats could be called back for"
             self.fault(place, reason, f"pools.{spec.name}.reclaim")
+
+    def _check_rules(self, rules: pb.PoolRules, entry: _Entry, path: str) -> None:
+        """Look at the rules together, where nothing was wrong with any of them."""
+        if not entry.is_whole:
+            return
+        places = dict(_places(entry, ""))
+        for way, reason in faults_in(rules):
+            steps = list(way)
+            if len(steps) > 1 and steps[0] == "groups":
+                steps[1] = rules.groups[int(steps[1])].name
+            ways = [_way(steps[:end]) for end in range(len(steps), 0, -1)]
+            found = next(each for each in (*ways, "") if each in places)
+            self.fault(places[found], reason, f"{path}{found}")
 
     def _check_policy(self, spec: pb.PoolSpec, entry: _Entry, listed: _Entries) -> None:
         """Look at the projects together. What a fault has left out of them makes no second one."""
@@ -231,7 +257,7 @@ class _Reader:
 
     def _value(
         self, node: Node, field: Field, path: str
-    ) -> int | Duration | str | _Entries | _Inner | None:
+    ) -> int | Duration | str | _Entries | _Inner | _Listed | None:
         """Return the value of a key; None: a fault is listed."""
         if isinstance(node, tree.Faulty):
             return None
@@ -239,6 +265,8 @@ class _Reader:
             return _Inner(self._table(node, field.takes, path))
         if isinstance(field.takes, Named):
             return self._entries(node, field.takes, path)
+        if isinstance(field.takes, Patterns):
+            return self._listed(node, field.takes, path)
         if not isinstance(node, Scalar):
             self.fault(node.place, f"{_kind(node)}, where {_wanted(field)} belongs", path)
             return None
@@ -255,6 +283,29 @@ class _Reader:
         if read is None:
             self.fault(node.place, reason, path)
         return read
+
+    def _listed(self, node: Node, wanted: Patterns, path: str) -> _Listed | None:
+        if not isinstance(node, tree.Sequence):
+            reason = f"{_kind(node)}, where a list belongs, as in [NAME, NAME]"
+            self.fault(node.place, reason, path)
+            return None
+        if len(node.items) > wanted.most:
+            reason = f"{len(node.items)} entries: at most {wanted.most}"
+            self.fault(node.place, reason, path)
+            return None
+        items: list[tuple[Place, str]] = []
+        for at, item in enumerate(node.items):
+            where = f"{path}[{at}]"
+            if isinstance(item, tree.Faulty):
+                continue
+            if not isinstance(item, Scalar):
+                self.fault(item.place, f"{_kind(item)}, where a name belongs", where)
+            elif item.is_plain and (what := tree.meant_as(item.text)):
+                reason = f"{_quoted(item)} is {what}: put the name in quotes"
+                self.fault(item.place, reason, where)
+            else:
+                items.append((item.place, item.text))
+        return _Listed(tuple(items))
 
     def _entries(self, node: Node, named_: Named, path: str) -> _Entries | None:
         what = named_.table.what
@@ -273,6 +324,36 @@ class _Reader:
             is_whole = len(self.faults) == before and not isinstance(value, tree.Faulty)
             entries[name] = _Entry(place, values, is_whole)
         return entries
+
+
+def _plain(found: _Value | _Entry) -> object:
+    """Return what a key is given, without the places."""
+    value = found.value if isinstance(found, _Value) else found
+    match value:
+        case _Listed(items):
+            return tuple(text for _, text in items)
+        case _Entry() | _Inner():
+            return {key: _plain(each) for key, each in value.values.items()}
+        case Mapping():
+            return {key: _plain(each) for key, each in value.items()}
+        case _:
+            return value
+
+
+def _places(found: _Value | _Entry, way: str) -> Iterator[tuple[str, Place]]:
+    """Yield the way to all that a key is given, and to it itself, each with its place."""
+    yield way, found.place
+    value = found.value if isinstance(found, _Value) else found
+    inner = value.values if isinstance(value, _Entry | _Inner) else value
+    if isinstance(value, _Listed):
+        yield from ((f"{way}[{at}]", place) for at, (place, _) in enumerate(value.items))
+    elif isinstance(inner, Mapping):
+        for name, each in inner.items():
+            yield from _places(each, f"{way}.{name}")
+
+
+def _way(steps: list[str | int]) -> str:
+    return "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in steps)
 
 
 def _share(project: str, entry: _Entry) -> pb.ProjectShare:

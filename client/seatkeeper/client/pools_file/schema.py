@@ -8,6 +8,7 @@ from seatkeeper.client.pools_file.definition import (
     FILE,
     Field,
     Named,
+    Patterns,
     Seconds,
     Table,
     Whole,
@@ -48,6 +49,13 @@ def _field(field: Field) -> Json:
             found |= {"type": "number", "minimum": least, "maximum": most}
         case Words(most):
             found |= {"type": "string", "maxLength": most}
+        case Patterns(most):
+            found |= {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1},
+                "maxItems": most,
+                "uniqueItems": True,
+            }
         case Table():
             found |= _table(field.takes)
         case Named(table, most):

@@ -42,6 +42,7 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
         yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
     if spec.policy.HasField("reclaim"):
         yield f"    reclaim: {{{', '.join(_reclaim_fields(spec.policy.reclaim))}}}"
+    yield from _rules(spec.policy.rules, as_ascii)
     if not spec.policy.projects:
         return
     if spec.policy.HasField("usage_half_life"):
@@ -56,6 +57,28 @@ def _reclaim_fields(rule: pb.ReclaimRule) -> Iterator[str]:
     yield f"notice: {seconds_text(rule.notice)}"
     yield f"minimum_hold: {seconds_text(rule.minimum_hold)}"
     yield f"hourly: {rule.hourly}"
+
+
+def _rules(rules: pb.PoolRules, as_ascii: bool) -> Iterator[str]:
+    """Return who may use a pool, and how much each may have."""
+
+    def listed(names: Iterable[str]) -> str:
+        return f"[{', '.join(_name(name, as_ascii) for name in names)}]"
+
+    if rules.groups:
+        yield "    groups:"
+    for group in rules.groups:
+        yield f"      {_name(group.name)}: {{holders: {listed(group.holders)}}}"
+    for key, who in (("include", rules.include), ("exclude", rules.exclude)):
+        lists = (("projects", who.projects), ("holders", who.holders), ("groups", who.groups))
+        said = [f"{name}: {listed(names)}" for name, names in lists if names]
+        if said:
+            yield f"    {key}: {{{', '.join(said)}}}"
+    for key, most in (("per_holder", rules.per_holder), ("per_project", rules.per_project)):
+        said = [f"seats: {most.seats}"] if most.HasField("seats") else []
+        said += [f"tickets: {most.tickets}"] if most.HasField("tickets") else []
+        if said:
+            yield f"    {key}: {{{', '.join(said)}}}"
 
 
 def _fields(share: pb.ProjectShare) -> Iterator[str]:
@@ -74,8 +97,9 @@ def seconds_text(duration: Duration) -> str:
     return exact_seconds(duration.ToTimedelta())
 
 
-def _name(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) and not meant_as(name) else _quoted(name)
+def _name(name: str, as_ascii: bool = False) -> str:
+    plain = _PLAIN.fullmatch(name) and not meant_as(name)
+    return name if plain else _quoted(name, as_ascii)
 
 
 def _quoted(text: str, as_ascii: bool = False) -> str:

@@ -32,6 +32,8 @@ _NOTHING_HELD = frozenset(
         _Reason.DENIAL_REASON_TOO_MANY_SEATS,
         _Reason.DENIAL_REASON_WORK_ENDED,
         _Reason.DENIAL_REASON_REMOVED,
+        _Reason.DENIAL_REASON_NOT_ALLOWED,
+        _Reason.DENIAL_REASON_TOO_MANY_TICKETS,
     }
 )
 """Denials that leave a release nothing to do. The end of the session is dealt with elsewhere."""

@@ -39,6 +39,8 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "engine_not_stored": errors.EngineNotStored,  # an agent's word, as the builder's errors have it
     "WORK_ENDED": errors.WorkEnded,
     "REMOVED": errors.RequestRemoved,
+    "NOT_ALLOWED": errors.NotAllowed,
+    "TOO_MANY_TICKETS": errors.TooManyTickets,
     "POOLS_CHANGED": errors.PoolsChanged,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {

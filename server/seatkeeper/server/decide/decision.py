@@ -24,12 +24,12 @@ tickets are served is the policy's promise (``policy.by_pool``), not this module
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from seatkeeper.server.decide import admission, reclaimed
+from seatkeeper.server.decide import reclaimed
+from seatkeeper.server.decide.entering import Entering
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
 from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
@@ -68,6 +68,7 @@ RELEASE_WRITES = 4
 """Writes that a release may lead to: grant and watermark, then the next ticket and its grant."""
 COMPLETING = {
     *(Refusal.FINISHED, Refusal.TOO_MANY_SEATS, Refusal.WORK_ENDED, Refusal.REMOVED),
+    *(Refusal.NOT_ALLOWED, Refusal.TOO_MANY_TICKETS),
 }
 """Denials after which the id is completed: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
@@ -279,9 +280,7 @@ class _Draft:
         if (refusal := self._refusal(command)) is not None:
             self._deny(command, *refusal)
             if refusal[0] in COMPLETING:
-                self.marks.complete(
-                    command.session_id, command.lease_id, grant_id, recorded=False
-                )
+                self._complete(command)
             return
         guard = self.decision.guard
         number = guard.ticket_number + 1
@@ -318,14 +317,9 @@ class _Draft:
             return self.marks.forced_answer(command) or (Refusal.FINISHED, COMPLETED_BEFORE)
         return None
 
-    def _kept_out(self, command: Acquire, entered: Counter[str]) -> str | None:
-        return admission.queue_refusal(
-            self.pool,
-            command,
-            self.limits,
-            ahead=entered.total(),
-            ahead_of_holder=entered[command.holder],
-        )
+    def _complete(self, command: Acquire) -> None:
+        session = command.session_id, command.lease_id
+        self.marks.complete(*session, command.grant_id, recorded=False)
 
     def _deny_not_yours(self, command: Command) -> None:
         self._deny(command, Refusal.NOT_YOURS, "this grant id belongs to another session")
@@ -465,16 +459,17 @@ class _Draft:
 
     def store_waiting(self) -> None:
         """Give a stored ticket to each request that still waits, and answer those asked again."""
-        refused: dict[str, str] = {}
-        entered: Counter[str] = Counter()
-        entered.subtract(_left_by_holder(self.pool, self.decision))
+        refused: dict[str, tuple[Refusal, str]] = {}
+        entering = Entering(self.pool, self.limits, self.decision.tickets_ended)
         for grant_id, (command, ticket) in self.asked.items():
             if command.may_wait:
-                if (full := self._kept_out(command, entered)) is not None:
+                if (full := entering.refusal(command)) is not None:
                     refused[grant_id] = full
-                    self._deny(command, Refusal.OVERLOADED, full)
+                    self._deny(command, *full)
+                    if full[0] in COMPLETING:
+                        self._complete(command)
                     continue
-                entered[command.holder] += 1
+                entering.add(command)
                 self.decision.tickets.append(ticket)
                 self.answer(command, Queued(ticket))
             elif self.decision.unserved:
@@ -483,14 +478,12 @@ class _Draft:
             else:
                 why = _no_seat(self.pool.spec, self.plan, ticket)
                 self._deny(command, Refusal.NO_SEAT_FREE, why)
-                self.marks.complete(
-                    command.session_id, command.lease_id, grant_id, recorded=False
-                )
+                self._complete(command)
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
                 self.answer(command, Granted(grant))
             elif grant_id in refused:
-                self._deny(command, Refusal.OVERLOADED, refused[grant_id])
+                self._deny(command, *refused[grant_id])
             elif (asked := self.asked.get(grant_id)) is not None and asked[0].may_wait:
                 self.answer(command, Queued(asked[1]))
             elif asked is not None and self.decision.unserved:
@@ -535,12 +528,6 @@ def _moved(guard: Guard, *, fence: int = 0, number: int = 0) -> Guard:
         guard.overtaken,
         guard.reclaims,
     )
-
-
-def _left_by_holder(pool: PoolState, decision: Decision) -> Counter[str]:
-    """Return how many stored tickets a decision ends, by holder."""
-    ended = (pool.tickets.get(grant_id) for grant_id in decision.tickets_ended)
-    return Counter(ticket.holder for ticket in ended if ticket is not None)
 
 
 def _no_seat(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from seatkeeper.server.decide.by_rules import refused_by_rules
+from seatkeeper.server.domain import NO_RULES
 from seatkeeper.server.domain.commands import Acquire, Refusal
 from seatkeeper.server.domain.state import PoolSpec, PoolState, Ticket
 from seatkeeper.server.policy.rules import Rule
@@ -26,8 +28,10 @@ def impossible(spec: PoolSpec | None, asked: Acquire | Ticket) -> tuple[Refusal,
     if 0 < spec.seats < asked.seats:
         message = f"{asked.seats} seats asked of a pool of {spec.seats}; ask for fewer"
         return Refusal.TOO_MANY_SEATS, message
-    if spec.policy.projects:
-        return _over_limit(spec, asked)
+    if spec.policy.projects and (why := _over_limit(spec, asked)) is not None:
+        return why
+    if spec.policy.rules is not NO_RULES:
+        return refused_by_rules(spec, asked)
     return None
 
 
@@ -47,6 +51,8 @@ def _over_limit(spec: PoolSpec, asked: Acquire | Ticket) -> tuple[Refusal, str] 
 
 def _is_any_impossible(spec: PoolSpec, pool: PoolState) -> bool:
     if 0 < spec.seats < pool.seats_wanted_max:
+        return True
+    if spec.policy.rules is not NO_RULES and pool.tickets and pool.by_rules.hopeless:
         return True
     return bool(pool.tickets) and any(
         pool.projects.seats_wanted_max(project) > (share.limit or 0)

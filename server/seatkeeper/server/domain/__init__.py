@@ -1,5 +1,6 @@
 """The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
 
+from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.projects import (
     NO_POLICY,
     Overtaking,
@@ -40,6 +41,7 @@ from seatkeeper.server.domain.watermark import Watermark
 __all__ = [
     "NO_POLICY",
     "NO_RECLAIMS",
+    "NO_RULES",
     "Acquire",
     "Attribution",
     "Basis",
@@ -55,6 +57,7 @@ __all__ = [
     "Outcome",
     "Overtaking",
     "PoolPolicy",
+    "PoolRules",
     "PoolSpec",
     "PoolState",
     "ProjectShare",

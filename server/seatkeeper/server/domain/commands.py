@@ -105,6 +105,8 @@ class Refusal(Enum):
     UNAVAILABLE = auto()
     WORK_ENDED = auto()
     REMOVED = auto()
+    NOT_ALLOWED = auto()
+    TOO_MANY_TICKETS = auto()
 
 
 @immutable

@@ -19,6 +19,7 @@ from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.project_index import ProjectIndex
 from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Instant, Reclaims
+from seatkeeper.server.domain.rule_index import RuleIndex
 
 __all__ = ["Grant", "Guard", "Instant", "PoolSpec", "PoolState", "Ticket", "Usage"]
 
@@ -139,6 +140,8 @@ class PoolState:
     _queue: list[QueueKey] = field(init=False, default_factory=list)
     _projects: ProjectIndex | None = field(init=False, default=None, repr=False, compare=False)
     """None: no policy has asked for it."""
+    _by_rules: RuleIndex | None = field(init=False, default=None, repr=False, compare=False)
+    """None: the pool has no rules."""
 
     @property
     def free(self) -> int:
@@ -157,6 +160,14 @@ class PoolState:
             tickets = ((key, self.tickets[key[2]]) for key in self._queue)
             self._projects = ProjectIndex(self.grants.values(), tickets)
         return self._projects
+
+    @property
+    def by_rules(self) -> RuleIndex:
+        """What is held and waits, as the pool's rules look at it. Made anew when these have changed."""
+        rules = (self.spec.policy if self.spec else NO_POLICY).rules
+        if self._by_rules is None or self._by_rules.rules is not rules:
+            self._by_rules = RuleIndex(rules, self.grants.values(), self.tickets.values())
+        return self._by_rules
 
     def queue(self, new: Sequence[Ticket] = ()) -> Iterator[Ticket]:
         """Yield tickets by priority, then in the order of acceptance; ``new`` ones among them.
@@ -177,6 +188,8 @@ class PoolState:
         self.held += grant.seats
         if self._projects is not None:
             self._projects.add_grant(grant)
+        if self._by_rules is not None:
+            self._by_rules.add_grant(grant)
         if grant.work_key:
             _add(self.work_held, grant)
 
@@ -187,6 +200,8 @@ class PoolState:
             self.held -= grant.seats
             if self._projects is not None:
                 self._projects.remove_grant(grant)
+            if self._by_rules is not None:
+                self._by_rules.remove_grant(grant)
             if grant.work_key:
                 _discard(self.work_held, grant)
         return grant
@@ -203,6 +218,8 @@ class PoolState:
         insort(self._queue, key)
         if self._projects is not None:
             self._projects.add_ticket(key, ticket)
+        if self._by_rules is not None:
+            self._by_rules.add_ticket(ticket)
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
         """Remove and return the ticket of this id, if there is one."""
@@ -220,6 +237,8 @@ class PoolState:
             del self._queue[bisect_left(self._queue, key)]
             if self._projects is not None:
                 self._projects.remove_ticket(key, ticket)
+            if self._by_rules is not None:
+                self._by_rules.remove_ticket(ticket)
         return ticket
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seatkeeper.server.domain import Instant
+from seatkeeper.server.policy.each import EACH
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.shares import Shares
@@ -10,13 +11,15 @@ from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 
 class ByPool:
-    """Serves pools that list projects by ``Shares``, and all others by ``Fifo``."""
+    """Serves pools that list projects by ``Shares``, others by ``Each`` or ``Fifo``."""
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan of the policy that the pool has."""
         spec = pool.state.spec
         if spec is not None and spec.policy.projects:
             return Shares(spec.policy).plan(pool, now)
+        if spec is not None and spec.policy.rules.limits_seats:
+            return EACH.plan(pool, now)
         return FIFO.plan(pool, now)
 
 

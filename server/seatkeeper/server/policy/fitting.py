@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seatkeeper.server.domain import Ticket
+from seatkeeper.server.policy.at_most import Room
 from seatkeeper.server.policy.overtaking import Backfill
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 
 def fitting(
-    pool: PoolSnapshot, order: Iterable[Ticket], backfill: Backfill | None = None
+    pool: PoolSnapshot,
+    order: Iterable[Ticket],
+    backfill: Backfill | None = None,
+    room: Room | None = None,
 ) -> list[Ticket]:
     """Return the first tickets of an order, as far as seats and ``grants_max`` go.
 
     When the next one wants more seats than are free, those behind it wait with it, or a large request
     would never be served; or they go before it as far as ``backfill`` allows. One that may not wait
-    holds up none. Of those for the same work, the first that fits is among them.
+    holds up none. Of those for the same work, the first that fits is among them. What is found is taken
+    from ``room``.
     """
     free = pool.free
     found: list[Ticket] = []
@@ -31,6 +36,8 @@ def fitting(
             found.append(ticket)
             if backfill is not None:
                 backfill.go(ticket)
+            if room is not None:
+                room.take(ticket)
             if ticket.work_key:
                 works.add(ticket.work_key)
         elif pool.may_wait(ticket) and not (

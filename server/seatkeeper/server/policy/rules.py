@@ -25,6 +25,10 @@ class Rule(StrEnum):
     """Another does, or is to do, the same work."""
     LIMIT = "limit"
     """Its project, or one that this is a part of, may hold no more."""
+    PER_HOLDER = "per_holder"
+    """Its holder has the most that each holder may hold."""
+    PER_PROJECT = "per_project"
+    """Its project has the most that each project may hold."""
     POLICY = "policy"
     """The pool's policy holds it back, by a rule without a name."""
     SEATS = "seats"
@@ -39,6 +43,10 @@ class Rule(StrEnum):
     """Others' projects are under their guarantees."""
     WEIGHT = "weight"
     """Others' projects have less for their weights."""
+    EXCLUDE = "exclude"
+    """Never of one that waits: it is not let in, and denied."""
+    INCLUDE = "include"
+    """As above: others are let in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import chain
 
 from seatkeeper.server.domain import Instant, PoolPolicy, ProjectShare, Ticket
+from seatkeeper.server.policy.at_most import Room, held_back, room_in
 from seatkeeper.server.policy.order import ListedOrder
 from seatkeeper.server.policy.overtaking import Backfill
 from seatkeeper.server.policy.plan import Plan, by_acceptance
@@ -38,11 +39,15 @@ class Shares:
         """Return the plan: the first tickets, as far as the free seats go."""
         quotas = Quotas(self.policy, pool)
         backfill = Backfill(self.policy.overtaking, pool, now)
-        serve = list(_served(pool, quotas, backfill)) if pool.free else []
+        room = room_in(pool)
+        serve = list(_served(pool, quotas, backfill, room)) if pool.free else []
+        served = {ticket.grant_id for ticket in serve}
 
         def hold_back(ticket: Ticket) -> bool:
             is_done = bool(ticket.work_key) and pool.is_work_held(ticket.work_key)
-            return is_done or quotas.reached(ticket) is not None
+            if is_done or quotas.reached(ticket) is not None:
+                return True
+            return held_back(room, served, ticket) is not None
 
         order = ListedOrder(lambda: _in_order(pool, quotas))
         wanted = _wanted_back(pool, quotas, serve, now)
@@ -50,7 +55,7 @@ class Shares:
             reclaim=wanted.grants,
             next_wake=wanted.next_look,
             serve=serve,
-            why=lambda ticket: _why(pool, quotas, ticket),
+            why=lambda ticket: _why(pool, quotas, ticket) or held_back(room, served, ticket),
             order=order,
             hold_back=hold_back,
             passed=backfill.passed,
@@ -102,15 +107,19 @@ class Quotas:
         return None
 
 
-def _served(pool: PoolSnapshot, quotas: Quotas, backfill: Backfill) -> Iterator[Ticket]:
+def _served(
+    pool: PoolSnapshot, quotas: Quotas, backfill: Backfill, room: Room | None
+) -> Iterator[Ticket]:
     """Yield the tickets that are served, as far as seats and ``grants_max`` go."""
     free, count = pool.free, 0
     works: set[str] = set()
-    tree = _tree(pool, quotas)
+    tree = _tree(pool, quotas, room)
     while free and count < pool.grants_max and (ticket := tree.head) is not None:
-        if ticket.work_key in works:
+        if ticket.work_key in works or not (room is None or room.admits(ticket)):
             tree.skip()
         elif ticket.seats <= free and backfill.may_go(ticket):
+            if room is not None:
+                room.take(ticket)
             tree.take()
             backfill.go(ticket)
             free, count = free - ticket.seats, count + 1
@@ -144,15 +153,20 @@ def _due(
 ) -> Iterator[tuple[Ticket, str]]:
     """Yield the tickets that are next and within a guarantee, and whose guarantee that is."""
     served, count = {ticket.grant_id for ticket in serve}, dict(held)
-    tree, found = _tree(pool, quotas), 0
+    room, found = room_in(pool), 0
+    tree = _tree(pool, quotas, room)
     while (ticket := tree.head) is not None and found < DUE_MAX:
-        if ticket.grant_id in served:
-            tree.take()
-            continue
-        if not tree.is_due:
+        is_served = ticket.grant_id in served
+        if not (is_served or tree.is_due):
             return
-        if ticket.grant_id not in pool.state.tickets:
-            tree.skip()  # it may be kept out of the queue; if not, it is looked at then
+        is_stored = ticket.grant_id in pool.state.tickets
+        if not (is_served or is_stored) or not (room is None or room.admits(ticket)):
+            tree.skip()  # a new one may be kept out of the queue; if not, it is looked at then
+            continue
+        if room is not None:
+            room.take(ticket)
+        if is_served:
+            tree.take()
             continue
         path = quotas.policy.path(ticket.project)
         within = [
@@ -179,17 +193,22 @@ def _in_order(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
     yield from (ticket for ticket in others if ticket.grant_id not in listed)
 
 
-def _turns(pool: PoolSnapshot, quotas: Quotas) -> Iterator[tuple[Ticket, Branch]]:
+def _turns(
+    pool: PoolSnapshot, quotas: Quotas, room: Room | None = None
+) -> Iterator[tuple[Ticket, Branch]]:
     """Yield whom seats would go to, one by one, as far as limits go; and the tree at that moment."""
     works: set[str] = set()
-    tree = _tree(pool, quotas)
+    room = room or room_in(pool)
+    tree = _tree(pool, quotas, room)
     while (ticket := tree.head) is not None:
-        if ticket.work_key in works:
+        if ticket.work_key in works or not (room is None or room.admits(ticket)):
             tree.skip()
             continue
         if ticket.work_key:
             works.add(ticket.work_key)
         yield ticket, tree
+        if room is not None:
+            room.take(ticket)
         tree.take()
 
 
@@ -207,9 +226,14 @@ def _why(pool: PoolSnapshot, quotas: Quotas, ticket: Ticket) -> Reason | None:
     if (share := quotas.reached(ticket)) is not None:
         has = f"{quotas.held.get(share.project, 0)} of the {share.limit} seats that it may hold"
         return Reason(Rule.LIMIT, f"project {share.project} has {has}")
-    stored = ticket.grant_id in pool.state.tickets
-    if not stored or any(each.grant_id == ticket.grant_id for each, _ in _turns(pool, quotas)):
+    room = room_in(pool)
+    if room is not None and (reason := room.reached(ticket)) is not None:
+        return reason
+    stored, turns = ticket.grant_id in pool.state.tickets, _turns(pool, quotas, room)
+    if not stored or any(each.grant_id == ticket.grant_id for each, _ in turns):
         return None
+    if room is not None and (reason := room.left_by_others(ticket)) is not None:
+        return reason
     before = _first_of_project(pool, ticket)
     if before is not None and (share := quotas.reached(before)) is not None:
         has = f"{quotas.held.get(share.project, 0)} of the {share.limit} seats that it may hold"
@@ -227,9 +251,11 @@ def _first_of_project(pool: PoolSnapshot, ticket: Ticket) -> Ticket | None:
     return None if own is None or own.grant_id == ticket.grant_id else own
 
 
-def _tree(pool: PoolSnapshot, quotas: Quotas) -> Branch:
+def _tree(pool: PoolSnapshot, quotas: Quotas, room: Room | None) -> Branch:
     queues: Mapping[str, Iterator[Ticket]] | Mapping[str, Sequence[Ticket]]
     queues = pool.waiting_by_project()
+    if room is not None:
+        queues = {name: room.admitted_of_project(each) for name, each in queues.items()}
     return tree_of(
         quotas.policy, quotas.own, quotas.used, queues, AtOnce(pool.may_wait, pool.free)
     )

@@ -14,7 +14,7 @@ from heapq import merge
 from itertools import chain
 from sys import maxsize
 
-from seatkeeper.server.domain import Grant, PoolState, Ticket
+from seatkeeper.server.domain import NO_RULES, Grant, PoolRules, PoolState, Ticket
 from seatkeeper.server.domain.state import QueueKey, queue_key
 from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
 
@@ -48,6 +48,11 @@ class PoolSnapshot:
         """The seats that the pool has; 0: it is closed, or there is none."""
         return self.state.spec.seats if self.state.spec else 0
 
+    @property
+    def rules(self) -> PoolRules:
+        """Who may use the pool, and how much each may have."""
+        return self.state.spec.policy.rules if self.state.spec else NO_RULES
+
     def grants(self) -> Iterator[Grant]:
         """Yield the grants that hold seats, in no order that means anything."""
         return (each for each in self.state.grants.values() if each.grant_id not in self.ended)
@@ -66,6 +71,17 @@ class PoolSnapshot:
             for ticket in self.state.queue(self.new)
             if ticket.session_id not in dead and ticket.grant_id not in ended
         )
+
+    def waiting_with_mates(self, closed: Collection[str]) -> Iterator[Ticket]:
+        """Yield the same, with all of those for the same work, of which a policy serves the first.
+
+        Stored ones of the holders in ``closed``, which may grow meanwhile, are left out: there may be
+        thousands of these, so they are left out before anything else is asked.
+        """
+        stored = (each for each in self.state.queue() if each.attribution.holder not in closed)
+        new = sorted(self.new, key=queue_key)
+        found = merge(stored, new, key=queue_key) if new else stored
+        return (each for each in found if self._lives(each) and not self._is_done(each))
 
     def waiting_by_project(self) -> dict[str, Iterator[Ticket]]:
         """Return the tickets that can be served by their projects, each in the order of ``waiting``.

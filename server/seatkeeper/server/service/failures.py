@@ -40,6 +40,8 @@ _STATUS = {
     Refusal.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Refusal.WORK_ENDED: grpc.StatusCode.ABORTED,
     Refusal.REMOVED: grpc.StatusCode.ABORTED,
+    Refusal.NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
+    Refusal.TOO_MANY_TICKETS: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

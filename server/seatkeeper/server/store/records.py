@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
+    NO_POLICY,
     NO_RECLAIMS,
     Attribution,
     Forced,
@@ -51,7 +52,7 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
 
 def _format_of(spec: PoolSpec) -> int:
     """Return the oldest format that says all that a specification says."""
-    if spec.policy.reclaim is not None:
+    if spec.policy.reclaim is not None or spec.policy.rules != NO_POLICY.rules:
         return RULES_FORMAT
     return POLICY_FORMAT if spec.policy.projects else 0
 

@@ -38,6 +38,8 @@ DENIAL_REASONS = {
     Refusal.UNAVAILABLE: seat_pb2.DENIAL_REASON_UNAVAILABLE,
     Refusal.WORK_ENDED: seat_pb2.DENIAL_REASON_WORK_ENDED,
     Refusal.REMOVED: seat_pb2.DENIAL_REASON_REMOVED,
+    Refusal.NOT_ALLOWED: seat_pb2.DENIAL_REASON_NOT_ALLOWED,
+    Refusal.TOO_MANY_TICKETS: seat_pb2.DENIAL_REASON_TOO_MANY_TICKETS,
 }
 RETRY_SPREAD_SECONDS = 2.0
 """By how much the times differ at which those who are refused together should come again."""

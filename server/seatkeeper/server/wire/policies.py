@@ -9,6 +9,7 @@ from seatkeeper.server.domain import (
     ProjectShare,
     ReclaimRule,
 )
+from seatkeeper.server.wire.pool_rules import decode_rules, encode_rules
 from seatkeeper.v1 import pool_service_pb2
 
 
@@ -35,6 +36,8 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
         message.reclaim.notice.FromTimedelta(policy.reclaim.notice)
         message.reclaim.minimum_hold.FromTimedelta(policy.reclaim.minimum_hold)
         message.reclaim.hourly = policy.reclaim.hourly
+    if policy.rules != NO_POLICY.rules:
+        message.rules.CopyFrom(encode_rules(policy.rules))
     return message
 
 
@@ -46,10 +49,10 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
             message.overtaking.seats, message.overtaking.within.ToTimedelta()
         )
     reclaim = _decode_reclaim(message.reclaim) if message.HasField("reclaim") else None
+    rules = decode_rules(message)
     if not message.projects:
-        if overtaking is None and reclaim is None:
-            return NO_POLICY
-        return PoolPolicy(overtaking=overtaking, reclaim=reclaim)
+        found = PoolPolicy(overtaking=overtaking, reclaim=reclaim, rules=rules)
+        return NO_POLICY if found == NO_POLICY else found
     return PoolPolicy(
         tuple(
             ProjectShare(
@@ -64,6 +67,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         message.usage_half_life.ToTimedelta() if message.HasField("usage_half_life") else None,
         overtaking,
         reclaim,
+        rules,
     )
 
 

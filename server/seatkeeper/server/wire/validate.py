@@ -28,6 +28,7 @@ from seatkeeper.core.validate import (
 )
 from seatkeeper.server.domain import PoolSpec, attribution, policy_fault
 from seatkeeper.server.wire.policies import decode_policy
+from seatkeeper.server.wire.pool_rules import check_rules
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
@@ -199,6 +200,7 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         _check_policy_time(f"{where}.within", policy.overtaking.within)
     if policy.HasField("reclaim"):
         _check_reclaim(policy.reclaim)
+    check_rules(policy)
     for place, share in enumerate(policy.projects):
         check_name(f"{field}[{place}].project", share.project)
     if (fault := policy_fault(decode_policy(policy), seats)) is not None:

@@ -1,0 +1,97 @@
+"""Options that say how a pool is shared, beside its projects: the same for all commands.
+
+Annotations are evaluated here: a class elsewhere that extends these options could not evaluate them.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.client.admin.rules import RulesChange, parse_group, parse_most, parse_who
+from seatkeeper.core.errors import InvalidArgument
+
+HalfLife = typer.Option(
+    "--usage-half-life",
+    metavar="SECONDS",
+    min=0,
+    max=90 * 24 * 3600,
+    help="A project that has used little for its weight comes first; half of what was used is "
+    "forgotten in this time. 0: only what is held counts.",
+)
+Overtake = typer.Option(
+    "--overtaking",
+    metavar="RULE",
+    help="seats=N,within=SECONDS: while a request wants more seats than are free, smaller ones behind "
+    "it may be granted N seats in all, until it has waited so long. none: they wait with it, as in "
+    "every pool that says nothing.",
+)
+Reclaim = typer.Option(
+    "--reclaim",
+    metavar="RULE",
+    help="notice=SECONDS,minimum_hold=SECONDS,hourly=N: seats that projects hold beyond their "
+    "guarantees are called back for one under its own. Their holders have at least the notice; seats "
+    "held for less than the minimum (60) stay, and at most N (60) grants are called back in an hour. "
+    "none: no seat is called back, as in every pool that says nothing.",
+)
+Include = typer.Option(
+    "--include",
+    metavar="WHO",
+    help="Who may use the pool: project:NAME, holder:NAME or group:NAME. May be repeated; what is "
+    "given takes the place of all that were included. One * in a NAME stands for any text. none: all "
+    "may.",
+)
+Exclude = typer.Option(
+    "--exclude",
+    metavar="WHO",
+    help="Who may not, written as for --include, and also where they are included. none: no one.",
+)
+Group = typer.Option(
+    "--group",
+    metavar="NAME:HOLDER,...",
+    help="A group of holders for --include and --exclude. May be repeated. NAME: alone removes it.",
+)
+PerHolder = typer.Option(
+    "--per-holder",
+    metavar="RULE",
+    help="seats=N,tickets=N, or one of them: the most seats that each holder may hold, and requests "
+    "that each may have in the queue. none: all there are.",
+)
+PerProject = typer.Option(
+    "--per-project", metavar="RULE", help="The same for each project, listed or not."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyOptions:
+    """How a pool is shared: each field is an option; None: it is not given."""
+
+    usage_half_life: Annotated[float | None, HalfLife] = None
+    overtaking: Annotated[str | None, Overtake] = None
+    reclaim: Annotated[str | None, Reclaim] = None
+    include: Annotated[list[str] | None, Include] = None
+    exclude: Annotated[list[str] | None, Exclude] = None
+    group: Annotated[list[str] | None, Group] = None
+    per_holder: Annotated[str | None, PerHolder] = None
+    per_project: Annotated[str | None, PerProject] = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of them is given."""
+        values = (self.usage_half_life, self.overtaking, self.include, self.exclude)
+        more = (self.reclaim, self.group, self.per_holder, self.per_project)
+        return any(each is not None for each in (*values, *more))
+
+    def rules_change(self) -> RulesChange:
+        """Return what they say of the rules. What cannot be read ends the command."""
+        try:
+            return RulesChange(
+                include=None if self.include is None else parse_who(self.include),
+                exclude=None if self.exclude is None else parse_who(self.exclude),
+                groups=dict(map(parse_group, self.group or [])),
+                per_holder=None if self.per_holder is None else parse_most(self.per_holder),
+                per_project=None if self.per_project is None else parse_most(self.per_project),
+            )
+        except InvalidArgument as error:
+            fail(Exit.USAGE, str(error))

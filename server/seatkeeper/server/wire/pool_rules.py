@@ -1,0 +1,69 @@
+"""Between a pool's rules and their message, in requests and in the store."""
+
+from __future__ import annotations
+
+from seatkeeper.core.pool_rule_faults import rule_faults
+from seatkeeper.core.pool_rules import NO_RULES, AtMost, HolderGroup, PoolRules, Who
+from seatkeeper.core.validate import Malformed
+from seatkeeper.v1 import pool_service_pb2
+
+
+def encode_rules(rules: PoolRules) -> pool_service_pb2.PoolRules:
+    """Return the message for rules."""
+    message = pool_service_pb2.PoolRules(
+        groups=[
+            pool_service_pb2.HolderGroup(name=group.name, holders=group.holders)
+            for group in rules.groups
+        ]
+    )
+    for into, who in ((message.include, rules.include), (message.exclude, rules.exclude)):
+        if not who.is_empty:
+            into.projects.extend(who.projects)
+            into.holders.extend(who.holders)
+            into.groups.extend(who.groups)
+    if not rules.per_holder.is_empty:
+        message.per_holder.CopyFrom(_encode_most(rules.per_holder))
+    if not rules.per_project.is_empty:
+        message.per_project.CopyFrom(_encode_most(rules.per_project))
+    return message
+
+
+def decode_rules(policy: pool_service_pb2.PoolPolicy) -> PoolRules:
+    """Return the rules in the message of a policy; ``NO_RULES`` itself where there are none."""
+    if not policy.HasField("rules"):
+        return NO_RULES
+    message = policy.rules
+    rules = PoolRules(
+        tuple(HolderGroup(group.name, tuple(group.holders)) for group in message.groups),
+        _decode_who(message.include),
+        _decode_who(message.exclude),
+        _decode_most(message.per_holder),
+        _decode_most(message.per_project),
+    )
+    return NO_RULES if rules == NO_RULES else rules
+
+
+def check_rules(policy: pool_service_pb2.PoolPolicy) -> None:
+    """Check the rules in the message of a policy, as a whole. Raises ``Malformed``."""
+    for way, reason in rule_faults(decode_rules(policy)):
+        raise Malformed(f"spec.policy.rules{way_text(way)}", reason)
+
+
+def way_text(way: tuple[str | int, ...]) -> str:
+    """Return the way to a field as it is said: ``.groups[1].name``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in way)
+
+
+def _encode_most(most: AtMost) -> pool_service_pb2.AtMost:
+    return pool_service_pb2.AtMost(seats=most.seats, tickets=most.tickets)
+
+
+def _decode_most(message: pool_service_pb2.AtMost) -> AtMost:
+    return AtMost(
+        message.seats if message.HasField("seats") else None,
+        message.tickets if message.HasField("tickets") else None,
+    )
+
+
+def _decode_who(message: pool_service_pb2.Who) -> Who:
+    return Who(tuple(message.projects), tuple(message.holders), tuple(message.groups))
