@@ -11,6 +11,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 from tests.policies.rules import Step
+from tests.policies.rules_kept import breach, held_back
 
 from seatkeeper.server.domain import (
     Grant,
@@ -124,13 +125,31 @@ class SharesKept:
         works |= {each.work_key for each in unseen if isinstance(each, Grant)} - {""}
         # One that was refused may have been next, and not have fitted.
         is_unclear = step.has_refused or any(count > 1 for count in new.values())
+        rules = step.after.spec.policy.rules if step.after.spec else self.policy.rules
+        if rules.limits_seats and not self.policy.projects:
+            is_unclear = is_unclear or new.total() > 1
+        holding = [g for g in step.after.grants.values() if g.grant_id not in made]
+        holding += [each for each in unseen if isinstance(each, Grant)]
         overtaken = Counter(step.before.guard.overtaken)
         for grant in step.made:
             asked = waiting[grant.grant_id]
             if any(self._is_over(held, each, asked) for each in self._path(grant.project)):
                 yield f"{grant.project} got {grant.seats} seats over a limit"
                 return
-            able = [each for each in waiting.values() if each.work_key not in works]
+            if said := breach(rules, grant):
+                yield f"{grant.grant_id} was granted, and {said}"
+                return
+            shared = bool(self.policy.projects)
+            back = held_back(rules, waiting.values(), holding, is_shared=shared)
+            if grant.grant_id in back and not is_unclear:
+                yield f"{grant.grant_id} was granted, and a limit of each holds it back"
+                return
+            holding.append(grant)
+            able = [
+                each
+                for each in waiting.values()
+                if each.work_key not in works and each.grant_id not in back
+            ]
             free = step.after.spec.seats if step.after.spec else 0
             free -= sum(seats for name, seats in held.items() if name.startswith("own of "))
             first = self._first(able, {**held, **used}, asked)

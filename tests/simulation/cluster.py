@@ -9,7 +9,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
@@ -27,7 +27,14 @@ from seatkeeper.client.session import lease as lease_module
 from seatkeeper.core.clock import Timer
 from seatkeeper.core.ids import IdGenerator
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.domain import NO_POLICY, Instant, PoolPolicy, PoolSpec
+from seatkeeper.server.domain import (
+    NO_POLICY,
+    NO_RULES,
+    Instant,
+    PoolPolicy,
+    PoolRules,
+    PoolSpec,
+)
 from seatkeeper.server.events.usage import UsageEvent
 from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.policy.by_pool import BY_POOL
@@ -176,7 +183,9 @@ class SimCluster:
         self.capacity: dict[str, int] = {}
         """The seats that each pool was made with."""
         self.shared: dict[str, PoolPolicy] = {}
-        """The policy that each pool was made with."""
+        """The policy that each pool was made with, and its rules of now."""
+        self.ruled: set[str] = set()
+        """The pools whose rules have changed."""
         self.nodes = [SimNode(self, number) for number in range(1, self.nodes_count + 1)]
 
     def __enter__(self) -> SimCluster:
@@ -218,13 +227,27 @@ class SimCluster:
         wanted = self.capacity[name] if seats is None else seats
         self.etcd.process.start(self._resize(name, wanted))
 
+    def rule(self, name: str, rules: PoolRules) -> None:
+        """Change who may use a pool, and how much each may have, as an administrator does."""
+        self.shared[name] = replace(self.shared[name], rules=rules)
+        self.ruled.add(name)
+        self.etcd.process.start(self._rule(name, rules))
+
+    async def _rule(self, name: str, rules: PoolRules) -> None:
+        entry = await self.store.get(KEYS.pool(name))
+        assert entry is not None
+        spec = records.decode_spec(entry.value)
+        changed = replace(spec, policy=replace(spec.policy, rules=rules))
+        await self.store.commit([Put(KEYS.pool(name), records.encode_spec(changed))])
+
     async def _resize(self, name: str, seats: int) -> None:
         spec = PoolSpec(name, seats, policy=self.shared[name])
         await self.store.commit([Put(KEYS.pool(name), records.encode_spec(spec))])
 
     def project_of(self, user: str) -> str:
         """Return what a user's seats are charged to: the same in every run of a seed."""
-        if not any(policy.projects for policy in self.shared.values()):
+        policies = self.shared.values()
+        if not any(policy.projects or policy.rules != NO_RULES for policy in policies):
             return PROJECTS[0]
         return random.Random(f"project of {user} in {self.world.seed}").choice(PROJECTS)
 

@@ -156,7 +156,12 @@ class Referee:
         if self._own_rule:
             return {pool: self._tried.rule() for pool in self._capacity}
         shared = self._cluster.shared.items()
-        return {pool: SharesKept(policy) for pool, policy in shared if policy != NO_POLICY}
+        ruled = self._cluster.ruled
+        return {
+            pool: SharesKept(policy)
+            for pool, policy in shared
+            if policy != NO_POLICY or pool in ruled
+        }
 
     def _deadline(self, user: str, killed_at: float) -> float:
         """Return when a killed user's seats must be free: its ttl, a restart of leases, a sweep.

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tests.policies.rules import Tried
+from tests.policies.rules_kept import drawn_rules
 from tests.policies.shares_kept import drawn_policy
 from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.administrators import Administrator
@@ -25,9 +26,11 @@ from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
-from seatkeeper.server.domain import NO_POLICY, PoolPolicy
+from seatkeeper.server.domain import NO_POLICY, NO_RULES, PoolPolicy
 from seatkeeper.server.pool.context import LISTING_STEP
 
+RULES_SECONDS = 5.0
+"""Mean time between two changes of rules, where there are some."""
 STARTING_SECONDS = 3.0
 STOPPING_SECONDS = 60.0
 """How long everybody has to finish when all is recovered (I8); waits are 10 s at most."""
@@ -40,6 +43,8 @@ ADMINISTRATORS_SHARE = 0.3
 """Share of the seeds in which an administrator ends what others wait for and hold."""
 POLICIES_SHARE = 0.5
 """Share of the seeds in which pools are shared among projects."""
+RULES_SHARE = 1 / 3
+"""Share of the seeds in which pools say who may use them, and how much each may have; that changes."""
 
 
 @dataclass
@@ -131,6 +136,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
         for user in users:
             user.begin(until)
         faults.begin(until, mean_pause=rng.choice([0.5, 1.0, 3.0, 1e9]))
+        _change_rules(cluster, pools, seed, until)
         world.run(until)
         faults.recover()
         assess.watch_for_missed_wakes()
@@ -161,9 +167,35 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
 def _policies(seed: int, tried: Tried) -> Callable[[int], PoolPolicy]:
     """Return what draws the policies of a seed's pools: in half of the seeds there are some."""
     own = random.Random(f"policies of {seed}")
-    if tried.name != BY_POOL or own.random() >= POLICIES_SHARE:
+    if tried.name != BY_POOL:
         return lambda seats: NO_POLICY
-    return partial(drawn_policy, own)
+    is_shared = own.random() < POLICIES_SHARE
+    rules = _rules_of(seed)
+
+    def drawn(seats: int) -> PoolPolicy:
+        policy = drawn_policy(own, seats) if is_shared else NO_POLICY
+        return replace(policy, rules=drawn_rules(rules, seats)) if rules else policy
+
+    return drawn
+
+
+def _rules_of(seed: int) -> random.Random | None:
+    """Return what draws the rules of a seed; None: it has none."""
+    own = random.Random(f"rules of {seed}")
+    return own if own.random() < RULES_SHARE else None
+
+
+def _change_rules(cluster: SimCluster, pools: dict[str, int], seed: int, until: float) -> None:
+    """Have rules changed now and then, where there are some: also for those that wait."""
+    if all(policy.rules == NO_RULES for policy in cluster.shared.values()):
+        return
+    own = random.Random(f"changes of rules of {seed}")
+    moment = cluster.world.now + own.expovariate(1 / RULES_SECONDS)
+    while moment < until:
+        name = own.choice(sorted(pools))
+        rules = drawn_rules(own, pools[name]) if own.random() < 0.7 else NO_RULES
+        cluster.world.call_at(moment, partial(cluster.rule, name, rules))
+        moment += own.expovariate(1 / RULES_SECONDS)
 
 
 def _unserved_at_last(

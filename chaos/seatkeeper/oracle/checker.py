@@ -83,6 +83,7 @@ _BY_FAULT = {
     FaultKind.GRANTED_TWICE: Invariant.I4,
     FaultKind.ORDER: Invariant.I6,
     FaultKind.OVER_LIMIT: Invariant.I6,
+    FaultKind.NOT_ALLOWED: Invariant.I6,
     FaultKind.SAME_WORK: Invariant.I4,
     FaultKind.TAKEN_AWAY: Invariant.I6,
     FaultKind.REWRITTEN: Invariant.I4,

@@ -13,6 +13,8 @@ What it looks for, at every revision:
   is shared among projects, a ticket of the same project; where the pool allows overtaking, more seats,
   or later, than it allows, or by one that wants no fewer seats;
 - a grant of a project that then holds more than its limit, or that of one which it is a part of;
+- a grant, or a new ticket, of one whom the pool's rules at that revision do not let in; a grant by
+  which a holder or a project holds more than each may, and a ticket by which more of it wait;
 - two live grants for the same work, where the later one was made by a decision that knew the other;
 - a session's request (its grant id) that was granted a second time after it had ended;
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
@@ -50,6 +52,13 @@ from seatkeeper.oracle.stored import (
     read_view_revision,
     seats_in_spec,
 )
+from seatkeeper.oracle.stored_rules import (
+    NO_RULES,
+    HeldBack,
+    name_of,
+    over_each,
+    read_rules,
+)
 from seatkeeper.server.store import Change, Entry, Store
 
 FAULTS_MAX = 100
@@ -67,6 +76,7 @@ class FaultKind(Enum):
     FENCE = "fence"
     ORDER = "order"
     OVER_LIMIT = "over limit"
+    NOT_ALLOWED = "not allowed"
     SAME_WORK = "same work"
     GRANTED_TWICE = "granted twice"
     TAKEN_AWAY = "taken away"
@@ -181,6 +191,10 @@ class _PoolLedger:
         self._shares: dict[str, StoredShare] = {}
         """By project; empty: the pool is served by priority and acceptance alone."""
         self._overtaking = StoredOvertaking()
+        self._rules = NO_RULES
+        self._limits = HeldBack()
+        self._held_back: dict[str, set[str]] = {}
+        """What limits of each hold back at the revision at hand."""
         self._overtaken: dict[str, int] = {}
         """Seats granted before each ticket that waits and came first."""
         self._ever_granted: set[tuple[str, str]] = set()
@@ -211,6 +225,7 @@ class _PoolLedger:
                 self._shares = read_shares(value)
                 self._overtaking = read_overtaking(value)
                 self._reclaims.note_spec(value)
+                self._rules = read_rules(value)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -236,6 +251,8 @@ class _PoolLedger:
                 self._overtaken.pop(ticket.grant_id, None)
                 if ticket.grant_id not in self._granted:
                     self._check_end(revision, ticket, "place in the queue")
+                if not self._is_decision:
+                    self._limits.note_end(revision, ticket)
         gone: list[StoredGrant | StoredTicket] = [
             ticket for ticket in ended.values() if ticket is not None
         ]
@@ -244,6 +261,8 @@ class _PoolLedger:
                 gone.append(grant)
                 self._history.out -= grant.seats
                 self._check_end(revision, grant, "seat")
+                if not self._is_decision:
+                    self._limits.note_end(revision, grant)
                 if grant.work_key:
                     self._works[grant.work_key] -= 1
                     if not self._is_decision:
@@ -267,6 +286,7 @@ class _PoolLedger:
         if made:
             self._check_history(revision, made, ended)
         # Only now: a grant without a ticket was asked for before the tickets of its revision.
+        new = [each for each in self._queued.values() if each.grant_id not in self._waiting]
         for ticket in self._queued.values():
             before = self._waiting.get(ticket.grant_id)
             if before is None:
@@ -281,6 +301,8 @@ class _PoolLedger:
             *(revision, known, self._held, self._waiting.values(), gone, self._shares)
         ):
             self._fault(FaultKind.CALLED_BACK, revision, message)
+        if new:
+            self._check_rules(revision, new)
         if self._is_decision:
             self._last_decision = revision
         self._granted, self._queued, self._is_decision = {}, {}, False
@@ -302,6 +324,14 @@ class _PoolLedger:
             self._fault(FaultKind.OVER_GRANT, revision, message)
         self._check_fences(revision, made)
         self._check_limits(revision, made)
+        self._check_rules(revision, made)
+        self._held_back = self._limits.found(
+            self._rules,
+            self._held.values(),
+            [*self._waiting.values(), *self._queued.values()],
+            known=self._view_revision or self._last_decision,
+            is_shared=bool(self._shares),
+        )
         for grant in made:
             request = (grant.session_id, grant.grant_id)
             if request in self._ever_granted:
@@ -335,6 +365,20 @@ class _PoolLedger:
                 message = f"project {name} holds {held} seats, and may {limit}"
                 self._fault(FaultKind.OVER_LIMIT, revision, message)
 
+    def _check_rules(self, revision: int, made: list[StoredGrant] | list[StoredTicket]) -> None:
+        """See that what was made keeps to who may use the pool, and how much each may have."""
+        for one in made:
+            if not self._rules.lets_in(one):
+                message = (
+                    f"{one.grant_id} is of {one.holder}, project {one.project}: not let in"
+                )
+                self._fault(FaultKind.NOT_ALLOWED, revision, message)
+        is_of_grants = isinstance(made[0], StoredGrant)
+        most = self._rules.seats if is_of_grants else self._rules.tickets
+        there = self._held.values() if is_of_grants else self._waiting.values()
+        for message in over_each(most, there, made):
+            self._fault(FaultKind.OVER_LIMIT, revision, message)
+
     def _path(self, grant: StoredGrant) -> list[str]:
         """Return a grant's project and those that it is a part of."""
         path = [grant.project]
@@ -362,12 +406,21 @@ class _PoolLedger:
                 return
             if self._is_held_back((priority, number, passed)):
                 continue
+            if self._is_limited(grant, self._waiting[passed]):
+                continue
             if not self._may_overtake(grant, self._waiting[passed]):
                 message = (
                     f"{grant.grant_id} was served, and {passed} (number {number}) waits on"
                 )
                 self._fault(FaultKind.ORDER, revision, message)
                 return
+
+    def _is_limited(self, grant: StoredGrant, passed: StoredTicket) -> bool:
+        """Return whether a limit holds a ticket back that does not hold back the grant's queue, too."""
+        return any(
+            name_of(grant, what) != name_of(passed, what)
+            for what in self._held_back.get(passed.grant_id, ())
+        )
 
     def _may_overtake(self, grant: StoredGrant, passed: StoredTicket) -> bool:
         """Note that a grant overtakes a ticket; return whether the pool allows that."""

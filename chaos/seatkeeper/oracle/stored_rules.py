@@ -1,0 +1,153 @@
+"""What a pool's specification says of who may use it, and whether grants and tickets keep to it.
+
+Stated a second time, as all here: without the service's code. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from seatkeeper.oracle.stored import StoredGrant, StoredTicket
+from seatkeeper.v1 import pool_service_pb2
+
+HOLDER, PROJECT = "holder", "project"
+ENDED_MAX = 10_000
+"""Grants and tickets whose end with a session is remembered."""
+
+
+@dataclass(frozen=True)
+class StoredRules:
+    """Who may use a pool, and how much each may have."""
+
+    include: tuple[tuple[str, re.Pattern[str]], ...] = ()
+    """Each says what it looks at; none: all are let in."""
+    exclude: tuple[tuple[str, re.Pattern[str]], ...] = ()
+    seats: tuple[tuple[str, int], ...] = ()
+    """Most seats that each holder, or each project, may hold."""
+    tickets: tuple[tuple[str, int], ...] = ()
+    """Most tickets that each may have when one more is made."""
+
+    def lets_in(self, one: StoredGrant | StoredTicket) -> bool:
+        """Return whether a grant or a ticket is of one who may use the pool."""
+        if any(pattern.fullmatch(name_of(one, what)) for what, pattern in self.exclude):
+            return False
+        return not self.include or any(
+            pattern.fullmatch(name_of(one, what)) for what, pattern in self.include
+        )
+
+
+NO_RULES = StoredRules()
+
+
+def name_of(one: StoredGrant | StoredTicket, what: str) -> str:
+    """Return the holder of a grant or a ticket, or its project."""
+    return one.holder if what == HOLDER else one.project
+
+
+def read_rules(value: bytes) -> StoredRules:
+    """Return what a pool's specification says."""
+    said = pool_service_pb2.PoolSpec.FromString(value).policy.rules
+    groups = {group.name: group.holders for group in said.groups}
+
+    def read(who: pool_service_pb2.Who) -> tuple[tuple[str, re.Pattern[str]], ...]:
+        holders = [*who.holders, *(each for name in who.groups for each in groups[name])]
+        return (
+            *((PROJECT, _pattern(each)) for each in who.projects),
+            *((HOLDER, _pattern(each)) for each in holders),
+        )
+
+    limits = ((HOLDER, said.per_holder), (PROJECT, said.per_project))
+    return StoredRules(
+        read(said.include),
+        read(said.exclude),
+        tuple((what, most.seats) for what, most in limits if most.HasField("seats")),
+        tuple((what, most.tickets) for what, most in limits if most.HasField("tickets")),
+    )
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
+
+
+def over_each(
+    most: Iterable[tuple[str, int]],
+    there: Iterable[StoredGrant | StoredTicket],
+    made: Sequence[StoredGrant | StoredTicket],
+) -> Iterator[str]:
+    """Yield who has more than each may, of those that something was made for.
+
+    Of grants the seats are counted, of tickets their number.
+    """
+    counted: dict[str, Counter[str]] = {what: Counter() for what, _ in most}
+    for one in there if counted else ():
+        for what, counter in counted.items():
+            counter[name_of(one, what)] += one.seats if isinstance(one, StoredGrant) else 1
+    for what, limit in most:
+        for name in sorted({name_of(one, what) for one in made}):
+            if counted[what][name] > limit:
+                yield f"{what} {name} has {counted[what][name]}, and each may have {limit}"
+
+
+@dataclass
+class HeldBack:
+    """Which tickets limits hold back at a revision, and by what: others may be served before them.
+
+    A decision may not know yet which grants and tickets have gone with their sessions, so these are
+    remembered. What is held back with them or without them counts as held back.
+    """
+
+    ended: deque[tuple[int, StoredGrant | StoredTicket]] = field(
+        default_factory=lambda: deque(maxlen=ENDED_MAX)
+    )
+
+    def note_end(self, revision: int, one: StoredGrant | StoredTicket) -> None:
+        """Remember what ended with its session."""
+        self.ended.append((revision, one))
+
+    def found(
+        self,
+        rules: StoredRules,
+        held: Iterable[StoredGrant],
+        waiting: Iterable[StoredTicket],
+        *,
+        known: int,
+        is_shared: bool,
+    ) -> dict[str, set[str]]:
+        """Return, by ticket, whether its holder or its project holds it back.
+
+        ``known``: up to which revision the decision knew of everything. ``is_shared``: projects have
+        queues of their own.
+        """
+        if not rules.seats:
+            return {}
+        late = [one for revision, one in self.ended if revision > known]
+        all_held, all_waiting = list(held), list(waiting)
+        found: dict[str, set[str]] = {}
+        for more in ([], late):
+            grants = all_held + [one for one in more if isinstance(one, StoredGrant)]
+            tickets = all_waiting + [one for one in more if isinstance(one, StoredTicket)]
+            for grant_id, what in _held_back(rules, grants, tickets, is_shared=is_shared):
+                found.setdefault(grant_id, set()).add(what)
+        return found
+
+
+def _held_back(
+    rules: StoredRules,
+    held: Sequence[StoredGrant],
+    waiting: Sequence[StoredTicket],
+    *,
+    is_shared: bool,
+) -> Iterator[tuple[str, str]]:
+    for what, most in rules.seats:
+        seats: Counter[str] = Counter()
+        for grant in held:
+            seats[name_of(grant, what)] += grant.seats
+        behind: set[tuple[str, str]] = set()
+        for ticket in sorted(waiting, key=lambda each: (-each.priority, each.number)):
+            queue = (name_of(ticket, what), ticket.project if is_shared else "")
+            if queue in behind or seats[queue[0]] + ticket.seats > most:
+                behind.add(queue)
+                yield ticket.grant_id, what
