@@ -85,6 +85,21 @@ def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
+def test_who_may_use_a_pool(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "who-may-use-a-pool.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("exit code 1\n") == 2, done.stdout + done.stderr
+    assert "(rule `include`)" in done.stderr
+    assert "holder *@build-7 is excluded (rule `exclude`)" in done.stderr
+    assert "exit code 75" in done.stdout
+    assert "and each may have 1 (rule `per_holder`)" in done.stderr
+    assert "bert is served meanwhile" in done.stdout
+    assert "holder anna has 1 of the 1 seats that each may hold" in done.stdout
+    assert "include.groups: students" in done.stdout
+    assert "ruled" not in {each.spec.name for each in cluster.client.pools.list()}
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
 def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, "share-a-pool.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
