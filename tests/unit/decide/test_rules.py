@@ -116,7 +116,7 @@ def test_rules_that_change_are_looked_at_anew() -> None:
     """The index of one version of the rules says nothing of another."""
     state = a_pool(NO_RULES, waits(1, "mallory"), seats=1, held=1)
     assert not decided(state).writes
-    for rules, count in ((MALLORY, 1), (ONLY_CV, 0), (MALLORY, 1)):
+    for rules, count in ((ONLY_CV, 0), (MALLORY, 1), (ONLY_CV, 0), (MALLORY, 1)):
         state.spec = PoolSpec(POOL, 1, policy=PoolPolicy(rules=rules))
         assert len(decided(state).tickets_ended) == count
     state.put_ticket(waits(2, "malice"))
