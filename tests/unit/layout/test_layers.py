@@ -83,7 +83,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     f"{CLIENT}.pools_file": ("seatkeeper.core",),
     f"{CLIENT}.imports": ("seatkeeper.core", f"{CLIENT}.pools_file"),
-    f"{CLIENT}.admin": ("seatkeeper.core", f"{CLIENT}.transport"),
+    f"{CLIENT}.admin": ("seatkeeper.core", f"{CLIENT}.config", f"{CLIENT}.transport"),
     f"{CLIENT}.builds": (
         *("seatkeeper.core", "seatkeeper.artifacts"),
         *(f"{CLIENT}.{room}" for room in ("transport", "session")),

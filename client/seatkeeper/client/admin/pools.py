@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from datetime import timedelta
+from typing import Unpack
 
 import grpc
 
-from seatkeeper.client.admin.projects import with_projects
-from seatkeeper.client.admin.rules import Rules, with_rules
+from seatkeeper.client.admin.changes import (
+    NewPool,
+    PoolChange,
+    as_asked,
+    change_spec,
+    changing,
+    making,
+    new_spec,
+)
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sends
 from seatkeeper.core.errors import Changed, PoolNotFound, ServiceTooOld
@@ -35,37 +42,16 @@ class AsyncPools:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def create(
-        self,
-        name: str,
-        *,
-        seats: int,
-        description: str = "",
-        projects: Iterable[pb.ProjectShare] = (),
-        usage_half_life: timedelta | None = None,
-        overtaking: pb.Overtaking | None = None,
-        reclaim: pb.ReclaimRule | None = None,
-        rules: Rules | None = None,
-    ) -> pb.Pool:
+    @making
+    async def create(self, name: str, *, seats: int, **said: Unpack[NewPool]) -> pb.Pool:
         """Create a pool, whose seats ``projects`` share, if any are given.
 
         ``overtaking``: how far small requests may go before one that wants more seats than are free.
         ``reclaim``: how lent seats are called back. ``rules``: who may use it, and how much each may
-        have.
-        Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it knows
-        no projects: then there is a pool that lists none.
+        have. Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it
+        knows one of these not: then there is a pool without it.
         """
-        spec = pb.PoolSpec(name=name, seats=seats, description=description)
-        if shares := list(projects):
-            spec.policy.projects.extend(shares)
-        if usage_half_life is not None:
-            spec.policy.usage_half_life.FromTimedelta(usage_half_life)
-        if overtaking is not None and overtaking.ByteSize():
-            spec.policy.overtaking.CopyFrom(overtaking)
-        if reclaim is not None and reclaim.ByteSize():
-            spec.policy.reclaim.CopyFrom(reclaim)
-        if rules is not None:
-            with_rules(spec.policy, rules)
+        spec = new_spec(name, seats, said)
         request = pb.CreatePoolRequest(spec=spec)
         # Sent twice, the second would fail because of the first.
         answer = await self._calls.unary(
@@ -74,21 +60,10 @@ class AsyncPools:
             ),
             repeatable=False,
         )
-        return _with_its_policy(answer.pool, spec)
+        return as_asked(answer.pool, spec)
 
-    async def update(
-        self,
-        name: str,
-        *,
-        seats: int | None = None,
-        description: str | None = None,
-        projects: Iterable[pb.ProjectShare] = (),
-        without_projects: Collection[str] = (),
-        usage_half_life: timedelta | None = None,
-        overtaking: pb.Overtaking | None = None,
-        reclaim: pb.ReclaimRule | None = None,
-        rules: Rules | None = None,
-    ) -> pb.Pool:
+    @changing
+    async def update(self, name: str, **said: Unpack[PoolChange]) -> pb.Pool:
         """Change what is given of a pool, and nothing else.
 
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
@@ -96,26 +71,15 @@ class AsyncPools:
         empty ``overtaking``, or ``reclaim``: none. ``rules`` take the place of all that there are, or
         make the new ones of these.
         Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
-        released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for projects that the node
-        does not know, or `Changed` when others change the pool all the time.
+        released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for what the node does not
+        know, or `Changed` when others change the pool all the time.
         """
-        shares = list(projects)
+        said = {**said, "projects": list(said.get("projects", ()))}
         for attempt in range(1, UPDATE_ATTEMPTS_MAX + 1):
             pool = await self.get(name)
-            spec = pool.spec
-            if seats is not None:
-                spec.seats = seats
-            if description is not None:
-                spec.description = description
-            how = (usage_half_life, overtaking, reclaim)
-            if shares or without_projects or any(each is not None for each in how):
-                changed = with_projects(spec.policy, shares, without_projects, *how)
-                spec.policy.CopyFrom(changed)
-            if rules is not None:
-                with_rules(spec.policy, rules)
-                spec.policy.SetInParent()
+            change_spec(pool.spec, said)
             try:
-                return await self.replace(spec, expected_revision=pool.revision)
+                return await self.replace(pool.spec, expected_revision=pool.revision)
             except Changed:
                 if attempt == UPDATE_ATTEMPTS_MAX:
                     raise
@@ -134,7 +98,7 @@ class AsyncPools:
             ),
             overrides=_NO_POOL,
         )
-        return _with_its_policy(answer.pool, spec)
+        return as_asked(answer.pool, spec)
 
     async def delete(self, name: str) -> None:
         """Delete a pool that is not in use. Raises `PoolNotFound`, or `InUse` while it is."""
@@ -250,28 +214,3 @@ class AsyncPools:
             overrides=_NEWER,
         )
         return answer.grant
-
-
-def _with_its_policy(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
-    made, name = pool.spec.policy, pool.spec.name
-    if asked.policy.projects and not made.projects:
-        raise ServiceTooOld(
-            f"the node that answered knows no projects, so pool {name} lists none; upgrade "
-            "all nodes, then update the pool"
-        )
-    if asked.policy.HasField("overtaking") and not made.HasField("overtaking"):
-        raise ServiceTooOld(
-            f"the node that answered knows no overtaking, so pool {name} allows none; upgrade "
-            "all nodes, then update the pool"
-        )
-    if asked.policy.HasField("reclaim") and not made.HasField("reclaim"):
-        raise ServiceTooOld(
-            f"the node that answered calls no seats back, so pool {name} does not; upgrade all "
-            "nodes, then update the pool"
-        )
-    if asked.policy.HasField("rules") and not made.HasField("rules"):
-        raise ServiceTooOld(
-            f"the node that answered knows no rules, so pool {name} lets all in; upgrade all nodes, "
-            "then update the pool"
-        )
-    return pool

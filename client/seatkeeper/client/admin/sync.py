@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from typing import Unpack
 
+from seatkeeper.client.admin.changes import NewPool, PoolChange, changing, making
 from seatkeeper.client.admin.cluster import AsyncCluster
 from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
-from seatkeeper.client.admin.rules import Rules
 from seatkeeper.client.admin.seats import AsyncUnarySeats
 from seatkeeper.client.transport.loop_thread import ClientThread
 from seatkeeper.core.tokens import LEEWAY, TokenClaims
@@ -30,59 +31,17 @@ class Pools:
         self._thread = thread
         self._pools = pools
 
+    @making
     def create(
-        self,
-        name: str,
-        *,
-        seats: int,
-        description: str = "",
-        projects: Iterable[pool_service_pb2.ProjectShare] = (),
-        usage_half_life: timedelta | None = None,
-        overtaking: pool_service_pb2.Overtaking | None = None,
-        reclaim: pool_service_pb2.ReclaimRule | None = None,
-        rules: Rules | None = None,
+        self, name: str, *, seats: int, **said: Unpack[NewPool]
     ) -> pool_service_pb2.Pool:
         """Create a pool."""
-        return self._thread.call(
-            self._pools.create(
-                name,
-                seats=seats,
-                description=description,
-                projects=projects,
-                usage_half_life=usage_half_life,
-                overtaking=overtaking,
-                reclaim=reclaim,
-                rules=rules,
-            )
-        )
+        return self._thread.call(self._pools.create(name, seats=seats, **said))
 
-    def update(
-        self,
-        name: str,
-        *,
-        seats: int | None = None,
-        description: str | None = None,
-        projects: Iterable[pool_service_pb2.ProjectShare] = (),
-        without_projects: Collection[str] = (),
-        usage_half_life: timedelta | None = None,
-        overtaking: pool_service_pb2.Overtaking | None = None,
-        reclaim: pool_service_pb2.ReclaimRule | None = None,
-        rules: Rules | None = None,
-    ) -> pool_service_pb2.Pool:
+    @changing
+    def update(self, name: str, **said: Unpack[PoolChange]) -> pool_service_pb2.Pool:
         """Change what is given of a pool, and nothing else."""
-        return self._thread.call(
-            self._pools.update(
-                name,
-                seats=seats,
-                description=description,
-                projects=projects,
-                without_projects=without_projects,
-                usage_half_life=usage_half_life,
-                overtaking=overtaking,
-                reclaim=reclaim,
-                rules=rules,
-            )
-        )
+        return self._thread.call(self._pools.update(name, **said))
 
     def replace(
         self, spec: pool_service_pb2.PoolSpec, *, expected_revision: int = 0

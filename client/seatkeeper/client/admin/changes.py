@@ -1,0 +1,113 @@
+"""What may be said of a pool when it is made or changed, and the specification that this comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
+from typing import Any, TypedDict, TypeVar
+
+from seatkeeper.client.admin.projects import with_projects
+from seatkeeper.client.admin.rules import Rules, with_rules
+from seatkeeper.client.config.options import refuse_others, spelled_out
+from seatkeeper.core.errors import ServiceTooOld
+from seatkeeper.v1 import pool_service_pb2 as pb
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+class Sharing(TypedDict, total=False):
+    """How a pool's seats go to those who ask."""
+
+    projects: Iterable[pb.ProjectShare]
+    usage_half_life: timedelta | None
+    overtaking: pb.Overtaking | None
+    reclaim: pb.ReclaimRule | None
+    rules: Rules | None
+
+
+class NewPool(Sharing, total=False):
+    """What may be said of a new pool, beside its name and its seats."""
+
+    description: str
+
+
+class PoolChange(Sharing, total=False):
+    """What may be changed of one: what is not given, or None, stays."""
+
+    seats: int | None
+    description: str | None
+    without_projects: Collection[str]
+
+
+DEFAULTS: dict[str, object] = {
+    "projects": (),
+    "usage_half_life": None,
+    "overtaking": None,
+    "reclaim": None,
+    "rules": None,
+}
+
+
+def making(method: _Method) -> _Method:
+    """Spell ``**said`` of a method that makes a pool out, for `help` and for editors."""
+    return spelled_out(NewPool, DEFAULTS | {"description": ""})(method)
+
+
+def changing(method: _Method) -> _Method:
+    """Spell ``**said`` of a method that changes a pool out, likewise."""
+    more = {"seats": None, "description": None, "without_projects": ()}
+    return spelled_out(PoolChange, DEFAULTS | more)(method)
+
+
+def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
+    """Return the specification of a new pool."""
+    refuse_others(NewPool, said)
+    spec = pb.PoolSpec(name=name, seats=seats, description=said.get("description", ""))
+    policy = with_projects(spec.policy, said.get("projects", ()), (), *_how(said))
+    if (rules := said.get("rules")) is not None:
+        with_rules(policy, rules)
+    if policy.ByteSize():
+        spec.policy.CopyFrom(policy)
+    return spec
+
+
+def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
+    """Change what is given of a specification, and nothing else. Raises `InvalidArgument`."""
+    refuse_others(PoolChange, said)
+    if (seats := said.get("seats")) is not None:
+        spec.seats = seats
+    if (description := said.get("description")) is not None:
+        spec.description = description
+    shares, without = said.get("projects", ()), said.get("without_projects", ())
+    how = _how(said)
+    if shares or without or any(each is not None for each in how):
+        spec.policy.CopyFrom(with_projects(spec.policy, shares, without, *how))
+    if (rules := said.get("rules")) is not None:
+        with_rules(spec.policy, rules)
+        spec.policy.SetInParent()
+
+
+def _how(
+    said: Sharing,
+) -> tuple[timedelta | None, pb.Overtaking | None, pb.ReclaimRule | None]:
+    return said.get("usage_half_life"), said.get("overtaking"), said.get("reclaim")
+
+
+def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
+    """Return a pool that was made or changed. Raises `ServiceTooOld` where something was left out."""
+    made, name, wanted = pool.spec.policy, pool.spec.name, asked.policy
+    if wanted.projects and not made.projects:
+        raise _too_old("knows no projects", f"pool {name} lists none")
+    if wanted.HasField("overtaking") and not made.HasField("overtaking"):
+        raise _too_old("knows no overtaking", f"pool {name} allows none")
+    if wanted.HasField("reclaim") and not made.HasField("reclaim"):
+        raise _too_old("calls no seats back", f"pool {name} does not")
+    if wanted.HasField("rules") and not made.HasField("rules"):
+        raise _too_old("knows no rules", f"pool {name} lets all in")
+    return pool
+
+
+def _too_old(what: str, so: str) -> ServiceTooOld:
+    return ServiceTooOld(
+        f"the node that answered {what}, so {so}; upgrade all nodes, then update the pool"
+    )
