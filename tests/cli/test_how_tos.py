@@ -76,6 +76,8 @@ def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, "who-waits-and-why.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "it is next: it wants 1 seat, and 0 of 1 are free (rule `seats`)" in done.stdout
+    assert "at position 1 now" in done.stdout
+    assert "1 that an administrator's move put before it" in done.stdout
     assert "it ended with exit code 1" in done.stdout
     assert "out of the queue: the nightly build is off today" in done.stderr
     assert "1 seat of scarce taken back" in done.stdout

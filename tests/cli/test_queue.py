@@ -112,6 +112,47 @@ def test_why_one_waits_is_said_by_the_rule_that_decides(cluster: Cluster, pool: 
         assert f"`seatkeeper queue list {pool}`" in unknown
 
 
+def test_a_request_is_moved_in_the_queue(cluster: Cluster, pool: str) -> None:
+    with (
+        busy(cluster, pool) as seen,
+        SeatClient(cluster.address, holder="cora") as cora,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        asked = threads.submit(cora.acquire, pool, wait=60, priority=2)
+        until(lambda: cluster.look(pool).queued == 2, "cora waits")
+        last = cluster.look(pool).tickets[1].grant_id
+        move = ("queue", "move", pool, last, "--reason", "the release waits for it")
+        said = cluster(*move, "--before", seen.ticket).check().out
+        assert f"request {last} of cora waits for {pool}, at position 1 now" in said
+        moved = cluster(*move, "--first", "--json").check().json
+        assert (moved["moved"]["reason"], moved["position"]) == (move[-1], 1)
+        first, second = cluster("queue", "list", pool, "--json").check().json["queue"]
+        assert (first["grant_id"], first["moved"]) == (last, moved["moved"])
+        assert (second["grant_id"], second["moved"]) == (seen.ticket, None)
+        shown = cluster("queue", "show", pool, last).check().out
+        assert "by an administrator" in shown
+        assert "the release waits for it" in shown
+        why = cluster("queue", "why", pool, seen.ticket).check().out
+        assert "1 that an administrator's move put before it" in why
+        why = cluster("queue", "why", pool, last).check().out
+        assert "an administrator moved it: the release waits for it" in why
+        cluster(*move, "--last").check()
+        assert cluster.look(pool).tickets[1].grant_id == last
+        for to in ([], ["--first", "--last"], ["--first", "--before", seen.ticket]):
+            said = cluster(*move, *to).refused(Exit.USAGE)
+            assert "--before ID, --first or --last" in said
+        held = seen.grant.grant_id
+        said = cluster(*move, "--before", held).refused(Exit.FAILED)
+        assert "no place before it" in said
+        holds = cluster("queue", "move", pool, held, "--first", "--reason", "x")
+        assert "`seatkeeper grant show`" in holds.refused(Exit.FAILED)
+        unknown = cluster("queue", "move", pool, UNKNOWN, "--first", "--reason", "x")
+        assert f"`seatkeeper queue list {pool}`" in unknown.refused(Exit.NOT_FOUND)
+        cluster.client.pools.remove(pool, last, reason="the test is over")
+        with pytest.raises(RequestRemoved):
+            asked.result(20)
+
+
 def test_a_request_is_taken_out_of_the_queue(cluster: Cluster, pool: str) -> None:
     with busy(cluster, pool) as seen:
         remove = ("queue", "remove", pool, seen.ticket, "--reason", "a runaway job")

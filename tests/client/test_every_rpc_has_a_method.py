@@ -76,6 +76,10 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "PoolService/RemoveTicket",
         lambda c: c.pools.remove("p", "g", reason="why"),
     ),
+    "pools.move": (
+        "PoolService/MoveTicket",
+        lambda c: c.pools.move("p", "g", reason="why", first=True),
+    ),
     "pools.release_now": (
         "PoolService/ReleaseGrant",
         lambda c: c.pools.release_now("p", "g", reason="why"),

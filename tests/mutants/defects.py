@@ -100,7 +100,7 @@ DEFECTS = (
     Defect(
         "queue order by wall clock",
         f"{SERVER}/domain/state.py",
-        "    return (-ticket.priority, ticket.number, ticket.grant_id)\n",
+        "    return (-ticket.priority, ticket.place, ticket.grant_id)\n",
         "    return (-ticket.priority, ticket.queued_at, ticket.grant_id)\n",
     ),
     Defect(
@@ -589,6 +589,33 @@ DEFECTS = (
         "    if isinstance(found, Grant) and found.fence != command.fence:\n",
         "    if isinstance(found, Grant) and not command.fence:\n",
         tests=("tests/unit/decide/test_forced.py",),
+    ),
+    Defect(
+        "a move sent again is made again",
+        f"{SERVER}/decide/moving.py",
+        "found.move.move_id == command.move_id",
+        "False",
+        tests=("tests/unit/decide/test_moving.py",),
+    ),
+    Defect(
+        "a move before one goes before the one before it, too",
+        f"{SERVER}/domain/move.py",
+        "    return place_between(max([ceil(high) - 1, *below]), high)\n",
+        "    return place_between(ceil(high) - 1, high)\n",
+    ),
+    Defect(
+        "a move that an older node overlooks",
+        f"{SERVER}/store/moves.py",
+        "    record.format = RULES_FORMAT\n",
+        "",
+        tests=("tests/unit/pool/test_pool_loop_moves.py",),
+    ),
+    Defect(
+        "a request that is granted in the decision that moves it is written as waiting",
+        f"{SERVER}/decide/moving.py",
+        "                self.tickets.pop(grant_id, None)\n",
+        "                pass\n",
+        tests=("tests/unit/decide/test_moving.py",),
     ),
     Defect(
         "the holder of a grant that was ended by force is not notified",

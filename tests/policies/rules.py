@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 from seatkeeper.server.domain import Grant, PoolState, Ticket
@@ -23,6 +24,11 @@ class Step:
     """What ended with its session and the decision may not have known of, the earliest first."""
     has_refused: bool = False
     """Whether the decision refused requests that are not in the pool."""
+
+
+def place_of(ticket: Ticket) -> int | Fraction:
+    """Return the number that a ticket is served by: its own, or that which a move gave it."""
+    return ticket.number if ticket.move is None else ticket.move.place
 
 
 class Rule(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 
-from tests.policies.rules import Step
+from tests.policies.rules import Step, place_of
 from tests.policies.rules_kept import breach, held_back
 
 from seatkeeper.server.domain import (
@@ -110,15 +110,17 @@ class SharesKept:
         # What is new in this step came in an order that the history does not say.
         newest = step.before.guard.ticket_number + 1
         waiting = {
-            ticket.grant_id: replace(ticket, number=min(ticket.number, newest))
-            for ticket in step.after.tickets.values()
+            # Moves of this step are made after its grants.
+            grant_id: step.before.tickets.get(grant_id)
+            or replace(ticket, number=min(ticket.number, newest))
+            for grant_id, ticket in step.after.tickets.items()
         }
         waiting |= {each.grant_id: each for each in unseen if isinstance(each, Ticket)}
         for grant in step.made:
             stored = step.before.tickets.get(grant.grant_id)
             waiting[grant.grant_id] = stored or _as_ticket(grant, newest)
         used = self._used(step.before.guard.usage, held)
-        new = Counter(each.project for each in waiting.values() if each.number == newest)
+        new = Counter(each.project for each in waiting.values() if place_of(each) == newest)
         works = {
             each.work_key for each in step.after.grants.values() if each.grant_id not in made
         } - {""}
@@ -186,7 +188,7 @@ class SharesKept:
             return self._next("", waiting, held, asked)
         return min(
             waiting,
-            key=lambda each: (-each.priority, each.number, each != asked),
+            key=lambda each: (-each.priority, place_of(each), each != asked),
             default=None,
         )
 
@@ -199,7 +201,7 @@ class SharesKept:
         """
         own = [each for each in waiting if each.project == project]
         found = (
-            [min(own, key=lambda each: (-each.priority, each.number, each != asked))]
+            [min(own, key=lambda each: (-each.priority, place_of(each), each != asked))]
             if own
             else []
         )
@@ -211,7 +213,9 @@ class SharesKept:
         ways = [(turn, each) for turn, each in ways if not self._is_over(held, project, each)]
         return min(ways, key=lambda way: (way[0], way[1] != asked), default=(None, None))[1]
 
-    def _turn(self, name: str, ticket: Ticket, held: Held) -> tuple[bool, Fraction, int]:
+    def _turn(
+        self, name: str, ticket: Ticket, held: Held
+    ) -> tuple[bool, Fraction, int | Fraction]:
         """How late a project's next ticket is; of the empty name: what a project asks for itself."""
         below = [each for each in self._path(ticket.project) if name in self._path(each)]
         is_due = any(
@@ -221,11 +225,11 @@ class SharesKept:
         due = self._guaranteed(name) if is_due and self._guaranteed(name) else weight
         seats = held.get(name or f"own of {ticket.project}", 0)
         if is_due and self._guaranteed(name):
-            return False, Fraction(2 * seats + 1, 2 * due), ticket.number
+            return False, Fraction(2 * seats + 1, 2 * due), place_of(ticket)
         used = held.get(
             f"used by {name}" if name else f"own use of {ticket.project}", Fraction(0)
         )
-        return not is_due, (seats + Fraction(1, 2) + 4 * used) / due, ticket.number
+        return not is_due, (seats + Fraction(1, 2) + 4 * used) / due, place_of(ticket)
 
     def _used(self, usage: Usage, held: Held) -> dict[str, Fraction]:
         """How many seats each project has held lately, with its parts; rounded, as equals differ.

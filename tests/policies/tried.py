@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.policies.quota import Quota, WithinQuota
-from tests.policies.rules import Step, Tried
+from tests.policies.rules import Step, Tried, place_of
 from tests.policies.scattered import NotBeforeItsTime, Scattered
 from tests.policies.shares_kept import LAB, SharesKept
 from tests.policies.small_first import OvertakenSeldom, SmallFirst
@@ -21,10 +21,11 @@ class InLine:
         newest = step.before.guard.ticket_number + 1
         for grant in step.made:
             ticket = step.before.tickets.get(grant.grant_id)
-            turn = (-grant.priority, ticket.number if ticket else newest)
-            for other in step.after.tickets.values():
-                is_stored = other.grant_id in step.before.tickets
-                if is_stored and (-other.priority, other.number) < turn:
+            turn = (-grant.priority, place_of(ticket) if ticket else newest)
+            for grant_id in step.after.tickets:
+                # Moves of this revision are made after its grants.
+                other = step.before.tickets.get(grant_id)
+                if other is not None and (-other.priority, place_of(other)) < turn:
                     yield f"{grant.grant_id} was served before {other.grant_id}"
 
 

@@ -1,4 +1,4 @@
-"""An administrator who takes requests out of queues and frees seats by force; and what it is held to.
+"""An administrator who moves requests, takes them out and frees seats; and what it is held to.
 
 Draws of its own, so that what happens in seeds without one stays as it is.
 """
@@ -11,6 +11,7 @@ from datetime import timedelta
 from itertools import groupby
 
 from tests.simulation.cluster import KEYS
+from tests.simulation.moves import FIRST, LAST, MoveAct
 
 from seatkeeper.chaos.users import User
 from seatkeeper.client import ClientConfig, SeatError
@@ -22,6 +23,8 @@ from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 CALL_SECONDS = 4
+MOVES_SHARE = 0.6
+"""Share of the looks at a pool in which something waits after which a request is moved."""
 MERCY = 0.5
 """Share of the looks at a pool after which nothing is done."""
 
@@ -45,17 +48,46 @@ class Administrator(User):
         timeout = timedelta(seconds=CALL_SECONDS)
         self._client = self.surroundings.client(ClientConfig(call_timeout=timeout))
         self.acts: list[Act] = []
+        self.moves: list[MoveAct] = []
+        self._move_ids = 0
 
     async def _cycle(self) -> None:
         name, _ = self._rng.choice(self._pools)
         try:
             pool = await self._client.pools.get(name)
+            if len(pool.tickets) > 1 and self._rng.random() < MOVES_SHARE:
+                await self._move_one(pool)
+                return
             chosen = self._rng.choice([*pool.tickets, *pool.grants, None])
             if chosen is None or self._rng.random() < MERCY:
                 return
             await self._end_it(name, chosen)
         except SeatError as error:
             self.surroundings.note(f"{self.name}: failed: {type(error).__name__} {error}")
+
+    async def _move_one(self, pool: pb.Pool) -> None:
+        """Move a request; sometimes the same move is sent again, as after a lost answer."""
+        chosen, other = self._rng.sample(list(pool.tickets), 2)
+        to = self._rng.choice([FIRST, LAST, other.grant_id, other.grant_id])
+        self._move_ids += 1
+        move_id = f"00000000-0000-7000-8000-{self._rng.getrandbits(32):08x}{self._move_ids:04x}"
+        name, now = pool.spec.name, self.surroundings.now()
+        act = MoveAct(name, chosen.grant_id, to, move_id, now)
+        self.moves.append(act)
+        self.user_record.operations += 1
+        for _ in range(self._rng.choice([1, 1, 2])):
+            await self._client.pools.move(
+                *(name, act.grant_id),
+                reason="drawn",
+                before=to if to not in {FIRST, LAST} else "",
+                first=to == FIRST,
+                last=to == LAST,
+                move_id=move_id,
+            )
+            self.moves[-1] = replace(
+                act, done_at=self.moves[-1].done_at or self.surroundings.now()
+            )
+        self.surroundings.note(f"{self.name}: moved {act.grant_id} of {name} to {to}")
 
     async def _end_it(self, pool: str, chosen: pb.QueuedTicket | pb.HeldGrant) -> None:
         fence = chosen.fence if isinstance(chosen, pb.HeldGrant) else 0

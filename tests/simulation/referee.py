@@ -16,6 +16,7 @@ from tests.simulation.callbacks import check_notices
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.losses import Losses
+from tests.simulation.moves import check_moves
 from tests.simulation.usage import check_usage
 from tests.simulation.world import EPOCH
 
@@ -133,14 +134,14 @@ class Referee:
         reported += [f"an uncaught error: {error}" for error in self._world.errors]
         reported += check_usage(store.changes, self._cluster.published)
         reported += self._losses.check(store.changes, store.changed_at)
-        acts = [
-            act
-            for user in self._faults.users
-            if isinstance(user, Administrator)
-            for act in user.acts
+        administrators = [
+            user for user in self._faults.users if isinstance(user, Administrator)
         ]
+        acts = [act for user in administrators for act in user.acts]
         reported += check_acts(store.changes, store.changed_at, acts)
         reported += check_notices(store.changes, store.changed_at)
+        moves = [move for user in administrators for move in user.moves]
+        reported += check_moves(store.changes, store.changed_at, moves)
         for violation in reported:
             self._world.note(f"VIOLATION {violation}")
         return reported

@@ -321,7 +321,11 @@ class LibraryUser(User):
         """Hand a grant to an agent, now and then; it may come too late."""
         if self.agents and self._rng.random() < 0.6:
             agent = self._rng.choice(self.agents)
-            agent.ask(grant.token, grant.pool, grant.grant_id, grant.fence)
+            try:
+                token = grant.token
+            except SeatLost:  # an administrator has taken it back already
+                return
+            agent.ask(token, grant.pool, grant.grant_id, grant.fence)
 
     async def _end(self) -> None:
         await self._client.close()

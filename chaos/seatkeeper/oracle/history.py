@@ -18,8 +18,9 @@ What it looks for, at every revision:
 - two live grants for the same work, where the later one was made by a decision that knew the other;
 - a session's request (its grant id) that was granted a second time after it had ended;
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
-  ticket that was given another place: what is handed out stays as it is;
+  ticket that was given another place, but by a move: what is handed out stays as it is;
 - seats that were called back otherwise than the pool says: see ``reclaims``;
+- a move to a place that another ticket has, or that changed more than the place;
 - a place in the queue, or a seat, that a decision took away from a session that had not completed
   it, by a release or because its time was over: both are written down in its watermark.
 
@@ -32,8 +33,9 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from fractions import Fraction
 from itertools import groupby
 
 from seatkeeper.oracle.reclaims import ReclaimLedger
@@ -167,12 +169,13 @@ def replay(changes: Iterable[Change], prefix: str = PREFIX) -> dict[str, PoolHis
     return {pool: ledgers[pool].summary() for pool in sorted(ledgers)}
 
 
-_Turn = tuple[int, int, str]
+_Turn = tuple[int, int | Fraction, str]
 
 
 def _turn(ticket: StoredTicket) -> _Turn:
     """Return the sort key of the order of service. Repeated on purpose: a checker shares no code."""
-    return (-ticket.priority, ticket.number, ticket.grant_id)
+    place = ticket.number if ticket.moved_to is None else ticket.moved_to
+    return (-ticket.priority, place, ticket.grant_id)
 
 
 def _handed_out(grant: StoredGrant) -> tuple[str, int, int]:
@@ -293,9 +296,8 @@ class _PoolLedger:
                 self._history.tickets += 1
                 self._waiting[ticket.grant_id] = ticket
                 insort(self._order, _turn(ticket))
-            elif _turn(before) != _turn(ticket):
-                message = f"{ticket.grant_id} had place {_turn(before)}, has {_turn(ticket)}"
-                self._fault(FaultKind.REWRITTEN, revision, message)
+            elif before != ticket:
+                self._rewrite(revision, before, ticket)
         known = self._view_revision or self._last_decision
         for message in self._reclaims.settle(
             *(revision, known, self._held, self._waiting.values(), gone, self._shares)
@@ -307,6 +309,18 @@ class _PoolLedger:
             self._last_decision = revision
         self._granted, self._queued, self._is_decision = {}, {}, False
         self._grants_ended, self._tickets_ended = [], []
+
+    def _rewrite(self, revision: int, before: StoredTicket, ticket: StoredTicket) -> None:
+        """Bring in a ticket that was written again: an administrator may have moved it, and no more."""
+        moved = replace(before, moved_to=ticket.moved_to, move_id=ticket.move_id)
+        taken = any(turn[:2] == _turn(ticket)[:2] for turn in self._order)
+        if ticket != moved or not ticket.move_id or ticket.move_id == before.move_id or taken:
+            message = f"{ticket.grant_id} had place {_turn(before)}, has {_turn(ticket)}"
+            self._fault(FaultKind.REWRITTEN, revision, message)
+            return
+        del self._order[bisect_left(self._order, _turn(before))]
+        self._waiting[ticket.grant_id] = ticket
+        insort(self._order, _turn(ticket))
 
     def summary(self) -> PoolHistory:
         """Return the history as of the last revision settled."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.store import Change
@@ -48,6 +49,10 @@ class StoredTicket:
     number: int
     work_key: str = ""
     queued_at_millis: int = 0
+    moved_to: Fraction | None = None
+    """The number that it is served by, where an administrator has moved it."""
+    move_id: str = ""
+    """Of the latest move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,16 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
         number=record.number,
         work_key=record.attributes.work_key,
         queued_at_millis=record.queued_at_millis,
+        moved_to=_moved_to(record),
+        move_id=record.move.move_id,
     )
+
+
+def _moved_to(record: state_pb2.TicketRecord) -> Fraction | None:
+    if not record.HasField("move"):
+        return None
+    place = int.from_bytes(record.move.place, byteorder="big", signed=False)
+    return place / Fraction(2) ** record.move.halvings
 
 
 def read_completed(value: bytes) -> str:

@@ -16,7 +16,7 @@ from seatkeeper.cli.requests import EXAMPLE_ID, PoolArgument, ReasonOption, tick
 from seatkeeper.cli.views import queue_table
 
 app = typer.Typer(
-    help="The requests that wait for a pool: list them, see why one waits, take one out.",
+    help="The requests that wait for a pool: list them, see why one waits, move one, take one out.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -30,6 +30,18 @@ Ticket = Annotated[
         autocompletion=completion.tickets,
     ),
 ]
+
+Before = typer.Option(
+    "--before",
+    metavar="ID",
+    help="Right before this request.",
+    autocompletion=completion.tickets,
+)
+MoveReason = typer.Option(
+    "--reason",
+    metavar="TEXT",
+    help="Why, for the log and for who asks why a request waits: at most 200 characters.",
+)
 
 
 @app.command("list", epilog=examples("seatkeeper queue list tensorrt"))
@@ -74,7 +86,7 @@ async def why(at: Connection, pool: PoolArgument, request: Ticket) -> None:
 
     The rules, as `rule` has them with --json: next (it is granted by the next decision), closed,
     draining, work, limit, seats (it is next, and too few are free), large (a larger request is next),
-    priority, arrival, guarantee and weight (the next seat is for another, by this rule).
+    priority, arrival, moved, guarantee and weight (the next seat is for another, by this rule).
     """
     async with at.client() as client:
         found = await client.pools.explain(pool, request)
@@ -85,6 +97,42 @@ async def why(at: Connection, pool: PoolArgument, request: Ticket) -> None:
     place = f", at position {ticket.position}" if ticket.position else ""
     say(f"request {request} of {ticket.holder} waits for {pool}{place}")
     say(f"{reason.message} (rule `{reason.rule}`)")
+
+
+@app.command(
+    "move",
+    epilog=examples(
+        f'seatkeeper queue move tensorrt {EXAMPLE_ID} --first --reason "the release waits for it"'
+    ),
+)
+@connected
+async def move(
+    at: Connection,
+    pool: PoolArgument,
+    request: Ticket,
+    reason: Annotated[str, MoveReason],
+    before: Annotated[str | None, Before] = None,
+    first: Annotated[bool, typer.Option("--first", help="Before all others.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Behind all others.")] = False,
+) -> None:
+    """Give a request another place in the queue. For administrators.
+
+    It moves among the requests of its priority; in a pool that lists projects, among those of its
+    project. Between priorities, and between projects, the order stays as it is. It keeps the place
+    until it is granted or moved again; those who wait are notified of their new positions. Nodes of
+    before this command do not serve the pool while a request waits that was moved.
+    """
+    if [before is not None, first, last].count(True) != 1:
+        fail(Exit.USAGE, "say where to: --before ID, --first or --last")
+    async with at.client() as client:
+        ticket = await client.pools.move(
+            pool, request, reason=reason, before=before or "", first=first, last=last
+        )
+    if at.json:
+        write_json({"moved": request, "pool": pool, **ticket_json(ticket)})
+    else:
+        place = f", at position {ticket.position} now" if ticket.position else ""
+        say(f"request {request} of {ticket.holder} waits for {pool}{place}")
 
 
 @app.command(

@@ -387,8 +387,15 @@ def ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
         "queued_at": iso(ticket.queued_at),
         "estimate_seconds": seconds(ticket.estimate) if ticket.HasField("estimate") else None,
         "estimate_basis": _basis_json(ticket),
+        "moved": _moved_json(ticket),
         "client_says": _client_json(ticket),
     }
+
+
+def _moved_json(ticket: pools_pb.QueuedTicket) -> Json | None:
+    if not ticket.HasField("moved"):
+        return None
+    return {"reason": ticket.moved.reason, "moved_at": iso(ticket.moved.moved_at)}
 
 
 def reason_json(reason: pools_pb.WaitReason) -> Json:

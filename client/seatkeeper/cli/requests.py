@@ -39,9 +39,17 @@ def ticket_facts(ticket: pb.QueuedTicket) -> list[tuple[str, str]]:
         ("seats", str(ticket.seats)),
         ("waiting for", f"{since(ticket.queued_at)}, since {iso(ticket.queued_at)}"),
         ("estimate", span(seconds(ticket.estimate)) if known else "unknown"),
+        *_moved(ticket),
         ("session", ticket.session_id),
         ("client says", client_says(ticket)),
     ]
+
+
+def _moved(ticket: pb.QueuedTicket) -> list[tuple[str, str]]:
+    moved = ticket.moved
+    if not ticket.HasField("moved"):
+        return []
+    return [("moved", f"by an administrator, {iso(moved.moved_at)}: {moved.reason}")]
 
 
 def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:

@@ -154,7 +154,8 @@ of the ground that they decide by."""
 PURE_IMPORTS: dict[str, set[str]] = {
     **{name: set() for name in ("__future__", "bisect", "collections", "dataclasses", "enum")},
     **{name: set() for name in ("functools", "heapq", "itertools", "re", "typing")},
-    "math": {"exp", "log"},
+    "math": {"ceil", "exp", "floor", "log"},
+    "fractions": {"Fraction"},
     "collections.abc": set(),
     "datetime": {"timedelta"},
     "sys": {"maxsize"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from seatkeeper.server.domain import (
     Grant,
     Guard,
     Instant,
+    Move,
     Overtaking,
     PoolPolicy,
     PoolSpec,
@@ -428,3 +430,55 @@ def test_a_ticket_may_be_overtaken_as_far_as_its_pool_says() -> None:
     assert not overtaking(one, within=10.001).faults
     assert kinds(overtaking(one, within=10)) == [FaultKind.ORDER]
     assert kinds(overtaking(four)) == [FaultKind.ORDER]
+
+
+def moved(ticket: Ticket, place: Fraction, move: int = 1) -> Ticket:
+    return replace(ticket, move=Move(place, uuid7(500 + move), "why", NOW))
+
+
+WAITING = (
+    [spec(1), guard(), granted(a_grant(9, fence=1))],
+    [guard(), queued(a_ticket(1)), queued(a_ticket(2))],
+)
+
+
+def next_one(number: int) -> list[Change]:
+    """The seat goes from its holder to a ticket."""
+    grant = granted(a_grant(number, fence=2))
+    return [guard(), mark("anna", 9), grant_gone(9), grant, ticket_gone(number)]
+
+
+def test_a_request_that_an_administrator_moved_is_served_at_its_new_place() -> None:
+    move = [guard(), queued(moved(a_ticket(2), Fraction(1, 2)))]
+    assert checked(*WAITING, move, next_one(2)).is_correct
+    assert kinds(checked(*WAITING, move, next_one(1))) == [FaultKind.ORDER]
+
+
+def test_a_move_takes_effect_after_the_grants_of_its_own_revision() -> None:
+    both = [*next_one(1), queued(moved(a_ticket(2), Fraction(1, 2)))]
+    assert checked(*WAITING, both).is_correct
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        replace(moved(a_ticket(2), Fraction(1, 2)), seats=2),
+        moved(a_ticket(2, order=7), Fraction(1, 2)),
+        moved(a_ticket(2, priority=3), Fraction(1, 2)),
+        moved(a_ticket(2, session="bert"), Fraction(1, 2)),
+        moved(a_ticket(2), Fraction(1)),
+    ],
+    ids=["seats", "number", "priority", "session", "another's place"],
+)
+def test_a_move_that_changes_more_than_a_place_is_caught(written: Ticket) -> None:
+    assert kinds(checked(*WAITING, [guard(), queued(written)])) == [FaultKind.REWRITTEN]
+
+
+def test_a_place_that_changes_without_a_new_move_is_caught() -> None:
+    first = [guard(), queued(moved(a_ticket(2), Fraction(1, 2)))]
+    again = [guard(), queued(moved(a_ticket(2), Fraction(1, 4)))]
+    assert kinds(checked(*WAITING, first, again)) == [FaultKind.REWRITTEN]
+    other = [guard(), queued(moved(a_ticket(2), Fraction(1, 4), move=2))]
+    assert checked(*WAITING, first, other).is_correct
+    forgotten = [guard(), queued(a_ticket(2))]
+    assert kinds(checked(*WAITING, first, forgotten)) == [FaultKind.REWRITTEN]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from tests.policies.quota import Quota
 from tests.unit.kit import NOW, uuid7
 from tests.unit.policy.test_shares import LAB, TWO, a_pool, share, t
 
-from seatkeeper.server.domain import Instant, PoolState, ProjectShare, Ticket
+from seatkeeper.server.domain import Instant, Move, PoolState, ProjectShare, Ticket
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.policy.rules import ORDERS, Rule
@@ -26,6 +27,10 @@ def why(state: PoolState, number: int, policy: Policy = BY_POOL) -> Waiting:
     snapshot = PoolSnapshot.of(state)
     plan = policy.plan(snapshot, Instant(NOW))
     return why_waiting(snapshot, plan, state.tickets[uuid7(number)])
+
+
+def moved(ticket: Ticket, place: Fraction) -> Ticket:
+    return replace(ticket, move=Move(place, uuid7(7), "the release", NOW))
 
 
 def working(ticket: Ticket) -> Ticket:
@@ -60,6 +65,35 @@ CASES: list[Case] = [
         "before it: 1 of a higher priority, 1 that came before it",
     ),
     (NO_SHARES, {"cv": 1}, [t(1, "cv"), t(2, "cv")], 1, 2, Rule.ARRIVAL, "1 that came before"),
+    (
+        NO_SHARES,
+        {"cv": 1},
+        [t(1, "cv"), moved(t(2, "cv"), Fraction(1, 2))],
+        1,
+        1,
+        Rule.MOVED,
+        "before it: 1 that an administrator's move put before it",
+    ),
+    # One that was moved back itself.
+    (
+        NO_SHARES,
+        {"cv": 1},
+        [moved(t(1, "cv"), Fraction(4)), t(2, "cv"), t(3, "cv", priority=2)],
+        1,
+        1,
+        Rule.PRIORITY,
+        "1 that an administrator's move put before it; an administrator moved it: the release",
+    ),
+    # Between projects of equal shares, a place counts as if it had come there.
+    (
+        [share("cv"), share("nlp")],
+        {"x": 1},
+        [t(1, "cv"), t(2, "nlp"), moved(t(3, "nlp"), Fraction(1, 2))],
+        1,
+        1,
+        Rule.MOVED,
+        "1 that an administrator's move put before it",
+    ),
     (
         NO_SHARES,
         {"cv": 1},

@@ -86,6 +86,9 @@ def good(who: Who, name: str) -> Message | None:
         "WatchPool": pool_pb.WatchPoolRequest(name=POOL),
         "ExplainTicket": pool_pb.ExplainTicketRequest(pool=POOL, grant_id=uuid7(1)),
         "RemoveTicket": pool_pb.RemoveTicketRequest(pool=POOL, grant_id=uuid7(1), reason="why"),
+        "MoveTicket": pool_pb.MoveTicketRequest(
+            pool=POOL, grant_id=uuid7(1), first=True, reason="why", move_id=uuid7(2)
+        ),
         "ReleaseGrant": pool_pb.ReleaseGrantRequest(
             pool=POOL, grant_id=uuid7(1), reason="why", now=True
         ),

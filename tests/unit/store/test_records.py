@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -14,10 +15,12 @@ from seatkeeper.server.domain import (
     Grant,
     Guard,
     Instant,
+    Move,
     PoolSpec,
     Ticket,
     Watermark,
 )
+from seatkeeper.server.domain.move import HALVINGS_MAX
 from seatkeeper.server.store import records
 from seatkeeper.server.store.keys import Keys
 
@@ -28,6 +31,12 @@ PRIORITIES = st.integers(-1000, 1000)
 ATTRIBUTIONS = st.builds(Attribution, TEXT, TEXT, PRIORITIES)
 WAITS = st.integers(1, 10**15).map(lambda millis: timedelta(milliseconds=millis))
 INSTANTS = st.integers(1, 2**53).map(Instant)
+PLACES = st.builds(
+    lambda above, halvings: Fraction(above, 2**halvings),
+    st.integers(0, 2**1100),
+    st.integers(0, HALVINGS_MAX),
+)
+MOVES = st.builds(Move, PLACES, TEXT, TEXT, INSTANTS)
 
 
 @given(st.builds(PoolSpec, TEXT, SEATS, TEXT))
@@ -71,6 +80,7 @@ def test_a_grant_survives_the_store(grant: Grant) -> None:
         NUMBERS,
         INSTANTS,
         st.none() | WAITS,
+        move=st.none() | MOVES,
     )
 )
 def test_a_ticket_survives_the_store(ticket: Ticket) -> None:

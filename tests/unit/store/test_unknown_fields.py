@@ -24,7 +24,16 @@ from tests.unit.kit import KEYS, NOW, FakeClock, a_grant, a_ticket, acquire, rel
 from seatkeeper.internal.v1 import peer_service_pb2, state_pb2
 from seatkeeper.server.decide import decide
 from seatkeeper.server.deployment.adopt import Adoption
-from seatkeeper.server.domain import Granted, Guard, Limits, PoolSpec, Queued, Watermark
+from seatkeeper.server.domain import (
+    Granted,
+    Guard,
+    Limits,
+    MoveTicket,
+    PoolSpec,
+    Queued,
+    To,
+    Watermark,
+)
 from seatkeeper.server.engines.registry import Engines
 from seatkeeper.server.pool.admin import Pools
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -194,6 +203,18 @@ async def take_what_a_newer_node_asks(store: MemoryStore) -> None:
     await store.commit(writes_of(KEYS, POOL, decision, 5, has_guard=False))
 
 
+async def move_a_ticket(store: MemoryStore) -> None:
+    grant, second = a_grant(8), a_ticket(2, order=99, session=SESSION)
+    await store.commit(
+        [
+            Put(KEYS.guard(POOL), records.encode_guard(Guard(1, 99))),
+            Put(KEYS.grant(POOL, uuid7(8)), records.encode_grant(grant), LEASE),
+            Put(KEYS.ticket(POOL, uuid7(2)), records.encode_ticket(second), LEASE),
+        ]
+    )
+    await decide_once(store, MoveTicket(uuid7(1), SESSION, To.LAST, "why", uuid7(3)))
+
+
 async def close_a_session(store: MemoryStore) -> None:
     sessions = Sessions(store, KEYS, FakeClock(), default_ttl=timedelta(seconds=10))
     credentials = seat_service_pb2.SessionCredentials(session_id=SESSION, secret=b"x" * 16)
@@ -269,6 +290,12 @@ CHANGES = [
         A_TICKET,
         take_what_a_newer_node_asks,
         frozenset({"number", "queued_at_millis"}),
+    ),
+    Change(
+        "seats/<pool>/queue/<grant_id>",
+        A_TICKET,
+        move_a_ticket,
+        frozenset({"move", "format"}),
     ),
     Change(
         "seats/<pool>/marks/<session_id>",

@@ -19,7 +19,8 @@ from seatkeeper.client.admin.changes import (
 )
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sends
-from seatkeeper.core.errors import Changed, PoolNotFound, ServiceTooOld
+from seatkeeper.core.errors import Changed, InvalidArgument, PoolNotFound, ServiceTooOld
+from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import pool_service_pb2 as pb
 from seatkeeper.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -189,6 +190,43 @@ class AsyncPools:
                 request, timeout=timeout
             ),
             repeatable=False,
+            overrides=_NEWER,
+        )
+        return answer.ticket
+
+    async def move(
+        self,
+        pool: str,
+        request_id: str,
+        *,
+        reason: str,
+        before: str = "",
+        first: bool = False,
+        last: bool = False,
+        move_id: str = "",
+    ) -> pb.QueuedTicket:
+        """Move a request ``before`` another one, or to the ``first`` or ``last`` place; return it.
+
+        It moves among those of its priority, in a pool that lists projects of its project. Where it is
+        there already, nothing is changed. ``move_id``: a UUIDv7 of the caller's, to send the same move
+        again; empty: a new one. Raises what `remove` does, `InUse` also where there is no such
+        place, and `InvalidArgument` unless one of the three is given.
+        """
+        if [bool(before), first, last].count(True) != 1:
+            raise InvalidArgument("give one of before, first and last")
+        request = pb.MoveTicketRequest(
+            pool=pool, grant_id=request_id, reason=reason, move_id=move_id or new_id()
+        )
+        if before:
+            request.before = before
+        elif first:
+            request.first = True
+        else:
+            request.last = True
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).MoveTicket(
+                request, timeout=timeout
+            ),
             overrides=_NEWER,
         )
         return answer.ticket

@@ -79,6 +79,29 @@ class Pools:
         """Take a request out of the queue, and return it."""
         return self._thread.call(self._pools.remove(pool, request_id, reason=reason))
 
+    def move(
+        self,
+        pool: str,
+        request_id: str,
+        *,
+        reason: str,
+        before: str = "",
+        first: bool = False,
+        last: bool = False,
+        move_id: str = "",
+    ) -> pool_service_pb2.QueuedTicket:
+        """Move a request ``before`` another one, or to the ``first`` or ``last`` place; return it."""
+        return self._thread.call(
+            self._pools.move(
+                *(pool, request_id),
+                reason=reason,
+                before=before,
+                first=first,
+                last=last,
+                move_id=move_id,
+            )
+        )
+
     def release_now(
         self, pool: str, grant_id: str, *, reason: str, fence: int = 0
     ) -> pool_service_pb2.HeldGrant:

@@ -31,17 +31,20 @@ from datetime import timedelta
 from seatkeeper.server.decide import reclaimed
 from seatkeeper.server.decide.entering import Entering
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
+from seatkeeper.server.decide.moving import Moves
 from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
 from seatkeeper.server.decide.watermarks import Watermarks
 from seatkeeper.server.decide.work import WorksBegun, waiting_for, work_ended
 from seatkeeper.server.domain.commands import (
     Acquire,
+    Administrative,
     Command,
     Denied,
     Forced,
     ForcedEnd,
     Granted,
+    MoveTicket,
     Outcome,
     Queued,
     Refusal,
@@ -95,6 +98,8 @@ class Decision:
     """By session."""
     grants: list[Grant] = field(init=False, default_factory=list)
     tickets: list[Ticket] = field(init=False, default_factory=list)
+    moved: dict[str, Ticket] = field(init=False, default_factory=dict)
+    """Tickets that an administrator has given another place, by grant id."""
     grants_ended: list[str] = field(init=False, default_factory=list)
     released_fences: list[int] = field(init=False, default_factory=list)
     """Of those grants that their holders gave back."""
@@ -118,6 +123,7 @@ class Decision:
         return (
             len(self.grants)
             + len(self.tickets)
+            + len(self.moved)
             + len(self.marks)
             + len(self.grants_ended)
             + len(self.tickets_ended)
@@ -165,6 +171,7 @@ def decide(
         _free_reclaimed(draft, over)
     draft.serve_queue()
     draft.store_waiting()
+    draft.decision.outcomes += draft.moves.outcomes(draft.served, draft.gone)
     guard = draft.decision.guard
     overtaken = draft.overtaken.waiting(draft.decision.tickets, draft.gone, draft.served)
     if overtaken or guard.overtaken:
@@ -221,6 +228,7 @@ class _Draft:
     """By work key: what the holder says who releases now."""
     marks: Watermarks = field(init=False)
     served: dict[str, Grant] = field(init=False, default_factory=dict)
+    moves: Moves = field(init=False)
     overtaken: Overtaken = field(init=False)
     plan: Plan | None = field(init=False, default=None)
     """What the policy wants, once it has planned."""
@@ -229,6 +237,7 @@ class _Draft:
         self.marks = Watermarks(self.pool)
         self.decision = Decision(with_usage(self.pool, self.now), self.now, self.marks.written)
         self.held = self.pool.held
+        self.moves = Moves(self.pool, self.decision.moved)
         self.overtaken = Overtaken(self.pool)
 
     def fits(self, writes: int) -> bool:
@@ -236,13 +245,13 @@ class _Draft:
 
     def take(self, command: Command) -> None:
         """Apply one command, or defer it when the transaction is full."""
-        need = 1 if isinstance(command, Acquire) else RELEASE_WRITES
+        need = 1 if isinstance(command, Acquire | MoveTicket) else RELEASE_WRITES
         if self.decision.deferred or not self.fits(need):
             self.decision.deferred.append(command)
         elif isinstance(command, Acquire):
             self._acquire(command)
-        elif isinstance(command, ForcedEnd):
-            _end_by_force(self, command)
+        elif isinstance(command, Administrative):
+            _administer(self, command)
         else:
             self._release(command)
 
@@ -325,8 +334,7 @@ class _Draft:
         self._deny(command, Refusal.NOT_YOURS, "this grant id belongs to another session")
 
     def _release(self, command: Release) -> None:
-        grant_id = command.grant_id
-        recorded = False
+        grant_id, recorded = command.grant_id, False
         if (earlier := self.asked.get(grant_id)) is not None:
             if earlier[0].session_id != command.session_id:
                 self._deny_not_yours(command)
@@ -489,7 +497,7 @@ class _Draft:
             elif asked is not None and self.decision.unserved:
                 self.decision.deferred.append(command)  # as the first of the two
             elif (stored := self.pool.tickets.get(grant_id)) is not None:
-                self.answer(command, Queued(stored))
+                self.answer(command, Queued(self.decision.moved.get(grant_id, stored)))
             else:
                 self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
 
@@ -497,6 +505,17 @@ class _Draft:
 def _other_terms(seats: int, project: str, priority: int) -> str:
     asked_before = f"{seats} seats for project {project} at priority {priority}"
     return f"this grant id asked for {asked_before} before; ask for others under a new id"
+
+
+def _administer(draft: _Draft, command: Administrative) -> None:
+    """Take an administrator's command."""
+    if isinstance(command, ForcedEnd):
+        _end_by_force(draft, command)
+        return
+    guard = draft.decision.guard
+    number = guard.ticket_number + 1
+    if draft.moves.take(command, draft.gone, number, draft.now):
+        draft.decision.guard = _moved(guard, number=number)
 
 
 def _end_by_force(draft: _Draft, command: ForcedEnd) -> None:

@@ -13,19 +13,24 @@ from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.basis import Basis
 from seatkeeper.server.domain.commands import (
     Acquire,
+    Administrative,
     Command,
     Denied,
     Forced,
     ForcedEnd,
     Granted,
+    Moved,
+    MoveTicket,
     Outcome,
     Queued,
     Refusal,
     Release,
     Released,
+    To,
     WorkEnd,
 )
 from seatkeeper.server.domain.limits import Limits
+from seatkeeper.server.domain.move import Move
 from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Reclaim, Reclaims
 from seatkeeper.server.domain.state import (
     Grant,
@@ -43,6 +48,7 @@ __all__ = [
     "NO_RECLAIMS",
     "NO_RULES",
     "Acquire",
+    "Administrative",
     "Attribution",
     "Basis",
     "Command",
@@ -54,6 +60,9 @@ __all__ = [
     "Guard",
     "Instant",
     "Limits",
+    "Move",
+    "MoveTicket",
+    "Moved",
     "Outcome",
     "Overtaking",
     "PoolPolicy",
@@ -69,6 +78,7 @@ __all__ = [
     "Release",
     "Released",
     "Ticket",
+    "To",
     "Usage",
     "Watermark",
     "WorkEnd",

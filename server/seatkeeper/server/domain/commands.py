@@ -86,7 +86,30 @@ class ForcedEnd:
     """For the holder."""
 
 
-Command = Acquire | Release | ForcedEnd
+class To(Enum):
+    """Where a ticket is moved to, if not before another one."""
+
+    FIRST = auto()
+    LAST = auto()
+
+
+@immutable
+class MoveTicket:
+    """An administrator gives another's ticket another place. Moves what was seen and nothing else."""
+
+    grant_id: str
+    session_id: str
+    """Whose it is."""
+    to: To | str
+    """Where to; a grant id: right before that ticket."""
+    reason: str
+    move_id: str
+    """The same one decided again moves nothing."""
+
+
+Administrative = ForcedEnd | MoveTicket
+"""Commands of administrators: no requests for seats, and decided by the node that gets them."""
+Command = Acquire | Release | Administrative
 
 
 class Refusal(Enum):
@@ -143,6 +166,13 @@ class Released:
 
 
 @immutable
+class Moved:
+    """The ticket is where it was to be moved to."""
+
+    ticket: Ticket
+
+
+@immutable
 class Forced:
     """A grant was ended by force: what its holder receives. No outcome of a command of its own."""
 
@@ -152,4 +182,4 @@ class Forced:
     """Whether it was called back before; otherwise an administrator ended it."""
 
 
-Outcome = Granted | Queued | Denied | Released
+Outcome = Granted | Queued | Denied | Released | Moved

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fractions import Fraction
 from heapq import merge
 
 from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.immutable import immutable
+from seatkeeper.server.domain.move import Move
 from seatkeeper.server.domain.project_index import ProjectIndex
 from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Instant, Reclaims
 from seatkeeper.server.domain.rule_index import RuleIndex
@@ -99,14 +101,21 @@ class Ticket(HasAttribution):
     kept: bytes = field(default=b"", repr=False, compare=False)
     heeds_within: timedelta | None = None
     """Its client heeds reclaims, and learns of one within so long at most; None: it does not."""
+    move: Move | None = None
+    """The place that an administrator gave it; None: that of its number."""
+
+    @property
+    def place(self) -> int | Fraction:
+        """The number that it is served by, within its priority."""
+        return self.number if self.move is None else self.move.place
 
 
-QueueKey = tuple[int, int, str]
+QueueKey = tuple[int, int | Fraction, str]
 
 
 def queue_key(ticket: Ticket) -> QueueKey:
-    """Return what `PoolState.queue` is sorted by: priority, then the order of acceptance."""
-    return (-ticket.priority, ticket.number, ticket.grant_id)
+    """Return what `PoolState.queue` is sorted by: priority, then acceptance or a later move."""
+    return (-ticket.priority, ticket.place, ticket.grant_id)
 
 
 @dataclass(slots=True)

@@ -43,6 +43,7 @@ _SERVICES = {
         "WatchPool": Right.NONE,
         "ExplainTicket": Right.NONE,
         "RemoveTicket": Right.ADMINISTRATOR,
+        "MoveTicket": Right.ADMINISTRATOR,
         "ReleaseGrant": Right.ADMINISTRATOR,
     },
     f"{_PACKAGE}.ClusterService": {

@@ -45,8 +45,15 @@ def says_nothing(ticket: Ticket) -> Reason | None:
 
 
 def by_acceptance(first: Ticket, ticket: Ticket) -> Rule:
-    """Return why one ticket comes before another: its priority, or that it was accepted before."""
-    return Rule.PRIORITY if first.priority > ticket.priority else Rule.ARRIVAL
+    """Return why one ticket comes before another: its priority, its number, or a move."""
+    if first.priority > ticket.priority:
+        return Rule.PRIORITY
+    return by_number(first, ticket)
+
+
+def by_number(first: Ticket, ticket: Ticket) -> Rule:
+    """Return why one ticket comes before another, priorities apart."""
+    return Rule.MOVED if first.number > ticket.number else Rule.ARRIVAL
 
 
 def ahead_by_acceptance(

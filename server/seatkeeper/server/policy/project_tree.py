@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from heapq import heapify, heappop, heapreplace
 from sys import maxsize
 from typing import Protocol, TypeVar
@@ -17,8 +18,8 @@ from typing import Protocol, TypeVar
 from seatkeeper.server.domain import PoolPolicy, ProjectShare, Ticket
 from seatkeeper.server.policy.rules import Rule
 
-Turn = tuple[bool, float, int]
-"""Lowest first: not under its guarantee; seats for what it is due; number of the head's ticket."""
+Turn = tuple[bool, float, int | Fraction]
+"""Lowest first: not under its guarantee; seats for what it is due; place of the head's ticket."""
 
 
 USED_COUNTS = 4
@@ -97,9 +98,9 @@ class _Counted:
         """
         assert self.head is not None
         if self.is_due and self._guaranteed:
-            return False, (self._held + 0.5) / self._guaranteed, self.head.number
+            return False, (self._held + 0.5) / self._guaranteed, self.head.place
         seats = (self._held + 0.5 + self._used) / self._weight
-        return not self.is_due, seats, self.head.number
+        return not self.is_due, seats, self.head.place
 
     def _has_room(self, ticket: Ticket) -> bool:
         return self._held + ticket.seats <= self._limit
@@ -187,7 +188,8 @@ class Branch(_Counted):
             return None
         mine, theirs = first.turn(), other.turn()
         if mine[:2] == theirs[:2]:
-            return Rule.ARRIVAL
+            assert first.head is not None
+            return Rule.MOVED if first.head.number > other.head.number else Rule.ARRIVAL
         return Rule.GUARANTEE if first.is_due else Rule.WEIGHT
 
     def _again(self) -> None:

@@ -39,6 +39,8 @@ class Rule(StrEnum):
     """Others have a higher priority."""
     ARRIVAL = "arrival"
     """Others came before it."""
+    MOVED = "moved"
+    """An administrator moved others before it, or it behind them."""
     GUARANTEE = "guarantee"
     """Others' projects are under their guarantees."""
     WEIGHT = "weight"
@@ -65,6 +67,7 @@ class Reason:
 ORDERS = {
     Rule.PRIORITY: "of a higher priority",
     Rule.ARRIVAL: "that came before it",
+    Rule.MOVED: "that an administrator's move put before it",
     Rule.GUARANTEE: "of projects under their guarantees",
     Rule.WEIGHT: "of projects that have less for their weights",
 }

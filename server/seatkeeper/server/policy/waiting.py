@@ -37,6 +37,14 @@ class Waiting:
 
 def why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:
     """Return why a stored ticket waits. ``plan`` is the policy's for this very pool."""
+    found = _why_waiting(pool, plan, ticket)
+    if ticket.move is None:
+        return found
+    text = f"{found.reason.text}; an administrator moved it: {ticket.move.reason}"
+    return Waiting(Reason(found.reason.rule, text), found.ahead)
+
+
+def _why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:
     if (reason := _of_the_pool(pool, plan, ticket)) is not None:
         return Waiting(reason)
     if (reason := _held_back(pool, plan, ticket)) is not None:

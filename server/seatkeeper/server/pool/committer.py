@@ -15,6 +15,7 @@ from functools import partial
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Granted,
+    Moved,
     Queued,
 )
 from seatkeeper.server.events import log as events
@@ -238,6 +239,7 @@ class Committer:
         """Find the sessions of a refused transaction whose lease has ended."""
         leases = {g.session_id: g.lease_id for g in decision.grants}
         leases |= {t.session_id: t.lease_id for t in decision.tickets}
+        leases |= {t.session_id: t.lease_id for t in decision.moved.values()}
         leases |= {session_id: mark.lease_id for session_id, mark in decision.marks.items()}
         remaining = await asyncio.gather(
             *(self._store.lease_remaining(lease) for lease in leases.values())
@@ -295,7 +297,7 @@ class Committer:
         self._changed(touched)
         for command, outcome in decision.outcomes:
             listener = listeners[id(command)]
-            if not isinstance(outcome, Granted | Queued) and not isinstance(
+            if not isinstance(outcome, Granted | Queued | Moved) and not isinstance(
                 listener, Forwarded
             ):
                 deliver(listener, self._pool, outcome)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from seatkeeper.server.decide import Decision
-from seatkeeper.server.domain import Denied, ForcedEnd, Grant, PoolState, Ticket
+from seatkeeper.server.domain import Administrative, Denied, Grant, PoolState, Ticket
 from seatkeeper.server.events.usage import (
     SESSION_ENDED,
     UsageEvent,
@@ -106,6 +106,6 @@ def refusals_of(
 ) -> Iterator[UsageEvent]:
     """Yield the commands that a decision refused. An administrator's are no requests for seats."""
     for command, outcome in decision.outcomes:
-        if isinstance(outcome, Denied) and not isinstance(command, ForcedEnd):
+        if isinstance(outcome, Denied) and not isinstance(command, Administrative):
             peer = peers.get(command.grant_id, "")
             yield command_refused(pool, command, outcome, decision.decided_at, peer)

@@ -72,6 +72,9 @@ def ticket_message(ticket: Ticket, place: Place | None) -> pool_service_pb2.Queu
     )
     ticket.attribution.write(queued)
     queued.queued_at.FromMilliseconds(ticket.queued_at)
+    if ticket.move is not None:
+        queued.moved.reason = ticket.move.reason
+        queued.moved.moved_at.FromMilliseconds(ticket.move.moved_at)
     if place is not None and place.wait is not None:
         queued.estimate.FromTimedelta(place.wait)
     return queued

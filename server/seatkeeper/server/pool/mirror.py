@@ -218,7 +218,7 @@ class PoolMirror:
         try:
             self._take(key, entry, revision, touched)
         except FormatUnsupported as error:
-            self.unsupported[key] = FormatUnsupported(key, error.record_format)
+            self.unsupported[key] = FormatUnsupported(key, error.record_format, error.known)
             touched.add(key)
 
     def _take(self, key: str, entry: Entry | None, revision: int, touched: set[str]) -> None:

@@ -14,6 +14,7 @@ from seatkeeper.server.domain import (
     Denied,
     Grant,
     Granted,
+    Moved,
     Queued,
     Refusal,
     Release,
@@ -137,6 +138,7 @@ class Ownership:
                     touched |= self._mirror.committed(update, decided.revision)
                 touched.add(command.grant_id)
             else:
+                assert not isinstance(outcome, Moved)  # an administrator's are not forwarded
                 if isinstance(outcome, Released):
                     # Else the view has it until the watch comes, and a token could be asked for.
                     touched |= self._mirror.released(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seatkeeper.server.decide import RETRY_LATER
-from seatkeeper.server.domain import Acquire, Command, Denied, ForcedEnd, Refusal
+from seatkeeper.server.domain import Acquire, Administrative, Command, Denied, Refusal
 from seatkeeper.server.events.usage import command_refused
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.forwarder import Forwarded
@@ -28,7 +28,7 @@ class Refusals:
         # Where it was forwarded from, it is decided after all, or counted.
         is_forwarded = isinstance(listener, Forwarded)
         is_counted = not is_forwarded or denied.reason is not Refusal.UNAVAILABLE
-        if is_counted and not isinstance(command, ForcedEnd):
+        if is_counted and not isinstance(command, Administrative):
             now, peer = self._clock.now(), peer_of(listener)
             self._observer.usage.publish(
                 command_refused(self._pool, command, denied, now, peer)

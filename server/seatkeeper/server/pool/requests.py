@@ -1,7 +1,8 @@
-"""One request of a pool, as administrators deal with it: why it waits, and ending it for its holder.
+"""One request of a pool, as administrators deal with it: why it waits, its place, and ending it.
 
-An end by force goes through the pool's loop like every other command, as if another node had forwarded
-it. So it is decided here, whichever node owns the pool: one of an earlier version does not know it.
+A move, or an end by force, goes through the pool's loop like every other command, as if another node
+had forwarded it. So it is decided here, whichever node owns the pool: one of an earlier version does
+not know it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seatkeeper.server.decide import Place
-from seatkeeper.server.domain import Denied, ForcedEnd, Grant, Refusal, Ticket
+from seatkeeper.server.domain import (
+    Administrative,
+    Denied,
+    ForcedEnd,
+    Grant,
+    Moved,
+    MoveTicket,
+    Outcome,
+    Refusal,
+    Ticket,
+    To,
+)
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.policy.waiting import Waiting, why_waiting
 from seatkeeper.server.pool.admin import PoolError, Pools, PoolView, missing
@@ -23,7 +35,10 @@ class RequestNotFound(PoolError):
 
 
 class RequestDiffers(PoolError):
-    """The request waits and was to hold seats, or the other way round, or holds others."""
+    """The request waits and was to hold seats, or the other way round, or holds others.
+
+    Or it cannot have the place that it was to be moved to.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +75,26 @@ class Requests:
         Also ``OutcomeUnknown``: it may wait still, or may have been taken out.
         """
         ticket = _ticket(await self._pools.read(pool), grant_id)
-        await self._end(pool, ForcedEnd(grant_id, ticket.session_id, 0, reason), peer)
+        await self._decided(pool, ForcedEnd(grant_id, ticket.session_id, 0, reason), peer)
         return ticket
+
+    async def move(
+        self, pool: str, grant_id: str, to: To | str, reason: str, move_id: str, peer: str
+    ) -> tuple[Ticket, Place | None]:
+        """Give a request another place; return it as it waits now, and where. Raises as ``remove``.
+
+        The same ``move_id`` again moves it no further.
+        """
+        ticket = _ticket(await self._pools.read(pool), grant_id)
+        command = MoveTicket(grant_id, ticket.session_id, to, reason, move_id)
+        outcome = await self._decided(pool, command, peer)
+        assert isinstance(outcome, Moved)
+        loop = await self._seats.loop(pool)
+        state = None if loop is None else loop.state
+        place = (
+            None if state is None else self._seats.forecast(pool, state).place(outcome.ticket)
+        )
+        return outcome.ticket, place
 
     async def release(
         self, pool: str, grant_id: str, reason: str, peer: str, *, fence: int = 0
@@ -85,10 +118,10 @@ class Requests:
                 f"grant {grant_id} of pool {pool} has fence {grant.fence}, not {fence}; look again"
             )
         command = ForcedEnd(grant_id, grant.session_id, grant.fence, reason)
-        await self._end(pool, command, peer)
+        await self._decided(pool, command, peer)
         return grant
 
-    async def _end(self, pool: str, command: ForcedEnd, peer: str) -> None:
+    async def _decided(self, pool: str, command: Administrative, peer: str) -> Outcome:
         loop = await self._seats.loop(pool)
         if loop is None:
             raise missing(pool)
@@ -96,7 +129,7 @@ class Requests:
         loop.submit(command, listener)
         outcome, _ = await listener.outcome
         if not isinstance(outcome, Denied):
-            return
+            return outcome
         said = f"request {command.grant_id} of pool {pool}: {outcome.message}"
         if outcome.reason is Refusal.FINISHED:
             raise RequestNotFound(said)

@@ -43,7 +43,8 @@ def writes_of(
         value = records.encode_guard(decision.guard, decision_id, facts)
         writes.append(Put(keys.guard(pool), value))
     writes += [_put_grant(keys, pool, grant) for grant in decision.grants]
-    writes += [_put_ticket(keys, pool, ticket) for ticket in decision.tickets]
+    waiting = (*decision.tickets, *decision.moved.values())
+    writes += [_put_ticket(keys, pool, ticket) for ticket in waiting]
     writes += [
         Put(keys.mark(pool, session_id), records.encode_watermark(mark), mark.lease_id)
         for session_id, mark in decision.marks.items()
@@ -56,7 +57,8 @@ def writes_of(
 def made_by(keys: Keys, pool: str, decision: Decision) -> dict[str, Grant | Ticket]:
     """Return what a decision's grants and tickets are stored under, by key."""
     made: dict[str, Grant | Ticket] = {keys.grant(pool, g.grant_id): g for g in decision.grants}
-    made.update((keys.ticket(pool, ticket.grant_id), ticket) for ticket in decision.tickets)
+    waiting = (*decision.tickets, *decision.moved.values())
+    made.update((keys.ticket(pool, ticket.grant_id), ticket) for ticket in waiting)
     return made
 
 

@@ -7,11 +7,12 @@ from datetime import timedelta
 from seatkeeper.internal.v1 import peer_service_pb2 as pb
 from seatkeeper.server.domain import (
     Acquire,
+    Administrative,
     Attribution,
     Command,
     Denied,
-    ForcedEnd,
     Granted,
+    Moved,
     Outcome,
     Queued,
     Refusal,
@@ -33,7 +34,7 @@ RETRY_AFTER = timedelta(seconds=1)
 
 def encode_command(command: Command) -> pb.PeerCommand:
     """Return the message for a command. An administrator's are decided where they come."""
-    assert not isinstance(command, ForcedEnd)
+    assert not isinstance(command, Administrative)
     if isinstance(command, Release):
         release = pb.ReleaseCommand(
             grant_id=command.grant_id,
@@ -78,7 +79,8 @@ def decode_command(message: pb.PeerCommand) -> Command:
 
 
 def encode_outcome(outcome: Outcome) -> pb.PeerOutcome:
-    """Return the message for an outcome."""
+    """Return the message for an outcome. Those of administrators' commands are not sent."""
+    assert not isinstance(outcome, Moved)
     match outcome:
         case Granted(grant):
             return pb.PeerOutcome(granted=records.grant_record(grant))

@@ -43,7 +43,7 @@ from seatkeeper.server.service.failures import answers, pool_not_found, streams
 from seatkeeper.server.sessions.holders import Holders
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.pool_changes import check_apply
-from seatkeeper.server.wire.validate import check_reason, check_spec
+from seatkeeper.server.wire.validate import check_move, check_reason, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
 NOT_NOW = (
@@ -241,6 +241,29 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         return pool_service_pb2.RemoveTicketResponse(ticket=ticket_message(ticket, None))
 
     @answers
+    async def MoveTicket(
+        self, request: pool_service_pb2.MoveTicketRequest, context: Context
+    ) -> pool_service_pb2.MoveTicketResponse:
+        """Give a request another place in the queue."""
+        _check_named(request)
+        to = check_move(request)
+        where = {"before": to} if isinstance(to, str) else {"to": to.name.lower()}
+        try:
+            with administrative_act(
+                "ticket_moved", context, **_about(request), **where
+            ) as facts:
+                ticket, place = await self._requests.move(
+                    *(request.pool, request.grant_id, to, request.reason, request.move_id),
+                    peer_of_call(context),
+                )
+                facts |= {"holder": ticket.holder, "project": ticket.project}
+                facts |= {"seats": ticket.seats, "session_id": ticket.session_id}
+                facts |= {"position": place.position} if place is not None else {}
+        except PoolError as error:
+            raise _failure(request.pool, error, request.grant_id) from error
+        return pool_service_pb2.MoveTicketResponse(ticket=ticket_message(ticket, place))
+
+    @answers
     async def ReleaseGrant(
         self, request: pool_service_pb2.ReleaseGrantRequest, context: Context
     ) -> pool_service_pb2.ReleaseGrantResponse:
@@ -323,6 +346,7 @@ def _shown(value: object) -> object:
 _OneRequest = (
     pool_service_pb2.ExplainTicketRequest
     | pool_service_pb2.RemoveTicketRequest
+    | pool_service_pb2.MoveTicketRequest
     | pool_service_pb2.ReleaseGrantRequest
 )
 
@@ -333,7 +357,9 @@ def _check_named(request: _OneRequest) -> None:
 
 
 def _about(
-    request: pool_service_pb2.RemoveTicketRequest | pool_service_pb2.ReleaseGrantRequest,
+    request: pool_service_pb2.RemoveTicketRequest
+    | pool_service_pb2.MoveTicketRequest
+    | pool_service_pb2.ReleaseGrantRequest,
 ) -> dict[str, str]:
     return {"pool": request.pool, "grant_id": request.grant_id, "reason": request.reason}
 

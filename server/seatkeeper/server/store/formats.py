@@ -29,8 +29,12 @@ FORMAT = 1
 POLICY_FORMAT = 2
 """Of a pool's specification with a policy, which an older node must not overlook."""
 RULES_FORMAT = 3
-"""Of one with what came to policies after projects: a node that knows format 2 must not overlook it."""
-NEWER: Mapping[str, int] = {"seatkeeper.v1.PoolSpec": RULES_FORMAT}
+"""Of one with what came to pools after projects, or that is drained, and of a ticket that was moved: a
+node that knows format 2 must not overlook it."""
+NEWER: Mapping[str, int] = {
+    "seatkeeper.v1.PoolSpec": RULES_FORMAT,
+    "seatkeeper.internal.v1.TicketRecord": RULES_FORMAT,
+}
 """The newest format known of some records, which are written in the oldest that says all there is."""
 
 

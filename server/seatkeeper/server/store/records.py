@@ -32,6 +32,7 @@ from seatkeeper.server.store.formats import (
     kept,
     parsed,
 )
+from seatkeeper.server.store.moves import read_move, write_move
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.server.wire.policies import decode_policy, encode_policy
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
@@ -202,6 +203,7 @@ def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
     record.wait_millis = wait_millis(ticket.wait)
     if ticket.heeds_within is not None:
         record.heeds_within_millis = wait_millis(ticket.heeds_within)
+    write_move(record, ticket.move)
     return record
 
 
@@ -247,6 +249,7 @@ def ticket_of(grant_id: str, record: state_pb2.TicketRecord) -> Ticket:
         wait=wait_of(record),
         kept=kept(record),
         heeds_within=heeds_within_of(record),
+        move=read_move(record),
     )
 
 

@@ -26,7 +26,7 @@ from seatkeeper.core.validate import (
     is_id,
     is_name,
 )
-from seatkeeper.server.domain import PoolSpec, attribution, policy_fault
+from seatkeeper.server.domain import PoolSpec, To, attribution, policy_fault
 from seatkeeper.server.wire.policies import decode_policy
 from seatkeeper.server.wire.pool_rules import check_rules
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
@@ -179,6 +179,23 @@ def check_reason(reason: str) -> None:
         raise Malformed(
             "reason", f"has characters that cannot be shown, such as {named(hidden)}"
         )
+
+
+def check_move(request: pool_service_pb2.MoveTicketRequest) -> To | str:
+    """Check a move of a ticket; return where it is to be moved to."""
+    check_reason(request.reason)
+    check_id("move_id", request.move_id)
+    match request.WhichOneof("to"):
+        case "before":
+            check_id("before", request.before)
+            if request.before == request.grant_id:
+                raise Malformed("before", "is the request itself")
+            return request.before
+        case "first" if request.first:
+            return To.FIRST
+        case "last" if request.last:
+            return To.LAST
+    raise Malformed("to", "say where: before which request, first, or last")
 
 
 def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
