@@ -82,6 +82,8 @@ def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
     assert "out of the queue: the nightly build is off today" in done.stderr
     assert "1 seat of scarce taken back" in done.stdout
     assert "the seat of scarce is lost" in done.stderr
+    assert "denied, with exit code" in done.stdout
+    assert "the licence server is moved at noon" in done.stderr
     assert "no seat is held" in done.stdout
     assert "scarce" not in {each.spec.name for each in cluster.client.pools.list()}
 

@@ -126,3 +126,27 @@ def test_seats_are_shared_among_projects(cluster: Cluster) -> None:
     cluster("pool", "update", "shared", "--without-project", "vision").check()
     assert "projects" not in cluster("pool", "show", "shared", "--json").check().json
     cluster("pool", "delete", "shared").check()
+
+
+def test_a_pool_is_drained_and_opened(cluster: Cluster) -> None:
+    name = cluster.pool(seats=3)
+    why = "the licence server is moved"
+    said = cluster("pool", "drain", name, "--reason", why).check().out
+    assert f"pool {name} is drained: nothing is granted until" in said
+    shown = cluster("pool", "show", name, "--json").check().json
+    assert (shown["drained"]["reason"], shown["seats"], shown["free"]) == (why, 3, 0)
+    assert why in cluster("pool", "show", name).check().out
+    assert "3, drained" in cluster("pool", "list").check().out
+    written = cluster("pool", "show", name, "--yaml").check().out
+    assert "drain" not in written, "a state, and no part of the specification"
+    denied = cluster("run", "--pool", name, "--wait", "0", "--", "true").refused(Exit.NO_SEAT)
+    assert why in denied
+    assert "wait with --wait until it is opened" in denied
+    said = cluster("pool", "open", name, "--reason", "it has moved").check().out
+    assert f"pool {name} is open: 3 seats, 0 held" in said
+    assert "drained" not in cluster("pool", "show", name, "--json").check().json
+    cluster("run", "--pool", name, "--", "true").check()
+    assert "--reason" in cluster("pool", "drain", name).refused(Exit.USAGE)
+    cluster("pool", "update", name, "--seats", "0").check()
+    assert "has 0 seats" in cluster("pool", "open", name).check().out
+    cluster("pool", "drain", "absent", "--reason", "x").refused(Exit.NOT_FOUND)

@@ -76,6 +76,8 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "PoolService/RemoveTicket",
         lambda c: c.pools.remove("p", "g", reason="why"),
     ),
+    "pools.drain": ("PoolService/DrainPool", lambda c: c.pools.drain("p", reason="why")),
+    "pools.open": ("PoolService/OpenPool", lambda c: c.pools.open("p")),
     "pools.move": (
         "PoolService/MoveTicket",
         lambda c: c.pools.move("p", "g", reason="why", first=True),

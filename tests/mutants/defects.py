@@ -591,6 +591,20 @@ DEFECTS = (
         tests=("tests/unit/decide/test_forced.py",),
     ),
     Defect(
+        "a drained pool grants what is released",
+        f"{SERVER}/decide/decision.py",
+        "max(0, spec.open_seats - self.held)",
+        "max(0, spec.seats - self.held)",
+        tests=("tests/unit/decide/test_drained.py",),
+    ),
+    Defect(
+        "a change of a pool opens it",
+        f"{SERVER}/pool/admin.py",
+        "kept=before.kept, drain=before.drain)",
+        "kept=before.kept)",
+        tests=("tests/unit/service/test_drained_pools.py",),
+    ),
+    Defect(
         "a move sent again is made again",
         f"{SERVER}/decide/moving.py",
         "found.move.move_id == command.move_id",

@@ -30,6 +30,7 @@ from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import (
     NO_POLICY,
     NO_RULES,
+    Drain,
     Instant,
     PoolPolicy,
     PoolRules,
@@ -223,9 +224,15 @@ class SimCluster:
         self.world.run(self.world.now, done=task.done)
 
     def resize(self, name: str, seats: int | None = None) -> None:
-        """Change a pool's capacity, as an administrator does; None: to what it was made with."""
+        """Change a pool's capacity, as an administrator does; None: to what it was made with.
+
+        Of those that are to be closed, some are drained instead: by the time, so that nothing is drawn.
+        """
         wanted = self.capacity[name] if seats is None else seats
-        self.etcd.process.start(self._resize(name, wanted))
+        is_drained = not wanted and int(self.world.now * 1_000) % 2 == 0
+        self.etcd.process.start(
+            self._resize(name, self.capacity[name] if is_drained else wanted, is_drained)
+        )
 
     def rule(self, name: str, rules: PoolRules) -> None:
         """Change who may use a pool, and how much each may have, as an administrator does."""
@@ -240,8 +247,9 @@ class SimCluster:
         changed = replace(spec, policy=replace(spec.policy, rules=rules))
         await self.store.commit([Put(KEYS.pool(name), records.encode_spec(changed))])
 
-    async def _resize(self, name: str, seats: int) -> None:
-        spec = PoolSpec(name, seats, policy=self.shared[name])
+    async def _resize(self, name: str, seats: int, is_drained: bool = False) -> None:
+        drain = Drain("drawn", "administrator", 1) if is_drained else None
+        spec = PoolSpec(name, seats, policy=self.shared[name], drain=drain)
         await self.store.commit([Put(KEYS.pool(name), records.encode_spec(spec))])
 
     def project_of(self, user: str) -> str:

@@ -7,6 +7,7 @@ missed, and no clock is involved.
 What it looks for, at every revision:
 
 - more seats out than the capacity that held at that revision, where any were handed out;
+- a grant of a pool that was drained at that revision;
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
 - a grant made while a ticket that comes earlier in the order of service kept waiting, unless a grant
   for the same work was live, or may have been for all that the decision could know; in a pool that
@@ -45,6 +46,7 @@ from seatkeeper.oracle.stored import (
     StoredOvertaking,
     StoredShare,
     StoredTicket,
+    is_drained,
     located,
     read_completed,
     read_grant,
@@ -75,6 +77,7 @@ class FaultKind(Enum):
     """How a history can be wrong."""
 
     OVER_GRANT = "over-grant"
+    DRAINED = "drained"
     FENCE = "fence"
     ORDER = "order"
     OVER_LIMIT = "over limit"
@@ -191,6 +194,7 @@ class _PoolLedger:
         self._held: dict[str, StoredGrant] = {}
         self._waiting: dict[str, StoredTicket] = {}
         self._order: list[_Turn] = []
+        self._is_drained = False
         self._shares: dict[str, StoredShare] = {}
         """By project; empty: the pool is served by priority and acceptance alone."""
         self._overtaking = StoredOvertaking()
@@ -225,6 +229,7 @@ class _PoolLedger:
                 self._history.capacity = 0
             case "spec", Entry(value=value):
                 self._history.capacity = seats_in_spec(value)
+                self._is_drained = is_drained(value)
                 self._shares = read_shares(value)
                 self._overtaking = read_overtaking(value)
                 self._reclaims.note_spec(value)
@@ -336,6 +341,8 @@ class _PoolLedger:
         if history.out > history.capacity:
             message = f"{history.out} seats out of a pool of {history.capacity}"
             self._fault(FaultKind.OVER_GRANT, revision, message)
+        if self._is_drained:
+            self._fault(FaultKind.DRAINED, revision, f"{len(made)} granted of a drained pool")
         self._check_fences(revision, made)
         self._check_limits(revision, made)
         self._check_rules(revision, made)

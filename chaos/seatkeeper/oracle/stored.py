@@ -116,6 +116,11 @@ def seats_in_spec(value: bytes) -> int:
     return pool_service_pb2.PoolSpec.FromString(value).seats
 
 
+def is_drained(value: bytes) -> bool:
+    """Return whether a pool's specification says that nothing is to be granted."""
+    return pool_service_pb2.PoolSpec.FromString(value).HasField("drain")
+
+
 def read_shares(value: bytes) -> dict[str, StoredShare]:
     """Return what a pool's specification says of projects; empty: it is shared among none."""
     policy = pool_service_pb2.PoolSpec.FromString(value).policy

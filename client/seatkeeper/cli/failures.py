@@ -26,6 +26,7 @@ _SYSTEM_REFUSES = frozenset(
 
 # The first row whose class fits decides: leaves before the branches that they are on.
 _MEANINGS: tuple[tuple[type[errors.SeatError], Exit, str], ...] = (
+    (errors.PoolDrained, Exit.NO_SEAT, "wait with --wait until it is opened"),
     (errors.NoSeatFree, Exit.NO_SEAT, _ASK_AGAIN),
     (errors.SeatLost, Exit.SEAT_LOST, "start it again to get another seat"),
     (errors.RequestRemoved, Exit.FAILED, ""),

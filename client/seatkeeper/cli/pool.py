@@ -14,6 +14,7 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.pool_drain import drain, drain_facts, open_
 from seatkeeper.cli.pool_plan import apply, plan
 from seatkeeper.cli.pool_policy import PolicyOptions
 from seatkeeper.cli.render import (
@@ -211,6 +212,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 ("pool", pool.spec.name),
                 ("description", pool.spec.description or "-"),
                 ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
+                *drain_facts(pool.spec),
                 ("queued", str(pool.queued)),
                 *sharing_facts(pool.spec.policy),
                 *rules_facts(pool.spec.policy.rules),
@@ -240,6 +242,11 @@ async def snapshot(at: Connection, name: Name) -> None:
     write_json({"taken_at": taken_at, "pool": MessageToDict(pool)})
 
 
+app.command(
+    "drain",
+    epilog=examples('seatkeeper pool drain tensorrt --reason "the licence server is moved"'),
+)(drain)
+app.command("open", epilog=examples("seatkeeper pool open tensorrt"))(open_)
 app.command("plan", epilog=examples("seatkeeper pool list --yaml | seatkeeper pool plan -f -"))(
     plan
 )

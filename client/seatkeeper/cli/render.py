@@ -290,6 +290,10 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         }
     if pool.spec.policy.HasField("rules"):
         summary["rules"] = rules_json(pool.spec.policy.rules)
+    if pool.spec.HasField("drain"):
+        drain = pool.spec.drain
+        since = iso(drain.drained_at)
+        summary["drained"] = {"reason": drain.reason, "by": drain.by, "drained_at": since}
     if details:
         summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [ticket_json(ticket) for ticket in pool.tickets]

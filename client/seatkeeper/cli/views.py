@@ -175,8 +175,9 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
 
 
 def seats_of(pool: pools_pb.Pool) -> str:
-    """Return how many seats a pool has, and so whether it is closed."""
-    return str(pool.spec.seats) if pool.spec.seats else "closed"
+    """Return how many seats a pool has, and whether it is closed or drained."""
+    seats = str(pool.spec.seats) if pool.spec.seats else "closed"
+    return f"{seats}, drained" if pool.spec.HasField("drain") else seats
 
 
 def projects_table(pool: pools_pb.Pool) -> RenderableType:

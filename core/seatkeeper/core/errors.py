@@ -4,6 +4,7 @@
 
     SeatError
     ├── NoSeatFree           every seat is held; `retry_after` says when to ask again (retryable)
+    │   └── PoolDrained          an administrator has drained the pool, and says why (retryable)
     ├── SeatLost             a grant ended while it was held: stop using the licence
     ├── RequestRemoved       an administrator took the waiting request out of the queue
     ├── WorkEnded            another holder has done the work, or failed; `failure` says which
@@ -80,6 +81,10 @@ class _Later(SeatError):
 
 class NoSeatFree(_Later):
     """Every seat is held, and none became free in time."""
+
+
+class PoolDrained(NoSeatFree):
+    """An administrator has drained the pool: nothing is granted from it until it is opened."""
 
 
 class SeatLost(SeatError):

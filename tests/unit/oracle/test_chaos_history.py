@@ -23,6 +23,7 @@ from tests.unit.kit import (
 
 from seatkeeper.oracle.history import FAULTS_MAX, FaultKind, PoolHistory, replay
 from seatkeeper.server.domain import (
+    Drain,
     Grant,
     Guard,
     Instant,
@@ -482,3 +483,12 @@ def test_a_place_that_changes_without_a_new_move_is_caught() -> None:
     assert checked(*WAITING, first, other).is_correct
     forgotten = [guard(), queued(a_ticket(2))]
     assert kinds(checked(*WAITING, first, forgotten)) == [FaultKind.REWRITTEN]
+
+
+def test_a_grant_of_a_drained_pool_is_caught() -> None:
+    drained = PoolSpec(POOL, 1, drain=Drain("moving", "anna", NOW))
+    spec_change = put(KEYS.pool(POOL), records.encode_spec(drained))
+    grant = [guard(), granted(a_grant(1, fence=1))]
+    assert kinds(checked([spec(1)], [spec_change], grant)) == [FaultKind.DRAINED]
+    assert checked([spec(1)], grant, [spec_change]).is_correct, "a holder keeps its seats"
+    assert checked([spec_change], [spec(1)], grant).is_correct

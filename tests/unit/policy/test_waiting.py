@@ -12,7 +12,7 @@ from tests.policies.quota import Quota
 from tests.unit.kit import NOW, uuid7
 from tests.unit.policy.test_shares import LAB, TWO, a_pool, share, t
 
-from seatkeeper.server.domain import Instant, Move, PoolState, ProjectShare, Ticket
+from seatkeeper.server.domain import Drain, Instant, Move, PoolState, ProjectShare, Ticket
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.policy.rules import ORDERS, Rule
@@ -164,8 +164,18 @@ def test_the_rule_that_decides(
     assert str(reason) == f"{reason.text} (rule `{rule.value}`)"
 
 
+def test_of_a_drained_pool_the_reason_of_its_administrator_is_said() -> None:
+    state = a_pool(t(1, "cv"), shares=NO_SHARES, seats=2, holds={"cv": 1})
+    assert why(state, 1).reason.rule is Rule.NEXT
+    assert state.spec is not None
+    state.spec = replace(state.spec, drain=Drain("moving", "anna", NOW))
+    reason = why(state, 1).reason
+    assert reason.rule is Rule.DRAINED
+    assert "drained, by anna: moving; nothing is granted until it is opened" in reason.text
+
+
 def test_every_rule_has_a_case() -> None:
-    of_their_own = {Rule.SESSION, Rule.POLICY}  # below
+    of_their_own = {Rule.SESSION, Rule.POLICY, Rule.DRAINED}  # below
     of_their_own |= {Rule.PER_HOLDER, Rule.PER_PROJECT}  # in test_each.py
     of_their_own |= {Rule.EXCLUDE, Rule.INCLUDE}  # nothing waits for them
     assert {case[5] for case in CASES} == set(Rule) - of_their_own

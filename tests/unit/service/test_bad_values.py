@@ -86,6 +86,8 @@ def good(who: Who, name: str) -> Message | None:
         "WatchPool": pool_pb.WatchPoolRequest(name=POOL),
         "ExplainTicket": pool_pb.ExplainTicketRequest(pool=POOL, grant_id=uuid7(1)),
         "RemoveTicket": pool_pb.RemoveTicketRequest(pool=POOL, grant_id=uuid7(1), reason="why"),
+        "DrainPool": pool_pb.DrainPoolRequest(name=POOL, reason="why"),
+        "OpenPool": pool_pb.OpenPoolRequest(name=POOL, reason="why"),
         "MoveTicket": pool_pb.MoveTicketRequest(
             pool=POOL, grant_id=uuid7(1), first=True, reason="why", move_id=uuid7(2)
         ),

@@ -12,6 +12,7 @@ from tests.unit.kit import a_grant, uuid7
 
 from seatkeeper.server.domain import (
     Attribution,
+    Drain,
     Grant,
     Guard,
     Instant,
@@ -39,7 +40,10 @@ PLACES = st.builds(
 MOVES = st.builds(Move, PLACES, TEXT, TEXT, INSTANTS)
 
 
-@given(st.builds(PoolSpec, TEXT, SEATS, TEXT))
+DRAINS = st.builds(Drain, TEXT, TEXT, INSTANTS.map(lambda at: at % 10**13))
+
+
+@given(st.builds(PoolSpec, TEXT, SEATS, TEXT, drain=st.none() | DRAINS))
 def test_a_specification_survives_the_store(spec: PoolSpec) -> None:
     assert records.decode_spec(records.encode_spec(spec)) == spec
 

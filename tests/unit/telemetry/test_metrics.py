@@ -27,7 +27,10 @@ from seatkeeper.server.telemetry.metrics import MetricsObserver
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 from seatkeeper.v1.pool_service_pb2_grpc import PoolServiceStub
 
-GAUGES = ("seatkeeper_pool_held", "seatkeeper_pool_queued", "seatkeeper_pool_capacity")
+GAUGES = (
+    *("seatkeeper_pool_held", "seatkeeper_pool_queued", "seatkeeper_pool_capacity"),
+    "seatkeeper_pool_drained",
+)
 Samples = dict[tuple[str, str], float]
 
 
@@ -63,7 +66,7 @@ async def test_a_pool_that_is_used_shows_how_full_it_is(
         await node.pool(seats=3)
         await node.acquire(await node.session(), 1, seats=2)
         seen = scraped(observer)
-    assert [seen[name, POOL] for name in GAUGES] == [2, 0, 3]
+    assert [seen[name, POOL] for name in GAUGES] == [2, 0, 3, 0]
     assert seen["seatkeeper_nodes", ""] == 1
     assert seen["seatkeeper_store_followed", ""] == 1
     assert ("process_open_fds", "") in seen

@@ -101,6 +101,32 @@ class AsyncPools:
         )
         return as_asked(answer.pool, spec)
 
+    async def drain(self, name: str, *, reason: str) -> pb.Pool:
+        """Grant nothing more from a pool until it is opened, and return it.
+
+        Holders keep their seats and waiting requests their places; one that does not wait gets
+        `PoolDrained`. Raises `PoolNotFound`, `InvalidArgument`, `NotYours`, and `ServiceTooOld`.
+        """
+        request = pb.DrainPoolRequest(name=name, reason=reason)
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).DrainPool(
+                request, timeout=timeout
+            ),
+            overrides=_TOO_OLD,
+        )
+        return answer.pool
+
+    async def open(self, name: str, *, reason: str = "") -> pb.Pool:
+        """Open a pool that was drained, and return it. Raises as `drain` does."""
+        request = pb.OpenPoolRequest(name=name, reason=reason)
+        answer = await self._calls.unary(
+            lambda channel, timeout: pb_grpc.PoolServiceStub(channel).OpenPool(
+                request, timeout=timeout
+            ),
+            overrides=_TOO_OLD,
+        )
+        return answer.pool
+
     async def delete(self, name: str) -> None:
         """Delete a pool that is not in use. Raises `PoolNotFound`, or `InUse` while it is."""
         request = pb.DeletePoolRequest(name=name)

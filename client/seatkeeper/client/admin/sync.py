@@ -49,6 +49,14 @@ class Pools:
         """Replace a pool's specification, if its revision is still the expected one."""
         return self._thread.call(self._pools.replace(spec, expected_revision=expected_revision))
 
+    def drain(self, name: str, *, reason: str) -> pool_service_pb2.Pool:
+        """Grant nothing more from a pool until it is opened, and return it."""
+        return self._thread.call(self._pools.drain(name, reason=reason))
+
+    def open(self, name: str, *, reason: str = "") -> pool_service_pb2.Pool:
+        """Open a pool that was drained, and return it."""
+        return self._thread.call(self._pools.open(name, reason=reason))
+
     def delete(self, name: str) -> None:
         """Delete a pool that is not in use."""
         self._thread.call(self._pools.delete(name))

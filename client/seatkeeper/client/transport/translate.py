@@ -41,6 +41,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "REMOVED": errors.RequestRemoved,
     "NOT_ALLOWED": errors.NotAllowed,
     "TOO_MANY_TICKETS": errors.TooManyTickets,
+    "POOL_DRAINED": errors.PoolDrained,
     "POOLS_CHANGED": errors.PoolsChanged,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {

@@ -74,7 +74,7 @@ COMPLETING = {
     *(Refusal.NOT_ALLOWED, Refusal.TOO_MANY_TICKETS),
 }
 """Denials after which the id is completed: a late copy must not be let in when the pool has changed."""
-RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE}
+RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE, Refusal.POOL_DRAINED}
 RETRY_LATER = timedelta(seconds=1)
 COMPLETED_BEFORE = (
     "this grant id, or one made much later, is completed; ask again with a new one"
@@ -421,7 +421,7 @@ class _Draft:
         asked = self.asked.items()
         return PoolSnapshot(
             state=self.pool,
-            free=max(0, spec.seats - self.held) if spec else 0,
+            free=max(0, spec.open_seats - self.held) if spec else 0,
             ticket_number=self.decision.guard.ticket_number,
             # One more shows that something is left to serve.
             grants_max=len(asked) + stored + 1,
@@ -484,8 +484,7 @@ class _Draft:
                 # A seat may be free: the queue was cut short by the size of the transaction.
                 self.decision.deferred.append(command)
             else:
-                why = _no_seat(self.pool.spec, self.plan, ticket)
-                self._deny(command, Refusal.NO_SEAT_FREE, why)
+                self._deny(command, *_no_seat(self.pool.spec, self.plan, ticket))
                 self._complete(command)
         for command, grant_id in self.again:
             if (grant := self.served.get(grant_id)) is not None:
@@ -499,7 +498,7 @@ class _Draft:
             elif (stored := self.pool.tickets.get(grant_id)) is not None:
                 self.answer(command, Queued(self.decision.moved.get(grant_id, stored)))
             else:
-                self._deny(command, Refusal.NO_SEAT_FREE, _no_seat(self.pool.spec))
+                self._deny(command, *_no_seat(self.pool.spec))
 
 
 def _other_terms(seats: int, project: str, priority: int) -> str:
@@ -551,7 +550,17 @@ def _moved(guard: Guard, *, fence: int = 0, number: int = 0) -> Guard:
 
 def _no_seat(
     spec: PoolSpec | None, plan: Plan | None = None, asked: Ticket | None = None
-) -> str:
+) -> tuple[Refusal, str]:
+    """Return why a request that does not wait gets no seat."""
+    if spec is not None and spec.drain is not None:
+        return (
+            Refusal.POOL_DRAINED,
+            f"{spec.drain}; wait until it is opened, or try again later",
+        )
+    return Refusal.NO_SEAT_FREE, _no_seat_free(spec, plan, asked)
+
+
+def _no_seat_free(spec: PoolSpec | None, plan: Plan | None, asked: Ticket | None) -> str:
     seats = spec.seats if spec else 0
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"

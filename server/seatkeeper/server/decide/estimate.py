@@ -127,7 +127,7 @@ class Forecast:
 def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
     """Return when seats of ``pool`` are likely to be free, by its grants and the latest holds."""
     usual = holds.usual
-    capacity = pool.spec.seats if pool.spec else 0
+    capacity = pool.spec.open_seats if pool.spec else 0
     if usual is None or capacity < 1:
         return Outlook()
     looked_at = _some(pool.grants.values())

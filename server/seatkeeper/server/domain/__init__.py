@@ -29,6 +29,7 @@ from seatkeeper.server.domain.commands import (
     To,
     WorkEnd,
 )
+from seatkeeper.server.domain.drain import Drain
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.move import Move
 from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Reclaim, Reclaims
@@ -53,6 +54,7 @@ __all__ = [
     "Basis",
     "Command",
     "Denied",
+    "Drain",
     "Forced",
     "ForcedEnd",
     "Grant",

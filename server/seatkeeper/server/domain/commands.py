@@ -130,6 +130,7 @@ class Refusal(Enum):
     REMOVED = auto()
     NOT_ALLOWED = auto()
     TOO_MANY_TICKETS = auto()
+    POOL_DRAINED = auto()
 
 
 @immutable

@@ -17,6 +17,7 @@ from heapq import merge
 from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
+from seatkeeper.server.domain.drain import Drain
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.move import Move
 from seatkeeper.server.domain.project_index import ProjectIndex
@@ -36,6 +37,13 @@ class PoolSpec:
     policy: PoolPolicy = NO_POLICY
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The record it was read from, where that says more than this version knows. So below."""
+    drain: Drain | None = None
+    """Why nothing is granted although it has seats. A state of the pool, kept with what it is."""
+
+    @property
+    def open_seats(self) -> int:
+        """The seats that may be held for something to be granted; 0 where it is closed or drained."""
+        return 0 if self.drain is not None else self.seats
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +162,8 @@ class PoolState:
 
     @property
     def free(self) -> int:
-        """Seats that can be granted now; 0 while a lowered capacity drains."""
-        return max(0, self.spec.seats - self.held) if self.spec else 0
+        """Seats that can be granted now; 0 while a lowered capacity drains, or the pool is drained."""
+        return max(0, self.spec.open_seats - self.held) if self.spec else 0
 
     @property
     def seats_wanted_max(self) -> int:

@@ -22,6 +22,7 @@ class PoolCount:
     capacity: int
     held: int
     queued: int
+    is_drained: bool = False
 
 
 class Watched(Protocol):

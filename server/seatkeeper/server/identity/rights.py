@@ -38,6 +38,8 @@ _SERVICES = {
         "UpdatePool": Right.ADMINISTRATOR,
         "DeletePool": Right.ADMINISTRATOR,
         "ApplyPools": Right.ADMINISTRATOR,
+        "DrainPool": Right.ADMINISTRATOR,
+        "OpenPool": Right.ADMINISTRATOR,
         "GetPool": Right.NONE,
         "ListPools": Right.NONE,
         "WatchPool": Right.NONE,

@@ -17,6 +17,8 @@ class Rule(StrEnum):
     """Nothing: the next decision grants it."""
     CLOSED = "closed"
     """The pool has no seats."""
+    DRAINED = "drained"
+    """An administrator has drained the pool."""
     DRAINING = "draining"
     """More seats are held than the pool has: it was made smaller."""
     SESSION = "session"

@@ -63,6 +63,8 @@ def _of_the_pool(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | Non
     if not pool.capacity:
         text = "the pool is closed (0 seats): nothing is granted until it is opened"
         return Reason(Rule.CLOSED, text)
+    if (spec := pool.state.spec) is not None and spec.drain is not None:
+        return Reason(Rule.DRAINED, f"{spec.drain}; nothing is granted until it is opened")
     if plan.order.position(ticket) is None:
         return Reason(Rule.SESSION, "its session has ended, and it goes with it")
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from seatkeeper.server.deployment.deployment import fence_base
-from seatkeeper.server.domain import Guard, PoolPolicy, PoolSpec, PoolState, policy_fault
+from seatkeeper.server.domain import Drain, Guard, PoolPolicy, PoolSpec, PoolState, policy_fault
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.view_reader import bring_in
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
@@ -105,6 +105,27 @@ class Pools:
                 return replace(await self.read(spec.name), replaced=before)
         raise _contended(spec.name)
 
+    async def set_drain(self, name: str, drain: Drain | None) -> PoolView:
+        """Drain a pool, or open it; what it is stays. Raises ``PoolNotFound`` or ``PoolChanged``.
+
+        ``replaced`` is None where nothing was changed, since the pool was open already.
+        """
+        key = self._keys.pool(name)
+        for _ in range(ATTEMPTS_MAX):
+            found = await self._store.get(key)
+            if found is None:
+                raise missing(name)
+            before = records.decode_spec(found.value, key)
+            if drain is None and before.drain is None:
+                return await self.read(name)
+            committed = await self._store.commit(
+                [Put(key, records.encode_spec(replace(before, drain=drain)))],
+                only_if=[Unchanged(key, found.mod_revision)],
+            )
+            if committed.succeeded:
+                return replace(await self.read(name), replaced=before)
+        raise _contended(name)
+
     async def delete(self, name: str) -> PoolSpec:
         """Delete a pool that is not in use; return its last specification.
 
@@ -148,9 +169,10 @@ class Pools:
 def replacement(spec: PoolSpec, before: PoolSpec, *, keep_policy: bool) -> PoolSpec:
     """Return what is stored when ``spec`` takes the place of ``before``. Raises ``PolicyBroken``.
 
-    What a newer version has said of the pool stays; with ``keep_policy`` so does its policy.
+    What a newer version has said of the pool stays, and whether it is drained; with ``keep_policy`` so
+    does its policy.
     """
-    changed = replace(spec, kept=before.kept)
+    changed = replace(spec, kept=before.kept, drain=before.drain)
     return _with_policy(changed, before.policy) if keep_policy else changed
 
 

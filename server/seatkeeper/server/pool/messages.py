@@ -31,7 +31,7 @@ def pool_message(
         spec=records.spec_message(spec),
         revision=view.revision,
         held=state.held,
-        free=max(0, spec.seats - state.held),
+        free=max(0, spec.open_seats - state.held),
         queued=len(state.tickets),
         fence=state.guard.fence,
         owner=owner,

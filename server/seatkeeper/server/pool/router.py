@@ -16,6 +16,7 @@ from seatkeeper.server.domain import (
     Command,
     Denied,
     Grant,
+    Instant,
     PoolState,
     Refusal,
     Release,
@@ -184,6 +185,10 @@ class PoolRouter:
         """Return the id of the node that decides for a pool; empty: any that is asked."""
         return (self._forwarder.owner(pool) if self._forwarder else None) or ""
 
+    def now(self) -> Instant:
+        """Return what this node takes for the time of day, for records that people read."""
+        return self._clock.now()
+
     def forecast(self, pool: str, state: PoolState) -> Forecast:
         """Return the order of a pool's queue, and when seats are likely to be free for it."""
         loop, now = self._loops.get(pool), self._clock.now()
@@ -201,7 +206,12 @@ class PoolRouter:
     def counts(self) -> list[PoolCount]:
         """Return the pools that are followed, and whose view is up to date. From any thread."""
         return [
-            PoolCount(name, spec.seats, held=loop.state.held, queued=len(loop.state.tickets))
+            PoolCount(
+                *(name, spec.seats),
+                held=loop.state.held,
+                queued=len(loop.state.tickets),
+                is_drained=spec.drain is not None,
+            )
             for name, loop in list(self._loops.items())
             if loop.is_current and (spec := loop.state.spec) is not None
         ]

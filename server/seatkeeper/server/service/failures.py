@@ -42,6 +42,7 @@ _STATUS = {
     Refusal.REMOVED: grpc.StatusCode.ABORTED,
     Refusal.NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
     Refusal.TOO_MANY_TICKETS: grpc.StatusCode.FAILED_PRECONDITION,
+    Refusal.POOL_DRAINED: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 

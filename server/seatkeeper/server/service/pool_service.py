@@ -11,9 +11,9 @@ import grpc
 from seatkeeper.core.serving.call_origin import peer_of_call
 from seatkeeper.core.serving.failure import Context, Failure, error_info, resource_info
 from seatkeeper.core.validate import Malformed, check_id, check_name
-from seatkeeper.server.domain import NO_POLICY, PoolPolicy, PoolSpec
+from seatkeeper.server.domain import NO_POLICY, Drain, PoolPolicy, PoolSpec
 from seatkeeper.server.events import log as events
-from seatkeeper.server.identity import administrative_act
+from seatkeeper.server.identity import administrative_act, principal_of
 from seatkeeper.server.pool.admin import (
     PolicyBroken,
     PoolChanged,
@@ -108,6 +108,41 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         except PoolError as error:
             raise _failure(spec.name, error) from error
         return pool_service_pb2.UpdatePoolResponse(pool=self._message(view))
+
+    @answers
+    async def DrainPool(
+        self, request: pool_service_pb2.DrainPoolRequest, context: Context
+    ) -> pool_service_pb2.DrainPoolResponse:
+        """Drain a pool."""
+        check_name("name", request.name)
+        check_reason(request.reason)
+        drain = Drain(request.reason, str(principal_of(context)), self._seats.now())
+        why = {"pool": request.name, "reason": request.reason}
+        try:
+            with administrative_act("pool_drained", context, **why) as facts:
+                view = await self._pools.set_drain(request.name, drain)
+                facts |= {"held": view.state.held, "queued": len(view.state.tickets)}
+        except PoolError as error:
+            raise _failure(request.name, error) from error
+        return pool_service_pb2.DrainPoolResponse(pool=self._message(view))
+
+    @answers
+    async def OpenPool(
+        self, request: pool_service_pb2.OpenPoolRequest, context: Context
+    ) -> pool_service_pb2.OpenPoolResponse:
+        """Open a pool that was drained."""
+        check_name("name", request.name)
+        if request.reason:
+            check_reason(request.reason)
+        why = {"pool": request.name, "reason": request.reason}
+        try:
+            with administrative_act("pool_opened", context, **why) as facts:
+                view = await self._pools.set_drain(request.name, None)
+                drain = view.replaced.drain if view.replaced is not None else None
+                facts |= {"drained_for": drain.reason if drain is not None else ""}
+        except PoolError as error:
+            raise _failure(request.name, error) from error
+        return pool_service_pb2.OpenPoolResponse(pool=self._message(view))
 
     @answers
     async def DeletePool(

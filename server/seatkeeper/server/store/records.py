@@ -25,6 +25,7 @@ from seatkeeper.server.domain import (
     Watermark,
 )
 from seatkeeper.server.domain.state import NO_USAGE
+from seatkeeper.server.store.drains import read_drain, write_drain
 from seatkeeper.server.store.formats import (
     POLICY_FORMAT,
     RULES_FORMAT,
@@ -45,6 +46,7 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
     message.seats = spec.seats
     message.description = spec.description
     message.format = _format_of(spec)
+    write_drain(message, spec.drain)
     # One that is as it was stays whole: it may say more than this version knows.
     if decode_policy(message.policy) != spec.policy:
         message.policy.CopyFrom(encode_policy(spec.policy))
@@ -67,7 +69,10 @@ def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
     """Return the specification stored in ``value``."""
     record = parsed(pool_service_pb2.PoolSpec, key, value)
     policy = decode_policy(record.policy)
-    return PoolSpec(record.name, record.seats, record.description, policy, kept(record, value))
+    drain = read_drain(record)
+    return PoolSpec(
+        record.name, record.seats, record.description, policy, kept(record, value), drain
+    )
 
 
 def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> bytes:

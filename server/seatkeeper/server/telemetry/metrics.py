@@ -259,11 +259,13 @@ def _pool_gauges(watched: Watched) -> Iterator[Metric]:
     capacity = _family("pool_capacity", "Seats of the pool.", ["pool"])
     held = _family("pool_held", "Seats held.", ["pool"])
     queued = _family("pool_queued", "Tickets waiting.", ["pool"])
+    drained = _family("pool_drained", "1 while the pool is drained, else 0.", ["pool"])
     for pool in watched.pools():
+        drained.add_metric([pool.name], int(pool.is_drained))
         capacity.add_metric([pool.name], pool.capacity)
         held.add_metric([pool.name], pool.held)
         queued.add_metric([pool.name], pool.queued)
-    yield from (capacity, held, queued)
+    yield from (capacity, held, queued, drained)
 
 
 def _family(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:

@@ -40,6 +40,7 @@ DENIAL_REASONS = {
     Refusal.REMOVED: seat_pb2.DENIAL_REASON_REMOVED,
     Refusal.NOT_ALLOWED: seat_pb2.DENIAL_REASON_NOT_ALLOWED,
     Refusal.TOO_MANY_TICKETS: seat_pb2.DENIAL_REASON_TOO_MANY_TICKETS,
+    Refusal.POOL_DRAINED: seat_pb2.DENIAL_REASON_POOL_DRAINED,
 }
 RETRY_SPREAD_SECONDS = 2.0
 """By how much the times differ at which those who are refused together should come again."""
