@@ -170,7 +170,7 @@ def test_what_somebody_else_changed_meanwhile_is_shown(own: Cluster, tmp_path: P
     own.client.pools.create("p", seats=1)
     file = tmp_path / "pools.yaml"
     file.write_text(HEAD + "  p: {seats: 3}\n  q: {seats: 1}\n")
-    show = pool_plan._show
+    show = pool_plan.show_plan
 
     def show_late(planned: object) -> None:
         show(planned)  # type: ignore[arg-type]  # whatever it is
@@ -181,7 +181,7 @@ def test_what_somebody_else_changed_meanwhile_is_shown(own: Cluster, tmp_path: P
         thread.join()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool_plan, "_show", show_late)
+        patch.setattr(pool_plan, "show_plan", show_late)
         done = own.here("pool", "apply", "-f", str(file)).check(Exit.FAILED)
     *shown, last = done.err.splitlines()
     assert shown == ["pool p was changed", "  ~ seats: 1 -> 2", '  + description: "mine"']

@@ -15,6 +15,7 @@ from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.pool_drain import drain, drain_facts, open_
+from seatkeeper.cli.pool_edit import edit
 from seatkeeper.cli.pool_plan import apply, plan
 from seatkeeper.cli.pool_policy import PolicyOptions
 from seatkeeper.cli.render import (
@@ -242,6 +243,9 @@ async def snapshot(at: Connection, name: Name) -> None:
     write_json({"taken_at": taken_at, "pool": MessageToDict(pool)})
 
 
+app.command("edit", epilog=examples('seatkeeper pool edit tensorrt --reason "a new quarter"'))(
+    edit
+)
 app.command(
     "drain",
     epilog=examples('seatkeeper pool drain tensorrt --reason "the licence server is moved"'),

@@ -55,12 +55,12 @@ async def plan(
     wanted = pools_in(at, file)
     async with at.client() as client:
         live = await client.pools.list()
-    planned = _planned(wanted, live, delete_missing)
+    planned = planned_for(wanted, live, delete_missing)
     if at.json:
         write_json(_plan_json(planned))
     else:
-        _show(planned)
-    _stop_at_obstacles(planned)
+        show_plan(planned)
+    stop_at_obstacles(planned)
     if exit_code and planned.changes_anything:
         raise SystemExit(int(Exit.DIFFERS))
 
@@ -85,16 +85,16 @@ async def apply(
     wanted = pools_in(at, file)
     async with at.client() as client:
         live = await client.pools.list()
-        planned = _planned(wanted, live, delete_missing)
+        planned = planned_for(wanted, live, delete_missing)
         if not at.json:
-            _show(planned)
-        _stop_at_obstacles(planned)
+            show_plan(planned)
+        stop_at_obstacles(planned)
         revision = 0
         if planned.changes_anything:
             try:
                 revision = await client.pools.apply(planned.messages(), reason=reason)
             except PoolsChanged as error:
-                _show_meanwhile(at, live, await client.pools.list(), error)
+                show_meanwhile(at, live, await client.pools.list(), error)
     if at.json:
         write_json(_plan_json(planned) | {"revision": revision or None})
     elif revision:
@@ -130,15 +130,17 @@ def pools_in(at: Connection, file: str) -> dict[str, pb.PoolSpec]:
     return dict(found.pools)
 
 
-def _planned(
+def planned_for(
     wanted: dict[str, pb.PoolSpec], live: Sequence[pb.Pool], delete_missing: bool
 ) -> Plan:
+    """Return what a file would change of the pools that there are."""
     from seatkeeper.client.pools_file import plan as plan_of
 
     return plan_of(wanted, live, delete_missing=delete_missing)
 
 
-def _show(planned: Plan) -> None:
+def show_plan(planned: Plan) -> None:
+    """Write a plan for people."""
     from seatkeeper.client.pools_file import Kind
 
     for change in planned.changes:
@@ -170,7 +172,8 @@ def _lines(change: Change, how: str) -> Iterator[str]:
         yield f"  ! {note}"
 
 
-def _stop_at_obstacles(planned: Plan) -> None:
+def stop_at_obstacles(planned: Plan) -> None:
+    """End the command where the service would refuse the plan."""
     stopped = [change for change in planned.changes if change.obstacle]
     if stopped:
         first, more = stopped[0], len(stopped) - 1
@@ -182,7 +185,7 @@ def _stop_at_obstacles(planned: Plan) -> None:
         )
 
 
-def _show_meanwhile(
+def show_meanwhile(
     at: Connection, seen: Sequence[pb.Pool], now: Sequence[pb.Pool], error: PoolsChanged
 ) -> None:
     """Show what others changed since the plan, and end the command."""
