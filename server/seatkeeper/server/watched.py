@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seatkeeper.server.events.observer import PoolCount
+from seatkeeper.server.events.observer import LotEnd, PoolCount
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.routing.membership import Membership
 
@@ -21,6 +21,10 @@ class NodeWatched:
     def pools(self) -> Sequence[PoolCount]:
         """Return the pools whose view is up to date."""
         return self.seats.counts()
+
+    def lot_ends(self) -> Sequence[LotEnd]:
+        """Return the lots in force that end."""
+        return self.seats.lots.ends()
 
     def has_pool(self, name: str) -> bool:
         """Return whether there is a pool of this name, as far as this node knows."""

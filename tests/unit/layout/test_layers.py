@@ -28,7 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     f"{SERVER}.decide": (f"{SERVER}.domain", f"{SERVER}.policy"),
     f"{SERVER}.replay": (f"{SERVER}.domain", f"{SERVER}.policy", f"{SERVER}.decide"),
     f"{SERVER}.wire": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.domain"),
-    f"{SERVER}.store": (f"{SERVER}.domain", f"{SERVER}.wire"),
+    f"{SERVER}.store": ("seatkeeper.core", f"{SERVER}.domain", f"{SERVER}.wire"),
     f"{SERVER}.store.etcd": ("seatkeeper.core", "seatkeeper.etcd.v3", f"{SERVER}.store"),
     f"{SERVER}.events": (
         "seatkeeper.core.serving",
@@ -147,7 +147,7 @@ NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 """Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
 PURE = (
     *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay")),
-    *(f"seatkeeper.core.{module}" for module in ("projects", "pool_rules", "reclaim")),
+    *(f"seatkeeper.core.{module}" for module in ("projects", "pool_rules", "reclaim", "lots")),
 )
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
 of the ground that they decide by."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
 from heapq import merge
 
+from seatkeeper.core.lots import NO_LOTS, PoolLots
 from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
@@ -44,6 +45,18 @@ class PoolSpec:
     def open_seats(self) -> int:
         """The seats that may be held for something to be granted; 0 where it is closed or drained."""
         return 0 if self.drain is not None else self.seats
+
+    lots: PoolLots = NO_LOTS
+    """What the capacity is a sum of; ``seats`` are those in force. None: ``seats`` alone."""
+
+    def with_lots(self, lots: PoolLots) -> PoolSpec:
+        """Return it with these lots, and with the seats that are in force by them."""
+        return replace(self, lots=lots, seats=lots.in_force if lots else self.seats)
+
+    @property
+    def seats_most(self) -> int:
+        """The most seats that it will ever have at once, which guarantees must fit into."""
+        return self.lots.most if self.lots else self.seats
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,16 @@ class PoolCount:
     is_drained: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LotEnd:
+    """A lot in force that ends."""
+
+    pool: str
+    lot: str
+    seconds: float
+    """Until then, by this node's clock; under 0: it is to be written."""
+
+
 class Watched(Protocol):
     """What a node follows now. May be asked from any thread; what it does not follow is not in it."""
 
@@ -34,6 +44,10 @@ class Watched(Protocol):
 
     def has_pool(self, name: str) -> bool:
         """Return whether there is a pool of this name."""
+        ...
+
+    def lot_ends(self) -> Sequence[LotEnd]:
+        """Return the lots in force that end, of all pools."""
         ...
 
     def nodes(self) -> tuple[int, int] | None:

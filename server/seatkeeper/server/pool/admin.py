@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from seatkeeper.server.deployment.deployment import fence_base
 from seatkeeper.server.domain import Drain, Guard, PoolPolicy, PoolSpec, PoolState, policy_fault
+from seatkeeper.server.domain.clock import Clock
+from seatkeeper.server.pool import lots
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.view_reader import bring_in
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
@@ -53,16 +55,19 @@ class PoolView:
 class Pools:
     """Creates, changes, deletes and reads pools, straight from the store."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, clock: Clock | None = None) -> None:
+        """``clock``: by which lots of changed pools begin at once; None: that is left to nodes."""
         self._store = store
         self._keys = keys
+        self._now = clock.now if clock is not None else lambda: None
 
     async def create(self, spec: PoolSpec) -> PoolView:
         """Create a pool. One that was deleted goes on with its fence. Raises ``PoolExists``."""
         key, guard_key = self._keys.pool(spec.name), self._keys.guard(spec.name)
         for _ in range(ATTEMPTS_MAX):
             guard = await self._store.get(guard_key)
-            writes: list[Write] = [Put(key, records.encode_spec(spec))]
+            made, moves = lots.applied(spec, None, self._now())
+            writes: list[Write] = [Put(key, records.encode_spec(made))]
             if guard is None:
                 first = Guard(fence=await fence_base(self._store, self._keys))
                 writes.append(Put(guard_key, records.encode_guard(first)))
@@ -72,36 +77,47 @@ class Pools:
                 else_read=[key],
             )
             if committed.succeeded:
+                lots.report(spec.name, moves, made.seats)
                 return await self.read(spec.name)
             if committed.read[key] is not None:
                 raise PoolExists(f"a pool named {spec.name} exists; `pool update` changes it")
         raise _contended(spec.name)
 
     async def update(
-        self, spec: PoolSpec, *, expected_revision: int = 0, keep_policy: bool = False
+        self,
+        spec: PoolSpec,
+        *,
+        expected_revision: int = 0,
+        keep_policy: bool = False,
+        keep_lots: bool = False,
     ) -> PoolView:
         """Replace a pool's specification. Raises ``PoolNotFound``, ``PoolChanged`` or ``PolicyBroken``.
 
         What a newer version has said of the pool, and this one does not know, stays; with
-        ``keep_policy`` so does its policy.
+        ``keep_policy`` so does its policy, and with ``keep_lots`` so do its lots. What nodes have
+        written of lots since ``expected_revision`` does not count as a change.
         """
         key = self._keys.pool(spec.name)
         for _ in range(ATTEMPTS_MAX):
             found = await self._store.get(key)
             if found is None:
                 raise missing(spec.name)
-            if expected_revision not in {0, found.mod_revision}:
+            before = records.decode_spec(found.value, key)
+            if expected_revision and not lots.is_as_seen(
+                expected_revision, found.mod_revision, before
+            ):
                 raise PoolChanged(
                     f"pool {spec.name} is at revision {found.mod_revision}, "
                     f"not {expected_revision}; read it again"
                 )
-            before = records.decode_spec(found.value, key)
-            changed = replacement(spec, before, keep_policy=keep_policy)
+            changed = replacement(spec, before, keep_policy=keep_policy, keep_lots=keep_lots)
+            changed, moves = lots.applied(changed, before, self._now())
             committed = await self._store.commit(
                 [Put(key, records.encode_spec(changed))],
                 only_if=[Unchanged(key, found.mod_revision)],
             )
             if committed.succeeded:
+                lots.report(spec.name, moves, changed.seats)
                 return replace(await self.read(spec.name), replaced=before)
         raise _contended(spec.name)
 
@@ -166,13 +182,23 @@ class Pools:
         return PoolView(mirror.state.spec, entry.mod_revision, mirror.state)
 
 
-def replacement(spec: PoolSpec, before: PoolSpec, *, keep_policy: bool) -> PoolSpec:
+def replacement(
+    spec: PoolSpec, before: PoolSpec, *, keep_policy: bool, keep_lots: bool = False
+) -> PoolSpec:
     """Return what is stored when ``spec`` takes the place of ``before``. Raises ``PolicyBroken``.
 
     What a newer version has said of the pool stays, and whether it is drained; with ``keep_policy`` so
-    does its policy.
+    does its policy. With ``keep_lots`` its lots do, and where it has any, its seats are not changed by
+    themselves.
     """
     changed = replace(spec, kept=before.kept, drain=before.drain)
+    if keep_lots and before.lots:
+        if spec.seats != before.seats:
+            raise PolicyBroken(
+                f"pool {spec.name} has lots, of which {before.seats} seats are in force: change its "
+                "lots, or the seats without a contract, with a client that knows them"
+            )
+        changed = changed.with_lots(before.lots)
     return _with_policy(changed, before.policy) if keep_policy else changed
 
 
@@ -186,7 +212,7 @@ def check_unused(view: PoolView) -> None:
 
 
 def _with_policy(spec: PoolSpec, policy: PoolPolicy) -> PoolSpec:
-    if (fault := policy_fault(policy, spec.seats)) is not None:
+    if (fault := policy_fault(policy, spec.seats_most)) is not None:
         place, name, why = fault
         project = policy.projects[place].project
         raise PolicyBroken(

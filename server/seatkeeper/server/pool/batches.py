@@ -17,8 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from seatkeeper.core.lots import LotMove
 from seatkeeper.server.deployment.deployment import fence_base
 from seatkeeper.server.domain import Guard, PoolSpec
+from seatkeeper.server.domain.clock import Clock
+from seatkeeper.server.pool import lots
 from seatkeeper.server.pool.admin import (
     ATTEMPTS_MAX,
     PoolChanged,
@@ -30,6 +33,7 @@ from seatkeeper.server.pool.admin import (
 )
 from seatkeeper.server.store import (
     Delete,
+    Entry,
     LargeWrite,
     Listing,
     Put,
@@ -40,6 +44,7 @@ from seatkeeper.server.store import (
     UnwrittenBelow,
     records,
 )
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 BATCH_BYTES_MAX = 1 << 20
@@ -71,6 +76,8 @@ class PoolChange:
     """What it is to be; None: it stays, or is deleted."""
     keep_policy: bool = False
     """Whether the specification leaves the policy as it is."""
+    keep_lots: bool = False
+    """Likewise the lots."""
     deletes: bool = False
 
 
@@ -89,9 +96,11 @@ class Applied:
 class PoolBatches:
     """Changes many pools at once."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, clock: Clock | None = None) -> None:
+        """``clock``: as of ``Pools``."""
         self._store = store
         self._keys = keys
+        self._now = clock.now if clock is not None else lambda: None
         self._pools = Pools(store, keys)
 
     async def apply(self, changes: Sequence[PoolChange]) -> Applied:
@@ -125,6 +134,8 @@ class PoolBatches:
                 unwritten_below=UnwrittenBelow(self._keys.pools(), listing.revision),
             )
             if committed.succeeded:
+                for name, moves, seats in draft.moves:
+                    lots.report(name, moves, seats)
                 return draft.applied(committed.revision)
         raise PoolChanged("pools change faster than these can be written; try again")
 
@@ -133,7 +144,7 @@ class PoolBatches:
         for change in changes:
             found = listing.find(self._keys.pool(change.name))
             revision = found.mod_revision if found is not None else 0
-            if revision == change.seen_revision:
+            if revision == change.seen_revision or _only_lots_moved(change, found):
                 continue
             if not revision:
                 other[change.name] = "was deleted"
@@ -157,12 +168,17 @@ class PoolBatches:
         found = listing.find(key)
         if found is None:
             first = records.encode_guard(Guard(fence=draft.fence_base))
+            spec, moves = lots.applied(spec, None, self._now())
+            draft.moves.append((change.name, moves, spec.seats))
             draft.writes.append(Put(key, records.encode_spec(spec)))
             draft.writes.append(PutNew(self._keys.guard(change.name), first))
             draft.created.append(spec)
             return
         before = records.decode_spec(found.value, key)
-        after = replacement(spec, before, keep_policy=change.keep_policy)
+        keeps = {"keep_policy": change.keep_policy, "keep_lots": change.keep_lots}
+        after = replacement(spec, before, **keeps)
+        after, moves = lots.applied(after, before, self._now())
+        draft.moves.append((change.name, moves, after.seats))
         draft.writes.append(PutOver(key, records.encode_spec(after)))
         draft.replaced.append((before, after))
 
@@ -177,6 +193,17 @@ class PoolBatches:
         draft.deleted.append(view.spec)
 
 
+def _only_lots_moved(change: PoolChange, found: Entry | None) -> bool:
+    """Return whether nodes alone have written a pool since it was seen, because lots began or ended."""
+    if found is None or not change.seen_revision:
+        return False
+    try:
+        spec = records.decode_spec(found.value, found.key)
+    except FormatUnsupported:
+        return False
+    return lots.is_as_seen(change.seen_revision, found.mod_revision, spec)
+
+
 @dataclass
 class _Draft:
     """A transaction while it is put together."""
@@ -187,6 +214,8 @@ class _Draft:
     created: list[PoolSpec] = field(default_factory=list)
     replaced: list[tuple[PoolSpec, PoolSpec]] = field(default_factory=list)
     deleted: list[PoolSpec] = field(default_factory=list)
+    moves: list[tuple[str, tuple[LotMove, ...], int]] = field(default_factory=list)
+    """What is written of the lots of each pool, and the seats that are in force by it."""
 
     def check_size(self) -> None:
         """Raise ``BatchTooLarge`` for more than one transaction takes."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from seatkeeper.server.decide import Decision, decide
@@ -23,6 +24,7 @@ from seatkeeper.server.events.facts import decision_id_of
 from seatkeeper.server.events.usage import (
     UsageEvent,
 )
+from seatkeeper.server.pool import lots
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.decided import Ended, called_back, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
@@ -149,6 +151,7 @@ class Committer:
         for _ in range(ISOLATIONS_MAX):
             if (error := self.unsupported) is not None:
                 raise error
+            await self._write_lots()
             state = self._mirror.state
             due = self._waits.due(state)
             decision = decide(
@@ -195,6 +198,17 @@ class Committer:
             return decision
         self._observer.store_failed(self._pool, LeaseNotFound.__name__)
         raise LeaseNotFound("sessions end faster than they can be set apart")
+
+    async def _write_lots(self) -> None:
+        """Write what is due of the pool's lots: no decision is made here by seats that are over.
+
+        In a full store nothing is granted, and what is released must be deleted all the same.
+        """
+        if lots.are_due(self._mirror.state.spec, self._clock.now()):
+            with suppress(StoreFull):
+                await lots.write_due(self._store, self._keys, self._clock, self._pool)
+            await self._specs.refresh(self._pool)
+            self.read_spec()
 
     async def _send(
         self,

@@ -31,6 +31,7 @@ from seatkeeper.server.pool.confirmed import Confirmed, confirmed_grants
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.loop import PoolLoop
+from seatkeeper.server.pool.lots import LotKeeper
 from seatkeeper.server.pool.subscribers import Listener, deliver, peer_of
 from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
@@ -79,6 +80,7 @@ class PoolRouter:
         self._sweeper: asyncio.Task[None] | None = None
         self._idle: set[str] = set()
         """The pools that were idle at the latest sweep."""
+        self.lots = LotKeeper(store, keys, catalogue, clock, self._is_elsewhere)
         catalogue.on_change = self._spec_changed
 
     async def start(self) -> None:
@@ -86,12 +88,14 @@ class PoolRouter:
         self.catalogue.start()
         await self.catalogue.ready()
         self._sweeper = asyncio.create_task(self._sweep_loop())
+        self.lots.start()
 
     async def stop(self) -> None:
         """Stop every loop; commands under way are answered ``UNAVAILABLE``."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self.lots.stop()
         await self.catalogue.stop()
         await asyncio.gather(*(loop.stop() for loop in self._loops.values()))
         self._loops.clear()
@@ -263,7 +267,11 @@ class PoolRouter:
         self._observer.usage.publish(command_refused(pool, command, denied, now, peer))
         deliver(listener, pool, denied)
 
+    def _is_elsewhere(self, pool: str) -> bool:
+        return bool(self._forwarder and self._forwarder.owner_elsewhere(pool))
+
     def _spec_changed(self, pool: str) -> None:
+        self.lots.spec_changed(pool)
         if self.catalogue.spec(pool)[0] is None:
             self._observer.pool_gone(pool)
         if (loop := self._loops.get(pool)) is not None:

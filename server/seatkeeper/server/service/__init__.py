@@ -57,7 +57,13 @@ def add_services(
     holders = Holders(store, core.sessions, core.clock)
     add_SeatServiceServicer_to_server(seat_service, server)
     add_PoolServiceServicer_to_server(
-        PoolService(Pools(store, keys), PoolBatches(store, keys), core.seats, holders), server
+        PoolService(
+            Pools(store, keys, core.clock),
+            PoolBatches(store, keys, core.clock),
+            core.seats,
+            holders,
+        ),
+        server,
     )
     add_ClusterServiceServicer_to_server(
         ClusterService(store, keys, verification, reporter, drain), server

@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import grpc
 
+from seatkeeper.core.lots import PoolLots
 from seatkeeper.core.serving.call_origin import peer_of_call
 from seatkeeper.core.serving.failure import Context, Failure, error_info, resource_info
 from seatkeeper.core.validate import Malformed, check_id, check_name
@@ -102,7 +103,10 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         try:
             with administrative_act("pool_updated", context, pool=spec.name) as facts:
                 view = await self._pools.update(
-                    spec, expected_revision=expected, keep_policy=keep_policy
+                    spec,
+                    expected_revision=expected,
+                    keep_policy=keep_policy,
+                    keep_lots=not request.spec.HasField("lots"),
                 )
                 facts |= _changes(view.replaced, view.spec)
         except PoolError as error:
@@ -169,6 +173,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 seen_revision=change.seen_revision,
                 spec=spec,
                 keep_policy=not change.spec.HasField("policy"),
+                keep_lots=not change.spec.HasField("lots"),
                 deletes=change.delete,
             )
             for name, change, spec in check_apply(request)
@@ -357,7 +362,8 @@ def _log_each(applied: Applied, context: Context, why: dict[str, object]) -> Non
 def _created(spec: PoolSpec) -> dict[str, object]:
     """Return what is logged of a new pool."""
     facts = {"pool": spec.name, "seats": spec.seats, "description": spec.description}
-    return facts | ({"policy": _shown(spec.policy)} if spec.policy != NO_POLICY else {})
+    facts |= {"policy": _shown(spec.policy)} if spec.policy != NO_POLICY else {}
+    return facts | ({"lots": _shown(spec.lots)} if spec.lots else {})
 
 
 def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
@@ -375,7 +381,7 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
 
 def _shown(value: object) -> object:
     """Return a value of a specification as events say it."""
-    return value.lines() if isinstance(value, PoolPolicy) else value
+    return value.lines() if isinstance(value, PoolPolicy | PoolLots) else value
 
 
 _OneRequest = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from seatkeeper.core.lot_messages import decode_lots, encode_lots
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
     NO_POLICY,
@@ -50,6 +51,12 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
     # One that is as it was stays whole: it may say more than this version knows.
     if decode_policy(message.policy) != spec.policy:
         message.policy.CopyFrom(encode_policy(spec.policy))
+    if not spec.lots:
+        message.ClearField("lots")
+    elif decode_lots(message.lots) != spec.lots:
+        message.lots.CopyFrom(encode_lots(spec.lots))
+    if spec.lots:
+        message.format = RULES_FORMAT
     return message
 
 
@@ -69,9 +76,14 @@ def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
     """Return the specification stored in ``value``."""
     record = parsed(pool_service_pb2.PoolSpec, key, value)
     policy = decode_policy(record.policy)
-    drain = read_drain(record)
     return PoolSpec(
-        record.name, record.seats, record.description, policy, kept(record, value), drain
+        name=record.name,
+        seats=record.seats,
+        description=record.description,
+        policy=policy,
+        kept=kept(record, value),
+        drain=read_drain(record),
+        lots=decode_lots(record.lots),
     )
 
 

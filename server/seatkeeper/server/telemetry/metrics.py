@@ -266,6 +266,10 @@ def _pool_gauges(watched: Watched) -> Iterator[Metric]:
         held.add_metric([pool.name], pool.held)
         queued.add_metric([pool.name], pool.queued)
     yield from (capacity, held, queued, drained)
+    ends = _family("lot_ends_seconds", "Seconds until a lot in force ends.", ["pool", "lot"])
+    for each in watched.lot_ends():
+        ends.add_metric([each.pool, each.lot], each.seconds)
+    yield ends
 
 
 def _family(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:

@@ -27,6 +27,7 @@ from seatkeeper.core.validate import (
     is_name,
 )
 from seatkeeper.server.domain import PoolSpec, To, attribution, policy_fault
+from seatkeeper.server.wire.lots import check_lots
 from seatkeeper.server.wire.policies import decode_policy
 from seatkeeper.server.wire.pool_rules import check_rules
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
@@ -152,7 +153,8 @@ def _check_client(client: seat_pb2.ClientInfo) -> None:
 def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
     """Check a pool's specification and return it."""
     check_name("spec.name", spec.name)
-    if not spec.HasField("seats"):
+    lots = check_lots(spec)
+    if not spec.HasField("seats") and not lots:
         raise Malformed("spec.seats", f"say how many, from 0 (closed) to {SEATS_MAX}")
     if not 0 <= spec.seats <= SEATS_MAX:
         raise Malformed("spec.seats", f"{spec.seats} is not from 0 (closed) to {SEATS_MAX}")
@@ -163,8 +165,9 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
             "spec.description", f"has characters that cannot be shown, such as {named(hidden)}"
         )
     if spec.HasField("policy"):
-        check_policy(spec.policy, spec.seats)
-    return PoolSpec(spec.name, spec.seats, spec.description, decode_policy(spec.policy))
+        check_policy(spec.policy, lots.most if lots else spec.seats)
+    found = PoolSpec(spec.name, spec.seats, spec.description, decode_policy(spec.policy))
+    return found.with_lots(lots)
 
 
 def _check_policy_time(field: str, value: Duration) -> None:
