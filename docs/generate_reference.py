@@ -45,12 +45,15 @@ from seatkeeper.client.pools_file.definition import (
     AT_MOST,
     FILE,
     GROUP,
+    LOT,
     OVERTAKING,
     POOL,
     POOLS_MAX,
     PROJECT,
     WHO,
+    Day,
     Field,
+    Money,
     Named,
     Patterns,
     Seconds,
@@ -60,6 +63,8 @@ from seatkeeper.client.pools_file.definition import (
 )
 from seatkeeper.client.pools_file.schema import json_schema
 from seatkeeper.client.pools_file.tree import FILE_BYTES_MAX
+from seatkeeper.core.instants import PRICE_FORM
+from seatkeeper.core.lots import PriceUnit
 from seatkeeper.server.config import AdoptConfig, NodeConfig
 
 DOCS = Path(__file__).parent
@@ -351,6 +356,8 @@ pools:
       speech: {}
   quantiser:
     seats: 4
+    lots:
+      acme-2026: {seats: 16, from: "2026-01-01", until: "2026-12-31", price: "1250.50 EUR/seat-year"}
 """
 
 
@@ -381,6 +388,7 @@ def pools_page() -> str:
         *_keys_of("A group", GROUP),
         *_keys_of("A limit of each", AT_MOST),
         *_keys_of("A project", PROJECT),
+        *_keys_of("A lot", LOT),
         "## What is refused",
         "",
         "Each fault is listed with file, line, column and reason, all at once, and nothing is applied "
@@ -418,6 +426,12 @@ def _takes(field: Field) -> str:
             return f"text of at most {most} characters"
         case Patterns(most):
             return f"list of names, with or without a `*`; at most {most}"
+        case Day():
+            return (
+                "a day, `2026-12-31`, the whole of it in UTC, or a time, `2026-12-31T18:00:00Z`"
+            )
+        case Money():
+            return f"a price, `{PRICE_FORM}`, or `/{PriceUnit.SEAT_HOUR.value}`"
         case Table():
             return f"the keys of {field.takes.what}"
         case Named(table, most):

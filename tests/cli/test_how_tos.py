@@ -132,3 +132,23 @@ def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
     assert "--output pools.yaml: it is there already" in done.stderr
     there = {each.spec.name for each in cluster.client.pools.list()}
     assert not {"solver", "viewer", "mesher"} & there
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
+def test_contracts_and_bursts(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "contracts-and-bursts.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pool simulator created: 3 seats" in done.stdout
+    assert "1 without a contract, and 1 lot in force" in done.stdout
+    assert re.search(
+        r"acme-new +base +4 +pending +2099-07-01 00:00 UTC +2100-07-01", done.stdout
+    )
+    assert (
+        "from 2100-07-01 00:00 UTC on, the 3 guaranteed seats are more than the 1 seat in"
+        in (done.stderr)
+    )
+    assert 'acme-old: {seats: 3, until: "2099-06-30"}' in done.stdout
+    assert "0 to create, 0 to change, 0 to delete, 1 unchanged" in done.stdout
+    assert "6 seats in force" in done.stdout
+    assert "burst burst-1 of pool simulator stopped: 4 seats in force" in done.stdout
+    assert "simulator" not in {each.spec.name for each in cluster.client.pools.list()}

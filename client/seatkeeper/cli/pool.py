@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,6 +15,14 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.lots import (
+    ChangedLots,
+    NewLots,
+    lots_json,
+    lots_table,
+    seats_text,
+    warn_of_shortfall,
+)
 from seatkeeper.cli.pool_drain import drain, drain_facts, open_
 from seatkeeper.cli.pool_edit import edit
 from seatkeeper.cli.pool_plan import apply, plan
@@ -80,6 +89,14 @@ WithoutProject = typer.Option(
 )
 
 
+@dataclass(frozen=True)
+class ChangedProjects:
+    """What is to become of a pool's projects."""
+
+    project: Annotated[list[str] | None, Project] = None
+    without_project: Annotated[list[str] | None, WithoutProject] = None
+
+
 @app.command(
     epilog=examples('seatkeeper pool create tensorrt --seats 2 --description "engine builds"')
 )
@@ -87,7 +104,8 @@ WithoutProject = typer.Option(
 async def create(
     at: Connection,
     name: Name,
-    seats: Annotated[int, Seats],
+    lots: NewLots,
+    seats: Annotated[int | None, Seats] = None,
     description: Annotated[str, Description] = "",
     project: Annotated[list[str] | None, Project] = None,
     *,
@@ -97,13 +115,18 @@ async def create(
 
     With --project, its seats are shared: the next one goes to a project under its guarantee, then by
     weight. Idle guarantees are lent; with --reclaim, lent seats are called back when they are needed.
+    With --lot, it has seats for a time, beside those of --seats.
     """
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
+    given = lots.given
+    if seats is None and not given:
+        fail(Exit.USAGE, "how many seats? Give --seats, or --lot")
     async with at.client() as client:
         pool = await client.pools.create(
             name,
-            seats=seats,
+            seats=seats or 0,
+            lots=given,
             description=description,
             projects=shares,
             usage_half_life=half_life_of(how.usage_half_life) or None,
@@ -125,10 +148,10 @@ async def create(
 async def update(
     at: Connection,
     name: Name,
+    lots: ChangedLots,
+    projects: ChangedProjects,
     seats: Annotated[int | None, Seats] = None,
     description: Annotated[str | None, Description] = None,
-    project: Annotated[list[str] | None, Project] = None,
-    without_project: Annotated[list[str] | None, WithoutProject] = None,
     *,
     how: PolicyOptions,
 ) -> None:
@@ -136,15 +159,17 @@ async def update(
 
     Lowering the seats revokes none: no seat is granted until the surplus is released. With 0 the
     pool is closed, for maintenance: the queue stays, and is served when there are seats again.
-    --project adds a project, or takes the place of what the pool says of it.
+    --project adds a project, or takes the place of what the pool says of it; --lot does the same for a
+    lot. Of a pool with lots, --seats are those beside them.
     """
+    project, without_project = projects.project, projects.without_project
     given = (seats, description, project, without_project)
-    if all(each is None for each in given) and not how.is_given:
+    if all(each is None for each in given) and not (how.is_given or lots.change):
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
             "--usage-half-life, --overtaking, --reclaim, --include, --exclude, --group, "
-            "--per-holder or --per-project",
+            "--per-holder, --per-project, --lot or --without-lot",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
@@ -159,6 +184,7 @@ async def update(
             overtaking=rule,
             reclaim=parsed_reclaim(how.reclaim),
             rules=None if change.is_empty else change.applied_to,
+            lots=lots.change,
         )
     _done(at, "updated", pool)
 
@@ -187,7 +213,9 @@ async def list_(at: Connection, yaml: Annotated[bool, AsYaml] = False) -> None:
     if yaml:
         _write_yaml(pools)
     elif at.json:
-        write_json({"pools": [pool_json(pool, details=False) for pool in pools]})
+        write_json(
+            {"pools": [pool_json(pool, details=False) | lots_json(pool) for pool in pools]}
+        )
     elif not pools:
         say("there is no pool yet; `seatkeeper pool create NAME --seats N` makes one")
     else:
@@ -205,7 +233,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
         _write_yaml([pool])
         return
     if at.json:
-        write_json(pool_json(pool, details=True))
+        write_json(pool_json(pool, details=True) | lots_json(pool))
         return
     show(
         facts(
@@ -214,6 +242,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 ("description", pool.spec.description or "-"),
                 ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
                 *drain_facts(pool.spec),
+                *([("of these", seats_text(pool))] if pool.spec.lots.lots else []),
                 ("queued", str(pool.queued)),
                 *sharing_facts(pool.spec.policy),
                 *rules_facts(pool.spec.policy.rules),
@@ -221,6 +250,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 ("revision", str(pool.revision)),
             ]
         ),
+        *(["", lots_table(pool)] if pool.spec.lots.lots else []),
         *(["", projects_table(pool)] if pool.projects else []),
         "",
         grants_table(pool),
@@ -293,8 +323,9 @@ def parsed_projects(texts: list[str]) -> list[pb.ProjectShare]:
 
 
 def _done(at: Connection, what: str, pool: pb.Pool) -> None:
+    warn_of_shortfall(pool)
     if at.json:
-        write_json(pool_json(pool, details=False))
+        write_json(pool_json(pool, details=False) | lots_json(pool))
     else:
         closed = "closed, nothing is granted until it has seats again"
         say(

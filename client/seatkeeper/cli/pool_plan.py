@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +137,8 @@ def planned_for(
     """Return what a file would change of the pools that there are."""
     from seatkeeper.client.pools_file import plan as plan_of
 
-    return plan_of(wanted, live, delete_missing=delete_missing)
+    now_millis = time.time_ns() // 1_000_000
+    return plan_of(wanted, live, delete_missing=delete_missing, now_millis=now_millis)
 
 
 def show_plan(planned: Plan) -> None:

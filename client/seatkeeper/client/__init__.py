@@ -5,6 +5,7 @@ what they raise (`SeatError` and its children), how they are configured, and `ve
 recipients of tokens.
 """
 
+from seatkeeper.client.admin.lots import LotChange
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
@@ -97,6 +98,7 @@ __all__ = [
     "HoldingState",
     "InUse",
     "InvalidArgument",
+    "LotChange",
     "ModelRejected",
     "NoSeatFree",
     "NotAllowed",

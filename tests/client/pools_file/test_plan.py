@@ -116,3 +116,71 @@ def test_more_deletions_than_one_apply_makes_are_an_obstacle() -> None:
     assert first.obstacle == "61 pools are to be deleted, at most 60 at once"
     assert not any(each.obstacle for each in others)
     assert not any(each.obstacle for each in plan({}, there[1:], delete_missing=True).changes)
+
+
+DAY = 86_400_000
+LOTS = """\
+  p:
+    seats: 1
+    lots:
+      old: {seats: 2, until: 1970-01-10}
+      new: {seats: 4, from: 1970-01-11, until: 1970-01-20, owner: ml}
+"""
+
+
+def in_force(pools: list[pb.Pool]) -> list[pb.Pool]:
+    """Pools as a node has written them: ``old`` is in force, and there is a burst."""
+    (pool,) = pools
+    pool.spec.lots.lots[0].state = pb.LOT_STATE_IN_FORCE
+    pool.spec.lots.lots.add(
+        name="burst", seats=3, kind=pb.LOT_KIND_BURST, state=pb.LOT_STATE_IN_FORCE
+    ).ends_at.FromSeconds(86_400 * 5)
+    pool.spec.seats = 6
+    return pools
+
+
+def test_what_differs_of_lots_and_what_nodes_have_written_does_not() -> None:
+    there = in_force(live(LOTS))
+    assert not plan(wanted(LOTS), there).changes_anything
+    after = """\
+  p:
+    seats: 2
+    lots:
+      old: {seats: 3, until: 1970-01-12}
+      next: {seats: 1, price: 1 EUR/seat-hour}
+"""
+    (change,) = plan(wanted(after), there, now_millis=DAY).changes
+    assert list(map(str, change.values)) == [
+        "~ seats: 1 -> 2",
+        "~ lots.old.seats: 2 -> 3",
+        "~ lots.old.until: 1970-01-10 -> 1970-01-12",
+        "- lots.new: seats 4, from 1970-01-11, until 1970-01-20, owner ml",
+        "+ lots.next: seats 1, price 1 EUR/seat-hour",
+    ]
+
+
+def test_a_file_neither_starts_nor_stops_bursts() -> None:
+    (change,) = plan(wanted("  p: {seats: 2}\n"), in_force(live(LOTS))).changes
+    asked = change.message().spec
+    assert [lot.name for lot in asked.lots.lots] == ["burst"]
+    assert (asked.seats, asked.lots.seats) == (2, 2)
+    plain = live("  p: {seats: 1}\n")
+    (change,) = plan(wanted("  p: {seats: 2}\n"), plain).changes
+    assert not change.message().spec.HasField("lots")
+
+
+def test_the_notes_are_of_the_seats_that_will_be_in_force() -> None:
+    (there,) = in_force(live(LOTS))
+    there.held = 6
+    text = LOTS.replace("seats: 1\n", "seats: 1\n    projects: {a: {guaranteed: 4}}\n")
+    (change,) = plan(wanted(text), [there], now_millis=DAY).changes
+    assert change.notes == (
+        "from 1970-01-06 00:00 UTC on, the 4 guaranteed seats are more than the 3 seats in force: "
+        "projects share what there is, and no guarantee is refused for it",
+    )
+    less = LOTS.replace("old: {seats: 2", "old: {seats: 1")
+    (change,) = plan(wanted(less), [there], now_millis=DAY).changes
+    assert change.notes == (
+        "6 seats held: none is revoked, and nothing is granted until the surplus of 1 seat is "
+        "released",
+    )

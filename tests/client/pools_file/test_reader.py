@@ -415,3 +415,86 @@ def test_the_definition_has_what_a_share_has() -> None:
     assert set(OVERTAKING.fields) == set(Overtaking.__dataclass_fields__)
     assert {"project", *PROJECT.fields} == set(ProjectShare.__dataclass_fields__)
     assert len(set(keys())) == len(list(keys()))
+
+
+ACME = 'acme-2026: {seats: 16, from: "2026-01-01", until: 2026-12-31, price: "1250.50 EUR/seat-year"}'
+
+
+def lots_file(*lots: str) -> bytes:
+    lines = ["version: 1", "pools:", "  p:", "    seats: 4", "    lots:"]
+    return "\n".join([*lines, *(f"      {lot}" for lot in lots)]).encode()
+
+
+def test_lots_of_a_pool() -> None:
+    found = read_pools(lots_file(ACME, "open: {seats: 2, owner: ml platform}"))
+    assert found.faults == ()
+    lots = found.pools["p"].lots
+    assert (found.pools["p"].seats, lots.seats) == (4, 4)
+    first, second = lots.lots
+    assert first.begins_at.ToJsonString() == "2026-01-01T00:00:00Z"
+    assert first.ends_at.ToJsonString() == "2027-01-01T00:00:00Z", "the whole of its last day"
+    assert (first.price.amount, first.price.currency) == ("1250.50", "EUR")
+    assert (second.seats, second.owner, second.HasField("ends_at")) == (2, "ml platform", False)
+
+
+@pytest.mark.parametrize(
+    ("lot", "expected"),
+    [
+        ("a: {seats: -1}", "6:18: pools.p.lots.a.seats: -1 is not from 1 to 100000"),
+        ("a: {seats: 0}", "6:18: pools.p.lots.a.seats: 0 is not from 1 to 100000"),
+        ("a: {}", "6:10: pools.p.lots.a: a lot needs `seats`"),
+        (
+            'a: {seats: 1, price: "-2 EUR/seat-year"}',
+            "6:28: pools.p.lots.a.price: '-2' is not a decimal number from 0 on, with at most 12 "
+            "digits, and 6 after the point",
+        ),
+        (
+            "a: {seats: 1, price: 12}",
+            "6:28: pools.p.lots.a.price: '12' is no price, as 1250.50 EUR/seat-year, or /seat-hour",
+        ),
+        (
+            "a: {seats: 1, from: 2026-05-02, until: 2026-05-01}",
+            "6:46: pools.p.lots.a.until: is not after `from`",
+        ),
+        (
+            "a: {seats: 1, until: 31.12.2026}",
+            "6:28: pools.p.lots.a.until: '31.12.2026' is no date: write a day, as 2026-12-31, or a "
+            "time with its offset, as 2026-12-31T18:00:00Z",
+        ),
+        (
+            'a: {seats: 1, until: "2026-12-31T18:00:00"}',
+            "6:28: pools.p.lots.a.until: '2026-12-31T18:00:00' has no offset, so it is another moment "
+            "in every place: add Z for UTC, or one as +01:00",
+        ),
+        (
+            'a: {seats: 1, until: "2026-12-31T18:00 Europe/Berlin"}',
+            "6:28: pools.p.lots.a.until: ' Europe/Berlin' is no offset from UTC, as Z or +01:00; names "
+            "of zones are not read, because their rules change",
+        ),
+        (
+            "a: {seats: 1, until: 2026-02-30}",
+            "6:28: pools.p.lots.a.until: '2026-02-30' is not in the calendar: day is out of range "
+            "for month",
+        ),
+        (
+            "a: {seats: 1, until: [1]}",
+            "6:28: pools.p.lots.a.until: a list, where a day or a time belongs",
+        ),
+        (
+            "a: {seats: 1, untl: 2026-12-31}",
+            "6:21: pools.p.lots.a: a lot has no key 'untl': did you mean `until`?",
+        ),
+    ],
+)
+def test_a_lot_that_is_refused(lot: str, expected: str) -> None:
+    assert [str(fault) for fault in read_pools(lots_file(lot)).faults] == [expected]
+
+
+def test_lots_together() -> None:
+    (fault,) = read_pools(lots_file("a: {seats: 1}", "a: {seats: 1}")).faults
+    assert "is there twice" in fault.reason
+    (fault,) = read_pools(lots_file("a: {seats: 100000}")).faults
+    assert (fault.line, fault.path) == (6, "pools.p.lots.a.seats")
+    many = [f"lot-{n}: {{seats: 1}}" for n in range(33)]
+    (fault,) = read_pools(lots_file(*many)).faults
+    assert "33 entries: at most 32" in fault.reason

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seatkeeper.client.pools_file import Kind, plan, read_pools, write_pools
+from seatkeeper.core.lot_messages import encode_lot
+from seatkeeper.core.lots import DAY_MILLIS, INSTANT_MAX, Lot, Price, PriceUnit
 from seatkeeper.core.projects import POLICY_TIME_MAX, PoolPolicy, ProjectShare, policy_fault
 from seatkeeper.core.text import is_shown
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -21,6 +23,23 @@ names = st.one_of(
     st.tuples(st.sampled_from(LOWER), st.text(LOWER + "._-", max_size=8)).map("".join),
 )
 descriptions = st.text(st.characters(exclude_categories=["Cs"]).filter(is_shown), max_size=40)
+
+
+instants = st.integers(0, 4_000_000_000_000) | st.integers(0, 40_000).map(
+    lambda day: day * DAY_MILLIS
+)
+lots = st.builds(
+    Lot,
+    name=names,
+    seats=st.integers(1, 100),
+    begins=st.none() | instants,
+    ends=st.none() | instants.map(lambda at: at + 4_000_000_000_001),
+    price=st.none()
+    | st.builds(
+        Price, st.sampled_from(("0", "12.50")), st.just("EUR"), st.sampled_from(PriceUnit)
+    ),
+    owner=descriptions,
+).filter(lambda lot: lot.ends is None or lot.ends <= INSTANT_MAX)
 
 
 @st.composite
@@ -83,7 +102,7 @@ def rules(draw: st.DrawFn) -> pb.PoolRules:
 
 @st.composite
 def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
-    seats = draw(st.sampled_from((0, 1, 10, 100_000)))
+    seats = draw(st.sampled_from((0, 1, 10, 99_000)))
     spec = pb.PoolSpec(name=name, seats=seats, description=draw(descriptions))
     spec.policy.SetInParent()
     for share in draw(shares(seats)):
@@ -98,6 +117,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
     if spec.policy.projects and has_half_life:
         micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))
         spec.policy.usage_half_life.FromMicroseconds(micros)
+    if found := draw(st.lists(lots, max_size=3, unique_by=lambda lot: lot.name)):
+        spec.lots.CopyFrom(pb.PoolLots(lots=map(encode_lot, found), seats=seats))
     if draw(st.booleans()):
         spec.policy.overtaking.seats = draw(st.integers(1, 100_000))
         micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))

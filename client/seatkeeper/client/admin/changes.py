@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from typing import Any, TypedDict, TypeVar
 
+from seatkeeper.client.admin.lots import LotChange, change_lots
 from seatkeeper.client.admin.projects import with_projects
 from seatkeeper.client.admin.rules import Rules, with_rules
 from seatkeeper.client.config.options import refuse_others, spelled_out
@@ -29,6 +30,7 @@ class NewPool(Sharing, total=False):
     """What may be said of a new pool, beside its name and its seats."""
 
     description: str
+    lots: Iterable[pb.Lot]
 
 
 class PoolChange(Sharing, total=False):
@@ -37,6 +39,7 @@ class PoolChange(Sharing, total=False):
     seats: int | None
     description: str | None
     without_projects: Collection[str]
+    lots: LotChange | None
 
 
 DEFAULTS: dict[str, object] = {
@@ -50,12 +53,12 @@ DEFAULTS: dict[str, object] = {
 
 def making(method: _Method) -> _Method:
     """Spell ``**said`` of a method that makes a pool out, for `help` and for editors."""
-    return spelled_out(NewPool, DEFAULTS | {"description": ""})(method)
+    return spelled_out(NewPool, DEFAULTS | {"description": "", "lots": ()})(method)
 
 
 def changing(method: _Method) -> _Method:
     """Spell ``**said`` of a method that changes a pool out, likewise."""
-    more = {"seats": None, "description": None, "without_projects": ()}
+    more = {"seats": None, "description": None, "without_projects": (), "lots": None}
     return spelled_out(PoolChange, DEFAULTS | more)(method)
 
 
@@ -63,6 +66,8 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
     """Return the specification of a new pool."""
     refuse_others(NewPool, said)
     spec = pb.PoolSpec(name=name, seats=seats, description=said.get("description", ""))
+    if lots := list(said.get("lots", ())):
+        spec.lots.CopyFrom(pb.PoolLots(lots=lots, seats=seats))
     policy = with_projects(spec.policy, said.get("projects", ()), (), *_how(said))
     if (rules := said.get("rules")) is not None:
         with_rules(policy, rules)
@@ -74,8 +79,12 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
 def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     """Change what is given of a specification, and nothing else. Raises `InvalidArgument`."""
     refuse_others(PoolChange, said)
+    if lots := said.get("lots"):
+        change_lots(spec, lots)
     if (seats := said.get("seats")) is not None:
-        spec.seats = seats
+        spec.seats = spec.lots.seats = seats
+    if not spec.lots.lots and not lots:
+        spec.ClearField("lots")
     if (description := said.get("description")) is not None:
         spec.description = description
     shares, without = said.get("projects", ()), said.get("without_projects", ())
@@ -104,6 +113,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("calls no seats back", f"pool {name} does not")
     if wanted.HasField("rules") and not made.HasField("rules"):
         raise _too_old("knows no rules", f"pool {name} lets all in")
+    if asked.lots.lots and not pool.spec.lots.lots:
+        raise _too_old("knows no lots", f"pool {name} has its plain seats alone")
     return pool
 
 

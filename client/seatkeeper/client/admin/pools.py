@@ -47,9 +47,12 @@ class AsyncPools:
     async def create(self, name: str, *, seats: int, **said: Unpack[NewPool]) -> pb.Pool:
         """Create a pool, whose seats ``projects`` share, if any are given.
 
+        ``lots`` are contracts, whose seats count beside ``seats`` while they are in force.
+
         ``overtaking``: how far small requests may go before one that wants more seats than are free.
         ``reclaim``: how lent seats are called back. ``rules``: who may use it, and how much each may
-        have. Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it
+        have. ``lots``: contracts, whose seats count beside ``seats`` while they are in force. Raises
+        `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it
         knows one of these not: then there is a pool without it.
         """
         spec = new_spec(name, seats, said)
@@ -70,7 +73,7 @@ class AsyncPools:
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
         names of some that are left out; a ``usage_half_life`` of 0: only what is held counts; an
         empty ``overtaking``, or ``reclaim``: none. ``rules`` take the place of all that there are, or
-        make the new ones of these.
+        make the new ones of these. Of a pool with lots, ``seats`` are those without a contract.
         Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
         released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for what the node does not
         know, or `Changed` when others change the pool all the time.

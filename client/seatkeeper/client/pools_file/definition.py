@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seatkeeper.core.lots import LOT_SEATS_MAX, LOTS_MAX, OWNER_MAX
 from seatkeeper.core.pool_rule_faults import GROUPS_MAX, NAMES_MAX
 from seatkeeper.core.projects import (
     POLICY_TIME_MAX,
@@ -66,6 +67,18 @@ class Patterns:
 
 
 @dataclass(frozen=True)
+class Day:
+    """A day, the whole of it in UTC, or a time with its offset; ``is_end``: where a day ends."""
+
+    is_end: bool
+
+
+@dataclass(frozen=True)
+class Money:
+    """A price, in a currency, for a unit."""
+
+
+@dataclass(frozen=True)
 class Named:
     """Names, each once, and a table for each."""
 
@@ -77,7 +90,7 @@ class Named:
 class Field:
     """A key of a table."""
 
-    takes: Whole | Seconds | Words | Name | Patterns | Named | Table
+    takes: Whole | Seconds | Words | Name | Patterns | Day | Money | Named | Table
     meaning: str
     required: bool = False
     default: int | str | None = None
@@ -196,15 +209,43 @@ AT_MOST = Table(
         ),
     },
 )
+LOT = Table(
+    "a lot",
+    {
+        "seats": Field(
+            takes=Whole(1, LOT_SEATS_MAX),
+            meaning="Seats that count while it is in force.",
+            required=True,
+        ),
+        "from": Field(
+            takes=Day(is_end=False),
+            meaning="From when on. Left out: from when it is applied on.",
+        ),
+        "until": Field(
+            takes=Day(is_end=True),
+            meaning="Until when: a day is its last one, a time the first moment after it. Left out: "
+            "without end.",
+        ),
+        "price": Field(takes=Money(), meaning="What a seat costs; for people."),
+        "owner": Field(takes=Words(OWNER_MAX), meaning="Who answers for it.", default=""),
+    },
+)
 POOL = Table(
     "a pool",
     {
         "seats": Field(
             takes=Whole(0, SEATS_MAX),
-            meaning="How many seats it has; 0: it is closed, and requests wait in the queue.",
+            meaning="How many seats it has, beside those of its `lots`. Where that is 0 in all, it is "
+            "closed, and requests wait in the queue.",
             required=True,
         ),
         "description": Field(takes=Words(DESCRIPTION_MAX), meaning="For people.", default=""),
+        "lots": Field(
+            takes=Named(LOT, LOTS_MAX),
+            meaning="Contracts, by name. Their seats count from when a node has written that they "
+            "begin, until one has written that they end. Another `from` or `until` makes it a new one. "
+            "Bursts are not in the file, and stay as they are.",
+        ),
         "usage_half_life": Field(
             takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
             meaning="Seconds in which half of what a project has used is forgotten: who has used "

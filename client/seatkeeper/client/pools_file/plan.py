@@ -11,6 +11,10 @@ from google.protobuf.duration_pb2 import Duration
 from seatkeeper.client.pools_file.rules import narrows, rule_values
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
+from seatkeeper.core.instants import instant_text
+from seatkeeper.core.lot_messages import decode_lot, decode_lots
+from seatkeeper.core.lot_text import plain_seats, shortfall_text
+from seatkeeper.core.lots import LotKind, moved, succeeding
 from seatkeeper.core.validate import POOL_DELETIONS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -108,15 +112,20 @@ class Plan:
 
 
 def plan(
-    wanted: Mapping[str, pb.PoolSpec], live: Iterable[pb.Pool], *, delete_missing: bool = False
+    wanted: Mapping[str, pb.PoolSpec],
+    live: Iterable[pb.Pool],
+    *,
+    delete_missing: bool = False,
+    now_millis: int = 0,
 ) -> Plan:
     """Return what becomes of the live pools when the wanted are applied.
 
     ``delete_missing``: those that are not wanted are deleted, rather than left as they are. A pool
-    that the answering node cannot read has an obstacle.
+    that the answering node cannot read has an obstacle. ``now_millis``: the time by which notes say
+    what lots are in force.
     """
     there = {pool.spec.name: pool for pool in live}
-    changes = [_of(spec, there.get(name)) for name, spec in wanted.items()]
+    changes = [_of(spec, there.get(name), now_millis) for name, spec in wanted.items()]
     changes += [
         _delete(pool) if delete_missing else Change(name, Kind.LEFT, pool.revision)
         for name, pool in there.items()
@@ -142,6 +151,7 @@ def differences(before: pb.PoolSpec, after: pb.PoolSpec) -> tuple[Value, ...]:
         else:
             old, new = then.get(project), now.get(project)
             changed.append(Value(path, _in_words(old), _in_words(new)))
+    changed += _compared_lots(before, after)
     old_order = [project for project in then if project in now]
     new_order = [project for project in now if project in then]
     if old_order != new_order:
@@ -163,15 +173,69 @@ def _in_words(share: Mapping[str, Given] | None) -> str | None:
     return ", ".join(f"{field} {value}" for field, value in share.items()) or "no guarantee"
 
 
-def _of(spec: pb.PoolSpec, pool: pb.Pool | None) -> Change:
+def _compared_lots(before: pb.PoolSpec, after: pb.PoolSpec) -> Iterator[Value]:
+    """Yield what differs of contracts. Bursts are not of the file."""
+    then, now = _contracts(before), _contracts(after)
+    for name in {**then, **now}:
+        path = f"lots.{name}"
+        if name in then and name in now:
+            yield from _compared(f"{path}.", then[name], now[name])
+        else:
+            old, new = (
+                None
+                if lot is None
+                else ", ".join(f"{key} {value}" for key, value in lot.items())
+                for lot in (then.get(name), now.get(name))
+            )
+            yield Value(path, old, new)
+
+
+def _contracts(spec: pb.PoolSpec) -> dict[str, dict[str, Given]]:
+    found: dict[str, dict[str, Given]] = {}
+    for lot in map(decode_lot, spec.lots.lots):
+        if lot.kind is not LotKind.BURST:
+            given: dict[str, Given] = {"seats": lot.seats}
+            given |= {} if lot.begins is None else {"from": instant_text(lot.begins)}
+            until = None if lot.ends is None else instant_text(lot.ends, is_end=True)
+            given |= {} if until is None else {"until": until}
+            given |= {"price": str(lot.price)} if lot.price else {}
+            found[lot.name] = given | ({"owner": lot.owner} if lot.owner else {})
+    return found
+
+
+def _of(spec: pb.PoolSpec, pool: pb.Pool | None, now_millis: int) -> Change:
     if pool is None:
         values = differences(pb.PoolSpec(), spec)
-        return Change(spec.name, Kind.CREATE, 0, spec, values)
+        notes = tuple(filter(None, [shortfall_text(spec, now_millis)]))
+        return Change(spec.name, Kind.CREATE, 0, spec, values, notes)
     if obstacle := _unread(pool):
         return Change(spec.name, Kind.CHANGE, 0, spec, obstacle=obstacle)
     values = differences(pool.spec, spec)
     kind = Kind.CHANGE if values else Kind.UNCHANGED
-    return Change(spec.name, kind, pool.revision, spec, values, tuple(_notes(spec, pool)))
+    notes = tuple(_notes(spec, pool, now_millis))
+    return Change(spec.name, kind, pool.revision, _with_bursts(spec, pool), values, notes)
+
+
+def _with_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> pb.PoolSpec:
+    """Return what is applied: bursts that go on are not the file's to end."""
+    if not pool.spec.lots.lots:
+        return spec
+    named = {lot.name for lot in spec.lots.lots}
+    kept = [
+        lot
+        for lot in pool.spec.lots.lots
+        if lot.kind == pb.LOT_KIND_BURST and lot.name not in named
+    ]
+    asked = pb.PoolSpec()
+    asked.CopyFrom(spec)
+    asked.lots.CopyFrom(pb.PoolLots(lots=[*spec.lots.lots, *kept], seats=spec.seats))
+    return asked
+
+
+def _seats_after(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> int:
+    """Return the seats that are in force once a specification is applied."""
+    lots = succeeding(decode_lots(_with_bursts(spec, pool).lots), decode_lots(pool.spec.lots))
+    return moved(lots, now_millis)[0].in_force if lots else spec.seats
 
 
 def _delete(pool: pb.Pool) -> Change:
@@ -189,27 +253,30 @@ def _unread(pool: pb.Pool) -> str:
     return "" if pool.revision else pool.spec.description or "the node cannot read it"
 
 
-def _notes(spec: pb.PoolSpec, pool: pb.Pool) -> Iterator[str]:
-    if spec.seats < pool.held and spec.seats < pool.spec.seats:
-        surplus = count(pool.held - spec.seats, "seat")
+def _notes(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> Iterator[str]:
+    seats = _seats_after(spec, pool, now_millis)
+    if seats < pool.held and seats < pool.spec.seats:
+        surplus = count(pool.held - seats, "seat")
         yield (
             f"{count(pool.held, 'seat')} held: none is revoked, and nothing is granted until the "
             f"surplus of {surplus} is released"
         )
     if pool.queued and narrows(pool.spec.policy.rules, spec.policy.rules):
         yield "requests that wait and that the new rules do not let in, or let have less, are denied"
-    if 0 < spec.seats < pool.spec.seats and pool.queued:
-        yield f"requests that wait for more than {count(spec.seats, 'seat')} are denied"
-    if not spec.seats and pool.spec.seats:
+    if 0 < seats < pool.spec.seats and pool.queued:
+        yield f"requests that wait for more than {count(seats, 'seat')} are denied"
+    if not seats and pool.spec.seats:
         waiting = f"; {count(pool.queued, 'request')} waiting" if pool.queued else ""
         yield f"the pool is closed: nothing is granted until it has seats again{waiting}"
+    if text := shortfall_text(_with_bursts(spec, pool), now_millis):
+        yield text
 
 
 def _values(spec: pb.PoolSpec) -> dict[str, Given]:
     """Return what a specification says, without what is as if it were left out."""
     values: dict[str, Given] = {}
-    if spec.HasField("seats"):
-        values["seats"] = spec.seats
+    if spec.HasField("seats") or spec.lots.lots:
+        values["seats"] = plain_seats(spec)
     if spec.description:
         values["description"] = spec.description
     if spec.policy.HasField("overtaking"):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file import tree
 from seatkeeper.client.pools_file.definition import (
     FILE,
+    Day,
     Field,
+    Money,
     Named,
     Patterns,
     Seconds,
@@ -22,12 +25,16 @@ from seatkeeper.client.pools_file.definition import (
 )
 from seatkeeper.client.pools_file.rules import faults_in, rules_of
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
+from seatkeeper.core.instants import parse_instant, parse_price
+from seatkeeper.core.lot_messages import decode_lots, encode_lot
+from seatkeeper.core.lots import Lot, Price, lots_faults
 from seatkeeper.core.projects import PoolPolicy, ProjectShare, policy_faults
 from seatkeeper.core.reclaim import HOURLY_DEFAULT, MINIMUM_HOLD_DEFAULT
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import is_name
 from seatkeeper.v1 import pool_service_pb2 as pb
 
+_Parsed = TypeVar("_Parsed", int, Price)
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 _SECONDS = re.compile(r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,6}))?")
 _DIGITS_MAX = 12
@@ -70,7 +77,7 @@ class _Value:
     """What a key is given."""
 
     place: Place
-    value: int | Duration | str | _Entries | _Inner | _Listed
+    value: int | Duration | str | Price | _Entries | _Inner | _Listed
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,9 @@ class _Reader:
         reclaim = values.get("reclaim")
         if reclaim is not None and isinstance(reclaim.value, _Inner):
             self._reclaim(spec, reclaim.place, reclaim.value.values)
+        lots = values.get("lots")
+        if lots is not None and isinstance(lots.value, Mapping):
+            self._add_lots(spec, entry, lots.value)
         self._check_policy(spec, entry, listed)
         rules = rules_of({key: _plain(found) for key, found in values.items()})
         if rules.ByteSize():
@@ -180,6 +190,17 @@ class _Reader:
             found = next(each for each in (*ways, "") if each in places)
             self.fault(places[found], reason, f"{path}{found}")
 
+    def _add_lots(self, spec: pb.PoolSpec, entry: _Entry, listed: _Entries) -> None:
+        """Put the lots into a pool, and look at them together."""
+        lots = [_lot(name, found) for name, found in listed.items()]
+        if lots:
+            spec.lots.CopyFrom(pb.PoolLots(lots=map(encode_lot, lots), seats=spec.seats))
+        for at, field, reason in lots_faults(lots, spec.seats) if entry.is_whole else ():
+            found = listed[lots[at].name]
+            value = found.values.get(field)
+            place = value.place if value is not None else found.place
+            self.fault(place, reason, f"pools.{spec.name}.lots.{lots[at].name}.{field}")
+
     def _check_policy(self, spec: pb.PoolSpec, entry: _Entry, listed: _Entries) -> None:
         """Look at the projects together. What a fault has left out of them makes no second one."""
         policy = PoolPolicy(
@@ -194,7 +215,8 @@ class _Reader:
                 for share in spec.policy.projects
             )
         )
-        found_in_it = policy_faults(policy, spec.seats, is_whole=entry.is_whole)
+        seats = decode_lots(spec.lots).most if spec.lots.lots else spec.seats
+        found_in_it = policy_faults(policy, seats, is_whole=entry.is_whole)
         for at, field, reason in found_in_it:
             project = policy.projects[at].project
             found = listed[project]
@@ -257,7 +279,7 @@ class _Reader:
 
     def _value(
         self, node: Node, field: Field, path: str
-    ) -> int | Duration | str | _Entries | _Inner | _Listed | None:
+    ) -> int | Duration | str | Price | _Entries | _Inner | _Listed | None:
         """Return the value of a key; None: a fault is listed."""
         if isinstance(node, tree.Faulty):
             return None
@@ -270,7 +292,7 @@ class _Reader:
         if not isinstance(node, Scalar):
             self.fault(node.place, f"{_kind(node)}, where {_wanted(field)} belongs", path)
             return None
-        read: int | Duration | str | None
+        read: int | Duration | str | Price | None
         match field.takes:
             case Whole() as whole:
                 read, reason = _whole(node, whole)
@@ -278,6 +300,10 @@ class _Reader:
                 read, reason = _seconds(node, seconds)
             case Words(most=most):
                 read, reason = _words(node, most)
+            case Day(is_end=is_end):
+                read, reason = _said(lambda: parse_instant(node.text, is_end=is_end))
+            case Money():
+                read, reason = _said(lambda: parse_price(node.text))
             case _:
                 read, reason = _name(node)
         if read is None:
@@ -363,6 +389,28 @@ def _share(project: str, entry: _Entry) -> pb.ProjectShare:
     return share
 
 
+def _lot(name: str, entry: _Entry) -> Lot:
+    given = {key: found.value for key, found in entry.values.items()}
+    begins, ends = given.get("from"), given.get("until")
+    price, owner = given.get("price"), given.get("owner")
+    seats = given.get("seats")
+    return Lot(
+        name=name,
+        seats=seats if isinstance(seats, int) else 1,
+        begins=begins if isinstance(begins, int) else None,
+        ends=ends if isinstance(ends, int) else None,
+        price=price if isinstance(price, Price) else None,
+        owner=owner if isinstance(owner, str) else "",
+    )
+
+
+def _said(parse: Callable[[], _Parsed]) -> tuple[_Parsed | None, str]:
+    try:
+        return parse(), ""
+    except ValueError as error:
+        return None, str(error)
+
+
 def _whole(node: Scalar, wanted: Whole) -> tuple[int | None, str]:
     text = node.text
     bounds = f"from {wanted.least} to {wanted.most}"
@@ -435,6 +483,8 @@ def _wanted(field: Field) -> str:
             return "a whole number"
         case Seconds():
             return "a number of seconds"
+        case Day():
+            return "a day or a time"
         case _:
             return "text"
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from seatkeeper.client.pools_file.definition import (
     FILE,
+    Day,
     Field,
+    Money,
     Named,
     Patterns,
     Seconds,
@@ -16,6 +18,12 @@ from seatkeeper.client.pools_file.definition import (
 )
 
 NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,62}$"
+
+DAY_PATTERN = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,3})?)?"
+    "([Zz]|[+-][0-9]{2}:[0-9]{2}))?$"
+)
+PRICE_PATTERN = "^[0-9]{1,12}(\\.[0-9]{1,6})? [A-Z]{3}/seat-(year|hour)$"
 
 Json = dict[str, Any]
 
@@ -56,6 +64,10 @@ def _field(field: Field) -> Json:
                 "maxItems": most,
                 "uniqueItems": True,
             }
+        case Day():
+            found |= {"type": "string", "pattern": DAY_PATTERN}
+        case Money():
+            found |= {"type": "string", "pattern": PRICE_PATTERN}
         case Table():
             found |= _table(field.takes)
         case Named(table, most):

@@ -14,6 +14,10 @@ from google.protobuf.duration_pb2 import Duration
 from seatkeeper.client.pools_file.definition import VERSION
 from seatkeeper.client.pools_file.tree import meant_as
 from seatkeeper.core.amounts import exact_seconds
+from seatkeeper.core.instants import instant_text
+from seatkeeper.core.lot_messages import decode_lot
+from seatkeeper.core.lot_text import plain_seats
+from seatkeeper.core.lots import LotKind
 from seatkeeper.core.text import escaped, is_shown
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -34,9 +38,10 @@ def write_pools(specs: Iterable[pb.PoolSpec], *, as_ascii: bool = False) -> str:
 
 def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     yield f"  {_name(spec.name)}:"
-    yield f"    seats: {spec.seats}"
+    yield f"    seats: {plain_seats(spec)}"
     if spec.description:
         yield f"    description: {_quoted(spec.description, as_ascii)}"
+    yield from _lots(spec, as_ascii)
     if spec.policy.HasField("overtaking"):
         rule = spec.policy.overtaking
         yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
@@ -79,6 +84,22 @@ def _rules(rules: pb.PoolRules, as_ascii: bool) -> Iterator[str]:
         said += [f"tickets: {most.tickets}"] if most.HasField("tickets") else []
         if said:
             yield f"    {key}: {{{', '.join(said)}}}"
+
+
+def _lots(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
+    """Yield the contracts of a pool. Bursts are not of the file: it does not start or stop them."""
+    contracts = [
+        lot for lot in map(decode_lot, spec.lots.lots) if lot.kind is not LotKind.BURST
+    ]
+    if contracts:
+        yield "    lots:"
+    for lot in contracts:
+        said = [f"seats: {lot.seats}"]
+        said += [] if lot.begins is None else [f'from: "{instant_text(lot.begins)}"']
+        said += [] if lot.ends is None else [f'until: "{instant_text(lot.ends, is_end=True)}"']
+        said += [] if lot.price is None else [f"price: {_quoted(str(lot.price), as_ascii)}"]
+        said += [f"owner: {_quoted(lot.owner, as_ascii)}"] if lot.owner else []
+        yield f"      {_name(lot.name)}: {{{', '.join(said)}}}"
 
 
 def _fields(share: pb.ProjectShare) -> Iterator[str]:

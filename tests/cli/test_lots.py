@@ -1,0 +1,117 @@
+"""Contracts on the command line, and ``seatkeeper burst``."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cli.conftest import Cluster
+
+from seatkeeper.cli.exits import Exit
+
+ACME = "name=acme,seats=3,until=2099-12-31,price=1250.50 EUR/seat-year,owner=ml platform"
+
+
+def test_a_contract_is_made_shown_changed_and_taken_out(cluster: Cluster) -> None:
+    made = cluster("pool", "create", "leased", "--lot", ACME, "--json").check().json
+    assert (made["seats"], made["seats_without_contract"]) == (3, 0)
+    (lot,) = made["lots"]
+    assert lot.pop("ends_in_seconds") > 0
+    assert lot == {
+        "name": "acme",
+        "seats": 3,
+        "kind": "base",
+        "state": "in force",
+        "from": None,
+        "until": "2100-01-01T00:00:00.000Z",
+        "announced_days": None,
+        "price": "1250.50 EUR/seat-year",
+        "owner": "ml platform",
+    }
+    update = ("pool", "update", "leased", "--seats", "2", "--json")
+    assert cluster(*update).check().json["seats"] == 5
+    shown = cluster("pool", "show", "leased").check().out
+    assert "2 without a contract, and 1 lot in force" in shown
+    assert "2100-01-01 00:00 UTC" in shown
+    listed = cluster("pool", "list", "--json").check().json["pools"]
+    assert [pool["lots"][0]["name"] for pool in listed if pool["name"] == "leased"] == ["acme"]
+    cluster("pool", "update", "leased", "--description", "both").check()
+    gone = cluster("pool", "update", "leased", "--without-lot", "acme", "--json").check().json
+    assert (gone["seats"], "lots" in gone) == (2, False)
+    cluster("pool", "delete", "leased").check()
+
+
+@pytest.mark.parametrize(
+    ("lot", "why"),
+    [
+        ("acme", "is none of name="),
+        ("seats=3", "has no name"),
+        ("name=acme", "is no number from 1 on"),
+        ("name=acme,seats=-3", "is no number from 1 on"),
+        ("name=acme,seats=0", "0 is not from 1"),
+        ("name=acme,seats=3,seats=4", "given twice"),
+        ("name=acme,seats=3,until=2026-12-31T18:00", "has no offset"),
+        ("name=acme,seats=3,until=soon", "is no date"),
+        ("name=acme,seats=3,from=2026-02-01,until=2026-01-01", "is not after"),
+        ("name=acme,seats=3,price=12", "is no price"),
+        ("name=acme,seats=3,price=-12 EUR/seat-year", "is not a decimal number"),
+        ("name=Acme,seats=3", "is not a name"),
+    ],
+)
+def test_a_lot_that_is_refused(cluster: Cluster, lot: str, why: str) -> None:
+    refused = cluster("pool", "create", "never", "--seats", "1", "--lot", lot)
+    assert why in refused.refused(Exit.USAGE)
+
+
+def test_a_pool_needs_seats_or_a_lot_and_a_lot_to_take_out_must_be_there(
+    cluster: Cluster,
+) -> None:
+    assert "--lot" in cluster("pool", "create", "never").refused(Exit.USAGE)
+    name = cluster.pool(seats=1)
+    update = cluster("pool", "update", name, "--without-lot", "acme")
+    assert "has no lot acme" in update.refused(Exit.USAGE)
+
+
+def test_a_burst_is_started_listed_and_stopped(cluster: Cluster) -> None:
+    name = cluster.pool(seats=2)
+    start = ("burst", "start", name, "--seats", "3", "--for", "1h30m", "--reason", "late")
+    begun = cluster(*start, "--price", "0.80 EUR/seat-hour", "--json").check().json
+    assert (begun["pool"], begun["seats"], begun["name"]) == (name, 3, "burst-1")
+    assert begun["state"] == "in force"
+    assert 5_000 < begun["ends_in_seconds"] <= 5_400
+    second = cluster(*start, "--name", "more").check().out
+    assert f"burst more of pool {name}: 3 seats until" in second
+    assert "8 seats in force" in second
+    assert "has a lot more already" in cluster(*start, "--name", "more").refused(Exit.USAGE)
+    listed = cluster("burst", "list", name, "--json").check().json["bursts"]
+    assert [burst["name"] for burst in listed] == ["burst-1", "more"]
+    stop = ("burst", "stop", name, "--reason", "out")
+    assert "name one of burst-1, more" in cluster(*stop).refused(Exit.USAGE)
+    stopped = cluster(*stop, "more").check().out
+    assert f"burst more of pool {name} stopped: 5 seats in force" in stopped
+    assert cluster(*stop, "--json").check().json["seats"] == 2
+    assert "has no burst now" in cluster(*stop).refused(Exit.NOT_FOUND)
+    assert "there is no burst" in cluster("burst", "list", name).check().out
+
+
+@pytest.mark.parametrize(
+    ("length", "why"),
+    [("soon", "no length of time"), ("0s", "is not from 1s"), ("91d", "is not from 1s")],
+)
+def test_a_burst_of_no_length(cluster: Cluster, length: str, why: str) -> None:
+    name = cluster.pool(seats=1)
+    start = cluster("burst", "start", name, "--seats", "1", "--for", length, "--reason", "x")
+    assert why in start.refused(Exit.USAGE)
+
+
+def test_a_burst_ends_by_itself_and_is_forgotten_when_the_next_begins(cluster: Cluster) -> None:
+    name = cluster.pool(seats=1)
+    start = ("burst", "start", name, "--seats", "1", "--reason", "late", "--json", "--for")
+    cluster(*start, "1s").check()
+    pool = cluster.client.pools
+    for _ in range(200):
+        if pool.get(name).spec.seats == 1:
+            break
+    (burst,) = cluster("burst", "list", name, "--json").check().json["bursts"]
+    assert burst["state"] == "ended"
+    assert cluster(*start, "1h").check().json["name"] == "burst-1"
+    (burst,) = cluster("burst", "list", name, "--json").check().json["bursts"]
+    assert burst["state"] == "in force"
