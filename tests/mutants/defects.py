@@ -730,9 +730,51 @@ DEFECTS = (
         tests=("tests/client/session/test_reclaiming.py",),
     ),
     Defect(
+        "a lot that ends is not taken away",
+        "core/seatkeeper/core/lots.py",
+        "            lot.seats for lot in self.lots if lot.state is LotState.IN_FORCE\n",
+        "            lot.seats for lot in self.lots if lot.state is not LotState.PENDING\n",
+    ),
+    Defect(
+        "a lot counted twice",
+        "core/seatkeeper/core/lots.py",
+        "        return self.seats + sum(\n            lot.seats for lot in self.lots if lot.state",
+        "        return self.seats + 2 * sum(\n            lot.seats for lot in self.lots if lot.state",
+    ),
+    Defect(
+        "the state of a lot goes back by a slower clock",
+        "core/seatkeeper/core/lots.py",
+        "    if lot.state is LotState.ENDED:\n        return lot\n    if lot.ends",
+        "    if lot.state is LotState.ENDED and lot.ends is not None and now >= lot.ends:\n"
+        "        return lot\n    if lot.state is LotState.ENDED:\n"
+        "        lot = replace(lot, state=LotState.PENDING)\n    if lot.ends",
+        tests=("tests/unit/core/test_lots.py",),
+    ),
+    Defect(
+        "a lot that is over is not ended before a decision",
+        f"{SERVER}/pool/committer.py",
+        "            await self._write_lots()\n",
+        "",
+        tests=("tests/unit/service/test_lots.py",),
+    ),
+    Defect(
+        "a lot is written whatever another node has written",
+        f"{SERVER}/pool/lots.py",
+        "                [Put(key, value)], only_if=[Unchanged(key, found.mod_revision)]\n",
+        "                [Put(key, value)]\n",
+        tests=("tests/unit/service/test_lots.py",),
+    ),
+    Defect(
+        "the states of lots are what an administrator says",
+        f"{SERVER}/pool/lots.py",
+        "    lots = succeeding(spec.lots, before.lots if before is not None else PoolLots())\n",
+        "    lots = spec.lots\n",
+        tests=("tests/unit/service/test_lots.py",),
+    ),
+    Defect(
         "a batch overlooks what changed since it was seen",
         f"{SERVER}/pool/batches.py",
-        "            if revision == change.seen_revision:\n",
+        "            if revision == change.seen_revision or _only_lots_moved(change, found):\n",
         "            if True:\n",
         tests=("tests/unit/service/test_apply_pools.py",),
     ),

@@ -26,6 +26,7 @@ from seatkeeper.client.session import driver as session_module
 from seatkeeper.client.session import lease as lease_module
 from seatkeeper.core.clock import Timer
 from seatkeeper.core.ids import IdGenerator
+from seatkeeper.core.lots import NO_LOTS, PoolLots, succeeding
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import (
     NO_POLICY,
@@ -41,7 +42,7 @@ from seatkeeper.server.node import Node, StartError
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.context import LISTING_STEP
-from seatkeeper.server.store import Put, StoreError, records
+from seatkeeper.server.store import Put, StoreError, Unchanged, records
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.telemetry.tally import Tally
 
@@ -162,6 +163,8 @@ class SimCluster:
     policy: Policy = BY_POOL
     policies: Callable[[int], PoolPolicy] = lambda seats: NO_POLICY
     """Draws the policy of a pool of so many seats."""
+    lots: Callable[[int], PoolLots] = lambda seats: NO_LOTS
+    """Draws its lots, beside those seats."""
     listing_step: int = LISTING_STEP
     nodes: list[SimNode] = field(default_factory=list)
     _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)
@@ -183,6 +186,10 @@ class SimCluster:
         """The usage events of all nodes."""
         self.capacity: dict[str, int] = {}
         """The seats that each pool was made with."""
+        self.most: dict[str, int] = {}
+        """The most seats that each pool can ever have in force."""
+        self.contracts: dict[str, PoolLots] = {}
+        """The lots that each pool was made with, of which nothing was written."""
         self.shared: dict[str, PoolPolicy] = {}
         """The policy that each pool was made with, and its rules of now."""
         self.ruled: set[str] = set()
@@ -220,6 +227,9 @@ class SimCluster:
         """Make a pool, before anything else happens."""
         self.capacity[name] = seats
         self.shared[name] = self.policies(seats)
+        lots = self.contracts[name] = self.lots(seats)
+        # A clock that is ahead begins one before another that it follows has ended elsewhere.
+        self.most[name] = seats + sum(lot.seats for lot in lots.lots)
         task = self.etcd.process.start(self._resize(name, seats))
         self.world.run(self.world.now, done=task.done)
 
@@ -241,16 +251,35 @@ class SimCluster:
         self.etcd.process.start(self._rule(name, rules))
 
     async def _rule(self, name: str, rules: PoolRules) -> None:
-        entry = await self.store.get(KEYS.pool(name))
-        assert entry is not None
-        spec = records.decode_spec(entry.value)
-        changed = replace(spec, policy=replace(spec.policy, rules=rules))
-        await self.store.commit([Put(KEYS.pool(name), records.encode_spec(changed))])
+        def ruled(spec: PoolSpec) -> PoolSpec:
+            return replace(spec, policy=replace(spec.policy, rules=rules))
+
+        await self._change(name, ruled)
+
+    async def _change(self, name: str, change: Callable[[PoolSpec], PoolSpec]) -> None:
+        """Change what there is of a pool; nodes write it, too."""
+        key = KEYS.pool(name)
+        while True:
+            found = await self.store.get(key)
+            seen = found.mod_revision if found is not None else 0
+            before = records.decode_spec(found.value) if found else PoolSpec(name, 0)
+            committed = await self.store.commit(
+                [Put(key, records.encode_spec(change(before)))], only_if=[Unchanged(key, seen)]
+            )
+            if committed.succeeded:
+                return
 
     async def _resize(self, name: str, seats: int, is_drained: bool = False) -> None:
         drain = Drain("drawn", "administrator", 1) if is_drained else None
         spec = PoolSpec(name, seats, policy=self.shared[name], drain=drain)
-        await self.store.commit([Put(KEYS.pool(name), records.encode_spec(spec))])
+        lots = self.contracts[name]
+
+        def resized(before: PoolSpec) -> PoolSpec:
+            if not lots:
+                return spec
+            return spec.with_lots(succeeding(replace(lots, seats=seats), before.lots))
+
+        await self._change(name, resized)
 
     def project_of(self, user: str) -> str:
         """Return what a user's seats are charged to: the same in every run of a seed."""

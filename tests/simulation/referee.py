@@ -16,6 +16,7 @@ from tests.simulation.callbacks import check_notices
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.losses import Losses
+from tests.simulation.lots import GRACE_MILLIS, SKEW_MILLIS
 from tests.simulation.moves import check_moves
 from tests.simulation.usage import check_usage
 from tests.simulation.world import EPOCH
@@ -32,6 +33,7 @@ from seatkeeper.oracle.checker import (
     lives,
 )
 from seatkeeper.oracle.history import FaultKind
+from seatkeeper.oracle.lots import check_lots, unwritten
 from seatkeeper.oracle.record import Believed
 from seatkeeper.server.domain import NO_POLICY, Instant
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -109,7 +111,7 @@ class Referee:
         violations = [
             *check_history(store.changes, KEYS.prefix, besides=self._own_rule),
             *check_answers(found, user_record),
-            *check_beliefs(believed, self._capacity),
+            *check_beliefs(believed, self._cluster.most),
             *check_reclaim(found, user_record, self._deadline),
             *check_published(store.changes, user_record, KEYS.prefix),
             *check_waits(user_record.denied),
@@ -133,6 +135,7 @@ class Referee:
             ]
         reported += [f"an uncaught error: {error}" for error in self._world.errors]
         reported += check_usage(store.changes, self._cluster.published)
+        reported += self._lots()
         reported += self._losses.check(store.changes, store.changed_at)
         administrators = [
             user for user in self._faults.users if isinstance(user, Administrator)
@@ -145,6 +148,21 @@ class Referee:
         for violation in reported:
             self._world.note(f"VIOLATION {violation}")
         return reported
+
+    def _lots(self) -> list[str]:
+        """Return what is wrong with what nodes have written of lots."""
+        changes = self._cluster.store.changes
+        at = {
+            revision: (EPOCH + seconds) * 1000
+            for revision, seconds in self._cluster.store.changed_at.items()
+        }
+        found = check_lots(changes, at, skew_millis=SKEW_MILLIS, prefix=KEYS.prefix)
+        # By the clock of the node that is ahead of the others: where they do not write, it does.
+        processes = [node.process for node in self._cluster.nodes if node.is_alive]
+        ahead = max((each.clock_ahead for each in processes if each is not None), default=-1e9)
+        now = (EPOCH + self._world.now + ahead) * 1000 - GRACE_MILLIS
+        late = unwritten(changes, now, KEYS.prefix)
+        return [f"I1 {fault}" for fault in (*found, *late)]
 
     @property
     def _own_rule(self) -> set[FaultKind]:

@@ -21,6 +21,7 @@ from tests.simulation.callbacks import count_reclaims
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.hoarders import Hoarder
+from tests.simulation.lots import lots_of
 from tests.simulation.referee import Referee
 from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
@@ -121,7 +122,12 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     step = random.Random(seed).choice([1, 3, LISTING_STEP])
     policies = _policies(seed, tried)
     with SimCluster(
-        world, nodes_count=count, policy=policy, policies=policies, listing_step=step
+        world,
+        nodes_count=count,
+        policy=policy,
+        policies=policies,
+        lots=lots_of(seed),
+        listing_step=step,
     ) as cluster:
         pools = {f"pool-{n}": rng.choice([1, 1, 2, 4]) for n in range(rng.choice([1, 1, 2]))}
         for name, seats in pools.items():

@@ -16,6 +16,7 @@ from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import build_pb2, pool_service_pb2
 
+IN_FORCE = pool_service_pb2.LOT_STATE_IN_FORCE
 PREFIX = "seatkeeper"
 """Where a service keeps its keys unless it was given another prefix."""
 
@@ -111,14 +112,51 @@ def concerning(
             yield change
 
 
+@dataclass(frozen=True, slots=True)
+class StoredLot:
+    """What is written of a contract or a burst. Times are Unix milliseconds; None: there is none."""
+
+    seats: int
+    state: int
+    """0: pending, 1: in force, 2: ended."""
+    begins: int | None
+    ends: int | None
+    began_at: int | None
+    ended_at: int | None
+
+
 def seats_in_spec(value: bytes) -> int:
-    """Return the capacity in a pool's specification."""
+    """Return the capacity in a pool's specification: by its lots, where it has any."""
+    spec = pool_service_pb2.PoolSpec.FromString(value)
+    if not spec.lots.lots:
+        return spec.seats
+    in_force = (lot.seats for lot in spec.lots.lots if lot.state == IN_FORCE)
+    return spec.lots.seats + sum(in_force)
+
+
+def seats_said(value: bytes) -> int:
+    """Return the capacity that nodes and clients read in a pool's specification."""
     return pool_service_pb2.PoolSpec.FromString(value).seats
 
 
 def is_drained(value: bytes) -> bool:
     """Return whether a pool's specification says that nothing is to be granted."""
     return pool_service_pb2.PoolSpec.FromString(value).HasField("drain")
+
+
+def read_lots(value: bytes) -> dict[tuple[str, int | None, int | None], StoredLot]:
+    """Return the lots of a pool's specification, by name and dates; more than once: the last."""
+    found = {}
+    for lot in pool_service_pb2.PoolSpec.FromString(value).lots.lots:
+        begins, ends, began_at, ended_at = (
+            getattr(lot, field).ToMilliseconds() if lot.HasField(field) else None
+            for field in ("begins_at", "ends_at", "began_at", "ended_at")
+        )
+        state = max(0, lot.state - 1)
+        found[lot.name, begins, ends] = StoredLot(
+            lot.seats, state, begins, ends, began_at, ended_at
+        )
+    return found
 
 
 def read_shares(value: bytes) -> dict[str, StoredShare]:
