@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.cli.conftest import Cluster
 
@@ -10,7 +12,9 @@ from seatkeeper.cli.exits import Exit
 ACME = "name=acme,seats=3,until=2099-12-31,price=1250.50 EUR/seat-year,owner=ml platform"
 
 
-def test_a_contract_is_made_shown_changed_and_taken_out(cluster: Cluster) -> None:
+def test_a_contract_is_made_shown_changed_and_taken_out(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     made = cluster("pool", "create", "leased", "--lot", ACME, "--json").check().json
     assert (made["seats"], made["seats_without_contract"]) == (3, 0)
     (lot,) = made["lots"]
@@ -34,6 +38,13 @@ def test_a_contract_is_made_shown_changed_and_taken_out(cluster: Cluster) -> Non
     listed = cluster("pool", "list", "--json").check().json["pools"]
     assert [pool["lots"][0]["name"] for pool in listed if pool["name"] == "leased"] == ["acme"]
     cluster("pool", "update", "leased", "--description", "both").check()
+    demand = tmp_path / "demand.csv"
+    demand.write_text("arrival,hold,project,seats\n0,60,cv,1\n")
+    file = tmp_path / "pools.yaml"
+    file.write_text(cluster("pool", "show", "leased", "--yaml").check().out)
+    for of in (["--like", "leased"], ["-f", str(file)]):
+        tried = cluster("pool", "simulate", "--trace", str(demand), *of, "--json").check().json
+        assert [each["seats"] for each in tried["simulations"]] == [5]
     gone = cluster("pool", "update", "leased", "--without-lot", "acme", "--json").check().json
     assert (gone["seats"], "lots" in gone) == (2, False)
     cluster("pool", "delete", "leased").check()

@@ -182,6 +182,22 @@ async def test_a_change_by_what_was_seen_is_not_refused_because_a_lot_began(
     assert failure.code is ABORTED, "that was an administrator"
 
 
+async def test_a_change_leaves_what_was_written_of_lots_also_by_a_clock_that_is_behind(
+    services: Services,
+) -> None:
+    lot = replace(ACME, ends=services.clock.now() + 1000)
+    await create(services, with_lots(1, lot, replace(ACME, name="open")))
+    services.clock.advance(SECOND)
+    await reaches(services, LotState.ENDED)
+    before = decode_lots((await services.look()).spec.lots).lots
+    services.clock.advance(-60 * SECOND)
+    for asked in (with_lots(1, lot, replace(ACME, name="open")), (await services.look()).spec):
+        asked.description += "changed"
+        changed = await update(services, asked)
+        assert decode_lots(changed.spec.lots).lots == before
+        assert changed.spec.seats == 3
+
+
 async def test_so_is_none_of_many_pools_at_once(services: Services) -> None:
     lot = replace(ACME, begins=services.clock.now() + 1000)
     seen = await create(services, with_lots(1, lot))

@@ -13,11 +13,13 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import bytes_of
+from seatkeeper.cli.lots import now_millis
 from seatkeeper.cli.pool import Project, WithoutProject, parsed_projects
 from seatkeeper.cli.pool_plan import pools_in
 from seatkeeper.cli.pool_policy import PolicyOptions
 from seatkeeper.cli.sharing import half_life_of, parsed_overtaking, parsed_reclaim
 from seatkeeper.core.amounts import count
+from seatkeeper.core.lot_messages import decode_lots
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -122,6 +124,9 @@ class Specification(PolicyOptions):
             found.policy.CopyFrom(policy)
         else:
             found.ClearField("policy")
+        if self.file is not None and found.lots.lots:
+            found.seats = decode_lots(found.lots).at(now_millis())
+        found.ClearField("lots")  # a pool is tried with the seats of this moment
         return found
 
     def _from_file(self, at: Connection, file: str) -> pb.PoolSpec:
