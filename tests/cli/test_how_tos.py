@@ -112,6 +112,11 @@ def test_share_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     assert "6 seats: the fewest that serve 95 % of each project's requests" in done.stdout
     assert done.stdout.count("WAITED WHILE") >= 2
     assert "P95 OF VISION" in done.stdout
+    assert done.stdout.index("checkpoint written") < done.stdout.index("vision has its seat")
+    assert (
+        "the seat of lent is called back (project vision is under its guarantee" in done.stderr
+    )
+    assert "sh was sent SIGUSR1" in done.stderr
     assert (tmp_path / "shared.svg").read_text().startswith("<svg ")
     (pool,) = (each for each in cluster.client.pools.list() if each.spec.name == "shared")
     assert not pool.spec.policy.projects

@@ -29,6 +29,18 @@ EVENTS: list[tuple[runner.Event, str, dict[str, object] | None]] = [
         {"event": "no_token_file", "error": "/tmp/t: full"},
     ),
     (runner.InJeopardy(), "the seat is in doubt", {"event": "jeopardy"}),
+    (
+        runner.IsCalledBack(30.0, "project cv waits", 10),
+        "is called back (project cv waits): train goes on, and is stopped in 30 s; train was sent "
+        "SIGUSR1",
+        {
+            "event": "called_back",
+            "pool": "tensorrt",
+            "reason": "project cv waits",
+            "signal": "SIGUSR1",
+            "seconds": 30.0,
+        },
+    ),
     (runner.SafeAgain(), "the seat is safe again", {"event": "safe"}),
     (
         runner.SeatIsLost(2.0, "the session ended"),

@@ -16,6 +16,7 @@ from seatkeeper.server.domain import (
     PoolPolicy,
     PoolSpec,
     ProjectShare,
+    ReclaimRule,
     Refusal,
     Ticket,
 )
@@ -24,7 +25,7 @@ from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.replay.demand import ARRIVALS_MAX, Arrival, Beginning, fault_of
 from seatkeeper.server.replay.outcome import Outcome
-from seatkeeper.server.replay.replay import replay
+from seatkeeper.server.replay.replay import HEEDS_WITHIN, replay
 from seatkeeper.server.replay.request import Request
 
 BEGIN = 86_400_000
@@ -344,3 +345,40 @@ def _check_order(requests: Sequence[Request]) -> None:
         key = (arrival.project, arrival.priority)
         assert each.granted_at >= latest.get(key, 0)
         latest[key] = each.granted_at
+
+
+def recalling(notice: float, minimum_hold: float = 0, hourly: int = 60) -> PoolSpec:
+    rule = ReclaimRule(timedelta(seconds=notice), timedelta(seconds=minimum_hold), hourly)
+    shares = (ProjectShare(project="cv", guaranteed=1), ProjectShare(project="nlp"))
+    return PoolSpec("pool", 2, policy=PoolPolicy(shares, reclaim=rule))
+
+
+def test_lent_seats_are_called_back_and_taken_when_the_notice_is_over() -> None:
+    lent = [a(0, "nlp", 1_000), a(1, "nlp", 1_000)]
+    outcome = replay(recalling(notice=30), [*lent, a(10, "cv", 50)])
+    first, second, asker = outcome.requests
+    within = 30 + HEEDS_WITHIN.total_seconds()
+    assert asker.wait_millis == within * 1000, "at the end of the notice, and not before"
+    assert (first.is_reclaimed, second.is_reclaimed) == (False, True), "the youngest"
+    assert second.ended_at == BEGIN + (10 + within) * 1000
+    assert outcome.reclaimed == 1
+    assert outcome.projects["nlp"].reclaimed == 1
+
+
+def test_nothing_is_taken_that_comes_back_by_itself_in_time() -> None:
+    outcome = replay(
+        recalling(notice=30), [a(0, "nlp", 1_000), a(1, "nlp", 20), a(10, "cv", 5)]
+    )
+    assert outcome.requests[2].wait_millis == 11_000
+    assert outcome.reclaimed == 0
+
+
+def test_a_minimum_hold_and_a_bound_put_it_off() -> None:
+    lent = [a(0, "nlp", 9_000), a(0, "nlp", 9_000)]
+    outcome = replay(recalling(notice=30, minimum_hold=100), [*lent, a(10, "cv", 5)])
+    within = 30 + HEEDS_WITHIN.total_seconds()
+    assert outcome.requests[2].wait_millis == (100 - 10 + within) * 1000
+    asks = [a(10, "cv", 5), a(200, "nlp", 9_000), a(400, "cv", 5)]
+    outcome = replay(recalling(notice=30, hourly=1), [*lent, *asks])
+    last = outcome.requests[4]
+    assert last.granted_at == BEGIN + (10 + 3_600 + within) * 1000, "an hour after the first"

@@ -54,6 +54,9 @@ def _show_one(outcome: Outcome) -> None:
         ("lent", f"{_part(outcome.lent, total)}, out of idle guarantees"),
         ("queue", f"at most {count(outcome.waiting_max, 'request')}"),
     ]
+    if outcome.reclaimed:
+        taken = count(outcome.reclaimed, "grant")
+        lines.append(("called back", f"{taken}, taken before its hold was over"))
     show(facts(lines), "", _projects(outcome))
     if outcome.waited_before:
         show("", _queue(outcome))
@@ -187,6 +190,7 @@ def _json_of(outcome: Outcome) -> dict[str, Any]:
         "seats": outcome.spec.seats,
         "usage_half_life_seconds": half_life.total_seconds() if half_life else None,
         "overtaking": None if policy.overtaking is None else str(policy.overtaking),
+        "reclaim": None if policy.reclaim is None else str(policy.reclaim),
         "seconds": outcome.seconds,
         "used_seat_seconds": round(outcome.used, 3),
         "idle_seat_seconds": round(outcome.idle, 3),
@@ -194,6 +198,7 @@ def _json_of(outcome: Outcome) -> dict[str, Any]:
         "lent_seat_seconds": round(outcome.lent, 3),
         "held_max": outcome.held_max,
         "waiting_max": outcome.waiting_max,
+        "reclaimed": outcome.reclaimed,
         **_waits_json(outcome.waits),
         "refused": [
             {"reason": name, "message": why, "requests": number}
@@ -216,6 +221,7 @@ def _project_json(outcome: Outcome, each: ProjectOutcome) -> dict[str, Any]:
         "served": each.served,
         "waiting": each.waiting,
         "refused": dict(each.refused),
+        "reclaimed": each.reclaimed,
         **_waits_json(each.waits),
         "used_seat_seconds": round(each.used, 3),
         "above_guarantee_seat_seconds": round(each.above, 3),

@@ -47,6 +47,8 @@ class ProjectOutcome:
     """How many were refused, by the name of the reason."""
     waits: WaitTimes
     """Of those that were served."""
+    reclaimed: int
+    """Those of them whose seats were called back, and taken before their holds were over."""
     used: float
     """Seat time that it held."""
     above: float
@@ -96,6 +98,11 @@ class Outcome:
         return WaitTimes.of(
             [w for each in self.requests if (w := each.wait_millis) is not None]
         )
+
+    @property
+    def reclaimed(self) -> int:
+        """How many grants were called back, and ended before their holds were over."""
+        return sum(each.is_reclaimed for each in (*self.holders, *self.requests))
 
     @property
     def refusals(self) -> Mapping[tuple[str, str], int]:

@@ -10,7 +10,8 @@ fences, the bound of the queue and the order of service are those of the service
 end first, then seats are given back, then arrivals ask, in their order in the demand.
 
 What is left out is what takes milliseconds or fails: a commit takes no time, clients live until
-they have given their seats back, and one that was refused does not come again.
+they have given their seats back, and one that was refused does not come again. Nor does one whose
+seats are called back; it holds them until the notice is over, and all clients heed it.
 
 The same arguments give the same outcome. What is never true: more seats held than the pool has, unless
 it held more when the replay began; an arrival that is granted twice.
@@ -18,7 +19,7 @@ it held more when the replay began; an arrival that is granted twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from heapq import heappop, heappush
 
@@ -46,6 +47,8 @@ from seatkeeper.server.replay.outcome import Outcome
 from seatkeeper.server.replay.request import Request
 from seatkeeper.server.replay.tally import Tally
 
+HEEDS_WITHIN = timedelta(seconds=15)
+"""The ttl that sessions have by default: so long before a holder is sure to know of a reclaim."""
 COMMANDS_MAX = 128
 """Most commands of one decision. More would be deferred by it: a transaction does not hold them."""
 WORK_DONE = WorkEnd()
@@ -119,6 +122,7 @@ class _Run:
                 fence,
                 arrival.at,
                 arrival.at,
+                heeds_within=asked.heeds_within if self._calls_back else None,
             )
             self._state.put_grant(grant)
             request = self._requests[grant.grant_id]
@@ -140,6 +144,7 @@ class _Run:
             moments.append(self._arrivals[self._arrived].at)
         if self._plan and self._plan.next_wake is not None:
             moments.append(self._plan.next_wake)
+        moments += self._notices.values()
         return min(moments, default=None)
 
     def pass_moment(self, now: Instant) -> None:
@@ -147,15 +152,18 @@ class _Run:
         self._tally.advance(self._state, self._plan, now)
         self._now, self._begins = now, None
         due, commands = self._due(now), [*self._releases(now), *self._new(now)]
+        over = {number for number, end in self._notices.items() if end <= now}
         while True:
             batch, rest = commands[:COMMANDS_MAX], commands[COMMANDS_MAX:]
-            decision = decide(self._state, batch, now, self._limits, due, policy=self._policy)
-            progressed = decision.writes or decision.outcomes
+            decision = decide(
+                *(self._state, batch, now, self._limits, due), policy=self._policy, over=over
+            )
+            progressed = decision.changes or decision.outcomes
             self._apply(decision)
             due = [ticket for ticket in due if ticket.grant_id in self._state.tickets]
             commands = decision.deferred + rest if decision.deferred else rest
             self._plan = self._planned(now)
-            if not (commands or due or (self._plan and self._plan.serve)):
+            if not (commands or due or self._is_left()):
                 return
             assert progressed, "a plan that serves must have an effect, or this would not end"
 
@@ -164,6 +172,27 @@ class _Run:
         requests = list(self._requests.values())
         asked = requests[len(self._holders) :]
         return self._tally.outcome(self._now, asked, self._holders, self._waited_before)
+
+    @property
+    def _calls_back(self) -> bool:
+        spec = self._state.spec
+        return spec is not None and spec.policy.reclaim is not None
+
+    @property
+    def _notices(self) -> Mapping[int, Instant]:
+        """When the notices that run are over, by the number of the reclaim."""
+        return {
+            each.number: Instant(each.decided_at + each.within // timedelta(milliseconds=1))
+            for each in self._state.guard.reclaims.running.values()
+        }
+
+    def _is_left(self) -> bool:
+        """Return whether the plan has something for a decision to do."""
+        if self._plan is None:
+            return False
+        running = self._state.guard.reclaims.running
+        wanted = {each.grant.grant_id for each in self._plan.reclaim}
+        return bool(self._plan.serve) or wanted != running.keys()
 
     def _planned(self, now: Instant) -> Plan | None:
         """Return what is still to be done, and for whom no seat helps; None: no request waits."""
@@ -181,7 +210,9 @@ class _Run:
 
     def _releases(self, now: Instant) -> Iterable[Command]:
         while self._ends and self._ends[0][0] <= now:
-            grant = self._state.grants[heappop(self._ends)[2]]
+            grant = self._state.grants.get(heappop(self._ends)[2])
+            if grant is None:
+                continue  # it was called back
             end = WORK_DONE if grant.work_key else None
             yield Release(grant.grant_id, grant.session_id, grant.lease_id, end)
 
@@ -211,8 +242,10 @@ class _Run:
         """Do to the pool what a commit of the decision does, and note what became of whom."""
         state, now = self._state, decision.decided_at
         for grant_id in decision.grants_ended:
-            state.remove_grant(grant_id)
+            ended = state.remove_grant(grant_id)
             self._requests[grant_id].ended_at = now
+            is_reclaimed = ended is not None and ended.fence in decision.reclaimed_fences
+            self._requests[grant_id].is_reclaimed = is_reclaimed
         granted = {grant.grant_id for grant in decision.grants}
         given_up = {}
         for grant_id in decision.tickets_ended:
@@ -262,4 +295,5 @@ def _acquire(grant_id: str, arrival: Arrival) -> Acquire:
         seats=arrival.seats,
         wait=None if wait is None else timedelta(milliseconds=wait),
         may_wait=wait != 0,
+        heeds_within=HEEDS_WITHIN,
     )

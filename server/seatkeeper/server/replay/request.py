@@ -21,6 +21,8 @@ class Request:
     """Why it was denied; None: it was not."""
     message: str = ""
     """The same for people, as a client gets it."""
+    is_reclaimed: bool = False
+    """Whether its seats were called back, and taken when the notice was over, before its hold was."""
 
     @property
     def is_waiting(self) -> bool:

@@ -111,6 +111,7 @@ class Tally:
             waiting=sum(each.is_waiting for each in requests),
             refused=Counter(each.refusal.name for each in requests if each.refusal),
             waits=WaitTimes.of(waits),
+            reclaimed=sum(each.is_reclaimed for each in requests),
             used=self._used[name] / SECOND,
             above=self._above[name] / SECOND,
             held_max=self._held_max[name],
