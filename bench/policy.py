@@ -13,6 +13,12 @@ holds have random lengths (exponential, mean 1). The worst of ``--seeds`` seeds 
   tenth of the requests want 12 seats and the others one; ``idle_pct`` and ``idle_pct_none``: seat time
   that was not held while requests waited, with overtaking and without; ``large_wait_over_none``: the
   mean wait of large requests, over that without. All but the first are means of the seeds.
+- ``reclaim_late``: decisions after which a grant was called back still whose notice was over;
+  ``preemption_cycles``: grants that were called back before they had been held for the minimum, so that
+  a seat goes to and fro; ``reclaim_under_guarantee``: projects that a reclaim left under their own
+  guarantee, all where two projects that want seats in turns lend them to each other (``reclaims`` of
+  them, ``reclaims_taken`` at the end of their notice). ``guarantee_wait_reclaim_s``: the wait for five
+  guaranteed seats whose holders use their notice, of 1 s and a lease of 2 s, to its end.
 - ``no_policy_over_before``, ``projects20_over_before``: grants and releases a second of one node over
   etcd (``bench.grants``), in a pool without a policy and in one that 20 projects share, over those of
   the last version without policies; the median of ``--pairs`` pairs, in turn (``bench.policy_cost``).
@@ -23,33 +29,25 @@ holds have random lengths (exponential, mean 1). The worst of ``--seeds`` seeds 
 from __future__ import annotations
 
 import heapq
-import random
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from statistics import fmean
 
 from bench.policy_cost import cost_over_before
+from bench.policy_pool import SEATS, Pool
+from bench.policy_reclaim import Reclaimed, guarantee_wait_seconds, reclaimed
 from bench.report import median, notify, parser, progress, run
-from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     NO_POLICY,
-    Acquire,
-    Attribution,
     Command,
-    Instant,
-    Limits,
     Overtaking,
     PoolPolicy,
-    PoolSpec,
-    PoolState,
     ProjectShare,
-    Release,
 )
 
-SEATS = 20
 DECISIONS = 10_000
 WARM_UP = 0.1
 """Share of the decisions that come before anything is measured."""
@@ -80,6 +78,7 @@ async def main() -> None:
     by_held: list[float] = []
     waits, exceeded = [], 0
     mixed: list[Mixed] = []
+    called_back: list[Reclaimed] = []
     in_line: list[Mixed] = []
     for seed in range(arguments.seeds):
         errors += [
@@ -91,6 +90,7 @@ async def main() -> None:
         waits.append(guarantee_wait_holds(seed))
         exceeded += limit_exceeded(seed, arguments.decisions // 10)
         mixed.append(mixed_sizes(OVERTAKING, seed, arguments.decisions))
+        called_back.append(reclaimed(seed, arguments.decisions))
         in_line.append(mixed_sizes(None, seed, arguments.decisions))
         progress(f"seed {seed}: shares off by {errors[-2]:.2f} % and {errors[-1]:.2f} %")
     result: dict[str, object] = {
@@ -107,62 +107,17 @@ async def main() -> None:
         "idle_pct_none": fmean(each.idle_pct for each in in_line),
         "large_wait_over_none": fmean(each.large_wait for each in mixed)
         / fmean(each.large_wait for each in in_line),
+        "reclaims": sum(each.reclaims for each in called_back),
+        "reclaims_taken": sum(each.taken for each in called_back),
+        "reclaim_late": sum(each.late for each in called_back),
+        "preemption_cycles": sum(each.cycles for each in called_back),
+        "reclaim_under_guarantee": sum(each.under_guarantee for each in called_back),
+        "guarantee_wait_reclaim_s": max(map(guarantee_wait_seconds, range(arguments.seeds))),
         "decide_ms_1000": decide_ms(1_000, projects=100),
         "decide_ms_10000": decide_ms(10_000, projects=100),
         "decide_ms_fifo_10000": decide_ms(10_000, projects=0),
     }
     notify(result | await cost_over_before(arguments.pairs), arguments.json)
-
-
-@dataclass
-class Pool:
-    """A pool that is decided on, in virtual time, and nothing else."""
-
-    state: PoolState
-    rng: random.Random
-    now: float = 1_000.0
-    number: int = 0
-    seat_time: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    _ends: list[tuple[float, str]] = field(default_factory=list)
-    """When each grant is released."""
-
-    @classmethod
-    def of(cls, policy: PoolPolicy, seed: int) -> Pool:
-        """Return an empty pool."""
-        spec = PoolSpec("pool", SEATS, policy=policy)
-        return cls(PoolState(spec=spec), random.Random(seed))
-
-    def asks(self, project: str, seats: int = 1) -> Acquire:
-        """Return a request; ids grow in the order in which they are made."""
-        self.number += 1
-        holder = Attribution("holder", project, 0)
-        return Acquire(f"{self.number:012}", f"session-{self.number}", 1, holder, seats)
-
-    def decide(self, commands: Sequence[Command]) -> Decision:
-        """Decide, and apply what was decided, as a node does once it is committed."""
-        state = self.state
-        decision = decide(state, commands, Instant(int(self.now * 1000)), Limits())
-        for grant_id in decision.grants_ended:
-            state.remove_grant(grant_id)
-        for grant_id in decision.tickets_ended:
-            state.remove_ticket(grant_id)
-        for ticket in decision.tickets:
-            state.put_ticket(ticket)
-        for grant in decision.grants:
-            state.put_grant(grant)
-            end = self.now + self.rng.expovariate(1.0)
-            heapq.heappush(self._ends, (end, grant.grant_id))
-        state.guard = decision.guard
-        return decision
-
-    def next_release(self) -> Release:
-        """Go on to the next end of a hold; return its release."""
-        at, grant_id = heapq.heappop(self._ends)
-        for grant in self.state.grants.values():
-            self.seat_time[grant.project] += (at - self.now) * grant.seats
-        self.now = at
-        grant = self.state.grants[grant_id]
-        return Release(grant_id, grant.session_id, grant.lease_id)
 
 
 def share_error_pct(
