@@ -664,12 +664,14 @@ DEFECTS = (
         f"{SERVER}/policy/reclaiming.py",
         "- grant.seats >= self._policy.guaranteed.get(each, 0)",
         "- grant.seats >= 0",
+        tests=("tests/unit/policy/test_reclaiming.py",),
     ),
     Defect(
         "a seat is called back that was held for less than the minimum",
         f"{SERVER}/policy/reclaiming.py",
         "        if at > self._now:\n",
         "        if at > self._now + 60_000:\n",
+        tests=("tests/unit/policy/test_reclaiming.py",),
     ),
     Defect(
         "more is called back than is needed",
@@ -706,6 +708,7 @@ DEFECTS = (
         f"{SERVER}/service/seat_api.py",
         "                    if reclaim is not None:\n",
         "                    if False:\n",
+        tests=("tests/unit/service/test_reclaims.py",),
     ),
     Defect(
         "a token outlives the notice",
@@ -721,6 +724,7 @@ DEFECTS = (
         "        if confirmed is None and held.recall is not None:\n"
         "            held.recall.confirm(sent_at)\n"
         "        elif confirmed is None or held.recall is None:\n",
+        tests=("tests/client/session/test_reclaiming.py",),
     ),
     Defect(
         "a confirmation counts from when it came",

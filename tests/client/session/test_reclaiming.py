@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seatkeeper.client.session.holding import SessionView, opened
+from seatkeeper.client.session.holding import HoldingState, SessionView, opened
+from seatkeeper.client.session.holdings import Holdings
+from seatkeeper.client.session.lease import Lease
+from seatkeeper.client.session.recallable import NOT_CONFIRMED, Recallable
 from seatkeeper.client.session.reclaiming import Recall, is_fresh
+from seatkeeper.client.session.requests import Held, PendingRequest, Wanted
+from seatkeeper.v1 import seat_pb2
+from seatkeeper.v1 import seat_service_pb2 as pb
 
 TTL, MARGIN, NOTICE = 12.0, 1.0, 20.0
 WITHIN = NOTICE + TTL
@@ -104,3 +113,137 @@ def test_no_holder_believes_in_a_seat_that_may_have_been_freed(
             recall.confirm(sent_at)
         assert recall.until < freed_at
     assert recall.until < freed_at
+
+
+class Desk:
+    """The tables that the grants are in, as far as this is concerned."""
+
+    def __init__(self) -> None:
+        self.asks: dict[str, PendingRequest] = {}
+        self.looked_for: list[str] = []
+        self.given_up: list[tuple[str, str]] = []
+        self.holdings = Holdings(kills=False)
+        self.renewals = 0
+        self.states: list[HoldingState] = []
+        self.recallable = Recallable(self, self.holdings, self._renew)
+
+    def _renew(self) -> None:
+        self.renewals += 1
+
+    def granted_lease(self, ask: PendingRequest) -> Lease | None:
+        del self.asks[ask.grant_id]
+        return self.lease
+
+    def look_for(self, grant_ids: Iterable[str]) -> None:
+        self.looked_for += grant_ids
+
+    def send_ask(self, ask: PendingRequest, now: float) -> None:
+        self.looked_for.append(ask.grant_id)
+
+    def give_up(self, held: Held, why: str, now: float) -> None:
+        self.given_up.append((held.grant_id, why))
+        self.holdings.lose(held, why)
+
+    @property
+    def lease(self) -> Lease:
+        lease = Lease(pb.SessionCredentials(session_id="s"), 0.0)
+        lease.view = view()
+        return lease
+
+    def asked(self, grant_id: str = "g") -> PendingRequest:
+        return PendingRequest(
+            grant_id=grant_id,
+            wanted=Wanted(pool="p"),
+            wait=None,
+            asked_at=0.0,
+            future=asyncio.get_running_loop().create_future(),
+            on_queued=None,
+            on_state=self.states.append,
+            expires_at=1e9,
+        )
+
+    def held(self, sent_at: float = 0.0) -> Held:
+        granted = seat_pb2.Granted(grant_id="g", seats=1, fence=1, reclaimable=True)
+        return self.holdings.hold(self.asked(), granted, self.lease, sent_at)
+
+
+def confirmed(*, within: float | None = None, grant_id: str = "g") -> pb.ConfirmedGrant:
+    found = pb.ConfirmedGrant(grant=pb.GrantRef(pool="p", grant_id=grant_id))
+    if within is not None:
+        found.reclaiming.within.FromTimedelta(timedelta(seconds=within))
+        found.reclaiming.message = "nlp waits"
+    return found
+
+
+async def test_an_answer_without_a_grant_confirms_nothing() -> None:
+    desk = Desk()
+    held = desk.held()
+    until = held.recall_until()
+    desk.recallable.on_confirmed([], ["g"], sent_at=4, now=5)
+    assert held.recall_until() == until
+    assert desk.looked_for == ["g"], "whether it exists"
+    desk.recallable.on_confirmed([confirmed()], ["g"], sent_at=6, now=7)
+    assert held.recall_until() > until
+
+
+async def test_a_reclaim_is_said_once_and_so_is_its_end() -> None:
+    desk = Desk()
+    held = desk.held()
+    for sent_at in (4, 6):
+        desk.recallable.on_confirmed([confirmed(within=WITHIN)], ["g"], sent_at, sent_at + 1)
+    assert desk.states == [HoldingState.RECLAIMING]
+    assert held.recall_until() == WITHIN - MARGIN
+    desk.recallable.on_confirmed([confirmed()], ["g"], sent_at=8, now=9)
+    assert desk.states == [HoldingState.RECLAIMING, HoldingState.SAFE]
+    assert desk.recallable.sweep(9) == 8 + TTL - MARGIN
+
+
+async def test_a_withdrawal_is_confirmed_by_a_renewal_before_it_counts() -> None:
+    desk = Desk()
+    held = desk.held()
+    event = seat_pb2.Reclaiming(grant_id="g", pool="p")
+    event.within.FromTimedelta(timedelta(seconds=WITHIN))
+    desk.recallable.on_reclaiming(event, 3)
+    event.ClearField("within")
+    desk.recallable.on_reclaiming(event, 4)
+    assert held.called is not None
+    assert desk.renewals == 1
+
+
+async def test_seats_are_given_up_when_the_notice_is_over_or_no_answer_comes() -> None:
+    desk = Desk()
+    desk.held()
+    assert desk.recallable.sweep(TTL - MARGIN - 0.1) == TTL - MARGIN
+    desk.recallable.sweep(TTL - MARGIN)
+    assert desk.given_up == [("g", NOT_CONFIRMED)]
+    desk.held()
+    desk.recallable.on_confirmed([confirmed(within=WITHIN)], ["g"], 4, 5)
+    desk.recallable.sweep(WITHIN - MARGIN)
+    assert desk.given_up[1] == ("g", "the seats were called back: nlp waits")
+    assert desk.states[-1] is HoldingState.LOST
+
+
+@pytest.mark.parametrize("is_called", [False, True])
+async def test_a_grant_that_is_to_be_confirmed_is_handed_over_then(is_called: bool) -> None:
+    desk = Desk()
+    ask = desk.asks["g"] = desk.asked()
+    ask.granted = seat_pb2.Granted(grant_id="g", seats=1, fence=1, reclaimable=True)
+    assert [ref.grant_id for ref in desk.recallable.refs()] == ["g"]
+    found = confirmed(within=WITHIN if is_called else None)
+    desk.recallable.on_confirmed([found], ["g"], sent_at=50, now=51)
+    held = await ask.future
+    assert held.recall is not None
+    assert held.recall.confirmed_at == 50
+    assert (held.called is not None) is is_called
+    assert not desk.asks
+
+
+async def test_one_that_is_gone_by_then_is_asked_for_again() -> None:
+    desk = Desk()
+    ask = desk.asks["g"] = desk.asked()
+    ask.granted = seat_pb2.Granted(grant_id="g", seats=1, fence=1, reclaimable=True)
+    desk.recallable.on_confirmed([], ["g"], sent_at=50, now=51)
+    assert not ask.future.done()
+    assert ask.granted is None
+    assert desk.looked_for == ["g"]
+    assert not desk.renewals
