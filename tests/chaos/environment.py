@@ -22,15 +22,19 @@ from seatkeeper.chaos.relay import Relay
 from seatkeeper.chaos.result import Outcome
 from seatkeeper.chaos.target import CANARY_SECONDS, HABITS, Canary
 from seatkeeper.chaos.trial import Trial, TrialConfig
-from seatkeeper.chaos.worker import WorkerConfig
+from seatkeeper.chaos.worker import PROJECTS, WorkerConfig
 from seatkeeper.chaos.worker_pool import WorkerPool
 from seatkeeper.client import TlsConfig
+from seatkeeper.client.admin.projects import parse_project
+from seatkeeper.client.admin.reclaims import parse_reclaim
 from seatkeeper.devcluster.etcd_binary import find_etcd
 from seatkeeper.devcluster.etcd_process import EtcdNotHealthyError
 from seatkeeper.oracle.checker import Violation
 from seatkeeper.oracle.witness import Witness
 
 POOLS = {"chaos-1": 4, "chaos-2": 2}
+SHARED_POOL = "chaos-1"
+"""Its users lend each other seats, and these are called back."""
 BUILD_POOL = "chaos-2"
 CANARY_POOL = "canary"
 CANARY_SEATS = 20
@@ -115,6 +119,11 @@ async def running_trial(places: Places, folder: Path, seed: int) -> AsyncIterato
         admin = await stack.enter_async_context(service.admin_client())
         for name, seats in {**POOLS, CANARY_POOL: CANARY_SEATS}.items():
             await admin.pools.create(name, seats=seats)
+        await admin.pools.update(
+            SHARED_POOL,
+            projects=[parse_project(f"{name}:guaranteed=2") for name in PROJECTS],
+            reclaim=parse_reclaim("notice=1,minimum_hold=1,hourly=1000"),
+        )
         witness = Witness(service.store, KEYS.prefix)
         await witness.start()
         stack.push_async_callback(witness.stop)

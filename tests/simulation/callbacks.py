@@ -42,19 +42,3 @@ def check_notices(changes: Iterable[Change], changed_at: Mapping[int, float]) ->
             for each in reclaims.values():
                 written.setdefault((pool, each.number), at)
             running[pool] = reclaims
-
-
-def count_reclaims(changes: Iterable[Change]) -> tuple[int, int]:
-    """Return how many grants were called back, and how many were taken at the end of their notice."""
-    begun: set[tuple[str, int]] = set()
-    taken = 0
-    for pool, kind, _, change in located(changes, KEYS.prefix):
-        if change.entry is None:
-            continue
-        if kind == "marks":
-            taken += len(read_called_back(change.entry.value))
-        elif kind == "guard":
-            begun |= {
-                (pool, each.number) for each in read_reclaims(change.entry.value).values()
-            }
-    return len(begun), taken

@@ -17,8 +17,7 @@ from tests.policies.rules_kept import drawn_rules
 from tests.policies.shares_kept import drawn_policy
 from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.administrators import Administrator
-from tests.simulation.callbacks import count_reclaims
-from tests.simulation.cluster import SimCluster
+from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.hoarders import Hoarder
 from tests.simulation.lots import lots_of
@@ -27,6 +26,7 @@ from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
+from seatkeeper.oracle.reclaims import count_reclaims
 from seatkeeper.server.domain import NO_POLICY, NO_RULES, PoolPolicy
 from seatkeeper.server.pool.context import LISTING_STEP
 
@@ -163,7 +163,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             digest=world.digest,
             operations=user_record.operations,
             grants=len(user_record.acquired),
-            called_back=count_reclaims(cluster.store.changes),
+            called_back=count_reclaims(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,
             log=world.log or [],

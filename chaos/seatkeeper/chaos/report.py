@@ -152,6 +152,8 @@ def summary(outcome: Outcome) -> dict[str, object]:
         ),
         "violations": outcome.violations,
         "prevented": dict(outcome.prevented),
+        "called_back": outcome.called_back,
+        "taken_back": outcome.taken_back,
         "chapters": [
             {"name": each.name, "violations": list(each.violations), "void": each.inconclusive}
             for each in outcome.scenario_results

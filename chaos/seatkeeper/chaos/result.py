@@ -69,6 +69,10 @@ class Outcome:
     scenario_results: list[ScenarioResult] = field(default_factory=list)
     prevented: dict[str, int] = field(default_factory=dict)
     """How often each attack was tried, and refused."""
+    called_back: int = 0
+    """Lent seats that were called back, where a pool does so."""
+    taken_back: int = 0
+    """Those of them that were taken at the end of their notice; the others were given back before."""
 
     @property
     def seconds(self) -> float:

@@ -32,6 +32,7 @@ from seatkeeper.oracle.checker import (
     count_prevented,
     lives,
 )
+from seatkeeper.oracle.reclaims import count_reclaims
 from seatkeeper.oracle.record import Believed, Denied, Record
 from seatkeeper.oracle.stored import concerning
 from seatkeeper.oracle.witness import Witness
@@ -130,6 +131,10 @@ class Trial:
                 left.append(f"I8 when all is over, a seat is not to be had: {trouble}")
         reported = [*left, *await self._check_history(at_rest=True)]
         self.outcome.prevented = self._prevented()
+        if self.witness is not None:
+            self.outcome.called_back, self.outcome.taken_back = count_reclaims(
+                list(self.witness.changes), self.witness.prefix
+            )
         self._correct_samples()
         for violation in reported:
             self.notify(f"  VIOLATION {violation}")

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from seatkeeper.internal.v1 import state_pb2
-from seatkeeper.oracle.stored import StoredGrant, StoredShare, StoredTicket
+from seatkeeper.oracle.stored import PREFIX, StoredGrant, StoredShare, StoredTicket, located
+from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
 
 HOUR_MILLIS = 3_600_000
@@ -44,6 +45,22 @@ def read_called_back(value: bytes) -> set[str]:
     """Return the grants that a watermark says were taken because they were called back."""
     lost = state_pb2.MarkRecord.FromString(value).lost
     return {each.grant_id for each in lost if each.reason == seat_pb2.LOST_REASON_RECLAIMED}
+
+
+def count_reclaims(changes: Iterable[Change], prefix: str = PREFIX) -> tuple[int, int]:
+    """Return how many grants were called back, and how many were taken at the end of their notice."""
+    begun: set[tuple[str, int]] = set()
+    taken = 0
+    for pool, kind, _, change in located(changes, prefix):
+        if change.entry is None:
+            continue
+        if kind == "marks":
+            taken += len(read_called_back(change.entry.value))
+        elif kind == "guard":
+            begun |= {
+                (pool, each.number) for each in read_reclaims(change.entry.value).values()
+            }
+    return len(begun), taken
 
 
 class ReclaimLedger:

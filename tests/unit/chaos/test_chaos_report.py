@@ -116,6 +116,8 @@ def test_programs_get_numbers() -> None:
         "unanswered": 90,
         "violations": 1,
         "prevented": {},
+        "called_back": 0,
+        "taken_back": 0,
         "chapters": [
             {"name": "owner-dies", "violations": ["I1: 25 seats of 24"], "void": ""},
             {"name": "network-breaks", "violations": [], "void": "too little traffic"},
