@@ -591,6 +591,13 @@ DEFECTS = (
         tests=("tests/unit/decide/test_forced.py",),
     ),
     Defect(
+        "seats of a drained pool are called back",
+        f"{SERVER}/policy/shares.py",
+        " or not pool.state.tickets or pool.is_drained:\n",
+        " or not pool.state.tickets:\n",
+        tests=("tests/unit/policy/test_reclaiming.py",),
+    ),
+    Defect(
         "a drained pool grants what is released",
         f"{SERVER}/decide/decision.py",
         "max(0, spec.open_seats - self.held)",

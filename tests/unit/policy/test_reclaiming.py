@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.kit import NOW, POOL, a_grant, a_ticket, changed
 
 from seatkeeper.server.domain import (
+    Drain,
     Grant,
     Instant,
     PoolPolicy,
@@ -96,6 +97,16 @@ def wanted(state: PoolState) -> list[int]:
 
 
 FULL = (held(1, "cv"), held(2, "cv"), held(3, "cv"), held(4, "cv"))
+
+
+def test_nothing_is_called_back_while_the_pool_is_drained() -> None:
+    """It could be granted to none, and a drained pool's holders keep their seats."""
+    state = a_pool(*FULL, wants(9, "nlp"), called=(4,))
+    assert state.spec is not None
+    state.spec = replace(state.spec, drain=Drain("the licence server is moved", "anna", NOW))
+    assert wanted(state) == []
+    state.spec = replace(state.spec, drain=None)
+    assert wanted(state) == [4]
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,8 @@ def _wanted_back(
 ) -> Wanted:
     """Return which lent seats are called back for those that are due, and are not served now."""
     rule, policy = quotas.policy.reclaim, quotas.policy
-    if rule is None or not pool.state.tickets:
+    # What is called back from a drained pool could not be granted to who waits for it.
+    if rule is None or not pool.state.tickets or pool.is_drained:
         return NOTHING_WANTED
     own = dict(quotas.own)
     for ticket in serve:

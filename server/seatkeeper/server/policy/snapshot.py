@@ -49,6 +49,11 @@ class PoolSnapshot:
         return self.state.spec.seats if self.state.spec else 0
 
     @property
+    def is_drained(self) -> bool:
+        """Whether nothing is granted until the pool is opened, whatever seats it has."""
+        return self.state.spec is not None and self.state.spec.drain is not None
+
+    @property
     def rules(self) -> PoolRules:
         """Who may use the pool, and how much each may have."""
         return self.state.spec.policy.rules if self.state.spec else NO_RULES
