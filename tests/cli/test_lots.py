@@ -61,6 +61,7 @@ def test_a_contract_is_made_shown_changed_and_taken_out(
         ("name=acme,seats=3,seats=4", "given twice"),
         ("name=acme,seats=3,until=2026-12-31T18:00", "has no offset"),
         ("name=acme,seats=3,until=soon", "is no date"),
+        ("name=acme,seats=3,until=9999-12-31", "leave it out where there is none"),
         ("name=acme,seats=3,from=2026-02-01,until=2026-01-01", "is not after"),
         ("name=acme,seats=3,price=12", "is no price"),
         ("name=acme,seats=3,price=-12 EUR/seat-year", "is not a decimal number"),

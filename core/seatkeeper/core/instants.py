@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-from seatkeeper.core.lots import Price, PriceUnit
+from seatkeeper.core.lots import DAY_MILLIS, INSTANT_MAX, INSTANT_MIN, Price, PriceUnit
 
 DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,11 +28,21 @@ PRICE_FORM = "1250.50 EUR/seat-year"
 def parse_instant(text: str, *, is_end: bool = False) -> int:
     """Return the Unix milliseconds that a text names; ``is_end``: a day alone ends with it.
 
-    Raises ``ValueError``, with the reason, for anything that could be read in two ways.
+    Raises ``ValueError``, with the reason, for anything that could be read in two ways, and for what no
+    lot may say: there are instants that the calendar has, and messages have not.
     """
+    found = _parsed(text, is_end)
+    if not INSTANT_MIN <= found <= INSTANT_MAX:
+        raise ValueError(
+            f"{text[:40]!r} is not between the years 1970 and 2200; leave it out where there is none"
+        )
+    return found
+
+
+def _parsed(text: str, is_end: bool) -> int:
     if (day := _DAY.fullmatch(text)) is not None:
         found = _calendar(text, [int(each) for each in day.groups()], UTC)
-        return _millis(found + DAY if is_end else found)
+        return _millis(found) + (DAY_MILLIS if is_end else 0)  # the last day has no next one
     time = _TIME.fullmatch(text)
     if time is None:
         raise ValueError(f"{text[:40]!r} is no date: {_FORMS}")

@@ -31,6 +31,16 @@ def test_a_day_is_the_whole_of_it_in_utc() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["9999-12-31", "2200-01-01", "1969-12-30", "0001-01-01T00:00:00+14:00"]
+)
+def test_what_no_lot_may_say_is_refused_also_where_the_calendar_ends(text: str) -> None:
+    """The last day of it is often written for "never"."""
+    with pytest.raises(ValueError, match="not between the years 1970 and 2200; leave it out"):
+        parse_instant(text, is_end=True)
+    assert parse_instant("2199-12-31", is_end=True) == INSTANT_MAX
+
+
+@pytest.mark.parametrize(
     ("text", "utc"),
     [
         ("2026-12-31T18:00Z", (2026, 12, 31, 18)),
