@@ -46,6 +46,17 @@ def test_what_an_editor_changes_is_shown_and_applied(cluster: Cluster, tmp_path:
     assert not list(Path(tmp_path).glob("seatkeeper-edit-*"))
 
 
+def test_a_file_that_the_editor_removes_is_not_said_to_be_kept(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    name = cluster.pool(seats=2)
+    editor = an_editor(tmp_path, 'rm "$file"')
+    done = cluster("pool", "edit", name, "--yes", EDITOR=editor)
+    said = done.refused(Exit.NOT_FOUND)
+    assert f"{name}.yaml" in said
+    assert KEPT.search(said) is None
+
+
 @pytest.mark.parametrize("script", ["true", 'echo "# a comment" >> "$file"'])
 def test_nothing_changed_is_nothing_applied(
     cluster: Cluster, tmp_path: Path, script: str

@@ -196,7 +196,8 @@ def _kept(file: Path) -> Iterator[None]:
     try:
         yield
     except (SystemExit, typer.Exit, SeatError, OSError):
-        say(f"what you wrote is kept in {file}", stderr=True)
+        if file.exists():  # the editor may have removed it
+            say(f"what you wrote is kept in {file}", stderr=True)
         raise
 
 
