@@ -93,7 +93,11 @@ async def start(
     cost = _price(price)
 
     def add(spec: pb.PoolSpec) -> str:
-        there = {lot.name for lot in spec.lots.lots if lot.state != pb.LOT_STATE_ENDED}
+        there = {
+            lot.name
+            for lot in spec.lots.lots
+            if lot.state != pb.LOT_STATE_ENDED or lot.kind != pb.LOT_KIND_BURST
+        }
         chosen = name or next(
             free for n in range(1, len(there) + 2) if (free := f"burst-{n}") not in there
         )

@@ -138,6 +138,15 @@ class PoolLots:
         begins = [lot.begins for lot in self.lots if lot.begins is not None]
         return max(self.at(instant) for instant in (INSTANT_MIN - 1, *begins))
 
+    @property
+    def guaranteed_most(self) -> int:
+        """The most seats that guarantees may sum to: those of ``most`` that are of no burst.
+
+        A burst ends soon and may be stopped before; no guarantee, nor a file of pools, builds on it.
+        """
+        contracts = tuple(lot for lot in self.lots if lot.kind is not LotKind.BURST)
+        return replace(self, lots=contracts).most
+
     def at(self, instant: int) -> int:
         """Return the seats at an instant, by the dates alone."""
         return self.seats + sum(lot.seats for lot in self.lots if lot.is_open(instant))

@@ -169,6 +169,19 @@ def test_a_file_neither_starts_nor_stops_bursts() -> None:
     assert not change.message().spec.HasField("lots")
 
 
+def test_a_lot_with_the_name_of_a_burst_that_goes_on_is_refused_as_it_would_end_it() -> None:
+    (there,) = in_force(live(LOTS))
+    file = wanted(LOTS + "      burst: {seats: 9}\n")
+    (change,) = plan(file, [there]).changes
+    assert change.obstacle.startswith("lots.burst: a burst has this name; stop it")
+    there.spec.lots.lots[2].state = pb.LOT_STATE_ENDED
+    (change,) = plan(file, [there]).changes
+    assert (change.obstacle, [lot.name for lot in change.message().spec.lots.lots]) == (
+        "",
+        ["old", "new", "burst"],
+    )
+
+
 def test_the_notes_are_of_the_seats_that_will_be_in_force() -> None:
     (there,) = in_force(live(LOTS))
     there.held = 6

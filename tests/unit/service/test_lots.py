@@ -240,6 +240,17 @@ async def test_guarantees_are_bounded_by_the_most_seats_and_do_not_hold_up_an_en
     assert failure.code is INVALID
 
 
+async def test_no_guarantee_builds_on_a_burst(services: Services) -> None:
+    """It could not be stopped then, and the pool's file, which has no bursts, would be refused."""
+    burst = replace(ACME, name="more", kind=LotKind.BURST, ends=services.clock.now() + 90_000)
+    wanted = with_lots(1, replace(ACME, ends=None), burst)
+    wanted.policy.projects.add(project="cv", guaranteed=1 + ACME.seats + 1)
+    failure = await refused(create(services, wanted))
+    assert failure.code is INVALID
+    wanted.policy.projects[0].guaranteed = 1 + ACME.seats
+    await create(services, wanted)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

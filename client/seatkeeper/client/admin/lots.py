@@ -70,7 +70,8 @@ class LotChange:
     """What is to become of a pool's lots: the rest of them stays."""
 
     given: Sequence[pb.Lot] = ()
-    """Added, or in the place of those of their names. What has ended is forgotten then."""
+    """Added, or in the place of those of their names. Bursts that have ended are forgotten then, and
+    when one of these is a contract, so are contracts."""
     without: Collection[str] = ()
     """Names of lots that are left out."""
 
@@ -80,14 +81,38 @@ class LotChange:
 
 
 def change_lots(spec: pb.PoolSpec, change: LotChange) -> None:
-    """Change a specification that was read. Raises `InvalidArgument` for a lot that is not there."""
+    """Change a specification that was read.
+
+    Raises `InvalidArgument` for a lot that is not there, and for a contract in the place of a burst, or
+    the other way round, unless that is a burst that has ended.
+    """
     there = {lot.name: lot for lot in spec.lots.lots}
     plain = plain_seats(spec)
     for name in change.without:
         if there.pop(name, None) is None:
             raise InvalidArgument(f"pool {spec.name} has no lot {name}")
     if change.given:
-        there = {name: lot for name, lot in there.items() if lot.state != pb.LOT_STATE_ENDED}
-    there |= {lot.name: lot for lot in change.given}
+        # A burst leaves contracts, and so the pool's file, as they are.
+        has_contract = not all(map(_is_burst, change.given))
+        there = {
+            name: lot
+            for name, lot in there.items()
+            if lot.state != pb.LOT_STATE_ENDED or not (has_contract or _is_burst(lot))
+        }
+    for lot in change.given:
+        was = there.get(lot.name, lot)
+        if _is_burst(was) and not _is_burst(lot):
+            raise InvalidArgument(
+                f"pool {spec.name} has a burst {lot.name}: stop it first, or take another name"
+            )
+        if _is_burst(lot) and not _is_burst(was):
+            raise InvalidArgument(
+                f"pool {spec.name} has a contract {lot.name}: take another name for the burst"
+            )
+        there[lot.name] = lot
     spec.lots.CopyFrom(pb.PoolLots(lots=there.values(), seats=plain))
     spec.seats = plain
+
+
+def _is_burst(lot: pb.Lot) -> bool:
+    return lot.kind == pb.LOT_KIND_BURST

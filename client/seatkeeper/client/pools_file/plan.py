@@ -212,8 +212,23 @@ def _of(spec: pb.PoolSpec, pool: pb.Pool | None, now_millis: int) -> Change:
         return Change(spec.name, Kind.CHANGE, 0, spec, obstacle=obstacle)
     values = differences(pool.spec, spec)
     kind = Kind.CHANGE if values else Kind.UNCHANGED
+    if bursts := _named_as_bursts(spec, pool):
+        taken = (
+            f"{', '.join(bursts)}: a burst has this name; stop it, or name the lot otherwise"
+        )
+        return Change(spec.name, kind, pool.revision, spec, values, obstacle=f"lots.{taken}")
     notes = tuple(_notes(spec, pool, now_millis))
     return Change(spec.name, kind, pool.revision, _with_bursts(spec, pool), values, notes)
+
+
+def _named_as_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> list[str]:
+    """Return names of lots that bursts have which go on: to apply these would end those."""
+    bursts = {
+        lot.name
+        for lot in pool.spec.lots.lots
+        if lot.kind == pb.LOT_KIND_BURST and lot.state != pb.LOT_STATE_ENDED
+    }
+    return [lot.name for lot in spec.lots.lots if lot.name in bursts]
 
 
 def _with_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> pb.PoolSpec:

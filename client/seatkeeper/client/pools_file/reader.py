@@ -215,7 +215,7 @@ class _Reader:
                 for share in spec.policy.projects
             )
         )
-        seats = decode_lots(spec.lots).most if spec.lots.lots else spec.seats
+        seats = decode_lots(spec.lots).guaranteed_most if spec.lots.lots else spec.seats
         found_in_it = policy_faults(policy, seats, is_whole=entry.is_whole)
         for at, field, reason in found_in_it:
             project = policy.projects[at].project

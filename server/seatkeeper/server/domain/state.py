@@ -55,8 +55,8 @@ class PoolSpec:
 
     @property
     def seats_most(self) -> int:
-        """The most seats that it will ever have at once, which guarantees must fit into."""
-        return self.lots.most if self.lots else self.seats
+        """The most seats that it will ever have at once but for bursts; guarantees must fit in."""
+        return self.lots.guaranteed_most if self.lots else self.seats
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def check_spec(spec: pool_service_pb2.PoolSpec) -> PoolSpec:
             "spec.description", f"has characters that cannot be shown, such as {named(hidden)}"
         )
     if spec.HasField("policy"):
-        check_policy(spec.policy, lots.most if lots else spec.seats)
+        check_policy(spec.policy, lots.guaranteed_most if lots else spec.seats)
     found = PoolSpec(spec.name, spec.seats, spec.description, decode_policy(spec.policy))
     return found.with_lots(lots)
 
