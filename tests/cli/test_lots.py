@@ -50,6 +50,31 @@ def test_a_contract_is_made_shown_changed_and_taken_out(
     cluster("pool", "delete", "leased").check()
 
 
+def test_a_pool_is_tried_also_while_its_guarantees_are_more_than_is_in_force(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Nodes serve it then, too: its contract has not begun yet."""
+    lot = ("--lot", "name=acme,seats=3,from=2099-01-01")
+    cluster(
+        "pool", "create", "ahead", "--seats", "1", *lot, "--project", "cv:guaranteed=4"
+    ).check()
+    demand = tmp_path / "demand.csv"
+    demand.write_text("arrival,hold,project,seats\n0,60,cv,1\n0,60,cv,1\n")
+    file, taken = tmp_path / "pools.yaml", tmp_path / "ahead.json"
+    file.write_text(cluster("pool", "show", "ahead", "--yaml").check().out)
+    taken.write_text(cluster("pool", "snapshot", "ahead").check().out)
+    for of in (["--like", "ahead"], ["-f", str(file)], ["--from", str(taken)]):
+        tried = ("pool", "simulate", "--trace", str(demand), *of, "--json")
+        (found,) = cluster(*tried).check().json["simulations"]
+        assert found["seats"] == 1
+        assert cluster(*tried, "--seats", "2").check().json["simulations"][0]["seats"] == 2
+    more = cluster(
+        "pool", "simulate", "--trace", str(demand), "--like", "ahead", "--seats", "200000"
+    )
+    assert "200000 is not from 0" in more.refused(Exit.USAGE)
+    cluster("pool", "delete", "ahead").check()
+
+
 @pytest.mark.parametrize(
     ("lot", "why"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,8 @@ from seatkeeper.cli.pool_policy import PolicyOptions
 from seatkeeper.cli.sharing import half_life_of, parsed_overtaking, parsed_reclaim
 from seatkeeper.core.amounts import count
 from seatkeeper.core.lot_messages import decode_lots
+from seatkeeper.core.lots import NO_LOTS
+from seatkeeper.core.validate import SEATS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -95,7 +97,10 @@ class Specification(PolicyOptions):
             fail(Exit.REFUSED, str(error))
 
     async def message(self, at: Connection, taken: Taken | None) -> pb.PoolSpec:
-        """Return the pool as the options describe it, with the seats of what it is like, if any."""
+        """Return the pool as the options describe it, with the seats of what it is like, if any.
+
+        Of one with lots, these are the seats of this moment, and the lots stay for `specified`.
+        """
         from seatkeeper.client.admin.projects import with_projects
         from seatkeeper.client.admin.rules import with_rules
         from seatkeeper.core.errors import InvalidArgument
@@ -126,7 +131,6 @@ class Specification(PolicyOptions):
             found.ClearField("policy")
         if self.file is not None and found.lots.lots:
             found.seats = decode_lots(found.lots).at(now_millis())
-        found.ClearField("lots")  # a pool is tried with the seats of this moment
         return found
 
     def _from_file(self, at: Connection, file: str) -> pb.PoolSpec:
@@ -156,7 +160,11 @@ class Specification(PolicyOptions):
 
 
 def specified(message: pb.PoolSpec, seats: int) -> PoolSpec:
-    """Return the specification with so many seats, checked as a node checks it."""
+    """Return the specification with so many seats, checked as a node checks it.
+
+    Of a pool with lots only so many seats are left; but its guarantees may be more, as they may be in
+    nodes while a contract has not begun, or has ended.
+    """
     from seatkeeper.core.validate import Malformed
     from seatkeeper.server.store.formats import FormatUnsupported, check_format
     from seatkeeper.server.wire.validate import check_spec
@@ -164,9 +172,14 @@ def specified(message: pb.PoolSpec, seats: int) -> PoolSpec:
     tried = pb.PoolSpec()
     tried.CopyFrom(message)
     tried.seats = seats
+    if has_lots := bool(tried.lots.lots) and seats <= SEATS_MAX:
+        tried.ClearField("seats")
+    else:
+        tried.ClearField("lots")
     try:
         check_format(f"pool {message.name}", message)
-        return check_spec(tried)
+        checked = check_spec(tried)
+        return replace(checked, seats=seats, lots=NO_LOTS) if has_lots else checked
     except Malformed as error:
         fail(Exit.USAGE, f"with {count(seats, 'seat')}: {error}")
     except FormatUnsupported as error:
