@@ -13,7 +13,7 @@ from tests.unit.faults import Fault, FaultyStore
 from tests.unit.kit import KEYS, POOL, FakeClock, eventually
 from tests.unit.service.test_apply_pools import apply, to
 from tests.unit.service.test_pool_service import create, spec, update
-from tests.unit.services import STORE_KEYS, Services, Stream, refused
+from tests.unit.services import DEADLINE, STORE_KEYS, Services, Stream, refused
 
 from seatkeeper.core.lot_messages import decode_lots, encode_lots
 from seatkeeper.core.lots import DAY_MILLIS, Lot, LotKind, LotState, PoolLots
@@ -180,6 +180,23 @@ async def test_a_change_by_what_was_seen_is_not_refused_because_a_lot_began(
 
     failure = await refused(update(services, asked, seen.revision))
     assert failure.code is ABORTED, "that was an administrator"
+
+
+async def test_a_drain_is_an_administrators_change_also_after_a_lot_began(
+    services: Services,
+) -> None:
+    """As it is in a pool of which nodes have written nothing."""
+    lot = replace(ACME, begins=services.clock.now() + 1000)
+    await create(services, with_lots(1, lot))
+    services.clock.advance(SECOND)
+    await reaches(services, LotState.IN_FORCE)
+    seen = await services.look()
+    request = pb.DrainPoolRequest(name=POOL, reason="moved")
+    drained = (await services.pools.DrainPool(request, timeout=DEADLINE)).pool
+    assert (drained.spec.seats, drained.spec.lots.lots[0].state) == (3, pb.LOT_STATE_IN_FORCE)
+    failure = await refused(update(services, seen.spec, seen.revision))
+    assert failure.code is ABORTED
+    assert (await update(services, drained.spec, drained.revision)).spec.HasField("drain")
 
 
 async def test_a_change_leaves_what_was_written_of_lots_also_by_a_clock_that_is_behind(

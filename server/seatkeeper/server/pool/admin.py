@@ -134,8 +134,11 @@ class Pools:
             before = records.decode_spec(found.value, key)
             if drain is None and before.drain is None:
                 return await self.read(name)
+            # An administrator's write as every other: who has not seen it is to look again.
+            seen_anew = replace(before.lots, edited_revision=0)
+            after = replace(before, drain=drain, lots=seen_anew)
             committed = await self._store.commit(
-                [Put(key, records.encode_spec(replace(before, drain=drain)))],
+                [Put(key, records.encode_spec(after))],
                 only_if=[Unchanged(key, found.mod_revision)],
             )
             if committed.succeeded:
