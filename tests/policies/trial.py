@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -138,11 +138,12 @@ class Watcher(Observer):
         due: Iterable[Ticket],
         *,
         policy: Policy = FIFO,
+        over: Collection[int] = (),
     ) -> Decision:
         policy = self._decides_by or policy
-        decision = decide(pool, commands, now, limits, due, policy=policy)
+        decision = decide(pool, commands, now, limits, due, policy=policy, over=over)
         self._outcome.decisions += 1
-        if not (commands or decision.writes or self._is_again):
+        if not (commands or decision.changes or self._is_again):
             self._outcome.idle_commits += 1
         self._is_again = False
         return decision
