@@ -96,6 +96,7 @@ def wanted(state: PoolState) -> list[int]:
     return [each.grant.fence for each in plan(state).reclaim]
 
 
+TWO_EACH = tuple(replace(each, guaranteed=2) for each in PROJECTS)
 FULL = (held(1, "cv"), held(2, "cv"), held(3, "cv"), held(4, "cv"))
 
 
@@ -223,6 +224,27 @@ def test_nothing_is_called_back_while_the_pool_is_drained() -> None:
             [],
             id="nothing for one that would not get enough",
         ),
+        pytest.param(
+            a_pool(
+                *FULL,
+                *(changed(wants(n, "nlp"), work_key="resnet") for n in (8, 9)),
+                projects=TWO_EACH,
+            ),
+            [4],
+            id="once for two that want the same work done",
+        ),
+        pytest.param(
+            a_pool(
+                *FULL,
+                *(wants(8, "nlp"), wants(9, "nlp")),
+                projects=TWO_EACH,
+                rule=replace(RULE, hourly=1),
+                called=(4, 3),
+                called_at=(NOW - 1, NOW - 1),
+            ),
+            [4, 3],
+            id="notices stand although fewer an hour are allowed by now",
+        ),
     ],
 )
 def test_what_is_called_back(state: PoolState, expected: list[int]) -> None:
@@ -252,6 +274,17 @@ def test_it_says_when_there_may_be_more() -> None:
     assert plan(state).next_wake == NOW + 20_000
     state = a_pool(*FULL, wants(9, "nlp"), called_at=(NOW - 1_000,) * 10)
     assert plan(state).next_wake == NOW + 3_599_000
+    two = wants(9, "nlp", 2)
+    state = a_pool(*FULL, two, projects=TWO_EACH, called_at=(NOW - 2_000,) * 9)
+    assert (wanted(state), plan(state).next_wake) == ([], NOW + 3_598_000), "one is not enough"
+
+
+def test_in_a_drained_pool_nothing_is_called_back_for_those_who_are_not_served() -> None:
+    state = a_pool(*FULL, wants(9, "nlp"), called=(4,))
+    assert state.spec is not None
+    assert wanted(state) == [4]
+    state.spec = replace(state.spec, drain=Drain("new racks", "ops", NOW))
+    assert wanted(state) == []
 
 
 SHARES = st.tuples(

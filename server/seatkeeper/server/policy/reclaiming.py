@@ -68,9 +68,10 @@ class Reclaiming:
             for at in pool.state.guard.reclaims.called_at
             if now - at < HOUR.total_seconds() * 1000
         ]
-        self._left = rule.hourly - len(recent)
-        if recent and self._left <= 0:
-            self._looks.append(Instant(min(recent) + int(HOUR.total_seconds() * 1000)))
+        # Under 0 once the rule allows fewer: what is called back already stands all the same.
+        self._left = max(0, rule.hourly - len(recent))
+        self._more_at = [Instant(min(recent) + _millis(HOUR))] if recent else []
+        """When more than now may be called back, if that is ever."""
 
     def wanted(
         self, due: Iterable[tuple[Ticket, str]], held: dict[str, int], free: int
@@ -119,6 +120,8 @@ class Reclaiming:
                 taken.remove(grant)
                 self._count(grant, shared, 1)
         new = sum(grant.grant_id not in self._running for grant in taken)
+        if new > self._left:
+            self._looks += self._more_at
         if len(taken) > most or new > self._left:
             self._put_back(taken, shared)
             return None

@@ -137,9 +137,8 @@ def _wanted_back(
 ) -> Wanted:
     """Return which lent seats are called back for those that are due, and are not served now."""
     rule, policy = quotas.policy.reclaim, quotas.policy
-    # What is called back from a drained pool could not be granted to who waits for it.
-    if rule is None or not pool.state.tickets or pool.is_drained:
-        return NOTHING_WANTED
+    if rule is None or not pool.state.tickets or not pool.is_open:
+        return NOTHING_WANTED  # in a drained pool none would be granted what is freed
     own = dict(quotas.own)
     for ticket in serve:
         own[ticket.project] = own.get(ticket.project, 0) + ticket.seats
@@ -154,6 +153,7 @@ def _due(
 ) -> Iterator[tuple[Ticket, str]]:
     """Yield the tickets that are next and within a guarantee, and whose guarantee that is."""
     served, count = {ticket.grant_id for ticket in serve}, dict(held)
+    works = {ticket.work_key for ticket in serve if ticket.work_key}
     room, found = room_in(pool), 0
     tree = _tree(pool, quotas, room)
     while (ticket := tree.head) is not None and found < DUE_MAX:
@@ -161,6 +161,9 @@ def _due(
         if not (is_served or tree.is_due):
             return
         is_stored = ticket.grant_id in pool.state.tickets
+        if not is_served and ticket.work_key in works:
+            tree.skip()
+            continue
         if not (is_served or is_stored) or not (room is None or room.admits(ticket)):
             tree.skip()  # a new one may be kept out of the queue; if not, it is looked at then
             continue
@@ -180,6 +183,8 @@ def _due(
         yield ticket, within[0]
         for each in path:
             count[each] = count.get(each, 0) + ticket.seats
+        if ticket.work_key:
+            works.add(ticket.work_key)
         found += 1
         tree.take()
 

@@ -49,9 +49,9 @@ class PoolSnapshot:
         return self.state.spec.seats if self.state.spec else 0
 
     @property
-    def is_drained(self) -> bool:
-        """Whether nothing is granted until the pool is opened, whatever seats it has."""
-        return self.state.spec is not None and self.state.spec.drain is not None
+    def is_open(self) -> bool:
+        """Whether seats that become free are granted; false where it is closed or drained."""
+        return self.state.spec is not None and self.state.spec.open_seats > 0
 
     @property
     def rules(self) -> PoolRules:
