@@ -662,8 +662,8 @@ DEFECTS = (
     Defect(
         "a seat is taken before its notice is over",
         f"{SERVER}/pool/reclaim_timers.py",
-        "each.number, now + each.within.total_seconds())",
-        "each.number, now + each.within.total_seconds() / 2)",
+        "    return reclaim.within.total_seconds() * (1 + DRIFT)\n",
+        "    return reclaim.within.total_seconds() / 2\n",
         tests=("tests/unit/service/test_reclaims.py",),
     ),
     Defect(

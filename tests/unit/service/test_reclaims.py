@@ -26,6 +26,7 @@ from tests.unit.services import (
 )
 
 from seatkeeper.core.tokens import unverified_claims
+from seatkeeper.server.pool.reclaim_timers import DRIFT
 from seatkeeper.v1 import pool_service_pb2 as pools
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
@@ -121,6 +122,9 @@ async def test_nothing_is_taken_before_the_notice_is_over(services: Services) ->
         await asking.send(Command(renew=pb.Renew()))
         await event(asking, "renewed")
     await pass_time(services, step)
+    said = (await renewed(services, lender, 1, 2)).held
+    assert len(said) == 2, "the clock of its holder may be a little slower"
+    await pass_time(services, 2 * DRIFT * WITHIN)
     lost = (await event(stream, "lost")).lost
     assert lost.reason == seat_pb2.LOST_REASON_RECLAIMED
     assert (await event(asking, "granted")).granted.fence == 3

@@ -7,8 +7,12 @@ than before, it may be freed later, by as long as that one has seen it for less.
 
 from __future__ import annotations
 
-from seatkeeper.server.domain import Reclaims
+from seatkeeper.server.domain import Reclaim, Reclaims
 from seatkeeper.server.domain.clock import Clock
+
+DRIFT = 1 / 1000
+"""How much longer the notice is here: so much slower the clock of a holder may run. Its margin pays for
+that within a lease, and not within a notice of a day."""
 
 
 class ReclaimTimers:
@@ -24,7 +28,7 @@ class ReclaimTimers:
             return
         now = self._now()
         self._ends = {
-            each.number: self._ends.get(each.number, now + each.within.total_seconds())
+            each.number: self._ends.get(each.number, now + _seconds(each))
             for each in reclaims.running.values()
         }
 
@@ -38,3 +42,7 @@ class ReclaimTimers:
     def next_end(self) -> float | None:
         """Return when the next notice is over, by the monotonic clock; None: there is none."""
         return min(self._ends.values(), default=None)
+
+
+def _seconds(reclaim: Reclaim) -> float:
+    return reclaim.within.total_seconds() * (1 + DRIFT)
