@@ -52,8 +52,17 @@ def test_a_reclaim_counts_from_the_confirmation_before_it() -> None:
     assert recall.call(WITHIN, "nlp", now=7)
     assert recall.until == 3 + WITHIN - MARGIN
     assert not recall.call(WITHIN, "nlp", now=9), "known already"
+    assert recall.until == 3 + WITHIN - MARGIN
+
+
+def test_one_that_is_made_anew_is_not_called_off_by_an_answer_about_the_one_before() -> None:
+    recall = Recall.of(view(), confirmed_at=3)
+    recall.call(WITHIN, "nlp", now=7)
+    recall.call(WITHIN, "cv", now=9)  # the first was withdrawn meanwhile
+    assert not recall.confirm(8)
     assert recall.called is not None
-    assert recall.called.learned_at == 7
+    assert recall.called.message == "cv"
+    assert recall.confirm(10)
 
 
 def test_a_confirmation_that_is_older_than_what_is_known_does_not_call_it_off() -> None:

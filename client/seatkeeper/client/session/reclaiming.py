@@ -30,6 +30,7 @@ class CalledBack:
     message: str
     """For whom, for people."""
     learned_at: float
+    """When a node said so last."""
 
 
 @dataclass(slots=True)
@@ -74,8 +75,8 @@ class Recall:
     def call(self, within: float, message: str, now: float) -> bool:
         """Note that the seats are called back; return whether that is new."""
         is_new = self.called is None
-        if self.called is None or within != self.called.within:
-            self.called = CalledBack(within, message, now)
+        # What is said again may be another one, of which an answer on its way does not know.
+        self.called = CalledBack(within, message, now)
         return is_new
 
 
