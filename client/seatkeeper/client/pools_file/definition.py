@@ -111,8 +111,8 @@ PROJECT = Table(
         "guaranteed": Field(
             takes=Whole(0, SEATS_MAX),
             meaning="Seats that it gets before others do. While it does not use them they are "
-            "lent; `reclaim` says how they come back. Guarantees sum to at most the pool's seats, and "
-            "those of parts to at most their parent's, where it has one.",
+            "lent, and called back where `reclaim` says so. Guarantees sum to at most the pool's "
+            "seats, and those of parts to at most their parent's, where it has one.",
             default=0,
         ),
         "limit": Field(
