@@ -593,7 +593,7 @@ DEFECTS = (
     Defect(
         "seats of a drained pool are called back",
         f"{SERVER}/policy/shares.py",
-        " or not pool.state.tickets or pool.is_drained:\n",
+        " or not pool.state.tickets or not pool.is_open:\n",
         " or not pool.state.tickets:\n",
         tests=("tests/unit/policy/test_reclaiming.py",),
     ),
@@ -739,6 +739,20 @@ DEFECTS = (
         "        self.confirmed_at = max(self.confirmed_at, sent_at)\n",
         "        self.confirmed_at = sent_at + 3\n",
         tests=("tests/client/session/test_reclaiming.py",),
+    ),
+    Defect(
+        "a reclaim is counted on that may have been followed by a shorter one",
+        "client/seatkeeper/client/session/reclaiming.py",
+        "            if self.is_unreported\n",
+        "            if False\n",
+        tests=("tests/client/session/test_reclaiming.py",),
+    ),
+    Defect(
+        "seats are called back in a drained pool, for nobody",
+        f"{SERVER}/policy/shares.py",
+        " or not pool.is_open:\n",
+        ":\n",
+        tests=("tests/unit/policy/test_reclaiming.py",),
     ),
     Defect(
         "a lot that ends is not taken away",

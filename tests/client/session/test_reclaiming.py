@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seatkeeper.client.session.holding import HoldingState, SessionView, opened
@@ -256,3 +256,64 @@ async def test_one_that_is_gone_by_then_is_asked_for_again() -> None:
     assert ask.granted is None
     assert desk.looked_for == ["g"]
     assert not desk.renewals
+
+
+def test_without_a_word_on_it_a_reclaim_is_counted_on_for_a_lease_only() -> None:
+    recall = Recall.of(view(), confirmed_at=3)
+    recall.call(WITHIN, "nlp", now=6, sent_at=5)
+    assert recall.until == 3 + WITHIN - MARGIN
+    recall.not_reported()
+    assert recall.until == 5 + TTL - MARGIN
+    recall.call(WITHIN, "nlp", now=9)
+    assert recall.until == 5 + TTL - MARGIN, "an event says nothing of when it was so"
+    recall.call(WITHIN, "nlp", now=12, sent_at=11)
+    assert recall.until == 3 + WITHIN - MARGIN
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.floats(0, 40),
+    st.floats(0, 40),
+    st.lists(
+        st.tuples(
+            *(st.floats(0.1, 4), st.floats(0, 3), st.floats(0, 3)),
+            st.sampled_from(["word", "word", "no word", "lost"]),
+        ),
+        max_size=30,
+    ),
+    st.booleans(),
+)
+@example(
+    called_at=1,
+    gap=1,
+    renewals=[(0.5, 1, 0, "word"), *[(3, 0, 0, "no word")] * 9],
+    has_event=False,
+)
+def test_one_that_was_followed_by_a_shorter_one_is_not_counted_on(
+    called_at: float,
+    gap: float,
+    renewals: list[tuple[float, float, float, str]],
+    has_event: bool,
+) -> None:
+    """A long reclaim is withdrawn and a short one made, in one moment, and answers may say nothing."""
+    long, short, again_at = 10 * WITHIN, TTL + 1, called_at + gap
+    freed_at, now, renewed_at = again_at + short, 0.0, 0.0
+    recall = Recall.of(view(), confirmed_at=0)
+    for pause, there, back, answer in renewals:
+        sent_at = now + pause
+        at, now = sent_at + there, sent_at + there + back
+        if now >= min(recall.until, renewed_at + TTL - MARGIN):
+            break  # lost: final
+        if has_event and called_at <= now < again_at and recall.called is None:
+            recall.call(long, "", now)
+        if answer == "lost":
+            continue
+        if at >= freed_at or answer == "no word":
+            recall.not_reported()
+        elif at >= called_at:
+            recall.call(short if at >= again_at else long, "", now, sent_at=sent_at)
+        else:
+            recall.confirm(sent_at)
+        renewed_at = sent_at
+        assert min(recall.until, renewed_at + TTL - MARGIN) < freed_at
+    assert min(recall.until, renewed_at + TTL - MARGIN) < freed_at

@@ -104,9 +104,12 @@ class Recallable:
         self, held: Held, confirmed: pb.ConfirmedGrant | None, sent_at: float, now: float
     ) -> None:
         if confirmed is None or held.recall is None:
+            if held.recall is not None:
+                held.recall.not_reported()
+                held.recalled()
             self._owner.look_for([held.grant_id])
         elif confirmed.HasField("reclaiming"):
-            _call_back(held, confirmed.reclaiming, now)
+            _call_back(held, confirmed.reclaiming, now, sent_at)
         else:
             is_safe_again = held.recall.confirm(sent_at)
             held.recalled()
@@ -126,12 +129,15 @@ class Recallable:
         elif (lease := self._owner.granted_lease(ask)) is not None:
             held = self._holdings.hold(ask, granted, lease, sent_at)
             if confirmed.HasField("reclaiming"):
-                _call_back(held, confirmed.reclaiming, now)
+                _call_back(held, confirmed.reclaiming, now, sent_at)
 
 
-def _call_back(held: Held, reclaiming: seat_pb2.Reclaiming, now: float) -> None:
+def _call_back(
+    held: Held, reclaiming: seat_pb2.Reclaiming, now: float, sent_at: float | None = None
+) -> None:
     assert held.recall is not None
-    is_new = held.recall.call(seconds(reclaiming.within), reclaiming.message, now)
+    within = seconds(reclaiming.within)
+    is_new = held.recall.call(within, reclaiming.message, now, sent_at=sent_at)
     held.recalled()
     if is_new:
         held.notify(HoldingState.RECLAIMING)
