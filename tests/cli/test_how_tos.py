@@ -132,7 +132,10 @@ def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
     assert "holding a seat" in done.stdout
     assert re.findall("exit code ([0-9]+)", done.stdout) == ["3", "65", "2", "3"]
     assert "have ada, bo, NORTH\\carl set SEATKEEPER_PROJECT=wings" in done.stderr
-    assert "windsim.opt:6: no counterpart: TIMEOUTALL 3600: " in done.stderr
+    assert "windsim.opt:8: no counterpart: TIMEOUTALL 3600: " in done.stderr
+    assert "windsim.opt:7: partly translated: EXCLUDE viewer HOST kiosk: a host " in done.stderr
+    assert 'exclude: {holders: ["*@kiosk"]}' in done.stdout
+    assert "# windsim.opt:6: INCLUDE viewer GROUP wings" in done.stdout
     assert "(wrong.opt:1, license.lic:5)" in done.stderr
     assert "--output pools.yaml: it is there already" in done.stderr
     there = {each.spec.name for each in cluster.client.pools.list()}

@@ -97,9 +97,9 @@ def flexnet(
     """Translate licence and options files of FlexNet.
 
     The seats of INCREMENT and FEATURE lines that are in force are a pool for each feature. RESERVE for
-    a PROJECT or GROUP is its guarantee, and MAX its limit. Everything else they say is listed on
-    standard error, with the reason. Exit with 3 where something that decides who gets a seat has no
-    counterpart.
+    a PROJECT or GROUP is its guarantee, and MAX its limit; INCLUDE and EXCLUDE are the pool's rules of
+    who may use it. Everything else they say is listed on standard error, with the reason. Exit with 3
+    where something that decides who gets a seat has no counterpart.
     """
     from seatkeeper.client.imports import FLEXNET
 
@@ -124,9 +124,9 @@ def rlm(
     """Translate licence and options files of RLM, the Reprise License Manager.
 
     The seats of LICENSE lines that are in force are a pool for each product. RESERVE for a project or
-    group is its guarantee, and MAX its limit. Everything else they say is listed on
-    standard error, with the reason. Exit with 3 where something that decides who gets a seat has no
-    counterpart.
+    group is its guarantee, and MAX its limit; INCLUDE and EXCLUDE are the pool's rules of who may use
+    it. Everything else they say is listed on standard error, with the reason. Exit with 3 where
+    something that decides who gets a seat has no counterpart.
     """
     from seatkeeper.client.imports import RLM
 

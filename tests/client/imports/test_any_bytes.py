@@ -34,6 +34,8 @@ pieces = st.sampled_from(
         ),
         *("PACKAGE f1 v 1.0 COMPONENTS=", '"f2:1.0:2 f3"', "UPGRADE f1 v 1 2 permanent 1"),
         *("SERVER h 00 27000", "HOST h 00", "TIMEOUT f1 60", "EXCLUDE f1 USER", "SUPERSEDE"),
+        *("INCLUDE f1 GROUP g", "EXCLUDEALL USER a*b", "INCLUDEALL HOST h", "HOST_GROUP g h"),
+        *("EXCLUDE f2 HOST_GROUP g", "INCLUDE f1 PROJECT P", "MAX 2 f1 USER ALL_USERS", "f1"),
         *(
             "\n",
             "\r\n",
@@ -143,8 +145,19 @@ def test_seats_and_guarantees_are_those_of_the_lines(
         b"x\n" * 20_000,
         b"\0" * 1_000_000,
         b"RESERVE " + b"9" * 500_000 + b" f PROJECT p",
+        b"".join(b"INCREMENT f%d v 1 permanent 1\n" % n for n in range(300))
+        + b"".join(b"EXCLUDEALL USER %s%d\n" % (b"u" * 99, n) for n in range(300)),
+        b"".join(b"INCREMENT f%d v 1 permanent 1\n" % n for n in range(300))
+        + b"".join(b"GROUP g%d u%d\nINCLUDEALL GROUP g%d\n" % (n, n, n) for n in range(300)),
+        b"INCREMENT f v 1 permanent 1\nGROUP g"
+        + b"".join(b" u%d" % n for n in range(50_000))
+        + b"\n"
+        + b"EXCLUDE f GROUP g\nINCLUDE f GROUP g\n" * 4_000,
+        b"INCREMENT f v 1 permanent 1\n" + b"EXCLUDE f USER a\nINCLUDE f USER b\n" * 8_000,
+        b"INCREMENT f v 1 permanent 1\n"
+        + b"".join(b"EXCLUDE f USER a%d\n" % n for n in range(20_000)),
     ],
-    ids=range(11),
+    ids=range(16),
 )
 def test_large_files_end_soon(data: bytes) -> None:
     began = time.process_time()

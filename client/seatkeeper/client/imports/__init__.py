@@ -4,20 +4,20 @@
 - ``dialect``, ``flexnet``, ``rlm``: what each keyword means, a table for each server.
 - ``fields``, ``parsed``: the fields that both have, and what statements mean.
 - ``seats``: which licences are in force, and the pools that they make.
-- ``shares``: reservations and limits, as the projects of pools.
-- ``names``, ``pools_text``, ``translation``: the file of pools, checked as when it is applied, and what
-  became of every line. ``report`` says it to people.
+- ``groups``, ``shares``: reservations and limits, as the projects of pools.
+- ``daemons``, ``holders``, ``drafts``, ``who_may``: who may use what, as the rules of pools.
+- ``names``, ``pools_text``, ``made``, ``translation``: the file of pools, checked as when it is
+  applied, and what became of every line. ``report`` says it to people.
 """
 
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.flexnet import FLEXNET
+from seatkeeper.client.imports.made import Refusal, Renamed
 from seatkeeper.client.imports.parsed import Became, Outcome
 from seatkeeper.client.imports.report import report_lines
 from seatkeeper.client.imports.rlm import RLM
 from seatkeeper.client.imports.translation import (
     FILE_BYTES_MAX,
-    Refusal,
-    Renamed,
     Translation,
     translate,
 )

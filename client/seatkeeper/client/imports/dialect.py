@@ -22,6 +22,8 @@ class Dialect:
     grammar: Grammar
     readings: Mapping[str, Reading | Aside]
     """By keyword; an ``Aside``: it becomes nothing, whatever it says."""
+    daemons: frozenset[str]
+    """Keywords of lines that name a vendor's server, and perhaps its options file."""
     is_name_case_sensitive: bool
     is_lowest_limit_in_force: bool
     """Of several limits for one group the lowest counts; else the first."""
@@ -31,6 +33,10 @@ class Dialect:
     """A reservation is made of each version of a feature."""
     unknown: Callable[[Statement], str]
     """What to say of a statement whose keyword is not known, beside that; empty: nothing."""
+
+    def key(self, text: str) -> str:
+        """Return what of a name counts: all of it, or all but its case."""
+        return text if self.is_name_case_sensitive else text.lower()
 
     def read(self, statement: Statement) -> Parsed | None:
         """Return what a statement means; None: its keyword is not known. Raises ``Unreadable``."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
-from seatkeeper.client.imports.parsed import Attributes, Claim, Group, Unreadable
+from seatkeeper.client.imports.parsed import Access, Attributes, Claim, Group, Unreadable
 from seatkeeper.client.imports.statement import Statement
 
 COUNT_MAX = 10**9
@@ -88,30 +88,61 @@ def claim(statement: Statement, kinds: Sequence[str]) -> Claim:
     rest = needs(statement, 4, "a number, a feature, whom it is for, and a name")
     seats = number(rest[0], "number of seats")
     feature, qualifier = feature_of(rest[1])
-    kind = rest[2].upper()
-    if kind not in kinds:
-        raise Unreadable(f"'{rest[2][:_SHOWN]}' is none of {', '.join(kinds)}")
-    losses = []
-    for word in rest[4:]:
-        if word.lower().startswith("id="):
-            qualifier = word
-        else:
-            losses.append(f"'{word[:_SHOWN]}': the server takes one name, the first")
+    kind = _kind(rest[2], kinds)
+    qualified, losses = _more(rest[4:])
     return Claim(
         is_limit=statement.keyword == "MAX",
         seats=seats,
         feature=feature,
-        qualifier=qualifier,
+        qualifier=qualified or qualifier,
         kind=kind,
         who=rest[3],
-        losses=tuple(losses[:3]),
+        losses=losses,
     )
 
 
+def access(statement: Statement, kinds: Sequence[str]) -> Access:
+    """Return what INCLUDE, EXCLUDE, INCLUDEALL or EXCLUDEALL says. Raises ``Unreadable``."""
+    if statement.keyword.endswith("ALL"):
+        feature, qualifier = "", ""
+        rest = needs(statement, 2, "whom it is for, and a name")
+    else:
+        rest = needs(statement, 3, "a feature, whom it is for, and a name")
+        feature, qualifier = feature_of(rest[0])
+        rest = rest[1:]
+    kind = _kind(rest[0], kinds)
+    qualified, losses = _more(rest[2:])
+    return Access(
+        is_exclusion=statement.keyword.startswith("EXCLUDE"),
+        feature=feature,
+        qualifier=qualified or qualifier,
+        kind=kind,
+        who=rest[1],
+        losses=losses,
+    )
+
+
+def _kind(text: str, kinds: Sequence[str]) -> str:
+    if text.upper() not in kinds:
+        raise Unreadable(f"'{text[:_SHOWN]}' is none of {', '.join(kinds)}")
+    return text.upper()
+
+
+def _more(words: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Return which licences words behind a name mean, and what the others are."""
+    qualifier, losses = "", []
+    for word in words:
+        if word.lower().startswith("id="):
+            qualifier = word
+        else:
+            losses.append(f"'{word[:_SHOWN]}': the server takes one name, the first")
+    return qualifier, tuple(losses[:3])
+
+
 def group(statement: Statement) -> Group:
-    """Return a group. Raises ``Unreadable``."""
+    """Return a group of users or hosts. Raises ``Unreadable``."""
     rest = needs(statement, 1, "a name")
-    return Group(rest[0], rest[1:])
+    return Group(rest[0], rest[1:], statement.keyword)
 
 
 def is_claim(rest: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ import re
 from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
 from seatkeeper.client.imports.fields import (
     KINDS,
+    access,
     claim,
     day,
     group,
@@ -24,6 +25,7 @@ from seatkeeper.client.imports.fields import (
 )
 from seatkeeper.client.imports.lexer import Grammar
 from seatkeeper.client.imports.parsed import (
+    Access,
     Aside,
     Attributes,
     Claim,
@@ -67,10 +69,6 @@ ATTRIBUTES: Attributes = {
 }
 """What a licence may say beside its count and date."""
 
-_WHO_MAY = no_counterpart(
-    "a pool has no rules of who may ask yet",
-    "where it is a project that shall have none, give it `limit: 0`",
-)
 _IDLE = no_counterpart(
     "a seat is held until it is released or its session ends, however idle its holder is",
     "end sessions of idle programs in the programs, or with `seatkeeper grant release`",
@@ -148,6 +146,18 @@ def _claim(statement: Statement) -> Claim:
     return claim(statement, KINDS)
 
 
+def _group_case(statement: Statement) -> Parsed:
+    if "OFF" in (word.upper() for word in statement.rest[:1]):
+        return not_needed("in names of holders case counts")
+    return no_counterpart(
+        "in names of holders case counts", "write members of groups as their users' names are"
+    )
+
+
+def _access(statement: Statement) -> Access:
+    return access(statement, KINDS)
+
+
 READINGS: dict[str, Reading | Aside] = {
     # Licence files.
     **dict.fromkeys(("FEATURE", "INCREMENT"), _licence),
@@ -161,13 +171,9 @@ READINGS: dict[str, Reading | Aside] = {
     # Options files: who is sure of seats, and how many one may have.
     "RESERVE": _claim,
     "MAX": _claim,
-    "GROUP": group,
-    "HOST_GROUP": no_counterpart(
-        "seats are guaranteed to projects, not to hosts",
-        "have programs on these hosts set SEATKEEPER_PROJECT, and make it a GROUP",
-    ),
+    **dict.fromkeys(("GROUP", "HOST_GROUP"), group),
     # Who may ask.
-    **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _WHO_MAY),
+    **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _access),
     # For how long.
     **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _IDLE),
     "LINGER": no_counterpart("a seat is free at once when it is released"),
@@ -191,7 +197,7 @@ READINGS: dict[str, Reading | Aside] = {
         "nodes have limits of their own: see `seatkeeper serve --help`"
     ),
     "FQDN_MATCHING": not_needed("seats are not given by the names of hosts"),
-    "GROUPCASEINSENSITIVE": not_needed("names of projects are in lower case"),
+    "GROUPCASEINSENSITIVE": _group_case,
 }
 
 
@@ -223,6 +229,7 @@ FLEXNET = Dialect(
         splitting=frozenset({"FEATURE", "INCREMENT", "UPGRADE", "RESERVE", "MAX"}),
     ),
     readings=READINGS,
+    daemons=frozenset({"VENDOR", "DAEMON"}),
     is_name_case_sensitive=True,
     is_lowest_limit_in_force=False,
     all_groups="ALL_GROUPS",

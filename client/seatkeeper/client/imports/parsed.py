@@ -102,11 +102,27 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Access:
+    """Who may use a feature, or may not."""
+
+    is_exclusion: bool
+    feature: str
+    """Empty: all features of the vendor."""
+    qualifier: str
+    kind: str
+    """``USER``, ``GROUP``, ``HOST`` and so on."""
+    who: str
+    losses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Group:
-    """Users under one name."""
+    """Users or hosts under one name."""
 
     name: str
     members: tuple[str, ...]
+    kind: str = "GROUP"
+    """``GROUP`` or ``HOST_GROUP``."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,7 @@ class Aside:
     reason: str
 
 
-Parsed = Licence | Package | Claim | Group | Aside
+Parsed = Licence | Package | Claim | Access | Group | Aside
 
 
 class Unreadable(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seatkeeper.client.imports.parsed import Outcome
@@ -12,9 +12,11 @@ from seatkeeper.v1 import pool_service_pb2 as pb
 
 ORIGINS_SHOWN = 20
 """Most lines that are named above one entry."""
-_PROJECTS = "    projects:"
 _POOL_DEPTH = 2
-_PROJECT_DEPTH = 6
+_KEY_DEPTH = 4
+_ENTRY_DEPTH = 6
+_OF_ENTRIES = ("projects", "groups", "lots")
+"""Keys below which there are names, each with its own origin."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Entry:
 
     spec: pb.PoolSpec
     origins: tuple[Outcome, ...]
-    of_projects: tuple[tuple[Outcome, ...], ...]
-    """For each project of the specification, in its order."""
+    parts: Mapping[str, Sequence[tuple[Outcome, ...]]]
+    """Where parts of it come from, by key: for ``projects``, ``groups`` and ``lots`` each name below
+    it, in the order of the specification."""
 
 
 Line = tuple[str, Entry | None]
@@ -43,13 +46,16 @@ def lines_of(entries: Iterable[Entry], *, head: str, as_ascii: bool) -> list[Lin
 
 def _of(entry: Entry, as_ascii: bool) -> Iterator[str]:
     yield from _origins(entry.origins, _POOL_DEPTH, as_ascii)
-    of_projects = iter(entry.of_projects)
-    within = False
+    each: Iterator[tuple[Outcome, ...]] = iter(())
     for line in write_pools([entry.spec], as_ascii=as_ascii).splitlines()[2:]:
         depth = len(line) - len(line.lstrip(" "))
-        if within and depth == _PROJECT_DEPTH:
-            yield from _origins(next(of_projects, ()), _PROJECT_DEPTH, as_ascii)
-        within = line == _PROJECTS or (within and depth >= _PROJECT_DEPTH)
+        if depth == _KEY_DEPTH:
+            key = line.strip().partition(":")[0]
+            each = iter(entry.parts.get(key, ()))
+            if key not in _OF_ENTRIES:
+                yield from _origins(next(each, ()), _KEY_DEPTH, as_ascii)
+        elif depth == _ENTRY_DEPTH:
+            yield from _origins(next(each, ()), _ENTRY_DEPTH, as_ascii)
         yield line
 
 

@@ -5,8 +5,11 @@ To translate one more keyword: write what it means as a ``Parsed``, and put it i
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from seatkeeper.client.imports.dialect import Dialect, Reading, no_counterpart, not_needed
 from seatkeeper.client.imports.fields import (
+    access,
     claim,
     day,
     group,
@@ -68,23 +71,15 @@ ATTRIBUTES: Attributes = {
 }
 """What a licence may say beside its count and date."""
 
-_WHO_MAY = no_counterpart(
-    "a pool has no rules of who may ask yet",
-    "where it is a project that shall have none, give it `limit: 0`",
-)
 _IDLE = no_counterpart(
     "a seat is held until it is released or its session ends, however idle its holder is",
     "end sessions of idle programs in the programs, or with `seatkeeper grant release`",
 )
 _ROAMING = no_counterpart("seats cannot be taken to a machine without a network yet")
 _LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
-_EXEMPT = no_counterpart(
-    "a project's limit is for all of it", "give who is exempt a project of its own"
-)
-_HOSTS = no_counterpart(
-    "seats are guaranteed to projects, not to hosts",
-    "have programs on these hosts set SEATKEEPER_PROJECT, and make it a GROUP",
-)
+_EXEMPT = no_counterpart("a limit is for all holders alike, or for all of a project")
+_OF_THE_SERVER = "rlm.opt"
+"""The options file that is about who administers the server, not about licences."""
 
 
 def _licence(statement: Statement) -> Parsed:
@@ -151,6 +146,15 @@ def _claim(statement: Statement) -> Claim:
     return found
 
 
+def _access(statement: Statement) -> Parsed:
+    if PurePath(statement.file.replace("\\", "/")).name.lower() == _OF_THE_SERVER:
+        return not_needed("it is of who may administer RLM: administrators have certificates")
+    at = 0 if statement.keyword.endswith("ALL") else 1
+    if statement.rest[at : at + 1] and statement.rest[at].lower() == "noproject":
+        return no_counterpart("a rule of a pool names projects: it cannot ask for one")
+    return access(statement, KINDS)
+
+
 READINGS: dict[str, Reading | Aside] = {
     # Licence files. RLM has FlexNet's names for them, too.
     **dict.fromkeys(("LICENSE", "FEATURE"), _licence),
@@ -166,11 +170,11 @@ READINGS: dict[str, Reading | Aside] = {
     # Options files: who is sure of seats, and how many one may have.
     "RESERVE": _claim,
     "MAX": _claim,
-    "GROUP": group,
-    **dict.fromkeys(("HOST_GROUP", "INTERNET_GROUP"), _HOSTS),
+    **dict.fromkeys(("GROUP", "HOST_GROUP"), group),
+    "INTERNET_GROUP": no_counterpart("an address is not part of a request"),
     **dict.fromkeys(("EXEMPT_MAX", "EXEMPTALL_MAX"), _EXEMPT),
     # Who may ask, and where.
-    **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _WHO_MAY),
+    **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _access),
     "TIMEZONE": no_counterpart("a pool does not ask where its seats are used"),
     # The queue.
     "PRIORITY": no_counterpart(
@@ -217,6 +221,7 @@ RLM = Dialect(
         splitting=frozenset({"FEATURE", "LICENSE", "UPGRADE", "RESERVE", "MAX"}),
     ),
     readings=READINGS,
+    daemons=frozenset({"ISV", "DAEMON"}),
     is_name_case_sensitive=False,
     is_lowest_limit_in_force=True,
     all_groups="",

@@ -71,6 +71,11 @@ class Features:
         }
         return list(found.values())
 
+    def absent(self, feature: str) -> tuple[Became, str]:
+        """Return what becomes of a line about a feature that has no pool."""
+        reason = "no licence line of this feature was read: name its licence file, too"
+        return self.out.get(feature, (Became.NONE, reason))
+
 
 def features_of(
     dialect: Dialect,

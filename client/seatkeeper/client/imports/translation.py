@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import NamedTuple
 
+from seatkeeper.client.imports.daemons import Daemons
 from seatkeeper.client.imports.dialect import Dialect
+from seatkeeper.client.imports.groups import Groups
 from seatkeeper.client.imports.lexer import Lexed, lexed
-from seatkeeper.client.imports.names import name_of
+from seatkeeper.client.imports.made import REFUSALS_MAX, Made, Refusal, Renamed
 from seatkeeper.client.imports.parsed import (
+    Access,
     Became,
     Claim,
     Group,
@@ -19,49 +21,13 @@ from seatkeeper.client.imports.parsed import (
     Package,
     Unreadable,
 )
-from seatkeeper.client.imports.pools_text import Entry, lines_of
-from seatkeeper.client.imports.seats import Features, Pool, features_of
+from seatkeeper.client.imports.seats import Features, features_of
 from seatkeeper.client.imports.shares import Shared, shares_of
-from seatkeeper.client.pools_file import read_pools
-from seatkeeper.client.pools_file.definition import POOLS_MAX
-from seatkeeper.core.amounts import count
-from seatkeeper.core.text import printable
-from seatkeeper.core.validate import DESCRIPTION_MAX, is_name
-from seatkeeper.v1 import pool_service_pb2 as pb
+from seatkeeper.client.imports.who_may import Ruled, WhoMay, is_of_every_user
 
 FILE_BYTES_MAX = 8 << 20
 FILES_MAX = 100
 STATEMENTS_MAX = 100_000
-PLACES_SHOWN = 8
-REFUSALS_MAX = 100
-"""Most faults listed; what follows from many lines alike is clear from some."""
-_NAME_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why no file of pools is made."""
-
-    reason: str
-    places: tuple[str, ...] = ()
-    """The lines that it comes from."""
-
-    def __str__(self) -> str:
-        """Return it for people, in one line."""
-        shown = ", ".join(self.places[:PLACES_SHOWN])
-        more = len(self.places) - PLACES_SHOWN
-        others = f" and {count(more, 'more line')}" if more > 0 else ""
-        return f"{self.reason} ({shown}{others})" if self.places else self.reason
-
-
-class Renamed(NamedTuple):
-    """A name that had to change."""
-
-    what: str
-    """``pool`` or ``project``."""
-    old: str
-    new: str
-    place: str
 
 
 @dataclass(frozen=True)
@@ -117,11 +83,15 @@ def translate(
     for statement in statements:
         meant.add(dialect, Outcome(statement))
     features = features_of(dialect, meant.licences, meant.packages, today)
-    shared = shares_of(dialect, features, meant.claims, meant.groups)
-    made = _Made(dialect, names or {}, with_vendor)
-    made.add(features, shared)
+    shared, ruled = _shared_and_ruled(dialect, features, meant)
+    made = Made(dialect, names or {}, with_vendor)
+    made.add(features, shared, ruled)
     head = f"From {', '.join(name for name, _ in files)}, by `seatkeeper import {dialect.name}`"
-    text = "" if made.refusals and not made.entries else made.text(head, as_ascii)
+    text = (
+        ""
+        if made.refusals and (not made.entries or made.is_too_large)
+        else made.text(head, as_ascii)
+    )
     return Translation(
         text="" if made.refusals else text,
         outcomes=tuple(meant.outcomes),
@@ -132,6 +102,25 @@ def translate(
     )
 
 
+def _shared_and_ruled(
+    dialect: Dialect, features: Features, meant: _Meant
+) -> tuple[dict[int, Shared], dict[int, Ruled]]:
+    """Return what options files say of pools, by the identity of each."""
+    groups = Groups(dialect, meant.groups)
+    limits = [each for each in meant.claims if is_of_every_user(each[1])]
+    others = [each for each in meant.claims if not is_of_every_user(each[1])]
+    shared = shares_of(dialect, features, others, groups)
+    statements = (outcome.statement for outcome in meant.outcomes)
+    who_may = WhoMay(dialect, features, groups, Daemons(dialect, features, statements))
+    for outcome, limit in limits:
+        who_may.limit(outcome, limit)
+    for outcome, access in meant.accesses:
+        who_may.access(outcome, access)
+    ruled = who_may.made()
+    groups.say()
+    return shared, ruled
+
+
 @dataclass
 class _Meant:
     """Statements, by what they mean."""
@@ -140,6 +129,7 @@ class _Meant:
     licences: list[tuple[Outcome, Licence]] = field(default_factory=list)
     packages: list[tuple[Outcome, Package]] = field(default_factory=list)
     claims: list[tuple[Outcome, Claim]] = field(default_factory=list)
+    accesses: list[tuple[Outcome, Access]] = field(default_factory=list)
     groups: list[tuple[Outcome, Group]] = field(default_factory=list)
 
     def add(self, dialect: Dialect, outcome: Outcome) -> None:
@@ -161,6 +151,8 @@ class _Meant:
                 self.packages.append((outcome, parsed))
             case Claim():
                 self.claims.append((outcome, parsed))
+            case Access():
+                self.accesses.append((outcome, parsed))
             case Group():
                 self.groups.append((outcome, parsed))
             case None:
@@ -169,134 +161,3 @@ class _Meant:
                 outcome.ends_as(Became.UNREADABLE, hint or known)
             case _:
                 outcome.ends_as(parsed.became, parsed.reason)
-
-
-class _Made:
-    """Pools with names, and what stands in their way."""
-
-    def __init__(self, dialect: Dialect, names: Mapping[str, str], with_vendor: bool) -> None:
-        self.entries: list[Entry] = []
-        self.refusals: list[Refusal] = []
-        self._pools: list[Renamed] = []
-        self._projects: dict[tuple[str, str], Renamed] = {}
-        self._dialect = dialect
-        self._names = names
-        self._with_vendor = with_vendor
-
-    @property
-    def renamed(self) -> tuple[Renamed, ...]:
-        """The names that had to change, those of projects once for all pools."""
-        return (*self._pools, *self._projects.values())
-
-    def add(self, features: Features, shared: Mapping[int, Shared]) -> None:
-        """Name all pools, and list those that would have one name."""
-        if len(features.pools) > POOLS_MAX:
-            many = f"there are {len(features.pools)} features"
-            reason = (
-                f"{many}, and a file has at most {POOLS_MAX} pools: import fewer files at once"
-            )
-            self.refusals.append(Refusal(reason))
-            return
-        taken: dict[str, Pool] = {}
-        for pool in features.pools.values():
-            if len(self.refusals) >= REFUSALS_MAX:
-                return
-            places = _places(source.outcome for source in pool.sources)
-            whole = f"{pool.vendor}.{pool.feature}" if self._with_vendor else pool.feature
-            name = self._names.get(pool.feature) or name_of(whole)
-            if not is_name(name):
-                reason = f"no name for a pool can be made of '{_cut(pool.feature)}': use --name"
-                self.refusals.append(Refusal(reason, places))
-                continue
-            if (other := taken.setdefault(name, pool)) is not pool:
-                both = tuple(
-                    dict.fromkeys((*_places(s.outcome for s in other.sources), *places))
-                )
-                self.refusals.append(Refusal(_same_pool(name, other, pool), both))
-                continue
-            if name != whole:
-                self._pools.append(Renamed("pool", pool.feature, name, places[0]))
-            self.entries.append(self._entry(name, shared[id(pool)]))
-        there = {pool.feature for pool in features.pools.values()}
-        for feature in self._names:
-            if feature not in there:
-                reason = f"--name: no licence of {_cut(feature)} is in force"
-                self.refusals.append(Refusal(reason))
-        if not self.entries and not self.refusals:
-            reason = (
-                "no pool comes of it: there is no licence line with seats that are in force"
-            )
-            self.refusals.append(Refusal(reason))
-
-    def _entry(self, name: str, shared: Shared) -> Entry:
-        pool = shared.pool
-        spec = pb.PoolSpec(name=name, seats=min(pool.seats, (1 << 31) - 1))
-        spec.description = printable(
-            f"{self._dialect.title}: {_cut(pool.feature)} of {_cut(pool.vendor)}"
-        )[:DESCRIPTION_MAX]
-        sources = [source.outcome for source in pool.sources]
-        origins = tuple({id(each): each for each in (*pool.packages, *sources)}.values())
-        for outcome in origins:
-            outcome.targets.append(f"pools.{name}.seats")
-        of_projects: list[tuple[Outcome, ...]] = []
-        taken: dict[str, tuple[str, str]] = {}
-        for project in shared.projects.values():
-            places = _places(project.outcomes)
-            who = f"{project.kind} {_cut(project.who)}"
-            if not is_name(project.name):
-                reason = f"no name for a project can be made of '{_cut(project.who)}'"
-                self.refusals.append(Refusal(reason, places))
-                continue
-            if project.name in taken:
-                first, at = taken[project.name]
-                reason = f"pool {name}: {first} and {who} would both be project {project.name}"
-                self.refusals.append(Refusal(f"{reason}; rename one", (at, *places)))
-                continue
-            taken[project.name] = who, places[0]
-            if project.name != project.who:
-                new = Renamed("project", project.who, project.name, places[0])
-                self._projects.setdefault((new.old, new.new), new)
-            share = spec.policy.projects.add(
-                project=project.name,
-                guaranteed=min(project.guaranteed, (1 << 31) - 1),
-                weight=1,
-            )
-            if project.limit is not None:
-                share.limit = min(project.limit, (1 << 31) - 1)
-            of_projects.append(tuple(project.outcomes))
-            for outcome in project.outcomes:
-                outcome.targets.append(f"pools.{name}.projects.{project.name}")
-        return Entry(spec, origins, tuple(of_projects))
-
-    def text(self, head: str, as_ascii: bool) -> str:
-        """Return the file of pools; what `pool apply` would refuse of it is listed."""
-        lines = lines_of(self.entries, head=head, as_ascii=as_ascii)
-        text = "".join(f"{line}\n" for line, _ in lines)
-        for fault in read_pools(text.encode("utf-8", "backslashreplace")).faults:
-            _, entry = lines[min(fault.line, len(lines)) - 1]
-            where = f"{fault.path}: " if fault.path else ""
-            places: tuple[str, ...] = ()
-            if entry is not None:
-                claims = [each for outcomes in entry.of_projects for each in outcomes]
-                is_of_seats = fault.path.endswith(".seats")
-                places = _places([] if is_of_seats else claims) + _places(entry.origins)
-            self.refusals.append(Refusal(f"{where}{fault.reason}", places))
-        return text
-
-
-def _places(outcomes: Sequence[Outcome] | Iterator[Outcome]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(outcome.statement.place for outcome in outcomes))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _NAME_SHOWN else f"{text[:_NAME_SHOWN]}..."
-
-
-def _same_pool(name: str, one: Pool, other: Pool) -> str:
-    if one.vendor.lower() != other.vendor.lower():
-        return (
-            f"{_cut(one.feature)} of {_cut(one.vendor)} and of {_cut(other.vendor)} would both be "
-            f"pool {name}: use --with-vendor"
-        )
-    both = f"{_cut(one.feature)} and {_cut(other.feature)} would both be pool {name}"
-    return f"{both}: use --name"
