@@ -135,6 +135,7 @@ def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
     assert "windsim.opt:8: no counterpart: TIMEOUTALL 3600: " in done.stderr
     assert "windsim.opt:7: partly translated: EXCLUDE viewer HOST kiosk: a host " in done.stderr
     assert 'exclude: {holders: ["*@kiosk"]}' in done.stdout
+    assert 'solver: {seats: 4, until: "2099-12-31"}' in done.stdout
     assert "# windsim.opt:6: INCLUDE viewer GROUP wings" in done.stdout
     assert "(wrong.opt:1, license.lic:5)" in done.stderr
     assert "--output pools.yaml: it is there already" in done.stderr

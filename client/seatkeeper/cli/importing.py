@@ -74,7 +74,7 @@ Today = Annotated[
     typer.Option(
         "--today",
         metavar="YYYY-MM-DD",
-        help="Count the licences that are in force on this day, rather than today.",
+        help="Leave out licences that have expired on this day, rather than today.",
     ),
 ]
 
@@ -96,10 +96,10 @@ def flexnet(
 ) -> None:
     """Translate licence and options files of FlexNet.
 
-    The seats of INCREMENT and FEATURE lines that are in force are a pool for each feature. RESERVE for
-    a PROJECT or GROUP is its guarantee, and MAX its limit; INCLUDE and EXCLUDE are the pool's rules of
-    who may use it. Everything else they say is listed on standard error, with the reason. Exit with 3
-    where something that decides who gets a seat has no counterpart.
+    The seats of INCREMENT and FEATURE lines are a pool for each feature; those with dates are lots of
+    it. RESERVE for a PROJECT or GROUP is its guarantee, and MAX its limit; INCLUDE and EXCLUDE are the
+    pool's rules of who may use it. Everything else they say is listed on standard error, with the
+    reason. Exit with 3 where something that decides who gets a seat has no counterpart.
     """
     from seatkeeper.client.imports import FLEXNET
 
@@ -123,10 +123,10 @@ def rlm(
 ) -> None:
     """Translate licence and options files of RLM, the Reprise License Manager.
 
-    The seats of LICENSE lines that are in force are a pool for each product. RESERVE for a project or
-    group is its guarantee, and MAX its limit; INCLUDE and EXCLUDE are the pool's rules of who may use
-    it. Everything else they say is listed on standard error, with the reason. Exit with 3 where
-    something that decides who gets a seat has no counterpart.
+    The seats of LICENSE lines are a pool for each product; those with dates are lots of it. RESERVE for
+    a project or group is its guarantee, and MAX its limit; INCLUDE and EXCLUDE are the pool's rules of
+    who may use it. Everything else they say is listed on standard error, with the reason. Exit with 3
+    where something that decides who gets a seat has no counterpart.
     """
     from seatkeeper.client.imports import RLM
 

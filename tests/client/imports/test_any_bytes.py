@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -15,8 +15,12 @@ from seatkeeper.client.imports import FLEXNET, RLM, report_lines, translate
 from seatkeeper.client.imports.lexer import lexed, lines_of
 from seatkeeper.client.imports.translation import FILE_BYTES_MAX, FILES_MAX
 from seatkeeper.client.pools_file import read_pools
+from seatkeeper.core.instants import parse_instant
+from seatkeeper.core.lot_messages import decode_lots
+from seatkeeper.core.lots import PoolLots
 
 SECONDS_MAX = 20
+Term = tuple[date | None, date | None]
 dialects = st.sampled_from(sorted(DIALECTS))
 pieces = st.sampled_from(
     [
@@ -98,31 +102,76 @@ def test_each_line_of_any_bytes_is_somewhere(dialect: str, data: bytes) -> None:
     assert sorted([*of_statements, *others]) == [*range(1, len(lines_of(data)) + 1)]
 
 
+DAYS = [TODAY + timedelta(days=more) for more in (-400, -1, 0, 1, 30, 31, 400)]
+days = st.sampled_from([None, *DAYS])
+
+
+def _is_in_order(term: Term) -> bool:
+    starts, expires = term
+    return starts is None or expires is None or starts <= expires
+
+
+terms = st.tuples(days, days).filter(_is_in_order)
 counts = st.lists(
-    st.tuples(st.sampled_from("abc"), st.integers(1, 50)), min_size=1, max_size=12
+    st.tuples(st.sampled_from("abc"), st.integers(1, 50), terms), min_size=1, max_size=40
 )
 
 
-@given(licences=counts, claims=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))
+def line_of(dialect: str, at: int, feature: str, seats: int, term: Term) -> str:
+    """A licence with a beginning and an end."""
+    starts, expires = (None if day is None else f"{day:%d-%b-%Y}".lower() for day in term)
+    begins = f" start={starts}" if starts else ""
+    if dialect == "flexnet":
+        return f"INCREMENT {feature} v 1.0 {expires or 'permanent'} {seats}{begins} SN={at}"
+    return f"LICENSE v {feature} 1.0 {expires or 'permanent'} {seats}{begins} contract=c"
+
+
+@settings(deadline=None)
+@given(
+    dialect=dialects,
+    licences=counts,
+    claims=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))),
+)
 def test_seats_and_guarantees_are_those_of_the_lines(
-    licences: list[tuple[str, int]], claims: list[tuple[str, int]]
+    dialect: str,
+    licences: list[tuple[str, int, Term]],
+    claims: list[tuple[str, int]],
 ) -> None:
-    """A second rule, which counts and does nothing else."""
-    lines = [
-        f"INCREMENT {feature} v 1.0 permanent {seats} SIGN={at:04X}"
-        for at, (feature, seats) in enumerate(licences)
-    ]
+    """A second rule, which counts the seats of each day and does nothing else."""
+    lines = [line_of(dialect, at, *licence) for at, licence in enumerate(licences)]
     lines += [f"RESERVE {seats} {feature} PROJECT p" for feature, seats in claims]
-    found = translate(FLEXNET, [("f", "\n".join(lines).encode())], today=TODAY)
-    seats = {name: sum(n for each, n in licences if each == name) for name, _ in licences}
-    sure = {name: sum(n for each, n in claims if each == name) for name in seats}
-    if any(sure[name] > seats[name] for name in seats):
+    found = translate(DIALECTS[dialect], [("f", "\n".join(lines).encode())], today=TODAY)
+    last = TODAY + timedelta(days=800)
+    seats = {
+        (name, day): sum(
+            many
+            for each, many, (starts, expires) in licences
+            if each == name and (starts or day) <= day <= (expires or day)
+        )
+        for name in "abc"
+        for day in (*(day for day in DAYS if day >= TODAY), last)
+    }
+    most = {name: max(n for (each, _), n in seats.items() if each == name) for name in "abc"}
+    there = {name for name in "abc" if most[name]}
+    sure = {name: sum(n for each, n in claims if each == name) for name in there}
+    if not there or any(sure[name] > most[name] for name in there):
         assert found.refusals
         return
     read = read_pools(found.text.encode()).pools
-    assert {name: spec.seats for name, spec in read.items()} == seats
+    assert read.keys() == there
     for name, spec in read.items():
         assert sum(share.guaranteed for share in spec.policy.projects) == sure[name]
+        lots = decode_lots(spec.lots) or PoolLots(seats=spec.seats)
+        for (each, day), many in seats.items():
+            for clock in ("00:00:00", "23:59:59") if each == name else ():
+                assert lots.at(parse_instant(f"{day}T{clock}Z")) == many
+        forever = [many for each, many, term in licences if each == name and _is_plain(term)]
+        assert spec.seats == sum(forever), "those without dates are plain seats"
+
+
+def _is_plain(term: Term) -> bool:
+    starts, expires = term
+    return expires is None and (starts is None or starts <= TODAY)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.client.imports.cases import DIALECTS, TODAY
 
@@ -54,6 +54,7 @@ def rules_of(found: Translation, pool: str) -> PoolRules:
     return PoolRules(groups, who(message.include), who(message.exclude))
 
 
+@settings(deadline=None)
 @given(
     dialect=st.sampled_from(sorted(DIALECTS)),
     said=rules,

@@ -3,7 +3,8 @@
 - ``statement``, ``lexer``: from bytes to statements; every line is of one, blank, or a comment.
 - ``dialect``, ``flexnet``, ``rlm``: what each keyword means, a table for each server.
 - ``fields``, ``parsed``: the fields that both have, and what statements mean.
-- ``seats``: which licences are in force, and the pools that they make.
+- ``feature_lines``, ``seats``, ``contracts``: which licences are in force and when, and the pools that
+  they make.
 - ``groups``, ``shares``: reservations and limits, as the projects of pools.
 - ``daemons``, ``holders``, ``drafts``, ``who_may``: who may use what, as the rules of pools.
 - ``names``, ``pools_text``, ``made``, ``translation``: the file of pools, checked as when it is

@@ -101,6 +101,7 @@ def _licence(statement: Statement) -> Licence:
         is_first_only=statement.keyword == "FEATURE",
         order=int(order) if order.isascii() and order.isdigit() and len(order) < 10 else 100,
         signature=found.get("SIGN", ""),
+        contract=found.get("SN", ""),
         losses=tuple(losses(found, ATTRIBUTES)),
     )
 

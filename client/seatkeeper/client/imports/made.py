@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from seatkeeper.client.imports.contracts import Contracts, contracts_of, say_what_is_lost
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.names import name_of
 from seatkeeper.client.imports.parsed import Outcome
 from seatkeeper.client.imports.pools_text import Entry, lines_of
-from seatkeeper.client.imports.seats import Features, Pool
+from seatkeeper.client.imports.seats import Features, Pool, Source
 from seatkeeper.client.imports.shares import Shared
 from seatkeeper.client.imports.who_may import Ruled
 from seatkeeper.client.pools_file import FILE_BYTES_MAX, read_pools
@@ -59,6 +60,7 @@ class Made:
     def __init__(self, dialect: Dialect, names: Mapping[str, str], with_vendor: bool) -> None:
         self.entries: list[Entry] = []
         self.refusals: list[Refusal] = []
+        self._lost: list[Source] = []
         self.is_too_large = False
         """Its text would be none that is read."""
         self._pools: list[Renamed] = []
@@ -103,6 +105,7 @@ class Made:
             if name != whole:
                 self._pools.append(Renamed("pool", pool.feature, name, places[0]))
             self.entries.append(self._entry(name, shared[id(pool)], ruled[id(pool)]))
+        say_what_is_lost(self._lost)
         if sum(each.draft.characters for each in ruled.values()) > FILE_BYTES_MAX:
             reason = (
                 f"the rules of who may use pools have more than {FILE_BYTES_MAX} characters, and a "
@@ -123,15 +126,13 @@ class Made:
 
     def _entry(self, name: str, shared: Shared, ruled: Ruled) -> Entry:
         pool = shared.pool
-        spec = pb.PoolSpec(name=name, seats=min(pool.seats, _INT_MAX))
+        contracts = contracts_of(pool)
+        spec = pb.PoolSpec(name=name, seats=min(pool.seats + contracts.seats, _INT_MAX))
         spec.description = printable(
             f"{self._dialect.title}: {_cut(pool.feature)} of {_cut(pool.vendor)}"
         )[:DESCRIPTION_MAX]
-        sources = [source.outcome for source in pool.sources]
-        origins = tuple({id(each): each for each in (*pool.packages, *sources)}.values())
-        for outcome in origins:
-            outcome.targets.append(f"pools.{name}.seats")
         parts: dict[str, list[tuple[Outcome, ...]]] = {}
+        origins = self._add_seats(spec, pool, contracts, parts)
         self._add_rules(spec, ruled, parts)
         taken: dict[str, tuple[str, str]] = {}
         for project in shared.projects.values():
@@ -159,6 +160,35 @@ class Made:
             self._takes(taken, name, name_of(text), (f"PROJECT {_cut(text)}", place))
             self._renames("project", text, name_of(text), place)
         return Entry(spec, origins, parts)
+
+    def _add_seats(
+        self,
+        spec: pb.PoolSpec,
+        pool: Pool,
+        contracts: Contracts,
+        parts: dict[str, list[tuple[Outcome, ...]]],
+    ) -> tuple[Outcome, ...]:
+        """Write contracts into a pool, and return the lines that it, and its other seats, come from."""
+        dated: set[int] = set()
+        for contract in contracts.contracts:
+            spec.lots.lots.append(contract.lot)
+            parts.setdefault("lots", []).append(contract.outcomes)
+            for outcome in contract.outcomes:
+                outcome.targets.append(f"pools.{spec.name}.lots.{contract.lot.name}")
+                dated.add(id(outcome))
+        if contracts.contracts:
+            spec.lots.seats = spec.seats
+        lost = {id(source) for source in contracts.lost}
+        plain = [
+            source.outcome
+            for source in pool.sources
+            if id(source) not in lost and id(source.outcome) not in dated
+        ]
+        origins = tuple({id(each): each for each in (*pool.packages, *plain)}.values())
+        for outcome in origins:
+            outcome.targets.append(f"pools.{spec.name}.seats")
+        self._lost.extend(contracts.lost)
+        return origins
 
     def _takes(
         self, taken: dict[str, tuple[str, str]], pool: str, name: str, who: tuple[str, str]
@@ -209,7 +239,10 @@ class Made:
             if entry is not None:
                 within = fault.path.removeprefix(f"pools.{entry.spec.name}.").partition(".")[0]
                 of_part = [each for some in entry.parts.get(within, ()) for each in some]
-                places = _places(of_part) + _places(entry.origins)
+                of_lots = [each for some in entry.parts.get("lots", ()) for each in some]
+                if within not in ("projects", "seats"):
+                    of_lots = []
+                places = _places((*of_part, *entry.origins, *of_lots))
             self.refusals.append(Refusal(f"{where}{fault.reason}", places))
         return text
 

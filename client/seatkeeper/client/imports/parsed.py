@@ -68,6 +68,8 @@ class Licence:
     order: int = 100
     """Where the server sorts it."""
     signature: str = ""
+    contract: str = ""
+    """What its contract is called; empty: it does not say."""
     losses: tuple[str, ...] = ()
     """What else it says that pools have nothing for."""
     multiple: int = 1

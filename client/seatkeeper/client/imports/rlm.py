@@ -112,6 +112,7 @@ def _licence(statement: Statement) -> Parsed:
         issued=issued or starts,
         supersedes=() if replaced is None else tuple(replaced.split()) or (product,),
         signature=found.get("sig", ""),
+        contract=found.get("contract", ""),
         losses=tuple(losses(found, ATTRIBUTES)),
     )
 

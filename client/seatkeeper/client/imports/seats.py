@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 from seatkeeper.client.imports.dialect import Dialect
+from seatkeeper.client.imports.feature_lines import DAY_ONE, Found, Key, not_first, uses
 from seatkeeper.client.imports.parsed import Became, Licence, Outcome, Package
-from seatkeeper.core.amounts import count
 
-Found = tuple[Outcome, Licence]
-Key = Callable[[str], str]
-"""What of a name counts: all of it, or all but its case."""
-_Order = tuple[int, int, list[int], int, int]
-_DAY_ONE = date.min
+YEAR_MAX = 2200
+"""Lots are of before it."""
 EXPANDED_MAX = 100_000
 """Most licences that packages may stand for, in all."""
 
@@ -26,6 +23,16 @@ class Source:
     outcome: Outcome
     seats: int
     version: str
+    starts: date | None = None
+    """The first day on which they are in force; None: they are already."""
+    expires: date | None = None
+    """The last one; None: there is none."""
+    contract: str = ""
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether they are not in force for good from now on."""
+        return self.starts is not None or self.expires is not None
 
 
 @dataclass
@@ -40,8 +47,8 @@ class Pool:
 
     @property
     def seats(self) -> int:
-        """All that it has."""
-        return sum(source.seats for source in self.sources)
+        """Those that are in force without an end."""
+        return sum(source.seats for source in self.sources if not source.has_dates)
 
     @property
     def versions(self) -> list[str]:
@@ -84,10 +91,7 @@ def features_of(
     today: date,
 ) -> Features:
     """Return the pools that licences make, and say of each what became of it."""
-
-    def key(text: str) -> str:
-        return text if dialect.is_name_case_sensitive else text.lower()
-
+    key = dialect.key
     features = Features()
     known: dict[tuple[str, str], tuple[Outcome, Package]] = {}
     for outcome, package in packages:
@@ -121,7 +125,7 @@ def features_of(
             if pool is None:
                 pool = features.pools[at] = Pool(part.feature, part.vendor)
                 features.by_feature.setdefault(at[1], []).append(pool)
-            pool.sources.append(Source(outcome, part.seats or 0, part.version))
+            pool.sources.append(_source(outcome, part, today))
             if found is not None:
                 pool.packages.append(found[0])
     for at, (outcome, _) in known.items():
@@ -129,6 +133,21 @@ def features_of(
             outcome.ends_as(Became.NOT_NEEDED, "no licence of this package is in force")
     _say_of_versions(features)
     return features
+
+
+def _source(outcome: Outcome, licence: Licence, today: date) -> Source:
+    starts = licence.starts
+    is_open_ended = licence.expires is None or licence.expires.year >= YEAR_MAX
+    if is_open_ended and starts is not None and starts <= today:
+        starts = None
+    return Source(
+        outcome,
+        licence.seats or 0,
+        licence.version,
+        starts,
+        licence.expires,
+        licence.contract,
+    )
 
 
 def _components(licence: Licence, package: Package) -> Iterator[Licence]:
@@ -156,7 +175,7 @@ def _say_of_versions(features: Features) -> None:
 def _in_force(
     licences: list[Found], today: date, key: Key, features: Features
 ) -> Iterator[Found]:
-    """Yield the licences that count today, and say of the others why they do not."""
+    """Yield the licences that count today or later, and say of the others why they do not."""
     newest = _superseding(licences, key)
     signed: dict[tuple[str, ...], Outcome] = {}
     left: list[Found] = []
@@ -171,33 +190,28 @@ def _in_force(
             reason = "it is not counted: there are no seats to grant"
         elif licence.expires is not None and licence.expires < today:
             reason = f"it was in force until {licence.expires}"
-        elif licence.starts is not None and licence.starts > today:
+        elif licence.starts is not None and licence.starts.year >= YEAR_MAX:
             became = Became.NONE
-            reason = f"it is in force from {licence.starts} on: add {count(licence.seats, 'seat')} then"
-        elif by is not None and (licence.issued or _DAY_ONE) < by[0]:
+            reason = (
+                f"it is in force from {licence.starts} on, and lots begin before {YEAR_MAX}"
+            )
+        elif licence.starts and licence.expires and licence.expires < licence.starts:
+            reason = f"it ends on {licence.expires}, before it begins"
+        elif by is not None and (licence.issued or DAY_ONE) < by[0]:
             reason = f"{by[1].statement.place} takes its place: that was issued on {by[0]}"
         if reason:
             outcome.ends_as(became, reason)
-            features.out.setdefault(
-                at[1], (became, f"of its licence, {outcome.statement.place}: {reason}")
-            )
+            said = f"of its licence, {outcome.statement.place}: {reason}"
+            features.out.setdefault(at[1], (became, said))
         else:
             left.append((outcome, licence))
-    first = _first_of_each(left, key)
+    instead = not_first(left, today, key)
     for outcome, licence in left:
-        at = key(licence.vendor), key(licence.feature)
-        if licence.is_first_only and first[at] is not outcome:
-            place = first[at].statement.place
-            reason = f"of several FEATURE lines the server uses one, here {place}"
-            outcome.ends_as(Became.NOT_NEEDED, reason)
+        if (used := instead.get(id(outcome))) is not None:
+            outcome.ends_as(Became.NOT_NEEDED, uses(used, licence))
             continue
         for lost in licence.losses:
             outcome.partly(lost)
-        if licence.expires is not None:
-            outcome.partly(
-                f"in force until {licence.expires}: a pool has no dates yet, so take the seats of this "
-                "line off after that day"
-            )
         yield outcome, licence
 
 
@@ -218,29 +232,3 @@ def _superseding(
             if at not in newest or newest[at][0] < licence.issued:
                 newest[at] = licence.issued, outcome
     return newest
-
-
-def _first_of_each(licences: list[Found], key: Key) -> dict[tuple[str, str], Outcome]:
-    """Return which of several FEATURE lines the server uses: the first as it sorts them."""
-    found: dict[tuple[str, str], tuple[_Order, Outcome]] = {}
-    files: dict[str, int] = {}
-    for place, (outcome, licence) in enumerate(licences):
-        of_file = files.setdefault(outcome.statement.file, len(files))
-        if not licence.is_first_only:
-            continue
-        newest_first = -(licence.issued or _DAY_ONE).toordinal()
-        higher_first = [-part for part in _version(licence.version)]
-        by = of_file, licence.order, higher_first, newest_first, place
-        at = key(licence.vendor), key(licence.feature)
-        if at not in found or by < found[at][0]:
-            found[at] = by, outcome
-    return {at: outcome for at, (_, outcome) in found.items()}
-
-
-def _version(text: str) -> list[int]:
-    """Return a version as numbers; what is none counts as 0."""
-    parts = text.split(".")[:8]
-    return [
-        int(part) if part.isascii() and part.isdigit() and len(part) < 10 else 0
-        for part in parts
-    ]
