@@ -130,7 +130,8 @@ def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
     assert "# license.lic:3: INCREMENT Solver windsim 2026.0 permanent 12 ..." in done.stdout
     assert "wings: {guaranteed: 4, limit: 8}" in done.stdout
     assert "holding a seat" in done.stdout
-    assert re.findall("exit code ([0-9]+)", done.stdout) == ["3", "65", "2", "3"]
+    assert re.findall("exit code ([0-9]+)", done.stdout) == ["3", "1", "1", "65", "2", "3"]
+    assert "ada is let in" in done.stdout
     assert "have ada, bo, NORTH\\carl set SEATKEEPER_PROJECT=wings" in done.stderr
     assert "windsim.opt:8: no counterpart: TIMEOUTALL 3600: " in done.stderr
     assert "windsim.opt:7: partly translated: EXCLUDE viewer HOST kiosk: a host " in done.stderr
