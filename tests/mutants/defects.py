@@ -591,13 +591,6 @@ DEFECTS = (
         tests=("tests/unit/decide/test_forced.py",),
     ),
     Defect(
-        "seats of a drained pool are called back",
-        f"{SERVER}/policy/shares.py",
-        " or not pool.state.tickets or not pool.is_open:\n",
-        " or not pool.state.tickets:\n",
-        tests=("tests/unit/policy/test_reclaiming.py",),
-    ),
-    Defect(
         "a drained pool grants what is released",
         f"{SERVER}/decide/decision.py",
         "max(0, spec.open_seats - self.held)",
@@ -748,7 +741,7 @@ DEFECTS = (
         tests=("tests/client/session/test_reclaiming.py",),
     ),
     Defect(
-        "seats are called back in a drained pool, for nobody",
+        "seats are called back in a drained pool, for no one",
         f"{SERVER}/policy/shares.py",
         " or not pool.is_open:\n",
         ":\n",

@@ -188,6 +188,20 @@ async def test_a_client_that_does_not_know_it_is_never_a_victim(services: Servic
     assert not loop.state.guard.reclaims.running
 
 
+async def test_what_a_unary_call_takes_is_never_called_back(services: Services) -> None:
+    """Who has a session's secret may not be who renews it."""
+    who = services.stranger()
+    await heeding(services, who)
+    for number in (1, 2):
+        assert not (await services.acquire(who, number, project="cv")).reclaimable
+    asking = await heeding(services, services.stranger())
+    await asking.acquire(9, project="nlp")
+    await event(asking, "queued")
+    loop = await services.node._core.seats.loop(POOL)
+    assert loop is not None
+    assert not loop.state.guard.reclaims.running
+
+
 async def test_a_unary_call_that_waits_is_not_answered_by_an_event(services: Services) -> None:
     lender, stream, _ = await lend_and_ask(services)
     await event(stream, "reclaiming")

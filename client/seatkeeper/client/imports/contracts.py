@@ -12,7 +12,7 @@ from seatkeeper.client.imports.seats import YEAR_MAX, Pool, Source
 from seatkeeper.core.amounts import count
 from seatkeeper.core.instants import parse_instant
 from seatkeeper.core.lot_messages import encode_lot
-from seatkeeper.core.lots import INSTANT_MIN, LOTS_MAX, Lot
+from seatkeeper.core.lots import LOTS_MAX, Lot
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 _NAME_MAX = 63
@@ -37,6 +37,10 @@ class Contracts:
     """Seats that have no end that a lot could have."""
     lost: tuple[Source, ...] = ()
     """What has no room."""
+
+
+YEAR_MIN = 1970
+"""The first in which a lot may begin; what began before is in force."""
 
 
 def contracts_of(pool: Pool) -> Contracts:
@@ -96,8 +100,7 @@ def _free(base: str, taken: set[str]) -> str:
 
 def _begin(day: date) -> int | None:
     """Return the first moment of a day; None: no lot has dates of so long ago."""
-    instant = parse_instant(day.isoformat())
-    return instant if instant >= INSTANT_MIN else None
+    return None if day.year < YEAR_MIN else parse_instant(day.isoformat())
 
 
 def _end(day: date) -> int | None:

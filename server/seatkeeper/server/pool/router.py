@@ -108,6 +108,7 @@ class PoolRouter:
         *,
         wait_max: timedelta | None = None,
         may_delay: bool = False,
+        heeds_reclaim: bool = True,
     ) -> Awaitable[None]:
         """Have a request decided; ``listener`` receives its outcome.
 
@@ -115,7 +116,8 @@ class PoolRouter:
         returned in any case: another pool is read first.
 
         ``wait_max`` is how long one without a wait waits. ``may_delay``: see ``PoolLoop.submit``.
-        Raises ``Malformed``, at once.
+        ``heeds_reclaim``: false where who asks may not be who renews the session, and so would not
+        learn of a reclaim. Raises ``Malformed``, at once.
         """
         check_acquire(request)
         check_id_age("grant_id", request.grant_id, self._clock.now())
@@ -132,7 +134,7 @@ class PoolRouter:
             seats=request.seats,
             wait=wait,
             may_wait=wait is None or wait > timedelta(0),
-            heeds_within=session.ttl if session.heeds_reclaim else None,
+            heeds_within=session.ttl if session.heeds_reclaim and heeds_reclaim else None,
         )
         return self._submit(request.pool, command, listener, may_delay=may_delay)
 

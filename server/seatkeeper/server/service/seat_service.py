@@ -200,7 +200,10 @@ class SeatService(seat_service_pb2_grpc.SeatServiceServicer):
         caller = self._begin_call(acquire.grant_id, context, takes=True)
         try:
             await self._core.seats.acquire(
-                session, acquire, caller, wait_max=_wait_max(context), may_delay=self._crowded
+                *(session, acquire, caller),
+                wait_max=_wait_max(context),
+                may_delay=self._crowded,
+                heeds_reclaim=False,
             )
             update = await caller.answer
         finally:
