@@ -25,6 +25,7 @@ from seatkeeper.v1 import build_pb2
 from seatkeeper.v1 import build_service_pb2 as pb
 
 NAMES = ("agent-1", "agent-2", "agent-3")
+WIDE = 512
 OPTIONS = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])
 
 
@@ -89,13 +90,22 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
+def wide_net() -> bytes:
+    """``conv_net`` on large images, which takes its time to calibrate and to compare."""
+    found = conv_net()
+    for dim in found.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = WIDE
+    return found.SerializeToString()
+
+
 def sized_options(precision: str = "") -> build_pb2.BuildOptions:
     """Options for ``conv_net``."""
     options = build_pb2.BuildOptions(backend="tensorrt_rtx", targets=["SM86"])
     options.precision.precision = precision
     shape = options.profiles.add().shapes.add(input="x")
+    side = WIDE if precision == "int8" else 8
     for sizes in (shape.min, shape.opt, shape.max):
-        sizes.extend((1, 3, 8, 8))
+        sizes.extend((1, 3, side, side))
     return options
 
 
@@ -165,7 +175,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
     "claimed": lambda: light_model("squeezenet"),
     "receiving": ballast,
     "converting": lambda: conv_net().SerializeToString(),
-    "calibrating": lambda: conv_net().SerializeToString(),
+    "calibrating": wide_net,
     "building": lambda: light_model("squeezenet"),
     "publishing": lambda: light_model("squeezenet"),
 }

@@ -122,7 +122,7 @@ def test_an_unfinished_command_shows_what_there_is(words: list[str]) -> None:
     ("words", "why"),
     [
         (["seat"], "no such command 'seat'"),
-        (["pool", "create", "x"], "missing option '--seats'"),
+        (["pool", "create", "x"], "how many seats? give --seats, or --lot"),
         (["pool", "create", "x", "--seats", "many"], "'--seats'"),
         (["pool", "create", "x", "--seats", "-1"], "'--seats'"),
         (["status", "--nodse", "x"], "no such option"),

@@ -26,7 +26,7 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.pool_plan import planned_for, show_meanwhile, show_plan, stop_at_obstacles
-from seatkeeper.cli.render import say
+from seatkeeper.cli.render import ask, say
 from seatkeeper.core.errors import PoolsChanged, SeatError
 
 if TYPE_CHECKING:
@@ -180,13 +180,13 @@ def _agrees(question: str) -> bool:
     """Ask; only ``y`` and ``yes`` are a yes."""
     with _interrupts(signal.default_int_handler):
         try:
-            print(question, end="", flush=True)
+            ask(question)
             # Ctrl-C may come to a thread of gRPC's, which would not wake one that reads.
             while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
                 pass
             return sys.stdin.readline().strip().lower() in {"y", "yes"}
         except KeyboardInterrupt:
-            print(flush=True)
+            say("")
             return False
 
 

@@ -58,6 +58,11 @@ def say(line: str, *, stderr: bool = False) -> None:
     print(printable(line), file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
+def ask(question: str) -> None:
+    """Write a question, with no line's end, for somebody who answers behind it."""
+    print(printable(question), end="", flush=True)
+
+
 def words(text: str) -> Text:
     """Return text to `show`, as it stands: no markup in it, and escaped as `say` does."""
     return Text(printable(text, keep="\n"))
