@@ -28,7 +28,6 @@ from seatkeeper.cli.exits import (
     fail_in_json,
     say_failed,
 )
-from seatkeeper.cli.hush import hushed
 from seatkeeper.core.version import seatkeeper_version
 
 
@@ -99,8 +98,7 @@ class _Lazy(TyperGroup):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        with hushed():  # some commands need the client, and so gRPC, for their options
-            module = importlib.import_module(f"seatkeeper.cli.{entry.module}")
+        module = importlib.import_module(f"seatkeeper.cli.{entry.module}")
         command = as_command(module.app)
         command.name = cmd_name
         return command

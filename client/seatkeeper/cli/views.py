@@ -18,7 +18,6 @@ from seatkeeper.cli.render import (
     table,
     words,
 )
-from seatkeeper.client.admin.rules import most_text, who_texts
 from seatkeeper.core.amounts import count, size, span
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -198,6 +197,8 @@ def projects_table(pool: pools_pb.Pool) -> RenderableType:
 
 def rules_facts(rules: pools_pb.PoolRules) -> list[tuple[str, str]]:
     """Return who may use a pool, and how much each may have, as rows of facts; none: no rules."""
+    from seatkeeper.client.admin.rules import most_text, who_texts  # loads gRPC
+
     found = [(f"group {group.name}", ", ".join(group.holders)) for group in rules.groups]
     found += [
         (name, ", ".join(who_texts(getattr(rules, name)))) for name in ("include", "exclude")
