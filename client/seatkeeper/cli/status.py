@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -162,8 +163,11 @@ async def status(
     # Who watches waits for the service to come, too.
     async with at.client(is_there=not watch) as client:
         if watch:
-            changes = _pool_changes(client, pool) if pool else _all_changes(client, at.json)
-            await _watch(at, changes)
+            changes: (
+                AsyncGenerator[OnePool, None] | AsyncGenerator[Overview | Silence, None]
+            ) = _pool_changes(client, pool) if pool else _all_changes(client, at.json)
+            async with aclosing(changes):  # before the client, however it ends
+                await _watch(at, changes)
             return
         state = (
             OnePool(await client.pools.get(pool)) if pool else await _overview(client, at.json)
@@ -207,7 +211,7 @@ async def _holders(
 async def _all_changes(
     client: AsyncSeatClient,
     with_holders: bool,
-) -> AsyncIterator[Overview | Silence]:
+) -> AsyncGenerator[Overview | Silence, None]:
     from seatkeeper.core.errors import ServiceUnavailable
 
     while True:
@@ -223,9 +227,10 @@ async def _all_changes(
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _pool_changes(client: AsyncSeatClient, name: str) -> AsyncIterator[OnePool]:
-    async for pool in client.pools.watch(name):
-        yield OnePool(pool)
+async def _pool_changes(client: AsyncSeatClient, name: str) -> AsyncGenerator[OnePool, None]:
+    async with aclosing(client.pools.watch(name)) as pools:
+        async for pool in pools:
+            yield OnePool(pool)
 
 
 async def _watch(
