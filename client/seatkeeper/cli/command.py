@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -13,10 +14,11 @@ from typing import Any, Concatenate, ParamSpec
 
 from seatkeeper.cli.connection import Claimant, Connection
 from seatkeeper.cli.exits import EndedBySignal, say_interrupted
-from seatkeeper.cli.hush import hushed
 from seatkeeper.hold.signals import PERSON, caught
 
 P = ParamSpec("P")
+
+GRPC_VERBOSITY = "GRPC_VERBOSITY"
 
 
 def connected(
@@ -83,9 +85,18 @@ def _options_of(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401  # any d
 
 
 def _hush_grpc() -> None:
-    if "grpc" not in sys.modules:
-        with hushed():
-            import grpc  # noqa: F401  # imported for whether it can be
+    """Have gRPC's C core write nothing, unless the user asked it to: we say what went wrong, once.
+
+    It looks at its variable when it is loaded, and then no more. It is taken away again, since what
+    `run` starts must not inherit it.
+    """
+    if GRPC_VERBOSITY in os.environ or "grpc" in sys.modules:
+        return
+    os.environ[GRPC_VERBOSITY] = "NONE"
+    try:
+        import grpc  # noqa: F401  # imported for whether it can be
+    finally:
+        del os.environ[GRPC_VERBOSITY]
 
 
 def _explained(given: object, error: Exception) -> Exception:
