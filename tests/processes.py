@@ -12,6 +12,16 @@ from pathlib import Path
 SECONDS_MAX = 60.0
 """How long something may take on a machine that does much else."""
 POLL_SECONDS = 0.005
+PAUSE = """
+import os, signal
+_came, _wake = os.pipe()
+os.set_blocking(_wake, False)
+signal.set_wakeup_fd(_wake)
+def pause():
+    os.read(_came, 1)
+"""
+"""Source of a program's ``pause()``: as ``signal.pause``, which sleeps on past a signal that came just
+before it, but also for those. As often as signals came it returns."""
 
 
 def until(condition: Callable[[], object], what: str = "", within: float = SECONDS_MAX) -> None:

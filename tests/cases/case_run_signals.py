@@ -7,9 +7,12 @@ import signal
 import sys
 
 from tests.cases.place import Place
+from tests.processes import PAUSE
 
-COUNTER = """
-import os, signal, sys
+COUNTER = (
+    PAUSE
+    + """
+import sys
 def report(number, frame):
     os.write(1, b"got %d.\\n" % number)
     if number == signal.SIGTERM:
@@ -18,8 +21,9 @@ for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.S
     signal.signal(number, report)
 os.write(1, b"ready\\n")
 while True:
-    signal.pause()
+    pause()
 """
+)
 KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTERM}
 
 

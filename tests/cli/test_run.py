@@ -22,33 +22,39 @@ from tests.cli.commands import (
 )
 from tests.cli.conftest import Cluster
 from tests.cli.terminal import Terminal
+from tests.processes import PAUSE
 
 from seatkeeper.cli.exits import Exit
 
 TTL_SECONDS = 4.0
 
 # Says when it is ready, counts what it is sent, and ends on TERM.
-LISTENER = """
-import os, signal, sys
+LISTENER = (
+    PAUSE
+    + """
+import sys
 def report(number, frame):
     # Not print: the signal may come while the last line is being printed.
-    os.write(1, f"got {signal.Signals(number).name}\\n".encode())
+    os.write(1, b"got %s\\n" % signal.Signals(number).name.encode())
     if number == signal.SIGTERM:
         sys.exit(9)
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
     signal.signal(number, report)
 print("ready", os.getpid(), flush=True)
 while True:
-    signal.pause()
+    pause()
 """
+)
 # Does not end on TERM.
-STUBBORN = """
-import os, signal
+STUBBORN = (
+    PAUSE
+    + """
 signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
 print("ready", os.getpid(), flush=True)
 while True:
-    signal.pause()
+    pause()
 """
+)
 
 
 def pid_of(running: Running) -> int:

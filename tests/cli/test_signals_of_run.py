@@ -13,20 +13,24 @@ from tests.cli.commands import SCRIPT, SECONDS_MAX, environment, eventually, is_
 from tests.cli.conftest import Cluster
 from tests.cli.processes import stat_of
 from tests.cli.terminal import Terminal
+from tests.processes import PAUSE
 
 # Counts every signal that can be caught, and ends on TERM.
-COUNTER = """
-import os, signal, sys
+COUNTER = (
+    PAUSE
+    + """
+import sys
 def report(number, frame):
-    print("got", int(number), flush=True)
+    os.write(1, b"got %d\\n" % number)
     if number == signal.SIGTERM:
         sys.exit(9)
 for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
     signal.signal(number, report)
 print("ready", os.getpid(), flush=True)
 while True:
-    signal.pause()
+    pause()
 """
+)
 FORWARDED = sorted(
     signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTERM}
 )

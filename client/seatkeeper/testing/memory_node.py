@@ -15,7 +15,7 @@ from seatkeeper.core.version import seatkeeper_version
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.events.observer import Observer
-from seatkeeper.server.pool.admin import PoolExists, Pools
+from seatkeeper.server.pool.admin import PoolExists, Pools, PoolView
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.context import LoopConfig
 from seatkeeper.server.pool.router import PoolRouter
@@ -145,11 +145,10 @@ class MemoryNode:
         """Return whether somebody waits for longer than it wanted to."""
         now = self._core.clock.now()
         pools = Pools(self._store, self._keys)
-        views = [await pools.read(name) for name in await pools.names()]
         return any(
             ticket.wait is not None
             and ticket.queued_at + ticket.wait.total_seconds() * 1000 <= now
-            for view in views
+            for view in [view async for _, view in pools.all() if isinstance(view, PoolView)]
             for ticket in view.state.tickets.values()
         )
 

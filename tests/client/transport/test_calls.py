@@ -301,3 +301,23 @@ async def test_what_a_node_said_is_reported_also_when_time_ends_while_it_is_aske
         await calls.unary(refuse)
     assert connection.times < 0
     await calls.close()
+
+
+async def test_a_call_that_takes_longer_than_an_attempt_is_answered_in_a_later_round() -> None:
+    connection: Any = Connection(1000)
+    nodes = NodePicker(["n:1", "n:2"], QUICK.breaker)
+    given: list[float] = []
+
+    async def answer_slowly(channel: aio.Channel, timeout: float) -> str:
+        given.append(timeout)
+        if timeout < 1:
+            raise aio.AioRpcError(
+                grpc.StatusCode.DEADLINE_EXCEEDED, aio.Metadata(), aio.Metadata(), "slow"
+            )
+        return "answer"
+
+    config = replace(QUICK, call_timeout=timedelta(hours=1))
+    calls = Calls(nodes, lambda _: connection, config, default_clock(), lambda: None)
+    assert await calls.unary(answer_slowly) == "answer"
+    assert given == [0.4, 0.4, 0.8, 0.8, 1.6]
+    await calls.close()

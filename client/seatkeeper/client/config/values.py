@@ -140,7 +140,8 @@ class ClientConfig:
     connect_timeout: timedelta = timedelta(seconds=10)
     """How long the first request waits until any node answers; then `ServiceUnavailable`."""
     attempt_timeout: timedelta = timedelta(seconds=3)
-    """How long one node has to accept a connection before the next is tried."""
+    """How long one node has to accept a connection, and to answer a call that may be repeated, before
+    the next is tried. Once all have been, each has twice as long to answer, and so on."""
     call_timeout: timedelta = timedelta(seconds=10)
     """How long a call waits for its answer, beyond what it may wait in the queue."""
     linger: timedelta = _ZERO

@@ -30,6 +30,9 @@ _Open = Callable[[aio.Channel], aio.UnaryStreamCall[_Q, _T]]
 STABLE_SECONDS = 1.0
 """A stream that lived for so long was a good one: the next is tried at once."""
 
+ROUNDS_THAT_DOUBLE = 10
+"""In so many rounds over the nodes, what each has to answer in doubles."""
+
 _TRY_ANOTHER = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -77,9 +80,7 @@ class Calls:
             address = await attempt.next_address()
             left = deadline - self._clock.now()
             # A call that is meant to be long gets all the time there is.
-            some = (
-                left if timeout is not None or not repeatable else self._attempt_seconds(left)
-            )
+            some = left if timeout is not None or not repeatable else attempt.seconds(left)
             try:
                 channel = await self._reach(address, self._attempt_seconds(left))
                 answer = await invoke(channel, some)
@@ -218,6 +219,15 @@ class _Attempt:
         if silent and self._trouble is not None and self._calls._clock.now() >= self.deadline:
             return
         self._trouble = trouble
+
+    def seconds(self, left: float) -> float:
+        """Return how long to wait for the next answer: in each round over the nodes twice as long.
+
+        A node that takes long, because there is much to read or because it is busy, answers in the
+        end; one that does not answer is left early at first.
+        """
+        most = self._calls._config.attempt_timeout.total_seconds()
+        return min(left, most * (1 << min(self.rounds, ROUNDS_THAT_DOUBLE)))
 
     async def next_address(self) -> str:
         calls = self._calls

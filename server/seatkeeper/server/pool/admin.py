@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from seatkeeper.server.deployment.deployment import fence_base
@@ -11,10 +13,13 @@ from seatkeeper.server.pool import lots
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.view_reader import bring_in
 from seatkeeper.server.store import Delete, Entry, Put, Store, Unchanged, Write, records
+from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
 ATTEMPTS_MAX = 10
 """A change that loses its race against other changes is tried this often."""
+READ_AT_ONCE = 16
+"""Pools whose state is read at the same time where all are."""
 
 
 class PoolError(Exception):
@@ -166,16 +171,36 @@ class Pools:
                 return view.spec
         raise _contended(name)
 
-    async def names(self) -> list[str]:
-        """Return the names of all pools, sorted."""
+    async def all(self) -> AsyncIterator[tuple[str, PoolView | FormatUnsupported]]:
+        """Yield every pool that there is as this begins, each as it stands a little later, sorted.
+
+        Beside its name: the pool, or why it cannot be read.
+        """
         listing = await self._store.list(self._keys.pools())
-        return [entry.key.removeprefix(self._keys.pools()) for entry in listing.entries]
+        there = [
+            (entry.key.removeprefix(self._keys.pools()), entry) for entry in listing.entries
+        ]
+        for begin in range(0, len(there), READ_AT_ONCE):
+            some = there[begin : begin + READ_AT_ONCE]
+            views = await asyncio.gather(*(self._readable(*each) for each in some))
+            for (name, _), view in zip(some, views, strict=True):
+                yield name, view
 
     async def read(self, name: str) -> PoolView:
         """Return a pool as it stands. Raises ``PoolNotFound``, or ``FormatUnsupported``."""
         entry = await self._store.get(self._keys.pool(name))
         if entry is None:
             raise missing(name)
+        return await self._read(name, entry)
+
+    async def _readable(self, name: str, entry: Entry) -> PoolView | FormatUnsupported:
+        try:
+            return await self._read(name, entry)
+        except FormatUnsupported as error:
+            return error
+
+    async def _read(self, name: str, entry: Entry) -> PoolView:
+        """Return the pool of a specification that was read."""
         mirror = PoolMirror(self._keys, name)
         listing = await self._store.list(self._keys.seats(name))
         await bring_in(mirror, listing, lambda _: None)

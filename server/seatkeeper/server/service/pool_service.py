@@ -207,15 +207,11 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
     ) -> pool_service_pb2.ListPoolsResponse:
         """Return every pool."""
         response = pool_service_pb2.ListPoolsResponse()
-        for name in await self._pools.names():
-            try:
-                view = await self._pools.read(name)
-            except PoolNotFound:
-                continue  # deleted since
-            except FormatUnsupported as error:
-                events.record_format_unsupported(error)
+        async for name, view in self._pools.all():
+            if isinstance(view, FormatUnsupported):
+                events.record_format_unsupported(view)
                 response.pools.add().spec.MergeFrom(
-                    pool_service_pb2.PoolSpec(name=name, description=str(error))
+                    pool_service_pb2.PoolSpec(name=name, description=str(view))
                 )
                 continue
             response.pools.append(self._message(view, details=False))
