@@ -25,7 +25,7 @@ from seatkeeper.cli.exits import Exit, fail, fail_in_json
 from seatkeeper.cli.failures import explain
 from seatkeeper.cli.status import OnePool, Overview, Silence
 from seatkeeper.client.diagnosis.diagnosis import Seen, diagnose
-from seatkeeper.client.session.requests import QueuePosition
+from seatkeeper.client.session.requests import EstimateBasis, QueuePosition
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.core.text import hidden_in
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2, pool_service_pb2
@@ -122,6 +122,17 @@ def test_no_view_writes_what_comes_from_outside_as_it_is(name: str) -> None:
     assert [hidden_in(line) for line in written.split("\n") if hidden_in(line)] == []
     assert "[red]a\\x1b]0;owned" in written or name in ("store", "reports of those that answer")
     assert r"\x1b" in written
+
+
+def test_an_estimate_is_shown_with_its_interval() -> None:
+    minute = timedelta(minutes=1)
+    basis = EstimateBasis(holds=20, hold_median=minute, holders=3, holders_overdue=0)
+    place = QueuePosition(2, 2 * minute, basis, between=(minute, 5 * minute))
+    assert waiting.outlook(place) == (
+        ", about 2 min 0 s to go, 1 min 0 s to 5 min 0 s in 4 of 5 (by the last 20 holds, median "
+        "1 min 0 s)"
+    )
+    assert waiting.queued_event(place)["estimate_between_seconds"] == [60.0, 300.0]
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,13 @@ class ScriptedService:
     def _notify_position(self, grant_id: str) -> None:
         ticket = self.tickets[grant_id]
         position = 1 + list(self.tickets).index(grant_id)
-        queued = seat_pb2.Queued(grant_id=grant_id, position=position, estimate=_duration(90))
+        queued = seat_pb2.Queued(
+            grant_id=grant_id,
+            position=position,
+            estimate=_duration(90),
+            estimate_low=_duration(60),
+            estimate_high=_duration(200),
+        )
         self.sessions[ticket.session_id].notify(queued=queued)
 
 

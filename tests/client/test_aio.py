@@ -15,6 +15,7 @@ from seatkeeper.client.aio import AsyncSeatClient, default_holder
 from seatkeeper.client.config.values import ClientConfig
 from seatkeeper.client.session.grants import AsyncGrant
 from seatkeeper.client.session.holding import HoldingState
+from seatkeeper.client.session.requests import QueuePosition
 from seatkeeper.core.errors import (
     ClientClosed,
     InvalidArgument,
@@ -154,16 +155,13 @@ async def test_a_wait_is_sent_as_it_was_given(
 async def test_a_waiting_request_gets_its_place_and_is_then_served(
     client: AsyncSeatClient, service: ScriptedService
 ) -> None:
-    places: list[tuple[int, timedelta | None]] = []
+    places: list[QueuePosition] = []
     async with client.seat("tensorrt", seats=2):
-        waiting = asyncio.create_task(
-            client.acquire(
-                "tensorrt", on_queued=lambda at: places.append((at.position, at.estimate))
-            )
-        )
+        waiting = asyncio.create_task(client.acquire("tensorrt", on_queued=places.append))
         await eventually(lambda: bool(places))
     grant = await waiting
-    assert places == [(1, timedelta(seconds=90))]
+    seconds = [timedelta(seconds=number) for number in (90, 60, 200)]
+    assert places == [QueuePosition(1, seconds[0], between=(seconds[1], seconds[2]))]
     assert grant.fence == 2
 
 

@@ -298,12 +298,27 @@ DEFECTS = (
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
     Defect(
+        "an estimate by requests, and not by the seats that they want",
+        f"{SERVER}/decide/estimate.py",
+        "        seats = position if self.is_of_singles else self._seats_to[ticket.grant_id]\n",
+        "        seats = position\n",
+        tests=("tests/unit/decide/test_estimate.py",),
+    ),
+    Defect(
+        "an interval as narrow as if the latest holds were all there are",
+        f"{SERVER}/decide/futures.py",
+        "        wider = (1 + seats / len(self._holds)) ** 0.5\n",
+        "        wider = 0.5\n",
+        tests=("tests/unit/decide/test_estimate.py",),
+    ),
+    Defect(
         "positions by the order of acceptance, not by the plan",
         f"{SERVER}/pool/background.py",
-        "        return Forecast(self._planned(), ahead)\n",
+        "        return forecast(self._mirror.state, self._planned(), holds, self._clock.now())\n",
         "        from seatkeeper.server.policy.fifo import FIFO\n"
         "        pool = PoolSnapshot.of(self._mirror.state)\n"
-        "        return Forecast(FIFO.plan(pool, self._clock.now()), ahead)\n",
+        "        plan = FIFO.plan(pool, self._clock.now())\n"
+        "        return forecast(self._mirror.state, plan, holds, self._clock.now())\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
     Defect(

@@ -126,6 +126,11 @@ def about(estimate: timedelta) -> str:
     return "less than 1 s to go" if seconds < 1 else f"about {span(round(seconds))} to go"
 
 
+def between(low: timedelta, high: timedelta) -> str:
+    """Return two lengths of time; no more exact than estimates are."""
+    return f"{span(round(low.total_seconds()))} to {span(round(high.total_seconds()))}"
+
+
 def since(moment: Timestamp) -> str:
     """Return how long ago that was, by this machine's clock."""
     return span(datetime.now(UTC) - moment.ToDatetime(UTC))
@@ -395,6 +400,7 @@ def ticket_json(ticket: pools_pb.QueuedTicket) -> Json:
         "seats": ticket.seats,
         "queued_at": iso(ticket.queued_at),
         "estimate_seconds": seconds(ticket.estimate) if ticket.HasField("estimate") else None,
+        "estimate_between_seconds": _between_json(ticket),
         "estimate_basis": _basis_json(ticket),
         "moved": _moved_json(ticket),
         "client_says": _client_json(ticket),
@@ -417,6 +423,12 @@ def reason_json(reason: pools_pb.WaitReason) -> Json:
             for each in reason.ahead
         ],
     }
+
+
+def _between_json(ticket: pools_pb.QueuedTicket) -> list[float] | None:
+    if not ticket.HasField("estimate_high"):
+        return None
+    return [seconds(ticket.estimate_low), seconds(ticket.estimate_high)]
 
 
 def _basis_json(ticket: pools_pb.QueuedTicket) -> Json | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seatkeeper.cli.attribution import attribution_columns
 from seatkeeper.cli.render import (
+    between,
     client_says,
     millis,
     phase_of,
@@ -234,6 +236,18 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
     )
 
 
+def _estimate(ticket: pools_pb.QueuedTicket) -> str:
+    if not ticket.HasField("estimate"):
+        return "unknown"
+    likely = span(seconds(ticket.estimate))
+    if not ticket.HasField("estimate_high"):
+        return likely
+    ends = (
+        timedelta(seconds=seconds(end)) for end in (ticket.estimate_low, ticket.estimate_high)
+    )
+    return f"{likely} ({between(*ends)})"
+
+
 def queue_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableType:
     """Return who waits for seats of a pool; ``with_ids``: also under which ids and priorities."""
     if not pool.tickets:
@@ -254,7 +268,7 @@ def queue_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTyp
                 *((str(ticket.priority),) if with_ids else ()),
                 str(ticket.seats),
                 since(ticket.queued_at),
-                span(seconds(ticket.estimate)) if ticket.HasField("estimate") else "unknown",
+                _estimate(ticket),
                 client_says(ticket),
             )
             for ticket in pool.tickets
@@ -264,8 +278,9 @@ def queue_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTyp
     if not first.HasField("basis"):
         return waiters
     basis = first.basis
+    odds = " (right in 4 of 5)" if first.HasField("estimate_high") else ""
     said = (
-        f"estimates are by the last {count(basis.holds, 'hold')}, "
+        f"estimates{odds} are by the last {count(basis.holds, 'hold')}, "
         f"median {span(seconds(basis.hold_median))}"
     )
     if basis.holders_overdue:

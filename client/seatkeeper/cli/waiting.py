@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from seatkeeper.cli.render import Json, about
+from seatkeeper.cli.render import Json, about, between
 from seatkeeper.core.amounts import count, span
 from seatkeeper.core.text import printable
 
@@ -27,6 +27,8 @@ def queued_event(place: QueuePosition) -> Json:
         "event": "queued",
         "position": place.position,
         "estimate_seconds": estimate,
+        "estimate_between_seconds": place.between
+        and [t.total_seconds() for t in place.between],
         "estimate_basis": basis,
         "waits_for_work": place.waits_for_work,
     }
@@ -44,7 +46,10 @@ def outlook(place: QueuePosition) -> str:
         return f", no estimate: the seats have been held for longer than the usual {usual}"
     by = "" if basis is None else f" (by the last {count(basis.holds, 'hold')}, median "
     by += "" if basis is None else f"{span(basis.hold_median)})"
-    return f", {about(place.estimate)}{by}"
+    odds = ""
+    if place.between is not None:
+        odds = f", {between(*place.between)} in 4 of 5"
+    return f", {about(place.estimate)}{odds}{by}"
 
 
 class Waiting:

@@ -168,6 +168,27 @@ async def test_an_estimate_that_turns_out_wrong_is_taken_back(services: Services
     stream.call.cancel()
 
 
+async def test_an_estimate_has_an_interval_once_some_holds_have_ended(
+    services: Services,
+) -> None:
+    await create(services, spec(seats=1))
+    who = await services.session()
+    for number, held in enumerate((1, 2, 3, 4, 5), start=1):
+        await services.acquire(who, number)
+        services.pass_time(timedelta(seconds=held))
+        await services.release(who, number)
+    await services.acquire(who, 6)
+    stream = Stream(services)
+    await stream.open(services.stranger())
+    await stream.acquire(7)
+    queued = (await stream.event("queued")).queued
+    found = [each.ToTimedelta() for each in (queued.estimate_low, queued.estimate_high)]
+    assert found[0] < queued.estimate.ToTimedelta() == timedelta(seconds=3) < found[1]
+    [ticket] = (await services.look()).tickets
+    assert [ticket.estimate_low.ToTimedelta(), ticket.estimate_high.ToTimedelta()] == found
+    stream.call.cancel()
+
+
 async def test_the_capacity_is_changed_only_as_it_was_seen(services: Services) -> None:
     seen = await create(services, spec(seats=1))
     changed = await update(services, spec(seats=2), seen.revision)

@@ -273,6 +273,7 @@ class Keeping:
                 of=number,
                 position=position.position,
                 estimate=None if estimate is None else estimate.total_seconds(),
+                between=position.between and [end.total_seconds() for end in position.between],
                 basis=basis_fields(position.basis),
                 waits_for_work=position.waits_for_work,
             ),

@@ -334,9 +334,15 @@ def _notify(loop: asyncio.AbstractEventLoop, on_state: OnState, state: HoldingSt
 
 def _position(answer: Frame) -> QueuePosition:
     estimate = answer["estimate"]
+    between = answer.header.get("between")
     return QueuePosition(
         int(answer["position"]),
         None if estimate is None else timedelta(seconds=estimate),
         basis_from(answer["basis"]),
         bool(answer.header.get("waits_for_work")),
+        None if between is None else _span(*between),
     )
+
+
+def _span(low: float, high: float) -> tuple[timedelta, timedelta]:
+    return timedelta(seconds=low), timedelta(seconds=high)

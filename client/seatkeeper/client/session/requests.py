@@ -52,6 +52,9 @@ class QueuePosition:
     """What the estimate was made from, or why there is none; None: the node does not say."""
     waits_for_work: bool = False
     """Whether it waits for another holder to do the same work, and not for a seat."""
+    between: tuple[timedelta, timedelta] | None = None
+    """Between which two times the grant is expected with odds of four in five; None: too little is
+    known."""
 
 
 class Believed(Protocol):

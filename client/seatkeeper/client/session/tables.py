@@ -229,11 +229,14 @@ class Tables:
             return
         ask.answered, ask.attempt, ask.refusal = True, 0, None
         if ask.on_queued is not None:
-            estimate = None
+            estimate, between = None, None
             if queued.HasField("estimate"):
                 estimate = timedelta(seconds=seconds(queued.estimate))
+            if queued.HasField("estimate_high"):
+                low, high = seconds(queued.estimate_low), seconds(queued.estimate_high)
+                between = timedelta(seconds=low), timedelta(seconds=high)
             place = QueuePosition(
-                queued.position, estimate, _basis(queued), queued.waits_for_work
+                queued.position, estimate, _basis(queued), queued.waits_for_work, between
             )
             call_back(ask.on_queued, place)
 

@@ -8,18 +8,18 @@ is ever below what the present holders have shown to be too short.
 
 from __future__ import annotations
 
-import heapq
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
+from functools import cached_property
+from itertools import accumulate, islice
 
-from seatkeeper.server.domain.basis import Basis
+from seatkeeper.server.decide.futures import Futures
+from seatkeeper.server.domain.basis import Basis, EstimatedWait
 from seatkeeper.server.domain.state import Grant, Instant, PoolState, Ticket
 from seatkeeper.server.policy.plan import Plan
 
-RECENT_MAX = 20
+RECENT_MAX = 100
 """Holds that are remembered."""
 HOLDERS_MAX = 256
 """Grants that are looked at; of more, so many at equal distances."""
@@ -49,43 +49,22 @@ class Outlook:
 
     basis: Basis | None = None
     """None: nothing is known."""
-    ends: tuple[tuple[timedelta, int], ...] = ()
-    """When holders of whom that can be said are likely to end, and their seats; the next first."""
+    futures: Futures | None = None
+    """None: of no holder it can be said when it ends."""
     surplus: int = 0
-    """Seats that must be given back before any is free for others: the capacity was lowered."""
+    """Seats that must be given back before any is free for others, as the capacity was lowered; below
+    zero: seats that are free already, and not enough for the ticket that is next."""
     share: float = 1.0
     """The part of the grants that was looked at."""
-    _times: list[timedelta] = field(default_factory=list, compare=False)
-    """When the first, second, third seat is free; as far as anybody has asked."""
-    _next: list[tuple[timedelta, int]] = field(default_factory=list, compare=False)
-    """A heap: when seats are free next, and how many."""
 
-    def wait(self, position: int) -> timedelta | None:
-        """Estimate the time until the ticket at ``position`` is served; None: unknown.
+    def wait(self, seats: int) -> EstimatedWait | None:
+        """Estimate the time until so many ``seats`` have gone to those who wait; None: unknown.
 
-        Each place is taken for one seat, and each seat for one that the next holds as long as usual.
+        Each seat is taken for one that the next holds as long as others did lately.
         """
-        if self.basis is None or not self.ends:
+        if self.futures is None:
             return None
-        place = max(1, round((position + self.surplus) * self.share))
-        return self._free_at(place, self.basis.hold_median)
-
-    def _free_at(self, place: int, hold: timedelta) -> timedelta:
-        if not hold:  # holders release at once
-            return self.ends[0][0]
-        if not self._next:
-            self._next.extend(self.ends)  # sorted, and so a heap
-        # Once every present holder has ended, all comes again after one hold.
-        seats, last = sum(number for _, number in self.ends), self.ends[-1][0]
-        while len(self._times) < place and not self._repeats(seats, last):
-            free_at, number = self._next[0]
-            self._times.extend([free_at] * number)
-            heapq.heapreplace(self._next, (free_at + hold, number))
-        rounds = max(0, -(-(place - len(self._times)) // seats))
-        return self._times[place - rounds * seats - 1] + rounds * hold
-
-    def _repeats(self, seats: int, last: timedelta) -> bool:
-        return len(self._times) >= seats and self._times[-seats] >= last
+        return self.futures.wait(max(1, round((seats + self.surplus) * self.share)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +73,20 @@ class Place:
 
     position: int
     """From 1, in the order of the pool's plan."""
-    wait: timedelta | None
+    wait: EstimatedWait | None
     """The estimated time until it is served; None: unknown, or not a matter of seats alone."""
     waits_for_work: bool = False
     """Whether another does, or is to do, the work that it names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Forecast:
     """What those who wait for a pool are shown: the order of its plan, and when seats become free."""
 
     plan: Plan
     outlook: Outlook
+    is_of_singles: bool = True
+    """Whether no ticket wants more than one seat."""
 
     def place(self, ticket: Ticket) -> Place | None:
         """Return where a ticket stands; None: the plan does not know it."""
@@ -121,7 +102,20 @@ class Forecast:
         # A seat that becomes free does not help one that is held back, so no hold says when.
         if self.plan.hold_back(ticket):
             return Place(position, None, bool(ticket.work_key))
-        return Place(position, self.outlook.wait(position))
+        seats = position if self.is_of_singles else self._seats_to[ticket.grant_id]
+        return Place(position, self.outlook.wait(seats))
+
+    @cached_property
+    def _seats_to(self) -> Mapping[str, int]:
+        """The seats that are served up to each ticket, its own included."""
+        line = list(self.plan.order)
+        served = accumulate(ticket.seats for ticket in line)
+        return {ticket.grant_id: seats for ticket, seats in zip(line, served, strict=True)}
+
+
+def forecast(pool: PoolState, plan: Plan, holds: HoldStats, now: Instant) -> Forecast:
+    """Return what those who wait are shown, by the latest holds."""
+    return Forecast(plan, outlook(pool, holds, now), pool.seats_wanted_max <= 1)
 
 
 def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
@@ -131,17 +125,19 @@ def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
     if usual is None or capacity < 1:
         return Outlook()
     looked_at = _some(pool.grants.values())
-    expected = sorted(_expected(looked_at, sorted(holds.recent), now))
+    recent = [length.total_seconds() for length in sorted(holds.recent)]
+    ages = ((max(0, now - grant.granted_at) / 1000, grant.seats) for grant in looked_at)
+    present = [(age, seats) for age, seats in ages if age <= recent[-1]]
     basis = Basis(
-        holds=len(holds.recent),
+        holds=len(recent),
         hold_median=usual,
         holders=len(looked_at),
-        overdue=len(looked_at) - len(expected),
+        overdue=len(looked_at) - len(present),
     )
     return Outlook(
         basis=basis,
-        ends=tuple(expected),
-        surplus=max(0, pool.held - capacity),
+        futures=Futures(present, recent) if present else None,
+        surplus=pool.held - capacity,
         share=len(looked_at) / len(pool.grants) if pool.grants else 1.0,
     )
 
@@ -150,20 +146,6 @@ def _some(grants: Iterable[Grant]) -> list[Grant]:
     found = list(grants)
     step = -(-len(found) // HOLDERS_MAX) or 1
     return list(islice(found, 0, None, step))
-
-
-def _expected(
-    grants: Sequence[Grant], recent: Sequence[timedelta], now: Instant
-) -> Iterable[tuple[timedelta, int]]:
-    """Yield how long each grant is likely to last still, and its seats; nothing where that is unknown.
-
-    That is by the holds that lasted at least as long as this one has already.
-    """
-    for grant in grants:
-        age = timedelta(milliseconds=max(0, now - grant.granted_at))
-        longer = recent[bisect_left(recent, age) :]
-        if longer:
-            yield _middle(longer) - age, grant.seats
 
 
 def _middle(ordered: Sequence[timedelta]) -> timedelta:

@@ -10,7 +10,7 @@ from seatkeeper.core.projects import (
 )
 from seatkeeper.core.reclaim import ReclaimRule
 from seatkeeper.server.domain.attribution import Attribution
-from seatkeeper.server.domain.basis import Basis
+from seatkeeper.server.domain.basis import Basis, EstimatedWait
 from seatkeeper.server.domain.commands import (
     Acquire,
     Administrative,
@@ -55,6 +55,7 @@ __all__ = [
     "Command",
     "Denied",
     "Drain",
+    "EstimatedWait",
     "Forced",
     "ForcedEnd",
     "Grant",

@@ -1,4 +1,4 @@
-"""What an estimate of a wait was made from."""
+"""How long a wait is estimated to be, and from what."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ class Basis:
     """Grants held now that were looked at."""
     overdue: int
     """Those of them that have been held for longer than every hold that ended lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatedWait:
+    """How long a wait is likely to be."""
+
+    likely: timedelta
+    low: timedelta | None = None
+    """Four in five waits last from about here to ``high``; both None: too little is known."""
+    high: timedelta | None = None

@@ -8,7 +8,7 @@ some.
 
 from __future__ import annotations
 
-from seatkeeper.server.decide import Forecast, HoldStats, impossible_tickets, outlook
+from seatkeeper.server.decide import Forecast, HoldStats, forecast, impossible_tickets
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -80,8 +80,7 @@ class BackgroundWork:
 
     def forecast(self, holds: HoldStats) -> Forecast:
         """Return what those who wait are shown, by the holds that ended lately."""
-        ahead = outlook(self._mirror.state, holds, self._clock.now())
-        return Forecast(self._planned(), ahead)
+        return forecast(self._mirror.state, self._planned(), holds, self._clock.now())
 
     def _planned(self, **bounds: int) -> Plan:
         pool = PoolSnapshot.of(self._mirror.state, **bounds)

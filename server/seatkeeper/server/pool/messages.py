@@ -11,7 +11,7 @@ from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Ticket
 from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
 from seatkeeper.server.store import records
-from seatkeeper.server.wire.denials import encode_basis
+from seatkeeper.server.wire.denials import encode_basis, fill_estimate
 from seatkeeper.server.wire.reclaims import fill_reclaiming
 from seatkeeper.v1 import pool_service_pb2
 
@@ -75,8 +75,8 @@ def ticket_message(ticket: Ticket, place: Place | None) -> pool_service_pb2.Queu
     if ticket.move is not None:
         queued.moved.reason = ticket.move.reason
         queued.moved.moved_at.FromMilliseconds(ticket.move.moved_at)
-    if place is not None and place.wait is not None:
-        queued.estimate.FromTimedelta(place.wait)
+    if place is not None:
+        fill_estimate(queued, place.wait)
     return queued
 
 

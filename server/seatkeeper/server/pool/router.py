@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Generator, Iterable
 from datetime import timedelta
 
 from seatkeeper.core.validate import check_id_age
-from seatkeeper.server.decide import Forecast, HoldStats, outlook
+from seatkeeper.server.decide import Forecast, HoldStats, forecast
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -199,7 +199,7 @@ class PoolRouter:
         """Return the order of a pool's queue, and when seats are likely to be free for it."""
         loop, now = self._loops.get(pool), self._clock.now()
         plan = self._config.policy.plan(PoolSnapshot.of(state), now)
-        return Forecast(plan, outlook(state, loop.holds if loop else HoldStats(), now))
+        return forecast(state, plan, loop.holds if loop else HoldStats(), now)
 
     async def loop(self, pool: str) -> PoolLoop | None:
         """Return the loop that serves a pool here, begun if need be; None: no such pool."""

@@ -18,6 +18,7 @@ from seatkeeper.server.domain import (
     Basis,
     Command,
     Denied,
+    EstimatedWait,
     Forced,
     Grant,
     PoolState,
@@ -43,7 +44,7 @@ class Position:
 
     grant_id: str
     position: int
-    estimate: timedelta | None
+    estimate: EstimatedWait | None
     basis: Basis | None = None
     """What the estimate was made from, or why there is none."""
     waits_for_work: bool = False
@@ -119,7 +120,7 @@ class _Seat:
     session_id: str
     reported: _Notified = _Notified.NOTHING
     position: int = 0
-    estimate: timedelta | None = None
+    estimate: EstimatedWait | None = None
     waits_for_work: bool = False
     """The last event that it received."""
     reclaim: int = 0
@@ -292,7 +293,7 @@ def _said(end: Denied | Released | Forced | None) -> Denied | Released | SeatsLo
     return end
 
 
-def _differs(reported: timedelta | None, estimate: timedelta | None) -> bool:
+def _differs(reported: EstimatedWait | None, estimate: EstimatedWait | None) -> bool:
     """Return whether an estimate is worth sending although the position is the same.
 
     That it gets shorter as time passes is expected.
@@ -300,4 +301,5 @@ def _differs(reported: timedelta | None, estimate: timedelta | None) -> bool:
     if reported is None or estimate is None:
         return reported is not estimate
     more, factor = ESTIMATE_GROWTH
-    return estimate > reported + more and estimate > reported * factor
+    before, now = reported.likely, estimate.likely
+    return now > before + more and now > before * factor

@@ -14,7 +14,7 @@ from seatkeeper.server.pool.subscribers import (
 )
 from seatkeeper.server.service.seat_api import Core
 from seatkeeper.server.sessions.sessions import Session
-from seatkeeper.server.wire.denials import encode_basis, encode_denied
+from seatkeeper.server.wire.denials import encode_basis, encode_denied, fill_estimate
 from seatkeeper.server.wire.reclaims import fill_reclaiming
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
@@ -85,8 +85,7 @@ class EventEncoder:
                     basis=encode_basis(basis),
                     waits_for_work=waits_for_work,
                 )
-                if estimate is not None:
-                    queued.estimate.FromTimedelta(estimate)
+                fill_estimate(queued, estimate)
                 event.queued.CopyFrom(queued)
             case Denied():
                 event.denied.CopyFrom(encode_denied(update))

@@ -6,10 +6,11 @@ import random
 from datetime import timedelta
 from typing import Literal, Protocol
 
+from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from seatkeeper.core.serving.failure import error_info
-from seatkeeper.server.domain import Basis, Denied, Refusal, WorkEnd
+from seatkeeper.server.domain import Basis, Denied, EstimatedWait, Refusal, WorkEnd
 from seatkeeper.v1 import seat_pb2
 
 
@@ -23,6 +24,25 @@ class HasWorkEnd(Protocol):
 
     def HasField(self, field_name: Literal["work_end"], /) -> bool:  # noqa: N802 - protobuf's
         """Return whether it is set."""
+        ...
+
+
+class HasEstimate(Protocol):
+    """A message that says how long a request may wait."""
+
+    @property
+    def estimate(self) -> Duration:
+        """How long that is likely to be."""
+        ...
+
+    @property
+    def estimate_low(self) -> Duration:
+        """About what it is at least."""
+        ...
+
+    @property
+    def estimate_high(self) -> Duration:
+        """About what it is at most."""
         ...
 
 
@@ -56,6 +76,16 @@ def encode_basis(basis: Basis | None) -> seat_pb2.EstimateBasis | None:
     )
     message.hold_median.FromTimedelta(basis.hold_median)
     return message
+
+
+def fill_estimate(message: HasEstimate, wait: EstimatedWait | None) -> None:
+    """Write how long a wait is estimated to be; None: it is not known."""
+    if wait is None:
+        return
+    message.estimate.FromTimedelta(wait.likely)
+    if wait.low is not None and wait.high is not None:
+        message.estimate_low.FromTimedelta(wait.low)
+        message.estimate_high.FromTimedelta(wait.high)
 
 
 def spread(retry_after: timedelta) -> timedelta:
