@@ -16,7 +16,7 @@ const OPTIONS = {
   "grpc.keepalive_time_ms": 20000, "grpc.keepalive_timeout_ms": 2000,
   "grpc.keepalive_permit_without_calls": 1, "grpc.enable_http_proxy": 0,
 };
-const [CALL_SECONDS, ATTEMPT_SECONDS, CLOSE_SECONDS, TICK_MS, DENIED_SECONDS] = [10, 3, 2, 100, 60];
+const [CALL_SECONDS, CLOSE_SECONDS, TICK_MS, DENIED_SECONDS] = [10, 2, 100, 60];
 const FATAL = new Set([grpc.status.INVALID_ARGUMENT, grpc.status.PERMISSION_DENIED,
   grpc.status.UNAUTHENTICATED, grpc.status.UNIMPLEMENTED]);
 // Denials that leave a release nothing to do; after any other it is repeated.
@@ -51,9 +51,10 @@ export class SeatClient {
   #asks = new Map(); #held = new Map(); #leaving = new Map(); // by grant id
   #timer; #closed = false; #onSessionLost;
 
-  constructor({ nodes, holder, project = "", ttl }) {
+  /** `attempt`: how many seconds a node has to open the session, before the next is tried. */
+  constructor({ nodes, holder, project = "", ttl, attempt = 3 }) {
     this.#nodes = [...nodes];
-    Object.assign(this, { holder, project, ttl });
+    Object.assign(this, { holder, project, ttl, attempt });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -174,7 +175,7 @@ export class SeatClient {
     this.#channel = new SeatService(this.#address, grpc.credentials.createInsecure(), OPTIONS);
     const call = this.#channel.Session();
     this.#call = call;
-    this.#attemptEnds = now() + ATTEMPT_SECONDS;
+    this.#attemptEnds = now() + this.attempt;
     call.on("data", (response) => {
       if (call === this.#call) for (const event of response.events) this.#receive(event);
     });
