@@ -41,7 +41,7 @@ def asks_anew_after_a_break() -> None:
 
     def renamed(self: _tables.Tables, now: float) -> None:
         for ask in list(self.asks.values()):
-            self._rename(ask)
+            self._rename(ask, now)
         send_everything(self, now)
 
     _tables.Tables.send_everything = renamed  # type: ignore[method-assign]  # a planted defect

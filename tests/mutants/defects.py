@@ -32,7 +32,7 @@ DEFECTS = (
     Defect(
         "no guard compare",
         f"{SERVER}/pool/committer.py",
-        "                    Unchanged(guard, self._mirror.guard_revision),\n",
+        "            Unchanged(guard, self._mirror.guard_revision),\n",
         "",
     ),
     Defect(
@@ -45,7 +45,7 @@ DEFECTS = (
         "blind retry after an unknown outcome",
         f"{SERVER}/pool/committer.py",
         "                self._unsettled = True\n"
-        "                self._remember_unknown(decision_id, decision, ended)\n"
+        "                self._unknown.remember(decision_id, decision, ended)\n"
         "                await self._bring_in("
         "await self._store.list(self._keys.seats(self._pool)))\n"
         "                raise\n",
@@ -201,9 +201,9 @@ DEFECTS = (
     ),
     Defect(
         "a commit whose answer was lost is never published",
-        f"{SERVER}/pool/committer.py",
-        "        self._observer.usage.publish_all(self._unknown.pop(decision_id, ()))\n",
-        "        self._unknown.pop(decision_id, ())\n",
+        f"{SERVER}/pool/unknown.py",
+        "        self._observer.usage.publish_all(self._changes.pop(decision_id, ()))\n",
+        "        self._changes.pop(decision_id, ())\n",
         tests=("tests/unit/events/test_usage_feed.py",),
     ),
     Defect(
@@ -279,7 +279,7 @@ DEFECTS = (
     Defect(
         "a decision on a record of a newer format, seen while it was decided again",
         f"{SERVER}/pool/committer.py",
-        "            if (error := self.unsupported) is not None:\n                raise error\n",
+        "        if (error := self.unsupported) is not None:\n            raise error\n",
         "",
         tests=("tests/unit/pool/test_pool_loop_formats.py",),
     ),
@@ -296,6 +296,38 @@ DEFECTS = (
         "        if self.plan.hold_back(ticket):\n",
         "        if False:\n",
         tests=("tests/unit/pool/test_other_policies.py",),
+    ),
+    Defect(
+        "a pool grants its part of a gang alone",
+        f"{SERVER}/policy/snapshot.py",
+        "        if ticket.gang:\n"
+        "            return ticket.grant_id != self.joined\n"
+        "        return bool(",
+        "        return bool(",
+        tests=("tests/unit/decide/test_gangs.py",),
+    ),
+    Defect(
+        "a gang is granted although others have decided in one of its pools",
+        f"{SERVER}/pool/gangs.py",
+        "only_if=[unchanged for part in parts for unchanged in part.only_if],",
+        "only_if=[*parts[0].only_if],",
+        tests=("tests/unit/service/test_gangs.py",),
+    ),
+    Defect(
+        "a gang is granted without those of it that are not there",
+        f"{SERVER}/pool/gangs.py",
+        "        if len(found) < len(gang) or not _may_fit(gang, found):\n",
+        "        if len(found) < len(gang):\n",
+        tests=("tests/unit/service/test_gangs.py",),
+    ),
+    Defect(
+        "a gang goes before those whose turn it is",
+        f"{SERVER}/policy/joined.py",
+        "        return self.policy.plan(replace(pool, joined=self.grant_id), now)\n",
+        "        plan = self.policy.plan(replace(pool, joined=self.grant_id), now)\n"
+        "        own = [pool.state.tickets[self.grant_id]]\n"
+        "        return replace(plan, serve=own)\n",
+        tests=("tests/unit/decide/test_gangs.py",),
     ),
     Defect(
         "an estimate by requests, and not by the seats that they want",
@@ -786,7 +818,7 @@ DEFECTS = (
     Defect(
         "a lot that is over is not ended before a decision",
         f"{SERVER}/pool/committer.py",
-        "            await self._write_lots()\n",
+        "        await self._write_lots()\n",
         "",
         tests=("tests/unit/service/test_lots.py",),
     ),

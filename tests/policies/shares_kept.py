@@ -114,8 +114,11 @@ class SharesKept:
             grant_id: step.before.tickets.get(grant_id)
             or replace(ticket, number=min(ticket.number, newest))
             for grant_id, ticket in step.after.tickets.items()
+            if not ticket.gang  # served with others alone, and not when its turn comes
         }
-        waiting |= {each.grant_id: each for each in unseen if isinstance(each, Ticket)}
+        waiting |= {
+            each.grant_id: each for each in unseen if isinstance(each, Ticket) and not each.gang
+        }
         for grant in step.made:
             stored = step.before.tickets.get(grant.grant_id)
             waiting[grant.grant_id] = stored or _as_ticket(grant, newest)

@@ -25,6 +25,8 @@ class InLine:
             for grant_id in step.after.tickets:
                 # Moves of this revision are made after its grants.
                 other = step.before.tickets.get(grant_id)
+                if other is not None and other.gang:
+                    continue  # served with others alone
                 if other is not None and (-other.priority, place_of(other)) < turn:
                     yield f"{grant.grant_id} was served before {other.grant_id}"
 

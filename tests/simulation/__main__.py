@@ -60,10 +60,11 @@ def _run(
     seeds: range, simulated: Callable[[int], Outcome], jobs: int, *, until_violation: bool
 ) -> int:
     began = time.monotonic()
-    operations = faults = grants = called_back = taken = violations = 0
+    operations = faults = grants = gangs = called_back = taken = violations = 0
     for outcome in _outcomes(seeds, simulated, jobs):
         operations += outcome.operations
         grants += outcome.grants
+        gangs += outcome.gangs
         called_back += outcome.called_back[0]
         taken += outcome.called_back[1]
         faults += outcome.faults
@@ -76,6 +77,7 @@ def _run(
         "seeds": len(seeds),
         "operations": operations,
         "grants": grants,
+        "gangs": gangs,
         "called_back": called_back,
         "taken_back": taken,
         "faults": faults,

@@ -22,8 +22,10 @@ from tests.simulation.rpc import Board, SimTransport
 from tests.simulation.world import EPOCH, Process, World
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.client import gangs as gangs_module
 from seatkeeper.client.session import driver as session_module
 from seatkeeper.client.session import lease as lease_module
+from seatkeeper.client.session import tables as tables_module
 from seatkeeper.core.clock import Timer
 from seatkeeper.core.ids import IdGenerator
 from seatkeeper.core.lots import NO_LOTS, PoolLots, succeeding
@@ -200,7 +202,7 @@ class SimCluster:
         # The one thing that the client takes from the operating system and not from its arguments.
         rng = random.Random(self.world.rng.getrandbits(64))
         new_id = IdGenerator(now_millis=self._now_millis, random_bits=rng.getrandbits)
-        for module in (lease_module, session_module):
+        for module in (lease_module, session_module, tables_module, gangs_module):
             patch = mock.patch.object(module, "new_id", new_id)
             patch.start()
             self._patches.append(patch)

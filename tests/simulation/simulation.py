@@ -19,6 +19,7 @@ from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.administrators import Administrator
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
+from tests.simulation.gangers import gangers
 from tests.simulation.hoarders import Hoarder
 from tests.simulation.lots import lots_of
 from tests.simulation.referee import Referee
@@ -26,6 +27,7 @@ from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
+from seatkeeper.oracle.gangs import count_gangs
 from seatkeeper.oracle.reclaims import count_reclaims
 from seatkeeper.server.domain import NO_POLICY, NO_RULES, PoolPolicy
 from seatkeeper.server.pool.context import LISTING_STEP
@@ -58,6 +60,8 @@ class Outcome:
     grants: int
     called_back: tuple[int, int]
     """Grants that were called back, and those of them that were taken at the end of their notice."""
+    gangs: int
+    """Gangs that were granted."""
     faults: int
     violations: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -164,6 +168,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             operations=user_record.operations,
             grants=len(user_record.acquired),
             called_back=count_reclaims(cluster.store.changes, KEYS.prefix),
+            gangs=count_gangs(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,
             log=world.log or [],
@@ -252,6 +257,7 @@ def _users(
         if isinstance(user, LibraryUser):
             user.agents = agents
     found += _hoarders(cluster, user_record, pools, seed)
+    found += gangers(cluster, user_record, pools, seed)
     return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
 
 

@@ -9,7 +9,8 @@ I1    never more seats out than the pool has, at any revision
 I2    fences of a pool are unique, and only grow
 I3    what was granted is in the history; what was given back is gone; what was refused is
       never granted
-I4    one request has one effect, however often it arrives; one work has one holder at a time
+I4    one request has one effect, however often it arrives; one work has one holder at a time;
+      of a gang all is granted at once, or nothing
 I5    users never believe in more seats than there are, all at once
 I6    served in order, within a priority, or a project and its priority; no project is over its
       limit by a grant; no place in the queue is lost
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
+from seatkeeper.oracle.gangs import check_gangs
 from seatkeeper.oracle.history import FaultKind, replay
 from seatkeeper.oracle.record import Believed, Denied, Prevented, Record
 from seatkeeper.oracle.stored import PREFIX, located, read_engine, read_grant
@@ -102,6 +104,8 @@ def check_history(
     ``besides``: what is not checked, such as the order where another than priority and acceptance is
     served.
     """
+    for wrong in check_gangs(changes, prefix):
+        yield Violation(Invariant.I4, wrong)
     for pool, history in replay(changes, prefix).items():
         for fault in history.faults:
             if fault.kind in besides:

@@ -54,6 +54,8 @@ class StoredTicket:
     """The number that it is served by, where an administrator has moved it."""
     move_id: str = ""
     """Of the latest move."""
+    is_of_gang: bool = False
+    """Whether it is granted together with others, and so not when its turn comes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
         queued_at_millis=record.queued_at_millis,
         moved_to=_moved_to(record),
         move_id=record.move.move_id,
+        is_of_gang=bool(record.attributes.gang),
     )
 
 

@@ -18,11 +18,12 @@ from seatkeeper.client.config.values import (
     RenewalConfig,
     TlsConfig,
 )
+from seatkeeper.client.gangs import AsyncGang
 from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.requests import EstimateBasis, QueuePosition
 from seatkeeper.client.signals import exit_on_signals
-from seatkeeper.client.sync import Grant, Seat, SeatClient
+from seatkeeper.client.sync import Gang, Grant, Seat, SeatClient
 from seatkeeper.core.errors import (
     AgentFull,
     AgentUnavailable,
@@ -75,6 +76,7 @@ __all__ = [
     "AgentUnavailable",
     "AlreadyExists",
     "AsyncAgent",
+    "AsyncGang",
     "AsyncGrant",
     "AsyncSeat",
     "AsyncSeatClient",
@@ -93,6 +95,7 @@ __all__ = [
     "EngineNotStored",
     "EstimateBasis",
     "ForkedProcess",
+    "Gang",
     "Grant",
     "HelperLost",
     "HoldingState",

@@ -7,7 +7,7 @@ import getpass
 import os
 import random
 import socket
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,10 +35,12 @@ from seatkeeper.client.client_session import ClientSession
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
+from seatkeeper.client.gangs import AsyncGang
 from seatkeeper.client.lingering import Lingering
 from seatkeeper.client.session.grants import (
     AsyncGrant,
     AsyncSeat,
+    GangTerms,
     HeldTerms,
     RequestTerms,
     SeatRequest,
@@ -186,6 +188,26 @@ class AsyncSeatClient:
         """
         refuse_others(SeatTerms, terms)
         return await self.take(SeatRequest.of(pool, **terms))
+
+    @taking(GangTerms)
+    def gang(self, seats: Mapping[str, int], **terms: Unpack[GangTerms]) -> AsyncGang:
+        """Return an ``async with`` that holds seats of several pools: all of them, or none.
+
+        ::
+
+            async with client.gang({"compiler": 1, "quantiser": 2}) as grants:
+                await build(await grants["compiler"].fetch_token())
+
+        ``seats`` says how many of each pool, of 2 to 8 pools. They are granted in one moment; while
+        the request waits it holds nothing, so two such requests never wait for one another. It is
+        granted when the order of service of each pool would serve it and the seats are free, and
+        requests for one pool alone pass it meanwhile. Other arguments as for `seat`; ``wait`` must
+        not be 0, and ``on_state`` is called for each of the pools. Entering returns the grants by
+        pool, and raises what `acquire` raises, or `ServiceTooOld`. Leaving raises `SeatLost` when any
+        of the seats were lost meanwhile, unless the body raised something itself, or ``check`` is
+        False.
+        """
+        return AsyncGang(self, seats, **terms)
 
     @property
     def state(self) -> HoldingState:

@@ -48,8 +48,8 @@ class Lingering:
         driver = self._session.living()
         if driver is None:
             return None
-        # Others may wait for the work of a grant that has a key.
-        if not self._is_on or driver.is_waiting(held.pool) or held.wanted.work_key:
+        # Others may wait for the work of a grant that has a key; of a gang no other request asks.
+        if not self._is_on or driver.is_waiting(held.pool) or not held.wanted.is_one_of_many:
             return driver.release(held)
         held.on_state = None
         for surplus in self._kept.put(held.wanted, held, self._clock.now()):

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import inspect
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from types import TracebackType
@@ -24,8 +24,10 @@ from seatkeeper.client.builds.sending import OnProgress
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
+from seatkeeper.client.gangs import AsyncGang
 from seatkeeper.client.session.grants import (
     AsyncGrant,
+    GangTerms,
     HeldTerms,
     RequestTerms,
     SeatRequest,
@@ -109,6 +111,14 @@ class SeatClient:
         client's own thread: they must not block, nor call the client.
         """
         return Seat(self, SeatRequest.of(pool, **terms))
+
+    @taking(GangTerms)
+    def gang(self, seats: Mapping[str, int], **terms: Unpack[GangTerms]) -> Gang:
+        """Return a ``with`` that holds seats of several pools: all of them, or none.
+
+        Arguments and errors as for `AsyncSeatClient.gang`.
+        """
+        return Gang(self, self._async.gang(seats, **terms))
 
     @taking(SeatTerms)
     def acquire(self, pool: str, **terms: Unpack[SeatTerms]) -> Grant:
@@ -369,6 +379,35 @@ class Seat:
                     notify_loss(loss, failure, check=self._request.check)
 
         return seated
+
+
+class Gang:
+    """Takes seats of several pools when entered, all together, and gives all back when left."""
+
+    def __init__(self, client: SeatClient, gang: AsyncGang) -> None:
+        self._client = client
+        self._gang = gang
+
+    def __enter__(self) -> Mapping[str, Grant]:
+        """Take the seats, waiting for them as long as was asked for; return the grants by pool."""
+        thread = self._client._thread
+        future = thread.submit(self._gang.__aenter__())
+        try:
+            return {pool: Grant(self._client, each) for pool, each in future.result().items()}
+        except BaseException:
+            future.cancel()
+            # An interrupt may have come after the grants did.
+            thread.submit(self._gang.leave())
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the seats back; raises `SeatLost` as `AsyncGang` does."""
+        self._client._thread.call(self._gang.__aexit__(kind, error, traceback))
 
 
 def _finished(result: _T) -> _T:

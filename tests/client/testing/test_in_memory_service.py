@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from datetime import timedelta
@@ -150,3 +151,20 @@ def test_a_forgotten_client_needs_no_garbage_collection() -> None:
 
 def _client_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "seatkeeper"}
+
+
+@pytest.mark.parametrize("keeper", ["process", "helper"])
+async def test_a_request_whose_session_is_lost_while_it_waits_is_served_in_the_next_one(
+    keeper: Literal["process", "helper"],
+) -> None:
+    config = ClientConfig(keeper=keeper)
+    with InMemoryService({"tensorrt": 1}) as service:
+        async with (
+            AsyncSeatClient(service.address, holder="bert") as bert,
+            AsyncSeatClient(service.address, holder="anna", config=config) as anna,
+        ):
+            await bert.acquire("tensorrt")
+            waiting = asyncio.create_task(anna.acquire("tensorrt", wait=TIME_LIMIT))
+            await service.aio.until_waiting("tensorrt")
+            await asyncio.to_thread(service.lose_sessions)
+            assert (await waiting).fence == 2

@@ -255,7 +255,9 @@ class Deciding(RuleBasedStateMachine):
         assert set(reasons) <= set(decision.tickets_ended)
         for grant_id in decision.tickets_ended:
             if grant_id not in {grant.grant_id for grant in decision.grants}:
-                if reasons.get(grant_id) is Refusal.WORK_ENDED:
+                if self.state.tickets[grant_id].session_id in self.state.dead_sessions:
+                    pass  # gone with its session in any case, to which no reason can be written
+                elif reasons.get(grant_id) is Refusal.WORK_ENDED:
                     self.its_work_has_ended(self.state.tickets[grant_id].work_key, batch)
                 elif not (grant_id in reasons and grant_id in self.never_served()):
                     self.gave_up_in_time(grant_id, batch)

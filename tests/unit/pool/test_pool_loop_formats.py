@@ -25,10 +25,10 @@ from seatkeeper.server.domain import Denied, PoolSpec, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete, Put, Write, records
-from seatkeeper.server.store.formats import FORMAT, RULES_FORMAT
+from seatkeeper.server.store.formats import FORMAT, RULES_FORMAT, TERMS_FORMAT
 from seatkeeper.v1 import pool_service_pb2
 
-NEWER = 4
+NEWER = 5
 GRANT = KEYS.grant(POOL, uuid7(99))
 RECORDS: dict[str, Write] = {
     "specification": Put(
@@ -100,8 +100,11 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     (event,) = newer_events(caplog)
     assert event.levelno == logging.ERROR
     facts = event.__dict__
-    may_be_newer = {KEYS.pool(POOL), KEYS.ticket(POOL, uuid7(99))}
-    known = RULES_FORMAT if written.key in may_be_newer else FORMAT
+    may_be_newer = {
+        KEYS.pool(POOL): RULES_FORMAT,
+        KEYS.ticket(POOL, uuid7(99)): TERMS_FORMAT,
+    }
+    known = may_be_newer.get(written.key, FORMAT)
     assert (facts["key"], facts["format"], facts["known"]) == (written.key, NEWER, known)
     assert "upgrade" in facts["do"]
 

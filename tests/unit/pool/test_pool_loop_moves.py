@@ -13,7 +13,12 @@ from seatkeeper.server.domain import Denied, Moved, MoveTicket, Refusal, To
 from seatkeeper.server.events.usage import UsageKind
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.subscribers import Position
-from seatkeeper.server.store.formats import RULES_FORMAT, FormatUnsupported, check_format
+from seatkeeper.server.store.formats import (
+    RULES_FORMAT,
+    TERMS_FORMAT,
+    FormatUnsupported,
+    check_format,
+)
 
 
 def moves(number: int, session: str, to: To | str = To.FIRST) -> MoveTicket:
@@ -130,7 +135,7 @@ async def test_a_node_that_does_not_know_moves_decides_nothing_while_one_waits(
         formats[number] = state_pb2.TicketRecord.FromString(entry.value)
     assert (formats[2].format, formats[3].format) == (0, RULES_FORMAT)
     newer = formats[3]
-    newer.format = RULES_FORMAT + 1
+    newer.format = TERMS_FORMAT + 1
     with pytest.raises(FormatUnsupported):
         check_format("a ticket", newer)
     node.submit(release(1))

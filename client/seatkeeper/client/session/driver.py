@@ -80,7 +80,7 @@ class SessionDriver:
             raise ClientClosed
         now = self._clock.now()
         ask = PendingRequest(
-            grant_id=new_id(),
+            grant_id=wanted.own_id or new_id(),
             wanted=wanted,
             wait=wait,
             asked_at=now,

@@ -80,6 +80,14 @@ class HeldTerms(SeatTerms, total=False):
     check: bool
 
 
+class GangTerms(PlainTerms, total=False):
+    """What a request for seats of several pools may say beside these."""
+
+    on_state: OnState | None
+    token: bool
+    check: bool
+
+
 DEFAULTS: HeldTerms = {
     "project": "",
     "priority": 0,

@@ -236,7 +236,7 @@ class SessionMachine:
         _log.log(level, "session lost: %s", message)
         self.over.set()
         self.link.move_on()
-        self.tables.lose_everything(message)
+        self.tables.lose_everything(message, self._clock.now())
 
     # Events and time ---------------------------------------------------------------------------
 

@@ -106,6 +106,18 @@ class Wanted:
     """Whether the grant comes with a token, and each renewal with a new one."""
     work_key: str = ""
     """The work that the seats are for, done by one holder at a time; empty: no such."""
+    gang: tuple[tuple[str, str, int], ...] = ()
+    """The seats that are granted together with these, and these: pools, ids of requests, numbers."""
+
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether seats like these may be of use to another request of this process."""
+        return not (self.work_key or self.gang)
+
+    @property
+    def own_id(self) -> str:
+        """The id of this request, where a gang says it; empty: any will do."""
+        return next((grant_id for pool, grant_id, _ in self.gang if pool == self.pool), "")
 
     @classmethod
     def asked(cls, pool: str, seats: int, said: HoldingTerms) -> Wanted:
@@ -133,7 +145,7 @@ class Wanted:
         acquire = seat_pb2.Acquire(
             pool=self.pool,
             grant_id=grant_id,
-            seats=self.seats,
+            seats=0 if self.gang else self.seats,
             project=self.project,
             priority=self.priority,
             without_token=not self.token,
@@ -142,6 +154,8 @@ class Wanted:
             acquire.attributes.labels.update(self.labels)
         if self.work_key:
             acquire.attributes.work_key = self.work_key
+        for pool, member_id, seats in self.gang:
+            acquire.attributes.gang.add(pool=pool, grant_id=member_id, seats=seats)
         if wait is not None:
             acquire.wait.CopyFrom(as_duration(wait))
         return acquire
@@ -149,9 +163,11 @@ class Wanted:
     @classmethod
     def of(cls, acquire: seat_pb2.Acquire) -> Wanted:
         """Return what a message wants."""
+        gang = tuple((each.pool, each.grant_id, each.seats) for each in acquire.attributes.gang)
         return cls(
+            gang=gang,
             pool=acquire.pool,
-            seats=acquire.seats,
+            seats=next((n for pool, _, n in gang if pool == acquire.pool), acquire.seats),
             project=acquire.project,
             priority=acquire.priority,
             labels=tuple(sorted(acquire.attributes.labels.items())),

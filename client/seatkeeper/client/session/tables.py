@@ -40,6 +40,7 @@ from seatkeeper.core.errors import (
     SeatError,
     SeatLost,
     ServiceUnavailable,
+    SessionLost,
 )
 from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import seat_pb2
@@ -49,6 +50,9 @@ SWEEP_SECONDS = 0.25
 """How often requests are looked at while there are any."""
 
 _Reason = seat_pb2.DenialReason
+GANG_BROKEN = (
+    "the session, or the id of a request, ended while a gang waited: ask for all of it anew"
+)
 _UNDECIDED = (_Reason.DENIAL_REASON_UNAVAILABLE, _Reason.DENIAL_REASON_OVERLOADED)
 """Answers that leave a grant that we looked for standing."""
 
@@ -161,7 +165,7 @@ class Tables:
         owes_release = any(leaving.retry_at is None for leaving in self.leaving.values())
         return owes_release or any(not ask.answered for ask in self.asks.values())
 
-    def lose_everything(self, message: str) -> None:
+    def lose_everything(self, message: str, now: float) -> None:
         """End with the session: grants are lost, releases are done, requests begin anew."""
         leaving, self.leaving = self.leaving, {}
         for entry in leaving.values():
@@ -169,7 +173,7 @@ class Tables:
         self.holdings.lose_all(message)
         for ask in list(self.asks.values()):
             ask.retry_at = None
-            self._rename(ask)
+            self._rename(ask, now)
 
     # What the service says ---------------------------------------------------------------------
 
@@ -262,7 +266,15 @@ class Tables:
         if (held := self.held.get(lost.grant_id)) is not None:
             self.holdings.lose(held, message)
         elif (ask := self.asks.get(lost.grant_id)) is not None:
-            self.fail(ask, SeatLost(message, grant_id=lost.grant_id), now)
+            if lost.reason == seat_pb2.LOST_REASON_SESSION_EXPIRED:
+                # Its place went with the session: it is asked for in the next one.
+                ask.answered, ask.retry_anew = True, True
+                ask.attempt += 1
+                ask.retry_at = now + delay_seconds(
+                    ask.attempt, self._backoff, random=self._random()
+                )
+            else:
+                self.fail(ask, SeatLost(message, grant_id=lost.grant_id), now)
         self.on_released(lost.grant_id, now)
 
     # Time --------------------------------------------------------------------------------------
@@ -278,9 +290,9 @@ class Tables:
                 over_at = min(over_at, ask.asked_at + self._connect_seconds)
             if now >= over_at:
                 self.fail(ask, ask.refusal or self._owner.no_answer(), now)
-            elif ask.retry_at is not None and now >= ask.retry_at:
-                if ask.retry_anew:
-                    self._rename(ask)
+            elif ask.retry_at is None or now < ask.retry_at:
+                continue
+            elif not ask.retry_anew or self._rename(ask, now):
                 due.append(ask)
         for leaving in self.leaving.values():
             if leaving.future is not None and now >= leaving.asked_at + self._call_seconds:
@@ -322,8 +334,8 @@ class Tables:
         delay = self._retry_seconds(ask.attempt + 1, denied)
         match next_step(ask, denied, now, delay):
             case AskAnew():
-                self._rename(ask)
-                self.send_ask(ask, now)
+                if self._rename(ask, now):
+                    self.send_ask(ask, now)
             case AskLater(at, refusal, anew):
                 ask.retry_at, ask.refusal, ask.retry_anew = at, refusal, anew
                 ask.retry_elsewhere = is_undecided(denied)
@@ -335,12 +347,17 @@ class Tables:
         given = seconds(denied.retry_after) if denied.HasField("retry_after") else None
         return delay_seconds(attempt, self._backoff, random=self._random(), retry_after=given)
 
-    def _rename(self, ask: PendingRequest) -> None:
+    def _rename(self, ask: PendingRequest, now: float) -> bool:
+        """Give a request another id; False: it has failed, as the others of its gang know this one."""
+        if ask.wanted.gang:
+            self.fail(ask, ask.refusal or SessionLost(GANG_BROKEN), now)
+            return False
         self.asks.pop(ask.grant_id, None)
         ask.grant_id, ask.sent = new_id(), False
         ask.first_sent_at = ask.granted = None
         ask.retry_anew = ask.retry_elsewhere = False
         self.asks[ask.grant_id] = ask
+        return True
 
     def granted_lease(self, ask: PendingRequest) -> Lease | None:
         """Take a request out that was granted; return the session. None: it is over, or unwanted."""

@@ -37,6 +37,13 @@ class HoldStats:
         """Return the statistics after one more hold. A negative one (clock skew) counts as zero."""
         return HoldStats((*self.recent[1 - RECENT_MAX :], max(held_for, ZERO)))
 
+    def with_ended(self, grants: Sequence[Grant], now: Instant) -> HoldStats:
+        """Return the statistics after these grants have been seen to end."""
+        stats = self
+        for grant in grants[-RECENT_MAX:]:
+            stats = stats.with_hold(timedelta(milliseconds=now - grant.granted_at))
+        return stats
+
     @property
     def usual(self) -> timedelta | None:
         """The median; None: no hold has been seen to end."""

@@ -12,12 +12,13 @@ from the ticket to the grant.
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import field
 from functools import lru_cache
 from typing import Any, Protocol
 
 from seatkeeper.core.validate import Malformed
+from seatkeeper.server.domain.gang import Gang, GangMember
 from seatkeeper.server.domain.immutable import immutable
 
 PRIORITY_MAX = 1_000
@@ -30,6 +31,30 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9._/:@+-]{0,63}")
 WORK_KEY = re.compile(r"[A-Za-z0-9._/:@+-]{0,128}")
 
 
+class Member(Protocol):
+    """The message ``GangMember``."""
+
+    pool: str
+    grant_id: str
+    seats: int
+
+
+class Members(Protocol):
+    """Several of them."""
+
+    def add(self, *, pool: str, grant_id: str, seats: int) -> object:
+        """Add one."""
+        ...
+
+    def __iter__(self) -> Iterator[Member]:
+        """Yield them."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+
 class Attributes(Protocol):
     """The message ``Attributes``: what a request says beside its project and its priority."""
 
@@ -38,6 +63,11 @@ class Attributes(Protocol):
     @property
     def labels(self) -> MutableMapping[str, str]:
         """Pairs that the caller chose."""
+        ...
+
+    @property
+    def gang(self) -> Members:
+        """The seats that are granted together with these, and these; none: it is no gang."""
         ...
 
     def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
@@ -92,6 +122,8 @@ class Attribution:
     """Pairs that the caller chose, in the order of keys."""
     work_key: str = ""
     """The work that the seats are for, done by one holder at a time; empty: no such."""
+    gang: Gang = ()
+    """The seats that are granted together with these, and these; none: it is no gang."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The message ``Attributes`` as it was read, with what this node does not know of it."""
 
@@ -103,8 +135,9 @@ class Attribution:
         is left out: it could not be checked, and records hold only what was checked.
         """
         labels = tuple(sorted(request.attributes.labels.items()))
-        work_key = request.attributes.work_key
-        return cls(holder, request.project or project, request.priority, labels, work_key)
+        work_key, gang = request.attributes.work_key, gang_of(request.attributes.gang)
+        charged = request.project or project
+        return cls(holder, charged, request.priority, labels, work_key, gang)
 
     @classmethod
     def of(cls, message: Attributed) -> Attribution:
@@ -115,7 +148,13 @@ class Attribution:
         labels = tuple(sorted(more.labels.items()))
         kept = more.SerializeToString()
         return cls(
-            message.holder, message.project, message.priority, labels, more.work_key, kept
+            message.holder,
+            message.project,
+            message.priority,
+            labels,
+            more.work_key,
+            gang_of(more.gang) if more.gang else (),
+            kept,
         )
 
     def write(self, message: Attributed) -> None:
@@ -129,6 +168,11 @@ class Attribution:
             message.attributes.labels.update(self.labels)
         if self.work_key:
             message.attributes.work_key = self.work_key
+        if self.gang and not message.attributes.gang:  # kept as it was read
+            for each in self.gang:
+                message.attributes.gang.add(
+                    pool=each.pool, grant_id=each.grant_id, seats=each.seats
+                )
 
     def claims(self) -> dict[str, object]:
         """Return what a token says of it."""
@@ -141,7 +185,15 @@ class Attribution:
         facts["priority"] = self.priority
         if self.work_key:
             facts["work_key"] = self.work_key
+        if self.gang:
+            facts["gang"] = [each.pool for each in self.gang]
         return facts | ({"labels": dict(self.labels)} if self.labels else {})
+
+
+def gang_of(members: Members) -> Gang:
+    """Return the gang in a message, by the names of its pools."""
+    found = (GangMember(each.pool, each.grant_id, each.seats) for each in members)
+    return tuple(sorted(found))
 
 
 # Most requests are of few holders. Looked up, one costs a quarter of what it costs to make.
@@ -207,3 +259,8 @@ class HasAttribution:
     def work_key(self) -> str:
         """The work that the seats are for, done by one holder at a time; empty: no such."""
         return self.attribution.work_key
+
+    @property
+    def gang(self) -> Gang:
+        """The seats that are granted together with these, and these; none: it is no gang."""
+        return self.attribution.gang

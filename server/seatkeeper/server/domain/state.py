@@ -167,6 +167,8 @@ class PoolState:
     """The ids of the grants of each work key."""
     work_waiting: dict[str, set[str]] = field(init=False, default_factory=dict)
     """The ids of the tickets of each work key."""
+    gangs: set[str] = field(init=False, default_factory=set)
+    """The ids of the tickets that are granted together with those of other pools."""
     _queue: list[QueueKey] = field(init=False, default_factory=list)
     _projects: ProjectIndex | None = field(init=False, default=None, repr=False, compare=False)
     """None: no policy has asked for it."""
@@ -244,6 +246,8 @@ class PoolState:
         self.tickets_wanting[ticket.seats] += 1
         if ticket.work_key:
             _add(self.work_waiting, ticket)
+        if ticket.gang:
+            self.gangs.add(ticket.grant_id)
         key = queue_key(ticket)
         insort(self._queue, key)
         if self._projects is not None:
@@ -263,6 +267,7 @@ class PoolState:
                 del self.tickets_wanting[ticket.seats]
             if ticket.work_key:
                 _discard(self.work_waiting, ticket)
+            self.gangs.discard(grant_id)
             key = queue_key(ticket)
             del self._queue[bisect_left(self._queue, key)]
             if self._projects is not None:

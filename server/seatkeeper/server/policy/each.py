@@ -31,8 +31,7 @@ class Each:
         served = {ticket.grant_id for ticket in serve}
 
         def hold_back(ticket: Ticket) -> bool:
-            is_done = bool(ticket.work_key) and pool.is_work_held(ticket.work_key)
-            return is_done or held_back(room, served, ticket) is not None
+            return pool.stands_apart(ticket) or held_back(room, served, ticket) is not None
 
         return Plan(
             serve=serve,
@@ -53,7 +52,7 @@ def _in_order(pool: PoolSnapshot) -> Iterator[Ticket]:
     for ticket in _turns(Room(pool)):
         listed.add(ticket.grant_id)
         yield ticket
-    others = chain(pool.waiting(), pool.work_in_progress() if pool.has_work else ())
+    others = chain(pool.waiting(), pool.apart())
     yield from (ticket for ticket in others if ticket.grant_id not in listed)
 
 

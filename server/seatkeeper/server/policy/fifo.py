@@ -20,7 +20,7 @@ class Fifo:
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan: the first of the queue, as far as the free seats go."""
-        hold_back = pool.waits_for_work if pool.has_work else holds_back_none
+        hold_back = pool.waits_apart if pool.has_apart else holds_back_none
         spec = pool.state.spec
         backfill = Backfill(spec.policy.overtaking if spec else None, pool, now)
         serve = fitting(pool, pool.waiting(), backfill)

@@ -25,6 +25,8 @@ class Rule(StrEnum):
     """Its session has ended; it goes with it."""
     WORK = "work"
     """Another does, or is to do, the same work."""
+    GANG = "gang"
+    """It is granted together with seats of other pools, or not at all."""
     LIMIT = "limit"
     """Its project, or one that this is a part of, may hold no more."""
     PER_HOLDER = "per_holder"

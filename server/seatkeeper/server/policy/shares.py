@@ -44,8 +44,7 @@ class Shares:
         served = {ticket.grant_id for ticket in serve}
 
         def hold_back(ticket: Ticket) -> bool:
-            is_done = bool(ticket.work_key) and pool.is_work_held(ticket.work_key)
-            if is_done or quotas.reached(ticket) is not None:
+            if pool.stands_apart(ticket) or quotas.reached(ticket) is not None:
                 return True
             return held_back(room, served, ticket) is not None
 
@@ -195,7 +194,7 @@ def _in_order(pool: PoolSnapshot, quotas: Quotas) -> Iterator[Ticket]:
     for ticket, _ in _turns(pool, quotas):
         listed.add(ticket.grant_id)
         yield ticket
-    others = chain(pool.waiting(), pool.work_in_progress() if pool.has_work else ())
+    others = chain(pool.waiting(), pool.apart())
     yield from (ticket for ticket in others if ticket.grant_id not in listed)
 
 

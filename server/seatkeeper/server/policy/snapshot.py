@@ -37,6 +37,8 @@ class PoolSnapshot:
     """Requests that the decision has accepted, and that are not stored, by number."""
     impatient: Container[str] = frozenset()
     """Ids of those of them that are denied if they are not served now."""
+    joined: str = ""
+    """The id of a ticket of a gang that may be served: all others of the gang are, too."""
 
     @classmethod
     def of(cls, state: PoolState, *, grants_max: int = maxsize) -> PoolSnapshot:
@@ -66,10 +68,10 @@ class PoolSnapshot:
         """Yield the tickets that can be served, by priority, then in the order of acceptance.
 
         Works out the next one only when it is asked for. Tickets of sessions that are known to have
-        ended are left out, and those whose work is done by another.
+        ended are left out, and those that stand apart.
         """
-        if self.has_work:
-            return (each for each, is_free in self._by_work() if is_free)
+        if self.has_apart:
+            return (each for each, is_apart in self._by_turn() if not is_apart)
         dead, ended = self.state.dead_sessions, self.ended
         return (
             ticket
@@ -86,7 +88,7 @@ class PoolSnapshot:
         stored = (each for each in self.state.queue() if each.attribution.holder not in closed)
         new = sorted(self.new, key=queue_key)
         found = merge(stored, new, key=queue_key) if new else stored
-        return (each for each in found if self._lives(each) and not self._is_done(each))
+        return (each for each in found if self._lives(each) and not self.stands_apart(each))
 
     def waiting_by_project(self) -> dict[str, Iterator[Ticket]]:
         """Return the tickets that can be served by their projects, each in the order of ``waiting``.
@@ -106,7 +108,7 @@ class PoolSnapshot:
     ) -> Iterator[Ticket]:
         tickets = (self.state.tickets[key[2]] for key in stored)
         found = merge(tickets, new, key=queue_key) if new else tickets
-        return (ticket for ticket in found if self._lives(ticket) and not self._is_done(ticket))
+        return (each for each in found if self._lives(each) and not self.stands_apart(each))
 
     def held_by_project(self) -> Counter[str]:
         """Return how many seats each project holds; of those alone that hold any."""
@@ -116,23 +118,34 @@ class PoolSnapshot:
                 held[grant.project] -= grant.seats
         return held
 
-    def work_in_progress(self) -> Iterator[Ticket]:
-        """Yield the tickets that wait for another holder to do the same work, in the same order.
+    def apart(self) -> Iterator[Ticket]:
+        """Yield the tickets that no seat of this pool alone helps, in the same order.
 
-        A policy does not serve them. They come last in its order.
+        Those that wait for another holder to do the same work, and those of gangs, which are granted
+        together with others. A policy does not serve them. They come last in its order.
         """
-        return (each for each, is_free in self._by_work() if not is_free)
+        if not self.has_apart:
+            return iter(())
+        return (each for each, is_apart in self._by_turn() if is_apart)
 
     @property
-    def has_work(self) -> bool:
-        """Whether any request or grant has a work key."""
+    def has_apart(self) -> bool:
+        """Whether any request or grant has a work key, or is of a gang."""
         state = self.state
-        return bool(state.work_waiting or state.work_held) or any(
-            each.work_key for each in self.new
+        return bool(state.work_waiting or state.work_held or state.gangs) or any(
+            each.work_key or each.gang for each in self.new
         )
 
-    def waits_for_work(self, ticket: Ticket) -> bool:
-        """Return whether a ticket waits for another to do its work; also of one not in the pool yet."""
+    def stands_apart(self, ticket: Ticket) -> bool:
+        """Return whether a ticket is of a gang, or a grant holds seats for its work."""
+        if ticket.gang:
+            return ticket.grant_id != self.joined
+        return bool(ticket.work_key) and self.is_work_held(ticket.work_key)
+
+    def waits_apart(self, ticket: Ticket) -> bool:
+        """Return whether no seat of this pool alone helps; also of a ticket not in the pool yet."""
+        if ticket.gang:
+            return ticket.grant_id != self.joined
         key = ticket.work_key
         if not key:
             return False
@@ -147,8 +160,8 @@ class PoolSnapshot:
         """Return whether a grant holds seats for this work."""
         return any(each not in self.ended for each in self.state.work_held.get(work_key, ()))
 
-    def _by_work(self) -> Iterator[tuple[Ticket, bool]]:
-        """Yield the tickets that live, and whether no other does, or is to do, the same work.
+    def _by_turn(self) -> Iterator[tuple[Ticket, bool]]:
+        """Yield the tickets that live, and whether they stand apart, or behind one for the same work.
 
         One that may not wait is to do it only if it is served now, so it holds back none.
         """
@@ -156,15 +169,11 @@ class PoolSnapshot:
         for ticket in filter(self._lives, self.state.queue(self.new)):
             key = ticket.work_key
             if not key:
-                yield ticket, True
+                yield ticket, self.stands_apart(ticket)
                 continue
-            yield ticket, key not in seen and not self.is_work_held(key)
+            yield ticket, key in seen or self.is_work_held(key)
             if self.may_wait(ticket):
                 seen.add(key)
-
-    def _is_done(self, ticket: Ticket) -> bool:
-        """Return whether a grant holds seats for a ticket's work."""
-        return bool(ticket.work_key) and self.is_work_held(ticket.work_key)
 
     def _lives(self, ticket: Ticket) -> bool:
         return (
@@ -178,9 +187,9 @@ class PoolSnapshot:
 
     @property
     def by_acceptance(self) -> Order:
-        """The order of ``waiting``, and then those whose work is in progress."""
-        if self.has_work:
-            return ListedOrder(lambda: chain(self.waiting(), self.work_in_progress()))
+        """The order of ``waiting``, and then those that stand apart."""
+        if self.has_apart:
+            return ListedOrder(lambda: chain(self.waiting(), self.apart()))
         if self.new or self.ended:
             return ListedOrder(self.waiting)
         return StoredOrder(self.state)
@@ -203,6 +212,6 @@ def held_back_last(
         served = {ticket.grant_id for ticket in serve}
         waiting = [ticket for ticket in pool.waiting() if ticket.grant_id not in served]
         yield from sorted(waiting, key=hold_back)
-        yield from pool.work_in_progress()
+        yield from pool.apart()
 
     return ListedOrder(listed)

@@ -71,6 +71,10 @@ def _of_the_pool(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | Non
 
 
 def _held_back(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | None:
+    if ticket.gang:
+        seats = " and ".join(f"{_seats(each.seats)} of {each.pool}" for each in ticket.gang)
+        text = f"it is one of a gang: {seats} are granted when all are free at once, or none"
+        return Reason(Rule.GANG, text)
     key = ticket.work_key
     if key and (
         pool.is_work_held(key) or any(each.work_key == key for each in _until(plan, ticket))

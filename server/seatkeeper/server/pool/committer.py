@@ -21,19 +21,18 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.facts import decision_id_of
-from seatkeeper.server.events.usage import (
-    UsageEvent,
-)
 from seatkeeper.server.pool import lots
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.decided import Ended, called_back, changes_of, refusals_of
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.full_store import FullStore
+from seatkeeper.server.pool.gang_part import GangParts
 from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
 from seatkeeper.server.pool.subscribers import Listener, Subscribers, deliver, peer_of
+from seatkeeper.server.pool.unknown import UnknownOutcomes
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import made_by, writes_of
 from seatkeeper.server.store import (
@@ -53,8 +52,6 @@ TURNS_UNTIL_SENT = 2
 """Turns of the event loop in which a request to the store gets on its way."""
 ISOLATIONS_MAX = 4
 """Dead sessions are looked for this often before a batch is given up."""
-UNKNOWN_MAX = 8
-"""Decisions of unknown outcome that are remembered until the watch shows them."""
 
 
 class Committer:
@@ -95,8 +92,11 @@ class Committer:
         """A transaction of unknown outcome may still take effect: the next commit moves the guard,
         whatever it decides, so that the lost one can no longer win."""
         self._in_flight: InFlightCommit | None = None
-        self._unknown: dict[int, list[UsageEvent]] = {}
-        """By decision id: what decisions of unknown outcome changed if they took effect."""
+        self._unknown = UnknownOutcomes(self._pool, self._observer)
+        self.gang_parts = GangParts(
+            *(context, mirror, self._unknown, self._compared),
+            *(self.get_ready, self._set_dead_sessions_apart),
+        )
 
     def read_spec(self) -> None:
         """Apply the pool's specification."""
@@ -131,13 +131,13 @@ class Committer:
         """Process a watch batch: it may show a commit whose outcome was unknown."""
         if self._unknown:
             for _, decision_id in self._guards(batch):
-                self._took_effect(decision_id)
+                self._unknown.took_effect(decision_id)
         self._moved.set()
 
     def view_moved(self) -> None:
         """Record that the view has changed."""
         if self._unknown:
-            self._took_effect(self._mirror.decision_id)
+            self._unknown.took_effect(self._mirror.decision_id)
         self._moved.set()
 
     async def commit(self, asks: list[PendingCommand]) -> Decision | None:
@@ -149,9 +149,7 @@ class Committer:
         """
         commands = [ask.command for ask in asks]
         for _ in range(ISOLATIONS_MAX):
-            if (error := self.unsupported) is not None:
-                raise error
-            await self._write_lots()
+            await self.get_ready()
             state = self._mirror.state
             due = self._waits.due(state)
             decision = decide(
@@ -185,7 +183,7 @@ class Committer:
             except OutcomeUnknown:
                 self._observer.outcome_unknown(self._pool)
                 self._unsettled = True
-                self._remember_unknown(decision_id, decision, ended)
+                self._unknown.remember(decision_id, decision, ended)
                 await self._bring_in(await self._store.list(self._keys.seats(self._pool)))
                 raise
             except StoreError as error:
@@ -198,6 +196,19 @@ class Committer:
             return decision
         self._observer.store_failed(self._pool, LeaseNotFound.__name__)
         raise LeaseNotFound("sessions end faster than they can be set apart")
+
+    async def get_ready(self) -> None:
+        """Write what is due before anything is decided. Raises ``FormatUnsupported``."""
+        if (error := self.unsupported) is not None:
+            raise error
+        await self._write_lots()
+
+    def _compared(self) -> tuple[Unchanged, Unchanged]:
+        guard, spec = self._guard, self._keys.pool(self._pool)
+        return (
+            Unchanged(guard, self._mirror.guard_revision),
+            Unchanged(spec, self._spec_revision),
+        )
 
     async def _write_lots(self) -> None:
         """Write what is due of the pool's lots: no decision is made here by seats that are over.
@@ -224,10 +235,7 @@ class Committer:
         in_flight = self._in_flight = InFlightCommit(
             self._store.commit(
                 writes,
-                only_if=(
-                    Unchanged(guard, self._mirror.guard_revision),
-                    Unchanged(spec, self._spec_revision),
-                ),
+                only_if=self._compared(),
                 else_read=(guard, spec),
             ),
             decision_id,
@@ -340,19 +348,6 @@ class Committer:
             if peer := peer_of(listeners[id(command)]):
                 peers[command.grant_id] = peer
         return peers
-
-    def _remember_unknown(self, decision_id: int, decision: Decision, ended: Ended) -> None:
-        """Keep what a decision changed until it is known whether it took effect.
-
-        What it refused is left out: those commands are decided again.
-        """
-        self._unknown[decision_id] = list(changes_of(self._pool, decision, ended, peers={}))
-        while len(self._unknown) > UNKNOWN_MAX:
-            del self._unknown[next(iter(self._unknown))]
-
-    def _took_effect(self, decision_id: int) -> None:
-        """Publish the changes of a decision whose outcome was unknown, if it is one."""
-        self._observer.usage.publish_all(self._unknown.pop(decision_id, ()))
 
 
 def _call_after(turns: int, call: Callable[[], None]) -> None:

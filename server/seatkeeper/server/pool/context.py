@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -59,6 +60,10 @@ class LoopConfig:
     listing_step: int = LISTING_STEP
 
 
+def _forget(pool: str) -> None:
+    """Grant no gangs."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolContext:
     """One pool on one node, and what serving it needs."""
@@ -70,3 +75,5 @@ class PoolContext:
     clock: Clock
     config: LoopConfig
     observer: Observer
+    on_gangs: Callable[[str], None] = _forget
+    """Called with the pool's name after each change while a gang waits in it."""

@@ -42,11 +42,9 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from functools import partial
 
 from seatkeeper.server.decide import Forecast, HoldStats, admission
-from seatkeeper.server.decide.estimate import RECENT_MAX
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -98,6 +96,7 @@ class PoolLoop:
         """Whether the watch of the store works; set by ``follow``."""
         self.holds = HoldStats()
         self.subscribers = Subscribers(pool)
+        self._on_gangs = context.on_gangs
         self._followers: dict[asyncio.Event, None] = {}
         self._store = context.store
         self._keys = context.keys
@@ -114,6 +113,7 @@ class PoolLoop:
         self._ownership = Ownership(context, forwarder, *parts)
         self._reader = ViewReader(context, *parts)
         self._committer = Committer(context, *parts, self._reader.bring_in, self._reclaims)
+        self.gang_parts = self._committer.gang_parts
         self._refusals = Refusals(context)
         self._intake = Intake(self.state, self._work, config, self._clock)
         self._inbox = Inbox(
@@ -167,9 +167,9 @@ class PoolLoop:
         self._refusals.unanswered(self._inbox.take(len(self._inbox)), "the node is stopping")
 
     @contextmanager
-    def following(self) -> Iterator[asyncio.Event]:
+    def following(self, changed: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
         """Yield an event that is set after every change of the view; clear it yourself."""
-        changed = asyncio.Event()
+        changed = changed or asyncio.Event()
         self._followers[changed] = None
         try:
             yield changed
@@ -252,9 +252,7 @@ class PoolLoop:
 
     def _changed(self, grant_ids: set[str]) -> None:
         self._reclaims.review(self.state.guard.reclaims)
-        now = self._clock.now()
-        for grant in self._mirror.ended[-RECENT_MAX:]:
-            self.holds = self.holds.with_hold(timedelta(milliseconds=now - grant.granted_at))
+        self.holds = self.holds.with_ended(self._mirror.ended, self._clock.now())
         self._mirror.ended.clear()
         if self._mirror.expired:
             # After the commit that is being processed has reported the grants that it made.
@@ -266,6 +264,8 @@ class PoolLoop:
         self._wake_for_work()
         for follower in self._followers:
             follower.set()
+        if self.state.gangs:
+            self._on_gangs(self.pool)
 
     # Deciding -------------------------------------------------------------------------------
 
@@ -311,9 +311,8 @@ class PoolLoop:
         if not asks and self._work.look() is None and not self._work.is_due():
             self._set_timer()
             return
-        to_do = is_idle = False
+        to_do, is_idle = False, not asks
         try:
-            is_idle = not asks
             if not await self._ownership.forward(asks) or self._work.is_due(
                 late_by=TAKEOVER_DELAY[1]
             ):

@@ -30,6 +30,7 @@ from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.confirmed import Confirmed, confirmed_grants
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
+from seatkeeper.server.pool.gangs import GangKeeper
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.lots import LotKeeper
 from seatkeeper.server.pool.subscribers import Listener, deliver, peer_of
@@ -37,7 +38,12 @@ from seatkeeper.server.sessions.sessions import Session
 from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.wire.denials import decode_work_end, denial_name
-from seatkeeper.server.wire.validate import check_acquire, check_grant_ref, check_work_end
+from seatkeeper.server.wire.gangs import seats_of
+from seatkeeper.server.wire.validate import (
+    check_acquire,
+    check_grant_ref,
+    check_work_end,
+)
 from seatkeeper.v1 import seat_pb2, seat_service_pb2
 
 IDLE_SWEEP = timedelta(minutes=1)
@@ -81,6 +87,7 @@ class PoolRouter:
         self._idle: set[str] = set()
         """The pools that were idle at the latest sweep."""
         self.lots = LotKeeper(store, keys, catalogue, clock, self._is_elsewhere)
+        self._gangs = GangKeeper(store, self.loop, self._is_elsewhere)
         catalogue.on_change = self._spec_changed
 
     async def start(self) -> None:
@@ -95,6 +102,7 @@ class PoolRouter:
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self._gangs.stop()
         await self.lots.stop()
         await self.catalogue.stop()
         await asyncio.gather(*(loop.stop() for loop in self._loops.values()))
@@ -131,7 +139,7 @@ class PoolRouter:
             attribution=Attribution.asked(
                 request, holder=session.holder, project=session.project
             ),
-            seats=request.seats,
+            seats=seats_of(request),
             wait=wait,
             may_wait=wait is None or wait > timedelta(0),
             heeds_within=session.ttl if session.heeds_reclaim and heeds_reclaim else None,
@@ -224,8 +232,10 @@ class PoolRouter:
 
     def ring_changed(self) -> None:
         """Record that pools may have other owners."""
-        for loop in self._loops.values():
+        for name, loop in self._loops.items():
             loop.ring_changed()
+            if loop.state.gangs:
+                self._gangs.noticed(name)
 
     async def sweep(self) -> None:
         """Stop following pools that were idle at two sweeps in a row."""
@@ -246,7 +256,7 @@ class PoolRouter:
         if pool not in self._loops:
             context = PoolContext(
                 *(pool, self._store, self._keys, self.catalogue, self._clock),
-                *(self._config, self._observer),
+                *(self._config, self._observer, self._gangs.noticed),
             )
             loop = PoolLoop(context, self._forwarder)
             loop.start()

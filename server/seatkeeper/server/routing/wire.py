@@ -20,7 +20,12 @@ from seatkeeper.server.domain import (
     Released,
 )
 from seatkeeper.server.store import records
-from seatkeeper.server.store.formats import FormatUnsupported, check_format, kept
+from seatkeeper.server.store.formats import (
+    TERMS_FORMAT,
+    FormatUnsupported,
+    check_format,
+    kept,
+)
 from seatkeeper.server.wire.denials import (
     decode_denied,
     decode_work_end,
@@ -52,6 +57,8 @@ def encode_command(command: Command) -> pb.PeerCommand:
     ticket.seats = command.seats
     command.attribution.write(ticket)
     ticket.wait_millis = records.wait_millis(command.wait)
+    if command.gang:
+        ticket.format = TERMS_FORMAT  # one that does not know gangs is not to decide
     if command.heeds_within is not None:
         ticket.heeds_within_millis = records.wait_millis(command.heeds_within)
     return pb.PeerCommand(acquire=message)

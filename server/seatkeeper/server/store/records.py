@@ -30,6 +30,7 @@ from seatkeeper.server.store.drains import read_drain, write_drain
 from seatkeeper.server.store.formats import (
     POLICY_FORMAT,
     RULES_FORMAT,
+    TERMS_FORMAT,
     check_format,
     kept,
     parsed,
@@ -221,6 +222,8 @@ def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
     if ticket.heeds_within is not None:
         record.heeds_within_millis = wait_millis(ticket.heeds_within)
     write_move(record, ticket.move)
+    if ticket.gang:
+        record.format = TERMS_FORMAT
     return record
 
 

@@ -27,6 +27,7 @@ from seatkeeper.core.validate import (
     is_name,
 )
 from seatkeeper.server.domain import PoolSpec, To, attribution, policy_fault
+from seatkeeper.server.wire.gangs import check_gang
 from seatkeeper.server.wire.lots import check_lots
 from seatkeeper.server.wire.policies import decode_policy
 from seatkeeper.server.wire.pool_rules import check_rules
@@ -47,7 +48,9 @@ def check_acquire(request: seat_pb2.Acquire) -> None:
     """Check a request for seats."""
     check_name("pool", request.pool)
     check_id("grant_id", request.grant_id)
-    if request.seats < 1:
+    if request.attributes.gang:
+        check_gang(request)
+    elif request.seats < 1:
         raise Malformed("seats", f"{request.seats} seats asked; ask for at least 1")
     if request.seats > SEATS_MAX:
         raise Malformed("seats", f"{request.seats} seats asked; no pool has over {SEATS_MAX}")

@@ -1,0 +1,225 @@
+"""Granting gangs: seats of several pools, in one transaction, or none of them.
+
+Theory of operation
+-------------------
+The requests of a gang are ordinary ones, one for each pool: each has its ticket, its wait, its place,
+and is cancelled, denied and lost as any other. Only one thing sets them apart: no decision of one pool
+grants them (``PoolSnapshot.stands_apart``). They are granted here, when the policy of each pool would
+serve the member that waits there: by one decision for each pool, and one transaction of all of their
+writes, which compares the guard and the specification of every pool. So it is all or nothing at any
+revision, whatever any node does meanwhile: a member that was cancelled has moved its pool's guard.
+
+A gang that waits holds nothing, so gangs cannot wait for one another.
+
+The owner of the gang's first pool, by name, sees to it, and follows all of the gang's pools. Other
+nodes that follow the first pool do so a little later, so it does not depend on one of them. What others
+decide in the same moment makes the transaction fail, and it is tried again after a pause of random
+length, which grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack, suppress
+from itertools import islice
+from typing import TypeAlias
+
+from seatkeeper.server.domain.gang import Gang
+from seatkeeper.server.events import log as events
+from seatkeeper.server.pool.gang_part import GangPart
+from seatkeeper.server.pool.loop import PoolLoop
+from seatkeeper.server.store import (
+    OPERATIONS_MAX,
+    LeaseNotFound,
+    OutcomeUnknown,
+    Store,
+    StoreError,
+)
+from seatkeeper.server.store.formats import FormatUnsupported
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 32
+"""Gangs of one first pool that are tried, in the order of its queue; the others are behind these."""
+LOOK_INTERVAL = 0.02
+"""Seconds between two looks, at least."""
+LOOK_MAX = 10.0
+"""Seconds between two looks while nothing changes: a policy may serve more as time passes."""
+TAKEOVER_DELAY = (0.2, 0.5)
+"""Seconds by which a node looks later that does not own the first pool."""
+PAUSE_MIN, PAUSE_MAX = 0.005, 1.0
+"""Seconds until it is tried again after others decided in the same moment, or the store failed."""
+Loops: TypeAlias = dict[str, PoolLoop]
+
+
+class GangKeeper:
+    """Grants the gangs whose first pools this node follows."""
+
+    def __init__(
+        self,
+        store: Store,
+        loop_of: Callable[[str], Awaitable[PoolLoop | None]],
+        is_elsewhere: Callable[[str], bool],
+    ) -> None:
+        """Grant nothing yet. ``loop_of`` follows a pool; ``is_elsewhere``: another node owns it."""
+        self._store = store
+        self._loop_of = loop_of
+        self._is_elsewhere = is_elsewhere
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def noticed(self, pool: str) -> None:
+        """Notice that a gang waits in a pool, and what has changed there."""
+        task = self._tasks.get(pool)
+        if task is None or task.done():
+            self._tasks[pool] = asyncio.create_task(self._run(pool))
+
+    async def stop(self) -> None:
+        """Stop."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, pool: str) -> None:
+        while True:
+            try:
+                await self._serve(pool)
+                return
+            except Exception:
+                logger.exception("gangs_failed", extra={"pool": pool})
+                await asyncio.sleep(PAUSE_MAX * random.random())
+
+    async def _serve(self, pool: str) -> None:
+        """Grant the gangs whose first pool this is, as long as there are any."""
+        changed = asyncio.Event()
+        pause = PAUSE_MIN
+        while True:
+            if self._is_elsewhere(pool):
+                await asyncio.sleep(random.uniform(*TAKEOVER_DELAY))
+            changed.clear()
+            with ExitStack() as following:
+                loops = await self._follow(pool, changed, following)
+                gangs = _gangs_of(loops[pool]) if pool in loops else []
+                if not gangs:
+                    return
+                is_settled = await self._look(gangs, loops)
+                await asyncio.sleep(LOOK_INTERVAL if is_settled else pause * random.random())
+                pause = PAUSE_MIN if is_settled else min(2 * pause, PAUSE_MAX)
+                if is_settled:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_MAX):
+                            await changed.wait()
+
+    async def _follow(self, pool: str, changed: asyncio.Event, following: ExitStack) -> Loops:
+        """Follow a pool, and all that its gangs want seats of; ``changed`` is set when one changes."""
+        loops: Loops = {}
+        wanted = [pool]
+        while wanted:
+            name = wanted.pop()
+            if name in loops or (loop := await self._loop_of(name)) is None:
+                continue
+            loops[name] = loop
+            following.enter_context(loop.following(changed))
+            await loop.listed()
+            if name == pool:
+                wanted += {each.pool for gang in _gangs_of(loop) for each in gang}
+        return loops
+
+    async def _look(self, gangs: Iterable[Gang], loops: Loops) -> bool:
+        """Grant what can be granted; return whether it is known what has become of it."""
+        for gang in gangs:
+            try:
+                if not await self._try(gang, loops):
+                    return False
+            except FormatUnsupported:
+                continue  # a node that understands its pools grants it
+            except StoreError as error:
+                logger.warning("gang_not_granted", extra={"error": str(error)})
+                return False
+            await asyncio.sleep(0)
+        return True
+
+    async def _try(self, gang: Gang, loops: Loops) -> bool:
+        """Grant a gang if it can be; False: it could, and others decided in the same moment."""
+        found = [loops[each.pool] for each in gang if each.pool in loops]
+        if len(found) < len(gang) or not _may_fit(gang, found):
+            return True
+        for loop in found:
+            await loop.gang_parts.get_ready()
+        if (parts := _parts(gang, found)) is None:
+            return True
+        return await self._commit(gang, found, parts)
+
+    async def _commit(self, gang: Gang, found: list[PoolLoop], parts: list[GangPart]) -> bool:
+        each = list(zip(found, parts, strict=True))
+        for loop, part in each:
+            loop.gang_parts.sent(part)
+        for_lease = False
+        try:
+            committed = await self._store.commit(
+                [write for part in parts for write in part.writes],
+                only_if=[unchanged for part in parts for unchanged in part.only_if],
+            )
+            if committed.succeeded:
+                pools = [member.pool for member in gang]
+                events.happened("gang_granted", logging.DEBUG, pools=pools)
+                await _seen(found, committed.revision)
+                return True
+        except OutcomeUnknown:
+            return False  # the watch says what has become of it
+        except LeaseNotFound:
+            for_lease = True
+        except StoreError:
+            for loop, part in each:
+                await loop.gang_parts.failed(part, for_lease=False)
+            raise
+        for loop, part in each:
+            await loop.gang_parts.failed(part, for_lease=for_lease)
+        return False
+
+
+def _gangs_of(loop: PoolLoop) -> list[Gang]:
+    """Return the gangs whose first pool this is, the next one first; not all of very many."""
+    state = loop.state
+    if not state.gangs:
+        return []
+    waiting = (ticket.gang for ticket in state.queue() if ticket.gang)
+    return list(islice((gang for gang in waiting if gang[0].pool == loop.pool), LOOKED_AT))
+
+
+def _may_fit(gang: Gang, loops: Iterable[PoolLoop]) -> bool:
+    """Return whether each member is there, as it was said, and its seats are free."""
+    sessions = set()
+    for member, loop in zip(gang, loops, strict=True):
+        ticket = loop.state.tickets.get(member.grant_id)
+        if ticket is None or ticket.gang != gang or loop.state.free < member.seats:
+            return False
+        sessions.add(ticket.session_id)
+    return len(sessions) == 1
+
+
+def _parts(gang: Gang, loops: Iterable[PoolLoop]) -> list[GangPart] | None:
+    """Decide for each pool; None: in one of them it is not the gang's turn."""
+    decision_id = random.getrandbits(63) | 1
+    writes_max = OPERATIONS_MAX // len(gang) - 1  # and the guard
+    parts = []
+    for member, loop in zip(gang, loops, strict=True):
+        part = loop.gang_parts.decide(member.grant_id, decision_id, writes_max)
+        if part is None:
+            return None
+        parts.append(part)
+    return parts
+
+
+async def _seen(loops: Iterable[PoolLoop], revision: int) -> None:
+    """Wait until the views have what was committed, or nothing comes: then it is looked again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PAUSE_MAX):
+            for loop in loops:
+                with loop.following() as changed:
+                    while loop.gang_parts.complete_revision < revision:
+                        changed.clear()
+                        await changed.wait()

@@ -1,0 +1,87 @@
+"""Users that take seats of several pools at once.
+
+Draws of their own, so that what happens in seeds without any stays as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from functools import partial
+
+from tests.simulation.cluster import SimCluster
+from tests.simulation.users import SimSurroundings
+
+from seatkeeper.chaos.users import LibraryUser, UserRecord
+from seatkeeper.client import (
+    AsyncGrant,
+    HoldingState,
+    NoSeatFree,
+    SeatError,
+    ServiceUnavailable,
+)
+from seatkeeper.oracle.record import Denied
+
+GANGS_SHARE = 0.5
+"""Share of the seeds of several pools in which there are some."""
+
+
+class Ganger(LibraryUser):
+    """Takes seats of two pools at once, and gives up early now and then."""
+
+    async def _cycle(self) -> None:
+        rng, here = self._rng, self.surroundings
+        pools = rng.sample(list(self._pools), 2)
+        seats = {pool: rng.choice([1, 1, min(2, capacity)]) for pool, capacity in pools}
+        wait = rng.choice([2.0, 5.0, 10.0])
+        asked_at = self._note_asking()
+        asking = asyncio.ensure_future(self._client.gang(seats, wait=wait).take())
+        if rng.random() < self.habits.give_up:
+            await asyncio.wait({asking}, timeout=rng.uniform(0.0, 1.0))
+            asking.cancel()
+        try:
+            grants = await asking
+        except NoSeatFree:
+            for pool in seats:
+                self.user_record.note(Denied(self.name, pool, asked_at, here.now(), wait))
+            return
+        except (SeatError, asyncio.CancelledError) as error:
+            here.note(f"{self.name}: failed: {type(error).__name__}")
+            if isinstance(error, ServiceUnavailable):
+                self.user_record.unserved.append((self.name, here.now()))
+            return
+        await self._use_all(seats, grants)
+
+    async def _use_all(
+        self, seats: Mapping[str, int], grants: Mapping[str, AsyncGrant]
+    ) -> None:
+        def is_safe(grant: AsyncGrant) -> bool:
+            return grant.state is not HoldingState.LOST
+
+        await asyncio.gather(
+            *(
+                self._use(
+                    *(pool, seats[pool], grant.grant_id, grant.fence), partial(is_safe, grant)
+                )
+                for pool, grant in grants.items()
+            )
+        )
+        self.user_record.operations += 1
+        for grant in grants.values():
+            await grant.release()
+
+
+def gangers(
+    cluster: SimCluster, user_record: UserRecord, pools: dict[str, int], seed: int
+) -> list[Ganger]:
+    """Return those of a seed."""
+    own = random.Random(f"gangs of {seed}")
+    if len(pools) < 2 or own.random() >= GANGS_SHARE:
+        return []
+    return [
+        Ganger(
+            SimSurroundings(cluster, f"ganger-{n}", own), user_record, list(pools.items()), own
+        )
+        for n in range(own.randrange(1, 4))
+    ]
