@@ -9,9 +9,14 @@ from seatkeeper.core.projects import PoolPolicy, ProjectShare
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 
+def has_lots(spec: pb.PoolSpec) -> bool:
+    """Return whether a pool has lots, or a rule that starts bursts, by its specification."""
+    return bool(spec.lots.lots) or spec.lots.burst_rule.seats > 0
+
+
 def plain_seats(spec: pb.PoolSpec) -> int:
     """Return the seats that a pool has without a contract, by its specification."""
-    return spec.lots.seats if spec.lots.lots else spec.seats
+    return spec.lots.seats if has_lots(spec) else spec.seats
 
 
 def shortfall_text(spec: pb.PoolSpec, now_millis: int) -> str:

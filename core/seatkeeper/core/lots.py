@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from seatkeeper.core.burst_rule import BurstMonth, BurstRule
+from seatkeeper.core.rule_text import rule_texts
+
 LOTS_MAX = 32
 """Lots of one pool, also those that have ended and were not forgotten."""
 LOT_SEATS_MAX = 100_000
@@ -88,6 +91,10 @@ class Lot:
     ended_at: int | None = None
     announced_days: int = 0
     """How many days before the end was announced last; 0: not yet."""
+    overdraft: int = 0
+    """Seats that a contract allows beyond its own, while it is in force and no other seat is free."""
+    is_by_rule: bool = False
+    """Whether the pool's rule has started it, rather than an administrator."""
 
     @property
     def occurrence(self) -> tuple[str, int | None, int | None]:
@@ -120,10 +127,14 @@ class PoolLots:
     """Seats without a contract. Without lots it says nothing."""
     edited_revision: int = 0
     """The revision that an administrator wrote, where nodes alone have written since; 0: none has."""
+    rule: BurstRule | None = None
+    """When nodes start a burst; None: never. Of a change None: as before."""
+    months: tuple[BurstMonth, ...] = ()
+    """What bursts of the rule take of the latest months."""
 
     def __bool__(self) -> bool:
-        """Return whether there are lots."""
-        return bool(self.lots)
+        """Return whether there are lots, or a rule that starts some."""
+        return bool(self.lots or self.rule)
 
     @property
     def in_force(self) -> int:
@@ -131,6 +142,11 @@ class PoolLots:
         return self.seats + sum(
             lot.seats for lot in self.lots if lot.state is LotState.IN_FORCE
         )
+
+    @property
+    def overdraft(self) -> int:
+        """Seats that may be granted beyond those in force."""
+        return sum(lot.overdraft for lot in self.lots if lot.state is LotState.IN_FORCE)
 
     @property
     def most(self) -> int:
@@ -164,8 +180,14 @@ class PoolLots:
         return None
 
     def lines(self) -> list[str]:
-        """Return it for the log: each lot, and what is beside them."""
+        """Return it for the log: each lot, the rule, and what is beside them."""
         found = [f"{lot.name}: {lot.seats} seats, {lot.state.value}" for lot in self.lots]
+        found += [
+            f"{lot.name}: overdraft {lot.overdraft}" for lot in self.lots if lot.overdraft
+        ]
+        if self.rule:
+            said = (f"{key} {value}" for key, value in rule_texts(self.rule).items())
+            found.append(f"burst rule: {', '.join(said)}")
         return [*found, f"without a contract: {self.seats}"] if found else []
 
 
@@ -229,7 +251,8 @@ def _announcements(lot: Lot) -> Iterator[tuple[int, int]]:
 def succeeding(wanted: PoolLots, before: PoolLots) -> PoolLots:
     """Return what is stored when an administrator's lots take the place of those before.
 
-    A lot of the same name and dates goes on as it was written; any other one is pending.
+    A lot of the same name and dates goes on as it was written; any other one is pending. The rule that
+    starts bursts stays where nothing is said of it; what its bursts take of months stays in any case.
     """
     there = {lot.occurrence: lot for lot in before.lots}
     lots = tuple(
@@ -239,17 +262,22 @@ def succeeding(wanted: PoolLots, before: PoolLots) -> PoolLots:
             began_at=was.began_at,
             ended_at=was.ended_at,
             announced_days=was.announced_days,
+            is_by_rule=was.is_by_rule,
         )
         if (was := there.get(lot.occurrence)) is not None
         else as_asked(lot)
         for lot in wanted.lots
     )
-    return PoolLots(lots, wanted.seats) if lots else NO_LOTS
+    rule = (before.rule if wanted.rule is None else wanted.rule) or None
+    if not lots and rule is None:
+        return NO_LOTS
+    return PoolLots(lots, wanted.seats, rule=rule, months=before.months)
 
 
 def as_asked(lot: Lot) -> Lot:
     """Return a lot of which nothing is written."""
-    return replace(lot, state=LotState.PENDING, began_at=None, ended_at=None, announced_days=0)
+    lot = replace(lot, state=LotState.PENDING, began_at=None, ended_at=None, announced_days=0)
+    return replace(lot, is_by_rule=False)
 
 
 LotFault = tuple[int, str, str]
@@ -281,16 +309,28 @@ def _faults_of(lot: Lot, seen: set[str]) -> Iterator[tuple[str, str]]:
         yield "until", "is not after `from`"
     if lot.kind is LotKind.BURST and lot.ends is None:
         yield "until", "a burst needs an end"
+    if not 0 <= lot.overdraft <= LOT_SEATS_MAX:
+        yield "overdraft", f"{lot.overdraft} is not from 0 to {LOT_SEATS_MAX}"
+    if lot.kind is LotKind.BURST and lot.overdraft:
+        yield "overdraft", "is what a contract allows; a burst has its seats and no more"
     if lot.price is not None:
-        for reason in _price_faults(lot.price):
+        for reason in price_faults(lot.price):
             yield "price", reason
 
 
-def _price_faults(price: Price) -> Iterator[str]:
-    if _AMOUNT.fullmatch(price.amount) is None:
-        yield (
-            f"{price.amount[:40]!r} is not a decimal number from 0 on, with at most 12 digits, "
-            "and 6 after the point"
-        )
+def amount_fault(amount: str) -> str:
+    """Return why a text is no amount of money; empty: it is one."""
+    if _AMOUNT.fullmatch(amount) is not None:
+        return ""
+    return (
+        f"{amount[:40]!r} is not a decimal number from 0 on, with at most 12 digits, and 6 after "
+        "the point"
+    )
+
+
+def price_faults(price: Price) -> Iterator[str]:
+    """Yield all that is wrong with a price."""
+    if reason := amount_fault(price.amount):
+        yield reason
     if _CURRENCY.fullmatch(price.currency) is None:
         yield f"{price.currency[:40]!r} is not a currency of three capital letters, as EUR"

@@ -148,6 +148,7 @@ NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 PURE = (
     *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay")),
     *(f"seatkeeper.core.{module}" for module in ("projects", "pool_rules", "reclaim", "lots")),
+    *(f"seatkeeper.core.{module}" for module in ("lot_use", "burst_rule", "rule_text")),
 )
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
 of the ground that they decide by."""

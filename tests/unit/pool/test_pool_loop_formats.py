@@ -101,7 +101,7 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     assert event.levelno == logging.ERROR
     facts = event.__dict__
     may_be_newer = {
-        KEYS.pool(POOL): RULES_FORMAT,
+        KEYS.pool(POOL): TERMS_FORMAT,
         KEYS.ticket(POOL, uuid7(99)): TERMS_FORMAT,
     }
     known = may_be_newer.get(written.key, FORMAT)

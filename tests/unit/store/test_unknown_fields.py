@@ -498,7 +498,7 @@ def test_every_enum_in_a_record_is_known_here() -> None:
     found = {name for record in _stored() for name in _enums(record)}
     # The reason of a lost grant: what is not a reclaim is an end by force. A lot whose state is not
     # known has no seats.
-    lots = {"Lot.kind", "Lot.state", "LotPrice.per"}
+    lots = {"Lot.kind", "Lot.state", "LotPrice.per", "LotSeats.kind"}
     assert found == {"Denied.reason", "Lost.reason", "RunningBuild.phase"} | lots
 
 

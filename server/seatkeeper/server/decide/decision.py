@@ -31,6 +31,7 @@ from datetime import timedelta
 from seatkeeper.server.decide import reclaimed
 from seatkeeper.server.decide.entering import Entering
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
+from seatkeeper.server.decide.marking import marked_grants, waits_after, with_grants
 from seatkeeper.server.decide.moving import Moves
 from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
@@ -181,7 +182,20 @@ def decide(
         guard = replace(guard, reclaims=reclaims)
         draft.decision.is_reclaim = True
     draft.decision.guard = guard
+    _mark(draft)
     return draft.decision
+
+
+def _mark(draft: _Draft) -> None:
+    """Mark what is granted with the lots that its seats come from, and count what it waited."""
+    decision = draft.decision
+    grants = marked_grants(draft.pool, decision.grants, draft.gone)
+    if grants is not decision.grants:
+        decision.grants = grants
+        decision.outcomes = with_grants(decision.outcomes, grants)
+    waits = waits_after(draft.pool, grants)
+    if waits is not decision.guard.waits:
+        decision.guard = replace(decision.guard, waits=waits)
 
 
 def _free_reclaimed(draft: _Draft, over: Collection[int]) -> None:

@@ -1,5 +1,6 @@
 """The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
 
+from seatkeeper.core.lot_use import LotMarks, marks_of, room_in
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.projects import (
     NO_POLICY,
@@ -63,6 +64,7 @@ __all__ = [
     "Guard",
     "Instant",
     "Limits",
+    "LotMarks",
     "Move",
     "MoveTicket",
     "Moved",
@@ -85,5 +87,7 @@ __all__ = [
     "Usage",
     "Watermark",
     "WorkEnd",
+    "marks_of",
     "policy_fault",
+    "room_in",
 ]

@@ -14,6 +14,7 @@ from datetime import timedelta
 from fractions import Fraction
 from heapq import merge
 
+from seatkeeper.core.lot_use import LotMarks, MarkedSeats
 from seatkeeper.core.lots import NO_LOTS, PoolLots
 from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
@@ -24,6 +25,7 @@ from seatkeeper.server.domain.move import Move
 from seatkeeper.server.domain.project_index import ProjectIndex
 from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Instant, Reclaims
 from seatkeeper.server.domain.rule_index import RuleIndex
+from seatkeeper.server.domain.wait_counts import NO_WAITS, WaitCounts
 
 __all__ = ["Grant", "Guard", "Instant", "PoolSpec", "PoolState", "Ticket", "Usage"]
 
@@ -43,8 +45,13 @@ class PoolSpec:
 
     @property
     def open_seats(self) -> int:
-        """The seats that may be held for something to be granted; 0 where it is closed or drained."""
-        return 0 if self.drain is not None else self.seats
+        """The seats that may be held for something to be granted; 0 where it is closed or drained.
+
+        Those in force, and what contracts in force allow beyond them.
+        """
+        if self.drain is not None:
+            return 0
+        return self.seats + self.lots.overdraft if self.lots else self.seats
 
     lots: PoolLots = NO_LOTS
     """What the capacity is a sum of; ``seats`` are those in force. None: ``seats`` alone."""
@@ -84,6 +91,8 @@ class Guard:
     """Seats granted before tickets that wait still and came first, by grant id."""
     reclaims: Reclaims = field(default=NO_RECLAIMS, hash=False)
     """Grants that are called back."""
+    waits: WaitCounts = field(default=NO_WAITS, hash=False)
+    """How long requests waited lately, where the pool has a rule that starts bursts."""
 
 
 @immutable
@@ -104,6 +113,8 @@ class Grant(HasAttribution):
     heeds_within: timedelta | None = None
     """The seats may be called back, and the holder learns of it within so long at most; None: they may
     not."""
+    marks: LotMarks | None = None
+    """The lots that the seats came from when they were granted; None: from none."""
 
 
 @immutable
@@ -159,6 +170,8 @@ class PoolState:
     its holder, by grant id."""
     dead_sessions: set[str] = field(default_factory=set)
     held: int = 0
+    marked: MarkedSeats = field(init=False, default_factory=MarkedSeats)
+    """How many of these come from each lot."""
     tickets_of: Counter[str] = field(init=False, default_factory=Counter)
     """How many tickets each holder has."""
     tickets_wanting: Counter[int] = field(init=False, default_factory=Counter)
@@ -218,6 +231,8 @@ class PoolState:
         self.remove_grant(grant.grant_id)
         self.grants[grant.grant_id] = grant
         self.held += grant.seats
+        if grant.marks is not None:
+            self.marked.add(grant.marks)
         if self._projects is not None:
             self._projects.add_grant(grant)
         if self._by_rules is not None:
@@ -230,6 +245,8 @@ class PoolState:
         grant = self.grants.pop(grant_id, None)
         if grant is not None:
             self.held -= grant.seats
+            if grant.marks is not None:
+                self.marked.add(grant.marks, -1)
             if self._projects is not None:
                 self._projects.remove_grant(grant)
             if self._by_rules is not None:

@@ -31,6 +31,8 @@ def facts_of(event: UsageEvent) -> dict[str, object]:
     }
     if event.fence:
         facts["fence"] = event.fence
+    if event.marks is not None:
+        facts["lots"] = event.marks.lines()
     if event.reason:
         facts["reason"] = event.reason
     if event.hint:

@@ -15,6 +15,19 @@ from seatkeeper.server.events.feed import UsageFeed
 
 
 @dataclass(frozen=True, slots=True)
+class LotCount:
+    """A lot in force as a node sees it now."""
+
+    name: str
+    kind: str
+    held: int
+    """Seats that are held and were granted from it."""
+    cost: float | None = None
+    """Of a burst: what all of its seats have cost since it began; None: no price is said."""
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolCount:
     """A pool as a node sees it now."""
 
@@ -23,6 +36,9 @@ class PoolCount:
     held: int
     queued: int
     is_drained: bool = False
+    overdraft_held: int = 0
+    lots: tuple[LotCount, ...] = ()
+    """The lots in force."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from seatkeeper.server.domain import Acquire, Command, Denied, Grant, Instant, Refusal, Ticket
+from seatkeeper.server.domain import (
+    Acquire,
+    Command,
+    Denied,
+    Grant,
+    Instant,
+    LotMarks,
+    Refusal,
+    Ticket,
+)
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.wire.denials import denial_name
 
@@ -76,6 +85,8 @@ class UsageEvent(NamedTuple):
     granted. None: it never waited, or it is not known."""
     peer: str = ""
     """Address of the client, where the node that published it knew it. Not in the history."""
+    marks: LotMarks | None = None
+    """Of a grant: the lots that its seats come from; None: from none."""
 
     @property
     def seconds(self) -> float | None:
@@ -96,6 +107,7 @@ def grant_begins(pool: str, grant: Grant, peer: str = "") -> UsageEvent:
         grant.fence,
         since=grant.asked_at,
         peer=peer,
+        marks=grant.marks,
     )
 
 
@@ -115,6 +127,7 @@ def grant_ends(
         reason=reason,
         since=grant.granted_at,
         peer=peer,
+        marks=grant.marks,
     )
 
 

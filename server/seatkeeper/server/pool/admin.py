@@ -221,12 +221,13 @@ def replacement(
     """
     changed = replace(spec, kept=before.kept, drain=before.drain)
     if keep_lots and before.lots:
-        if spec.seats != before.seats:
+        if before.lots.lots and spec.seats != before.seats:
             raise PolicyBroken(
                 f"pool {spec.name} has lots, of which {before.seats} seats are in force: change its "
                 "lots, or the seats without a contract, with a client that knows them"
             )
-        changed = changed.with_lots(before.lots)
+        there = before.lots
+        changed = changed.with_lots(there if there.lots else replace(there, seats=spec.seats))
     return _with_policy(changed, before.policy) if keep_policy else changed
 
 

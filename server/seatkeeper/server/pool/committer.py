@@ -23,7 +23,13 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.events.facts import decision_id_of
 from seatkeeper.server.pool import lots
 from seatkeeper.server.pool.context import PoolContext
-from seatkeeper.server.pool.decided import Ended, called_back, changes_of, refusals_of
+from seatkeeper.server.pool.decided import (
+    Ended,
+    called_back,
+    changes_of,
+    overdrawn,
+    refusals_of,
+)
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.full_store import FullStore
 from seatkeeper.server.pool.gang_part import GangParts
@@ -332,6 +338,8 @@ class Committer:
         usage, pool = self._observer.usage, self._pool
         for reclaim_said in called_back(pool, decision, self._mirror.state):
             events.happened("seats_called_back", **reclaim_said)
+        for over in overdrawn(pool, decision):
+            events.happened("overdraft_granted", logging.WARNING, **over)
         usage.publish_all(changes_of(pool, decision, ended, gone=gone, peers=peers))
         usage.publish_all(refusals_of(pool, decision, peers))
         deferred = set(map(id, decision.deferred))

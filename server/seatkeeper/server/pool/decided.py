@@ -101,6 +101,20 @@ def called_back(
         }
 
 
+def overdrawn(pool: str, decision: Decision) -> Iterator[dict[str, str | int]]:
+    """Yield what is logged of grants beyond the seats in force, which a contract allows."""
+    for grant in decision.grants:
+        if grant.marks is not None and grant.marks.overdraft:
+            yield {
+                "pool": pool,
+                "grant_id": grant.grant_id,
+                "holder": grant.holder,
+                "project": grant.project,
+                "seats": grant.seats,
+                "overdraft": grant.marks.overdraft,
+            }
+
+
 def refusals_of(
     pool: str, decision: Decision, peers: Mapping[str, str]
 ) -> Iterator[UsageEvent]:

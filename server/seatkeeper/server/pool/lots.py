@@ -20,10 +20,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from seatkeeper.core.lots import (
+    NO_LOTS,
     LotMove,
     LotState,
     LotStep,
-    PoolLots,
     moved,
     next_move,
     succeeding,
@@ -75,9 +75,11 @@ def applied(
     Lots that are as they were go on as they were written. What is due at ``now`` is written at once;
     without a time, nothing is.
     """
-    if not spec.lots:
-        return spec, ()
-    lots = succeeding(spec.lots, before.lots if before is not None else PoolLots())
+    there = before.lots if before is not None else NO_LOTS
+    if not spec.lots and not there.rule:
+        return replace(spec, lots=NO_LOTS), ()
+    wanted = spec.lots or replace(spec.lots, seats=spec.seats)
+    lots = succeeding(wanted, there)
     lots, moves = moved(lots, now) if now is not None else (lots, ())
     return spec.with_lots(lots), moves
 

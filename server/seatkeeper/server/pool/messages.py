@@ -6,6 +6,8 @@ from collections import Counter
 from heapq import nsmallest
 from itertools import islice
 
+from seatkeeper.core.lot_messages import encode_seats
+from seatkeeper.core.lot_use import counted
 from seatkeeper.server.decide import Forecast, Place
 from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Ticket
 from seatkeeper.server.policy.waiting import Waiting
@@ -38,6 +40,8 @@ def pool_message(
     )
     if spec.policy.projects:
         _add_projects(message, spec, state)
+    if spec.lots:
+        _add_lot_use(message, spec, state)
     if details:
         _add_grants(message, state)
         _add_tickets(message, forecast)
@@ -57,6 +61,9 @@ def grant_message(
     )
     grant.attribution.write(held)
     held.granted_at.FromMilliseconds(grant.granted_at)
+    if grant.marks is not None:
+        held.lots.extend(map(encode_seats, grant.marks.lots))
+        held.overdraft = grant.marks.overdraft
     if reclaim is not None:
         fill_reclaiming(held.reclaiming, pool, grant.grant_id, reclaim)
     return held
@@ -102,6 +109,12 @@ def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
         if basis is not None:
             queued.basis.CopyFrom(basis)
         message.tickets.append(queued)
+
+
+def _add_lot_use(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:
+    use = message.lot_use
+    use.lots.extend(map(encode_seats, counted(state.marked.by_lot, spec.lots)))
+    use.overdraft, use.overdraft_held = spec.lots.overdraft, state.marked.overdraft
 
 
 def _add_projects(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:

@@ -26,12 +26,14 @@ from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events.observer import Observer, PoolCount
 from seatkeeper.server.events.usage import command_refused, unread_refusal
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.pool.burst_rules import BurstStarter
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.pool.confirmed import Confirmed, confirmed_grants
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.gangs import GangKeeper
 from seatkeeper.server.pool.loop import PoolLoop
+from seatkeeper.server.pool.lot_counts import lot_counts
 from seatkeeper.server.pool.lots import LotKeeper
 from seatkeeper.server.pool.subscribers import Listener, deliver, peer_of
 from seatkeeper.server.sessions.sessions import Session
@@ -88,6 +90,7 @@ class PoolRouter:
         """The pools that were idle at the latest sweep."""
         self.lots = LotKeeper(store, keys, catalogue, clock, self._is_elsewhere)
         self._gangs = GangKeeper(store, self.loop, self._is_elsewhere)
+        self.bursts = BurstStarter(store, keys, catalogue, clock, self._is_elsewhere)
         catalogue.on_change = self._spec_changed
 
     async def start(self) -> None:
@@ -96,6 +99,7 @@ class PoolRouter:
         await self.catalogue.ready()
         self._sweeper = asyncio.create_task(self._sweep_loop())
         self.lots.start()
+        self.bursts.start()
 
     async def stop(self) -> None:
         """Stop every loop; commands under way are answered ``UNAVAILABLE``."""
@@ -103,6 +107,7 @@ class PoolRouter:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
         await self._gangs.stop()
+        await self.bursts.stop()
         await self.lots.stop()
         await self.catalogue.stop()
         await asyncio.gather(*(loop.stop() for loop in self._loops.values()))
@@ -225,6 +230,8 @@ class PoolRouter:
                 held=loop.state.held,
                 queued=len(loop.state.tickets),
                 is_drained=spec.drain is not None,
+                overdraft_held=loop.state.marked.overdraft if spec.lots else 0,
+                lots=lot_counts(spec, loop.state, self._clock.now()),
             )
             for name, loop in list(self._loops.items())
             if loop.is_current and (spec := loop.state.spec) is not None
@@ -284,6 +291,7 @@ class PoolRouter:
 
     def _spec_changed(self, pool: str) -> None:
         self.lots.spec_changed(pool)
+        self.bursts.spec_changed(pool)
         if self.catalogue.spec(pool)[0] is None:
             self._observer.pool_gone(pool)
         if (loop := self._loops.get(pool)) is not None:

@@ -32,11 +32,11 @@ RULES_FORMAT = 3
 """Of one with what came to pools after projects, or that is drained, and of a ticket that was moved: a
 node that knows format 2 must not overlook it."""
 TERMS_FORMAT = 4
-"""Of a ticket that is granted together with others, or not at all: a node that knows format 3 would
-grant it alone."""
+"""Of a ticket that is granted together with others, or not at all, and of a pool with terms, such as an
+overdraft, on which a node that knows format 3 would decide wrongly."""
 NEWER: Mapping[str, int] = {
-    "seatkeeper.v1.PoolSpec": RULES_FORMAT,
     "seatkeeper.internal.v1.TicketRecord": TERMS_FORMAT,
+    "seatkeeper.v1.PoolSpec": TERMS_FORMAT,
 }
 """The newest format known of some records, which are written in the oldest that says all there is."""
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from seatkeeper.core.lot_messages import decode_lots, encode_lots
+from seatkeeper.core.lot_messages import (
+    decode_lots,
+    decode_marks,
+    encode_lots,
+    encode_seats,
+)
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
     NO_POLICY,
@@ -36,6 +41,7 @@ from seatkeeper.server.store.formats import (
     parsed,
 )
 from seatkeeper.server.store.moves import read_move, write_move
+from seatkeeper.server.store.waits import read_waits, write_waits
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
 from seatkeeper.server.wire.policies import decode_policy, encode_policy
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
@@ -57,7 +63,8 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
     elif decode_lots(message.lots) != spec.lots:
         message.lots.CopyFrom(encode_lots(spec.lots))
     if spec.lots:
-        message.format = RULES_FORMAT
+        has_terms = spec.lots.rule or any(lot.overdraft for lot in spec.lots.lots)
+        message.format = TERMS_FORMAT if has_terms else RULES_FORMAT
     return message
 
 
@@ -106,6 +113,7 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
     record.overtaken.update(guard.overtaken)
     if guard.reclaims is not NO_RECLAIMS:
         _write_reclaims(record, guard.reclaims)
+    write_waits(record, guard.waits)
     return record.SerializeToString()
 
 
@@ -152,6 +160,7 @@ def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
         usage,
         dict(record.overtaken),
         _reclaims_of(record),
+        waits=read_waits(record),
     )
     return guard, record.decision_id
 
@@ -170,6 +179,10 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
     record.claim_id = grant.claim_id
     if grant.heeds_within is not None:
         record.heeds_within_millis = wait_millis(grant.heeds_within)
+    if grant.marks is not None:
+        del record.lots[:]
+        record.lots.extend(map(encode_seats, grant.marks.lots))
+        record.overdraft = grant.marks.overdraft
     return record
 
 
@@ -206,6 +219,7 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         claim_id=record.claim_id,
         kept=kept(record),
         heeds_within=heeds_within_of(record),
+        marks=decode_marks(record.lots, record.overdraft),
     )
 
 

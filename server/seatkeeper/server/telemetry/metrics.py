@@ -75,6 +75,9 @@ class MetricsObserver(Tally):
         )
         self._dead = self._counter("dead_sessions", "Sessions found dead while committing.")
         self._granted = self._counter("grants", "Grants decided by this node.")
+        self._overdrawn = self._counter(
+            "overdraft_grants", "Grants decided by this node with seats beyond those in force."
+        )
         self._waited = self._histogram(
             "grant_wait_seconds", "Time from request to grant.", _WAIT
         )
@@ -102,7 +105,7 @@ class MetricsObserver(Tally):
         self._per_pool = (
             *(self._commit_seconds, self._commit_commands, self._writes, self._conflicts),
             *(self._unknown, self._dead, self._granted, self._waited, self._store_failures),
-            *(self._denied, self._forwards, self._forward_failures),
+            *(self._denied, self._forwards, self._forward_failures, self._overdrawn),
         )
         self._usage: dict[tuple[str, UsageKind], int] = {}
         self.usage.subscribe(self._count_usage)
@@ -152,6 +155,8 @@ class MetricsObserver(Tally):
             of = self._of(pool)
             of.granted.inc()
             of.waited.observe(event.seconds or 0.0)
+            if event.marks is not None and event.marks.overdraft:
+                self._overdrawn.labels(pool).inc()
         elif kind in DENIALS:
             pool = self._known(event)
             self._denied.labels(pool, event.reason).inc()
@@ -266,10 +271,31 @@ def _pool_gauges(watched: Watched) -> Iterator[Metric]:
         held.add_metric([pool.name], pool.held)
         queued.add_metric([pool.name], pool.queued)
     yield from (capacity, held, queued, drained)
+    yield from _lot_gauges(watched)
     ends = _family("lot_ends_seconds", "Seconds until a lot in force ends.", ["pool", "lot"])
     for each in watched.lot_ends():
         ends.add_metric([each.pool, each.lot], each.seconds)
     yield ends
+
+
+def _lot_gauges(watched: Watched) -> Iterator[Metric]:
+    held = _family(
+        "lot_seats_held", "Seats held that come from a lot.", ["pool", "lot", "kind"]
+    )
+    cost = _family(
+        "burst_cost",
+        "What a burst has cost since it began, all of its seats.",
+        ["pool", "lot", "currency"],
+    )
+    over = _family("pool_overdraft_held", "Seats held beyond those in force.", ["pool"])
+    for pool in watched.pools():
+        if pool.lots or pool.overdraft_held:
+            over.add_metric([pool.name], pool.overdraft_held)
+        for lot in pool.lots:
+            held.add_metric([pool.name, lot.name, lot.kind], lot.held)
+            if lot.cost is not None:
+                cost.add_metric([pool.name, lot.name, lot.currency], lot.cost)
+    yield from (held, cost, over)
 
 
 def _family(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:
