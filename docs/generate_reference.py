@@ -43,6 +43,7 @@ from seatkeeper.cli.exits import HOW_COMMANDS_FAIL, Exit
 from seatkeeper.client.pools_file import read_pools
 from seatkeeper.client.pools_file.definition import (
     AT_MOST,
+    BURST,
     FILE,
     GROUP,
     LOT,
@@ -51,9 +52,12 @@ from seatkeeper.client.pools_file.definition import (
     POOLS_MAX,
     PROJECT,
     RECLAIM,
+    WHEN,
     WHO,
+    Amount,
     Day,
     Field,
+    Length,
     Money,
     Named,
     Patterns,
@@ -391,6 +395,8 @@ def pools_page() -> str:
         *_keys_of("A limit of each", AT_MOST),
         *_keys_of("A project", PROJECT),
         *_keys_of("A lot", LOT),
+        *_keys_of("A burst", BURST),
+        *_keys_of("When a burst is started", WHEN),
         "## What is refused",
         "",
         "Each fault is listed with file, line, column and reason, all at once, and nothing is applied "
@@ -434,6 +440,10 @@ def _takes(field: Field) -> str:
             )
         case Money():
             return f"a price, `{PRICE_FORM}`, or `/{PriceUnit.SEAT_HOUR.value}`"
+        case Length():
+            return "a length of time, as `45m`, `2h` or `1d12h`"
+        case Amount():
+            return "an amount, `500 EUR`"
         case Table():
             return f"the keys of {field.takes.what}"
         case Named(table, most):

@@ -161,4 +161,12 @@ def test_contracts_and_bursts(cluster: Cluster, tmp_path: Path) -> None:
     assert "0 to create, 0 to change, 0 to delete, 1 unchanged" in done.stdout
     assert "6 seats in force" in done.stdout
     assert "burst burst-1 of pool simulator stopped: 4 seats in force" in done.stdout
-    assert "simulator" not in {each.spec.name for each in cluster.client.pools.list()}
+    assert "      when: {p95_wait: 1s, for: 2s}" in done.stdout
+    assert "the burst serves it" in done.stdout
+    assert "1 of rule-1 at 0.80 EUR/seat-hour" in done.stdout
+    assert "rule burst" in done.stdout
+    assert re.search(r"left this month 39.83 of 40 hours, 499.73 EUR of 500 EUR", done.stdout)
+    assert "1 of the overdraft" in done.stdout
+    assert "overdraft 1, of which 0 held" in done.stdout
+    there = {each.spec.name for each in cluster.client.pools.list()}
+    assert not {"simulator", "nightly", "viewer"} & there

@@ -29,6 +29,9 @@ def test_a_contract_is_made_shown_changed_and_taken_out(
         "announced_days": None,
         "price": "1250.50 EUR/seat-year",
         "owner": "ml platform",
+        "overdraft": 0,
+        "by_rule": False,
+        "held": 0,
     }
     update = ("pool", "update", "leased", "--seats", "2", "--json")
     assert cluster(*update).check().json["seats"] == 5

@@ -12,14 +12,14 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
-from seatkeeper.cli.lots import lot_json, lots_rows, now_millis
+from seatkeeper.cli.lots import left_text, lot_json, lots_rows, now_millis, rule_json
 from seatkeeper.cli.render import say, show, write_json
 from seatkeeper.cli.requests import PoolArgument
 from seatkeeper.client.admin.lots import LotChange, change_lots
 from seatkeeper.core.amounts import count, span
 from seatkeeper.core.errors import PoolsChanged
 from seatkeeper.core.instants import instant_shown, parse_length, parse_price
-from seatkeeper.core.lot_messages import decode_lot, encode_lot
+from seatkeeper.core.lot_messages import decode_lot, decode_lots, encode_lot
 from seatkeeper.core.lots import Lot, LotKind, Price
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -180,7 +180,10 @@ async def list_(
         ),
     ] = None,
 ) -> None:
-    """List bursts, also those that have ended and are not forgotten yet."""
+    """List bursts, also those that have ended and are not forgotten yet, and what rules have left.
+
+    The owner of a burst says who started it: `rule burst` is the pool's rule.
+    """
     async with at.client() as client:
         pools = [await client.pools.get(pool)] if pool else await client.pools.list()
     found = [
@@ -189,12 +192,20 @@ async def list_(
         for lot in each.spec.lots.lots
         if lot.kind == pb.LOT_KIND_BURST
     ]
+    ruled = [(each.spec.name, rule) for each in pools if (rule := rule_json(each)) is not None]
     if at.json:
-        write_json({"bursts": [{"pool": name, **lot_json(lot)} for name, lot in found]})
-    elif not found:
+        bursts = [{"pool": name, **lot_json(lot)} for name, lot in found]
+        write_json(
+            {"bursts": bursts, "rules": [{"pool": name, **rule} for name, rule in ruled]}
+        )
+        return
+    if not found:
         say("there is no burst")
     else:
         show(lots_rows([(name, decode_lot(lot)) for name, lot in found], with_pools=True))
+    for each in pools:
+        if (lots := decode_lots(each.spec.lots)).rule:
+            say(f"rule of pool {each.spec.name}: left this month {left_text(lots)}")
 
 
 async def _changed(

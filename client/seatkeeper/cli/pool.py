@@ -20,6 +20,7 @@ from seatkeeper.cli.lots import (
     NewLots,
     lots_json,
     lots_table,
+    rule_facts,
     seats_text,
     warn_of_shortfall,
 )
@@ -127,6 +128,7 @@ async def create(
             name,
             seats=seats or 0,
             lots=given,
+            burst_rule=lots.rule,
             description=description,
             projects=shares,
             usage_half_life=half_life_of(how.usage_half_life) or None,
@@ -164,12 +166,13 @@ async def update(
     """
     project, without_project = projects.project, projects.without_project
     given = (seats, description, project, without_project)
-    if all(each is None for each in given) and not (how.is_given or lots.change):
+    is_of_lots = lots.change or lots.burst_rule is not None
+    if all(each is None for each in given) and not (how.is_given or is_of_lots):
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
             "--usage-half-life, --overtaking, --reclaim, --include, --exclude, --group, "
-            "--per-holder, --per-project, --lot or --without-lot",
+            "--per-holder, --per-project, --lot, --without-lot or --burst-rule",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
@@ -185,6 +188,7 @@ async def update(
             reclaim=parsed_reclaim(how.reclaim),
             rules=None if change.is_empty else change.applied_to,
             lots=lots.change,
+            burst_rule=lots.rule,
         )
     _done(at, "updated", pool)
 
@@ -243,6 +247,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
                 *drain_facts(pool.spec),
                 *([("of these", seats_text(pool))] if pool.spec.lots.lots else []),
+                *rule_facts(pool),
                 ("queued", str(pool.queued)),
                 *sharing_facts(pool.spec.policy),
                 *rules_facts(pool.spec.policy.rules),

@@ -22,6 +22,7 @@ from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
 from seatkeeper.core.amounts import count, size, span
+from seatkeeper.core.lot_messages import decode_seats
 from seatkeeper.core.text import printable
 from seatkeeper.v1 import build_pb2, build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -365,6 +366,19 @@ def grant_json(grant: pools_pb.HeldGrant) -> Json:
         "agent_id": grant.agent_id or None,
         "client_says": _client_json(grant),
         "called_back": grant.reclaiming.message if grant.HasField("reclaiming") else None,
+        "lots": [marked_json(each) for each in grant.lots],
+        "overdraft": grant.overdraft,
+    }
+
+
+def marked_json(seats: pools_pb.LotSeats) -> Json:
+    """Return seats that come from a lot, for programs; ``price`` is text, because money is no float."""
+    known = decode_seats(seats)
+    return {
+        "lot": known.lot,
+        "seats": known.seats,
+        "kind": known.kind.value,
+        "price": str(known.price) if known.price else None,
     }
 
 

@@ -10,6 +10,7 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.attribution import Attributed
 from seatkeeper.cli.render import client_says, iso, seconds, since
 from seatkeeper.core.amounts import span
+from seatkeeper.core.lot_messages import decode_marks
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -65,8 +66,14 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         ("agent", grant.agent_id or "-"),
         ("session", grant.session_id),
         ("client says", client_says(grant)),
+        *_marks(grant),
         *_called_back(grant),
     ]
+
+
+def _marks(grant: pb.HeldGrant) -> list[tuple[str, str]]:
+    marks = decode_marks(grant.lots, grant.overdraft)
+    return [("from lots", ", ".join(marks.lines()))] if marks else []
 
 
 def _called_back(grant: pb.HeldGrant) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from seatkeeper.cli.render import (
     words,
 )
 from seatkeeper.core.amounts import count, size, span
+from seatkeeper.core.lot_messages import decode_marks
 from seatkeeper.v1 import build_service_pb2, cluster_service_pb2
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
 
@@ -218,20 +219,26 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
         return words("no seat is held")
     headings, cells = attribution_columns(pool.grants)
     ids = ("id",) if with_ids else ()
+    marks = [decode_marks(grant.lots, grant.overdraft) for grant in pool.grants]
+    lots = ("from lots",) if any(marks) else ()
     return table(
-        (*ids, "holder", *headings, ">seats", ">fence", ">held for", "agent", "client says"),
+        (
+            *(*ids, "holder", *headings, ">seats", *lots, ">fence", ">held for", "agent"),
+            "client says",
+        ),
         [
             (
                 *((grant.grant_id,) if with_ids else ()),
                 grant.holder,
                 *cells(grant),
                 str(grant.seats),
+                *([", ".join(of.lines()) if of else "-"] if lots else []),
                 str(grant.fence),
                 since(grant.granted_at),
                 grant.agent_id or "-",
                 client_says(grant),
             )
-            for grant in pool.grants
+            for grant, of in zip(pool.grants, marks, strict=True)
         ],
     )
 

@@ -11,6 +11,7 @@ from seatkeeper.client.admin.projects import with_projects
 from seatkeeper.client.admin.rules import Rules, with_rules
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.core.errors import ServiceTooOld
+from seatkeeper.core.lot_text import plain_seats
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -31,6 +32,7 @@ class NewPool(Sharing, total=False):
 
     description: str
     lots: Iterable[pb.Lot]
+    burst_rule: pb.BurstRule | None
 
 
 class PoolChange(Sharing, total=False):
@@ -40,6 +42,7 @@ class PoolChange(Sharing, total=False):
     description: str | None
     without_projects: Collection[str]
     lots: LotChange | None
+    burst_rule: pb.BurstRule | None
 
 
 DEFAULTS: dict[str, object] = {
@@ -53,12 +56,14 @@ DEFAULTS: dict[str, object] = {
 
 def making(method: _Method) -> _Method:
     """Spell ``**said`` of a method that makes a pool out, for `help` and for editors."""
-    return spelled_out(NewPool, DEFAULTS | {"description": "", "lots": ()})(method)
+    more = {"description": "", "lots": (), "burst_rule": None}
+    return spelled_out(NewPool, DEFAULTS | more)(method)
 
 
 def changing(method: _Method) -> _Method:
     """Spell ``**said`` of a method that changes a pool out, likewise."""
     more = {"seats": None, "description": None, "without_projects": (), "lots": None}
+    more |= {"burst_rule": None}
     return spelled_out(PoolChange, DEFAULTS | more)(method)
 
 
@@ -68,6 +73,9 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
     spec = pb.PoolSpec(name=name, seats=seats, description=said.get("description", ""))
     if lots := list(said.get("lots", ())):
         spec.lots.CopyFrom(pb.PoolLots(lots=lots, seats=seats))
+    if (rule := said.get("burst_rule")) is not None:
+        spec.lots.burst_rule.CopyFrom(rule)
+        spec.lots.seats = seats
     policy = with_projects(spec.policy, said.get("projects", ()), (), *_how(said))
     if (rules := said.get("rules")) is not None:
         with_rules(policy, rules)
@@ -83,7 +91,10 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
         change_lots(spec, lots)
     if (seats := said.get("seats")) is not None:
         spec.seats = spec.lots.seats = seats
-    if not spec.lots.lots and not lots:
+    if (rule := said.get("burst_rule")) is not None:
+        spec.seats = spec.lots.seats = plain_seats(spec)
+        spec.lots.burst_rule.CopyFrom(rule)
+    if not spec.lots.lots and not lots and rule is None:
         spec.ClearField("lots")
     if (description := said.get("description")) is not None:
         spec.description = description
@@ -115,6 +126,12 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("knows no rules", f"pool {name} lets all in")
     if asked.lots.lots and not pool.spec.lots.lots:
         raise _too_old("knows no lots", f"pool {name} has its plain seats alone")
+    if asked.lots.burst_rule.seats and not pool.spec.lots.burst_rule.seats:
+        raise _too_old("starts no bursts", f"pool {name} has no rule that does")
+    if any(lot.overdraft for lot in asked.lots.lots) and not any(
+        lot.overdraft for lot in pool.spec.lots.lots
+    ):
+        raise _too_old("knows no overdraft", f"pool {name} allows none")
     return pool
 
 

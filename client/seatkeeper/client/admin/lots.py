@@ -12,7 +12,7 @@ from seatkeeper.core.lot_text import plain_seats
 from seatkeeper.core.lots import Lot, Price
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-_FIELDS = ("name", "seats", "from", "until", "price", "owner")
+_FIELDS = ("name", "seats", "from", "until", "price", "owner", "overdraft")
 
 
 def parse_lot(text: str) -> pb.Lot:
@@ -37,6 +37,9 @@ def parse_lot(text: str) -> pb.Lot:
         raise InvalidArgument(f"lot {text[:100]!r} has no name; write name=acme-2026,seats=16")
     if not (seats.isascii() and seats.isdecimal() and len(seats) < 10):
         raise InvalidArgument(f"lot {name}: seats={seats[:100]} is no number from 1 on")
+    overdraft = given.get("overdraft", "0")
+    if not (overdraft.isascii() and overdraft.isdecimal() and len(overdraft) < 10):
+        raise InvalidArgument(f"lot {name}: overdraft={overdraft[:100]} is no number from 0 on")
     return encode_lot(
         Lot(
             name=name,
@@ -45,6 +48,7 @@ def parse_lot(text: str) -> pb.Lot:
             ends=_instant(name, "until", given.get("until")),
             price=_price(name, given.get("price")),
             owner=given.get("owner", ""),
+            overdraft=int(overdraft),
         )
     )
 

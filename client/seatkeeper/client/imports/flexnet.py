@@ -49,7 +49,7 @@ ATTRIBUTES: Attributes = {
     "LINGER": "a seat is free at once when it is released",
     "MINIMUM": "each request takes at least so many seats: ask for them with `--seats`",
     "NAMED_USER": "seats of named users",
-    "OVERDRAFT": "seats beyond those that were bought: a pool grants none",
+    "OVERDRAFT": "seats beyond those that were bought: give a lot an `overdraft`",
     "PLATFORMS": "which machines may use it: a pool does not ask for the platform",
     "RESTRICTED": "who may use it",
     "SUITE_DUP_GROUP": "several parts of a suite take a seat each",
@@ -182,7 +182,7 @@ READINGS: dict[str, Reading | Aside] = {
     **dict.fromkeys(
         ("BORROW_LOWWATER", "MAX_BORROW_HOURS", "INCLUDE_BORROW", "EXCLUDE_BORROW"), _BORROWING
     ),
-    "MAX_OVERDRAFT": no_counterpart("a pool grants no seats beyond those that it has"),
+    "MAX_OVERDRAFT": no_counterpart("give lots an `overdraft` that sums to it"),
     **dict.fromkeys(
         (
             *("INCLUDE_ENTITLEMENT", "INCLUDEALL_ENTITLEMENT", "EXCLUDE_ENTITLEMENT"),

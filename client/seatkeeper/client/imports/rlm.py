@@ -49,7 +49,7 @@ ATTRIBUTES: Attributes = {
     "named_user": "seats of named users",
     "platforms": "which machines may use it: a pool does not ask for the platform",
     "share": "several processes of one user or host take a seat each, unless they share a session",
-    "soft_limit": "seats beyond those that were bought: a pool grants none",
+    "soft_limit": "seats beyond those that were bought: give a lot an `overdraft`",
     "timezone": "the time zones in which it may be used",
     "user_based": "seats of named users",
     **dict.fromkeys(

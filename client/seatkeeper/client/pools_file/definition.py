@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seatkeeper.core.burst_rule import HOURS_MAX
 from seatkeeper.core.lots import LOT_SEATS_MAX, LOTS_MAX, OWNER_MAX
 from seatkeeper.core.pool_rule_faults import GROUPS_MAX, NAMES_MAX
 from seatkeeper.core.projects import (
@@ -79,6 +80,16 @@ class Money:
 
 
 @dataclass(frozen=True)
+class Length:
+    """A length of time, such as 45m, 2h or 1d12h."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount of money, in a currency."""
+
+
+@dataclass(frozen=True)
 class Named:
     """Names, each once, and a table for each."""
 
@@ -90,7 +101,19 @@ class Named:
 class Field:
     """A key of a table."""
 
-    takes: Whole | Seconds | Words | Name | Patterns | Day | Money | Named | Table
+    takes: (
+        Whole
+        | Seconds
+        | Words
+        | Name
+        | Patterns
+        | Day
+        | Money
+        | Length
+        | Amount
+        | Named
+        | Table
+    )
     meaning: str
     required: bool = False
     default: int | str | None = None
@@ -228,6 +251,48 @@ LOT = Table(
         ),
         "price": Field(takes=Money(), meaning="What a seat costs; for people."),
         "owner": Field(takes=Words(OWNER_MAX), meaning="Who answers for it.", default=""),
+        "overdraft": Field(
+            takes=Whole(0, LOT_SEATS_MAX),
+            meaning="Seats that the contract allows beyond its own: granted while it is in force "
+            "and no other seat is free, marked and counted.",
+            default=0,
+        ),
+    },
+)
+WHEN = Table(
+    "`when`",
+    {
+        "p95_wait": Field(
+            takes=Length(),
+            meaning="A long wait: 95 in 100 requests are to wait for less.",
+            required=True,
+        ),
+        "for": Field(
+            takes=Length(),
+            meaning="How long more are to have waited for longer: in each eighth of this time, of "
+            "those that were granted in it or waited at its end. At most 7d.",
+            required=True,
+        ),
+    },
+)
+BURST = Table(
+    "a burst",
+    {
+        "when": Field(takes=WHEN, meaning="When one is started.", required=True),
+        "seats": Field(takes=Whole(1, LOT_SEATS_MAX), meaning="Its seats.", required=True),
+        "length": Field(takes=Length(), meaning="How long it is, at most 31d.", required=True),
+        "hours_per_month": Field(
+            takes=Whole(1, HOURS_MAX),
+            meaning="Hours of such bursts in a month in UTC, at most, by their planned ends. One that "
+            "would pass this is not started.",
+            required=True,
+        ),
+        "price": Field(takes=Money(), meaning="What a seat costs."),
+        "budget": Field(
+            takes=Amount(),
+            meaning="What such bursts may cost in a month, likewise. Needs a `price` for a seat-hour, "
+            "in the same currency.",
+        ),
     },
 )
 POOL = Table(
@@ -245,6 +310,11 @@ POOL = Table(
             meaning="Contracts, by name. Their seats count from when a node has written that they "
             "begin, until one has written that they end. Another `from` or `until` makes it a new one. "
             "Bursts are not in the file, and stay as they are.",
+        ),
+        "burst": Field(
+            takes=BURST,
+            meaning="When nodes start a burst by themselves. Left out: they start none; one that goes "
+            "on ends on its time.",
         ),
         "usage_half_life": Field(
             takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),

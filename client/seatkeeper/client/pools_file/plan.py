@@ -8,12 +8,13 @@ from enum import Enum
 
 from google.protobuf.duration_pb2 import Duration
 
+from seatkeeper.client.pools_file.bursts import burst_values
 from seatkeeper.client.pools_file.rules import narrows, rule_values
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
 from seatkeeper.core.instants import instant_text
 from seatkeeper.core.lot_messages import decode_lot, decode_lots
-from seatkeeper.core.lot_text import plain_seats, shortfall_text
+from seatkeeper.core.lot_text import has_lots, plain_seats, shortfall_text
 from seatkeeper.core.lots import LotKind, moved, succeeding
 from seatkeeper.core.validate import POOL_DELETIONS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -199,7 +200,8 @@ def _contracts(spec: pb.PoolSpec) -> dict[str, dict[str, Given]]:
             until = None if lot.ends is None else instant_text(lot.ends, is_end=True)
             given |= {} if until is None else {"until": until}
             given |= {"price": str(lot.price)} if lot.price else {}
-            found[lot.name] = given | ({"owner": lot.owner} if lot.owner else {})
+            given |= {"owner": lot.owner} if lot.owner else {}
+            found[lot.name] = given | ({"overdraft": lot.overdraft} if lot.overdraft else {})
     return found
 
 
@@ -233,7 +235,7 @@ def _named_as_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> list[str]:
 
 def _with_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> pb.PoolSpec:
     """Return what is applied: bursts that go on are not the file's to end."""
-    if not pool.spec.lots.lots:
+    if not has_lots(pool.spec):
         return spec
     named = {lot.name for lot in spec.lots.lots}
     kept = [
@@ -244,6 +246,7 @@ def _with_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> pb.PoolSpec:
     asked = pb.PoolSpec()
     asked.CopyFrom(spec)
     asked.lots.CopyFrom(pb.PoolLots(lots=[*spec.lots.lots, *kept], seats=spec.seats))
+    asked.lots.burst_rule.CopyFrom(spec.lots.burst_rule)  # where there is none: none any more
     return asked
 
 
@@ -290,10 +293,11 @@ def _notes(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> Iterator[str]:
 def _values(spec: pb.PoolSpec) -> dict[str, Given]:
     """Return what a specification says, without what is as if it were left out."""
     values: dict[str, Given] = {}
-    if spec.HasField("seats") or spec.lots.lots:
+    if spec.HasField("seats") or has_lots(spec):
         values["seats"] = plain_seats(spec)
     if spec.description:
         values["description"] = spec.description
+    values |= {f"burst.{key}": value for key, value in burst_values(spec).items()}
     if spec.policy.HasField("overtaking"):
         values["overtaking.seats"] = spec.policy.overtaking.seats
         values["overtaking.within"] = _seconds(spec.policy.overtaking.within)

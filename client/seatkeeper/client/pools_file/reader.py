@@ -11,10 +11,13 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file import tree
+from seatkeeper.client.pools_file.bursts import burst_rule_of
 from seatkeeper.client.pools_file.definition import (
     FILE,
+    Amount,
     Day,
     Field,
+    Length,
     Money,
     Named,
     Patterns,
@@ -25,16 +28,17 @@ from seatkeeper.client.pools_file.definition import (
 )
 from seatkeeper.client.pools_file.rules import faults_in, rules_of
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
-from seatkeeper.core.instants import parse_instant, parse_price
+from seatkeeper.core.instants import parse_instant, parse_length, parse_price
 from seatkeeper.core.lot_messages import decode_lots, encode_lot
 from seatkeeper.core.lots import Lot, Price, lots_faults
 from seatkeeper.core.projects import PoolPolicy, ProjectShare, policy_faults
 from seatkeeper.core.reclaim import HOURLY_DEFAULT, MINIMUM_HOLD_DEFAULT
+from seatkeeper.core.rule_text import parse_budget
 from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import is_name
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-_Parsed = TypeVar("_Parsed", int, Price)
+_Parsed = TypeVar("_Parsed", int, str, Duration, Price)
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 _SECONDS = re.compile(r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,6}))?")
 _DIGITS_MAX = 12
@@ -157,6 +161,8 @@ class _Reader:
         lots = values.get("lots")
         if lots is not None and isinstance(lots.value, Mapping):
             self._add_lots(spec, entry, lots.value)
+        if "burst" in values and entry.is_whole:
+            self._add_burst_rule(spec, entry)
         self._check_policy(spec, entry, listed)
         rules = rules_of({key: _plain(found) for key, found in values.items()})
         if rules.ByteSize():
@@ -200,6 +206,18 @@ class _Reader:
             value = found.values.get(field)
             place = value.place if value is not None else found.place
             self.fault(place, reason, f"pools.{spec.name}.lots.{lots[at].name}.{field}")
+
+    def _add_burst_rule(self, spec: pb.PoolSpec, entry: _Entry) -> None:
+        """Put the rule that starts bursts into a pool, where nothing was wrong with any of it."""
+        said = _plain(entry.values["burst"])
+        assert isinstance(said, dict)  # it is whole
+        rule, faults = burst_rule_of(said)
+        spec.lots.burst_rule.CopyFrom(rule)
+        spec.lots.seats = spec.seats
+        places = dict(_places(entry.values["burst"], ""))
+        for key, reason in faults:
+            place = places.get(f".{key}", entry.values["burst"].place)
+            self.fault(place, reason, f"pools.{spec.name}.burst.{key}")
 
     def _check_policy(self, spec: pb.PoolSpec, entry: _Entry, listed: _Entries) -> None:
         """Look at the projects together. What a fault has left out of them makes no second one."""
@@ -304,6 +322,10 @@ class _Reader:
                 read, reason = _said(lambda: parse_instant(node.text, is_end=is_end))
             case Money():
                 read, reason = _said(lambda: parse_price(node.text))
+            case Length():
+                read, reason = _said(lambda: _length(node.text))
+            case Amount():
+                read, reason = _said(lambda: " ".join(parse_budget(node.text)))
             case _:
                 read, reason = _name(node)
         if read is None:
@@ -393,7 +415,7 @@ def _lot(name: str, entry: _Entry) -> Lot:
     given = {key: found.value for key, found in entry.values.items()}
     begins, ends = given.get("from"), given.get("until")
     price, owner = given.get("price"), given.get("owner")
-    seats = given.get("seats")
+    seats, overdraft = given.get("seats"), given.get("overdraft")
     return Lot(
         name=name,
         seats=seats if isinstance(seats, int) else 1,
@@ -401,7 +423,14 @@ def _lot(name: str, entry: _Entry) -> Lot:
         ends=ends if isinstance(ends, int) else None,
         price=price if isinstance(price, Price) else None,
         owner=owner if isinstance(owner, str) else "",
+        overdraft=overdraft if isinstance(overdraft, int) else 0,
     )
+
+
+def _length(text: str) -> Duration:
+    found = Duration()
+    found.FromTimedelta(parse_length(text))
+    return found
 
 
 def _said(parse: Callable[[], _Parsed]) -> tuple[_Parsed | None, str]:
@@ -485,6 +514,8 @@ def _wanted(field: Field) -> str:
             return "a number of seconds"
         case Day():
             return "a day or a time"
+        case Length():
+            return "a length of time, as 45m or 2h,"
         case _:
             return "text"
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from seatkeeper.client.pools_file.definition import (
     FILE,
+    Amount,
     Day,
     Field,
+    Length,
     Money,
     Named,
     Patterns,
@@ -24,6 +26,8 @@ DAY_PATTERN = (
     "([Zz]|[+-][0-9]{2}:[0-9]{2}))?$"
 )
 PRICE_PATTERN = "^[0-9]{1,12}(\\.[0-9]{1,6})? [A-Z]{3}/seat-(year|hour)$"
+LENGTH_PATTERN = "^(?=.)([0-9]{1,4}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"
+AMOUNT_PATTERN = "^[0-9]{1,12}(\\.[0-9]{1,6})? [A-Z]{3}$"
 
 Json = dict[str, Any]
 
@@ -64,6 +68,10 @@ def _field(field: Field) -> Json:
                 "maxItems": most,
                 "uniqueItems": True,
             }
+        case Length():
+            found |= {"type": "string", "pattern": LENGTH_PATTERN}
+        case Amount():
+            found |= {"type": "string", "pattern": AMOUNT_PATTERN}
         case Day():
             found |= {"type": "string", "pattern": DAY_PATTERN}
         case Money():

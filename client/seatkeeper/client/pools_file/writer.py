@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
 
+from seatkeeper.client.pools_file.bursts import burst_lines
 from seatkeeper.client.pools_file.definition import VERSION
 from seatkeeper.client.pools_file.tree import meant_as
 from seatkeeper.core.amounts import exact_seconds
@@ -42,6 +43,7 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     if spec.description:
         yield f"    description: {_quoted(spec.description, as_ascii)}"
     yield from _lots(spec, as_ascii)
+    yield from burst_lines(spec)
     if spec.policy.HasField("overtaking"):
         rule = spec.policy.overtaking
         yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
@@ -99,6 +101,7 @@ def _lots(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
         said += [] if lot.ends is None else [f'until: "{instant_text(lot.ends, is_end=True)}"']
         said += [] if lot.price is None else [f"price: {_quoted(str(lot.price), as_ascii)}"]
         said += [f"owner: {_quoted(lot.owner, as_ascii)}"] if lot.owner else []
+        said += [f"overdraft: {lot.overdraft}"] if lot.overdraft else []
         yield f"      {_name(lot.name)}: {{{', '.join(said)}}}"
 
 
