@@ -832,9 +832,50 @@ DEFECTS = (
     Defect(
         "the states of lots are what an administrator says",
         f"{SERVER}/pool/lots.py",
-        "    lots = succeeding(spec.lots, before.lots if before is not None else PoolLots())\n",
-        "    lots = spec.lots\n",
+        "    lots = succeeding(wanted, there)\n",
+        "    lots = wanted\n",
         tests=("tests/unit/service/test_lots.py",),
+    ),
+    Defect(
+        "twice the overdraft that contracts allow",
+        f"{SERVER}/domain/state.py",
+        "        return self.seats + self.lots.overdraft if self.lots else self.seats\n",
+        "        return self.seats + 2 * self.lots.overdraft if self.lots else self.seats\n",
+    ),
+    Defect(
+        "seats are marked with a lot whatever others have of it",
+        "core/seatkeeper/core/lot_use.py",
+        "        free = max(0, lot.seats - marked.by_lot[lot.name, lot.began_at])\n",
+        "        free = lot.seats\n",
+    ),
+    Defect(
+        "an overdraft comes before a burst",
+        "core/seatkeeper/core/lot_use.py",
+        "    for lot, free in room:\n        if (taken",
+        "    for lot, free in room:\n"
+        "        if overdraft and lot is not None and lot.kind is LotKind.BURST:\n"
+        "            break\n        if (taken",
+    ),
+    Defect(
+        "a rule starts a burst beyond the hours of its month",
+        "core/seatkeeper/core/rule_bursts.py",
+        "        if month.millis > rule.hours_per_month * HOUR_MILLIS:\n",
+        "        if False:\n",
+        tests=("tests/unit/core/test_rule_bursts.py",),
+    ),
+    Defect(
+        "a burst of a rule is written whatever another node has written",
+        f"{SERVER}/pool/burst_rules.py",
+        "                [Put(key, value)], only_if=[Unchanged(key, found.mod_revision)]\n",
+        "                [Put(key, value)]\n",
+        tests=("tests/unit/service/test_burst_rules.py",),
+    ),
+    Defect(
+        "what a burst takes of a month is forgotten with the next change of the pool",
+        "core/seatkeeper/core/lots.py",
+        "    return PoolLots(lots, wanted.seats, rule=rule, months=before.months)\n",
+        "    return PoolLots(lots, wanted.seats, rule=rule)\n",
+        tests=("tests/unit/core/test_rule_bursts.py",),
     ),
     Defect(
         "a batch overlooks what changed since it was seen",

@@ -61,12 +61,15 @@ def _run(
 ) -> int:
     began = time.monotonic()
     operations = faults = grants = gangs = called_back = taken = violations = 0
+    bursts = overdrawn = 0
     for outcome in _outcomes(seeds, simulated, jobs):
         operations += outcome.operations
         grants += outcome.grants
         gangs += outcome.gangs
         called_back += outcome.called_back[0]
         taken += outcome.called_back[1]
+        bursts += outcome.lots[0]
+        overdrawn += outcome.lots[1]
         faults += outcome.faults
         violations += len(outcome.violations)
         if outcome.violations:
@@ -80,6 +83,8 @@ def _run(
         "gangs": gangs,
         "called_back": called_back,
         "taken_back": taken,
+        "bursts_by_rule": bursts,
+        "overdraft_grants": overdrawn,
         "faults": faults,
         "violations": violations,
         "seconds": round(time.monotonic() - began, 1),

@@ -17,6 +17,7 @@ from unittest import mock
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.simulation.etcd import RecordingStore, SimEtcd, SimStore
+from tests.simulation.lots import most_of
 from tests.simulation.network import Network
 from tests.simulation.rpc import Board, SimTransport
 from tests.simulation.world import EPOCH, Process, World
@@ -230,8 +231,7 @@ class SimCluster:
         self.capacity[name] = seats
         self.shared[name] = self.policies(seats)
         lots = self.contracts[name] = self.lots(seats)
-        # A clock that is ahead begins one before another that it follows has ended elsewhere.
-        self.most[name] = seats + sum(lot.seats for lot in lots.lots)
+        self.most[name] = seats + most_of(lots)
         task = self.etcd.process.start(self._resize(name, seats))
         self.world.run(self.world.now, done=task.done)
 
@@ -279,7 +279,9 @@ class SimCluster:
         def resized(before: PoolSpec) -> PoolSpec:
             if not lots:
                 return spec
-            return spec.with_lots(succeeding(replace(lots, seats=seats), before.lots))
+            ruled = tuple(lot for lot in before.lots.lots if lot.is_by_rule)
+            wanted = replace(lots, lots=(*lots.lots, *ruled), seats=seats)
+            return spec.with_lots(succeeding(wanted, before.lots))
 
         await self._change(name, resized)
 

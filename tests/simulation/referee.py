@@ -22,6 +22,7 @@ from tests.simulation.usage import check_usage
 from tests.simulation.world import EPOCH
 
 from seatkeeper.chaos.users import UserRecord
+from seatkeeper.oracle.bursts import check_bursts
 from seatkeeper.oracle.checker import (
     check_answers,
     check_beliefs,
@@ -162,7 +163,8 @@ class Referee:
         ahead = max((each.clock_ahead for each in processes if each is not None), default=-1e9)
         now = (EPOCH + self._world.now + ahead) * 1000 - GRACE_MILLIS
         late = unwritten(changes, now, KEYS.prefix)
-        return [f"I1 {fault}" for fault in (*found, *late)]
+        bursts = check_bursts(changes, KEYS.prefix)
+        return [f"I1 {fault}" for fault in (*found, *late, *bursts)]
 
     @property
     def _own_rule(self) -> set[FaultKind]:

@@ -27,6 +27,7 @@ from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
+from seatkeeper.oracle.bursts import count_lots
 from seatkeeper.oracle.gangs import count_gangs
 from seatkeeper.oracle.reclaims import count_reclaims
 from seatkeeper.server.domain import NO_POLICY, NO_RULES, PoolPolicy
@@ -62,6 +63,8 @@ class Outcome:
     """Grants that were called back, and those of them that were taken at the end of their notice."""
     gangs: int
     """Gangs that were granted."""
+    lots: tuple[int, int]
+    """Bursts that rules have started, and grants with seats of an overdraft."""
     faults: int
     violations: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -169,6 +172,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             grants=len(user_record.acquired),
             called_back=count_reclaims(cluster.store.changes, KEYS.prefix),
             gangs=count_gangs(cluster.store.changes, KEYS.prefix),
+            lots=count_lots(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,
             log=world.log or [],

@@ -8,6 +8,7 @@ import random
 
 import pytest
 from tests.simulation import simulation
+from tests.simulation.lots import lots_of
 from tests.simulation.network import Network, Pipe
 from tests.simulation.world import StuckError, World
 
@@ -18,6 +19,20 @@ def test_a_seed_keeps_every_promise_and_has_one_outcome(seed: int) -> None:
     assert first == second
     assert (first.seed, first.violations) == (seed, [])
     assert first.operations > 0
+
+
+def test_bursts_of_rules_and_overdrafts_are_among_what_is_simulated() -> None:
+    """Seeds are looked through whose first pool may have both."""
+    drawn = ((seed, lots_of(seed)(1)) for seed in range(1_000))
+    seeds = [seed for seed, lots in drawn if lots.rule and any(o.overdraft for o in lots.lots)]
+    bursts = overdrawn = 0
+    for seed in seeds[:40]:
+        outcome = simulation.simulate(seed)
+        assert outcome.violations == []
+        bursts, overdrawn = bursts + outcome.lots[0], overdrawn + outcome.lots[1]
+        if bursts and overdrawn:
+            return
+    raise AssertionError(f"{bursts} bursts by a rule, {overdrawn} grants of an overdraft")
 
 
 def test_a_seed_leaves_logging_and_chance_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ missed, and no clock is involved.
 
 What it looks for, at every revision:
 
-- more seats out than the capacity that held at that revision, where any were handed out;
+- more seats out than the capacity that held at that revision and the overdraft that contracts allowed,
+  where any were handed out; and seats marked otherwise than lots have them: see ``marks``;
 - a grant of a pool that was drained at that revision;
 - a fence that is not above every earlier one of the pool, also across the pool's deletion;
 - a grant made while a ticket that comes earlier in the order of service kept waiting, unless a grant
@@ -39,6 +40,7 @@ from enum import Enum
 from fractions import Fraction
 from itertools import groupby
 
+from seatkeeper.oracle.marks import MarkLedger
 from seatkeeper.oracle.reclaims import ReclaimLedger
 from seatkeeper.oracle.stored import (
     PREFIX,
@@ -181,9 +183,9 @@ def _turn(ticket: StoredTicket) -> _Turn:
     return (-ticket.priority, place, ticket.grant_id)
 
 
-def _handed_out(grant: StoredGrant) -> tuple[str, int, int]:
-    """Return the immutable part of a grant: whose, how many seats, its fence."""
-    return (grant.session_id, grant.seats, grant.fence)
+def _handed_out(grant: StoredGrant) -> tuple[object, ...]:
+    """Return the immutable part of a grant: whose, how many seats, its fence, its lots."""
+    return (grant.session_id, grant.seats, grant.fence, grant.lots, grant.overdraft)
 
 
 class _PoolLedger:
@@ -221,6 +223,7 @@ class _PoolLedger:
         self._last_decision = 0
         """The revision of the one before it."""
         self._reclaims = ReclaimLedger()
+        self._marks = MarkLedger()
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -234,6 +237,7 @@ class _PoolLedger:
                 self._overtaking = read_overtaking(value)
                 self._reclaims.note_spec(value)
                 self._rules = read_rules(value)
+                self._marks.note_spec(value)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -271,6 +275,7 @@ class _PoolLedger:
                 self._check_end(revision, grant, "seat")
                 if not self._is_decision:
                     self._limits.note_end(revision, grant)
+                    self._marks.note_end(revision, grant)
                 if grant.work_key:
                     self._works[grant.work_key] -= 1
                     if not self._is_decision:
@@ -338,8 +343,8 @@ class _PoolLedger:
         history = self._history
         history.decisions += 1
         history.grants += len(made)
-        if history.out > history.capacity:
-            message = f"{history.out} seats out of a pool of {history.capacity}"
+        known, held = self._view_revision or self._last_decision, self._held.values()
+        for message in self._marks.faults(made, held, history.out, history.capacity, known):
             self._fault(FaultKind.OVER_GRANT, revision, message)
         if self._is_drained:
             self._fault(FaultKind.DRAINED, revision, f"{len(made)} granted of a drained pool")

@@ -35,6 +35,10 @@ class StoredGrant:
     work_key: str = ""
     granted_at_millis: int = 0
     heeds_within_millis: int = 0
+    lots: tuple[tuple[str, int, int], ...] = ()
+    """The lots that it is marked with: name, since when in force, seats."""
+    overdraft: int = 0
+    """Seats beyond those in force, by its mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,10 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         work_key=record.attributes.work_key,
         granted_at_millis=record.granted_at_millis,
         heeds_within_millis=record.heeds_within_millis,
+        lots=tuple(
+            (each.lot, each.began_at.ToMilliseconds(), each.seats) for each in record.lots
+        ),
+        overdraft=record.overdraft,
     )
 
 
