@@ -15,7 +15,7 @@ from seatkeeper.core.burst_rule import HOUR_MILLIS, BurstRule
 from seatkeeper.core.instants import parse_length
 from seatkeeper.core.lot_messages import decode_lots, encode_lots
 from seatkeeper.core.lots import Lot, LotKind, LotState, PoolLots, Price, PriceUnit
-from seatkeeper.core.rule_bursts import rule_faults
+from seatkeeper.core.rule_bursts import MICROS, cost_micros, rule_faults
 from seatkeeper.core.rule_text import length_text
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -139,20 +139,31 @@ def test_applying_a_file_neither_starts_nor_stops_the_burst_of_a_rule() -> None:
     assert decode_lots(change.spec.lots).lots == (burst,)
 
 
-rules = st.builds(
-    BurstRule,
-    seats=st.integers(1, 100),
-    length=st.integers(1, 31 * 86_400).map(lambda each: each * 1_000),
-    p95_wait=st.integers(1, 90 * 86_400).map(lambda each: each * 1_000),
-    within=st.integers(1, 7 * 86_400).map(lambda each: each * 1_000),
-    hours_per_month=st.integers(1, 744),
-    price=st.just(RULE.price),
-    budget=st.sampled_from(["", "500", "0.5", "999999"]),
-).filter(lambda rule: not [*rule_faults(rule)])
+def _millis(days: int) -> st.SearchStrategy[int]:
+    return st.integers(1, days * 86_400).map(lambda seconds: seconds * 1_000)
 
 
-@given(rules)
+@st.composite
+def rules(draw: st.DrawFn) -> BurstRule:
+    """Any rule that a node takes."""
+    length = draw(_millis(31))
+    least = -(-length // HOUR_MILLIS)
+    rule = BurstRule(
+        seats=draw(st.integers(1, 100)),
+        length=length,
+        p95_wait=draw(_millis(90)),
+        within=draw(_millis(7)),
+        hours_per_month=draw(st.integers(least, 744)),
+        price=RULE.price,
+    )
+    enough = -(-cost_micros(rule, length) // MICROS)
+    more = draw(st.sampled_from(["", ".5", ".000001"]))
+    return replace(rule, budget=draw(st.sampled_from(["", f"{enough}{more}"])))
+
+
+@given(rules())
 def test_every_rule_that_a_node_takes_is_read_as_it_is_written(rule: BurstRule) -> None:
+    assert not [*rule_faults(rule)]
     spec = pb.PoolSpec(name="p", seats=4, lots=encode_lots(PoolLots(seats=4, rule=rule)))
     file = read_pools(write_pools([spec]).encode())
     assert not file.faults

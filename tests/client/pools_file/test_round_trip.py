@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seatkeeper.client.pools_file import Kind, plan, read_pools, write_pools
 from seatkeeper.core.lot_messages import encode_lot
-from seatkeeper.core.lots import DAY_MILLIS, INSTANT_MAX, Lot, Price, PriceUnit
+from seatkeeper.core.lots import DAY_MILLIS, INSTANT_MAX, Lot, PoolLots, Price, PriceUnit
 from seatkeeper.core.projects import POLICY_TIME_MAX, PoolPolicy, ProjectShare, policy_fault
 from seatkeeper.core.text import is_shown
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -39,6 +39,7 @@ lots = st.builds(
         Price, st.sampled_from(("0", "12.50")), st.just("EUR"), st.sampled_from(PriceUnit)
     ),
     owner=descriptions,
+    overdraft=st.integers(0, 2),
 ).filter(lambda lot: lot.ends is None or lot.ends <= INSTANT_MAX)
 
 
@@ -105,7 +106,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
     seats = draw(st.sampled_from((0, 1, 10, 99_000)))
     spec = pb.PoolSpec(name=name, seats=seats, description=draw(descriptions))
     spec.policy.SetInParent()
-    for share in draw(shares(seats)):
+    projects = draw(shares(seats))
+    for share in projects:
         spec.policy.projects.add(
             project=share.project,
             guaranteed=share.guaranteed,
@@ -117,7 +119,10 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
     if spec.policy.projects and has_half_life:
         micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))
         spec.policy.usage_half_life.FromMicroseconds(micros)
-    if found := draw(st.lists(lots, max_size=3, unique_by=lambda lot: lot.name)):
+    found = draw(st.lists(lots, max_size=3, unique_by=lambda lot: lot.name))
+    most = PoolLots(tuple(found), seats).guaranteed_most
+    # A closed pool may guarantee more than the seats of its lots.
+    if found and policy_fault(PoolPolicy(tuple(projects)), most) is None:
         spec.lots.CopyFrom(pb.PoolLots(lots=map(encode_lot, found), seats=seats))
     if draw(st.booleans()):
         spec.policy.overtaking.seats = draw(st.integers(1, 100_000))
