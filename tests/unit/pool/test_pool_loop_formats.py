@@ -25,7 +25,7 @@ from seatkeeper.server.domain import Denied, PoolSpec, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete, Put, Write, records
-from seatkeeper.server.store.formats import FORMAT, RULES_FORMAT, TERMS_FORMAT
+from seatkeeper.server.store.formats import FORMAT, TERMS_FORMAT
 from seatkeeper.v1 import pool_service_pb2
 
 NEWER = 5
