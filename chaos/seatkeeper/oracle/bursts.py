@@ -9,14 +9,14 @@ from __future__ import annotations
 from calendar import monthrange
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from fractions import Fraction
 
 from seatkeeper.oracle.stored import IN_FORCE, PREFIX, located, read_grant
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR = timedelta(hours=1)
+_HOUR, _MILLI = timedelta(hours=1), timedelta(milliseconds=1)
 _Month = tuple[int, int]
 
 
@@ -26,7 +26,7 @@ class _Rule:
     def __init__(self) -> None:
         self._seen: set[tuple[str, int]] = set()
         self._hours: dict[_Month, timedelta] = {}
-        self._cost: dict[_Month, Decimal] = {}
+        self._cost: dict[_Month, Fraction] = {}
 
     def faults(self, lots: pool_service_pb2.PoolLots) -> Iterator[str]:
         ruled = [lot for lot in lots.lots if lot.is_by_rule]
@@ -57,13 +57,17 @@ class _Rule:
             over = datetime(*month, days, tzinfo=UTC) + timedelta(days=1)
             part = min(ends, over) - begins
             self._hours[month] = self._hours.get(month, timedelta()) + part
-            hours = Decimal(part // timedelta(milliseconds=1)) / 3_600_000
-            cost = Decimal(rule.price.amount or 0) * lot.seats * hours
-            self._cost[month] = self._cost.get(month, Decimal(0)) + cost
+            cost = (
+                Fraction(rule.price.amount or 0)
+                * lot.seats
+                * Fraction(part // _MILLI, _HOUR // _MILLI)
+            )
+            self._cost[month] = self._cost.get(month, Fraction(0)) + cost
             if self._hours[month] > rule.hours_per_month * _HOUR:
                 yield f"bursts of {self._hours[month]} in {month}, over {rule.hours_per_month} h"
-            if rule.budget and self._cost[month] > Decimal(rule.budget):
-                yield f"bursts for {self._cost[month]} in {month}, over {rule.budget}"
+            if rule.budget and self._cost[month] > Fraction(rule.budget):
+                cost = self._cost[month]
+                yield f"bursts for {float(cost):.6f} in {month}, over {rule.budget}"
             begins += part
 
 

@@ -10,7 +10,7 @@ from tests.unit.core.test_rule_bursts import NOON, RULE, begun
 from seatkeeper.core.burst_rule import HOUR_MILLIS
 from seatkeeper.core.lot_messages import encode_seats
 from seatkeeper.core.lot_use import LotSeats
-from seatkeeper.core.lots import Lot, LotState, PoolLots, moved
+from seatkeeper.core.lots import Lot, LotState, PoolLots, Price, PriceUnit, moved
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.bursts import check_bursts
 from seatkeeper.oracle.history import FaultKind, replay
@@ -131,6 +131,17 @@ def test_a_burst_that_is_not_what_the_rule_says(change: dict[str, object], fault
     found = list(check_bursts([spec(1, replace(lots, lots=there))]))
     assert len(found) == bool(fault)
     assert not found or fault in found[0]
+
+
+def test_a_budget_may_be_used_up_to_the_last_cent() -> None:
+    """A second is no finite part of an hour in decimals."""
+    price = Price("3600", "EUR", PriceUnit.SEAT_HOUR)
+    rule = replace(RULE, seats=1, length=1_000, price=price, budget="6")
+    lots, history = PoolLots(rule=rule), []
+    for number in range(6):
+        lots = begun(after(lots, NOON + 1_000 * number), NOON + 1_000 * number)
+        history.append(spec(number + 1, lots))
+    assert list(check_bursts(history)) == []
 
 
 def test_more_hours_or_money_than_a_month_has() -> None:
