@@ -112,6 +112,8 @@ def test_how_long_a_grant_was_waited_for_is_counted_where_a_rule_looks_at_it() -
     assert records.decode_guard(value)[0].waits == decision.guard.waits
     plain = decided(with_lots(ticket), acquire(2, "bert")).guard
     assert not state_pb2.GuardRecord.FromString(records.encode_guard(plain)).HasField("waits")
+    given_up = decided(with_lots(a_grant(9), ticket, lots=lots), due=[ticket])
+    assert given_up.guard.waits.slots[NOW // 1000] == (1, 1)
     # Nothing else that a decision writes of the guard loses it.
     state = with_lots(lots=lots)
     state.guard = decision.guard

@@ -270,7 +270,7 @@ WHEN = Table(
         "for": Field(
             takes=Length(),
             meaning="How long more are to have waited for longer: in each eighth of this time, of "
-            "those that were granted in it or waited at its end. At most 7d.",
+            "those that were granted or given up in it, or waited at its end. At most 7d.",
             required=True,
         ),
     },

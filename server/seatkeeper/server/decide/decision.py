@@ -193,7 +193,7 @@ def _mark(draft: _Draft) -> None:
     if grants is not decision.grants:
         decision.grants = grants
         decision.outcomes = with_grants(decision.outcomes, grants)
-    waits = waits_after(draft.pool, grants)
+    waits = waits_after(draft.pool, grants, draft.gone, draft.now)
     if waits is not decision.guard.waits:
         decision.guard = replace(decision.guard, waits=waits)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from seatkeeper.server.domain import marks_of, room_in
 from seatkeeper.server.domain.commands import Command, Granted, Outcome
-from seatkeeper.server.domain.state import Grant, PoolState
+from seatkeeper.server.domain.state import Grant, Instant, PoolState
 from seatkeeper.server.domain.wait_counts import NO_WAITS, WaitCounts, counted_waits
 
 
@@ -38,13 +38,20 @@ def marked_grants(pool: PoolState, grants: list[Grant], gone: Collection[str]) -
     return found
 
 
-def waits_after(pool: PoolState, grants: Iterable[Grant]) -> WaitCounts:
-    """Return how long requests waited lately, with those that are granted."""
+def waits_after(
+    pool: PoolState, grants: Iterable[Grant], gone: Collection[str], now: Instant
+) -> WaitCounts:
+    """Return how long requests waited lately, with those that are granted, or end without a grant."""
     rule = pool.spec.lots.rule if pool.spec is not None else None
     waits = pool.guard.waits
     if not rule and waits is NO_WAITS:
         return waits
-    return counted_waits(waits, rule, ((each.asked_at, each.granted_at) for each in grants))
+    ended = [pool.tickets[each] for each in gone if each in pool.tickets]
+    waited = [
+        *((each.asked_at, each.granted_at) for each in grants),
+        *((each.queued_at, now) for each in ended),
+    ]
+    return counted_waits(waits, rule, waited)
 
 
 def with_grants(

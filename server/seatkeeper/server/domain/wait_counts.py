@@ -1,10 +1,10 @@
 """How long requests waited lately, for the rule that starts a burst. Pure.
 
-Time is cut into slots, an eighth of the rule's time each. A decision that grants counts each request in
-every slot in whose time it waited, or was granted, and whether it had waited for long by that slot's
-end. The counts are written with the guard. So they, and the tickets that there are, say of each slot
-how many of those who waited in it did so for long: at any revision, on any node, whatever its clock was
-before. Requests that were given up without a grant are not counted.
+Time is cut into slots, an eighth of the rule's time each. A decision counts each request that it
+grants, or ends without a grant, in every slot in whose time it waited, and whether it had waited for
+long by that slot's end. The counts are written with the guard. So they, and the tickets that there are,
+say of each slot how many of those who waited in it did so for long: at any revision, on any node,
+whatever its clock was before. Requests that ended with their sessions are not counted.
 
 A clock that is behind counts in slots that are over, one that is ahead in slots to come. Both only move
 when a burst begins.
@@ -27,7 +27,7 @@ ONE_IN = 20
 
 @dataclass(frozen=True, slots=True)
 class WaitCounts:
-    """Requests that were granted, by the slots in which they waited."""
+    """Requests that wait no more, by the slots in which they waited."""
 
     slot_millis: int = 0
     bound_millis: int = 0
@@ -45,9 +45,9 @@ def counting_for(rule: BurstRule) -> tuple[int, int]:
 
 
 def counted_waits(
-    before: WaitCounts, rule: BurstRule | None, granted: Iterable[tuple[int, int]]
+    before: WaitCounts, rule: BurstRule | None, waited: Iterable[tuple[int, int]]
 ) -> WaitCounts:
-    """Return the counts with grants that were made: when each was asked for, and granted.
+    """Return the counts with requests that wait no more: when each was made, and until when it waited.
 
     With another rule they begin anew; without one there are none.
     """
@@ -57,13 +57,13 @@ def counted_waits(
     is_same = (before.slot_millis, before.bound_millis) == (slot, bound)
     slots = dict(before.slots) if is_same else {}
     changed, last = not is_same, 0
-    for asked_at, granted_at in granted:
+    for asked_at, until in waited:
         changed = True
-        last = granted_at // slot
+        last = until // slot
         for number in range(max(asked_at // slot, last - SLOTS_KEPT + 1), last + 1):
-            waited = min((number + 1) * slot, granted_at) - asked_at
+            length = min((number + 1) * slot, until) - asked_at
             requests, long = slots.get(number, (0, 0))
-            slots[number] = requests + 1, long + (waited >= bound)
+            slots[number] = requests + 1, long + (length >= bound)
     if not changed:
         return before
     latest = last if changed and slots else 0
