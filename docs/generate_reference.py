@@ -62,6 +62,7 @@ from seatkeeper.client.pools_file.definition import (
     Named,
     Patterns,
     Seconds,
+    Span,
     Table,
     Whole,
     Words,
@@ -430,6 +431,8 @@ def _takes(field: Field) -> str:
             return f"whole number from {least} to {most}"
         case Seconds(least, most):
             return f"seconds from {least:g} to {most:.0f}, with at most 6 digits after a point"
+        case Length(least, most):
+            return f"a length, `8h`, `1d12h`, or seconds; from {least:g} s to {most:.0f} s"
         case Words(most):
             return f"text of at most {most} characters"
         case Patterns(most):
@@ -440,7 +443,7 @@ def _takes(field: Field) -> str:
             )
         case Money():
             return f"a price, `{PRICE_FORM}`, or `/{PriceUnit.SEAT_HOUR.value}`"
-        case Length():
+        case Span():
             return "a length of time, as `45m`, `2h` or `1d12h`"
         case Amount():
             return "an amount, `500 EUR`"

@@ -89,6 +89,26 @@ def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
+def test_how_long_seats_are_held(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "how-long-seats-are-held.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(
+        r"1 seat of solver called back from \S+, with a notice of 10 min", done.stdout
+    )
+    assert "(an administrator calls them back: the release needs it)" in done.stderr
+    assert "sh was sent SIGUSR1" in done.stderr
+    assert "checkpoint written" in done.stdout
+    assert "longest=28800,warning=600" in done.stdout
+    assert "the seat of solver may be held for 8 h 0 min" in done.stderr
+    assert "HELD UNTIL" in done.stdout.upper()
+    assert re.search(r"may hold 1 seat of solver for 2 h 0 min longer, until ", done.stdout)
+    assert re.search(r"held until .* at most, 2 h 0 min of it added", done.stdout)
+    assert re.search(r"hold.idle.*1800", done.stdout)
+    assert "given back" in done.stdout
+    assert "solver" not in {each.spec.name for each in cluster.client.pools.list()}
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
 def test_who_may_use_a_pool(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, "who-may-use-a-pool.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -24,6 +24,19 @@ EVENTS: list[tuple[runner.Event, str, dict[str, object] | None]] = [
         {"event": "granted", "pool": "tensorrt", "grant_id": "g", "fence": 7, "seats": 2},
     ),
     (
+        runner.Granted(pool="tensorrt", grant_id="g", fence=7, seats=2, longest_hold=28_800.0),
+        "the seat of tensorrt may be held for 8 h 0 min: then it is called back, and train is "
+        "stopped",
+        {
+            "event": "granted",
+            "pool": "tensorrt",
+            "grant_id": "g",
+            "fence": 7,
+            "seats": 2,
+            "longest_hold_seconds": 28_800.0,
+        },
+    ),
+    (
         runner.TokenFileFailed("/tmp/t: full"),
         "(/tmp/t: full): train has only the first token",
         {"event": "no_token_file", "error": "/tmp/t: full"},

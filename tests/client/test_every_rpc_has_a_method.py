@@ -82,6 +82,18 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "PoolService/MoveTicket",
         lambda c: c.pools.move("p", "g", reason="why", first=True),
     ),
+    "pools.revoke": (
+        "PoolService/RevokeGrant",
+        lambda c: c.pools.revoke("p", "g", notice=timedelta(seconds=9), reason="why"),
+    ),
+    "pools.withdraw_revoke": (
+        "PoolService/WithdrawRevoke",
+        lambda c: c.pools.withdraw_revoke("p", "g", reason="why"),
+    ),
+    "pools.extend": (
+        "PoolService/ExtendGrant",
+        lambda c: c.pools.extend("p", "g", by=timedelta(hours=1), reason="why"),
+    ),
     "pools.release_now": (
         "PoolService/ReleaseGrant",
         lambda c: c.pools.release_now("p", "g", reason="why"),
@@ -229,7 +241,10 @@ def test_both_clients_offer_the_same(one: type, other: type) -> None:
     # others are what grants need of their client.
     only_async = {"agent", "session", "now", "take", "give_back", "is_here", "freshen"}
     if one is AsyncSeatClient:
-        only_async |= {"fetch_token"}  # both kinds of grants have one of their own
+        only_async |= {
+            "fetch_token",
+            "report_activity",
+        }  # both kinds of grants have one of their own
     only_async |= {"lease_times"}  # for the watchdogs of programs with an event loop
     only_sync = {"capabilities"}
     assert public_methods(one) - only_async == public_methods(other) - only_sync

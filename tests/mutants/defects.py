@@ -751,6 +751,42 @@ DEFECTS = (
         tests=("tests/unit/decide/test_reclaimed.py",),
     ),
     Defect(
+        "an extension of the longest hold is not kept",
+        f"{SERVER}/domain/hold_times.py",
+        "    return Instant(grant.granted_at + _millis(rule.longest + extended))\n",
+        "    return Instant(grant.granted_at + _millis(rule.longest))\n",
+        tests=("tests/unit/policy/test_holding.py",),
+    ),
+    Defect(
+        "a node whose clock is behind takes back what was called back for its time",
+        f"{SERVER}/policy/holding.py",
+        "(now >= begins or _stands(reclaim, begins))",
+        "now >= begins",
+        tests=("tests/unit/policy/test_holding.py",),
+    ),
+    Defect(
+        "a grant is taken whose revoke is withdrawn at the last moment",
+        f"{SERVER}/decide/reclaimed.py",
+        "        if is_over and each.grant.grant_id not in said:\n",
+        "        if is_over:\n",
+        tests=("tests/unit/decide/test_holding.py",),
+    ),
+    Defect(
+        "the notice of a revoked grant begins before its holder has answered",
+        f"{SERVER}/service/seat_api.py",
+        "                if grant_id in asked.reclaimable:\n",
+        "                await self._heeded(grant, session, found)\n"
+        "                if grant_id in asked.reclaimable:\n",
+        tests=("tests/unit/service/test_held_grants.py",),
+    ),
+    Defect(
+        "a revoked grant is counted on from the latest renewal of its session",
+        "client/seatkeeper/client/session/holdings.py",
+        "        held.recall = Recall.of(view, now)\n",
+        "        held.recall = Recall.of(view, now + view.ttl)\n",
+        tests=("tests/client/session/test_reclaiming.py",),
+    ),
+    Defect(
         "a renewal does not say that a grant is called back",
         f"{SERVER}/service/seat_api.py",
         "                    if reclaim is not None:\n",

@@ -5,12 +5,14 @@ Draws of its own, so that what happens in seeds without one stays as it is.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby
 
 from tests.simulation.cluster import KEYS
+from tests.simulation.holds import SAYS_SHARE, HoldAct, say
 from tests.simulation.moves import FIRST, LAST, MoveAct
 
 from seatkeeper.chaos.users import User
@@ -49,12 +51,21 @@ class Administrator(User):
         self._client = self.surroundings.client(ClientConfig(call_timeout=timeout))
         self.acts: list[Act] = []
         self.moves: list[MoveAct] = []
+        self.holds: list[HoldAct] = []
+        self._hold_rng = random.Random(f"holds of {self.name}, {self._rng.random()}")
         self._move_ids = 0
 
     async def _cycle(self) -> None:
         name, _ = self._rng.choice(self._pools)
         try:
             pool = await self._client.pools.get(name)
+            if pool.grants and self._hold_rng.random() < SAYS_SHARE:
+                grant = self._hold_rng.choice(list(pool.grants))
+                now = self.surroundings.now()
+                self.user_record.operations += 1
+                what = await say(self._client, name, grant, self._hold_rng, now, self.holds)
+                self.surroundings.note(f"{self.name}: {what}")
+                return
             if len(pool.tickets) > 1 and self._rng.random() < MOVES_SHARE:
                 await self._move_one(pool)
                 return

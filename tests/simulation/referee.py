@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.policies.history import broken_rules, stored_pool
 from tests.policies.rules import Rule, Tried
 from tests.policies.shares_kept import SharesKept
@@ -15,6 +17,7 @@ from tests.simulation.administrators import (
 from tests.simulation.callbacks import check_notices
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
+from tests.simulation.holds import check_holds
 from tests.simulation.losses import Losses
 from tests.simulation.lots import GRACE_MILLIS, SKEW_MILLIS
 from tests.simulation.moves import check_moves
@@ -144,6 +147,8 @@ class Referee:
         acts = [act for user in administrators for act in user.acts]
         reported += check_acts(store.changes, store.changed_at, acts)
         reported += check_notices(store.changes, store.changed_at)
+        said = [act for user in administrators for act in user.holds]
+        reported += check_holds(store.changes, store.changed_at, said)
         moves = [move for user in administrators for move in user.moves]
         reported += check_moves(store.changes, store.changed_at, moves)
         for violation in reported:
@@ -176,7 +181,9 @@ class Referee:
         """What is promised of pools that are served otherwise than by priority and acceptance."""
         if self._own_rule:
             return {pool: self._tried.rule() for pool in self._capacity}
-        shared = self._cluster.shared.items()
+        shared = [
+            (pool, replace(policy, hold=None)) for pool, policy in self._cluster.shared.items()
+        ]
         ruled = self._cluster.ruled
         return {
             pool: SharesKept(policy)

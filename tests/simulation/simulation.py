@@ -21,6 +21,7 @@ from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.faults import Faults
 from tests.simulation.gangers import gangers
 from tests.simulation.hoarders import Hoarder
+from tests.simulation.holds import drawn_hold, holds_of
 from tests.simulation.lots import lots_of
 from tests.simulation.referee import Referee
 from tests.simulation.users import LastUser, SimSurroundings, process_of
@@ -185,11 +186,12 @@ def _policies(seed: int, tried: Tried) -> Callable[[int], PoolPolicy]:
     if tried.name != BY_POOL:
         return lambda seats: NO_POLICY
     is_shared = own.random() < POLICIES_SHARE
-    rules = _rules_of(seed)
+    rules, holds = _rules_of(seed), holds_of(seed)
 
     def drawn(seats: int) -> PoolPolicy:
         policy = drawn_policy(own, seats) if is_shared else NO_POLICY
-        return replace(policy, rules=drawn_rules(rules, seats)) if rules else policy
+        policy = replace(policy, rules=drawn_rules(rules, seats)) if rules else policy
+        return replace(policy, hold=drawn_hold(holds)) if holds else policy
 
     return drawn
 
@@ -273,7 +275,7 @@ def _hoarders(
     recalling = [
         (name, seats)
         for name, seats in pools.items()
-        if cluster.shared[name].reclaim is not None
+        if cluster.shared[name].reclaim is not None or cluster.shared[name].hold is not None
     ]
     return [
         Hoarder(SimSurroundings(cluster, f"hoarder-{n}", own), user_record, recalling, own)

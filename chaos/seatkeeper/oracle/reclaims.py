@@ -3,7 +3,8 @@
 What is looked for, at every decision: a reclaim of a grant that may not be called back, by a pool that
 calls none back, for a project that does not wait, of one that would be under its guarantee then, sooner
 than the grant was held for the minimum, or more of them in an hour than the pool allows; a reclaim with
-another's number; one that was changed; and seats that were taken without one.
+another's number; one that was changed; and seats that were taken without one. Of other causes than a
+guarantee: see ``holds``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from seatkeeper.internal.v1 import state_pb2
+from seatkeeper.oracle.holds import GUARANTEE, cause_faults, read_said
 from seatkeeper.oracle.stored import PREFIX, StoredGrant, StoredShare, StoredTicket, located
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
@@ -28,6 +30,14 @@ class StoredReclaim:
     decided_at_millis: int
     within_millis: int
     project: str
+    cause: int = GUARANTEE
+    caused_at_millis: int = 0
+    """Since when for this cause, where it was another before."""
+
+    @property
+    def notice(self) -> tuple[int, int, int]:
+        """What stays as long as it runs, whatever the cause."""
+        return self.number, self.decided_at_millis, self.within_millis
 
 
 def read_reclaims(value: bytes) -> dict[str, StoredReclaim]:
@@ -35,7 +45,8 @@ def read_reclaims(value: bytes) -> dict[str, StoredReclaim]:
     record = state_pb2.GuardRecord.FromString(value)
     return {
         grant_id: StoredReclaim(
-            each.number, each.decided_at_millis, each.within_millis, each.project
+            *(each.number, each.decided_at_millis, each.within_millis, each.project),
+            *(each.cause, each.caused_at_millis),
         )
         for grant_id, each in record.reclaims.items()
     }
@@ -68,6 +79,10 @@ class ReclaimLedger:
 
     def __init__(self) -> None:
         self._rule = pool_service_pb2.ReclaimRule()
+        self._hold = pool_service_pb2.HoldRule()
+        self._said = state_pb2.GrantHolds()
+        """Of single grants, by the guard of the revision before."""
+        self._says = state_pb2.GrantHolds()
         self._running: dict[str, StoredReclaim] = {}
         self._number = 0
         self._called_at: list[int] = []
@@ -77,11 +92,12 @@ class ReclaimLedger:
 
     def note_spec(self, value: bytes) -> None:
         """Take a specification."""
-        self._rule = pool_service_pb2.PoolSpec.FromString(value).policy.reclaim
+        policy = pool_service_pb2.PoolSpec.FromString(value).policy
+        self._rule, self._hold = policy.reclaim, policy.hold
 
     def note_guard(self, value: bytes) -> None:
         """Take the guard of the revision at hand."""
-        self._decided = read_reclaims(value)
+        self._decided, self._says = read_reclaims(value), read_said(value)
 
     def note_mark(self, value: bytes) -> None:
         """Take a watermark of the revision at hand."""
@@ -105,6 +121,7 @@ class ReclaimLedger:
         if decided is None:
             self._lapsed += [(revision, each) for each in gone]
             return
+        said, self._said = self._said, self._says
         self._lapsed = [(at, each) for at, each in self._lapsed if at > view_revision]
         for grant_id in taken:
             if grant_id not in self._running:
@@ -119,33 +136,59 @@ class ReclaimLedger:
         asking |= {each.project for _, each in self._lapsed if isinstance(each, StoredTicket)}
         for grant_id, reclaim in sorted(decided.items(), key=lambda item: item[1].number):
             if (before := self._running.get(grant_id)) is not None:
-                if before != reclaim:
+                if before.notice != reclaim.notice:
                     yield f"the reclaim of {grant_id} was {before}, is {reclaim}"
+                if before.cause != reclaim.cause:
+                    yield from self._taken_over(grant_id, reclaim, known.get(grant_id), said)
                 continue
-            yield from self._begun(grant_id, reclaim, known.get(grant_id))
+            yield from self._begun(grant_id, reclaim, known.get(grant_id), said)
+            if reclaim.cause != GUARANTEE:
+                continue
             if reclaim.project not in asking:
                 yield f"{grant_id} is called back for {reclaim.project}, which does not wait"
             yield from _under_guarantee(grant_id, decided, known, shares)
         self._running = decided
 
+    def _taken_over(
+        self,
+        grant_id: str,
+        reclaim: StoredReclaim,
+        grant: StoredGrant | None,
+        said: state_pb2.GrantHolds,
+    ) -> Iterator[str]:
+        """Check a notice that goes on for another cause."""
+        if reclaim.cause == GUARANTEE or grant is None:
+            return
+        # However long its notice is: it runs already.
+        at, long = reclaim.caused_at_millis, 1 << 62
+        yield from cause_faults(reclaim.cause, at, long, grant, self._hold, said)
+
     def _begun(
-        self, grant_id: str, reclaim: StoredReclaim, grant: StoredGrant | None
+        self,
+        grant_id: str,
+        reclaim: StoredReclaim,
+        grant: StoredGrant | None,
+        said: state_pb2.GrantHolds,
     ) -> Iterator[str]:
         rule, at = self._rule, reclaim.decided_at_millis
         if reclaim.number <= self._number:
             yield f"reclaim {reclaim.number} of {grant_id} comes after {self._number}"
         self._number = max(self._number, reclaim.number)
+        if grant is None:
+            yield f"{grant_id} is called back, and is no grant"
+            return
+        if not grant.heeds_within_millis:
+            yield f"{grant_id} is called back, and its client does not know that"
+        if reclaim.cause != GUARANTEE:
+            within = reclaim.within_millis
+            yield from cause_faults(reclaim.cause, at, within, grant, self._hold, said)
+            return
         if not rule.hourly:
             yield f"{grant_id} is called back, and the pool calls none back"
         recent = [each for each in self._called_at if at - each < HOUR_MILLIS]
         self._called_at = [*recent, at]
         if len(self._called_at) > rule.hourly:
             yield f"{grant_id} is called back as number {len(self._called_at)} in an hour"
-        if grant is None:
-            yield f"{grant_id} is called back, and is no grant"
-            return
-        if not grant.heeds_within_millis:
-            yield f"{grant_id} is called back, and its client does not know that"
         least = rule.notice.ToMilliseconds() + grant.heeds_within_millis
         if reclaim.within_millis < least:
             yield f"{grant_id} is called back within {reclaim.within_millis} ms, under {least}"
@@ -163,13 +206,14 @@ def _under_guarantee(
     if (grant := known.get(grant_id)) is None:
         return
     asker = _path(decided[grant_id].project, shares)
+    lent = {each for each, reclaim in decided.items() if reclaim.cause == GUARANTEE}
     for project in _path(grant.project, shares):
         if project in asker:
             return
         left = sum(
             each.seats
             for each in known.values()
-            if each.grant_id not in decided and project in _path(each.project, shares)
+            if each.grant_id not in lent and project in _path(each.project, shares)
         )
         if left < (least := _guaranteed(project, shares)):
             yield f"{project} would have {left} seats without {grant_id}, under {least}"

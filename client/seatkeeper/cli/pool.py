@@ -39,6 +39,7 @@ from seatkeeper.cli.render import (
 )
 from seatkeeper.cli.sharing import (
     half_life_of,
+    parsed_hold,
     parsed_overtaking,
     parsed_reclaim,
     sharing_facts,
@@ -134,6 +135,7 @@ async def create(
             usage_half_life=half_life_of(how.usage_half_life) or None,
             overtaking=rule,
             reclaim=parsed_reclaim(how.reclaim),
+            hold=parsed_hold(how.hold),
             rules=None if change.is_empty else change.applied_to,
         )
     _done(at, "created", pool)
@@ -171,7 +173,7 @@ async def update(
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
-            "--usage-half-life, --overtaking, --reclaim, --include, --exclude, --group, "
+            "--usage-half-life, --overtaking, --reclaim, --hold, --include, --exclude, --group, "
             "--per-holder, --per-project, --lot, --without-lot or --burst-rule",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
@@ -186,6 +188,7 @@ async def update(
             usage_half_life=half_life_of(how.usage_half_life),
             overtaking=rule,
             reclaim=parsed_reclaim(how.reclaim),
+            hold=parsed_hold(how.hold),
             rules=None if change.is_empty else change.applied_to,
             lots=lots.change,
             burst_rule=lots.rule,

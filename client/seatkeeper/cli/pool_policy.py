@@ -35,6 +35,14 @@ Reclaim = typer.Option(
     "held for less than the minimum (60) stay, and at most N (60) grants are called back in an hour. "
     "none: no seat is called back, as in every pool that says nothing.",
 )
+Hold = typer.Option(
+    "--hold",
+    metavar="RULE",
+    help="longest=LENGTH,idle=LENGTH,warning=LENGTH, such as longest=8h,warning=10m: seats are called "
+    "back so that they end after the longest hold, and when their holder reports that it did nothing "
+    "with them for so long. Their holders have at least the warning. none: they are held as long as "
+    "holders like, as in every pool that says nothing.",
+)
 Include = typer.Option(
     "--include",
     metavar="WHO",
@@ -70,6 +78,7 @@ class PolicyOptions:
     usage_half_life: Annotated[float | None, HalfLife] = None
     overtaking: Annotated[str | None, Overtake] = None
     reclaim: Annotated[str | None, Reclaim] = None
+    hold: Annotated[str | None, Hold] = None
     include: Annotated[list[str] | None, Include] = None
     exclude: Annotated[list[str] | None, Exclude] = None
     group: Annotated[list[str] | None, Group] = None
@@ -80,7 +89,7 @@ class PolicyOptions:
     def is_given(self) -> bool:
         """Whether any of them is given."""
         values = (self.usage_half_life, self.overtaking, self.include, self.exclude)
-        more = (self.reclaim, self.group, self.per_holder, self.per_project)
+        more = (self.reclaim, self.hold, self.group, self.per_holder, self.per_project)
         return any(each is not None for each in (*values, *more))
 
     def rules_change(self) -> RulesChange:

@@ -299,6 +299,8 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
             "minimum_hold_seconds": rule.minimum_hold.ToTimedelta().total_seconds(),
             "hourly": rule.hourly,
         }
+    if pool.spec.policy.HasField("hold"):
+        summary["hold"] = _hold_json(pool.spec.policy.hold)
     if pool.spec.policy.HasField("rules"):
         summary["rules"] = rules_json(pool.spec.policy.rules)
     if pool.spec.HasField("drain"):
@@ -309,6 +311,14 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         summary["grants"] = summary["holders"] = holders_json(pool)
         summary["queue"] = [ticket_json(ticket) for ticket in pool.tickets]
     return summary
+
+
+def _hold_json(rule: pools_pb.HoldRule) -> Json:
+    return {
+        "longest_seconds": seconds(rule.longest) if rule.HasField("longest") else None,
+        "idle_seconds": seconds(rule.idle) if rule.HasField("idle") else None,
+        "warning_seconds": seconds(rule.warning),
+    }
 
 
 def rules_json(rules: pools_pb.PoolRules) -> Json:
@@ -368,6 +378,8 @@ def grant_json(grant: pools_pb.HeldGrant) -> Json:
         "called_back": grant.reclaiming.message if grant.HasField("reclaiming") else None,
         "lots": [marked_json(each) for each in grant.lots],
         "overdraft": grant.overdraft,
+        **({"called_back_rule": grant.reclaiming.rule} if grant.reclaiming.rule else {}),
+        **_held_json(grant.hold),
     }
 
 
@@ -380,6 +392,27 @@ def marked_json(seats: pools_pb.LotSeats) -> Json:
         "kind": known.kind.value,
         "price": str(known.price) if known.price else None,
     }
+
+
+def _held_json(hold: pools_pb.HoldState) -> Json:
+    """Return how long a grant may be held; nothing where nothing is known of that."""
+    found: Json = {}
+    if hold.HasField("ends_at"):
+        found["ends_at"] = iso(hold.ends_at)
+    if hold.HasField("extended"):
+        found["extended_seconds"] = seconds(hold.extended)
+    if hold.HasField("idle_for"):
+        found["idle_seconds"] = seconds(hold.idle_for)
+    if hold.HasField("revoke"):
+        revoke = hold.revoke
+        found["revoked"] = {
+            "reason": revoke.reason,
+            "by": revoke.by,
+            "decided_at": iso(revoke.decided_at),
+            "notice_seconds": seconds(revoke.notice),
+            "answered": not revoke.is_unanswered,
+        }
+    return found
 
 
 def _client_json(holder: pools_pb.HeldGrant | pools_pb.QueuedTicket) -> Json | None:

@@ -68,6 +68,7 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         ("client says", client_says(grant)),
         *_marks(grant),
         *_called_back(grant),
+        *_hold(grant),
     ]
 
 
@@ -77,7 +78,28 @@ def _marks(grant: pb.HeldGrant) -> list[tuple[str, str]]:
 
 
 def _called_back(grant: pb.HeldGrant) -> list[tuple[str, str]]:
-    return [("called back", grant.reclaiming.message)] if grant.HasField("reclaiming") else []
+    if not grant.HasField("reclaiming"):
+        return []
+    rule = f" (rule `{grant.reclaiming.rule}`)" if grant.reclaiming.rule else ""
+    return [("called back", grant.reclaiming.message + rule)]
+
+
+def _hold(grant: pb.HeldGrant) -> list[tuple[str, str]]:
+    """Return how long a grant may be held, and what administrators said of that."""
+    hold, found = grant.hold, []
+    if hold.HasField("ends_at"):
+        added = (
+            f", {span(seconds(hold.extended))} of it added" if hold.HasField("extended") else ""
+        )
+        found.append(("held until", f"{iso(hold.ends_at)} at most{added}"))
+    if hold.HasField("idle_for"):
+        found.append(("idle for", f"{span(seconds(hold.idle_for))} and longer, as it reports"))
+    if hold.HasField("revoke"):
+        revoke = hold.revoke
+        said = f"by {revoke.by}, {iso(revoke.decided_at)}: {revoke.reason}"
+        waits = "; its client has not answered yet, so the notice has not begun"
+        found.append(("revoked", said + (waits if revoke.is_unanswered else "")))
+    return found
 
 
 def _attribution(of: Attributed) -> list[tuple[str, str]]:

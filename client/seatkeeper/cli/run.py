@@ -54,6 +54,15 @@ class Stopping:
             "gets none. Left out: USR1, if the command handles it.",
         ),
     ] = None
+    activity: Annotated[
+        str | None,
+        typer.Option(
+            "--activity",
+            metavar="FILE",
+            help="The command is active when this file changes, such as its log: for pools that call "
+            "idle seats back. Left out: nothing is reported, and its seat is not called back for that.",
+        ),
+    ] = None
     contain: Annotated[
         bool,
         typer.Option(
@@ -127,6 +136,7 @@ def run(
         terms=at.terms(),
         grace=stopping.grace,
         reclaim_signal=_signal_of(stopping.reclaim_signal),
+        activity=stopping.activity,
         contain=stopping.contain,
         closed=streams.closed_at_start,
     )

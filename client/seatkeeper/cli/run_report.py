@@ -45,7 +45,7 @@ class RunReport:
         name, pool = self._name, self._pool
         match event:
             case runner.Granted():
-                return {"event": "granted"} | vars(event), ""
+                return _granted(event, name)
             case runner.TokenFileFailed(reason=reason):
                 return (
                     {"event": "no_token_file", "error": reason},
@@ -115,6 +115,18 @@ class RunReport:
             case runner.CommandEnded(code=code):
                 return {"event": "ended", "exit_code": as_shells_say(code)}, ""
         raise AssertionError(event)
+
+
+def _granted(event: runner.Granted, name: str) -> tuple[Json, str]:
+    said = {key: value for key, value in vars(event).items() if value is not None}
+    longest, text = said.pop("longest_hold", None), ""
+    if longest is not None:
+        said["longest_hold_seconds"] = longest
+        text = (
+            f"the seat of {event.pool} may be held for {span(longest)}: then it is called back, and "
+            f"{name} is stopped"
+        )
+    return {"event": "granted"} | said, text
 
 
 def as_shells_say(code: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.client.admin.holds import hold_text, parse_hold
 from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking
 from seatkeeper.client.admin.reclaims import parse_reclaim, reclaim_text
 from seatkeeper.core.errors import InvalidArgument
@@ -18,6 +19,8 @@ def sharing_facts(policy: pb.PoolPolicy) -> list[tuple[str, str]]:
         found.append(("overtaking", overtaking_text(policy.overtaking)))
     if policy.HasField("reclaim"):
         found.append(("reclaim", reclaim_text(policy.reclaim)))
+    if policy.HasField("hold"):
+        found.append(("hold", hold_text(policy.hold)))
     return found
 
 
@@ -32,6 +35,14 @@ def parsed_reclaim(text: str | None) -> pb.ReclaimRule | None:
     """Return what an option says of calling back. One that cannot be read ends the command."""
     try:
         return None if text is None else parse_reclaim(text)
+    except InvalidArgument as error:
+        fail(Exit.USAGE, str(error))
+
+
+def parsed_hold(text: str | None) -> pb.HoldRule | None:
+    """Return what an option says of longest holds. One that cannot be read ends the command."""
+    try:
+        return None if text is None else parse_hold(text)
     except InvalidArgument as error:
         fail(Exit.USAGE, str(error))
 

@@ -12,6 +12,7 @@ from seatkeeper.cli.attribution import attribution_columns
 from seatkeeper.cli.render import (
     between,
     client_says,
+    iso,
     millis,
     phase_of,
     projects_json,
@@ -221,10 +222,12 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
     ids = ("id",) if with_ids else ()
     marks = [decode_marks(grant.lots, grant.overdraft) for grant in pool.grants]
     lots = ("from lots",) if any(marks) else ()
+    is_bounded = any(grant.hold.HasField("ends_at") for grant in pool.grants)
+    until = (">held until",) if is_bounded else ()
     return table(
         (
-            *(*ids, "holder", *headings, ">seats", *lots, ">fence", ">held for", "agent"),
-            "client says",
+            *(*ids, "holder", *headings, ">seats", *lots, ">fence", ">held for"),
+            *(*until, "agent", "client says"),
         ),
         [
             (
@@ -235,6 +238,7 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
                 *([", ".join(of.lines()) if of else "-"] if lots else []),
                 str(grant.fence),
                 since(grant.granted_at),
+                *((_held_until(grant),) if is_bounded else ()),
                 grant.agent_id or "-",
                 client_says(grant),
             )
@@ -253,6 +257,10 @@ def _estimate(ticket: pools_pb.QueuedTicket) -> str:
         timedelta(seconds=seconds(end)) for end in (ticket.estimate_low, ticket.estimate_high)
     )
     return f"{likely} ({between(*ends)})"
+
+
+def _held_until(grant: pools_pb.HeldGrant) -> str:
+    return iso(grant.hold.ends_at) if grant.hold.HasField("ends_at") else "-"
 
 
 def queue_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableType:

@@ -333,6 +333,12 @@ class AsyncSeatClient:
             "no token: the node could not read the grant in time, or there is none; try again"
         )
 
+    def report_activity(self, held: Held) -> None:
+        """Note that the program does something with what is held."""
+        driver = self._session.living()
+        if driver is not None:
+            driver.report_activity(held)
+
     def give_back(self, held: Held) -> Awaitable[None] | None:
         """Give seats back, or let them linger when none of our own requests waits for them."""
         return self._lingering.give_back(held)

@@ -51,7 +51,7 @@ class Lingering:
         # Others may wait for the work of a grant that has a key; of a gang no other request asks.
         if not self._is_on or driver.is_waiting(held.pool) or not held.wanted.is_one_of_many:
             return driver.release(held)
-        held.on_state = None
+        held.on_state = held.active_at = None
         for surplus in self._kept.put(held.wanted, held, self._clock.now()):
             driver.release(surplus)
         self._watch()

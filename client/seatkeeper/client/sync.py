@@ -12,7 +12,7 @@ import inspect
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
 
@@ -257,9 +257,18 @@ class Grant:
         """How sure you may be of the seats right now; as `AsyncGrant.state`."""
         return self._grant.state
 
+    @property
+    def longest_hold(self) -> timedelta | None:
+        """After how long the pool calls the seats back; as `AsyncGrant.longest_hold`."""
+        return self._grant.longest_hold
+
     def raise_if_lost(self) -> None:
         """Raise `SeatLost` unless the seats may be counted on right now."""
         self._grant.raise_if_lost()
+
+    def report_activity(self) -> None:
+        """Say that the program does something with the seats; as `AsyncGrant.report_activity`."""
+        self._grant.report_activity()
 
     def end_work(self, *, failure: str = "", message: str = "") -> None:
         """Have the release say how the work of a request with a ``work_key`` has ended.

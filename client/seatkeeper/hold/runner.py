@@ -57,6 +57,8 @@ class RunConfig:
     reclaim_signal: int | None = None
     """Sent to the command when the seat is called back. None: SIGUSR1, if the command handles it; 0:
     none is sent."""
+    activity: str | None = None
+    """A file: when it changes, the command is active. None: nothing is reported of that."""
     closed: tuple[int, ...] = ()
     """Standard streams that were closed at our start, and are to be closed for the command."""
 
@@ -81,6 +83,8 @@ class Granted:
     grant_id: str
     fence: int
     seats: int
+    longest_hold: float | None = None
+    """Seconds after which the pool calls the seat back; None: it does not."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,8 @@ class SeatRunner:
         self._phase = _Phase.WAITING
         self._lost = asyncio.Event()
         self._grant: AsyncGrant | None = None
+        self._active: tuple[int, ...] | None = None
+        """What the file of activity was like when it was last looked at."""
         self._called_back = False
         self._token_file: TokenFile | None = None
         self._token_file_failed = False
@@ -323,15 +329,18 @@ class SeatRunner:
         if self._write_token(grant.token):
             assert self._token_file is not None
             given["SEATKEEPER_TOKEN_FILE"] = str(self._token_file.path)
+        longest = grant.longest_hold
         self._notify(
             Granted(
                 pool=grant.pool,
                 grant_id=grant.grant_id,
                 fence=grant.fence,
                 seats=grant.seats,
+                longest_hold=None if longest is None else longest.total_seconds(),
             )
         )
         _publish(program, grant)
+        self._note_activity(grant)
         folder = b"" if self._token_file is None else os.fsencode(self._token_file.folder)
         command = self._config.command
         try:
@@ -399,7 +408,21 @@ class SeatRunner:
                 self._lost.set()
                 return
             _publish(program, grant)
+            self._note_activity(grant)
             self._write_token(token)
+
+    def _note_activity(self, grant: AsyncGrant) -> None:
+        """Report that the command is active, when its file has changed; and first of all."""
+        if self._config.activity is None:
+            return
+        try:
+            found = os.stat(self._config.activity)
+            seen: tuple[int, ...] = found.st_mtime_ns, found.st_size, found.st_ino
+        except OSError:
+            seen = ()  # not there yet, or not any more
+        if seen != self._active:
+            self._active = seen
+            grant.report_activity()
 
     def _write_token(self, token: str) -> bool:
         """Put a token where the command looks for it; a failure is reported once."""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from seatkeeper.core.amounts import exact_seconds
+from seatkeeper.core.hold import HoldRule
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.reclaim import ReclaimRule
 
@@ -73,6 +74,8 @@ class PoolPolicy:
     """None: no seats are called back."""
     rules: PoolRules = NO_RULES
     """Who may use the pool, and how much each may have."""
+    hold: HoldRule | None = None
+    """How long seats may be held; None: as long as their holders like."""
 
     @cached_property
     def shares(self) -> Mapping[str, ProjectShare]:
@@ -117,6 +120,8 @@ class PoolPolicy:
             found.append(f"overtaking: {self.overtaking}")
         if self.reclaim is not None:
             found.append(f"reclaim: {self.reclaim}")
+        if self.hold is not None:
+            found.append(f"hold: {self.hold}")
         return found + self.rules.lines()
 
     def share(self, project: str) -> ProjectShare:

@@ -369,6 +369,7 @@ def test_everything_that_can_be_said() -> None:
       two lines are one
     usage_half_life: 3600.25
     overtaking: {seats: 4, within: 60}
+    hold: {longest: 1d12h, idle: 90.5, warning: 10m}
 """
     ).replace("|", ">-")
     found = read_pools(text.encode())
@@ -381,6 +382,9 @@ def test_everything_that_can_be_said() -> None:
     assert spec.policy.usage_half_life.ToTimedelta().total_seconds() == 3600.25
     overtaking = spec.policy.overtaking
     assert (overtaking.seats, overtaking.within.ToSeconds()) == (4, 60)
+    hold = spec.policy.hold
+    assert (hold.longest.ToSeconds(), hold.warning.ToSeconds()) == (129_600, 600)
+    assert hold.idle.ToTimedelta().total_seconds() == 90.5
 
 
 @pytest.mark.parametrize(
@@ -398,6 +402,26 @@ def test_everything_that_can_be_said() -> None:
 )
 def test_overtaking_that_cannot_be(overtaking: str, expected: str) -> None:
     (fault,) = faults(HEAD + f"  p:\n    seats: 1\n    overtaking: {overtaking}\n")
+    assert fault.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("hold", "expected"),
+    [
+        ("8h", "5:11: pools.p.hold: '8h', where hold is a mapping with the keys"),
+        ("{longest: 8h}", "5:11: pools.p.hold: hold needs `warning`"),
+        ("{warning: 10m}", "5:11: pools.p.hold: needs the longest hold, or after what"),
+        (
+            "{longest: 8 hours, warning: 1m}",
+            "5:21: pools.p.hold.longest: '8 hours' is no length of time",
+        ),
+        ("{longest: 1s, warning: 1s}", "5:21: pools.p.hold.longest: '1s' is not from 2 s to"),
+        ("{longest: 91d, warning: 1}", "5:21: pools.p.hold.longest: '91d' is not from 2 s to"),
+        ("{longest: 60, warning: 1m}", "5:34: pools.p.hold.warning: 60 s is not less than the"),
+    ],
+)
+def test_a_hold_that_cannot_be(hold: str, expected: str) -> None:
+    (fault,) = faults(HEAD + f"  p:\n    seats: 1\n    hold: {hold}\n")
     assert fault.startswith(expected)
 
 

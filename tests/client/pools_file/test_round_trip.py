@@ -102,6 +102,18 @@ def rules(draw: st.DrawFn) -> pb.PoolRules:
 
 
 @st.composite
+def holds(draw: st.DrawFn) -> pb.HoldRule:
+    """How long seats may be held, as a node would take it."""
+    rule = pb.HoldRule()
+    warning = draw(st.integers(10**6, 60 * 10**6))
+    rule.warning.FromMicroseconds(warning)
+    names = draw(st.sampled_from((("longest",), ("idle",), ("longest", "idle"))))
+    for name in names:
+        getattr(rule, name).FromMicroseconds(draw(st.integers(61 * 10**6, 10**12)))
+    return rule
+
+
+@st.composite
 def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
     seats = draw(st.sampled_from((0, 1, 10, 99_000)))
     spec = pb.PoolSpec(name=name, seats=seats, description=draw(descriptions))
@@ -128,6 +140,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         spec.policy.overtaking.seats = draw(st.integers(1, 100_000))
         micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))
         spec.policy.overtaking.within.FromMicroseconds(micros)
+    if draw(st.booleans()):
+        spec.policy.hold.CopyFrom(draw(holds()))
     if (said := draw(rules())).ByteSize():
         spec.policy.rules.CopyFrom(said)
     return spec

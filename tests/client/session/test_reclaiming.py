@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seatkeeper.client.session.holding import HoldingState, SessionView, opened
 from seatkeeper.client.session.holdings import Holdings
-from seatkeeper.client.session.lease import Lease
+from seatkeeper.client.session.lease import NEVER, Lease
 from seatkeeper.client.session.recallable import NOT_CONFIRMED, Recallable
 from seatkeeper.client.session.reclaiming import Recall, is_fresh
 from seatkeeper.client.session.requests import Held, PendingRequest, Wanted
@@ -171,8 +171,8 @@ class Desk:
             expires_at=1e9,
         )
 
-    def held(self, sent_at: float = 0.0) -> Held:
-        granted = seat_pb2.Granted(grant_id="g", seats=1, fence=1, reclaimable=True)
+    def held(self, sent_at: float = 0.0, *, reclaimable: bool = True) -> Held:
+        granted = seat_pb2.Granted(grant_id="g", seats=1, fence=1, reclaimable=reclaimable)
         return self.holdings.hold(self.asked(), granted, self.lease, sent_at)
 
 
@@ -317,3 +317,64 @@ def test_one_that_was_followed_by_a_shorter_one_is_not_counted_on(
         renewed_at = sent_at
         assert min(recall.until, renewed_at + TTL - MARGIN) < freed_at
     assert min(recall.until, renewed_at + TTL - MARGIN) < freed_at
+
+
+def revoked(within: float | None = WITHIN, grant_id: str = "g") -> seat_pb2.Reclaiming:
+    event = seat_pb2.Reclaiming(grant_id=grant_id, pool="p", message="an administrator")
+    if within is not None:
+        event.within.FromTimedelta(timedelta(seconds=within))
+    return event
+
+
+async def test_a_grant_that_could_not_be_called_back_is_named_once_it_is() -> None:
+    desk = Desk()
+    held = desk.held(reclaimable=False)
+    assert not desk.recallable.refs()
+    assert desk.recallable.sweep(1e6) == NEVER
+
+    desk.recallable.on_reclaiming(revoked(), now=1_000)
+    assert [ref.grant_id for ref in desk.recallable.refs()] == ["g"]
+    assert desk.renewals == 1, "its notice begins with that"
+    assert desk.states == [HoldingState.RECLAIMING]
+    assert held.recall_until() == 1_000 + WITHIN - MARGIN
+    desk.recallable.on_confirmed([confirmed(within=WITHIN)], ["g"], sent_at=1_001, now=1_002)
+    assert held.recall_until() == 1_000 + WITHIN - MARGIN
+
+    desk.recallable.on_confirmed([confirmed()], ["g"], sent_at=1_003, now=1_004)
+    assert desk.states[-1] is HoldingState.SAFE
+    assert [ref.grant_id for ref in desk.recallable.refs()] == ["g"]
+
+
+async def test_what_is_not_held_is_not_called_back() -> None:
+    desk = Desk()
+    desk.held(reclaimable=False)
+    desk.recallable.on_reclaiming(revoked(grant_id="other"), now=3)
+    desk.recallable.on_reclaiming(revoked(within=None), now=3)
+    assert not desk.recallable.refs()
+    assert not desk.states
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.floats(0, 60),
+    st.lists(
+        st.tuples(st.floats(0.1, 6), st.floats(0, 5), st.floats(0, 5), st.booleans()),
+        max_size=30,
+    ),
+)
+def test_no_holder_of_a_revoked_grant_believes_in_a_seat_that_may_have_been_freed(
+    learned_at: float, renewals: list[tuple[float, float, float, bool]]
+) -> None:
+    """The notice begins when a renewal that names the grant reaches a node."""
+    recall, now = Recall.of(view(), learned_at), learned_at
+    recall.call(WITHIN, "an administrator", learned_at)
+    freed_at = float("inf")
+    for pause, there, back, is_lost in renewals:
+        sent_at = now + pause
+        if sent_at >= recall.until:
+            break
+        freed_at = min(freed_at, sent_at + there + WITHIN)
+        now = sent_at + there + back
+        if not is_lost and now < freed_at:
+            recall.call(WITHIN, "an administrator", now, sent_at=sent_at)
+        assert recall.until < freed_at

@@ -147,8 +147,11 @@ NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 """Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
 PURE = (
     *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay")),
-    *(f"seatkeeper.core.{module}" for module in ("projects", "pool_rules", "reclaim", "lots")),
     *(f"seatkeeper.core.{module}" for module in ("lot_use", "burst_rule", "rule_text")),
+    *(
+        f"seatkeeper.core.{module}"
+        for module in ("projects", "pool_rules", "reclaim", "hold", "lots")
+    ),
 )
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
 of the ground that they decide by."""
@@ -160,7 +163,7 @@ PURE_IMPORTS: dict[str, set[str]] = {
     "collections.abc": set(),
     "datetime": {"timedelta"},
     "sys": {"maxsize"},
-    "seatkeeper.core.amounts": {"exact_seconds"},
+    "seatkeeper.core.amounts": {"exact_seconds", "span"},
     "seatkeeper.core.validate": {"Malformed"},
 }
 """What they may import beside each other, and which names of it; none named: any."""

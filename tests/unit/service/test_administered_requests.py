@@ -256,5 +256,5 @@ async def test_without_now_it_is_refused_and_says_what_there_is(services: Servic
     await holding(services, 1)
     failure = await refused(free(services, 1, now=False))
     assert (failure.code, failure.fields) == (INVALID, ["now"])
-    assert "does not exist yet" in failure.message
+    assert "seatkeeper grant revoke" in failure.message
     assert (await services.look()).held == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,15 @@ from google.rpc import error_details_pb2
 from tests.tree import ROOT
 from tests.unit.core.test_grpc_handlers import methods
 from tests.unit.kit import POOL, uuid7
-from tests.unit.services import Services, Who, acquire_of, open_of, ref_of, refused
+from tests.unit.services import (
+    Services,
+    Who,
+    acquire_of,
+    duration,
+    open_of,
+    ref_of,
+    refused,
+)
 
 from seatkeeper.v1 import build_pb2, build_service_pb2
 from seatkeeper.v1 import engine_service_pb2 as engine_pb
@@ -93,6 +102,15 @@ def good(who: Who, name: str) -> Message | None:
         ),
         "ReleaseGrant": pool_pb.ReleaseGrantRequest(
             pool=POOL, grant_id=uuid7(1), reason="why", now=True
+        ),
+        "RevokeGrant": pool_pb.RevokeGrantRequest(
+            pool=POOL, grant_id=uuid7(1), reason="why", notice=duration(timedelta(seconds=9))
+        ),
+        "WithdrawRevoke": pool_pb.WithdrawRevokeRequest(
+            pool=POOL, grant_id=uuid7(1), reason="why"
+        ),
+        "ExtendGrant": pool_pb.ExtendGrantRequest(
+            pool=POOL, grant_id=uuid7(1), reason="why", extended=duration(timedelta(hours=1))
         ),
         "RegisterAgent": engine_pb.RegisterAgentRequest(
             credentials=mine,

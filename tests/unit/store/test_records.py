@@ -12,12 +12,17 @@ from tests.unit.kit import a_grant, uuid7
 
 from seatkeeper.server.domain import (
     Attribution,
+    Cause,
     Drain,
     Grant,
     Guard,
+    Holds,
     Instant,
     Move,
     PoolSpec,
+    Reclaim,
+    Reclaims,
+    Revoke,
     Ticket,
     Watermark,
 )
@@ -48,7 +53,26 @@ def test_a_specification_survives_the_store(spec: PoolSpec) -> None:
     assert records.decode_spec(records.encode_spec(spec)) == spec
 
 
-@given(st.builds(Guard, NUMBERS, NUMBERS), st.integers(0, 2**63))
+IDS = st.sampled_from([uuid7(number) for number in range(4)])
+TIMES = st.integers(1, 10**10).map(lambda millis: timedelta(milliseconds=millis))
+REVOKES = st.builds(Revoke, TEXT, TEXT, INSTANTS, TIMES, TIMES)
+HOLDS = st.builds(
+    Holds,
+    st.dictionaries(IDS, REVOKES),
+    st.dictionaries(IDS, TIMES),
+    st.dictionaries(IDS, TIMES),
+)
+RECLAIM = st.builds(
+    Reclaim, NUMBERS, INSTANTS, TIMES, TEXT, st.sampled_from(Cause), TEXT, INSTANTS
+)
+RECLAIMS = st.builds(
+    Reclaims, st.dictionaries(IDS, RECLAIM), st.lists(INSTANTS).map(tuple), st.integers(1, 99)
+)
+
+
+@given(
+    st.builds(Guard, NUMBERS, NUMBERS, reclaims=RECLAIMS, holds=HOLDS), st.integers(0, 2**63)
+)
 def test_a_guard_survives_the_store(guard: Guard, decision_id: int) -> None:
     value = records.encode_guard(guard, decision_id)
     assert records.decode_guard(value) == (guard, decision_id)

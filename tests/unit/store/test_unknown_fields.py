@@ -36,6 +36,7 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.engines.registry import Engines
 from seatkeeper.server.pool.admin import Pools
+from seatkeeper.server.pool.confirmed import heed
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.writes import writes_of
 from seatkeeper.server.routing import wire
@@ -174,6 +175,13 @@ async def yield_claim(store: MemoryStore) -> None:
     await Engines(store, KEYS).yield_claim(POOL, uuid7(1), uuid7(7))
 
 
+async def heed_a_revoke(store: MemoryStore) -> None:
+    entry = await store.get(KEYS.grant(POOL, uuid7(1)))
+    assert entry is not None
+    grant = records.decode_grant(uuid7(1), entry.value)
+    assert await heed(store, grant, entry, timedelta(seconds=9))
+
+
 async def take_what_a_newer_node_asks(store: MemoryStore) -> None:
     """The ticket comes with the command of a newer node, and waits here."""
     entry = await store.get(KEYS.ticket(POOL, uuid7(1)))
@@ -284,6 +292,12 @@ CHANGES = [
             "seats/<pool>/grants/<grant_id>", A_GRANT, does, frozenset({"agent_id", "claim_id"})
         )
         for does in (claim, yield_claim)
+    ),
+    Change(
+        "seats/<pool>/grants/<grant_id>",
+        A_GRANT,
+        heed_a_revoke,
+        frozenset({"heeds_within_millis"}),
     ),
     Change(
         "seats/<pool>/queue/<grant_id>",
@@ -469,7 +483,7 @@ def _stored() -> set[Any]:
 
 def test_every_record_of_the_contract_has_a_kind_and_a_format() -> None:
     declared = state_pb2.DESCRIPTOR.message_types_by_name
-    within = {"ReclaimRecord"}  # a part of the guard's
+    within = {"ReclaimRecord", "RevokeRecord"}  # parts of the guard's
     stored = {
         each
         for name, each in declared.items()
@@ -497,9 +511,10 @@ def test_every_enum_in_a_record_is_known_here() -> None:
     """
     found = {name for record in _stored() for name in _enums(record)}
     # The reason of a lost grant: what is not a reclaim is an end by force. A lot whose state is not
-    # known has no seats.
+    # known has no seats. A cause that is not known counts as an administrator's.
     lots = {"Lot.kind", "Lot.state", "LotPrice.per", "LotSeats.kind"}
-    assert found == {"Denied.reason", "Lost.reason", "RunningBuild.phase"} | lots
+    causes = {"ReclaimRecord.cause"}
+    assert found == {"Denied.reason", "Lost.reason", "RunningBuild.phase"} | lots | causes
 
 
 def test_changes_begin_with_the_records_of_their_kind() -> None:

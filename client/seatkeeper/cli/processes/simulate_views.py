@@ -191,6 +191,7 @@ def _json_of(outcome: Outcome) -> dict[str, Any]:
         "usage_half_life_seconds": half_life.total_seconds() if half_life else None,
         "overtaking": None if policy.overtaking is None else str(policy.overtaking),
         "reclaim": None if policy.reclaim is None else str(policy.reclaim),
+        "hold": None if policy.hold is None else str(policy.hold),
         "seconds": outcome.seconds,
         "used_seat_seconds": round(outcome.used, 3),
         "idle_seat_seconds": round(outcome.idle, 3),

@@ -17,7 +17,12 @@ from seatkeeper.cli.lots import now_millis
 from seatkeeper.cli.pool import Project, WithoutProject, parsed_projects
 from seatkeeper.cli.pool_plan import pools_in
 from seatkeeper.cli.pool_policy import PolicyOptions
-from seatkeeper.cli.sharing import half_life_of, parsed_overtaking, parsed_reclaim
+from seatkeeper.cli.sharing import (
+    half_life_of,
+    parsed_hold,
+    parsed_overtaking,
+    parsed_reclaim,
+)
 from seatkeeper.core.amounts import count
 from seatkeeper.core.lot_messages import decode_lots
 from seatkeeper.core.lots import NO_LOTS
@@ -101,6 +106,7 @@ class Specification(PolicyOptions):
 
         Of one with lots, these are the seats of this moment, and the lots stay for `specified`.
         """
+        from seatkeeper.client.admin.holds import with_hold
         from seatkeeper.client.admin.projects import with_projects
         from seatkeeper.client.admin.rules import with_rules
         from seatkeeper.core.errors import InvalidArgument
@@ -123,6 +129,7 @@ class Specification(PolicyOptions):
                 parsed_reclaim(self.reclaim),
             )
             with_rules(policy, self.rules_change().applied_to)
+            with_hold(policy, parsed_hold(self.hold))
         except InvalidArgument as error:
             fail(Exit.USAGE, str(error))
         if policy.ByteSize():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from typing import Any, TypedDict, TypeVar
 
+from seatkeeper.client.admin.holds import with_hold
 from seatkeeper.client.admin.lots import LotChange, change_lots
 from seatkeeper.client.admin.projects import with_projects
 from seatkeeper.client.admin.rules import Rules, with_rules
@@ -24,6 +25,7 @@ class Sharing(TypedDict, total=False):
     usage_half_life: timedelta | None
     overtaking: pb.Overtaking | None
     reclaim: pb.ReclaimRule | None
+    hold: pb.HoldRule | None
     rules: Rules | None
 
 
@@ -50,6 +52,7 @@ DEFAULTS: dict[str, object] = {
     "usage_half_life": None,
     "overtaking": None,
     "reclaim": None,
+    "hold": None,
     "rules": None,
 }
 
@@ -79,6 +82,7 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
     policy = with_projects(spec.policy, said.get("projects", ()), (), *_how(said))
     if (rules := said.get("rules")) is not None:
         with_rules(policy, rules)
+    with_hold(policy, said.get("hold"))
     if policy.ByteSize():
         spec.policy.CopyFrom(policy)
     return spec
@@ -105,6 +109,9 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     if (rules := said.get("rules")) is not None:
         with_rules(spec.policy, rules)
         spec.policy.SetInParent()
+    if (hold := said.get("hold")) is not None:
+        with_hold(spec.policy, hold)
+        spec.policy.SetInParent()
 
 
 def _how(
@@ -122,6 +129,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("knows no overtaking", f"pool {name} allows none")
     if wanted.HasField("reclaim") and not made.HasField("reclaim"):
         raise _too_old("calls no seats back", f"pool {name} does not")
+    if wanted.HasField("hold") and not made.HasField("hold"):
+        raise _too_old("knows no longest hold", f"pool {name} has none")
     if wanted.HasField("rules") and not made.HasField("rules"):
         raise _too_old("knows no rules", f"pool {name} lets all in")
     if asked.lots.lots and not pool.spec.lots.lots:

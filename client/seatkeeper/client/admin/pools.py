@@ -17,6 +17,7 @@ from seatkeeper.client.admin.changes import (
     making,
     new_spec,
 )
+from seatkeeper.client.admin.held import AsyncHeldGrants
 from seatkeeper.client.transport.calls import Calls
 from seatkeeper.client.transport.edge import sends
 from seatkeeper.core.errors import Changed, InvalidArgument, PoolNotFound, ServiceTooOld
@@ -34,7 +35,7 @@ _NEWER = {grpc.StatusCode.UNIMPLEMENTED: ServiceTooOld}
 
 
 @sends
-class AsyncPools:
+class AsyncPools(AsyncHeldGrants):
     """The pools of the service.
 
     Every call raises `ServiceUnavailable` when no node answers in time.
@@ -47,13 +48,11 @@ class AsyncPools:
     async def create(self, name: str, *, seats: int, **said: Unpack[NewPool]) -> pb.Pool:
         """Create a pool, whose seats ``projects`` share, if any are given.
 
-        ``lots`` are contracts, whose seats count beside ``seats`` while they are in force.
-
         ``overtaking``: how far small requests may go before one that wants more seats than are free.
-        ``reclaim``: how lent seats are called back. ``rules``: who may use it, and how much each may
-        have. ``lots``: contracts, whose seats count beside ``seats`` while they are in force. Raises
-        `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the node that made it
-        knows one of these not: then there is a pool without it.
+        ``reclaim``: how lent seats are called back. ``hold``: how long seats are held. ``rules``: who
+        may use it, and how much each may have. ``lots``: contracts, whose seats count beside ``seats``
+        while they are in force. Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the
+        node that made it knows one of these not: then there is a pool without it.
         """
         spec = new_spec(name, seats, said)
         request = pb.CreatePoolRequest(spec=spec)

@@ -110,6 +110,36 @@ class Pools:
             )
         )
 
+    def revoke(
+        self, pool: str, grant_id: str, *, notice: timedelta, reason: str, fence: int = 0
+    ) -> pool_service_pb2.HeldGrant:
+        """Call a grant back with a notice; return it as it is held now."""
+        return self._thread.call(
+            self._pools.revoke(pool, grant_id, notice=notice, reason=reason, fence=fence)
+        )
+
+    def withdraw_revoke(
+        self, pool: str, grant_id: str, *, reason: str
+    ) -> pool_service_pb2.HeldGrant:
+        """Take back that a grant was called back by `revoke`; return it as it is held now."""
+        return self._thread.call(self._pools.withdraw_revoke(pool, grant_id, reason=reason))
+
+    def extend(
+        self,
+        pool: str,
+        grant_id: str,
+        *,
+        by: timedelta,
+        reason: str,
+        seen: timedelta = timedelta(0),
+        fence: int = 0,
+    ) -> pool_service_pb2.HeldGrant:
+        """Let a grant be held for longer than its pool's longest hold; return it as it is held now."""
+        extended = self._pools.extend(
+            pool, grant_id, by=by, reason=reason, seen=seen, fence=fence
+        )
+        return self._thread.call(extended)
+
     def release_now(
         self, pool: str, grant_id: str, *, reason: str, fence: int = 0
     ) -> pool_service_pb2.HeldGrant:

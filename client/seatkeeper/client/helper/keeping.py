@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from seatkeeper.client.config.values import ClientConfig
@@ -82,6 +83,8 @@ class Keeping:
                 self._cancel(int(message["of"]))
             case "release":
                 self._run(message.id, self._release(message))
+            case "active":
+                self._note_activity(int(message["of"]))
             case "session":
                 self._run(message.id, self._session(message.id))
             case "close":
@@ -154,6 +157,7 @@ class Keeping:
                 token=held.token,
                 holder=held.holder,
                 project=held.project,
+                longest_hold=_seconds(held.longest_hold),
                 lease=_place(lease),
                 slot=_place(slot),
             )
@@ -180,6 +184,11 @@ class Keeping:
         if done is not None:
             await done
         self._outbox.send(frame("ok", id=message.id))
+
+    def _note_activity(self, number: int) -> None:
+        held, _ = self._held.get(number, (None, None))
+        if held is not None:
+            self._driver.report_activity(held)
 
     async def _session(self, number: int) -> None:
         credentials = await self._driver.opened()
@@ -283,6 +292,10 @@ class Keeping:
 def _cap(held: Held) -> int:
     """Return until when a grant may be believed in, however long its lease lives."""
     return TIME_MAX if held.recall is None else to_ms(held.recall.until)
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else length.total_seconds()
 
 
 def _place(slot: Slot) -> tuple[int, int]:

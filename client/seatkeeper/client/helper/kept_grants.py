@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -56,6 +57,7 @@ class KeptGrants:
             on_state=on_state,
             holder=granted["holder"],
             project=granted["project"],
+            longest_hold=_length(granted.header.get("longest_hold")),
         )
         self._held[number] = held
         return held
@@ -134,3 +136,7 @@ class KeptGrants:
             # The helper does this when it runs, also while native code holds the interpreter.
             os.kill(os.getpid(), signal.SIGKILL)
         held.notify(HoldingState.LOST)
+
+
+def _length(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
@@ -37,6 +38,8 @@ from seatkeeper.v1 import seat_service_pb2 as pb
 CLOSE_SECONDS_MAX = 6.0
 """How long closing waits for the helper, which itself waits for the service."""
 TRIES_MAX = 3
+ACTIVITY_SECONDS = 0.5
+"""Between two reports of a program's activity to its helper."""
 
 
 class KeptSession:
@@ -185,6 +188,17 @@ class KeptSession:
             link.forget(request)
             done.set_result(None)
         return done
+
+    def report_activity(self, held: Held) -> None:
+        """Have the helper note that the program does something, at most once in `ACTIVITY_SECONDS`."""
+        belief, link, now = held.lease, self._link, time.monotonic()
+        assert isinstance(belief, KeptBelief)
+        if link is None or (
+            held.active_at is not None and now < held.active_at + ACTIVITY_SECONDS
+        ):
+            return
+        held.active_at = now
+        link.notify(frame("active", client=self._client, of=belief.number))
 
     async def opened(self) -> pb.SessionCredentials:
         """Return what proves that the session is ours, opening one when there is none."""

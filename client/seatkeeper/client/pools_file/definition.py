@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seatkeeper.core.burst_rule import HOURS_MAX
+from seatkeeper.core.hold import HOLD_MAX, IDLE_MIN, LONGEST_MIN
 from seatkeeper.core.lots import LOT_SEATS_MAX, LOTS_MAX, OWNER_MAX
 from seatkeeper.core.pool_rule_faults import GROUPS_MAX, NAMES_MAX
 from seatkeeper.core.projects import (
@@ -49,6 +50,14 @@ class Seconds:
 
 
 @dataclass(frozen=True)
+class Length:
+    """A length of time: a number of seconds, or as ``8h``."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
 class Words:
     """Text for people, of at most so many characters."""
 
@@ -80,7 +89,7 @@ class Money:
 
 
 @dataclass(frozen=True)
-class Length:
+class Span:
     """A length of time, such as 45m, 2h or 1d12h."""
 
 
@@ -105,11 +114,12 @@ class Field:
         Whole
         | Seconds
         | Words
+        | Length
         | Name
         | Patterns
         | Day
         | Money
-        | Length
+        | Span
         | Amount
         | Named
         | Table
@@ -188,6 +198,26 @@ RECLAIM = Table(
         ),
     },
 )
+HOLD = Table(
+    "hold",
+    {
+        "longest": Field(
+            takes=Length(LONGEST_MIN.total_seconds(), HOLD_MAX.total_seconds()),
+            meaning="Seats are called back so that they end after so long, unless an administrator "
+            "extends that. Left out: they are not.",
+        ),
+        "idle": Field(
+            takes=Length(IDLE_MIN.total_seconds(), HOLD_MAX.total_seconds()),
+            meaning="Seats are called back when their holder reports that it did nothing with them for "
+            "so long. Left out: they are not; holders that report nothing keep them in any case.",
+        ),
+        "warning": Field(
+            takes=Length(NOTICE_MIN.total_seconds(), NOTICE_MAX.total_seconds()),
+            meaning="How long a holder has at least, from when it learns of it. Less than `longest`.",
+            required=True,
+        ),
+    },
+)
 GROUP = Table(
     "a group",
     {
@@ -263,12 +293,12 @@ WHEN = Table(
     "`when`",
     {
         "p95_wait": Field(
-            takes=Length(),
+            takes=Span(),
             meaning="A long wait: 95 in 100 requests are to wait for less.",
             required=True,
         ),
         "for": Field(
-            takes=Length(),
+            takes=Span(),
             meaning="How long more are to have waited for longer: in each eighth of this time, of "
             "those that were granted or given up in it, or waited at its end. At most 7d.",
             required=True,
@@ -280,7 +310,7 @@ BURST = Table(
     {
         "when": Field(takes=WHEN, meaning="When one is started.", required=True),
         "seats": Field(takes=Whole(1, LOT_SEATS_MAX), meaning="Its seats.", required=True),
-        "length": Field(takes=Length(), meaning="How long it is, at most 31d.", required=True),
+        "length": Field(takes=Span(), meaning="How long it is, at most 31d.", required=True),
         "hours_per_month": Field(
             takes=Whole(1, HOURS_MAX),
             meaning="Hours of such bursts in a month in UTC, at most, by their planned ends. One that "
@@ -331,6 +361,10 @@ POOL = Table(
             takes=RECLAIM,
             meaning="How seats that projects hold beyond their guarantees are called back for one "
             "that is under its own. Left out: they are not. Needs a project with a guarantee.",
+        ),
+        "hold": Field(
+            takes=HOLD,
+            meaning="How long seats may be held. Left out: as long as holders like.",
         ),
         "groups": Field(
             takes=Named(GROUP, GROUPS_MAX),

@@ -9,6 +9,7 @@ from enum import Enum
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file.bursts import burst_values
+from seatkeeper.client.pools_file.holds import hold_fields
 from seatkeeper.client.pools_file.rules import narrows, rule_values
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
@@ -19,7 +20,10 @@ from seatkeeper.core.lots import LotKind, moved, succeeding
 from seatkeeper.core.validate import POOL_DELETIONS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-_IN_SECONDS = ("usage_half_life", "overtaking.within", "reclaim.notice", "reclaim.minimum_hold")
+_IN_SECONDS = (
+    *("usage_half_life", "overtaking.within", "reclaim.notice", "reclaim.minimum_hold"),
+    *("hold.longest", "hold.idle", "hold.warning"),
+)
 
 
 class Kind(Enum):
@@ -305,6 +309,8 @@ def _values(spec: pb.PoolSpec) -> dict[str, Given]:
         values["reclaim.notice"] = _seconds(spec.policy.reclaim.notice)
         values["reclaim.minimum_hold"] = _seconds(spec.policy.reclaim.minimum_hold)
         values["reclaim.hourly"] = spec.policy.reclaim.hourly
+    for key, seconds in hold_fields(spec.policy.hold):
+        values[f"hold.{key}"] = float(seconds) if "." in seconds else int(seconds)
     if spec.policy.projects and spec.policy.HasField("usage_half_life"):
         values["usage_half_life"] = _seconds(spec.policy.usage_half_life)
     return values

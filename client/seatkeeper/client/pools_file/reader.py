@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -22,10 +23,12 @@ from seatkeeper.client.pools_file.definition import (
     Named,
     Patterns,
     Seconds,
+    Span,
     Table,
     Whole,
     Words,
 )
+from seatkeeper.client.pools_file.holds import hold_faults
 from seatkeeper.client.pools_file.rules import faults_in, rules_of
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
 from seatkeeper.core.instants import parse_instant, parse_length, parse_price
@@ -38,7 +41,7 @@ from seatkeeper.core.text import hidden_in, named
 from seatkeeper.core.validate import is_name
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-_Parsed = TypeVar("_Parsed", int, str, Duration, Price)
+_Parsed = TypeVar("_Parsed", int, str, Duration, Price, timedelta)
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 _SECONDS = re.compile(r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,6}))?")
 _DIGITS_MAX = 12
@@ -158,6 +161,9 @@ class _Reader:
         reclaim = values.get("reclaim")
         if reclaim is not None and isinstance(reclaim.value, _Inner):
             self._reclaim(spec, reclaim.place, reclaim.value.values)
+        hold = values.get("hold")
+        if hold is not None and isinstance(hold.value, _Inner):
+            self._hold(spec, hold.place, hold.value.values)
         lots = values.get("lots")
         if lots is not None and isinstance(lots.value, Mapping):
             self._add_lots(spec, entry, lots.value)
@@ -182,6 +188,19 @@ class _Reader:
         if not any(share.guaranteed for share in spec.policy.projects):
             reason = "no project has a guarantee that seats could be called back for"
             self.fault(place, reason, f"pools.{spec.name}.reclaim")
+
+    def _hold(self, spec: pb.PoolSpec, place: Place, values: Mapping[str, _Value]) -> None:
+        rule = spec.policy.hold
+        rule.SetInParent()
+        for key, found in values.items():
+            if isinstance(found.value, Duration):
+                getattr(rule, key).CopyFrom(found.value)
+        path = f"pools.{spec.name}.hold"
+        if not any(fault.path.startswith(path) for fault in self.faults):
+            for field, reason in hold_faults(rule):
+                at = values[field].place if field in values else place
+                end = f".{field}" if field in values else ""
+                self.fault(at, reason, f"{path}{end}")
 
     def _check_rules(self, rules: pb.PoolRules, entry: _Entry, path: str) -> None:
         """Look at the rules together, where nothing was wrong with any of them."""
@@ -316,14 +335,16 @@ class _Reader:
                 read, reason = _whole(node, whole)
             case Seconds() as seconds:
                 read, reason = _seconds(node, seconds)
+            case Length(least, most):
+                read, reason = _length(node, least, most)
             case Words(most=most):
                 read, reason = _words(node, most)
             case Day(is_end=is_end):
                 read, reason = _said(lambda: parse_instant(node.text, is_end=is_end))
             case Money():
                 read, reason = _said(lambda: parse_price(node.text))
-            case Length():
-                read, reason = _said(lambda: _length(node.text))
+            case Span():
+                read, reason = _said(lambda: _span(node.text))
             case Amount():
                 read, reason = _said(lambda: " ".join(parse_budget(node.text)))
             case _:
@@ -427,7 +448,7 @@ def _lot(name: str, entry: _Entry) -> Lot:
     )
 
 
-def _length(text: str) -> Duration:
+def _span(text: str) -> Duration:
     found = Duration()
     found.FromTimedelta(parse_length(text))
     return found
@@ -468,6 +489,19 @@ def _seconds(node: Scalar, wanted: Seconds) -> tuple[Duration | None, str]:
     duration = Duration(seconds=int(found[1]), nanos=int((found[2] or "").ljust(9, "0")))
     if not wanted.least <= float(node.text) <= wanted.most:
         return None, f"{node.text} seconds are not {bounds}"
+    return duration, ""
+
+
+def _length(node: Scalar, least: float, most: float) -> tuple[Duration | None, str]:
+    if node.is_plain and _SECONDS.fullmatch(node.text):
+        return _seconds(node, Seconds(least, most))
+    found, reason = _said(lambda: parse_length(node.text))
+    if found is None:
+        return None, reason
+    if not least <= found.total_seconds() <= most:
+        return None, f"{_quoted(node)} is not from {least:g} s to {most:.0f} s"
+    duration = Duration()
+    duration.FromTimedelta(found)
     return duration, ""
 
 
@@ -512,9 +546,11 @@ def _wanted(field: Field) -> str:
             return "a whole number"
         case Seconds():
             return "a number of seconds"
+        case Length():
+            return "a length of time"
         case Day():
             return "a day or a time"
-        case Length():
+        case Span():
             return "a length of time, as 45m or 2h,"
         case _:
             return "text"

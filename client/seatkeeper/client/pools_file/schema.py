@@ -14,6 +14,7 @@ from seatkeeper.client.pools_file.definition import (
     Named,
     Patterns,
     Seconds,
+    Span,
     Table,
     Whole,
     Words,
@@ -25,6 +26,7 @@ DAY_PATTERN = (
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,3})?)?"
     "([Zz]|[+-][0-9]{2}:[0-9]{2}))?$"
 )
+LENGTH_PATTERN = "^(?=.)([0-9]{1,4}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"
 PRICE_PATTERN = "^[0-9]{1,12}(\\.[0-9]{1,6})? [A-Z]{3}/seat-(year|hour)$"
 LENGTH_PATTERN = "^(?=.)([0-9]{1,4}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"
 AMOUNT_PATTERN = "^[0-9]{1,12}(\\.[0-9]{1,6})? [A-Z]{3}$"
@@ -59,6 +61,9 @@ def _field(field: Field) -> Json:
             found |= {"type": "integer", "minimum": least, "maximum": most}
         case Seconds(least, most):
             found |= {"type": "number", "minimum": least, "maximum": most}
+        case Length(least, most):
+            number = {"type": "number", "minimum": least, "maximum": most}
+            found |= {"anyOf": [number, {"type": "string", "pattern": LENGTH_PATTERN}]}
         case Words(most):
             found |= {"type": "string", "maxLength": most}
         case Patterns(most):
@@ -68,7 +73,7 @@ def _field(field: Field) -> Json:
                 "maxItems": most,
                 "uniqueItems": True,
             }
-        case Length():
+        case Span():
             found |= {"type": "string", "pattern": LENGTH_PATTERN}
         case Amount():
             found |= {"type": "string", "pattern": AMOUNT_PATTERN}

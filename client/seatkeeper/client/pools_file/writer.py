@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file.bursts import burst_lines
 from seatkeeper.client.pools_file.definition import VERSION
+from seatkeeper.client.pools_file.holds import hold_fields
 from seatkeeper.client.pools_file.tree import meant_as
 from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.instants import instant_text
@@ -49,6 +50,9 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
         yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
     if spec.policy.HasField("reclaim"):
         yield f"    reclaim: {{{', '.join(_reclaim_fields(spec.policy.reclaim))}}}"
+    if spec.policy.HasField("hold"):
+        said = [f"{key}: {seconds}" for key, seconds in hold_fields(spec.policy.hold)]
+        yield f"    hold: {{{', '.join(said)}}}"
     yield from _rules(spec.policy.rules, as_ascii)
     if not spec.policy.projects:
         return

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random as random_module
 from collections.abc import Callable
+from contextlib import suppress
 
 from grpc import aio
 
@@ -31,6 +32,8 @@ from seatkeeper.core.ids import new_id
 from seatkeeper.v1 import seat_service_pb2 as pb
 from seatkeeper.v1 import seat_service_pb2_grpc as pb_grpc
 
+URGE_SECONDS = 1.0
+"""Between two renewals that say that a program is active which was called back."""
 CLOSE_SECONDS_MAX = 2.0
 """How long closing waits for the service. Without an answer, the lease runs out by itself."""
 _log = logging.getLogger("seatkeeper.client")
@@ -60,6 +63,8 @@ class SessionDriver:
         self._call_seconds = config.call_timeout.total_seconds()
         self._machine = SessionMachine(nodes, connect, config, account, clock, random)
         self._machine.keeper.on_view = on_view
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._urged_at = -NEVER
 
     @property
     def node(self) -> str | None:
@@ -78,13 +83,14 @@ class SessionDriver:
         """Take seats. Cancelling leaves the queue, or gives back what was just granted."""
         if self._machine.is_closed:
             raise ClientClosed
+        self._loop = asyncio.get_running_loop()
         now = self._clock.now()
         ask = PendingRequest(
             grant_id=wanted.own_id or new_id(),
             wanted=wanted,
             wait=wait,
             asked_at=now,
-            future=asyncio.get_running_loop().create_future(),
+            future=self._loop.create_future(),
             on_queued=on_queued,
             on_state=on_state,
             expires_at=NEVER if wait is None else now + wait + self._call_seconds,
@@ -107,6 +113,23 @@ class SessionDriver:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._machine.tables.leave(held.grant_id, held.pool, self._clock.now(), future)
         return future
+
+    def report_activity(self, held: Held) -> None:
+        """Note that the program does something with what is held. Callable from any thread.
+
+        Renewals say so; where the seats are called back, one is sent soon: once in `URGE_SECONDS`.
+        """
+        now = self._clock.now()
+        held.active_at = now
+        if held.called is None or now < self._urged_at + URGE_SECONDS or self._loop is None:
+            return
+        self._urged_at = now
+        with suppress(RuntimeError):  # its loop is closed
+            self._loop.call_soon_threadsafe(self._renew_soon)
+
+    def _renew_soon(self) -> None:
+        self._machine.keeper.renew_soon()
+        self._machine.attend()
 
     async def opened(self) -> pb.SessionCredentials:
         """Return what proves that the session is ours, opening one when there is none."""

@@ -167,6 +167,9 @@ class Keeper(Protocol):
     async def fetch_token(self, held: Held) -> str:
         """Have a node sign a token for what is held. Raises `ServiceUnavailable`."""
 
+    def report_activity(self, held: Held) -> None:
+        """Note that the program does something with what is held. Callable from any thread."""
+
     def give_back(self, held: Held) -> Awaitable[None] | None:
         """Give seats back; None when that was all."""
 
@@ -280,6 +283,14 @@ class AsyncGrant:
         return self._held.state(self._keeper.now())
 
     @property
+    def longest_hold(self) -> timedelta | None:
+        """After how long the pool calls the seats back; None: it does not.
+
+        As it was when they were granted: an administrator may extend that, or change it for the pool.
+        """
+        return self._held.longest_hold
+
+    @property
     def reclaim(self) -> Reclaim | None:
         """Whether, and until when, the seats are called back; None: they are not.
 
@@ -290,6 +301,17 @@ class AsyncGrant:
             return None
         left = max(0.0, self._held.recall_until() - self._keeper.now())
         return Reclaim(wall_time() + timedelta(seconds=left), called.message)
+
+    def report_activity(self) -> None:
+        """Say that the program does something with the seats. Cheap: call it as often as you like.
+
+        From the first call on, a pool that calls idle seats back counts from the latest one. Seats of a
+        program that never calls this are not called back for being idle. Where they are called back
+        for that already, they are not any more, when the session is renewed next. Does nothing
+        once the seats are lost.
+        """
+        if self.state is not HoldingState.LOST:
+            self._keeper.report_activity(self._held)
 
     def _claims(self) -> Mapping[str, object]:
         """Return what the token says; nothing without one."""

@@ -6,13 +6,22 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.lease import Lease
 from seatkeeper.client.session.reclaiming import Recall
 from seatkeeper.client.session.requests import CLIENT_CLOSED, Held, PendingRequest
+from seatkeeper.client.transport.translate import as_duration, seconds
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
+
+
+def longest_hold(granted: seat_pb2.Granted) -> timedelta | None:
+    """Return after how long a grant is called back by its pool; None: it is not."""
+    if not granted.HasField("longest_hold"):
+        return None
+    return timedelta(seconds=seconds(granted.longest_hold))
 
 
 class Holdings:
@@ -40,6 +49,7 @@ class Holdings:
             on_state=ask.on_state,
             holder=granted.holder,
             project=granted.project,
+            longest_hold=longest_hold(granted),
         )
         if granted.reclaimable and lease.view is not None:
             held.recall = Recall.of(lease.view, sent_at)
@@ -47,10 +57,34 @@ class Holdings:
         ask.future.set_result(held)
         return held
 
+    def make_recallable(self, grant_id: str, now: float) -> Held | None:
+        """Have a grant confirmed from now on that could not be called back; None: it is not held.
+
+        Nothing is taken before a renewal has named it, which is sent after ``now``.
+        """
+        held = self.held.get(grant_id)
+        view = held.lease.view if held is not None and isinstance(held.lease, Lease) else None
+        if held is None or view is None:
+            return None
+        held.recall = Recall.of(view, now)
+        self.recallable[grant_id] = held
+        return held
+
     def forget(self, grant_id: str) -> Held | None:
         """Take a grant out that is given back; return it."""
         self.recallable.pop(grant_id, None)
         return self.held.pop(grant_id, None)
+
+    def activity(self, now: float) -> list[pb.GrantActivity]:
+        """Return for how long nothing was done with what programs report on."""
+        return [
+            pb.GrantActivity(
+                grant=pb.GrantRef(pool=held.pool, grant_id=held.grant_id),
+                idle_for=as_duration(max(0.0, now - held.active_at)),
+            )
+            for held in self.recallable.values()
+            if held.active_at is not None
+        ]
 
     def notify(self, state: HoldingState) -> None:
         """Notify every holder, but for those who know that their seats are called back."""

@@ -217,7 +217,12 @@ class SessionMachine:
         refs = [pb.GrantRef(pool=each.pool, grant_id=each.grant_id) for each in held]
         recallable = self.tables.recallable.refs()
         lease.confirming = frozenset(each.grant_id for each in recallable)
-        renew = pb.Renew(sequence=sequence, tokens_for=refs, reclaimable=recallable)
+        renew = pb.Renew(
+            sequence=sequence,
+            tokens_for=refs,
+            reclaimable=recallable,
+            activity=self.tables.holdings.activity(self._clock.now()),
+        )
         self.send(pb.SessionCommand(renew=renew))
 
     def leave_node(self) -> None:

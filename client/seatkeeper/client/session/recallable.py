@@ -76,6 +76,10 @@ class Recallable:
     def on_reclaiming(self, reclaiming: seat_pb2.Reclaiming, now: float) -> None:
         """Note that seats are called back, or not any more: which a renewal has to confirm."""
         held = self._held.get(reclaiming.grant_id)
+        if held is None and reclaiming.HasField("within"):
+            held = self._holdings.make_recallable(reclaiming.grant_id, now)
+            # Its notice begins when a renewal names it.
+            self.renew_soon()
         if held is None:
             return
         if reclaiming.HasField("within"):

@@ -13,6 +13,10 @@ and, while it knows of no reclaim, as long as a lease from then: the shortest re
 needs no common clock, and holds whatever is lost or delayed on the way: an answer that does not come
 moves nothing, and one from a node that knows less is no confirmation.
 
+A grant that could not be called back may be so from some moment on, when an administrator says so. Its
+holder is notified, and its notice is written only after a renewal has named the grant. So what counts
+is when the holder learned of it: the renewal was sent later.
+
 A reclaim may be withdrawn and another, shorter one be made. It is no shorter than a lease, too, so a
 holder that renews its session and has no word on the seats counts on them for no longer than a lease
 from when the latest renewal was sent that was answered with one.

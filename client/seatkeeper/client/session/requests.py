@@ -248,12 +248,16 @@ class Held:
     """Who holds, as the service has it; empty: an older node did not say."""
     project: str = ""
     """What is charged, likewise."""
+    longest_hold: timedelta | None = None
+    """After how long its pool calls it back; None: it does not, as far as is known."""
     lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
     work_end: seat_pb2.WorkEnd | None = field(init=False, default=None)
     """How its work ended, for those who wait to do the same; None: nothing is said."""
     on_token: Callable[[str], None] | None = field(init=False, default=None)
     """Called with every new token."""
+    active_at: float | None = field(init=False, default=None)
+    """When the program last reported that it does something with it; None: it reports nothing."""
     recall: Recall | None = field(init=False, default=None)
     """What is believed of seats that may be called back; None: these may not, or a helper knows."""
     called: CalledBack | None = field(init=False, default=None)

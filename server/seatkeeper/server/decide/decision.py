@@ -28,7 +28,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from seatkeeper.server.decide import reclaimed
+from seatkeeper.server.decide import holding, reclaimed
 from seatkeeper.server.decide.entering import Entering
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
 from seatkeeper.server.decide.marking import marked_grants, waits_after, with_grants
@@ -45,6 +45,7 @@ from seatkeeper.server.domain.commands import (
     Forced,
     ForcedEnd,
     Granted,
+    HoldCommand,
     MoveTicket,
     Outcome,
     Queued,
@@ -53,6 +54,7 @@ from seatkeeper.server.domain.commands import (
     Released,
     WorkEnd,
 )
+from seatkeeper.server.domain.holds import Holds
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import (
     Grant,
@@ -111,7 +113,8 @@ class Decision:
     deferred: list[Command] = field(init=False, default_factory=list)
     unserved: bool = field(init=False, default=False)
     is_reclaim: bool = field(init=False, default=False)
-    """Whether other grants are called back than before, which is written with the guard."""
+    """Whether other grants are called back than before, or something else was said of one: what is
+    written with the guard."""
 
     @property
     def changes(self) -> bool:
@@ -181,6 +184,10 @@ def decide(
     if reclaims is not pool.guard.reclaims:
         guard = replace(guard, reclaims=reclaims)
         draft.decision.is_reclaim = True
+    if (holds := holding.kept(draft.holds, pool, draft.gone)) is not pool.guard.holds:
+        guard = replace(guard, holds=holds)
+        # What is left of grants that are gone is worth no write of its own.
+        draft.decision.is_reclaim = draft.decision.is_reclaim or bool(draft.said)
     draft.decision.guard = guard
     _mark(draft)
     return draft.decision
@@ -201,7 +208,7 @@ def _mark(draft: _Draft) -> None:
 def _free_reclaimed(draft: _Draft, over: Collection[int]) -> None:
     """End the grants whose notice is over, as far as writes go, for those who are served next."""
     plan = draft.policy.plan(draft.snapshot(), draft.now)
-    for grant in reclaimed.freed(draft.pool, plan, over):
+    for grant in reclaimed.freed(draft.pool, plan, over, draft.said):
         if not draft.fits(RELEASE_WRITES):
             draft.decision.unserved = True
             return
@@ -246,6 +253,10 @@ class _Draft:
     overtaken: Overtaken = field(init=False)
     plan: Plan | None = field(init=False, default=None)
     """What the policy wants, once it has planned."""
+    holds: Holds = field(init=False)
+    """What is said of grants that go on."""
+    said: set[str] = field(init=False, default_factory=set)
+    """Ids of those of which this decision says something else."""
 
     def __post_init__(self) -> None:
         self.marks = Watermarks(self.pool)
@@ -253,6 +264,7 @@ class _Draft:
         self.held = self.pool.held
         self.moves = Moves(self.pool, self.decision.moved)
         self.overtaken = Overtaken(self.pool)
+        self.holds = self.pool.guard.holds
 
     def fits(self, writes: int) -> bool:
         return self.decision.writes + self.reserved + writes <= self.limits.writes_max
@@ -525,6 +537,14 @@ def _administer(draft: _Draft, command: Administrative) -> None:
     if isinstance(command, ForcedEnd):
         _end_by_force(draft, command)
         return
+    if isinstance(command, HoldCommand):
+        found = draft.existing(command.grant_id)
+        before = draft.holds
+        draft.holds, outcome = holding.noted(command, found, draft.pool, before)
+        if draft.holds is not before:
+            draft.said.add(command.grant_id)
+        draft.answer(command, outcome)
+        return
     guard = draft.decision.guard
     number = guard.ticket_number + 1
     if draft.moves.take(command, draft.gone, number, draft.now):
@@ -559,6 +579,8 @@ def _moved(guard: Guard, *, fence: int = 0, number: int = 0) -> Guard:
         guard.usage,
         guard.overtaken,
         guard.reclaims,
+        guard.waits,
+        guard.holds,
     )
 
 

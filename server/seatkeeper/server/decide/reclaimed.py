@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 from seatkeeper.server.domain import (
+    Cause,
     Forced,
     Grant,
     Instant,
@@ -22,20 +24,24 @@ HOUR = timedelta(hours=1) // timedelta(milliseconds=1)
 
 def heeds_within(spec: PoolSpec | None, ticket: Ticket) -> timedelta | None:
     """Return what a grant says of reclaims, of which a pool that makes none says nothing."""
-    if spec is None or spec.policy.reclaim is None:
+    if spec is None or (spec.policy.reclaim is None and spec.policy.hold is None):
         return None
     return ticket.heeds_within
 
 
-def freed(pool: PoolState, plan: Plan, over: Collection[int]) -> Iterator[Grant]:
+def freed(
+    pool: PoolState, plan: Plan, over: Collection[int], said: Collection[str] = ()
+) -> Iterator[Grant]:
     """Yield the grants whose seats are still wanted back, and whose notice is over.
 
-    ``over``: the numbers of the reclaims whose time has come.
+    ``over``: the numbers of the reclaims whose time has come. ``said``: ids of grants of which more
+    was said in this decision; the plan does not know that, so the next one decides on them.
     """
     running = pool.guard.reclaims.running
     for each in plan.reclaim:
         reclaim = running.get(each.grant.grant_id)
-        if reclaim is not None and reclaim.number in over:
+        is_over = reclaim is not None and reclaim.number in over
+        if is_over and each.grant.grant_id not in said:
             yield each.grant
 
 
@@ -68,12 +74,23 @@ def reclaims_after(
         grant = each.grant
         known = before.running.get(grant.grant_id)
         if known is None:
-            if rule is None or grant.heeds_within is None:
+            notice = each.notice or (rule.notice if rule is not None else None)
+            if notice is None or grant.heeds_within is None:
                 continue  # The policy is wrong, and seats of clients that do not know it stay.
             number += 1
-            within = rule.notice + grant.heeds_within
-            known = Reclaim(number, now, within, each.project)
-            called.append(now)
+            within = notice + grant.heeds_within
+            known = Reclaim(number, now, within, each.project, each.cause, each.reason)
+            if each.cause is Cause.GUARANTEE:
+                called.append(now)
+        elif known.cause is not each.cause:
+            # The notice that runs stands: only why it does is another.
+            known = replace(
+                known,
+                cause=each.cause,
+                reason=each.reason,
+                project=each.project,
+                caused_at=now,
+            )
         running[grant.grant_id] = known
     if running == before.running:
         return before

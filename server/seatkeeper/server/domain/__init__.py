@@ -1,5 +1,6 @@
 """The values that decisions are made on: pools, grants, tickets, commands and their outcomes. Pure."""
 
+from seatkeeper.core.hold import HoldRule
 from seatkeeper.core.lot_use import LotMarks, marks_of, room_in
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.projects import (
@@ -17,23 +18,29 @@ from seatkeeper.server.domain.commands import (
     Administrative,
     Command,
     Denied,
+    ExtendGrant,
     Forced,
     ForcedEnd,
     Granted,
     Moved,
     MoveTicket,
+    Noted,
     Outcome,
     Queued,
     Refusal,
     Release,
     Released,
+    ReportIdle,
+    RevokeGrant,
     To,
+    WithdrawRevoke,
     WorkEnd,
 )
 from seatkeeper.server.domain.drain import Drain
+from seatkeeper.server.domain.holds import NO_HOLDS, Holds, Revoke
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.move import Move
-from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Reclaim, Reclaims
+from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Cause, Reclaim, Reclaims
 from seatkeeper.server.domain.state import (
     Grant,
     Guard,
@@ -46,6 +53,7 @@ from seatkeeper.server.domain.state import (
 from seatkeeper.server.domain.watermark import Watermark
 
 __all__ = [
+    "NO_HOLDS",
     "NO_POLICY",
     "NO_RECLAIMS",
     "NO_RULES",
@@ -53,21 +61,26 @@ __all__ = [
     "Administrative",
     "Attribution",
     "Basis",
+    "Cause",
     "Command",
     "Denied",
     "Drain",
     "EstimatedWait",
+    "ExtendGrant",
     "Forced",
     "ForcedEnd",
     "Grant",
     "Granted",
     "Guard",
+    "HoldRule",
+    "Holds",
     "Instant",
     "Limits",
     "LotMarks",
     "Move",
     "MoveTicket",
     "Moved",
+    "Noted",
     "Outcome",
     "Overtaking",
     "PoolPolicy",
@@ -82,10 +95,14 @@ __all__ = [
     "Refusal",
     "Release",
     "Released",
+    "ReportIdle",
+    "Revoke",
+    "RevokeGrant",
     "Ticket",
     "To",
     "Usage",
     "Watermark",
+    "WithdrawRevoke",
     "WorkEnd",
     "marks_of",
     "policy_fault",

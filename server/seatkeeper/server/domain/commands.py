@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import Enum, auto
 
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
+from seatkeeper.server.domain.holds import Revoke
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.state import Grant, Instant, Ticket
 
@@ -107,7 +108,53 @@ class MoveTicket:
     """The same one decided again moves nothing."""
 
 
-Administrative = ForcedEnd | MoveTicket
+@immutable
+class RevokeGrant:
+    """An administrator calls another's grant back with a notice: that which was seen, and no other."""
+
+    grant_id: str
+    session_id: str
+    """Whose it is."""
+    fence: int
+    revoke: Revoke
+
+
+@immutable
+class WithdrawRevoke:
+    """An administrator takes back that a grant is called back."""
+
+    grant_id: str
+    session_id: str
+    fence: int
+
+
+@immutable
+class ExtendGrant:
+    """An administrator lets another's grant be held for longer than the pool's longest hold."""
+
+    grant_id: str
+    session_id: str
+    fence: int
+    extended: timedelta
+    """How much longer, with all that was added before."""
+    seen: timedelta
+    """What was seen of that: it must be so still, or be `extended` already."""
+
+
+@immutable
+class ReportIdle:
+    """A holder says for how long it has done nothing with its grant."""
+
+    grant_id: str
+    session_id: str
+    fence: int
+    idle_for: timedelta | None
+    """None: it does something with it again."""
+
+
+HoldCommand = RevokeGrant | WithdrawRevoke | ExtendGrant | ReportIdle
+"""What is said of a grant that goes on."""
+Administrative = ForcedEnd | MoveTicket | HoldCommand
 """Commands of administrators: no requests for seats, and decided by the node that gets them."""
 Command = Acquire | Release | Administrative
 
@@ -174,6 +221,13 @@ class Moved:
 
 
 @immutable
+class Noted:
+    """What was said of a grant is written."""
+
+    grant: Grant
+
+
+@immutable
 class Forced:
     """A grant was ended by force: what its holder receives. No outcome of a command of its own."""
 
@@ -183,4 +237,4 @@ class Forced:
     """Whether it was called back before; otherwise an administrator ended it."""
 
 
-Outcome = Granted | Queued | Denied | Released | Moved
+Outcome = Granted | Queued | Denied | Released | Moved | Noted

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from typing import NewType
 
 from seatkeeper.server.domain.immutable import immutable
 
 Instant = NewType("Instant", int)
 """Unix milliseconds by one node's clock. Decides nothing but what a policy makes depend on time."""
+
+
+class Cause(StrEnum):
+    """Why a grant is called back."""
+
+    GUARANTEE = "guarantee"
+    """A project that is under its guarantee waits for seats that were lent."""
+    REVOKED = "revoked"
+    """An administrator said so."""
+    LONGEST = "longest_hold"
+    """It is held for the longest that the pool allows."""
+    IDLE = "idle"
+    """Its holder says that it does nothing with it."""
 
 
 @immutable
@@ -24,11 +38,20 @@ class Reclaim:
     within: timedelta
     """Each node frees the seats so long after it has seen this."""
     project: str
-    """For whom."""
+    """For whom; empty where that is not why."""
+    cause: Cause = Cause.GUARANTEE
+    reason: str = ""
+    """What the holder reads of another cause."""
+    caused_at: Instant = Instant(0)
+    """Since when for this cause, by the clock of the node that said so; 0: since it was decided."""
 
     @property
     def message(self) -> str:
         """What the holder reads."""
+        if self.cause is Cause.REVOKED:
+            return f"an administrator calls them back: {self.reason}"
+        if self.cause is not Cause.GUARANTEE:
+            return self.reason
         return (
             f"project {self.project} is under its guarantee, and waits for seats that were lent"
         )

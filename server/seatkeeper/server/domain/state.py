@@ -20,6 +20,7 @@ from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.drain import Drain
+from seatkeeper.server.domain.holds import NO_HOLDS, Holds
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.move import Move
 from seatkeeper.server.domain.project_index import ProjectIndex
@@ -93,6 +94,8 @@ class Guard:
     """Grants that are called back."""
     waits: WaitCounts = field(default=NO_WAITS, hash=False)
     """How long requests waited lately, where the pool has a rule that starts bursts."""
+    holds: Holds = field(default=NO_HOLDS, hash=False)
+    """What administrators and holders have said of single grants."""
 
 
 @immutable

@@ -47,6 +47,9 @@ _SERVICES = {
         "RemoveTicket": Right.ADMINISTRATOR,
         "MoveTicket": Right.ADMINISTRATOR,
         "ReleaseGrant": Right.ADMINISTRATOR,
+        "RevokeGrant": Right.ADMINISTRATOR,
+        "WithdrawRevoke": Right.ADMINISTRATOR,
+        "ExtendGrant": Right.ADMINISTRATOR,
     },
     f"{_PACKAGE}.ClusterService": {
         "ListNodes": Right.NONE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from seatkeeper.server.domain import Instant
 from seatkeeper.server.policy.each import EACH
 from seatkeeper.server.policy.fifo import FIFO
+from seatkeeper.server.policy.holding import with_holds
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.shares import Shares
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -14,7 +15,10 @@ class ByPool:
     """Serves pools that list projects by ``Shares``, others by ``Each`` or ``Fifo``."""
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
-        """Return the plan of the policy that the pool has."""
+        """Return the plan of the policy that the pool has, and of how long its seats may be held."""
+        return with_holds(self._in_order(pool, now), pool, now)
+
+    def _in_order(self, pool: PoolSnapshot, now: Instant) -> Plan:
         spec = pool.state.spec
         if spec is not None and spec.policy.projects:
             return Shares(spec.policy).plan(pool, now)

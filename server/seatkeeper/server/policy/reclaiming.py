@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from seatkeeper.server.domain import Grant, Instant, PoolPolicy, ReclaimRule, Ticket
+from seatkeeper.server.domain import Cause, Grant, Instant, PoolPolicy, ReclaimRule, Ticket
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 HOUR = timedelta(hours=1)
@@ -32,7 +32,12 @@ class CallBack:
 
     grant: Grant
     project: str
-    """For whom: the project that is under its guarantee."""
+    """For whom: the project that is under its guarantee; empty for another cause."""
+    cause: Cause = Cause.GUARANTEE
+    notice: timedelta | None = None
+    """None: that of the pool's reclaim rule."""
+    reason: str = ""
+    """What the holder reads of another cause."""
 
 
 @dataclass(frozen=True, slots=True)

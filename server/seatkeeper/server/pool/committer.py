@@ -17,6 +17,7 @@ from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Granted,
     Moved,
+    Noted,
     Queued,
 )
 from seatkeeper.server.events import log as events
@@ -325,7 +326,7 @@ class Committer:
         self._changed(touched)
         for command, outcome in decision.outcomes:
             listener = listeners[id(command)]
-            if not isinstance(outcome, Granted | Queued | Moved) and not isinstance(
+            if not isinstance(outcome, Granted | Queued | Moved | Noted) and not isinstance(
                 listener, Forwarded
             ):
                 deliver(listener, self._pool, outcome)

@@ -97,6 +97,7 @@ def called_back(
             "holder": grant.holder,
             "project": grant.project,
             "for_project": reclaim.project,
+            "cause": str(reclaim.cause),
             "within_s": reclaim.within.total_seconds(),
         }
 

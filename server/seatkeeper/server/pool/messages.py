@@ -14,6 +14,7 @@ from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
 from seatkeeper.server.store import records
 from seatkeeper.server.wire.denials import encode_basis, fill_estimate
+from seatkeeper.server.wire.hold_rules import fill_hold
 from seatkeeper.server.wire.reclaims import fill_reclaiming
 from seatkeeper.v1 import pool_service_pb2
 
@@ -99,7 +100,9 @@ def reason_message(waiting: Waiting) -> pool_service_pb2.WaitReason:
 def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
     for grant in nsmallest(SHOWN_MAX, state.grants.values(), key=lambda grant: grant.fence):
         reclaim = state.guard.reclaims.running.get(grant.grant_id)
-        message.grants.append(grant_message(grant, message.spec.name, reclaim))
+        shown = grant_message(grant, message.spec.name, reclaim)
+        fill_hold(shown, state.spec, state.guard, grant)
+        message.grants.append(shown)
 
 
 def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:

@@ -30,6 +30,7 @@ from sys import maxsize
 from typing import TypeAlias
 
 from seatkeeper.server.domain import Denied, Forced, Grant, Guard, PoolState, Released, Ticket
+from seatkeeper.server.domain.holds import changed_holds
 from seatkeeper.server.domain.reclaims import changed_reclaims
 from seatkeeper.server.domain.watermark import Watermark, is_forced
 from seatkeeper.server.pool.writes import deletes_of
@@ -235,11 +236,12 @@ class PoolMirror:
                 self._apply_watermark(name, entry)
             case "guard":
                 self.guard_revision = revision if entry else 0
-                before = self.state.guard.reclaims
+                before = self.state.guard
                 self.state.guard, self.decision_id = (
                     records.decode_guard(entry.value) if entry else (Guard(), 0)
                 )
-                touched.update(changed_reclaims(before, self.state.guard.reclaims))
+                touched.update(changed_reclaims(before.reclaims, self.state.guard.reclaims))
+                touched.update(changed_holds(before.holds, self.state.guard.holds))
 
     def _apply_grant(self, grant_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:

@@ -15,6 +15,7 @@ from seatkeeper.server.domain import (
     Grant,
     Granted,
     Moved,
+    Noted,
     Queued,
     Refusal,
     Release,
@@ -138,7 +139,9 @@ class Ownership:
                     touched |= self._mirror.committed(update, decided.revision)
                 touched.add(command.grant_id)
             else:
-                assert not isinstance(outcome, Moved)  # an administrator's are not forwarded
+                assert not isinstance(
+                    outcome, Moved | Noted
+                )  # an administrator's are not forwarded
                 if isinstance(outcome, Released):
                     # Else the view has it until the watch comes, and a token could be asked for.
                     touched |= self._mirror.released(

@@ -75,7 +75,7 @@ class Requests:
         Also ``OutcomeUnknown``: it may wait still, or may have been taken out.
         """
         ticket = _ticket(await self._pools.read(pool), grant_id)
-        await self._decided(pool, ForcedEnd(grant_id, ticket.session_id, 0, reason), peer)
+        await self.decided(pool, ForcedEnd(grant_id, ticket.session_id, 0, reason), peer)
         return ticket
 
     async def move(
@@ -87,7 +87,7 @@ class Requests:
         """
         ticket = _ticket(await self._pools.read(pool), grant_id)
         command = MoveTicket(grant_id, ticket.session_id, to, reason, move_id)
-        outcome = await self._decided(pool, command, peer)
+        outcome = await self.decided(pool, command, peer)
         assert isinstance(outcome, Moved)
         loop = await self._seats.loop(pool)
         state = None if loop is None else loop.state
@@ -103,25 +103,13 @@ class Requests:
 
         ``fence``: that which it must have; 0: any.
         """
-        view = await self._pools.read(pool)
-        grant = view.state.grants.get(grant_id)
-        if grant is None:
-            if grant_id in view.state.tickets:
-                waits = f"request {grant_id} waits for {pool}, and holds no seat"
-                raise RequestDiffers(f"{waits}; `seatkeeper queue remove` takes it out")
-            raise RequestNotFound(
-                f"there is no grant {grant_id} of pool {pool}; "
-                f"`seatkeeper grant list {pool}` shows those there are"
-            )
-        if fence not in {0, grant.fence}:
-            raise RequestDiffers(
-                f"grant {grant_id} of pool {pool} has fence {grant.fence}, not {fence}; look again"
-            )
+        grant = grant_in(await self._pools.read(pool), grant_id, fence)
         command = ForcedEnd(grant_id, grant.session_id, grant.fence, reason)
-        await self._decided(pool, command, peer)
+        await self.decided(pool, command, peer)
         return grant
 
-    async def _decided(self, pool: str, command: Administrative, peer: str) -> Outcome:
+    async def decided(self, pool: str, command: Administrative, peer: str) -> Outcome:
+        """Have a command decided here; return its outcome. Raises as ``remove`` does."""
         loop = await self._seats.loop(pool)
         if loop is None:
             raise missing(pool)
@@ -136,6 +124,28 @@ class Requests:
         if outcome.reason is Refusal.OTHER_TERMS:
             raise RequestDiffers(f"{said}; look again")
         raise OutcomeUnknown(outcome.message)
+
+
+def grant_in(view: PoolView, grant_id: str, fence: int = 0) -> Grant:
+    """Return a grant of a pool. Raises ``RequestNotFound`` and ``RequestDiffers``.
+
+    ``fence``: that which it must have; 0: any.
+    """
+    pool = view.spec.name
+    grant = view.state.grants.get(grant_id)
+    if grant is None:
+        if grant_id in view.state.tickets:
+            waits = f"request {grant_id} waits for {pool}, and holds no seat"
+            raise RequestDiffers(f"{waits}; `seatkeeper queue remove` takes it out")
+        raise RequestNotFound(
+            f"there is no grant {grant_id} of pool {pool}; "
+            f"`seatkeeper grant list {pool}` shows those there are"
+        )
+    if fence not in {0, grant.fence}:
+        raise RequestDiffers(
+            f"grant {grant_id} of pool {pool} has fence {grant.fence}, not {fence}; look again"
+        )
+    return grant
 
 
 def _ticket(view: PoolView, grant_id: str) -> Ticket:

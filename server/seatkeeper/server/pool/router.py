@@ -32,6 +32,7 @@ from seatkeeper.server.pool.confirmed import Confirmed, confirmed_grants
 from seatkeeper.server.pool.context import LoopConfig, PoolContext
 from seatkeeper.server.pool.forwarder import Forwarder
 from seatkeeper.server.pool.gangs import GangKeeper
+from seatkeeper.server.pool.grant_notes import GrantNotes
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.pool.lot_counts import lot_counts
 from seatkeeper.server.pool.lots import LotKeeper
@@ -91,6 +92,7 @@ class PoolRouter:
         self.lots = LotKeeper(store, keys, catalogue, clock, self._is_elsewhere)
         self._gangs = GangKeeper(store, self.loop, self._is_elsewhere)
         self.bursts = BurstStarter(store, keys, catalogue, clock, self._is_elsewhere)
+        self.notes = GrantNotes(store, catalogue, self._submit)
         catalogue.on_change = self._spec_changed
 
     async def start(self) -> None:

@@ -26,6 +26,7 @@ from seatkeeper.server.domain import (
     Refusal,
     Released,
 )
+from seatkeeper.server.domain.holds import unanswered
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.wire.denials import spread
 
@@ -35,6 +36,7 @@ POSITIONS_MAX = 20
 """Most positions sent at once."""
 COPIES_MAX = 8
 """Most connections that are notified of one request."""
+UNANSWERED = -1
 NONE: Mapping[str, Denied | Released | Forced] = {}
 
 
@@ -124,7 +126,8 @@ class _Seat:
     waits_for_work: bool = False
     """The last event that it received."""
     reclaim: int = 0
-    """The number of the reclaim that it knows of; 0: of none."""
+    """The number of the reclaim that it knows of; 0: of none; `UNANSWERED`: of one that begins when it
+    says so."""
 
 
 class Subscribers:
@@ -229,8 +232,10 @@ class Subscribers:
                     deliver(seat.listener, self._pool, update)
 
     def _notify_reclaim(self, grant_id: str, seats: Iterable[_Seat], state: PoolState) -> None:
-        reclaim = state.guard.reclaims.running.get(grant_id)
-        number = 0 if reclaim is None else reclaim.number
+        guard = state.guard
+        running = guard.reclaims.running
+        reclaim = running.get(grant_id) or unanswered(guard.holds, grant_id, running)
+        number = 0 if reclaim is None else reclaim.number or UNANSWERED
         for seat in seats:
             if seat.reclaim != number:
                 seat.reclaim = number

@@ -176,7 +176,9 @@ class _Run:
     @property
     def _calls_back(self) -> bool:
         spec = self._state.spec
-        return spec is not None and spec.policy.reclaim is not None
+        if spec is None:
+            return False
+        return spec.policy.reclaim is not None or spec.policy.hold is not None
 
     @property
     def _notices(self) -> Mapping[int, Instant]:
@@ -195,8 +197,10 @@ class _Run:
         return bool(self._plan.serve) or wanted != running.keys()
 
     def _planned(self, now: Instant) -> Plan | None:
-        """Return what is still to be done, and for whom no seat helps; None: no request waits."""
-        if not self._state.tickets:
+        """Return what is still to be done, and for whom no seat helps; None: nothing is."""
+        spec = self._state.spec
+        is_bounded = spec is not None and spec.policy.hold is not None and self._state.grants
+        if not self._state.tickets and not is_bounded:
             return None
         return self._policy.plan(PoolSnapshot.of(self._state), now)
 

@@ -13,6 +13,7 @@ from seatkeeper.server.domain import (
     Denied,
     Granted,
     Moved,
+    Noted,
     Outcome,
     Queued,
     Refusal,
@@ -87,7 +88,7 @@ def decode_command(message: pb.PeerCommand) -> Command:
 
 def encode_outcome(outcome: Outcome) -> pb.PeerOutcome:
     """Return the message for an outcome. Those of administrators' commands are not sent."""
-    assert not isinstance(outcome, Moved)
+    assert not isinstance(outcome, Moved | Noted)
     match outcome:
         case Granted(grant):
             return pb.PeerOutcome(granted=records.grant_record(grant))

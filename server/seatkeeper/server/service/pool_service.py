@@ -6,41 +6,36 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import fields
 
-import grpc
-
 from seatkeeper.core.lots import PoolLots
 from seatkeeper.core.serving.call_origin import peer_of_call
-from seatkeeper.core.serving.failure import Context, Failure, error_info, resource_info
+from seatkeeper.core.serving.failure import Context
 from seatkeeper.core.validate import Malformed, check_id, check_name
 from seatkeeper.server.domain import NO_POLICY, Drain, PoolPolicy, PoolSpec
 from seatkeeper.server.events import log as events
 from seatkeeper.server.identity import administrative_act, principal_of
 from seatkeeper.server.pool.admin import (
-    PolicyBroken,
-    PoolChanged,
     PoolError,
-    PoolExists,
-    PoolInUse,
     PoolNotFound,
     Pools,
     PoolView,
 )
 from seatkeeper.server.pool.batches import (
     Applied,
-    BatchTooLarge,
     PoolBatches,
     PoolChange,
-    PoolsChanged,
 )
+from seatkeeper.server.pool.held_requests import HeldRequests
 from seatkeeper.server.pool.messages import (
     grant_message,
     pool_message,
     reason_message,
     ticket_message,
 )
-from seatkeeper.server.pool.requests import RequestDiffers, RequestNotFound, Requests
+from seatkeeper.server.pool.requests import Requests
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.service.failures import answers, pool_not_found, streams
+from seatkeeper.server.service.held_grants import HeldGrantCalls
+from seatkeeper.server.service.pool_failures import failure
 from seatkeeper.server.sessions.holders import Holders
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.pool_changes import check_apply
@@ -48,26 +43,14 @@ from seatkeeper.server.wire.validate import check_move, check_reason, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
 NOT_NOW = (
-    "a release that warns the holder and waits for it does not exist yet: wait until the holder "
-    "gives its seats back, or until its lease has run out, or free them at once with `now`, which "
-    "waives that two holders never believe in one seat"
+    "frees the seats at once, which waives that two holders never believe in one seat; `RevokeGrant` "
+    "(`seatkeeper grant revoke`) calls them back with a notice"
 )
-NAMES_BYTES_MAX = 1_000
-"""Most bytes of names in the details of a refusal, which travel in trailing metadata."""
 WATCH_INTERVAL = 0.25
 """Seconds between two messages of one watch, at least."""
-_CODES = {
-    PoolExists: grpc.StatusCode.ALREADY_EXISTS,
-    PoolChanged: grpc.StatusCode.ABORTED,
-    PolicyBroken: grpc.StatusCode.INVALID_ARGUMENT,
-    PoolInUse: grpc.StatusCode.FAILED_PRECONDITION,
-    RequestDiffers: grpc.StatusCode.FAILED_PRECONDITION,
-    PoolsChanged: grpc.StatusCode.ABORTED,
-    BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
-}
 
 
-class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
+class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
     """Administers pools."""
 
     def __init__(
@@ -78,6 +61,8 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         self._seats = seats
         self._holders = holders
         self._requests = Requests(pools, seats)
+        held = HeldRequests(pools, self._requests, holders.session)
+        HeldGrantCalls.__init__(self, held, seats.now)
 
     @answers
     async def CreatePool(
@@ -89,7 +74,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
             with administrative_act("pool_created", context, **_created(spec)):
                 view = await self._pools.create(spec)
         except PoolError as error:
-            raise _failure(spec.name, error) from error
+            raise failure(spec.name, error) from error
         return pool_service_pb2.CreatePoolResponse(pool=self._message(view))
 
     @answers
@@ -110,7 +95,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 )
                 facts |= _changes(view.replaced, view.spec)
         except PoolError as error:
-            raise _failure(spec.name, error) from error
+            raise failure(spec.name, error) from error
         return pool_service_pb2.UpdatePoolResponse(pool=self._message(view))
 
     @answers
@@ -127,7 +112,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 view = await self._pools.set_drain(request.name, drain)
                 facts |= {"held": view.state.held, "queued": len(view.state.tickets)}
         except PoolError as error:
-            raise _failure(request.name, error) from error
+            raise failure(request.name, error) from error
         return pool_service_pb2.DrainPoolResponse(pool=self._message(view))
 
     @answers
@@ -145,7 +130,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 drain = view.replaced.drain if view.replaced is not None else None
                 facts |= {"drained_for": drain.reason if drain is not None else ""}
         except PoolError as error:
-            raise _failure(request.name, error) from error
+            raise failure(request.name, error) from error
         return pool_service_pb2.OpenPoolResponse(pool=self._message(view))
 
     @answers
@@ -159,7 +144,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 deleted = await self._pools.delete(request.name)
                 facts |= {"seats": deleted.seats, "description": deleted.description}
         except PoolError as error:
-            raise _failure(request.name, error) from error
+            raise failure(request.name, error) from error
         return pool_service_pb2.DeletePoolResponse()
 
     @answers
@@ -189,7 +174,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                     "pools_deleted": len(applied.deleted),
                 }
         except PoolError as error:
-            raise _failure("", error) from error
+            raise failure("", error) from error
         _log_each(applied, context, why)
         return pool_service_pb2.ApplyPoolsResponse(revision=applied.revision)
 
@@ -250,7 +235,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         try:
             found = await self._requests.explain(request.pool, request.grant_id)
         except PoolError as error:
-            raise _failure(request.pool, error, request.grant_id) from error
+            raise failure(request.pool, error, request.grant_id) from error
         ticket = ticket_message(found.ticket, found.place)
         shown = pool_service_pb2.Pool(tickets=[ticket])
         await self._holders.add_to(shown)
@@ -273,7 +258,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 facts |= {"holder": ticket.holder, "project": ticket.project}
                 facts |= {"seats": ticket.seats, "session_id": ticket.session_id}
         except PoolError as error:
-            raise _failure(request.pool, error, request.grant_id) from error
+            raise failure(request.pool, error, request.grant_id) from error
         return pool_service_pb2.RemoveTicketResponse(ticket=ticket_message(ticket, None))
 
     @answers
@@ -296,7 +281,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 facts |= {"seats": ticket.seats, "session_id": ticket.session_id}
                 facts |= {"position": place.position} if place is not None else {}
         except PoolError as error:
-            raise _failure(request.pool, error, request.grant_id) from error
+            raise failure(request.pool, error, request.grant_id) from error
         return pool_service_pb2.MoveTicketResponse(ticket=ticket_message(ticket, place))
 
     @answers
@@ -318,7 +303,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
                 facts |= {"seats": grant.seats, "fence": grant.fence}
                 facts |= {"session_id": grant.session_id}
         except PoolError as error:
-            raise _failure(request.pool, error, request.grant_id) from error
+            raise failure(request.pool, error, request.grant_id) from error
         return pool_service_pb2.ReleaseGrantResponse(grant=grant_message(grant))
 
     async def _read(self, name: str) -> PoolView:
@@ -326,7 +311,7 @@ class PoolService(pool_service_pb2_grpc.PoolServiceServicer):
         try:
             return await self._pools.read(name)
         except PoolNotFound as error:
-            raise _failure(name, error) from error
+            raise failure(name, error) from error
 
     async def _detailed(self, view: PoolView) -> pool_service_pb2.Pool:
         message = self._message(view)
@@ -399,18 +384,3 @@ def _about(
     | pool_service_pb2.ReleaseGrantRequest,
 ) -> dict[str, str]:
     return {"pool": request.pool, "grant_id": request.grant_id, "reason": request.reason}
-
-
-def _failure(name: str, error: PoolError, grant_id: str = "") -> Failure:
-    if isinstance(error, RequestNotFound):
-        resource = resource_info("request", grant_id, str(error))
-        return Failure(grpc.StatusCode.NOT_FOUND, str(error), resource)
-    if isinstance(error, PoolNotFound):
-        return pool_not_found(name, str(error))
-    if isinstance(error, PoolsChanged):
-        names = ",".join(error.names)[:NAMES_BYTES_MAX]
-        if len(names) == NAMES_BYTES_MAX:
-            names = names.rpartition(",")[0]
-        info = error_info("POOLS_CHANGED", pools=names, count=str(len(error.names)))
-        return Failure(_CODES[PoolsChanged], str(error), info)
-    return Failure(_CODES[type(error)], str(error))

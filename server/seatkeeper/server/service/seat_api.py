@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from seatkeeper.server.domain import Grant, Instant, Reclaim
 from seatkeeper.server.domain.clock import Clock
+from seatkeeper.server.pool.confirmed import Confirmed
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.sessions.sessions import Session, Sessions
 from seatkeeper.server.store import StoreError
@@ -59,6 +60,11 @@ class Core:
         granted.holder = grant.attribution.holder
         granted.project = grant.attribution.project
         granted.reclaimable = grant.heeds_within is not None
+        if granted.reclaimable and (rule := self.seats.notes.hold_rule(pool)) is not None:
+            if rule.longest is not None:
+                granted.longest_hold.FromTimedelta(rule.longest)
+            if rule.idle is not None:
+                granted.idle_limit.FromTimedelta(rule.idle)
         if with_token:
             until = session.alive_until
             if grant.heeds_within is not None:
@@ -122,12 +128,26 @@ class Core:
                     held = renewed.held.add(grant=ref)
                     if reclaim is not None:
                         fill_reclaiming(held.reclaiming, pool, grant_id, reclaim)
+                    await self._heeded(grant, session, found)
+                    if (idle_for := asked.idle.get(grant_id)) is not None:
+                        known = found.holds.idle.get(grant_id)
+                        await self.seats.notes.note_activity(pool, grant, idle_for, known)
                 if grant_id in asked.tokens:
                     until = _token_ends(session.alive_until, reclaim)
                     token = self._token(pool, grant, until, certificate_sha256)
                     renewed.tokens.add(grant=ref, token=token)
             if number % SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # others want to go on, too
+
+    async def _heeded(self, grant: Grant, session: Session, found: Confirmed) -> None:
+        """Begin the notice of a grant that an administrator calls back, as its holder knows of it now.
+
+        Its holder names it among those that may be called back, and so counts on it no longer than it
+        was promised. Where this is not written in time, the next renewal tries again.
+        """
+        if grant.heeds_within is None and grant.grant_id in found.holds.revokes:
+            with suppress(StoreError):
+                await self.seats.notes.heed(grant, found.entries[grant.grant_id], session.ttl)
 
     def _token(
         self, pool: str, grant: Grant, expires_at: Instant, certificate_sha256: bytes | None
@@ -147,6 +167,8 @@ class _Asked:
 
     tokens: dict[str, None] = field(default_factory=dict)
     reclaimable: dict[str, None] = field(default_factory=dict)
+    idle: dict[str, timedelta] = field(default_factory=dict)
+    """For how long nothing was done with them."""
 
 
 def _by_pool(request: seat_service_pb2.Renew) -> dict[str, _Asked]:
@@ -155,6 +177,9 @@ def _by_pool(request: seat_service_pb2.Renew) -> dict[str, _Asked]:
         found.setdefault(ref.pool, _Asked()).tokens[ref.grant_id] = None
     for ref in request.reclaimable:
         found.setdefault(ref.pool, _Asked()).reclaimable[ref.grant_id] = None
+    for each in request.activity:
+        if (of_pool := found.get(each.grant.pool)) is not None:
+            of_pool.idle[each.grant.grant_id] = each.idle_for.ToTimedelta()
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from seatkeeper.server.domain.clock import Clock
-from seatkeeper.server.sessions.sessions import Sessions
+from seatkeeper.server.sessions.sessions import Session, Sessions
 from seatkeeper.server.store import Store, StoreError
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
 
@@ -44,6 +44,10 @@ class Holders:
         self._sessions = sessions
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, SessionFacts]] = OrderedDict()
+
+    async def session(self, session_id: str) -> Session | None:
+        """Return a session, as the store has it; None: there is none. Raises ``StoreError``."""
+        return await self._sessions.look(session_id)
 
     async def add_to(self, pool: pool_service_pb2.Pool) -> None:
         """Add to the grants and tickets of ``pool`` what is known of their sessions."""

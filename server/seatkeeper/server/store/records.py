@@ -40,6 +40,7 @@ from seatkeeper.server.store.formats import (
     kept,
     parsed,
 )
+from seatkeeper.server.store.holds import cause_of, read_holds, write_cause, write_holds
 from seatkeeper.server.store.moves import read_move, write_move
 from seatkeeper.server.store.waits import read_waits, write_waits
 from seatkeeper.server.wire.denials import decode_denied, encode_denied
@@ -64,12 +65,15 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
         message.lots.CopyFrom(encode_lots(spec.lots))
     if spec.lots:
         has_terms = spec.lots.rule or any(lot.overdraft for lot in spec.lots.lots)
-        message.format = TERMS_FORMAT if has_terms else RULES_FORMAT
+        of_lots = TERMS_FORMAT if has_terms else RULES_FORMAT
+        message.format = max(message.format, of_lots)
     return message
 
 
 def _format_of(spec: PoolSpec) -> int:
     """Return the oldest format that says all that a specification says."""
+    if spec.policy.hold is not None:
+        return TERMS_FORMAT
     if spec.policy.reclaim is not None or spec.policy.rules != NO_POLICY.rules:
         return RULES_FORMAT
     return POLICY_FORMAT if spec.policy.projects else 0
@@ -114,6 +118,7 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
     if guard.reclaims is not NO_RECLAIMS:
         _write_reclaims(record, guard.reclaims)
     write_waits(record, guard.waits)
+    write_holds(record, guard.holds)
     return record.SerializeToString()
 
 
@@ -126,6 +131,7 @@ def _write_reclaims(record: state_pb2.GuardRecord, reclaims: Reclaims) -> None:
         written.decided_at_millis = each.decided_at
         written.within_millis = wait_millis(each.within)
         written.project = each.project
+        write_cause(written, each)
     record.called_back_at_millis[:] = reclaims.called_at
     record.reclaim_number = reclaims.number
 
@@ -139,6 +145,9 @@ def _reclaims_of(record: state_pb2.GuardRecord) -> Reclaims:
             Instant(each.decided_at_millis),
             timedelta(milliseconds=each.within_millis),
             each.project,
+            cause_of(each),
+            each.reason,
+            Instant(each.caused_at_millis),
         )
         for grant_id, each in record.reclaims.items()
     }
@@ -161,6 +170,7 @@ def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
         dict(record.overtaken),
         _reclaims_of(record),
         waits=read_waits(record),
+        holds=read_holds(record),
     )
     return guard, record.decision_id
 

@@ -9,6 +9,7 @@ from seatkeeper.server.domain import (
     ProjectShare,
     ReclaimRule,
 )
+from seatkeeper.server.wire.hold_rules import decode_hold, encode_hold
 from seatkeeper.server.wire.pool_rules import decode_rules, encode_rules
 from seatkeeper.v1 import pool_service_pb2
 
@@ -38,6 +39,8 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
         message.reclaim.hourly = policy.reclaim.hourly
     if policy.rules != NO_POLICY.rules:
         message.rules.CopyFrom(encode_rules(policy.rules))
+    if policy.hold is not None:
+        message.hold.CopyFrom(encode_hold(policy.hold))
     return message
 
 
@@ -50,8 +53,9 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         )
     reclaim = _decode_reclaim(message.reclaim) if message.HasField("reclaim") else None
     rules = decode_rules(message)
+    hold = decode_hold(message.hold) if message.HasField("hold") else None
     if not message.projects:
-        found = PoolPolicy(overtaking=overtaking, reclaim=reclaim, rules=rules)
+        found = PoolPolicy(overtaking=overtaking, reclaim=reclaim, rules=rules, hold=hold)
         return NO_POLICY if found == NO_POLICY else found
     return PoolPolicy(
         tuple(
@@ -68,6 +72,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         overtaking,
         reclaim,
         rules,
+        hold,
     )
 
 

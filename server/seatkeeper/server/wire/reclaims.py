@@ -15,3 +15,4 @@ def fill_reclaiming(
     if reclaim is not None:
         message.within.FromTimedelta(reclaim.within)
         message.message = reclaim.message
+        message.rule = reclaim.cause

@@ -28,6 +28,7 @@ from seatkeeper.core.validate import (
 )
 from seatkeeper.server.domain import PoolSpec, To, attribution, policy_fault
 from seatkeeper.server.wire.gangs import check_gang
+from seatkeeper.server.wire.hold_rules import check_activity, check_hold
 from seatkeeper.server.wire.lots import check_lots
 from seatkeeper.server.wire.policies import decode_policy
 from seatkeeper.server.wire.pool_rules import check_rules
@@ -97,7 +98,8 @@ def check_tokens_for(renew: seat_service_pb2.Renew) -> None:
 
 
 def check_reclaimable(renew: seat_service_pb2.Renew) -> None:
-    """Check the grants that a renewal asks about, whether they are called back."""
+    """Check what a renewal asks and says of grants that may be called back."""
+    check_activity(renew)
     if len(renew.reclaimable) > TOKENS_MAX:
         raise Malformed(
             "renew.reclaimable", f"{len(renew.reclaimable)} at once; at most {TOKENS_MAX}"
@@ -109,7 +111,8 @@ def check_reclaimable(renew: seat_service_pb2.Renew) -> None:
 
 def wrong_grant(renew: seat_service_pb2.Renew) -> str:
     """Return the id of the first grant that is not named as it should be; empty: there is none."""
-    refs = (*renew.tokens_for, *renew.reclaimable)
+    active = (each.grant for each in renew.activity)
+    refs = (*renew.tokens_for, *renew.reclaimable, *active)
     return next((ref.grant_id for ref in refs if not is_grant(ref)), "")
 
 
@@ -223,6 +226,8 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         _check_policy_time(f"{where}.within", policy.overtaking.within)
     if policy.HasField("reclaim"):
         _check_reclaim(policy.reclaim)
+    if policy.HasField("hold"):
+        check_hold(policy.hold)
     check_rules(policy)
     for place, share in enumerate(policy.projects):
         check_name(f"{field}[{place}].project", share.project)
