@@ -378,3 +378,18 @@ def test_no_holder_of_a_revoked_grant_believes_in_a_seat_that_may_have_been_free
         if not is_lost and now < freed_at:
             recall.call(WITHIN, "an administrator", now, sent_at=sent_at)
         assert recall.until < freed_at
+
+
+async def test_what_programs_report_is_said_of_what_may_be_called_back() -> None:
+    desk = Desk()
+    held = desk.held(reclaimable=False)
+    held.active_at = 3.0
+    assert not desk.holdings.activity(10.0), "no pool looks at it"
+    desk.recallable.on_reclaiming(revoked(), now=4)
+    (said,) = desk.holdings.activity(10.0)
+    assert (said.grant.grant_id, said.idle_for.ToTimedelta()) == ("g", timedelta(seconds=7))
+    held.active_at = 11.0
+    (said,) = desk.holdings.activity(10.0)
+    assert said.idle_for.ToTimedelta() == timedelta(0)
+    held.active_at = None
+    assert not desk.holdings.activity(10.0), "its program reports nothing"

@@ -25,6 +25,8 @@ GIVEN: dict[str, Any] = {
     "options": build_pb2.BuildOptions(),
     "to": "/nowhere/engine",
     "seats": 1,
+    "notice": timedelta(seconds=9),
+    "by": timedelta(hours=1),
 }
 
 
@@ -169,7 +171,7 @@ def test_no_number_of_a_public_method_goes_unchecked() -> None:
         ("", "priority"),
     }
     assert {name for prefix, name, _ in names if prefix} == {
-        *("create", "update", "replace", "release_now")
+        *("create", "update", "replace", "release_now", "revoke", "extend")
     }
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seatkeeper.server.domain import (
+    HoldRule,
     Instant,
     Limits,
     PoolPolicy,
@@ -382,3 +383,17 @@ def test_a_minimum_hold_and_a_bound_put_it_off() -> None:
     outcome = replay(recalling(notice=30, hourly=1), [*lent, *asks])
     last = outcome.requests[4]
     assert last.granted_at == BEGIN + (10 + 3_600 + within) * 1000, "an hour after the first"
+
+
+def test_what_is_held_for_too_long_ends_whether_anybody_waits_or_not() -> None:
+    hold = HoldRule(timedelta(seconds=20), longest=timedelta(seconds=100))
+    spec = PoolSpec("pool", 1, policy=PoolPolicy(hold=hold))
+    alone = replay(spec, [a(0, "nlp", 1_000)])
+    (held,) = alone.requests
+    assert held.is_reclaimed
+    assert held.ended_at == BEGIN + 100_000
+    outcome = replay(spec, [a(0, "nlp", 1_000), a(10, "cv", 50)])
+    first, second = outcome.requests
+    assert first.ended_at == BEGIN + 100_000
+    assert second.granted_at == BEGIN + 100_000
+    assert (second.is_reclaimed, second.ended_at) == (False, BEGIN + 150_000)
