@@ -52,6 +52,7 @@ from seatkeeper.client.pools_file.definition import (
     POOLS_MAX,
     PROJECT,
     RECLAIM,
+    RESERVATION,
     WHEN,
     WHO,
     Amount,
@@ -61,6 +62,7 @@ from seatkeeper.client.pools_file.definition import (
     Money,
     Named,
     Patterns,
+    Said,
     Seconds,
     Span,
     Table,
@@ -398,6 +400,7 @@ def pools_page() -> str:
         *_keys_of("A lot", LOT),
         *_keys_of("A burst", BURST),
         *_keys_of("When a burst is started", WHEN),
+        *_keys_of("A reservation", RESERVATION),
         "## What is refused",
         "",
         "Each fault is listed with file, line, column and reason, all at once, and nothing is applied "
@@ -447,6 +450,8 @@ def _takes(field: Field) -> str:
             return "a length of time, as `45m`, `2h` or `1d12h`"
         case Amount():
             return "an amount, `500 EUR`"
+        case Said(form=form):
+            return form
         case Table():
             return f"the keys of {field.takes.what}"
         case Named(table, most):

@@ -165,6 +165,22 @@ def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
+def test_keep_seats_for_nights(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "keep-seats-for-nights.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"ci +2 +project ci +weekdays 22:00-06:00 Europe/Berlin", done.stdout)
+    assert "exit code 75" in done.stdout
+    assert "1 of the 1 free seats are kept for project ci for another" in done.stderr
+    assert "(rule `reservation always`)" in done.stderr
+    assert "ci has its seat" in done.stdout
+    assert (
+        "weekdays 22:00-06:00 Europe/Berlin -> 2 for project ci, weekdays 21:00" in done.stdout
+    )
+    assert "there is no time zone Europe/Atlantis" in done.stderr
+    assert "reservation ci of pool nightly deleted" in done.stdout
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
 def test_contracts_and_bursts(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, "contracts-and-bursts.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

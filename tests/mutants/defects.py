@@ -914,6 +914,40 @@ DEFECTS = (
         tests=("tests/unit/core/test_rule_bursts.py",),
     ),
     Defect(
+        "a window off by an hour at a change of clocks",
+        "core/seatkeeper/core/recurrence.py",
+        "        span = instant(day, when.opens, zone), instant(day, when.closes, zone)\n",
+        "        begins = instant(day, when.opens, zone)\n"
+        "        span = begins, begins + 60_000 * (when.closes - when.opens)\n",
+        tests=("tests/unit/core/test_recurrence.py",),
+    ),
+    Defect(
+        "a slower clock opens a window again",
+        "core/seatkeeper/core/reservations.py",
+        "        span = following(reservation.when, window.begins if window else None, now)\n",
+        "        span = following(reservation.when, None, now)\n",
+        tests=("tests/unit/core/test_reservations.py",),
+    ),
+    Defect(
+        "seats that a window keeps are granted to others",
+        f"{SERVER}/policy/kept.py",
+        "        return ticket.seats <= self.free - self.for_others(ticket)\n",
+        "        return ticket.seats <= self.free\n",
+    ),
+    Defect(
+        "whom a window is for passes those who wait for the same seats",
+        f"{SERVER}/policy/kept.py",
+        "        return spared < ticket.seats\n",
+        "        return False\n",
+    ),
+    Defect(
+        "an administrator's change fails because a window opened",
+        f"{SERVER}/pool/lots.py",
+        "    said = (spec.lots.edited_revision, spec.windows.edited_revision)\n",
+        "    said = (spec.lots.edited_revision,)\n",
+        tests=("tests/unit/service/test_reservations.py",),
+    ),
+    Defect(
         "a batch overlooks what changed since it was seen",
         f"{SERVER}/pool/batches.py",
         "            if revision == change.seen_revision or _only_lots_moved(change, found):\n",

@@ -40,10 +40,10 @@ def drawn_rules(rng: random.Random, seats: int) -> PoolRules:
 
 def breach(rules: PoolRules, asked: Asked) -> str:
     """Return what of the rules a grant breaks by itself; empty: nothing."""
-    if _is_in(rules, rules.exclude, asked):
+    if is_among(rules, rules.exclude, asked):
         return f"{asked.holder} of {asked.project} is excluded"
     who = rules.include
-    if (who.projects or who.holders or who.groups) and not _is_in(rules, who, asked):
+    if (who.projects or who.holders or who.groups) and not is_among(rules, who, asked):
         return f"{asked.holder} of {asked.project} is not included"
     return ""
 
@@ -74,7 +74,8 @@ def held_back(
     return found
 
 
-def _is_in(rules: PoolRules, who: Who, asked: Asked) -> bool:
+def is_among(rules: PoolRules, who: Who, asked: Asked) -> bool:
+    """Return whether one is among those that ``who`` names."""
     members = {group.name: group.holders for group in rules.groups}
     holders = [*who.holders, *(each for name in who.groups for each in members[name])]
     return _fits(asked.project, who.projects) or _fits(asked.holder, holders)

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from tests.policies.rules import Step, place_of
 from tests.policies.rules_kept import breach, held_back
+from tests.policies.windows_kept import KeptNow
 
 from seatkeeper.server.domain import (
     Grant,
@@ -136,6 +137,7 @@ class SharesKept:
         holding = [g for g in step.after.grants.values() if g.grant_id not in made]
         holding += [each for each in unseen if isinstance(each, Grant)]
         overtaken = Counter(step.before.guard.overtaken)
+        kept = KeptNow(step.after.spec, holding)
         for grant in step.made:
             asked = waiting[grant.grant_id]
             if any(self._is_over(held, each, asked) for each in self._path(grant.project)):
@@ -157,16 +159,24 @@ class SharesKept:
             ]
             free = step.after.spec.seats if step.after.spec else 0
             free -= sum(seats for name, seats in held.items() if name.startswith("own of "))
+            if said := kept.breach(grant, free):
+                yield f"{grant.grant_id} was granted, and {said}"
+                return
             first = self._first(able, {**held, **used}, asked)
             passed = set()
-            while (
-                first
-                and first != asked
-                and self._may_be_overtaken(first, grant, free, overtaken)
-            ):
-                passed.add(first.grant_id)
+            is_behind = False
+            while first and first != asked:
+                left = free - kept.for_others(first)
+                if kept.lets_pass(asked, first, free, is_behind=is_behind):
+                    pass
+                elif self._may_be_overtaken(first, grant, left, overtaken):
+                    passed.add(first.grant_id)
+                else:
+                    break
+                is_behind = True
                 able.remove(first)
                 first = self._first(able, {**held, **used}, asked)
+            kept.take(grant)
             overtaken.update(dict.fromkeys(passed, grant.seats))
             works |= {grant.work_key} - {""}
             del waiting[grant.grant_id]

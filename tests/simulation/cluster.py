@@ -20,6 +20,7 @@ from tests.simulation.etcd import RecordingStore, SimEtcd, SimStore
 from tests.simulation.lots import most_of
 from tests.simulation.network import Network
 from tests.simulation.rpc import Board, SimTransport
+from tests.simulation.windows import drawn_windows
 from tests.simulation.world import EPOCH, Process, World
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig
@@ -273,10 +274,14 @@ class SimCluster:
 
     async def _resize(self, name: str, seats: int, is_drained: bool = False) -> None:
         drain = Drain("drawn", "administrator", 1) if is_drained else None
-        spec = PoolSpec(name, seats, policy=self.shared[name], drain=drain)
+        policy = self.shared[name]
+        drawn = drawn_windows(self.world.seed, name, policy.reservations)
+        made = PoolSpec(name, seats, policy=policy, drain=drain)
         lots = self.contracts[name]
 
         def resized(before: PoolSpec) -> PoolSpec:
+            is_new = not before.policy.reservations
+            spec = replace(made, windows=drawn if is_new else before.windows)
             if not lots:
                 return spec
             ruled = tuple(lot for lot in before.lots.lots if lot.is_by_rule)

@@ -39,6 +39,7 @@ from seatkeeper.oracle.checker import (
 from seatkeeper.oracle.history import FaultKind
 from seatkeeper.oracle.lots import check_lots, unwritten
 from seatkeeper.oracle.record import Believed
+from seatkeeper.oracle.windows import check_windows, unwritten_windows
 from seatkeeper.server.domain import NO_POLICY, Instant
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
@@ -156,7 +157,7 @@ class Referee:
         return reported
 
     def _lots(self) -> list[str]:
-        """Return what is wrong with what nodes have written of lots."""
+        """Return what is wrong with what nodes have written of lots, and of windows."""
         changes = self._cluster.store.changes
         at = {
             revision: (EPOCH + seconds) * 1000
@@ -169,7 +170,9 @@ class Referee:
         now = (EPOCH + self._world.now + ahead) * 1000 - GRACE_MILLIS
         late = unwritten(changes, now, KEYS.prefix)
         bursts = check_bursts(changes, KEYS.prefix)
-        return [f"I1 {fault}" for fault in (*found, *late, *bursts)]
+        windows = check_windows(changes, at, skew_millis=SKEW_MILLIS, prefix=KEYS.prefix)
+        not_moved = unwritten_windows(changes, now, KEYS.prefix)
+        return [f"I1 {fault}" for fault in (*found, *late, *bursts, *windows, *not_moved)]
 
     @property
     def _own_rule(self) -> set[FaultKind]:

@@ -25,6 +25,7 @@ from tests.simulation.holds import drawn_hold, holds_of
 from tests.simulation.lots import lots_of
 from tests.simulation.referee import Referee
 from tests.simulation.users import LastUser, SimSurroundings, process_of
+from tests.simulation.windows import with_reservations
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
@@ -129,6 +130,8 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     # Not drawn from the world's: what else happens in a seed stays as it is.
     step = random.Random(seed).choice([1, 3, LISTING_STEP])
     policies = _policies(seed, tried)
+    if tried.name == BY_POOL:
+        policies = with_reservations(seed, policies)
     with SimCluster(
         world,
         nodes_count=count,

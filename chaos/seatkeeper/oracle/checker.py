@@ -86,6 +86,7 @@ _BY_FAULT = {
     FaultKind.ORDER: Invariant.I6,
     FaultKind.OVER_LIMIT: Invariant.I6,
     FaultKind.NOT_ALLOWED: Invariant.I6,
+    FaultKind.KEPT: Invariant.I6,
     FaultKind.SAME_WORK: Invariant.I4,
     FaultKind.TAKEN_AWAY: Invariant.I6,
     FaultKind.REWRITTEN: Invariant.I4,

@@ -15,6 +15,8 @@ What it looks for, at every revision:
   is shared among projects, a ticket of the same project; where the pool allows overtaking, more seats,
   or later, than it allows, or by one that wants no fewer seats;
 - a grant of a project that then holds more than its limit, or that of one which it is a part of;
+- a grant that takes seats which a window that is open at that revision keeps for others; one that takes
+  seats which are kept for it may pass those who wait for others;
 - a grant, or a new ticket, of one whom the pool's rules at that revision do not let in; a grant by
   which a holder or a project holds more than each may, and a ticket by which more of it wait;
 - two live grants for the same work, where the later one was made by a decision that knew the other;
@@ -65,6 +67,7 @@ from seatkeeper.oracle.stored_rules import (
     over_each,
     read_rules,
 )
+from seatkeeper.oracle.windows import KeptSeats, read_reserved
 from seatkeeper.server.store import Change, Entry, Store
 
 FAULTS_MAX = 100
@@ -84,6 +87,7 @@ class FaultKind(Enum):
     ORDER = "order"
     OVER_LIMIT = "over limit"
     NOT_ALLOWED = "not allowed"
+    KEPT = "kept for others"
     SAME_WORK = "same work"
     GRANTED_TWICE = "granted twice"
     TAKEN_AWAY = "taken away"
@@ -201,6 +205,7 @@ class _PoolLedger:
         """By project; empty: the pool is served by priority and acceptance alone."""
         self._overtaking = StoredOvertaking()
         self._rules = NO_RULES
+        self._kept = KeptSeats()
         self._limits = HeldBack()
         self._held_back: dict[str, set[str]] = {}
         """What limits of each hold back at the revision at hand."""
@@ -238,6 +243,7 @@ class _PoolLedger:
                 self._reclaims.note_spec(value)
                 self._rules = read_rules(value)
                 self._marks.note_spec(value)
+                self._kept = KeptSeats(read_reserved(value))
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -351,6 +357,8 @@ class _PoolLedger:
         self._check_fences(revision, made)
         self._check_limits(revision, made)
         self._check_rules(revision, made)
+        for message in self._kept.check(made, self._held.values(), history.capacity):
+            self._fault(FaultKind.KEPT, revision, message)
         self._held_back = self._limits.found(
             self._rules,
             self._held.values(),
@@ -433,6 +441,8 @@ class _PoolLedger:
             if self._is_held_back((priority, number, passed)):
                 continue
             if self._is_limited(grant, self._waiting[passed]):
+                continue
+            if self._kept.spares(grant, self._waiting[passed]):
                 continue
             if not self._may_overtake(grant, self._waiting[passed]):
                 message = (

@@ -55,6 +55,9 @@ COMMANDS = {
         "importing", "Translate licence files of FlexNet and RLM into a file of pools."
     ),
     "burst": Entry("burst", "Start, stop and list bursts: extra seats for a while."),
+    "reservation": Entry(
+        "reservation", "Keep seats for some in windows that come again, such as nights."
+    ),
     "queue": Entry("queue", "Show who waits for a pool, and why; take a request out."),
     "grant": Entry("grant", "Show who holds seats; free the seats of a grant by force."),
     "node": Entry("node", "List nodes, and take one out of service."),

@@ -29,6 +29,7 @@ from seatkeeper.cli.pool_edit import edit
 from seatkeeper.cli.pool_plan import apply, plan
 from seatkeeper.cli.pool_policy import PolicyOptions
 from seatkeeper.cli.render import (
+    Json,
     facts,
     pool_json,
     say,
@@ -36,6 +37,12 @@ from seatkeeper.cli.render import (
     speaks_utf8,
     write_json,
     write_text,
+)
+from seatkeeper.cli.reservations import (
+    ChangedReservations,
+    NewReservations,
+    reservations_json,
+    reservations_table,
 )
 from seatkeeper.cli.sharing import (
     half_life_of,
@@ -107,6 +114,7 @@ async def create(
     at: Connection,
     name: Name,
     lots: NewLots,
+    kept: NewReservations,
     seats: Annotated[int | None, Seats] = None,
     description: Annotated[str, Description] = "",
     project: Annotated[list[str] | None, Project] = None,
@@ -117,11 +125,12 @@ async def create(
 
     With --project, its seats are shared: the next one goes to a project under its guarantee, then by
     weight. Idle guarantees are lent; with --reclaim, lent seats are called back when they are needed.
-    With --lot, it has seats for a time, beside those of --seats.
+    With --lot, it has seats for a time, beside those of --seats. With --reserve, seats are kept for
+    some in windows that come again.
     """
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
-    given = lots.given
+    given, reserved = lots.given, kept.given
     if seats is None and not given:
         fail(Exit.USAGE, "how many seats? Give --seats, or --lot")
     async with at.client() as client:
@@ -137,6 +146,7 @@ async def create(
             reclaim=parsed_reclaim(how.reclaim),
             hold=parsed_hold(how.hold),
             rules=None if change.is_empty else change.applied_to,
+            reservations=reserved,
         )
     _done(at, "created", pool)
 
@@ -153,6 +163,7 @@ async def update(
     at: Connection,
     name: Name,
     lots: ChangedLots,
+    kept: ChangedReservations,
     projects: ChangedProjects,
     seats: Annotated[int | None, Seats] = None,
     description: Annotated[str | None, Description] = None,
@@ -168,13 +179,14 @@ async def update(
     """
     project, without_project = projects.project, projects.without_project
     given = (seats, description, project, without_project)
-    is_of_lots = lots.change or lots.burst_rule is not None
-    if all(each is None for each in given) and not (how.is_given or is_of_lots):
+    others = (how.is_given, lots.change, lots.burst_rule is not None, kept.change)
+    if all(each is None for each in given) and not any(others):
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
             "--usage-half-life, --overtaking, --reclaim, --hold, --include, --exclude, --group, "
-            "--per-holder, --per-project, --lot, --without-lot or --burst-rule",
+            "--per-holder, --per-project, --lot, --without-lot, --burst-rule, --reserve or "
+            "--without-reservation",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
@@ -192,6 +204,7 @@ async def update(
             rules=None if change.is_empty else change.applied_to,
             lots=lots.change,
             burst_rule=lots.rule,
+            reservations=kept.change,
         )
     _done(at, "updated", pool)
 
@@ -220,9 +233,7 @@ async def list_(at: Connection, yaml: Annotated[bool, AsYaml] = False) -> None:
     if yaml:
         _write_yaml(pools)
     elif at.json:
-        write_json(
-            {"pools": [pool_json(pool, details=False) | lots_json(pool) for pool in pools]}
-        )
+        write_json({"pools": [_json(pool, details=False) for pool in pools]})
     elif not pools:
         say("there is no pool yet; `seatkeeper pool create NAME --seats N` makes one")
     else:
@@ -240,7 +251,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
         _write_yaml([pool])
         return
     if at.json:
-        write_json(pool_json(pool, details=True) | lots_json(pool))
+        write_json(_json(pool, details=True))
         return
     show(
         facts(
@@ -259,6 +270,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
             ]
         ),
         *(["", lots_table(pool)] if pool.spec.lots.lots else []),
+        *(["", reservations_table([pool])] if pool.spec.policy.reservations else []),
         *(["", projects_table(pool)] if pool.projects else []),
         "",
         grants_table(pool),
@@ -300,6 +312,11 @@ app.command(
 )(apply)
 
 
+def _json(pool: pb.Pool, *, details: bool) -> Json:
+    """Return a pool for programs; ``details``: also its grants and queue."""
+    return pool_json(pool, details=details) | lots_json(pool) | reservations_json(pool)
+
+
 def _only_one(at: Connection, yaml: bool) -> None:
     if at.json and yaml:
         fail(Exit.USAGE, "--yaml and --json: give one of them")
@@ -333,7 +350,7 @@ def parsed_projects(texts: list[str]) -> list[pb.ProjectShare]:
 def _done(at: Connection, what: str, pool: pb.Pool) -> None:
     warn_of_shortfall(pool)
     if at.json:
-        write_json(pool_json(pool, details=False) | lots_json(pool))
+        write_json(_json(pool, details=False))
     else:
         closed = "closed, nothing is granted until it has seats again"
         say(

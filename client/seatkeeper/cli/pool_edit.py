@@ -25,6 +25,7 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.lots import now_millis
 from seatkeeper.cli.pool_plan import planned_for, show_meanwhile, show_plan, stop_at_obstacles
 from seatkeeper.cli.render import ask, say
 from seatkeeper.core.errors import PoolsChanged, SeatError
@@ -163,7 +164,7 @@ def _pool_in(data: bytes, file: Path, name: str) -> dict[str, pb.PoolSpec] | Non
     """Return the pool that a file describes; None: it has faults, which were shown."""
     from seatkeeper.client.pools_file import read_pools
 
-    found = read_pools(data)
+    found = read_pools(data, now_millis=now_millis())
     for fault in found.faults:
         say(f"{file}:{fault}", stderr=True)
     if found.faults:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.lots import now_millis
 from seatkeeper.cli.render import Json, say, write_event, write_json
 from seatkeeper.core.amounts import count
 from seatkeeper.core.errors import PoolsChanged
@@ -116,7 +116,7 @@ def pools_in(at: Connection, file: str) -> dict[str, pb.PoolSpec]:
         with Path(file).open("rb") as opened:
             data = opened.read(FILE_BYTES_MAX + 1)
         name = name_of_file(file)
-    found = read_pools(data)
+    found = read_pools(data, now_millis=now_millis())
     for fault in found.faults:
         if at.json:
             place = {"file": name, "line": fault.line, "column": fault.column}
@@ -137,8 +137,7 @@ def planned_for(
     """Return what a file would change of the pools that there are."""
     from seatkeeper.client.pools_file import plan as plan_of
 
-    now_millis = time.time_ns() // 1_000_000
-    return plan_of(wanted, live, delete_missing=delete_missing, now_millis=now_millis)
+    return plan_of(wanted, live, delete_missing=delete_missing, now_millis=now_millis())
 
 
 def show_plan(planned: Plan) -> None:

@@ -52,6 +52,8 @@ class RunReport:
                     f"the file for the token cannot be written ({reason}): {name} has only the "
                     "first token, in SEATKEEPER_TOKEN",
                 )
+            case runner.Noticed(notice=notice):
+                return {"event": "notice", "notice": notice}, notice
             case runner.InJeopardy():
                 return (
                     {"event": "jeopardy"},

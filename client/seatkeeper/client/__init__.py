@@ -6,6 +6,7 @@ recipients of tokens.
 """
 
 from seatkeeper.client.admin.lots import LotChange
+from seatkeeper.client.admin.reservations import ReservationChange
 from seatkeeper.client.aio import AsyncSeatClient
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
@@ -116,6 +117,7 @@ __all__ = [
     "RenewalConfig",
     "RequestNotFound",
     "RequestRemoved",
+    "ReservationChange",
     "Seat",
     "SeatClient",
     "SeatError",

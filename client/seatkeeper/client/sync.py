@@ -236,6 +236,11 @@ class Grant:
         return self._grant.project
 
     @property
+    def notice(self) -> str:
+        """What you should know of these seats, for people; empty: nothing. As of `AsyncGrant`."""
+        return self._grant.notice
+
+    @property
     def expires_at(self) -> datetime:
         """Until when you may rely on the seats without a renewal; as `AsyncGrant.expires_at`.
 

@@ -95,6 +95,13 @@ class TokenFileFailed:
 
 
 @dataclass(frozen=True)
+class Noticed:
+    """What a node said of the seats when it granted them, for people."""
+
+    notice: str
+
+
+@dataclass(frozen=True)
 class InJeopardy:
     """No node has answered for a while. The command goes on, and is stopped if that lasts."""
 
@@ -170,6 +177,7 @@ Event = (
     | WaitEnded
     | Granted
     | TokenFileFailed
+    | Noticed
     | InJeopardy
     | IsCalledBack
     | SafeAgain
@@ -339,6 +347,8 @@ class SeatRunner:
                 longest_hold=None if longest is None else longest.total_seconds(),
             )
         )
+        if grant.notice:
+            self._notify(Noticed(grant.notice))
         _publish(program, grant)
         self._note_activity(grant)
         folder = b"" if self._token_file is None else os.fsencode(self._token_file.folder)

@@ -6,7 +6,7 @@ let in. Nodes decide by it; what may be said is in ``pool_rule_faults``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -134,6 +134,11 @@ class PoolRules:
 
 
 NO_RULES = PoolRules()
+
+
+def finder(who: Who, groups: Iterable[HolderGroup]) -> Callable[[str, str], str | None]:
+    """Return what says, of a holder and a project, which entry of ``who`` means it; None: none does."""
+    return _Matcher(who, groups).found
 
 
 class _Names:

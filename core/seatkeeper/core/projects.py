@@ -14,6 +14,7 @@ from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.hold import HoldRule
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.reclaim import ReclaimRule
+from seatkeeper.core.reservations import Reservation
 
 DEPTH_MAX = 4
 """Levels of projects, below the pool itself."""
@@ -76,6 +77,8 @@ class PoolPolicy:
     """Who may use the pool, and how much each may have."""
     hold: HoldRule | None = None
     """How long seats may be held; None: as long as their holders like."""
+    reservations: tuple[Reservation, ...] = ()
+    """Seats that are kept for some in windows that come again and again; each name once."""
 
     @cached_property
     def shares(self) -> Mapping[str, ProjectShare]:
@@ -122,6 +125,7 @@ class PoolPolicy:
             found.append(f"reclaim: {self.reclaim}")
         if self.hold is not None:
             found.append(f"hold: {self.hold}")
+        found += map(str, self.reservations)
         return found + self.rules.lines()
 
     def share(self, project: str) -> ProjectShare:

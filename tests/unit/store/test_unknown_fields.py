@@ -511,8 +511,9 @@ def test_every_enum_in_a_record_is_known_here() -> None:
     """
     found = {name for record in _stored() for name in _enums(record)}
     # The reason of a lost grant: what is not a reclaim is an end by force. A lot whose state is not
-    # known has no seats. A cause that is not known counts as an administrator's.
-    lots = {"Lot.kind", "Lot.state", "LotPrice.per", "LotSeats.kind"}
+    # known has no seats. A window whose state is not known keeps none. A cause that is not known counts
+    # as an administrator's.
+    lots = {"Lot.kind", "Lot.state", "LotPrice.per", "LotSeats.kind", "ReservedWindow.state"}
     causes = {"ReclaimRecord.cause"}
     assert found == {"Denied.reason", "Lost.reason", "RunningBuild.phase"} | lots | causes
 

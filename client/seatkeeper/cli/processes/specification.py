@@ -17,6 +17,7 @@ from seatkeeper.cli.lots import now_millis
 from seatkeeper.cli.pool import Project, WithoutProject, parsed_projects
 from seatkeeper.cli.pool_plan import pools_in
 from seatkeeper.cli.pool_policy import PolicyOptions
+from seatkeeper.cli.render import say
 from seatkeeper.cli.sharing import (
     half_life_of,
     parsed_hold,
@@ -138,6 +139,8 @@ class Specification(PolicyOptions):
             found.ClearField("policy")
         if self.file is not None and found.lots.lots:
             found.seats = decode_lots(found.lots).at(now_millis())
+        if found.policy.reservations:
+            say("reservations are not played: no window of them is open", stderr=True)
         return found
 
     def _from_file(self, at: Connection, file: str) -> pb.PoolSpec:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, TypeVar
 from seatkeeper.client.admin.holds import with_hold
 from seatkeeper.client.admin.lots import LotChange, change_lots
 from seatkeeper.client.admin.projects import with_projects
+from seatkeeper.client.admin.reservations import ReservationChange, change_reservations
 from seatkeeper.client.admin.rules import Rules, with_rules
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.core.errors import ServiceTooOld
@@ -35,6 +36,7 @@ class NewPool(Sharing, total=False):
     description: str
     lots: Iterable[pb.Lot]
     burst_rule: pb.BurstRule | None
+    reservations: Iterable[pb.Reservation]
 
 
 class PoolChange(Sharing, total=False):
@@ -45,6 +47,7 @@ class PoolChange(Sharing, total=False):
     without_projects: Collection[str]
     lots: LotChange | None
     burst_rule: pb.BurstRule | None
+    reservations: ReservationChange | None
 
 
 DEFAULTS: dict[str, object] = {
@@ -59,7 +62,7 @@ DEFAULTS: dict[str, object] = {
 
 def making(method: _Method) -> _Method:
     """Spell ``**said`` of a method that makes a pool out, for `help` and for editors."""
-    more = {"description": "", "lots": (), "burst_rule": None}
+    more = {"description": "", "lots": (), "burst_rule": None, "reservations": ()}
     return spelled_out(NewPool, DEFAULTS | more)(method)
 
 
@@ -67,6 +70,7 @@ def changing(method: _Method) -> _Method:
     """Spell ``**said`` of a method that changes a pool out, likewise."""
     more = {"seats": None, "description": None, "without_projects": (), "lots": None}
     more |= {"burst_rule": None}
+    more |= {"reservations": None}
     return spelled_out(PoolChange, DEFAULTS | more)(method)
 
 
@@ -83,6 +87,7 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
     if (rules := said.get("rules")) is not None:
         with_rules(policy, rules)
     with_hold(policy, said.get("hold"))
+    policy.reservations.extend(said.get("reservations", ()))
     if policy.ByteSize():
         spec.policy.CopyFrom(policy)
     return spec
@@ -112,6 +117,8 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     if (hold := said.get("hold")) is not None:
         with_hold(spec.policy, hold)
         spec.policy.SetInParent()
+    if reservations := said.get("reservations"):
+        change_reservations(spec, reservations)
 
 
 def _how(
@@ -133,6 +140,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("knows no longest hold", f"pool {name} has none")
     if wanted.HasField("rules") and not made.HasField("rules"):
         raise _too_old("knows no rules", f"pool {name} lets all in")
+    if wanted.reservations and not made.reservations:
+        raise _too_old("keeps no seats", f"pool {name} has no reservation")
     if asked.lots.lots and not pool.spec.lots.lots:
         raise _too_old("knows no lots", f"pool {name} has its plain seats alone")
     if asked.lots.burst_rule.seats and not pool.spec.lots.burst_rule.seats:

@@ -51,7 +51,8 @@ class AsyncPools(AsyncHeldGrants):
         ``overtaking``: how far small requests may go before one that wants more seats than are free.
         ``reclaim``: how lent seats are called back. ``hold``: how long seats are held. ``rules``: who
         may use it, and how much each may have. ``lots``: contracts, whose seats count beside ``seats``
-        while they are in force. Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the
+        while they are in force. ``reservations``: seats that are kept for some in windows that come
+        again. Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the
         node that made it knows one of these not: then there is a pool without it.
         """
         spec = new_spec(name, seats, said)
@@ -72,7 +73,8 @@ class AsyncPools(AsyncHeldGrants):
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
         names of some that are left out; a ``usage_half_life`` of 0: only what is held counts; an
         empty ``overtaking``, or ``reclaim``: none. ``rules`` take the place of all that there are, or
-        make the new ones of these. Of a pool with lots, ``seats`` are those without a contract.
+        make the new ones of these. ``lots`` and ``reservations`` say what is to become of some of them;
+        the others stay. Of a pool with lots, ``seats`` are those without a contract.
         Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
         released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for what the node does not
         know, or `Changed` when others change the pool all the time.

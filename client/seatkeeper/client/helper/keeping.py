@@ -158,6 +158,7 @@ class Keeping:
                 holder=held.holder,
                 project=held.project,
                 longest_hold=_seconds(held.longest_hold),
+                notice=held.notice,
                 lease=_place(lease),
                 slot=_place(slot),
             )

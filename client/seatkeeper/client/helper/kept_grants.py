@@ -58,6 +58,7 @@ class KeptGrants:
             holder=granted["holder"],
             project=granted["project"],
             longest_hold=_length(granted.header.get("longest_hold")),
+            notice=granted["notice"],
         )
         self._held[number] = held
         return held

@@ -26,6 +26,8 @@ from seatkeeper.core.reclaim import (
     NOTICE_MAX,
     NOTICE_MIN,
 )
+from seatkeeper.core.recurrence import PARTS
+from seatkeeper.core.reservations import RESERVATIONS_MAX
 from seatkeeper.core.validate import DESCRIPTION_MAX, SEATS_MAX
 
 VERSION = 1
@@ -99,6 +101,16 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Said:
+    """Text in a form of its own, which is looked at with the rest of its table."""
+
+    form: str
+    """What it is, for people."""
+    pattern: str
+    """A regular expression for editors."""
+
+
+@dataclass(frozen=True)
 class Named:
     """Names, each once, and a table for each."""
 
@@ -119,6 +131,7 @@ class Field:
         | Patterns
         | Day
         | Money
+        | Said
         | Span
         | Amount
         | Named
@@ -325,6 +338,52 @@ BURST = Table(
         ),
     },
 )
+RESERVATION = Table(
+    "a reservation",
+    {
+        "seats": Field(
+            takes=Whole(1, SEATS_MAX),
+            meaning="Seats that are kept while a window is open, with those that they hold whom it is "
+            "for. Of windows that overlap they sum to at most the pool's seats.",
+            required=True,
+        ),
+        "for": Field(
+            takes=WHO,
+            meaning="Whom it is for. A project is meant without its parts.",
+            required=True,
+        ),
+        "when": Field(
+            takes=Said(
+                "days, `daily`, `weekdays`, `weekends`, or `MO,TU`; or a recurrence rule of RFC 5545, "
+                "`FREQ=MONTHLY;BYDAY=1MO`, of " + ", ".join(f"`{each}`" for each in PARTS),
+                "^[A-Za-z0-9=;,:+ -]{1,200}$",
+            ),
+            meaning="On which days a window opens.",
+            required=True,
+        ),
+        "at": Field(
+            takes=Said(
+                "times of a wall clock, `22:00-06:00`, or `18:00-06:00+3` to the third day after",
+                "^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}(\\+[0-9]{1,2})?$",
+            ),
+            meaning="When it opens, and when it closes: on the next day where that is not later. A "
+            "time that clocks show twice is the first of the two; one that they do not show, since "
+            "they are put forward, is the moment when they are.",
+            required=True,
+        ),
+        "zone": Field(
+            takes=Said(
+                "IANA's name of a time zone, `Europe/Berlin`", "^[A-Za-z0-9/_+-]{1,64}$"
+            ),
+            meaning="Whose wall clock.",
+            default="UTC",
+        ),
+        "from": Field(
+            takes=Said("a day, `2026-12-01`", "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
+            meaning="No window opens before this day. A rule with `INTERVAL` counts from it.",
+        ),
+    },
+)
 POOL = Table(
     "a pool",
     {
@@ -385,6 +444,11 @@ POOL = Table(
             takes=AT_MOST,
             meaning="The most that each project may have for itself, listed or not: what its parts "
             "have is not counted.",
+        ),
+        "reservations": Field(
+            takes=Named(RESERVATION, RESERVATIONS_MAX),
+            meaning="Seats that are kept for some in windows that come again and again, by name. While "
+            "one is open, what they do not use of them is granted to no other.",
         ),
         "projects": Field(
             takes=Named(PROJECT, PROJECTS_MAX),

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file.bursts import burst_values
 from seatkeeper.client.pools_file.holds import hold_fields
+from seatkeeper.client.pools_file.reservations import reservation_values
 from seatkeeper.client.pools_file.rules import narrows, rule_values
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
@@ -147,6 +148,7 @@ def differences(before: pb.PoolSpec, after: pb.PoolSpec) -> tuple[Value, ...]:
     """Return the values that differ, one by one; a project that comes or goes is one."""
     changed = list(_compared("", _values(before), _values(after)))
     changed += _compared("", rule_values(before), rule_values(after))
+    changed += _compared("", reservation_values(before), reservation_values(after))
     then = {share.project: _share(share) for share in before.policy.projects}
     now = {share.project: _share(share) for share in after.policy.projects}
     for project in {**then, **now}:

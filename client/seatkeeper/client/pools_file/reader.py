@@ -22,6 +22,7 @@ from seatkeeper.client.pools_file.definition import (
     Money,
     Named,
     Patterns,
+    Said,
     Seconds,
     Span,
     Table,
@@ -29,6 +30,8 @@ from seatkeeper.client.pools_file.definition import (
     Words,
 )
 from seatkeeper.client.pools_file.holds import hold_faults
+from seatkeeper.client.pools_file.reservations import faults_in as faults_in_reservations
+from seatkeeper.client.pools_file.reservations import reservations_of
 from seatkeeper.client.pools_file.rules import faults_in, rules_of
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
 from seatkeeper.core.instants import parse_instant, parse_length, parse_price
@@ -59,10 +62,13 @@ class PoolsFile:
     """All that is wrong, in the order of the file; of more than ``FAULTS_MAX``, the first found."""
 
 
-def read_pools(data: bytes) -> PoolsFile:
-    """Return what a file says. With any fault it says nothing: ``pools`` is empty then."""
+def read_pools(data: bytes, *, now_millis: int = 0) -> PoolsFile:
+    """Return what a file says. With any fault it says nothing: ``pools`` is empty then.
+
+    ``now_millis``: the time from which on windows of reservations are compared.
+    """
     root, faults = tree.parse(data)
-    reader = _Reader(faults)
+    reader = _Reader(faults, now_millis)
     pools: dict[str, pb.PoolSpec] = {}
     try:
         if root is not None:
@@ -117,8 +123,9 @@ _Entries = Mapping[str, _Entry]
 class _Reader:
     """Collects faults, and goes on."""
 
-    def __init__(self, faults: list[Fault]) -> None:
+    def __init__(self, faults: list[Fault], now_millis: int) -> None:
         self.faults = faults
+        self._now = now_millis
 
     def fault(self, place: Place, reason: str, path: str) -> None:
         """List a fault. Raises ``_Enough`` when there are many."""
@@ -174,7 +181,24 @@ class _Reader:
         if rules.ByteSize():
             spec.policy.rules.CopyFrom(rules)
             self._check_rules(rules, entry, f"pools.{name}")
+        reservations = values.get("reservations")
+        if reservations is not None:
+            self._add_reservations(spec, entry, reservations)
         return spec
+
+    def _add_reservations(self, spec: pb.PoolSpec, entry: _Entry, listed: _Value) -> None:
+        """Put the reservations into a pool, and look at them together."""
+        given = _plain(listed)
+        found, unread = reservations_of(given if isinstance(given, Mapping) else {})
+        spec.policy.reservations.extend(found)
+        places, path = dict(_places(listed, "")), f"pools.{spec.name}.reservations"
+        faults = unread or (
+            faults_in_reservations(spec, _seats_most(spec), self._now) if entry.is_whole else ()
+        )
+        for way, reason in faults:
+            ways = [_way(list(way)[:end]) for end in range(len(way), -1, -1)]
+            at = next(each for each in ways if each in places)
+            self.fault(places[at], reason, f"{path}{at}")
 
     def _reclaim(self, spec: pb.PoolSpec, place: Place, values: Mapping[str, _Value]) -> None:
         rule = spec.policy.reclaim
@@ -252,7 +276,7 @@ class _Reader:
                 for share in spec.policy.projects
             )
         )
-        seats = decode_lots(spec.lots).guaranteed_most if spec.lots.lots else spec.seats
+        seats = _seats_most(spec)
         found_in_it = policy_faults(policy, seats, is_whole=entry.is_whole)
         for at, field, reason in found_in_it:
             project = policy.projects[at].project
@@ -347,6 +371,8 @@ class _Reader:
                 read, reason = _said(lambda: _span(node.text))
             case Amount():
                 read, reason = _said(lambda: " ".join(parse_budget(node.text)))
+            case Said():
+                read, reason = node.text, ""
             case _:
                 read, reason = _name(node)
         if read is None:
@@ -423,6 +449,11 @@ def _places(found: _Value | _Entry, way: str) -> Iterator[tuple[str, Place]]:
 
 def _way(steps: list[str | int]) -> str:
     return "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in steps)
+
+
+def _seats_most(spec: pb.PoolSpec) -> int:
+    """Return the seats that what is promised must fit into."""
+    return decode_lots(spec.lots).guaranteed_most if spec.lots.lots else spec.seats
 
 
 def _share(project: str, entry: _Entry) -> pb.ProjectShare:

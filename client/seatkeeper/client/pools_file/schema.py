@@ -13,6 +13,7 @@ from seatkeeper.client.pools_file.definition import (
     Money,
     Named,
     Patterns,
+    Said,
     Seconds,
     Span,
     Table,
@@ -81,6 +82,8 @@ def _field(field: Field) -> Json:
             found |= {"type": "string", "pattern": DAY_PATTERN}
         case Money():
             found |= {"type": "string", "pattern": PRICE_PATTERN}
+        case Said(pattern=pattern):
+            found |= {"type": "string", "pattern": pattern}
         case Table():
             found |= _table(field.takes)
         case Named(table, most):

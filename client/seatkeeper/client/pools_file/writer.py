@@ -20,6 +20,9 @@ from seatkeeper.core.instants import instant_text
 from seatkeeper.core.lot_messages import decode_lot
 from seatkeeper.core.lot_text import plain_seats
 from seatkeeper.core.lots import LotKind
+from seatkeeper.core.recurrence import rule_text
+from seatkeeper.core.reservation_messages import decode_reservation
+from seatkeeper.core.reservations import times_text
 from seatkeeper.core.text import escaped, is_shown
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -54,6 +57,7 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
         said = [f"{key}: {seconds}" for key, seconds in hold_fields(spec.policy.hold)]
         yield f"    hold: {{{', '.join(said)}}}"
     yield from _rules(spec.policy.rules, as_ascii)
+    yield from _reservations(spec.policy.reservations, as_ascii)
     if not spec.policy.projects:
         return
     if spec.policy.HasField("usage_half_life"):
@@ -70,6 +74,29 @@ def _reclaim_fields(rule: pb.ReclaimRule) -> Iterator[str]:
     yield f"hourly: {rule.hourly}"
 
 
+def _reservations(reservations: Iterable[pb.Reservation], as_ascii: bool) -> Iterator[str]:
+    """Yield the seats that are kept for some in windows."""
+    heading = ["    reservations:"]
+    for message in reservations:
+        yield from heading
+        heading = []
+        reservation = decode_reservation(message)
+        when = reservation.when
+        said = [f"seats: {reservation.seats}"]
+        said += [f"for: {{{', '.join(_who(message.who, as_ascii))}}}"]
+        said += [f'when: "{rule_text(when.rule)}"', f'at: "{times_text(when)}"']
+        said += [f'zone: "{when.zone}"']
+        said += [f'from: "{when.first_day}"'] if when.first_day else []
+        yield f"      {_name(reservation.name)}: {{{', '.join(said)}}}"
+
+
+def _who(who: pb.Who, as_ascii: bool) -> Iterator[str]:
+    lists = (("projects", who.projects), ("holders", who.holders), ("groups", who.groups))
+    for key, names in lists:
+        if names:
+            yield f"{key}: [{', '.join(_name(name, as_ascii) for name in names)}]"
+
+
 def _rules(rules: pb.PoolRules, as_ascii: bool) -> Iterator[str]:
     """Return who may use a pool, and how much each may have."""
 
@@ -81,8 +108,7 @@ def _rules(rules: pb.PoolRules, as_ascii: bool) -> Iterator[str]:
     for group in rules.groups:
         yield f"      {_name(group.name)}: {{holders: {listed(group.holders)}}}"
     for key, who in (("include", rules.include), ("exclude", rules.exclude)):
-        lists = (("projects", who.projects), ("holders", who.holders), ("groups", who.groups))
-        said = [f"{name}: {listed(names)}" for name, names in lists if names]
+        said = list(_who(who, as_ascii))
         if said:
             yield f"    {key}: {{{', '.join(said)}}}"
     for key, most in (("per_holder", rules.per_holder), ("per_project", rules.per_project)):

@@ -229,6 +229,14 @@ class AsyncGrant:
         )
 
     @property
+    def notice(self) -> str:
+        """What you should know of these seats, for people; empty: nothing.
+
+        Such as that a window opens soon in which seats of the pool are kept for others.
+        """
+        return self._held.notice
+
+    @property
     def expires_at(self) -> datetime:
         """Until when you may count on the seats if they are not renewed any more.
 

@@ -50,6 +50,7 @@ class Holdings:
             holder=granted.holder,
             project=granted.project,
             longest_hold=longest_hold(granted),
+            notice=granted.notice,
         )
         if granted.reclaimable and lease.view is not None:
             held.recall = Recall.of(lease.view, sent_at)

@@ -250,6 +250,8 @@ class Held:
     """What is charged, likewise."""
     longest_hold: timedelta | None = None
     """After how long its pool calls it back; None: it does not, as far as is known."""
+    notice: str = ""
+    """What a node said of these seats, for people; empty: nothing."""
     lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
     work_end: seat_pb2.WorkEnd | None = field(init=False, default=None)

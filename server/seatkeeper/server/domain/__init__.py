@@ -11,6 +11,7 @@ from seatkeeper.core.projects import (
     policy_fault,
 )
 from seatkeeper.core.reclaim import ReclaimRule
+from seatkeeper.core.reservations import Window
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.basis import Basis, EstimatedWait
 from seatkeeper.server.domain.commands import (
@@ -102,6 +103,7 @@ __all__ = [
     "To",
     "Usage",
     "Watermark",
+    "Window",
     "WithdrawRevoke",
     "WorkEnd",
     "marks_of",

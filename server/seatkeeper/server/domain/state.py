@@ -17,6 +17,7 @@ from heapq import merge
 from seatkeeper.core.lot_use import LotMarks, MarkedSeats
 from seatkeeper.core.lots import NO_LOTS, PoolLots
 from seatkeeper.core.projects import NO_POLICY, PoolPolicy
+from seatkeeper.core.reservations import NO_WINDOWS, PoolWindows
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.drain import Drain
@@ -27,6 +28,7 @@ from seatkeeper.server.domain.project_index import ProjectIndex
 from seatkeeper.server.domain.reclaims import NO_RECLAIMS, Instant, Reclaims
 from seatkeeper.server.domain.rule_index import RuleIndex
 from seatkeeper.server.domain.wait_counts import NO_WAITS, WaitCounts
+from seatkeeper.server.domain.window_index import WindowIndex
 
 __all__ = ["Grant", "Guard", "Instant", "PoolSpec", "PoolState", "Ticket", "Usage"]
 
@@ -56,6 +58,8 @@ class PoolSpec:
 
     lots: PoolLots = NO_LOTS
     """What the capacity is a sum of; ``seats`` are those in force. None: ``seats`` alone."""
+    windows: PoolWindows = NO_WINDOWS
+    """The latest window of each of the policy's reservations, as it is written."""
 
     def with_lots(self, lots: PoolLots) -> PoolSpec:
         """Return it with these lots, and with the seats that are in force by them."""
@@ -190,6 +194,8 @@ class PoolState:
     """None: no policy has asked for it."""
     _by_rules: RuleIndex | None = field(init=False, default=None, repr=False, compare=False)
     """None: the pool has no rules."""
+    _by_windows: WindowIndex | None = field(init=False, default=None, repr=False, compare=False)
+    """None: no window is open."""
 
     @property
     def free(self) -> int:
@@ -217,6 +223,17 @@ class PoolState:
             self._by_rules = RuleIndex(rules, self.grants.values(), self.tickets.values())
         return self._by_rules
 
+    @property
+    def by_windows(self) -> WindowIndex | None:
+        """What is held and waits, as open windows look at it; None: none is open."""
+        if self.spec is None or not self.spec.windows.open:
+            self._by_windows = None
+        elif self._by_windows is None or not self._by_windows.is_of(self.spec):
+            self._by_windows = WindowIndex(
+                self.spec, self.grants.values(), self.tickets.values()
+            )
+        return self._by_windows
+
     def queue(self, new: Sequence[Ticket] = ()) -> Iterator[Ticket]:
         """Yield tickets by priority, then in the order of acceptance; ``new`` ones among them.
 
@@ -240,6 +257,8 @@ class PoolState:
             self._projects.add_grant(grant)
         if self._by_rules is not None:
             self._by_rules.add_grant(grant)
+        if self._by_windows is not None:
+            self._by_windows.add_grant(grant)
         if grant.work_key:
             _add(self.work_held, grant)
 
@@ -254,6 +273,8 @@ class PoolState:
                 self._projects.remove_grant(grant)
             if self._by_rules is not None:
                 self._by_rules.remove_grant(grant)
+            if self._by_windows is not None:
+                self._by_windows.remove_grant(grant)
             if grant.work_key:
                 _discard(self.work_held, grant)
         return grant
@@ -274,6 +295,8 @@ class PoolState:
             self._projects.add_ticket(key, ticket)
         if self._by_rules is not None:
             self._by_rules.add_ticket(ticket)
+        if self._by_windows is not None:
+            self._by_windows.add_ticket(ticket)
 
     def remove_ticket(self, grant_id: str) -> Ticket | None:
         """Remove and return the ticket of this id, if there is one."""
@@ -294,6 +317,8 @@ class PoolState:
                 self._projects.remove_ticket(key, ticket)
             if self._by_rules is not None:
                 self._by_rules.remove_ticket(ticket)
+            if self._by_windows is not None:
+                self._by_windows.remove_ticket(ticket)
         return ticket
 
 

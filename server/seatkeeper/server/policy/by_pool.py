@@ -7,12 +7,13 @@ from seatkeeper.server.policy.each import EACH
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.holding import with_holds
 from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.reserving import RESERVING
 from seatkeeper.server.policy.shares import Shares
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 
 class ByPool:
-    """Serves pools that list projects by ``Shares``, others by ``Each`` or ``Fifo``."""
+    """Serves pools that list projects by ``Shares``, others by ``Reserving``, ``Each`` or ``Fifo``."""
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan of the policy that the pool has, and of how long its seats may be held."""
@@ -22,6 +23,8 @@ class ByPool:
         spec = pool.state.spec
         if spec is not None and spec.policy.projects:
             return Shares(spec.policy).plan(pool, now)
+        if spec is not None and spec.windows.open:
+            return RESERVING.plan(pool, now)
         if spec is not None and spec.policy.rules.limits_seats:
             return EACH.plan(pool, now)
         return FIFO.plan(pool, now)

@@ -39,7 +39,7 @@ class Each:
             hold_back=hold_back,
             passed=backfill.passed,
             why=lambda ticket: (
-                _why(pool, ticket)
+                why_held_back(pool, ticket)
                 if ticket.grant_id in pool.state.tickets
                 else held_back(room, served, ticket)
             ),
@@ -67,7 +67,7 @@ def _turns(room: Room) -> Iterator[Ticket]:
                 works.add(ticket.work_key)
 
 
-def _why(pool: PoolSnapshot, ticket: Ticket) -> Reason | None:
+def why_held_back(pool: PoolSnapshot, ticket: Ticket) -> Reason | None:
     """Keep the promise of ``Plan.why``, of a ticket that is stored."""
     if (reason := Room(pool).reached(ticket)) is not None:
         return reason

@@ -6,6 +6,7 @@ nodes decide. Time only takes from what is allowed: no plan has to be made anew 
 
 from __future__ import annotations
 
+from collections.abc import Container
 from datetime import timedelta
 
 from seatkeeper.server.domain import Instant, Overtaking, Ticket
@@ -56,12 +57,18 @@ class Backfill:
         new = sum(each.work_key == key for each in self._pool.new)
         return len(state.work_waiting.get(key, ())) + new > 1
 
-    def may_go(self, ticket: Ticket) -> bool:
-        """Return whether all that are looked past may be overtaken by so many seats more."""
-        return all(ticket.seats <= room for room in self._room.values())
+    def may_go(self, ticket: Ticket, unharmed: Container[str] = ()) -> bool:
+        """Return whether all that are looked past may be overtaken by so many seats more.
 
-    def go(self, ticket: Ticket) -> None:
-        """Serve a ticket before all that are looked past."""
-        if self._room:
-            self.passed[ticket.grant_id] = tuple(self._room)
-            self._room = {each: room - ticket.seats for each, room in self._room.items()}
+        But for those that are ``unharmed``, as it takes seats that they would not get.
+        """
+        return all(
+            ticket.seats <= room for each, room in self._room.items() if each not in unharmed
+        )
+
+    def go(self, ticket: Ticket, unharmed: Container[str] = ()) -> None:
+        """Serve a ticket before all that are looked past, and are not unharmed."""
+        passed = tuple(each for each in self._room if each not in unharmed)
+        if passed:
+            self.passed[ticket.grant_id] = passed
+            self._room |= {each: self._room[each] - ticket.seats for each in passed}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from seatkeeper.server.domain import Cause, Grant, Instant, PoolPolicy, ReclaimRule, Ticket
+from seatkeeper.server.policy.kept import Kept
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 HOUR = timedelta(hours=1)
@@ -55,12 +56,19 @@ class Reclaiming:
     """One plan's look at what is lent."""
 
     def __init__(
-        self, rule: ReclaimRule, policy: PoolPolicy, pool: PoolSnapshot, now: Instant
+        self,
+        rule: ReclaimRule,
+        policy: PoolPolicy,
+        pool: PoolSnapshot,
+        now: Instant,
+        kept: Kept | None = None,
     ) -> None:
         self._rule = rule
         self._policy = policy
         self._pool = pool
         self._now = now
+        self._kept = kept.copy() if kept is not None else None
+        """What open windows keep back once the plan is carried out; None: none is open."""
         self._running = pool.state.guard.reclaims.running
         self._held: dict[str, int] = {}
         self._taken: set[str] = set()
@@ -91,6 +99,9 @@ class Reclaiming:
         chosen: list[CallBack] = []
         for ticket, guaranteed in due:
             need = ticket.seats - free
+            if self._kept is not None:
+                need += self._kept.for_others(ticket)
+                self._kept.use(ticket)
             if need > 0:
                 found = self._enough(ticket, guaranteed, need, RUNNING_MAX - len(chosen))
                 if found is None:
@@ -189,8 +200,8 @@ class Reclaiming:
     def _is_lent(self, grant: Grant, guaranteed: str, shared: set[str]) -> bool:
         """Return whether the projects that it counts for keep their guarantees without it."""
         path = self._policy.path(grant.project)
-        if guaranteed in path:
-            return False
+        if guaranteed in path or (self._kept is not None and self._kept.is_for(grant)):
+            return False  # what a window is open for would be kept again
         return all(
             self._held.get(each, 0) - grant.seats >= self._policy.guaranteed.get(each, 0)
             for each in path

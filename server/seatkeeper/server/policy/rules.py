@@ -33,6 +33,8 @@ class Rule(StrEnum):
     """Its holder has the most that each holder may hold."""
     PER_PROJECT = "per_project"
     """Its project has the most that each project may hold."""
+    RESERVATION = "reservation"
+    """What is free is kept for others while a window is open."""
     POLICY = "policy"
     """The pool's policy holds it back, by a rule without a name."""
     SEATS = "seats"
@@ -62,10 +64,17 @@ class Reason:
     rule: Rule
     text: str
     """For people; without the rule's name."""
+    of: str = ""
+    """Which of several rules of this kind: its name, where they have names of their own."""
+
+    @property
+    def name(self) -> str:
+        """The rule's name, and which of several it is: ``reservation nightly``."""
+        return f"{self.rule} {self.of}" if self.of else str(self.rule)
 
     def __str__(self) -> str:
         """Return the text with the rule's name."""
-        return f"{self.text} (rule `{self.rule}`)"
+        return f"{self.text} (rule `{self.name}`)"
 
 
 ORDERS = {

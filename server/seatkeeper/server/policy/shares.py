@@ -9,6 +9,7 @@ from itertools import chain
 
 from seatkeeper.server.domain import Instant, PoolPolicy, ProjectShare, Ticket
 from seatkeeper.server.policy.at_most import Room, held_back, room_in
+from seatkeeper.server.policy.kept import Kept, kept_from, kept_in
 from seatkeeper.server.policy.order import ListedOrder
 from seatkeeper.server.policy.overtaking import Backfill
 from seatkeeper.server.policy.plan import Plan, by_acceptance
@@ -39,22 +40,27 @@ class Shares:
         """Return the plan: the first tickets, as far as the free seats go."""
         quotas = Quotas(self.policy, pool)
         backfill = Backfill(self.policy.overtaking, pool, now)
-        room = room_in(pool)
-        serve = list(_served(pool, quotas, backfill, room)) if pool.free else []
+        room, kept = room_in(pool), kept_in(pool, now)
+        serve = list(_served(pool, quotas, backfill, room, kept)) if pool.free else []
         served = {ticket.grant_id for ticket in serve}
+
+        def left_by_rules(ticket: Ticket) -> Reason | None:
+            return held_back(room, served, ticket) or kept_from(kept, served, ticket)
 
         def hold_back(ticket: Ticket) -> bool:
             if pool.stands_apart(ticket) or quotas.reached(ticket) is not None:
                 return True
-            return held_back(room, served, ticket) is not None
+            return left_by_rules(ticket) is not None
 
         order = ListedOrder(lambda: _in_order(pool, quotas))
-        wanted = _wanted_back(pool, quotas, serve, now)
+        if kept is not None:
+            order = ListedOrder(lambda: sorted(_in_order(pool, quotas), key=hold_back))
+        wanted = _wanted_back(pool, quotas, serve, now, kept)
         return Plan(
             reclaim=wanted.grants,
             next_wake=wanted.next_look,
             serve=serve,
-            why=lambda ticket: _why(pool, quotas, ticket) or held_back(room, served, ticket),
+            why=lambda ticket: _why(pool, quotas, ticket) or left_by_rules(ticket),
             order=order,
             hold_back=hold_back,
             passed=backfill.passed,
@@ -107,7 +113,11 @@ class Quotas:
 
 
 def _served(
-    pool: PoolSnapshot, quotas: Quotas, backfill: Backfill, room: Room | None
+    pool: PoolSnapshot,
+    quotas: Quotas,
+    backfill: Backfill,
+    room: Room | None,
+    kept: Kept | None = None,
 ) -> Iterator[Ticket]:
     """Yield the tickets that are served, as far as seats and ``grants_max`` go."""
     free, count = pool.free, 0
@@ -116,11 +126,19 @@ def _served(
     while free and count < pool.grants_max and (ticket := tree.head) is not None:
         if ticket.work_key in works or not (room is None or room.admits(ticket)):
             tree.skip()
-        elif ticket.seats <= free and backfill.may_go(ticket):
+        elif kept is not None and not kept.admits(ticket, backfill):
+            kept.hold_up(ticket, backfill)
+            if kept.is_done:
+                return
+            tree.skip()
+        elif kept is not None or (ticket.seats <= free and backfill.may_go(ticket)):
             if room is not None:
                 room.take(ticket)
             tree.take()
-            backfill.go(ticket)
+            if kept is not None:
+                kept.serve(ticket, backfill)
+            else:
+                backfill.go(ticket)
             free, count = free - ticket.seats, count + 1
             if ticket.work_key:
                 works.add(ticket.work_key)
@@ -132,7 +150,11 @@ def _served(
 
 
 def _wanted_back(
-    pool: PoolSnapshot, quotas: Quotas, serve: Sequence[Ticket], now: Instant
+    pool: PoolSnapshot,
+    quotas: Quotas,
+    serve: Sequence[Ticket],
+    now: Instant,
+    kept: Kept | None,
 ) -> Wanted:
     """Return which lent seats are called back for those that are due, and are not served now."""
     rule, policy = quotas.policy.reclaim, quotas.policy
@@ -142,9 +164,8 @@ def _wanted_back(
     for ticket in serve:
         own[ticket.project] = own.get(ticket.project, 0) + ticket.seats
     held, free = with_parts(policy, own), pool.capacity - sum(own.values())
-    return Reclaiming(rule, policy, pool, now).wanted(
-        _due(pool, quotas, serve, held), held, free
-    )
+    due = _due(pool, quotas, serve, held)
+    return Reclaiming(rule, policy, pool, now, kept).wanted(due, held, free)
 
 
 def _due(

@@ -8,13 +8,21 @@ value here, so a policy cannot distinguish them, and a node wakes for what it th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain
 from sys import maxsize
 
-from seatkeeper.server.domain import NO_RULES, Grant, PoolRules, PoolState, Ticket
+from seatkeeper.server.domain import NO_RULES, Grant, PoolRules, PoolState, Ticket, Window
 from seatkeeper.server.domain.state import QueueKey, queue_key
 from seatkeeper.server.policy.order import ListedOrder, Order, StoredOrder
 
@@ -59,6 +67,11 @@ class PoolSnapshot:
     def rules(self) -> PoolRules:
         """Who may use the pool, and how much each may have."""
         return self.state.spec.policy.rules if self.state.spec else NO_RULES
+
+    @property
+    def windows(self) -> Mapping[str, Window]:
+        """The windows that are open, by the names of their reservations."""
+        return self.state.spec.windows.open if self.state.spec else {}
 
     def grants(self) -> Iterator[Grant]:
         """Yield the grants that hold seats, in no order that means anything."""

@@ -41,7 +41,7 @@ def why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:
     if ticket.move is None:
         return found
     text = f"{found.reason.text}; an administrator moved it: {ticket.move.reason}"
-    return Waiting(Reason(found.reason.rule, text), found.ahead)
+    return Waiting(Reason(found.reason.rule, text, found.reason.of), found.ahead)
 
 
 def _why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:

@@ -141,7 +141,8 @@ class Pools:
                 return await self.read(name)
             # An administrator's write as every other: who has not seen it is to look again.
             seen_anew = replace(before.lots, edited_revision=0)
-            after = replace(before, drain=drain, lots=seen_anew)
+            unseen = replace(before.windows, edited_revision=0)
+            after = replace(before, drain=drain, lots=seen_anew, windows=unseen)
             committed = await self._store.commit(
                 [Put(key, records.encode_spec(after))],
                 only_if=[Unchanged(key, found.mod_revision)],
@@ -248,6 +249,12 @@ def _with_policy(spec: PoolSpec, policy: PoolPolicy) -> PoolSpec:
             f"the policy of pool {spec.name} would not hold: {name} of project {project}: {why}; "
             "change it in the same call"
         )
+    for reservation in policy.reservations:
+        if 0 < spec.seats_most < reservation.seats:
+            raise PolicyBroken(
+                f"pool {spec.name} would have {spec.seats_most} seats, and its reservation "
+                f"{reservation.name} keeps {reservation.seats}: change it in the same call"
+            )
     return replace(spec, policy=policy)
 
 

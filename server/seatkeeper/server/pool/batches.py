@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from seatkeeper.core.lots import LotMove
+from seatkeeper.core.reservations import WindowMove
 from seatkeeper.server.deployment.deployment import fence_base
 from seatkeeper.server.domain import Guard, PoolSpec
 from seatkeeper.server.domain.clock import Clock
@@ -194,7 +195,7 @@ class PoolBatches:
 
 
 def _only_lots_moved(change: PoolChange, found: Entry | None) -> bool:
-    """Return whether nodes alone have written a pool since it was seen, because lots began or ended."""
+    """Return whether nodes alone have written a pool since it was seen: of lots, or of windows."""
     if found is None or not change.seen_revision:
         return False
     try:
@@ -214,8 +215,8 @@ class _Draft:
     created: list[PoolSpec] = field(default_factory=list)
     replaced: list[tuple[PoolSpec, PoolSpec]] = field(default_factory=list)
     deleted: list[PoolSpec] = field(default_factory=list)
-    moves: list[tuple[str, tuple[LotMove, ...], int]] = field(default_factory=list)
-    """What is written of the lots of each pool, and the seats that are in force by it."""
+    moves: list[tuple[str, tuple[LotMove | WindowMove, ...], int]] = field(default_factory=list)
+    """What is written of the lots and windows of each pool, and the seats that are in force by it."""
 
     def check_size(self) -> None:
         """Raise ``BatchTooLarge`` for more than one transaction takes."""

@@ -22,7 +22,7 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.facts import decision_id_of
-from seatkeeper.server.pool import lots
+from seatkeeper.server.pool import lots, windows
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.decided import (
     Ended,
@@ -218,13 +218,14 @@ class Committer:
         )
 
     async def _write_lots(self) -> None:
-        """Write what is due of the pool's lots: no decision is made here by seats that are over.
+        """Write what is due of lots and windows: no decision is made here by seats that are over.
 
         In a full store nothing is granted, and what is released must be deleted all the same.
         """
         if lots.are_due(self._mirror.state.spec, self._clock.now()):
             with suppress(StoreFull):
                 await lots.write_due(self._store, self._keys, self._clock, self._pool)
+                await windows.write_due(self._store, self._keys, self._clock, self._pool)
             await self._specs.refresh(self._pool)
             self.read_spec()
 

@@ -28,10 +28,12 @@ from seatkeeper.core.lots import (
     next_move,
     succeeding,
 )
+from seatkeeper.core.reservations import WindowMove
 from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import LotEnd
+from seatkeeper.server.pool import windows
 from seatkeeper.server.pool.catalogue import PoolCatalogue
 from seatkeeper.server.store import (
     OutcomeUnknown,
@@ -60,36 +62,40 @@ logger = logging.getLogger(__name__)
 
 
 def are_due(spec: PoolSpec | None, now: Instant) -> bool:
-    """Return whether there is something to be written of a pool's lots."""
-    if spec is None or not spec.lots:
+    """Return whether there is something to be written of a pool's lots, or of its windows."""
+    if spec is None:
         return False
-    at = next_move(spec.lots)
+    if spec.windows and windows.are_due(spec, now):
+        return True
+    at = next_move(spec.lots) if spec.lots else None
     return at is not None and at <= now
 
 
 def applied(
     spec: PoolSpec, before: PoolSpec | None, now: Instant | None
-) -> tuple[PoolSpec, tuple[LotMove, ...]]:
+) -> tuple[PoolSpec, tuple[LotMove | WindowMove, ...]]:
     """Return a specification as an administrator's change stores it, and what is written of its lots.
 
-    Lots that are as they were go on as they were written. What is due at ``now`` is written at once;
-    without a time, nothing is.
+    Lots that are as they were go on as they were written, and so do windows. What is due at ``now`` is
+    written at once; without a time, nothing is.
     """
+    spec, of_windows = windows.applied(spec, before, now)
     there = before.lots if before is not None else NO_LOTS
     if not spec.lots and not there.rule:
-        return replace(spec, lots=NO_LOTS), ()
+        return replace(spec, lots=NO_LOTS), of_windows
     wanted = spec.lots or replace(spec.lots, seats=spec.seats)
     lots = succeeding(wanted, there)
     lots, moves = moved(lots, now) if now is not None else (lots, ())
-    return spec.with_lots(lots), moves
+    return spec.with_lots(lots), (*moves, *of_windows)
 
 
 def is_as_seen(seen: int, revision: int, spec: PoolSpec) -> bool:
     """Return whether a pool at this revision is as an administrator has seen it.
 
-    What nodes have written of its lots since does not make it another one.
+    What nodes have written of its lots, and of its windows, since does not make it another one.
     """
-    edited = spec.lots.edited_revision
+    said = (spec.lots.edited_revision, spec.windows.edited_revision)
+    edited = min((each for each in said if each), default=0)
     return seen == revision or (0 < edited <= seen <= revision)
 
 
@@ -128,9 +134,12 @@ async def write_due(store: Store, keys: Keys, clock: Clock, pool: str) -> None:
     raise StoreUnavailable(f"pool {pool} changes faster than its lots can be written")
 
 
-def report(pool: str, moves: Sequence[LotMove], seats: int) -> None:
-    """Log what was written of a pool's lots; ``seats`` are in force now."""
+def report(pool: str, moves: Sequence[LotMove | WindowMove], seats: int) -> None:
+    """Log what was written of a pool's lots, and windows; ``seats`` are in force now."""
     for move in moves:
+        if isinstance(move, WindowMove):
+            windows.report(pool, [move])
+            continue
         lot = move.lot
         facts: dict[str, object] = {"pool": pool, "lot": lot.name, "kind": lot.kind.value}
         facts |= {"lot_seats": lot.seats, "seats": seats, "owner": lot.owner}
@@ -145,8 +154,13 @@ def report(pool: str, moves: Sequence[LotMove], seats: int) -> None:
                 events.happened("lot_ends_soon", logging.WARNING, **facts)
 
 
+def _next_due(spec: PoolSpec, now: Instant) -> int | None:
+    found = (next_move(spec.lots) if spec.lots else None, windows.next_due(spec, now))
+    return min((each for each in found if each is not None), default=None)
+
+
 class LotKeeper:
-    """Writes what is due of the lots of all pools, for those that this node owns."""
+    """Writes what is due of the lots and windows of all pools, for those that this node owns."""
 
     def __init__(
         self,
@@ -180,7 +194,7 @@ class LotKeeper:
     def spec_changed(self, pool: str) -> None:
         """Notice another specification of a pool."""
         spec, _ = self._catalogue.spec(pool)
-        at = next_move(spec.lots) if spec is not None and spec.lots else None
+        at = _next_due(spec, self._clock.now()) if spec is not None else None
         if at is None:
             self._due.pop(pool, None)
         elif self._due.get(pool) != at:
@@ -215,6 +229,7 @@ class LotKeeper:
         for pool in due[:POOLS_AT_ONCE]:
             try:
                 await write_due(self._store, self._keys, self._clock, pool)
+                await windows.write_due(self._store, self._keys, self._clock, pool)
                 await self._catalogue.refresh(pool)
             except FormatUnsupported:
                 self._due.pop(pool, None)

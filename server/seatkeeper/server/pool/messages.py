@@ -8,6 +8,7 @@ from itertools import islice
 
 from seatkeeper.core.lot_messages import encode_seats
 from seatkeeper.core.lot_use import counted
+from seatkeeper.core.pool_rules import finder
 from seatkeeper.server.decide import Forecast, Place
 from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Ticket
 from seatkeeper.server.policy.waiting import Waiting
@@ -43,6 +44,8 @@ def pool_message(
         _add_projects(message, spec, state)
     if spec.lots:
         _add_lot_use(message, spec, state)
+    if spec.policy.reservations:
+        _add_reservations(message, spec, state)
     if details:
         _add_grants(message, state)
         _add_tickets(message, forecast)
@@ -91,7 +94,7 @@ def ticket_message(ticket: Ticket, place: Place | None) -> pool_service_pb2.Queu
 def reason_message(waiting: Waiting) -> pool_service_pb2.WaitReason:
     """Return why a ticket waits, as clients are shown it."""
     reason = waiting.reason
-    message = pool_service_pb2.WaitReason(rule=reason.rule, message=reason.text)
+    message = pool_service_pb2.WaitReason(rule=reason.name, message=reason.text)
     for rule, before in waiting.ahead.items():
         message.ahead.add(rule=rule, requests=before.requests, seats=before.seats)
     return message
@@ -118,6 +121,20 @@ def _add_lot_use(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolStat
     use = message.lot_use
     use.lots.extend(map(encode_seats, counted(state.marked.by_lot, spec.lots)))
     use.overdraft, use.overdraft_held = spec.lots.overdraft, state.marked.overdraft
+
+
+def _add_reservations(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:
+    groups = spec.policy.rules.groups
+    for reservation in spec.policy.reservations:
+        finds = finder(reservation.who, groups)
+        held = sum(
+            grant.seats
+            for grant in state.grants.values()
+            if finds(grant.holder, grant.project) is not None
+        )
+        is_open = reservation.name in spec.windows.open
+        kept = max(0, reservation.seats - held) if is_open else 0
+        message.reservations.add(name=reservation.name, held=held, kept=kept)
 
 
 def _add_projects(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:

@@ -15,7 +15,6 @@ from seatkeeper.server.domain import (
     Acquire,
     Command,
     Denied,
-    Grant,
     Instant,
     PoolState,
     Refusal,
@@ -197,10 +196,10 @@ class PoolRouter:
         """Return those of the grants that exist, as the store has them now. Raises ``StoreError``."""
         return await confirmed_grants(self._store, self._keys, pool, grant_ids)
 
-    def grant(self, pool: str, grant_id: str) -> Grant | None:
-        """Return a grant as this node sees it, if it serves the pool and the grant exists."""
+    def state(self, pool: str) -> PoolState | None:
+        """Return a pool as this node sees it; None: it does not follow it."""
         loop = self._loops.get(pool)
-        return loop.state.grants.get(grant_id) if loop else None
+        return loop.state if loop else None
 
     def owner(self, pool: str) -> str:
         """Return the id of the node that decides for a pool; empty: any that is asked."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import fields
 
 from seatkeeper.core.lots import PoolLots
+from seatkeeper.core.reservations import PoolWindows
 from seatkeeper.core.serving.call_origin import peer_of_call
 from seatkeeper.core.serving.failure import Context
 from seatkeeper.core.validate import Malformed, check_id, check_name
@@ -39,6 +40,7 @@ from seatkeeper.server.service.pool_failures import failure
 from seatkeeper.server.sessions.holders import Holders
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.wire.pool_changes import check_apply
+from seatkeeper.server.wire.reservations import check_reservations
 from seatkeeper.server.wire.validate import check_move, check_reason, check_spec
 from seatkeeper.v1 import pool_service_pb2, pool_service_pb2_grpc
 
@@ -70,6 +72,7 @@ class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
     ) -> pool_service_pb2.CreatePoolResponse:
         """Create a pool."""
         spec = check_spec(request.spec)
+        check_reservations(spec, self._seats.now())
         try:
             with administrative_act("pool_created", context, **_created(spec)):
                 view = await self._pools.create(spec)
@@ -83,6 +86,7 @@ class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
     ) -> pool_service_pb2.UpdatePoolResponse:
         """Replace a pool's specification."""
         spec = check_spec(request.spec)
+        check_reservations(spec, self._seats.now())
         expected = request.expected_revision
         keep_policy = not request.spec.HasField("policy")
         try:
@@ -152,6 +156,10 @@ class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
         self, request: pool_service_pb2.ApplyPoolsRequest, context: Context
     ) -> pool_service_pb2.ApplyPoolsResponse:
         """Change pools together."""
+        checked = check_apply(request)
+        for place, (_, _, spec) in enumerate(checked):
+            if spec is not None:
+                check_reservations(spec, self._seats.now(), f"changes[{place}].spec")
         changes = [
             PoolChange(
                 name=name,
@@ -161,7 +169,7 @@ class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
                 keep_lots=not change.spec.HasField("lots"),
                 deletes=change.delete,
             )
-            for name, change, spec in check_apply(request)
+            for name, change, spec in checked
         ]
         why: dict[str, object] = {"reason": request.reason} if request.reason else {}
         try:
@@ -362,7 +370,7 @@ def _changes(before: PoolSpec | None, after: PoolSpec) -> dict[str, object]:
 
 def _shown(value: object) -> object:
     """Return a value of a specification as events say it."""
-    return value.lines() if isinstance(value, PoolPolicy | PoolLots) else value
+    return value.lines() if isinstance(value, PoolPolicy | PoolLots | PoolWindows) else value
 
 
 _OneRequest = (

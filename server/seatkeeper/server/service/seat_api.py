@@ -12,6 +12,7 @@ from seatkeeper.server.domain import Grant, Instant, Reclaim
 from seatkeeper.server.domain.clock import Clock
 from seatkeeper.server.pool.confirmed import Confirmed
 from seatkeeper.server.pool.router import PoolRouter
+from seatkeeper.server.pool.windows import notice_of
 from seatkeeper.server.sessions.sessions import Session, Sessions
 from seatkeeper.server.store import StoreError
 from seatkeeper.server.tokens.signer import TokenSigner
@@ -65,6 +66,9 @@ class Core:
                 granted.longest_hold.FromTimedelta(rule.longest)
             if rule.idle is not None:
                 granted.idle_limit.FromTimedelta(rule.idle)
+        spec, _ = self.seats.catalogue.spec(pool)
+        if spec is not None and spec.windows:
+            granted.notice = notice_of(spec, self.seats.state(pool), grant)
         if with_token:
             until = session.alive_until
             if grant.heeds_within is not None:

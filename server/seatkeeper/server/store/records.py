@@ -14,6 +14,7 @@ from seatkeeper.core.lot_messages import (
     encode_lots,
     encode_seats,
 )
+from seatkeeper.core.reservation_messages import decode_windows, encode_windows
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
     NO_POLICY,
@@ -67,12 +68,16 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
         has_terms = spec.lots.rule or any(lot.overdraft for lot in spec.lots.lots)
         of_lots = TERMS_FORMAT if has_terms else RULES_FORMAT
         message.format = max(message.format, of_lots)
+    if not spec.windows:
+        message.ClearField("windows")
+    elif decode_windows(message.windows) != spec.windows:
+        message.windows.CopyFrom(encode_windows(spec.windows))
     return message
 
 
 def _format_of(spec: PoolSpec) -> int:
     """Return the oldest format that says all that a specification says."""
-    if spec.policy.hold is not None:
+    if spec.policy.hold is not None or spec.policy.reservations:
         return TERMS_FORMAT
     if spec.policy.reclaim is not None or spec.policy.rules != NO_POLICY.rules:
         return RULES_FORMAT
@@ -96,6 +101,7 @@ def decode_spec(value: bytes, key: str = "a pool") -> PoolSpec:
         kept=kept(record, value),
         drain=read_drain(record),
         lots=decode_lots(record.lots),
+        windows=decode_windows(record.windows),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seatkeeper.core.reservation_messages import decode_reservations, encode_reservation
 from seatkeeper.server.domain import (
     NO_POLICY,
     Overtaking,
@@ -41,6 +42,7 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
         message.rules.CopyFrom(encode_rules(policy.rules))
     if policy.hold is not None:
         message.hold.CopyFrom(encode_hold(policy.hold))
+    message.reservations.extend(map(encode_reservation, policy.reservations))
     return message
 
 
@@ -54,8 +56,15 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
     reclaim = _decode_reclaim(message.reclaim) if message.HasField("reclaim") else None
     rules = decode_rules(message)
     hold = decode_hold(message.hold) if message.HasField("hold") else None
+    reservations = decode_reservations(message.reservations)
     if not message.projects:
-        found = PoolPolicy(overtaking=overtaking, reclaim=reclaim, rules=rules, hold=hold)
+        found = PoolPolicy(
+            overtaking=overtaking,
+            reclaim=reclaim,
+            rules=rules,
+            hold=hold,
+            reservations=reservations,
+        )
         return NO_POLICY if found == NO_POLICY else found
     return PoolPolicy(
         tuple(
@@ -73,6 +82,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         reclaim,
         rules,
         hold,
+        reservations,
     )
 
 

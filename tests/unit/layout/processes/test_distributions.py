@@ -27,6 +27,7 @@ FOLDERS = {
 }
 PROVIDED_BY = {
     "cryptography": "pyjwt",
+    "dateutil": "python-dateutil",
     "google.protobuf": "protobuf",
     "google.rpc": "grpcio-status",
     "PIL": "pillow",

@@ -1,0 +1,146 @@
+"""The checker of windows: what was written wrongly, and seats that were kept for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from tests.unit.kit import KEYS, NOW, POOL, a_grant, a_ticket, changed, in_revisions
+
+from seatkeeper.core.pool_rules import HolderGroup, PoolRules, Who
+from seatkeeper.core.reservations import (
+    PoolWindows,
+    Reservation,
+    Schedule,
+    Window,
+    WindowState,
+)
+from seatkeeper.oracle.history import FaultKind, replay
+from seatkeeper.oracle.windows import check_windows, unwritten_windows
+from seatkeeper.server.domain import Grant, PoolPolicy, PoolSpec, Ticket
+from seatkeeper.server.store import Change, Entry, records
+
+CI = Reservation(
+    "ci", 2, Who(projects=("c*",), groups=("ops",)), Schedule("FREQ=DAILY", opens=0, closes=60)
+)
+PLANNED = Window("ci", NOW, NOW + 1000)
+OPEN = Window("ci", NOW, NOW + 1000, WindowState.OPEN, NOW)
+CLOSED = Window("ci", NOW, NOW + 1000, WindowState.CLOSED, NOW, NOW + 1000)
+NEXT = Window("ci", NOW + 5000, NOW + 6000)
+SKEW = 100
+
+
+def stored(key: str, value: bytes) -> Change:
+    return Change(key, Entry(key, value, 1, 0), 0)
+
+
+def spec(*windows: Window, seats: int = 3, reservation: Reservation = CI) -> Change:
+    rules = PoolRules((HolderGroup("ops", ("op-*",)),))
+    policy = PoolPolicy(rules=rules, reservations=(reservation,))
+    value = PoolSpec(POOL, seats, policy=policy, windows=PoolWindows(windows))
+    return stored(KEYS.pool(POOL), records.encode_spec(value))
+
+
+def faults(*written: tuple[Change, int]) -> list[str]:
+    changes = in_revisions([change] for change, _ in written)
+    at = {number: float(NOW + late) for number, (_, late) in enumerate(written, start=2)}
+    return list(check_windows(changes, at, skew_millis=SKEW, prefix=KEYS.prefix))
+
+
+def test_what_is_written_in_its_order_and_time_is_right() -> None:
+    assert (
+        faults((spec(PLANNED), -900), (spec(OPEN), 0), (spec(CLOSED), 1000), (spec(NEXT), 1001))
+        == []
+    )
+    assert faults((spec(PLANNED), -900), (spec(OPEN), -90), (spec(NEXT), 910)) == []
+    assert faults((spec(PLANNED), -900), (spec(NEXT), 1500)) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ([(spec(OPEN), -101)], "at the latest, before"),
+        ([(spec(Window("ci", NOW, NOW + 9, WindowState.OPEN, NOW - 1)), 5)], "before"),
+        ([(spec(Window("ci", NOW, NOW + 9, WindowState.OPEN)), 5)], "since None"),
+        ([(spec(OPEN), 0), (spec(PLANNED), 1)], "went from"),
+        ([(spec(CLOSED), 1000), (spec(OPEN), 1001)], "went from"),
+        ([(spec(NEXT), 1000), (spec(OPEN), 1001)], "went from"),
+        ([(spec(OPEN), 0), (spec(NEXT), 800)], "follows at"),
+        (
+            [(spec(OPEN), 0), (spec(Window("ci", NOW + 500, NOW + 1500)), 2000)],
+            "before the one",
+        ),
+        (
+            [
+                (spec(OPEN), 0),
+                (spec(Window("ci", NOW, NOW + 1000, WindowState.OPEN, NOW + 1)), 5),
+            ],
+            "went",
+        ),
+    ],
+)
+def test_what_is_written_wrongly(written: list[tuple[Change, int]], said: str) -> None:
+    assert said in faults(*written)[0]
+
+
+def test_what_is_due_and_not_written() -> None:
+    changes = in_revisions([[spec(PLANNED)]])
+    assert list(unwritten_windows(changes, NOW, KEYS.prefix)) == []
+    assert len(list(unwritten_windows(changes, NOW + 1, KEYS.prefix))) == 1
+    closed = in_revisions([[spec(CLOSED)]])
+    assert list(unwritten_windows(closed, NOW + 99_999, KEYS.prefix)) == []
+
+
+def kinds(*revisions: Iterable[Change]) -> list[FaultKind]:
+    return [fault.kind for fault in replay(in_revisions(revisions), KEYS.prefix)[POOL].faults]
+
+
+def granted(*grants: Grant) -> list[Change]:
+    return [
+        stored(KEYS.grant(POOL, each.grant_id), records.encode_grant(each)) for each in grants
+    ]
+
+
+def queued(*tickets: Ticket) -> list[Change]:
+    return [
+        stored(KEYS.ticket(POOL, each.grant_id), records.encode_ticket(each))
+        for each in tickets
+    ]
+
+
+def g(number: int, project: str = "nlp", seats: int = 1, holder: str = "a") -> Grant:
+    grant = a_grant(number, fence=number, session=f"s{number}", seats=seats)
+    return changed(grant, project=project, holder=holder)
+
+
+def t(number: int, project: str = "nlp", seats: int = 1) -> Ticket:
+    return changed(a_ticket(number, session=f"s{number}", seats=seats), project=project)
+
+
+@pytest.mark.parametrize(
+    ("grants", "expected"),
+    [
+        ([g(1)], []),
+        ([g(1), g(2)], [FaultKind.KEPT]),
+        ([g(1, seats=2)], [FaultKind.KEPT]),
+        ([g(1), g(2, "cv"), g(3, "cv")], []),
+        ([g(1, "cv", 2), g(2)], []),
+        ([g(1, "cv", 3)], []),
+        ([g(1, holder="op-1"), g(2, holder="op-2"), g(3)], []),
+        ([g(1, "cv"), g(2), g(3)], [FaultKind.KEPT]),
+    ],
+)
+def test_grants_that_take_what_is_kept_for_others(
+    grants: list[Grant], expected: list[FaultKind]
+) -> None:
+    assert kinds([spec(OPEN)], granted(*grants)) == expected
+    assert kinds([spec(PLANNED)], granted(*grants)) == [], "no window is open"
+
+
+def test_who_takes_what_is_kept_for_it_passes_others_and_no_further() -> None:
+    waiting = queued(t(1, seats=3))
+    assert kinds([spec(OPEN)], waiting, granted(g(2, "cv"), g(3, "cv"))) == []
+    assert kinds([spec(OPEN)], waiting, granted(g(2, "cv", 3))) == [FaultKind.ORDER]
+    assert kinds([spec(OPEN)], waiting, granted(g(2))) == [FaultKind.ORDER]
+    own = queued(t(1, "cv", 3))
+    assert kinds([spec(OPEN)], own, granted(g(2, "cv"))) == [FaultKind.ORDER]
