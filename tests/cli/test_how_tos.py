@@ -177,7 +177,7 @@ def test_keep_seats_for_nights(cluster: Cluster, tmp_path: Path) -> None:
         "weekdays 22:00-06:00 Europe/Berlin -> 2 for project ci, weekdays 21:00" in done.stdout
     )
     assert "there is no time zone Europe/Atlantis" in done.stderr
-    assert "reservation ci of pool nightly deleted" in done.stdout
+    assert "reservation ci of pool nights deleted" in done.stdout
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)

@@ -41,6 +41,11 @@ EVENTS: list[tuple[runner.Event, str, dict[str, object] | None]] = [
         "(/tmp/t: full): train has only the first token",
         {"event": "no_token_file", "error": "/tmp/t: full"},
     ),
+    (
+        runner.Noticed("from 22:00 on, 2 seats are kept"),
+        "from 22:00 on, 2 seats are kept",
+        {"event": "notice", "notice": "from 22:00 on, 2 seats are kept"},
+    ),
     (runner.InJeopardy(), "the seat is in doubt", {"event": "jeopardy"}),
     (
         runner.IsCalledBack(30.0, "project cv waits", 10),

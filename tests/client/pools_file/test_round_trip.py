@@ -114,6 +114,34 @@ def holds(draw: st.DrawFn) -> pb.HoldRule:
 
 
 @st.composite
+def reservations(draw: st.DrawFn) -> pb.Reservation:
+    """One of a seat at most, in short windows: some that a node would take, if one fits."""
+    opens = draw(st.integers(0, 22 * 60))
+    rule, first = draw(
+        st.sampled_from(
+            [
+                ("FREQ=DAILY", ""),
+                ("FREQ=WEEKLY;BYDAY=MO,TU", "2023-11-01"),
+                ("FREQ=MONTHLY;BYMONTHDAY=-1;BYMONTH=1,7", ""),
+                ("FREQ=DAILY;INTERVAL=3", "2023-11-01"),
+            ]
+        )
+    )
+    return pb.Reservation(
+        name=draw(names),
+        seats=1,
+        who=pb.Who(holders=draw(st.lists(holders, min_size=1, max_size=2, unique=True))),
+        schedule=pb.WindowSchedule(
+            rule=rule,
+            zone=draw(st.sampled_from(["UTC", "Europe/Berlin"])),
+            opens_minute=opens,
+            closes_minute=draw(st.integers(opens + 1, opens + 24 * 60)),
+            first_day=first,
+        ),
+    )
+
+
+@st.composite
 def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
     seats = draw(st.sampled_from((0, 1, 10, 99_000)))
     spec = pb.PoolSpec(name=name, seats=seats, description=draw(descriptions))
@@ -144,6 +172,9 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         spec.policy.hold.CopyFrom(draw(holds()))
     if (said := draw(rules())).ByteSize():
         spec.policy.rules.CopyFrom(said)
+    if seats and not spec.policy.projects:  # which may be guaranteed all seats
+        kept = draw(st.lists(reservations(), max_size=2, unique_by=lambda one: one.name))
+        spec.policy.reservations.extend(kept)
     return spec
 
 

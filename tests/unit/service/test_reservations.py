@@ -153,6 +153,19 @@ async def test_while_it_is_open_others_are_refused_by_its_name_and_those_it_is_f
     assert (pool.held, pool.reservations[0].held, pool.reservations[0].kept) == (3, 2, 0)
 
 
+async def test_who_is_granted_what_a_window_will_want_is_warned(services: Services) -> None:
+    services.clock.advance(-30 * MINUTE)
+    await create(services, keeping(CI))
+    who = await services.session()
+    assert (await services.acquire(who, 1)).notice == "", "two others are free"
+    said = (await services.acquire(who, 2)).notice
+    assert "2 seats of pool tensorrt are kept for project ci (reservation ci)" in said
+    assert (await services.acquire(who, 3, project="ci")).notice == "", "it is for this one"
+    await services.release(who, 2)
+    services.clock.advance(-60 * MINUTE)
+    assert (await services.acquire(await services.session(), 4)).notice == "", "not that soon"
+
+
 async def test_who_waits_is_shown_the_rule_and_served_when_the_window_closes(
     services: Services,
 ) -> None:
