@@ -357,7 +357,8 @@ class _PoolLedger:
         self._check_fences(revision, made)
         self._check_limits(revision, made)
         self._check_rules(revision, made)
-        for message in self._kept.check(made, self._held.values(), history.capacity):
+        grantable = history.capacity + self._marks.overdraft
+        for message in self._kept.check(made, self._held.values(), grantable):
             self._fault(FaultKind.KEPT, revision, message)
         self._held_back = self._limits.found(
             self._rules,

@@ -29,7 +29,7 @@ class MarkLedger:
         self._seats: dict[_Lot, int] = {}
         """By lot in force: its seats."""
         self._plain = 0
-        self._overdraft = 0
+        self.overdraft = 0
         self._has_lots = False
         self._all_marked = False
         self._lapsed: list[tuple[int, StoredGrant]] = []
@@ -39,7 +39,7 @@ class MarkLedger:
         spec = pool_service_pb2.PoolSpec.FromString(value)
         there = [lot for lot in spec.lots.lots if lot.state == IN_FORCE]
         self._seats = {(lot.name, lot.began_at.ToMilliseconds()): lot.seats for lot in there}
-        self._overdraft = sum(lot.overdraft for lot in there)
+        self.overdraft = sum(lot.overdraft for lot in there)
         self._has_lots = bool(spec.lots.lots)
         self._plain = spec.lots.seats
         self._all_marked = self._has_lots and spec.format >= MARKS_FORMAT
@@ -62,8 +62,8 @@ class MarkLedger:
 
         ``out``: their seats. ``known``: up to which revision the decision knew of every end.
         """
-        if out > capacity + self._overdraft:
-            beyond = f" and an overdraft of {self._overdraft}" if self._overdraft else ""
+        if out > capacity + self.overdraft:
+            beyond = f" and an overdraft of {self.overdraft}" if self.overdraft else ""
             yield f"{out} seats out of a pool of {capacity}{beyond}"
         if not any(grant.lots or grant.overdraft for grant in made) and not self._all_marked:
             return
@@ -99,8 +99,8 @@ class MarkLedger:
         if not any(grant.overdraft for grant in made):
             return
         over = sum(grant.overdraft for grant in held)
-        if over > self._overdraft:
-            yield f"{over} seats of an overdraft of {self._overdraft}"
+        if over > self.overdraft:
+            yield f"{over} seats of an overdraft of {self.overdraft}"
         taken = sum(map(self._in_force, (*held, *unknown)))
         if taken < capacity:
             yield f"the overdraft is used while {taken} of {capacity} seats in force are held"

@@ -104,7 +104,10 @@ class KeptSeats:
     def check(
         self, made: Sequence[StoredGrant], held: Iterable[StoredGrant], capacity: int
     ) -> Iterator[str]:
-        """Yield the grants that took what was kept for others. ``held``: all, with those ``made``."""
+        """Yield the grants that took what was kept for others. ``held``: all, with those ``made``.
+
+        ``capacity``: the seats in force, and those that contracts allow beyond them.
+        """
         self.left_before = {}
         if not self.reserved:
             return
