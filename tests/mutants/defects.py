@@ -753,8 +753,8 @@ DEFECTS = (
     Defect(
         "an extension of the longest hold is not kept",
         f"{SERVER}/domain/hold_times.py",
-        "    return Instant(grant.granted_at + _millis(rule.longest + extended))\n",
-        "    return Instant(grant.granted_at + _millis(rule.longest))\n",
+        "            held += _millis(extended)\n",
+        "            held += 0\n",
         tests=("tests/unit/policy/test_holding.py",),
     ),
     Defect(

@@ -9,23 +9,38 @@ from seatkeeper.server.domain.reclaims import Instant
 from seatkeeper.server.domain.state import Grant
 
 
-def hold_begins(rule: HoldRule, grant: Grant, extended: timedelta) -> Instant | None:
-    """Return when a grant is to be called back for being held for the longest; None: never."""
-    ends = hold_ends(rule, grant, extended)
-    if ends is None or grant.heeds_within is None:
-        return None
-    begins = ends - _millis(rule.warning + grant.heeds_within)
-    return Instant(max(grant.granted_at, begins))
+class HoldTimes:
+    """What a rule says of grants. Asked of every grant in every plan, so it computes with integers."""
 
+    __slots__ = ("_heeds", "_longest", "_warning", "_within")
 
-def hold_ends(rule: HoldRule, grant: Grant, extended: timedelta) -> Instant | None:
-    """Return when a grant has been held for the longest that the pool allows; None: never.
+    def __init__(self, rule: HoldRule) -> None:
+        self._longest = None if rule.longest is None else _millis(rule.longest)
+        self._warning = _millis(rule.warning)
+        self._within, self._heeds = timedelta(0), 0
+        """A length, and the same in milliseconds: nearly all sessions have the same ttl."""
 
-    By the stamp of its grant. It is freed no earlier than the notice allows, which may be later.
-    """
-    if rule.longest is None:
-        return None
-    return Instant(grant.granted_at + _millis(rule.longest + extended))
+    def ends(self, grant: Grant, extended: timedelta | None) -> Instant | None:
+        """Return when a grant has been held for the longest that the pool allows; None: never.
+
+        By the stamp of its grant. It is freed no earlier than the notice allows, which may be later.
+        """
+        if self._longest is None:
+            return None
+        added = 0 if extended is None else _millis(extended)
+        return Instant(grant.granted_at + self._longest + added)
+
+    def begins(self, grant: Grant, extended: timedelta | None) -> Instant | None:
+        """Return when a grant is to be called back for that; None: never."""
+        within, begins = grant.heeds_within, grant.granted_at
+        if within is None or self._longest is None:
+            return None
+        if within != self._within:
+            self._within, self._heeds = within, _millis(within)
+        held = self._longest - self._warning - self._heeds
+        if extended is not None:
+            held += _millis(extended)
+        return Instant(begins + held) if held > 0 else begins
 
 
 def _millis(time: timedelta) -> int:

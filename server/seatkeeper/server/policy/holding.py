@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from seatkeeper.server.domain import Cause, Grant, HoldRule, Instant, Reclaim
-from seatkeeper.server.domain.hold_times import hold_begins
+from seatkeeper.server.domain.hold_times import HoldTimes
 from seatkeeper.server.domain.holds import span
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.reclaiming import CallBack
@@ -77,25 +77,28 @@ def _held_too_long(
 ) -> tuple[list[CallBack], Instant | None]:
     """Return what is held for too long, and when more will be although the pool stays the same."""
     holds, running = pool.state.guard.holds, pool.state.guard.reclaims.running
+    times, added, idle = HoldTimes(rule), holds.extended, holds.idle
     found: list[tuple[tuple[int, int], CallBack]] = []
     later: list[Instant] = []
     for grant in pool.grants():
         if grant.heeds_within is None:
             continue
-        reclaim = running.get(grant.grant_id)
+        grant_id = grant.grant_id
+        reclaim, extended = running.get(grant_id), added.get(grant_id)
+        begins = times.begins(grant, extended)
+        if reclaim is None and begins is not None and begins > now and grant_id not in idle:
+            later.append(begins)
+            continue  # as nearly all of them
         # What is called back already first, then what is due longest.
-        place = (0, reclaim.number) if reclaim is not None else (1, 0)
-        extended = holds.extended.get(grant.grant_id, timedelta(0))
-        begins = hold_begins(rule, grant, extended)
         if begins is not None and (now >= begins or _stands(reclaim, begins)):
-            if reclaim is None:
-                place = (1, begins)
+            place = (1, begins) if reclaim is None else (0, reclaim.number)
             found.append((place, _longest(rule, grant, extended)))
             continue
         if begins is not None:
             later.append(begins)
-        idle_for = holds.idle.get(grant.grant_id)
+        idle_for = idle.get(grant_id)
         if rule.idle is not None and idle_for is not None and idle_for >= rule.idle:
+            place = (1, 0) if reclaim is None else (0, reclaim.number)
             text = f"nothing was done with them for {span(rule.idle)}, as their holder reports"
             found.append((place, CallBack(grant, "", Cause.IDLE, rule.warning, text)))
     found.sort(key=lambda each: each[0])
@@ -109,7 +112,7 @@ def _stands(reclaim: Reclaim | None, begins: Instant) -> bool:
     return (reclaim.caused_at or reclaim.decided_at) >= begins
 
 
-def _longest(rule: HoldRule, grant: Grant, extended: timedelta) -> CallBack:
+def _longest(rule: HoldRule, grant: Grant, extended: timedelta | None) -> CallBack:
     assert rule.longest is not None
     more = f", and {span(extended)} that were added" if extended else ""
     text = f"the pool lets seats be held for {span(rule.longest)}{more}"

@@ -10,7 +10,7 @@ from seatkeeper.core.hold import HOLD_MAX, IDLE_MIN, LONGEST_MIN
 from seatkeeper.core.reclaim import NOTICE_MAX, NOTICE_MIN
 from seatkeeper.core.validate import Malformed, check_duration, check_id, check_name
 from seatkeeper.server.domain import Grant, Guard, HoldRule, PoolSpec
-from seatkeeper.server.domain.hold_times import hold_ends
+from seatkeeper.server.domain.hold_times import HoldTimes
 from seatkeeper.v1 import pool_service_pb2, seat_service_pb2
 
 ACTIVITY_MAX = 10_000
@@ -92,7 +92,7 @@ def fill_hold(
     holds, grant_id = guard.holds, grant.grant_id
     extended = holds.extended.get(grant_id)
     if rule is not None and grant.heeds_within is not None:
-        ends = hold_ends(rule, grant, extended or timedelta(0))
+        ends = HoldTimes(rule).ends(grant, extended)
         if ends is not None:
             held.hold.ends_at.FromMilliseconds(ends)
     if extended is not None:
