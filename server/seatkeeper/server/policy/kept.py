@@ -96,6 +96,13 @@ class Kept:
         else:
             self._held_up[own] = None
 
+    def is_behind(self, ticket: Ticket) -> bool:
+        """Return whether nothing is kept for a ticket, nor for one before it that waits.
+
+        There may be thousands of these, so they are left out before anything else is asked.
+        """
+        return () in self._held_up and not self._index.kept_for(ticket)
+
     @property
     def is_done(self) -> bool:
         """Whether no ticket that was not looked at can be admitted; false when in doubt."""

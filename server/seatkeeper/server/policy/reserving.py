@@ -60,7 +60,7 @@ def _served(
     if kept.is_done:
         return
     for ticket in pool.waiting_with_mates(()) if room is None else room.admitted():
-        if ticket.work_key in works:
+        if kept.is_behind(ticket) or ticket.work_key in works:
             continue
         if kept.admits(ticket, backfill):
             kept.serve(ticket, backfill)
