@@ -170,7 +170,7 @@ def test_keep_seats_for_nights(cluster: Cluster, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"ci +2 +project ci +weekdays 22:00-06:00 Europe/Berlin", done.stdout)
     assert "exit code 75" in done.stdout
-    assert "1 of the 1 free seats are kept for project ci for another" in done.stderr
+    assert "1 of the 1 free seats is kept for project ci for another" in done.stderr
     assert "(rule `reservation always`)" in done.stderr
     assert "ci has its seat" in done.stdout
     assert (

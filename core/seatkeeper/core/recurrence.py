@@ -150,8 +150,10 @@ def _parts(rule: str) -> dict[str, str]:
     for part in rule.split(";"):
         name, equals, value = part.partition("=")
         if not equals or name not in PARTS:
+            parts = ", ".join(f"{each}=" for each in PARTS)
             raise ScheduleFault(
-                "when", f"{part[:40]!r} is none of {', '.join(f'{each}=' for each in PARTS)}"
+                "when",
+                f"{part[:40]!r} is none of {parts}, and the words are {WORDS}, or days as MO,TU",
             )
         if name in found:
             raise ScheduleFault("when", f"{name} is there twice")

@@ -135,10 +135,10 @@ class Kept:
         own = self._index.kept_for(ticket)
         name = next(name for name, left in self._left.items() if left and name not in own)
         reservation = self._index.reservations[name]
-        kept = (
-            f"{self._left[name]} of the {self.free} free seats are kept for {reservation.who}"
-        )
-        text = f"{kept} for another {self._pool.windows[name].left(self._now)}"
+        left = self._left[name]
+        kept = f"{left} of the {self.free} free seats {'is' if left == 1 else 'are'} kept"
+        until = self._pool.windows[name].left(self._now)
+        text = f"{kept} for {reservation.who} for another {until}"
         return Reason(Rule.RESERVATION, text, name)
 
     def is_for(self, grant: Grant) -> bool:

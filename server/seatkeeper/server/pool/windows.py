@@ -156,8 +156,9 @@ def notice_of(spec: PoolSpec, state: PoolState | None, grant: Grant) -> str:
         begins, ends = instant_shown(window.begins), instant_shown(window.ends)
         return (
             f"from {begins} to {ends}, {count(reservation.seats, 'seat')} of pool {spec.name} "
-            f"are kept for {reservation.who} (reservation {reservation.name}): give yours back by "
-            "then if you can; they are not taken, but asking for more may take long"
+            f"{'is' if reservation.seats == 1 else 'are'} kept for {reservation.who} (reservation "
+            f"{reservation.name}): give yours back by then if you can; they are not taken, but asking "
+            "for more may take long"
         )
     return ""
 
