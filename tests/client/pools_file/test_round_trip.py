@@ -173,7 +173,9 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
     if (said := draw(rules())).ByteSize():
         spec.policy.rules.CopyFrom(said)
     if seats and not spec.policy.projects:  # which may be guaranteed all seats
-        kept = draw(st.lists(reservations(), max_size=2, unique_by=lambda one: one.name))
+        # Of a seat each, in windows that may overlap.
+        most = min(2, seats)
+        kept = draw(st.lists(reservations(), max_size=most, unique_by=lambda one: one.name))
         spec.policy.reservations.extend(kept)
     return spec
 
