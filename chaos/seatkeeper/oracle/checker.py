@@ -81,12 +81,14 @@ GrantName = tuple[str, str]
 
 _BY_FAULT = {
     FaultKind.OVER_GRANT: Invariant.I1,
+    FaultKind.DRAINED: Invariant.I1,
     FaultKind.FENCE: Invariant.I2,
     FaultKind.GRANTED_TWICE: Invariant.I4,
     FaultKind.ORDER: Invariant.I6,
     FaultKind.OVER_LIMIT: Invariant.I6,
     FaultKind.NOT_ALLOWED: Invariant.I6,
     FaultKind.KEPT: Invariant.I6,
+    FaultKind.CALLED_BACK: Invariant.I6,
     FaultKind.SAME_WORK: Invariant.I4,
     FaultKind.TAKEN_AWAY: Invariant.I6,
     FaultKind.REWRITTEN: Invariant.I4,

@@ -10,6 +10,7 @@ from tests.unit.kit import KEYS, POOL, a_grant, a_ticket, in_revisions, uuid7
 
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.checker import (
+    _BY_FAULT,
     Given,
     Invariant,
     Life,
@@ -24,6 +25,7 @@ from seatkeeper.oracle.checker import (
     count_prevented,
     lives,
 )
+from seatkeeper.oracle.history import FaultKind
 from seatkeeper.oracle.record import (
     Acquired,
     Attack,
@@ -348,3 +350,7 @@ def test_a_claim_on_a_grant_is_no_new_grant() -> None:
     )
     assert list(check_history(changes, KEYS.prefix)) == []
     assert lives(changes, changed_at, KEYS.prefix)[POOL, uuid7(1)].given == {1: Given(2.0, 1)}
+
+
+def test_every_kind_of_fault_in_a_history_is_an_invariant_broken() -> None:
+    assert set(_BY_FAULT) == set(FaultKind)

@@ -338,3 +338,19 @@ def test_what_every_plan_keeps(
     most = sum(ticket.seats for ticket in tickets if ticket not in found.serve)
     for grant in taken:  # without any of them, less than what is asked for
         assert sum(each.seats for each in taken if each is not grant) < most
+
+
+def test_two_that_one_large_grant_does_for_call_back_no_other() -> None:
+    """The first alone would have the small one called back; both have the large one."""
+    lab = [
+        ProjectShare(project="cv", weight=2),
+        ProjectShare(project="asr", parent="lab"),
+        ProjectShare(project="lab", guaranteed=2),
+    ]
+    age = timedelta(seconds=30)
+    small, large = held(1, "cv", 1, held_for=age), held(2, "cv", 2, held_for=age)
+    one, two = wants(100, "asr", 1), wants(101, "asr", 1)
+    alone = plan(a_pool(small, large, one, seats=3, projects=lab)).reclaim
+    both = plan(a_pool(small, large, one, two, seats=3, projects=lab)).reclaim
+    assert sum(each.grant.seats for each in both) == 2
+    assert len(alone) == 1

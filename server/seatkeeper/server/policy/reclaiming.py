@@ -6,8 +6,8 @@ is worked out anew by every plan: what is called back already comes first, so th
 it is needed, and is withdrawn when it is not.
 
 What is never wanted: seats of a project that is within its guarantee then, seats that were held for
-less than the minimum, more than one ticket needs (of what is called back for it none could be left
-out), and any for a ticket that would not get enough, or would have given up before.
+less than the minimum, more than the tickets need (of what begins to be called back for them none could
+be left out), and any for a ticket that would not get enough, or would have given up before.
 """
 
 from __future__ import annotations
@@ -112,7 +112,20 @@ class Reclaiming:
             for each in self._policy.path(ticket.project):
                 self._held[each] = self._held.get(each, 0) + ticket.seats
         future = [at for at in self._looks if at > self._now]
-        return Wanted(chosen, min(future, default=None))
+        return Wanted(self._needed(chosen, free), min(future, default=None))
+
+    def _needed(self, chosen: Iterable[CallBack], spare: int) -> list[CallBack]:
+        """Leave out what is too much, as a large grant was taken for a later ticket.
+
+        But not what is called back already: who waits for that would wait for another notice.
+        """
+        needed = []
+        for each in chosen:
+            if each.grant.grant_id not in self._running and each.grant.seats <= spare:
+                spare -= each.grant.seats
+            else:
+                needed.append(each)
+        return needed
 
     def _enough(
         self, ticket: Ticket, guaranteed: str, need: int, most: int
