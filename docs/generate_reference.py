@@ -58,9 +58,11 @@ from seatkeeper.client.pools_file.definition import (
     Amount,
     Day,
     Field,
+    Flag,
     Length,
     Money,
     Named,
+    Numbers,
     Patterns,
     Said,
     Seconds,
@@ -438,6 +440,10 @@ def _takes(field: Field) -> str:
             return f"a length, `8h`, `1d12h`, or seconds; from {least:g} s to {most:.0f} s"
         case Words(most):
             return f"text of at most {most} characters"
+        case Flag():
+            return "`true` or `false`"
+        case Numbers(least, most, many):
+            return f"names, each with a whole number from {least} to {most}; at most {many}"
         case Patterns(most):
             return f"list of names, with or without a `*`; at most {most}"
         case Day():

@@ -69,13 +69,13 @@ def token_with_unknown_key(patch: Patch) -> None:
 
 
 def a_seat_too_many(patch: Patch) -> None:
-    snapshot = decision._Draft.snapshot
+    snapshot = decision._snapshot
 
     def generous(draft: Any) -> Any:
         pool = snapshot(draft)
         return replace(pool, free=pool.free + 1)
 
-    patch.setattr(decision._Draft, "snapshot", generous)
+    patch.setattr(decision, "_snapshot", generous)
 
 
 def no_details(patch: Patch) -> None:

@@ -286,7 +286,7 @@ DEFECTS = (
     Defect(
         "a seat that is held back from a request is taken for one that it may get",
         f"{SERVER}/decide/admission.py",
-        "    return plan.hold_back(command.ticket(number, now))\n",
+        "    return plan.hold_back(weighed(pool.spec, ticket))\n",
         "    return False\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
@@ -356,8 +356,8 @@ DEFECTS = (
     Defect(
         "a policy is believed when it serves more seats than are free",
         f"{SERVER}/decide/decision.py",
-        "            if ticket.seats > free or not (is_new or self._is_stored(ticket)):\n",
-        "            if not (is_new or self._is_stored(ticket)):\n",
+        "            is_free = ticket.seats <= free or counts_only(self.pool.spec)\n",
+        "            is_free = True\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
     Defect(
@@ -550,13 +550,13 @@ DEFECTS = (
     Defect(
         "what is excluded is let in",
         "core/seatkeeper/core/pool_rules.py",
-        "        if self.excluded_by(holder, project) is not None:\n",
+        "        if self.excluded_by(holder, project, host) is not None:\n",
         "        if False:\n",
     ),
     Defect(
         "others than those included are let in",
         "core/seatkeeper/core/pool_rules.py",
-        "        if not self.includes(holder, project):\n",
+        "        if not self.includes(holder, project, host):\n",
         "        if False:\n",
     ),
     Defect(
@@ -569,6 +569,7 @@ DEFECTS = (
         "what one plan serves does not count against the limit of each",
         f"{SERVER}/policy/at_most.py",
         "        self._of_holders.add(ticket.holder, ticket.seats)\n"
+        "        self._of_hosts.add(ticket.host.lower(), ticket.seats)\n"
         "        self._of_projects.add(ticket.project, ticket.seats)\n",
         "",
         tests=("tests/unit/policy/test_each.py",),
@@ -587,6 +588,20 @@ DEFECTS = (
         "            self.closed.add(queue)\n",
         "            pass\n",
         tests=("tests/unit/policy/test_each.py",),
+    ),
+    Defect(
+        "the limit of a host is counted by the letters of its name",
+        f"{SERVER}/domain/rule_index.py",
+        "            self.held_on[grant.host.lower()] += grant.seats\n",
+        "            self.held_on[grant.host] += grant.seats\n",
+        tests=("tests/unit/decide/test_rules_of_hosts.py",),
+    ),
+    Defect(
+        "what says no host is of every host",
+        "core/seatkeeper/core/pool_rules.py",
+        "        if host and (by := self._hosts",
+        "        if (by := self._hosts",
+        tests=("tests/unit/decide/test_rules_of_hosts.py",),
     ),
     Defect(
         "rules that come do not end what waits",
@@ -640,8 +655,8 @@ DEFECTS = (
     Defect(
         "a drained pool grants what is released",
         f"{SERVER}/decide/decision.py",
-        "max(0, spec.open_seats - self.held)",
-        "max(0, spec.seats - self.held)",
+        "max(0, spec.open_seats - draft.held)",
+        "max(0, spec.seats - draft.held)",
         tests=("tests/unit/decide/test_drained.py",),
     ),
     Defect(
@@ -875,8 +890,8 @@ DEFECTS = (
     Defect(
         "twice the overdraft that contracts allow",
         f"{SERVER}/domain/state.py",
-        "        return self.seats + self.lots.overdraft if self.lots else self.seats\n",
-        "        return self.seats + 2 * self.lots.overdraft if self.lots else self.seats\n",
+        "        return self.seats + self.overdraft if self.lots else self.seats\n",
+        "        return self.seats + 2 * self.overdraft if self.lots else self.seats\n",
     ),
     Defect(
         "seats are marked with a lot whatever others have of it",
@@ -946,6 +961,34 @@ DEFECTS = (
         "    said = (spec.lots.edited_revision, spec.windows.edited_revision)\n",
         "    said = (spec.lots.edited_revision,)\n",
         tests=("tests/unit/service/test_reservations.py",),
+    ),
+    Defect(
+        "a grant of an advisory pool is not marked by what the decision itself grants",
+        f"{SERVER}/decide/counting.py",
+        "    beyond = min(ticket.seats, max(0, held + ticket.seats - spec.seats))\n",
+        "    beyond = min(ticket.seats, max(0, held - spec.seats))\n",
+        tests=("tests/unit/decide/test_advisory.py",),
+    ),
+    Defect(
+        "an advisory pool marks what a binding one would have granted",
+        f"{SERVER}/policy/advisory.py",
+        "        if ticket.grant_id in by_plan:\n            return None\n",
+        "",
+        tests=("tests/unit/decide/test_advisory.py",),
+    ),
+    Defect(
+        "the seats of a request are multiplied again when it is sent again",
+        f"{SERVER}/decide/decision.py",
+        "    return asked_seats(asked), asked.project",
+        "    return asked.seats, asked.project",
+        tests=("tests/unit/decide/test_weighing.py",),
+    ),
+    Defect(
+        "a class that the pool does not list costs what the default does",
+        f"{SERVER}/decide/weighing.py",
+        "    if not name or counting.cost_of(name) is not None:\n",
+        "    if True:\n",
+        tests=("tests/unit/decide/test_weighing.py",),
     ),
     Defect(
         "a batch overlooks what changed since it was seen",

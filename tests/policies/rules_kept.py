@@ -6,6 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from seatkeeper.core.pool_rules import AtMost, HolderGroup, PoolRules, Who
 from seatkeeper.server.domain import Grant, Ticket
@@ -35,7 +36,21 @@ def drawn_rules(rng: random.Random, seats: int) -> PoolRules:
         )
         for _ in range(2)
     )
-    return PoolRules(groups, include, exclude, per_holder, per_project)
+    drawn = PoolRules(groups, include, exclude, per_holder, per_project)
+    # Not drawn from the same: what else happens in a seed stays as it is.
+    return _with_hosts(drawn, random.Random(repr(drawn)), seats)
+
+
+def _with_hosts(rules: PoolRules, own: random.Random, seats: int) -> PoolRules:
+    """Return rules that look at hosts, too, in some cases. Those who come last say none."""
+    include, exclude, most = rules.include, rules.exclude, AtMost()
+    if own.random() < 0.3 and not include.is_empty:
+        include = replace(include, hosts=("HOST-1",))
+    if own.random() < 0.2:
+        exclude = replace(exclude, hosts=("*-0",))
+    if own.random() < 0.3:
+        most = AtMost(own.randint(1, max(1, seats)), own.choice([None, 1]))
+    return replace(rules, include=include, exclude=exclude, per_host=most)
 
 
 def breach(rules: PoolRules, asked: Asked) -> str:
@@ -43,7 +58,9 @@ def breach(rules: PoolRules, asked: Asked) -> str:
     if is_among(rules, rules.exclude, asked):
         return f"{asked.holder} of {asked.project} is excluded"
     who = rules.include
-    if (who.projects or who.holders or who.groups) and not is_among(rules, who, asked):
+    if (who.projects or who.holders or who.groups or who.hosts) and not is_among(
+        rules, who, asked
+    ):
         return f"{asked.holder} of {asked.project} is not included"
     return ""
 
@@ -56,15 +73,26 @@ def held_back(
     for grant in held:
         seats["holder", grant.holder] += grant.seats
         seats["project", grant.project] += grant.seats
+        seats["host", grant.host.lower()] += grant.seats
     most_h, most_p = rules.per_holder.seats, rules.per_project.seats
+    most_on = rules.per_host.seats
     found, behind = set(), set()
     for ticket in sorted(waiting, key=lambda each: (-each.priority, each.number)):
         queue = "holder", ticket.holder, ticket.project if is_shared else ""
         of_project = "project", ticket.project, ""
+        host = ticket.host.lower()
+        on = "host", host, ticket.project if is_shared else ""
         if most_h is not None and (
             queue in behind or seats["holder", ticket.holder] + ticket.seats > most_h
         ):
             behind.add(queue)
+            found.add(ticket.grant_id)
+        elif (
+            most_on is not None
+            and host
+            and (on in behind or seats["host", host] + ticket.seats > most_on)
+        ):
+            behind.add(on)
             found.add(ticket.grant_id)
         elif most_p is not None and (
             of_project in behind or seats["project", ticket.project] + ticket.seats > most_p
@@ -78,7 +106,12 @@ def is_among(rules: PoolRules, who: Who, asked: Asked) -> bool:
     """Return whether one is among those that ``who`` names."""
     members = {group.name: group.holders for group in rules.groups}
     holders = [*who.holders, *(each for name in who.groups for each in members[name])]
-    return _fits(asked.project, who.projects) or _fits(asked.holder, holders)
+    hosts = [each.lower() for each in who.hosts] if asked.host else []
+    return (
+        _fits(asked.project, who.projects)
+        or _fits(asked.holder, holders)
+        or _fits(asked.host.lower(), hosts)
+    )
 
 
 def _fits(name: str, patterns: Iterable[str]) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 from cryptography.hazmat.primitives import serialization
@@ -26,6 +28,7 @@ from tests.simulation.world import EPOCH, Process, World
 from seatkeeper.client import AsyncSeatClient, ClientConfig
 from seatkeeper.client import gangs as gangs_module
 from seatkeeper.client.session import driver as session_module
+from seatkeeper.client.session import introduction as introduction_module
 from seatkeeper.client.session import lease as lease_module
 from seatkeeper.client.session import tables as tables_module
 from seatkeeper.core.clock import Timer
@@ -171,7 +174,7 @@ class SimCluster:
     """Draws its lots, beside those seats."""
     listing_step: int = LISTING_STEP
     nodes: list[SimNode] = field(default_factory=list)
-    _patches: list[mock._patch[IdGenerator]] = field(default_factory=list)
+    _patches: list[mock._patch[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rng = self.world.rng
@@ -208,6 +211,10 @@ class SimCluster:
             patch = mock.patch.object(module, "new_id", new_id)
             patch.start()
             self._patches.append(patch)
+        machine = SimpleNamespace(gethostname=self._host_name)
+        patch_of_host = mock.patch.object(introduction_module, "socket", machine)
+        patch_of_host.start()
+        self._patches.append(patch_of_host)
         for node in self.nodes:
             node.start()
         return self
@@ -252,6 +259,17 @@ class SimCluster:
         self.shared[name] = replace(self.shared[name], rules=rules)
         self.ruled.add(name)
         self.etcd.process.start(self._rule(name, rules))
+
+    def advise(self, name: str, is_advisory: bool) -> None:
+        """Have a pool count only, or bind again, as an administrator does."""
+        policy = self.shared[name]
+        counting = replace(policy.counting, is_advisory=is_advisory)
+        self.shared[name] = replace(policy, counting=counting)
+
+        def advised(spec: PoolSpec) -> PoolSpec:
+            return replace(spec, policy=replace(spec.policy, counting=counting))
+
+        self.etcd.process.start(self._change(name, advised))
 
     async def _rule(self, name: str, rules: PoolRules) -> None:
         def ruled(spec: PoolSpec) -> PoolSpec:
@@ -317,6 +335,11 @@ class SimCluster:
         client._session.connect = connect
         client._calls._connect = connect
         return client
+
+    def _host_name(self) -> str:
+        """Return the host of the process that runs: there are two."""
+        running = self.world.running
+        return f"host-{sum(running.name.encode()) % 2 if running else 0}"
 
     def _now_millis(self) -> int:
         running = self.world.running

@@ -18,6 +18,7 @@ from tests.policies.shares_kept import drawn_policy
 from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.administrators import Administrator
 from tests.simulation.cluster import KEYS, SimCluster
+from tests.simulation.counting import change_counting, counting_of, name_classes
 from tests.simulation.faults import Faults
 from tests.simulation.gangers import gangers
 from tests.simulation.hoarders import Hoarder
@@ -154,6 +155,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             user.begin(until)
         faults.begin(until, mean_pause=rng.choice([0.5, 1.0, 3.0, 1e9]))
         _change_rules(cluster, pools, seed, until)
+        change_counting(cluster, pools, seed, until)
         world.run(until)
         faults.recover()
         assess.watch_for_missed_wakes()
@@ -189,10 +191,11 @@ def _policies(seed: int, tried: Tried) -> Callable[[int], PoolPolicy]:
     if tried.name != BY_POOL:
         return lambda seats: NO_POLICY
     is_shared = own.random() < POLICIES_SHARE
-    rules, holds = _rules_of(seed), holds_of(seed)
+    rules, holds, counting = _rules_of(seed), holds_of(seed), counting_of(seed)
 
     def drawn(seats: int) -> PoolPolicy:
         policy = drawn_policy(own, seats) if is_shared else NO_POLICY
+        policy = replace(policy, counting=counting)
         policy = replace(policy, rules=drawn_rules(rules, seats)) if rules else policy
         return replace(policy, hold=drawn_hold(holds)) if holds else policy
 
@@ -257,6 +260,7 @@ def _users(
         for user in found:
             if isinstance(user, LibraryUser):
                 user.works = works
+    name_classes(found, seed)
     agents: list[Agent] = []
     for number in range(rng.choice([0, 1, 2, 3])):
         own = random.Random(rng.getrandbits(64))

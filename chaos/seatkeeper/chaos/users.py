@@ -257,6 +257,8 @@ class User:
 
 WORKS = ("", "", "work-1", "work-2")
 """What a request may name where users name work at all; empty: none."""
+CLASSES = ("", "", "t4", "a100", "h100")
+"""Cost classes that requests name where some do; no pool lists the last."""
 ENDS_WORK = 0.7
 """Share of the releases that say how the work ended; after the others the next one does it."""
 
@@ -267,6 +269,8 @@ class LibraryUser(User):
     agents: Sequence[Agent] = ()
     works: random.Random | None = None
     """What draws the work of a request, and how it ends; None: no request names any."""
+    classes: random.Random | None = None
+    """What draws the cost class of a request; None: no request names any."""
 
     def _set_up(self) -> None:
         self._client = self.surroundings.client(
@@ -292,6 +296,7 @@ class LibraryUser(User):
                 wait=wait,
                 token=bool(self.agents),
                 work_key=work_key,
+                cost_class=self.classes.choice(CLASSES) if self.classes else "",
             )
         )
         if rng.random() < self.habits.give_up:
@@ -309,7 +314,7 @@ class LibraryUser(User):
             return
         self._forward(grant)
         await self._use(
-            *(pool, seats, grant.grant_id, grant.fence),
+            *(pool, grant.seats, grant.grant_id, grant.fence),
             lambda: grant.state is not HoldingState.LOST,
         )
         user_record.operations += 1
@@ -377,7 +382,7 @@ class StubUser(User):
                 self.user_record.note(Denied(self.name, pool, asked_at, now, wait))
             return
         await self._use(
-            *(pool, seats, acquire.grant_id, answer.granted.fence),
+            *(pool, answer.granted.seats, acquire.grant_id, answer.granted.fence),
             lambda: self._credentials is credentials and self._is_safe(),
         )
         self.user_record.operations += 1

@@ -5,7 +5,8 @@ user never got proves nothing, so it is in no record. What is in the record must
 stream, and the change stream with itself.
 
 ====  ====================================================================================
-I1    never more seats out than the pool has, at any revision
+I1    never more seats out than the pool has, at any revision; of an advisory pool, never one
+      more that is not marked
 I2    fences of a pool are unique, and only grow
 I3    what was granted is in the history; what was given back is gone; what was refused is
       never granted
@@ -92,6 +93,7 @@ _BY_FAULT = {
     FaultKind.SAME_WORK: Invariant.I4,
     FaultKind.TAKEN_AWAY: Invariant.I6,
     FaultKind.REWRITTEN: Invariant.I4,
+    FaultKind.MARK: Invariant.I1,
 }
 
 

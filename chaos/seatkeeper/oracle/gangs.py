@@ -55,6 +55,7 @@ def _wrong(
         return f"not {said}, of its gang"
     if other.session_id != grant.session_id:
         return f"{said}, of its gang, to another session"
-    if other.seats != member.seats:
-        return f"{said}, of its gang, with {other.seats} seats, not {member.seats}"
+    seats = other.seats // (other.attributes.cost or 1)
+    if seats != member.seats:
+        return f"{said}, of its gang, with {seats} seats, not {member.seats}"
     return None

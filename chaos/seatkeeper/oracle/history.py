@@ -24,6 +24,8 @@ What it looks for, at every revision:
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
   ticket that was given another place, but by a move: what is handed out stays as it is;
 - seats that were called back otherwise than the pool says: see ``reclaims``;
+- of a pool that is advisory at that revision, in place of capacity, limits and who is let in: a grant
+  that is not marked as it should: see ``advisory``;
 - a move to a place that another ticket has, or that changed more than the place;
 - a place in the queue, or a seat, that a decision took away from a session that had not completed
   it, by a release or because its time was over: both are written down in its watermark.
@@ -35,13 +37,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from itertools import groupby
 
+from seatkeeper.oracle.advisory import AdvisoryLedger, path_of
 from seatkeeper.oracle.marks import MarkLedger
 from seatkeeper.oracle.reclaims import ReclaimLedger
 from seatkeeper.oracle.stored import (
@@ -72,8 +75,6 @@ from seatkeeper.server.store import Change, Entry, Store
 
 FAULTS_MAX = 100
 """Faults kept of one pool; more are only counted."""
-PATH_MAX = 10
-"""Most projects that one is a part of; nodes allow four levels."""
 LAPSED_MAX = 10_000
 """Works whose end with a session is remembered."""
 
@@ -93,6 +94,7 @@ class FaultKind(Enum):
     TAKEN_AWAY = "taken away"
     REWRITTEN = "rewritten"
     CALLED_BACK = "called back"
+    MARK = "mark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,20 @@ def _handed_out(grant: StoredGrant) -> tuple[object, ...]:
     return (grant.session_id, grant.seats, grant.fence, grant.lots, grant.overdraft)
 
 
+def _over_limits(
+    made: Iterable[StoredGrant],
+    held: Collection[StoredGrant],
+    shares: Mapping[str, StoredShare],
+) -> Iterator[str]:
+    """Yield each project that got a seat, or is above one that did, and holds more than it may."""
+    limited = {name for name, share in shares.items() if share.limit is not None}
+    for name in sorted(limited & {each for grant in made for each in path_of(grant, shares)}):
+        seats = sum(each.seats for each in held if name in path_of(each, shares))
+        limit = shares[name].limit or 0
+        if seats > limit:
+            yield f"project {name} holds {seats} seats, and may {limit}"
+
+
 class _PoolLedger:
     """One pool at some revision, and the changes of the next one, not applied yet."""
 
@@ -229,6 +245,7 @@ class _PoolLedger:
         """The revision of the one before it."""
         self._reclaims = ReclaimLedger()
         self._marks = MarkLedger()
+        self._advisory = AdvisoryLedger()
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
@@ -244,6 +261,7 @@ class _PoolLedger:
                 self._rules = read_rules(value)
                 self._marks.note_spec(value)
                 self._kept = KeptSeats(read_reserved(value))
+                self._advisory.note_spec(value)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -319,7 +337,7 @@ class _PoolLedger:
             *(revision, known, self._held, self._waiting.values(), gone, self._shares)
         ):
             self._fault(FaultKind.CALLED_BACK, revision, message)
-        if new:
+        if new and not self._advisory.is_on:
             self._check_rules(revision, new)
         if self._is_decision:
             self._last_decision = revision
@@ -349,22 +367,33 @@ class _PoolLedger:
         history = self._history
         history.decisions += 1
         history.grants += len(made)
-        known, held = self._view_revision or self._last_decision, self._held.values()
+        known, is_binding = self._view_revision or self._last_decision, not self._advisory.is_on
+        held = self._held.values()
+        for message in self._advisory.check(
+            *(made, held, history.capacity),
+            late=(one for ended_at, one in self._limits.ended if ended_at > known),
+            rules=self._rules,
+            shares=self._shares,
+        ):
+            self._fault(FaultKind.MARK, revision, message)
         for message in self._marks.faults(made, held, history.out, history.capacity, known):
             self._fault(FaultKind.OVER_GRANT, revision, message)
         if self._is_drained:
             self._fault(FaultKind.DRAINED, revision, f"{len(made)} granted of a drained pool")
         self._check_fences(revision, made)
-        self._check_limits(revision, made)
-        self._check_rules(revision, made)
+        if is_binding:
+            for message in _over_limits(made, held, self._shares):
+                self._fault(FaultKind.OVER_LIMIT, revision, message)
+            self._check_rules(revision, made)
         grantable = history.capacity + self._marks.overdraft
         for message in self._kept.check(made, self._held.values(), grantable):
-            self._fault(FaultKind.KEPT, revision, message)
+            if is_binding:
+                self._fault(FaultKind.KEPT, revision, message)
         self._held_back = self._limits.found(
             self._rules,
             self._held.values(),
             [*self._waiting.values(), *self._queued.values()],
-            known=self._view_revision or self._last_decision,
+            known=known,
             is_shared=bool(self._shares),
         )
         for grant in made:
@@ -390,16 +419,6 @@ class _PoolLedger:
                 self._fault(FaultKind.FENCE, revision, message)
             self._history.fence = max(self._history.fence, grant.fence)
 
-    def _check_limits(self, revision: int, made: list[StoredGrant]) -> None:
-        """See that no project which got a seat, or one above it, holds more than it may."""
-        limited = {name for name, share in self._shares.items() if share.limit is not None}
-        for name in sorted(limited & {each for grant in made for each in self._path(grant)}):
-            held = sum(each.seats for each in self._held.values() if name in self._path(each))
-            limit = self._shares[name].limit or 0
-            if held > limit:
-                message = f"project {name} holds {held} seats, and may {limit}"
-                self._fault(FaultKind.OVER_LIMIT, revision, message)
-
     def _check_rules(self, revision: int, made: list[StoredGrant] | list[StoredTicket]) -> None:
         """See that what was made keeps to who may use the pool, and how much each may have."""
         for one in made:
@@ -413,13 +432,6 @@ class _PoolLedger:
         there = self._held.values() if is_of_grants else self._waiting.values()
         for message in over_each(most, there, made):
             self._fault(FaultKind.OVER_LIMIT, revision, message)
-
-    def _path(self, grant: StoredGrant) -> list[str]:
-        """Return a grant's project and those that it is a part of."""
-        path = [grant.project]
-        while (share := self._shares.get(path[-1])) and share.parent and len(path) < PATH_MAX:
-            path.append(share.parent)
-        return path
 
     def _check_order(
         self, revision: int, grant: StoredGrant, ticket: StoredTicket | None

@@ -31,6 +31,7 @@ class MarkLedger:
         self._plain = 0
         self.overdraft = 0
         self._has_lots = False
+        self._is_advisory = False
         self._all_marked = False
         self._lapsed: list[tuple[int, StoredGrant]] = []
 
@@ -39,10 +40,13 @@ class MarkLedger:
         spec = pool_service_pb2.PoolSpec.FromString(value)
         there = [lot for lot in spec.lots.lots if lot.state == IN_FORCE]
         self._seats = {(lot.name, lot.began_at.ToMilliseconds()): lot.seats for lot in there}
-        self.overdraft = sum(lot.overdraft for lot in there)
+        self._is_advisory = spec.policy.counting.advisory
+        self.overdraft = 0 if self._is_advisory else sum(lot.overdraft for lot in there)
         self._has_lots = bool(spec.lots.lots)
         self._plain = spec.lots.seats
-        self._all_marked = self._has_lots and spec.format >= MARKS_FORMAT
+        is_known = self._has_lots and spec.format >= MARKS_FORMAT
+        # What an advisory pool grants beyond its seats is from no lot.
+        self._all_marked = is_known and not self._is_advisory
 
     def note_end(self, revision: int, grant: StoredGrant) -> None:
         """Take a grant that ended with its lease."""
@@ -62,7 +66,7 @@ class MarkLedger:
 
         ``out``: their seats. ``known``: up to which revision the decision knew of every end.
         """
-        if out > capacity + self.overdraft:
+        if out > capacity + self.overdraft and not self._is_advisory:
             beyond = f" and an overdraft of {self.overdraft}" if self.overdraft else ""
             yield f"{out} seats out of a pool of {capacity}{beyond}"
         if not any(grant.lots or grant.overdraft for grant in made) and not self._all_marked:

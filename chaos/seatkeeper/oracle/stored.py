@@ -39,6 +39,12 @@ class StoredGrant:
     """The lots that it is marked with: name, since when in force, seats."""
     overdraft: int = 0
     """Seats beyond those in force, by its mark."""
+    mark: str = ""
+    """The rule by which an advisory pool would not have made it; empty: it would have."""
+    seats_beyond: int = 0
+    """Its seats beyond the capacity, by its mark."""
+    host: str = ""
+    """Empty: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class StoredTicket:
     """Of the latest move."""
     is_of_gang: bool = False
     """Whether it is granted together with others, and so not when its turn comes alone."""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +209,9 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
             (each.lot, each.began_at.ToMilliseconds(), each.seats) for each in record.lots
         ),
         overdraft=record.overdraft,
+        mark=record.advisory.rule,
+        seats_beyond=record.advisory.seats_beyond,
+        host=record.attributes.host.lower(),
     )
 
 
@@ -221,6 +231,7 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
         moved_to=_moved_to(record),
         move_id=record.move.move_id,
         is_of_gang=bool(record.attributes.gang),
+        host=record.attributes.host.lower(),
     )
 
 

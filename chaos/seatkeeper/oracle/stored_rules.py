@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from seatkeeper.oracle.stored import StoredGrant, StoredTicket
 from seatkeeper.v1 import pool_service_pb2
 
-HOLDER, PROJECT = "holder", "project"
+HOLDER, HOST, PROJECT = "holder", "host", "project"
 ENDED_MAX = 10_000
 """Grants and tickets whose end with a session is remembered."""
 
@@ -32,19 +32,23 @@ class StoredRules:
 
     def lets_in(self, one: StoredGrant | StoredTicket) -> bool:
         """Return whether a grant or a ticket is of one who may use the pool."""
-        if any(pattern.fullmatch(name_of(one, what)) for what, pattern in self.exclude):
+        if any(_fits(one, *each) for each in self.exclude):
             return False
-        return not self.include or any(
-            pattern.fullmatch(name_of(one, what)) for what, pattern in self.include
-        )
+        return not self.include or any(_fits(one, *each) for each in self.include)
 
 
 NO_RULES = StoredRules()
 
 
+def _fits(one: StoredGrant | StoredTicket, what: str, pattern: re.Pattern[str]) -> bool:
+    """Return whether a pattern fits; none fits a host that is not known."""
+    name = name_of(one, what)
+    return bool(name or what != HOST) and pattern.fullmatch(name) is not None
+
+
 def name_of(one: StoredGrant | StoredTicket, what: str) -> str:
-    """Return the holder of a grant or a ticket, or its project."""
-    return one.holder if what == HOLDER else one.project
+    """Return the holder of a grant or a ticket, or its host, or its project."""
+    return {HOLDER: one.holder, HOST: one.host, PROJECT: one.project}[what]
 
 
 def read_rules(value: bytes) -> StoredRules:
@@ -57,9 +61,10 @@ def read_rules(value: bytes) -> StoredRules:
         return (
             *((PROJECT, _pattern(each)) for each in who.projects),
             *((HOLDER, _pattern(each)) for each in holders),
+            *((HOST, _pattern(each.lower())) for each in who.hosts),
         )
 
-    limits = ((HOLDER, said.per_holder), (PROJECT, said.per_project))
+    limits = ((HOLDER, said.per_holder), (HOST, said.per_host), (PROJECT, said.per_project))
     return StoredRules(
         read(said.include),
         read(said.exclude),
@@ -86,7 +91,7 @@ def over_each(
         for what, counter in counted.items():
             counter[name_of(one, what)] += one.seats if isinstance(one, StoredGrant) else 1
     for what, limit in most:
-        for name in sorted({name_of(one, what) for one in made}):
+        for name in sorted({name_of(one, what) for one in made} - {""}):
             if counted[what][name] > limit:
                 yield f"{what} {name} has {counted[what][name]}, and each may have {limit}"
 
@@ -147,6 +152,8 @@ def _held_back(
             seats[name_of(grant, what)] += grant.seats
         behind: set[tuple[str, str]] = set()
         for ticket in sorted(waiting, key=lambda each: (-each.priority, each.number)):
+            if not name_of(ticket, what):
+                continue  # of a host that is not known nothing is counted
             queue = (name_of(ticket, what), ticket.project if is_shared else "")
             if queue in behind or seats[queue[0]] + ticket.seats > most:
                 behind.add(queue)

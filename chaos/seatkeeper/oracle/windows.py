@@ -38,12 +38,13 @@ class StoredReserved:
     seats: int
     projects: tuple[re.Pattern[str], ...]
     holders: tuple[re.Pattern[str], ...]
+    hosts: tuple[re.Pattern[str], ...] = ()
 
     def is_for(self, one: StoredGrant | StoredTicket) -> bool:
         """Return whether they are kept for the holder of a grant or a ticket."""
-        return any(each.fullmatch(one.project) for each in self.projects) or any(
-            each.fullmatch(one.holder) for each in self.holders
-        )
+        named = [(self.projects, one.project), (self.holders, one.holder)]
+        named += [(self.hosts, one.host)] if one.host else []
+        return any(each.fullmatch(name) for patterns, name in named for each in patterns)
 
 
 def read_windows(value: bytes) -> dict[str, StoredWindow]:
@@ -83,6 +84,7 @@ def read_reserved(value: bytes) -> dict[str, StoredReserved]:
                     [*each.who.holders, *(h for name in each.who.groups for h in groups[name])],
                 )
             ),
+            tuple(_pattern(host.lower()) for host in each.who.hosts),
         )
         for each in spec.policy.reservations
         if each.name in is_open

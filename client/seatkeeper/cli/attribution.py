@@ -16,6 +16,8 @@ def attribution_json(of: Attributed) -> dict[str, object]:
         "project": of.project,
         "priority": of.priority,
         "labels": dict(sorted(of.attributes.labels.items())),
+        "cost_class": of.attributes.cost_class or None,
+        "cost": max(1, of.attributes.cost),
     }
 
 

@@ -114,6 +114,18 @@ Labels = Annotated[
 ]
 
 
+CostClass = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="CLASS",
+        help="Class of the pool's costs, as `pool show` lists them: a seat counts as that many. "
+        "[default: that of requests without one]",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """How to reach the service, and who we are to it: each field is an option."""
@@ -277,11 +289,13 @@ class Claimant(Connection):
     wait: Wait = None
     priority: Priority = 0
     label: Labels = None
+    as_: CostClass = ""
 
     def terms(self) -> PlainTerms:
         """Return what the options say of the request for a seat, for the library."""
         labels = dict(text.split("=", 1) for text in self.label or ())
-        return {"wait": self.wait, "priority": self.priority, "labels": labels}
+        said: PlainTerms = {"wait": self.wait, "priority": self.priority, "labels": labels}
+        return {**said, "cost_class": self.as_} if self.as_ else said
 
     def claiming_client(
         self,

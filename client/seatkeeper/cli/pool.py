@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from seatkeeper.cli import completion
 from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
+from seatkeeper.cli.counting import counting_facts, counting_json
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.lots import (
@@ -147,6 +148,8 @@ async def create(
             hold=parsed_hold(how.hold),
             rules=None if change.is_empty else change.applied_to,
             reservations=reserved,
+            advisory=how.advisory,
+            costs=how.costs(),
         )
     _done(at, "created", pool)
 
@@ -185,8 +188,8 @@ async def update(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
             "--usage-half-life, --overtaking, --reclaim, --hold, --include, --exclude, --group, "
-            "--per-holder, --per-project, --lot, --without-lot, --burst-rule, --reserve or "
-            "--without-reservation",
+            "--per-holder, --per-project, --per-host, --advisory, --binding, --cost, --lot, "
+            "--without-lot, --burst-rule, --reserve or --without-reservation",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
     change = how.rules_change()
@@ -202,6 +205,8 @@ async def update(
             reclaim=parsed_reclaim(how.reclaim),
             hold=parsed_hold(how.hold),
             rules=None if change.is_empty else change.applied_to,
+            advisory=how.advisory,
+            costs=how.costs(),
             lots=lots.change,
             burst_rule=lots.rule,
             reservations=kept.change,
@@ -264,6 +269,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 *rule_facts(pool),
                 ("queued", str(pool.queued)),
                 *sharing_facts(pool.spec.policy),
+                *counting_facts(pool),
                 *rules_facts(pool.spec.policy.rules),
                 ("last fence", str(pool.fence)),
                 ("revision", str(pool.revision)),
@@ -314,7 +320,8 @@ app.command(
 
 def _json(pool: pb.Pool, *, details: bool) -> Json:
     """Return a pool for programs; ``details``: also its grants and queue."""
-    return pool_json(pool, details=details) | lots_json(pool) | reservations_json(pool)
+    of_time = lots_json(pool) | reservations_json(pool)
+    return pool_json(pool, details=details) | of_time | counting_json(pool)
 
 
 def _only_one(at: Connection, yaml: bool) -> None:

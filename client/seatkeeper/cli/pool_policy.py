@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.client.admin.counting import parse_costs
 from seatkeeper.client.admin.rules import RulesChange, parse_group, parse_most, parse_who
 from seatkeeper.core.errors import InvalidArgument
 
@@ -46,9 +47,9 @@ Hold = typer.Option(
 Include = typer.Option(
     "--include",
     metavar="WHO",
-    help="Who may use the pool: project:NAME, holder:NAME or group:NAME. May be repeated; what is "
-    "given takes the place of all that were included. One * in a NAME stands for any text. none: all "
-    "may.",
+    help="Who may use the pool: project:NAME, holder:NAME, group:NAME or host:NAME. May be repeated; "
+    "what is given takes the place of all that were included. One * in a NAME stands for any text. "
+    "none: all may.",
 )
 Exclude = typer.Option(
     "--exclude",
@@ -69,6 +70,24 @@ PerHolder = typer.Option(
 PerProject = typer.Option(
     "--per-project", metavar="RULE", help="The same for each project, listed or not."
 )
+PerHost = typer.Option(
+    "--per-host", metavar="RULE", help="The same for each host, as clients say theirs."
+)
+
+
+Advisory = typer.Option(
+    "--advisory/--binding",
+    help="Whether the pool counts and refuses nothing that can be granted: what would have waited or "
+    "been refused is granted, and the grant is marked with the rule. [default: it is binding]",
+    show_default=False,
+)
+Cost = typer.Option(
+    "--cost",
+    metavar="CLASS=N",
+    help="Seats that one costs which is asked for with --as CLASS; `default` is for requests that name "
+    "no class. May be repeated; what is given takes the place of all costs. none: each seat costs 1. "
+    "What is held or waits stays as it is.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +103,24 @@ class PolicyOptions:
     group: Annotated[list[str] | None, Group] = None
     per_holder: Annotated[str | None, PerHolder] = None
     per_project: Annotated[str | None, PerProject] = None
+    per_host: Annotated[str | None, PerHost] = None
+    advisory: Annotated[bool | None, Advisory] = None
+    cost: Annotated[list[str] | None, Cost] = None
 
     @property
     def is_given(self) -> bool:
         """Whether any of them is given."""
         values = (self.usage_half_life, self.overtaking, self.include, self.exclude)
         more = (self.reclaim, self.hold, self.group, self.per_holder, self.per_project)
-        return any(each is not None for each in (*values, *more))
+        counting = (self.per_host, self.advisory, self.cost)
+        return any(each is not None for each in (*values, *more, *counting))
+
+    def costs(self) -> dict[str, int] | None:
+        """Return what they say of costs; None: nothing. What cannot be read ends the command."""
+        try:
+            return None if self.cost is None else parse_costs(self.cost)
+        except InvalidArgument as error:
+            fail(Exit.USAGE, str(error))
 
     def rules_change(self) -> RulesChange:
         """Return what they say of the rules. What cannot be read ends the command."""
@@ -101,6 +131,7 @@ class PolicyOptions:
                 groups=dict(map(parse_group, self.group or [])),
                 per_holder=None if self.per_holder is None else parse_most(self.per_holder),
                 per_project=None if self.per_project is None else parse_most(self.per_project),
+                per_host=None if self.per_host is None else parse_most(self.per_host),
             )
         except InvalidArgument as error:
             fail(Exit.USAGE, str(error))

@@ -21,6 +21,7 @@ from rich.text import Text
 from seatkeeper.artifacts.features import Feature
 from seatkeeper.cli.attribution import attribution_json
 from seatkeeper.cli.encoding import as_json
+from seatkeeper.cli.marks import mark_json
 from seatkeeper.core.amounts import count, size, span
 from seatkeeper.core.lot_messages import decode_seats
 from seatkeeper.core.text import printable
@@ -326,12 +327,16 @@ def rules_json(rules: pools_pb.PoolRules) -> Json:
     return {
         "groups": {group.name: [*group.holders] for group in rules.groups},
         **{name: _who_json(getattr(rules, name)) for name in ("include", "exclude")},
-        **{name: _most_json(getattr(rules, name)) for name in ("per_holder", "per_project")},
+        **{
+            name: _most_json(getattr(rules, name))
+            for name in ("per_holder", "per_host", "per_project")
+        },
     }
 
 
 def _who_json(who: pools_pb.Who) -> Json:
-    return {"projects": [*who.projects], "holders": [*who.holders], "groups": [*who.groups]}
+    names = {"projects": who.projects, "holders": who.holders, "groups": who.groups}
+    return {key: [*each] for key, each in (names | {"hosts": who.hosts}).items()}
 
 
 def _most_json(most: pools_pb.AtMost) -> Json:
@@ -380,6 +385,7 @@ def grant_json(grant: pools_pb.HeldGrant) -> Json:
         "overdraft": grant.overdraft,
         **({"called_back_rule": grant.reclaiming.rule} if grant.reclaiming.rule else {}),
         **_held_json(grant.hold),
+        "advisory": mark_json(grant),
     }
 
 

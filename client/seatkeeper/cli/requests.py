@@ -8,6 +8,7 @@ import typer
 
 from seatkeeper.cli import completion
 from seatkeeper.cli.attribution import Attributed
+from seatkeeper.cli.marks import mark_facts, seats_text
 from seatkeeper.cli.render import client_says, iso, seconds, since
 from seatkeeper.core.amounts import span
 from seatkeeper.core.lot_messages import decode_marks
@@ -37,7 +38,7 @@ def ticket_facts(ticket: pb.QueuedTicket) -> list[tuple[str, str]]:
         ("position", str(ticket.position)),
         ("waits", ticket.holder),
         *_attribution(ticket),
-        ("seats", str(ticket.seats)),
+        ("seats", seats_text(ticket)),
         ("waiting for", f"{since(ticket.queued_at)}, since {iso(ticket.queued_at)}"),
         ("estimate", span(seconds(ticket.estimate)) if known else "unknown"),
         *_moved(ticket),
@@ -59,7 +60,7 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         ("grant", grant.grant_id),
         ("holder", grant.holder),
         *_attribution(grant),
-        ("seats", str(grant.seats)),
+        ("seats", seats_text(grant)),
         ("fence", str(grant.fence)),
         ("held for", f"{since(grant.granted_at)}, since {iso(grant.granted_at)}"),
         ("lease ends", iso(grant.expires_at) if grant.HasField("expires_at") else "unknown"),
@@ -69,6 +70,7 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         *_marks(grant),
         *_called_back(grant),
         *_hold(grant),
+        *mark_facts(grant),
     ]
 
 

@@ -79,6 +79,7 @@ def _json(pool: pb.Pool, message: pb.Reservation) -> Json:
             "projects": [*message.who.projects],
             "holders": [*message.who.holders],
             "groups": [*message.who.groups],
+            "hosts": [*message.who.hosts],
         },
         "rule": reservation.when.rule,
         "when": schedule_text(reservation.when),

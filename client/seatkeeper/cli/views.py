@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seatkeeper.cli.attribution import attribution_columns
+from seatkeeper.cli.marks import would
 from seatkeeper.cli.render import (
     between,
     client_says,
@@ -180,6 +181,7 @@ def pools_table(pools: Sequence[pools_pb.Pool]) -> RenderableType:
 def seats_of(pool: pools_pb.Pool) -> str:
     """Return how many seats a pool has, and whether it is closed or drained."""
     seats = str(pool.spec.seats) if pool.spec.seats else "closed"
+    seats += ", advisory" if pool.spec.policy.counting.advisory else ""
     return f"{seats}, drained" if pool.spec.HasField("drain") else seats
 
 
@@ -209,6 +211,8 @@ def rules_facts(rules: pools_pb.PoolRules) -> list[tuple[str, str]]:
     ]
     if rules.HasField("per_holder"):
         found.append(("per holder", most_text(rules.per_holder)))
+    if rules.HasField("per_host"):
+        found.append(("per host", most_text(rules.per_host)))
     if rules.HasField("per_project"):
         found.append(("per project", most_text(rules.per_project)))
     return [(name, text) for name, text in found if text]
@@ -224,10 +228,12 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
     lots = ("from lots",) if any(marks) else ()
     is_bounded = any(grant.hold.HasField("ends_at") for grant in pool.grants)
     until = (">held until",) if is_bounded else ()
+    is_marked = any(grant.HasField("advisory") for grant in pool.grants)
+    marked = ("would",) if is_marked else ()
     return table(
         (
             *(*ids, "holder", *headings, ">seats", *lots, ">fence", ">held for"),
-            *(*until, "agent", "client says"),
+            *(*until, "agent", *marked, "client says"),
         ),
         [
             (
@@ -240,6 +246,7 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
                 since(grant.granted_at),
                 *((_held_until(grant),) if is_bounded else ()),
                 grant.agent_id or "-",
+                *((_would(grant),) if is_marked else ()),
                 client_says(grant),
             )
             for grant, of in zip(pool.grants, marks, strict=True)
@@ -261,6 +268,11 @@ def _estimate(ticket: pools_pb.QueuedTicket) -> str:
 
 def _held_until(grant: pools_pb.HeldGrant) -> str:
     return iso(grant.hold.ends_at) if grant.hold.HasField("ends_at") else "-"
+
+
+def _would(grant: pools_pb.HeldGrant) -> str:
+    """Return what would have become of a grant in a binding pool, and by which rule."""
+    return f"{would(grant)} ({grant.advisory.rule})" if grant.HasField("advisory") else "-"
 
 
 def queue_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableType:

@@ -66,6 +66,7 @@ from seatkeeper.core.errors import (
     TokenMalformed,
     TooManySeats,
     TooManyTickets,
+    UnknownCostClass,
     UsageError,
     WorkEnded,
 )
@@ -135,6 +136,7 @@ __all__ = [
     "TokenMalformed",
     "TooManySeats",
     "TooManyTickets",
+    "UnknownCostClass",
     "UsageError",
     "WorkEnded",
     "exit_on_signals",

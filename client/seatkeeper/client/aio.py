@@ -170,6 +170,8 @@ class AsyncSeatClient:
         ``work_key`` names the work that the seats are for: of the requests of a pool with the same
         key one holds seats at a time. The others wait in their places, and are refused with
         `WorkEnded` when it calls `AsyncGrant.end_work` and releases; otherwise the next is granted.
+        ``cost_class`` names a class of the pool's costs: that many seats of the pool are held for each
+        of ``seats``, and `AsyncGrant.seats` says how many.
 
         Entering raises what `acquire` raises. Leaving raises `SeatLost` when the seats were lost
         meanwhile, unless the body raised something itself, or ``check`` is False.

@@ -39,6 +39,7 @@ from seatkeeper.core.errors import (
     TokenMalformed,
     TooManySeats,
     TooManyTickets,
+    UnknownCostClass,
     UsageError,
     WorkEnded,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "TokenMalformed",
     "TooManySeats",
     "TooManyTickets",
+    "UnknownCostClass",
     "UsageError",
     "WorkEnded",
 ]

@@ -20,6 +20,7 @@
     │   ├── TooManySeats         more seats than the pool has
     │   ├── NotAllowed           the pool's rules do not let this holder, or project, in
     │   ├── TooManyTickets       the holder, or the project, has as many requests waiting as each may
+    │   ├── UnknownCostClass     the pool's costs do not list the class that a request names
     │   ├── AlreadyExists        something of that name exists
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
     │   ├── Changed              it changed since you read it: read again, then decide
@@ -164,6 +165,10 @@ class NotAllowed(UsageError):
 
 class TooManyTickets(UsageError):
     """As many requests wait as the pool's rules let each have: ask when one of them is served."""
+
+
+class UnknownCostClass(UsageError):
+    """The pool's costs do not list the class that the request names."""
 
 
 class AlreadyExists(UsageError):

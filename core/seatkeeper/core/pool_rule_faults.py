@@ -26,7 +26,7 @@ def rule_faults(rules: PoolRules) -> Iterator[RuleFault]:
     lists = [("groups", at, "holders") for at in range(count)]
     total = sum(len(group.holders) for group in rules.groups)
     for who in (rules.include, rules.exclude):
-        total += len(who.projects) + len(who.holders) + len(who.groups)
+        total += len(who.projects) + len(who.holders) + len(who.groups) + len(who.hosts)
     if total > NAMES_MAX:
         first = lists[0][:1] if lists else ("exclude" if rules.include.is_empty else "include",)
         yield first, f"{total} names and patterns in all rules are over {NAMES_MAX}"
@@ -43,12 +43,13 @@ def rule_faults(rules: PoolRules) -> Iterator[RuleFault]:
     for key, who in (("include", rules.include), ("exclude", rules.exclude)):
         yield from _in_list((key, "projects"), who.projects, is_project=True)
         yield from _in_list((key, "holders"), who.holders, is_project=False)
+        yield from _in_list((key, "hosts"), who.hosts, is_project=False)
         for at, name in enumerate(who.groups):
             if name not in names:
                 yield (key, "groups", at), f"there is no group {name[:64]}"
             elif name in who.groups[:at]:
                 yield (key, "groups", at), f"{name} is there twice"
-    for key, most in (("per_holder", rules.per_holder), ("per_project", rules.per_project)):
+    for key, most in rules.limits:
         if most.seats is not None and not 1 <= most.seats <= SEATS_MAX:
             yield (key, "seats"), f"{most.seats} is not from 1 to {SEATS_MAX}"
         if most.tickets is not None and not 0 <= most.tickets <= SEATS_MAX:
@@ -79,7 +80,7 @@ def _fault_of_project(pattern: str) -> str:
 
 def _fault_of_holder(pattern: str) -> str:
     if not 1 <= len(pattern) <= HOLDER_MAX:
-        return f"a holder has 1 to {HOLDER_MAX} characters"
+        return f"it has 1 to {HOLDER_MAX} characters"
     if pattern.count(ANY) > 1:
         return f"{pattern[:64]!r} has more than one `*`"
     if hidden := hidden_in(pattern):

@@ -16,23 +16,26 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class Who:
-    """Some of those who ask: by project, by holder, or by a group of holders."""
+    """Some of those who ask: by project, by holder, by a group of holders, or by host."""
 
     projects: tuple[str, ...] = ()
     """Names and patterns, as below."""
     holders: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """In any case of letters."""
 
     @property
     def is_empty(self) -> bool:
         """Whether it names none."""
-        return not (self.projects or self.holders or self.groups)
+        return not (self.projects or self.holders or self.groups or self.hosts)
 
     def __str__(self) -> str:
         """Return it for people: ``project vision, holder ci-*``."""
         said = [f"project {each}" for each in self.projects]
         said += [f"holder {each}" for each in self.holders]
-        return ", ".join([*said, *(f"group {each}" for each in self.groups)])
+        said += [f"group {each}" for each in self.groups]
+        return ", ".join([*said, *(f"host {each}" for each in self.hosts)])
 
 
 @dataclass(frozen=True)
@@ -81,38 +84,53 @@ class PoolRules:
     per_holder: AtMost = NO_LIMIT
     per_project: AtMost = NO_LIMIT
     """Of what a project asks for itself: that of its parts is not counted."""
+    per_host: AtMost = NO_LIMIT
+    """Of a host that is not known nothing is counted."""
 
     @cached_property
     def limits_seats(self) -> bool:
         """Whether there is a most of seats that each may hold."""
-        return self.per_holder.seats is not None or self.per_project.seats is not None
+        return any(most.seats is not None for _, most in self.limits)
 
     @cached_property
     def limits_tickets(self) -> bool:
         """Whether there is a most of requests that each may have in the queue."""
-        return self.per_holder.tickets is not None or self.per_project.tickets is not None
+        return any(most.tickets is not None for _, most in self.limits)
 
-    def broken_by(self, holder: str, project: str, seats: int) -> str | None:
+    @cached_property
+    def limits(self) -> tuple[tuple[str, AtMost], ...]:
+        """What each may have, by the names of the fields."""
+        most = (self.per_holder, self.per_host, self.per_project)
+        return tuple(zip(("per_holder", "per_host", "per_project"), most, strict=True))
+
+    @cached_property
+    def looks_at_hosts(self) -> bool:
+        """Whether anything depends on the host that a request comes from."""
+        named = self.include.hosts or self.exclude.hosts
+        return bool(named) or not self.per_host.is_empty
+
+    def broken_by(self, holder: str, project: str, seats: int, host: str = "") -> str | None:
         """Return the name of the rule by which a request can never be served; None: it can.
 
-        The names are those of the fields.
+        The names are those of the fields. ``host``: empty where it is not known.
         """
-        if self.excluded_by(holder, project) is not None:
+        if self.excluded_by(holder, project, host) is not None:
             return "exclude"
-        if not self.includes(holder, project):
+        if not self.includes(holder, project, host):
             return "include"
-        for name, most in (("per_holder", self.per_holder), ("per_project", self.per_project)):
-            if most.seats is not None and seats > most.seats:
+        for name, most in self.limits:
+            is_counted = bool(host) or name != "per_host"
+            if most.seats is not None and seats > most.seats and is_counted:
                 return name
         return None
 
-    def excluded_by(self, holder: str, project: str) -> str | None:
+    def excluded_by(self, holder: str, project: str, host: str = "") -> str | None:
         """Return what of the rules keeps a holder out, such as ``holder mal*``; None: nothing does."""
-        return self._excluded.found(holder, project)
+        return self._excluded.found(holder, project, host)
 
-    def includes(self, holder: str, project: str) -> bool:
+    def includes(self, holder: str, project: str, host: str = "") -> bool:
         """Return whether a holder is among those who are let in."""
-        return self.include.is_empty or self._included.found(holder, project) is not None
+        return self.include.is_empty or self._included.found(holder, project, host) is not None
 
     @cached_property
     def _excluded(self) -> _Matcher:
@@ -128,6 +146,7 @@ class PoolRules:
         lists += [] if self.include.is_empty else [f"include: {self.include}"]
         lists += [] if self.exclude.is_empty else [f"exclude: {self.exclude}"]
         lists += [] if self.per_holder.is_empty else [f"per holder: {self.per_holder}"]
+        lists += [] if self.per_host.is_empty else [f"per host: {self.per_host}"]
         return lists + (
             [] if self.per_project.is_empty else [f"per project: {self.per_project}"]
         )
@@ -136,8 +155,11 @@ class PoolRules:
 NO_RULES = PoolRules()
 
 
-def finder(who: Who, groups: Iterable[HolderGroup]) -> Callable[[str, str], str | None]:
-    """Return what says, of a holder and a project, which entry of ``who`` means it; None: none does."""
+def finder(who: Who, groups: Iterable[HolderGroup]) -> Callable[[str, str, str], str | None]:
+    """Return what says, of a holder, a project and a host, which entry of ``who`` means it.
+
+    It says None where none does. The host is empty where it is not known.
+    """
     return _Matcher(who, groups).found
 
 
@@ -170,8 +192,11 @@ class _Matcher:
             _Names("holder", who.holders),
             *(_Names(f"group {name}, holder", members.get(name, ())) for name in who.groups),
         ]
+        self._hosts = _Names("host", (each.lower() for each in who.hosts))
 
-    def found(self, holder: str, project: str) -> str | None:
+    def found(self, holder: str, project: str, host: str) -> str | None:
         if (by := self._projects.found(project)) is not None:
+            return by
+        if host and (by := self._hosts.found(host.lower())) is not None:
             return by
         return next((by for each in self._holders if (by := each.found(holder))), None)

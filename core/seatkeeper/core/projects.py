@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from seatkeeper.core.amounts import exact_seconds
+from seatkeeper.core.counting import PLAIN, Counting
 from seatkeeper.core.hold import HoldRule
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.reclaim import ReclaimRule
@@ -79,6 +80,13 @@ class PoolPolicy:
     """How long seats may be held; None: as long as their holders like."""
     reservations: tuple[Reservation, ...] = ()
     """Seats that are kept for some in windows that come again and again; each name once."""
+    counting: Counting = PLAIN
+    """What requests cost, and whether the pool is advisory."""
+
+    @cached_property
+    def looks_at_hosts(self) -> bool:
+        """Whether anything depends on the host that a request comes from."""
+        return self.rules.looks_at_hosts or any(each.who.hosts for each in self.reservations)
 
     @cached_property
     def shares(self) -> Mapping[str, ProjectShare]:
@@ -126,7 +134,7 @@ class PoolPolicy:
         if self.hold is not None:
             found.append(f"hold: {self.hold}")
         found += map(str, self.reservations)
-        return found + self.rules.lines()
+        return found + self.rules.lines() + self.counting.lines()
 
     def share(self, project: str) -> ProjectShare:
         """Return what a project gets, listed or not."""

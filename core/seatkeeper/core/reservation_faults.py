@@ -56,7 +56,7 @@ def _faults_of(
     elif seats and reservation.seats > seats:
         yield ("seats",), f"{reservation.seats} is more than the pool has seats: {seats}"
     if reservation.who.is_empty:
-        yield ("for",), "say for whom: projects, holders or groups"
+        yield ("for",), "say for whom: projects, holders, groups or hosts"
     groups = tuple(HolderGroup(each.name, each.holders) for each in policy.rules.groups)
     for way, reason in rule_faults(PoolRules(groups, include=reservation.who)):
         if way[0] == "include":

@@ -29,7 +29,9 @@ def encode_reservation(reservation: Reservation) -> pb.Reservation:
     return pb.Reservation(
         name=reservation.name,
         seats=reservation.seats,
-        who=pb.Who(projects=who.projects, holders=who.holders, groups=who.groups),
+        who=pb.Who(
+            projects=who.projects, holders=who.holders, groups=who.groups, hosts=who.hosts
+        ),
         schedule=pb.WindowSchedule(
             rule=when.rule,
             zone=when.zone,
@@ -51,7 +53,7 @@ def decode_reservation(message: pb.Reservation) -> Reservation:
     return Reservation(
         message.name,
         message.seats,
-        Who(tuple(who.projects), tuple(who.holders), tuple(who.groups)),
+        Who(*map(tuple, (who.projects, who.holders, who.groups, who.hosts))),
         Schedule(
             when.rule,
             when.opens_minute,

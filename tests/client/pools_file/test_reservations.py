@@ -81,7 +81,7 @@ def test_what_is_read_is_written_back() -> None:
         ),
         (
             CI.replace("{projects: [ci]}", "{}"),
-            "6:27: pools.p.reservations.ci.for: say for whom: projects, holders or groups",
+            "6:27: pools.p.reservations.ci.for: say for whom: projects, holders, groups or hosts",
         ),
     ],
 )

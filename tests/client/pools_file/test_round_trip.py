@@ -88,10 +88,11 @@ def rules(draw: st.DrawFn) -> pb.PoolRules:
             projects=draw(st.lists(patterns, max_size=2, unique=True)),
             holders=draw(st.lists(holders, max_size=3, unique=True)),
             groups=draw(st.sets(st.sampled_from(sorted(groups)))) if groups else (),
+            hosts=draw(st.lists(holders, max_size=2, unique=True)),
         )
         if who.ByteSize():
             getattr(found, name).CopyFrom(who)
-    for name in ("per_holder", "per_project"):
+    for name in ("per_holder", "per_host", "per_project"):
         seats, tickets = (
             draw(st.none() | st.integers(1, 9)),
             draw(st.none() | st.integers(0, 9)),
@@ -170,6 +171,10 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         spec.policy.overtaking.within.FromMicroseconds(micros)
     if draw(st.booleans()):
         spec.policy.hold.CopyFrom(draw(holds()))
+    if draw(st.booleans()):
+        spec.policy.counting.advisory = True
+    for cost, number in draw(st.dictionaries(names, st.integers(1, 1_000), max_size=3)).items():
+        spec.policy.counting.costs.add(name=cost, seats=number)
     if (said := draw(rules())).ByteSize():
         spec.policy.rules.CopyFrom(said)
     if seats and not spec.policy.projects:  # which may be guaranteed all seats

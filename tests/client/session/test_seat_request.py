@@ -41,6 +41,7 @@ async def test_a_number_that_does_not_fit_is_refused_by_its_name(
 @pytest.mark.parametrize("kind", [AsyncSeatClient, SeatClient])
 def test_every_argument_is_named_by_help(kind: type[AsyncSeatClient | SeatClient]) -> None:
     how = {"project": "", "priority": 0, "labels": None, "wait": None, "on_queued": None}
+    how |= {"cost_class": ""}
     seats = how | {"seats": 1, "on_state": None, "token": False, "work_key": ""}
     build = {
         "to": None,

@@ -45,6 +45,8 @@ ATTRIBUTIONS = st.builds(
         lambda labels: tuple(sorted(labels.items()))
     ),
     work_key=st.sampled_from(["", "w/1"]),
+    cost_class=st.sampled_from(["", "a100"]),
+    cost=st.sampled_from([1, 4]),
     kept=st.sampled_from([b"", LATER]),
 )
 

@@ -152,7 +152,7 @@ PURE = (
         f"seatkeeper.core.{module}"
         for module in ("projects", "pool_rules", "reclaim", "hold", "lots")
     ),
-    "seatkeeper.core.reservations",
+    *("seatkeeper.core.reservations", "seatkeeper.core.counting"),
 )
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
 of the ground that they decide by."""
@@ -165,7 +165,7 @@ PURE_IMPORTS: dict[str, set[str]] = {
     "datetime": {"timedelta"},
     "sys": {"maxsize"},
     "seatkeeper.core.amounts": {"exact_seconds", "span"},
-    "seatkeeper.core.validate": {"Malformed"},
+    "seatkeeper.core.validate": {"Malformed", "check_name", "is_name"},
 }
 """What they may import beside each other, and which names of it; none named: any."""
 IMPURE_CALLS = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}

@@ -27,6 +27,13 @@ INCLUDE = PoolRules(include=Who(projects=("nlp",), holders=("a*z",)))
 SEATS = PoolRules(per_holder=AtMost(seats=1))
 PROJECT = PoolRules(per_project=AtMost(seats=2))
 TICKETS = PoolRules(per_holder=AtMost(tickets=1))
+NO_KIOSK = PoolRules(exclude=Who(hosts=("Kiosk*",)))
+FROM_BUILD = PoolRules(include=Who(hosts=("build-1",)))
+ON_A_HOST = PoolRules(per_host=AtMost(seats=1))
+
+
+def on(host: str, number: int, seats: int = 1) -> Grant:
+    return changed(g(number, f"h{number}", seats), host=host)
 
 
 def ruled(rules: PoolRules, seats: int = 9) -> Change:
@@ -62,6 +69,13 @@ def t(number: int, holder: str, seats: int = 1, project: str = "cv") -> Ticket:
         (PROJECT, [[granted(g(1, "a", 2))], [granted(g(2, "b"))]], [FaultKind.OVER_LIMIT]),
         (TICKETS, [[queued(t(1, "a"))], [queued(t(2, "b"))]], []),
         (TICKETS, [[queued(t(1, "a"))], [queued(t(2, "a"))]], [FaultKind.OVER_LIMIT]),
+        (NO_KIOSK, [[granted(on("kiosk-1", 1))]], [FaultKind.NOT_ALLOWED]),
+        (NO_KIOSK, [[granted(on("", 1))], [granted(on("desk", 2))]], []),
+        (FROM_BUILD, [[granted(on("BUILD-1", 1))]], []),
+        (FROM_BUILD, [[granted(on("", 1))]], [FaultKind.NOT_ALLOWED]),
+        (ON_A_HOST, [[granted(on("a", 1))], [granted(on("b", 2))]], []),
+        (ON_A_HOST, [[granted(on("a", 1))], [granted(on("A", 2))]], [FaultKind.OVER_LIMIT]),
+        (ON_A_HOST, [[granted(on("", 1))], [granted(on("", 2))]], []),
         # One that is held back may be passed, by others and not by its own.
         (SEATS, [[granted(g(1, "a"))], [queued(t(2, "a"))], [granted(g(3, "b"))]], []),
         (SEATS, [[queued(t(2, "a"))], [granted(g(3, "b"))]], [FaultKind.ORDER]),

@@ -483,7 +483,7 @@ def _stored() -> set[Any]:
 
 def test_every_record_of_the_contract_has_a_kind_and_a_format() -> None:
     declared = state_pb2.DESCRIPTOR.message_types_by_name
-    within = {"ReclaimRecord", "RevokeRecord"}  # parts of the guard's
+    within = {"ReclaimRecord", "RevokeRecord", "AdvisoryRecord"}  # parts of the guard's
     stored = {
         each
         for name, each in declared.items()

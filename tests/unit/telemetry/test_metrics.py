@@ -19,7 +19,7 @@ from tests.unit.services import Services, Stream, refused, running_services
 
 from seatkeeper.server.config import NodeConfig
 from seatkeeper.server.domain import Instant
-from seatkeeper.server.events.usage import grant_begins
+from seatkeeper.server.events.usage import UsageEvent, UsageKind, grant_begins
 from seatkeeper.server.node import Node
 from seatkeeper.server.pool import router as seats
 from seatkeeper.server.store import MemoryStore
@@ -71,6 +71,30 @@ async def test_a_pool_that_is_used_shows_how_full_it_is(
     assert seen["seatkeeper_store_followed", ""] == 1
     assert ("process_open_fds", "") in seen
     assert any(name == "seatkeeper_build_info" for name, _ in seen)
+
+
+async def test_what_an_advisory_pool_grants_beyond_is_counted_by_rule_and_logged(
+    tmp_path: Path, observer: MetricsObserver
+) -> None:
+    events: list[UsageEvent] = []
+    observer.usage.subscribe(events.append)
+    async with services(tmp_path, observer) as node:
+        wanted = pools_pb.PoolSpec(name=POOL, seats=1)
+        wanted.policy.counting.advisory = True
+        await node.pools.CreatePool(pools_pb.CreatePoolRequest(spec=wanted))
+        who = await node.session()
+        for number, wants in enumerate((1, 1, 5), 1):
+            await node.acquire(who, number, seats=wants)
+        seen = scraped(observer)
+        assert seen["seatkeeper_advisory_grants_total", f"{POOL},seats"] == 1
+        assert seen["seatkeeper_advisory_grants_total", f"{POOL},capacity"] == 1
+        assert seen["seatkeeper_grants_total", POOL] == 3
+    marked = [(each.reason, each.hint) for each in events if each.kind is UsageKind.GRANTED]
+    assert marked == [
+        ("", ""),
+        ("seats", "it wants 1 seat, and 1 of 1 were held"),
+        ("capacity", "5 seats asked of a pool of 1"),
+    ]
 
 
 async def test_no_gauge_outlives_its_pool(tmp_path: Path, observer: MetricsObserver) -> None:

@@ -172,8 +172,9 @@ class Specification(PolicyOptions):
 def specified(message: pb.PoolSpec, seats: int) -> PoolSpec:
     """Return the specification with so many seats, checked as a node checks it.
 
-    Of a pool with lots only so many seats are left; but its guarantees may be more, as they may be in
-    nodes while a contract has not begun, or has ended.
+    It is binding, also where the pool is advisory, and its seats are those that a trace says: what a
+    class costs is left out. Of a pool with lots only so many seats are left; but its guarantees may be
+    more, as they may be in nodes while a contract has not begun, or has ended.
     """
     from seatkeeper.core.validate import Malformed
     from seatkeeper.server.store.formats import FormatUnsupported, check_format
@@ -182,6 +183,7 @@ def specified(message: pb.PoolSpec, seats: int) -> PoolSpec:
     tried = pb.PoolSpec()
     tried.CopyFrom(message)
     tried.seats = seats
+    tried.policy.ClearField("counting")
     if has_lots := bool(tried.lots.lots) and seats <= SEATS_MAX:
         tried.ClearField("seats")
     else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypedDict, TypeVar
 
+from seatkeeper.client.admin.counting import with_counting
 from seatkeeper.client.admin.holds import with_hold
 from seatkeeper.client.admin.lots import LotChange, change_lots
 from seatkeeper.client.admin.projects import with_projects
@@ -28,6 +29,8 @@ class Sharing(TypedDict, total=False):
     reclaim: pb.ReclaimRule | None
     hold: pb.HoldRule | None
     rules: Rules | None
+    advisory: bool | None
+    costs: Mapping[str, int] | None
 
 
 class NewPool(Sharing, total=False):
@@ -57,6 +60,8 @@ DEFAULTS: dict[str, object] = {
     "reclaim": None,
     "hold": None,
     "rules": None,
+    "advisory": None,
+    "costs": None,
 }
 
 
@@ -87,6 +92,7 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
     if (rules := said.get("rules")) is not None:
         with_rules(policy, rules)
     with_hold(policy, said.get("hold"))
+    with_counting(policy, said.get("advisory"), said.get("costs"))
     policy.reservations.extend(said.get("reservations", ()))
     if policy.ByteSize():
         spec.policy.CopyFrom(policy)
@@ -119,6 +125,10 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
         spec.policy.SetInParent()
     if reservations := said.get("reservations"):
         change_reservations(spec, reservations)
+    advisory, costs = said.get("advisory"), said.get("costs")
+    if advisory is not None or costs is not None:
+        with_counting(spec.policy, advisory, costs)
+        spec.policy.SetInParent()
 
 
 def _how(
@@ -142,6 +152,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("knows no rules", f"pool {name} lets all in")
     if wanted.reservations and not made.reservations:
         raise _too_old("keeps no seats", f"pool {name} has no reservation")
+    if wanted.HasField("counting") and not made.HasField("counting"):
+        raise _too_old("knows neither advisory pools nor costs", f"pool {name} is a plain one")
     if asked.lots.lots and not pool.spec.lots.lots:
         raise _too_old("knows no lots", f"pool {name} has its plain seats alone")
     if asked.lots.burst_rule.seats and not pool.spec.lots.burst_rule.seats:

@@ -52,7 +52,8 @@ class AsyncPools(AsyncHeldGrants):
         ``reclaim``: how lent seats are called back. ``hold``: how long seats are held. ``rules``: who
         may use it, and how much each may have. ``lots``: contracts, whose seats count beside ``seats``
         while they are in force. ``reservations``: seats that are kept for some in windows that come
-        again. Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the
+        again. ``advisory``: whether it counts and refuses nothing; ``costs``: what a seat costs by
+        class. Raises `AlreadyExists`, `InvalidArgument`, or `ServiceTooOld` when the
         node that made it knows one of these not: then there is a pool without it.
         """
         spec = new_spec(name, seats, said)
@@ -73,11 +74,12 @@ class AsyncPools(AsyncHeldGrants):
         ``projects`` are added, or take the place of those of their names; ``without_projects`` are
         names of some that are left out; a ``usage_half_life`` of 0: only what is held counts; an
         empty ``overtaking``, or ``reclaim``: none. ``rules`` take the place of all that there are, or
-        make the new ones of these. ``lots`` and ``reservations`` say what is to become of some of them;
-        the others stay. Of a pool with lots, ``seats`` are those without a contract.
-        Lowering ``seats`` takes no seat from anyone: it stops new grants until the surplus is
-        released. Raises `PoolNotFound`, `InvalidArgument`, `ServiceTooOld` for what the node does not
-        know, or `Changed` when others change the pool all the time.
+        make the new ones of these; ``costs`` take the place of all there are, and an empty one: none.
+        ``lots`` and ``reservations`` say what is to become of some of them; the others stay. Of a pool
+        with lots, ``seats`` are those without a contract. Lowering ``seats`` takes no seat from anyone:
+        it stops new grants until the surplus is released. Raises `PoolNotFound`, `InvalidArgument`,
+        `ServiceTooOld` for what the node does not know, or `Changed` when others change the pool all
+        the time.
         """
         said = {**said, "projects": list(said.get("projects", ()))}
         for attempt in range(1, UPDATE_ATTEMPTS_MAX + 1):

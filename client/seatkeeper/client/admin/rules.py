@@ -9,7 +9,7 @@ from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 NONE = "none"
-_KINDS = ("project", "holder", "group")
+_KINDS = ("project", "holder", "group", "host")
 _FIELDS = ("seats", "tickets")
 
 Rules = pb.PoolRules | Callable[[pb.PoolRules], pb.PoolRules]
@@ -29,6 +29,7 @@ class RulesChange:
     per_holder: pb.AtMost | None = None
     """An empty one: all there is."""
     per_project: pb.AtMost | None = None
+    per_host: pb.AtMost | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -39,7 +40,7 @@ class RulesChange:
         """Return the rules as they are to be. Raises `InvalidArgument` for an unknown group."""
         changed = pb.PoolRules()
         changed.CopyFrom(rules)
-        for name in ("include", "exclude", "per_holder", "per_project"):
+        for name in ("include", "exclude", "per_holder", "per_project", "per_host"):
             given = getattr(self, name)
             if given is not None:
                 changed.ClearField(name)

@@ -481,12 +481,13 @@ def _pools(seen: Seen) -> Iterator[Finding]:
         return
     names = {pool.spec.name for pool in seen.pools}
     for pool in seen.pools:
-        if pool.held > pool.spec.seats:
+        if pool.held > pool.spec.seats and not pool.spec.policy.counting.advisory:
             yield Finding(
                 Level.WARNING,
                 "pools",
                 f"{pool.spec.name}: {pool.held} seats are held, and it has {pool.spec.seats}",
-                "its capacity was lowered; nothing new is granted until the surplus is given back",
+                "its capacity was lowered, or it was advisory; nothing new is granted until the "
+                "surplus is given back",
             )
     for agent in seen.agents:
         if agent.pool not in names:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 from datetime import timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -49,7 +48,8 @@ class KeptGrants:
         belief = KeptBelief(link, number, Slot(*granted["lease"]), Slot(*granted["slot"]))
         held = Held(
             grant_id=granted["grant_id"],
-            wanted=replace(wanted, seats=granted["seats"]),
+            wanted=wanted,
+            granted_seats=granted["seats"],
             fence=granted["fence"],
             token=granted["token"],
             granted_at=Timestamp.FromString(granted.body),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seatkeeper.core.burst_rule import HOURS_MAX
+from seatkeeper.core.counting import COST_MAX, COSTS_MAX
 from seatkeeper.core.hold import HOLD_MAX, IDLE_MIN, LONGEST_MIN
 from seatkeeper.core.lots import LOT_SEATS_MAX, LOTS_MAX, OWNER_MAX
 from seatkeeper.core.pool_rule_faults import GROUPS_MAX, NAMES_MAX
@@ -72,6 +73,20 @@ class Name:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """``true`` or ``false``."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Names, each once, at most ``count``, and a whole number for each."""
+
+    least: int
+    most: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Patterns:
     """A list of names, in each of which one `*` may stand for any text; at most so many."""
 
@@ -129,6 +144,8 @@ class Field:
         | Length
         | Name
         | Patterns
+        | Flag
+        | Numbers
         | Day
         | Money
         | Said
@@ -257,6 +274,11 @@ WHO = Table(
         "groups": Field(
             takes=Patterns(GROUPS_MAX),
             meaning="By group of holders, of the pool's `groups`.",
+        ),
+        "hosts": Field(
+            takes=Patterns(NAMES_MAX),
+            meaning="By host, as clients say it of themselves; in any case of letters. One `*` in a "
+            "name stands for any text. A client that says none is of no host.",
         ),
     },
 )
@@ -405,6 +427,18 @@ POOL = Table(
             meaning="When nodes start a burst by themselves. Left out: they start none; one that goes "
             "on ends on its time.",
         ),
+        "advisory": Field(
+            takes=Flag(),
+            meaning="Whether it counts, and refuses nothing that can be granted: what would have "
+            "waited or been refused is granted, and the grant is marked with the rule. `true` or "
+            "`false`; left out: it is binding.",
+        ),
+        "costs": Field(
+            takes=Numbers(1, COST_MAX, COSTS_MAX),
+            meaning="Seats that one costs that is asked for as one of a class, by class. What is held "
+            "or waits is not changed with it. `default` is for requests that name no class; where it "
+            "is left out they cost 1.",
+        ),
         "usage_half_life": Field(
             takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
             meaning="Seconds in which half of what a project has used is forgotten: who has used "
@@ -440,6 +474,11 @@ POOL = Table(
             "requests that wait are refused.",
         ),
         "per_holder": Field(takes=AT_MOST, meaning="The most that each holder may have."),
+        "per_host": Field(
+            takes=AT_MOST,
+            meaning="The most that each host may have, as clients say theirs; of those that say none "
+            "nothing is counted.",
+        ),
         "per_project": Field(
             takes=AT_MOST,
             meaning="The most that each project may have for itself, listed or not: what its parts "

@@ -9,6 +9,7 @@ from enum import Enum
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file.bursts import burst_values
+from seatkeeper.client.pools_file.counting import begins_to_bind, counting_values
 from seatkeeper.client.pools_file.holds import hold_fields
 from seatkeeper.client.pools_file.reservations import reservation_values
 from seatkeeper.client.pools_file.rules import narrows, rule_values
@@ -149,6 +150,7 @@ def differences(before: pb.PoolSpec, after: pb.PoolSpec) -> tuple[Value, ...]:
     changed = list(_compared("", _values(before), _values(after)))
     changed += _compared("", rule_values(before), rule_values(after))
     changed += _compared("", reservation_values(before), reservation_values(after))
+    changed += _compared("", counting_values(before), counting_values(after))
     then = {share.project: _share(share) for share in before.policy.projects}
     now = {share.project: _share(share) for share in after.policy.projects}
     for project in {**then, **now}:
@@ -279,7 +281,8 @@ def _unread(pool: pb.Pool) -> str:
 
 def _notes(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> Iterator[str]:
     seats = _seats_after(spec, pool, now_millis)
-    if seats < pool.held and seats < pool.spec.seats:
+    is_bound = begins_to_bind(pool.spec, spec)
+    if seats < pool.held and (seats < pool.spec.seats or is_bound):
         surplus = count(pool.held - seats, "seat")
         yield (
             f"{count(pool.held, 'seat')} held: none is revoked, and nothing is granted until the "

@@ -13,14 +13,17 @@ from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file import tree
 from seatkeeper.client.pools_file.bursts import burst_rule_of
+from seatkeeper.client.pools_file.counting import counting_of
 from seatkeeper.client.pools_file.definition import (
     FILE,
     Amount,
     Day,
     Field,
+    Flag,
     Length,
     Money,
     Named,
+    Numbers,
     Patterns,
     Said,
     Seconds,
@@ -177,7 +180,10 @@ class _Reader:
         if "burst" in values and entry.is_whole:
             self._add_burst_rule(spec, entry)
         self._check_policy(spec, entry, listed)
-        rules = rules_of({key: _plain(found) for key, found in values.items()})
+        plain = {key: _plain(found) for key, found in values.items()}
+        if (counting := counting_of(plain)).ByteSize():
+            spec.policy.counting.CopyFrom(counting)
+        rules = rules_of(plain)
         if rules.ByteSize():
             spec.policy.rules.CopyFrom(rules)
             self._check_rules(rules, entry, f"pools.{name}")
@@ -287,7 +293,7 @@ class _Reader:
 
     def _table(self, node: Node, table: Table, path: str) -> dict[str, _Value]:
         """Return what the keys of a table are given, without what is wrong."""
-        keys = self._keys(node, table.what, path, "a mapping with the keys " + _list(table))
+        keys = self.keys(node, table.what, path, "a mapping with the keys " + _list(table))
         values: dict[str, _Value] = {}
         for key, place, value in keys:
             inner = f"{path}.{key}" if path else key
@@ -305,10 +311,10 @@ class _Reader:
                     self.fault(node.place, f"{table.what} needs `{name}`", path)
         return values
 
-    def _keys(
+    def keys(
         self, node: Node, what: str, path: str, wanted: str
     ) -> list[tuple[str, Place, Node]]:
-        """Return the keys of a mapping, each once."""
+        """Return the keys of a mapping, each once; list what is wrong with them."""
         if isinstance(node, tree.Faulty):
             return []
         if not isinstance(node, tree.Mapping):
@@ -349,7 +355,9 @@ class _Reader:
         if isinstance(field.takes, Named):
             return self._entries(node, field.takes, path)
         if isinstance(field.takes, Patterns):
-            return self._listed(node, field.takes, path)
+            return _listed(self, node, field.takes, path)
+        if isinstance(field.takes, Numbers):
+            return _numbers(self, node, field.takes, path)
         if not isinstance(node, Scalar):
             self.fault(node.place, f"{_kind(node)}, where {_wanted(field)} belongs", path)
             return None
@@ -363,6 +371,8 @@ class _Reader:
                 read, reason = _length(node, least, most)
             case Words(most=most):
                 read, reason = _words(node, most)
+            case Flag():
+                read, reason = _flag(node)
             case Day(is_end=is_end):
                 read, reason = _said(lambda: parse_instant(node.text, is_end=is_end))
             case Money():
@@ -379,33 +389,10 @@ class _Reader:
             self.fault(node.place, reason, path)
         return read
 
-    def _listed(self, node: Node, wanted: Patterns, path: str) -> _Listed | None:
-        if not isinstance(node, tree.Sequence):
-            reason = f"{_kind(node)}, where a list belongs, as in [NAME, NAME]"
-            self.fault(node.place, reason, path)
-            return None
-        if len(node.items) > wanted.most:
-            reason = f"{len(node.items)} entries: at most {wanted.most}"
-            self.fault(node.place, reason, path)
-            return None
-        items: list[tuple[Place, str]] = []
-        for at, item in enumerate(node.items):
-            where = f"{path}[{at}]"
-            if isinstance(item, tree.Faulty):
-                continue
-            if not isinstance(item, Scalar):
-                self.fault(item.place, f"{_kind(item)}, where a name belongs", where)
-            elif item.is_plain and (what := tree.meant_as(item.text)):
-                reason = f"{_quoted(item)} is {what}: put the name in quotes"
-                self.fault(item.place, reason, where)
-            else:
-                items.append((item.place, item.text))
-        return _Listed(tuple(items))
-
     def _entries(self, node: Node, named_: Named, path: str) -> _Entries | None:
         what = named_.table.what
         wanted = f"a mapping from names, as in `{path}: {{NAME: ...}}`"
-        keys = self._keys(node, f"`{path}`", path, wanted)
+        keys = self.keys(node, f"`{path}`", path, wanted)
         if isinstance(node, tree.Mapping) and len(node.entries) > named_.most:
             reason = f"{len(node.entries)} entries: at most {named_.most}"
             self.fault(node.place, reason, path)
@@ -419,6 +406,63 @@ class _Reader:
             is_whole = len(self.faults) == before and not isinstance(value, tree.Faulty)
             entries[name] = _Entry(place, values, is_whole)
         return entries
+
+
+def _listed(reader: _Reader, node: Node, wanted: Patterns, path: str) -> _Listed | None:
+    """Return the names of a list; None where there is none, or it is too long."""
+    if not isinstance(node, tree.Sequence):
+        reason = f"{_kind(node)}, where a list belongs, as in [NAME, NAME]"
+        reader.fault(node.place, reason, path)
+        return None
+    if len(node.items) > wanted.most:
+        reason = f"{len(node.items)} entries: at most {wanted.most}"
+        reader.fault(node.place, reason, path)
+        return None
+    items: list[tuple[Place, str]] = []
+    for at, item in enumerate(node.items):
+        where = f"{path}[{at}]"
+        if isinstance(item, tree.Faulty):
+            continue
+        if not isinstance(item, Scalar):
+            reader.fault(item.place, f"{_kind(item)}, where a name belongs", where)
+        elif item.is_plain and (what := tree.meant_as(item.text)):
+            reason = f"{_quoted(item)} is {what}: put the name in quotes"
+            reader.fault(item.place, reason, where)
+        else:
+            items.append((item.place, item.text))
+    return _Listed(tuple(items))
+
+
+def _numbers(reader: _Reader, node: Node, wanted: Numbers, path: str) -> _Inner | None:
+    """Return the number of each name; None where there is none at all, or too many."""
+    example = f"a mapping from names to numbers, as in `{path}: {{NAME: {wanted.least}}}`"
+    keys = reader.keys(node, f"`{path}`", path, example)
+    if len(keys) > wanted.count:
+        reader.fault(node.place, f"{len(keys)} entries: at most {wanted.count}", path)
+        return None
+    found: dict[str, _Value] = {}
+    for name, place, value in keys:
+        if not is_name(name):
+            reader.fault(place, f"{shown(name)} is not a name: {_NAME_IS}", path)
+        where = f"{path}.{shown(name)[1:-1]}"
+        if isinstance(value, tree.Faulty):
+            continue
+        if not isinstance(value, Scalar):
+            reader.fault(value.place, f"{_kind(value)}, where a whole number belongs", where)
+            continue
+        number, reason = _whole(value, Whole(wanted.least, wanted.most))
+        if number is None:
+            reader.fault(value.place, reason, where)
+        else:
+            found[name] = _Value(value.place, number)
+    return _Inner(found)
+
+
+def _flag(node: Scalar) -> tuple[int | None, str]:
+    """Return what a flag says. Readers of YAML differ about all other words."""
+    if not node.is_plain or node.text not in ("true", "false"):
+        return None, f"{_quoted(node)} is neither true nor false"
+    return node.text == "true", ""
 
 
 def _plain(found: _Value | _Entry) -> object:
@@ -575,6 +619,8 @@ def _wanted(field: Field) -> str:
     match field.takes:
         case Whole():
             return "a whole number"
+        case Flag():
+            return "true or false"
         case Seconds():
             return "a number of seconds"
         case Length():

@@ -9,7 +9,7 @@ from seatkeeper.core.pool_rules import AtMost, HolderGroup, PoolRules, Who
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 CHOICES = ("include", "exclude")
-LIMITS = ("per_holder", "per_project")
+LIMITS = ("per_holder", "per_host", "per_project")
 
 
 def faults_in(rules: pb.PoolRules) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -21,12 +21,14 @@ def faults_in(rules: pb.PoolRules) -> Iterator[tuple[tuple[str | int, ...], str]
             _who(rules.exclude),
             _most(rules.per_holder),
             _most(rules.per_project),
+            _most(rules.per_host),
         )
     )
 
 
 def _who(who: pb.Who) -> Who:
-    return Who(tuple(who.projects), tuple(who.holders), tuple(who.groups))
+    lists = tuple(who.projects), tuple(who.holders), tuple(who.groups)
+    return Who(*lists, tuple(who.hosts))
 
 
 def _most(most: pb.AtMost) -> AtMost:
@@ -45,6 +47,7 @@ def rule_values(spec: pb.PoolSpec) -> dict[str, int | float | str | None]:
     for key in CHOICES:
         who: pb.Who = getattr(rules, key)
         lists = {"projects": who.projects, "holders": who.holders, "groups": who.groups}
+        lists["hosts"] = who.hosts
         values |= {f"{key}.{name}": ", ".join(names) for name, names in lists.items() if names}
     for key in LIMITS:
         most: pb.AtMost = getattr(rules, key)

@@ -9,9 +9,11 @@ from seatkeeper.client.pools_file.definition import (
     Amount,
     Day,
     Field,
+    Flag,
     Length,
     Money,
     Named,
+    Numbers,
     Patterns,
     Said,
     Seconds,
@@ -67,6 +69,15 @@ def _field(field: Field) -> Json:
             found |= {"anyOf": [number, {"type": "string", "pattern": LENGTH_PATTERN}]}
         case Words(most):
             found |= {"type": "string", "maxLength": most}
+        case Flag():
+            found |= {"type": "boolean"}
+        case Numbers(least, most, many):
+            found |= {
+                "type": "object",
+                "maxProperties": many,
+                "propertyNames": {"pattern": NAME_PATTERN},
+                "additionalProperties": {"type": "integer", "minimum": least, "maximum": most},
+            }
         case Patterns(most):
             found |= {
                 "type": "array",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from google.protobuf.duration_pb2 import Duration
 
 from seatkeeper.client.pools_file.bursts import burst_lines
+from seatkeeper.client.pools_file.counting import counting_lines
 from seatkeeper.client.pools_file.definition import VERSION
 from seatkeeper.client.pools_file.holds import hold_fields
 from seatkeeper.client.pools_file.tree import meant_as
@@ -58,6 +59,7 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
         yield f"    hold: {{{', '.join(said)}}}"
     yield from _rules(spec.policy.rules, as_ascii)
     yield from _reservations(spec.policy.reservations, as_ascii)
+    yield from (f"    {line}" for line in counting_lines(spec, _name))
     if not spec.policy.projects:
         return
     if spec.policy.HasField("usage_half_life"):
@@ -91,8 +93,8 @@ def _reservations(reservations: Iterable[pb.Reservation], as_ascii: bool) -> Ite
 
 
 def _who(who: pb.Who, as_ascii: bool) -> Iterator[str]:
-    lists = (("projects", who.projects), ("holders", who.holders), ("groups", who.groups))
-    for key, names in lists:
+    lists = {"projects": who.projects, "holders": who.holders, "groups": who.groups}
+    for key, names in {**lists, "hosts": who.hosts}.items():
         if names:
             yield f"{key}: [{', '.join(_name(name, as_ascii) for name in names)}]"
 
@@ -111,7 +113,8 @@ def _rules(rules: pb.PoolRules, as_ascii: bool) -> Iterator[str]:
         said = list(_who(who, as_ascii))
         if said:
             yield f"    {key}: {{{', '.join(said)}}}"
-    for key, most in (("per_holder", rules.per_holder), ("per_project", rules.per_project)):
+    limits = (("per_holder", rules.per_holder), ("per_host", rules.per_host))
+    for key, most in (*limits, ("per_project", rules.per_project)):
         said = [f"seats: {most.seats}"] if most.HasField("seats") else []
         said += [f"tickets: {most.tickets}"] if most.HasField("tickets") else []
         if said:

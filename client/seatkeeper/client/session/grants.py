@@ -94,6 +94,7 @@ DEFAULTS: HeldTerms = {
     "seats": 1,
     "token": False,
     "work_key": "",
+    "cost_class": "",
     "check": True,
 }
 """What is meant where nothing is said; of others: None."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 
 from seatkeeper.client.session.holding import HoldingState
@@ -41,7 +40,7 @@ class Holdings:
         """Hand seats to their caller, who asked for them, or had them confirmed, at ``sent_at``."""
         self.held[ask.grant_id] = held = Held(
             grant_id=ask.grant_id,
-            wanted=replace(ask.wanted, seats=granted.seats),
+            wanted=ask.wanted,
             fence=granted.fence,
             token=granted.token,
             granted_at=granted.granted_at,
@@ -51,6 +50,7 @@ class Holdings:
             project=granted.project,
             longest_hold=longest_hold(granted),
             notice=granted.notice,
+            granted_seats=granted.seats,
         )
         if granted.reclaimable and lease.view is not None:
             held.recall = Recall.of(lease.view, sent_at)

@@ -79,6 +79,7 @@ class SaidTerms(TypedDict, total=False):
     project: str
     priority: int
     labels: Mapping[str, str] | None
+    cost_class: str
 
 
 class HoldingTerms(SaidTerms, total=False):
@@ -106,6 +107,8 @@ class Wanted:
     """Whether the grant comes with a token, and each renewal with a new one."""
     work_key: str = ""
     """The work that the seats are for, done by one holder at a time; empty: no such."""
+    cost_class: str = ""
+    """The class of the pool's costs by which the seats are counted; empty: none is named."""
     gang: tuple[tuple[str, str, int], ...] = ()
     """The seats that are granted together with these, and these: pools, ids of requests, numbers."""
 
@@ -133,6 +136,7 @@ class Wanted:
             labels=_labels(said.get("labels")),
             token=bool(said.get("token", False)),
             work_key=sendable("work_key", said.get("work_key", "")),
+            cost_class=sendable("cost_class", said.get("cost_class", "")),
         )
         if not wanted.pool:
             raise InvalidArgument("pool must not be empty", field="pool")
@@ -156,6 +160,8 @@ class Wanted:
             acquire.attributes.work_key = self.work_key
         for pool, member_id, seats in self.gang:
             acquire.attributes.gang.add(pool=pool, grant_id=member_id, seats=seats)
+        if self.cost_class:
+            acquire.attributes.cost_class = self.cost_class
         if wait is not None:
             acquire.wait.CopyFrom(as_duration(wait))
         return acquire
@@ -173,6 +179,7 @@ class Wanted:
             labels=tuple(sorted(acquire.attributes.labels.items())),
             token=not acquire.without_token,
             work_key=acquire.attributes.work_key,
+            cost_class=acquire.attributes.cost_class,
         )
 
     def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
@@ -237,7 +244,7 @@ class Held:
 
     grant_id: str
     wanted: Wanted
-    """What was asked for, and is held now."""
+    """What was asked for."""
     fence: int
     token: str
     """Empty: none was asked for, or it has not come yet."""
@@ -252,6 +259,8 @@ class Held:
     """After how long its pool calls it back; None: it does not, as far as is known."""
     notice: str = ""
     """What a node said of these seats, for people; empty: nothing."""
+    granted_seats: int = 0
+    """Seats of the pool; more than were asked for where one costs more. 0: as many."""
     lost: str = field(init=False, default="")
     """Why they are gone; empty while they are not."""
     work_end: seat_pb2.WorkEnd | None = field(init=False, default=None)
@@ -274,8 +283,8 @@ class Held:
 
     @property
     def seats(self) -> int:
-        """How many seats."""
-        return self.wanted.seats
+        """How many seats of the pool."""
+        return self.granted_seats or self.wanted.seats
 
     def state(self, now: float) -> HoldingState:
         """Return how sure the holder may be at ``now``."""

@@ -42,6 +42,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "NOT_ALLOWED": errors.NotAllowed,
     "TOO_MANY_TICKETS": errors.TooManyTickets,
     "POOL_DRAINED": errors.PoolDrained,
+    "UNKNOWN_COST_CLASS": errors.UnknownCostClass,
     "POOLS_CHANGED": errors.PoolsChanged,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {

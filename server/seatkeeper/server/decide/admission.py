@@ -7,6 +7,8 @@ its own view, so that a refusal costs the store nothing; and by the decision, wh
 
 from __future__ import annotations
 
+from seatkeeper.server.decide.counting import counts_only
+from seatkeeper.server.decide.weighing import cost_of, weighed
 from seatkeeper.server.domain.commands import Acquire, Release
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import Instant, PoolState
@@ -38,10 +40,11 @@ def will_wait(pool: PoolState, command: Acquire, plan: Plan, now: Instant) -> bo
     """
     if not command.may_wait:
         return False
-    if command.seats > pool.free:
+    cost = cost_of(pool.spec, command)
+    if command.seats * cost > pool.free and not counts_only(pool.spec):
         return True
-    number = pool.guard.ticket_number + 1
-    return plan.hold_back(command.ticket(number, now))
+    ticket = command.ticket(pool.guard.ticket_number + 1, now)
+    return plan.hold_back(weighed(pool.spec, ticket))
 
 
 def is_known(pool: PoolState, command: Acquire) -> bool:

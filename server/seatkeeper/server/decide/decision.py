@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from seatkeeper.server.decide import holding, reclaimed
+from seatkeeper.server.decide.counting import counted, counts_only, mark_of
 from seatkeeper.server.decide.entering import Entering
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
 from seatkeeper.server.decide.marking import marked_grants, waits_after, with_grants
@@ -36,6 +37,7 @@ from seatkeeper.server.decide.moving import Moves
 from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.possible import impossible, impossible_tickets
 from seatkeeper.server.decide.watermarks import Watermarks
+from seatkeeper.server.decide.weighing import asked_seats, unknown_class, weighed
 from seatkeeper.server.decide.work import WorksBegun, waiting_for, work_ended
 from seatkeeper.server.domain.commands import (
     Acquire,
@@ -74,7 +76,7 @@ RELEASE_WRITES = 4
 """Writes that a release may lead to: grant and watermark, then the next ticket and its grant."""
 COMPLETING = {
     *(Refusal.FINISHED, Refusal.TOO_MANY_SEATS, Refusal.WORK_ENDED, Refusal.REMOVED),
-    *(Refusal.NOT_ALLOWED, Refusal.TOO_MANY_TICKETS),
+    *(Refusal.NOT_ALLOWED, Refusal.TOO_MANY_TICKETS, Refusal.UNKNOWN_COST_CLASS),
 }
 """Denials after which the id is completed: a late copy must not be let in when the pool has changed."""
 RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE, Refusal.POOL_DRAINED}
@@ -188,6 +190,10 @@ def decide(
         guard = replace(guard, holds=holds)
         # What is left of grants that are gone is worth no write of its own.
         draft.decision.is_reclaim = draft.decision.is_reclaim or bool(draft.said)
+    held, made = (pool.held, draft.held), draft.decision.grants
+    counts = counted(guard.advisory, pool.spec, now, held=held, grants=made)
+    if counts is not guard.advisory:
+        guard = replace(guard, advisory=counts)
     draft.decision.guard = guard
     _mark(draft)
     return draft.decision
@@ -207,7 +213,7 @@ def _mark(draft: _Draft) -> None:
 
 def _free_reclaimed(draft: _Draft, over: Collection[int]) -> None:
     """End the grants whose notice is over, as far as writes go, for those who are served next."""
-    plan = draft.policy.plan(draft.snapshot(), draft.now)
+    plan = draft.policy.plan(_snapshot(draft), draft.now)
     for grant in reclaimed.freed(draft.pool, plan, over, draft.said):
         if not draft.fits(RELEASE_WRITES):
             draft.decision.unserved = True
@@ -312,15 +318,16 @@ class _Draft:
             # Another session's until now. A transaction writes no key twice.
             self._deny_not_yours(command)
             return
-        if (refusal := self._refusal(command)) is not None:
+        guard = self.decision.guard
+        number = guard.ticket_number + 1
+        ticket = weighed(self.pool.spec, command.ticket(number, self.now))
+        if (refusal := self._refusal(command, ticket)) is not None:
             self._deny(command, *refusal)
             if refusal[0] in COMPLETING:
                 self._complete(command)
             return
-        guard = self.decision.guard
-        number = guard.ticket_number + 1
         self.decision.guard = _moved(guard, number=number)
-        self.asked[grant_id] = (command, command.ticket(number, self.now))
+        self.asked[grant_id] = (command, ticket)
         self.reserved += 1
 
     def _acquire_again(self, command: Acquire, found: Grant | Ticket) -> None:
@@ -328,8 +335,8 @@ class _Draft:
             self._deny_not_yours(command)
         elif command.session_id in self.pool.dead_sessions:
             self._deny(command, Refusal.SESSION_LOST, SESSION_ENDED)
-        elif (terms := _terms(found)) != _terms(command):
-            self._deny(command, Refusal.OTHER_TERMS, _other_terms(*terms))
+        elif _terms(found) != _terms(command):
+            self._deny(command, Refusal.OTHER_TERMS, _other_terms(found))
         elif isinstance(found, Grant):
             self.answer(command, Granted(found))
         else:
@@ -340,9 +347,9 @@ class _Draft:
             return None
         return self.pool.grants.get(grant_id) or self.pool.tickets.get(grant_id)
 
-    def _refusal(self, command: Acquire) -> tuple[Refusal, str] | None:
-        """Return why a new request cannot be accepted, or None."""
-        if (why := impossible(self.pool.spec, command)) and self.pool.spec is None:
+    def _refusal(self, command: Acquire, ticket: Ticket) -> tuple[Refusal, str] | None:
+        """Return why a new request, which would wait with a ticket, cannot be accepted, or None."""
+        if (why := _impossible(self.pool.spec, ticket)) and self.pool.spec is None:
             return why
         if command.session_id in self.pool.dead_sessions:
             return Refusal.SESSION_LOST, SESSION_ENDED
@@ -425,12 +432,13 @@ class _Draft:
     def serve_queue(self) -> None:
         """Turn tickets into grants, as the policy plans, while seats and writes last."""
         self.reserved = len(self.asked)
-        pool = self.snapshot()
+        pool = _snapshot(self)
         plan, free, works = self.policy.plan(pool, self.now), pool.free, WorksBegun(pool)
         self.plan = plan
         for ticket in plan.serve:
             is_new = ticket.grant_id in self.asked
-            if ticket.seats > free or not (is_new or self._is_stored(ticket)):
+            is_free = ticket.seats <= free or counts_only(self.pool.spec)
+            if not is_free or not (is_new or self._is_stored(ticket)):
                 return  # The policy is wrong, and no seat is granted that is not there.
             if not works.may_begin(ticket):
                 continue
@@ -439,22 +447,6 @@ class _Draft:
                 return
             free -= ticket.seats
             self._grant(ticket, is_new=is_new)
-
-    def snapshot(self) -> PoolSnapshot:
-        """Return the pool as the commands have left it."""
-        spec = self.pool.spec
-        stored = max(0, self.limits.writes_max - self.decision.writes) // 2
-        asked = self.asked.items()
-        return PoolSnapshot(
-            state=self.pool,
-            free=max(0, spec.open_seats - self.held) if spec else 0,
-            ticket_number=self.decision.guard.ticket_number,
-            # One more shows that something is left to serve.
-            grants_max=len(asked) + stored + 1,
-            ended=self.gone,
-            new=[ticket for _, ticket in self.asked.values()],
-            impatient={grant_id for grant_id, (each, _) in asked if not each.may_wait},
-        )
 
     def _is_stored(self, ticket: Ticket) -> bool:
         """Return whether a stored ticket waits still, also for this decision."""
@@ -478,6 +470,10 @@ class _Draft:
             asked_at=ticket.queued_at,
             granted_at=self.now,
             heeds_within=reclaimed.heeds_within(self.pool.spec, ticket),
+            mark=mark_of(
+                *(self.pool.spec, self.plan, ticket, self.held),
+                may_wait=not is_new or self.asked[ticket.grant_id][0].may_wait,
+            ),
         )
         self.held += grant.seats
         self.served[grant.grant_id] = grant
@@ -527,8 +523,37 @@ class _Draft:
                 self._deny(command, *_no_seat(self.pool.spec))
 
 
-def _other_terms(seats: int, project: str, priority: int) -> str:
+def _snapshot(draft: _Draft) -> PoolSnapshot:
+    """Return the pool as the commands have left it."""
+    spec = draft.pool.spec
+    stored = max(0, draft.limits.writes_max - draft.decision.writes) // 2
+    asked = draft.asked.items()
+    return PoolSnapshot(
+        state=draft.pool,
+        free=max(0, spec.open_seats - draft.held) if spec else 0,
+        ticket_number=draft.decision.guard.ticket_number,
+        # One more shows that something is left to serve.
+        grants_max=len(asked) + stored + 1,
+        ended=draft.gone,
+        new=[ticket for _, ticket in draft.asked.values()],
+        impatient={grant_id for grant_id, (each, _) in asked if not each.may_wait},
+    )
+
+
+def _impossible(spec: PoolSpec | None, ticket: Ticket) -> tuple[Refusal, str] | None:
+    """Return why the request of a ticket that is not stored yet can never be served, or None."""
+    why = impossible(spec, ticket)
+    if why is None and spec is not None and not spec.policy.counting.is_advisory:
+        unknown = unknown_class(spec, ticket)
+        return None if unknown is None else (unknown[0], f"{unknown[1]}; name one of these")
+    return why
+
+
+def _other_terms(found: Grant | Ticket) -> str:
+    seats, project, priority, named = _terms(found)
     asked_before = f"{seats} seats for project {project} at priority {priority}"
+    if named:
+        asked_before += f" as {named}"
     return f"this grant id asked for {asked_before} before; ask for others under a new id"
 
 
@@ -581,6 +606,7 @@ def _moved(guard: Guard, *, fence: int = 0, number: int = 0) -> Guard:
         guard.reclaims,
         guard.waits,
         guard.holds,
+        guard.advisory,
     )
 
 
@@ -609,5 +635,6 @@ def _no_seat_free(spec: PoolSpec | None, plan: Plan | None, asked: Ticket | None
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
 
 
-def _terms(asked: Acquire | Grant | Ticket) -> tuple[int, str, int]:
-    return asked.seats, asked.project, asked.priority
+def _terms(asked: Acquire | Grant | Ticket) -> tuple[int, str, int, str]:
+    named = asked.attribution.cost_class
+    return asked_seats(asked), asked.project, asked.priority, named

@@ -20,10 +20,12 @@ class Entering:
         self._pool = pool
         self._limits = limits
         rules = pool.spec.policy.rules if pool.spec else NO_RULES
-        self._most = rules if rules.limits_tickets else None
+        is_binding = pool.spec is None or not pool.spec.policy.counting.is_advisory
+        self._most = rules if rules.limits_tickets and is_binding else None
         self._of_holder: Counter[str] = Counter()
         """How many more than are stored."""
         self._of_project: Counter[str] = Counter()
+        self._of_host: Counter[str] = Counter()
         for ticket in filter(None, map(pool.tickets.get, ended)):
             self._count(ticket, -1)
 
@@ -48,6 +50,10 @@ class Entering:
         waiting = self._pool.tickets_of[holder] + self._of_holder[holder]
         if most.per_holder.tickets is not None and waiting >= most.per_holder.tickets:
             return _full(Rule.PER_HOLDER, f"holder {holder}", waiting, most.per_holder.tickets)
+        if (host := command.host.lower()) and most.per_host.tickets is not None:
+            waiting = self._pool.by_rules.waiting_on[host] + self._of_host[host]
+            if waiting >= most.per_host.tickets:
+                return _full(Rule.PER_HOST, f"host {host}", waiting, most.per_host.tickets)
         if most.per_project.tickets is None:
             return None
         waiting = len(self._pool.projects.queues.get(project, ())) + self._of_project[project]
@@ -61,6 +67,7 @@ class Entering:
         self._of_holder[one.holder] += by
         if self._most is not None:
             self._of_project[one.project] += by
+            self._of_host[one.host.lower()] += by
 
 
 def _full(rule: Rule, who: str, waiting: int, most: int) -> tuple[Refusal, str]:

@@ -28,7 +28,7 @@ def marked_grants(pool: PoolState, grants: list[Grant], gone: Collection[str]) -
                 marked.add(ended.marks, -1)
     found = []
     for grant in grants:
-        over = max(0, lots.overdraft - marked.overdraft)
+        over = max(0, pool.spec.overdraft - marked.overdraft)
         marks = marks_of(grant.seats, room_in(lots, held, marked), over)
         held += grant.seats
         if marks is not None:

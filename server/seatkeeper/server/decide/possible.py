@@ -21,10 +21,15 @@ def impossible(spec: PoolSpec | None, asked: Acquire | Ticket) -> tuple[Refusal,
     """Return why a request can never be served; None: it can.
 
     A pool of no seats is closed, for a while: a waiting request keeps its place, however many seats it
-    wants, until the pool is opened again.
+    wants, until the pool is opened again. An advisory pool serves all.
     """
     if spec is None:
         return Refusal.POOL_NOT_FOUND, POOL_DELETED
+    return None if spec.policy.counting.is_advisory else never_served(spec, asked)
+
+
+def never_served(spec: PoolSpec, asked: Acquire | Ticket) -> tuple[Refusal, str] | None:
+    """Return why a pool can never serve a request if it is not advisory; None: it can."""
     if 0 < spec.seats < asked.seats:
         message = f"{asked.seats} seats asked of a pool of {spec.seats}; ask for fewer"
         return Refusal.TOO_MANY_SEATS, message
@@ -50,6 +55,8 @@ def _over_limit(spec: PoolSpec, asked: Acquire | Ticket) -> tuple[Refusal, str] 
 
 
 def _is_any_impossible(spec: PoolSpec, pool: PoolState) -> bool:
+    if spec.policy.counting.is_advisory:
+        return False
     if 0 < spec.seats < pool.seats_wanted_max:
         return True
     if spec.policy.rules is not NO_RULES and pool.tickets and pool.by_rules.hopeless:

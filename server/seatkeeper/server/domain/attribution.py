@@ -17,7 +17,7 @@ from dataclasses import field
 from functools import lru_cache
 from typing import Any, Protocol
 
-from seatkeeper.core.validate import Malformed
+from seatkeeper.core.validate import Malformed, check_name
 from seatkeeper.server.domain.gang import Gang, GangMember
 from seatkeeper.server.domain.immutable import immutable
 
@@ -59,6 +59,9 @@ class Attributes(Protocol):
     """The message ``Attributes``: what a request says beside its project and its priority."""
 
     work_key: str
+    cost_class: str
+    cost: int
+    host: str
 
     @property
     def labels(self) -> MutableMapping[str, str]:
@@ -124,20 +127,29 @@ class Attribution:
     """The work that the seats are for, done by one holder at a time; empty: no such."""
     gang: Gang = ()
     """The seats that are granted together with these, and these; none: it is no gang."""
+    cost_class: str = ""
+    """The class of the pool's costs by which seats are counted; empty: that of requests without one."""
+    cost: int = 1
+    """What one of the seats asked for costs, as the request entered its pool; before that, 1."""
+    host: str = ""
+    """What its client says is its host, where its pool looks at that; empty: it is not known."""
     kept: bytes = field(default=b"", repr=False, compare=False)
     """The message ``Attributes`` as it was read, with what this node does not know of it."""
 
     @classmethod
-    def asked(cls, request: Request, *, holder: str, project: str) -> Attribution:
+    def asked(
+        cls, request: Request, *, holder: str, project: str, host: str = ""
+    ) -> Attribution:
         """Return the attribution of a request that was checked.
 
-        ``holder`` and ``project`` are the session's. What this node does not know of the request
-        is left out: it could not be checked, and records hold only what was checked.
+        ``holder``, ``project`` and ``host`` are the session's. What this node does not know of the
+        request is left out: it could not be checked, and records hold only what was checked.
         """
         labels = tuple(sorted(request.attributes.labels.items()))
         work_key, gang = request.attributes.work_key, gang_of(request.attributes.gang)
-        charged = request.project or project
-        return cls(holder, charged, request.priority, labels, work_key, gang)
+        cost_class, project = request.attributes.cost_class, request.project or project
+        terms = holder, project, request.priority, labels, work_key, gang
+        return cls(*terms, cost_class, host=host)
 
     @classmethod
     def of(cls, message: Attributed) -> Attribution:
@@ -148,13 +160,9 @@ class Attribution:
         labels = tuple(sorted(more.labels.items()))
         kept = more.SerializeToString()
         return cls(
-            message.holder,
-            message.project,
-            message.priority,
-            labels,
-            more.work_key,
+            *(message.holder, message.project, message.priority, labels, more.work_key),
             gang_of(more.gang) if more.gang else (),
-            kept,
+            *(more.cost_class, more.cost or 1, more.host, kept),
         )
 
     def write(self, message: Attributed) -> None:
@@ -173,6 +181,12 @@ class Attribution:
                 message.attributes.gang.add(
                     pool=each.pool, grant_id=each.grant_id, seats=each.seats
                 )
+        if self.cost_class:
+            message.attributes.cost_class = self.cost_class
+        if self.cost != 1:
+            message.attributes.cost = self.cost
+        if self.host:
+            message.attributes.host = self.host
 
     def claims(self) -> dict[str, object]:
         """Return what a token says of it."""
@@ -187,6 +201,12 @@ class Attribution:
             facts["work_key"] = self.work_key
         if self.gang:
             facts["gang"] = [each.pool for each in self.gang]
+        if self.cost_class:
+            facts["cost_class"] = self.cost_class
+        if self.cost != 1:
+            facts["cost"] = self.cost
+        if self.host:
+            facts["host"] = self.host
         return facts | ({"labels": dict(self.labels)} if self.labels else {})
 
 
@@ -231,6 +251,8 @@ def check(request: Request) -> None:
             f"{request.attributes.work_key[:129]!r} is not at most 128 of "
             "`A-Z a-z 0-9 . _ - / : @ +`",
         )
+    if request.attributes.cost_class:
+        check_name("attributes.cost_class", request.attributes.cost_class)
 
 
 class HasAttribution:
@@ -264,3 +286,8 @@ class HasAttribution:
     def gang(self) -> Gang:
         """The seats that are granted together with these, and these; none: it is no gang."""
         return self.attribution.gang
+
+    @property
+    def host(self) -> str:
+        """What its client says is its host, where its pool looks at that; empty: it is not known."""
+        return self.attribution.host

@@ -178,6 +178,7 @@ class Refusal(Enum):
     NOT_ALLOWED = auto()
     TOO_MANY_TICKETS = auto()
     POOL_DRAINED = auto()
+    UNKNOWN_COST_CLASS = auto()
 
 
 @immutable

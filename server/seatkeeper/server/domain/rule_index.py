@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 
 class RuleIndex:
-    """By holder: the seats that are held; and the tickets that some rules will never serve."""
+    """By holder and host: the seats that are held; and the tickets that some rules will never serve."""
 
     def __init__(
         self, rules: PoolRules, grants: Iterable[Grant], tickets: Iterable[Ticket]
     ) -> None:
         self.rules = rules
         self.held: Counter[str] = Counter()
+        self.held_on: Counter[str] = Counter()
+        """By host, in small letters; of hosts that are known."""
+        self.waiting_on: Counter[str] = Counter()
+        """How many tickets are of each host."""
         self.hopeless: set[str] = set()
         """Ids of tickets that these rules do not let in, or that want more than each may have."""
         for grant in grants:
@@ -30,18 +34,31 @@ class RuleIndex:
     def add_grant(self, grant: Grant) -> None:
         """Count a grant."""
         self.held[grant.holder] += grant.seats
+        if grant.host:
+            self.held_on[grant.host.lower()] += grant.seats
 
     def remove_grant(self, grant: Grant) -> None:
         """Count a grant no longer."""
         self.held[grant.holder] -= grant.seats
         if not self.held[grant.holder]:
             del self.held[grant.holder]
+        if grant.host and not (left := self.held_on[grant.host.lower()] - grant.seats):
+            del self.held_on[grant.host.lower()]
+        elif grant.host:
+            self.held_on[grant.host.lower()] = left
 
     def add_ticket(self, ticket: Ticket) -> None:
         """Look at a ticket."""
-        if self.rules.broken_by(ticket.holder, ticket.project, ticket.seats) is not None:
+        asked = ticket.holder, ticket.project, ticket.seats, ticket.host
+        if self.rules.broken_by(*asked) is not None:
             self.hopeless.add(ticket.grant_id)
+        if ticket.host:
+            self.waiting_on[ticket.host.lower()] += 1
 
     def remove_ticket(self, ticket: Ticket) -> None:
         """Forget a ticket."""
         self.hopeless.discard(ticket.grant_id)
+        if ticket.host:
+            self.waiting_on[ticket.host.lower()] -= 1
+            if not self.waiting_on[ticket.host.lower()]:
+                del self.waiting_on[ticket.host.lower()]

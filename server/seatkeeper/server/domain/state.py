@@ -18,6 +18,7 @@ from seatkeeper.core.lot_use import LotMarks, MarkedSeats
 from seatkeeper.core.lots import NO_LOTS, PoolLots
 from seatkeeper.core.projects import NO_POLICY, PoolPolicy
 from seatkeeper.core.reservations import NO_WINDOWS, PoolWindows
+from seatkeeper.server.domain.advisory import AdvisoryCounts, AdvisoryMark
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.drain import Drain
@@ -54,7 +55,12 @@ class PoolSpec:
         """
         if self.drain is not None:
             return 0
-        return self.seats + self.lots.overdraft if self.lots else self.seats
+        return self.seats + self.overdraft if self.lots else self.seats
+
+    @property
+    def overdraft(self) -> int:
+        """The seats that contracts in force allow beyond those in force; an advisory one takes none."""
+        return 0 if self.policy.counting.is_advisory else self.lots.overdraft
 
     lots: PoolLots = NO_LOTS
     """What the capacity is a sum of; ``seats`` are those in force. None: ``seats`` alone."""
@@ -100,6 +106,8 @@ class Guard:
     """How long requests waited lately, where the pool has a rule that starts bursts."""
     holds: Holds = field(default=NO_HOLDS, hash=False)
     """What administrators and holders have said of single grants."""
+    advisory: AdvisoryCounts | None = None
+    """What the pool has counted while it is, or was, advisory; None: it never was."""
 
 
 @immutable
@@ -122,6 +130,8 @@ class Grant(HasAttribution):
     not."""
     marks: LotMarks | None = None
     """The lots that the seats came from when they were granted; None: from none."""
+    mark: AdvisoryMark | None = None
+    """Why an advisory pool would not have granted it then; None: it would have."""
 
 
 @immutable

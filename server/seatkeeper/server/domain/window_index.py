@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from seatkeeper.server.domain.state import Grant, PoolSpec, Ticket
 
 KNOWN_MAX = 10_000
-"""Pairs of holder and project of which it is remembered what is kept for them."""
+"""Combinations of holder, project and host of which it is remembered what is kept for them."""
 
 
 class WindowIndex:
@@ -31,7 +31,7 @@ class WindowIndex:
             name: finder(each.who, spec.policy.rules.groups)
             for name, each in self.reservations.items()
         }
-        self._known: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._known: dict[tuple[str, str, str], tuple[str, ...]] = {}
         self.held: Counter[str] = Counter()
         self.waiting: Counter[str] = Counter()
         for grant in grants:
@@ -45,7 +45,7 @@ class WindowIndex:
 
     def kept_for(self, one: Grant | Ticket) -> tuple[str, ...]:
         """Return the names of the reservations that a grant's, or a ticket's, holder is among."""
-        key = one.holder, one.project
+        key = one.holder, one.project, one.host
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= KNOWN_MAX:

@@ -77,7 +77,8 @@ class UsageEvent(NamedTuple):
     fence: int = 0
     """The grant's; 0: there is no grant."""
     reason: str = ""
-    """Why it ended or was refused: a name of ``DenialReason``, or ``SESSION_ENDED``."""
+    """Why it ended or was refused: a name of ``DenialReason``, or ``SESSION_ENDED``. Of a grant that an
+    advisory pool made and would not have made otherwise: the rule."""
     hint: str = ""
     """The reason for people."""
     since: Instant | None = None
@@ -105,6 +106,8 @@ def grant_begins(pool: str, grant: Grant, peer: str = "") -> UsageEvent:
         grant.seats,
         grant.granted_at,
         grant.fence,
+        reason="" if grant.mark is None else grant.mark.rule,
+        hint="" if grant.mark is None else grant.mark.message,
         since=grant.asked_at,
         peer=peer,
         marks=grant.marks,

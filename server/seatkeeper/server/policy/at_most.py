@@ -1,7 +1,8 @@
-"""The most that each holder, and each project, may hold of a pool: who has room, as tickets are taken.
+"""The most that each holder, host and project may hold of a pool: who has room, as tickets are taken.
 
 One that does not fit is held back, and others go before it. Its own do not: later requests of the same
-holder wait behind one that the holder's limit holds back, and those of the same project behind one
+holder wait behind one that the holder's limit holds back, those of the same host behind one that the
+host's limit does, and those of the same project behind one
 that the project's does, or small ones would keep a large one waiting without end. Where seats are
 shared among projects, which have queues of their own, that is so for a holder's requests of one
 project.
@@ -26,14 +27,18 @@ class Room:
         self._pool = pool
         self._is_shared = state.spec is not None and bool(state.spec.policy.projects)
         self._of_holders = _Each(Rule.PER_HOLDER, "holder", rules.per_holder.seats)
+        self._of_hosts = _Each(Rule.PER_HOST, "host", rules.per_host.seats)
         self._of_projects = _Each(Rule.PER_PROJECT, "project", rules.per_project.seats)
         if self._of_holders.most is not None:
             self._of_holders.held = state.by_rules.held
+        if self._of_hosts.most is not None:
+            self._of_hosts.held = state.by_rules.held_on
         if self._of_projects.most is not None:
             self._of_projects.held = state.projects.held
         for grant_id in pool.ended:
             if (grant := state.grants.get(grant_id)) is not None:
                 self._of_holders.add(grant.holder, -grant.seats)
+                self._of_hosts.add(grant.host.lower(), -grant.seats)
                 self._of_projects.add(grant.project, -grant.seats)
 
     def admits(self, ticket: Ticket) -> bool:
@@ -43,14 +48,23 @@ class Room:
         admitted, holds back those behind it.
         """
         may_wait = self._pool.may_wait(ticket)
-        queue, seats = self._queue(ticket), ticket.seats
-        return self._of_holders.admits(
-            ticket.holder, seats, queue, may_wait=may_wait
-        ) and self._of_projects.admits(ticket.project, seats, ticket.project, may_wait=may_wait)
+        seats, host = ticket.seats, ticket.host.lower()
+        return (
+            self._of_holders.admits(
+                ticket.holder, seats, self._queue(ticket), may_wait=may_wait
+            )
+            and self._of_hosts.admits(
+                host, seats, self._queue_on(ticket, host), may_wait=may_wait
+            )
+            and self._of_projects.admits(
+                ticket.project, seats, ticket.project, may_wait=may_wait
+            )
+        )
 
     def take(self, ticket: Ticket) -> None:
         """Count a ticket's seats as held."""
         self._of_holders.add(ticket.holder, ticket.seats)
+        self._of_hosts.add(ticket.host.lower(), ticket.seats)
         self._of_projects.add(ticket.project, ticket.seats)
 
     def admitted(self) -> Iterator[Ticket]:
@@ -75,23 +89,32 @@ class Room:
 
     def reached(self, ticket: Ticket) -> Reason | None:
         """Return which limit leaves no room for a ticket, or None."""
-        return self._of_holders.reached(
-            ticket.holder, ticket.seats
-        ) or self._of_projects.reached(ticket.project, ticket.seats)
+        return (
+            self._of_holders.reached(ticket.holder, ticket.seats)
+            or self._of_hosts.reached(ticket.host.lower(), ticket.seats)
+            or self._of_projects.reached(ticket.project, ticket.seats)
+        )
 
     def left_by_others(self, ticket: Ticket) -> Reason | None:
         """Return what holds a ticket back once those before it are taken, or None."""
         if (found := self.reached(ticket)) is not None:
-            who = "holder" if found.rule is Rule.PER_HOLDER else "project"
+            who = found.rule.removeprefix("per_")
             text = f"the requests before it take its {who} to the most that each may hold"
             return Reason(found.rule, text)
-        return self._of_holders.behind(
-            ticket.holder, self._queue(ticket)
-        ) or self._of_projects.behind(ticket.project, ticket.project)
+        host = ticket.host.lower()
+        return (
+            self._of_holders.behind(ticket.holder, self._queue(ticket))
+            or self._of_hosts.behind(host, self._queue_on(ticket, host))
+            or self._of_projects.behind(ticket.project, ticket.project)
+        )
 
     def _queue(self, ticket: Ticket) -> str:
         """Return a name for those of a holder's tickets that keep their order."""
         return f"{ticket.project} {ticket.holder}" if self._is_shared else ticket.holder
+
+    def _queue_on(self, ticket: Ticket, host: str) -> str:
+        """Return a name for those of a host's tickets that keep their order, likewise."""
+        return f"{ticket.project} {host}" if self._is_shared else host
 
     def _is_any_open(self) -> bool:
         """Return whether a ticket may wait of one that has room; true when in doubt."""
@@ -118,15 +141,19 @@ class _Each:
     closed: set[str] = field(default_factory=set)
     """Queues of theirs in which a ticket is held back."""
 
+    def is_counted(self, name: str) -> bool:
+        """Return whether there is a most for it: of a host that is not known, nothing is counted."""
+        return self.most is not None and bool(name)
+
     def has(self, name: str) -> int:
         return self.held[name] + self.more[name]
 
     def add(self, name: str, seats: int) -> None:
-        if self.most is not None:
+        if self.is_counted(name):
             self.more[name] += seats
 
     def admits(self, name: str, seats: int, queue: str, *, may_wait: bool) -> bool:
-        if self.most is None:
+        if self.most is None or not name:
             return True
         if queue in self.closed:
             return False
@@ -140,13 +167,13 @@ class _Each:
         return (name for name in self.held if most is not None and self.has(name) >= most)
 
     def reached(self, name: str, seats: int) -> Reason | None:
-        if self.most is None or self.has(name) + seats <= self.most:
+        if self.most is None or not name or self.has(name) + seats <= self.most:
             return None
         has = f"{self.has(name)} of the {self.most} seats that each may hold"
         return Reason(self.rule, f"{self.what} {name} has {has}")
 
     def behind(self, name: str, queue: str) -> Reason | None:
-        if queue not in self.closed:
+        if queue not in self.closed or not name:
             return None
         text = f"it is behind a request of {self.what} {name} that wants more seats than are left of"
         return Reason(self.rule, f"{text} the {self.most} that each may hold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seatkeeper.server.domain import Instant
+from seatkeeper.server.policy.advisory import advisory
 from seatkeeper.server.policy.each import EACH
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.holding import with_holds
@@ -13,13 +14,22 @@ from seatkeeper.server.policy.snapshot import PoolSnapshot
 
 
 class ByPool:
-    """Serves pools that list projects by ``Shares``, others by ``Reserving``, ``Each`` or ``Fifo``."""
+    """Serves pools that list projects by ``Shares``, others by ``Reserving``, ``Each`` or ``Fifo``.
+
+    One that is advisory, and neither closed nor drained, serves what waits in addition.
+    """
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan of the policy that the pool has, and of how long its seats may be held."""
         return with_holds(self._in_order(pool, now), pool, now)
 
     def _in_order(self, pool: PoolSnapshot, now: Instant) -> Plan:
+        spec = pool.state.spec
+        if spec is not None and spec.policy.counting.is_advisory and pool.is_open:
+            return advisory(pool, lambda those: self._binding(those, now))
+        return self._binding(pool, now)
+
+    def _binding(self, pool: PoolSnapshot, now: Instant) -> Plan:
         spec = pool.state.spec
         if spec is not None and spec.policy.projects:
             return Shares(spec.policy).plan(pool, now)

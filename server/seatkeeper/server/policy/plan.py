@@ -85,6 +85,9 @@ class Plan:
     why: Callable[[Ticket], Reason | None] = says_nothing
     """Which rule holds a ticket back; None: none that has a name. Also of one that nothing holds back
     now, and that those before it will leave no room for."""
+    would_wait: Callable[[Ticket], Reason | None] = says_nothing
+    """By which rule a ticket in ``serve`` would wait if the pool were not advisory; None: it would be
+    served."""
     ahead: Callable[[Order, Ticket], Iterable[tuple[Ticket, Rule]]] = ahead_by_acceptance
     """The tickets before one that waits, the next one first, and what puts each of them there. Of one
     that is neither held back nor without room. Asked for with the plan's ``order``."""

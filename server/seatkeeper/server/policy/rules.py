@@ -31,6 +31,8 @@ class Rule(StrEnum):
     """Its project, or one that this is a part of, may hold no more."""
     PER_HOLDER = "per_holder"
     """Its holder has the most that each holder may hold."""
+    PER_HOST = "per_host"
+    """Its host has the most that each host may hold."""
     PER_PROJECT = "per_project"
     """Its project has the most that each project may hold."""
     RESERVATION = "reservation"
@@ -55,6 +57,10 @@ class Rule(StrEnum):
     """Never of one that waits: it is not let in, and denied."""
     INCLUDE = "include"
     """As above: others are let in."""
+    CAPACITY = "capacity"
+    """As above: it wants more seats than the pool has. Said of what an advisory pool grants."""
+    COST_CLASS = "cost_class"
+    """As above: the pool's costs do not list its class."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import TypeAlias
 
+from seatkeeper.server.decide.counting import counts_only
 from seatkeeper.server.domain.gang import Gang
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.gang_part import GangPart
@@ -195,7 +196,9 @@ def _may_fit(gang: Gang, loops: Iterable[PoolLoop]) -> bool:
     sessions = set()
     for member, loop in zip(gang, loops, strict=True):
         ticket = loop.state.tickets.get(member.grant_id)
-        if ticket is None or ticket.gang != gang or loop.state.free < member.seats:
+        if ticket is None or ticket.gang != gang:
+            return False
+        if loop.state.free < ticket.seats and not counts_only(loop.state.spec):
             return False
         sessions.add(ticket.session_id)
     return len(sessions) == 1

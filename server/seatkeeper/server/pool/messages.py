@@ -14,6 +14,7 @@ from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Ticket
 from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
 from seatkeeper.server.store import records
+from seatkeeper.server.wire.counting import encode_mark, fill_counts
 from seatkeeper.server.wire.denials import encode_basis, fill_estimate
 from seatkeeper.server.wire.hold_rules import fill_hold
 from seatkeeper.server.wire.reclaims import fill_reclaiming
@@ -46,6 +47,8 @@ def pool_message(
         _add_lot_use(message, spec, state)
     if spec.policy.reservations:
         _add_reservations(message, spec, state)
+    if state.guard.advisory is not None:
+        fill_counts(message.advisory, state.guard.advisory)
     if details:
         _add_grants(message, state)
         _add_tickets(message, forecast)
@@ -68,6 +71,8 @@ def grant_message(
     if grant.marks is not None:
         held.lots.extend(map(encode_seats, grant.marks.lots))
         held.overdraft = grant.marks.overdraft
+    if grant.mark is not None:
+        held.advisory.CopyFrom(encode_mark(grant.mark))
     if reclaim is not None:
         fill_reclaiming(held.reclaiming, pool, grant.grant_id, reclaim)
     return held
@@ -120,7 +125,7 @@ def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
 def _add_lot_use(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:
     use = message.lot_use
     use.lots.extend(map(encode_seats, counted(state.marked.by_lot, spec.lots)))
-    use.overdraft, use.overdraft_held = spec.lots.overdraft, state.marked.overdraft
+    use.overdraft, use.overdraft_held = spec.overdraft, state.marked.overdraft
 
 
 def _add_reservations(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolState) -> None:
@@ -130,7 +135,7 @@ def _add_reservations(message: pool_service_pb2.Pool, spec: PoolSpec, state: Poo
         held = sum(
             grant.seats
             for grant in state.grants.values()
-            if finds(grant.holder, grant.project) is not None
+            if finds(grant.holder, grant.project, grant.host) is not None
         )
         is_open = reservation.name in spec.windows.open
         kept = max(0, reservation.seats - held) if is_open else 0

@@ -143,7 +143,10 @@ class PoolRouter:
             session_id=session.session_id,
             lease_id=session.lease_id,
             attribution=Attribution.asked(
-                request, holder=session.holder, project=session.project
+                request,
+                holder=session.holder,
+                project=session.project,
+                host=self._host(session, request.pool),
             ),
             seats=seats_of(request),
             wait=wait,
@@ -151,6 +154,13 @@ class PoolRouter:
             heeds_within=session.ttl if session.heeds_reclaim and heeds_reclaim else None,
         )
         return self._submit(request.pool, command, listener, may_delay=may_delay)
+
+    def _host(self, session: Session, pool: str) -> str:
+        """Return what a client says is its host, where a pool's rules look at that; else nothing."""
+        spec, _ = self.catalogue.spec(pool)
+        if spec is None or session.client is None or not spec.policy.looks_at_hosts:
+            return ""
+        return session.client.host
 
     def release(
         self,

@@ -141,6 +141,8 @@ def notice_of(spec: PoolSpec, state: PoolState | None, grant: Grant) -> str:
     That is where a window is open, or opens within ``WARNED_SECONDS``, that is not for the holder,
     and too few other seats are free. By this node's view, or without one by the times alone.
     """
+    if spec.policy.counting.is_advisory:  # which keeps nothing back
+        return ""
     windows = spec.windows.by_name
     for reservation in spec.policy.reservations:
         window = windows.get(reservation.name)
@@ -149,7 +151,7 @@ def notice_of(spec: PoolSpec, state: PoolState | None, grant: Grant) -> str:
         if not window.begins - WARNED_SECONDS * 1000 <= grant.granted_at < window.ends:
             continue
         finds = finder(reservation.who, spec.policy.rules.groups)
-        if finds(grant.holder, grant.project) is not None:
+        if finds(grant.holder, grant.project, grant.host) is not None:
             continue
         if state is not None and _is_enough(reservation, state, grant, finds):
             continue
@@ -167,14 +169,14 @@ def _is_enough(
     reservation: Reservation,
     state: PoolState,
     grant: Grant,
-    finds: Callable[[str, str], str | None],
+    finds: Callable[[str, str, str], str | None],
 ) -> bool:
     """Return whether what is to be kept is free, or held by those whom it is for, beside a grant."""
     free = state.free - (0 if grant.grant_id in state.grants else grant.seats)
     held = sum(
         each.seats
         for each in state.grants.values()
-        if finds(each.holder, each.project) is not None
+        if finds(each.holder, each.project, each.host) is not None
     )
     return free + held >= reservation.seats
 

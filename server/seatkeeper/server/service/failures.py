@@ -43,6 +43,7 @@ _STATUS = {
     Refusal.NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
     Refusal.TOO_MANY_TICKETS: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.POOL_DRAINED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Refusal.UNKNOWN_COST_CLASS: grpc.StatusCode.INVALID_ARGUMENT,
 }
 
 

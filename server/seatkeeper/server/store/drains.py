@@ -12,7 +12,7 @@ def write_drain(record: pool_service_pb2.PoolSpec, drain: Drain | None) -> None:
     if drain is None:
         record.ClearField("drain")
         return
-    record.format = RULES_FORMAT
+    record.format = max(record.format, RULES_FORMAT)
     record.drain.reason = drain.reason
     record.drain.by = drain.by
     record.drain.drained_at.FromMilliseconds(drain.drained_at)

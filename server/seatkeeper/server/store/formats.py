@@ -33,7 +33,7 @@ RULES_FORMAT = 3
 node that knows format 2 must not overlook it."""
 TERMS_FORMAT = 4
 """Of a ticket that is granted together with others, or not at all, and of a pool with terms, such as an
-overdraft, on which a node that knows format 3 would decide wrongly."""
+overdraft or costs, on which a node that knows format 3 would decide wrongly."""
 NEWER: Mapping[str, int] = {
     "seatkeeper.internal.v1.TicketRecord": TERMS_FORMAT,
     "seatkeeper.v1.PoolSpec": TERMS_FORMAT,

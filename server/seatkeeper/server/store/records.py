@@ -32,6 +32,12 @@ from seatkeeper.server.domain import (
     Watermark,
 )
 from seatkeeper.server.domain.state import NO_USAGE
+from seatkeeper.server.store.advisory import (
+    read_counts,
+    read_mark,
+    write_counts,
+    write_mark,
+)
 from seatkeeper.server.store.drains import read_drain, write_drain
 from seatkeeper.server.store.formats import (
     POLICY_FORMAT,
@@ -77,7 +83,10 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
 
 def _format_of(spec: PoolSpec) -> int:
     """Return the oldest format that says all that a specification says."""
-    if spec.policy.hold is not None or spec.policy.reservations:
+    policy = spec.policy
+    if policy.hold is not None or policy.reservations:
+        return TERMS_FORMAT
+    if policy.counting != NO_POLICY.counting or policy.rules.looks_at_hosts:
         return TERMS_FORMAT
     if spec.policy.reclaim is not None or spec.policy.rules != NO_POLICY.rules:
         return RULES_FORMAT
@@ -119,6 +128,7 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
         record.usage.at_millis = guard.usage.at
         record.usage.seat_millis.clear()
         record.usage.seat_millis.update(guard.usage.seat_millis)
+    write_counts(record, guard.advisory)
     record.overtaken.clear()
     record.overtaken.update(guard.overtaken)
     if guard.reclaims is not NO_RECLAIMS:
@@ -175,6 +185,7 @@ def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
         usage,
         dict(record.overtaken),
         _reclaims_of(record),
+        advisory=read_counts(record),
         waits=read_waits(record),
         holds=read_holds(record),
     )
@@ -199,6 +210,7 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
         del record.lots[:]
         record.lots.extend(map(encode_seats, grant.marks.lots))
         record.overdraft = grant.marks.overdraft
+    write_mark(record, grant.mark)
     return record
 
 
@@ -236,6 +248,7 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         kept=kept(record),
         heeds_within=heeds_within_of(record),
         marks=decode_marks(record.lots, record.overdraft),
+        mark=read_mark(record),
     )
 
 

@@ -81,6 +81,11 @@ class MetricsObserver(Tally):
         self._waited = self._histogram(
             "grant_wait_seconds", "Time from request to grant.", _WAIT
         )
+        self._advisory = self._counter(
+            "advisory_grants",
+            "Grants of advisory pools that would have waited or been refused, by rule.",
+            "rule",
+        )
         self._store_failures = self._counter(
             "store_failures", "Commits that the store refused or could not take.", "reason"
         )
@@ -105,7 +110,8 @@ class MetricsObserver(Tally):
         self._per_pool = (
             *(self._commit_seconds, self._commit_commands, self._writes, self._conflicts),
             *(self._unknown, self._dead, self._granted, self._waited, self._store_failures),
-            *(self._denied, self._forwards, self._forward_failures, self._overdrawn),
+            *(self._denied, self._advisory, self._forwards, self._forward_failures),
+            self._overdrawn,
         )
         self._usage: dict[tuple[str, UsageKind], int] = {}
         self.usage.subscribe(self._count_usage)
@@ -157,6 +163,8 @@ class MetricsObserver(Tally):
             of.waited.observe(event.seconds or 0.0)
             if event.marks is not None and event.marks.overdraft:
                 self._overdrawn.labels(pool).inc()
+            if event.reason:
+                self._advisory.labels(pool, event.reason).inc()
         elif kind in DENIALS:
             pool = self._known(event)
             self._denied.labels(pool, event.reason).inc()

@@ -61,6 +61,7 @@ DENIAL_REASONS = {
     Refusal.NOT_ALLOWED: seat_pb2.DENIAL_REASON_NOT_ALLOWED,
     Refusal.TOO_MANY_TICKETS: seat_pb2.DENIAL_REASON_TOO_MANY_TICKETS,
     Refusal.POOL_DRAINED: seat_pb2.DENIAL_REASON_POOL_DRAINED,
+    Refusal.UNKNOWN_COST_CLASS: seat_pb2.DENIAL_REASON_UNKNOWN_COST_CLASS,
 }
 RETRY_SPREAD_SECONDS = 2.0
 """By how much the times differ at which those who are refused together should come again."""

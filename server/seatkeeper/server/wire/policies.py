@@ -10,6 +10,7 @@ from seatkeeper.server.domain import (
     ProjectShare,
     ReclaimRule,
 )
+from seatkeeper.server.wire.counting import decode_counting, encode_counting
 from seatkeeper.server.wire.hold_rules import decode_hold, encode_hold
 from seatkeeper.server.wire.pool_rules import decode_rules, encode_rules
 from seatkeeper.v1 import pool_service_pb2
@@ -43,6 +44,8 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
     if policy.hold is not None:
         message.hold.CopyFrom(encode_hold(policy.hold))
     message.reservations.extend(map(encode_reservation, policy.reservations))
+    if policy.counting != NO_POLICY.counting:
+        message.counting.CopyFrom(encode_counting(policy.counting))
     return message
 
 
@@ -54,7 +57,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
             message.overtaking.seats, message.overtaking.within.ToTimedelta()
         )
     reclaim = _decode_reclaim(message.reclaim) if message.HasField("reclaim") else None
-    rules = decode_rules(message)
+    rules, counting = decode_rules(message), decode_counting(message)
     hold = decode_hold(message.hold) if message.HasField("hold") else None
     reservations = decode_reservations(message.reservations)
     if not message.projects:
@@ -64,6 +67,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
             rules=rules,
             hold=hold,
             reservations=reservations,
+            counting=counting,
         )
         return NO_POLICY if found == NO_POLICY else found
     return PoolPolicy(
@@ -83,6 +87,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         rules,
         hold,
         reservations,
+        counting,
     )
 
 

@@ -21,10 +21,13 @@ def encode_rules(rules: PoolRules) -> pool_service_pb2.PoolRules:
             into.projects.extend(who.projects)
             into.holders.extend(who.holders)
             into.groups.extend(who.groups)
+            into.hosts.extend(who.hosts)
     if not rules.per_holder.is_empty:
         message.per_holder.CopyFrom(_encode_most(rules.per_holder))
     if not rules.per_project.is_empty:
         message.per_project.CopyFrom(_encode_most(rules.per_project))
+    if not rules.per_host.is_empty:
+        message.per_host.CopyFrom(_encode_most(rules.per_host))
     return message
 
 
@@ -39,6 +42,7 @@ def decode_rules(policy: pool_service_pb2.PoolPolicy) -> PoolRules:
         _decode_who(message.exclude),
         _decode_most(message.per_holder),
         _decode_most(message.per_project),
+        _decode_most(message.per_host),
     )
     return NO_RULES if rules == NO_RULES else rules
 
@@ -66,4 +70,5 @@ def _decode_most(message: pool_service_pb2.AtMost) -> AtMost:
 
 
 def _decode_who(message: pool_service_pb2.Who) -> Who:
-    return Who(tuple(message.projects), tuple(message.holders), tuple(message.groups))
+    who = tuple(message.projects), tuple(message.holders), tuple(message.groups)
+    return Who(*who, tuple(message.hosts))
