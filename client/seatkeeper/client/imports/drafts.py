@@ -13,12 +13,12 @@ from seatkeeper.core.pool_rule_faults import GROUPS_MAX, NAMES_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 _NAME_MAX = 63
-_KINDS = ("projects", "holders", "groups")
+_KINDS = ("projects", "holders", "groups", "hosts")
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """Whom a line lets in, or keeps out: a project, holders, or a group of them."""
+    """Whom a line lets in, or keeps out: a project, holders, a group of them, or hosts."""
 
     outcome: Outcome
     is_exclusion: bool
@@ -26,6 +26,9 @@ class Entry:
     """As the file has it."""
     holders: Holders | None = None
     group: DefinedGroup | None = None
+    hosts: Holders | None = None
+    of_hosts: DefinedGroup | None = None
+    """The group that the hosts are those of."""
 
     @property
     def key(self) -> str:
@@ -50,7 +53,7 @@ class Draft:
     """Holders are meant in their usual form only."""
     groups: dict[int, NamedGroup] = field(default_factory=dict)
     lists: dict[str, dict[str, dict[str, None]]] = field(default_factory=dict)
-    """By ``include`` or ``exclude`` and ``projects``, ``holders`` or ``groups``."""
+    """By ``include`` or ``exclude`` and ``projects``, ``holders``, ``groups`` or ``hosts``."""
     outcomes: dict[str, dict[int, Outcome]] = field(default_factory=dict)
     """The lines of each list, each once."""
     projects: dict[str, Outcome] = field(default_factory=dict)
@@ -73,6 +76,8 @@ class Draft:
         if entry.holders is not None:
             names = self._patterns(entry.holders)
         kind = "projects" if entry.holders is None else "holders"
+        if entry.hosts is not None:
+            names, kind = entry.hosts.whole, "hosts"
         new = [name for name in names if name not in lists.get(kind, ())]
         if self.count + len(new) > NAMES_MAX:
             return False
@@ -107,7 +112,8 @@ class Draft:
         wanted |= dict.fromkeys(names)
         self.count += len(wanted) - before
         self.characters += sum(map(len, names))
-        self.outcomes.setdefault(entry.key, {})[id(entry.outcome)] = entry.outcome
+        lines = (entry.outcome, *(entry.of_hosts.outcomes if entry.of_hosts else ()))
+        self.outcomes.setdefault(entry.key, {}).update({id(each): each for each in lines})
 
     def _free(self, text: str) -> str:
         """Return a name for a group that no other one of the pool has."""

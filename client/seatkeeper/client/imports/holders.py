@@ -1,8 +1,7 @@
-"""Users and hosts of other servers, as patterns for holders.
+"""Users and hosts of other servers, as patterns for holders and for hosts.
 
 A holder is ``user@host`` unless a request says otherwise. So a user is the holders of this name on any
-host, and the one that is no more than the name. A host is part of no request: it is only seen in
-holders that have kept their form.
+host, and the one that is no more than the name. A host is one that clients say is theirs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Holders:
-    """Whom names stand for."""
+    """Whom names stand for: holders, or hosts."""
 
     whole: tuple[str, ...]
     """All patterns."""
@@ -33,34 +32,41 @@ class Holders:
     """Names that stand for none here, and why."""
 
 
-def holders_of(names: Iterable[str], *, are_hosts: bool, is_case_sensitive: bool) -> Holders:
-    """Return the holders that users, or hosts, stand for."""
+def hosts_of(names: Iterable[str]) -> Holders:
+    """Return the hosts that names stand for."""
+    found: dict[str, None] = {}
+    lost: list[str] = []
+    for name in names:
+        if reason := _fault(name, name, is_host=True):
+            lost.append(f"{_cut(name)}: {reason}")
+        else:
+            found[name] = None
+    return Holders(tuple(found), tuple(found), lost=tuple(lost))
+
+
+def holders_of(names: Iterable[str], *, is_case_sensitive: bool) -> Holders:
+    """Return the holders that users stand for."""
     whole: dict[str, None] = {}
     brief: dict[str, None] = {}
     unclear: list[str] = []
     lost: list[str] = []
     for name in names:
-        usual = f"{ANY}@{name}" if are_hosts else f"{name}@{ANY}"
-        if reason := _fault(name, usual, are_hosts):
+        usual = f"{name}@{ANY}"
+        if reason := _fault(name, usual, is_host=False):
             lost.append(f"{_cut(name)}: {reason}")
             continue
-        whole |= dict.fromkeys((usual,) if are_hosts else (name, usual))
+        whole |= dict.fromkeys((name, usual))
         brief[usual] = None
-        if "\\" in name and not are_hosts:
+        if "\\" in name:
             unclear.append(
                 f"{_cut(name)}: a holder has no domain unless the request says so with --holder"
             )
         elif not is_case_sensitive and name != name.lower():
             unclear.append(f"{_cut(name)}: in names of holders case counts")
-    if are_hosts and brief:
-        unclear.append(
-            "a host is not part of a request: it is seen in holders that are user@host, and "
-            "not in names that requests give with --holder"
-        )
     return Holders(tuple(whole), tuple(brief), tuple(unclear), tuple(lost))
 
 
-def _fault(name: str, usual: str, is_host: bool) -> str:
+def _fault(name: str, usual: str, *, is_host: bool) -> str:
     if not name:
         return "it is empty"
     if is_host and _ADDRESS.fullmatch(name):
@@ -68,7 +74,8 @@ def _fault(name: str, usual: str, is_host: bool) -> str:
     if ANY in name:
         return f"a `{ANY}` in a name of a pool's rules stands for any text"
     if len(usual) > HOLDER_MAX:
-        return f"a holder has at most {HOLDER_MAX} characters"
+        what = "host" if is_host else "holder"
+        return f"a {what} has at most {HOLDER_MAX} characters"
     if hidden_in(usual):
         return "it has characters that cannot be shown"
     return ""

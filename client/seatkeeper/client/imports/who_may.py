@@ -13,7 +13,7 @@ from seatkeeper.client.imports.daemons import Daemons
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.drafts import Draft, Entry
 from seatkeeper.client.imports.groups import DefinedGroup, Groups, not_defined
-from seatkeeper.client.imports.holders import Holders, holders_of
+from seatkeeper.client.imports.holders import Holders, holders_of, hosts_of
 from seatkeeper.client.imports.names import name_of
 from seatkeeper.client.imports.parsed import Access, Became, Claim, Outcome
 from seatkeeper.client.imports.seats import Features, Pool
@@ -169,11 +169,16 @@ class WhoMay:
             if not holders.whole:
                 why = "; ".join(holders.lost[:REASONS_MAX]) or "it has no members"
                 return Became.NONE, f"group {access.who[:60]}: {why}"
+            if access.kind == "HOST_GROUP":
+                return Entry(outcome, is_out, hosts=holders, of_hosts=group)
             return Entry(outcome, is_out, holders=holders, group=group)
+        if access.kind == "HOST":
+            hosts = hosts_of([access.who])
+            if not hosts.whole:
+                return Became.NONE, "; ".join(hosts.lost)
+            return Entry(outcome, is_out, hosts=hosts)
         holders = holders_of(
-            [access.who],
-            are_hosts=access.kind == "HOST",
-            is_case_sensitive=self._dialect.is_name_case_sensitive,
+            [access.who], is_case_sensitive=self._dialect.is_name_case_sensitive
         )
         if not holders.whole:
             return Became.NONE, "; ".join(holders.lost)
@@ -195,11 +200,10 @@ class WhoMay:
         return self._holders.setdefault(id(group), self._holders_in(group, group.members))
 
     def _holders_in(self, group: DefinedGroup, members: tuple[str, ...]) -> Holders:
-        return holders_of(
-            members,
-            are_hosts=group.kind == "HOST_GROUP",
-            is_case_sensitive=self._dialect.is_name_case_sensitive,
-        )
+        if group.kind == "HOST_GROUP":
+            return hosts_of(members)
+        is_exact = self._dialect.is_name_case_sensitive
+        return holders_of(members, is_case_sensitive=is_exact)
 
     def made(self) -> dict[int, Ruled]:
         """Return the rules of pools, by the identity of each, and say of lines what became of them."""
@@ -217,8 +221,8 @@ class WhoMay:
             for entry in asked.entries:
                 if id(entry) not in no_room:
                     kept.add(id(entry.outcome))
-                    if entry.group is not None:
-                        entry.group.is_in_rules = True
+                    for group in filter(None, (entry.group, entry.of_hosts)):
+                        group.is_in_rules = True
             lost |= {id(each.outcome): each.outcome for each in over}
             asked.not_let_in += [each.outcome for each in over if not each.is_exclusion]
         for each, outcome in lost.items():
