@@ -23,9 +23,10 @@ def test_rules_are_set_shown_changed_and_taken_back(cluster: Cluster, pool: str)
     cluster("pool", "update", pool, *RULES).check()
     assert cluster("pool", "show", pool, "--json").check().json["rules"] == {
         "groups": {"bad": ["mal*", "eve"]},
-        "include": {"projects": ["cv"], "holders": ["*@lab"], "groups": []},
-        "exclude": {"projects": [], "holders": [], "groups": ["bad"]},
+        "include": {"projects": ["cv"], "holders": ["*@lab"], "groups": [], "hosts": []},
+        "exclude": {"projects": [], "holders": [], "groups": ["bad"], "hosts": []},
         "per_holder": {"seats": 1, "tickets": 1},
+        "per_host": {"seats": None, "tickets": None},
         "per_project": {"seats": None, "tickets": None},
     }
     shown = cluster("pool", "show", pool).check().out
@@ -36,6 +37,13 @@ def test_rules_are_set_shown_changed_and_taken_back(cluster: Cluster, pool: str)
         ("per holder", "seats=1,tickets=1"),
     ):
         assert any(name in line and text in line for line in shown.splitlines()), shown
+    hosts = ("--per-host", "seats=2", "--exclude", "host:kiosk-*", "--exclude", "group:bad")
+    cluster("pool", "update", pool, *hosts).check()
+    rules = cluster("pool", "show", pool, "--json").check().json["rules"]
+    assert (rules["per_host"]["seats"], rules["exclude"]["hosts"]) == (2, ["kiosk-*"])
+    shown = cluster("pool", "show", pool).check().out
+    assert "host:kiosk-*" in shown
+    cluster("pool", "update", pool, "--per-host", "none").check()
     # What is given changes, and nothing else does.
     cluster("pool", "update", pool, "--per-holder", "seats=2", "--seats", "3").check()
     rules = cluster("pool", "show", pool, "--json").check().json["rules"]

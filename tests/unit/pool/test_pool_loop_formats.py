@@ -28,7 +28,7 @@ from seatkeeper.server.store import Delete, Put, Write, records
 from seatkeeper.server.store.formats import FORMAT, TERMS_FORMAT
 from seatkeeper.v1 import pool_service_pb2
 
-NEWER = 5
+NEWER = TERMS_FORMAT + 1
 GRANT = KEYS.grant(POOL, uuid7(99))
 RECORDS: dict[str, Write] = {
     "specification": Put(
