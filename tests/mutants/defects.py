@@ -356,7 +356,7 @@ DEFECTS = (
     Defect(
         "a policy is believed when it serves more seats than are free",
         f"{SERVER}/decide/decision.py",
-        "            is_free = ticket.seats <= free or counts_only(self.pool.spec)\n",
+        "            is_free = ticket.seats <= free or self.is_advisory\n",
         "            is_free = True\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
@@ -968,6 +968,12 @@ DEFECTS = (
         "    beyond = min(ticket.seats, max(0, held + ticket.seats - spec.seats))\n",
         "    beyond = min(ticket.seats, max(0, held - spec.seats))\n",
         tests=("tests/unit/decide/test_advisory.py",),
+    ),
+    Defect(
+        "what an advisory pool grants beyond its seats looks like every grant",
+        f"{SERVER}/decide/decision.py",
+        "            mark=_advisory_mark(self, ticket) if self.is_advisory else None,\n",
+        "            mark=None,\n",
     ),
     Defect(
         "an advisory pool marks what a binding one would have granted",

@@ -360,7 +360,8 @@ def _done(at: Connection, what: str, pool: pb.Pool) -> None:
         write_json(_json(pool, details=False))
     else:
         closed = "closed, nothing is granted until it has seats again"
+        advisory = ", advisory" if pool.spec.policy.counting.advisory else ""
         say(
             f"pool {pool.spec.name} {what}: "
-            f"{count(pool.spec.seats, 'seat') if pool.spec.seats else closed}"
+            f"{count(pool.spec.seats, 'seat') if pool.spec.seats else closed}{advisory}"
         )

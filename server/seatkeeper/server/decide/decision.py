@@ -39,6 +39,7 @@ from seatkeeper.server.decide.possible import impossible, impossible_tickets
 from seatkeeper.server.decide.watermarks import Watermarks
 from seatkeeper.server.decide.weighing import asked_seats, unknown_class, weighed
 from seatkeeper.server.decide.work import WorksBegun, waiting_for, work_ended
+from seatkeeper.server.domain.advisory import AdvisoryMark
 from seatkeeper.server.domain.commands import (
     Acquire,
     Administrative,
@@ -243,6 +244,8 @@ class _Draft:
     policy: Policy
     decision: Decision = field(init=False)
     held: int = field(init=False)
+    is_advisory: bool = field(init=False)
+    """Whether seats beyond the capacity are granted, and marked."""
     reserved: int = field(init=False, default=0)
     """Writes that commands taken so far may still need."""
     asked: dict[str, tuple[Acquire, Ticket]] = field(init=False, default_factory=dict)
@@ -268,6 +271,7 @@ class _Draft:
         self.marks = Watermarks(self.pool)
         self.decision = Decision(with_usage(self.pool, self.now), self.now, self.marks.written)
         self.held = self.pool.held
+        self.is_advisory = counts_only(self.pool.spec)
         self.moves = Moves(self.pool, self.decision.moved)
         self.overtaken = Overtaken(self.pool)
         self.holds = self.pool.guard.holds
@@ -437,7 +441,7 @@ class _Draft:
         self.plan = plan
         for ticket in plan.serve:
             is_new = ticket.grant_id in self.asked
-            is_free = ticket.seats <= free or counts_only(self.pool.spec)
+            is_free = ticket.seats <= free or self.is_advisory
             if not is_free or not (is_new or self._is_stored(ticket)):
                 return  # The policy is wrong, and no seat is granted that is not there.
             if not works.may_begin(ticket):
@@ -470,10 +474,7 @@ class _Draft:
             asked_at=ticket.queued_at,
             granted_at=self.now,
             heeds_within=reclaimed.heeds_within(self.pool.spec, ticket),
-            mark=mark_of(
-                *(self.pool.spec, self.plan, ticket, self.held),
-                may_wait=not is_new or self.asked[ticket.grant_id][0].may_wait,
-            ),
+            mark=_advisory_mark(self, ticket) if self.is_advisory else None,
         )
         self.held += grant.seats
         self.served[grant.grant_id] = grant
@@ -540,13 +541,20 @@ def _snapshot(draft: _Draft) -> PoolSnapshot:
     )
 
 
+def _advisory_mark(draft: _Draft, ticket: Ticket) -> AdvisoryMark | None:
+    """Return why a binding pool would not have granted a ticket now; None: it would have."""
+    asked = draft.asked.get(ticket.grant_id)
+    may_wait = asked is None or asked[0].may_wait
+    return mark_of(draft.pool.spec, draft.plan, ticket, draft.held, may_wait=may_wait)
+
+
 def _impossible(spec: PoolSpec | None, ticket: Ticket) -> tuple[Refusal, str] | None:
     """Return why the request of a ticket that is not stored yet can never be served, or None."""
     why = impossible(spec, ticket)
-    if why is None and spec is not None and not spec.policy.counting.is_advisory:
-        unknown = unknown_class(spec, ticket)
-        return None if unknown is None else (unknown[0], f"{unknown[1]}; name one of these")
-    return why
+    if why is not None or spec is None or not ticket.attribution.cost_class:
+        return why
+    unknown = None if spec.policy.counting.is_advisory else unknown_class(spec, ticket)
+    return None if unknown is None else (unknown[0], f"{unknown[1]}; name one of these")
 
 
 def _other_terms(found: Grant | Ticket) -> str:

@@ -15,6 +15,8 @@ from seatkeeper.server.policy.rules import Reason, Rule
 
 def weighed(spec: PoolSpec | None, ticket: Ticket) -> Ticket:
     """Return the ticket of a request, with the seats that it wants of the pool."""
+    if spec is None or not spec.policy.counting.costs:
+        return ticket
     if (cost := cost_of(spec, ticket)) == 1:
         return ticket
     attribution = replace(ticket.attribution, cost=cost)
