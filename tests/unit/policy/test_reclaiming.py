@@ -342,11 +342,11 @@ def test_what_every_plan_keeps(
 
 def test_two_that_one_large_grant_does_for_call_back_no_other() -> None:
     """The first alone would have the small one called back; both have the large one."""
-    lab = [
+    lab = (
         ProjectShare(project="cv", weight=2),
         ProjectShare(project="asr", parent="lab"),
         ProjectShare(project="lab", guaranteed=2),
-    ]
+    )
     age = timedelta(seconds=30)
     small, large = held(1, "cv", 1, held_for=age), held(2, "cv", 2, held_for=age)
     one, two = wants(100, "asr", 1), wants(101, "asr", 1)

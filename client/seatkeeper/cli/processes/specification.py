@@ -112,6 +112,12 @@ class Specification(PolicyOptions):
         from seatkeeper.client.admin.rules import with_rules
         from seatkeeper.core.errors import InvalidArgument
 
+        if self.advisory or self.cost is not None:
+            fail(
+                Exit.USAGE,
+                "a simulated pool binds, and the seats of a trace are seats of the pool: leave "
+                "--advisory and --cost out",
+            )
         found = pb.PoolSpec(name=NAME, seats=0)
         if self.file is not None:
             found = self._from_file(at, self.file)
