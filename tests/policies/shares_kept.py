@@ -152,7 +152,9 @@ class SharesKept:
                 yield f"{grant.grant_id} was granted, and {said}"
                 return
             shared = bool(self.policy.projects)
-            back = held_back(rules, waiting.values(), holding, is_shared=shared)
+            # One whose work another does holds up none behind it.
+            asking = [each for each in waiting.values() if each.work_key not in works]
+            back = held_back(rules, asking, holding, is_shared=shared)
             if grant.grant_id in back and not is_unclear:
                 yield f"{grant.grant_id} was granted, and a limit of each holds it back"
                 return
