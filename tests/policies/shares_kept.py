@@ -164,7 +164,7 @@ class SharesKept:
                 for each in waiting.values()
                 if each.work_key not in works and each.grant_id not in back
             ]
-            free = step.after.spec.open_seats if step.after.spec else 0
+            free = step.after.spec.seats + step.after.spec.overdraft if step.after.spec else 0
             free -= sum(seats for name, seats in held.items() if name.startswith("own of "))
             if said := kept.breach(grant, free):
                 yield f"{grant.grant_id} was granted, and {said}"

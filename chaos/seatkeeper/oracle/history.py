@@ -385,8 +385,8 @@ class _PoolLedger:
             for message in _over_limits(made, held, self._shares):
                 self._fault(FaultKind.OVER_LIMIT, revision, message)
             self._check_rules(revision, made)
-        grantable = history.capacity + self._marks.overdraft
-        for message in self._kept.check(made, self._held.values(), grantable):
+        granted_most = history.capacity + self._marks.overdraft
+        for message in self._kept.check(made, held, granted_most):
             if is_binding:
                 self._fault(FaultKind.KEPT, revision, message)
         self._held_back = self._limits.found(

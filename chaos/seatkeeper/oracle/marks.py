@@ -30,6 +30,7 @@ class MarkLedger:
         """By lot in force: its seats."""
         self._plain = 0
         self.overdraft = 0
+        """Seats that contracts in force allow beyond those in force, where the pool takes any."""
         self._has_lots = False
         self._is_advisory = False
         self._all_marked = False

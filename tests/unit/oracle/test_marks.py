@@ -8,6 +8,7 @@ import pytest
 from tests.unit.core.test_rule_bursts import NOON, RULE, begun
 
 from seatkeeper.core.burst_rule import HOUR_MILLIS
+from seatkeeper.core.counting import Counting
 from seatkeeper.core.lot_messages import encode_seats
 from seatkeeper.core.lot_use import LotSeats
 from seatkeeper.core.lots import Lot, LotState, PoolLots, Price, PriceUnit, moved
@@ -15,7 +16,7 @@ from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.bursts import check_bursts
 from seatkeeper.oracle.history import FaultKind, replay
 from seatkeeper.oracle.stored import guard_key, pool_key
-from seatkeeper.server.domain import PoolSpec
+from seatkeeper.server.domain import PoolPolicy, PoolSpec
 from seatkeeper.server.store import Change, Entry, records
 
 POOL = "p"
@@ -93,6 +94,22 @@ def test_an_overdraft_may_be_used_by_a_decision_that_does_not_know_of_an_end() -
     assert late == []
     seen = [*FULL, lapsed(4, 3), *granted(5, 1, OF_ACME), *granted(6, 1, over=1)]
     assert any("the overdraft is used while 2 of 3" in each for each in faults(*seen))
+
+
+def advisory(revision: int, lots: PoolLots) -> Change:
+    policy = PoolPolicy(counting=Counting(is_advisory=True))
+    value = records.encode_spec(PoolSpec(POOL, 0, policy=policy).with_lots(lots))
+    return Change(pool_key(POOL), Entry(pool_key(POOL), value, revision), revision)
+
+
+def test_what_an_advisory_pool_grants_beyond_its_seats_is_from_no_lot() -> None:
+    def found(last: list[Change]) -> list[str]:
+        replayed = replay([advisory(1, PoolLots((ACME,), 1)), *FULL, *last])[POOL]
+        return [each.message for each in replayed.faults if each.kind is FaultKind.OVER_GRANT]
+
+    assert found(granted(4, 2)) == []
+    assert "an overdraft of 0" in found(granted(4, 1, over=1))[0]
+    assert "which has 2" in found(granted(4, 1, OF_ACME))[0]
 
 
 def test_a_mark_is_not_written_again() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from tests.unit.kit import KEYS, NOW, POOL, a_grant, a_ticket, changed, in_revisions
 
+from seatkeeper.core.counting import Counting
+from seatkeeper.core.lot_use import LotMarks, LotSeats
+from seatkeeper.core.lots import Lot, LotState, PoolLots
 from seatkeeper.core.pool_rules import HolderGroup, PoolRules, Who
 from seatkeeper.core.reservations import (
     PoolWindows,
@@ -18,6 +22,7 @@ from seatkeeper.core.reservations import (
 from seatkeeper.oracle.history import FaultKind, replay
 from seatkeeper.oracle.windows import check_windows, unwritten_windows
 from seatkeeper.server.domain import Grant, PoolPolicy, PoolSpec, Ticket
+from seatkeeper.server.domain.advisory import AdvisoryMark
 from seatkeeper.server.store import Change, Entry, records
 
 CI = Reservation(
@@ -135,6 +140,41 @@ def test_grants_that_take_what_is_kept_for_others(
 ) -> None:
     assert kinds([spec(OPEN)], granted(*grants)) == expected
     assert kinds([spec(PLANNED)], granted(*grants)) == [], "no window is open"
+
+
+def test_what_contracts_allow_beyond_the_seats_in_force_is_free_too() -> None:
+    """Two of three seats are kept, and one more may be granted: so two are for all."""
+    contract = Lot(name="acme", seats=3, state=LotState.IN_FORCE, began_at=1, overdraft=1)
+    lots = PoolLots((contract,))
+    policy = PoolPolicy(reservations=(replace(CI, who=Who(projects=("cv",))),))
+    value = PoolSpec(POOL, 3, policy=policy, lots=lots, windows=PoolWindows((OPEN,)))
+    known = [stored(KEYS.pool(POOL), records.encode_spec(value))]
+
+    def marked(number: int) -> Grant:
+        return replace(g(number), marks=LotMarks((LotSeats("acme", 1, 1),)))
+
+    assert kinds(known, granted(marked(1), marked(2))) == []
+    assert kinds(known, granted(*map(marked, (1, 2, 3)))) == [FaultKind.KEPT]
+
+
+def test_seats_may_be_kept_for_hosts() -> None:
+    builders = replace(CI, who=Who(hosts=("Build-*",)))
+    assert kinds([spec(OPEN, reservation=builders)], granted(g(1), g(2))) == [FaultKind.KEPT]
+    there = [changed(g(number), host="build-7") for number in (1, 2)]
+    assert kinds([spec(OPEN, reservation=builders)], granted(*there, g(3))) == []
+    none = [spec(OPEN, reservation=builders)]
+    assert kinds(none, granted(changed(g(1), host="desk"), g(2))) == [FaultKind.KEPT]
+
+
+def test_an_advisory_pool_keeps_nothing_back() -> None:
+    policy = PoolPolicy(
+        counting=Counting(is_advisory=True),
+        reservations=(replace(CI, who=Who(projects=("cv",))),),
+    )
+    value = PoolSpec(POOL, 3, policy=policy, windows=PoolWindows((OPEN,)))
+    known = [stored(KEYS.pool(POOL), records.encode_spec(value))]
+    mark = AdvisoryMark("reservation ci", "said", 0)
+    assert kinds(known, granted(g(1), replace(g(2), mark=mark))) == []
 
 
 def test_who_takes_what_is_kept_for_it_passes_others_and_no_further() -> None:

@@ -35,6 +35,7 @@ from seatkeeper.server.store import (
 )
 from seatkeeper.server.store.formats import TERMS_FORMAT
 from seatkeeper.server.store.keys import Keys
+from seatkeeper.v1 import pool_service_pb2 as pools_pb
 from seatkeeper.v1 import seat_pb2
 from seatkeeper.v1 import seat_service_pb2 as pb
 
@@ -130,6 +131,47 @@ async def test_all_are_granted_at_one_revision(services: Services) -> None:
     changes = changes_of(services)
     assert list(check_gangs(changes)) == []
     assert count_gangs(changes) == 1
+
+
+async def counting(services: Services, pool: str, said: pools_pb.Counting) -> None:
+    """Create a pool of one seat that counts so."""
+    spec = pools_pb.PoolSpec(name=pool, seats=1)
+    spec.policy.counting.CopyFrom(said)
+    await services.pools.CreatePool(pools_pb.CreatePoolRequest(spec=spec), timeout=DEADLINE)
+
+
+async def test_an_advisory_pool_that_is_full_holds_up_none_and_marks_it(
+    services: Services,
+) -> None:
+    await pools(services, a=1)
+    await counting(services, "b", pools_pb.Counting(advisory=True))
+    other = await services.session()
+    await services.acquire(other, 10, pool="a")
+    await services.acquire(other, 11, pool="b")
+    stream = await a_stream(services)
+    await ask(stream, BOTH)
+    await eventually(lambda: holds(services, "b", queued=1))
+    assert await held(services, "a", "b") == [(1, 1), (1, 1)], "it waits for the other pool"
+    await services.release(other, 10, pool="a")
+    assert await granted(stream, 2) == {"a": 1, "b": 1}
+    found = {each.grant_id: each.advisory for each in (await services.look("b")).grants}
+    assert (found[uuid7(2)].rule, found[uuid7(2)].seats_beyond) == ("seats", 1)
+    history = replay(changes_of(services), Keys().prefix)
+    assert all(pool.is_correct for pool in history.values())
+
+
+async def test_what_a_seat_costs_is_each_pools_own(services: Services) -> None:
+    await pools(services, a=2)
+    costs = [pools_pb.ClassCost(name="default", seats=3)]
+    await counting(services, "b", pools_pb.Counting(costs=costs))
+    bigger = pools_pb.PoolSpec(name="b", seats=6)
+    await services.pools.UpdatePool(pools_pb.UpdatePoolRequest(spec=bigger), timeout=DEADLINE)
+    stream = await a_stream(services)
+    await ask(stream, {"a": (1, 2), "b": (2, 2)})
+    assert await granted(stream, 2) == {"a": 2, "b": 6}
+    changes = changes_of(services)
+    assert list(check_gangs(changes)) == []
+    assert all(pool.is_correct for pool in replay(changes, Keys().prefix).values())
 
 
 async def test_while_one_is_not_there_none_is_granted(services: Services) -> None:
