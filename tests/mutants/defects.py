@@ -314,10 +314,10 @@ DEFECTS = (
         tests=("tests/unit/service/test_gangs.py",),
     ),
     Defect(
-        "a gang is granted without those of it that are not there",
+        "seats of two sessions are granted as one gang",
         f"{SERVER}/pool/gangs.py",
-        "        if len(found) < len(gang) or not _may_fit(gang, found):\n",
-        "        if len(found) < len(gang):\n",
+        "        sessions.add(ticket.session_id)\n",
+        "        sessions.add(gang)\n",
         tests=("tests/unit/service/test_gangs.py",),
     ),
     Defect(

@@ -203,8 +203,9 @@ class AsyncSeatClient:
         ``seats`` says how many of each pool, of 2 to 8 pools. They are granted in one moment; while
         the request waits it holds nothing, so two such requests never wait for one another. It is
         granted when the order of service of each pool would serve it and the seats are free, and
-        requests for one pool alone pass it meanwhile. Other arguments as for `seat`; ``wait`` must
-        not be 0, and ``on_state`` is called for each of the pools. Entering returns the grants by
+        requests for one pool alone pass it meanwhile. Other arguments as for `seat`, without
+        ``on_queued`` and ``work_key``; ``wait`` must not be 0, and ``on_state`` is called for each of
+        the pools. Entering returns the grants by
         pool, and raises what `acquire` raises, or `ServiceTooOld`. Leaving raises `SeatLost` when any
         of the seats were lost meanwhile, unless the body raised something itself, or ``check`` is
         False.

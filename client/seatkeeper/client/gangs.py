@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -89,9 +90,15 @@ class AsyncGang:
             notify_loss(loss, error, check=self._check)
 
     async def leave(self) -> None:
-        """Give back what is held."""
+        """Give back what is held: all of it, before this is first interrupted."""
         grants, self._grants = self._grants, {}
-        await asyncio.gather(*(grant.release() for grant in grants.values()))
+        given = [grant.give_back() for grant in grants.values()]
+        await asyncio.gather(*(each for each in given if each is not None))
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether leaving raises `SeatLost` when any of the seats were lost meanwhile."""
+        return self._check
 
     def another(self) -> Self:
         """Return the same request, not entered."""
@@ -109,11 +116,9 @@ class AsyncGang:
                 raise NoSeatFree("no seats became free in time, of all pools at once")
             try:
                 return await self._take_once(left)
-            except SessionLost:
-                if attempt == ATTEMPTS_MAX:
-                    raise
-            except Overloaded:
-                delay = delay_seconds(attempt, BACKOFF, random=0.5)
+            except (SessionLost, Overloaded):
+                # Ids of a clock that was set back are completed until it has caught up.
+                delay = delay_seconds(attempt, BACKOFF, random=random.random())
                 if attempt == ATTEMPTS_MAX or (left is not None and delay >= left):
                     raise
                 await asyncio.sleep(delay)
@@ -146,6 +151,7 @@ class AsyncGang:
                 project=self._terms.get("project", ""),
                 priority=self._terms.get("priority", 0),
                 labels=self._terms.get("labels"),
+                cost_class=self._terms.get("cost_class", ""),
                 token=self._terms.get("token", False),
                 on_state=self._terms.get("on_state"),
             )
@@ -167,9 +173,9 @@ def _explained(error: BaseException) -> BaseException:
 
 
 async def _leave(tasks: list[asyncio.Task[AsyncGrant]]) -> None:
-    """Give back what was granted, and leave the queues."""
-    for task in tasks:
-        task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, AsyncGrant):
-            await outcome.release()
+    """Give back what was granted, and leave the queues: all of it, before this is first interrupted."""
+    # One that is cancelled in the moment in which it is granted gives that back by itself.
+    ended = [task for task in tasks if not task.cancel() and not task.cancelled()]
+    given = [task.result().give_back() for task in ended if task.exception() is None]
+    await asyncio.wait(tasks)
+    await asyncio.gather(*(each for each in given if each is not None))

@@ -12,6 +12,7 @@ import inspect
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, cast
@@ -401,18 +402,30 @@ class Gang:
     def __init__(self, client: SeatClient, gang: AsyncGang) -> None:
         self._client = client
         self._gang = gang
+        self._grants: Mapping[str, Grant] = {}
 
     def __enter__(self) -> Mapping[str, Grant]:
         """Take the seats, waiting for them as long as was asked for; return the grants by pool."""
+        if self._grants:
+            raise UsageError("this gang is entered already; ask the client for another")
         thread = self._client._thread
-        future = thread.submit(self._gang.__aenter__())
+        taken: list[AsyncGrant] = []
+
+        async def take() -> Mapping[str, AsyncGrant]:
+            found = await self._gang.take()
+            taken.extend(found.values())
+            return found
+
+        future = thread.submit(take())
         try:
-            return {pool: Grant(self._client, each) for pool, each in future.result().items()}
+            found = future.result()
+            self._grants = {pool: Grant(self._client, each) for pool, each in found.items()}
         except BaseException:
             future.cancel()
-            # An interrupt may have come after the grants did.
-            thread.submit(self._gang.leave())
+            # An interrupt may have come after the grants did, and the result has no owner then.
+            thread.submit(_give_back(taken))
             raise
+        return self._grants
 
     def __exit__(
         self,
@@ -421,7 +434,13 @@ class Gang:
         traceback: TracebackType | None,
     ) -> None:
         """Give the seats back; raises `SeatLost` as `AsyncGang` does."""
-        self._client._thread.call(self._gang.__aexit__(kind, error, traceback))
+        grants, self._grants = self._grants, {}
+        found = [grant._grant._loss() for grant in grants.values()]
+        with ExitStack() as leaving:
+            for grant in grants.values():
+                leaving.callback(grant.release)
+        for loss in found:
+            notify_loss(loss, error, check=self._gang.is_checked)
 
 
 def _finished(result: _T) -> _T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tests.processes import eventually, until
 
 from seatkeeper.client import (
+    AsyncGang,
     AsyncSeatClient,
     ClientConfig,
     HoldingState,
@@ -19,6 +21,7 @@ from seatkeeper.client import (
     PoolNotFound,
     SeatClient,
     SeatLost,
+    SessionLost,
     UsageError,
 )
 from seatkeeper.testing import InMemoryService
@@ -152,6 +155,73 @@ async def test_one_gang_is_entered_once_at_a_time(client: AsyncSeatClient) -> No
         assert len(grants) == 2
 
 
+async def test_what_is_held_survives_that_a_node_goes_away(
+    client: AsyncSeatClient, service: InMemoryService
+) -> None:
+    """It is found again on another stream, by a request that does not wait."""
+    async with client.gang({"a": 1, "b": 1}, wait=20) as grants:
+        await asyncio.to_thread(service.go_away)
+        await eventually(lambda: client.state is not HoldingState.SAFE)
+        await asyncio.to_thread(service.come_back)
+        await eventually(lambda: client.state is HoldingState.SAFE)
+        async with client.seat("c", wait=20):
+            assert {grant.state for grant in grants.values()} == {HoldingState.SAFE}
+    await eventually(lambda: waits_for(client, NOTHING))
+
+
+async def test_seats_that_come_while_it_is_away_after_its_time_are_not_kept(
+    client: AsyncSeatClient, service: InMemoryService
+) -> None:
+    async with AsyncSeatClient(service.address, holder="bert") as other:
+        blocking = await other.acquire("c")
+        waiting = asyncio.create_task(client.gang({"a": 1, "c": 1}, wait=1.0).take())
+        await eventually(lambda: waits_for(other, {"a": (0, 1), "b": (0, 0), "c": (1, 1)}))
+        await asyncio.to_thread(service.go_away)
+        await asyncio.sleep(1.2)  # its wait is over meanwhile
+        await asyncio.to_thread(service.come_back)
+        await blocking.release()
+        try:
+            for grant in (await waiting).values():
+                await grant.release()
+        except NoSeatFree:
+            pass  # it came too late to be granted
+        await eventually(lambda: waits_for(client, NOTHING))
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_cancelling_at_any_moment_leaves_nothing_held(
+    client: AsyncSeatClient, turns: int
+) -> None:
+    """While it is asked for, as it is left, and again and again."""
+
+    async def use() -> None:
+        async with client.gang({"a": 1, "b": 1}, wait=20):
+            pass
+
+    for times in (1, 2, 5):
+        task = asyncio.create_task(use())
+        for _ in range(turns):
+            await asyncio.sleep(0.003)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(task, return_exceptions=True)
+        await eventually(lambda: waits_for(client, NOTHING))
+
+
+async def test_cancelling_as_the_block_is_left_gives_everything_back(
+    client: AsyncSeatClient,
+) -> None:
+    async def use() -> None:
+        async with client.gang({"a": 1, "b": 1}, wait=20):
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    await asyncio.gather(asyncio.create_task(use()), return_exceptions=True)
+    await eventually(lambda: waits_for(client, NOTHING))
+
+
 @pytest.mark.parametrize(
     ("seats", "terms", "field"),
     [
@@ -199,3 +269,50 @@ def test_a_thread_that_waits_is_served(service: InMemoryService) -> None:
             until(lambda: client.pools.get("b").queued == 1)
         thread.join(60)
         assert entered.is_set()
+
+
+def test_entering_twice_takes_nothing_from_the_outer_block(service: InMemoryService) -> None:
+    with SeatClient(service.address) as client:
+        gang = client.gang({"a": 1, "b": 1}, wait=20)
+        with gang as grants:
+            with pytest.raises(UsageError, match="entered already"), gang:
+                pass
+            assert {grant.state for grant in grants.values()} == {HoldingState.SAFE}
+            assert [pool.held for pool in client.pools.list()] == [1, 1, 0]
+        assert [pool.held for pool in client.pools.list()] == [0, 0, 0]
+
+
+def test_leaving_hides_no_error_of_the_block_where_its_client_is_closed(
+    service: InMemoryService,
+) -> None:
+    client = SeatClient(service.address)
+
+    def use() -> None:
+        with client.gang({"a": 1, "b": 1}, wait=20):
+            client.close()
+            raise ValueError("of the block")
+
+    with pytest.raises(ValueError, match="of the block"):
+        use()
+    until(lambda: service.held("a") == service.held("b") == 0)
+
+
+class LosesSessions:
+    """A keeper whose session is lost whenever something is asked, as ids of the past are refused."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def take(self, request: object) -> object:
+        self.asked += 1
+        raise SessionLost("as asked")
+
+
+async def test_what_must_be_asked_anew_is_asked_with_pauses_until_its_time_is_over() -> None:
+    keeper: Any = LosesSessions()
+    with pytest.raises(SessionLost):
+        await AsyncGang(keeper, {"a": 1, "b": 1}, wait=1.0).take()
+    assert 2 <= keeper.asked <= 100

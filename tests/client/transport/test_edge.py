@@ -45,10 +45,17 @@ def text_parameters(target: object) -> Iterator[tuple[str, str]]:
                 yield name, parameter.name
 
 
+def right(parameter: inspect.Parameter) -> object:
+    """What may be given for a parameter."""
+    if parameter.annotation == "Mapping[str, int]":
+        return {"a": 1, "b": 1}
+    return GIVEN.get(parameter.name, "x")
+
+
 def arguments(method: Any, wrong: str) -> dict[str, Any]:
     """What a method must be given, with one that is wrong."""
     return {
-        parameter.name: WRONG if parameter.name == wrong else GIVEN.get(parameter.name, "x")
+        parameter.name: WRONG if parameter.name == wrong else right(parameter)
         for parameter in inspect.signature(method).parameters.values()
         if parameter.default is inspect.Parameter.empty or parameter.name == wrong
     }

@@ -274,3 +274,14 @@ def test_a_project_under_its_guarantee_waits_for_the_next_seat_only() -> None:
     assert (place.position, place.wait.likely) == (1, 7 * S)
     found = [other.wait.likely / S for _, other in shown.line() if other.wait is not None]
     assert found == pytest.approx([7, 8, 9, 17])
+
+
+def test_of_holders_with_very_different_seats_those_looked_at_count_by_their_seats() -> None:
+    many = 2 * HOLDERS_MAX
+    seats = [1 if number % 2 == 0 else 100 for number in range(many)]
+    grants = [held_for(n, (n % 10) * S, seats=each) for n, each in enumerate(seats)]
+    ahead = outlook(pool(*grants, seats=sum(seats)), holds(*[10 * S] * 10), NOW)
+    # A tenth of all seats is free after each second.
+    found = likely(ahead, sum(seats) // 2)
+    assert found is not None
+    assert 3 * S <= found <= 7 * S

@@ -23,6 +23,7 @@ from tests.unit.services import (
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.gangs import check_gangs, count_gangs
 from seatkeeper.oracle.history import replay
+from seatkeeper.server.pool.gangs import DECIDED_MAX
 from seatkeeper.server.store import (
     Change,
     Committed,
@@ -340,7 +341,6 @@ async def test_its_tickets_are_not_for_nodes_that_do_not_know_gangs(
         (member("a", {"a": (1, 1), "b/c": (2, 1)}), "attributes.gang.pool"),
         (member("a", {"a": (1, 1), "b": (1, 1)}), "attributes.gang"),
         (member("a", BOTH, seats=1), "seats"),
-        (member("a", BOTH, wait=timedelta(0)), "wait"),
         (
             member("a", BOTH, attributes=seat_pb2.Attributes(work_key="k")),
             "attributes.work_key",
@@ -349,7 +349,7 @@ async def test_its_tickets_are_not_for_nodes_that_do_not_know_gangs(
     ],
     ids=(
         *("one pool", "nine pools", "not of this pool", "no seats", "very many seats"),
-        *("a name that is none", "one id twice", "seats beside it", "it does not wait"),
+        *("a name that is none", "one id twice", "seats beside it"),
         *("work", "no seats and no gang, as an older node sees it"),
     ),
 )
@@ -391,3 +391,58 @@ async def test_a_mate_of_another_session_does_not_join(services: Services) -> No
     await ask(three, {"a": (5, 1), "c": (6, 1)})
     assert await granted(three, 2) == {"a": 1, "c": 1}
     assert await held(services, "a", "b", "c") == [(1, 1), (0, 1), (1, 0)]
+
+
+async def test_one_that_does_not_wait_finds_what_there_is_and_is_denied_what_there_is_not(
+    services: Services,
+) -> None:
+    """As a client asks that has lost its stream."""
+    await pools(services, a=1, b=1)
+    stream, now = await a_stream(services), timedelta(0)
+    await stream.send(pb.SessionCommand(acquire=member("a", BOTH, wait=now)))
+    denied = (await stream.event("denied")).denied
+    assert denied.reason == seat_pb2.DENIAL_REASON_NO_SEAT_FREE
+    assert "all of its seats" in denied.message
+    wanted = {"a": (11, 1), "b": (12, 1)}
+    await ask(stream, wanted)
+    await granted(stream, 2)
+    await stream.send(pb.SessionCommand(acquire=member("a", wanted, wait=now)))
+    assert await granted(stream, 1) == {"a": 1}
+
+
+async def test_the_same_id_with_another_gang_is_refused(services: Services) -> None:
+    await pools(services, a=1, b=0, c=1)
+    stream = await a_stream(services)
+    await ask(stream, BOTH, "a")
+    await eventually(lambda: holds(services, "a", queued=1))
+    await ask(stream, {"a": (1, 1), "c": (3, 1)}, "a")
+    denied = (await stream.event("denied")).denied
+    assert denied.reason == seat_pb2.DENIAL_REASON_INVALID_ARGUMENT
+    assert "with seats of a and b" in denied.message
+
+
+async def test_however_many_wait_before_it_one_whose_seats_are_free_is_granted(
+    services: Services,
+) -> None:
+    await pools(services, a=200, busy=0, free=1)
+    stream = await a_stream(services)
+    for number in range(100):
+        await ask(stream, {"a": (10 + 2 * number, 1), "busy": (11 + 2 * number, 1)})
+    await ask(stream, {"a": (900, 1), "free": (901, 1)})
+    assert await granted(stream, 2) == {"a": 1, "free": 1}
+
+
+async def test_those_that_have_the_seats_and_not_the_turn_keep_none_behind_them_out(
+    services: Services,
+) -> None:
+    """More of them than are decided on in one look: a large request is before them."""
+    await pools(services, a=200, big=3, free=1)
+    holder = await services.session()
+    await services.acquire(holder, 5, pool="big", seats=1)
+    stream = await a_stream(services)
+    await stream.acquire(6, pool="big", seats=3)
+    await eventually(lambda: holds(services, "big", queued=1))
+    for number in range(2 * DECIDED_MAX):
+        await ask(stream, {"a": (10 + 2 * number, 1), "big": (11 + 2 * number, 1)})
+    await ask(stream, {"a": (900, 1), "free": (901, 1)})
+    assert await granted(stream, 2) == {"a": 1, "free": 1}

@@ -380,12 +380,16 @@ class AsyncGrant:
         the client goes on trying, and the seats are free when the lease ends at the latest.
         Cancelling does not stop the seats from being given back.
         """
-        if self._released:
-            return
-        self._released = True
-        given = self._keeper.give_back(self._held)
+        given = self.give_back()
         if given is not None:
             await given
+
+    def give_back(self) -> Awaitable[None] | None:
+        """Give the seats back, and return what to await for the answer; None: there is none."""
+        if self._released:
+            return None
+        self._released = True
+        return self._keeper.give_back(self._held)
 
 
 def notify_loss(loss: SeatLost | None, error: BaseException | None, *, check: bool) -> None:

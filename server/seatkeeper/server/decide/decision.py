@@ -57,6 +57,7 @@ from seatkeeper.server.domain.commands import (
     Released,
     WorkEnd,
 )
+from seatkeeper.server.domain.gang import Gang
 from seatkeeper.server.domain.holds import Holds
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import (
@@ -558,10 +559,12 @@ def _impossible(spec: PoolSpec | None, ticket: Ticket) -> tuple[Refusal, str] | 
 
 
 def _other_terms(found: Grant | Ticket) -> str:
-    seats, project, priority, named = _terms(found)
+    seats, project, priority, named, gang = _terms(found)
     asked_before = f"{seats} seats for project {project} at priority {priority}"
     if named:
         asked_before += f" as {named}"
+    if gang:
+        asked_before += " with seats of " + " and ".join(each.pool for each in gang)
     return f"this grant id asked for {asked_before} before; ask for others under a new id"
 
 
@@ -634,6 +637,8 @@ def _no_seat_free(spec: PoolSpec | None, plan: Plan | None, asked: Ticket | None
     seats = spec.seats if spec else 0
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"
+    if asked and asked.gang:
+        return "its gang is granted when all of its seats are free; wait for them"
     if plan and asked and plan.hold_back(asked):
         if (why := plan.why(asked)) is not None:
             return f"{why}; wait, or try again later"
@@ -643,6 +648,6 @@ def _no_seat_free(spec: PoolSpec | None, plan: Plan | None, asked: Ticket | None
     return f"no seat is free ({seats} in the pool); wait for one, or try again later"
 
 
-def _terms(asked: Acquire | Grant | Ticket) -> tuple[int, str, int, str]:
+def _terms(asked: Acquire | Grant | Ticket) -> tuple[int, str, int, str, Gang]:
     named = asked.attribution.cost_class
-    return asked_seats(asked), asked.project, asked.priority, named
+    return asked_seats(asked), asked.project, asked.priority, named, asked.gang

@@ -62,7 +62,7 @@ class Outlook:
     """Seats that must be given back before any is free for others, as the capacity was lowered; below
     zero: seats that are free already, and not enough for the ticket that is next."""
     share: float = 1.0
-    """The part of the grants that was looked at."""
+    """The part of the seats held whose holders were looked at."""
 
     def wait(self, seats: int) -> EstimatedWait | None:
         """Estimate the time until so many ``seats`` have gone to those who wait; None: unknown.
@@ -145,7 +145,7 @@ def outlook(pool: PoolState, holds: HoldStats, now: Instant) -> Outlook:
         basis=basis,
         futures=Futures(present, recent) if present else None,
         surplus=pool.held - capacity,
-        share=len(looked_at) / len(pool.grants) if pool.grants else 1.0,
+        share=sum(grant.seats for grant in looked_at) / pool.held if pool.held else 1.0,
     )
 
 

@@ -22,9 +22,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from itertools import islice
 from typing import TypeAlias
 
 from seatkeeper.server.decide.counting import counts_only
@@ -43,8 +42,10 @@ from seatkeeper.server.store.formats import FormatUnsupported
 
 logger = logging.getLogger(__name__)
 
-LOOKED_AT = 32
-"""Gangs of one first pool that are tried, in the order of its queue; the others are behind these."""
+DECIDED_MAX = 32
+"""Gangs whose seats are free that are decided on in one look; the next look begins after these."""
+LOOKED_AT = 64
+"""Gangs that are looked at without a turn of the event loop."""
 LOOK_INTERVAL = 0.02
 """Seconds between two looks, at least."""
 LOOK_MAX = 10.0
@@ -96,7 +97,7 @@ class GangKeeper:
     async def _serve(self, pool: str) -> None:
         """Grant the gangs whose first pool this is, as long as there are any."""
         changed = asyncio.Event()
-        pause = PAUSE_MIN
+        pause, first = PAUSE_MIN, 0
         while True:
             if self._is_elsewhere(pool):
                 await asyncio.sleep(random.uniform(*TAKEOVER_DELAY))
@@ -106,10 +107,10 @@ class GangKeeper:
                 gangs = _gangs_of(loops[pool]) if pool in loops else []
                 if not gangs:
                     return
-                is_settled = await self._look(gangs, loops)
+                is_settled, first = await self._look(gangs, loops, first)
                 await asyncio.sleep(LOOK_INTERVAL if is_settled else pause * random.random())
                 pause = PAUSE_MIN if is_settled else min(2 * pause, PAUSE_MAX)
-                if is_settled:
+                if is_settled and not first:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_MAX):
                             await changed.wait()
@@ -129,25 +130,35 @@ class GangKeeper:
                 wanted += {each.pool for gang in _gangs_of(loop) for each in gang}
         return loops
 
-    async def _look(self, gangs: Iterable[Gang], loops: Loops) -> bool:
-        """Grant what can be granted; return whether it is known what has become of it."""
-        for gang in gangs:
+    async def _look(self, gangs: Sequence[Gang], loops: Loops, first: int) -> tuple[bool, int]:
+        """Grant what can be granted; return whether it is known what has become of it.
+
+        Also where to begin the next time: at the head of the queue, but after so many that had the
+        seats and not the turn, so that none behind them is left out. ``first``: where to begin.
+        """
+        decided = 0
+        for place in range(len(gangs)):
+            at = (first + place) % len(gangs)
+            if place % LOOKED_AT == 0:
+                await asyncio.sleep(0)
+            if not _may_fit(gangs[at], loops):
+                continue
+            if decided == DECIDED_MAX:
+                return True, at
+            decided += 1
             try:
-                if not await self._try(gang, loops):
-                    return False
+                if not await self._try(gangs[at], loops):
+                    return False, 0
             except FormatUnsupported:
                 continue  # a node that understands its pools grants it
             except StoreError as error:
                 logger.warning("gang_not_granted", extra={"error": str(error)})
-                return False
-            await asyncio.sleep(0)
-        return True
+                return False, 0
+        return True, 0
 
     async def _try(self, gang: Gang, loops: Loops) -> bool:
         """Grant a gang if it can be; False: it could, and others decided in the same moment."""
-        found = [loops[each.pool] for each in gang if each.pool in loops]
-        if len(found) < len(gang) or not _may_fit(gang, found):
-            return True
+        found = [loops[each.pool] for each in gang]
         for loop in found:
             await loop.gang_parts.get_ready()
         if (parts := _parts(gang, found)) is None:
@@ -183,20 +194,21 @@ class GangKeeper:
 
 
 def _gangs_of(loop: PoolLoop) -> list[Gang]:
-    """Return the gangs whose first pool this is, the next one first; not all of very many."""
+    """Return the gangs whose first pool this is, the next one first."""
     state = loop.state
     if not state.gangs:
         return []
     waiting = (ticket.gang for ticket in state.queue() if ticket.gang)
-    return list(islice((gang for gang in waiting if gang[0].pool == loop.pool), LOOKED_AT))
+    return [gang for gang in waiting if gang[0].pool == loop.pool]
 
 
-def _may_fit(gang: Gang, loops: Iterable[PoolLoop]) -> bool:
+def _may_fit(gang: Gang, loops: Loops) -> bool:
     """Return whether each member is there, as it was said, and its seats are free."""
     sessions = set()
-    for member, loop in zip(gang, loops, strict=True):
-        ticket = loop.state.tickets.get(member.grant_id)
-        if ticket is None or ticket.gang != gang:
+    for member in gang:
+        loop = loops.get(member.pool)
+        ticket = loop.state.tickets.get(member.grant_id) if loop is not None else None
+        if loop is None or ticket is None or ticket.gang != gang:
             return False
         if loop.state.free < ticket.seats and not counts_only(loop.state.spec):
             return False

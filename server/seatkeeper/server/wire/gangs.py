@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from seatkeeper.core.validate import Malformed, check_id, check_name
 from seatkeeper.v1 import seat_pb2
 
@@ -38,8 +36,6 @@ def check_gang(request: seat_pb2.Acquire) -> None:
         )
     if request.seats:
         raise Malformed("seats", "set beside a gang, which says how many seats of each pool")
-    if request.HasField("wait") and request.wait.ToTimedelta() <= timedelta(0):
-        raise Malformed("wait", "a gang waits: it is granted when all of its members are there")
 
 
 def seats_of(request: seat_pb2.Acquire) -> int:
