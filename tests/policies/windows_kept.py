@@ -40,15 +40,16 @@ class KeptNow:
         there = list(held)
         for each in spec.policy.reservations if spec is not None else ():
             if spec is not None and each.name in spec.windows.open:
-                used = sum(one.seats for one in there if self._is_for(each, one))
+                used = sum(one.seats for one in there if self.is_for(each, one))
                 self._left.append((each, max(0, each.seats - used)))
 
-    def _is_for(self, reservation: Reservation, one: Asked) -> bool:
+    def is_for(self, reservation: Reservation, one: Asked) -> bool:
+        """Return whether one is among those whom a reservation is for."""
         return is_among(self._rules, reservation.who, one)
 
     def for_others(self, one: Asked) -> int:
         """Return the seats that are kept for others than one."""
-        return sum(left for each, left in self._left if not self._is_for(each, one))
+        return sum(left for each, left in self._left if not self.is_for(each, one))
 
     def breach(self, grant: Grant, free: int) -> str:
         """Return what a grant took that was kept for others; empty: nothing."""
@@ -67,13 +68,13 @@ class KeptNow:
         spared = sum(
             min(asked.seats, left)
             for each, left in self._left
-            if self._is_for(each, asked) and not self._is_for(each, first)
+            if self.is_for(each, asked) and not self.is_for(each, first)
         )
         return spared >= asked.seats
 
     def take(self, grant: Grant) -> None:
         """Count a grant."""
         self._left = [
-            (each, max(0, left - grant.seats) if self._is_for(each, grant) else left)
+            (each, max(0, left - grant.seats) if self.is_for(each, grant) else left)
             for each, left in self._left
         ]

@@ -328,7 +328,13 @@ def test_no_plan_takes_what_is_kept_for_others_and_none_of_it_stays_where_it_is_
             assert ticket.seats > free - kept.for_others(ticket)
     # None waits for what is free, and kept for it: but behind a limit, or for its turn.
     most = state.spec.policy.rules.per_holder.seats
-    if most is None and waiting:
+    # A seat of one whom two reservations are for counts for both, and so may make room for one that was
+    # looked at before: the next plan serves that.
+    for_two = any(
+        sum(kept.is_for(each, ticket) for each in state.spec.policy.reservations) > 1
+        for ticket in plan.serve
+    )
+    if most is None and waiting and not for_two:
         first = min(waiting, key=lambda each: each.number)
         if not state.spec.policy.projects:
             assert first.seats > free - kept.for_others(first)

@@ -60,6 +60,11 @@ class Kept:
         own = self._index.kept_for(ticket)
         return sum(left for name, left in self._left.items() if name not in own)
 
+    @property
+    def in_all(self) -> int:
+        """How many seats are kept, and not in use."""
+        return sum(self._left.values())
+
     def fits(self, ticket: Ticket) -> bool:
         """Return whether a ticket fits into what is free and not kept for others."""
         return ticket.seats <= self.free - self.for_others(ticket)

@@ -112,7 +112,8 @@ class Reclaiming:
             for each in self._policy.path(ticket.project):
                 self._held[each] = self._held.get(each, 0) + ticket.seats
         future = [at for at in self._looks if at > self._now]
-        return Wanted(self._needed(chosen, free), min(future, default=None))
+        spare = free - (self._kept.in_all if self._kept is not None else 0)
+        return Wanted(self._needed(chosen, spare), min(future, default=None))
 
     def _needed(self, chosen: Iterable[CallBack], spare: int) -> list[CallBack]:
         """Leave out what is too much, as a large grant was taken for a later ticket.
