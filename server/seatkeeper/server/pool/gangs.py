@@ -43,7 +43,7 @@ from seatkeeper.server.store.formats import FormatUnsupported
 logger = logging.getLogger(__name__)
 
 DECIDED_MAX = 32
-"""Gangs whose seats are free that are decided on in one look; the next look begins after these."""
+"""Gangs whose seats are free that are decided on without a pause of ``LOOK_INTERVAL``."""
 LOOKED_AT = 64
 """Gangs that are looked at without a turn of the event loop."""
 LOOK_INTERVAL = 0.02
@@ -97,7 +97,7 @@ class GangKeeper:
     async def _serve(self, pool: str) -> None:
         """Grant the gangs whose first pool this is, as long as there are any."""
         changed = asyncio.Event()
-        pause, first = PAUSE_MIN, 0
+        pause = PAUSE_MIN
         while True:
             if self._is_elsewhere(pool):
                 await asyncio.sleep(random.uniform(*TAKEOVER_DELAY))
@@ -107,10 +107,10 @@ class GangKeeper:
                 gangs = _gangs_of(loops[pool]) if pool in loops else []
                 if not gangs:
                     return
-                is_settled, first = await self._look(gangs, loops, first)
+                is_settled = await self._look(gangs, loops)
                 await asyncio.sleep(LOOK_INTERVAL if is_settled else pause * random.random())
                 pause = PAUSE_MIN if is_settled else min(2 * pause, PAUSE_MAX)
-                if is_settled and not first:
+                if is_settled:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_MAX):
                             await changed.wait()
@@ -130,31 +130,27 @@ class GangKeeper:
                 wanted += {each.pool for gang in _gangs_of(loop) for each in gang}
         return loops
 
-    async def _look(self, gangs: Sequence[Gang], loops: Loops, first: int) -> tuple[bool, int]:
-        """Grant what can be granted; return whether it is known what has become of it.
-
-        Also where to begin the next time: at the head of the queue, but after so many that had the
-        seats and not the turn, so that none behind them is left out. ``first``: where to begin.
-        """
+    async def _look(self, gangs: Sequence[Gang], loops: Loops) -> bool:
+        """Grant what can be granted; return whether it is known what has become of it."""
         decided = 0
-        for place in range(len(gangs)):
-            at = (first + place) % len(gangs)
+        for place, gang in enumerate(gangs):
             if place % LOOKED_AT == 0:
                 await asyncio.sleep(0)
-            if not _may_fit(gangs[at], loops):
+            if not _may_fit(gang, loops):
                 continue
             if decided == DECIDED_MAX:
-                return True, at
+                decided = 0
+                await asyncio.sleep(LOOK_INTERVAL)
             decided += 1
             try:
-                if not await self._try(gangs[at], loops):
-                    return False, 0
+                if not await self._try(gang, loops):
+                    return False
             except FormatUnsupported:
                 continue  # a node that understands its pools grants it
             except StoreError as error:
                 logger.warning("gang_not_granted", extra={"error": str(error)})
-                return False, 0
-        return True, 0
+                return False
+        return True
 
     async def _try(self, gang: Gang, loops: Loops) -> bool:
         """Grant a gang if it can be; False: it could, and others decided in the same moment."""
