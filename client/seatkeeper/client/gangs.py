@@ -28,10 +28,9 @@ from seatkeeper.core.errors import (
     SessionLost,
     UsageError,
 )
+from seatkeeper.core.gang import GANG_MAX, GANG_MIN
 from seatkeeper.core.ids import new_id
 
-GANG_MIN, GANG_MAX = 2, 8
-"""Pools of a gang."""
 ATTEMPTS_MAX = 1_000
 """Times that a gang is asked for anew, when its session is lost while it waits, or queues are full."""
 Member = tuple[str, str, int]

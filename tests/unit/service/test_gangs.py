@@ -20,6 +20,7 @@ from tests.unit.services import (
     refused,
 )
 
+from seatkeeper.core.validate import SEATS_MAX
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.gangs import check_gangs, count_gangs
 from seatkeeper.oracle.history import replay
@@ -337,7 +338,7 @@ async def test_its_tickets_are_not_for_nodes_that_do_not_know_gangs(
         ),
         (member("c", BOTH), "attributes.gang"),
         (member("a", {"a": (1, 0), "b": (2, 1)}), "attributes.gang.seats"),
-        (member("a", {"a": (1, 10**8), "b": (2, 1)}), "attributes.gang.seats"),
+        (member("a", {"a": (1, SEATS_MAX + 1), "b": (2, 1)}), "attributes.gang.seats"),
         (member("a", {"a": (1, 1), "b/c": (2, 1)}), "attributes.gang.pool"),
         (member("a", {"a": (1, 1), "b": (1, 1)}), "attributes.gang"),
         (member("a", BOTH, seats=1), "seats"),

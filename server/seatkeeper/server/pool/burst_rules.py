@@ -14,10 +14,8 @@ does it where the owner is silent; the next owner does.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from seatkeeper.core.lots import LotKind, LotMove, LotStep, PoolLots
@@ -28,6 +26,7 @@ from seatkeeper.server.domain.wait_counts import NO_WAITS, counting_for, is_long
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool import lots as pool_lots
 from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.keeper import Keeper
 from seatkeeper.server.store import (
     OutcomeUnknown,
     Put,
@@ -120,7 +119,7 @@ class _Started:
                 events.happened("burst_by_rule", **facts, budget_left=budget)
 
 
-class BurstStarter:
+class BurstStarter(Keeper):
     """Looks at the pools with a rule that this node owns."""
 
     def __init__(
@@ -132,6 +131,7 @@ class BurstStarter:
         is_elsewhere: Callable[[str], bool],
     ) -> None:
         """Look at none yet. ``is_elsewhere``: whether another node owns a pool."""
+        super().__init__()
         self._store = store
         self._keys = keys
         self._catalogue = catalogue
@@ -139,18 +139,6 @@ class BurstStarter:
         self._is_elsewhere = is_elsewhere
         self._looked: dict[str, int] = {}
         """By pool with a rule: the slot in which it was looked at last."""
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     def spec_changed(self, pool: str) -> None:
         """Notice another specification of a pool."""
@@ -160,14 +148,6 @@ class BurstStarter:
         elif pool not in self._looked:
             self._looked[pool] = 0
             self._changed.set()
-
-    async def _run(self) -> None:
-        while True:
-            self._changed.clear()
-            pause = await self._look()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
 
     async def _look(self) -> float | None:
         """Start what is due; return in how many seconds to look again; None: after a change."""

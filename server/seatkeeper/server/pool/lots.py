@@ -13,10 +13,8 @@ clock.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from seatkeeper.core.lots import (
@@ -35,6 +33,7 @@ from seatkeeper.server.events import log as events
 from seatkeeper.server.events.observer import LotEnd
 from seatkeeper.server.pool import windows
 from seatkeeper.server.pool.catalogue import PoolCatalogue
+from seatkeeper.server.pool.keeper import Keeper
 from seatkeeper.server.store import (
     OutcomeUnknown,
     Put,
@@ -159,7 +158,7 @@ def _next_due(spec: PoolSpec, now: Instant) -> int | None:
     return min((each for each in found if each is not None), default=None)
 
 
-class LotKeeper:
+class LotKeeper(Keeper):
     """Writes what is due of the lots and windows of all pools, for those that this node owns."""
 
     def __init__(
@@ -171,6 +170,7 @@ class LotKeeper:
         is_elsewhere: Callable[[str], bool],
     ) -> None:
         """Write nothing yet. ``is_elsewhere``: whether another node owns a pool."""
+        super().__init__()
         self._store = store
         self._keys = keys
         self._catalogue = catalogue
@@ -178,18 +178,6 @@ class LotKeeper:
         self._is_elsewhere = is_elsewhere
         self._due: dict[str, int] = {}
         """By pool, when there is next something to be written."""
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to write."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     def spec_changed(self, pool: str) -> None:
         """Notice another specification of a pool."""
@@ -212,14 +200,6 @@ class LotKeeper:
             for lot in spec.lots.lots
             if lot.state is LotState.IN_FORCE and lot.ends is not None
         ]
-
-    async def _run(self) -> None:
-        while True:
-            self._changed.clear()
-            pause = await self._look()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
 
     async def _look(self) -> float | None:
         """Write what is due; return in how many seconds to look again; None: after a change."""

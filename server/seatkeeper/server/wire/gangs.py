@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from seatkeeper.core.validate import Malformed, check_id, check_name
+from seatkeeper.core.gang import GANG_MAX, GANG_MIN
+from seatkeeper.core.validate import SEATS_MAX, Malformed, check_id, check_name
 from seatkeeper.v1 import seat_pb2
-
-GANG_MIN, GANG_MAX = 2, 8
-"""Pools of a gang."""
-GANG_SEATS_MAX = 1_000_000
-"""More seats than any pool has."""
 
 
 def check_gang(request: seat_pb2.Acquire) -> None:
@@ -21,8 +17,8 @@ def check_gang(request: seat_pb2.Acquire) -> None:
     for each in members:
         check_name("attributes.gang.pool", each.pool)
         check_id("attributes.gang.grant_id", each.grant_id)
-        if not 1 <= each.seats <= GANG_SEATS_MAX:
-            text = f"{each.seats} seats of {each.pool}; ask for 1 to {GANG_SEATS_MAX}"
+        if not 1 <= each.seats <= SEATS_MAX:
+            text = f"{each.seats} seats of {each.pool}; ask for 1 to {SEATS_MAX}"
             raise Malformed("attributes.gang.seats", text)
     if len({each.pool for each in members}) < len(members):
         raise Malformed("attributes.gang", "a pool is named twice; ask for its seats at once")
