@@ -20,7 +20,7 @@ from tests.conformance.server_runner import Target, run_script
 
 from seatkeeper.core.serving.failure import Failure
 from seatkeeper.server.config import NodeConfig
-from seatkeeper.server.decide import decision
+from seatkeeper.server.decide import draft, serving
 from seatkeeper.server.domain import completed as finished
 from seatkeeper.server.node import Node
 from seatkeeper.server.service import event_encoder
@@ -69,13 +69,13 @@ def token_with_unknown_key(patch: Patch) -> None:
 
 
 def a_seat_too_many(patch: Patch) -> None:
-    snapshot = decision._snapshot
+    snapshot = draft.snapshot
 
-    def generous(draft: Any) -> Any:
-        pool = snapshot(draft)
+    def generous(made: Any) -> Any:
+        pool = snapshot(made)
         return replace(pool, free=pool.free + 1)
 
-    patch.setattr(decision, "_snapshot", generous)
+    patch.setattr(serving, "snapshot", generous)
 
 
 def no_details(patch: Patch) -> None:

@@ -37,9 +37,9 @@ DEFECTS = (
     ),
     Defect(
         "fence reused",
-        f"{SERVER}/decide/decision.py",
-        "        fence = self.decision.guard.fence + 1\n",
-        "        fence = max(1, self.decision.guard.fence)\n",
+        f"{SERVER}/decide/serving.py",
+        "    draft.fence += 1\n",
+        "    draft.fence = max(1, draft.fence)\n",
     ),
     Defect(
         "blind retry after an unknown outcome",
@@ -91,11 +91,11 @@ DEFECTS = (
     ),
     Defect(
         "release that ignores the holder",
-        f"{SERVER}/decide/decision.py",
-        "            if found.session_id != command.session_id:\n"
-        "                self._deny_not_yours(command)\n                return\n"
-        "            recorded = True\n",
-        "            recorded = True\n",
+        f"{SERVER}/decide/releasing.py",
+        "        if found.session_id != command.session_id:\n"
+        "            draft.deny_not_yours(command)\n            return\n"
+        "        recorded = True\n",
+        "        recorded = True\n",
     ),
     Defect(
         "queue order by wall clock",
@@ -131,7 +131,7 @@ DEFECTS = (
     ),
     Defect(
         "a wait counted from when the node saw it, not from when it was asked",
-        f"{SERVER}/pool/committer.py",
+        f"{SERVER}/pool/delivery.py",
         "            if isinstance(outcome, Queued):\n"
         "                self._waits.asked(command, asked_at[id(command)])\n",
         "",
@@ -178,7 +178,7 @@ DEFECTS = (
     ),
     Defect(
         "a grant reported before it is committed",
-        f"{SERVER}/pool/committer.py",
+        f"{SERVER}/pool/delivery.py",
         "                listener.expect(self._pool, grant)\n",
         "                from seatkeeper.server.domain import Granted\n"
         "                listener.receive(self._pool, Granted(grant))\n",
@@ -194,7 +194,7 @@ DEFECTS = (
     ),
     Defect(
         "a seat that has expired is published as released, too",
-        f"{SERVER}/pool/committer.py",
+        f"{SERVER}/pool/delivery.py",
         "        gone = self._mirror.expired_ids.copy()\n",
         "        gone: set[str] = set()\n",
         tests=("tests/unit/events/test_usage_feed.py",),
@@ -215,9 +215,9 @@ DEFECTS = (
     ),
     Defect(
         "no request may wait",
-        f"{SERVER}/decide/decision.py",
-        "            if command.may_wait:\n",
-        "            if False:\n",
+        f"{SERVER}/decide/waiting.py",
+        "        if command.may_wait:\n",
+        "        if False:\n",
     ),
     Defect(
         "a ticket that can never be served is left in the queue",
@@ -355,15 +355,15 @@ DEFECTS = (
     ),
     Defect(
         "a policy is believed when it serves more seats than are free",
-        f"{SERVER}/decide/decision.py",
-        "            is_free = ticket.seats <= free or self.is_advisory\n",
-        "            is_free = True\n",
+        f"{SERVER}/decide/serving.py",
+        "        is_free = ticket.seats <= free or draft.is_advisory\n",
+        "        is_free = True\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
     Defect(
         "a plan without effect is tried again at once",
         f"{SERVER}/pool/loop.py",
-        "            self._wake.set_in(self._pause)\n",
+        "            self._wake.set_in(self._backoff.pause)\n",
         "            self._wake.set()\n",
         tests=("tests/unit/pool/test_other_policies.py",),
     ),
@@ -463,20 +463,20 @@ DEFECTS = (
     Defect(
         "the end of work is not known to those who wait for it",
         f"{SERVER}/decide/decision.py",
-        "    draft.end_works()\n",
+        "    end_works(draft)\n",
         "",
         tests=("tests/unit/decide/test_work.py",),
     ),
     Defect(
         "work ends with the release of a place in the queue",
-        f"{SERVER}/decide/decision.py",
-        "                if command.work_end is not None and found.work_key:\n"
-        "                    self.works_ended[found.work_key] = command.work_end\n"
-        "            else:\n",
-        "                pass\n"
+        f"{SERVER}/decide/releasing.py",
         "            if command.work_end is not None and found.work_key:\n"
-        "                self.works_ended[found.work_key] = command.work_end\n"
-        "            if not isinstance(found, Grant):\n",
+        "                draft.works_ended[found.work_key] = command.work_end\n"
+        "        else:\n",
+        "            pass\n"
+        "        if command.work_end is not None and found.work_key:\n"
+        "            draft.works_ended[found.work_key] = command.work_end\n"
+        "        if not isinstance(found, Grant):\n",
         tests=("tests/unit/decide/test_work.py",),
     ),
     Defect(
@@ -517,9 +517,9 @@ DEFECTS = (
     ),
     Defect(
         "how far a ticket was overtaken is not written",
-        f"{SERVER}/decide/decision.py",
-        "            self.overtaken.note(grant, self.plan.passed.get(grant.grant_id, ()))\n",
-        "            pass\n",
+        f"{SERVER}/decide/serving.py",
+        "        draft.overtaken.note(grant, draft.plan.passed.get(grant.grant_id, ()))\n",
+        "        pass\n",
     ),
     Defect(
         "a ticket may be overtaken however long it has waited",
@@ -632,7 +632,7 @@ DEFECTS = (
     ),
     Defect(
         "the id of a request that was taken out of the queue is not completed",
-        f"{SERVER}/decide/decision.py",
+        f"{SERVER}/decide/administering.py",
         "            answer = removed(found, command.reason)\n            draft.give_up(found)\n",
         "            answer = removed(found, command.reason)\n"
         "            draft.gone.add(found.grant_id)\n"
@@ -641,9 +641,9 @@ DEFECTS = (
     ),
     Defect(
         "a forced release that keeps the grant, and with it the fence",
-        f"{SERVER}/decide/decision.py",
-        "    draft.decision.reclaimed_fences.append(grant.fence)\n    draft.end_grant(grant)\n",
-        "    draft.decision.reclaimed_fences.append(grant.fence)\n",
+        f"{SERVER}/decide/draft.py",
+        "        self.decision.reclaimed_fences.append(grant.fence)\n        self.end_grant(grant)\n",
+        "        self.decision.reclaimed_fences.append(grant.fence)\n",
     ),
     Defect(
         "a forced release of a grant that is another by now",
@@ -654,7 +654,7 @@ DEFECTS = (
     ),
     Defect(
         "a drained pool grants what is released",
-        f"{SERVER}/decide/decision.py",
+        f"{SERVER}/decide/draft.py",
         "max(0, spec.open_seats - draft.held)",
         "max(0, spec.seats - draft.held)",
         tests=("tests/unit/decide/test_drained.py",),
@@ -971,9 +971,9 @@ DEFECTS = (
     ),
     Defect(
         "what an advisory pool grants beyond its seats looks like every grant",
-        f"{SERVER}/decide/decision.py",
-        "            mark=_advisory_mark(self, ticket) if self.is_advisory else None,\n",
-        "            mark=None,\n",
+        f"{SERVER}/decide/serving.py",
+        "        mark=_advisory_mark(draft, ticket) if draft.is_advisory else None,\n",
+        "        mark=None,\n",
     ),
     Defect(
         "an advisory pool marks what a binding one would have granted",
@@ -984,7 +984,7 @@ DEFECTS = (
     ),
     Defect(
         "the seats of a request are multiplied again when it is sent again",
-        f"{SERVER}/decide/decision.py",
+        f"{SERVER}/decide/asking.py",
         "    return asked_seats(asked), asked.project",
         "    return asked.seats, asked.project",
         tests=("tests/unit/decide/test_weighing.py",),

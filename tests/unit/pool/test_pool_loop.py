@@ -151,7 +151,7 @@ async def test_commands_that_cannot_be_committed_are_answered_after_a_while(
     node = await loops.node()
     node.store.is_down = True
     ear = node.submit(acquire(1))
-    await eventually(lambda: node.loop._pause > 0.01)
+    await eventually(lambda: node.loop._backoff.pause > 0.01)
     assert ear.received == []
     loops.clock.advance(timedelta(seconds=11))
     await received(ear)

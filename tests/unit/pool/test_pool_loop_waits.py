@@ -58,7 +58,7 @@ async def test_a_wait_begins_when_the_request_comes_however_slow_the_store_is(
     await received(node.submit(acquire(1)))
     node.store.is_down = True
     ear = node.submit(acquire(2, "bert", wait=seconds(5)))
-    await eventually(lambda: node.loop._pause > 0.01)
+    await eventually(lambda: node.loop._backoff.pause > 0.01)
     loops.clock.advance(seconds(4))
     node.store.is_down = False
     await queued(node)

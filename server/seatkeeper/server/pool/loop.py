@@ -66,7 +66,7 @@ from seatkeeper.server.pool.refusals import Refusals
 from seatkeeper.server.pool.subscribers import Listener, Subscribers
 from seatkeeper.server.pool.view_reader import ViewReader
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.pool.waking import Pace, Waker
+from seatkeeper.server.pool.waking import Backoff, Pace, Waker
 from seatkeeper.server.routing.wire import not_understood
 from seatkeeper.server.store import (
     Listing,
@@ -131,7 +131,7 @@ class PoolLoop:
         self._listed = asyncio.Event()
         self._deciding: list[PendingCommand] = []
         """What is being decided, and is not answered."""
-        self._pause = RETRY_PAUSE_MIN
+        self._backoff = Backoff(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -281,7 +281,7 @@ class PoolLoop:
             try:
                 await self._decide_once()
             except StoreError as error:
-                pause = self._next_pause()
+                pause = self._backoff.next()
                 about = {"pool": self.pool, "error": str(error), "retry_in_s": round(pause, 3)}
                 logger.warning("commit_failed", extra=about)
                 await self._rest(pause)
@@ -293,10 +293,10 @@ class PoolLoop:
                     raise
                 # Something that was waited for was cancelled, and not we: a pool goes on.
                 logger.exception("decide_failed", extra={"pool": self.pool})
-                await self._rest(self._next_pause())
+                await self._rest(self._backoff.next())
             except Exception:
                 logger.exception("decide_failed", extra={"pool": self.pool})
-                await self._rest(self._next_pause())
+                await self._rest(self._backoff.next())
 
     async def _decide_once(self) -> None:
         await self._inbox.gather()
@@ -320,15 +320,15 @@ class PoolLoop:
                 to_do = decision is None or decision.unserved
                 is_idle = is_idle and decision is not None and not decision.changes
                 if not is_idle:
-                    self._pause = RETRY_PAUSE_MIN
+                    self._backoff.reset()
         finally:
             self._inbox.put_back(asks)
             self._deciding = []
         if is_idle and self._work.look() is not None:
             # The policy plans one thing for the loop and another for the decision.
             logger.error("plan_without_effect", extra={"pool": self.pool})
-            self._wake.set_in(self._pause)
-            self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
+            self._wake.set_in(self._backoff.pause)
+            self._backoff.lengthen()
         elif to_do or len(self._inbox):
             self._wake.set()
             self._set_timer()
@@ -360,11 +360,6 @@ class PoolLoop:
             self._wake.set_in(seconds)
 
     # Trouble --------------------------------------------------------------------------------
-
-    def _next_pause(self) -> float:
-        pause = self._pause * random.uniform(0.5, 1.0)
-        self._pause = min(2 * self._pause, RETRY_PAUSE_MAX)
-        return pause
 
     async def _rest(self, pause: float) -> None:
         await asyncio.sleep(pause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 from seatkeeper.server.domain.clock import Clock
 
@@ -50,6 +51,30 @@ class Waker:
     def _rang(self) -> None:
         self._timer = None
         self._event.set()
+
+
+class Backoff:
+    """How long to rest before the next try: twice as long after each failure, within bounds."""
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        """Seconds, both."""
+        self._shortest, self._longest = shortest, longest
+        self.pause = shortest
+        """The next pause, before chance shortens it."""
+
+    def next(self) -> float:
+        """Return how long to rest now; the next rest is longer."""
+        pause = self.pause * random.uniform(0.5, 1.0)
+        self.lengthen()
+        return pause
+
+    def lengthen(self) -> None:
+        """Rest longer the next time."""
+        self.pause = min(2 * self.pause, self._longest)
+
+    def reset(self) -> None:
+        """Begin with the shortest again: something has worked."""
+        self.pause = self._shortest
 
 
 class Pace:

@@ -1,0 +1,218 @@
+"""A decision being made: the pool as read, and what has been decided of it so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from seatkeeper.server.decide.counting import counts_only
+from seatkeeper.server.decide.moving import Moves
+from seatkeeper.server.decide.overtaken import Overtaken
+from seatkeeper.server.decide.watermarks import Watermarks
+from seatkeeper.server.domain.commands import (
+    Acquire,
+    Command,
+    Denied,
+    Forced,
+    Outcome,
+    Refusal,
+    WorkEnd,
+)
+from seatkeeper.server.domain.holds import Holds
+from seatkeeper.server.domain.limits import Limits
+from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolState, Ticket
+from seatkeeper.server.domain.watermark import Watermark
+from seatkeeper.server.policy.plan import Plan, Policy
+from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.usage import with_usage
+
+RELEASE_WRITES = 4
+"""Writes that a release may lead to: grant and watermark, then the next ticket and its grant."""
+COMPLETING = {
+    *(Refusal.FINISHED, Refusal.TOO_MANY_SEATS, Refusal.WORK_ENDED, Refusal.REMOVED),
+    *(Refusal.NOT_ALLOWED, Refusal.TOO_MANY_TICKETS, Refusal.UNKNOWN_COST_CLASS),
+}
+"""Denials after which the id is completed: a late copy must not be let in when the pool has changed."""
+RETRYABLE = {Refusal.OVERLOADED, Refusal.NO_SEAT_FREE, Refusal.POOL_DRAINED}
+RETRY_LATER = timedelta(seconds=1)
+COMPLETED_BEFORE = (
+    "this grant id, or one made much later, is completed; ask again with a new one"
+)
+NOT_IN_TIME = "no seat became free in time"
+RELEASED_BEFORE = "released before it was granted"
+SESSION_ENDED = "the session has ended; open a new one"
+
+
+@dataclass(slots=True)
+class Decision:
+    """What to write, and what to answer once it is written.
+
+    ``deferred`` are the commands that did not fit into one transaction: decide again with them.
+    ``unserved`` is true when tickets could have been served but did not fit.
+    """
+
+    guard: Guard
+    decided_at: Instant
+    marks: dict[str, Watermark]
+    """By session."""
+    grants: list[Grant] = field(init=False, default_factory=list)
+    tickets: list[Ticket] = field(init=False, default_factory=list)
+    moved: dict[str, Ticket] = field(init=False, default_factory=dict)
+    """Tickets that an administrator has given another place, by grant id."""
+    grants_ended: list[str] = field(init=False, default_factory=list)
+    released_fences: list[int] = field(init=False, default_factory=list)
+    """Of those grants that their holders gave back."""
+    reclaimed_fences: list[int] = field(init=False, default_factory=list)
+    """Of those that an administrator ended."""
+    tickets_ended: list[str] = field(init=False, default_factory=list)
+    outcomes: list[tuple[Command, Outcome]] = field(init=False, default_factory=list)
+    deferred: list[Command] = field(init=False, default_factory=list)
+    unserved: bool = field(init=False, default=False)
+    is_reclaim: bool = field(init=False, default=False)
+    """Whether other grants are called back than before, or something else was said of one: what is
+    written with the guard."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be written, if only the guard."""
+        return self.is_reclaim or bool(self.writes)
+
+    @property
+    def writes(self) -> int:
+        """Number of keys that change, the guard not counted."""
+        return (
+            len(self.grants)
+            + len(self.tickets)
+            + len(self.moved)
+            + len(self.marks)
+            + len(self.grants_ended)
+            + len(self.tickets_ended)
+        )
+
+
+@dataclass(slots=True)
+class Draft:
+    """A decision being made: the pool as read, and what has been decided so far."""
+
+    pool: PoolState
+    now: Instant
+    limits: Limits
+    policy: Policy
+    decision: Decision = field(init=False)
+    fence: int = field(init=False)
+    """The last that was given out."""
+    number: int = field(init=False)
+    """The last ticket's."""
+    held: int = field(init=False)
+    is_advisory: bool = field(init=False)
+    """Whether seats beyond the capacity are granted, and marked."""
+    reserved: int = field(init=False, default=0)
+    """Writes that commands taken so far may still need."""
+    asked: dict[str, tuple[Acquire, Ticket]] = field(init=False, default_factory=dict)
+    """New requests, not stored yet, by grant id, in order of arrival."""
+    again: list[tuple[Acquire, str]] = field(init=False, default_factory=list)
+    """Requests that found a ticket: answered when the queue has been served."""
+    gone: set[str] = field(init=False, default_factory=set)
+    """Stored tickets and grants that this decision ends."""
+    works_ended: dict[str, WorkEnd] = field(init=False, default_factory=dict)
+    """By work key: what the holder says who releases now."""
+    marks: Watermarks = field(init=False)
+    served: dict[str, Grant] = field(init=False, default_factory=dict)
+    moves: Moves = field(init=False)
+    overtaken: Overtaken = field(init=False)
+    plan: Plan | None = field(init=False, default=None)
+    """What the policy wants, once it has planned."""
+    holds: Holds = field(init=False)
+    """What is said of grants that go on."""
+    said: set[str] = field(init=False, default_factory=set)
+    """Ids of those of which this decision says something else."""
+
+    def __post_init__(self) -> None:
+        self.marks = Watermarks(self.pool)
+        self.decision = Decision(with_usage(self.pool, self.now), self.now, self.marks.written)
+        self.fence = self.pool.guard.fence
+        self.number = self.pool.guard.ticket_number
+        self.held = self.pool.held
+        self.is_advisory = counts_only(self.pool.spec)
+        self.moves = Moves(self.pool, self.decision.moved)
+        self.overtaken = Overtaken(self.pool)
+        self.holds = self.pool.guard.holds
+
+    def fits(self, writes: int) -> bool:
+        """Return whether so many writes more fit into one transaction."""
+        return self.decision.writes + self.reserved + writes <= self.limits.writes_max
+
+    def give_up(self, ticket: Ticket) -> None:
+        """End a ticket that has waited long enough."""
+        self.gone.add(ticket.grant_id)
+        self.decision.tickets_ended.append(ticket.grant_id)
+        self.marks.complete(ticket.session_id, ticket.lease_id, ticket.grant_id, recorded=True)
+
+    def note_denial(self, ticket: Ticket, reason: Refusal, message: str) -> None:
+        """Write down why a ticket that was given up is denied."""
+        retry = RETRY_LATER if reason in RETRYABLE else None
+        denied = Denied(ticket.grant_id, reason, message, retry)
+        self.marks.note_denial(ticket.session_id, ticket.lease_id, denied)
+
+    def answer(self, command: Command, outcome: Outcome) -> None:
+        """Give a command its outcome, for when the decision is written."""
+        self.decision.outcomes.append((command, outcome))
+
+    def deny(self, command: Command, reason: Refusal, message: str) -> None:
+        """Answer that a command is denied."""
+        retry = RETRY_LATER if reason in RETRYABLE else None
+        self.answer(command, Denied(command.grant_id, reason, message, retry))
+
+    def existing(self, grant_id: str) -> Grant | Ticket | None:
+        """Return what is stored under an id and goes on; None: nothing."""
+        if grant_id in self.gone:
+            return None
+        return self.pool.grants.get(grant_id) or self.pool.tickets.get(grant_id)
+
+    def complete(self, command: Acquire) -> None:
+        """Let in no late copy of a request that is denied."""
+        session = command.session_id, command.lease_id
+        self.marks.complete(*session, command.grant_id, recorded=False)
+
+    def deny_not_yours(self, command: Command) -> None:
+        """Deny what another session has asked for."""
+        self.deny(command, Refusal.NOT_YOURS, "this grant id belongs to another session")
+
+    def end_grant(self, grant: Grant) -> None:
+        """Free the seats of a stored grant, for the next ticket."""
+        self.gone.add(grant.grant_id)
+        self.decision.grants_ended.append(grant.grant_id)
+        self.held -= grant.seats
+        self.reserved += RELEASE_WRITES - 2
+
+    def answer_again(self, denied: Denied) -> None:
+        """Answer those who asked again for what ends now; the id may get another owner."""
+        for command, asked_for in self.again:
+            if asked_for == denied.grant_id:
+                self.answer(command, denied)
+        self.again = [entry for entry in self.again if entry[1] != denied.grant_id]
+
+    def take_back(self, grant: Grant, lost: Forced) -> None:
+        """Free the seats of a grant without its holder asking."""
+        owner = grant.session_id, grant.lease_id
+        self.decision.reclaimed_fences.append(grant.fence)
+        self.end_grant(grant)
+        self.marks.complete(*owner, grant.grant_id, recorded=True)
+        self.marks.note_loss(*owner, lost)
+
+
+def snapshot(draft: Draft) -> PoolSnapshot:
+    """Return the pool as the commands have left it."""
+    spec = draft.pool.spec
+    stored = max(0, draft.limits.writes_max - draft.decision.writes) // 2
+    asked = draft.asked.items()
+    return PoolSnapshot(
+        state=draft.pool,
+        free=max(0, spec.open_seats - draft.held) if spec else 0,
+        ticket_number=draft.number,
+        # One more shows that something is left to serve.
+        grants_max=len(asked) + stored + 1,
+        ended=draft.gone,
+        new=[ticket for _, ticket in draft.asked.values()],
+        impatient={grant_id for grant_id, (each, _) in asked if not each.may_wait},
+    )
