@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+import hypothesis
 import pytest
 from tests.tree import ROOT
 
@@ -47,6 +48,10 @@ if locale.getencoding().lower().replace("-", "") != "utf8":
         os.environ.pop(name, None)
     os.environ["LC_ALL"] = "C.UTF-8"
 
+
+# How long an example takes is the machine's, not the code's.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SLOW_FIRST: Final = (
     *("processes", "compilers", "compat", "cluster", "conformance", "cases"),

@@ -134,7 +134,7 @@ class PoolLots:
 
     def __bool__(self) -> bool:
         """Return whether there are lots, or a rule that starts some."""
-        return bool(self.lots or self.rule)
+        return self.lots != () or self.rule is not None
 
     @property
     def in_force(self) -> int:

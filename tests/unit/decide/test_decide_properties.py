@@ -52,9 +52,10 @@ from seatkeeper.server.domain import (
 from seatkeeper.server.domain.state import queue_key
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.pool import writes
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.wait_timers import WaitTimers
-from seatkeeper.server.store import Change, WatchBatch
+from seatkeeper.server.store import Change, Put, WatchBatch, records
 
 SESSIONS = ("anna", "bert", "cora")
 AHEAD = 1_000_000
@@ -81,6 +82,19 @@ def commands(draw: st.DrawFn, newest: int) -> Command:
         may_wait=draw(st.sampled_from([True, True, True, False])),
     )
     return changed(asked, work_key=draw(st.sampled_from(["", "", "", "w", "v"])))
+
+
+def read_again(write: Put) -> object:
+    """Return what a record says to a node that has not made it."""
+    kind, _, name = write.key.removeprefix(KEYS.seats(POOL)).partition("/")
+    match kind:
+        case "grants":
+            return records.decode_grant(name, write.value)
+        case "queue":
+            return records.decode_ticket(name, write.value)
+        case "marks":
+            return records.decode_watermark(write.value)
+    return records.decode_guard(write.value)
 
 
 class Deciding(RuleBasedStateMachine):
@@ -213,6 +227,12 @@ class Deciding(RuleBasedStateMachine):
         assert decision.writes <= self.limits.writes_max
         keys = [write.key for write in writes_of(decision)]
         assert len(keys) == len(set(keys)), "a transaction writes no key twice"
+        # A node takes its own decisions as it made them; others read what was written.
+        made = writes.made_by(KEYS, POOL, decision, 7)
+        for write in writes.writes_of(KEYS, POOL, decision, 7, has_guard=True):
+            if isinstance(write, Put):
+                assert made.pop(write.key) == read_again(write)
+        assert not made
         handled = [id(command) for command, _ in decision.outcomes]
         handled += [id(command) for command in decision.deferred]
         assert sorted(handled) == sorted(map(id, batch)), (

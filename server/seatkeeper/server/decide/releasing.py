@@ -41,6 +41,8 @@ def end_works(draft: Draft) -> None:
 
     The next of those that do not fit is granted, finds the work ended, and says so in its turn.
     """
+    if not draft.works_ended:
+        return
     new = [ticket for _, ticket in draft.asked.values()]
     for work_key, end in draft.works_ended.items():
         for ticket in waiting_for(work_key, draft.pool, draft.gone, new):

@@ -11,6 +11,8 @@ from seatkeeper.server.policy.plan import Plan
 
 def store_waiting(draft: Draft) -> None:
     """Give a stored ticket to each request that still waits, and answer those asked again."""
+    if not (draft.asked or draft.again):
+        return
     refused: dict[str, tuple[Refusal, str]] = {}
     entering = Entering(draft.pool, draft.limits, draft.decision.tickets_ended)
     for grant_id, (command, ticket) in draft.asked.items():

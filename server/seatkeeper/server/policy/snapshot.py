@@ -145,9 +145,9 @@ class PoolSnapshot:
     def has_apart(self) -> bool:
         """Whether any request or grant has a work key, or is of a gang."""
         state = self.state
-        return bool(state.work_waiting or state.work_held or state.gangs) or any(
-            each.work_key or each.gang for each in self.new
-        )
+        if state.work_waiting or state.work_held or state.gangs:
+            return True
+        return any(asked.work_key or asked.gang for asked in (e.attribution for e in self.new))
 
     def stands_apart(self, ticket: Ticket) -> bool:
         """Return whether a ticket is of a gang, or a grant holds seats for its work."""

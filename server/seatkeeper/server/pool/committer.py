@@ -166,7 +166,9 @@ class Committer:
                     view_revision=self._mirror.complete_revision,
                 )
             sent_at = self._clock.monotonic()
-            succeeded = partial(self._succeeded, asks, decision, ended, writes, sent_at)
+            succeeded = partial(
+                self._succeeded, asks, decision, ended, writes, decision_id, sent_at
+            )
             try:
                 committed = await self._send(asks, decision, writes, decision_id, succeeded)
             except LeaseNotFound:
@@ -283,11 +285,14 @@ class Committer:
         decision: Decision,
         ended: Ended,
         writes: list[Write],
+        decision_id: int,
         sent_at: float,
         committed: Committed,
     ) -> None:
         self._unsettled = False
-        self._delivery.deliver(asks, decision, ended, writes, sent_at, committed)
+        self._delivery.deliver(
+            *(asks, decision, ended, writes, decision_id), sent_at, committed
+        )
 
 
 def _call_after(turns: int, call: Callable[[], None]) -> None:

@@ -61,6 +61,7 @@ class Delivery:
         decision: Decision,
         ended: Ended,
         writes: list[Write],
+        decision_id: int,
         sent_at: float,
         committed: Committed,
     ) -> None:
@@ -82,7 +83,7 @@ class Delivery:
         # Before the changes are published: then some are not subscribed any more.
         peers = self._peers(decision, ended, listeners) if events.are_wanted() else {}
         gone = self._mirror.expired_ids.copy()
-        made = made_by(self._keys, self._pool, decision)
+        made = made_by(self._keys, self._pool, decision, decision_id)
         touched = self._mirror.committed(writes, committed.revision, made, is_whole=True)
         touched.update(command.grant_id for command, _ in decision.outcomes)
         self._changed(touched)

@@ -27,18 +27,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from sys import maxsize
-from typing import TypeAlias
 
 from seatkeeper.server.domain import Denied, Forced, Grant, Guard, PoolState, Released, Ticket
 from seatkeeper.server.domain.holds import changed_holds
 from seatkeeper.server.domain.reclaims import changed_reclaims
 from seatkeeper.server.domain.watermark import Watermark, is_forced
-from seatkeeper.server.pool.writes import deletes_of
+from seatkeeper.server.pool.writes import Made, deletes_of
 from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
-Made: TypeAlias = Grant | Ticket
 NOTHING_MADE: Mapping[str, Made] = {}
 ENDS_MAX = 1_000
 """Most ends remembered; older ones were reported, or concern no client here."""
@@ -233,13 +231,16 @@ class PoolMirror:
                 self._apply_ticket(name, entry, made)
                 touched.add(name)
             case "marks":
-                self._apply_watermark(name, entry)
+                self._apply_watermark(name, entry, made)
             case "guard":
                 self.guard_revision = revision if entry else 0
                 before = self.state.guard
-                self.state.guard, self.decision_id = (
-                    records.decode_guard(entry.value) if entry else (Guard(), 0)
-                )
+                if entry is None:
+                    self.state.guard, self.decision_id = Guard(), 0
+                elif type(made) is tuple:
+                    self.state.guard, self.decision_id = made
+                else:
+                    self.state.guard, self.decision_id = records.decode_guard(entry.value)
                 touched.update(changed_reclaims(before.reclaims, self.state.guard.reclaims))
                 touched.update(changed_holds(before.holds, self.state.guard.holds))
 
@@ -270,9 +271,9 @@ class PoolMirror:
             self.expired.append(ended)
             self.expired_ids.add(ended.grant_id)
 
-    def _apply_watermark(self, session_id: str, entry: Entry | None) -> None:
+    def _apply_watermark(self, session_id: str, entry: Entry | None, made: Made | None) -> None:
         if entry is not None:
-            mark = records.decode_watermark(entry.value)
+            mark = made if type(made) is Watermark else records.decode_watermark(entry.value)
             if mark.kept:
                 self.state.kept_watermarks[session_id] = mark.kept
             elif self.state.kept_watermarks:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from seatkeeper.server.decide import Decision
-from seatkeeper.server.domain import Grant, Granted, Queued, Ticket
+from seatkeeper.server.domain import Grant, Granted, Guard, Queued, Ticket
+from seatkeeper.server.domain.watermark import Watermark
 from seatkeeper.server.events.facts import encode_facts
 from seatkeeper.server.store import Delete, Put, Write, records
 from seatkeeper.server.store.keys import Keys
+
+Made: TypeAlias = Grant | Ticket | Watermark | tuple[Guard, int]
+"""What a record is made from; a guard with the id of its decision."""
 
 
 def write_of(keys: Keys, pool: str, outcome: Granted | Queued) -> Put:
@@ -54,11 +59,19 @@ def writes_of(
     return writes
 
 
-def made_by(keys: Keys, pool: str, decision: Decision) -> dict[str, Grant | Ticket]:
-    """Return what a decision's grants and tickets are stored under, by key."""
-    made: dict[str, Grant | Ticket] = {keys.grant(pool, g.grant_id): g for g in decision.grants}
-    waiting = (*decision.tickets, *decision.moved.values())
-    made.update((keys.ticket(pool, ticket.grant_id), ticket) for ticket in waiting)
+def made_by(keys: Keys, pool: str, decision: Decision, decision_id: int) -> dict[str, Made]:
+    """Return what the values that a decision writes are made from, by key.
+
+    Not those that keep what a newer version has said: what these say is read again.
+    """
+    made: dict[str, Made] = {keys.grant(pool, g.grant_id): g for g in decision.grants}
+    for ticket in (*decision.tickets, *decision.moved.values()):
+        made[keys.ticket(pool, ticket.grant_id)] = ticket
+    for session_id, mark in decision.marks.items():
+        if not mark.kept:
+            made[keys.mark(pool, session_id)] = mark
+    if not decision.guard.kept:
+        made[keys.guard(pool)] = (decision.guard, decision_id)
     return made
 
 

@@ -17,6 +17,7 @@ from seatkeeper.core.lot_messages import (
 from seatkeeper.core.reservation_messages import decode_windows, encode_windows
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.server.domain import (
+    NO_HOLDS,
     NO_POLICY,
     NO_RECLAIMS,
     Attribution,
@@ -32,6 +33,7 @@ from seatkeeper.server.domain import (
     Watermark,
 )
 from seatkeeper.server.domain.state import NO_USAGE
+from seatkeeper.server.domain.wait_counts import NO_WAITS
 from seatkeeper.server.store.advisory import (
     read_counts,
     read_mark,
@@ -128,13 +130,16 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
         record.usage.at_millis = guard.usage.at
         record.usage.seat_millis.clear()
         record.usage.seat_millis.update(guard.usage.seat_millis)
-    write_counts(record, guard.advisory)
-    record.overtaken.clear()
-    record.overtaken.update(guard.overtaken)
+    if guard.kept or guard.overtaken:
+        record.overtaken.clear()
+        record.overtaken.update(guard.overtaken)
     if guard.reclaims is not NO_RECLAIMS:
         _write_reclaims(record, guard.reclaims)
-    write_waits(record, guard.waits)
-    write_holds(record, guard.holds)
+    write_counts(record, guard.advisory)
+    if guard.kept or guard.waits is not NO_WAITS:
+        write_waits(record, guard.waits)
+    if guard.kept or guard.holds is not NO_HOLDS:
+        write_holds(record, guard.holds)
     return record.SerializeToString()
 
 
