@@ -191,6 +191,41 @@ def test_a_higher_priority_is_ahead_in_the_queue(
     assert [(t.holder, t.priority) for t in tickets] == [("late", 7), ("early", 0)]
 
 
+def test_another_pool_will_do_where_it_is_said(cluster: Cluster, pool: str) -> None:
+    other, third = cluster.pool(), cluster.pool()
+    program = ("--", "sh", "-c", "echo $SEATKEEPER_POOL")
+    options = ("run", "--pool", pool, "--or", other, "--or", f"{third}:3600")
+    assert cluster(*options, *program).check().out == f"{pool}\n"
+    with cluster.client.seat(pool):
+        result = cluster("run", "--json", *options[1:], *program).check()
+        assert result.out == f"{other}\n"
+        granted, ended = map(json.loads, result.err.splitlines())
+        assert (granted["event"], granted["pool"], ended["event"]) == (
+            "granted",
+            other,
+            "ended",
+        )
+        with cluster.client.seat(other):
+            cluster(*options[:-2], "--wait", "1", *program).refused(Exit.NO_SEAT)
+            cluster(*options, "--wait", "1", *program).refused(Exit.NO_SEAT)
+    assert [cluster.look(each).queued for each in (pool, other, third)] == [0, 0, 0]
+    assert "wait over 0 s" in cluster(*options, "--wait", "0", *program).refused(Exit.USAGE)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        *(["tensorrt"], ["b", "b"], ["b:soon"], ["b:-1"], ["b:90000"], [":3"], [""]),
+        *(["b:5", "c:4"], ["b", "c", "d", "e"]),
+    ],
+    ids=str,
+)
+def test_other_pools_that_are_not_well_said_are_refused(others: list[str]) -> None:
+    options = [option for each in others for option in ("--or", each)]
+    refused = seatkeeper("run", *options, "--", "true").check(Exit.USAGE)
+    assert "--or" in refused.err
+
+
 @pytest.mark.parametrize("priority", ["1001", "-1001", "high"])
 @pytest.mark.parametrize("command", [("run", "true"), ("build", "model.onnx")], ids=str)
 def test_a_priority_out_of_range_is_refused(command: tuple[str, ...], priority: str) -> None:

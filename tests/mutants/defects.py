@@ -307,6 +307,28 @@ DEFECTS = (
         tests=("tests/unit/decide/test_gangs.py",),
     ),
     Defect(
+        "of several alternatives one is granted, and the others wait on",
+        f"{SERVER}/decide/administering.py",
+        "        draft.give_up(found)\n"
+        "        draft.note_denial(found, Refusal.GRANTED_ELSEWHERE, message)\n",
+        "",
+        tests=("tests/unit/service/test_alternatives.py",),
+    ),
+    Defect(
+        "a later alternative is granted at once",
+        f"{SERVER}/pool/gangs.py",
+        "        if ticket is None or now < ticket.queued_at + (member.after_millis or 0):\n",
+        "        if ticket is None:\n",
+        tests=("tests/unit/service/test_alternatives.py",),
+    ),
+    Defect(
+        "alternatives are granted as a gang is",
+        f"{SERVER}/domain/gang.py",
+        "    return bool(gang) and gang[0].after_millis is not None\n",
+        "    return False\n",
+        tests=("tests/unit/service/test_alternatives.py",),
+    ),
+    Defect(
         "a gang is granted although others have decided in one of its pools",
         f"{SERVER}/pool/gangs.py",
         "only_if=[unchanged for part in parts for unchanged in part.only_if],",

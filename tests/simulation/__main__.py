@@ -61,11 +61,12 @@ def _run(
 ) -> int:
     began = time.monotonic()
     operations = faults = grants = gangs = called_back = taken = violations = 0
-    bursts = overdrawn = 0
+    bursts = overdrawn = chosen = 0
     for outcome in _outcomes(seeds, simulated, jobs):
         operations += outcome.operations
         grants += outcome.grants
         gangs += outcome.gangs
+        chosen += outcome.alternatives
         called_back += outcome.called_back[0]
         taken += outcome.called_back[1]
         bursts += outcome.lots[0]
@@ -81,6 +82,7 @@ def _run(
         "operations": operations,
         "grants": grants,
         "gangs": gangs,
+        "of_alternatives": chosen,
         "called_back": called_back,
         "taken_back": taken,
         "bursts_by_rule": bursts,

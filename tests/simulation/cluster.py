@@ -26,6 +26,7 @@ from tests.simulation.windows import drawn_windows
 from tests.simulation.world import EPOCH, Process, World
 
 from seatkeeper.client import AsyncSeatClient, ClientConfig
+from seatkeeper.client import alternatives as alternatives_module
 from seatkeeper.client import gangs as gangs_module
 from seatkeeper.client.session import driver as session_module
 from seatkeeper.client.session import introduction as introduction_module
@@ -207,7 +208,10 @@ class SimCluster:
         # The one thing that the client takes from the operating system and not from its arguments.
         rng = random.Random(self.world.rng.getrandbits(64))
         new_id = IdGenerator(now_millis=self._now_millis, random_bits=rng.getrandbits)
-        for module in (lease_module, session_module, tables_module, gangs_module):
+        for module in (
+            *(lease_module, session_module, tables_module, gangs_module),
+            alternatives_module,
+        ):
             patch = mock.patch.object(module, "new_id", new_id)
             patch.start()
             self._patches.append(patch)

@@ -17,6 +17,7 @@ from tests.policies.rules_kept import drawn_rules
 from tests.policies.shares_kept import drawn_policy
 from tests.policies.tried import BY_POOL, SIMULATED
 from tests.simulation.administrators import Administrator
+from tests.simulation.choosers import choosers
 from tests.simulation.cluster import KEYS, SimCluster
 from tests.simulation.counting import change_counting, counting_of, name_classes
 from tests.simulation.faults import Faults
@@ -30,6 +31,7 @@ from tests.simulation.windows import with_reservations
 from tests.simulation.world import World
 
 from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecord
+from seatkeeper.oracle.alternatives import count_alternatives
 from seatkeeper.oracle.bursts import count_lots
 from seatkeeper.oracle.gangs import count_gangs
 from seatkeeper.oracle.reclaims import count_reclaims
@@ -65,6 +67,8 @@ class Outcome:
     called_back: tuple[int, int]
     """Grants that were called back, and those of them that were taken at the end of their notice."""
     gangs: int
+    alternatives: int
+    """Grants of one of several."""
     """Gangs that were granted."""
     lots: tuple[int, int]
     """Bursts that rules have started, and grants with seats of an overdraft."""
@@ -178,6 +182,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             grants=len(user_record.acquired),
             called_back=count_reclaims(cluster.store.changes, KEYS.prefix),
             gangs=count_gangs(cluster.store.changes, KEYS.prefix),
+            alternatives=count_alternatives(cluster.store.changes, KEYS.prefix),
             lots=count_lots(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,
@@ -271,6 +276,7 @@ def _users(
             user.agents = agents
     found += _hoarders(cluster, user_record, pools, seed)
     found += gangers(cluster, user_record, pools, seed)
+    found += choosers(cluster, user_record, pools, seed)
     return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
 
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
+from seatkeeper.oracle.alternatives import check_alternatives
 from seatkeeper.oracle.gangs import check_gangs
 from seatkeeper.oracle.history import FaultKind, replay
 from seatkeeper.oracle.record import Believed, Denied, Prevented, Record
@@ -110,6 +111,8 @@ def check_history(
     served.
     """
     for wrong in check_gangs(changes, prefix):
+        yield Violation(Invariant.I4, wrong)
+    for wrong in check_alternatives(changes, prefix):
         yield Violation(Invariant.I4, wrong)
     for pool, history in replay(changes, prefix).items():
         for fault in history.faults:

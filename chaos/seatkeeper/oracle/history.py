@@ -488,11 +488,11 @@ class _PoolLedger:
             del self._lapsed[next(iter(self._lapsed))]
 
     def _is_held_back(self, turn: _Turn) -> bool:
-        """Return whether a ticket is of a gang, or waits for another's work as far as could be known.
+        """Return whether a ticket goes with others, or waits for another's work that could be known.
 
         A node learns of a lease's end from its watch, and may decide on its own commits before that.
         """
-        if self._waiting[turn[2]].is_of_gang:
+        if self._waiting[turn[2]].is_joint:
             return True
         work_key = self._waiting[turn[2]].work_key
         known = self._view_revision or self._last_decision

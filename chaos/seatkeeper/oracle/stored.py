@@ -64,7 +64,7 @@ class StoredTicket:
     """The number that it is served by, where an administrator has moved it."""
     move_id: str = ""
     """Of the latest move."""
-    is_of_gang: bool = False
+    is_joint: bool = False
     """Whether it is granted together with others, and so not when its turn comes alone."""
     host: str = ""
 
@@ -230,7 +230,7 @@ def read_ticket(grant_id: str, value: bytes) -> StoredTicket:
         queued_at_millis=record.queued_at_millis,
         moved_to=_moved_to(record),
         move_id=record.move.move_id,
-        is_of_gang=bool(record.attributes.gang),
+        is_joint=bool(record.attributes.gang or record.attributes.alternatives),
         host=record.attributes.host.lower(),
     )
 

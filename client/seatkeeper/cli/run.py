@@ -16,6 +16,7 @@ from seatkeeper.cli.command import claiming
 from seatkeeper.cli.connection import Claimant
 from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import EndedBySignal, Exit, die_of, fail, say_interrupted
+from seatkeeper.core.gang import AFTER_MAX_SECONDS, ALTERNATIVES_MAX
 from seatkeeper.hold.signals import PERSON, Signals
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Stopping:
     epilog=examples(
         "seatkeeper run -- env",
         "seatkeeper run --pool tensorrt --wait 600 -- sleep 1",
+        "seatkeeper run --pool a100 --or l4:30 -- env",
         "seatkeeper run --seats 2 -- sh -c 'echo under fence $SEATKEEPER_FENCE'",
     ),
 )
@@ -95,6 +97,16 @@ def run(
             "--pool", metavar="NAME", help="Pool of the seat.", autocompletion=completion.pools
         ),
     ] = "tensorrt",
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--or",
+            metavar="NAME[:SECONDS]",
+            help="Another pool that will do, after so many seconds. Repeat it, up to 3 times, in the "
+            "order of preference.",
+            autocompletion=completion.pools,
+        ),
+    ] = None,
     seats: Annotated[
         int,
         typer.Option("--seats", metavar="N", min=1, help="Number of seats, granted together."),
@@ -132,6 +144,7 @@ def run(
     config = RunConfig(
         command=command,
         pool=pool,
+        others=_alternatives(pool, others or []),
         seats=seats,
         terms=at.terms(),
         grace=stopping.grace,
@@ -149,6 +162,28 @@ def run(
     if -code in PERSON:
         raise EndedBySignal(-code)
     raise SystemExit(as_shells_say(code))
+
+
+def _alternatives(pool: str, others: list[str]) -> dict[str, float]:
+    """Return after how many seconds each other pool will do. What is wrong ends the command."""
+    found: dict[str, float] = {}
+    last = 0.0
+    for said in others:
+        name, _, seconds = said.partition(":")
+        try:
+            after = float(seconds) if seconds else last
+        except ValueError:
+            after = -1.0
+        if not name or name == pool or name in found or not last <= after <= AFTER_MAX_SECONDS:
+            fail(
+                Exit.USAGE,
+                f"--or {said}: NAME or NAME:SECONDS, each pool once, at most a day, and never less "
+                "than for the one before",
+            )
+        found[name] = last = after
+        if len(found) >= ALTERNATIVES_MAX:
+            fail(Exit.USAGE, f"--or: at most {ALTERNATIVES_MAX - 1} other pools")
+    return found
 
 
 def _signal_of(name: str | None) -> int | None:

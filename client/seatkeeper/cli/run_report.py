@@ -37,6 +37,7 @@ class RunReport:
         elif text:
             print(f"seatkeeper: {text}", file=sys.stderr, flush=True)
         if isinstance(event, runner.Granted):
+            self._pool = event.pool
             # What was said of the queue is to be seen before what the command says.
             streams.drain()
 

@@ -8,6 +8,7 @@ recipients of tokens.
 from seatkeeper.client.admin.lots import LotChange
 from seatkeeper.client.admin.reservations import ReservationChange
 from seatkeeper.client.aio import AsyncSeatClient
+from seatkeeper.client.alternatives import AsyncOneOf
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.builds import BuiltEngine, PulledEngine
 from seatkeeper.client.builds.sample_files import samples_of
@@ -24,7 +25,7 @@ from seatkeeper.client.session.grants import AsyncGrant, AsyncSeat
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.requests import EstimateBasis, QueuePosition
 from seatkeeper.client.signals import exit_on_signals
-from seatkeeper.client.sync import Gang, Grant, Seat, SeatClient
+from seatkeeper.client.sync import Gang, Grant, OneOf, Seat, SeatClient
 from seatkeeper.core.errors import (
     AgentFull,
     AgentUnavailable,
@@ -39,6 +40,7 @@ from seatkeeper.core.errors import (
     EngineNotFound,
     EngineNotStored,
     ForkedProcess,
+    GrantedElsewhere,
     HelperLost,
     InUse,
     InvalidArgument,
@@ -80,6 +82,7 @@ __all__ = [
     "AsyncAgent",
     "AsyncGang",
     "AsyncGrant",
+    "AsyncOneOf",
     "AsyncSeat",
     "AsyncSeatClient",
     "BackoffConfig",
@@ -99,6 +102,7 @@ __all__ = [
     "ForkedProcess",
     "Gang",
     "Grant",
+    "GrantedElsewhere",
     "HelperLost",
     "HoldingState",
     "InUse",
@@ -108,6 +112,7 @@ __all__ = [
     "NoSeatFree",
     "NotAllowed",
     "NotYours",
+    "OneOf",
     "OtherLoop",
     "Overloaded",
     "PoolDrained",

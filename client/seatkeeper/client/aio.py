@@ -18,6 +18,7 @@ from seatkeeper.client.admin.cluster import AsyncCluster
 from seatkeeper.client.admin.engines import AsyncEngines
 from seatkeeper.client.admin.pools import AsyncPools
 from seatkeeper.client.admin.seats import AsyncUnarySeats
+from seatkeeper.client.alternatives import AsyncOneOf
 from seatkeeper.client.builds.agents import AsyncAgent
 from seatkeeper.client.builds.builds import (
     ANY_POOL,
@@ -205,12 +206,34 @@ class AsyncSeatClient:
         granted when the order of service of each pool would serve it and the seats are free, and
         requests for one pool alone pass it meanwhile. Other arguments as for `seat`, without
         ``on_queued`` and ``work_key``; ``wait`` must not be 0, and ``on_state`` is called for each of
-        the pools. Entering returns the grants by
-        pool, and raises what `acquire` raises, or `ServiceTooOld`. Leaving raises `SeatLost` when any
-        of the seats were lost meanwhile, unless the body raised something itself, or ``check`` is
-        False.
+        the pools. Entering returns the grants by pool, and raises what `acquire` raises, or
+        `ServiceTooOld`. Leaving raises `SeatLost` when any were lost meanwhile, unless the body raised
+        something itself, or ``check`` is False.
         """
         return AsyncGang(self, seats, **terms)
+
+    @taking(GangTerms)
+    def one_of(
+        self,
+        pools: Iterable[str] | Mapping[str, float],
+        *,
+        seats: int = 1,
+        **terms: Unpack[GangTerms],
+    ) -> AsyncOneOf:
+        """Return an ``async with`` that holds seats of one of several pools, whichever serves first.
+
+        ::
+
+            async with client.one_of({"a100": 0, "l4": 30}) as grant:
+                await build_on(grant.pool, await grant.fetch_token())
+
+        ``pools`` are 2 to 4, in the order of preference, each with the seconds after which it will do
+        as well: 0 for the first, and never less than for the one before; a list means 0 for all. The
+        request waits in the queues of all of them, is granted ``seats`` of exactly one, and leaves the
+        other queues in the same moment. Other arguments as for `gang`. Entering returns the grant, and
+        raises what `acquire` raises, or `ServiceTooOld`; what one pool refuses fails all of it.
+        """
+        return AsyncOneOf(self, pools, seats=seats, **terms)
 
     @property
     def state(self) -> HoldingState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
@@ -33,42 +33,30 @@ from seatkeeper.core.ids import new_id
 
 ATTEMPTS_MAX = 1_000
 """Times that a gang is asked for anew, when its session is lost while it waits, or queues are full."""
-Member = tuple[str, str, int]
-"""A pool, the id of the request for its seats, and how many."""
+Tasks = dict[str, asyncio.Task[AsyncGrant]]
+"""By pool."""
 
 
-class AsyncGang:
-    """Takes seats of several pools when entered, all together, and gives all back when left."""
+class SeveralPools:
+    """Requests for seats of several pools that are answered together: a gang, or alternatives."""
 
-    def __init__(
-        self, keeper: Keeper, seats: Mapping[str, int], **terms: Unpack[GangTerms]
-    ) -> None:
+    _wanted: Mapping[str, int]
+    """How many seats of each pool."""
+
+    def __init__(self, keeper: Keeper, terms: GangTerms, what: str) -> None:
         """Check what can be checked here; the service checks the rest. Raises `InvalidArgument`."""
         refuse_others(GangTerms, terms)
-        if not isinstance(seats, Mapping) or not GANG_MIN <= len(seats) <= GANG_MAX:
-            raise InvalidArgument(
-                f"a gang has from {GANG_MIN} to {GANG_MAX} pools, each with its seats: "
-                '{"a": 1, "b": 2}',
-                field="seats",
-            )
         self._keeper = keeper
-        self._seats = dict(seats)
         self._terms = terms
+        self._what = what
         self._wait = wait_seconds(terms.get("wait"))
         if self._wait == 0:
             raise InvalidArgument(
-                "a gang waits, if only for a moment: give it a wait over 0 s", field="wait"
+                f"a request for {what} waits, if only for a moment: give a wait over 0 s",
+                field="wait",
             )
         self._check = terms.get("check", True)
-        self._requests(self._wait)
         self._grants: Mapping[str, AsyncGrant] = {}
-
-    async def __aenter__(self) -> Mapping[str, AsyncGrant]:
-        """Take the seats, waiting for them as long as was asked for; return the grants by pool."""
-        if self._grants:
-            raise UsageError("this gang is entered already; ask the client for another")
-        self._grants = await self.take()
-        return self._grants
 
     async def __aexit__(
         self,
@@ -99,9 +87,14 @@ class AsyncGang:
         """Whether leaving raises `SeatLost` when any of the seats were lost meanwhile."""
         return self._check
 
-    def another(self) -> Self:
-        """Return the same request, not entered."""
-        return type(self)(self._keeper, self._seats, **self._terms)
+    async def enter(self) -> Mapping[str, AsyncGrant]:
+        """Take the seats, for `leave` to give back; once."""
+        if self._grants:
+            raise UsageError(
+                f"these {self._what} are entered already; ask the client for others"
+            )
+        self._grants = await self.take()
+        return self._grants
 
     async def take(self) -> Mapping[str, AsyncGrant]:
         """Take the seats, for the caller to release; return the grants by pool.
@@ -112,7 +105,7 @@ class AsyncGang:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             left = None if deadline is None else deadline - self._keeper.now()
             if left is not None and left <= 0:
-                raise NoSeatFree("no seats became free in time, of all pools at once")
+                raise NoSeatFree(f"no seats became free in time, of {self._what}")
             try:
                 return await self._take_once(left)
             except (SessionLost, Overloaded):
@@ -124,25 +117,23 @@ class AsyncGang:
         raise AssertionError("unreachable")
 
     async def _take_once(self, wait: float | None) -> Mapping[str, AsyncGrant]:
-        tasks = [
-            asyncio.create_task(self._keeper.take(request)) for request in self._requests(wait)
-        ]
+        tasks = {
+            request.pool: asyncio.create_task(self._keeper.take(request))
+            for request in self._requests(wait)
+        }
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            failed = [task for task in tasks if task.done() and task.exception() is not None]
-            if not failed:
-                return dict(zip(self._seats, [task.result() for task in tasks], strict=True))
-            error = failed[0].exception()
-            assert error is not None
-            raise _explained(error)
+            return await self._answers(tasks)
         except BaseException:
-            await _leave(tasks)
+            await leave(tasks.values())
             raise
 
+    async def _answers(self, tasks: Tasks) -> Mapping[str, AsyncGrant]:
+        """Wait for the answers; raise the first that is a failure for all of them."""
+        raise NotImplementedError
+
     def _requests(self, wait: float | None) -> list[SeatRequest]:
-        gang = tuple((pool, new_id(), seats) for pool, seats in self._seats.items())
         found = []
-        for pool, seats in self._seats.items():
+        for pool, seats in self._wanted.items():
             request = SeatRequest.of(
                 pool,
                 seats=seats,
@@ -154,8 +145,49 @@ class AsyncGang:
                 token=self._terms.get("token", False),
                 on_state=self._terms.get("on_state"),
             )
-            found.append(replace(request, wanted=replace(request.wanted, gang=gang)))
-        return found
+            found.append(request)
+        return self._joined(found)
+
+    def _joined(self, requests: list[SeatRequest]) -> list[SeatRequest]:
+        """Return the requests, each with what it says of the others."""
+        raise NotImplementedError
+
+
+class AsyncGang(SeveralPools):
+    """Takes seats of several pools when entered, all together, and gives all back when left."""
+
+    def __init__(
+        self, keeper: Keeper, seats: Mapping[str, int], **terms: Unpack[GangTerms]
+    ) -> None:
+        """Check what can be checked here; the service checks the rest. Raises `InvalidArgument`."""
+        if not isinstance(seats, Mapping) or not GANG_MIN <= len(seats) <= GANG_MAX:
+            raise InvalidArgument(
+                f"a gang has from {GANG_MIN} to {GANG_MAX} pools, each with its seats: "
+                '{"a": 1, "b": 2}',
+                field="seats",
+            )
+        super().__init__(keeper, terms, "all pools of a gang")
+        self._wanted = dict(seats)
+        self._requests(self._wait)
+
+    async def __aenter__(self) -> Mapping[str, AsyncGrant]:
+        """Take the seats, waiting for them as long as was asked for; return the grants by pool."""
+        return await self.enter()
+
+    def another(self) -> Self:
+        """Return the same request, not entered."""
+        return type(self)(self._keeper, self._wanted, **self._terms)
+
+    async def _answers(self, tasks: Tasks) -> Mapping[str, AsyncGrant]:
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks.values():
+            if task.done() and (error := task.exception()) is not None:
+                raise explained(error)
+        return {pool: task.result() for pool, task in tasks.items()}
+
+    def _joined(self, requests: list[SeatRequest]) -> list[SeatRequest]:
+        gang = tuple((each.pool, new_id(), each.wanted.seats) for each in requests)
+        return [replace(each, wanted=replace(each.wanted, gang=gang)) for each in requests]
 
 
 BACKOFF = BackoffConfig()
@@ -163,7 +195,8 @@ NOT_KNOWN = "0 seats asked"
 """What nodes say that do not know gangs: they see a request for no seats."""
 
 
-def _explained(error: BaseException) -> BaseException:
+def explained(error: BaseException) -> BaseException:
+    """Return a failure as what it means for a request for seats of several pools."""
     if isinstance(error, InvalidArgument) and NOT_KNOWN in str(error):
         return ServiceTooOld(
             "the node that was asked does not know requests for seats of several pools; upgrade it"
@@ -171,10 +204,11 @@ def _explained(error: BaseException) -> BaseException:
     return error
 
 
-async def _leave(tasks: list[asyncio.Task[AsyncGrant]]) -> None:
+async def leave(tasks: Iterable[asyncio.Task[AsyncGrant]]) -> None:
     """Give back what was granted, and leave the queues: all of it, before this is first interrupted."""
+    asked = list(tasks)
     # One that is cancelled in the moment in which it is granted gives that back by itself.
-    ended = [task for task in tasks if not task.cancel() and not task.cancelled()]
+    ended = [task for task in asked if not task.cancel() and not task.cancelled()]
     given = [task.result().give_back() for task in ended if task.exception() is None]
-    await asyncio.wait(tasks)
+    await asyncio.gather(*asked, return_exceptions=True)
     await asyncio.gather(*(each for each in given if each is not None))

@@ -25,7 +25,7 @@ from seatkeeper.client.builds.sending import OnProgress
 from seatkeeper.client.config.from_environment import ClientArguments, EnvironmentOptions
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
-from seatkeeper.client.gangs import AsyncGang
+from seatkeeper.client.gangs import SeveralPools
 from seatkeeper.client.session.grants import (
     AsyncGrant,
     GangTerms,
@@ -120,6 +120,20 @@ class SeatClient:
         Arguments and errors as for `AsyncSeatClient.gang`.
         """
         return Gang(self, self._async.gang(seats, **terms))
+
+    @taking(GangTerms)
+    def one_of(
+        self,
+        pools: Iterable[str] | Mapping[str, float],
+        *,
+        seats: int = 1,
+        **terms: Unpack[GangTerms],
+    ) -> OneOf:
+        """Return a ``with`` that holds seats of one of several pools, whichever serves first.
+
+        Arguments and errors as for `AsyncSeatClient.one_of`.
+        """
+        return OneOf(self, self._async.one_of(pools, seats=seats, **terms))
 
     @taking(SeatTerms)
     def acquire(self, pool: str, **terms: Unpack[SeatTerms]) -> Grant:
@@ -396,23 +410,22 @@ class Seat:
         return seated
 
 
-class Gang:
-    """Takes seats of several pools when entered, all together, and gives all back when left."""
+class _SeveralPools:
+    """Takes seats of several pools, or of one of them, as its asynchronous counterpart does."""
 
-    def __init__(self, client: SeatClient, gang: AsyncGang) -> None:
+    def __init__(self, client: SeatClient, several: SeveralPools) -> None:
         self._client = client
-        self._gang = gang
+        self._several = several
         self._grants: Mapping[str, Grant] = {}
 
-    def __enter__(self) -> Mapping[str, Grant]:
-        """Take the seats, waiting for them as long as was asked for; return the grants by pool."""
+    def _enter(self) -> Mapping[str, Grant]:
         if self._grants:
-            raise UsageError("this gang is entered already; ask the client for another")
+            raise UsageError("this is entered already; ask the client for another")
         thread = self._client._thread
         taken: list[AsyncGrant] = []
 
         async def take() -> Mapping[str, AsyncGrant]:
-            found = await self._gang.take()
+            found = await self._several.take()
             taken.extend(found.values())
             return found
 
@@ -433,14 +446,31 @@ class Gang:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the seats back; raises `SeatLost` as `AsyncGang` does."""
+        """Give the seats back; raises `SeatLost` as the asynchronous one does."""
         grants, self._grants = self._grants, {}
         found = [grant._grant._loss() for grant in grants.values()]
         with ExitStack() as leaving:
             for grant in grants.values():
                 leaving.callback(grant.release)
         for loss in found:
-            notify_loss(loss, error, check=self._gang.is_checked)
+            notify_loss(loss, error, check=self._several.is_checked)
+
+
+class Gang(_SeveralPools):
+    """Takes seats of several pools when entered, all together, and gives all back when left."""
+
+    def __enter__(self) -> Mapping[str, Grant]:
+        """Take the seats, waiting for them as long as was asked for; return the grants by pool."""
+        return self._enter()
+
+
+class OneOf(_SeveralPools):
+    """Takes seats of one of several pools when entered, and gives them back when left."""
+
+    def __enter__(self) -> Grant:
+        """Take the seats, waiting for them as long as was asked for; the grant says which pool's."""
+        (grant,) = self._enter().values()
+        return grant
 
 
 def _finished(result: _T) -> _T:

@@ -16,7 +16,7 @@ import asyncio
 import enum
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -47,6 +47,8 @@ class RunConfig:
 
     command: list[str]
     pool: str
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Pools that will do as well, in the order of preference, after so many seconds."""
     seats: int = 1
     terms: PlainTerms = field(default_factory=dict)  # type: ignore[assignment]  # no term is required
     """What else is asked of the seat: see `seatkeeper.client.AsyncSeatClient.seat`."""
@@ -284,14 +286,7 @@ class SeatRunner:
         client = self._connect(*lease_for(config.grace))
         try:
             try:
-                grant = await client.acquire(
-                    config.pool,
-                    seats=config.seats,
-                    **config.terms,
-                    token=True,  # the command finds it, from its first moment on
-                    on_queued=lambda place: self._notify(Queued(place)),
-                    on_state=self._on_state,
-                )
+                grant = await self._take(client)
             finally:
                 self._notify(WaitEnded())
             try:
@@ -304,6 +299,28 @@ class SeatRunner:
         if self._interrupted_by is not None and not self._lost.is_set():
             self._notify(GivenBack(self._interrupted_by))
         return outcome
+
+    async def _take(self, client: AsyncSeatClient) -> AsyncGrant:
+        config = self._config
+        # The command finds a token, from its first moment on.
+        if config.others:
+            one_of = client.one_of(
+                {config.pool: 0.0, **config.others},
+                seats=config.seats,
+                **config.terms,
+                token=True,
+                on_state=self._on_state,
+            )
+            (grant,) = (await one_of.take()).values()
+            return grant
+        return await client.acquire(
+            config.pool,
+            seats=config.seats,
+            **config.terms,
+            token=True,
+            on_queued=lambda place: self._notify(Queued(place)),
+            on_state=self._on_state,
+        )
 
     def _receive(self, received: Received) -> None:
         assert self._task is not None

@@ -21,6 +21,7 @@
     │   ├── NotAllowed           the pool's rules do not let this holder, or project, in
     │   ├── TooManyTickets       the holder, or the project, has as many requests waiting as each may
     │   ├── UnknownCostClass     the pool's costs do not list the class that a request names
+    │   ├── GrantedElsewhere     another of the alternatives that were asked for was granted
     │   ├── AlreadyExists        something of that name exists
     │   ├── InUse                it has holders or waiters, or another agent has claimed it
     │   ├── Changed              it changed since you read it: read again, then decide
@@ -169,6 +170,10 @@ class TooManyTickets(UsageError):
 
 class UnknownCostClass(UsageError):
     """The pool's costs do not list the class that the request names."""
+
+
+class GrantedElsewhere(UsageError):
+    """Another of the alternatives that were asked for was granted: this request has left its queue."""
 
 
 class AlreadyExists(UsageError):

@@ -111,16 +111,25 @@ class Wanted:
     """The class of the pool's costs by which the seats are counted; empty: none is named."""
     gang: tuple[tuple[str, str, int], ...] = ()
     """The seats that are granted together with these, and these: pools, ids of requests, numbers."""
+    alternatives: tuple[tuple[str, str, int, int], ...] = ()
+    """The seats of which some are granted, and these: likewise, and after how many milliseconds."""
 
     @property
     def is_one_of_many(self) -> bool:
         """Whether seats like these may be of use to another request of this process."""
-        return not (self.work_key or self.gang)
+        return not (self.work_key or self.is_joint)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether other requests are answered with it: of a gang, or of alternatives."""
+        return bool(self.gang or self.alternatives)
 
     @property
     def own_id(self) -> str:
-        """The id of this request, where a gang says it; empty: any will do."""
-        return next((grant_id for pool, grant_id, _ in self.gang if pool == self.pool), "")
+        """The id of this request, where others are answered with it; empty: any will do."""
+        ids = {pool: grant_id for pool, grant_id, _ in self.gang}
+        ids |= {pool: grant_id for pool, grant_id, *_ in self.alternatives}
+        return ids.get(self.pool, "")
 
     @classmethod
     def asked(cls, pool: str, seats: int, said: HoldingTerms) -> Wanted:
@@ -149,7 +158,7 @@ class Wanted:
         acquire = seat_pb2.Acquire(
             pool=self.pool,
             grant_id=grant_id,
-            seats=0 if self.gang else self.seats,
+            seats=0 if self.is_joint else self.seats,
             project=self.project,
             priority=self.priority,
             without_token=not self.token,
@@ -160,6 +169,10 @@ class Wanted:
             acquire.attributes.work_key = self.work_key
         for pool, member_id, seats in self.gang:
             acquire.attributes.gang.add(pool=pool, grant_id=member_id, seats=seats)
+        for pool, member_id, seats, after in self.alternatives:
+            acquire.attributes.alternatives.add(
+                pool=pool, grant_id=member_id, seats=seats, after_millis=after
+            )
         if self.cost_class:
             acquire.attributes.cost_class = self.cost_class
         if wait is not None:
@@ -170,10 +183,17 @@ class Wanted:
     def of(cls, acquire: seat_pb2.Acquire) -> Wanted:
         """Return what a message wants."""
         gang = tuple((each.pool, each.grant_id, each.seats) for each in acquire.attributes.gang)
+        alternatives = tuple(
+            (each.pool, each.grant_id, each.seats, each.after_millis)
+            for each in acquire.attributes.alternatives
+        )
+        own = {pool: seats for pool, _, seats in gang}
+        own |= {pool: seats for pool, _, seats, _ in alternatives}
         return cls(
             gang=gang,
+            alternatives=alternatives,
             pool=acquire.pool,
-            seats=next((n for pool, _, n in gang if pool == acquire.pool), acquire.seats),
+            seats=own.get(acquire.pool, acquire.seats),
             project=acquire.project,
             priority=acquire.priority,
             labels=tuple(sorted(acquire.attributes.labels.items())),

@@ -51,7 +51,7 @@ SWEEP_SECONDS = 0.25
 
 _Reason = seat_pb2.DenialReason
 GANG_BROKEN = (
-    "the session, or the id of a request, ended while a gang waited: ask for all of it anew"
+    "the session, or the id of a request, ended while several waited together: ask for all anew"
 )
 _UNDECIDED = (_Reason.DENIAL_REASON_UNAVAILABLE, _Reason.DENIAL_REASON_OVERLOADED)
 """Answers that leave a grant that we looked for standing."""
@@ -348,8 +348,8 @@ class Tables:
         return delay_seconds(attempt, self._backoff, random=self._random(), retry_after=given)
 
     def _rename(self, ask: PendingRequest, now: float) -> bool:
-        """Give a request another id; False: it has failed, as the others of its gang know this one."""
-        if ask.wanted.gang:
+        """Give a request another id; False: it has failed, as others that go with it know this one."""
+        if ask.wanted.is_joint:
             self.fail(ask, ask.refusal or SessionLost(GANG_BROKEN), now)
             return False
         self.asks.pop(ask.grant_id, None)

@@ -43,6 +43,7 @@ _BY_REASON: Mapping[str, _ErrorOf] = {
     "TOO_MANY_TICKETS": errors.TooManyTickets,
     "POOL_DRAINED": errors.PoolDrained,
     "UNKNOWN_COST_CLASS": errors.UnknownCostClass,
+    "GRANTED_ELSEWHERE": errors.GrantedElsewhere,
     "POOLS_CHANGED": errors.PoolsChanged,
 }
 _BY_CODE: Mapping[grpc.StatusCode, _ErrorOf] = {

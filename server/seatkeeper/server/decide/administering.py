@@ -5,14 +5,25 @@ from __future__ import annotations
 from seatkeeper.server.decide import holding
 from seatkeeper.server.decide.draft import Draft
 from seatkeeper.server.decide.forced import not_as_seen, removed, taken_back
-from seatkeeper.server.domain.commands import Administrative, ForcedEnd, HoldCommand, Released
-from seatkeeper.server.domain.state import Grant
+from seatkeeper.server.domain.commands import (
+    Administrative,
+    Denied,
+    ForcedEnd,
+    HoldCommand,
+    Refusal,
+    Released,
+    Withdraw,
+)
+from seatkeeper.server.domain.state import Grant, Ticket
 
 
 def administer(draft: Draft, command: Administrative) -> None:
     """Take an administrator's command."""
     if isinstance(command, ForcedEnd):
         _end_by_force(draft, command)
+        return
+    if isinstance(command, Withdraw):
+        _withdraw(draft, command)
         return
     if isinstance(command, HoldCommand):
         found = draft.existing(command.grant_id)
@@ -24,6 +35,17 @@ def administer(draft: Draft, command: Administrative) -> None:
         return
     if draft.moves.take(command, draft.gone, draft.number + 1, draft.now):
         draft.number += 1
+
+
+def _withdraw(draft: Draft, command: Withdraw) -> None:
+    """Take a request out of the queue, as another of its alternatives is granted."""
+    found = draft.existing(command.grant_id)
+    if isinstance(found, Ticket) and found.session_id == command.session_id:
+        message = f"granted in {command.granted_in} instead"
+        draft.give_up(found)
+        draft.note_denial(found, Refusal.GRANTED_ELSEWHERE, message)
+        draft.answer_again(Denied(found.grant_id, Refusal.GRANTED_ELSEWHERE, message))
+    draft.answer(command, Released(command.grant_id))
 
 
 def _end_by_force(draft: Draft, command: ForcedEnd) -> None:

@@ -6,7 +6,7 @@ from seatkeeper.server.decide.draft import COMPLETED_BEFORE, COMPLETING, SESSION
 from seatkeeper.server.decide.possible import impossible
 from seatkeeper.server.decide.weighing import asked_seats, unknown_class, weighed
 from seatkeeper.server.domain.commands import Acquire, Granted, Refusal
-from seatkeeper.server.domain.gang import Gang
+from seatkeeper.server.domain.gang import Gang, is_choice
 from seatkeeper.server.domain.state import Grant, PoolSpec, Ticket
 
 
@@ -75,7 +75,8 @@ def _other_terms(found: Grant | Ticket) -> str:
     if named:
         asked_before += f" as {named}"
     if gang:
-        asked_before += " with seats of " + " and ".join(each.pool for each in gang)
+        joined = " or " if is_choice(gang) else " and "
+        asked_before += " with seats of " + joined.join(each.pool for each in gang)
     return f"this grant id asked for {asked_before} before; ask for others under a new id"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from seatkeeper.server.decide.draft import COMPLETING, Draft
 from seatkeeper.server.decide.entering import Entering
 from seatkeeper.server.domain.commands import Granted, Queued, Refusal
+from seatkeeper.server.domain.gang import is_choice
 from seatkeeper.server.domain.state import PoolSpec, Ticket
 from seatkeeper.server.policy.plan import Plan
 
@@ -63,6 +64,10 @@ def _no_seat_free(spec: PoolSpec | None, plan: Plan | None, asked: Ticket | None
     seats = spec.seats if spec else 0
     if not seats:
         return "the pool is closed (0 seats); wait until it is opened, or try again later"
+    if asked and is_choice(asked.gang):
+        return (
+            "one of several alternatives is granted when all are in their queues; wait for it"
+        )
     if asked and asked.gang:
         return "its gang is granted when all of its seats are free; wait for them"
     if plan and asked and plan.hold_back(asked):

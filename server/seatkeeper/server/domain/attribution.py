@@ -12,13 +12,18 @@ from the ticket to the grant.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, MutableMapping
 from dataclasses import field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 from seatkeeper.core.validate import Malformed, check_name
-from seatkeeper.server.domain.gang import Gang, GangMember
+from seatkeeper.server.domain.attribution_messages import (
+    Attributed,
+    Attributes,
+    read_gang,
+    write_gang,
+)
+from seatkeeper.server.domain.gang import Gang, is_choice
 from seatkeeper.server.domain.immutable import immutable
 
 PRIORITY_MAX = 1_000
@@ -29,74 +34,6 @@ _LABEL_KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,62}")
 # Nothing that JSON escapes: a token must stay short enough to be verified.
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9._/:@+-]{0,63}")
 WORK_KEY = re.compile(r"[A-Za-z0-9._/:@+-]{0,128}")
-
-
-class Member(Protocol):
-    """The message ``GangMember``."""
-
-    pool: str
-    grant_id: str
-    seats: int
-
-
-class Members(Protocol):
-    """Several of them."""
-
-    def add(self, *, pool: str, grant_id: str, seats: int) -> object:
-        """Add one."""
-        ...
-
-    def __iter__(self) -> Iterator[Member]:
-        """Yield them."""
-        ...
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        ...
-
-
-class Attributes(Protocol):
-    """The message ``Attributes``: what a request says beside its project and its priority."""
-
-    work_key: str
-    cost_class: str
-    cost: int
-    host: str
-
-    @property
-    def labels(self) -> MutableMapping[str, str]:
-        """Pairs that the caller chose."""
-        ...
-
-    @property
-    def gang(self) -> Members:
-        """The seats that are granted together with these, and these; none: it is no gang."""
-        ...
-
-    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
-        """Return it as it is written."""
-        ...
-
-    def ParseFromString(self, serialized: bytes, /) -> int:  # noqa: N802 - protobuf's name
-        """Become what was written."""
-        ...
-
-
-class Attributed(Protocol):
-    """A message that carries an attribution: a ticket's or a grant's, stored or shown."""
-
-    holder: str
-    project: str
-    priority: int
-
-    @property
-    def attributes(self) -> Attributes:
-        """What else the request said."""
-        ...
-
-    def HasField(self, field_name: Any, /) -> bool:  # noqa: ANN401, N802  # protobuf's
-        """Return whether a message is set."""
-        ...
 
 
 class Request(Protocol):
@@ -126,7 +63,7 @@ class Attribution:
     work_key: str = ""
     """The work that the seats are for, done by one holder at a time; empty: no such."""
     gang: Gang = ()
-    """The seats that are granted together with these, and these; none: it is no gang."""
+    """Seats of several pools that are all granted, or of which one is, and these; none: no others."""
     cost_class: str = ""
     """The class of the pool's costs by which seats are counted; empty: that of requests without one."""
     cost: int = 1
@@ -146,7 +83,8 @@ class Attribution:
         request is left out: it could not be checked, and records hold only what was checked.
         """
         labels = tuple(sorted(request.attributes.labels.items()))
-        work_key, gang = request.attributes.work_key, gang_of(request.attributes.gang)
+        asked = request.attributes
+        work_key, gang = asked.work_key, read_gang(asked)
         cost_class, project = request.attributes.cost_class, request.project or project
         terms = holder, project, request.priority, labels, work_key, gang
         return cls(*terms, cost_class, host=host)
@@ -161,7 +99,7 @@ class Attribution:
         kept = more.SerializeToString()
         return cls(
             *(message.holder, message.project, message.priority, labels, more.work_key),
-            gang_of(more.gang) if more.gang else (),
+            read_gang(more),
             *(more.cost_class, more.cost or 1, more.host, kept),
         )
 
@@ -176,11 +114,8 @@ class Attribution:
             message.attributes.labels.update(self.labels)
         if self.work_key:
             message.attributes.work_key = self.work_key
-        if self.gang and not message.attributes.gang:  # kept as it was read
-            for each in self.gang:
-                message.attributes.gang.add(
-                    pool=each.pool, grant_id=each.grant_id, seats=each.seats
-                )
+        if self.gang:
+            write_gang(message.attributes, self.gang)
         if self.cost_class:
             message.attributes.cost_class = self.cost_class
         if self.cost != 1:
@@ -200,7 +135,8 @@ class Attribution:
         if self.work_key:
             facts["work_key"] = self.work_key
         if self.gang:
-            facts["gang"] = [each.pool for each in self.gang]
+            name = "alternatives" if is_choice(self.gang) else "gang"
+            facts[name] = [each.pool for each in self.gang]
         if self.cost_class:
             facts["cost_class"] = self.cost_class
         if self.cost != 1:
@@ -208,12 +144,6 @@ class Attribution:
         if self.host:
             facts["host"] = self.host
         return facts | ({"labels": dict(self.labels)} if self.labels else {})
-
-
-def gang_of(members: Members) -> Gang:
-    """Return the gang in a message, by the names of its pools."""
-    found = (GangMember(each.pool, each.grant_id, each.seats) for each in members)
-    return tuple(sorted(found))
 
 
 # Most requests are of few holders. Looked up, one costs a quarter of what it costs to make.

@@ -87,6 +87,17 @@ class ForcedEnd:
     """For the holder."""
 
 
+@immutable
+class Withdraw:
+    """A waiting request leaves the queue, as another of its alternatives is granted elsewhere."""
+
+    grant_id: str
+    session_id: str
+    """Whose it is."""
+    granted_in: str
+    """The pool of the other one."""
+
+
 class To(Enum):
     """Where a ticket is moved to, if not before another one."""
 
@@ -154,8 +165,8 @@ class ReportIdle:
 
 HoldCommand = RevokeGrant | WithdrawRevoke | ExtendGrant | ReportIdle
 """What is said of a grant that goes on."""
-Administrative = ForcedEnd | MoveTicket | HoldCommand
-"""Commands of administrators: no requests for seats, and decided by the node that gets them."""
+Administrative = ForcedEnd | MoveTicket | HoldCommand | Withdraw
+"""Commands of administrators, and a node's own: no requests for seats, and not decided elsewhere."""
 Command = Acquire | Release | Administrative
 
 
@@ -179,6 +190,7 @@ class Refusal(Enum):
     TOO_MANY_TICKETS = auto()
     POOL_DRAINED = auto()
     UNKNOWN_COST_CLASS = auto()
+    GRANTED_ELSEWHERE = auto()
 
 
 @immutable

@@ -26,6 +26,7 @@ class Rule(StrEnum):
     WORK = "work"
     """Another does, or is to do, the same work."""
     GANG = "gang"
+    ALTERNATIVES = "alternatives"
     """It is granted together with seats of other pools, or not at all."""
     LIMIT = "limit"
     """Its project, or one that this is a part of, may hold no more."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from seatkeeper.server.domain import Ticket
+from seatkeeper.server.domain.gang import GangMember, is_choice
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.rules import ORDERS, Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -71,6 +72,10 @@ def _of_the_pool(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | Non
 
 
 def _held_back(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | None:
+    if is_choice(ticket.gang):
+        others = ", ".join(_alternative(each) for each in ticket.gang)
+        text = f"the first of several alternatives that is free is granted: {others}"
+        return Reason(Rule.ALTERNATIVES, text)
     if ticket.gang:
         seats = " and ".join(f"{_seats(each.seats)} of {each.pool}" for each in ticket.gang)
         text = f"it is one of a gang: {seats} are granted when all are free at once, or none"
@@ -85,6 +90,12 @@ def _held_back(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | None:
     if plan.hold_back(ticket):
         return Reason(Rule.POLICY, "the pool's policy grants this request no seat now")
     return None
+
+
+def _alternative(member: GangMember) -> str:
+    seconds = (member.after_millis or 0) / 1000
+    later = f" after {seconds:g} s" if seconds else ""
+    return f"{_seats(member.seats)} of {member.pool}{later}"
 
 
 def _of_the_order(

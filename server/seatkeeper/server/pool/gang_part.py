@@ -1,4 +1,4 @@
-"""What granting a gang means for one of its pools."""
+"""What granting a gang, or one of several alternatives, means for one of the pools."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from seatkeeper.server.decide import Decision, decide
+from seatkeeper.server.domain.commands import Withdraw
 from seatkeeper.server.policy.joined import Joined
+from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.decided import Ended
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -17,7 +19,7 @@ from seatkeeper.server.store import Unchanged, Write
 
 @dataclass(frozen=True, slots=True)
 class GangPart:
-    """A decision that grants the pool's member, and what it compares."""
+    """A decision on the pool's member, and what it compares."""
 
     decision: Decision
     decision_id: int
@@ -65,18 +67,21 @@ class GangParts:
 
         ``writes_max`` is the part's share of the transaction.
         """
-        state = self._mirror.state
-        decision = decide(
-            *(
-                state,
-                (),
-                self._clock.now(),
-                replace(self._config.limits, writes_max=writes_max),
-            ),
-            policy=Joined(self._config.policy, grant_id),
-        )
-        if not any(grant.grant_id == grant_id for grant in decision.grants):
-            return None
+        policy = Joined(self._config.policy, grant_id)
+        part = self._part((), policy, decision_id, writes_max)
+        is_granted = any(grant.grant_id == grant_id for grant in part.decision.grants)
+        return part if is_granted else None
+
+    def withdraw(self, command: Withdraw, decision_id: int, writes_max: int) -> GangPart:
+        """Decide that a ticket leaves the queue, as another of its alternatives is granted."""
+        return self._part((command,), self._config.policy, decision_id, writes_max)
+
+    def _part(
+        self, commands: Sequence[Withdraw], policy: Policy, decision_id: int, writes_max: int
+    ) -> GangPart:
+        state, now = self._mirror.state, self._clock.now()
+        limits = replace(self._config.limits, writes_max=writes_max)
+        decision = decide(state, commands, now, limits, policy=policy)
         writes = writes_of(
             *(self._keys, self._pool, decision, decision_id),
             has_guard=True,

@@ -1,4 +1,4 @@
-"""Granting gangs: seats of several pools, in one transaction, or none of them.
+"""Granting gangs: seats of several pools, all in one transaction, or one of several alternatives.
 
 Theory of operation
 -------------------
@@ -10,6 +10,11 @@ writes, which compares the guard and the specification of every pool. So it is a
 revision, whatever any node does meanwhile: a member that was cancelled has moved its pool's guard.
 
 A gang that waits holds nothing, so gangs cannot wait for one another.
+
+Alternatives are granted here as well: seats of one of several pools, in the order of preference, each
+from so long on after it was asked for. Where the policy of a pool would serve its member, one decision
+grants that, one for each other pool takes its member out of the queue, and one transaction writes them
+all. So there is one grant at most, whichever nodes see to it at the same time.
 
 The owner of the gang's first pool, by name, sees to it, and follows all of the gang's pools. Other
 nodes that follow the first pool do so a little later, so it does not depend on one of them. What others
@@ -27,7 +32,10 @@ from contextlib import ExitStack, suppress
 from typing import TypeAlias
 
 from seatkeeper.server.decide.counting import counts_only
-from seatkeeper.server.domain.gang import Gang
+from seatkeeper.server.domain.clock import Clock
+from seatkeeper.server.domain.commands import Withdraw
+from seatkeeper.server.domain.gang import Gang, is_choice
+from seatkeeper.server.domain.state import Instant
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.gang_part import GangPart
 from seatkeeper.server.pool.loop import PoolLoop
@@ -63,11 +71,13 @@ class GangKeeper:
     def __init__(
         self,
         store: Store,
+        clock: Clock,
         loop_of: Callable[[str], Awaitable[PoolLoop | None]],
         is_elsewhere: Callable[[str], bool],
     ) -> None:
         """Grant nothing yet. ``loop_of`` follows a pool; ``is_elsewhere``: another node owns it."""
         self._store = store
+        self._clock = clock
         self._loop_of = loop_of
         self._is_elsewhere = is_elsewhere
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -112,7 +122,8 @@ class GangKeeper:
                 pause = PAUSE_MIN if is_settled else min(2 * pause, PAUSE_MAX)
                 if is_settled:
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_MAX):
+                        left = _next_after(gangs, loops[pool], self._clock.now())
+                        async with asyncio.timeout(left):
                             await changed.wait()
 
     async def _follow(self, pool: str, changed: asyncio.Event, following: ExitStack) -> Loops:
@@ -157,7 +168,12 @@ class GangKeeper:
         found = [loops[each.pool] for each in gang]
         for loop in found:
             await loop.gang_parts.get_ready()
-        if (parts := _parts(gang, found)) is None:
+        parts = (
+            _parts_of_one(gang, found, now=self._clock.now())
+            if is_choice(gang)
+            else _parts(gang, found)
+        )
+        if parts is None:
             return True
         return await self._commit(gang, found, parts)
 
@@ -173,7 +189,8 @@ class GangKeeper:
             )
             if committed.succeeded:
                 pools = [member.pool for member in gang]
-                events.happened("gang_granted", logging.DEBUG, pools=pools)
+                name = "alternative_granted" if is_choice(gang) else "gang_granted"
+                events.happened(name, logging.DEBUG, pools=pools)
                 await _seen(found, committed.revision)
                 return True
         except OutcomeUnknown:
@@ -199,17 +216,16 @@ def _gangs_of(loop: PoolLoop) -> list[Gang]:
 
 
 def _may_fit(gang: Gang, loops: Loops) -> bool:
-    """Return whether each member is there, as it was said, and its seats are free."""
-    sessions = set()
+    """Return whether each member is there, as it was said, and enough seats are free."""
+    sessions, free = set(), []
     for member in gang:
         loop = loops.get(member.pool)
         ticket = loop.state.tickets.get(member.grant_id) if loop is not None else None
         if loop is None or ticket is None or ticket.gang != gang:
             return False
-        if loop.state.free < ticket.seats and not counts_only(loop.state.spec):
-            return False
+        free.append(loop.state.free >= ticket.seats or counts_only(loop.state.spec))
         sessions.add(ticket.session_id)
-    return len(sessions) == 1
+    return len(sessions) == 1 and (any(free) if is_choice(gang) else all(free))
 
 
 def _parts(gang: Gang, loops: Iterable[PoolLoop]) -> list[GangPart] | None:
@@ -223,6 +239,43 @@ def _parts(gang: Gang, loops: Iterable[PoolLoop]) -> list[GangPart] | None:
             return None
         parts.append(part)
     return parts
+
+
+def _parts_of_one(gang: Gang, loops: Sequence[PoolLoop], now: Instant) -> list[GangPart] | None:
+    """Grant the first of several alternatives that its pool serves now; None: none does."""
+    decision_id = random.getrandbits(63) | 1
+    writes_max = OPERATIONS_MAX // len(gang) - 1
+    for place, (member, loop) in enumerate(zip(gang, loops, strict=True)):
+        ticket = loop.state.tickets.get(member.grant_id)
+        if ticket is None or now < ticket.queued_at + (member.after_millis or 0):
+            continue
+        granted = loop.gang_parts.decide(member.grant_id, decision_id, writes_max)
+        if granted is None:
+            continue
+        session = ticket.session_id
+        return [
+            granted
+            if number == place
+            else other.gang_parts.withdraw(
+                Withdraw(each.grant_id, session, member.pool), decision_id, writes_max
+            )
+            for number, (each, other) in enumerate(zip(gang, loops, strict=True))
+        ]
+    return None
+
+
+def _next_after(gangs: Iterable[Gang], loop: PoolLoop, now: Instant) -> float:
+    """Return the seconds until a later alternative may be granted; at most ``LOOK_MAX``."""
+    soonest = LOOK_MAX
+    for gang in gangs:
+        ticket = loop.state.tickets.get(gang[0].grant_id)
+        if ticket is None or not is_choice(gang):
+            continue
+        for member in gang:
+            at = ticket.queued_at + (member.after_millis or 0)
+            if at > now:
+                soonest = min(soonest, (at - now) / 1000)
+    return soonest
 
 
 async def _seen(loops: Iterable[PoolLoop], revision: int) -> None:

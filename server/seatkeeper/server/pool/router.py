@@ -89,7 +89,7 @@ class PoolRouter:
         self._idle: set[str] = set()
         """The pools that were idle at the latest sweep."""
         self.lots = LotKeeper(store, keys, catalogue, clock, self._is_elsewhere)
-        self._gangs = GangKeeper(store, self.loop, self._is_elsewhere)
+        self._gangs = GangKeeper(store, clock, self.loop, self._is_elsewhere)
         self.bursts = BurstStarter(store, keys, catalogue, clock, self._is_elsewhere)
         self.notes = GrantNotes(store, catalogue, self._submit)
         catalogue.on_change = self._spec_changed

@@ -22,7 +22,6 @@ from seatkeeper.server.domain import (
 )
 from seatkeeper.server.store import records
 from seatkeeper.server.store.formats import (
-    TERMS_FORMAT,
     FormatUnsupported,
     check_format,
     kept,
@@ -59,7 +58,8 @@ def encode_command(command: Command) -> pb.PeerCommand:
     command.attribution.write(ticket)
     ticket.wait_millis = records.wait_millis(command.wait)
     if command.gang:
-        ticket.format = TERMS_FORMAT  # one that does not know gangs is not to decide
+        # One that does not know such requests is not to decide.
+        ticket.format = records.format_of_gang(command.gang)
     if command.heeds_within is not None:
         ticket.heeds_within_millis = records.wait_millis(command.heeds_within)
     return pb.PeerCommand(acquire=message)

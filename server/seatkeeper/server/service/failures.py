@@ -44,6 +44,7 @@ _STATUS = {
     Refusal.TOO_MANY_TICKETS: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.POOL_DRAINED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Refusal.UNKNOWN_COST_CLASS: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.GRANTED_ELSEWHERE: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

@@ -32,6 +32,7 @@ from seatkeeper.server.domain import (
     Usage,
     Watermark,
 )
+from seatkeeper.server.domain.gang import Gang, is_choice
 from seatkeeper.server.domain.state import NO_USAGE
 from seatkeeper.server.domain.wait_counts import NO_WAITS
 from seatkeeper.server.store.advisory import (
@@ -44,6 +45,7 @@ from seatkeeper.server.store.drains import read_drain, write_drain
 from seatkeeper.server.store.formats import (
     POLICY_FORMAT,
     RULES_FORMAT,
+    STAY_FORMAT,
     TERMS_FORMAT,
     check_format,
     kept,
@@ -271,8 +273,13 @@ def ticket_record(ticket: Ticket) -> state_pb2.TicketRecord:
         record.heeds_within_millis = wait_millis(ticket.heeds_within)
     write_move(record, ticket.move)
     if ticket.gang:
-        record.format = TERMS_FORMAT
+        record.format = format_of_gang(ticket.gang)
     return record
+
+
+def format_of_gang(gang: Gang) -> int:
+    """Return the format of the record of a ticket that is granted with, or instead of, others."""
+    return STAY_FORMAT if is_choice(gang) else TERMS_FORMAT
 
 
 def wait_millis(wait: timedelta | None) -> int:

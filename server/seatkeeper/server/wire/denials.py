@@ -62,6 +62,7 @@ DENIAL_REASONS = {
     Refusal.TOO_MANY_TICKETS: seat_pb2.DENIAL_REASON_TOO_MANY_TICKETS,
     Refusal.POOL_DRAINED: seat_pb2.DENIAL_REASON_POOL_DRAINED,
     Refusal.UNKNOWN_COST_CLASS: seat_pb2.DENIAL_REASON_UNKNOWN_COST_CLASS,
+    Refusal.GRANTED_ELSEWHERE: seat_pb2.DENIAL_REASON_GRANTED_ELSEWHERE,
 }
 RETRY_SPREAD_SECONDS = 2.0
 """By how much the times differ at which those who are refused together should come again."""

@@ -50,7 +50,7 @@ def check_acquire(request: seat_pb2.Acquire) -> None:
     """Check a request for seats."""
     check_name("pool", request.pool)
     check_id("grant_id", request.grant_id)
-    if request.attributes.gang:
+    if request.attributes.gang or request.attributes.alternatives:
         check_gang(request)
     elif request.seats < 1:
         raise Malformed("seats", f"{request.seats} seats asked; ask for at least 1")
