@@ -301,10 +301,31 @@ DEFECTS = (
         "a pool grants its part of a gang alone",
         f"{SERVER}/policy/snapshot.py",
         "        if ticket.gang:\n"
-        "            return ticket.grant_id != self.joined\n"
+        "            return ticket.grant_id not in self.joined\n"
         "        return bool(",
         "        return bool(",
         tests=("tests/unit/decide/test_gangs.py",),
+    ),
+    Defect(
+        "seats are kept free for a gang from those before it as well",
+        f"{SERVER}/policy/keeping_free.py",
+        "        serve=[each for each in plan.serve if each.grant_id != kept.grant_id],\n",
+        "        serve=[],\n",
+        tests=("tests/unit/decide/test_keeping_free.py",),
+    ),
+    Defect(
+        "seats are kept free for a gang for as long as it waits",
+        f"{SERVER}/policy/keeping_free.py",
+        "    if kept is None or now >= kept.until or",
+        "    if kept is None or",
+        tests=("tests/unit/decide/test_keeping_free.py",),
+    ),
+    Defect(
+        "seats are kept free for one gang after the other",
+        f"{SERVER}/pool/keeping.py",
+        "            at = Instant(max(at, before.next_from))\n",
+        "            at = Instant(max(at, before.until))\n",
+        tests=("tests/unit/pool/test_keeping.py",),
     ),
     Defect(
         "of several alternatives one is granted, and the others wait on",
@@ -345,8 +366,8 @@ DEFECTS = (
     Defect(
         "a gang goes before those whose turn it is",
         f"{SERVER}/policy/joined.py",
-        "        return self.policy.plan(replace(pool, joined=self.grant_id), now)\n",
-        "        plan = self.policy.plan(replace(pool, joined=self.grant_id), now)\n"
+        "        return self.policy.plan(replace(pool, joined={self.grant_id}), now)\n",
+        "        plan = self.policy.plan(replace(pool, joined={self.grant_id}), now)\n"
         "        own = [pool.state.tickets[self.grant_id]]\n"
         "        return replace(plan, serve=own)\n",
         tests=("tests/unit/decide/test_gangs.py",),

@@ -68,6 +68,8 @@ def drawn_policy(rng: random.Random, seats: int) -> PoolPolicy:
     overtaking = Overtaking(
         rng.randint(1, 4), rng.choice([timedelta(seconds=2), timedelta(minutes=1)])
     )
+    if overtaking.seats % 2:  # no draw of its own, so the others stay as they were
+        overtaking = replace(overtaking, hold_back=timedelta(seconds=3))
     reclaim = None
     if any(share.guaranteed for share in shares) and rng.random() < 0.5:
         notice, least = rng.choice([1, 2, 4]), rng.choice([0, 1, 5])

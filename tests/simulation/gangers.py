@@ -34,7 +34,7 @@ class Ganger(LibraryUser):
         rng, here = self._rng, self.surroundings
         pools = rng.sample(list(self._pools), 2)
         seats = {pool: rng.choice([1, 1, min(2, capacity)]) for pool, capacity in pools}
-        wait = rng.choice([2.0, 5.0, 10.0])
+        wait = rng.choice([5.0, 10.0, 20.0])
         asked_at = self._note_asking()
         asking = asyncio.ensure_future(self._client.gang(seats, wait=wait).take())
         if rng.random() < self.habits.give_up:

@@ -34,6 +34,7 @@ from seatkeeper.chaos.users import Agent, LibraryUser, StubUser, User, UserRecor
 from seatkeeper.oracle.alternatives import count_alternatives
 from seatkeeper.oracle.bursts import count_lots
 from seatkeeper.oracle.gangs import count_gangs
+from seatkeeper.oracle.kept_free import count_kept_free
 from seatkeeper.oracle.reclaims import count_reclaims
 from seatkeeper.server.domain import NO_POLICY, NO_RULES, PoolPolicy
 from seatkeeper.server.pool.context import LISTING_STEP
@@ -69,6 +70,8 @@ class Outcome:
     gangs: int
     alternatives: int
     """Grants of one of several."""
+    kept_free: int
+    """Times that seats were kept free for a gang."""
     """Gangs that were granted."""
     lots: tuple[int, int]
     """Bursts that rules have started, and grants with seats of an overdraft."""
@@ -183,6 +186,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             called_back=count_reclaims(cluster.store.changes, KEYS.prefix),
             gangs=count_gangs(cluster.store.changes, KEYS.prefix),
             alternatives=count_alternatives(cluster.store.changes, KEYS.prefix),
+            kept_free=count_kept_free(cluster.store.changes, KEYS.prefix),
             lots=count_lots(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,

@@ -33,6 +33,7 @@ from math import inf
 from seatkeeper.oracle.alternatives import check_alternatives
 from seatkeeper.oracle.gangs import check_gangs
 from seatkeeper.oracle.history import FaultKind, replay
+from seatkeeper.oracle.kept_free import check_kept_free
 from seatkeeper.oracle.record import Believed, Denied, Prevented, Record
 from seatkeeper.oracle.stored import PREFIX, located, read_engine, read_grant
 from seatkeeper.server.store import Change
@@ -114,6 +115,8 @@ def check_history(
         yield Violation(Invariant.I4, wrong)
     for wrong in check_alternatives(changes, prefix):
         yield Violation(Invariant.I4, wrong)
+    for wrong in check_kept_free(changes, prefix):
+        yield Violation(Invariant.I6, wrong)
     for pool, history in replay(changes, prefix).items():
         for fault in history.faults:
             if fault.kind in besides:

@@ -268,7 +268,7 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
                 *([("of these", seats_text(pool))] if pool.spec.lots.lots else []),
                 *rule_facts(pool),
                 ("queued", str(pool.queued)),
-                *sharing_facts(pool.spec.policy),
+                *sharing_facts(pool),
                 *counting_facts(pool),
                 *rules_facts(pool.spec.policy.rules),
                 ("last fence", str(pool.fence)),

@@ -25,8 +25,9 @@ Overtake = typer.Option(
     "--overtaking",
     metavar="RULE",
     help="seats=N,within=SECONDS: while a request wants more seats than are free, smaller ones behind "
-    "it may be granted N seats in all, until it has waited so long. none: they wait with it, as in "
-    "every pool that says nothing.",
+    "it may be granted N seats in all, until it has waited so long. With hold_back=SECONDS seats are "
+    "kept free for a gang that has waited so long, for that many seconds at most. none: they wait with "
+    "it, as in every pool that says nothing.",
 )
 Reclaim = typer.Option(
     "--reclaim",

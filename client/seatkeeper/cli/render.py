@@ -293,6 +293,16 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         overtaking = pool.spec.policy.overtaking
         within = overtaking.within.ToTimedelta().total_seconds()
         summary["overtaking"] = {"seats": overtaking.seats, "within_seconds": within}
+        if overtaking.HasField("hold_back"):
+            keeps = overtaking.hold_back.ToTimedelta().total_seconds()
+            summary["overtaking"]["hold_back_seconds"] = keeps
+    if pool.HasField("hold_back"):
+        summary["hold_back"] = {
+            "grant_id": pool.hold_back.grant_id,
+            "since": iso(pool.hold_back.since),
+            "until": iso(pool.hold_back.until),
+            "idle": pool.hold_back.idle,
+        }
     if pool.spec.policy.HasField("reclaim"):
         rule = pool.spec.policy.reclaim
         summary["reclaim"] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from seatkeeper.cli.exits import Exit, fail
+from seatkeeper.cli.render import iso
 from seatkeeper.client.admin.holds import hold_text, parse_hold
 from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking
 from seatkeeper.client.admin.reclaims import parse_reclaim, reclaim_text
@@ -12,9 +13,13 @@ from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 
-def sharing_facts(policy: pb.PoolPolicy) -> list[tuple[str, str]]:
-    """Return what `pool show` says of a policy, beside its projects."""
-    found = []
+def sharing_facts(pool: pb.Pool) -> list[tuple[str, str]]:
+    """Return what `pool show` says of a pool's policy, beside its projects."""
+    policy, found = pool.spec.policy, []
+    if pool.HasField("hold_back"):
+        kept = pool.hold_back
+        text = f"{kept.idle} free, for the gang of {kept.grant_id}, until {iso(kept.until)} at most"
+        found.append(("kept free", text))
     if policy.HasField("overtaking"):
         found.append(("overtaking", overtaking_text(policy.overtaking)))
     if policy.HasField("reclaim"):

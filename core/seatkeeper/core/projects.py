@@ -56,10 +56,15 @@ class Overtaking:
     """Seats granted before any one ticket so, in all."""
     within: timedelta
     """A ticket that has waited so long is overtaken no more."""
+    hold_back: timedelta | None = None
+    """For how long at most seats are kept free for a gang that has; None: they are not."""
 
     def __str__(self) -> str:
         """Return it for people."""
-        return f"seats={self.seats},within={exact_seconds(self.within)}"
+        text = f"seats={self.seats},within={exact_seconds(self.within)}"
+        return text + (
+            f",hold_back={exact_seconds(self.hold_back)}" if self.hold_back is not None else ""
+        )
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,12 @@ def test_overtaking_is_read_and_written() -> None:
     assert (read.seats, read.within.ToSeconds()) == (4, 60)
     assert overtaking_text(read) == "seats=4,within=60"
     assert parse_overtaking("none") == pb.Overtaking()
-    for text in ("seats=4,within=1234567", "seats=1,within=600.25"):
+    kept = parse_overtaking("seats=0,within=60,hold_back=300")
+    assert (kept.seats, kept.hold_back.ToSeconds()) == (0, 300)
+    for text in (
+        *("seats=4,within=1234567", "seats=1,within=600.25"),
+        "seats=0,within=60,hold_back=1.5",
+    ):
         assert overtaking_text(parse_overtaking(text)) == text
 
 
@@ -101,6 +106,9 @@ def test_overtaking_is_read_and_written() -> None:
         "seats=4,within=6,seats=5",
         "s eats=4,within=6",
         "seats=4,within=0.1234567",
+        "seats=4,within=60,hold_back=1m",
+        "seats=4,hold_back=60",
+        "seats=4,within=60,hold_back=1,hold_back=2",
     ],
 )
 def test_what_overtaking_cannot_be_is_refused(text: str) -> None:

@@ -368,7 +368,7 @@ def test_everything_that_can_be_said() -> None:
     description: |
       two lines are one
     usage_half_life: 3600.25
-    overtaking: {seats: 4, within: 60}
+    overtaking: {seats: 4, within: 60, hold_back: 300}
     hold: {longest: 1d12h, idle: 90.5, warning: 10m}
 """
     ).replace("|", ">-")
@@ -382,6 +382,7 @@ def test_everything_that_can_be_said() -> None:
     assert spec.policy.usage_half_life.ToTimedelta().total_seconds() == 3600.25
     overtaking = spec.policy.overtaking
     assert (overtaking.seats, overtaking.within.ToSeconds()) == (4, 60)
+    assert overtaking.hold_back.ToSeconds() == 300
     hold = spec.policy.hold
     assert (hold.longest.ToSeconds(), hold.warning.ToSeconds()) == (129_600, 600)
     assert hold.idle.ToTimedelta().total_seconds() == 90.5
@@ -393,6 +394,10 @@ def test_everything_that_can_be_said() -> None:
         ("4", "5:17: pools.p.overtaking: '4', where overtaking is a mapping with the keys"),
         ("{seats: 4}", "5:17: pools.p.overtaking: overtaking needs `within`"),
         ("{seats: 0, within: 9}", "5:25: pools.p.overtaking.seats: 0 is not from 1 to"),
+        (
+            "{seats: 1, within: 9, hold_back: 0}",
+            "5:50: pools.p.overtaking.hold_back: 0 seconds",
+        ),
         ("{seats: 4, within: 1m}", "5:36: pools.p.overtaking.within: '1m' is not a number of"),
         (
             "{seats: 4, within: 9, for: 1}",

@@ -169,6 +169,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
         spec.policy.overtaking.seats = draw(st.integers(1, 100_000))
         micros = draw(st.integers(10**6, POLICY_TIME_MAX // timedelta(microseconds=1)))
         spec.policy.overtaking.within.FromMicroseconds(micros)
+        if draw(st.booleans()):
+            spec.policy.overtaking.hold_back.FromMicroseconds(micros)
     if draw(st.booleans()):
         spec.policy.hold.CopyFrom(draw(holds()))
     if draw(st.booleans()):

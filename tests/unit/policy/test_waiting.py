@@ -178,6 +178,8 @@ def test_every_rule_has_a_case() -> None:
     of_their_own = {Rule.SESSION, Rule.POLICY, Rule.DRAINED}  # below
     of_their_own |= {Rule.PER_HOLDER, Rule.PER_PROJECT}  # in test_each.py
     of_their_own |= {Rule.GANG}  # in test_gangs.py of decisions
+    of_their_own |= {Rule.ALTERNATIVES}  # in test_alternatives.py of the service
+    of_their_own |= {Rule.ALTERNATIVES}  # in test_alternatives.py of the service
     of_their_own |= {Rule.RESERVATION}  # in test_reserving.py
     of_their_own |= {Rule.PER_HOST}  # in decide/test_rules_of_hosts.py
     of_their_own |= {Rule.EXCLUDE, Rule.INCLUDE}  # nothing waits for them

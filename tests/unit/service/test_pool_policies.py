@@ -12,6 +12,7 @@ from tests.unit.service.test_pool_service import create, spec, update
 from tests.unit.services import STORE_KEYS, Services, Stream, refused
 
 from seatkeeper.server.store import Put
+from seatkeeper.server.store.formats import STAY_FORMAT
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -68,8 +69,10 @@ async def test_the_audit_says_what_was_changed_of_it(
     assert event.__dict__["policy_after"] == [said, "usage half-life: 3600 s"]
 
 
-def overtaken(seats: int, seconds: int) -> pb.PoolSpec:
+def overtaken(seats: int, seconds: int, hold_back: int | None = None) -> pb.PoolSpec:
     wanted = spec(seats=4)
+    if hold_back is not None:
+        wanted.policy.overtaking.hold_back.FromSeconds(hold_back)
     wanted.policy.overtaking.seats = seats
     wanted.policy.overtaking.within.FromSeconds(seconds)
     return wanted
@@ -87,6 +90,16 @@ async def test_a_pool_without_projects_may_allow_overtaking(
     assert (await stored(services)).format == 0
     (event,) = (each for each in caplog.records if each.getMessage() == "pool_updated")
     assert event.__dict__["policy_after"] == ["overtaking: seats=4,within=60"]
+
+
+async def test_a_pool_may_keep_seats_for_gangs_and_allow_nothing_else(
+    services: Services,
+) -> None:
+    await create(services, overtaken(0, 60, 30))
+    assert (await services.look()).spec.policy == overtaken(0, 60, 30).policy
+    assert (await stored(services)).format == STAY_FORMAT
+    await update(services, overtaken(1, 60))
+    assert (await stored(services)).format == 0
 
 
 async def test_an_update_that_says_nothing_of_it_leaves_it(services: Services) -> None:
@@ -127,6 +140,9 @@ async def test_fewer_seats_than_it_guarantees_are_refused(services: Services) ->
         (overtaken(-1, 60), "spec.policy.overtaking.seats"),
         (overtaken(4, 0), "spec.policy.overtaking.within"),
         (overtaken(4, 91 * 86_400), "spec.policy.overtaking.within"),
+        (overtaken(-1, 60, 60), "spec.policy.overtaking.seats"),
+        (overtaken(0, 60, 0), "spec.policy.overtaking.hold_back"),
+        (overtaken(0, 60, 91 * 86_400), "spec.policy.overtaking.hold_back"),
     ],
     ids=[
         "name",
@@ -139,6 +155,7 @@ async def test_fewer_seats_than_it_guarantees_are_refused(services: Services) ->
         "less",
         "now",
         "long",
+        *("less, for gangs", "no time for gangs", "long for gangs"),
     ],
 )
 async def test_one_that_cannot_be_kept_is_refused_by_its_field(

@@ -29,7 +29,7 @@ from tests.unit.services import (
 from seatkeeper.client import AsyncSeatClient, ClientConfig, Overloaded
 from seatkeeper.core.tokens import verify_token
 from seatkeeper.server.domain import Grant
-from seatkeeper.server.pool.committer import Committer
+from seatkeeper.server.pool.delivery import Delivery
 from seatkeeper.server.service import session_stream
 from seatkeeper.server.store import LeaseNotFound
 from seatkeeper.server.tokens.signer import TokenSigner, jwks
@@ -158,7 +158,7 @@ async def test_what_was_signed_ahead_and_came_to_nothing_is_not_handed_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A token proves a grant offline, so one that was never made must not leave the node."""
-    monkeypatch.setattr(Committer, "_presign", lambda *_: None)
+    monkeypatch.setattr(Delivery, "presign", lambda *_: None)
     await services.pool(5)
     await stream.open(services.stranger())
     [served] = services.node._seat_service._streams

@@ -144,6 +144,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("knows no projects", f"pool {name} lists none")
     if wanted.HasField("overtaking") and not made.HasField("overtaking"):
         raise _too_old("knows no overtaking", f"pool {name} allows none")
+    if wanted.overtaking.HasField("hold_back") and not made.overtaking.HasField("hold_back"):
+        raise _too_old("keeps no seats for gangs", f"pool {name} does not")
     if wanted.HasField("reclaim") and not made.HasField("reclaim"):
         raise _too_old("calls no seats back", f"pool {name} does not")
     if wanted.HasField("hold") and not made.HasField("hold"):

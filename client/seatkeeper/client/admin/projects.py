@@ -54,6 +54,8 @@ def project_text(share: pb.ProjectShare) -> str:
 def parse_overtaking(text: str) -> pb.Overtaking:
     """Return what ``text`` says, such as ``seats=4,within=60``, in seconds; ``none``: an empty message.
 
+    ``hold_back=300`` beside these: how long at most seats are kept free for a gang.
+
     Raises `InvalidArgument` for what cannot be read; whether the values make sense is for a node to
     say.
     """
@@ -62,27 +64,38 @@ def parse_overtaking(text: str) -> pb.Overtaking:
         return overtaking
     parts = [each.partition("=") for each in text.split(",")]
     found = {name.strip(): value.strip() for name, _, value in parts}
-    if set(found) != {"seats", "within"} or len(parts) != 2:
+    needed = {"seats", "within"}
+    if not needed <= set(found) <= needed | {"hold_back"} or len(parts) != len(found):
         raise InvalidArgument(
-            f"{text[:100]!r} is neither seats=4,within=60 nor {NO_OVERTAKING}"
+            f"{text[:100]!r} is neither seats=4,within=60 nor seats=4,within=60,hold_back=300 nor "
+            f"{NO_OVERTAKING}"
         )
-    seats, within = found["seats"], _SECONDS.fullmatch(found["within"])
+    seats = found["seats"]
     if not (seats.isascii() and seats.isdecimal() and len(seats) < 10):
         raise InvalidArgument(f"overtaking: seats={seats[:100]} is no whole number from 0 on")
-    if within is None:
-        raise InvalidArgument(
-            f"overtaking: within={found['within'][:100]} is no number of seconds, with at most 6 "
-            "digits after a point"
-        )
     overtaking.seats = int(seats)
-    micros = int((within[2] or "").ljust(6, "0"))
-    overtaking.within.FromTimedelta(timedelta(seconds=int(within[1]), microseconds=micros))
+    overtaking.within.FromTimedelta(_overtaking_time("within", found["within"]))
+    if (hold_back := found.get("hold_back")) is not None:
+        overtaking.hold_back.FromTimedelta(_overtaking_time("hold_back", hold_back))
     return overtaking
+
+
+def _overtaking_time(name: str, text: str) -> timedelta:
+    said = _SECONDS.fullmatch(text)
+    if said is None:
+        raise InvalidArgument(
+            f"overtaking: {name}={text[:100]} is no number of seconds, with at most 6 digits after a "
+            "point"
+        )
+    return timedelta(seconds=int(said[1]), microseconds=int((said[2] or "").ljust(6, "0")))
 
 
 def overtaking_text(overtaking: pb.Overtaking) -> str:
     """Return the text that `parse_overtaking` reads it from."""
-    return f"seats={overtaking.seats},within={exact_seconds(overtaking.within.ToTimedelta())}"
+    text = f"seats={overtaking.seats},within={exact_seconds(overtaking.within.ToTimedelta())}"
+    if overtaking.HasField("hold_back"):
+        text += f",hold_back={exact_seconds(overtaking.hold_back.ToTimedelta())}"
+    return text
 
 
 def with_projects(

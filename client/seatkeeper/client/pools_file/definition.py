@@ -197,14 +197,19 @@ OVERTAKING = Table(
     "overtaking",
     {
         "seats": Field(
-            takes=Whole(1, SEATS_MAX),
-            meaning="Seats that are granted before any one request so, in all.",
+            takes=Whole(0, SEATS_MAX),
+            meaning="Seats that are granted before any one request so, in all; 0: for `hold_back`.",
             required=True,
         ),
         "within": Field(
             takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
             meaning="Seconds after which a request that waits is overtaken no more.",
             required=True,
+        ),
+        "hold_back": Field(
+            takes=Seconds(POLICY_TIME_MIN.total_seconds(), POLICY_TIME_MAX.total_seconds()),
+            meaning="Seconds for which, at most, seats are kept free for a gang that has waited for "
+            "`within` in each of its pools that say this. Left out: others pass gangs.",
         ),
     },
 )

@@ -24,6 +24,7 @@ from seatkeeper.v1 import pool_service_pb2 as pb
 
 _IN_SECONDS = (
     *("usage_half_life", "overtaking.within", "reclaim.notice", "reclaim.minimum_hold"),
+    "overtaking.hold_back",
     *("hold.longest", "hold.idle", "hold.warning"),
 )
 
@@ -310,6 +311,8 @@ def _values(spec: pb.PoolSpec) -> dict[str, Given]:
     if spec.policy.HasField("overtaking"):
         values["overtaking.seats"] = spec.policy.overtaking.seats
         values["overtaking.within"] = _seconds(spec.policy.overtaking.within)
+        if spec.policy.overtaking.HasField("hold_back"):
+            values["overtaking.hold_back"] = _seconds(spec.policy.overtaking.hold_back)
     if spec.policy.HasField("reclaim"):
         values["reclaim.notice"] = _seconds(spec.policy.reclaim.notice)
         values["reclaim.minimum_hold"] = _seconds(spec.policy.reclaim.minimum_hold)

@@ -44,7 +44,7 @@ from seatkeeper.core.projects import PoolPolicy, ProjectShare, policy_faults
 from seatkeeper.core.reclaim import HOURLY_DEFAULT, MINIMUM_HOLD_DEFAULT
 from seatkeeper.core.rule_text import parse_budget
 from seatkeeper.core.text import hidden_in, named
-from seatkeeper.core.validate import is_name
+from seatkeeper.core.validate import SEATS_MAX, is_name
 from seatkeeper.v1 import pool_service_pb2 as pb
 
 _Parsed = TypeVar("_Parsed", int, str, Duration, Price, timedelta)
@@ -163,11 +163,7 @@ class _Reader:
                 self.fault(half_life.place, reason, f"pools.{name}.usage_half_life")
         overtaking = values.get("overtaking")
         if overtaking is not None and isinstance(overtaking.value, _Inner):
-            for key, found in overtaking.value.values.items():
-                if isinstance(found.value, Duration):
-                    spec.policy.overtaking.within.CopyFrom(found.value)
-                else:
-                    setattr(spec.policy.overtaking, key, found.value)
+            self._overtaking(spec, overtaking.value.values)
         reclaim = values.get("reclaim")
         if reclaim is not None and isinstance(reclaim.value, _Inner):
             self._reclaim(spec, reclaim.place, reclaim.value.values)
@@ -218,6 +214,17 @@ class _Reader:
         if not any(share.guaranteed for share in spec.policy.projects):
             reason = "no project has a guarantee that seats could be called back for"
             self.fault(place, reason, f"pools.{spec.name}.reclaim")
+
+    def _overtaking(self, spec: pb.PoolSpec, values: Mapping[str, _Value]) -> None:
+        rule = spec.policy.overtaking
+        for key, found in values.items():
+            if isinstance(found.value, Duration):
+                getattr(rule, key).CopyFrom(found.value)
+            else:
+                setattr(rule, key, found.value)
+        if "seats" in values and not rule.seats and not rule.HasField("hold_back"):
+            reason = f"0 is not from 1 to {SEATS_MAX}; it is for `hold_back` alone"
+            self.fault(values["seats"].place, reason, f"pools.{spec.name}.overtaking.seats")
 
     def _hold(self, spec: pb.PoolSpec, place: Place, values: Mapping[str, _Value]) -> None:
         rule = spec.policy.hold

@@ -51,7 +51,10 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     yield from burst_lines(spec)
     if spec.policy.HasField("overtaking"):
         rule = spec.policy.overtaking
-        yield f"    overtaking: {{seats: {rule.seats}, within: {seconds_text(rule.within)}}}"
+        bounds = f"seats: {rule.seats}, within: {seconds_text(rule.within)}"
+        if rule.HasField("hold_back"):
+            bounds += f", hold_back: {seconds_text(rule.hold_back)}"
+        yield f"    overtaking: {{{bounds}}}"
     if spec.policy.HasField("reclaim"):
         yield f"    reclaim: {{{', '.join(_reclaim_fields(spec.policy.reclaim))}}}"
     if spec.policy.HasField("hold"):

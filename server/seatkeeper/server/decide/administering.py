@@ -10,10 +10,13 @@ from seatkeeper.server.domain.commands import (
     Denied,
     ForcedEnd,
     HoldCommand,
+    KeepFree,
+    Queued,
     Refusal,
     Released,
     Withdraw,
 )
+from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.state import Grant, Ticket
 
 
@@ -25,6 +28,9 @@ def administer(draft: Draft, command: Administrative) -> None:
     if isinstance(command, Withdraw):
         _withdraw(draft, command)
         return
+    if isinstance(command, KeepFree):
+        _keep_free(draft, command)
+        return
     if isinstance(command, HoldCommand):
         found = draft.existing(command.grant_id)
         before = draft.holds
@@ -35,6 +41,16 @@ def administer(draft: Draft, command: Administrative) -> None:
         return
     if draft.moves.take(command, draft.gone, draft.number + 1, draft.now):
         draft.number += 1
+
+
+def _keep_free(draft: Draft, command: KeepFree) -> None:
+    """Keep seats free for a gang that has waited for long, if it waits still."""
+    found = draft.existing(command.grant_id)
+    if isinstance(found, Ticket) and found.session_id == command.session_id:
+        draft.hold_back = HoldBack(command.grant_id, draft.now, command.until)
+        draft.answer(command, Queued(found))
+    else:
+        draft.deny(command, Refusal.FINISHED, "it waits no more")
 
 
 def _withdraw(draft: Draft, command: Withdraw) -> None:

@@ -18,6 +18,7 @@ from seatkeeper.server.domain.commands import (
     Refusal,
     WorkEnd,
 )
+from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.holds import Holds
 from seatkeeper.server.domain.limits import Limits
 from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolState, Ticket
@@ -122,6 +123,8 @@ class Draft:
     overtaken: Overtaken = field(init=False)
     plan: Plan | None = field(init=False, default=None)
     """What the policy wants, once it has planned."""
+    hold_back: HoldBack | None = field(init=False, default=None)
+    """The gang that seats are kept free for from now on; None: as before."""
     holds: Holds = field(init=False)
     """What is said of grants that go on."""
     said: set[str] = field(init=False, default_factory=set)

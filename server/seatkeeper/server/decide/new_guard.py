@@ -8,6 +8,7 @@ from seatkeeper.server.decide import holding, reclaimed
 from seatkeeper.server.decide.counting import counted
 from seatkeeper.server.decide.draft import Draft
 from seatkeeper.server.decide.marking import waits_after
+from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.state import Guard
 
 
@@ -35,8 +36,21 @@ def new_guard(draft: Draft) -> Guard:
     counts = counted(guard.advisory, pool.spec, draft.now, held=held, grants=made)
     if counts is not guard.advisory:
         guard = replace(guard, advisory=counts)
+    if draft.hold_back is not None:
+        guard = replace(guard, hold_back=draft.hold_back)
+        decision.is_reclaim = True
+    elif guard.hold_back is not None:
+        guard = _kept_until_now(guard, guard.hold_back, draft)
     waits = waits_after(pool, made, draft.gone, draft.now)
     return guard if waits is guard.waits else replace(guard, waits=waits)
+
+
+def _kept_until_now(guard: Guard, kept: HoldBack, draft: Draft) -> Guard:
+    """Return the guard with seats kept free for a gang until now, where it waits no more."""
+    waits = kept.grant_id not in draft.gone and kept.grant_id not in draft.served
+    if waits or draft.now >= kept.until:
+        return guard
+    return replace(guard, hold_back=replace(kept, until=max(kept.since, draft.now)))
 
 
 def _counted_on(guard: Guard, fence: int, number: int) -> Guard:
@@ -51,4 +65,5 @@ def _counted_on(guard: Guard, fence: int, number: int) -> Guard:
         guard.waits,
         guard.holds,
         guard.advisory,
+        guard.hold_back,
     )

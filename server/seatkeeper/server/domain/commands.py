@@ -98,6 +98,16 @@ class Withdraw:
     """The pool of the other one."""
 
 
+@immutable
+class KeepFree:
+    """Seats are kept free for a gang that has waited for long, in this pool of its."""
+
+    grant_id: str
+    session_id: str
+    """Whose it is."""
+    until: Instant
+
+
 class To(Enum):
     """Where a ticket is moved to, if not before another one."""
 
@@ -165,7 +175,7 @@ class ReportIdle:
 
 HoldCommand = RevokeGrant | WithdrawRevoke | ExtendGrant | ReportIdle
 """What is said of a grant that goes on."""
-Administrative = ForcedEnd | MoveTicket | HoldCommand | Withdraw
+Administrative = ForcedEnd | MoveTicket | HoldCommand | Withdraw | KeepFree
 """Commands of administrators, and a node's own: no requests for seats, and not decided elsewhere."""
 Command = Acquire | Release | Administrative
 

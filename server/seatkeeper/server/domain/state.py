@@ -22,6 +22,7 @@ from seatkeeper.server.domain.advisory import AdvisoryCounts, AdvisoryMark
 from seatkeeper.server.domain.attribution import Attribution, HasAttribution
 from seatkeeper.server.domain.completed import CompletedIds
 from seatkeeper.server.domain.drain import Drain
+from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.holds import NO_HOLDS, Holds
 from seatkeeper.server.domain.immutable import immutable
 from seatkeeper.server.domain.move import Move
@@ -108,6 +109,8 @@ class Guard:
     """What administrators and holders have said of single grants."""
     advisory: AdvisoryCounts | None = None
     """What the pool has counted while it is, or was, advisory; None: it never was."""
+    hold_back: HoldBack | None = None
+    """The gang that seats are kept free for, or were last; None: they never were."""
 
 
 @immutable

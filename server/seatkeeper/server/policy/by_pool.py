@@ -7,6 +7,7 @@ from seatkeeper.server.policy.advisory import advisory
 from seatkeeper.server.policy.each import EACH
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.holding import with_holds
+from seatkeeper.server.policy.keeping_free import keeping_free
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.reserving import RESERVING
 from seatkeeper.server.policy.shares import Shares
@@ -21,7 +22,9 @@ class ByPool:
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan of the policy that the pool has, and of how long its seats may be held."""
-        return with_holds(self._in_order(pool, now), pool, now)
+        if pool.state.guard.hold_back is None:
+            return with_holds(self._in_order(pool, now), pool, now)
+        return with_holds(keeping_free(self._in_order, pool, now), pool, now)
 
     def _in_order(self, pool: PoolSnapshot, now: Instant) -> Plan:
         spec = pool.state.spec

@@ -21,4 +21,4 @@ class Joined:
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the policy's plan."""
-        return self.policy.plan(replace(pool, joined=self.grant_id), now)
+        return self.policy.plan(replace(pool, joined={self.grant_id}), now)

@@ -45,8 +45,8 @@ class PoolSnapshot:
     """Requests that the decision has accepted, and that are not stored, by number."""
     impatient: Container[str] = frozenset()
     """Ids of those of them that are denied if they are not served now."""
-    joined: str = ""
-    """The id of a ticket of a gang that may be served: all others of the gang are, too."""
+    joined: Collection[str] = frozenset()
+    """Ids of tickets of gangs that may be served: all others of the gang are, too."""
 
     @classmethod
     def of(cls, state: PoolState, *, grants_max: int = maxsize) -> PoolSnapshot:
@@ -152,13 +152,13 @@ class PoolSnapshot:
     def stands_apart(self, ticket: Ticket) -> bool:
         """Return whether a ticket is of a gang, or a grant holds seats for its work."""
         if ticket.gang:
-            return ticket.grant_id != self.joined
+            return ticket.grant_id not in self.joined
         return bool(ticket.work_key) and self.is_work_held(ticket.work_key)
 
     def waits_apart(self, ticket: Ticket) -> bool:
         """Return whether no seat of this pool alone helps; also of a ticket not in the pool yet."""
         if ticket.gang:
-            return ticket.grant_id != self.joined
+            return ticket.grant_id not in self.joined
         key = ticket.work_key
         if not key:
             return False

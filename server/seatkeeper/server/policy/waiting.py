@@ -79,6 +79,9 @@ def _held_back(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | None:
     if ticket.gang:
         seats = " and ".join(f"{_seats(each.seats)} of {each.pool}" for each in ticket.gang)
         text = f"it is one of a gang: {seats} are granted when all are free at once, or none"
+        kept = pool.state.guard.hold_back
+        if kept is not None and kept.grant_id == ticket.grant_id:
+            text += "; it has waited for long, and seats are kept free for it for a while"
         return Reason(Rule.GANG, text)
     key = ticket.work_key
     if key and (

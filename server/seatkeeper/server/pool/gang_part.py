@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from seatkeeper.server.decide import Decision, decide
-from seatkeeper.server.domain.commands import Withdraw
+from seatkeeper.server.domain.commands import KeepFree, Withdraw
 from seatkeeper.server.policy.joined import Joined
 from seatkeeper.server.policy.plan import Policy
 from seatkeeper.server.pool.context import PoolContext
@@ -76,8 +76,16 @@ class GangParts:
         """Decide that a ticket leaves the queue, as another of its alternatives is granted."""
         return self._part((command,), self._config.policy, decision_id, writes_max)
 
+    def keep_free(self, command: KeepFree, decision_id: int, writes_max: int) -> GangPart:
+        """Decide that seats are kept free for a ticket of a gang."""
+        return self._part((command,), self._config.policy, decision_id, writes_max)
+
     def _part(
-        self, commands: Sequence[Withdraw], policy: Policy, decision_id: int, writes_max: int
+        self,
+        commands: Sequence[Withdraw | KeepFree],
+        policy: Policy,
+        decision_id: int,
+        writes_max: int,
     ) -> GangPart:
         state, now = self._mirror.state, self._clock.now()
         limits = replace(self._config.limits, writes_max=writes_max)

@@ -11,6 +11,10 @@ revision, whatever any node does meanwhile: a member that was cancelled has move
 
 A gang that waits holds nothing, so gangs cannot wait for one another.
 
+Requests for one pool alone pass a gang meanwhile. Where its pools say so, seats are kept free for one
+that has waited for long, in all of those pools from one moment on, and for a bounded time
+(``keeping``, ``policy.keeping_free``).
+
 Alternatives are granted here as well: seats of one of several pools, in the order of preference, each
 from so long on after it was asked for. Where the policy of a pool would serve its member, one decision
 grants that, one for each other pool takes its member out of the queue, and one transaction writes them
@@ -33,11 +37,12 @@ from typing import TypeAlias
 
 from seatkeeper.server.decide.counting import counts_only
 from seatkeeper.server.domain.clock import Clock
-from seatkeeper.server.domain.commands import Withdraw
+from seatkeeper.server.domain.commands import KeepFree, Withdraw
 from seatkeeper.server.domain.gang import Gang, is_choice
 from seatkeeper.server.domain.state import Instant
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.gang_part import GangPart
+from seatkeeper.server.pool.keeping import keeping_at
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.store import (
     OPERATIONS_MAX,
@@ -62,7 +67,10 @@ TAKEOVER_DELAY = (0.2, 0.5)
 """Seconds by which a node looks later that does not own the first pool."""
 PAUSE_MIN, PAUSE_MAX = 0.005, 1.0
 """Seconds until it is tried again after others decided in the same moment, or the store failed."""
+
+
 Loops: TypeAlias = dict[str, PoolLoop]
+"""By pool."""
 
 
 class GangKeeper:
@@ -117,12 +125,12 @@ class GangKeeper:
                 gangs = _gangs_of(loops[pool]) if pool in loops else []
                 if not gangs:
                     return
-                is_settled = await self._look(gangs, loops)
+                is_settled = await self._look(gangs, loops) and await self._keep(gangs, loops)
                 await asyncio.sleep(LOOK_INTERVAL if is_settled else pause * random.random())
                 pause = PAUSE_MIN if is_settled else min(2 * pause, PAUSE_MAX)
                 if is_settled:
                     with suppress(TimeoutError):
-                        left = _next_after(gangs, loops[pool], self._clock.now())
+                        left = _next_after(gangs, loops, pool, self._clock.now())
                         async with asyncio.timeout(left):
                             await changed.wait()
 
@@ -163,6 +171,36 @@ class GangKeeper:
                 return False
         return True
 
+    async def _keep(self, gangs: Sequence[Gang], loops: Loops) -> bool:
+        """Keep seats free for those that have waited for long; return as ``_look`` does."""
+        for gang in gangs:
+            keeping = keeping_at(gang, loops)
+            if keeping is None or keeping.at > self._clock.now():
+                continue
+            until = Instant(self._clock.now() + keeping.millis)
+            decision_id = random.getrandbits(63) | 1
+            writes_max = OPERATIONS_MAX // len(keeping.tickets) - 1
+            found = [loops[pool] for pool in keeping.tickets]
+            try:
+                for loop in found:
+                    await loop.gang_parts.get_ready()
+                parts = [
+                    loop.gang_parts.keep_free(
+                        KeepFree(ticket.grant_id, ticket.session_id, until),
+                        *(decision_id, writes_max),
+                    )
+                    for loop, ticket in zip(found, keeping.tickets.values(), strict=True)
+                ]
+                if not await self._commit(found, parts):
+                    return False
+                events.happened("seats_kept_free", pools=list(keeping.tickets))
+            except FormatUnsupported:
+                continue
+            except StoreError as error:
+                logger.warning("gang_not_granted", extra={"error": str(error)})
+                return False
+        return True
+
     async def _try(self, gang: Gang, loops: Loops) -> bool:
         """Grant a gang if it can be; False: it could, and others decided in the same moment."""
         found = [loops[each.pool] for each in gang]
@@ -175,9 +213,17 @@ class GangKeeper:
         )
         if parts is None:
             return True
-        return await self._commit(gang, found, parts)
+        pools = [loop.pool for loop in found]
+        if not await self._commit(found, parts):
+            return False
+        if is_choice(gang):
+            events.happened("alternative_granted", logging.DEBUG, pools=pools)
+        else:
+            events.happened("gang_granted", logging.DEBUG, pools=pools)
+        return True
 
-    async def _commit(self, gang: Gang, found: list[PoolLoop], parts: list[GangPart]) -> bool:
+    async def _commit(self, found: list[PoolLoop], parts: list[GangPart]) -> bool:
+        """Commit the parts, one for each pool; False: they have no effect, or it is not known."""
         each = list(zip(found, parts, strict=True))
         for loop, part in each:
             loop.gang_parts.sent(part)
@@ -188,9 +234,6 @@ class GangKeeper:
                 only_if=[unchanged for part in parts for unchanged in part.only_if],
             )
             if committed.succeeded:
-                pools = [member.pool for member in gang]
-                name = "alternative_granted" if is_choice(gang) else "gang_granted"
-                events.happened(name, logging.DEBUG, pools=pools)
                 await _seen(found, committed.revision)
                 return True
         except OutcomeUnknown:
@@ -264,10 +307,13 @@ def _parts_of_one(gang: Gang, loops: Sequence[PoolLoop], now: Instant) -> list[G
     return None
 
 
-def _next_after(gangs: Iterable[Gang], loop: PoolLoop, now: Instant) -> float:
-    """Return the seconds until a later alternative may be granted; at most ``LOOK_MAX``."""
+def _next_after(gangs: Iterable[Gang], loops: Loops, pool: str, now: Instant) -> float:
+    """Return the seconds until time alone changes what is to be done; at most ``LOOK_MAX``."""
+    loop = loops[pool]
     soonest = LOOK_MAX
     for gang in gangs:
+        if (keeping := keeping_at(gang, loops)) is not None and keeping.at > now:
+            soonest = min(soonest, (keeping.at - now) / 1000)
         ticket = loop.state.tickets.get(gang[0].grant_id)
         if ticket is None or not is_choice(gang):
             continue

@@ -49,6 +49,11 @@ def pool_message(
         _add_reservations(message, spec, state)
     if state.guard.advisory is not None:
         fill_counts(message.advisory, state.guard.advisory)
+    kept = state.guard.hold_back
+    if kept is not None and kept.grant_id in state.tickets:
+        message.hold_back.grant_id, message.hold_back.idle = kept.grant_id, message.free
+        message.hold_back.since.FromMilliseconds(kept.since)
+        message.hold_back.until.FromMilliseconds(kept.until)
     if details:
         _add_grants(message, state)
         _add_tickets(message, forecast)

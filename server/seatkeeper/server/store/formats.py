@@ -35,11 +35,11 @@ TERMS_FORMAT = 4
 """Of a ticket that is granted together with others, or not at all, and of a pool with terms, such as an
 overdraft or costs, on which a node that knows format 3 would decide wrongly."""
 STAY_FORMAT = 5
-"""Of a ticket that is one of several alternatives, and of a pool whose seats outlast their sessions: a
-node that knows format 4 would decide wrongly on it."""
+"""Of a ticket that is one of several alternatives, and of a pool that keeps seats for gangs, or whose
+seats outlast their sessions: a node that knows format 4 would decide wrongly on it."""
 NEWER: Mapping[str, int] = {
     "seatkeeper.internal.v1.TicketRecord": STAY_FORMAT,
-    "seatkeeper.v1.PoolSpec": TERMS_FORMAT,
+    "seatkeeper.v1.PoolSpec": STAY_FORMAT,
 }
 """The newest format known of some records, which are written in the oldest that says all there is."""
 

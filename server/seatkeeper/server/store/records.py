@@ -33,6 +33,7 @@ from seatkeeper.server.domain import (
     Watermark,
 )
 from seatkeeper.server.domain.gang import Gang, is_choice
+from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.state import NO_USAGE
 from seatkeeper.server.domain.wait_counts import NO_WAITS
 from seatkeeper.server.store.advisory import (
@@ -88,6 +89,8 @@ def spec_message(spec: PoolSpec) -> pool_service_pb2.PoolSpec:
 def _format_of(spec: PoolSpec) -> int:
     """Return the oldest format that says all that a specification says."""
     policy = spec.policy
+    if policy.overtaking is not None and policy.overtaking.hold_back is not None:
+        return STAY_FORMAT
     if policy.hold is not None or policy.reservations:
         return TERMS_FORMAT
     if policy.counting != NO_POLICY.counting or policy.rules.looks_at_hosts:
@@ -137,6 +140,10 @@ def encode_guard(guard: Guard, decision_id: int = 0, facts: bytes = b"") -> byte
         record.overtaken.update(guard.overtaken)
     if guard.reclaims is not NO_RECLAIMS:
         _write_reclaims(record, guard.reclaims)
+    if guard.hold_back is not None:
+        held = record.hold_back
+        held.grant_id = guard.hold_back.grant_id
+        held.since_millis, held.until_millis = guard.hold_back.since, guard.hold_back.until
     write_counts(record, guard.advisory)
     if guard.kept or guard.waits is not NO_WAITS:
         write_waits(record, guard.waits)
@@ -195,8 +202,16 @@ def decode_guard(value: bytes, key: str = "a guard") -> tuple[Guard, int]:
         advisory=read_counts(record),
         waits=read_waits(record),
         holds=read_holds(record),
+        hold_back=_hold_back_of(record),
     )
     return guard, record.decision_id
+
+
+def _hold_back_of(record: state_pb2.GuardRecord) -> HoldBack | None:
+    if not record.HasField("hold_back"):
+        return None
+    said = record.hold_back
+    return HoldBack(said.grant_id, Instant(said.since_millis), Instant(said.until_millis))
 
 
 def grant_record(grant: Grant) -> state_pb2.GrantRecord:

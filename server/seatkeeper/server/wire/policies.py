@@ -35,6 +35,8 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
     if policy.overtaking is not None:
         message.overtaking.seats = policy.overtaking.seats
         message.overtaking.within.FromTimedelta(policy.overtaking.within)
+        if policy.overtaking.hold_back is not None:
+            message.overtaking.hold_back.FromTimedelta(policy.overtaking.hold_back)
     if policy.reclaim is not None:
         message.reclaim.notice.FromTimedelta(policy.reclaim.notice)
         message.reclaim.minimum_hold.FromTimedelta(policy.reclaim.minimum_hold)
@@ -53,9 +55,9 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
     """Return the policy in a message."""
     overtaking = None
     if message.HasField("overtaking"):
-        overtaking = Overtaking(
-            message.overtaking.seats, message.overtaking.within.ToTimedelta()
-        )
+        said = message.overtaking
+        hold_back = said.hold_back.ToTimedelta() if said.HasField("hold_back") else None
+        overtaking = Overtaking(said.seats, said.within.ToTimedelta(), hold_back)
     reclaim = _decode_reclaim(message.reclaim) if message.HasField("reclaim") else None
     rules, counting = decode_rules(message), decode_counting(message)
     hold = decode_hold(message.hold) if message.HasField("hold") else None

@@ -222,9 +222,13 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         _check_policy_time(where, policy.usage_half_life)
     if policy.HasField("overtaking"):
         where, seats_before = "spec.policy.overtaking", policy.overtaking.seats
-        if not 1 <= seats_before <= SEATS_MAX:
-            raise Malformed(f"{where}.seats", f"{seats_before} is not from 1 to {SEATS_MAX}")
+        least = 0 if policy.overtaking.HasField("hold_back") else 1
+        if not least <= seats_before <= SEATS_MAX:
+            text = f"{seats_before} is not from {least} to {SEATS_MAX}"
+            raise Malformed(f"{where}.seats", text)
         _check_policy_time(f"{where}.within", policy.overtaking.within)
+        if policy.overtaking.HasField("hold_back"):
+            _check_policy_time(f"{where}.hold_back", policy.overtaking.hold_back)
     if policy.HasField("reclaim"):
         _check_reclaim(policy.reclaim)
     if policy.HasField("hold"):
