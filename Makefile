@@ -10,8 +10,8 @@ READY  := $(VENV)/.ready
 PROTOS := $(VENV)/.protos
 
 .DEFAULT_GOAL := help
-# How many seeds `simulate` runs, and from which on.
-SEEDS ?= 1000
+# How many seeds `simulate` and `test` run, 1000 and 250 where it is not said, and from which on.
+SEEDS ?=
 FIRST ?= 0
 
 # Where this is set, as images of containers do, each of the hundreds of processes that the tests start
@@ -103,7 +103,7 @@ test: etcd haproxy compose chaos-tools s3  ## every test; ARGS="-k name" hands t
 	-@$(BIN)/python -m tests.bindings
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12
 	$(BIN)/python -m tests.chaos --subset
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),250) --first $(FIRST)
 else
 test: etcd
 	$(BIN)/python -m pytest $(ARGS)
@@ -119,7 +119,7 @@ cases: $(PROTOS)  ## faults that users met, each tried from outside: a line each
 	$(BIN)/python -m tests.cases
 
 simulate: $(PROTOS)  ## whole services in virtual time, from SEEDS seeds (1000), beginning with FIRST (0)
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(FIRST)
 
 policies: $(PROTOS)  ## the real loop under other orders of service, in virtual time: half a minute
 	$(BIN)/python -m tests.probe_policies

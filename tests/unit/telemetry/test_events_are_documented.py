@@ -44,7 +44,9 @@ def calls_in(file: str, source: str) -> Iterator[Call]:
         match node.func:
             case ast.Attribute(value=owner, attr=attr) if attr in LEVELS and is_logger(owner):
                 named = node.args[1 if attr == "log" else 0]
-            case function if ast.unparse(function) in FUNCTIONS:
+            case ast.Name() | ast.Attribute(value=ast.Name()) as function if (
+                ast.unparse(function) in FUNCTIONS
+            ):
                 named = node.args[0]
             case _:
                 continue
