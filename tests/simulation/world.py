@@ -232,8 +232,13 @@ class World:
         for _ in range(TURNS_MAX):
             now, stepped = self.now, False
             for process in tuple(self.processes):
-                # The cheapest question first: most have nothing to do in most turns.
-                if process.loop.due_at(now) <= now and process.runs:
+                # The cheapest question first: most have nothing to do in most turns. It is asked
+                # millions of times, and a call of `due_at` for each was a sixth of all the time.
+                loop = process.loop
+                if (
+                    loop._ready  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+                    or ((later := loop._scheduled) and later[0]._when <= now)  # type: ignore[attr-defined]  # asyncio's own loop, stepped from outside
+                ) and process.runs:
                     self.running = process
                     process.loop.step()
                     stepped = True
