@@ -10,14 +10,8 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,6 +23,10 @@ from seatkeeper.artifacts.plan import BuildPlan, engine_key, plan_to_options
 from seatkeeper.artifacts.precision_report import PrecisionReport, report_message
 from seatkeeper.core.jws import JWS_MAX, MANIFEST_KIND, JwsInvalid, sign_jws, verify_jws
 from seatkeeper.v1 import build_pb2
+
+# cryptography is imported where it is used: `seatkeeper.core.tokens` says why.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PUBLIC_KEY_BYTES = 32
 MANIFEST_BYTES_MAX = 1 << 20
@@ -48,6 +46,8 @@ class AgentKey:
     @classmethod
     def generate(cls) -> AgentKey:
         """Return a new key that is stored nowhere."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
@@ -57,6 +57,10 @@ class AgentKey:
         Two processes that come at once get the same key. Raises ``AgentKeyUnusable`` for a file
         that is no Ed25519 key, or that other users can read or write.
         """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         if not path.exists():
             _create_key_file(path)
         with path.open("rb") as file:
@@ -197,6 +201,9 @@ def verify_manifest(
     ``public_key`` comes from the catalogue, never from ``signed``. Raises ``ManifestUntrusted``
     for another key, a signature that does not hold, or bytes that are no manifest.
     """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     if signed.public_key != public_key:
         raise ManifestUntrusted("the manifest was signed with another key")
     if len(public_key) != PUBLIC_KEY_BYTES:
@@ -285,6 +292,9 @@ def check_engine_bytes(file: Readable, expected: build_pb2.EngineFile) -> None:
 
 
 def _create_key_file(path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -6,9 +6,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
 from seatkeeper.artifacts.errors import ManifestUntrusted
 from seatkeeper.v1 import build_pb2
 
@@ -21,6 +18,10 @@ def trusted_key(text: str) -> bytes:
 
     Raises ``ManifestUntrusted`` for anything else, and ``OSError`` for a file that cannot be read.
     """
+    # Imported here: `seatkeeper.core.tokens` says why.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     if _DIGITS.fullmatch(text):
         return bytes.fromhex(text)
     with Path(text).open("rb") as file:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
+# jwt and cryptography are imported where they are used: `seatkeeper.core.tokens` says why.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ALGORITHM = "EdDSA"
 MANIFEST_KIND = "seatkeeper-manifest"
@@ -33,6 +32,8 @@ def public_jwk(public_key: bytes) -> dict[str, str]:
 
 def sign_jws(payload: bytes, key: Ed25519PrivateKey, *, kind: str) -> str:
     """Return ``payload`` as a JWS by ``key``; ``kind`` is its header's ``typ``."""
+    import jwt
+
     kid = public_jwk(key.public_key().public_bytes_raw())["kid"]
     headers = {"kid": kid, "typ": kind}
     return jwt.PyJWS().encode(payload, key, algorithm=ALGORITHM, headers=headers)
@@ -43,6 +44,9 @@ def verify_jws(text: str, public_key: bytes, *, kind: str) -> bytes:
 
     Raises `JwsInvalid` otherwise. Neither the key nor the algorithm is ever the text's own choice.
     """
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         key = Ed25519PublicKey.from_public_bytes(public_key)
         decoded = jwt.PyJWS().decode_complete(text, key, algorithms=[ALGORITHM])

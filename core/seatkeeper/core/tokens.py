@@ -14,10 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING, Any
 
 from seatkeeper.core.clock import wall_time
 from seatkeeper.core.errors import (
@@ -31,6 +28,11 @@ from seatkeeper.core.errors import (
 )
 from seatkeeper.core.jws import ALGORITHM
 from seatkeeper.core.typed import check_type
+
+# jwt and cryptography are imported where they are used. Every program that takes a seat has this
+# module, few verify a token, and the two would be a sixth of the time of `import seatkeeper.client`.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ISSUER = "seatkeeper"
 LEEWAY = timedelta(seconds=10)
@@ -111,6 +113,8 @@ def unverified_claims(token: str) -> Mapping[str, Any]:
 
     For showing. A token that came over the client's own connection is as good as what else came.
     """
+    import jwt
+
     if len(token) > TOKEN_BYTES_MAX:
         return {}
     try:
@@ -121,6 +125,8 @@ def unverified_claims(token: str) -> Mapping[str, Any]:
 
 
 def _key_of(token: str, jwks: str | Mapping[str, Any]) -> tuple[str, Ed25519PublicKey]:
+    import jwt
+
     if len(token) > TOKEN_BYTES_MAX:
         raise TokenMalformed(f"a token has at most {TOKEN_BYTES_MAX} characters")
     try:
@@ -144,6 +150,9 @@ def _key_of(token: str, jwks: str | Mapping[str, Any]) -> tuple[str, Ed25519Publ
 @functools.lru_cache(maxsize=16)
 def _keys(jwks_json: str) -> Mapping[str, Ed25519PublicKey]:
     """Return the Ed25519 keys of a set by id; keys of other kinds are not ours to check."""
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         found = json.loads(jwks_json)
     except (ValueError, RecursionError) as error:
@@ -173,6 +182,8 @@ def _no_key_set(why: str) -> InvalidArgument:
 
 
 def _verified_claims(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
+    import jwt
+
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
