@@ -99,10 +99,13 @@ def seatkeeper(
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def in_process(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
-    """Run a command in this process: quicker, for the many ways to be refused."""
+def in_process(
+    *arguments: str, stdin: str | None = None, environ: Mapping[str, str] | None = None
+) -> Result:
+    """Run a command in this process: quicker, for what commands do, and for ways to be refused."""
     out, err = io.StringIO(), io.StringIO()
     with (
+        mock.patch.object(sys, "stdin", io.StringIO(stdin or "")),
         mock.patch.object(sys, "argv", ["seatkeeper", *arguments]),
         mock.patch.dict(os.environ, environment(**(environ or {})), clear=True),
         redirect_stdout(out),

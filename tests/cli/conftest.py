@@ -30,9 +30,11 @@ class Cluster:
             *arguments, stdin=stdin, environ=more | {"SEATKEEPER_NODES": self.address}
         )
 
-    def here(self, *arguments: str) -> Result:
-        """Run a command against the node in this process."""
-        return in_process(*arguments, environ={"SEATKEEPER_NODES": self.address})
+    def here(self, *arguments: str, stdin: str | None = None, **more: str) -> Result:
+        """Run a command against the node in this process: a tenth of a process of its own."""
+        return in_process(
+            *arguments, stdin=stdin, environ=more | {"SEATKEEPER_NODES": self.address}
+        )
 
     def pool(self, seats: int = 1) -> str:
         """Make a pool that no other test uses."""

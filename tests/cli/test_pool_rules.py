@@ -20,8 +20,8 @@ RULES = (
 
 
 def test_rules_are_set_shown_changed_and_taken_back(cluster: Cluster, pool: str) -> None:
-    cluster("pool", "update", pool, *RULES).check()
-    assert cluster("pool", "show", pool, "--json").check().json["rules"] == {
+    cluster.here("pool", "update", pool, *RULES).check()
+    assert cluster.here("pool", "show", pool, "--json").check().json["rules"] == {
         "groups": {"bad": ["mal*", "eve"]},
         "include": {"projects": ["cv"], "holders": ["*@lab"], "groups": [], "hosts": []},
         "exclude": {"projects": [], "holders": [], "groups": ["bad"], "hosts": []},
@@ -29,7 +29,7 @@ def test_rules_are_set_shown_changed_and_taken_back(cluster: Cluster, pool: str)
         "per_host": {"seats": None, "tickets": None},
         "per_project": {"seats": None, "tickets": None},
     }
-    shown = cluster("pool", "show", pool).check().out
+    shown = cluster.here("pool", "show", pool).check().out
     for name, text in (
         ("group bad", "mal*, eve"),
         ("include", "project:cv, holder:*@lab"),
@@ -38,22 +38,22 @@ def test_rules_are_set_shown_changed_and_taken_back(cluster: Cluster, pool: str)
     ):
         assert any(name in line and text in line for line in shown.splitlines()), shown
     hosts = ("--per-host", "seats=2", "--exclude", "host:kiosk-*", "--exclude", "group:bad")
-    cluster("pool", "update", pool, *hosts).check()
-    rules = cluster("pool", "show", pool, "--json").check().json["rules"]
+    cluster.here("pool", "update", pool, *hosts).check()
+    rules = cluster.here("pool", "show", pool, "--json").check().json["rules"]
     assert (rules["per_host"]["seats"], rules["exclude"]["hosts"]) == (2, ["kiosk-*"])
-    shown = cluster("pool", "show", pool).check().out
+    shown = cluster.here("pool", "show", pool).check().out
     assert "host:kiosk-*" in shown
-    cluster("pool", "update", pool, "--per-host", "none").check()
+    cluster.here("pool", "update", pool, "--per-host", "none").check()
     # What is given changes, and nothing else does.
-    cluster("pool", "update", pool, "--per-holder", "seats=2", "--seats", "3").check()
-    rules = cluster("pool", "show", pool, "--json").check().json["rules"]
+    cluster.here("pool", "update", pool, "--per-holder", "seats=2", "--seats", "3").check()
+    rules = cluster.here("pool", "show", pool, "--json").check().json["rules"]
     assert rules["per_holder"] == {"seats": 2, "tickets": None}
     assert rules["include"]["projects"] == ["cv"]
-    failed = cluster("pool", "update", pool, "--group", "bad:")
+    failed = cluster.here("pool", "update", pool, "--group", "bad:")
     assert (failed.code, "there is no group bad" in failed.err) == (Exit.USAGE, True)
     off = ("--include", "none", "--exclude", "none", "--per-holder", "none", "--group", "bad:")
-    cluster("pool", "update", pool, *off).check()
-    assert "rules" not in cluster("pool", "show", pool, "--json").check().json
+    cluster.here("pool", "update", pool, *off).check()
+    assert "rules" not in cluster.here("pool", "show", pool, "--json").check().json
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_rules_are_set_shown_changed_and_taken_back(cluster: Cluster, pool: str)
 def test_what_cannot_be_is_refused(
     cluster: Cluster, pool: str, options: tuple[str, ...], said: str
 ) -> None:
-    failed = cluster("pool", "update", pool, *options)
+    failed = cluster.here("pool", "update", pool, *options)
     assert failed.code == Exit.USAGE
     assert said in failed.err
-    assert "rules" not in cluster("pool", "show", pool, "--json").check().json
+    assert "rules" not in cluster.here("pool", "show", pool, "--json").check().json
 
 
 def test_a_program_learns_by_which_rule_it_is_refused(cluster: Cluster, pool: str) -> None:
-    cluster("pool", "update", pool, *RULES, "--seats", "3").check()
+    cluster.here("pool", "update", pool, *RULES, "--seats", "3").check()
     run = ("run", "--pool", pool, "--project", "cv", "--holder", "eve", "--", "true")
     failed = cluster(*run)
     assert failed.code == Exit.FAILED
@@ -100,7 +100,7 @@ def test_a_program_learns_by_which_rule_it_is_refused(cluster: Cluster, pool: st
         until(lambda: cluster.look(pool).queued, "anna waits for another")
         with pytest.raises(TooManyTickets, match="rule `per_holder`"):
             anna.acquire(pool, wait=5)
-        why = cluster("queue", "why", pool, cluster.look(pool).tickets[0].grant_id).check()
+        why = cluster.here("queue", "why", pool, cluster.look(pool).tickets[0].grant_id).check()
         assert (
             "holder anna has 1 of the 1 seats that each may hold (rule `per_holder`)" in why.out
         )
@@ -112,7 +112,7 @@ def test_a_program_learns_by_which_rule_it_is_refused(cluster: Cluster, pool: st
         held = anna.acquire(pool, wait=5)
         asked = threads.submit(anna.acquire, pool, wait=60)
         until(lambda: cluster.look(pool).queued, "anna waits for another")
-        cluster("pool", "update", pool, "--exclude", "holder:anna").check()
+        cluster.here("pool", "update", pool, "--exclude", "holder:anna").check()
         with pytest.raises(NotAllowed, match="rule `exclude`"):
             asked.result(timeout=20)
         held.raise_if_lost()
@@ -120,13 +120,13 @@ def test_a_program_learns_by_which_rule_it_is_refused(cluster: Cluster, pool: st
 
 
 def test_a_simulation_goes_by_them(cluster: Cluster, pool: str, tmp_path: Path) -> None:
-    cluster("pool", "update", pool, "--per-holder", "seats=1", "--seats", "2").check()
+    cluster.here("pool", "update", pool, "--per-holder", "seats=1", "--seats", "2").check()
     demand = tmp_path / "demand.csv"
     demand.write_text(
         "arrival,hold,project,seats,holder\n0,60,cv,1,a\n1,60,cv,1,a\n2,60,nlp,1,b\n3,9,nlp,1,mal\n"
     )
     command = ("pool", "simulate", "--trace", str(demand), "--like", pool)
-    done = cluster(*command, "--exclude", "holder:mal", "--json").check().json
+    done = cluster.here(*command, "--exclude", "holder:mal", "--json").check().json
     (simulated,) = done["simulations"]
     projects = {each["project"]: each for each in simulated["projects"]}
     assert projects["cv"]["wait_max_seconds"] == 59
@@ -135,15 +135,15 @@ def test_a_simulation_goes_by_them(cluster: Cluster, pool: str, tmp_path: Path) 
 
 
 def test_pools_from_a_file_have_rules(cluster: Cluster, pool: str, tmp_path: Path) -> None:
-    cluster("pool", "update", pool, *RULES).check()
-    text = cluster("pool", "show", pool, "--yaml").check().out
+    cluster.here("pool", "update", pool, *RULES).check()
+    text = cluster.here("pool", "show", pool, "--yaml").check().out
     file = tmp_path / "pools.yaml"
     file.write_text(text)
-    planned = cluster("pool", "plan", "-f", str(file)).check().out
+    planned = cluster.here("pool", "plan", "-f", str(file)).check().out
     assert "0 to create, 0 to change, 0 to delete, 1 unchanged" in planned
     file.write_text(text.replace("seats: 1, tickets: 1", "seats: 2"))
-    planned = cluster("pool", "plan", "-f", str(file)).check().out
+    planned = cluster.here("pool", "plan", "-f", str(file)).check().out
     assert "per_holder.seats: 1 -> 2" in planned
-    cluster("pool", "apply", "-f", str(file)).check()
-    rules = json.loads(cluster("pool", "show", pool, "--json").check().out)["rules"]
+    cluster.here("pool", "apply", "-f", str(file)).check()
+    rules = json.loads(cluster.here("pool", "show", pool, "--json").check().out)["rules"]
     assert rules["per_holder"] == {"seats": 2, "tickets": None}

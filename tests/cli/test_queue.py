@@ -47,68 +47,68 @@ def busy(cluster: Cluster, pool: str) -> Iterator[Busy]:
 
 
 def test_who_waits_is_listed_and_shown(cluster: Cluster, pool: str) -> None:
-    assert "no request waits" in cluster("queue", "list", pool).check().out
+    assert "no request waits" in cluster.here("queue", "list", pool).check().out
     with busy(cluster, pool) as seen:
-        listed = cluster("queue", "list", pool, "--json").check().json
+        listed = cluster.here("queue", "list", pool, "--json").check().json
         assert (listed["pool"], listed["queued"]) == (pool, 1)
         (ticket,) = listed["queue"]
         assert (ticket["grant_id"], ticket["position"]) == (seen.ticket, 1)
         assert (ticket["holder"], ticket["project"]) == ("bert", "nlp")
         assert (ticket["priority"], ticket["seats"]) == (2, 1)
-        text = cluster("queue", "list", pool).check().out
+        text = cluster.here("queue", "list", pool).check().out
         assert "PRIORITY" in text
         assert seen.ticket in text
-        shown = cluster("queue", "show", pool, seen.ticket, "--json").check().json
+        shown = cluster.here("queue", "show", pool, seen.ticket, "--json").check().json
         assert shown == {"pool": pool, **ticket}
-        assert "bert" in cluster("queue", "show", pool, seen.ticket).check().out
+        assert "bert" in cluster.here("queue", "show", pool, seen.ticket).check().out
 
 
 def test_who_holds_is_listed_and_shown(cluster: Cluster, pool: str) -> None:
-    assert "no seat is held" in cluster("grant", "list", pool).check().out
+    assert "no seat is held" in cluster.here("grant", "list", pool).check().out
     with busy(cluster, pool) as seen:
         held = seen.grant.grant_id
-        (grant,) = cluster("grant", "list", pool, "--json").check().json["grants"]
+        (grant,) = cluster.here("grant", "list", pool, "--json").check().json["grants"]
         assert (grant["pool"], grant["grant_id"], grant["holder"]) == (pool, held, "anna")
-        everywhere = cluster("grant", "list", "--json").check().json["grants"]
+        everywhere = cluster.here("grant", "list", "--json").check().json["grants"]
         assert held in {each["grant_id"] for each in everywhere}
-        text = cluster("grant", "list").check().out
+        text = cluster.here("grant", "list").check().out
         assert f"{pool}: 1 of 1 seats held" in text
         assert held in text
-        shown = cluster("grant", "show", pool, held, "--json").check().json
+        shown = cluster.here("grant", "show", pool, held, "--json").check().json
         assert shown.keys() == grant.keys()
         assert (shown["fence"], shown["agent_id"]) == (seen.grant.fence, None)
-        assert "anna" in cluster("grant", "show", pool, held).check().out
+        assert "anna" in cluster.here("grant", "show", pool, held).check().out
 
 
 def test_an_unknown_id_is_answered_by_what_to_do(cluster: Cluster, pool: str) -> None:
     with busy(cluster, pool) as seen:
-        said = cluster("queue", "show", pool, UNKNOWN).refused(Exit.NOT_FOUND)
+        said = cluster.here("queue", "show", pool, UNKNOWN).refused(Exit.NOT_FOUND)
         assert f"`seatkeeper queue list {pool}`" in said
-        said = cluster("grant", "show", pool, UNKNOWN).refused(Exit.NOT_FOUND)
+        said = cluster.here("grant", "show", pool, UNKNOWN).refused(Exit.NOT_FOUND)
         assert f"`seatkeeper grant list {pool}`" in said
-        said = cluster("queue", "show", pool, seen.grant.grant_id).refused(Exit.NOT_FOUND)
+        said = cluster.here("queue", "show", pool, seen.grant.grant_id).refused(Exit.NOT_FOUND)
         assert "`seatkeeper grant show`" in said
-        said = cluster("grant", "show", pool, seen.ticket).refused(Exit.NOT_FOUND)
+        said = cluster.here("grant", "show", pool, seen.ticket).refused(Exit.NOT_FOUND)
         assert "`seatkeeper queue show`" in said
     for words in (["queue", "list"], ["grant", "list"]):
-        assert "pool list" in cluster(*words, "absent").refused(Exit.NOT_FOUND)
+        assert "pool list" in cluster.here(*words, "absent").refused(Exit.NOT_FOUND)
 
 
 def test_why_one_waits_is_said_by_the_rule_that_decides(cluster: Cluster, pool: str) -> None:
     with busy(cluster, pool) as seen:
-        said = cluster("queue", "why", pool, seen.ticket, "--json").check().json
+        said = cluster.here("queue", "why", pool, seen.ticket, "--json").check().json
         assert (said["rule"], said["ahead"], said["pool"]) == ("seats", [], pool)
-        shown = cluster("queue", "show", pool, seen.ticket, "--json").check().json
+        shown = cluster.here("queue", "show", pool, seen.ticket, "--json").check().json
         assert {"pool": pool, **said["request"]} == shown
-        words = cluster("queue", "why", pool, seen.ticket).check().out
+        words = cluster.here("queue", "why", pool, seen.ticket).check().out
         assert "it is next: it wants 1 seat, and 0 of 1 are free (rule `seats`)" in words
         cluster.client.pools.update(pool, seats=0)
-        closed = cluster("queue", "why", pool, seen.ticket, "--json").check().json
+        closed = cluster.here("queue", "why", pool, seen.ticket, "--json").check().json
         assert closed["rule"] == "closed"
         cluster.client.pools.update(pool, seats=1)
-        holds = cluster("queue", "why", pool, seen.grant.grant_id).refused(Exit.FAILED)
+        holds = cluster.here("queue", "why", pool, seen.grant.grant_id).refused(Exit.FAILED)
         assert "`seatkeeper grant show`" in holds
-        unknown = cluster("queue", "why", pool, UNKNOWN).refused(Exit.NOT_FOUND)
+        unknown = cluster.here("queue", "why", pool, UNKNOWN).refused(Exit.NOT_FOUND)
         assert f"`seatkeeper queue list {pool}`" in unknown
 
 
@@ -122,31 +122,31 @@ def test_a_request_is_moved_in_the_queue(cluster: Cluster, pool: str) -> None:
         until(lambda: cluster.look(pool).queued == 2, "cora waits")
         last = cluster.look(pool).tickets[1].grant_id
         move = ("queue", "move", pool, last, "--reason", "the release waits for it")
-        said = cluster(*move, "--before", seen.ticket).check().out
+        said = cluster.here(*move, "--before", seen.ticket).check().out
         assert f"request {last} of cora waits for {pool}, at position 1 now" in said
-        moved = cluster(*move, "--first", "--json").check().json
+        moved = cluster.here(*move, "--first", "--json").check().json
         assert (moved["moved"]["reason"], moved["position"]) == (move[-1], 1)
-        first, second = cluster("queue", "list", pool, "--json").check().json["queue"]
+        first, second = cluster.here("queue", "list", pool, "--json").check().json["queue"]
         assert (first["grant_id"], first["moved"]) == (last, moved["moved"])
         assert (second["grant_id"], second["moved"]) == (seen.ticket, None)
-        shown = cluster("queue", "show", pool, last).check().out
+        shown = cluster.here("queue", "show", pool, last).check().out
         assert "by an administrator" in shown
         assert "the release waits for it" in shown
-        why = cluster("queue", "why", pool, seen.ticket).check().out
+        why = cluster.here("queue", "why", pool, seen.ticket).check().out
         assert "1 that an administrator's move put before it" in why
-        why = cluster("queue", "why", pool, last).check().out
+        why = cluster.here("queue", "why", pool, last).check().out
         assert "an administrator moved it: the release waits for it" in why
-        cluster(*move, "--last").check()
+        cluster.here(*move, "--last").check()
         assert cluster.look(pool).tickets[1].grant_id == last
         for to in ([], ["--first", "--last"], ["--first", "--before", seen.ticket]):
-            said = cluster(*move, *to).refused(Exit.USAGE)
+            said = cluster.here(*move, *to).refused(Exit.USAGE)
             assert "--before ID, --first or --last" in said
         held = seen.grant.grant_id
-        said = cluster(*move, "--before", held).refused(Exit.FAILED)
+        said = cluster.here(*move, "--before", held).refused(Exit.FAILED)
         assert "no place before it" in said
-        holds = cluster("queue", "move", pool, held, "--first", "--reason", "x")
+        holds = cluster.here("queue", "move", pool, held, "--first", "--reason", "x")
         assert "`seatkeeper grant show`" in holds.refused(Exit.FAILED)
-        unknown = cluster("queue", "move", pool, UNKNOWN, "--first", "--reason", "x")
+        unknown = cluster.here("queue", "move", pool, UNKNOWN, "--first", "--reason", "x")
         assert f"`seatkeeper queue list {pool}`" in unknown.refused(Exit.NOT_FOUND)
         cluster.client.pools.remove(pool, last, reason="the test is over")
         with pytest.raises(RequestRemoved):
@@ -156,7 +156,7 @@ def test_a_request_is_moved_in_the_queue(cluster: Cluster, pool: str) -> None:
 def test_a_request_is_taken_out_of_the_queue(cluster: Cluster, pool: str) -> None:
     with busy(cluster, pool) as seen:
         remove = ("queue", "remove", pool, seen.ticket, "--reason", "a runaway job")
-        assert cluster(*remove, "--json").check().json == {
+        assert cluster.here(*remove, "--json").check().json == {
             "removed": seen.ticket,
             "pool": pool,
             "holder": "bert",
@@ -164,15 +164,15 @@ def test_a_request_is_taken_out_of_the_queue(cluster: Cluster, pool: str) -> Non
         with pytest.raises(RequestRemoved, match="a runaway job"):
             seen.asked.result(timeout=20)
         assert not cluster.look(pool).tickets
-        assert "no request" in cluster(*remove).refused(Exit.NOT_FOUND)
+        assert "no request" in cluster.here(*remove).refused(Exit.NOT_FOUND)
         held = ("queue", "remove", pool, seen.grant.grant_id, "--reason", "x")
-        assert "holds seats" in cluster(*held).refused(Exit.FAILED)
+        assert "holds seats" in cluster.here(*held).refused(Exit.FAILED)
     for words, why in (
         (remove[:4], "--reason"),
         ((*remove[:4], "--reason", " "), "say why"),
         (("queue", "remove", pool, "no-id", "--reason", "x"), "is not a UUIDv7"),
     ):
-        assert why in cluster(*words).refused(Exit.USAGE)
+        assert why in cluster.here(*words).refused(Exit.USAGE)
 
 
 def test_the_seats_of_a_grant_are_freed_for_the_next(cluster: Cluster, pool: str) -> None:
@@ -185,17 +185,17 @@ def test_the_seats_of_a_grant_are_freed_for_the_next(cluster: Cluster, pool: str
             "--reason",
             "its host is gone",
         )
-        refused = cluster(*release).refused(Exit.USAGE)
+        refused = cluster.here(*release).refused(Exit.USAGE)
         assert "--now" in refused
         assert seen.grant.state is not HoldingState.LOST
-        done = cluster(*release, "--now").check()
+        done = cluster.here(*release, "--now").check()
         assert f"1 seat of {pool} taken back from anna" in done.out
         assert "warning: if its holder cannot be reached" in done.err
         until(lambda: seen.grant.state is HoldingState.LOST, "anna is notified")
         after = seen.asked.result(timeout=20)
         assert after.fence > seen.grant.fence
         after.release()
-        assert "no grant" in cluster(*release, "--now").refused(Exit.NOT_FOUND)
+        assert "no grant" in cluster.here(*release, "--now").refused(Exit.NOT_FOUND)
 
 
 def test_a_command_that_runs_under_it_is_stopped(

@@ -16,7 +16,7 @@ def test_a_reservation_is_made_shown_changed_and_taken_out(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     made = (
-        cluster("pool", "create", "kept", "--seats", "2", "--reserve", CI, "--json")
+        cluster.here("pool", "create", "kept", "--seats", "2", "--reserve", CI, "--json")
         .check()
         .json
     )
@@ -25,16 +25,16 @@ def test_a_reservation_is_made_shown_changed_and_taken_out(
     assert one["when"] == "MO,TU 22:00-06:00 Europe/Berlin"
     assert one["state"] in {"planned", "open"}
     assert one["begins"] < one["ends"]
-    assert "ci " in cluster("pool", "show", "kept").check().out
+    assert "ci " in cluster.here("pool", "show", "kept").check().out
 
     always = ("kept", "always", "--seats", "1", "--for", "holder:bob*", "--for", "project:ops")
     times = ("--when", "daily", "--at", "00:00-24:00")
-    said = cluster("reservation", "create", *always, *times, *WHY).check().out
+    said = cluster.here("reservation", "create", *always, *times, *WHY).check().out
     assert "1 for project ops, holder bob*, daily 00:00-00:00 UTC" in said
     assert "open until" in said
-    again = cluster("reservation", "create", *always, *times, *WHY)
+    again = cluster.here("reservation", "create", *always, *times, *WHY)
     assert (again.code, "has a reservation always already" in again.err) == (Exit.USAGE, True)
-    listed = cluster("reservation", "list", "kept", "--json").check().json["reservations"]
+    listed = cluster.here("reservation", "list", "kept", "--json").check().json["reservations"]
     assert [(each["pool"], each["name"]) for each in listed] == [
         ("kept", "ci"),
         ("kept", "always"),
@@ -42,30 +42,30 @@ def test_a_reservation_is_made_shown_changed_and_taken_out(
     assert listed[1]["state"] == "open"
 
     file = tmp_path / "pools.yaml"
-    file.write_text(cluster("pool", "show", "kept", "--yaml").check().out)
-    assert cluster("pool", "plan", "-f", str(file), "--exit-code").code == 0
+    file.write_text(cluster.here("pool", "show", "kept", "--yaml").check().out)
+    assert cluster.here("pool", "plan", "-f", str(file), "--exit-code").code == 0
     demand = tmp_path / "demand.csv"
     demand.write_text("arrival,hold,project,seats\n0,60,cv,1\n")
-    tried = cluster("pool", "simulate", "--trace", str(demand), "--like", "kept")
+    tried = cluster.here("pool", "simulate", "--trace", str(demand), "--like", "kept")
     assert (tried.code, "reservations are not played" in tried.err) == (0, True)
 
-    cluster("pool", "update", "kept", "--without-reservation", "ci").check()
-    cluster("reservation", "delete", "kept", "always", *WHY).check()
-    missing = cluster("reservation", "delete", "kept", "always", *WHY)
+    cluster.here("pool", "update", "kept", "--without-reservation", "ci").check()
+    cluster.here("reservation", "delete", "kept", "always", *WHY).check()
+    missing = cluster.here("reservation", "delete", "kept", "always", *WHY)
     assert (missing.code, "has no reservation always" in missing.err) == (Exit.NOT_FOUND, True)
-    assert "there is no reservation" in cluster("reservation", "list", "kept").check().out
-    cluster("pool", "delete", "kept").check()
+    assert "there is no reservation" in cluster.here("reservation", "list", "kept").check().out
+    cluster.here("pool", "delete", "kept").check()
 
 
 def test_what_cannot_be_kept_is_refused(cluster: Cluster) -> None:
     create = ("pool", "create", "wrong", "--seats", "2", "--reserve")
-    unread = cluster(*create, "name=ci,seats=1")
+    unread = cluster.here(*create, "name=ci,seats=1")
     assert (unread.code, "does not say for=" in unread.err) == (Exit.USAGE, True)
     for wrong, said in (
         (CI.replace("Berlin", "Atlantis"), "there is no time zone Europe/Atlantis"),
         (CI.replace("seats=1", "seats=3"), "3 is more than the pool has seats: 2"),
         (CI.replace("MO,TU", "FREQ=DAILY;UNTIL=20200101"), "no day that is still to come"),
     ):
-        refused = cluster(*create, wrong)
+        refused = cluster.here(*create, wrong)
         assert refused.code != 0
         assert said in refused.err
