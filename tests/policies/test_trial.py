@@ -68,8 +68,12 @@ def test_a_quota_that_the_decision_alone_knows_is_a_hot_loop() -> None:
 def test_a_loop_that_wakes_for_the_head_of_the_queue_alone_leaves_small_requests_unserved() -> (
     None
 ):
-    """The second of them. It takes a small request beside a large one, at the end of a burst."""
-    tried = (Trial(BY_NAME["small_first"], seed, loops_by=FIFO) for seed in range(8))
+    """The second of them. It takes a small request beside a large one, at the end of a burst.
+
+    Seed 7 has that now; others are looked through once what a seed draws has changed.
+    """
+    seeds = (7, *range(16))
+    tried = (Trial(BY_NAME["small_first"], seed, loops_by=FIFO) for seed in seeds)
     assert any(trial.run(FAULTY).missed_wakes for trial in tried)
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -137,3 +138,18 @@ def said_in(tree: ast.Module) -> list[ast.Constant]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in unsaid
     ]
+
+
+def test_the_makefile_installs_what_the_build_wants_and_has_pip_make_nothing_of_its_own() -> (
+    None
+):
+    """``--no-build-isolation`` builds with what is there; another version of it is no error."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = {re.split(r"[<>=]", each)[0] for each in project["build-system"]["requires"]}
+    makefile = (ROOT / "Makefile").read_text()
+    (named,) = re.findall(r"^BUILT_WITH *:= (.*)$", makefile, re.MULTILINE)
+    assert set(named.split()) == wanted
+    pinned = (ROOT / "constraints.txt").read_text().splitlines()
+    assert wanted <= {line.partition("==")[0] for line in pinned}
+    installs = [line for line in makefile.splitlines() if "--no-build-isolation" in line]
+    assert len(installs) == makefile.count(" $(BUILT_WITH)\n") == 2
