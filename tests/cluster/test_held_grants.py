@@ -11,12 +11,19 @@ from tests.cluster.conftest import Cluster
 from tests.cluster.test_reclaim import TTL, WITHIN, Keeper, believed, client
 from tests.processes import eventually
 
-from seatkeeper.client import HoldingState, SeatLost
+from seatkeeper.client import AsyncGrant, HoldingState, SeatLost
 from seatkeeper.client.admin.holds import parse_hold
 from seatkeeper.core.errors import InUse
 
 NOTICE = timedelta(seconds=1)
 WHY = "the release needs it"
+
+
+def lease_of(grant: AsyncGrant) -> float:
+    """Return until when its holder may believe in it, which each renewal moves on."""
+    times = grant.lease_times()
+    assert times is not None, "it is lost"
+    return times[0]
 
 
 @pytest.mark.parametrize("keeper", ["helper", "process"])
@@ -28,7 +35,9 @@ async def test_a_grant_of_a_plain_pool_is_revoked(cluster: Cluster, keeper: Keep
         client(cluster, "nlp", 1, keeper=keeper) as asker,
     ):
         grant = await holder.acquire(pool, on_state=states.append)
-        await asyncio.sleep(TTL.total_seconds() / 2)  # it was renewed since, as any other
+        first = lease_of(grant)
+        async with asyncio.timeout(WITHIN):  # it was renewed since, as any other
+            await eventually(lambda: lease_of(grant) > first)
         taking = asyncio.create_task(asker.acquire(pool, wait=WITHIN))
         asked_at = time.monotonic()
         await asker.pools.revoke(pool, grant.grant_id, notice=NOTICE, reason=WHY)
@@ -59,7 +68,8 @@ async def test_a_revoke_that_is_withdrawn_leaves_the_grant(
             await eventually(lambda: HoldingState.RECLAIMING in states)
             await holder.pools.withdraw_revoke(pool, grant.grant_id, reason="not needed")
             await eventually(lambda: states[-1] is HoldingState.SAFE)
-        await asyncio.sleep(TTL.total_seconds() * 1.5)
+            then = lease_of(grant)
+            await eventually(lambda: lease_of(grant) > then + 1.5 * TTL.total_seconds())
         assert believed(grant)
         await grant.release()
     await cluster.checked(pool)

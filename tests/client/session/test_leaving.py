@@ -84,9 +84,12 @@ def test_a_seat_given_back_or_a_client_closed_inside_is_no_loss(
 ) -> None:
     with client.seat("tensorrt") as grant:
         grant.release()
+        assert service.held("tensorrt") == 0
         service.lose_sessions()
     with client.seat("tensorrt"):
+        assert service.held("tensorrt") == 1
         client.close()
+    assert service.held("tensorrt") == 0
 
 
 @pytest.mark.parametrize("check", [True, False])

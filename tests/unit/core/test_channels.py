@@ -107,8 +107,8 @@ async def test_a_node_is_reached_over_ipv6(address: str) -> None:
         at = f"[::1]:{parse_address(node.address).port}"
         async with AsyncSeatClient(at) as client:
             await client.pools.create("p", seats=1)
-            async with client.seat("p", wait=5):
-                pass
+            async with client.seat("p", wait=5) as grant:
+                assert (grant.pool, (await client.pools.get("p")).free) == ("p", 0)
     finally:
         await node.stop()
 
