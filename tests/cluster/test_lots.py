@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -27,6 +27,7 @@ from seatkeeper.server.system_clock import SystemClock
 POOL = "contracts"
 AHEAD_SECONDS = 2.0
 LIFE_MILLIS = 4_000
+FAR_MILLIS = 3_600_000
 
 
 @dataclass
@@ -94,11 +95,14 @@ async def test_two_nodes_with_other_clocks_end_a_lot_once(
     caplog.set_level(logging.INFO, "seatkeeper.events")
     fast = await site.node("fast", AHEAD_SECONDS)
     slow = await site.node("slow", -AHEAD_SECONDS)
-    lot = encode_lot(Lot(name="acme", seats=1, ends=now_millis() + LIFE_MILLIS))
+    lot = Lot(name="acme", seats=1, ends=now_millis() + FAR_MILLIS)
     async with AsyncSeatClient(fast.address) as one, AsyncSeatClient(slow.address) as other:
-        await one.pools.create(POOL, seats=1, lots=[lot])
+        await one.pools.create(POOL, seats=1, lots=[encode_lot(lot)])
         async with one.seat(POOL, project="cv", wait=5) as first:
             async with other.seat(POOL, project="cv", wait=5):
+                # Both are held by now, however slow the machine is.
+                soon = replace(lot, ends=now_millis() + LIFE_MILLIS)
+                await one.pools.update(POOL, lots=LotChange([encode_lot(soon)]))
                 async for pool in other.pools.watch(POOL):
                     if pool.spec.seats == 1:
                         break
@@ -116,9 +120,10 @@ async def test_two_nodes_with_other_clocks_end_a_lot_once(
     await asyncio.gather(fast.stop(), slow.stop())
 
     changes = await site.history()
-    assert states(changes, site.prefix) == [1, 2]
+    assert states(changes, site.prefix) == [1, 1, 2]
     names = [record.getMessage() for record in caplog.records]
-    assert (names.count("lot_began"), names.count("lot_ended")) == (1, 1)
+    # Begun as it was made, and as it was given another end; ended once.
+    assert (names.count("lot_began"), names.count("lot_ended")) == (2, 1)
     history = replay(changes, site.prefix)[POOL]
     assert history.is_correct, history.faults
     assert history.max_out == 2
