@@ -79,8 +79,9 @@ def test_what_cannot_be_sent_is_refused_before_anybody_is_asked(
     assert (done.returncode, done.stdout) == (Exit.USAGE, b""), done
     assert done.stderr.startswith(b"seatkeeper: " + says), done
     assert done.stderr.isascii()
-    as_json = command(cluster, arguments[0], *_with_json(arguments), **locale, **more)
-    assert json.loads(as_json.stderr)["exit_code"] == Exit.USAGE
+    if locale is STRICT:  # where writing it could fail: JSON is ASCII in all of them
+        as_json = command(cluster, arguments[0], *_with_json(arguments), **locale, **more)
+        assert json.loads(as_json.stderr)["exit_code"] == Exit.USAGE
 
 
 def _with_json(arguments: tuple[str | bytes, ...]) -> tuple[str | bytes, ...]:
