@@ -107,9 +107,13 @@ class SharesKept:
 
     def _broken_by(self, step: Step, unseen: Sequence[Grant | Ticket]) -> Iterator[str]:
         """Grant by grant: what is held grows as they are made."""
-        made = {grant.grant_id for grant in step.made}
+        # Those that take over seats which are kept for them hold no more than before.
+        new_grants = [grant for grant in step.made if not grant.continues]
+        made = {grant.grant_id for grant in new_grants}
+        unseen = [each for each in unseen if each.grant_id not in step.after.kept]
         held: dict[str, int] = {}
-        for grant in step.after.grants.values():
+        there = [*step.after.grants.values(), *step.after.kept.values()]
+        for grant in there:
             if grant.grant_id not in made:
                 self._add(held, grant)
         for each in unseen:
@@ -127,7 +131,7 @@ class SharesKept:
         waiting |= {
             each.grant_id: each for each in unseen if isinstance(each, Ticket) and not each.gang
         }
-        for grant in step.made:
+        for grant in new_grants:
             stored = step.before.tickets.get(grant.grant_id)
             waiting[grant.grant_id] = stored or _as_ticket(grant, newest)
         used = self._used(step.before.guard.usage, held)
@@ -141,11 +145,11 @@ class SharesKept:
         rules = step.after.spec.policy.rules if step.after.spec else self.policy.rules
         if rules.limits_seats and not self.policy.projects:
             is_unclear = is_unclear or new.total() > 1
-        holding = [g for g in step.after.grants.values() if g.grant_id not in made]
+        holding = [g for g in there if g.grant_id not in made]
         holding += [each for each in unseen if isinstance(each, Grant)]
         overtaken = Counter(step.before.guard.overtaken)
         kept = KeptNow(step.after.spec, holding)
-        for grant in step.made:
+        for grant in new_grants:
             asked = waiting[grant.grant_id]
             if any(self._is_over(held, each, asked) for each in self._path(grant.project)):
                 yield f"{grant.project} got {grant.seats} seats over a limit"

@@ -61,13 +61,15 @@ def _run(
 ) -> int:
     began = time.monotonic()
     operations = faults = grants = gangs = called_back = taken = violations = 0
-    bursts = overdrawn = chosen = kept_free = 0
+    bursts = overdrawn = chosen = kept_free = kept = returned = 0
     for outcome in _outcomes(seeds, simulated, jobs):
         operations += outcome.operations
         grants += outcome.grants
         gangs += outcome.gangs
         chosen += outcome.alternatives
         kept_free += outcome.kept_free
+        kept += outcome.stays[0]
+        returned += outcome.stays[1]
         called_back += outcome.called_back[0]
         taken += outcome.called_back[1]
         bursts += outcome.lots[0]
@@ -85,6 +87,8 @@ def _run(
         "gangs": gangs,
         "of_alternatives": chosen,
         "kept_free": kept_free,
+        "kept": kept,
+        "returned": returned,
         "called_back": called_back,
         "taken_back": taken,
         "bursts_by_rule": bursts,

@@ -19,7 +19,7 @@ from seatkeeper.chaos.users import User
 from seatkeeper.client import ClientConfig, SeatError
 from seatkeeper.oracle.reclaims import read_called_back
 from seatkeeper.oracle.record import Believed
-from seatkeeper.oracle.stored import located, read_grant
+from seatkeeper.oracle.stored import located, read_grant, read_ticket
 from seatkeeper.server.events.facts import decode_facts
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -162,15 +162,25 @@ def check_acts(
         if act.done_at is None:
             continue
         there = {"grants": False, "queue": False}
+        sessions: set[str] = set()
         for pool, kind, name, change in located(changes, KEYS.prefix):
             if pool != act.pool or name != act.grant_id or kind not in there:
                 continue
             if changed_at[change.revision] <= act.done_at:
                 there[kind] = change.entry is not None
-            elif change.entry is not None:
+                sessions |= _session_of(change)
+            elif _session_of(change) & sessions:  # one that was lost may ask again in another
                 yield f"I13 {act} came back at revision {change.revision}"
         if any(there.values()):
             yield f"I13 {act} was there still"
+
+
+def _session_of(change: Change) -> set[str]:
+    """Return the session of what was written; empty: it was deleted."""
+    if change.entry is None:
+        return set()
+    read = read_ticket if "/queue/" in change.key else read_grant
+    return {read("", change.entry.value).session_id}
 
 
 def as_far_as_promised(

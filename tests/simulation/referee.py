@@ -39,6 +39,7 @@ from seatkeeper.oracle.checker import (
 from seatkeeper.oracle.history import FaultKind
 from seatkeeper.oracle.lots import check_lots, unwritten
 from seatkeeper.oracle.record import Believed
+from seatkeeper.oracle.stays import check_stays
 from seatkeeper.oracle.windows import check_windows, unwritten_windows
 from seatkeeper.server.domain import NO_POLICY, Instant
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -141,6 +142,7 @@ class Referee:
         reported += [f"an uncaught error: {error}" for error in self._world.errors]
         reported += check_usage(store.changes, self._cluster.published)
         reported += self._lots()
+        reported += self._stays()
         reported += self._losses.check(store.changes, store.changed_at)
         administrators = [
             user for user in self._faults.users if isinstance(user, Administrator)
@@ -174,6 +176,27 @@ class Referee:
         not_moved = unwritten_windows(changes, now, KEYS.prefix)
         return [f"I1 {fault}" for fault in (*found, *late, *bursts, *windows, *not_moved)]
 
+    def _stays(self) -> list[str]:
+        """Return what is wrong with how long seats were kept."""
+
+        def late(since: float, window: float) -> float:
+            # A node that sees them anew measures no longer than the window; faults hold it up.
+            begun = since
+            if since < self._faults.disturbed_until + WAKE_SECONDS:
+                begun = self._faults.disturbed_until + WAKE_SECONDS
+            return begun + window + WAKE_SECONDS
+
+        # Clocks decide only what a node measures that sees later that seats are kept.
+        has_jumped = any(each.startswith("jump_clock") for each in self._faults.injected)
+        found = check_stays(
+            *(self._cluster.store.changes, self._cluster.store.changed_at),
+            ahead=SKEW_MILLIS / 1000 if has_jumped else 0.01,
+            late=late,
+            now=self._world.now,
+            prefix=KEYS.prefix,
+        )
+        return [f"I7 {fault}" for fault in found]
+
     @property
     def _own_rule(self) -> set[FaultKind]:
         """What the checker does not know of this policy, and its own rule says instead."""
@@ -185,7 +208,8 @@ class Referee:
         if self._own_rule:
             return {pool: self._tried.rule() for pool in self._capacity}
         shared = [
-            (pool, replace(policy, hold=None)) for pool, policy in self._cluster.shared.items()
+            (pool, replace(policy, hold=None, stay=None))
+            for pool, policy in self._cluster.shared.items()
         ]
         ruled = self._cluster.ruled
         return {

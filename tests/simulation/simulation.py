@@ -26,6 +26,7 @@ from tests.simulation.hoarders import Hoarder
 from tests.simulation.holds import drawn_hold, holds_of
 from tests.simulation.lots import lots_of
 from tests.simulation.referee import Referee
+from tests.simulation.stays import returners, with_stays
 from tests.simulation.users import LastUser, SimSurroundings, process_of
 from tests.simulation.windows import with_reservations
 from tests.simulation.world import World
@@ -36,6 +37,7 @@ from seatkeeper.oracle.bursts import count_lots
 from seatkeeper.oracle.gangs import count_gangs
 from seatkeeper.oracle.kept_free import count_kept_free
 from seatkeeper.oracle.reclaims import count_reclaims
+from seatkeeper.oracle.stays import count_stays
 from seatkeeper.server.domain import NO_POLICY, NO_RULES, PoolPolicy
 from seatkeeper.server.pool.context import LISTING_STEP
 
@@ -46,6 +48,8 @@ STOPPING_SECONDS = 60.0
 """How long everybody has to finish when all is recovered (I8); waits are 10 s at most."""
 SETTLING_SECONDS = 14.0
 """How long leases of the dead, and of copies, may last after that."""
+STAY_SECONDS = 6.0
+"""How long what the last ones released is kept, and a decision."""
 LOOK_SECONDS = 0.1
 WORKS_SHARE = 0.25
 """Share of the seeds in which requests name work that one holder does at a time."""
@@ -68,11 +72,13 @@ class Outcome:
     called_back: tuple[int, int]
     """Grants that were called back, and those of them that were taken at the end of their notice."""
     gangs: int
+    """Gangs that were granted."""
     alternatives: int
     """Grants of one of several."""
     kept_free: int
     """Times that seats were kept free for a gang."""
-    """Gangs that were granted."""
+    stays: tuple[int, int]
+    """How often seats were kept, and how often they were taken over by those they were kept for."""
     lots: tuple[int, int]
     """Bursts that rules have started, and grants with seats of an overdraft."""
     faults: int
@@ -139,7 +145,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
     step = random.Random(seed).choice([1, 3, LISTING_STEP])
     policies = _policies(seed, tried)
     if tried.name == BY_POOL:
-        policies = with_reservations(seed, policies)
+        policies = with_stays(seed, with_reservations(seed, policies))
     with SimCluster(
         world,
         nodes_count=count,
@@ -177,6 +183,8 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
         ]
         world.run(world.now + SETTLING_SECONDS)
         unserved = _unserved_at_last(cluster, user_record, pools)
+        if any(policy.stay is not None for policy in cluster.shared.values()):
+            world.run(world.now + STAY_SECONDS)
         violations = unfinished + unserved + assess.conclude()
         return Outcome(
             seed=seed,
@@ -187,6 +195,7 @@ def _simulate(seed: int, tried: Tried, *, log: bool) -> Outcome:
             gangs=count_gangs(cluster.store.changes, KEYS.prefix),
             alternatives=count_alternatives(cluster.store.changes, KEYS.prefix),
             kept_free=count_kept_free(cluster.store.changes, KEYS.prefix),
+            stays=count_stays(cluster.store.changes, KEYS.prefix),
             lots=count_lots(cluster.store.changes, KEYS.prefix),
             faults=len(faults.injected),
             violations=violations,
@@ -281,6 +290,7 @@ def _users(
     found += _hoarders(cluster, user_record, pools, seed)
     found += gangers(cluster, user_record, pools, seed)
     found += choosers(cluster, user_record, pools, seed)
+    found += returners(cluster, user_record, pools, seed)
     return [*found, *agents, *_administrators(cluster, user_record, pools, seed)]
 
 

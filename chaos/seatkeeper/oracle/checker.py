@@ -96,6 +96,7 @@ _BY_FAULT = {
     FaultKind.TAKEN_AWAY: Invariant.I6,
     FaultKind.REWRITTEN: Invariant.I4,
     FaultKind.MARK: Invariant.I1,
+    FaultKind.STAY: Invariant.I7,
 }
 
 

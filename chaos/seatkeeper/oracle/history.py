@@ -24,6 +24,8 @@ What it looks for, at every revision:
 - a grant that was rewritten with other seats, for another session, or under another fence, and a
   ticket that was given another place, but by a move: what is handed out stays as it is;
 - seats that were called back otherwise than the pool says: see ``reclaims``;
+- seats that are kept otherwise than the pool says, or taken over by others than those whom they are
+  kept for: see ``stays``; what is kept counts as out;
 - of a pool that is advisory at that revision, in place of capacity, limits and who is let in: a grant
   that is not marked as it should: see ``advisory``;
 - a move to a place that another ticket has, or that changed more than the place;
@@ -47,6 +49,7 @@ from itertools import groupby
 from seatkeeper.oracle.advisory import AdvisoryLedger, path_of
 from seatkeeper.oracle.marks import MarkLedger
 from seatkeeper.oracle.reclaims import ReclaimLedger
+from seatkeeper.oracle.stays import StayLedger, StoredStayRule, read_stay_rule
 from seatkeeper.oracle.stored import (
     PREFIX,
     StoredGrant,
@@ -95,6 +98,7 @@ class FaultKind(Enum):
     REWRITTEN = "rewritten"
     CALLED_BACK = "called back"
     MARK = "mark"
+    STAY = "stay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,20 @@ def _over_limits(
             yield f"project {name} holds {seats} seats, and may {limit}"
 
 
+def _note_lapse(lapsed: dict[str, int], work_key: str, revision: int) -> None:
+    lapsed[work_key] = revision
+    while len(lapsed) > LAPSED_MAX:
+        del lapsed[next(iter(lapsed))]
+
+
+def _in_place(grant: StoredGrant, ticket: StoredTicket | None, turn: _Turn) -> bool:
+    """Return whether a grant, with the ticket that it had, is behind this turn."""
+    if ticket is not None:
+        return turn[:2] < _turn(ticket)[:2]
+    # It never waited, so it was accepted after every ticket there is.
+    return turn[0] <= -grant.priority
+
+
 class _PoolLedger:
     """One pool at some revision, and the changes of the next one, not applied yet."""
 
@@ -246,12 +264,14 @@ class _PoolLedger:
         self._reclaims = ReclaimLedger()
         self._marks = MarkLedger()
         self._advisory = AdvisoryLedger()
+        self._stays = StayLedger()
 
     def note(self, kind: str, name: str, change: Change) -> None:
         """Take a change of the revision at hand."""
         match kind, change.entry:
             case "spec", None:
                 self._history.capacity = 0
+                self._stays.rule = StoredStayRule()
             case "spec", Entry(value=value):
                 self._history.capacity = seats_in_spec(value)
                 self._is_drained = is_drained(value)
@@ -262,6 +282,9 @@ class _PoolLedger:
                 self._marks.note_spec(value)
                 self._kept = KeptSeats(read_reserved(value))
                 self._advisory.note_spec(value)
+                self._stays.rule = read_stay_rule(value)
+            case "stays", _:
+                self._stays.note(name, change)
             case "grants", None:
                 self._grants_ended.append(name)
             case "grants", Entry(value=value):
@@ -303,7 +326,7 @@ class _PoolLedger:
                 if grant.work_key:
                     self._works[grant.work_key] -= 1
                     if not self._is_decision:
-                        self._note_lapse(grant.work_key, revision)
+                        _note_lapse(self._lapsed, grant.work_key, revision)
         made = [grant for name, grant in self._granted.items() if name not in self._held]
         for grant in self._granted.values():  # also those rewritten, as a claim does
             earlier = self._held.get(grant.grant_id)
@@ -319,6 +342,11 @@ class _PoolLedger:
                 if self._works[grant.work_key] > 1:
                     message = f"{grant.grant_id} is for work that another grant is for"
                     self._fault(FaultKind.SAME_WORK, revision, message)
+        for message in self._stays.settle(
+            self._held, made, self._grants_ended if self._is_decision else ()
+        ):
+            self._fault(FaultKind.STAY, revision, message)
+        self._history.out += self._stays.more
         self._history.max_out = max(self._history.max_out, self._history.out)
         if made:
             self._check_history(revision, made, ended)
@@ -365,10 +393,11 @@ class _PoolLedger:
         self, revision: int, made: list[StoredGrant], ended: dict[str, StoredTicket | None]
     ) -> None:
         history = self._history
-        history.decisions += 1
-        history.grants += len(made)
+        history.decisions, history.grants = history.decisions + 1, history.grants + len(made)
         known, is_binding = self._view_revision or self._last_decision, not self._advisory.is_on
-        held = self._held.values()
+        held = [*self._held.values(), *self._stays.kept.values()]
+        # Of those that take over what was kept for them, no more is held than before.
+        new = [grant for grant in made if not grant.continues]
         for message in self._advisory.check(
             *(made, held, history.capacity),
             late=(one for ended_at, one in self._limits.ended if ended_at > known),
@@ -382,16 +411,16 @@ class _PoolLedger:
             self._fault(FaultKind.DRAINED, revision, f"{len(made)} granted of a drained pool")
         self._check_fences(revision, made)
         if is_binding:
-            for message in _over_limits(made, held, self._shares):
+            for message in _over_limits(new, held, self._shares):
                 self._fault(FaultKind.OVER_LIMIT, revision, message)
-            self._check_rules(revision, made)
+            self._check_rules(revision, new)
         granted_most = history.capacity + self._marks.overdraft
-        for message in self._kept.check(made, held, granted_most):
+        for message in self._kept.check(new, held, granted_most):
             if is_binding:
                 self._fault(FaultKind.KEPT, revision, message)
         self._held_back = self._limits.found(
             self._rules,
-            self._held.values(),
+            held,
             [*self._waiting.values(), *self._queued.values()],
             known=known,
             is_shared=bool(self._shares),
@@ -402,7 +431,8 @@ class _PoolLedger:
                 message = f"{grant.grant_id} had been granted before, and had ended"
                 self._fault(FaultKind.GRANTED_TWICE, revision, message)
             self._ever_granted.add(request)
-            self._check_order(revision, grant, ended.get(grant.grant_id))
+            if not grant.continues:
+                self._check_order(revision, grant, ended.get(grant.grant_id))
 
     def _check_end(self, revision: int, gone: StoredTicket | StoredGrant, what: str) -> None:
         """Determine why a record was deleted. Without a decision, it went with its session's lease."""
@@ -427,9 +457,12 @@ class _PoolLedger:
                     f"{one.grant_id} is of {one.holder}, project {one.project}: not let in"
                 )
                 self._fault(FaultKind.NOT_ALLOWED, revision, message)
-        is_of_grants = isinstance(made[0], StoredGrant)
-        most = self._rules.seats if is_of_grants else self._rules.tickets
-        there = self._held.values() if is_of_grants else self._waiting.values()
+        most, there = (
+            self._rules.tickets,
+            list[StoredGrant | StoredTicket](self._waiting.values()),
+        )
+        if made and isinstance(made[0], StoredGrant):
+            most, there = self._rules.seats, [*self._held.values(), *self._stays.kept.values()]
         for message in over_each(most, there, made):
             self._fault(FaultKind.OVER_LIMIT, revision, message)
 
@@ -443,13 +476,7 @@ class _PoolLedger:
             if not self._shares or self._waiting[turn[2]].project == grant.project
         )
         for priority, number, passed in waiting:
-            earlier = (
-                (priority, number) < _turn(ticket)[:2]
-                if ticket is not None
-                # It never waited, so it was accepted after every ticket there is.
-                else priority <= -grant.priority
-            )
-            if not earlier:
+            if not _in_place(grant, ticket, (priority, number, passed)):
                 return
             if self._is_held_back((priority, number, passed)):
                 continue
@@ -482,11 +509,6 @@ class _PoolLedger:
             and grant.seats < passed.seats
         )
 
-    def _note_lapse(self, work_key: str, revision: int) -> None:
-        self._lapsed[work_key] = revision
-        while len(self._lapsed) > LAPSED_MAX:
-            del self._lapsed[next(iter(self._lapsed))]
-
     def _is_held_back(self, turn: _Turn) -> bool:
         """Return whether a ticket goes with others, or waits for another's work that could be known.
 
@@ -501,7 +523,6 @@ class _PoolLedger:
         )
 
     def _fault(self, kind: FaultKind, revision: int, message: str) -> None:
-        counts = self._history.fault_counts
-        counts[kind] = counts.get(kind, 0) + 1
+        self._history.fault_counts[kind] = self._history.count(kind) + 1
         if len(self._history.faults) < FAULTS_MAX:
             self._history.faults.append(Fault(kind, revision, message))

@@ -45,6 +45,8 @@ class StoredGrant:
     """Its seats beyond the capacity, by its mark."""
     host: str = ""
     """Empty: it is not known."""
+    continues: int = 0
+    """The fence of the grant whose kept seats it has taken over; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,8 @@ def located(
 ) -> Iterator[tuple[str, str, str, Change]]:
     """Yield pool, kind, name and change of every key that belongs to a pool.
 
-    Kinds: ``spec``, ``guard``, ``grants``, ``queue``, ``marks``. The name is a grant's id, a ticket's
-    grant id, or a watermark's session; empty for ``spec`` and ``guard``. Other keys are skipped.
+    Kinds: ``spec``, ``guard``, ``grants``, ``queue``, ``stays``, ``marks``. The name is a grant's id, a
+    ticket's grant id, or a watermark's session; empty for ``spec`` and ``guard``. Others are skipped.
     """
     pools, seats = f"{prefix}/pools/", f"{prefix}/seats/"
     for change in changes:
@@ -212,6 +214,7 @@ def read_grant(grant_id: str, value: bytes) -> StoredGrant:
         mark=record.advisory.rule,
         seats_beyond=record.advisory.seats_beyond,
         host=record.attributes.host.lower(),
+        continues=record.continues_fence,
     )
 
 

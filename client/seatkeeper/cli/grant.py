@@ -250,7 +250,11 @@ async def _free(
     grant = await client.pools.release_now(pool, grant_id, reason=reason)
     if at.json:
         freed = {"released": grant_id, "pool": pool, "holder": grant.holder}
-        write_json(freed | {"seats": grant.seats, "fence": grant.fence})
+        was_kept = {"was_kept": True} if grant.HasField("kept") else {}
+        write_json(freed | was_kept | {"seats": grant.seats, "fence": grant.fence})
+        return
+    if grant.HasField("kept"):
+        say(f"{count(grant.seats, 'seat')} of {pool} kept for {grant.holder} no more")
         return
     say(f"{count(grant.seats, 'seat')} of {pool} taken back from {grant.holder}")
     say(WAIVED, stderr=True)

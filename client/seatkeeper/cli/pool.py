@@ -50,10 +50,12 @@ from seatkeeper.cli.sharing import (
     parsed_hold,
     parsed_overtaking,
     parsed_reclaim,
+    parsed_stay,
     sharing_facts,
 )
 from seatkeeper.cli.views import (
     grants_table,
+    kept_of,
     pools_table,
     projects_table,
     queue_table,
@@ -146,6 +148,7 @@ async def create(
             overtaking=rule,
             reclaim=parsed_reclaim(how.reclaim),
             hold=parsed_hold(how.hold),
+            stay=parsed_stay(how.stay),
             rules=None if change.is_empty else change.applied_to,
             reservations=reserved,
             advisory=how.advisory,
@@ -187,8 +190,8 @@ async def update(
         fail(
             Exit.USAGE,
             "nothing to change: give --seats, --description, --project, --without-project, "
-            "--usage-half-life, --overtaking, --reclaim, --hold, --include, --exclude, --group, "
-            "--per-holder, --per-project, --per-host, --advisory, --binding, --cost, --lot, "
+            "--usage-half-life, --overtaking, --reclaim, --hold, --stay, --include, --exclude, "
+            "--group, --per-holder, --per-project, --per-host, --advisory, --binding, --cost, --lot, "
             "--without-lot, --burst-rule, --reserve or --without-reservation",
         )
     shares, rule = parsed_projects(project or []), parsed_overtaking(how.overtaking)
@@ -204,6 +207,7 @@ async def update(
             overtaking=rule,
             reclaim=parsed_reclaim(how.reclaim),
             hold=parsed_hold(how.hold),
+            stay=parsed_stay(how.stay),
             rules=None if change.is_empty else change.applied_to,
             advisory=how.advisory,
             costs=how.costs(),
@@ -263,7 +267,10 @@ async def show_(at: Connection, name: Name, yaml: Annotated[bool, AsYaml] = Fals
             [
                 ("pool", pool.spec.name),
                 ("description", pool.spec.description or "-"),
-                ("seats", f"{seats_of(pool)} ({pool.held} held, {pool.free} free)"),
+                (
+                    "seats",
+                    f"{seats_of(pool)} ({pool.held} held, {kept_of(pool)}{pool.free} free)",
+                ),
                 *drain_facts(pool.spec),
                 *([("of these", seats_text(pool))] if pool.spec.lots.lots else []),
                 *rule_facts(pool),

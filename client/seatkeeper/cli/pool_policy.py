@@ -45,6 +45,14 @@ Hold = typer.Option(
     "with them for so long. Their holders have at least the warning. none: they are held as long as "
     "holders like, as in every pool that says nothing.",
 )
+Stay = typer.Option(
+    "--stay",
+    metavar="RULE",
+    help="linger=LENGTH,resurrection=LENGTH,lock_delay=LENGTH, or some of them. Released seats are "
+    "kept for the next request of the same holder and project (linger). Those of a session that was "
+    "lost are kept for its holder, in a new session (resurrection), or granted to no other for a while "
+    "(lock_delay). none: they are free at once, as in every pool that says nothing.",
+)
 Include = typer.Option(
     "--include",
     metavar="WHO",
@@ -99,6 +107,7 @@ class PolicyOptions:
     overtaking: Annotated[str | None, Overtake] = None
     reclaim: Annotated[str | None, Reclaim] = None
     hold: Annotated[str | None, Hold] = None
+    stay: Annotated[str | None, Stay] = None
     include: Annotated[list[str] | None, Include] = None
     exclude: Annotated[list[str] | None, Exclude] = None
     group: Annotated[list[str] | None, Group] = None
@@ -113,7 +122,7 @@ class PolicyOptions:
         """Whether any of them is given."""
         values = (self.usage_half_life, self.overtaking, self.include, self.exclude)
         more = (self.reclaim, self.hold, self.group, self.per_holder, self.per_project)
-        counting = (self.per_host, self.advisory, self.cost)
+        counting = (self.per_host, self.advisory, self.cost, self.stay)
         return any(each is not None for each in (*values, *more, *counting))
 
     def costs(self) -> dict[str, int] | None:

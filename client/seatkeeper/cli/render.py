@@ -312,6 +312,10 @@ def pool_json(pool: pools_pb.Pool, *, details: bool) -> Json:
         }
     if pool.spec.policy.HasField("hold"):
         summary["hold"] = _hold_json(pool.spec.policy.hold)
+    if pool.spec.policy.HasField("stay"):
+        summary["stay"] = _stay_json(pool.spec.policy.stay)
+    if pool.kept:
+        summary["kept"] = pool.kept
     if pool.spec.policy.HasField("rules"):
         summary["rules"] = rules_json(pool.spec.policy.rules)
     if pool.spec.HasField("drain"):
@@ -330,6 +334,24 @@ def _hold_json(rule: pools_pb.HoldRule) -> Json:
         "idle_seconds": seconds(rule.idle) if rule.HasField("idle") else None,
         "warning_seconds": seconds(rule.warning),
     }
+
+
+def _stay_json(rule: pools_pb.StayRule) -> Json:
+    return {
+        "linger_seconds": seconds(rule.linger) if rule.HasField("linger") else None,
+        "resurrection_seconds": (
+            seconds(rule.resurrection) if rule.HasField("resurrection") else None
+        ),
+        "lock_delay_seconds": seconds(rule.lock_delay) if rule.HasField("lock_delay") else None,
+    }
+
+
+def _kept_json(grant: pools_pb.HeldGrant) -> Json:
+    """Return for how long seats are kept that no session holds; nothing: one does."""
+    if not grant.HasField("kept"):
+        return {}
+    until = iso(grant.kept.until) if grant.kept.HasField("until") else None
+    return {"kept": {"rule": grant.kept.rule, "until": until}}
 
 
 def rules_json(rules: pools_pb.PoolRules) -> Json:
@@ -395,6 +417,8 @@ def grant_json(grant: pools_pb.HeldGrant) -> Json:
         "overdraft": grant.overdraft,
         **({"called_back_rule": grant.reclaiming.rule} if grant.reclaiming.rule else {}),
         **_held_json(grant.hold),
+        **_kept_json(grant),
+        **({"continues_fence": grant.continues_fence} if grant.continues_fence else {}),
         "advisory": mark_json(grant),
     }
 

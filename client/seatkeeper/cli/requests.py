@@ -70,6 +70,7 @@ def grant_facts(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         *_marks(grant),
         *_called_back(grant),
         *_hold(grant),
+        *_kept(grant),
         *mark_facts(grant),
     ]
 
@@ -84,6 +85,17 @@ def _called_back(grant: pb.HeldGrant) -> list[tuple[str, str]]:
         return []
     rule = f" (rule `{grant.reclaiming.rule}`)" if grant.reclaiming.rule else ""
     return [("called back", grant.reclaiming.message + rule)]
+
+
+def _kept(grant: pb.HeldGrant) -> list[tuple[str, str]]:
+    """Return until when seats are kept that no session holds, and what a grant goes on from."""
+    found = []
+    if grant.HasField("kept"):
+        until = iso(grant.kept.until) if grant.kept.HasField("until") else "not written yet"
+        found.append(("kept until", f"{until} (rule `{grant.kept.rule}`): no session holds it"))
+    if grant.continues_fence:
+        found.append(("goes on from fence", str(grant.continues_fence)))
+    return found
 
 
 def _hold(grant: pb.HeldGrant) -> list[tuple[str, str]]:

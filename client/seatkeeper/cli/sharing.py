@@ -9,6 +9,7 @@ from seatkeeper.cli.render import iso
 from seatkeeper.client.admin.holds import hold_text, parse_hold
 from seatkeeper.client.admin.projects import overtaking_text, parse_overtaking
 from seatkeeper.client.admin.reclaims import parse_reclaim, reclaim_text
+from seatkeeper.client.admin.stays import parse_stay, stay_text
 from seatkeeper.core.errors import InvalidArgument
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -26,6 +27,8 @@ def sharing_facts(pool: pb.Pool) -> list[tuple[str, str]]:
         found.append(("reclaim", reclaim_text(policy.reclaim)))
     if policy.HasField("hold"):
         found.append(("hold", hold_text(policy.hold)))
+    if policy.HasField("stay"):
+        found.append(("stay", stay_text(policy.stay)))
     return found
 
 
@@ -48,6 +51,14 @@ def parsed_hold(text: str | None) -> pb.HoldRule | None:
     """Return what an option says of longest holds. One that cannot be read ends the command."""
     try:
         return None if text is None else parse_hold(text)
+    except InvalidArgument as error:
+        fail(Exit.USAGE, str(error))
+
+
+def parsed_stay(text: str | None) -> pb.StayRule | None:
+    """Return what an option says of seats that are kept. One that cannot be read ends the command."""
+    try:
+        return None if text is None else parse_stay(text)
     except InvalidArgument as error:
         fail(Exit.USAGE, str(error))
 

@@ -185,6 +185,11 @@ def seats_of(pool: pools_pb.Pool) -> str:
     return f"{seats}, drained" if pool.spec.HasField("drain") else seats
 
 
+def kept_of(pool: pools_pb.Pool) -> str:
+    """Return how many of the seats that are held no session holds; empty: none."""
+    return f"{pool.kept} of these kept, " if pool.kept else ""
+
+
 def projects_table(pool: pools_pb.Pool) -> RenderableType:
     """Return what the listed projects of a pool have, and may have."""
     half_life = seconds(pool.spec.policy.usage_half_life)
@@ -230,10 +235,12 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
     until = (">held until",) if is_bounded else ()
     is_marked = any(grant.HasField("advisory") for grant in pool.grants)
     marked = ("would",) if is_marked else ()
+    is_any_kept = any(grant.HasField("kept") for grant in pool.grants)
+    kept = ("kept until",) if is_any_kept else ()
     return table(
         (
             *(*ids, "holder", *headings, ">seats", *lots, ">fence", ">held for"),
-            *(*until, "agent", *marked, "client says"),
+            *(*until, *kept, "agent", *marked, "client says"),
         ),
         [
             (
@@ -245,6 +252,7 @@ def grants_table(pool: pools_pb.Pool, *, with_ids: bool = False) -> RenderableTy
                 str(grant.fence),
                 since(grant.granted_at),
                 *((_held_until(grant),) if is_bounded else ()),
+                *((_kept_until(grant),) if is_any_kept else ()),
                 grant.agent_id or "-",
                 *((_would(grant),) if is_marked else ()),
                 client_says(grant),
@@ -268,6 +276,14 @@ def _estimate(ticket: pools_pb.QueuedTicket) -> str:
 
 def _held_until(grant: pools_pb.HeldGrant) -> str:
     return iso(grant.hold.ends_at) if grant.hold.HasField("ends_at") else "-"
+
+
+def _kept_until(grant: pools_pb.HeldGrant) -> str:
+    """Return until when seats are kept that no session holds, and by which rule."""
+    if not grant.HasField("kept"):
+        return "-"
+    until = iso(grant.kept.until) if grant.kept.HasField("until") else "not written yet"
+    return f"{until} ({grant.kept.rule})"
 
 
 def _would(grant: pools_pb.HeldGrant) -> str:

@@ -16,6 +16,7 @@ from seatkeeper.core.hold import HoldRule
 from seatkeeper.core.pool_rules import NO_RULES, PoolRules
 from seatkeeper.core.reclaim import ReclaimRule
 from seatkeeper.core.reservations import Reservation
+from seatkeeper.core.stay import StayRule
 
 DEPTH_MAX = 4
 """Levels of projects, below the pool itself."""
@@ -87,6 +88,8 @@ class PoolPolicy:
     """Seats that are kept for some in windows that come again and again; each name once."""
     counting: Counting = PLAIN
     """What requests cost, and whether the pool is advisory."""
+    stay: StayRule | None = None
+    """For how long seats are kept that were released or lost; None: they are free at once."""
 
     @cached_property
     def looks_at_hosts(self) -> bool:
@@ -138,6 +141,8 @@ class PoolPolicy:
             found.append(f"reclaim: {self.reclaim}")
         if self.hold is not None:
             found.append(f"hold: {self.hold}")
+        if self.stay is not None:
+            found.append(f"stay: {self.stay}")
         found += map(str, self.reservations)
         return found + self.rules.lines() + self.counting.lines()
 

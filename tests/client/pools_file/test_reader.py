@@ -527,3 +527,29 @@ def test_lots_together() -> None:
     many = [f"lot-{n}: {{seats: 1}}" for n in range(33)]
     (fault,) = read_pools(lots_file(*many)).faults
     assert "33 entries: at most 32" in fault.reason
+
+
+def test_for_how_long_seats_are_kept() -> None:
+    rule = "{linger: 10m, resurrection: 90.5, lock_delay: 15}"
+    found = read_pools((HEAD + f"  p:\n    seats: 1\n    stay: {rule}\n").encode())
+    assert found.faults == ()
+    said = found.pools["p"].policy.stay
+    assert said.linger.ToSeconds() == 600
+    assert said.resurrection.ToTimedelta().total_seconds() == 90.5
+    assert said.lock_delay.ToSeconds() == 15
+
+
+@pytest.mark.parametrize(
+    ("stay", "expected"),
+    [
+        ("10m", "5:11: pools.p.stay: '10m', where stay is a mapping with the keys"),
+        ("{}", "5:11: pools.p.stay: needs one of linger, resurrection, lock_delay"),
+        ("{linger: 91d}", "5:20: pools.p.stay.linger: '91d' is not from 1 s to"),
+        ("{resurrection: 2d}", "5:26: pools.p.stay.resurrection: '2d' is not from 1 s to"),
+        ("{lock_delay: 0}", "5:24: pools.p.stay.lock_delay: 0 seconds are not from 1 to"),
+        ("{lock-delay: 5}", "5:12: pools.p.stay: stay has no key 'lock-delay': did you mean"),
+    ],
+)
+def test_seats_that_cannot_be_kept_so(stay: str, expected: str) -> None:
+    (fault,) = faults(HEAD + f"  p:\n    seats: 1\n    stay: {stay}\n")
+    assert fault.startswith(expected)

@@ -173,6 +173,8 @@ def specs(draw: st.DrawFn, name: str) -> pb.PoolSpec:
             spec.policy.overtaking.hold_back.FromMicroseconds(micros)
     if draw(st.booleans()):
         spec.policy.hold.CopyFrom(draw(holds()))
+    for key in draw(st.sets(st.sampled_from(["linger", "resurrection", "lock_delay"]))):
+        getattr(spec.policy.stay, key).FromTimedelta(timedelta(seconds=draw(st.integers(1, 9))))
     if draw(st.booleans()):
         spec.policy.counting.advisory = True
     for cost, number in draw(st.dictionaries(names, st.integers(1, 1_000), max_size=3)).items():

@@ -152,7 +152,7 @@ PURE = (
         f"seatkeeper.core.{module}"
         for module in ("projects", "pool_rules", "reclaim", "hold", "lots")
     ),
-    *("seatkeeper.core.reservations", "seatkeeper.core.counting"),
+    *("seatkeeper.core.reservations", "seatkeeper.core.counting", "seatkeeper.core.stay"),
 )
 """Rooms that do no input or output, and ask no clock: what they decide can be replayed. And modules
 of the ground that they decide by."""

@@ -42,6 +42,7 @@ from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.background import WAKE_MAX, WAKE_MIN, BackgroundWork
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
+from seatkeeper.server.pool.stay_timers import StayTimers
 from seatkeeper.server.pool.subscribers import Position
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.store.keys import Keys
@@ -231,7 +232,8 @@ def test_when_a_policy_is_asked_again(after_millis: int, seconds: float) -> None
         def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
             return replace(FIFO.plan(pool, now), next_wake=Instant(now + after_millis))
 
-    work = BackgroundWork(mirror, WaitTimers(clock), ReclaimTimers(clock), Wakes(), clock)
+    timers = WaitTimers(clock), ReclaimTimers(clock), StayTimers(clock)
+    work = BackgroundWork(mirror, *timers, Wakes(), clock)
     assert work.look() is None
     assert work.next_look() == pytest.approx(seconds)
 

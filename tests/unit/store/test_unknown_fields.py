@@ -29,8 +29,10 @@ from seatkeeper.server.domain import (
     Guard,
     Limits,
     MoveTicket,
+    PoolPolicy,
     PoolSpec,
     Queued,
+    StayRule,
     To,
     Watermark,
 )
@@ -139,11 +141,13 @@ class Change:
         return key
 
 
-async def decide_once(store: MemoryStore, *commands: object) -> None:
+async def decide_once(
+    store: MemoryStore, *commands: object, spec: PoolSpec | None = None
+) -> None:
     """What a pool's loop does: list, decide, and commit against the guard."""
     mirror = PoolMirror(KEYS, POOL)
     mirror.reset(await store.list(KEYS.seats(POOL)))
-    mirror.state.spec = PoolSpec(POOL, 1)
+    mirror.state.spec = spec or PoolSpec(POOL, 1)
     decision = decide(mirror.state, commands, NOW, Limits())  # type: ignore[arg-type]  # any commands
     has_guard = bool(mirror.guard_revision)
     writes = writes_of(KEYS, POOL, decision, 5, has_guard=has_guard)
@@ -161,6 +165,11 @@ async def take_a_seat(store: MemoryStore) -> None:
 
 async def give_up(store: MemoryStore) -> None:
     await decide_once(store, release(900_000, SESSION, lease_id=LEASE))
+
+
+async def keep_a_lost_seat(store: MemoryStore) -> None:
+    spec = PoolSpec(POOL, 1, policy=PoolPolicy(stay=StayRule(lock_delay=timedelta(seconds=9))))
+    await decide_once(store, spec=spec)
 
 
 async def adopt(store: MemoryStore) -> None:
@@ -262,6 +271,7 @@ def _sha256() -> bytes:
 A_GRANT = records.grant_record(a_grant(1, fence=4, session=SESSION))
 A_GRANT.agent_id, A_GRANT.claim_id = "gone", uuid7(7)
 A_GRANT.attributes.SetInParent()
+A_STAY = state_pb2.StayRecord(grant=A_GRANT)
 A_TICKET = records.ticket_record(a_ticket(1, session=SESSION))
 A_TICKET.attributes.SetInParent()
 A_MARK = state_pb2.MarkRecord.FromString(
@@ -298,6 +308,12 @@ CHANGES = [
         A_GRANT,
         heed_a_revoke,
         frozenset({"heeds_within_millis"}),
+    ),
+    Change(
+        "seats/<pool>/stays/<grant_id>",
+        A_STAY,
+        keep_a_lost_seat,
+        frozenset({"since_millis", "until_millis", "may_return"}),
     ),
     Change(
         "seats/<pool>/queue/<grant_id>",
@@ -514,7 +530,8 @@ def test_every_enum_in_a_record_is_known_here() -> None:
     # known has no seats. A window whose state is not known keeps none. A cause that is not known counts
     # as an administrator's.
     lots = {"Lot.kind", "Lot.state", "LotPrice.per", "LotSeats.kind", "ReservedWindow.state"}
-    causes = {"ReclaimRecord.cause"}
+    # Seats that are kept for a cause that is not known count as lost.
+    causes = {"ReclaimRecord.cause", "StayRecord.cause"}
     assert found == {"Denied.reason", "Lost.reason", "RunningBuild.phase"} | lots | causes
 
 

@@ -145,6 +145,9 @@ class Specification(PolicyOptions):
             found.ClearField("policy")
         if self.file is not None and found.lots.lots:
             found.seats = decode_lots(found.lots).at(now_millis())
+        if found.policy.HasField("stay"):
+            found.policy.ClearField("stay")
+            say("`stay` is not played: released seats are free at once", stderr=True)
         if found.policy.reservations:
             say("reservations are not played: no window of them is open", stderr=True)
         return found

@@ -12,6 +12,7 @@ from seatkeeper.client.admin.lots import LotChange, change_lots
 from seatkeeper.client.admin.projects import with_projects
 from seatkeeper.client.admin.reservations import ReservationChange, change_reservations
 from seatkeeper.client.admin.rules import Rules, with_rules
+from seatkeeper.client.admin.stays import with_stay
 from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.core.errors import ServiceTooOld
 from seatkeeper.core.lot_text import plain_seats
@@ -20,14 +21,20 @@ from seatkeeper.v1 import pool_service_pb2 as pb
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-class Sharing(TypedDict, total=False):
+class Keeping(TypedDict, total=False):
+    """For how long seats are held, and kept afterwards."""
+
+    hold: pb.HoldRule | None
+    stay: pb.StayRule | None
+
+
+class Sharing(Keeping, total=False):
     """How a pool's seats go to those who ask."""
 
     projects: Iterable[pb.ProjectShare]
     usage_half_life: timedelta | None
     overtaking: pb.Overtaking | None
     reclaim: pb.ReclaimRule | None
-    hold: pb.HoldRule | None
     rules: Rules | None
     advisory: bool | None
     costs: Mapping[str, int] | None
@@ -59,6 +66,7 @@ DEFAULTS: dict[str, object] = {
     "overtaking": None,
     "reclaim": None,
     "hold": None,
+    "stay": None,
     "rules": None,
     "advisory": None,
     "costs": None,
@@ -92,6 +100,7 @@ def new_spec(name: str, seats: int, said: NewPool) -> pb.PoolSpec:
     if (rules := said.get("rules")) is not None:
         with_rules(policy, rules)
     with_hold(policy, said.get("hold"))
+    with_stay(policy, said.get("stay"))
     with_counting(policy, said.get("advisory"), said.get("costs"))
     policy.reservations.extend(said.get("reservations", ()))
     if policy.ByteSize():
@@ -123,6 +132,9 @@ def change_spec(spec: pb.PoolSpec, said: PoolChange) -> None:
     if (hold := said.get("hold")) is not None:
         with_hold(spec.policy, hold)
         spec.policy.SetInParent()
+    if (stay := said.get("stay")) is not None:
+        with_stay(spec.policy, stay)
+        spec.policy.SetInParent()
     if reservations := said.get("reservations"):
         change_reservations(spec, reservations)
     advisory, costs = said.get("advisory"), said.get("costs")
@@ -150,6 +162,8 @@ def as_asked(pool: pb.Pool, asked: pb.PoolSpec) -> pb.Pool:
         raise _too_old("calls no seats back", f"pool {name} does not")
     if wanted.HasField("hold") and not made.HasField("hold"):
         raise _too_old("knows no longest hold", f"pool {name} has none")
+    if wanted.HasField("stay") and not made.HasField("stay"):
+        raise _too_old("keeps no released seats", f"those of pool {name} are free at once")
     if wanted.HasField("rules") and not made.HasField("rules"):
         raise _too_old("knows no rules", f"pool {name} lets all in")
     if wanted.reservations and not made.reservations:

@@ -34,7 +34,7 @@ def parse_hold(text: str) -> pb.HoldRule:
                 f"or {NO_HOLD}"
             )
         found.add(key)
-        getattr(rule, key).FromTimedelta(_length(key, value))
+        getattr(rule, key).FromTimedelta(length_of("hold", key, value))
     if not rule.HasField("warning"):
         raise InvalidArgument(f"hold: {text[:100]!r} gives no warning=LENGTH")
     return rule
@@ -56,11 +56,15 @@ def with_hold(policy: pb.PoolPolicy, rule: pb.HoldRule | None) -> None:
         policy.hold.CopyFrom(rule)
 
 
-def _length(key: str, text: str) -> timedelta:
+def length_of(what: str, key: str, text: str) -> timedelta:
+    """Return a length of time, or a number of seconds; ``what`` and ``key`` say of what.
+
+    Raises `InvalidArgument`.
+    """
     if (found := _SECONDS.fullmatch(text)) is not None:
         micros = int((found[2] or "").ljust(6, "0"))
         return timedelta(seconds=int(found[1]), microseconds=micros)
     try:
         return parse_length(text)
     except ValueError as error:
-        raise InvalidArgument(f"hold: {key}={text[:100]}: {error}") from None
+        raise InvalidArgument(f"{what}: {key}={text[:100]}: {error}") from None

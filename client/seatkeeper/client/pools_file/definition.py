@@ -29,6 +29,7 @@ from seatkeeper.core.reclaim import (
 )
 from seatkeeper.core.recurrence import PARTS
 from seatkeeper.core.reservations import RESERVATIONS_MAX
+from seatkeeper.core.stay import LINGER_MAX, LOSS_MAX, STAY_MIN
 from seatkeeper.core.validate import DESCRIPTION_MAX, SEATS_MAX
 
 VERSION = 1
@@ -253,6 +254,26 @@ HOLD = Table(
         ),
     },
 )
+STAY = Table(
+    "stay",
+    {
+        "linger": Field(
+            takes=Length(STAY_MIN.total_seconds(), LINGER_MAX.total_seconds()),
+            meaning="Released seats are kept for so long for the next request of the same holder and "
+            "project, which is granted at once. Left out: they are free at once.",
+        ),
+        "resurrection": Field(
+            takes=Length(STAY_MIN.total_seconds(), LOSS_MAX.total_seconds()),
+            meaning="The seats of a session that was lost are kept for so long for its holder, who may "
+            "take the same grant again in a new session, with a new fence. Left out: they are not.",
+        ),
+        "lock_delay": Field(
+            takes=Length(STAY_MIN.total_seconds(), LOSS_MAX.total_seconds()),
+            meaning="The seats of a session that was lost are granted to no other for so long, so that "
+            "its program has that time to stop. Left out: they are at once.",
+        ),
+    },
+)
 GROUP = Table(
     "a group",
     {
@@ -463,6 +484,11 @@ POOL = Table(
         "hold": Field(
             takes=HOLD,
             meaning="How long seats may be held. Left out: as long as holders like.",
+        ),
+        "stay": Field(
+            takes=STAY,
+            meaning="For how long seats are kept that were released, or whose holder was lost. They "
+            "count as held meanwhile. Left out: they are free at once. Needs one of its keys.",
         ),
         "groups": Field(
             takes=Named(GROUP, GROUPS_MAX),

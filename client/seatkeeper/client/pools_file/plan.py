@@ -13,12 +13,14 @@ from seatkeeper.client.pools_file.counting import begins_to_bind, counting_value
 from seatkeeper.client.pools_file.holds import hold_fields
 from seatkeeper.client.pools_file.reservations import reservation_values
 from seatkeeper.client.pools_file.rules import narrows, rule_values
+from seatkeeper.client.pools_file.stays import stay_fields
 from seatkeeper.client.pools_file.writer import seconds_text
 from seatkeeper.core.amounts import count
 from seatkeeper.core.instants import instant_text
 from seatkeeper.core.lot_messages import decode_lot, decode_lots
 from seatkeeper.core.lot_text import has_lots, plain_seats, shortfall_text
 from seatkeeper.core.lots import LotKind, moved, succeeding
+from seatkeeper.core.stay import KEYS
 from seatkeeper.core.validate import POOL_DELETIONS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -26,6 +28,7 @@ _IN_SECONDS = (
     *("usage_half_life", "overtaking.within", "reclaim.notice", "reclaim.minimum_hold"),
     "overtaking.hold_back",
     *("hold.longest", "hold.idle", "hold.warning"),
+    *(f"stay.{key}" for key in KEYS),
 )
 
 
@@ -319,6 +322,8 @@ def _values(spec: pb.PoolSpec) -> dict[str, Given]:
         values["reclaim.hourly"] = spec.policy.reclaim.hourly
     for key, seconds in hold_fields(spec.policy.hold):
         values[f"hold.{key}"] = float(seconds) if "." in seconds else int(seconds)
+    for key, seconds in stay_fields(spec.policy.stay):
+        values[f"stay.{key}"] = float(seconds) if "." in seconds else int(seconds)
     if spec.policy.projects and spec.policy.HasField("usage_half_life"):
         values["usage_half_life"] = _seconds(spec.policy.usage_half_life)
     return values

@@ -36,6 +36,7 @@ from seatkeeper.client.pools_file.holds import hold_faults
 from seatkeeper.client.pools_file.reservations import faults_in as faults_in_reservations
 from seatkeeper.client.pools_file.reservations import reservations_of
 from seatkeeper.client.pools_file.rules import faults_in, rules_of
+from seatkeeper.client.pools_file.stays import NEEDS_ONE
 from seatkeeper.client.pools_file.tree import FAULTS_MAX, Fault, Node, Place, Scalar, shown
 from seatkeeper.core.instants import parse_instant, parse_length, parse_price
 from seatkeeper.core.lot_messages import decode_lots, encode_lot
@@ -170,6 +171,9 @@ class _Reader:
         hold = values.get("hold")
         if hold is not None and isinstance(hold.value, _Inner):
             self._hold(spec, hold.place, hold.value.values)
+        stay = values.get("stay")
+        if stay is not None and isinstance(stay.value, _Inner):
+            self._stay(spec, stay.place, stay.value.values)
         lots = values.get("lots")
         if lots is not None and isinstance(lots.value, Mapping):
             self._add_lots(spec, entry, lots.value)
@@ -238,6 +242,15 @@ class _Reader:
                 at = values[field].place if field in values else place
                 end = f".{field}" if field in values else ""
                 self.fault(at, reason, f"{path}{end}")
+
+    def _stay(self, spec: pb.PoolSpec, place: Place, values: Mapping[str, _Value]) -> None:
+        rule, path = spec.policy.stay, f"pools.{spec.name}.stay"
+        rule.SetInParent()
+        for key, found in values.items():
+            if isinstance(found.value, Duration):
+                getattr(rule, key).CopyFrom(found.value)
+        if not values and not any(fault.path.startswith(path) for fault in self.faults):
+            self.fault(place, NEEDS_ONE, path)
 
     def _check_rules(self, rules: pb.PoolRules, entry: _Entry, path: str) -> None:
         """Look at the rules together, where nothing was wrong with any of them."""

@@ -15,6 +15,7 @@ from seatkeeper.client.pools_file.bursts import burst_lines
 from seatkeeper.client.pools_file.counting import counting_lines
 from seatkeeper.client.pools_file.definition import VERSION
 from seatkeeper.client.pools_file.holds import hold_fields
+from seatkeeper.client.pools_file.stays import stay_fields
 from seatkeeper.client.pools_file.tree import meant_as
 from seatkeeper.core.amounts import exact_seconds
 from seatkeeper.core.instants import instant_text
@@ -60,6 +61,9 @@ def _pool(spec: pb.PoolSpec, as_ascii: bool) -> Iterator[str]:
     if spec.policy.HasField("hold"):
         said = [f"{key}: {seconds}" for key, seconds in hold_fields(spec.policy.hold)]
         yield f"    hold: {{{', '.join(said)}}}"
+    if spec.policy.HasField("stay"):
+        said = [f"{key}: {seconds}" for key, seconds in stay_fields(spec.policy.stay)]
+        yield f"    stay: {{{', '.join(said)}}}"
     yield from _rules(spec.policy.rules, as_ascii)
     yield from _reservations(spec.policy.reservations, as_ascii)
     yield from (f"    {line}" for line in counting_lines(spec, _name))

@@ -66,6 +66,11 @@ def _withdraw(draft: Draft, command: Withdraw) -> None:
 
 def _end_by_force(draft: Draft, command: ForcedEnd) -> None:
     """End a ticket or a grant of another, if it still is what the administrator saw."""
+    if (kept := draft.kept(command.grant_id)) is not None and kept.fence == command.fence:
+        draft.decision.reclaimed_fences.append(kept.fence)
+        draft.free_kept(kept)
+        draft.answer(command, Released(command.grant_id))
+        return
     found = draft.existing(command.grant_id)
     was_forced = draft.marks.forced_answer(command) is not None
     if (denied := not_as_seen(command, found, was_forced=was_forced)) is not None:

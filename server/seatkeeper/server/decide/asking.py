@@ -8,6 +8,7 @@ from seatkeeper.server.decide.weighing import asked_seats, unknown_class, weighe
 from seatkeeper.server.domain.commands import Acquire, Granted, Refusal
 from seatkeeper.server.domain.gang import Gang, is_choice
 from seatkeeper.server.domain.state import Grant, PoolSpec, Ticket
+from seatkeeper.server.policy.returning import may_return
 
 
 def acquire(draft: Draft, command: Acquire) -> None:
@@ -19,6 +20,17 @@ def acquire(draft: Draft, command: Acquire) -> None:
     if (found := draft.existing(grant_id)) is not None:
         _acquire_again(draft, command, found)
         return
+    if (kept := draft.kept(grant_id)) is not None and kept.session_id != command.session_id:
+        stay = draft.pool.stays[grant_id]
+        if kept.holder != command.holder:
+            draft.deny_not_yours(command)
+            return
+        if not may_return(draft.pool, stay):
+            draft.deny(command, Refusal.FINISHED, COMPLETED_BEFORE)
+            return
+        if _terms(stay.grant) != _terms(command):
+            draft.deny(command, Refusal.OTHER_TERMS, _other_terms(stay.grant))
+            return
     if grant_id in draft.gone and not draft.marks.is_completed(command.session_id, grant_id):
         # Another session's until now. A transaction writes no key twice.
         draft.deny_not_yours(command)

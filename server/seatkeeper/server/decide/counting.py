@@ -27,6 +27,11 @@ def counts_only(spec: PoolSpec | None) -> bool:
     return spec is not None and spec.policy.counting.is_advisory and spec.open_seats > 0
 
 
+def keeps_any(spec: PoolSpec | None) -> bool:
+    """Return whether seats of a pool are kept after a release or a loss. An advisory one keeps none."""
+    return spec is not None and spec.policy.stay is not None and not counts_only(spec)
+
+
 def mark_of(
     spec: PoolSpec | None, plan: Plan | None, ticket: Ticket, held: int, *, may_wait: bool
 ) -> AdvisoryMark | None:

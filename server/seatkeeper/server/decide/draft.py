@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from seatkeeper.server.decide.counting import counts_only
+from seatkeeper.server.decide.counting import counts_only, keeps_any
 from seatkeeper.server.decide.moving import Moves
 from seatkeeper.server.decide.overtaken import Overtaken
 from seatkeeper.server.decide.watermarks import Watermarks
@@ -21,7 +21,7 @@ from seatkeeper.server.domain.commands import (
 from seatkeeper.server.domain.hold_back import HoldBack
 from seatkeeper.server.domain.holds import Holds
 from seatkeeper.server.domain.limits import Limits
-from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolState, Ticket
+from seatkeeper.server.domain.state import Grant, Guard, Instant, PoolState, Stay, Ticket
 from seatkeeper.server.domain.watermark import Watermark
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
@@ -66,6 +66,12 @@ class Decision:
     reclaimed_fences: list[int] = field(init=False, default_factory=list)
     """Of those that an administrator ended."""
     tickets_ended: list[str] = field(init=False, default_factory=list)
+    stays: dict[str, Stay | None] = field(init=False, default_factory=dict)
+    """What is to be said of seats that outlive a session, by grant id; None: nothing any more."""
+    kept: list[Stay] = field(init=False, default_factory=list)
+    """Those of them that are kept from now on."""
+    kept_freed: list[Grant] = field(init=False, default_factory=list)
+    """Seats that were kept, and are free, or held again."""
     outcomes: list[tuple[Command, Outcome]] = field(init=False, default_factory=list)
     deferred: list[Command] = field(init=False, default_factory=list)
     unserved: bool = field(init=False, default=False)
@@ -88,6 +94,7 @@ class Decision:
             + len(self.marks)
             + len(self.grants_ended)
             + len(self.tickets_ended)
+            + len(self.stays)
         )
 
 
@@ -129,6 +136,12 @@ class Draft:
     """What is said of grants that go on."""
     said: set[str] = field(init=False, default_factory=set)
     """Ids of those of which this decision says something else."""
+    width: int = field(init=False)
+    """Records that may be written where otherwise there is one."""
+    lingering: set[str] = field(init=False, default_factory=set)
+    """Grants among ``gone`` whose seats are not free."""
+    unkept: set[str] = field(init=False, default_factory=set)
+    """Ids of kept seats that are free, for this decision."""
 
     def __post_init__(self) -> None:
         self.marks = Watermarks(self.pool)
@@ -140,10 +153,12 @@ class Draft:
         self.moves = Moves(self.pool, self.decision.moved)
         self.overtaken = Overtaken(self.pool)
         self.holds = self.pool.guard.holds
+        self.width = 2 if self.pool.stays or keeps_any(self.pool.spec) else 1
 
     def fits(self, writes: int) -> bool:
         """Return whether so many writes more fit into one transaction."""
-        return self.decision.writes + self.reserved + writes <= self.limits.writes_max
+        more = (self.reserved + writes) * self.width
+        return self.decision.writes + more <= self.limits.writes_max
 
     def give_up(self, ticket: Ticket) -> None:
         """End a ticket that has waited long enough."""
@@ -187,6 +202,36 @@ class Draft:
         self.decision.grants_ended.append(grant.grant_id)
         self.held -= grant.seats
         self.reserved += RELEASE_WRITES - 2
+        if grant.grant_id in self.pool.stays:
+            self.decision.stays[grant.grant_id] = None
+
+    def let_linger(self, grant: Grant, stay: Stay) -> None:
+        """End a stored grant whose seats are kept."""
+        self.gone.add(grant.grant_id)
+        self.lingering.add(grant.grant_id)
+        self.decision.grants_ended.append(grant.grant_id)
+        self.decision.stays[grant.grant_id] = stay
+        self.decision.kept.append(stay)
+
+    def free_kept(self, kept: Grant) -> None:
+        """Keep seats no more: they are for the next ticket, or for the one that they were kept for."""
+        self.unkept.add(kept.grant_id)
+        self.held -= kept.seats
+        self.decision.stays[kept.grant_id] = None
+        self.decision.kept_freed.append(kept)
+        before = self.decision.kept
+        self.decision.kept = [each for each in before if each.grant.grant_id != kept.grant_id]
+
+    def kept(self, grant_id: str) -> Grant | None:
+        """Return the seats that are kept under an id; None: there are none."""
+        return None if grant_id in self.unkept else self.pool.kept.get(grant_id)
+
+    @property
+    def freed(self) -> set[str]:
+        """Ids of all that ends, and of what holds no seats any more."""
+        if not self.lingering and not self.unkept:
+            return self.gone
+        return (self.gone - self.lingering) | self.unkept
 
     def answer_again(self, denied: Denied) -> None:
         """Answer those who asked again for what ends now; the id may get another owner."""
@@ -215,7 +260,7 @@ def snapshot(draft: Draft) -> PoolSnapshot:
         ticket_number=draft.number,
         # One more shows that something is left to serve.
         grants_max=len(asked) + stored + 1,
-        ended=draft.gone,
+        ended=draft.freed,
         new=[ticket for _, ticket in draft.asked.values()],
         impatient={grant_id for grant_id, (each, _) in asked if not each.may_wait},
     )

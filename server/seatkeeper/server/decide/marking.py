@@ -22,7 +22,7 @@ def marked_grants(pool: PoolState, grants: list[Grant], gone: Collection[str]) -
         return grants
     lots, held, marked = pool.spec.lots, pool.held, pool.marked.copy()
     for grant_id in gone:
-        if (ended := pool.grants.get(grant_id)) is not None:
+        if (ended := pool.holding(grant_id)) is not None:
             held -= ended.seats
             if ended.marks is not None:
                 marked.add(ended.marks, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seatkeeper.server.decide.draft import RELEASED_BEFORE, Draft
+from seatkeeper.server.decide.staying import lingering
 from seatkeeper.server.decide.work import waiting_for, work_ended
 from seatkeeper.server.domain.commands import Denied, Refusal, Release, Released
 from seatkeeper.server.domain.state import Grant, Ticket
@@ -25,7 +26,10 @@ def release(draft: Draft, command: Release) -> None:
         recorded = True
         if isinstance(found, Grant):
             draft.decision.released_fences.append(found.fence)
-            draft.end_grant(found)
+            if (stay := lingering(draft, found)) is not None:
+                draft.let_linger(found, stay)
+            else:
+                draft.end_grant(found)
             if command.work_end is not None and found.work_key:
                 draft.works_ended[found.work_key] = command.work_end
         else:

@@ -33,17 +33,21 @@ def serve_queue(draft: Draft) -> None:
     plan, free, works = draft.policy.plan(pool, draft.now), pool.free, WorksBegun(pool)
     draft.plan = plan
     for ticket in plan.serve:
+        taken = plan.returns.get(ticket.grant_id, ())
+        free += sum(kept.seats for kept in taken)
         is_new = ticket.grant_id in draft.asked
         is_free = ticket.seats <= free or draft.is_advisory
         if not is_free or not (is_new or _is_stored(draft, ticket)):
             return  # The policy is wrong, and no seat is granted that is not there.
         if not works.may_begin(ticket):
             continue
-        if not is_new and not draft.fits(2):
+        if not draft.fits(len(taken) + (0 if is_new else 2)):
             draft.decision.unserved = True
             return
         free -= ticket.seats
-        _grant(draft, ticket, is_new=is_new)
+        for kept in taken:
+            draft.free_kept(kept)
+        _grant(draft, ticket, is_new=is_new, continues=taken[0].fence if taken else 0)
 
 
 def _is_stored(draft: Draft, ticket: Ticket) -> bool:
@@ -56,7 +60,7 @@ def _is_stored(draft: Draft, ticket: Ticket) -> bool:
     )
 
 
-def _grant(draft: Draft, ticket: Ticket, *, is_new: bool) -> None:
+def _grant(draft: Draft, ticket: Ticket, *, is_new: bool, continues: int) -> None:
     draft.fence += 1
     grant = Grant(
         grant_id=ticket.grant_id,
@@ -69,6 +73,7 @@ def _grant(draft: Draft, ticket: Ticket, *, is_new: bool) -> None:
         granted_at=draft.now,
         heeds_within=reclaimed.heeds_within(draft.pool.spec, ticket),
         mark=_advisory_mark(draft, ticket) if draft.is_advisory else None,
+        continues=continues,
     )
     draft.held += grant.seats
     draft.served[grant.grant_id] = grant

@@ -8,6 +8,7 @@ from seatkeeper.server.domain.commands import Granted, Queued, Refusal
 from seatkeeper.server.domain.gang import is_choice
 from seatkeeper.server.domain.state import PoolSpec, Ticket
 from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.returning import kept_from
 
 
 def store_waiting(draft: Draft) -> None:
@@ -31,7 +32,11 @@ def store_waiting(draft: Draft) -> None:
             # A seat may be free: the queue was cut short by the size of the transaction.
             draft.decision.deferred.append(command)
         else:
-            draft.deny(command, *no_seat(draft.pool.spec, draft.plan, ticket))
+            reason, text = no_seat(draft.pool.spec, draft.plan, ticket)
+            kept = kept_from(draft.pool, ticket.seats) if draft.pool.kept else None
+            if kept is not None and reason is Refusal.NO_SEAT_FREE:
+                text = f"{kept}; wait, or try again later"
+            draft.deny(command, reason, text)
             draft.complete(command)
     for command, grant_id in draft.again:
         if (grant := draft.served.get(grant_id)) is not None:

@@ -12,6 +12,7 @@ from seatkeeper.core.projects import (
 )
 from seatkeeper.core.reclaim import ReclaimRule
 from seatkeeper.core.reservations import Window
+from seatkeeper.core.stay import StayRule
 from seatkeeper.server.domain.attribution import Attribution
 from seatkeeper.server.domain.basis import Basis, EstimatedWait
 from seatkeeper.server.domain.commands import (
@@ -48,6 +49,7 @@ from seatkeeper.server.domain.state import (
     Instant,
     PoolSpec,
     PoolState,
+    Stay,
     Ticket,
     Usage,
 )
@@ -99,6 +101,8 @@ __all__ = [
     "ReportIdle",
     "Revoke",
     "RevokeGrant",
+    "Stay",
+    "StayRule",
     "Ticket",
     "To",
     "Usage",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
 from heapq import merge
+from itertools import chain
 
 from seatkeeper.core.lot_use import LotMarks, MarkedSeats
 from seatkeeper.core.lots import NO_LOTS, PoolLots
@@ -32,7 +33,7 @@ from seatkeeper.server.domain.rule_index import RuleIndex
 from seatkeeper.server.domain.wait_counts import NO_WAITS, WaitCounts
 from seatkeeper.server.domain.window_index import WindowIndex
 
-__all__ = ["Grant", "Guard", "Instant", "PoolSpec", "PoolState", "Ticket", "Usage"]
+__all__ = ["Grant", "Guard", "Instant", "PoolSpec", "PoolState", "Stay", "Ticket", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,25 @@ class Grant(HasAttribution):
     """The lots that the seats came from when they were granted; None: from none."""
     mark: AdvisoryMark | None = None
     """Why an advisory pool would not have granted it then; None: it would have."""
+    continues: int = 0
+    """The fence of the grant whose kept seats it has taken over; 0: none."""
+
+
+@immutable
+class Stay:
+    """Seats that outlive the session that holds them, and are kept when that holds them no more."""
+
+    grant: Grant
+    """As it was made."""
+    since: Instant = Instant(0)
+    """0: it is not written that they are kept; the grant goes on, or its session was just lost."""
+    until: Instant = Instant(0)
+    was_released: bool = False
+    """Its holder gave the seats back. False: its session was lost."""
+    may_return: bool = False
+    """Its holder may take the same grant again, in a new session."""
+    record: bytes = field(default=b"", repr=False, compare=False)
+    """What it was read from, where that says more than this version knows."""
 
 
 @immutable
@@ -200,6 +220,10 @@ class PoolState:
     """The ids of the grants of each work key."""
     work_waiting: dict[str, set[str]] = field(init=False, default_factory=dict)
     """The ids of the tickets of each work key."""
+    stays: dict[str, Stay] = field(init=False, default_factory=dict)
+    """Seats that outlive the sessions that hold them, by grant id."""
+    kept: dict[str, Grant] = field(init=False, default_factory=dict)
+    """Those of them that no session holds any more. They count as held, in all that is counted."""
     gangs: set[str] = field(init=False, default_factory=set)
     """The ids of the tickets that are granted together with those of other pools."""
     _queue: list[QueueKey] = field(init=False, default_factory=list)
@@ -225,7 +249,7 @@ class PoolState:
         """What projects hold and wait for. Made when it is first asked for, and kept from then on."""
         if self._projects is None:
             tickets = ((key, self.tickets[key[2]]) for key in self._queue)
-            self._projects = ProjectIndex(self.grants.values(), tickets)
+            self._projects = ProjectIndex(self._holding(), tickets)
         return self._projects
 
     @property
@@ -233,7 +257,7 @@ class PoolState:
         """What is held and waits, as the pool's rules look at it. Made anew when these have changed."""
         rules = (self.spec.policy if self.spec else NO_POLICY).rules
         if self._by_rules is None or self._by_rules.rules is not rules:
-            self._by_rules = RuleIndex(rules, self.grants.values(), self.tickets.values())
+            self._by_rules = RuleIndex(rules, self._holding(), self.tickets.values())
         return self._by_rules
 
     @property
@@ -242,10 +266,11 @@ class PoolState:
         if self.spec is None or not self.spec.windows.open:
             self._by_windows = None
         elif self._by_windows is None or not self._by_windows.is_of(self.spec):
-            self._by_windows = WindowIndex(
-                self.spec, self.grants.values(), self.tickets.values()
-            )
+            self._by_windows = WindowIndex(self.spec, self._holding(), self.tickets.values())
         return self._by_windows
+
+    def _holding(self) -> Iterable[Grant]:
+        return chain(self.grants.values(), self.kept.values())
 
     def queue(self, new: Sequence[Ticket] = ()) -> Iterator[Ticket]:
         """Yield tickets by priority, then in the order of acceptance; ``new`` ones among them.
@@ -259,10 +284,50 @@ class PoolState:
         """Return how many tickets are before this one in ``queue``."""
         return bisect_left(self._queue, queue_key(ticket))
 
+    def holding(self, grant_id: str) -> Grant | None:
+        """Return what holds seats under an id, be it that they are kept; None: nothing does."""
+        return self.grants.get(grant_id) or self.kept.get(grant_id)
+
     def put_grant(self, grant: Grant) -> None:
         """Add a grant, or replace the one of this id."""
-        self.remove_grant(grant.grant_id)
+        if (before := self.grants.pop(grant.grant_id, None)) is not None:
+            self._discount(before)
         self.grants[grant.grant_id] = grant
+        self._count(grant)
+        if self.stays:
+            self._keep(grant.grant_id)
+
+    def remove_grant(self, grant_id: str) -> Grant | None:
+        """Remove and return the grant of this id, if there is one."""
+        grant = self.grants.pop(grant_id, None)
+        if grant is not None:
+            self._discount(grant)
+            if self.stays:
+                self._keep(grant_id)
+        return grant
+
+    def put_stay(self, stay: Stay) -> None:
+        """Add seats that outlive a session, or replace what is said of them."""
+        self.stays[stay.grant.grant_id] = stay
+        self._keep(stay.grant.grant_id)
+
+    def remove_stay(self, grant_id: str) -> None:
+        """Let the seats of an id be held by its grant alone, if there is one."""
+        self.stays.pop(grant_id, None)
+        self._keep(grant_id)
+
+    def _keep(self, grant_id: str) -> None:
+        """Count what outlives a session, where its grant has ended."""
+        if (before := self.kept.pop(grant_id, None)) is not None:
+            self._discount(before)
+        if (stay := self.stays.get(grant_id)) is not None and grant_id not in self.grants:
+            # No one works with them.
+            self.kept[grant_id] = kept = replace(
+                stay.grant, attribution=replace(stay.grant.attribution, work_key="")
+            )
+            self._count(kept)
+
+    def _count(self, grant: Grant) -> None:
         self.held += grant.seats
         if grant.marks is not None:
             self.marked.add(grant.marks)
@@ -275,22 +340,18 @@ class PoolState:
         if grant.work_key:
             _add(self.work_held, grant)
 
-    def remove_grant(self, grant_id: str) -> Grant | None:
-        """Remove and return the grant of this id, if there is one."""
-        grant = self.grants.pop(grant_id, None)
-        if grant is not None:
-            self.held -= grant.seats
-            if grant.marks is not None:
-                self.marked.add(grant.marks, -1)
-            if self._projects is not None:
-                self._projects.remove_grant(grant)
-            if self._by_rules is not None:
-                self._by_rules.remove_grant(grant)
-            if self._by_windows is not None:
-                self._by_windows.remove_grant(grant)
-            if grant.work_key:
-                _discard(self.work_held, grant)
-        return grant
+    def _discount(self, grant: Grant) -> None:
+        self.held -= grant.seats
+        if grant.marks is not None:
+            self.marked.add(grant.marks, -1)
+        if self._projects is not None:
+            self._projects.remove_grant(grant)
+        if self._by_rules is not None:
+            self._by_rules.remove_grant(grant)
+        if self._by_windows is not None:
+            self._by_windows.remove_grant(grant)
+        if grant.work_key:
+            _discard(self.work_held, grant)
 
     def put_ticket(self, ticket: Ticket) -> None:
         """Add a ticket, or replace the one of this id."""

@@ -36,7 +36,7 @@ class Room:
         if self._of_projects.most is not None:
             self._of_projects.held = state.projects.held
         for grant_id in pool.ended:
-            if (grant := state.grants.get(grant_id)) is not None:
+            if (grant := state.holding(grant_id)) is not None:
                 self._of_holders.add(grant.holder, -grant.seats)
                 self._of_hosts.add(grant.host.lower(), -grant.seats)
                 self._of_projects.add(grant.project, -grant.seats)

@@ -10,6 +10,7 @@ from seatkeeper.server.policy.holding import with_holds
 from seatkeeper.server.policy.keeping_free import keeping_free
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.reserving import RESERVING
+from seatkeeper.server.policy.returning import returning, with_returns, without
 from seatkeeper.server.policy.shares import Shares
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
@@ -22,9 +23,17 @@ class ByPool:
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
         """Return the plan of the policy that the pool has, and of how long its seats may be held."""
+        if not pool.state.kept:
+            return with_holds(self._behind_gangs(pool, now), pool, now)
+        tickets, returns = returning(pool)
+        others = without(pool, tickets, returns) if tickets else pool
+        plan = with_holds(self._behind_gangs(others, now), others, now)
+        return with_returns(plan, tickets, returns) if tickets else plan
+
+    def _behind_gangs(self, pool: PoolSnapshot, now: Instant) -> Plan:
         if pool.state.guard.hold_back is None:
-            return with_holds(self._in_order(pool, now), pool, now)
-        return with_holds(keeping_free(self._in_order, pool, now), pool, now)
+            return self._in_order(pool, now)
+        return keeping_free(self._in_order, pool, now)
 
     def _in_order(self, pool: PoolSnapshot, now: Instant) -> Plan:
         spec = pool.state.spec

@@ -31,7 +31,7 @@ class Kept:
         self.free = pool.free
         held = Counter(index.held)
         for grant_id in pool.ended:
-            if (grant := pool.state.grants.get(grant_id)) is not None:
+            if (grant := pool.state.holding(grant_id)) is not None:
                 for name in index.kept_for(grant):
                     held[name] -= grant.seats
         self._left = {

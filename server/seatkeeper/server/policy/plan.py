@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from seatkeeper.server.domain import Instant, Ticket
+from seatkeeper.server.domain import Grant, Instant, Ticket
 from seatkeeper.server.policy.order import Order
 from seatkeeper.server.policy.reclaiming import CallBack
 from seatkeeper.server.policy.rules import Reason, Rule
@@ -94,6 +94,8 @@ class Plan:
     reclaim: Sequence[CallBack] = ()
     """Grants whose seats are wanted back, also those that are called back already: one that is, and is
     not among these, is called back no more."""
+    returns: Mapping[str, Sequence[Grant]] = field(default_factory=dict)
+    """By id of a ticket in ``serve`` that takes over seats which are kept for it: those."""
     next_wake: Instant | None = None
     """When the plan of the same pool may differ from this one; None: never. Always in the future."""
 

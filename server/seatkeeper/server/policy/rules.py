@@ -36,6 +36,8 @@ class Rule(StrEnum):
     """Its host has the most that each host may hold."""
     PER_PROJECT = "per_project"
     """Its project has the most that each project may hold."""
+    STAY = "stay"
+    """It is next, and seats that would do are kept after a release or a loss."""
     RESERVATION = "reservation"
     """What is free is kept for others while a window is open."""
     POLICY = "policy"

@@ -127,7 +127,7 @@ class PoolSnapshot:
         """Return how many seats each project holds; of those alone that hold any."""
         held = self.state.projects.held.copy()
         for grant_id in self.ended:
-            if (grant := self.state.grants.get(grant_id)) is not None:
+            if (grant := self.state.holding(grant_id)) is not None:
                 held[grant.project] -= grant.seats
         return held
 

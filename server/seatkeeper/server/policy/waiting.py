@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from seatkeeper.server.domain import Ticket
 from seatkeeper.server.domain.gang import GangMember, is_choice
 from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.returning import kept_from
 from seatkeeper.server.policy.rules import ORDERS, Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 
@@ -108,6 +109,8 @@ def _of_the_order(
     left = pool.free - sum(each.seats for each in plan.serve)
     first = next((each for each, _ in ahead if each.grant_id not in served), None)
     wants = f"it wants {_seats(ticket.seats)}"
+    if not ahead and (reason := kept_from(pool.state, ticket.seats - left)) is not None:
+        return reason
     if not ahead:
         return Reason(
             Rule.SEATS, f"it is next: {wants}, and {left} of {pool.capacity} are free"

@@ -233,8 +233,8 @@ def replacement(
 
 
 def check_unused(view: PoolView) -> None:
-    """Raise ``PoolInUse`` for a pool with grants or tickets."""
-    if view.state.grants or view.state.tickets:
+    """Raise ``PoolInUse`` for a pool with grants or tickets, or with kept seats."""
+    if view.state.grants or view.state.tickets or view.state.kept:
         raise PoolInUse(
             f"pool {view.spec.name} has {view.state.held} seats held and "
             f"{len(view.state.tickets)} tickets waiting; wait until they are gone"

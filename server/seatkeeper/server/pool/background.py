@@ -1,9 +1,9 @@
 """Background work on one pool: what there is to decide that no command asks for.
 
-Tickets that the policy serves, tickets that can never be served, waits that have ended, and lent seats
-that are called back. All of it is read from the plan and the view, so that the loop wakes for what the
-decision does, and for nothing else: at once when there is work, and at the time at which there may be
-some.
+Tickets that the policy serves, tickets that can never be served, waits that have ended, lent seats
+that are called back, and seats that are kept. All of it is read from the plan and the view, so that the
+loop wakes for what the decision does, and for nothing else: at once when there is work, and at the time
+at which there may be some.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
+from seatkeeper.server.pool.stay_timers import StayTimers
 from seatkeeper.server.pool.wait_timers import WaitTimers
 
 WAKE_MIN, WAKE_MAX = 0.01, 10.0
@@ -29,12 +30,14 @@ class BackgroundWork:
         mirror: PoolMirror,
         waits: WaitTimers,
         reclaims: ReclaimTimers,
+        stays: StayTimers,
         policy: Policy,
         clock: Clock,
     ) -> None:
         self._mirror = mirror
         self._waits = waits
         self._reclaims = reclaims
+        self._stays = stays
         self._policy = policy
         self._clock = clock
         self.plan = self._planned(grants_max=1)
@@ -43,14 +46,19 @@ class BackgroundWork:
     def look(self) -> str | None:
         """Plan anew; return the id of a request that something is to be done with; None: of none.
 
-        A ticket that is to be served or denied, or a grant that is to be called back, or not any more.
+        A ticket that is to be served or denied, a grant that is to be called back, or not any more, or
+        seats of a lost session of which that is to be written.
         """
         self.plan = self._planned(grants_max=1)
         for ticket in self.plan.serve:
             return ticket.grant_id
         for ticket, _, _ in impossible_tickets(self._mirror.state):
             return ticket.grant_id
-        running = self._mirror.state.guard.reclaims.running
+        state = self._mirror.state
+        for grant_id in state.kept:
+            if not state.stays[grant_id].until:
+                return grant_id
+        running = state.guard.reclaims.running
         if not running and not self.plan.reclaim:
             return None
         wanted = {each.grant.grant_id for each in self.plan.reclaim}
@@ -75,7 +83,8 @@ class BackgroundWork:
         return min(found, default=None)
 
     def _next_end(self) -> float | None:
-        ends = self._waits.next_end(), self._reclaims.next_end()
+        timers = self._waits, self._reclaims, self._stays
+        ends = (each.next_end() for each in timers)
         return min((end for end in ends if end is not None), default=None)
 
     def forecast(self, holds: HoldStats) -> Forecast:

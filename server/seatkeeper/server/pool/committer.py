@@ -28,6 +28,7 @@ from seatkeeper.server.pool.in_flight import InFlightCommit
 from seatkeeper.server.pool.inbox import PendingCommand
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
+from seatkeeper.server.pool.stay_timers import StayTimers
 from seatkeeper.server.pool.subscribers import Subscribers
 from seatkeeper.server.pool.unknown import UnknownOutcomes
 from seatkeeper.server.pool.wait_timers import WaitTimers
@@ -63,6 +64,7 @@ class Committer:
         changed: Callable[[set[str]], None],
         bring_in: Callable[[Listing], Awaitable[None]],
         reclaims: ReclaimTimers,
+        stays: StayTimers,
     ) -> None:
         """Commit nothing yet. ``changed`` is called, with the ids concerned, after each change.
 
@@ -80,6 +82,7 @@ class Committer:
         self._waits = waits
         self._bring_in = bring_in
         self._reclaims = reclaims
+        self._stays = stays
         self._delivery = Delivery(context, mirror, subscribers, waits, changed)
         self._full_store = FullStore(context, mirror, waits, changed)
         self._spec_revision = 0
@@ -152,6 +155,7 @@ class Committer:
                 *(state, commands, self._clock.now(), self._config.limits, due),
                 policy=self._config.policy,
                 over=self._reclaims.over(),
+                kept=self._stays.ends(),
             )
             if not (commands or decision.changes or self._unsettled):
                 return decision  # nothing to change, and no answer that must be true
@@ -200,6 +204,8 @@ class Committer:
         if (error := self.unsupported) is not None:
             raise error
         await self._write_lots()
+        if self._mirror.state.kept:
+            await self._stays.look_up(self._store, self._keys, self._mirror.state)
 
     def _compared(self) -> tuple[Unchanged, Unchanged]:
         guard, spec = self._guard, self._keys.pool(self._pool)

@@ -102,6 +102,32 @@ def called_back(
         }
 
 
+def kept_seats(pool: str, decision: Decision) -> Iterator[tuple[str, dict[str, str | int]]]:
+    """Yield what is logged of seats that are kept from now on, and of those that are no more."""
+    for stay in decision.kept:
+        said = _of_kept(pool, stay.grant)
+        cause = "released" if stay.was_released else "lost"
+        yield "seats_kept", {**said, "cause": cause, "for_ms": stay.until - stay.since}
+    taken = {grant.continues: grant for grant in decision.grants if grant.continues}
+    for kept in decision.kept_freed:
+        if (grant := taken.get(kept.fence)) is not None:
+            said = {**_of_kept(pool, kept), "by": grant.grant_id, "new_fence": grant.fence}
+            yield "seats_returned", said
+        else:
+            yield "kept_seats_freed", _of_kept(pool, kept)
+
+
+def _of_kept(pool: str, kept: Grant) -> dict[str, str | int]:
+    return {
+        "pool": pool,
+        "grant_id": kept.grant_id,
+        "holder": kept.holder,
+        "project": kept.project,
+        "seats": kept.seats,
+        "fence": kept.fence,
+    }
+
+
 def overdrawn(pool: str, decision: Decision) -> Iterator[dict[str, str | int]]:
     """Yield what is logged of grants beyond the seats in force, which a contract allows."""
     for grant in decision.grants:

@@ -13,6 +13,7 @@ from seatkeeper.server.pool.decided import (
     Ended,
     called_back,
     changes_of,
+    kept_seats,
     overdrawn,
     refusals_of,
 )
@@ -102,6 +103,8 @@ class Delivery:
         usage, pool = self._observer.usage, self._pool
         for reclaim_said in called_back(pool, decision, self._mirror.state):
             events.happened("seats_called_back", **reclaim_said)
+        for name, said in kept_seats(pool, decision):
+            events.happened(name, **said)
         for over in overdrawn(pool, decision):
             events.happened("overdraft_granted", logging.WARNING, **over)
         usage.publish_all(changes_of(pool, decision, ended, gone=gone, peers=peers))

@@ -15,7 +15,7 @@ from seatkeeper.server.pool.refusals import Refusals
 from seatkeeper.server.pool.subscribers import deliver, peer_of
 from seatkeeper.server.pool.wait_timers import WaitTimers
 from seatkeeper.server.pool.writes import deletes_of
-from seatkeeper.server.store import Committed, OutcomeUnknown, StoreError, Write
+from seatkeeper.server.store import Committed, Delete, OutcomeUnknown, StoreError, Write
 
 FULL = (
     "the store is full: seats can be given back, none can be granted until an operator frees "
@@ -61,6 +61,8 @@ class FullStore:
             usage.append(ticket_ends(self._pool, ticket, now, denied=denied))
         if gone:
             deletes = deletes_of(self._context.keys, self._pool, gone.keys())
+            stays = self._mirror.state.stays.keys() & gone.keys()
+            deletes += [Delete(self._context.keys.stay(self._pool, each)) for each in stays]
             committed = await self._commit(deletes)
             touched = self._mirror.committed(deletes, committed.revision)
             for grant_id, session_id in gone.items():

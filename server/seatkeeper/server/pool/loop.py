@@ -63,6 +63,7 @@ from seatkeeper.server.pool.ownership import Ownership
 from seatkeeper.server.pool.positions import PositionNotifier
 from seatkeeper.server.pool.reclaim_timers import ReclaimTimers
 from seatkeeper.server.pool.refusals import Refusals
+from seatkeeper.server.pool.stay_timers import StayTimers
 from seatkeeper.server.pool.subscribers import Listener, Subscribers
 from seatkeeper.server.pool.view_reader import ViewReader
 from seatkeeper.server.pool.wait_timers import WaitTimers
@@ -107,12 +108,13 @@ class PoolLoop:
         self._mirror = PoolMirror(self._keys, pool)
         self._waits = WaitTimers(self._clock)
         self._reclaims = ReclaimTimers(self._clock)
-        timers = self._waits, self._reclaims
+        self._stays = StayTimers(self._clock)
+        timers = self._waits, self._reclaims, self._stays
         self._work = BackgroundWork(self._mirror, *timers, config.policy, self._clock)
         parts = (self._mirror, self.subscribers, self._waits, self._changed)
         self._ownership = Ownership(context, forwarder, *parts)
         self._reader = ViewReader(context, *parts)
-        self._committer = Committer(context, *parts, self._reader.bring_in, self._reclaims)
+        self._committer = Committer(context, *parts, self._reader.bring_in, *timers[1:])
         self.gang_parts = self._committer.gang_parts
         self._refusals = Refusals(context)
         self._intake = Intake(self.state, self._work, config, self._clock)
@@ -186,7 +188,7 @@ class PoolLoop:
         asked = len(self._inbox) or self._deciding
         in_use = asked or len(self.subscribers) or self._followers
         reports = self._ownership.forwarder is not None and self._ownership.elsewhere is None
-        is_held = bool(self.state.grants or self.state.tickets)
+        is_held = bool(self.state.grants or self.state.tickets or self.state.kept)
         is_needed = in_use or self._work.next_look() is not None or (reports and is_held)
         return self._listed.is_set() and not is_needed
 
@@ -252,6 +254,7 @@ class PoolLoop:
 
     def _changed(self, grant_ids: set[str]) -> None:
         self._reclaims.review(self.state.guard.reclaims)
+        self._stays.review(self.state)
         self.holds = self.holds.with_ended(self._mirror.ended, self._clock.now())
         self._mirror.ended.clear()
         if self._mirror.expired:

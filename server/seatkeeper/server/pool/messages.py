@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from heapq import nsmallest
-from itertools import islice
+from itertools import chain, islice
 
 from seatkeeper.core.lot_messages import encode_seats
 from seatkeeper.core.lot_use import counted
 from seatkeeper.core.pool_rules import finder
 from seatkeeper.server.decide import Forecast, Place
-from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Ticket
+from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Stay, Ticket
+from seatkeeper.server.policy.returning import may_return
 from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
 from seatkeeper.server.store import records
@@ -18,6 +19,7 @@ from seatkeeper.server.wire.counting import encode_mark, fill_counts
 from seatkeeper.server.wire.denials import encode_basis, fill_estimate
 from seatkeeper.server.wire.hold_rules import fill_hold
 from seatkeeper.server.wire.reclaims import fill_reclaiming
+from seatkeeper.server.wire.stays import kept_by
 from seatkeeper.v1 import pool_service_pb2
 
 SHOWN_MAX = 1_000
@@ -47,6 +49,7 @@ def pool_message(
         _add_lot_use(message, spec, state)
     if spec.policy.reservations:
         _add_reservations(message, spec, state)
+    message.kept = sum(kept.seats for kept in state.kept.values())
     if state.guard.advisory is not None:
         fill_counts(message.advisory, state.guard.advisory)
     kept = state.guard.hold_back
@@ -78,6 +81,7 @@ def grant_message(
         held.overdraft = grant.marks.overdraft
     if grant.mark is not None:
         held.advisory.CopyFrom(encode_mark(grant.mark))
+    held.continues_fence = grant.continues
     if reclaim is not None:
         fill_reclaiming(held.reclaiming, pool, grant.grant_id, reclaim)
     return held
@@ -111,11 +115,24 @@ def reason_message(waiting: Waiting) -> pool_service_pb2.WaitReason:
 
 
 def _add_grants(message: pool_service_pb2.Pool, state: PoolState) -> None:
-    for grant in nsmallest(SHOWN_MAX, state.grants.values(), key=lambda grant: grant.fence):
+    holding = chain(state.grants.values(), state.kept.values())
+    for grant in nsmallest(SHOWN_MAX, holding, key=lambda grant: grant.fence):
         reclaim = state.guard.reclaims.running.get(grant.grant_id)
         shown = grant_message(grant, message.spec.name, reclaim)
         fill_hold(shown, state.spec, state.guard, grant)
+        if grant.grant_id in state.kept:
+            shown.kept.CopyFrom(kept_message(state, state.stays[grant.grant_id]))
         message.grants.append(shown)
+
+
+def kept_message(state: PoolState, stay: Stay) -> pool_service_pb2.KeptSeats:
+    """Return for how long seats are kept, and by which rule."""
+    rule = kept_by(stay.was_released, may_return(state, stay))
+    message = pool_service_pb2.KeptSeats(rule=rule)
+    if stay.until:
+        message.since.FromMilliseconds(stay.since)
+        message.until.FromMilliseconds(stay.until)
+    return message
 
 
 def _add_tickets(message: pool_service_pb2.Pool, forecast: Forecast) -> None:
@@ -139,7 +156,7 @@ def _add_reservations(message: pool_service_pb2.Pool, spec: PoolSpec, state: Poo
         finds = finder(reservation.who, groups)
         held = sum(
             grant.seats
-            for grant in state.grants.values()
+            for grant in chain(state.grants.values(), state.kept.values())
             if finds(grant.holder, grant.project, grant.host) is not None
         )
         is_open = reservation.name in spec.windows.open

@@ -33,7 +33,7 @@ from seatkeeper.server.domain.holds import changed_holds
 from seatkeeper.server.domain.reclaims import changed_reclaims
 from seatkeeper.server.domain.watermark import Watermark, is_forced
 from seatkeeper.server.pool.writes import Made, deletes_of
-from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records
+from seatkeeper.server.store import Entry, Listing, Put, WatchBatch, Write, records, stays
 from seatkeeper.server.store.formats import FormatUnsupported
 from seatkeeper.server.store.keys import Keys
 
@@ -226,6 +226,12 @@ class PoolMirror:
         match kind:
             case "grants":
                 self._apply_grant(name, entry, made)
+                touched.add(name)
+            case "stays":
+                if entry is None:
+                    self.state.remove_stay(name)
+                else:
+                    self.state.put_stay(stays.decode_stay(name, entry.value))
                 touched.add(name)
             case "queue":
                 self._apply_ticket(name, entry, made)

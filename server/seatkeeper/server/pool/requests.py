@@ -26,8 +26,10 @@ from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.policy.waiting import Waiting, why_waiting
 from seatkeeper.server.pool.admin import PoolError, Pools, PoolView, missing
 from seatkeeper.server.pool.forwarder import Forwarded
+from seatkeeper.server.pool.messages import kept_message
 from seatkeeper.server.pool.router import PoolRouter
 from seatkeeper.server.store import OutcomeUnknown
+from seatkeeper.v1.pool_service_pb2 import KeptSeats
 
 
 class RequestNotFound(PoolError):
@@ -98,15 +100,18 @@ class Requests:
 
     async def release(
         self, pool: str, grant_id: str, reason: str, peer: str, *, fence: int = 0
-    ) -> Grant:
-        """Free the seats of a grant at once; return it as it was. Raises as ``remove`` does.
+    ) -> tuple[Grant, KeptSeats | None]:
+        """Free the seats of a grant at once; return it as it was, and until when they were kept.
 
-        ``fence``: that which it must have; 0: any.
+        Raises as ``remove`` does. ``fence``: that which it must have; 0: any.
         """
-        grant = grant_in(await self._pools.read(pool), grant_id, fence)
+        view = await self._pools.read(pool)
+        grant = grant_in(view, grant_id, fence, may_be_kept=True)
         command = ForcedEnd(grant_id, grant.session_id, grant.fence, reason)
         await self.decided(pool, command, peer)
-        return grant
+        if grant_id not in view.state.kept:
+            return grant, None
+        return grant, kept_message(view.state, view.state.stays[grant_id])
 
     async def decided(self, pool: str, command: Administrative, peer: str) -> Outcome:
         """Have a command decided here; return its outcome. Raises as ``remove`` does."""
@@ -126,13 +131,19 @@ class Requests:
         raise OutcomeUnknown(outcome.message)
 
 
-def grant_in(view: PoolView, grant_id: str, fence: int = 0) -> Grant:
+def grant_in(
+    view: PoolView, grant_id: str, fence: int = 0, *, may_be_kept: bool = False
+) -> Grant:
     """Return a grant of a pool. Raises ``RequestNotFound`` and ``RequestDiffers``.
 
-    ``fence``: that which it must have; 0: any.
+    ``fence``: that which it must have; 0: any. ``may_be_kept``: also one that is over, where its seats
+    are kept.
     """
     pool = view.spec.name
-    grant = view.state.grants.get(grant_id)
+    grant = view.state.holding(grant_id)
+    if grant_id in view.state.kept and not may_be_kept:
+        over = f"grant {grant_id} of pool {pool} is over, and its seats are kept"
+        raise RequestDiffers(f"{over}; `seatkeeper grant release --now` frees them")
     if grant is None:
         if grant_id in view.state.tickets:
             waits = f"request {grant_id} waits for {pool}, and holds no seat"

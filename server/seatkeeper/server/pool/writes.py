@@ -9,7 +9,7 @@ from seatkeeper.server.decide import Decision
 from seatkeeper.server.domain import Grant, Granted, Guard, Queued, Ticket
 from seatkeeper.server.domain.watermark import Watermark
 from seatkeeper.server.events.facts import encode_facts
-from seatkeeper.server.store import Delete, Put, Write, records
+from seatkeeper.server.store import Delete, Put, Write, records, stays
 from seatkeeper.server.store.keys import Keys
 
 Made: TypeAlias = Grant | Ticket | Watermark | tuple[Guard, int]
@@ -55,6 +55,12 @@ def writes_of(
         for session_id, mark in decision.marks.items()
     ]
     writes += [Delete(keys.grant(pool, grant_id)) for grant_id in decision.grants_ended]
+    writes += [
+        Delete(keys.stay(pool, grant_id))
+        if stay is None
+        else Put(keys.stay(pool, grant_id), stays.encode_stay(stay))
+        for grant_id, stay in decision.stays.items()
+    ]
     writes += [Delete(keys.ticket(pool, grant_id)) for grant_id in decision.tickets_ended]
     return writes
 

@@ -303,7 +303,7 @@ class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
             raise Malformed("now", NOT_NOW)
         try:
             with administrative_act("grant_released", context, **_about(request)) as facts:
-                grant = await self._requests.release(
+                grant, kept = await self._requests.release(
                     *(request.pool, request.grant_id, request.reason, peer_of_call(context)),
                     fence=request.fence,
                 )
@@ -312,7 +312,10 @@ class PoolService(HeldGrantCalls, pool_service_pb2_grpc.PoolServiceServicer):
                 facts |= {"session_id": grant.session_id}
         except PoolError as error:
             raise failure(request.pool, error, request.grant_id) from error
-        return pool_service_pb2.ReleaseGrantResponse(grant=grant_message(grant))
+        message = grant_message(grant)
+        if kept is not None:
+            message.kept.CopyFrom(kept)
+        return pool_service_pb2.ReleaseGrantResponse(grant=message)
 
     async def _read(self, name: str) -> PoolView:
         check_name("name", name)

@@ -5,6 +5,7 @@
     <prefix>/pools/<pool>                      PoolSpec, written by administrators
     <prefix>/seats/<pool>/guard                GuardRecord; rewritten by every decision
     <prefix>/seats/<pool>/grants/<grant_id>    GrantRecord, attached to the session's lease
+    <prefix>/seats/<pool>/stays/<grant_id>     StayRecord: seats that outlive the session
     <prefix>/seats/<pool>/queue/<grant_id>     TicketRecord, attached to the session's lease
     <prefix>/seats/<pool>/marks/<session_id>   MarkRecord, attached to the session's lease
     <prefix>/sessions/<session_id>             SessionRecord, attached to its own lease
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Message] | None] = {
     "pools/<pool>": pool_service_pb2.PoolSpec,
     "seats/<pool>/guard": state_pb2.GuardRecord,
     "seats/<pool>/grants/<grant_id>": state_pb2.GrantRecord,
+    "seats/<pool>/stays/<grant_id>": state_pb2.StayRecord,
     "seats/<pool>/queue/<grant_id>": state_pb2.TicketRecord,
     "seats/<pool>/marks/<session_id>": state_pb2.MarkRecord,
     "sessions/<session_id>": state_pb2.SessionRecord,
@@ -84,6 +86,10 @@ class Keys:
     def grant(self, pool: str, grant_id: str) -> str:
         """Return the key of a grant."""
         return f"{self.prefix}/seats/{pool}/grants/{grant_id}"
+
+    def stay(self, pool: str, grant_id: str) -> str:
+        """Return the key of seats that outlive a session."""
+        return f"{self.prefix}/seats/{pool}/stays/{grant_id}"
 
     def ticket(self, pool: str, grant_id: str) -> str:
         """Return the key of a ticket."""

@@ -91,6 +91,8 @@ def _format_of(spec: PoolSpec) -> int:
     policy = spec.policy
     if policy.overtaking is not None and policy.overtaking.hold_back is not None:
         return STAY_FORMAT
+    if policy.stay is not None:
+        return STAY_FORMAT
     if policy.hold is not None or policy.reservations:
         return TERMS_FORMAT
     if policy.counting != NO_POLICY.counting or policy.rules.looks_at_hosts:
@@ -233,6 +235,8 @@ def grant_record(grant: Grant) -> state_pb2.GrantRecord:
         record.lots.extend(map(encode_seats, grant.marks.lots))
         record.overdraft = grant.marks.overdraft
     write_mark(record, grant.mark)
+    if grant.continues:
+        record.continues_fence = grant.continues
     return record
 
 
@@ -271,6 +275,7 @@ def grant_of(grant_id: str, record: state_pb2.GrantRecord) -> Grant:
         heeds_within=heeds_within_of(record),
         marks=decode_marks(record.lots, record.overdraft),
         mark=read_mark(record),
+        continues=record.continues_fence,
     )
 
 

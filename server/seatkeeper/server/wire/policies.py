@@ -13,6 +13,7 @@ from seatkeeper.server.domain import (
 from seatkeeper.server.wire.counting import decode_counting, encode_counting
 from seatkeeper.server.wire.hold_rules import decode_hold, encode_hold
 from seatkeeper.server.wire.pool_rules import decode_rules, encode_rules
+from seatkeeper.server.wire.stays import decode_stay, encode_stay
 from seatkeeper.v1 import pool_service_pb2
 
 
@@ -45,6 +46,8 @@ def encode_policy(policy: PoolPolicy) -> pool_service_pb2.PoolPolicy:
         message.rules.CopyFrom(encode_rules(policy.rules))
     if policy.hold is not None:
         message.hold.CopyFrom(encode_hold(policy.hold))
+    if policy.stay is not None:
+        message.stay.CopyFrom(encode_stay(policy.stay))
     message.reservations.extend(map(encode_reservation, policy.reservations))
     if policy.counting != NO_POLICY.counting:
         message.counting.CopyFrom(encode_counting(policy.counting))
@@ -61,6 +64,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
     reclaim = _decode_reclaim(message.reclaim) if message.HasField("reclaim") else None
     rules, counting = decode_rules(message), decode_counting(message)
     hold = decode_hold(message.hold) if message.HasField("hold") else None
+    stay = decode_stay(message.stay) if message.HasField("stay") else None
     reservations = decode_reservations(message.reservations)
     if not message.projects:
         found = PoolPolicy(
@@ -70,6 +74,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
             hold=hold,
             reservations=reservations,
             counting=counting,
+            stay=stay,
         )
         return NO_POLICY if found == NO_POLICY else found
     return PoolPolicy(
@@ -90,6 +95,7 @@ def decode_policy(message: pool_service_pb2.PoolPolicy) -> PoolPolicy:
         hold,
         reservations,
         counting,
+        stay,
     )
 
 

@@ -33,6 +33,7 @@ from seatkeeper.server.wire.hold_rules import check_activity, check_hold
 from seatkeeper.server.wire.lots import check_lots
 from seatkeeper.server.wire.policies import decode_policy
 from seatkeeper.server.wire.pool_rules import check_rules
+from seatkeeper.server.wire.stays import check_stay
 from seatkeeper.v1 import pool_service_pb2, seat_pb2, seat_service_pb2
 
 CLIENT_LENGTHS_MAX = {"host": 253, "command": 100, "library": 100}
@@ -233,6 +234,8 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         _check_reclaim(policy.reclaim)
     if policy.HasField("hold"):
         check_hold(policy.hold)
+    if policy.HasField("stay"):
+        check_stay(policy.stay)
     check_rules(policy)
     check_counting(policy)
     for place, share in enumerate(policy.projects):
