@@ -47,6 +47,7 @@ from seatkeeper.client.session.grants import (
     SeatRequest,
     SeatTerms,
     taking,
+    wanted_again,
 )
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.introduction import introduced
@@ -191,6 +192,22 @@ class AsyncSeatClient:
         """
         refuse_others(SeatTerms, terms)
         return await self.take(SeatRequest.of(pool, **terms))
+
+    async def take_again(
+        self, grant: AsyncGrant, *, wait: float | timedelta | None = None
+    ) -> AsyncGrant:
+        """Take seats that were lost with their session again: the same grant, with a new fence.
+
+        For pools that keep the seats of a lost session for its holder, by their rule `resurrection`,
+        and within that time: then it comes before all that wait. What was begun under the old fence is
+        stale. Where nothing is kept any more it is a new request, which waits as any other, under
+        another id; ``wait`` as for `acquire`. While the old lease lives it waits for that to end, for
+        two minutes at most. The session is a new one: other grants of the old one are lost as well.
+
+        Raises `UsageError` while the seats are not lost, after their release, and for seats that were
+        granted together with those of other pools; otherwise as `acquire` does.
+        """
+        return await self.take(wanted_again(grant, wait))
 
     @taking(GangTerms)
     def gang(self, seats: Mapping[str, int], **terms: Unpack[GangTerms]) -> AsyncGang:

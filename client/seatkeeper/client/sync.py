@@ -145,6 +145,10 @@ class SeatClient:
         refuse_others(SeatTerms, terms)
         return Seat(self, SeatRequest.of(pool, **terms)).take()
 
+    def take_again(self, grant: Grant, *, wait: float | timedelta | None = None) -> Grant:
+        """Take seats that were lost again; as `AsyncSeatClient.take_again`."""
+        return Grant(self, self._thread.call(self._async.take_again(grant._grant, wait=wait)))
+
     @property
     def state(self) -> HoldingState:
         """How sure this client may be of all it holds; LOST while there is no session."""

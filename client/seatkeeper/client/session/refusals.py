@@ -20,6 +20,9 @@ from seatkeeper.v1 import seat_pb2
 REASKS_MAX = 8
 """How often one request gets a new id because its old one was completed."""
 
+AGAIN_SECONDS = 120.0
+"""For how long a lost grant is asked for again while its lease lives; clients stop before it ends."""
+
 _Reason = seat_pb2.DenialReason
 _NOTHING_HELD = frozenset(
     {
@@ -71,6 +74,8 @@ def next_step(
     """Decide about a refusal that came at ``now``; ``delay`` is how long to wait before a retry."""
     error = from_denied(denied)
     match denied.reason:
+        case _Reason.DENIAL_REASON_NOT_YOURS if _may_end(ask, now + delay):
+            return AskLater(now + delay, error, anew=False)
         case _Reason.DENIAL_REASON_FINISHED if ask.attempt < REASKS_MAX:
             return AskAnew()
         case _Reason.DENIAL_REASON_UNAVAILABLE if now + delay < ask.expires_at:
@@ -79,6 +84,11 @@ def next_step(
             if ask.wait is None or now + delay < ask.asked_at + ask.wait:
                 return AskLater(now + delay, error, anew=True)
     return GiveUp(error)
+
+
+def _may_end(ask: PendingRequest, at: float) -> bool:
+    """Return whether a grant that is asked for again may be kept for us soon: its lease lives still."""
+    return ask.is_again and at < min(ask.asked_at + AGAIN_SECONDS, ask.expires_at)
 
 
 def is_released(denied: seat_pb2.Denied) -> bool:

@@ -113,11 +113,13 @@ class Wanted:
     """The seats that are granted together with these, and these: pools, ids of requests, numbers."""
     alternatives: tuple[tuple[str, str, int, int], ...] = ()
     """The seats of which some are granted, and these: likewise, and after how many milliseconds."""
+    again_id: str = ""
+    """The grant that was lost with its session, and is wanted again; empty: any will do."""
 
     @property
     def is_one_of_many(self) -> bool:
         """Whether seats like these may be of use to another request of this process."""
-        return not (self.work_key or self.is_joint)
+        return not (self.work_key or self.is_joint or self.again_id)
 
     @property
     def is_joint(self) -> bool:
@@ -126,7 +128,9 @@ class Wanted:
 
     @property
     def own_id(self) -> str:
-        """The id of this request, where others are answered with it; empty: any will do."""
+        """The id of this request, where it is said which; empty: any will do."""
+        if self.again_id:
+            return self.again_id
         ids = {pool: grant_id for pool, grant_id, _ in self.gang}
         ids |= {pool: grant_id for pool, grant_id, *_ in self.alternatives}
         return ids.get(self.pool, "")
@@ -157,7 +161,7 @@ class Wanted:
         """Return the message that asks for it; ``wait`` in seconds, None: without limit."""
         acquire = seat_pb2.Acquire(
             pool=self.pool,
-            grant_id=grant_id,
+            grant_id=grant_id or self.again_id,
             seats=0 if self.is_joint else self.seats,
             project=self.project,
             priority=self.priority,
@@ -200,6 +204,7 @@ class Wanted:
             token=not acquire.without_token,
             work_key=acquire.attributes.work_key,
             cost_class=acquire.attributes.cost_class,
+            again_id=acquire.grant_id,
         )
 
     def command(self, grant_id: str, wait: float | None) -> pb.SessionCommand:
@@ -248,6 +253,11 @@ class PendingRequest:
     def pool(self) -> str:
         """Name of the pool."""
         return self.wanted.pool
+
+    @property
+    def is_again(self) -> bool:
+        """Whether it asks for a grant that was lost with its session."""
+        return bool(self.wanted.again_id) and self.wanted.again_id == self.grant_id
 
     def wait_left(self, now: float) -> float | None:
         """Return how long it may still wait in the queue; None: without limit."""

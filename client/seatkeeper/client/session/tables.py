@@ -173,7 +173,10 @@ class Tables:
         self.holdings.lose_all(message)
         for ask in list(self.asks.values()):
             ask.retry_at = None
-            self._rename(ask, now)
+            if ask.is_again:  # of the next session, this is another request
+                ask.sent, ask.first_sent_at, ask.granted = False, None, None
+            else:
+                self._rename(ask, now)
 
     # What the service says ---------------------------------------------------------------------
 
