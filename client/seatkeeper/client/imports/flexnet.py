@@ -24,6 +24,7 @@ from seatkeeper.client.imports.fields import (
     number,
 )
 from seatkeeper.client.imports.lexer import Grammar
+from seatkeeper.client.imports.lingers import linger
 from seatkeeper.client.imports.parsed import (
     Access,
     Aside,
@@ -46,7 +47,7 @@ ATTRIBUTES: Attributes = {
     "FLOAT_OK": "a seat that moves between machines with its dongle",
     "HOST_BASED": "seats of named hosts",
     "HOSTID": "it is for one machine: a pool does not look where its seats are used",
-    "LINGER": "a seat is free at once when it is released",
+    "LINGER": "for how long a released seat is kept: give the pool `stay: {linger: ...}`",
     "MINIMUM": "each request takes at least so many seats: ask for them with `--seats`",
     "NAMED_USER": "seats of named users",
     "OVERDRAFT": "seats beyond those that were bought: give a lot an `overdraft`",
@@ -177,7 +178,7 @@ READINGS: dict[str, Reading | Aside] = {
     **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _access),
     # For how long.
     **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _IDLE),
-    "LINGER": no_counterpart("a seat is free at once when it is released"),
+    "LINGER": linger,
     # Borrowing, overdraft, activation.
     **dict.fromkeys(
         ("BORROW_LOWWATER", "MAX_BORROW_HOURS", "INCLUDE_BORROW", "EXCLUDE_BORROW"), _BORROWING

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from seatkeeper.client.imports.contracts import Contracts, contracts_of, say_what_is_lost
 from seatkeeper.client.imports.dialect import Dialect
+from seatkeeper.client.imports.lingers import Lingering
 from seatkeeper.client.imports.names import name_of
 from seatkeeper.client.imports.parsed import Outcome
 from seatkeeper.client.imports.pools_text import Entry, lines_of
@@ -63,6 +64,8 @@ class Made:
         self._lost: list[Source] = []
         self.is_too_large = False
         """Its text would be none that is read."""
+        self.lingering: Mapping[int, Lingering] = {}
+        """For how long pools keep released seats, by the identity of each."""
         self._pools: list[Renamed] = []
         self._others: dict[tuple[str, str, str], Renamed] = {}
         self._dialect = dialect
@@ -134,6 +137,10 @@ class Made:
         parts: dict[str, list[tuple[Outcome, ...]]] = {}
         origins = self._add_seats(spec, pool, contracts, parts)
         self._add_rules(spec, ruled, parts)
+        if (kept := self.lingering.get(id(pool))) is not None:
+            spec.policy.stay.linger.seconds = kept.seconds
+            parts["stay"] = [(kept.outcome,)]
+            kept.outcome.targets.append(f"pools.{name}.stay")
         taken: dict[str, tuple[str, str]] = {}
         for project in shared.projects.values():
             places = _places(project.outcomes)

@@ -128,6 +128,15 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Linger:
+    """For how long a released seat of a feature is kept."""
+
+    feature: str
+    qualifier: str
+    seconds: int
+
+
+@dataclass(frozen=True)
 class Aside:
     """What has no part in a file of pools."""
 
@@ -135,7 +144,7 @@ class Aside:
     reason: str
 
 
-Parsed = Licence | Package | Claim | Access | Group | Aside
+Parsed = Licence | Package | Claim | Access | Group | Linger | Aside
 
 
 class Unreadable(Exception):

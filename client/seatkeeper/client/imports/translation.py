@@ -10,6 +10,7 @@ from seatkeeper.client.imports.daemons import Daemons
 from seatkeeper.client.imports.dialect import Dialect
 from seatkeeper.client.imports.groups import Groups
 from seatkeeper.client.imports.lexer import Lexed, lexed
+from seatkeeper.client.imports.lingers import lingering_of
 from seatkeeper.client.imports.made import REFUSALS_MAX, Made, Refusal, Renamed
 from seatkeeper.client.imports.parsed import (
     Access,
@@ -17,6 +18,7 @@ from seatkeeper.client.imports.parsed import (
     Claim,
     Group,
     Licence,
+    Linger,
     Outcome,
     Package,
     Unreadable,
@@ -85,6 +87,7 @@ def translate(
     features = features_of(dialect, meant.licences, meant.packages, today)
     shared, ruled = _shared_and_ruled(dialect, features, meant)
     made = Made(dialect, names or {}, with_vendor)
+    made.lingering = lingering_of(dialect, features, meant.lingers)
     made.add(features, shared, ruled)
     head = f"From {', '.join(name for name, _ in files)}, by `seatkeeper import {dialect.name}`"
     text = (
@@ -131,6 +134,7 @@ class _Meant:
     claims: list[tuple[Outcome, Claim]] = field(default_factory=list)
     accesses: list[tuple[Outcome, Access]] = field(default_factory=list)
     groups: list[tuple[Outcome, Group]] = field(default_factory=list)
+    lingers: list[tuple[Outcome, Linger]] = field(default_factory=list)
 
     def add(self, dialect: Dialect, outcome: Outcome) -> None:
         """Read one more statement."""
@@ -155,6 +159,8 @@ class _Meant:
                 self.accesses.append((outcome, parsed))
             case Group():
                 self.groups.append((outcome, parsed))
+            case Linger():
+                self.lingers.append((outcome, parsed))
             case None:
                 hint = dialect.unknown(statement)
                 known = f"{dialect.title} has no keyword of this name that is known here"
