@@ -89,6 +89,22 @@ def test_who_waits_and_why(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS_MAX + 20)
+def test_keep_seats_after_a_release(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, "keep-seats-after-a-release.md", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"stay +resurrection=300,lock_delay=15", done.stdout)
+    assert "KEPT UNTIL" in done.stdout.upper()
+    assert "(linger)" in done.stdout
+    assert re.search(r"1 seat is kept after a release.* \(rule `stay`\)", done.stderr)
+    assert "bo has it\n" not in done.stdout
+    assert "the second part" in done.stdout
+    assert "bo has it now" in done.stdout
+    assert "part 2 under fence" in done.stdout
+    assert "+ stay.lock_delay: 15 s" in done.stdout
+    assert "1 seat of mesher kept for ada no more" in done.stdout
+
+
+@pytest.mark.timeout(SECONDS_MAX + 20)
 def test_how_long_seats_are_held(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, "how-long-seats-are-held.md", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1040,6 +1040,42 @@ DEFECTS = (
         tests=("tests/unit/decide/test_weighing.py",),
     ),
     Defect(
+        "the seats of the lost are free until a node writes that they are kept",
+        f"{SERVER}/domain/state.py",
+        "        if (stay := self.stays.get(grant_id)) is not None and grant_id not in self.grants:\n",
+        "        stay = self.stays.get(grant_id)\n"
+        "        if stay is not None and stay.until and grant_id not in self.grants:\n",
+        tests=("tests/unit/decide/test_staying.py",),
+    ),
+    Defect(
+        "each decision keeps the seats of the lost anew",
+        f"{SERVER}/decide/staying.py",
+        "        if stay.until:\n            if pool.spec",
+        "        if stay.until and stay.was_released:\n            if pool.spec",
+        tests=("tests/unit/decide/test_staying.py",),
+    ),
+    Defect(
+        "one who comes back has a second seat",
+        f"{SERVER}/decide/serving.py",
+        "        for kept in taken:\n            draft.free_kept(kept)\n",
+        "",
+        tests=("tests/unit/decide/test_staying.py",),
+    ),
+    Defect(
+        "what was called back when it was lost comes back",
+        f"{SERVER}/policy/returning.py",
+        "rule.resurrection is not None and not is_called_back\n",
+        "rule.resurrection is not None\n",
+        tests=("tests/unit/decide/test_staying.py",),
+    ),
+    Defect(
+        "a wall clock that jumps ends a lock delay",
+        f"{SERVER}/pool/stay_timers.py",
+        "            if known is not None and known[0] == stay:\n",
+        "            if False:\n",
+        tests=("tests/unit/pool/test_pool_loop_stays.py",),
+    ),
+    Defect(
         "a batch overlooks what changed since it was seen",
         f"{SERVER}/pool/batches.py",
         "            if revision == change.seen_revision or _only_lots_moved(change, found):\n",
