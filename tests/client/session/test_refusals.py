@@ -52,6 +52,20 @@ def test_a_finished_id_is_replaced_at_once(
     assert next_step(ask(loop, wait), finished, NOW, 1.0) == AskAnew()
 
 
+def test_a_lost_grant_is_asked_for_again_while_its_lease_lives(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    lost, others = ask(loop, 60.0), denied(Reason.DENIAL_REASON_NOT_YOURS)
+    assert isinstance(next_step(lost, others, NOW, 1.0), GiveUp), "any other request"
+    lost.wanted = Wanted(pool="p", again_id="g")
+    answer = next_step(lost, others, NOW, 1.0)
+    assert isinstance(answer, AskLater)
+    assert (answer.at, answer.anew) == (NOW + 1.0, False)
+    assert isinstance(next_step(lost, others, NOW + 69.5, 1.0), GiveUp), "its wait is over"
+    lost.wanted = Wanted(pool="p", again_id="another")
+    assert isinstance(next_step(lost, others, NOW, 1.0), GiveUp), "it has a new id by now"
+
+
 def test_but_not_forever(loop: asyncio.AbstractEventLoop) -> None:
     tired = ask(loop, None, attempt=REASKS_MAX)
     answer = next_step(tired, denied(Reason.DENIAL_REASON_FINISHED), NOW, 1.0)

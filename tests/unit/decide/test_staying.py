@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.kit import KEYS, NOW, POOL, acquire, changed, release, uuid7
 
+from seatkeeper.core.pool_rules import AtMost
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.decide.staying import NOTHING_ENDS, KeptEnds
 from seatkeeper.server.domain import (
@@ -23,6 +24,7 @@ from seatkeeper.server.domain import (
     Instant,
     Limits,
     PoolPolicy,
+    PoolRules,
     PoolSpec,
     Queued,
     Reclaim,
@@ -30,7 +32,10 @@ from seatkeeper.server.domain import (
     Refusal,
     StayRule,
 )
+from seatkeeper.server.policy.by_pool import BY_POOL
+from seatkeeper.server.policy.rules import Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.policy.waiting import why_waiting
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.writes import writes_of
 from seatkeeper.server.store import Delete
@@ -262,6 +267,18 @@ def test_a_session_that_was_closed_is_not_lost() -> None:
     assert granted(pool.take(2)) == [(uuid7(2), 1)]
 
 
+def test_nothing_is_written_of_a_session_of_which_it_is_not_known_whether_it_was_closed() -> (
+    None
+):
+    pool = APool(DELAY)
+    pool.take(1)
+    pool.lose(1)
+    decision = pool.decide(acquire(2, "bert"), kept=KeptEnds(unknown={"anna"}))
+    assert not decision.stays
+    assert not decision.grants
+    assert pool.decide().kept
+
+
 def test_a_release_leaves_nothing_where_released_seats_are_not_kept() -> None:
     pool = APool(DELAY)
     pool.take(1)
@@ -281,6 +298,43 @@ def test_none_comes_back_into_a_pool_that_grants_nothing() -> None:
         assert not pool.take(3).grants
     pool.specify(spec)
     assert granted(pool.take(4)) == [(uuid7(4), 1)]
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_what_comes_back_counts_for_those_who_are_served_after_it(is_stored: bool) -> None:
+    pool = APool(RETURNS, seats=4)
+    spec = pool.mirror.state.spec
+    assert spec is not None
+    most = PoolRules(per_project=AtMost(seats=2))
+    pool.specify(replace(spec, policy=replace(spec.policy, rules=most)))
+    pool.decide(acquire(1), acquire(2, "bert"))
+    pool.lose(1)
+    again = changed(acquire(1, "new"), holder="anna@host")
+    others = acquire(3, "cora"), changed(acquire(4, "dave"), project="nlp")
+    if is_stored:  # as a pool that is drained, and then opened, leaves them
+        pool.specify(replace(spec, drain=Drain("no", "ada", NOW)))
+        pool.decide(again, *others)
+        pool.specify(replace(spec, policy=replace(spec.policy, rules=most)))
+        decision = pool.decide()
+    else:
+        decision = pool.decide(again, *others)
+    assert granted(decision) == [(uuid7(1), 1), (uuid7(4), 0)]
+
+
+def test_who_is_next_is_answered_by_the_rule_that_keeps_the_seat() -> None:
+    pool = APool(LINGER)
+    pool.take(1)
+    pool.decide(release(1), acquire(2, "bert"), acquire(3, "cora"))
+    state = pool.mirror.state
+    snapshot = PoolSnapshot.of(state)
+    plan = BY_POOL.plan(snapshot, NOW)
+    first, second = (why_waiting(snapshot, plan, state.tickets[uuid7(n)]) for n in (2, 3))
+    assert first.reason.rule is Rule.STAY
+    assert first.reason.text == "1 seat is kept after a release, for its holder or for no one"
+    assert second.reason.rule is Rule.ARRIVAL
+    (_, outcome), *_ = pool.take(4, "dave").outcomes
+    assert isinstance(outcome, Denied)
+    assert "(rule `stay`)" in outcome.message
 
 
 def test_an_administrator_frees_kept_seats() -> None:
@@ -327,6 +381,7 @@ def test_a_transaction_is_never_larger_than_it_may_be() -> None:
     assert decision.writes <= limits.writes_max
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     steps=st.lists(
         st.tuples(

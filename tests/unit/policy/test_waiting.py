@@ -181,6 +181,7 @@ def test_every_rule_has_a_case() -> None:
     of_their_own |= {Rule.ALTERNATIVES}  # in test_alternatives.py of the service
     of_their_own |= {Rule.ALTERNATIVES}  # in test_alternatives.py of the service
     of_their_own |= {Rule.RESERVATION}  # in test_reserving.py
+    of_their_own |= {Rule.STAY}  # in decide/test_staying.py
     of_their_own |= {Rule.PER_HOST}  # in decide/test_rules_of_hosts.py
     of_their_own |= {Rule.EXCLUDE, Rule.INCLUDE}  # nothing waits for them
     of_their_own |= {Rule.CAPACITY, Rule.COST_CLASS}

@@ -23,6 +23,7 @@ from tests.unit.kit import KEYS, NOW, FakeClock, a_grant, a_ticket, acquire, rel
 
 from seatkeeper.internal.v1 import peer_service_pb2, state_pb2
 from seatkeeper.server.decide import decide
+from seatkeeper.server.decide.staying import NOTHING_ENDS
 from seatkeeper.server.deployment.adopt import Adoption
 from seatkeeper.server.domain import (
     Granted,
@@ -148,7 +149,7 @@ async def decide_once(
     mirror = PoolMirror(KEYS, POOL)
     mirror.reset(await store.list(KEYS.seats(POOL)))
     mirror.state.spec = spec or PoolSpec(POOL, 1)
-    decision = decide(mirror.state, commands, NOW, Limits())  # type: ignore[arg-type]  # any commands
+    decision = decide(mirror.state, commands, NOW, Limits(), kept=NOTHING_ENDS)  # type: ignore[arg-type]  # any commands
     has_guard = bool(mirror.guard_revision)
     writes = writes_of(KEYS, POOL, decision, 5, has_guard=has_guard)
     guard = Unchanged(KEYS.guard(POOL), mirror.guard_revision)

@@ -34,7 +34,7 @@ from seatkeeper.server.decide.new_guard import new_guard
 from seatkeeper.server.decide.possible import impossible_tickets
 from seatkeeper.server.decide.releasing import end_works, release
 from seatkeeper.server.decide.serving import free_reclaimed, serve_queue
-from seatkeeper.server.decide.staying import NOTHING_ENDS, KeptEnds, beside, settle
+from seatkeeper.server.decide.staying import KeptEnds, beside, settle
 from seatkeeper.server.decide.waiting import store_waiting
 from seatkeeper.server.domain.commands import (
     Acquire,
@@ -58,21 +58,22 @@ def decide(
     *,
     policy: Policy = BY_POOL,
     over: Collection[int] = (),
-    kept: KeptEnds = NOTHING_ENDS,
+    kept: KeptEnds | None = None,
 ) -> Decision:
     """Give up tickets, answer ``commands`` in order, and serve what ``policy`` plans.
 
     Tickets are given up that are ``due``, and those that can never be served. ``over``: the numbers of
     the reclaims whose notice is over; of these the seats are freed that are still wanted back.
 
-    ``kept``: what is known of the ends of seats that are kept, and of sessions that left them.
+    ``kept``: what is known of the ends of kept seats, and of the sessions that left them; None: what is
+    kept stays as it is.
 
     ``now`` is written down, and decides what the policy makes depend on it. ``due`` are tickets of the
     pool that have waited long enough, each once.
     Changes nothing: the decision says what to write. The same arguments give the same decision.
     """
     draft = Draft(pool, now, limits, policy)
-    if pool.kept:
+    if pool.kept and kept is not None:
         settle(draft, kept)
     for ticket in due:
         if not draft.fits(2):

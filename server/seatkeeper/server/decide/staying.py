@@ -26,6 +26,8 @@ class KeptEnds:
     """Ids of kept seats whose time is over."""
     closed: Collection[str] = ()
     """Sessions that their clients closed, of those that left seats of which nothing is written yet."""
+    unknown: Collection[str] = ()
+    """Those of which it is not known whether they were: nothing is written of what they left."""
 
 
 NOTHING_ENDS = KeptEnds()
@@ -70,6 +72,8 @@ def settle(draft: Draft, ends: KeptEnds) -> None:
         if stay.until:
             if pool.spec is None or grant_id in ends.over:
                 draft.free_kept(kept)
+        elif kept.session_id in ends.unknown:
+            continue
         elif (after := _lost(draft, stay, is_closed=kept.session_id in ends.closed)) is None:
             draft.free_kept(kept)
         else:

@@ -89,7 +89,7 @@ def without(pool: PoolSnapshot, tickets: Iterable[Ticket], returns: Returns) -> 
     return replace(
         pool,
         free=pool.free + taken - asked,
-        ended={*pool.ended, *ids},
+        returned=ids,
         new=[ticket for ticket in pool.new if ticket.grant_id not in ids],
     )
 

@@ -45,6 +45,8 @@ class PoolSnapshot:
     """Requests that the decision has accepted, and that are not stored, by number."""
     impatient: Container[str] = frozenset()
     """Ids of those of them that are denied if they are not served now."""
+    returned: Collection[str] = frozenset()
+    """Ids of tickets that are served before all others, with seats that are kept for them."""
     joined: Collection[str] = frozenset()
     """Ids of tickets of gangs that may be served: all others of the gang are, too."""
 
@@ -85,6 +87,8 @@ class PoolSnapshot:
         """
         if self.has_apart:
             return (each for each, is_apart in self._by_turn() if not is_apart)
+        if self.returned:
+            return filter(self._lives, self.state.queue(self.new))
         dead, ended = self.state.dead_sessions, self.ended
         return (
             ticket
@@ -192,6 +196,7 @@ class PoolSnapshot:
         return (
             ticket.session_id not in self.state.dead_sessions
             and ticket.grant_id not in self.ended
+            and ticket.grant_id not in self.returned
         )
 
     def may_wait(self, ticket: Ticket) -> bool:
@@ -203,7 +208,7 @@ class PoolSnapshot:
         """The order of ``waiting``, and then those that stand apart."""
         if self.has_apart:
             return ListedOrder(lambda: chain(self.waiting(), self.apart()))
-        if self.new or self.ended:
+        if self.new or self.ended or self.returned:
             return ListedOrder(self.waiting)
         return StoredOrder(self.state)
 

@@ -7,6 +7,8 @@ sees the record for the first time; one that jumps afterwards changes nothing.
 
 from __future__ import annotations
 
+import asyncio
+
 from seatkeeper.server.decide.staying import KeptEnds
 from seatkeeper.server.domain import PoolState, Stay
 from seatkeeper.server.domain.clock import Clock
@@ -14,7 +16,7 @@ from seatkeeper.server.store import Store
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.server.store.stays import was_closed
 
-ASKED_MAX = 128
+ASKED_MAX = 64
 """Sessions whose ends are looked up for one decision."""
 
 
@@ -24,8 +26,9 @@ class StayTimers:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ends: dict[str, tuple[Stay, float]] = {}
-        self.closed: set[str] = set()
-        """Sessions that their clients have closed, of those whose seats are not written as kept."""
+        self._closed: dict[str, bool] = {}
+        """Whether sessions were closed that have left seats of which nothing is written."""
+        self._unknown: frozenset[str] = frozenset()
 
     def review(self, state: PoolState) -> None:
         """Note what is kept now."""
@@ -45,7 +48,8 @@ class StayTimers:
 
     def ends(self) -> KeptEnds:
         """Return what a decision is to know of them."""
-        return KeptEnds(self.over(), self.closed)
+        closed = {each for each, is_closed in self._closed.items() if is_closed}
+        return KeptEnds(self.over(), closed, self._unknown)
 
     def over(self) -> frozenset[str]:
         """Return the ids of what is kept no more."""
@@ -59,15 +63,18 @@ class StayTimers:
         return min((end for _, end in self._ends.values()), default=None)
 
     async def look_up(self, store: Store, keys: Keys, state: PoolState) -> None:
-        """Find out which sessions were closed of those that have left seats behind.
+        """Find out which sessions were closed of those that have left seats behind, some at a time.
 
         What was closed was not lost. Its tombstone says so before its lease ends.
         """
-        self.closed = set()
-        lost = {
+        left = {
             kept.session_id for each, kept in state.kept.items() if not state.stays[each].until
         }
-        for session_id in sorted(lost)[:ASKED_MAX]:
-            entry = await store.get(keys.opened(session_id))
-            if entry is not None and was_closed(entry.key, entry.value):
-                self.closed.add(session_id)
+        self._closed = {each: known for each, known in self._closed.items() if each in left}
+        asked = sorted(left - self._closed.keys())
+        entries = await asyncio.gather(
+            *(store.get(keys.opened(each)) for each in asked[:ASKED_MAX])
+        )
+        for session_id, entry in zip(asked, entries, strict=False):
+            self._closed[session_id] = entry is not None and was_closed(entry.key, entry.value)
+        self._unknown = frozenset(asked[ASKED_MAX:])
