@@ -38,6 +38,7 @@ from seatkeeper.client.config.options import refuse_others, spelled_out
 from seatkeeper.client.config.values import ClientConfig, TlsConfig
 from seatkeeper.client.gangs import AsyncGang
 from seatkeeper.client.lingering import Lingering
+from seatkeeper.client.session.again import TakesAgain
 from seatkeeper.client.session.grants import (
     AsyncGrant,
     AsyncSeat,
@@ -47,7 +48,6 @@ from seatkeeper.client.session.grants import (
     SeatRequest,
     SeatTerms,
     taking,
-    wanted_again,
 )
 from seatkeeper.client.session.holding import HoldingState
 from seatkeeper.client.session.introduction import introduced
@@ -69,7 +69,7 @@ AGENT_KEEPALIVE = timedelta(seconds=6)
 may be silent for long: nothing else shows the difference."""
 
 
-class AsyncSeatClient:
+class AsyncSeatClient(TakesAgain):
     """Takes seats of a Seatkeeper service, and administers it.
 
     ::
@@ -192,22 +192,6 @@ class AsyncSeatClient:
         """
         refuse_others(SeatTerms, terms)
         return await self.take(SeatRequest.of(pool, **terms))
-
-    async def take_again(
-        self, grant: AsyncGrant, *, wait: float | timedelta | None = None
-    ) -> AsyncGrant:
-        """Take seats that were lost with their session again: the same grant, with a new fence.
-
-        For pools that keep the seats of a lost session for its holder, by their rule `resurrection`,
-        and within that time: then it comes before all that wait. What was begun under the old fence is
-        stale. Where nothing is kept any more it is a new request, which waits as any other, under
-        another id; ``wait`` as for `acquire`. While the old lease lives it waits for that to end, for
-        two minutes at most. The session is a new one: other grants of the old one are lost as well.
-
-        Raises `UsageError` while the seats are not lost, after their release, and for seats that were
-        granted together with those of other pools; otherwise as `acquire` does.
-        """
-        return await self.take(wanted_again(grant, wait))
 
     @taking(GangTerms)
     def gang(self, seats: Mapping[str, int], **terms: Unpack[GangTerms]) -> AsyncGang:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.kit import KEYS, NOW, POOL, acquire, changed, release, uuid7
+from tests.unit.kit import KEYS, NOW, POOL, a_grant, acquire, changed, release, uuid7
 
 from seatkeeper.core.pool_rules import AtMost
 from seatkeeper.server.decide import Decision, decide
@@ -30,15 +30,18 @@ from seatkeeper.server.domain import (
     Reclaim,
     Reclaims,
     Refusal,
+    Stay,
     StayRule,
 )
+from seatkeeper.server.domain.gang import GangMember
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.rules import Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.policy.waiting import why_waiting
 from seatkeeper.server.pool.mirror import PoolMirror
 from seatkeeper.server.pool.writes import writes_of
-from seatkeeper.server.store import Delete
+from seatkeeper.server.store import Delete, Put, records
+from seatkeeper.server.store.stays import encode_stay
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
@@ -249,6 +252,25 @@ def test_what_was_called_back_when_it_was_lost_does_not_come_back() -> None:
     pool.mirror.state.guard = replace(pool.mirror.state.guard, reclaims=called)
     pool.lose(1)
     assert granted(pool.decide(acquire(2, "bert"))) == [(uuid7(2), 0)]
+
+
+def test_seats_of_a_gang_are_kept_for_no_one_but_a_lock_delay() -> None:
+    gang = (GangMember(POOL, uuid7(1), 1), GangMember("other", uuid7(1), 1))
+    for rule, is_kept in ((LINGER, False), (RETURNS, False), (DELAY, True)):
+        pool = APool(rule)
+        grant = changed(a_grant(1), gang=gang)
+        writes = [Put(KEYS.grant(POOL, uuid7(1)), records.encode_grant(grant))]
+        if rule.outlives:
+            value = encode_stay(Stay(grant))
+            writes.append(Put(KEYS.stay(POOL, uuid7(1)), value))
+        pool.mirror.committed(writes, pool.revision)
+        if rule is LINGER:
+            decision = pool.decide(release(1), acquire(2, "bert"))
+        else:
+            pool.lose(1)
+            decision = pool.decide(acquire(2, "bert"))
+        assert bool(decision.kept) is is_kept
+        assert bool(decision.grants) is not is_kept
 
 
 def test_a_session_that_was_closed_is_not_lost() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack
@@ -390,20 +390,6 @@ class AsyncGrant:
             return None
         self._released = True
         return self._keeper.give_back(self._held)
-
-
-def wanted_again(grant: AsyncGrant, wait: float | timedelta | None) -> SeatRequest:
-    """Return what asks for a grant again that was lost. Raises `UsageError` for one that was not."""
-    held = grant._held
-    if grant._released or grant.state is not HoldingState.LOST:
-        raise UsageError("these seats are not lost: there is nothing to take again")
-    if held.wanted.gang:
-        raise UsageError("these seats were granted together with others: ask for all of them")
-    return SeatRequest(
-        wanted=replace(held.wanted, again_id=held.grant_id),
-        wait_seconds=wait_seconds(wait),
-        on_state=held.on_state,
-    )
 
 
 def notify_loss(loss: SeatLost | None, error: BaseException | None, *, check: bool) -> None:

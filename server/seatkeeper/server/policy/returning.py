@@ -25,8 +25,11 @@ NO_RETURNS: Returns = {}
 def may_return(state: PoolState, stay: Stay) -> bool:
     """Return whether the same grant may be taken again, also where it is not written that it is kept.
 
-    Not one that was called back when its session was lost: its seats are for another.
+    Not one that was called back when its session was lost: its seats are for another. Nor one that was
+    asked for together with seats of other pools.
     """
+    if stay.grant.gang:
+        return False
     if stay.until:
         return stay.may_return
     rule = state.spec.policy.stay if state.spec is not None else None
