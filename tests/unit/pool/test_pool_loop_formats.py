@@ -25,7 +25,7 @@ from seatkeeper.server.domain import Denied, PoolSpec, Refusal
 from seatkeeper.server.events import log as events
 from seatkeeper.server.sessions.sessions import lease_id_of
 from seatkeeper.server.store import Delete, Put, Write, records
-from seatkeeper.server.store.formats import FORMAT, STAY_FORMAT, TERMS_FORMAT
+from seatkeeper.server.store.formats import FORMAT, STAY_FORMAT
 from seatkeeper.v1 import pool_service_pb2
 
 NEWER = STAY_FORMAT + 1
@@ -102,7 +102,7 @@ async def test_nothing_is_decided_on_it_and_commands_are_reported_why(
     facts = event.__dict__
     may_be_newer = {
         KEYS.pool(POOL): STAY_FORMAT,
-        KEYS.ticket(POOL, uuid7(99)): TERMS_FORMAT,
+        KEYS.ticket(POOL, uuid7(99)): STAY_FORMAT,
     }
     known = may_be_newer.get(written.key, FORMAT)
     assert (facts["key"], facts["format"], facts["known"]) == (written.key, NEWER, known)

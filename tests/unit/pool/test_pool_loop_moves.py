@@ -15,7 +15,7 @@ from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.subscribers import Position
 from seatkeeper.server.store.formats import (
     RULES_FORMAT,
-    TERMS_FORMAT,
+    STAY_FORMAT,
     FormatUnsupported,
     check_format,
 )
@@ -135,7 +135,7 @@ async def test_a_node_that_does_not_know_moves_decides_nothing_while_one_waits(
         formats[number] = state_pb2.TicketRecord.FromString(entry.value)
     assert (formats[2].format, formats[3].format) == (0, RULES_FORMAT)
     newer = formats[3]
-    newer.format = TERMS_FORMAT + 1
+    newer.format = STAY_FORMAT + 1
     with pytest.raises(FormatUnsupported):
         check_format("a ticket", newer)
     node.submit(release(1))
