@@ -20,7 +20,8 @@ def acquire(draft: Draft, command: Acquire) -> None:
     if (found := draft.existing(grant_id)) is not None:
         _acquire_again(draft, command, found)
         return
-    if (kept := draft.kept(grant_id)) is not None and kept.session_id != command.session_id:
+    kept = draft.kept(grant_id) if draft.pool.kept else None
+    if kept is not None and kept.session_id != command.session_id:
         stay = draft.pool.stays[grant_id]
         if kept.holder != command.holder:
             draft.deny_not_yours(command)

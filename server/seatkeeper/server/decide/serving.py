@@ -31,17 +31,18 @@ def serve_queue(draft: Draft) -> None:
     draft.reserved = len(draft.asked)
     pool = snapshot(draft)
     plan, free, works = draft.policy.plan(pool, draft.now), pool.free, WorksBegun(pool)
-    draft.plan = plan
+    draft.plan, returns = plan, plan.returns
     for ticket in plan.serve:
-        taken = plan.returns.get(ticket.grant_id, ())
-        free += sum(kept.seats for kept in taken)
+        taken = returns.get(ticket.grant_id, ()) if returns else ()
+        if taken:
+            free += sum(kept.seats for kept in taken)
         is_new = ticket.grant_id in draft.asked
         is_free = ticket.seats <= free or draft.is_advisory
         if not is_free or not (is_new or _is_stored(draft, ticket)):
             return  # The policy is wrong, and no seat is granted that is not there.
         if not works.may_begin(ticket):
             continue
-        if not draft.fits(len(taken) + (0 if is_new else 2)):
+        if (taken or not is_new) and not draft.fits(len(taken) + (0 if is_new else 2)):
             draft.decision.unserved = True
             return
         free -= ticket.seats
