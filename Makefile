@@ -18,6 +18,9 @@ FIRST ?= 0
 # compiles our modules again: a quarter of their time.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Of `demo`: make demo POLICY=1 shows what policies do, and needs no compiler.
+POLICY ?=
+
 # Arguments for pytest: make test ARGS="-k name"; then only pytest runs.
 ARGS ?=
 # Folders and files that `test` leaves out: the gate has run those of the layout before.
@@ -98,8 +101,15 @@ dev: $(UNIT)/.protos  ## a cluster on this machine until Ctrl-C, from the small 
 demo-plan:
 	@$(PYTHON) bench/step.py --plan
 
-demo: demo-plan etcd  ## the main job: six clients, two seats, six real TensorRT engines
+ifeq ($(strip $(POLICY)),)
+demo: demo-plan etcd  ## the main job: six clients, two seats, six real TensorRT engines; POLICY=1: what policies do
 	$(BIN)/python -m bench.demo
+else
+# It compiles nothing, so the small install does.
+demo: $(UNIT)/.protos
+	@$(UNIT)/bin/python bench/step.py "etcd: one of 3.5.30 or newer, on PATH or under .tools" -- $(UNIT)/bin/python -m seatkeeper.devcluster.etcd_binary fetch
+	$(UNIT)/bin/python -m bench.demo_policy
+endif
 
 # Many tests wait for a time to pass, so there are more workers than cores.
 unit: $(UNIT)/.protos  ## the pure tests, with a small install of their own: a minute; ARGS="-k name" for some

@@ -121,6 +121,10 @@ class PoolHistory:
     """Most seats held at any revision."""
     out: int = 0
     """Seats held at the last revision."""
+    over_capacity_max: int = 0
+    """Most seats beyond those in force and the overdraft at a revision that granted any."""
+    surplus_max: int = 0
+    """The same at any revision: what was held when seats were lowered, or a burst ended."""
     waiting: int = 0
     """Tickets at the last revision."""
     grants: int = 0
@@ -134,6 +138,13 @@ class PoolHistory:
     fault_counts: dict[FaultKind, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     """The first ``FAULTS_MAX`` of them."""
+
+    def note_out(self, overdraft: int, *, is_granted: bool) -> None:
+        """Note how many more seats are held than may be granted at a revision."""
+        surplus = self.out - self.capacity - overdraft
+        self.surplus_max = max(self.surplus_max, surplus)
+        if is_granted:
+            self.over_capacity_max = max(self.over_capacity_max, surplus)
 
     @property
     def is_correct(self) -> bool:
@@ -347,6 +358,8 @@ class _PoolLedger:
         ):
             self._fault(FaultKind.STAY, revision, message)
         self._history.out += self._stays.more
+        if not self._advisory.is_on:
+            self._history.note_out(self._marks.overdraft, is_granted=bool(made))
         self._history.max_out = max(self._history.max_out, self._history.out)
         if made:
             self._check_history(revision, made, ended)

@@ -172,3 +172,13 @@ def test_more_hours_or_money_than_a_month_has() -> None:
     assert "in (2026, 11), over 40" in cost
     (none,) = check_bursts([spec(1, replace(lots, rule=None))])
     assert "there is no rule" in none
+
+
+def test_how_far_a_grant_goes_beyond_is_kept_apart_from_what_drains() -> None:
+    beyond = replay([spec(1, PoolLots((ACME,), 1)), *FULL, *granted(4, 3, over=1)])[POOL]
+    assert (beyond.over_capacity_max, beyond.surplus_max) == (2, 2)
+    ended = replace(ACME, state=LotState.ENDED, ended_at=5)
+    lowered = [spec(1, PoolLots((ACME,), 1)), *FULL, spec(4, PoolLots((ended,), 1))]
+    drains = replay([*lowered, lapsed(5, 2)])[POOL]
+    assert (drains.over_capacity_max, drains.surplus_max) == (0, 2)
+    assert drains.is_correct
