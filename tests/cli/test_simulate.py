@@ -159,6 +159,150 @@ def test_a_pool_as_it_stands_is_gone_on_from(cluster: Cluster, tmp_path: Path) -
     cluster("pool", "delete", "stands").check()
 
 
+DATED_POOLS = """\
+version: 1
+pools:
+  dated:
+    seats: 0
+    lots:
+      acme: {seats: 1, until: 2026-03-02, overdraft: 1}
+      next: {seats: 2, from: 2026-03-03, until: 2026-12-31}
+    burst:
+      when: {p95_wait: 1m, for: 8m}
+      seats: 1
+      length: 10m
+      hours_per_month: 5
+      price: 6 EUR/seat-hour
+    hold: {longest: 2h, idle: 1h, warning: 1m}
+    costs: {large: 2}
+  nightly:
+    seats: 2
+    reservations:
+      ci: {seats: 1, for: {projects: [ci]}, when: daily, at: 22:00-06:00, zone: Europe/Berlin}
+  counted:
+    seats: 1
+    advisory: true
+"""
+
+
+@pytest.fixture
+def dated_pools(tmp_path: Path) -> Path:
+    """Pools with contracts, windows, costs, holds, and one that only counts."""
+    path = tmp_path / "pools.yaml"
+    path.write_text(DATED_POOLS)
+    return path
+
+
+def tried(trace: Path, file: Path, name: str, *more: str) -> dict[str, Any]:
+    words = ("--file", str(file), "--like", name, *more, "--json")
+    (one,) = simulate(trace, *words).check().json["simulations"]
+    return one  # type: ignore[no-any-return]  # JSON
+
+
+def test_contracts_and_bursts_are_played_by_their_dates(
+    tmp_path: Path, demand: Path, dated_pools: Path
+) -> None:
+    trace = tmp_path / "dated.csv"
+    trace.write_text(
+        f"{HEAD},class\n2026-03-02T23:00:00Z,3h,a,1,\n2026-03-02T23:10:00Z,30m,b,1,\n"
+        "2026-03-02T23:20:00Z,30m,c,1,\n2026-03-03T08:00:00Z,10m,d,1,large\n"
+    )
+    one = tried(trace, dated_pools, "dated")
+    assert (one["seats"], one["seats_least"], one["seats_most"]) == (1, 1, 2)
+    assert one["overdraft_seat_seconds"] == 1800
+    assert one["called_back"] == {"longest_hold": 1}
+    assert [each["by_rule"] for each in one["bursts"]] == [True]
+    assert one["bursts"][0]["until"] is not None
+    assert set(one["lots"]) == {"acme", "next", "rule-1"}
+    assert one["costs"] == {"large": 2}
+    (d,) = (each for each in one["projects"] if each["project"] == "d")
+    assert d["used_seat_seconds"] == 1200
+    shown = simulate(trace, "--file", str(dated_pools), "--like", "dated").check().out
+    for words in ("2 contracts", "overdraft of 1", "1 by the rule, 1.00 EUR", "costs large=2"):
+        assert words in shown, words
+    assert "idle harvest: a trace does not say" in shown
+    fixed = tried(trace, dated_pools, "dated", "--seats", "4")
+    assert (fixed["seats_least"], fixed["seats_most"], fixed["lots"]) == (4, 4, {})
+    assert not any("contract" in each or "burst" in each for each in fixed["played"])
+    moved = tried(demand, dated_pools, "dated", "--begin", "2026-06-01T00:00:00Z")
+    assert (moved["seats_least"], set(moved["lots"])) == (2, {"next", "rule-1"})
+
+
+def test_windows_are_played_and_the_trace_may_be_moved_into_them(
+    demand: Path, dated_pools: Path
+) -> None:
+    by_day = tried(demand, dated_pools, "nightly", "--begin", "2026-07-01T10:00:00Z")
+    assert (by_day["windows"], by_day["kept_seat_seconds"]) == ([], 0)
+    by_night = tried(demand, dated_pools, "nightly", "--begin", "2026-07-01T19:55:00Z")
+    (window,) = by_night["windows"]
+    assert (window["name"], window["from"]) == ("ci", "2026-07-01T20:00:00Z")
+    assert by_night["kept_seat_seconds"] > 0
+    assert by_night["wait_max_seconds"] > by_day["wait_max_seconds"]
+    words = ("--file", str(dated_pools), "--like", "nightly", "--begin", "2026-07-01T19:55:00Z")
+    assert "ci 1 time opened" in simulate(demand, *words).check().out
+
+
+def test_an_advisory_pool_is_played_as_it_is_or_as_if_it_bound(
+    demand: Path, dated_pools: Path
+) -> None:
+    one = tried(demand, dated_pools, "counted")
+    assert (one["advisory"], one["wait_max_seconds"], one["held_max"]) == (True, 0, 4)
+    assert sum(each["requests"] for each in one["marked"]) == 3
+    words = ("--file", str(dated_pools), "--like", "counted")
+    assert "would have 3 waited by" in simulate(demand, *words).check().out
+    binding = tried(demand, dated_pools, "counted", "--binding")
+    assert (binding["advisory"], binding["held_max"], binding["marked"]) == (False, 1, [])
+    find = (*words, "--find-seats", "--p95-wait", "1h")
+    assert "--binding" in simulate(demand, *find).refused(Exit.USAGE)
+    assert simulate(demand, *find, "--binding", "--json").check().json["enough"]["seats"] == 2
+
+
+def test_costs_may_be_tried(demand: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "classes.csv"
+    trace.write_text(f"{HEAD},class\n0,1h,a,1,a100\n1,1h,b,1,\n")
+    shown = simulate(trace, "--seats", "4", "--cost", "a100=4", "--json").check().json
+    (one,) = shown["simulations"]
+    assert one["wait_max_seconds"] == 3599
+    shown = simulate(trace, "--seats", "4", "--cost", "t4=1", "--json").check().json
+    assert shown["simulations"][0]["refused"][0]["reason"] == "UNKNOWN_COST_CLASS"
+
+
+def test_when_a_trace_begins_can_be_said_in_one_way(demand: Path, tmp_path: Path) -> None:
+    assert "--begin" in simulate(demand, "--seats", "1", "--begin", "soon").refused(Exit.USAGE)
+    file = tmp_path / "taken.json"
+    file.write_text(json.dumps(TAKEN))
+    both = ("--from", str(file), "--begin", "2026-07-01T10:00:00Z")
+    assert "--begin and --from" in simulate(demand, *both).refused(Exit.USAGE)
+
+
+def test_marks_extensions_and_usage_are_gone_on_from(tmp_path: Path) -> None:
+    """Of a burst that goes on one seat is held; a has used much, and b little."""
+    taken = copy.deepcopy(TAKEN)
+    pool: dict[str, Any] = taken["pool"]  # type: ignore[assignment]  # as it is above
+    began = "2026-03-02T08:30:00Z"
+    lot = {"name": "burst-1", "seats": 1, "endsAt": "2026-03-02T09:20:00Z", "beganAt": began}
+    lot |= {"kind": "LOT_KIND_BURST", "state": "LOT_STATE_IN_FORCE"}
+    shares = [{"project": "a"}, {"project": "b"}]
+    pool["spec"] |= {"lots": {"lots": [lot], "seats": 1}}
+    pool["spec"] |= {"policy": {"projects": shares, "usageHalfLife": "3600s"}}
+    pool["grants"][0] |= {"lots": [{"lot": "burst-1", "seats": 1, "beganAt": began}]}
+    pool["usageAt"] = "2026-03-02T09:00:00Z"
+    pool["projects"] = [{"project": "a", "usedSeatMillis": "7200000"}, {"project": "b"}]
+    pool["tickets"] = [
+        {"project": name, "holder": name, "seats": 1, "queuedAt": "2026-03-02T08:59:00Z"}
+        for name in ("a", "b")
+    ]
+    pool["queued"] = 2
+    file = tmp_path / "taken.json"
+    file.write_text(json.dumps(taken))
+    words = ("pool", "simulate", "--from", str(file), "--mean-hold", "2h", "--json")
+    (one,) = in_process(*words).check().json["simulations"]
+    assert one["lots"] == {"burst-1": 6600}
+    assert [each["holder"] for each in one["queue"]] == ["a", "b"], "as the snapshot has it"
+    first, second = (each["served_in_seconds"] for each in one["queue"])
+    assert second < first, "b has used less"
+
+
 TAKEN = {
     "taken_at": "2026-03-02T09:00:00Z",
     "pool": {

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 from seatkeeper.core.burst_rule import (
@@ -40,25 +39,32 @@ from seatkeeper.core.lots import (
 )
 
 MICROS = 1_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_MILLIS = 24 * HOUR_MILLIS
+_ERA_DAYS, _MARCH_DAYS = 146_097, 719_468
+"""Days of 400 years, and from 1 March of the year 0 to 1 January 1970."""
 
 
 def month_of(instant: int) -> int:
     """Return the month that an instant is in: the year times 12, plus the month from 0 on."""
-    at = _EPOCH + timedelta(milliseconds=instant)
-    return at.year * 12 + at.month - 1
+    era, day = divmod(instant // _DAY_MILLIS + _MARCH_DAYS, _ERA_DAYS)
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    of_year = day - (365 * year + year // 4 - year // 100)
+    # Years begin with March here, so that the day which some have is their last.
+    return (era * 400 + year) * 12 + 2 + (5 * of_year + 2) // 153
 
 
-def _begin_of(month: int) -> int:
-    begin = datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    return (begin - _EPOCH) // timedelta(milliseconds=1)
+def month_start(month: int) -> int:
+    """Return the instant with which a month begins."""
+    year, of_year = divmod(month - 2, 12)
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * of_year + 2) // 5
+    return (days - _MARCH_DAYS) * _DAY_MILLIS
 
 
 def by_month(begins: int, ends: int) -> Iterator[tuple[int, int]]:
     """Yield how many milliseconds of each month are between two instants."""
     while begins < ends:
         month = month_of(begins)
-        until = min(ends, _begin_of(month + 1))
+        until = min(ends, month_start(month + 1))
         yield month, until - begins
         begins = until
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -27,6 +27,7 @@ from seatkeeper.core.rule_bursts import (
     cost_micros,
     left,
     month_of,
+    month_start,
     obstacle,
     rule_faults,
     started,
@@ -48,6 +49,7 @@ def at(*day: int) -> int:
     return int(datetime(*day, tzinfo=UTC).timestamp()) * 1000  # type: ignore[arg-type,misc]  # six at most
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = at(2026, 11, 10, 12)
 
 
@@ -211,3 +213,12 @@ def test_a_rule_is_read_as_it_was_written(rule: BurstRule | None) -> None:
     lots = PoolLots((Lot(name="acme", seats=1, overdraft=2),), 3, rule=rule)
     lots = replace(lots, months=(BurstMonth(24_322, 5, 7, "EUR"),))
     assert decode_lots(encode_lots(lots)) == lots
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 12, 31)))
+def test_months_are_those_of_the_calendar(moment: datetime) -> None:
+    at = moment.replace(tzinfo=UTC)
+    month = month_of((at - EPOCH) // timedelta(milliseconds=1))
+    assert month == at.year * 12 + at.month - 1
+    first = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    assert month_start(month) == (first - EPOCH) // timedelta(milliseconds=1)

@@ -26,7 +26,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     f"{SERVER}.domain": ("seatkeeper.core",),
     f"{SERVER}.policy": (f"{SERVER}.domain",),
     f"{SERVER}.decide": (f"{SERVER}.domain", f"{SERVER}.policy"),
-    f"{SERVER}.replay": (f"{SERVER}.domain", f"{SERVER}.policy", f"{SERVER}.decide"),
+    f"{SERVER}.replay": (
+        "seatkeeper.core",
+        *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide")),
+    ),
     f"{SERVER}.wire": ("seatkeeper.core", "seatkeeper.core.serving", f"{SERVER}.domain"),
     f"{SERVER}.store": ("seatkeeper.core", f"{SERVER}.domain", f"{SERVER}.wire"),
     f"{SERVER}.store.etcd": ("seatkeeper.core", "seatkeeper.etcd.v3", f"{SERVER}.store"),
@@ -147,7 +150,10 @@ NODES = (SERVER, "seatkeeper.oracle", "seatkeeper.testing")
 """Who may use `seatkeeper.internal.v1`: nodes, and what reads their store or is one in memory."""
 PURE = (
     *(f"{SERVER}.{room}" for room in ("domain", "policy", "decide", "replay")),
-    *(f"seatkeeper.core.{module}" for module in ("lot_use", "burst_rule", "rule_text")),
+    *(
+        f"seatkeeper.core.{module}"
+        for module in ("lot_use", "burst_rule", "rule_text", "rule_bursts")
+    ),
     *(
         f"seatkeeper.core.{module}"
         for module in ("projects", "pool_rules", "reclaim", "hold", "lots")

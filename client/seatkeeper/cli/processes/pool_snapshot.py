@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate
 
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from seatkeeper.core.lot_messages import decode_marks
 from seatkeeper.core.validate import is_name
 from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain.state import NO_USAGE, Usage
 from seatkeeper.server.replay.demand import Arrival, Beginning, fault_of
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -54,6 +56,8 @@ class Taken:
 
     at: Instant
     pool: pb.Pool
+    as_taken: pb.PoolSpec
+    """Its specification then; that of ``pool`` may be changed by what is tried."""
 
     def beginning(self, holds: Holds) -> Beginning:
         """Return it as what a replay begins with, where seats are held as ``holds`` says.
@@ -64,6 +68,7 @@ class Taken:
         return Beginning(
             at=self.at,
             holders=[self._holder(grant, holds) for grant in self.pool.grants],
+            usage=_usage(self.pool),
             # In the order of service, which within a project and priority is that of acceptance.
             queue=[
                 _arrival(ticket, _millis(ticket.queued_at), holds.mean_of(ticket.project) or 0)
@@ -74,7 +79,12 @@ class Taken:
     def _holder(self, grant: pb.HeldGrant, holds: Holds) -> Arrival:
         since = min(_millis(grant.granted_at), self.at)
         age = self.at - since
-        return _arrival(grant, since, holds.mean_of(grant.project, longer_than=age) or age)
+        hold = holds.mean_of(grant.project, longer_than=age) or age
+        return replace(
+            _arrival(grant, since, hold),
+            marks=decode_marks(grant.lots, grant.overdraft),
+            extended=grant.hold.extended.ToTimedelta() or None,
+        )
 
 
 def read_snapshot(name: str, data: bytes) -> Taken:
@@ -94,7 +104,9 @@ def read_snapshot(name: str, data: bytes) -> Taken:
         )
     if taken_at.tzinfo is None:
         raise SnapshotError(f"{name}: taken_at has no time zone")
-    taken = Taken(at, pool)
+    spec = pb.PoolSpec()
+    spec.CopyFrom(pool.spec)
+    taken = Taken(at, pool, spec)
     faults = map(fault_of, _all_of(taken.beginning(Holds([("", 0)]))))
     if fault := next(filter(None, faults), None):
         raise SnapshotError(f"{name}: {': '.join(fault)}")
@@ -120,7 +132,17 @@ def _arrival(of: pb.HeldGrant | pb.QueuedTicket, at: int, hold_millis: int) -> A
         priority=of.priority,
         holder=of.holder,
         work_key=of.attributes.work_key,
+        host=of.attributes.host,
+        cost_class=of.attributes.cost_class,
     )
+
+
+def _usage(pool: pb.Pool) -> Usage:
+    """Return what projects had used; nothing, where the node that answered did not say."""
+    if not pool.HasField("usage_at"):
+        return NO_USAGE
+    used = {each.project: max(0, each.used_seat_millis) for each in pool.projects}
+    return Usage(Instant(_millis(pool.usage_at)), used)
 
 
 def _millis(moment: Timestamp) -> int:

@@ -13,7 +13,7 @@ from seatkeeper.cli.examples import examples
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import outputs_at, written
 from seatkeeper.cli.processes.common import installed
-from seatkeeper.cli.processes.specification import Specification, specified
+from seatkeeper.cli.processes.specification import Specification, has_dates, specified
 from seatkeeper.core.extras import explain
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -45,8 +45,8 @@ async def simulate(
             metavar="FILE.csv",
             help="What was asked for, a row each: arrival,hold,project,seats at its head; arrival "
             "in seconds or as 2026-03-02T09:00:00Z, hold in seconds or as 1h30m. Columns wait, "
-            "priority, holder and work may be added. `-` is standard input. Needed but for "
-            "--from with --mean-hold.",
+            "priority, holder, work, host and class may be added. `-` is standard input. Needed but "
+            "for --from with --mean-hold.",
         ),
     ] = None,
     mean_hold: Annotated[
@@ -82,8 +82,9 @@ async def simulate(
     """Try a pool on a demand: who would wait, for how long, and for whom.
 
     The requests of the file are decided as nodes decide, by the same code, in virtual time. It takes
-    about half a minute for 100,000 of them. Nothing is changed, and without --like no service is asked.
-    A request that is refused does not come again.
+    about half a minute for 100,000 of them. Contracts, bursts and reservations begin and end by their
+    dates, unless --seats or --find-seats takes the place of all seats. Nothing is changed, and without
+    --like no service is asked. A request that is refused does not come again.
     """
     if not installed("seatkeeper.server.replay", "seatkeeper.server.wire"):
         fail(Exit.CONFIG, explain("this command", "server"))
@@ -106,8 +107,9 @@ async def simulate(
     if not (find_seats or numbers or of.like or of.file or taken):
         ways = "--seats, --file, --like, --from or --find-seats"
         fail(Exit.USAGE, f"give {ways}: how many seats has it?")
-    specs = [] if find_seats else [specified(message, n) for n in numbers or [message.seats]]
-    demand = demanded(trace, taken, mean_hold)
+    demand = demanded(trace, taken, mean_hold, begin=of.begin, has_dates=has_dates(message))
+    tried: list[int | None] = list(numbers) or [None]
+    specs = [] if find_seats else [specified(message, n, at=demand.begins) for n in tried]
     outcomes = [demand.play(spec) for spec in specs] or [_enough(message, demand, bound)]
     if (place := places.get("--picture")) is not None:
         place.write(drawn(outcomes).encode())
@@ -130,13 +132,15 @@ def _enough(message: pb.PoolSpec, demand: Demand, wait_millis: int) -> Outcome:
     from seatkeeper.server.replay.demand import SEATS_MAX
     from seatkeeper.server.replay.fewest import WaitBound, fewest_seats, seats_at_once
 
-    policy = specified(message, 0).policy
+    policy = specified(message, 0, at=demand.begins).policy
+    if policy.counting.is_advisory:
+        fail(Exit.USAGE, "in an advisory pool none waits: give --binding with --find-seats")
     least = max(1, sum(policy.guaranteed[name] for name in policy.parts.get("", ())))
     if least > SEATS_MAX:
         fail(Exit.USAGE, f"guarantees sum to {least}; no pool has over {SEATS_MAX} seats")
     most = min(SEATS_MAX, max(least, seats_at_once(demand.everyone())))
     found = fewest_seats(
-        lambda seats: demand.play(specified(message, seats)),
+        lambda seats: demand.play(specified(message, seats, at=demand.begins)),
         WaitBound(percent=95, wait_millis=wait_millis),
         least=least,
         most=most,

@@ -67,7 +67,7 @@ def _panel(outcome: Outcome, names: Sequence[str], top: int) -> Iterable[str]:
     """Yield the seats held, one project upon the other, and below them the seats waited for."""
     held = [_means(outcome, each, _held) for each in _by_name(outcome, names)]
     waiting = [_means(outcome, each, _waited) for each in _by_name(outcome, names)]
-    seats = outcome.spec.seats
+    seats = outcome.seats_most
     most = max(seats, 1)
     bottom = top + _SEATS_HIGH + 14
     title = f"{outcome.spec.name}: {count(seats, 'seat')}, of which are held"

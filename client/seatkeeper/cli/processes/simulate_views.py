@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from seatkeeper.cli.processes.simulate_played import facts_of, json_of
 from seatkeeper.cli.render import facts, say, show, table, write_json
 from seatkeeper.core.amounts import count, span
 from seatkeeper.server.replay.outcome import Outcome, ProjectOutcome, WaitTimes
@@ -41,9 +42,9 @@ def show_outcomes(outcomes: Sequence[Outcome], *, bound_seconds: float | None) -
 
 
 def _show_one(outcome: Outcome) -> None:
-    seats, total = outcome.spec.seats, outcome.used + outcome.idle
+    total = outcome.used + outcome.idle
     lines = [
-        ("seats", f"{seats}, at most {outcome.held_max} held at once"),
+        ("seats", f"{_seats(outcome)}, at most {outcome.held_max} held at once"),
         ("requests", f"{len(outcome.requests)} in {span(outcome.seconds)}"),
         ("used", f"{_part(outcome.used, total)} of the seat time"),
         (
@@ -54,9 +55,7 @@ def _show_one(outcome: Outcome) -> None:
         ("lent", f"{_part(outcome.lent, total)}, out of idle guarantees"),
         ("queue", f"at most {count(outcome.waiting_max, 'request')}"),
     ]
-    if outcome.reclaimed:
-        taken = count(outcome.reclaimed, "grant")
-        lines.append(("called back", f"{taken}, taken before its hold was over"))
+    lines += facts_of(outcome, total)
     show(facts(lines), "", _projects(outcome))
     if outcome.waited_before:
         show("", _queue(outcome))
@@ -68,6 +67,11 @@ def _show_one(outcome: Outcome) -> None:
     if refused:
         rows = [(name.lower(), str(number), why) for (name, why), number in refused]
         show("", table(("refused", ">requests", "because"), rows))
+
+
+def _seats(outcome: Outcome) -> str:
+    least, most = outcome.seats_least, outcome.seats_most
+    return str(most) if least == most else f"{least} to {most} in force"
 
 
 def _queue(outcome: Outcome) -> Any:  # noqa: ANN401  # rich's
@@ -200,6 +204,7 @@ def _json_of(outcome: Outcome) -> dict[str, Any]:
         "held_max": outcome.held_max,
         "waiting_max": outcome.waiting_max,
         "reclaimed": outcome.reclaimed,
+        **json_of(outcome),
         **_waits_json(outcome.waits),
         "refused": [
             {"reason": name, "message": why, "requests": number}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import bytes_of
+from seatkeeper.cli.lots import now_millis
 from seatkeeper.cli.processes.pool_snapshot import Holds, Taken
+from seatkeeper.cli.processes.specification import gone_on
 from seatkeeper.cli.processes.trace import (
     BYTES_MAX,
     SECONDS_BEGIN,
@@ -17,7 +19,9 @@ from seatkeeper.cli.processes.trace import (
     millis_of,
     read_trace,
 )
-from seatkeeper.server.domain import PoolSpec
+from seatkeeper.core import recurrence
+from seatkeeper.core.instants import parse_instant
+from seatkeeper.server.domain import Instant, PoolSpec
 from seatkeeper.server.replay.demand import Arrival, Beginning
 from seatkeeper.server.replay.outcome import Outcome
 from seatkeeper.server.replay.replay import replay
@@ -31,10 +35,20 @@ class Demand:
 
     arrivals: list[Arrival]
     begin: Beginning | None = None
+    taken: Taken | None = None
+
+    @property
+    def begins(self) -> Instant:
+        """When it begins."""
+        if self.begin is not None:
+            return self.begin.at
+        return self.arrivals[0].at if self.arrivals else Instant(0)
 
     def play(self, spec: PoolSpec) -> Outcome:
         """Return what a pool does with it."""
-        return replay(spec, self.arrivals, begin=self.begin)
+        if self.taken is not None:
+            spec = gone_on(spec, self.taken.as_taken)
+        return replay(spec, self.arrivals, begin=self.begin, following=recurrence.following)
 
     def everyone(self) -> Iterable[Arrival]:
         """Return all that hold, wait or come."""
@@ -42,19 +56,48 @@ class Demand:
         return (*before, *self.arrivals)
 
 
-def demanded(trace: Path | None, taken: Taken | None, mean_hold: str | None) -> Demand:
-    """Return what the options say. What is wrong about it ends the command."""
+def demanded(
+    trace: Path | None,
+    taken: Taken | None,
+    mean_hold: str | None,
+    *,
+    begin: str | None = None,
+    has_dates: bool = False,
+) -> Demand:
+    """Return what the options say. What is wrong about it ends the command.
+
+    ``begin``: when the trace begins. ``has_dates``: what the pool does depends on that, so a trace in
+    seconds begins now.
+    """
+    begins = _begins(begin, is_gone_on=taken is not None)
     if mean_hold is not None and taken is None:
         fail(Exit.USAGE, "--mean-hold goes with --from")
     if trace is None and (taken is None or mean_hold is None):
         fail(Exit.USAGE, "say what is asked for with --trace, or give --from and --mean-hold")
-    rows = _read(trace, taken.at if taken else SECONDS_BEGIN) if trace is not None else []
+    seconds_begin = now_millis() // 1000 * 1000 if has_dates else SECONDS_BEGIN
+    if taken is not None:
+        seconds_begin = taken.at
+    rows = _read(trace, seconds_begin) if trace is not None else []
     if taken is None:
+        if begins is not None and rows:
+            later = begins - rows[0].at
+            rows = [replace(each, at=Instant(each.at + later)) for each in rows]
         return Demand(rows)
     holds = Holds([(each.project, each.hold_millis) for each in rows])
     if mean_hold is not None:
         holds = Holds([("", length("--mean-hold", mean_hold))])
-    return Demand([each for each in rows if each.at >= taken.at], taken.beginning(holds))
+    return Demand([each for each in rows if each.at >= taken.at], taken.beginning(holds), taken)
+
+
+def _begins(text: str | None, *, is_gone_on: bool) -> Instant | None:
+    if text is None:
+        return None
+    if is_gone_on:
+        fail(Exit.USAGE, "--begin and --from: a pool that is gone on from begins as it stood")
+    try:
+        return Instant(parse_instant(text))
+    except ValueError as error:
+        fail(Exit.USAGE, f"--begin: {error}")
 
 
 def length(flag: str, text: str) -> int:

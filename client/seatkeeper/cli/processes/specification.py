@@ -13,11 +13,9 @@ from seatkeeper.cli import completion
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.files import bytes_of
-from seatkeeper.cli.lots import now_millis
 from seatkeeper.cli.pool import Project, WithoutProject, parsed_projects
 from seatkeeper.cli.pool_plan import pools_in
 from seatkeeper.cli.pool_policy import PolicyOptions
-from seatkeeper.cli.render import say
 from seatkeeper.cli.sharing import (
     half_life_of,
     parsed_hold,
@@ -26,7 +24,10 @@ from seatkeeper.cli.sharing import (
 )
 from seatkeeper.core.amounts import count
 from seatkeeper.core.lot_messages import decode_lots
-from seatkeeper.core.lots import NO_LOTS
+from seatkeeper.core.lot_text import has_lots
+from seatkeeper.core.lots import NO_LOTS, succeeding
+from seatkeeper.core.reservation_messages import decode_reservations, decode_windows
+from seatkeeper.core.reservations import succeeding as succeeding_windows
 from seatkeeper.core.validate import SEATS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
 
@@ -81,6 +82,16 @@ class Specification(PolicyOptions):
             "seconds begins when it was taken.",
         ),
     ] = None
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="When the first request of the trace comes, as 2026-03-02T09:00:00Z, and the others "
+            "as much later: contracts, bursts and reservations are played by their dates. [default: as "
+            "the trace says; of one in seconds now]",
+            show_default=False,
+        ),
+    ] = None
     project: Annotated[list[str] | None, Project] = None
     without_project: Annotated[list[str] | None, WithoutProject] = None
 
@@ -105,19 +116,14 @@ class Specification(PolicyOptions):
     async def message(self, at: Connection, taken: Taken | None) -> pb.PoolSpec:
         """Return the pool as the options describe it, with the seats of what it is like, if any.
 
-        Of one with lots, these are the seats of this moment, and the lots stay for `specified`.
+        Of one with lots the lots stay, for `specified`.
         """
+        from seatkeeper.client.admin.counting import with_counting
         from seatkeeper.client.admin.holds import with_hold
         from seatkeeper.client.admin.projects import with_projects
         from seatkeeper.client.admin.rules import with_rules
         from seatkeeper.core.errors import InvalidArgument
 
-        if self.advisory or self.cost is not None:
-            fail(
-                Exit.USAGE,
-                "a simulated pool binds, and the seats of a trace are seats of the pool: leave "
-                "--advisory and --cost out",
-            )
         found = pb.PoolSpec(name=NAME, seats=0)
         if self.file is not None:
             found = self._from_file(at, self.file)
@@ -137,19 +143,16 @@ class Specification(PolicyOptions):
             )
             with_rules(policy, self.rules_change().applied_to)
             with_hold(policy, parsed_hold(self.hold))
+            with_counting(policy, self.advisory, self.costs())
         except InvalidArgument as error:
             fail(Exit.USAGE, str(error))
         if policy.ByteSize():
             found.policy.CopyFrom(policy)
         else:
             found.ClearField("policy")
-        if self.file is not None and found.lots.lots:
-            found.seats = decode_lots(found.lots).at(now_millis())
         if found.policy.HasField("stay"):
             found.policy.ClearField("stay")
             say("`stay` is not played: released seats are free at once", stderr=True)
-        if found.policy.reservations:
-            say("reservations are not played: no window of them is open", stderr=True)
         return found
 
     def _from_file(self, at: Connection, file: str) -> pb.PoolSpec:
@@ -178,30 +181,51 @@ class Specification(PolicyOptions):
         return list(numbers)
 
 
-def specified(message: pb.PoolSpec, seats: int) -> PoolSpec:
-    """Return the specification with so many seats, checked as a node checks it.
+def has_dates(message: pb.PoolSpec) -> bool:
+    """Return whether what a pool does depends on the date: it has lots or reservations."""
+    return has_lots(message) or bool(message.policy.reservations)
 
-    It is binding, also where the pool is advisory, and its seats are those that a trace says: what a
-    class costs is left out. Of a pool with lots only so many seats are left; but its guarantees may be
-    more, as they may be in nodes while a contract has not begun, or has ended.
+
+def specified(message: pb.PoolSpec, seats: int | None = None, *, at: int = 0) -> PoolSpec:
+    """Return the specification, checked as a node checks it at a time; nothing is written of its dates.
+
+    ``seats``: so many in the place of all that it has, so that lots and bursts are left out; its
+    guarantees may be more then, as they may be in nodes while a contract has not begun, or has ended.
     """
     from seatkeeper.core.validate import Malformed
+    from seatkeeper.server.domain import Instant
     from seatkeeper.server.store.formats import FormatUnsupported, check_format
+    from seatkeeper.server.wire.reservations import check_reservations
     from seatkeeper.server.wire.validate import check_spec
 
     tried = pb.PoolSpec()
     tried.CopyFrom(message)
-    tried.seats = seats
-    tried.policy.ClearField("counting")
-    if has_lots := bool(tried.lots.lots) and seats <= SEATS_MAX:
+    lots = has_lots(message) and (seats is None or seats <= SEATS_MAX)
+    if lots:
         tried.ClearField("seats")
-    else:
+    elif seats is not None:
+        tried.seats = seats
         tried.ClearField("lots")
     try:
         check_format(f"pool {message.name}", message)
         checked = check_spec(tried)
-        return replace(checked, seats=seats, lots=NO_LOTS) if has_lots else checked
+        if lots and seats is not None:
+            checked = replace(checked, seats=seats, lots=NO_LOTS)
+        check_reservations(checked, Instant(at))
     except Malformed as error:
-        fail(Exit.USAGE, f"with {count(seats, 'seat')}: {error}")
+        with_seats = "" if seats is None else f"with {count(seats, 'seat')}: "
+        fail(Exit.USAGE, f"{with_seats}{error}")
     except FormatUnsupported as error:
         fail(Exit.FAILED, str(error))
+    return checked
+
+
+def gone_on(spec: PoolSpec, message: pb.PoolSpec) -> PoolSpec:
+    """Return a specification with what nodes had written of its lots and windows, by a snapshot."""
+    reservations = spec.policy.reservations
+    before = decode_reservations(message.policy.reservations)
+    windows = succeeding_windows(reservations, before, decode_windows(message.windows))
+    spec = replace(spec, windows=windows)
+    return (
+        spec.with_lots(succeeding(spec.lots, decode_lots(message.lots))) if spec.lots else spec
+    )

@@ -6,9 +6,9 @@ A row says when a request came, how long its seats were used, for which project,
     2026-03-02T09:00:00Z,25m,vision,1
     2026-03-02T09:04:30Z,1h30m,speech,2
 
-Columns may be in any order. ``wait``, ``priority``, ``holder`` and ``work`` may stand beside them. A
-column of another name is an error, as it may be one of these misspelt; one whose name begins with ``#``
-is not read. Rows need not be sorted.
+Columns may be in any order. ``wait``, ``priority``, ``holder``, ``work``, ``host`` and ``class`` may
+stand beside them. A column of another name is an error, as it may be one of these misspelt; one whose
+name begins with ``#`` is not read. Rows need not be sorted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BYTES_MAX = 64 << 20
 FAULTS_SHOWN = 20
 SPAN_DAYS_MAX = 3_660
 NEEDED = ("arrival", "hold", "project", "seats")
-OPTIONAL = ("wait", "priority", "holder", "work")
+OPTIONAL = ("wait", "priority", "holder", "work", "host", "class")
 SECONDS_BEGIN = 86_400_000
 """What arrivals in seconds are counted from: a midnight, since a day is as good as another."""
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
@@ -188,6 +188,8 @@ def _arrival(
         priority=_parsed("priority", cell("priority") or "0", _whole),
         holder=_parsed("holder", cell("holder"), _holder),
         work_key=_parsed("work", cell("work"), _work),
+        host=_parsed("host", cell("host"), _holder),
+        cost_class=_parsed("class", cell("class"), _project) if cell("class") else "",
     )
     if (fault := fault_of(arrival)) is not None:
         raise _FaultError(": ".join(fault))

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from seatkeeper.core.lots import LotKind, LotMove, LotStep, PoolLots
-from seatkeeper.core.rule_bursts import left, obstacle, started
+from seatkeeper.core.rule_bursts import left, started
 from seatkeeper.server.domain import PoolSpec
 from seatkeeper.server.domain.clock import Clock
-from seatkeeper.server.domain.wait_counts import NO_WAITS, counting_for, is_long
+from seatkeeper.server.domain.rule_start import is_wanted, may_start
+from seatkeeper.server.domain.wait_counts import NO_WAITS, counting_for
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool import lots as pool_lots
 from seatkeeper.server.pool.catalogue import PoolCatalogue
@@ -78,24 +79,12 @@ async def start_due(store: Store, keys: Keys, clock: Clock, pool: str) -> bool:
     raise StoreUnavailable(f"pool {pool} changes faster than its rule can start a burst")
 
 
-def may_start(spec: PoolSpec | None, now: int) -> bool:
-    """Return whether a pool's rule may start a burst, whatever the waits are."""
-    return (
-        spec is not None
-        and bool(spec.lots.rule)
-        and spec.drain is None
-        and not obstacle(spec.lots, now)
-    )
-
-
 async def _waits_are_long(store: Store, keys: Keys, spec: PoolSpec, now: int) -> bool:
-    rule = spec.lots.rule
-    assert rule is not None
     guard = await store.get(keys.guard(spec.name))
     waits = records.decode_guard(guard.value)[0].waits if guard is not None else NO_WAITS
     tickets = await store.list(keys.ticket(spec.name, ""))
     since = [records.decode_ticket(each.key, each.value).queued_at for each in tickets.entries]
-    return is_long(waits, rule, since, now)
+    return is_wanted(spec, waits, since, now)
 
 
 @dataclass(frozen=True, slots=True)

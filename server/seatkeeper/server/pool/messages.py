@@ -11,6 +11,7 @@ from seatkeeper.core.lot_use import counted
 from seatkeeper.core.pool_rules import finder
 from seatkeeper.server.decide import Forecast, Place
 from seatkeeper.server.domain import Grant, PoolSpec, PoolState, Reclaim, Stay, Ticket
+from seatkeeper.server.domain.state import NO_USAGE
 from seatkeeper.server.policy.returning import may_return
 from seatkeeper.server.policy.waiting import Waiting
 from seatkeeper.server.pool.admin import PoolView
@@ -172,6 +173,11 @@ def _add_projects(message: pool_service_pb2.Pool, spec: PoolSpec, state: PoolSta
         for each in policy.path(project):
             held[each] += index.held[project]
             queued[each] += len(index.queues.get(project, ()))
+    usage = state.guard.usage if policy.usage_half_life is not None else NO_USAGE
+    if usage.at:
+        message.usage_at.FromMilliseconds(usage.at)
     for share in policy.projects:
         name = share.project
-        message.projects.add(project=name, held=held[name], queued=queued[name])
+        used = usage.seat_millis.get(name, 0)
+        counts = {"held": held[name], "queued": queued[name], "used_seat_millis": used}
+        message.projects.add(project=name, **counts)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
+from seatkeeper.core.lot_use import LotMarks
 from seatkeeper.server.domain import Instant
+from seatkeeper.server.domain.state import NO_USAGE, Usage
 
 ARRIVALS_MAX = 200_000
 """Most arrivals of one replay: a minute or two of work, and some 200 MB."""
@@ -33,6 +36,14 @@ class Arrival:
     """Empty: the project's name."""
     work_key: str = ""
     """The work that it is for, as in a request. Its hold does the work, for all that wait for it."""
+    host: str = ""
+    """The host that it comes from; empty: it is not known."""
+    cost_class: str = ""
+    """The class of the pool's costs that its seats are counted by; empty: it names none."""
+    marks: LotMarks | None = None
+    """Of a holder at the beginning: the lots that its seats came from; None: from none."""
+    extended: timedelta | None = None
+    """Likewise: how much longer than the pool's longest hold it may hold; None: no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +56,8 @@ class Beginning:
     be over gives its seats back when the replay begins."""
     queue: Sequence[Arrival] = ()
     """In the order of acceptance; ``at`` is when each came. Its wait is counted from the beginning."""
+    usage: Usage = NO_USAGE
+    """What projects have used before."""
 
 
 def fault_of(arrival: Arrival) -> tuple[str, str] | None:

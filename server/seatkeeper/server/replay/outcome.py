@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seatkeeper.server.domain import Instant, PoolSpec
+from seatkeeper.server.replay.calendar import Written
 from seatkeeper.server.replay.request import Request
 
 
@@ -86,6 +87,19 @@ class Outcome:
     """How many of them waited when it began."""
     holders: Sequence[Request] = field(default=(), repr=False)
     """Who held seats when it began: part of what was used, and not of what was asked for."""
+    written: Sequence[Written] = field(default=(), repr=False)
+    """What was written of lots and windows, in order."""
+    overdraft: float = 0
+    """Seat time of seats beyond those in force that contracts allowed."""
+    surplus: float = 0
+    """Seat time held beyond these, while it drained; of an advisory pool, all beyond its seats."""
+    kept: float = 0
+    """Idle seat time that open windows kept for those whom they were for."""
+    lots: Mapping[str, float] = field(default_factory=dict)
+    """By lot: seat time that was held of it."""
+    seats_least: int = 0
+    """Fewest seats in force at once."""
+    seats_most: int = 0
 
     @property
     def seconds(self) -> float:
@@ -98,6 +112,21 @@ class Outcome:
         return WaitTimes.of(
             [w for each in self.requests if (w := each.wait_millis) is not None]
         )
+
+    @property
+    def called_back(self) -> Mapping[str, int]:
+        """How many grants ended before their holds were over, by the cause for which."""
+        return Counter(
+            each.reclaimed_for.value
+            for each in (*self.holders, *self.requests)
+            if each.reclaimed_for is not None
+        )
+
+    @property
+    def marked(self) -> Mapping[tuple[str, bool], int]:
+        """How many grants an advisory pool marked: by rule, and whether it would have refused."""
+        marks = (each.mark for each in self.requests if each.mark is not None)
+        return Counter((mark.rule, mark.is_refusal) for mark in marks)
 
     @property
     def reclaimed(self) -> int:

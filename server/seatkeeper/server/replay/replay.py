@@ -5,28 +5,32 @@ Theory of operation
 Nothing here decides. Each moment in which something happens is one call of ``decide``, or several where
 one transaction would not hold it all, with the policy that nodes have; what it decides is applied to
 the pool as a commit would, and the next moment is the earliest of: the next arrival, the end of a hold,
-the end of a wait, and the time at which the policy says that its plan may change. So refusals, limits,
-fences, the bound of the queue and the order of service are those of the service. In one moment waits
-end first, then seats are given back, then arrivals ask, in their order in the demand.
+the end of a wait, the time at which the policy says that its plan may change, and what nodes write
+because a time has come: see ``calendar``. So refusals, limits, fences, the bound of the queue and the
+order of service are those of the service. In one moment lots and windows are written first, then waits
+end, then seats are given back, then arrivals ask, in their order in the demand.
 
 What is left out is what takes milliseconds or fails: a commit takes no time, clients live until
 they have given their seats back, and one that was refused does not come again. Nor does one whose
 seats are called back; it holds them until the notice is over, and all clients heed it.
 
-The same arguments give the same outcome. What is never true: more seats held than the pool has, unless
-it held more when the replay began; an arrival that is granted twice.
+The same arguments give the same outcome. What is never true: a grant that leaves more seats held than
+are in force then, with the overdraft, unless the pool is advisory; an arrival that is granted twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from heapq import heappop, heappush
 
+from seatkeeper.core.reservations import Following
 from seatkeeper.server.decide import Decision, decide
 from seatkeeper.server.domain import (
     Acquire,
     Attribution,
+    Cause,
     Command,
     Denied,
     Grant,
@@ -39,9 +43,11 @@ from seatkeeper.server.domain import (
     Ticket,
     WorkEnd,
 )
+from seatkeeper.server.domain.holds import NO_HOLDS, Holds
 from seatkeeper.server.policy.by_pool import BY_POOL
 from seatkeeper.server.policy.plan import Plan, Policy
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+from seatkeeper.server.replay.calendar import VAIN_MAX, Calendar
 from seatkeeper.server.replay.demand import ARRIVALS_MAX, Arrival, Beginning
 from seatkeeper.server.replay.outcome import Outcome
 from seatkeeper.server.replay.request import Request
@@ -61,18 +67,19 @@ def replay(
     begin: Beginning | None = None,
     policy: Policy = BY_POOL,
     limits: Limits | None = None,
+    following: Following | None = None,
 ) -> Outcome:
     """Return what the pool would have done with the arrivals, until the last hold has ended.
 
     Arrivals may come in any order; those of one time ask in the order in which they are given. A pool
     of 0 seats is closed: all wait, and the replay ends with the last arrival. ``begin``: go on from
-    there; what projects used before counts as nothing. Raises ``ValueError`` for more than
-    ``ARRIVALS_MAX``, and for an arrival before the beginning.
+    there. ``following``: how the windows of reservations are found; without it none opens. Raises
+    ``ValueError`` for more than ``ARRIVALS_MAX``, and for an arrival before the beginning.
     """
     ordered = sorted(arrivals, key=lambda each: each.at)
     if begin is not None and ordered and ordered[0].at < begin.at:
         raise ValueError("an arrival before the beginning")
-    run = _Run(spec, ordered, policy, limits or Limits())
+    run = _Run(spec, ordered, policy, limits or Limits(), Calendar(following))
     if begin is not None:
         run.begin(begin)
     while (now := run.next_moment()) is not None:
@@ -84,13 +91,21 @@ class _Run:
     """A replay under way."""
 
     def __init__(
-        self, spec: PoolSpec, arrivals: Sequence[Arrival], policy: Policy, limits: Limits
+        self,
+        spec: PoolSpec,
+        arrivals: Sequence[Arrival],
+        policy: Policy,
+        limits: Limits,
+        calendar: Calendar,
     ) -> None:
         if len(arrivals) > ARRIVALS_MAX:
             raise ValueError(f"{len(arrivals)} arrivals; at most {ARRIVALS_MAX}")
         self._state = PoolState(spec=spec)
         self._policy = policy
         self._limits = limits
+        self._calendar = calendar
+        self._vain = 0
+        """Moments in a row in which nothing happened but what the calendar had."""
         self._arrivals = arrivals
         self._arrived = 0
         self._requests: dict[str, Request] = {}
@@ -123,6 +138,7 @@ class _Run:
                 arrival.at,
                 arrival.at,
                 heeds_within=asked.heeds_within if self._calls_back else None,
+                marks=arrival.marks,
             )
             self._state.put_grant(grant)
             request = self._requests[grant.grant_id]
@@ -133,7 +149,15 @@ class _Run:
         self._waited_before = len(begin.queue)
         for number, arrival in enumerate(begin.queue, start=1):
             self._put_ticket(self._ask(arrival).ticket(number, arrival.at), begin.at)
-        self._state.guard = Guard(len(begin.holders), len(begin.queue))
+        extended = {
+            f"{number:012}": arrival.extended
+            for number, arrival in enumerate(begin.holders, start=1)
+            if arrival.extended
+        }
+        holds = Holds(extended=extended) if extended else NO_HOLDS
+        self._state.guard = Guard(
+            len(begin.holders), len(begin.queue), usage=begin.usage, holds=holds
+        )
 
     def next_moment(self) -> Instant | None:
         """Return when something happens next; None: nothing does any more."""
@@ -145,20 +169,27 @@ class _Run:
         if self._plan and self._plan.next_wake is not None:
             moments.append(self._plan.next_wake)
         moments += self._notices.values()
+        # What is written of lots and windows matters as long as anybody holds, waits or comes.
+        if (moments or self._state.tickets) and self._vain <= VAIN_MAX:
+            due = self._calendar.next_due(self._state, self._now)
+            moments += [due] if due is not None else []
         return min(moments, default=None)
 
     def pass_moment(self, now: Instant) -> None:
         """Go on to ``now``, and have everything decided that happens then."""
         self._tally.advance(self._state, self._plan, now)
         self._now, self._begins = now, None
+        self._calendar.write(self._state, now)
         due, commands = self._due(now), [*self._releases(now), *self._new(now)]
         over = {number for number, end in self._notices.items() if end <= now}
+        self._vain = 0 if due or commands or over else self._vain + 1
         while True:
             batch, rest = commands[:COMMANDS_MAX], commands[COMMANDS_MAX:]
             decision = decide(
                 *(self._state, batch, now, self._limits, due), policy=self._policy, over=over
             )
             progressed = decision.changes or decision.outcomes
+            self._vain = 0 if decision.grants else self._vain
             self._apply(decision)
             due = [ticket for ticket in due if ticket.grant_id in self._state.tickets]
             commands = decision.deferred + rest if decision.deferred else rest
@@ -171,7 +202,8 @@ class _Run:
         """Return what came of it."""
         requests = list(self._requests.values())
         asked = requests[len(self._holders) :]
-        return self._tally.outcome(self._now, asked, self._holders, self._waited_before)
+        found = self._tally.outcome(self._now, asked, self._holders, self._waited_before)
+        return replace(found, written=tuple(self._calendar.written))
 
     @property
     def _calls_back(self) -> bool:
@@ -249,7 +281,10 @@ class _Run:
             ended = state.remove_grant(grant_id)
             self._requests[grant_id].ended_at = now
             is_reclaimed = ended is not None and ended.fence in decision.reclaimed_fences
-            self._requests[grant_id].is_reclaimed = is_reclaimed
+            if is_reclaimed:
+                running = state.guard.reclaims.running.get(grant_id)
+                cause = running.cause if running is not None else Cause.GUARANTEE
+                self._requests[grant_id].reclaimed_for = cause
         granted = {grant.grant_id for grant in decision.grants}
         given_up = {}
         for grant_id in decision.tickets_ended:
@@ -265,6 +300,7 @@ class _Run:
             request = self._requests[grant.grant_id]
             assert request.granted_at is None, "granted twice"
             request.granted_at = now
+            request.lots, request.mark = grant.marks, grant.mark
             over = now + request.arrival.hold_millis
             heappush(self._ends, (Instant(over), grant.fence, grant.grant_id))
         state.guard = decision.guard
@@ -295,6 +331,8 @@ def _acquire(grant_id: str, arrival: Arrival) -> Acquire:
             arrival.priority,
             (),
             arrival.work_key,
+            cost_class=arrival.cost_class,
+            host=arrival.host,
         ),
         seats=arrival.seats,
         wait=None if wait is None else timedelta(milliseconds=wait),

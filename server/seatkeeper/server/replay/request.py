@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seatkeeper.server.domain import Instant, Refusal
+from seatkeeper.core.lot_use import LotMarks
+from seatkeeper.server.domain import Cause, Instant, Refusal
+from seatkeeper.server.domain.advisory import AdvisoryMark
 from seatkeeper.server.replay.demand import Arrival
 
 
@@ -21,8 +23,18 @@ class Request:
     """Why it was denied; None: it was not."""
     message: str = ""
     """The same for people, as a client gets it."""
-    is_reclaimed: bool = False
-    """Whether its seats were called back, and taken when the notice was over, before its hold was."""
+    reclaimed_for: Cause | None = None
+    """Why its seats were called back, and taken when the notice was over, before its hold was; None:
+    they were not."""
+    lots: LotMarks | None = None
+    """The lots that its seats came from; None: from none."""
+    mark: AdvisoryMark | None = None
+    """Why a binding pool would not have granted it then; None: it would have."""
+
+    @property
+    def is_reclaimed(self) -> bool:
+        """Whether its seats were taken before its hold was over."""
+        return self.reclaimed_for is not None
 
     @property
     def is_waiting(self) -> bool:

@@ -26,8 +26,12 @@ class Tally:
         self._guaranteed = sum(
             self._guarantee_of[name] for name in self._policy.parts.get("", ())
         )
-        self._unguaranteed = max(0, spec.seats - self._guaranteed)
+        self._unguaranteed = 0
         """Seats that are guaranteed to none."""
+        self._seats_least: int | None = None
+        self._seats_most = 0
+        self._overdraft = self._surplus = self._kept = 0
+        self._by_lot: Counter[str] = Counter()
         self._wanted: Counter[str] = Counter()
         """Seats that the requests of each project wait for."""
         self._waiting = 0
@@ -60,6 +64,7 @@ class Tally:
         self._now = now
         if not millis:
             return
+        self._count_seats(state, millis)
         own = state.projects.held
         above, lent = self._above_guarantees(own)
         for project, seats in own.items():
@@ -68,7 +73,7 @@ class Tally:
         for project, seats in above.items():
             self._above[project] += seats * millis
         self._pool_held_max = max(self._pool_held_max, state.held)
-        self._idle += state.free * millis
+        self._idle += self._free(state) * millis
         self._lent += lent * millis
         if self._waiting:
             self._count_waiting(state, plan, above, millis)
@@ -100,6 +105,12 @@ class Tally:
             requests=requests,
             holders=holders,
             waited_before=waited_before,
+            overdraft=self._overdraft / SECOND,
+            surplus=self._surplus / SECOND,
+            kept=self._kept / SECOND,
+            lots={name: millis / SECOND for name, millis in sorted(self._by_lot.items())},
+            seats_least=self._spec.seats if self._seats_least is None else self._seats_least,
+            seats_most=max(self._seats_most, self._spec.seats),
         )
 
     def _project(self, name: str, requests: Sequence[Request]) -> ProjectOutcome:
@@ -139,7 +150,36 @@ class Tally:
                 if other != project:
                     waited_for[other] += min(seats, held) * millis
         if is_kept_waiting:
-            self._idle_while_waited += state.free * millis
+            self._idle_while_waited += self._free(state) * millis
+
+    @staticmethod
+    def _free(state: PoolState) -> int:
+        """Return the seats in force that are idle; those that an overdraft would allow are none."""
+        in_force = state.spec.seats if state.spec else 0
+        return min(state.free, max(0, in_force + state.marked.overdraft - state.held))
+
+    def _count_seats(self, state: PoolState, millis: int) -> None:
+        """Count the seats in force, by which lots they are, and what is held beyond them."""
+        spec = state.spec
+        seats = spec.seats if spec else 0
+        self._unguaranteed = max(0, seats - self._guaranteed)
+        if self._seats_least is None:
+            self._seats_least = seats
+            # The lots that begin at once are in force then, as `outcome` says it.
+            self._spec = spec or self._spec
+        self._seats_least = min(self._seats_least, seats)
+        self._seats_most = max(self._seats_most, seats)
+        over = state.marked.overdraft
+        self._overdraft += over * millis
+        self._surplus += max(0, state.held - seats - over) * millis
+        for (name, _), held in state.marked.by_lot.items():
+            self._by_lot[name] += held * millis
+        if (index := state.by_windows) is not None:
+            kept = sum(
+                max(0, each.seats - index.held[name])
+                for name, each in index.reservations.items()
+            )
+            self._kept += min(kept, self._free(state)) * millis
 
     def _above_guarantees(self, own: Mapping[str, int]) -> tuple[Mapping[str, int], int]:
         """Return the seats of each project that no guarantee covers, and how many are lent in all.
