@@ -85,8 +85,11 @@ async def why(at: Connection, pool: PoolArgument, request: Ticket) -> None:
     """Say which rule keeps a request waiting now, as the pool's policy decides it.
 
     The rules, as `rule` has them with --json: next (it is granted by the next decision), closed,
-    draining, work, limit, seats (it is next, and too few are free), large (a larger request is next),
-    priority, arrival, moved, guarantee and weight (the next seat is for another, by this rule).
+    drained, draining, session (its session has ended), work, gang, limit, per_holder, per_host,
+    per_project, reservation (what is free is kept for others), seats (it is next, and too few are
+    free), large (a larger request is next), priority, arrival, moved, guarantee and weight (the next
+    seat is for another, by this rule). Where seats would help, it also says what may bring some: seats
+    that are called back, a contract that begins, a burst of the pool's rule, or why it starts none.
     """
     async with at.client() as client:
         found = await client.pools.explain(pool, request)

@@ -8,14 +8,18 @@ Costs a look at each ticket before it, so nothing of it is computed unless someb
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from seatkeeper.server.domain import Ticket
+from seatkeeper.server.domain import Instant, Ticket
 from seatkeeper.server.domain.gang import GangMember, is_choice
 from seatkeeper.server.policy.plan import Plan
+from seatkeeper.server.policy.prospects import prospects
 from seatkeeper.server.policy.returning import kept_from
 from seatkeeper.server.policy.rules import ORDERS, Reason, Rule
 from seatkeeper.server.policy.snapshot import PoolSnapshot
+
+_OF_SEATS = frozenset({Rule.SEATS, Rule.LARGE, Rule.DRAINING, Rule.CLOSED, *ORDERS})
+"""Rules by which more seats would help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,17 @@ class Waiting:
     becomes free would not help it."""
 
 
-def why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:
-    """Return why a stored ticket waits. ``plan`` is the policy's for this very pool."""
+def why_waiting(
+    pool: PoolSnapshot, plan: Plan, ticket: Ticket, now: Instant | None = None
+) -> Waiting:
+    """Return why a stored ticket waits. ``plan`` is the policy's for this very pool.
+
+    ``now``: also what may bring it seats, and what cannot, where it waits for some.
+    """
     found = _why_waiting(pool, plan, ticket)
+    if now is not None and found.reason.rule in _OF_SEATS:
+        said = "; ".join((found.reason.text, *prospects(pool, ticket, now)))
+        found = Waiting(replace(found.reason, text=said), found.ahead)
     if ticket.move is None:
         return found
     text = f"{found.reason.text}; an administrator moved it: {ticket.move.reason}"
@@ -52,9 +64,13 @@ def _why_waiting(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Waiting:
     if (reason := _held_back(pool, plan, ticket)) is not None:
         return Waiting(reason)
     ahead = list(plan.ahead(plan.order, ticket))
-    if pool.state.held > pool.capacity:
-        held = f"{pool.state.held} seats are held of a pool of {pool.capacity}"
-        text = f"{held}: it was made smaller, and grants none until the surplus is given back"
+    spec = pool.state.spec
+    if spec is not None and pool.state.held > spec.open_seats:
+        held = f"{pool.state.held} seats are held of a pool of {spec.open_seats}"
+        why = (
+            "it was made smaller" if not spec.lots else "a contract or a burst of it has ended"
+        )
+        text = f"{held}: {why}, and it grants none until the surplus is given back"
         return Waiting(Reason(Rule.DRAINING, text), _counted(ahead))
     return Waiting(_of_the_order(pool, plan, ticket, ahead), _counted(ahead))
 
@@ -64,6 +80,8 @@ def _of_the_pool(pool: PoolSnapshot, plan: Plan, ticket: Ticket) -> Reason | Non
         return Reason(Rule.NEXT, "seats for it are free: the next decision grants it")
     if not pool.capacity:
         text = "the pool is closed (0 seats): nothing is granted until it is opened"
+        if pool.state.spec is not None and pool.state.spec.lots:
+            text = "no contract of the pool is in force (0 seats)"
         return Reason(Rule.CLOSED, text)
     if (spec := pool.state.spec) is not None and spec.drain is not None:
         return Reason(Rule.DRAINED, f"{spec.drain}; nothing is granted until it is opened")
@@ -112,16 +130,14 @@ def _of_the_order(
     if not ahead and (reason := kept_from(pool.state, ticket.seats - left)) is not None:
         return reason
     if not ahead:
-        return Reason(
-            Rule.SEATS, f"it is next: {wants}, and {left} of {pool.capacity} are free"
-        )
+        return Reason(Rule.SEATS, f"it is next: {wants}, and {_free(pool, left)} free")
     if first is None and left:
-        text = f"{wants}, and {left} of {pool.capacity} are left by those before it"
+        text = f"{wants}, and {_free(pool, left)} left by those before it"
         return Reason(Rule.SEATS, text)
     spec = pool.state.spec
     overtaking = spec is not None and spec.policy.overtaking is not None
     if first is not None and left and overtaking and ticket.seats > left:
-        text = f"{wants}, and {left} of {pool.capacity} are free; {len(ahead)} before it"
+        text = f"{wants}, and {_free(pool, left)} free; {len(ahead)} before it"
         return Reason(Rule.SEATS, text)
     if first is not None and left:
         asked = f"a request for {_seats(first.seats)} is next, and {left} are free"
@@ -149,6 +165,14 @@ def _counted(ahead: list[tuple[Ticket, Rule]]) -> dict[Rule, Before]:
         so_far = found.get(rule, Before())
         found[rule] = Before(so_far.requests + 1, so_far.seats + ticket.seats)
     return {rule: found[rule] for rule in ORDERS if rule in found}
+
+
+def _free(pool: PoolSnapshot, left: int) -> str:
+    """Return how many seats are left of how many: the overdraft is of neither, and is said apart."""
+    over = pool.state.spec.overdraft if pool.state.spec is not None else 0
+    if not over:
+        return f"{left} of {pool.capacity} are"
+    return f"{left} of {pool.capacity} and an overdraft of {over} are"
 
 
 def _seats(number: int) -> str:

@@ -68,7 +68,8 @@ class Requests:
         view = await self._pools.read(pool)
         ticket = _ticket(view, grant_id)
         forecast = self._seats.forecast(pool, view.state)
-        waiting = why_waiting(PoolSnapshot.of(view.state), forecast.plan, ticket)
+        snapshot = PoolSnapshot.of(view.state)
+        waiting = why_waiting(snapshot, forecast.plan, ticket, self._seats.now())
         return Explained(ticket, forecast.place(ticket), waiting)
 
     async def remove(self, pool: str, grant_id: str, reason: str, peer: str) -> Ticket:
