@@ -31,12 +31,15 @@ def test_all_that_is_translated_ends_with_0(write: Write) -> None:
 
 def test_what_has_no_counterpart_ends_with_3_and_the_pools_are_written(write: Write) -> None:
     file = str(
-        write("a.lic", "LICENSE v mesher 1.0 permanent 4 share=u sig=01\nTIMEOUTALL 60\n")
+        write(
+            "a.lic",
+            "LICENSE v mesher 1.0 permanent 4 share=u sig=01\nROAM_MAX_DAYS 60 mesher\n",
+        )
     )
     done = in_process("import", "rlm", file).check(Exit.DIFFERS)
     assert [*read_pools(done.out.encode()).pools] == ["mesher"]
     assert f"{file}:1: partly translated: " in done.err
-    assert f"{file}:2: no counterpart: TIMEOUTALL 60: " in done.err
+    assert f"{file}:2: no counterpart: ROAM_MAX_DAYS 60 mesher: " in done.err
 
 
 def test_a_file_is_made_and_replaced_only_when_asked(write: Write, tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ pieces = st.sampled_from(
         ),
         *("PACKAGE f1 v 1.0 COMPONENTS=", '"f2:1.0:2 f3"', "UPGRADE f1 v 1 2 permanent 1"),
         *("SERVER h 00 27000", "HOST h 00", "TIMEOUT f1 60", "EXCLUDE f1 USER", "SUPERSEDE"),
+        *(
+            " OVERDRAFT=2",
+            " soft_limit=3",
+            "MAX_OVERDRAFT f1 1",
+            "TIMEOUT 60 p",
+            "TIMEOUTALL 9",
+        ),
         *("INCLUDE f1 GROUP g", "EXCLUDEALL USER a*b", "INCLUDEALL HOST h", "HOST_GROUP g h"),
         *("EXCLUDE f2 HOST_GROUP g", "INCLUDE f1 PROJECT P", "MAX 2 f1 USER ALL_USERS", "f1"),
         *(

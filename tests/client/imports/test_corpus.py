@@ -28,8 +28,8 @@ every_case = pytest.mark.parametrize("folder", FOLDERS, ids=map(name_of, FOLDERS
 
 def test_the_corpus_is_as_large_as_it_must_be() -> None:
     counts = Counter(folder.parent.name for folder in FOLDERS)
-    assert counts["flexnet"] >= 14
-    assert counts["rlm"] >= 8
+    assert counts["flexnet"] >= 30
+    assert counts["rlm"] >= 12
     assert sum(len(inputs(folder)) for folder in FOLDERS) >= 24
 
 

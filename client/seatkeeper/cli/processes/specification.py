@@ -16,6 +16,7 @@ from seatkeeper.cli.files import bytes_of
 from seatkeeper.cli.pool import Project, WithoutProject, parsed_projects
 from seatkeeper.cli.pool_plan import pools_in
 from seatkeeper.cli.pool_policy import PolicyOptions
+from seatkeeper.cli.render import say
 from seatkeeper.cli.sharing import (
     half_life_of,
     parsed_hold,

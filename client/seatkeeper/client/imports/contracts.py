@@ -49,7 +49,7 @@ def contracts_of(pool: Pool) -> Contracts:
     Licences share a lot only where there are more than a pool has room for. Where there is still not
     enough, those that begin last are lost.
     """
-    dated = [source for source in pool.sources if source.has_dates and source.seats]
+    dated = [source for source in pool.sources if source.is_lot and source.seats]
     endless = []
     parts = []
     for source in dated:
@@ -58,7 +58,7 @@ def contracts_of(pool: Pool) -> Contracts:
             source.outcome.partly(
                 f"in force until {source.expires}: lots end before {YEAR_MAX}, so it has no end here"
             )
-        if is_far and source.starts is None:
+        if is_far and source.starts is None and not source.overdraft:
             endless.append(source)
         else:
             parts.append([source])
@@ -83,6 +83,7 @@ def _contract(pool: Pool, sources: list[Source], taken: set[str]) -> Contract:
         seats=min(sum(source.seats for source in sources), _INT_MAX),
         begins=None if first.starts is None else _begin(first.starts),
         ends=None if first.expires is None else _end(first.expires),
+        overdraft=min(sum(source.overdraft for source in sources), _INT_MAX),
     )
     outcomes = {id(source.outcome): source.outcome for source in sources}
     return Contract(encode_lot(lot), tuple(outcomes.values()))

@@ -13,6 +13,7 @@ from seatkeeper.client.imports.fields import (
     access,
     claim,
     day,
+    feature_of,
     group,
     is_about,
     is_claim,
@@ -30,7 +31,9 @@ from seatkeeper.client.imports.parsed import (
     Aside,
     Attributes,
     Claim,
+    IdleTime,
     Licence,
+    MostOverdraft,
     Package,
     Parsed,
     Unreadable,
@@ -50,7 +53,7 @@ ATTRIBUTES: Attributes = {
     "LINGER": "for how long a released seat is kept: give the pool `stay: {linger: ...}`",
     "MINIMUM": "each request takes at least so many seats: ask for them with `--seats`",
     "NAMED_USER": "seats of named users",
-    "OVERDRAFT": "seats beyond those that were bought: give a lot an `overdraft`",
+    "OVERDRAFT": "",
     "PLATFORMS": "which machines may use it: a pool does not ask for the platform",
     "RESTRICTED": "who may use it",
     "SUITE_DUP_GROUP": "several parts of a suite take a seat each",
@@ -70,10 +73,6 @@ ATTRIBUTES: Attributes = {
 }
 """What a licence may say beside its count and date."""
 
-_IDLE = no_counterpart(
-    "a seat is held until it is released or its session ends, however idle its holder is",
-    "end sessions of idle programs in the programs, or with `seatkeeper grant release`",
-)
 _BORROWING = no_counterpart("seats cannot be borrowed yet")
 _LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
 _ENTITLEMENT = no_counterpart("activation is between the vendor's software and its server")
@@ -103,6 +102,7 @@ def _licence(statement: Statement) -> Licence:
         order=int(order) if order.isascii() and order.isdigit() and len(order) < 10 else 100,
         signature=found.get("SIGN", ""),
         contract=found.get("SN", ""),
+        overdraft=number(found["OVERDRAFT"], "overdraft") if found.get("OVERDRAFT") else 0,
         losses=tuple(losses(found, ATTRIBUTES)),
     )
 
@@ -156,6 +156,19 @@ def _group_case(statement: Statement) -> Parsed:
     )
 
 
+def _idle(statement: Statement) -> IdleTime:
+    """Return what TIMEOUT or TIMEOUTALL says: a feature but of the latter, and seconds."""
+    if statement.keyword == "TIMEOUTALL":
+        return IdleTime("", "", number(needs(statement, 1, "seconds")[0], "number of seconds"))
+    named, seconds, *_ = needs(statement, 2, "a feature and seconds")
+    return IdleTime(*feature_of(named), number(seconds, "number of seconds"))
+
+
+def _most_overdraft(statement: Statement) -> MostOverdraft:
+    named, seats, *_ = needs(statement, 2, "a feature and a number of seats")
+    return MostOverdraft(*feature_of(named), number(seats, "number of seats"))
+
+
 def _access(statement: Statement) -> Access:
     return access(statement, KINDS)
 
@@ -177,13 +190,13 @@ READINGS: dict[str, Reading | Aside] = {
     # Who may ask.
     **dict.fromkeys(("INCLUDE", "INCLUDEALL", "EXCLUDE", "EXCLUDEALL"), _access),
     # For how long.
-    **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _IDLE),
+    **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _idle),
     "LINGER": linger,
     # Borrowing, overdraft, activation.
     **dict.fromkeys(
         ("BORROW_LOWWATER", "MAX_BORROW_HOURS", "INCLUDE_BORROW", "EXCLUDE_BORROW"), _BORROWING
     ),
-    "MAX_OVERDRAFT": no_counterpart("give lots an `overdraft` that sums to it"),
+    "MAX_OVERDRAFT": _most_overdraft,
     **dict.fromkeys(
         (
             *("INCLUDE_ENTITLEMENT", "INCLUDEALL_ENTITLEMENT", "EXCLUDE_ENTITLEMENT"),

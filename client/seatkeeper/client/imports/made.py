@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from seatkeeper.client.imports.contracts import Contracts, contracts_of, say_what_is_lost
@@ -14,6 +14,7 @@ from seatkeeper.client.imports.parsed import Outcome
 from seatkeeper.client.imports.pools_text import Entry, lines_of
 from seatkeeper.client.imports.seats import Features, Pool, Source
 from seatkeeper.client.imports.shares import Shared
+from seatkeeper.client.imports.terms import WARNING_SECONDS, Terms, TermsOf
 from seatkeeper.client.imports.who_may import Ruled
 from seatkeeper.client.pools_file import FILE_BYTES_MAX, read_pools
 from seatkeeper.client.pools_file.definition import POOLS_MAX
@@ -78,7 +79,11 @@ class Made:
         return (*self._pools, *self._others.values())
 
     def add(
-        self, features: Features, shared: Mapping[int, Shared], ruled: Mapping[int, Ruled]
+        self,
+        features: Features,
+        shared: Mapping[int, Shared],
+        ruled: Mapping[int, Ruled],
+        terms: TermsOf,
     ) -> None:
         """Name all pools, and list those that would have one name."""
         if len(features.pools) > POOLS_MAX:
@@ -107,7 +112,8 @@ class Made:
                 continue
             if name != whole:
                 self._pools.append(Renamed("pool", pool.feature, name, places[0]))
-            self.entries.append(self._entry(name, shared[id(pool)], ruled[id(pool)]))
+            entry = self._entry(name, shared[id(pool)], ruled[id(pool)])
+            self.entries.append(_with_terms(entry, terms.found[id(pool)]))
         say_what_is_lost(self._lost)
         if sum(each.draft.characters for each in ruled.values()) > FILE_BYTES_MAX:
             reason = (
@@ -252,6 +258,28 @@ class Made:
                 places = _places((*of_part, *entry.origins, *of_lots))
             self.refusals.append(Refusal(f"{where}{fault.reason}", places))
         return text
+
+
+def _with_terms(entry: Entry, terms: Terms) -> Entry:
+    """Return a pool with what is said of all its seats, and the lines that say so."""
+    name, parts = entry.spec.name, entry.parts
+    if terms.idle_seconds:
+        hold = entry.spec.policy.hold
+        hold.idle.seconds, hold.warning.seconds = terms.idle_seconds, WARNING_SECONDS
+        parts["hold"] = [tuple(terms.idle_of)]
+        for outcome in terms.idle_of:
+            outcome.targets.append(f"pools.{name}.hold")
+    bounds = tuple(terms.overdraft_of)
+    if not bounds:
+        return entry
+    is_left = [lot.overdraft > 0 for lot in entry.spec.lots.lots]
+    for outcome in bounds:
+        outcome.targets.append(f"pools.{name}.{'lots' if any(is_left) else 'seats'}")
+    if not any(is_left):  # it says that there is none
+        return replace(entry, origins=(*entry.origins, *bounds))
+    of_lots = zip(parts["lots"], is_left, strict=True)
+    parts["lots"] = [(*each, *bounds) if left else each for each, left in of_lots]
+    return entry
 
 
 def _places(outcomes: Sequence[Outcome] | Iterator[Outcome]) -> tuple[str, ...]:

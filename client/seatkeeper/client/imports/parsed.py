@@ -70,6 +70,8 @@ class Licence:
     signature: str = ""
     contract: str = ""
     """What its contract is called; empty: it does not say."""
+    overdraft: int = 0
+    """Seats that it allows beyond its own."""
     losses: tuple[str, ...] = ()
     """What else it says that pools have nothing for."""
     multiple: int = 1
@@ -137,6 +139,25 @@ class Linger:
 
 
 @dataclass(frozen=True)
+class IdleTime:
+    """After what time without use a seat is taken back."""
+
+    feature: str
+    """Empty: all features of the vendor."""
+    qualifier: str
+    seconds: int
+
+
+@dataclass(frozen=True)
+class MostOverdraft:
+    """How many seats a feature may be overdrawn by at most, of those that its licences allow."""
+
+    feature: str
+    qualifier: str
+    seats: int
+
+
+@dataclass(frozen=True)
 class Aside:
     """What has no part in a file of pools."""
 
@@ -144,7 +165,7 @@ class Aside:
     reason: str
 
 
-Parsed = Licence | Package | Claim | Access | Group | Linger | Aside
+Parsed = Licence | Package | Claim | Access | Group | Linger | IdleTime | MostOverdraft | Aside
 
 
 class Unreadable(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from seatkeeper.client.imports.parsed import Outcome
@@ -25,7 +25,7 @@ class Entry:
 
     spec: pb.PoolSpec
     origins: tuple[Outcome, ...]
-    parts: Mapping[str, Sequence[tuple[Outcome, ...]]]
+    parts: dict[str, list[tuple[Outcome, ...]]]
     """Where parts of it come from, by key: for ``projects``, ``groups`` and ``lots`` each name below
     it, in the order of the specification."""
 

@@ -28,6 +28,7 @@ from seatkeeper.client.imports.parsed import (
     Attributes,
     Became,
     Claim,
+    IdleTime,
     Licence,
     Parsed,
     Unreadable,
@@ -45,11 +46,11 @@ ATTRIBUTES: Attributes = {
     "max_roam": "a seat cannot be taken to a machine without a network",
     "max_roam_count": "a seat cannot be taken to a machine without a network",
     "min_checkout": "how long a seat is held at least",
-    "min_timeout": "a seat is held however idle its holder is",
+    "min_timeout": "the shortest idle time that an administrator may choose",
     "named_user": "seats of named users",
     "platforms": "which machines may use it: a pool does not ask for the platform",
     "share": "several processes of one user or host take a seat each, unless they share a session",
-    "soft_limit": "seats beyond those that were bought: give a lot an `overdraft`",
+    "soft_limit": "",
     "timezone": "the time zones in which it may be used",
     "user_based": "seats of named users",
     **dict.fromkeys(
@@ -71,10 +72,6 @@ ATTRIBUTES: Attributes = {
 }
 """What a licence may say beside its count and date."""
 
-_IDLE = no_counterpart(
-    "a seat is held until it is released or its session ends, however idle its holder is",
-    "end sessions of idle programs in the programs, or with `seatkeeper grant release`",
-)
 _ROAMING = no_counterpart("seats cannot be taken to a machine without a network yet")
 _LOG = not_needed("nodes log every grant and refusal, and count them as metrics")
 _EXEMPT = no_counterpart("a limit is for all holders alike, or for all of a project")
@@ -102,11 +99,15 @@ def _licence(statement: Statement) -> Parsed:
     issued = day(found["issued"]) if found.get("issued") else None
     starts = day(found["start"]) if found.get("start") else None
     seats = number(count, "count of licences") if kind != "uncounted" else 0
+    soft = number(found["soft_limit"], "limit") if found.get("soft_limit") else seats
+    # Beyond the soft limit it grants, too, and says so: that is an overdraft.
+    own = soft if 0 < soft < seats else seats
     return Licence(
         feature=product,
         vendor=vendor,
         version=version,
-        seats=seats or None,
+        seats=own or None,
+        overdraft=seats - own,
         expires=last,
         starts=starts,
         issued=issued or starts,
@@ -145,6 +146,15 @@ def _claim(statement: Statement) -> Claim:
     if found.feature.lower() == "any":
         raise Unreadable("'any' is no product")
     return found
+
+
+def _idle(statement: Statement) -> IdleTime:
+    """Return what TIMEOUT or TIMEOUTALL says: seconds, and a product but of the latter."""
+    if statement.keyword == "TIMEOUTALL":
+        return IdleTime("", "", number(needs(statement, 1, "seconds")[0], "number of seconds"))
+    seconds, product, *more = needs(statement, 2, "seconds and a product")
+    named = next((word for word in more if word.lower().startswith("id=")), "")
+    return IdleTime(product, named, number(seconds, "number of seconds"))
 
 
 def _access(statement: Statement) -> Parsed:
@@ -187,7 +197,7 @@ READINGS: dict[str, Reading | Aside] = {
         "give the pool `overtaking`",
     ),
     # For how long.
-    **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _IDLE),
+    **dict.fromkeys(("TIMEOUT", "TIMEOUTALL"), _idle),
     "MINREMOVE": not_needed("`seatkeeper grant release` frees a seat at any time"),
     # Roaming.
     **dict.fromkeys(

@@ -28,6 +28,13 @@ class Source:
     expires: date | None = None
     """The last one; None: there is none."""
     contract: str = ""
+    overdraft: int = 0
+    """Seats that it allows beyond its own."""
+
+    @property
+    def is_lot(self) -> bool:
+        """Whether they are a contract of their own: they have dates, or allow more."""
+        return self.has_dates or self.overdraft > 0
 
     @property
     def has_dates(self) -> bool:
@@ -48,7 +55,7 @@ class Pool:
     @property
     def seats(self) -> int:
         """Those that are in force without an end."""
-        return sum(source.seats for source in self.sources if not source.has_dates)
+        return sum(source.seats for source in self.sources if not source.is_lot)
 
     @property
     def versions(self) -> list[str]:
@@ -147,6 +154,7 @@ def _source(outcome: Outcome, licence: Licence, today: date) -> Source:
         starts,
         licence.expires,
         licence.contract,
+        licence.overdraft,
     )
 
 
@@ -157,6 +165,7 @@ def _components(licence: Licence, package: Package) -> Iterator[Licence]:
             feature=name,
             version=version or licence.version,
             seats=(licence.seats or 0) * many,
+            overdraft=licence.overdraft * many,
         )
 
 

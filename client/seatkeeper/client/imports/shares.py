@@ -134,7 +134,10 @@ def _not_a_project(claim: Claim) -> str:
     what = _NOT_PROJECTS.get(claim.kind, "hosts")
     if claim.is_limit:
         return f"a limit is of a project, not of {what}; give it to a project that is theirs"
-    return f"seats are guaranteed to projects, not to {what}; make it a GROUP, or a PROJECT"
+    text = f"seats are guaranteed to projects, not to {what}; make it a GROUP, or a PROJECT"
+    if claim.kind in ("USER", "HOST", "HOST_GROUP"):
+        text += ", or keep seats idle for them with `reservations`"
+    return text
 
 
 def of_these_alone(qualifier: str) -> str:

@@ -17,14 +17,17 @@ from seatkeeper.client.imports.parsed import (
     Became,
     Claim,
     Group,
+    IdleTime,
     Licence,
     Linger,
+    MostOverdraft,
     Outcome,
     Package,
     Unreadable,
 )
 from seatkeeper.client.imports.seats import Features, features_of
 from seatkeeper.client.imports.shares import Shared, shares_of
+from seatkeeper.client.imports.terms import TermsOf
 from seatkeeper.client.imports.who_may import Ruled, WhoMay, is_of_every_user
 
 FILE_BYTES_MAX = 8 << 20
@@ -85,10 +88,14 @@ def translate(
     for statement in statements:
         meant.add(dialect, Outcome(statement))
     features = features_of(dialect, meant.licences, meant.packages, today)
-    shared, ruled = _shared_and_ruled(dialect, features, meant)
+    daemons = Daemons(dialect, features, (each.statement for each in meant.outcomes))
+    shared, ruled = _shared_and_ruled(dialect, features, meant, daemons)
+    terms = TermsOf(dialect, features, daemons)
+    for outcome, said in sorted(meant.terms, key=lambda each: not each[1].feature):
+        terms.add(outcome, said)
     made = Made(dialect, names or {}, with_vendor)
     made.lingering = lingering_of(dialect, features, meant.lingers)
-    made.add(features, shared, ruled)
+    made.add(features, shared, ruled, terms)
     head = f"From {', '.join(name for name, _ in files)}, by `seatkeeper import {dialect.name}`"
     text = (
         ""
@@ -106,15 +113,14 @@ def translate(
 
 
 def _shared_and_ruled(
-    dialect: Dialect, features: Features, meant: _Meant
+    dialect: Dialect, features: Features, meant: _Meant, daemons: Daemons
 ) -> tuple[dict[int, Shared], dict[int, Ruled]]:
     """Return what options files say of pools, by the identity of each."""
     groups = Groups(dialect, meant.groups)
     limits = [each for each in meant.claims if is_of_every_user(each[1])]
     others = [each for each in meant.claims if not is_of_every_user(each[1])]
     shared = shares_of(dialect, features, others, groups)
-    statements = (outcome.statement for outcome in meant.outcomes)
-    who_may = WhoMay(dialect, features, groups, Daemons(dialect, features, statements))
+    who_may = WhoMay(dialect, features, groups, daemons)
     for outcome, limit in limits:
         who_may.limit(outcome, limit)
     for outcome, access in meant.accesses:
@@ -135,6 +141,7 @@ class _Meant:
     accesses: list[tuple[Outcome, Access]] = field(default_factory=list)
     groups: list[tuple[Outcome, Group]] = field(default_factory=list)
     lingers: list[tuple[Outcome, Linger]] = field(default_factory=list)
+    terms: list[tuple[Outcome, IdleTime | MostOverdraft]] = field(default_factory=list)
 
     def add(self, dialect: Dialect, outcome: Outcome) -> None:
         """Read one more statement."""
@@ -161,6 +168,8 @@ class _Meant:
                 self.groups.append((outcome, parsed))
             case Linger():
                 self.lingers.append((outcome, parsed))
+            case IdleTime() | MostOverdraft():
+                self.terms.append((outcome, parsed))
             case None:
                 hint = dialect.unknown(statement)
                 known = f"{dialect.title} has no keyword of this name that is known here"
