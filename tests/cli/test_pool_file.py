@@ -210,3 +210,28 @@ def test_what_a_terminal_cannot_show_is_escaped_and_read_back(own: Cluster) -> N
 def test_a_file_needs_no_node_to_be_refused() -> None:
     done = seatkeeper("pool", "plan", "-f", "-", stdin="x: 1\n").check(Exit.REFUSED)
     assert "the file has no key 'x'" in done.err
+
+
+def test_what_an_open_window_keeps_is_not_taken_away_unless_forced(
+    own: Cluster, write: Write, tmp_path: Path
+) -> None:
+    always = "ci: {seats: 1, for: {projects: [ci]}, when: daily, at: 00:00-00:00}"
+    kept = write("kept.yaml", f"{HEAD}  p: {{seats: 2, reservations: {{{always}}}}}\n")
+    own("pool", "apply", "-f", str(kept)).check()
+    gone = str(write("gone.yaml", f"{HEAD}  p: {{seats: 2}}\n"))
+    planned = own("pool", "plan", "-f", gone).check()
+    assert "! breaks a promise: reservation ci: its window is open until" in planned.out
+    refused = own("pool", "apply", "-f", gone).check(Exit.FAILED)
+    assert "nothing was applied; wait, or give --force" in refused.err
+    listed = own("pool", "plan", "-f", gone, "--json").check().json
+    assert len(listed["pools"][0]["breaks"]) == 1
+    (pool,) = own.client.pools.list()
+    assert len(pool.spec.policy.reservations) == 1
+    edit = ("pool", "edit", "p", "--yes")
+    editor = {"EDITOR": f"cp {gone}"}
+    assert "--force" in own(*edit, **editor).check(Exit.FAILED).err
+    own(*edit, "--force", **editor).check()
+    (pool,) = own.client.pools.list()
+    assert not pool.spec.policy.reservations
+    own("pool", "apply", "-f", str(kept)).check()
+    own("pool", "apply", "-f", gone, "--force", "--reason", "they agreed").check()

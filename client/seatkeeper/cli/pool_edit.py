@@ -26,7 +26,14 @@ from seatkeeper.cli.command import connected
 from seatkeeper.cli.connection import Connection
 from seatkeeper.cli.exits import Exit, fail
 from seatkeeper.cli.lots import now_millis
-from seatkeeper.cli.pool_plan import planned_for, show_meanwhile, show_plan, stop_at_obstacles
+from seatkeeper.cli.pool_plan import (
+    Force,
+    planned_for,
+    show_meanwhile,
+    show_plan,
+    stop_at_obstacles,
+    stop_at_promises,
+)
 from seatkeeper.cli.render import ask, say
 from seatkeeper.core.errors import PoolsChanged, SeatError
 
@@ -63,6 +70,7 @@ async def edit(
     yes: Annotated[
         bool, typer.Option("--yes", help="Apply without asking; for editors that are programs.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Edit a pool as a file, see what that changes, and apply it.
 
@@ -82,6 +90,7 @@ async def edit(
     with _kept(file):
         show_plan(planned)
         stop_at_obstacles(planned)
+        stop_at_promises(planned, force=force)
         if not yes and not _agrees("apply this? [y/N] "):
             fail(Exit.FAILED, "not applied")
         async with at.client() as client:

@@ -36,6 +36,14 @@ DeleteMissing = Annotated[
         help="Delete the pools that are not in the file. One that is in use is not deleted.",
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Apply also what breaks a promise that stands now: seats that an open window keeps, or "
+        "guarantees that were covered.",
+    ),
+]
 
 
 @connected
@@ -77,11 +85,13 @@ async def apply(
             "--reason", metavar="TEXT", help="Why, for the nodes' log; at most 500 characters."
         ),
     ] = "",
+    force: Force = False,
 ) -> None:
     """Make the pools what a file says: all changes, or none.
 
-    What changes is shown as by `plan`. When a pool is changed by somebody else meanwhile, nothing is
-    applied, and what they changed is shown.
+    What changes is shown as by `plan`. What would break a promise that stands now, such as seats that
+    an open window keeps, is refused unless --force is given. When a pool is changed by somebody else
+    meanwhile, nothing is applied, and what they changed is shown.
     """
     wanted = pools_in(at, file)
     async with at.client() as client:
@@ -90,6 +100,7 @@ async def apply(
         if not at.json:
             show_plan(planned)
         stop_at_obstacles(planned)
+        stop_at_promises(planned, force=force)
         revision = 0
         if planned.changes_anything:
             try:
@@ -171,6 +182,8 @@ def _lines(change: Change, how: str) -> Iterator[str]:
         yield f"  {value}"
     for note in (*change.notes, *filter(None, [change.obstacle])):
         yield f"  ! {note}"
+    for promise in change.breaks:
+        yield f"  ! breaks a promise: {promise}"
 
 
 def stop_at_obstacles(planned: Plan) -> None:
@@ -184,6 +197,20 @@ def stop_at_obstacles(planned: Plan) -> None:
             f"pool {first.name} cannot be {first.kind.value}d: {first.obstacle}{others}; nothing "
             "was applied",
         )
+
+
+def stop_at_promises(planned: Plan, *, force: bool) -> None:
+    """End the command where the plan would break a promise, unless an administrator insists."""
+    stopped = [change for change in planned.changes if change.breaks]
+    if not stopped or force:
+        return
+    first, more = stopped[0], sum(len(each.breaks) for each in stopped) - 1
+    others = f" (and {count(more, 'more promise')})" if more else ""
+    fail(
+        Exit.FAILED,
+        f"pool {first.name} would break a promise: {first.breaks[0]}{others}; nothing was applied; "
+        "wait, or give --force",
+    )
 
 
 def show_meanwhile(
@@ -200,7 +227,7 @@ def show_meanwhile(
     )
     for found in since.changes:
         # What would stand in its way, or follow from it, is of a plan, not of what has happened.
-        change = replace(found, notes=(), obstacle="")
+        change = replace(found, notes=(), obstacle="", breaks=())
         if at.json:
             write_event({"event": "changed_meanwhile"} | _change_json(change))
             continue
@@ -227,4 +254,5 @@ def _change_json(change: Change) -> Json:
         ],
         "notes": list(change.notes),
         "obstacle": change.obstacle or None,
+        "breaks": list(change.breaks),
     }

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from seatkeeper.client.pools_file.bursts import burst_values
 from seatkeeper.client.pools_file.counting import begins_to_bind, counting_values
 from seatkeeper.client.pools_file.holds import hold_fields
+from seatkeeper.client.pools_file.promises import broken, rule_note
 from seatkeeper.client.pools_file.reservations import reservation_values
 from seatkeeper.client.pools_file.rules import narrows, rule_values
 from seatkeeper.client.pools_file.stays import stay_fields
@@ -19,7 +20,7 @@ from seatkeeper.core.amounts import count
 from seatkeeper.core.instants import instant_text
 from seatkeeper.core.lot_messages import decode_lot, decode_lots
 from seatkeeper.core.lot_text import has_lots, plain_seats, shortfall_text
-from seatkeeper.core.lots import LotKind, moved, succeeding
+from seatkeeper.core.lots import LotKind, PoolLots, moved, succeeding
 from seatkeeper.core.stay import KEYS
 from seatkeeper.core.validate import POOL_DELETIONS_MAX
 from seatkeeper.v1 import pool_service_pb2 as pb
@@ -84,6 +85,8 @@ class Change:
     """What to know before."""
     obstacle: str = ""
     """Why the service would refuse it; empty: it would not."""
+    breaks: tuple[str, ...] = ()
+    """The promises that stand now and would not any more."""
 
     @property
     def changes_anything(self) -> bool:
@@ -232,7 +235,11 @@ def _of(spec: pb.PoolSpec, pool: pb.Pool | None, now_millis: int) -> Change:
         )
         return Change(spec.name, kind, pool.revision, spec, values, obstacle=f"lots.{taken}")
     notes = tuple(_notes(spec, pool, now_millis))
-    return Change(spec.name, kind, pool.revision, _with_bursts(spec, pool), values, notes)
+    asked = _with_bursts(spec, pool)
+    lots = _lots_after(spec, pool, now_millis)
+    seats = lots.in_force if lots else spec.seats
+    breaks = tuple(broken(spec, pool, seats, now_millis)) if values else ()
+    return Change(spec.name, kind, pool.revision, asked, values, notes, breaks=breaks)
 
 
 def _named_as_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> list[str]:
@@ -262,10 +269,10 @@ def _with_bursts(spec: pb.PoolSpec, pool: pb.Pool) -> pb.PoolSpec:
     return asked
 
 
-def _seats_after(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> int:
-    """Return the seats that are in force once a specification is applied."""
+def _lots_after(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> PoolLots:
+    """Return the lots once a specification is applied; none: it has plain seats alone."""
     lots = succeeding(decode_lots(_with_bursts(spec, pool).lots), decode_lots(pool.spec.lots))
-    return moved(lots, now_millis)[0].in_force if lots else spec.seats
+    return moved(lots, now_millis)[0]
 
 
 def _delete(pool: pb.Pool) -> Change:
@@ -284,10 +291,13 @@ def _unread(pool: pb.Pool) -> str:
 
 
 def _notes(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> Iterator[str]:
-    seats = _seats_after(spec, pool, now_millis)
+    lots = _lots_after(spec, pool, now_millis)
+    seats = lots.in_force if lots else spec.seats
     is_bound = begins_to_bind(pool.spec, spec)
-    if seats < pool.held and (seats < pool.spec.seats or is_bound):
-        surplus = count(pool.held - seats, "seat")
+    # What contracts allow beyond the seats in force is no surplus, as far as they still do.
+    most, were = seats + lots.overdraft, pool.spec.seats + pool.lot_use.overdraft
+    if most < pool.held and (most < were or is_bound):
+        surplus = count(pool.held - most, "seat")
         yield (
             f"{count(pool.held, 'seat')} held: none is revoked, and nothing is granted until the "
             f"surplus of {surplus} is released"
@@ -299,6 +309,8 @@ def _notes(spec: pb.PoolSpec, pool: pb.Pool, now_millis: int) -> Iterator[str]:
     if not seats and pool.spec.seats:
         waiting = f"; {count(pool.queued, 'request')} waiting" if pool.queued else ""
         yield f"the pool is closed: nothing is granted until it has seats again{waiting}"
+    if text := rule_note(decode_lots(pool.spec.lots), lots, now_millis):
+        yield text
     if text := shortfall_text(_with_bursts(spec, pool), now_millis):
         yield text
 
