@@ -993,6 +993,20 @@ DEFECTS = (
         "        return ticket.seats <= self.free\n",
     ),
     Defect(
+        "a window calls back seats of those whom it is for",
+        f"{SERVER}/policy/opening.py",
+        "        if grant.heeds_within is not None and not kept.is_for(grant)\n",
+        "        if grant.heeds_within is not None\n",
+        tests=("tests/unit/policy/test_opening.py",),
+    ),
+    Defect(
+        "a window that calls seats back opens when it begins, so they are free too late",
+        "core/seatkeeper/core/reservations.py",
+        "        return self.notice + HEEDED_MILLIS if self.notice else 0\n",
+        "        return 0\n",
+        tests=("tests/unit/replay/test_calendar.py", "tests/unit/core/test_reservations.py"),
+    ),
+    Defect(
         "whom a window is for passes those who wait for the same seats",
         f"{SERVER}/policy/kept.py",
         "        return spared < ticket.seats\n",

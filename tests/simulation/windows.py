@@ -14,6 +14,8 @@ from seatkeeper.server.domain import PoolPolicy
 
 WINDOWS_SHARE = 0.35
 """Share of the seeds in which pools keep seats for some."""
+CALLING_SHARE = 0.3
+"""Of their reservations, those that call back what they lack: they open at once."""
 LAST_END = 25.0
 """Seconds after which no window that is written beforehand is open."""
 
@@ -23,16 +25,26 @@ def with_reservations(
 ) -> Callable[[int], PoolPolicy]:
     """Return what draws the policies of a seed's pools, with reservations in some seeds.
 
-    Draws of its own, so that what happens in seeds without them stays as it is.
+    Draws of its own, so that what happens in seeds without them stays as it is. Those that call back
+    are of pools without overtaking: their windows are open from the beginning, and in such a pool the
+    checker and the policy do not count the same seats as overtaken by one who has some kept.
     """
     own = random.Random(f"reservations of {seed}")
     if own.random() >= WINDOWS_SHARE:
         return policies
 
+    notices = random.Random(f"notices of {seed}")
+
     def drawn(seats: int) -> PoolPolicy:
         policy = policies(seats)
         found = drawn_reservations(own, seats, projects=bool(policy.projects))
-        return replace(policy, reservations=found) if found else policy
+        calling = tuple(
+            replace(each, notice=notices.randint(1_000, 3_000))
+            if notices.random() < CALLING_SHARE and policy.overtaking is None
+            else each
+            for each in found
+        )
+        return replace(policy, reservations=calling) if found else policy
 
     return drawn
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.holds import GUARANTEE, cause_faults, read_said
 from seatkeeper.oracle.stored import PREFIX, StoredGrant, StoredShare, StoredTicket, located
+from seatkeeper.oracle.windows import CallingWindow, read_calling
 from seatkeeper.server.store import Change
 from seatkeeper.v1 import pool_service_pb2, seat_pb2
 
@@ -80,6 +81,7 @@ class ReclaimLedger:
     def __init__(self) -> None:
         self._rule = pool_service_pb2.ReclaimRule()
         self._hold = pool_service_pb2.HoldRule()
+        self._calling: list[CallingWindow] = []
         self._said = state_pb2.GrantHolds()
         """Of single grants, by the guard of the revision before."""
         self._says = state_pb2.GrantHolds()
@@ -94,6 +96,7 @@ class ReclaimLedger:
         """Take a specification."""
         policy = pool_service_pb2.PoolSpec.FromString(value).policy
         self._rule, self._hold = policy.reclaim, policy.hold
+        self._calling = read_calling(value)
 
     def note_guard(self, value: bytes) -> None:
         """Take the guard of the revision at hand."""
@@ -161,7 +164,8 @@ class ReclaimLedger:
             return
         # However long its notice is: it runs already.
         at, long = reclaim.caused_at_millis, 1 << 62
-        yield from cause_faults(reclaim.cause, at, long, grant, self._hold, said)
+        calling = self._calling
+        yield from cause_faults(reclaim.cause, at, long, grant, self._hold, said, calling)
 
     def _begun(
         self,
@@ -181,7 +185,8 @@ class ReclaimLedger:
             yield f"{grant_id} is called back, and its client does not know that"
         if reclaim.cause != GUARANTEE:
             within = reclaim.within_millis
-            yield from cause_faults(reclaim.cause, at, within, grant, self._hold, said)
+            calling = self._calling
+            yield from cause_faults(reclaim.cause, at, within, grant, self._hold, said, calling)
             return
         if not rule.hourly:
             yield f"{grant_id} is called back, and the pool calls none back"

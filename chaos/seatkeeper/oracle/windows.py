@@ -29,6 +29,13 @@ class StoredWindow:
     closed_at: int | None
     schedule: bytes
     """When its reservation says that windows are."""
+    notice_millis: int = field(default=0, compare=False)
+    """How long the notice is with which it calls back what it lacks; 0: it does not."""
+
+    @property
+    def opens(self) -> int:
+        """When it may open: where it calls back, by the notice and a minute earlier."""
+        return self.begins - (self.notice_millis + 60_000 if self.notice_millis else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,11 @@ def read_windows(value: bytes) -> dict[str, StoredWindow]:
         each.name: each.schedule.SerializeToString(deterministic=True)
         for each in spec.policy.reservations
     }
+    notices = {
+        each.name: each.notice.ToMilliseconds()
+        for each in spec.policy.reservations
+        if each.HasField("notice")
+    }
     found = {}
     for window in spec.windows.windows:
         opened, closed = (
@@ -65,8 +77,27 @@ def read_windows(value: bytes) -> dict[str, StoredWindow]:
             window.ends_at.ToMilliseconds(),
             max(0, window.state - 1),
             *(opened, closed, schedules.get(window.reservation, b"")),
+            notices.get(window.reservation, 0),
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class CallingWindow:
+    """An open window for which seats are called back."""
+
+    reserved: StoredReserved
+    notice_millis: int
+
+
+def read_calling(value: bytes) -> list[CallingWindow]:
+    """Return the open windows whose reservations call back what they lack."""
+    reserved, spec = read_reserved(value), pb.PoolSpec.FromString(value)
+    return [
+        CallingWindow(reserved[each.name], each.notice.ToMilliseconds())
+        for each in spec.policy.reservations
+        if each.name in reserved and each.HasField("notice")
+    ]
 
 
 def read_reserved(value: bytes) -> dict[str, StoredReserved]:
@@ -181,7 +212,7 @@ def _faults(was: StoredWindow | None, window: StoredWindow, latest: float) -> It
         if latest < was.ends:
             yield f"follows at {latest:.0f} at the latest one that ends at {was.ends}"
     for state, due, stamp in (
-        (OPEN, window.begins, window.opened_at),
+        (OPEN, window.opens, window.opened_at),
         (CLOSED, window.ends, window.closed_at),
     ):
         if window.state != state:

@@ -86,6 +86,15 @@ class Kept:
     first: Annotated[
         str, typer.Option("--from", metavar="DAY", help="No window opens before this day.")
     ] = ""
+    notice: Annotated[
+        str,
+        typer.Option(
+            "--notice",
+            metavar="LENGTH",
+            help="Call back what others hold, with so long a notice, such as 10m: so the seats are "
+            "free when a window begins, and it opens by this and a minute earlier.",
+        ),
+    ] = ""
 
 
 @app.command(
@@ -104,10 +113,12 @@ async def create(
 ) -> None:
     """Keep seats of a pool for some while a window is open.
 
-    What they do not use of them is granted to no other then. Who has seats when it opens keeps them.
+    What they do not use of them is granted to no other then. Who has seats when it opens keeps them,
+    unless --notice is given.
     """
     given = {"seats": str(kept.seats), "when": kept.when, "at": kept.times}
     given |= {"zone": kept.zone, "from": kept.first}
+    given |= {"notice": kept.notice} if kept.notice else {}
     try:
         made = reservation_of(name, given, kept.whom)
     except InvalidArgument as error:

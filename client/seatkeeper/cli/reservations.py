@@ -26,8 +26,8 @@ Reserve = typer.Option(
     metavar="KEY=VALUE,...",
     help="Seats that are kept for some in windows that come again: name=, seats=N, for=project:NAME "
     "(or holder:, group:; may be given again), when=daily (weekdays, weekends, MO,TU, or a rule of RFC "
-    "5545, such as FREQ=MONTHLY;BYDAY=1MO), at=22:00-06:00, and as you like zone=Europe/Berlin (UTC) "
-    "and from=DAY. May be repeated.",
+    "5545, such as FREQ=MONTHLY;BYDAY=1MO), at=22:00-06:00, and as you like zone=Europe/Berlin "
+    "(UTC), from=DAY, and notice=LENGTH to call back what others hold. May be repeated.",
 )
 WithoutReservation = typer.Option(
     "--without-reservation", metavar="NAME", help="A reservation to take out. May be repeated."
@@ -84,6 +84,7 @@ def _json(pool: pb.Pool, message: pb.Reservation) -> Json:
         "rule": reservation.when.rule,
         "when": schedule_text(reservation.when),
         "zone": reservation.when.zone,
+        "notice_seconds": reservation.notice / 1000 or None,
         "state": window.state.value if window is not None else None,
         "begins": iso(written.begins_at) if written is not None else None,
         "ends": iso(written.ends_at) if written is not None else None,

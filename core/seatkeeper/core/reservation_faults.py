@@ -12,6 +12,8 @@ from seatkeeper.core.recurrence import ScheduleFault, check_schedule
 from seatkeeper.core.reservations import RESERVATIONS_MAX, Reservation, Span
 from seatkeeper.core.validate import is_name
 
+NOTICE_MIN_MILLIS, NOTICE_MAX_MILLIS = 1_000, 86_400_000
+
 ReservationFault = tuple[int, tuple[str | int, ...], str]
 """What is wrong with reservations: the place of the one, the way to it, such as ``for``, ``projects``,
 0; and the reason."""
@@ -55,6 +57,8 @@ def _faults_of(
         yield ("seats",), f"{reservation.seats} is not from 1 on"
     elif seats and reservation.seats > seats:
         yield ("seats",), f"{reservation.seats} is more than the pool has seats: {seats}"
+    if reservation.notice and not NOTICE_MIN_MILLIS <= reservation.notice <= NOTICE_MAX_MILLIS:
+        yield ("notice",), f"{reservation.notice / 1000:g} s is not from 1 s to 1 day"
     if reservation.who.is_empty:
         yield ("for",), "say for whom: projects, holders, groups or hosts"
     groups = tuple(HolderGroup(each.name, each.holders) for each in policy.rules.groups)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from google.protobuf.duration_pb2 import Duration
+
 from seatkeeper.core.pool_rules import Who
 from seatkeeper.core.reservations import (
     NO_WINDOWS,
@@ -39,6 +41,7 @@ def encode_reservation(reservation: Reservation) -> pb.Reservation:
             closes_minute=when.closes,
             first_day=when.first_day,
         ),
+        notice=None if not reservation.notice else _duration(reservation.notice),
     )
 
 
@@ -61,7 +64,14 @@ def decode_reservation(message: pb.Reservation) -> Reservation:
             when.zone or "UTC",
             when.first_day,
         ),
+        message.notice.ToMilliseconds() if message.HasField("notice") else 0,
     )
+
+
+def _duration(millis: int) -> Duration:
+    found = Duration()
+    found.FromMilliseconds(millis)
+    return found
 
 
 def encode_windows(windows: PoolWindows) -> pb.PoolWindows:

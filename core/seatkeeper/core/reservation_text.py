@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seatkeeper.core.amounts import span
 from seatkeeper.core.recurrence import rule_text
 from seatkeeper.core.reservations import Reservation, Schedule, times_text
 
@@ -14,4 +15,6 @@ def schedule_text(when: Schedule) -> str:
 
 def reservation_text(reservation: Reservation) -> str:
     """Return all of a reservation but its name: ``5 for project ci, weekdays 22:00-06:00 UTC``."""
-    return f"{reservation.seats} for {reservation.who}, {schedule_text(reservation.when)}"
+    text = f"{reservation.seats} for {reservation.who}, {schedule_text(reservation.when)}"
+    notice = span(reservation.notice / 1000)
+    return f"{text}, called back with a notice of {notice}" if reservation.notice else text

@@ -20,6 +20,8 @@ RESERVATIONS_MAX = 16
 """Reservations of one pool."""
 DAY_MINUTES = 24 * 60
 LENGTH_DAYS_MAX = 31
+HEEDED_MILLIS = 60_000
+"""A holder learns of a reclaim within its ttl; one whose ttl is longer may be late by the rest."""
 WARNED_SECONDS = 3600
 """Who is granted seats so long before a window opens, and it is not for them, is warned."""
 
@@ -51,6 +53,13 @@ class Reservation:
     seats: int
     who: Who
     when: Schedule
+    notice: int = 0
+    """Milliseconds that holders have whose seats a window lacks; 0: none is called back."""
+
+    @property
+    def early(self) -> int:
+        """How long before it begins a window opens, so that what is called back is free by then."""
+        return self.notice + HEEDED_MILLIS if self.notice else 0
 
     def __str__(self) -> str:
         """Return it for the log."""
@@ -59,6 +68,7 @@ class Reservation:
         return (
             f"reservation {self.name}: {self.seats} for {self.who}, {days} "
             f"{times_text(when)} {when.zone}"
+            + (f", notice {span(self.notice / 1000)}" if self.notice else "")
         )
 
 
@@ -168,15 +178,18 @@ def _step(
         return None if span is None else Window(reservation.name, *span)
     if window.ends <= now:
         return replace(window, state=WindowState.CLOSED, closed_at=now)
-    if window.state is WindowState.PLANNED and window.begins <= now:
+    if window.state is WindowState.PLANNED and window.begins - reservation.early <= now:
         return replace(window, state=WindowState.OPEN, opened_at=now)
     return None
 
 
-def next_move(windows: PoolWindows) -> int | None:
+def next_move(windows: PoolWindows, reservations: Iterable[Reservation] = ()) -> int | None:
     """Return when a window is next to be opened or closed, which may be over already; None: never."""
+    early = {each.name: each.early for each in reservations}
     found = [
-        window.begins if window.state is WindowState.PLANNED else window.ends
+        window.begins - early.get(window.name, 0)
+        if window.state is WindowState.PLANNED
+        else window.ends
         for window in windows.windows
         if window.state is not WindowState.CLOSED
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import yaml
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +140,7 @@ def reservations(draw: st.DrawFn) -> pb.Reservation:
             closes_minute=draw(st.integers(opens + 1, opens + 24 * 60)),
             first_day=first,
         ),
+        notice=draw(st.sampled_from([None, Duration(seconds=90)])),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from tests.unit.kit import KEYS, NOW, POOL, a_grant, a_ticket, changed, in_revisions
@@ -21,7 +22,17 @@ from seatkeeper.core.reservations import (
 )
 from seatkeeper.oracle.history import FaultKind, replay
 from seatkeeper.oracle.windows import check_windows, unwritten_windows
-from seatkeeper.server.domain import Grant, PoolPolicy, PoolSpec, Ticket
+from seatkeeper.server.domain import (
+    Cause,
+    Grant,
+    Guard,
+    Instant,
+    PoolPolicy,
+    PoolSpec,
+    Reclaim,
+    Reclaims,
+    Ticket,
+)
 from seatkeeper.server.domain.advisory import AdvisoryMark
 from seatkeeper.server.store import Change, Entry, records
 
@@ -184,3 +195,50 @@ def test_who_takes_what_is_kept_for_it_passes_others_and_no_further() -> None:
     assert kinds([spec(OPEN)], waiting, granted(g(2))) == [FaultKind.ORDER]
     own = queued(t(1, "cv", 3))
     assert kinds([spec(OPEN)], own, granted(g(2, "cv"))) == [FaultKind.ORDER]
+
+
+def test_a_window_that_calls_back_may_open_by_its_notice_and_a_minute_earlier() -> None:
+    calls = replace(CI, notice=2_000)
+    early = replace(PLANNED, state=WindowState.OPEN, opened_at=NOW - 62_000)
+    planned = spec(PLANNED, reservation=calls), -70_000
+    assert faults(planned, (spec(early, reservation=calls), -62_000)) == []
+    too_early = replace(early, opened_at=NOW - 62_001)
+    (why,) = faults(planned, (spec(too_early, reservation=calls), -62_001))
+    assert "before" in why
+    assert faults((spec(PLANNED), -70_000), (spec(early), -62_000)), "and no other one"
+
+
+def called_back(
+    windows: Window, grant: Grant, *, cause: Cause = Cause.RESERVATION, notice: int = 2_000
+) -> list[str]:
+    """What is wrong with calling a grant back within 12 s, of a client that heeds within 10."""
+    calls = replace(CI, notice=notice)
+    reclaim = Reclaim(1, Instant(NOW), timedelta(seconds=12), "", cause, "x")
+    guard = Guard(9, 9, reclaims=Reclaims({grant.grant_id: reclaim}, (), 1))
+    return [
+        fault.message
+        for fault in replay(
+            in_revisions(
+                (
+                    [spec(windows, reservation=calls)],
+                    granted(grant),
+                    [stored(KEYS.guard(POOL), records.encode_guard(guard))],
+                )
+            ),
+            KEYS.prefix,
+        )[POOL].faults
+        if fault.kind is FaultKind.CALLED_BACK
+    ]
+
+
+def test_what_windows_call_back_must_be_theirs_to_call() -> None:
+    other = replace(g(1), heeds_within=timedelta(seconds=10))
+    assert called_back(OPEN, other) == []
+    (closed,) = called_back(PLANNED, other)
+    assert "none is open that does so" in closed
+    (silent,) = called_back(OPEN, other, notice=0)
+    assert "none is open that does so" in silent
+    (short,) = called_back(OPEN, other, notice=2_001)
+    assert "within 12000 ms, under 12001" in short
+    (own,) = called_back(OPEN, replace(g(1, "ci"), heeds_within=timedelta(seconds=10)))
+    assert "is for its holder" in own

@@ -305,3 +305,28 @@ def test_no_grant_is_beyond_what_is_in_force_then(
             held += request.arrival.seats
             most = plain + sum(begun.values()) + sum(overdrafts.get(n, 0) for n, _ in begun)
             assert held <= most
+
+
+def test_seats_are_called_back_so_that_they_are_free_when_a_window_begins() -> None:
+    """For ci two seats from 00:10 on, with a notice of a minute: it opens at 00:08."""
+    spec = kept(2, "00:10-00:20")
+    (reservation,) = spec.policy.reservations
+    calls = replace(reservation, notice=60 * SECOND)
+    spec = replace(spec, policy=PoolPolicy(reservations=(calls,)))
+    demand = on(
+        NEW_YEAR,
+        a(0, "web", 3600),
+        a(1, "web", 490),
+        a(2, "web", 30),
+        a(610, "ci", 60, seats=2),
+    )
+    outcome = dated(spec, demand)
+    assert [each.at - NEW_YEAR for each in outcome.written] == [480 * SECOND, 1200 * SECOND]
+    assert outcome.called_back == {"reservation": 1}
+    first, second, third, of_ci = outcome.requests
+    assert 480 < ((first.ended_at or 0) - NEW_YEAR) / SECOND <= 600
+    assert ((second.ended_at or 0) - NEW_YEAR) / SECOND == 491, "it ended by itself"
+    assert of_ci.wait_millis == 0
+    assert ((third.granted_at or 0) - NEW_YEAR) / SECOND == 1200, (
+        "what was freed early was kept"
+    )

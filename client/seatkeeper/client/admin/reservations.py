@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
 from seatkeeper.client.admin.rules import parse_who
 from seatkeeper.core.errors import InvalidArgument
+from seatkeeper.core.instants import parse_length
 from seatkeeper.core.recurrence import ScheduleFault, read_rule, read_times
 from seatkeeper.v1 import pool_service_pb2 as pb
 
-_FIELDS = ("name", "seats", "for", "when", "at", "zone", "from")
+_FIELDS = ("name", "seats", "for", "when", "at", "zone", "from", "notice")
 _NEEDED = ("name", "seats", "for", "when", "at")
 
 
@@ -80,7 +83,19 @@ def reservation_of(
             closes_minute=closes,
             first_day=given.get("from", ""),
         ),
+        notice=_notice(name, given.get("notice")),
     )
+
+
+def _notice(name: str, text: str | None) -> Duration | None:
+    try:
+        if text is None:
+            return None
+        notice = Duration()
+        notice.FromTimedelta(parse_length(text))
+        return notice
+    except ValueError as error:
+        raise InvalidArgument(f"reservation {name}: notice: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -430,6 +430,12 @@ RESERVATION = Table(
             takes=Said("a day, `2026-12-01`", "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
             meaning="No window opens before this day. A rule with `INTERVAL` counts from it.",
         ),
+        "notice": Field(
+            takes=Length(NOTICE_MIN.total_seconds(), NOTICE_MAX.total_seconds()),
+            meaning="Seats that others hold are called back with so long a notice, so that they are "
+            "free when a window begins: it opens by this, and a minute, earlier. Left out: they are "
+            "not called back.",
+        ),
     },
 )
 POOL = Table(

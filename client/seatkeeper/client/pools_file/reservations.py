@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from google.protobuf.duration_pb2 import Duration
+
 from seatkeeper.core.pool_rules import HolderGroup, PoolRules
 from seatkeeper.core.projects import PoolPolicy, ProjectShare
 from seatkeeper.core.recurrence import ScheduleFault, read_rule, read_times
@@ -30,7 +32,7 @@ def reservations_of(
         except ScheduleFault as error:
             faults.append(((name, "at"), str(error)))
         who = given.get("for")
-        seats = given.get("seats")
+        seats, notice = given.get("seats"), given.get("notice")
         found.append(
             pb.Reservation(
                 name=name,
@@ -43,6 +45,7 @@ def reservations_of(
                     closes_minute=closes,
                     first_day=str(given.get("from", "")),
                 ),
+                notice=notice if isinstance(notice, Duration) else None,
             )
         )
     return found, faults

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -96,6 +97,8 @@ def _reservations(reservations: Iterable[pb.Reservation], as_ascii: bool) -> Ite
         said += [f'when: "{rule_text(when.rule)}"', f'at: "{times_text(when)}"']
         said += [f'zone: "{when.zone}"']
         said += [f'from: "{when.first_day}"'] if when.first_day else []
+        notice = timedelta(milliseconds=reservation.notice)
+        said += [f"notice: {exact_seconds(notice)}"] if notice else []
         yield f"      {_name(reservation.name)}: {{{', '.join(said)}}}"
 
 

@@ -24,7 +24,11 @@ HOUR = timedelta(hours=1) // timedelta(milliseconds=1)
 
 def heeds_within(spec: PoolSpec | None, ticket: Ticket) -> timedelta | None:
     """Return what a grant says of reclaims, of which a pool that makes none says nothing."""
-    if spec is None or (spec.policy.reclaim is None and spec.policy.hold is None):
+    if spec is None:
+        return None
+    policy = spec.policy
+    is_said = policy.reclaim is not None or policy.hold is not None
+    if not is_said and not any(each.notice for each in policy.reservations):
         return None
     return ticket.heeds_within
 

@@ -25,6 +25,8 @@ class Cause(StrEnum):
     """It is held for the longest that the pool allows."""
     IDLE = "idle"
     """Its holder says that it does nothing with it."""
+    RESERVATION = "reservation"
+    """An open window keeps seats for others, and lacks them."""
 
 
 @immutable

@@ -8,6 +8,7 @@ from seatkeeper.server.policy.each import EACH
 from seatkeeper.server.policy.fifo import FIFO
 from seatkeeper.server.policy.holding import with_holds
 from seatkeeper.server.policy.keeping_free import keeping_free
+from seatkeeper.server.policy.opening import with_openings
 from seatkeeper.server.policy.plan import Plan
 from seatkeeper.server.policy.reserving import RESERVING
 from seatkeeper.server.policy.returning import returning, with_returns, without
@@ -22,13 +23,17 @@ class ByPool:
     """
 
     def plan(self, pool: PoolSnapshot, now: Instant) -> Plan:
-        """Return the plan of the policy that the pool has, and of how long its seats may be held."""
+        """Return the plan of the pool's policy, with what windows and long holds call back."""
         if not pool.state.kept:
-            return with_holds(self._behind_gangs(pool, now), pool, now)
+            return self._calling_back(pool, now)
         tickets, returns = returning(pool)
         others = without(pool, tickets, returns) if tickets else pool
-        plan = with_holds(self._behind_gangs(others, now), others, now)
+        plan = self._calling_back(others, now)
         return with_returns(plan, tickets, returns) if tickets else plan
+
+    def _calling_back(self, pool: PoolSnapshot, now: Instant) -> Plan:
+        planned = with_openings(self._behind_gangs(pool, now), pool, now)
+        return with_holds(planned, pool, now)
 
     def _behind_gangs(self, pool: PoolSnapshot, now: Instant) -> Plan:
         if pool.state.guard.hold_back is None:

@@ -65,6 +65,11 @@ class Kept:
         """How many seats are kept, and not in use."""
         return sum(self._left.values())
 
+    def lacking(self, names: Container[str]) -> int:
+        """Return how many seats these reservations lack that are not free; 0 or less: none."""
+        own = sum(left for name, left in self._left.items() if name in names)
+        return min(own, self.in_all - max(0, self.free))
+
     def fits(self, ticket: Ticket) -> bool:
         """Return whether a ticket fits into what is free and not kept for others."""
         return ticket.seats <= self.free - self.for_others(ticket)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from seatkeeper.core import recurrence
-from seatkeeper.core.amounts import count
+from seatkeeper.core.amounts import count, span
 from seatkeeper.core.instants import instant_shown
 from seatkeeper.core.pool_rules import finder
 from seatkeeper.core.reservations import (
@@ -49,7 +49,7 @@ ATTEMPTS_MAX = 10
 
 def are_due(spec: PoolSpec, now: Instant) -> bool:
     """Return whether a window is to be opened or closed. One that is to be planned is not urgent."""
-    at = next_move(spec.windows)
+    at = next_move(spec.windows, spec.policy.reservations)
     return at is not None and at <= now
 
 
@@ -64,7 +64,7 @@ def next_due(spec: PoolSpec, now: Instant) -> int | None:
         after = before.begins if before is not None else None
         if _following(reservation.when, after, now, spec.name) is not None:
             return now
-    return next_move(spec.windows)
+    return next_move(spec.windows, spec.policy.reservations)
 
 
 def applied(
@@ -159,10 +159,17 @@ def notice_of(spec: PoolSpec, state: PoolState | None, grant: Grant) -> str:
         return (
             f"from {begins} to {ends}, {count(reservation.seats, 'seat')} of pool {spec.name} "
             f"{'is' if reservation.seats == 1 else 'are'} kept for {reservation.who} (reservation "
-            f"{reservation.name}): give yours back by then if you can; they are not taken, but asking "
-            "for more may take long"
+            f"{reservation.name}): give yours back by then if you can; {_taken(reservation)}, but "
+            "asking for more may take long"
         )
     return ""
+
+
+def _taken(reservation: Reservation) -> str:
+    """Return what becomes of seats that a window lacks."""
+    if not reservation.notice:
+        return "they are not taken"
+    return f"they may be called back with a notice of {span(reservation.notice / 1000)}"
 
 
 def _is_enough(

@@ -61,7 +61,7 @@ class Calendar:
             return None
         found = [next_lot_move(spec.lots)]
         if self._following is not None:
-            found.append(next_window_move(spec.windows))
+            found.append(next_window_move(spec.windows, spec.policy.reservations))
         found.append(self._next_look(spec, state, now))
         due = min((each for each in found if each is not None), default=None)
         return None if due is None else Instant(max(due, now))

@@ -210,7 +210,9 @@ class _Run:
         spec = self._state.spec
         if spec is None:
             return False
-        return spec.policy.reclaim is not None or spec.policy.hold is not None
+        policy = spec.policy
+        is_said = policy.reclaim is not None or policy.hold is not None
+        return is_said or any(each.notice for each in policy.reservations)
 
     @property
     def _notices(self) -> Mapping[int, Instant]:
@@ -231,7 +233,7 @@ class _Run:
     def _planned(self, now: Instant) -> Plan | None:
         """Return what is still to be done, and for whom no seat helps; None: nothing is."""
         spec = self._state.spec
-        is_bounded = spec is not None and spec.policy.hold is not None and self._state.grants
+        is_bounded = spec is not None and self._calls_back and self._state.grants
         if not self._state.tickets and not is_bounded:
             return None
         return self._policy.plan(PoolSnapshot.of(self._state), now)

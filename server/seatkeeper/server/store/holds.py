@@ -13,6 +13,7 @@ CAUSES = {
     Cause.REVOKED: state_pb2.RECLAIM_CAUSE_REVOKED,
     Cause.LONGEST: state_pb2.RECLAIM_CAUSE_LONGEST,
     Cause.IDLE: state_pb2.RECLAIM_CAUSE_IDLE,
+    Cause.RESERVATION: state_pb2.RECLAIM_CAUSE_RESERVATION,
 }
 _CAUSES = {number: cause for cause, number in CAUSES.items()}
 

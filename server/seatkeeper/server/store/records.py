@@ -93,6 +93,8 @@ def _format_of(spec: PoolSpec) -> int:
         return STAY_FORMAT
     if policy.stay is not None:
         return STAY_FORMAT
+    if any(each.notice for each in policy.reservations):
+        return STAY_FORMAT
     if policy.hold is not None or policy.reservations:
         return TERMS_FORMAT
     if policy.counting != NO_POLICY.counting or policy.rules.looks_at_hosts:
