@@ -47,8 +47,18 @@ def test_a_reservation_is_made_shown_changed_and_taken_out(
     demand = tmp_path / "demand.csv"
     demand.write_text("arrival,hold,project,seats\n0,60,cv,1\n")
     tried = cluster.here("pool", "simulate", "--trace", str(demand), "--like", "kept")
-    assert (tried.code, "reservations are not played" in tried.err) == (0, True)
+    assert (tried.code, "2 reservations" in tried.out) == (0, True)
 
+    later = ("kept", "later", "--seats", "1", "--for", "holder:eve", "--notice", "10m")
+    said = cluster.here(
+        "reservation", "create", *later, *times, *WHY, "--from", "2099-01-01"
+    ).check()
+    assert "called back with a notice of 10 min" in said.out
+    shown = cluster.here("pool", "show", "kept", "--yaml").check().out
+    assert "notice: 600" in shown
+    unread = cluster.here("reservation", "create", *later[:-1], "soon", *times, *WHY)
+    assert (unread.code, "notice: " in unread.err) == (Exit.USAGE, True)
+    cluster.here("reservation", "delete", "kept", "later", *WHY).check()
     cluster.here("pool", "update", "kept", "--without-reservation", "ci").check()
     cluster.here("reservation", "delete", "kept", "always", *WHY).check()
     missing = cluster.here("reservation", "delete", "kept", "always", *WHY)
