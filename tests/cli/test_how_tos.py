@@ -198,7 +198,7 @@ def test_coming_from_flexnet(cluster: Cluster, tmp_path: Path) -> None:
     assert re.findall("exit code ([0-9]+)", done.stdout) == ["3", "1", "65", "2", "3"]
     assert "ada is let in" in done.stdout
     assert "have ada, bo, NORTH\\carl set SEATKEEPER_PROJECT=wings" in done.stderr
-    assert "windsim.opt:8: no counterpart: TIMEOUTALL 3600: " in done.stderr
+    assert "windsim.opt:8: partly translated: TIMEOUTALL 3600: " in done.stderr
     assert "exclude: {hosts: [kiosk]}" in done.stdout
     assert 'solver: {seats: 4, until: "2099-12-31"}' in done.stdout
     assert "# windsim.opt:6: INCLUDE viewer GROUP wings" in done.stdout
