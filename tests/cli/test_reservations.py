@@ -50,10 +50,10 @@ def test_a_reservation_is_made_shown_changed_and_taken_out(
     assert (tried.code, "2 reservations" in tried.out) == (0, True)
 
     later = ("kept", "later", "--seats", "1", "--for", "holder:eve", "--notice", "10m")
-    said = cluster.here(
+    made = cluster.here(
         "reservation", "create", *later, *times, *WHY, "--from", "2099-01-01"
     ).check()
-    assert "called back with a notice of 10 min" in said.out
+    assert "called back with a notice of 10 min" in made.out
     shown = cluster.here("pool", "show", "kept", "--yaml").check().out
     assert "notice: 600" in shown
     unread = cluster.here("reservation", "create", *later[:-1], "soon", *times, *WHY)
