@@ -237,6 +237,14 @@ def _in_place(grant: StoredGrant, ticket: StoredTicket | None, turn: _Turn) -> b
     return turn[0] <= -grant.priority
 
 
+def _stale_fences(made: Iterable[StoredGrant], history: PoolHistory) -> Iterator[str]:
+    """Yield each grant whose fence is not above all earlier ones, and note the new ones."""
+    for grant in sorted(made, key=lambda grant: grant.fence):
+        if grant.fence <= history.fence:
+            yield f"{grant.grant_id} got fence {grant.fence} after {history.fence}"
+        history.fence = max(history.fence, grant.fence)
+
+
 class _PoolLedger:
     """One pool at some revision, and the changes of the next one, not applied yet."""
 
@@ -422,7 +430,8 @@ class _PoolLedger:
             self._fault(FaultKind.OVER_GRANT, revision, message)
         if self._is_drained:
             self._fault(FaultKind.DRAINED, revision, f"{len(made)} granted of a drained pool")
-        self._check_fences(revision, made)
+        for message in _stale_fences(made, history):
+            self._fault(FaultKind.FENCE, revision, message)
         if is_binding:
             for message in _over_limits(new, held, self._shares):
                 self._fault(FaultKind.OVER_LIMIT, revision, message)
@@ -452,15 +461,6 @@ class _PoolLedger:
         if self._is_decision and self._finished.get(gone.session_id, "") < gone.grant_id:
             message = f"{gone.grant_id} of {gone.holder} lost its {what}, and was not finished"
             self._fault(FaultKind.TAKEN_AWAY, revision, message)
-
-    def _check_fences(self, revision: int, made: list[StoredGrant]) -> None:
-        for grant in sorted(made, key=lambda grant: grant.fence):
-            if grant.fence <= self._history.fence:
-                message = (
-                    f"{grant.grant_id} got fence {grant.fence} after {self._history.fence}"
-                )
-                self._fault(FaultKind.FENCE, revision, message)
-            self._history.fence = max(self._history.fence, grant.fence)
 
     def _check_rules(self, revision: int, made: list[StoredGrant] | list[StoredTicket]) -> None:
         """See that what was made keeps to who may use the pool, and how much each may have."""

@@ -220,13 +220,8 @@ class _Reader:
             self.fault(place, reason, f"pools.{spec.name}.reclaim")
 
     def _overtaking(self, spec: pb.PoolSpec, values: Mapping[str, _Value]) -> None:
-        rule = spec.policy.overtaking
-        for key, found in values.items():
-            if isinstance(found.value, Duration):
-                getattr(rule, key).CopyFrom(found.value)
-            else:
-                setattr(rule, key, found.value)
-        if "seats" in values and not rule.seats and not rule.HasField("hold_back"):
+        _set_overtaking(spec.policy.overtaking, values)
+        if "seats" in values and not _may_overtake(spec.policy.overtaking):
             reason = f"0 is not from 1 to {SEATS_MAX}; it is for `hold_back` alone"
             self.fault(values["seats"].place, reason, f"pools.{spec.name}.overtaking.seats")
 
@@ -655,3 +650,16 @@ def _wanted(field: Field) -> str:
 
 def _list(table: Table) -> str:
     return ", ".join(f"`{name}`" for name in table.fields)
+
+
+def _set_overtaking(rule: pb.Overtaking, values: Mapping[str, _Value]) -> None:
+    for key, found in values.items():
+        if isinstance(found.value, Duration):
+            getattr(rule, key).CopyFrom(found.value)
+        else:
+            setattr(rule, key, found.value)
+
+
+def _may_overtake(rule: pb.Overtaking) -> bool:
+    """Return whether it says anything: how many seats, or that gangs have some."""
+    return rule.seats > 0 or rule.HasField("hold_back")
