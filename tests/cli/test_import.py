@@ -81,7 +81,7 @@ def test_what_cannot_be_applied_is_not_written(write: Write, tmp_path: Path) -> 
 
 
 def test_programs_get_all_of_it_in_one_object(write: Write) -> None:
-    text = f"# comment\n\n{LICENCE}LINGER solver \\\n 60\n"
+    text = f"# comment\n\n{LICENCE}ACTIVATION_LOWWATER solver \\\n 2\n"
     file = str(write("a.lic", text))
     done = in_process("import", "flexnet", file, "--json").check(Exit.DIFFERS)
     assert done.err == ""

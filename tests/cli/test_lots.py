@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Cluster
+from tests.processes import until
 
 from seatkeeper.cli.exits import Exit
 
@@ -155,9 +156,7 @@ def test_a_burst_ends_by_itself_and_is_forgotten_when_the_next_begins(cluster: C
     start = ("burst", "start", name, "--seats", "1", "--reason", "late", "--json", "--for")
     cluster.here(*start, "1s").check()
     pool = cluster.client.pools
-    for _ in range(200):
-        if pool.get(name).spec.seats == 1:
-            break
+    until(lambda: pool.get(name).spec.seats == 1)
     (burst,) = cluster.here("burst", "list", name, "--json").check().json["bursts"]
     assert burst["state"] == "ended"
     assert cluster.here(*start, "1h").check().json["name"] == "burst-1"

@@ -107,10 +107,9 @@ def test_simulating_an_advisory_pool_says_what_a_binding_one_would_do(
         "pool", "simulate", "--like", pool, "--trace", str(trace), "--json"
     ).check()
     (one,) = found.json["simulations"]
+    assert one["projects"][0]["wait_max_seconds"] == 0
+    bound = cluster.here(
+        "pool", "simulate", "--like", pool, "--trace", str(trace), "--json", "--binding"
+    ).check()
+    (one,) = bound.json["simulations"]
     assert one["projects"][0]["wait_max_seconds"] == 50
-    for options in (("--advisory",), ("--cost", "a100=4")):
-        failed = cluster.here(
-            "pool", "simulate", "--like", pool, "--trace", str(trace), *options
-        )
-        assert failed.code == Exit.USAGE
-        assert "leave --advisory and --cost out" in failed.err

@@ -21,6 +21,7 @@ from tests.simulation.world import EPOCH, StuckError, World
 from tests.unit.kit import KEYS, POOL, Ear, create_pool, open_lease, uuid7
 
 from seatkeeper.server.decide import Decision, decide, impossible_tickets
+from seatkeeper.server.decide.staying import KeptEnds
 from seatkeeper.server.domain import (
     Acquire,
     Command,
@@ -139,9 +140,12 @@ class Watcher(Observer):
         *,
         policy: Policy = FIFO,
         over: Collection[int] = (),
+        kept: KeptEnds | None = None,
     ) -> Decision:
         policy = self._decides_by or policy
-        decision = decide(pool, commands, now, limits, due, policy=policy, over=over)
+        decision = decide(
+            *(pool, commands, now, limits, due), policy=policy, over=over, kept=kept
+        )
         self._outcome.decisions += 1
         if not (commands or decision.changes or self._is_again):
             self._outcome.idle_commits += 1

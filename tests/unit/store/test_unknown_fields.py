@@ -500,7 +500,12 @@ def _stored() -> set[Any]:
 
 def test_every_record_of_the_contract_has_a_kind_and_a_format() -> None:
     declared = state_pb2.DESCRIPTOR.message_types_by_name
-    within = {"ReclaimRecord", "RevokeRecord", "AdvisoryRecord"}  # parts of the guard's
+    within = {
+        "ReclaimRecord",
+        "RevokeRecord",
+        "AdvisoryRecord",
+        "HoldBackRecord",
+    }  # parts of the guard's
     stored = {
         each
         for name, each in declared.items()

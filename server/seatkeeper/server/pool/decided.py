@@ -102,24 +102,33 @@ def called_back(
         }
 
 
-def kept_seats(pool: str, decision: Decision) -> Iterator[tuple[str, dict[str, str | int]]]:
-    """Yield what is logged of seats that are kept from now on, and of those that are no more."""
+def seats_kept(decision: Decision) -> Iterator[dict[str, str | int]]:
+    """Yield what is logged of seats that are kept from now on."""
     for stay in decision.kept:
-        said = _of_kept(pool, stay.grant)
         cause = "released" if stay.was_released else "lost"
-        yield "seats_kept", {**said, "cause": cause, "for_ms": stay.until - stay.since}
-    taken = {grant.continues: grant for grant in decision.grants if grant.continues}
+        yield {**_of_kept(stay.grant), "cause": cause, "for_ms": stay.until - stay.since}
+
+
+def seats_returned(decision: Decision) -> Iterator[dict[str, str | int]]:
+    """Yield what is logged of kept seats that those whom they were kept for have taken."""
+    taken = _takers(decision)
     for kept in decision.kept_freed:
         if (grant := taken.get(kept.fence)) is not None:
-            said = {**_of_kept(pool, kept), "by": grant.grant_id, "new_fence": grant.fence}
-            yield "seats_returned", said
-        else:
-            yield "kept_seats_freed", _of_kept(pool, kept)
+            yield {**_of_kept(kept), "by": grant.grant_id, "new_fence": grant.fence}
 
 
-def _of_kept(pool: str, kept: Grant) -> dict[str, str | int]:
+def kept_seats_freed(decision: Decision) -> Iterator[dict[str, str | int]]:
+    """Yield what is logged of kept seats that are kept no more, and free."""
+    taken = _takers(decision)
+    return (_of_kept(kept) for kept in decision.kept_freed if kept.fence not in taken)
+
+
+def _takers(decision: Decision) -> Mapping[int, Grant]:
+    return {grant.continues: grant for grant in decision.grants if grant.continues}
+
+
+def _of_kept(kept: Grant) -> dict[str, str | int]:
     return {
-        "pool": pool,
         "grant_id": kept.grant_id,
         "holder": kept.holder,
         "project": kept.project,

@@ -13,9 +13,11 @@ from seatkeeper.server.pool.decided import (
     Ended,
     called_back,
     changes_of,
-    kept_seats,
+    kept_seats_freed,
     overdrawn,
     refusals_of,
+    seats_kept,
+    seats_returned,
 )
 from seatkeeper.server.pool.forwarder import Forwarded
 from seatkeeper.server.pool.inbox import PendingCommand
@@ -103,8 +105,12 @@ class Delivery:
         usage, pool = self._observer.usage, self._pool
         for reclaim_said in called_back(pool, decision, self._mirror.state):
             events.happened("seats_called_back", **reclaim_said)
-        for name, said in kept_seats(pool, decision):
-            events.happened(name, **said)
+        for kept in seats_kept(decision):
+            events.happened("seats_kept", pool=pool, **kept)
+        for returned in seats_returned(decision):
+            events.happened("seats_returned", pool=pool, **returned)
+        for freed in kept_seats_freed(decision):
+            events.happened("kept_seats_freed", pool=pool, **freed)
         for over in overdrawn(pool, decision):
             events.happened("overdraft_granted", logging.WARNING, **over)
         usage.publish_all(changes_of(pool, decision, ended, gone=gone, peers=peers))
