@@ -215,7 +215,7 @@ def test_another_pool_will_do_where_it_is_said(cluster: Cluster, pool: str) -> N
 @pytest.mark.parametrize(
     "others",
     [
-        *(["tensorrt"], ["b", "b"], ["b:soon"], ["b:-1"], ["b:90000"], [":3"], [""]),
+        *(["tensorrt"], ["b", "b"], ["b:soon"], ["b:-1"], ["b:90000"], [":3"], ["b:"], [""]),
         *(["b:5", "c:4"], ["b", "c", "d", "e"]),
     ],
     ids=str,

@@ -338,7 +338,7 @@ DEFECTS = (
     Defect(
         "a later alternative is granted at once",
         f"{SERVER}/pool/gangs.py",
-        "        if ticket is None or now < ticket.queued_at + (member.after_millis or 0):\n",
+        "        if ticket is None or now < due_at(member, ticket):\n",
         "        if ticket is None:\n",
         tests=("tests/unit/service/test_alternatives.py",),
     ),

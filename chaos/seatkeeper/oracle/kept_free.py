@@ -90,7 +90,7 @@ def _wrong(known: _Pool, said: state_pb2.HoldBackRecord) -> Iterator[str]:
     elif said.until_millis - said.since_millis > known.hold_back:
         yield f"seats are kept free for longer than {known.hold_back} ms"
     ticket = known.tickets.get(said.grant_id)
-    if ticket is None or not ticket.attributes.gang:
+    if ticket is None or not (ticket.attributes.gang or ticket.attributes.alternatives):
         yield f"seats are kept free for {said.grant_id}, and no gang waits under it"
     elif said.since_millis - ticket.queued_at_millis < known.within:
         yield f"seats are kept free for {said.grant_id}, which has not waited {known.within} ms"

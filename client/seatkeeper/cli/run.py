@@ -169,9 +169,9 @@ def _alternatives(pool: str, others: list[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     last = 0.0
     for said in others:
-        name, _, seconds = said.partition(":")
+        name, colon, seconds = said.partition(":")
         try:
-            after = float(seconds) if seconds else last
+            after = float(seconds) if colon else last
         except ValueError:
             after = -1.0
         if not name or name == pool or name in found or not last <= after <= AFTER_MAX_SECONDS:

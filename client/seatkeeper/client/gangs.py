@@ -105,16 +105,22 @@ class SeveralPools:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             left = None if deadline is None else deadline - self._keeper.now()
             if left is not None and left <= 0:
-                raise NoSeatFree(f"no seats became free in time, of {self._what}")
+                raise NoSeatFree(self._none_free())
             try:
                 return await self._take_once(left)
-            except (SessionLost, Overloaded):
+            except (SessionLost, Overloaded) as error:
                 # Ids of a clock that was set back are completed until it has caught up.
                 delay = delay_seconds(attempt, BACKOFF, random=random.random())
+                left = None if deadline is None else deadline - self._keeper.now()
+                if left is not None and left <= 0 and isinstance(error, SessionLost):
+                    raise NoSeatFree(self._none_free()) from error
                 if attempt == ATTEMPTS_MAX or (left is not None and delay >= left):
                     raise
                 await asyncio.sleep(delay)
         raise AssertionError("unreachable")
+
+    def _none_free(self) -> str:
+        return f"no seats became free in time, of {', '.join(self._wanted)}"
 
     async def _take_once(self, wait: float | None) -> Mapping[str, AsyncGrant]:
         tasks = {

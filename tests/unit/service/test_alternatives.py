@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.unit.kit import eventually, uuid7
@@ -21,6 +22,7 @@ from seatkeeper.core.gang import AFTER_MAX_SECONDS
 from seatkeeper.internal.v1 import state_pb2
 from seatkeeper.oracle.alternatives import check_alternatives, count_alternatives
 from seatkeeper.oracle.history import replay
+from seatkeeper.server.pool.gang_part import GangPart, GangParts
 from seatkeeper.server.store.formats import STAY_FORMAT
 from seatkeeper.server.store.keys import Keys
 from seatkeeper.v1 import pool_service_pb2 as pools_pb
@@ -152,6 +154,25 @@ async def test_whatever_becomes_of_the_transaction_one_is_granted_once(
     await eventually(lambda: holds(services, "b", queued=0))
     assert await held(services, "a", "b") == [(1, 0), (0, 0)]
     assert count_alternatives(changes_of(services)) == 1
+    assert is_sound(services)
+
+
+async def test_where_one_cannot_leave_its_queue_none_is_granted(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes before that may take all the room that its part of the transaction has."""
+    await pools(services, a=1, b=1)
+    withdraw, full = GangParts.withdraw, [None, None, None]
+
+    def crowded(parts: GangParts, *given: Any) -> GangPart | None:
+        return full.pop() if full else withdraw(parts, *given)
+
+    monkeypatch.setattr(GangParts, "withdraw", crowded)
+    stream = await a_stream(services)
+    await ask(stream, EITHER)
+    await eventually(lambda: not full)
+    await stream.acquire(30, pool="b")  # looks again
+    assert await granted_of(stream) in {"a", "b"}
     assert is_sound(services)
 
 

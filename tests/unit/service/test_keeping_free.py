@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.unit.kit import eventually, uuid7
+from tests.unit.service.test_alternatives import EITHER, granted_of
+from tests.unit.service.test_alternatives import ask as ask_for_one
 from tests.unit.service.test_gangs import BOTH, a_stream, ask, changes_of, granted, held, holds
 from tests.unit.services import DEADLINE, Services, ref_of
 
@@ -118,6 +120,48 @@ async def test_a_pool_that_does_not_say_so_keeps_none(services: Services) -> Non
     await eventually(lambda: keeps(services, "a"))
     await services.acquire(other, 11, pool="b")
     assert not await keeps(services, "b")
+
+
+async def test_for_one_that_something_else_holds_back_none_are_kept(services: Services) -> None:
+    """One of its pools is drained; when it is opened, seats are kept."""
+    await a_pool(services, "a")
+    await a_pool(services, "b")
+    other = await services.session(ttl=timedelta(hours=1))
+    await services.acquire(other, 10, pool="a")
+    drain = pools_pb.DrainPoolRequest(name="b", reason="moving")
+    await services.pools.DrainPool(drain, timeout=DEADLINE)
+    stream = await a_stream(services)
+    await ask(stream, BOTH)
+    await eventually(lambda: holds(services, "b", queued=1))
+    services.clock.advance(timedelta(seconds=WITHIN))
+    await look_again(services, 30)
+    await look_again(services, 31)
+    assert not await keeps(services, "a")
+    opening = pools_pb.OpenPoolRequest(name="b")
+    await services.pools.OpenPool(opening, timeout=DEADLINE)
+    await look_again(services, 32)
+    await eventually(lambda: keeps(services, "a"))
+
+
+async def test_seats_are_kept_for_one_of_several_alternatives(services: Services) -> None:
+    await a_pool(services, "a")
+    await a_pool(services, "b")
+    other = await services.session(ttl=timedelta(hours=1))
+    for number, pool in ((10, "a"), (11, "b")):
+        await services.acquire(other, number, pool=pool)
+    stream = await a_stream(services)
+    await ask_for_one(stream, EITHER)
+    await eventually(lambda: holds(services, "b", queued=1))
+    services.clock.advance(timedelta(seconds=WITHIN))
+    await look_again(services, 30)
+    await eventually(lambda: keeps(services, "a"))
+    assert not await keeps(services, "b")
+    late = await a_stream(services)
+    await late.acquire(12, pool="a")
+    await eventually(lambda: holds(services, "a", queued=2))
+    await services.release(other, 10, pool="a")
+    assert await granted_of(stream) == "a"
+    assert await held(services, "a", "b") == [(1, 1), (1, 0)]
 
 
 async def test_such_a_pool_is_not_for_nodes_that_do_not_know_it(services: Services) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from seatkeeper.server.decide import Decision, decide
+from seatkeeper.server.domain import Ticket
 from seatkeeper.server.domain.commands import KeepFree, Withdraw
 from seatkeeper.server.policy.joined import Joined
 from seatkeeper.server.policy.plan import Policy
+from seatkeeper.server.policy.snapshot import PoolSnapshot
 from seatkeeper.server.pool.context import PoolContext
 from seatkeeper.server.pool.decided import Ended
 from seatkeeper.server.pool.mirror import PoolMirror
@@ -72,13 +74,32 @@ class GangParts:
         is_granted = any(grant.grant_id == grant_id for grant in part.decision.grants)
         return part if is_granted else None
 
-    def withdraw(self, command: Withdraw, decision_id: int, writes_max: int) -> GangPart:
-        """Decide that a ticket leaves the queue, as another of its alternatives is granted."""
-        return self._part((command,), self._config.policy, decision_id, writes_max)
+    def withdraw(self, command: Withdraw, decision_id: int, writes_max: int) -> GangPart | None:
+        """Decide that a ticket leaves the queue, as another of its alternatives is granted.
 
-    def keep_free(self, command: KeepFree, decision_id: int, writes_max: int) -> GangPart:
-        """Decide that seats are kept free for a ticket of a gang."""
-        return self._part((command,), self._config.policy, decision_id, writes_max)
+        None: it is not there, or what comes before that takes all of the part's writes.
+        """
+        part = self._part((command,), self._config.policy, decision_id, writes_max)
+        return part if command.grant_id in part.decision.tickets_ended else None
+
+    def keep_free(
+        self, command: KeepFree, decision_id: int, writes_max: int
+    ) -> GangPart | None:
+        """Decide that seats are kept free for a ticket. None: as for ``withdraw``."""
+        part = self._part((command,), self._config.policy, decision_id, writes_max)
+        kept = part.decision.guard.hold_back
+        is_kept = kept is not None and (kept.grant_id, kept.until) == (
+            *(command.grant_id, command.until),
+        )
+        return part if is_kept else None
+
+    def is_helped(self, ticket: Ticket) -> bool:
+        """Return whether seats that become free help a ticket: nothing else holds it back."""
+        state, now = self._mirror.state, self._clock.now()
+        if state.spec is None or state.spec.open_seats < ticket.seats:
+            return False
+        plan = Joined(self._config.policy, ticket.grant_id).plan(PoolSnapshot.of(state), now)
+        return not plan.hold_back(ticket)
 
     def _part(
         self,

@@ -42,7 +42,7 @@ from seatkeeper.server.domain.gang import Gang, is_choice
 from seatkeeper.server.domain.state import Instant
 from seatkeeper.server.events import log as events
 from seatkeeper.server.pool.gang_part import GangPart
-from seatkeeper.server.pool.keeping import keeping_at
+from seatkeeper.server.pool.keeping import due_at, keeping_at
 from seatkeeper.server.pool.loop import PoolLoop
 from seatkeeper.server.store import (
     OPERATIONS_MAX,
@@ -125,13 +125,16 @@ class GangKeeper:
                 gangs = _gangs_of(loops[pool]) if pool in loops else []
                 if not gangs:
                     return
+                began = self._clock.now()
                 is_settled = await self._look(gangs, loops) and await self._keep(gangs, loops)
                 await asyncio.sleep(LOOK_INTERVAL if is_settled else pause * random.random())
                 pause = PAUSE_MIN if is_settled else min(2 * pause, PAUSE_MAX)
                 if is_settled:
                     with suppress(TimeoutError):
-                        left = _next_after(gangs, loops, pool, self._clock.now())
-                        async with asyncio.timeout(left):
+                        # What became due during the look was not looked at.
+                        passed = (self._clock.now() - began) / 1000
+                        left = _next_after(gangs, loops, began) - passed
+                        async with asyncio.timeout(max(0.0, left)):
                             await changed.wait()
 
     async def _follow(self, pool: str, changed: asyncio.Event, following: ExitStack) -> Loops:
@@ -174,8 +177,8 @@ class GangKeeper:
     async def _keep(self, gangs: Sequence[Gang], loops: Loops) -> bool:
         """Keep seats free for those that have waited for long; return as ``_look`` does."""
         for gang in gangs:
-            keeping = keeping_at(gang, loops)
-            if keeping is None or keeping.at > self._clock.now():
+            keeping = keeping_at(gang, loops, self._clock.now())
+            if keeping is None or keeping.at > self._clock.now() or not _is_helped(gang, loops):
                 continue
             until = Instant(self._clock.now() + keeping.millis)
             decision_id = random.getrandbits(63) | 1
@@ -191,7 +194,10 @@ class GangKeeper:
                     )
                     for loop, ticket in zip(found, keeping.tickets.values(), strict=True)
                 ]
-                if not await self._commit(found, parts):
+                made = [part for part in parts if part is not None]
+                if len(made) < len(parts):
+                    continue
+                if not await self._commit(found, made):
                     return False
                 events.happened("seats_kept_free", pools=list(keeping.tickets))
             except FormatUnsupported:
@@ -288,38 +294,45 @@ def _parts_of_one(gang: Gang, loops: Sequence[PoolLoop], now: Instant) -> list[G
     """Grant the first of several alternatives that its pool serves now; None: none does."""
     decision_id = random.getrandbits(63) | 1
     writes_max = OPERATIONS_MAX // len(gang) - 1
-    for place, (member, loop) in enumerate(zip(gang, loops, strict=True)):
+    for member, loop in zip(gang, loops, strict=True):
         ticket = loop.state.tickets.get(member.grant_id)
-        if ticket is None or now < ticket.queued_at + (member.after_millis or 0):
+        if ticket is None or now < due_at(member, ticket):
             continue
-        granted = loop.gang_parts.decide(member.grant_id, decision_id, writes_max)
-        if granted is None:
-            continue
-        session = ticket.session_id
-        return [
-            granted
-            if number == place
-            else other.gang_parts.withdraw(
-                Withdraw(each.grant_id, session, member.pool), decision_id, writes_max
-            )
-            for number, (each, other) in enumerate(zip(gang, loops, strict=True))
-        ]
+        parts = []
+        for each, other in zip(gang, loops, strict=True):
+            if each is member:
+                part = loop.gang_parts.decide(member.grant_id, decision_id, writes_max)
+            else:
+                leaves = Withdraw(each.grant_id, ticket.session_id, member.pool)
+                part = other.gang_parts.withdraw(leaves, decision_id, writes_max)
+            if part is None:
+                break
+            parts.append(part)
+        if len(parts) == len(gang):
+            return parts
     return None
 
 
-def _next_after(gangs: Iterable[Gang], loops: Loops, pool: str, now: Instant) -> float:
-    """Return the seconds until time alone changes what is to be done; at most ``LOOK_MAX``."""
-    loop = loops[pool]
+def _is_helped(gang: Gang, loops: Loops) -> bool:
+    """Return whether seats alone are wanting: of alternatives, for one of them."""
+    helped = [
+        loops[each.pool].gang_parts.is_helped(ticket)
+        for each in gang
+        if (ticket := loops[each.pool].state.tickets.get(each.grant_id)) is not None
+    ]
+    return any(helped) if is_choice(gang) else all(helped)
+
+
+def _next_after(gangs: Iterable[Gang], loops: Loops, now: Instant) -> float:
+    """Return after how many seconds time alone changes what is to be done; ``LOOK_MAX`` at most."""
     soonest = LOOK_MAX
     for gang in gangs:
-        if (keeping := keeping_at(gang, loops)) is not None and keeping.at > now:
+        if (keeping := keeping_at(gang, loops, now)) is not None and keeping.at > now:
             soonest = min(soonest, (keeping.at - now) / 1000)
-        ticket = loop.state.tickets.get(gang[0].grant_id)
-        if ticket is None or not is_choice(gang):
-            continue
-        for member in gang:
-            at = ticket.queued_at + (member.after_millis or 0)
-            if at > now:
+        for member in gang if is_choice(gang) else ():
+            other = loops.get(member.pool)
+            ticket = other.state.tickets.get(member.grant_id) if other is not None else None
+            if ticket is not None and (at := due_at(member, ticket)) > now:
                 soonest = min(soonest, (at - now) / 1000)
     return soonest
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from seatkeeper.server.domain import Instant, PoolState, Ticket
-from seatkeeper.server.domain.gang import Gang, is_choice
+from seatkeeper.server.domain.gang import Gang, GangMember, is_choice
 
 
 class Seen(Protocol):
@@ -35,15 +35,19 @@ class Keeping:
     """The gang's, in the pools that keep seats for gangs."""
 
 
-def keeping_at(gang: Gang, loops: Mapping[str, Seen]) -> Keeping | None:
+def due_at(member: GangMember, ticket: Ticket) -> Instant:
+    """Return when a member may be granted that is one of several alternatives."""
+    return Instant(ticket.queued_at + (member.after_millis or 0))
+
+
+def keeping_at(gang: Gang, loops: Mapping[str, Seen], now: Instant) -> Keeping | None:
     """Return when seats are to be kept free for a gang, as its pools stand; None: never.
 
     That is when it has waited for as long as each of its pools states that keep seats for gangs. No
     pool keeps seats for two gangs, nor for as long again after it did; so gangs cannot hold each other
-    up, and at least half of the time others are served.
+    up, and at least half of the time others are served. For alternatives the first pool keeps seats
+    that says so, of those whose time has come.
     """
-    if is_choice(gang):
-        return None
     at, millis = Instant(0), None
     tickets: dict[str, Ticket] = {}
     for member in gang:
@@ -54,6 +58,8 @@ def keeping_at(gang: Gang, loops: Mapping[str, Seen]) -> Keeping | None:
         rule = loop.state.spec.policy.overtaking if loop.state.spec is not None else None
         if rule is None or rule.hold_back is None:
             continue
+        if is_choice(gang) and (tickets or due_at(member, ticket) > now):
+            continue  # seats of one of them are enough
         tickets[member.pool] = ticket
         span = rule.hold_back // MILLI
         millis = span if millis is None else min(millis, span)

@@ -225,7 +225,7 @@ def check_policy(policy: pool_service_pb2.PoolPolicy, seats: int) -> None:
         where, seats_before = "spec.policy.overtaking", policy.overtaking.seats
         least = 0 if policy.overtaking.HasField("hold_back") else 1
         if not least <= seats_before <= SEATS_MAX:
-            text = f"{seats_before} is not from {least} to {SEATS_MAX}"
+            text = f"{seats_before} is not from {least} to {SEATS_MAX}; 0 goes with `hold_back` alone"
             raise Malformed(f"{where}.seats", text)
         _check_policy_time(f"{where}.within", policy.overtaking.within)
         if policy.overtaking.HasField("hold_back"):
